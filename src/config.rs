@@ -1,0 +1,215 @@
+//! The configuration, complete, typed and valid by construction.
+//!
+//! [`Boot`] needs a restart to change; [`Live`] is one snapshot that a reload replaces as a whole.
+//! What was *said* (raw variables, names, defaults, faults) is in [`env`]; watching and swapping is
+//! in [`reload`].
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use bytes::Bytes;
+
+pub mod env;
+pub mod reload;
+
+/// Everything the process needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What needs a restart.
+    pub boot: Boot,
+    /// What a reload replaces.
+    pub live: Live,
+}
+
+/// Settings that are read once, at start.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// Addresses to listen on: `HOST` resolved with `PORT` (0 asks the kernel for a free one).
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads (`WORKERS`; default: available cores).
+    pub workers: NonZeroUsize,
+    /// Connections of the whole process (`MAX_CONNECTIONS`), before the file-descriptor limit.
+    pub max_connections: usize,
+    /// How log lines look (`LOG_FORMAT`).
+    pub log_format: LogFormat,
+    /// The log filter as `RUST_LOG` gives it, if it does.
+    pub log_filter: Option<String>,
+    /// Extra trusted CAs for the upstream (`UPSTREAM_CA_FILE`), in PEM.
+    pub upstream_ca_file: Option<PathBuf>,
+    /// Time for running streams after SIGTERM (`SHUTDOWN_TIMEOUT`).
+    pub shutdown_timeout: Duration,
+    /// Octets of request bodies held for the edit, over all workers (`EDIT_MEMORY`).
+    pub edit_memory: u64,
+    /// The environment file that was read or looked for.
+    pub env_file: PathBuf,
+    /// The custom fields file that was read or looked for (`HEADERS_FILE`).
+    pub headers_file: PathBuf,
+}
+
+/// Settings of which every exchange takes one snapshot.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Where requests go.
+    pub upstream: Upstream,
+    /// The road to it.
+    pub route: Route,
+    /// The edit of the system prompt, if one is configured.
+    pub edit: Option<Edit>,
+    /// Fields that replace the client's fields of the same name, in the order of the file.
+    pub custom_fields: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the client's `Host` goes upstream (`PRESERVE_HOST`).
+    pub preserve_host: bool,
+    /// The timers of an exchange.
+    pub timers: Timers,
+    /// Exchanges at a time, over all workers (`MAX_IN_FLIGHT`).
+    pub max_in_flight: usize,
+    /// Whether to log sizes, spans and decisions (`DEBUG_MODE`).
+    pub debug: bool,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One line of text.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The upstream: `scheme://host[:port][/prefix]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Host name or address, without the brackets of an IPv6 literal.
+    pub host: String,
+    /// Port, given or the scheme's default.
+    pub port: u16,
+    /// The value for `Host`: host with brackets where needed, and the port unless it is the
+    /// scheme's default.
+    pub authority: String,
+    /// Path prefix without a trailing slash; empty for none.
+    pub prefix: String,
+}
+
+/// The scheme of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Clear text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// How connections to the upstream are made (`HTTP_PROXY` and its like, resolved for this upstream).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// Straight to the upstream.
+    Direct,
+    /// To an HTTP proxy: absolute-form for `http`, CONNECT for `https`.
+    HttpProxy(ProxyAddress),
+    /// Through a SOCKS5 proxy.
+    Socks5 {
+        /// Where the proxy is.
+        proxy: ProxyAddress,
+        /// Who resolves the upstream's name: we (`socks5://`) or the proxy (`socks5h://`).
+        resolve: Resolve,
+    },
+}
+
+/// Who resolves the name of the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resolve {
+    /// This process.
+    Locally,
+    /// The SOCKS proxy.
+    AtProxy,
+}
+
+/// Address of an outbound proxy.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ProxyAddress {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User and password, percent-decoded.
+    pub credentials: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for ProxyAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)?;
+        if self.credentials.is_some() {
+            f.write_str(" (with credentials)")?;
+        }
+        Ok(())
+    }
+}
+
+/// The one edit.
+#[derive(Clone)]
+pub struct Edit {
+    /// The replacement as a JSON string, quotes included. Never logged.
+    pub replacement: Bytes,
+    /// Whether a block may be inserted.
+    pub mode: EditMode,
+    /// Which block is the system prompt block.
+    pub target: EditTarget,
+    /// Largest request body that is held (`MAX_EDIT_BODY`).
+    pub max_body: u64,
+}
+
+impl std::fmt::Debug for Edit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edit")
+            .field("replacement_octets", &self.replacement.len())
+            .field("mode", &self.mode)
+            .field("target", &self.target)
+            .field("max_body", &self.max_body)
+            .finish()
+    }
+}
+
+/// What the edit does with the system prompt block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditMode {
+    /// Replace its text.
+    Replace,
+    /// Replace its text if it contains `Claude Code`, else insert a block before it
+    /// (`SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST`).
+    InsertIfAbsent,
+}
+
+/// Which block is the system prompt block (`SYSTEM_PROMPT_TARGET`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditTarget {
+    /// `prompt`: the first block that is not Claude Code's attribution block.
+    Prompt,
+    /// `first`: `system[0]`, whatever it is.
+    First,
+}
+
+/// Timers, each for one silence of one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// Client sends a complete head (`REQUEST_HEAD_TIMEOUT`).
+    pub request_head: Duration,
+    /// Client's body stands still (`REQUEST_BODY_TIMEOUT`).
+    pub request_body: Duration,
+    /// Client does not read (`WRITE_TIMEOUT`).
+    pub write: Duration,
+    /// Idle connection of a client (`KEEP_ALIVE`).
+    pub keep_alive: Duration,
+    /// Idle connection to the upstream (`UPSTREAM_KEEP_ALIVE`).
+    pub upstream_keep_alive: Duration,
+    /// DNS and TCP, and then again TLS (`UPSTREAM_CONNECT_TIMEOUT`).
+    pub connect: Duration,
+    /// Upstream's response head (`UPSTREAM_TIMEOUT`).
+    pub response_head: Duration,
+    /// The same for `POST /v1/messages` (`GENERATION_TIMEOUT`).
+    pub generation: Duration,
+    /// Silence inside a response (`STREAM_IDLE_TIMEOUT`).
+    pub stream_idle: Duration,
+}

@@ -1,0 +1,291 @@
+//! What can go wrong with one exchange, and the one table that says what the client is told.
+//!
+//! [`ProxyError`] names the peer that failed; its leaves are named as in RFC 9209 §2.3. [`Answer`]
+//! is the row of the table: status, Anthropic error type, label, message. The label is the one
+//! word that appears in the metric, in the access log and in the field `x-proxy-error`.
+
+use std::io;
+
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+
+/// A failed exchange, by the peer at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The client (or the network towards it) did something the contract does not allow.
+    #[error("downstream: {0}")]
+    Downstream(#[from] DownstreamError),
+    /// The exchange was refused by a limit or a rule of ours before a byte went upstream.
+    #[error("denied: {0}")]
+    Denied(#[from] DeniedError),
+    /// The upstream (or the road to it) failed before its response head was complete.
+    #[error("upstream: {0}")]
+    Upstream(#[from] UpstreamError),
+    /// A defect of ours.
+    #[error("internal: {0}")]
+    Internal(#[from] InternalError),
+}
+
+/// Faults of the client's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DownstreamError {
+    /// The head is not HTTP/1.1 as RFC 9112 defines it.
+    #[error("malformed request head")]
+    MalformedHead,
+    /// The framing of the body is ambiguous (RFC 9112 §6.3).
+    #[error("ambiguous request framing")]
+    AmbiguousFraming,
+    /// The chunked coding of the body is broken (RFC 9112 §7.1).
+    #[error("malformed chunked request body")]
+    MalformedBody,
+    /// More than 64 KiB of head, or more than 256 fields.
+    #[error("request head too large")]
+    HeadTooLarge,
+    /// `HTTP/2.0`, `HTTP/0.9`, …
+    #[error("unsupported HTTP version")]
+    UnsupportedVersion,
+    /// The head was not complete in time.
+    #[error("request head timed out")]
+    HeadTimeout,
+    /// The body stood still for too long.
+    #[error("request body timed out")]
+    BodyTimeout,
+    /// The client went away.
+    #[error("client disconnected")]
+    Disconnected,
+    /// An `Upgrade` or `CONNECT` that cannot be tunnelled.
+    #[error("unsupported upgrade")]
+    UnsupportedUpgrade,
+}
+
+/// Refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DeniedError {
+    /// `MAX_CONNECTIONS` reached.
+    #[error("too many connections")]
+    TooManyConnections,
+    /// `MAX_IN_FLIGHT` reached.
+    #[error("too many exchanges in flight")]
+    TooManyInFlight,
+    /// `EDIT_MEMORY` was not free for 10 s.
+    #[error("memory for held request bodies exhausted")]
+    EditMemory,
+    /// The server drains.
+    #[error("shutting down")]
+    Draining,
+}
+
+/// Faults of the upstream, before its response head was complete.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The name does not resolve.
+    #[error("could not resolve host")]
+    DnsError(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The name was not resolved in time.
+    #[error("DNS timed out")]
+    DnsTimeout,
+    /// Nobody listens there.
+    #[error("connection refused")]
+    ConnectionRefused(#[source] io::Error),
+    /// Any other failure to connect.
+    #[error("could not connect")]
+    ConnectionFailed(#[source] io::Error),
+    /// The TCP or TLS handshake did not end in time.
+    #[error("connection timed out")]
+    ConnectionTimeout,
+    /// The peer's certificate is not trusted.
+    #[error("TLS certificate not trusted")]
+    TlsCertificateError(#[source] io::Error),
+    /// The TLS handshake failed for another reason.
+    #[error("TLS handshake failed")]
+    TlsProtocolError(#[source] io::Error),
+    /// The outbound proxy refused or failed.
+    #[error("outbound proxy refused the connection")]
+    ProxyConnectionRefused(#[source] io::Error),
+    /// The connection ended before a response head.
+    #[error("connection terminated before the response")]
+    ConnectionTerminated(#[source] Option<io::Error>),
+    /// No response head in time.
+    #[error("no response head in time")]
+    HttpResponseTimeout,
+    /// The response head is not HTTP/1.1.
+    #[error("malformed response head")]
+    HttpProtocolError,
+    /// More than 64 KiB of head, or more than 256 fields.
+    #[error("response head too large")]
+    HttpResponseHeaderSectionSize,
+    /// A 101 that nobody asked for.
+    #[error("unexpected upgrade")]
+    HttpUpgradeFailed,
+    /// A transfer coding we do not know, or contradicting lengths.
+    #[error("invalid response framing")]
+    HttpResponseTransferCoding,
+}
+
+/// Defects of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InternalError {
+    /// A handler panicked or gave no response.
+    #[error("handler failed")]
+    Handler,
+}
+
+/// One row of the table: what the client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: StatusCode,
+    /// Anthropic's `error.type`.
+    pub kind: &'static str,
+    /// The label: value of `x-proxy-error`, of the metric label and of the access log field.
+    pub label: &'static str,
+    /// `error.message`: what failed and what to try. Never a key, a prompt or an internal.
+    pub message: &'static str,
+    /// Seconds for `retry-after`, where waiting helps.
+    pub retry_after: Option<u32>,
+}
+
+impl ProxyError {
+    /// The row of the table for this cause.
+    pub fn answer(&self) -> Answer {
+        match self {
+            Self::Downstream(cause) => cause.answer(),
+            Self::Denied(cause) => cause.answer(),
+            Self::Upstream(cause) => cause.answer(),
+            Self::Internal(InternalError::Handler) => row(
+                500,
+                "api_error",
+                "internal_error",
+                "anthropic-proxy failed to handle this request. This is a defect of the proxy: see its log.",
+            ),
+        }
+    }
+}
+
+impl DownstreamError {
+    /// The row of the table for this cause.
+    pub fn answer(self) -> Answer {
+        const INVALID: &str = "invalid_request_error";
+        match self {
+            Self::MalformedHead => row(400, INVALID, "malformed_head", "The request head is not valid HTTP/1.1 (RFC 9112)."),
+            Self::AmbiguousFraming => row(
+                400,
+                INVALID,
+                "ambiguous_framing",
+                "The length of the request body is ambiguous: send exactly one Content-Length or `Transfer-Encoding: chunked` (RFC 9112 section 6.3).",
+            ),
+            Self::MalformedBody => row(400, INVALID, "malformed_body", "The chunked request body is malformed (RFC 9112 section 7.1)."),
+            Self::HeadTooLarge => row(
+                431,
+                INVALID,
+                "head_too_large",
+                "The request head is too large: at most 64 KiB and 256 fields are taken.",
+            ),
+            Self::UnsupportedVersion => row(505, INVALID, "unsupported_version", "Use HTTP/1.1 or HTTP/1.0."),
+            Self::HeadTimeout => row(408, "timeout_error", "request_head_timeout", "The request head did not arrive in time (REQUEST_HEAD_TIMEOUT)."),
+            Self::BodyTimeout => row(408, "timeout_error", "request_body_timeout", "The request body stood still for too long (REQUEST_BODY_TIMEOUT)."),
+            Self::Disconnected => row(400, INVALID, "client_disconnected", "The client closed the connection before its request was complete."),
+            Self::UnsupportedUpgrade => row(
+                400,
+                INVALID,
+                "unsupported_upgrade",
+                "This protocol upgrade cannot be forwarded: `Upgrade` needs `Connection: upgrade` and no body.",
+            ),
+        }
+    }
+}
+
+impl DeniedError {
+    /// The row of the table for this cause.
+    pub fn answer(self) -> Answer {
+        let (label, message) = match self {
+            Self::TooManyConnections => (
+                "too_many_connections",
+                "The proxy has as many connections as MAX_CONNECTIONS or its file-descriptor limit allows. Try again shortly.",
+            ),
+            Self::TooManyInFlight => (
+                "too_many_in_flight",
+                "The proxy has as many requests in flight as MAX_IN_FLIGHT allows. Try again shortly.",
+            ),
+            Self::EditMemory => (
+                "edit_memory_exhausted",
+                "The proxy's memory for held request bodies (EDIT_MEMORY) is in use. Try again shortly.",
+            ),
+            Self::Draining => ("draining", "The proxy is shutting down. Try again shortly."),
+        };
+        Answer { retry_after: Some(1), ..row(503, "overloaded_error", label, message) }
+    }
+}
+
+impl UpstreamError {
+    /// The row of the table for this cause.
+    pub fn answer(&self) -> Answer {
+        const API: &str = "api_error";
+        const TIMEOUT: &str = "timeout_error";
+        match self {
+            Self::DnsError(_) => row(502, API, "dns_error", "Could not resolve the upstream's host name: check API_BASE_URL and the DNS of this machine."),
+            Self::DnsTimeout => row(504, TIMEOUT, "dns_timeout", "The upstream's host name was not resolved in time: check the DNS of this machine."),
+            Self::ConnectionRefused(_) => row(502, API, "connection_refused", "The upstream refused the connection: check host and port in API_BASE_URL."),
+            Self::ConnectionFailed(_) => row(502, API, "connection_failed", "Could not connect to the upstream: check API_BASE_URL, the network and HTTPS_PROXY."),
+            Self::ConnectionTimeout => row(504, TIMEOUT, "connection_timeout", "Connecting to the upstream took too long (UPSTREAM_CONNECT_TIMEOUT): check the network and HTTPS_PROXY."),
+            Self::TlsCertificateError(_) => row(
+                502,
+                API,
+                "tls_certificate_error",
+                "The upstream's TLS certificate is not trusted: check API_BASE_URL and the clock, or name a private CA in UPSTREAM_CA_FILE.",
+            ),
+            Self::TlsProtocolError(_) => row(502, API, "tls_protocol_error", "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL."),
+            Self::ProxyConnectionRefused(_) => row(
+                502,
+                API,
+                "proxy_connection_refused",
+                "The outbound proxy did not open a connection to the upstream: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
+            ),
+            Self::ConnectionTerminated(_) => row(502, API, "connection_terminated", "The upstream closed the connection before it answered. The request may have been processed."),
+            Self::HttpResponseTimeout => row(504, TIMEOUT, "http_response_timeout", "The upstream sent no response head in time (UPSTREAM_TIMEOUT, GENERATION_TIMEOUT)."),
+            Self::HttpProtocolError => row(502, API, "http_protocol_error", "The upstream's answer is not valid HTTP/1.1: check the scheme and port in API_BASE_URL."),
+            Self::HttpResponseHeaderSectionSize => row(502, API, "http_response_header_section_size", "The upstream's response head is too large: at most 64 KiB and 256 fields are taken."),
+            Self::HttpUpgradeFailed => row(502, API, "http_upgrade_failed", "The upstream switched protocols although nobody asked for it."),
+            Self::HttpResponseTransferCoding => row(502, API, "http_response_transfer_coding", "The framing of the upstream's response is invalid."),
+        }
+    }
+}
+
+impl Answer {
+    /// The content in Anthropic's shape:
+    /// `{"type":"error","error":{"type":…,"message":…},"request_id":…}`.
+    pub fn content(&self, request_id: &str) -> Bytes {
+        let value = serde_json::json!({
+            "type": "error",
+            "error": {"type": self.kind, "message": self.message},
+            "request_id": request_id,
+        });
+        Bytes::from(value.to_string())
+    }
+}
+
+fn row(status: u16, kind: &'static str, label: &'static str, message: &'static str) -> Answer {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Answer { status, kind, label, message, retry_after: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_has_anthropics_shape() {
+        let content = DeniedError::TooManyInFlight.answer().content("req_1");
+        let value: serde_json::Value = serde_json::from_slice(&content).unwrap();
+        assert_eq!(value["type"], "error");
+        assert_eq!(value["error"]["type"], "overloaded_error");
+        assert_eq!(value["request_id"], "req_1");
+        assert!(value["error"]["message"].as_str().unwrap().contains("MAX_IN_FLIGHT"));
+    }
+
+    #[test]
+    fn refusals_say_when_to_come_back() {
+        assert_eq!(DeniedError::Draining.answer().retry_after, Some(1));
+        assert_eq!(UpstreamError::DnsTimeout.answer().retry_after, None);
+    }
+}

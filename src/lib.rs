@@ -1,0 +1,8 @@
+//! anthropic-proxy: a transparent, streaming, multi-core reverse proxy for Anthropic-compatible APIs.
+
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod messages;
+pub mod secret;
+pub mod upstream;

@@ -1,0 +1,1 @@
+//! Is this body ours?

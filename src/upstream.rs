@@ -1,0 +1,3 @@
+//! The per-worker client.
+
+pub mod dial;
