@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 pub mod env;
 pub mod reload;
+pub mod route;
 
 /// Everything the process needs to know.
 #[derive(Debug, Clone)]
