@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod logging;
 pub mod messages;
 pub mod secret;
+pub mod server;
 pub mod upstream;
