@@ -151,7 +151,7 @@ fn level_name(level: Level) -> &'static str {
 }
 
 /// RFC 3339 in UTC with milliseconds.
-fn timestamp(now: SystemTime) -> String {
+pub fn timestamp(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since.as_secs(), since.subsec_millis());
     let (year, month, day) = civil(seconds / 86_400);
