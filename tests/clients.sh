@@ -114,14 +114,11 @@ with_curl() {
 }
 
 with_sdk() {
-    local python=$work/venv/bin/python
-    if [[ ! -x $python ]]; then
-        python3 -m venv "$work/venv"
-        "$python" -m pip install --quiet anthropic
-    fi
+    local packages=$work/python
+    [[ -d $packages/anthropic ]] || python3 -m pip install --quiet --target "$packages" anthropic
     start_tap sdk
     env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy \
-        "ANTHROPIC_BASE_URL=$base" ANTHROPIC_API_KEY=sk-ant-canary-2 "$python" "$here/clients/sdk.py"
+        "PYTHONPATH=$packages" "ANTHROPIC_BASE_URL=$base" ANTHROPIC_API_KEY=sk-ant-canary-2 python3 "$here/clients/sdk.py"
     check 8 3
 }
 

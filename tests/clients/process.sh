@@ -4,7 +4,7 @@
 
 export PYTHONDONTWRITEBYTECODE=1  # no __pycache__ in the tree
 
-PIDS=()
+declare -A RUNNING=()
 
 # start_listening LOG PATTERN COMMAND… : runs COMMAND, waits until it prints a line that matches
 # PATTERN (an extended regular expression with one group) and sets PORT (the group) and PID. All
@@ -17,7 +17,7 @@ start_listening() {
     PORT=
     "$@" </dev/null >"$pipe" 2>&1 &
     PID=$!
-    PIDS+=("$PID")
+    RUNNING[$PID]=1
     exec {out}<"$pipe"
     rm "$pipe"
     while IFS= read -r -t 30 -u "$out" line; do
@@ -38,6 +38,7 @@ start_listening() {
 
 # stop PID : asks a process to end and waits for it; its exit code is the result.
 stop() {
+    unset "RUNNING[$1]"
     kill -TERM "$1" 2>/dev/null || true
     wait "$1"
 }
@@ -45,11 +46,7 @@ stop() {
 # stop_all : ends what start_listening started and still runs. For a trap.
 stop_all() {
     local pid
-    for pid in "${PIDS[@]}"; do
-        kill -TERM "$pid" 2>/dev/null || true
+    for pid in "${!RUNNING[@]}"; do
+        stop "$pid" 2>/dev/null || true
     done
-    for pid in "${PIDS[@]}"; do
-        wait "$pid" 2>/dev/null || true
-    done
-    PIDS=()
 }
