@@ -1,16 +1,15 @@
-# syntax=docker/dockerfile:1
 # One static program in an empty image: no shell, no package manager, a numeric user.
 
 FROM rust:1.95-alpine AS build
 # ring compiles C and assembly; the bundle of CA roots goes into the image
 RUN apk add --no-cache gcc musl-dev ca-certificates-bundle
-WORKDIR /src
+WORKDIR /anthropic-proxy
 COPY . .
 # Dependencies stay compiled in the cache mounts from build to build. `touch` makes cargo compile
 # our own crate each time: it compares times, and a checkout may be older than the cache.
 # Symbols stay for readable backtraces, debug information does not.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target,id=anthropic-proxy-$TARGETPLATFORM,sharing=locked \
+    --mount=type=cache,target=/anthropic-proxy/target,sharing=locked \
     touch src/lib.rs src/main.rs \
     && CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --bin anthropic-proxy \
     && install -D -m 0755 target/release/anthropic-proxy /image/anthropic-proxy \
@@ -29,6 +28,6 @@ USER 65532:65532
 ENV HOST=0.0.0.0
 EXPOSE 8088
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --start-interval=1s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --retries=3 \
     CMD ["/anthropic-proxy", "healthcheck"]
 ENTRYPOINT ["/anthropic-proxy"]
