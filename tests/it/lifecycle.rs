@@ -628,13 +628,27 @@ fn an_exchange_that_was_left_makes_room() {
 }
 
 #[test]
-fn file_descriptors_that_run_out_never_stop_the_proxy() {
+fn fewer_file_descriptors_mean_fewer_connections_and_a_warning() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::to(upstream.url()).env("MAX_CONNECTIONS", 8).start();
-    for _ in 0..4 {
-        let crowd: Vec<Wire> = (0..200).map(|_| proxy.connect()).collect();
-        drop(crowd);
-    }
+    let proxy = Proxy::to(upstream.url()).descriptors(256).start();
+    proxy.wait_for_line(|line| line.contains("MAX_CONNECTIONS"));
+    assert_eq!(proxy.send(get("/")).content(), b"ok");
+}
+
+#[test]
+fn a_crowd_beyond_the_file_descriptors_is_survived() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).descriptors(128).start();
+    let crowd: Vec<Wire> = (0..400).map(|_| proxy.connect()).collect();
+    let before = processor_ticks(&proxy);
+    // Nothing is asked for: whoever is busy now is spinning.
+    thread::sleep(Duration::from_secs(1));
+    let spent = processor_ticks(&proxy) - before;
+    assert!(
+        spent < 50,
+        "{spent} ticks of 10 ms in one second of nothing"
+    );
+    drop(crowd);
     eventually("room", || proxy.send(get("/")).status() == 200);
 }
 
@@ -646,4 +660,16 @@ fn refused(response: &Response, label: &str) {
 
 fn json(response: &Response) -> serde_json::Value {
     serde_json::from_slice(response.content()).unwrap()
+}
+
+/// Processor time of the process, in ticks; 0 where the system does not tell.
+fn processor_ticks(proxy: &Proxy) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.id())).unwrap_or_default();
+    // utime and stime are the 14th and 15th field; the second may hold spaces, and ends with `)`.
+    let rest = stat.rsplit(')').next().unwrap();
+    rest.split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum()
 }

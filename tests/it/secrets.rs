@@ -239,6 +239,46 @@ fn a_line_a_request_says_what_happened() {
 }
 
 #[test]
+fn each_exchange_is_one_line_however_it_ends() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
+    let begin = |target: &str| -> (Wire, Wire) {
+        let mut client = proxy.connect();
+        client.send(get(target));
+        let mut origin = upstream.accept();
+        origin.read_request();
+        (client, origin)
+    };
+    let (client, mut origin) = begin("/left");
+    drop(client);
+    origin.closed_within(Duration::from_secs(1));
+    let (mut client, mut origin) = begin("/cut");
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    drop(origin);
+    client.read_response("GET");
+    let (mut client, origin) = begin("/died");
+    drop(origin);
+    assert_eq!(client.read_response("GET").status(), 502);
+    let (mut client, mut origin) = begin("/whole");
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
+    let paths = ["/left", "/cut", "/died", "/whole"];
+    for path in paths {
+        proxy.wait_for_line(|line| line.contains(path));
+    }
+    proxy.signal("TERM");
+    let said = proxy.wait().stderr;
+    for path in paths {
+        // A fault may have a line of its own, under `[Stream Error]`.
+        let lines: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains(path) && !line.contains("[Stream Error]"))
+            .collect();
+        assert_eq!(lines.len(), 1, "{path}: {said}");
+    }
+}
+
+#[test]
 fn a_request_cannot_forge_a_log_line() {
     let upstream = Upstream::always(OK);
     let proxy = Proxy::to(upstream.url()).start();

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use super::{DEADLINE, Response, Wire};
 pub(crate) struct ProxyBuilder {
     variables: Vec<(String, String)>,
     arguments: Vec<String>,
+    descriptors: Option<u32>,
     directory: TempDir,
 }
 
@@ -43,11 +44,29 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// The lines of standard error so far.
+/// Standard error so far.
 #[derive(Default)]
 struct Lines {
-    said: Mutex<Vec<String>>,
+    said: Mutex<Said>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    /// Changes what was said; a test that failed meanwhile does not matter.
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Said)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
 }
 
 impl ProxyBuilder {
@@ -57,6 +76,7 @@ impl ProxyBuilder {
         Self {
             variables: Vec::new(),
             arguments: Vec::new(),
+            descriptors: None,
             directory,
         }
         .env("PORT", "0")
@@ -72,6 +92,12 @@ impl ProxyBuilder {
     /// Adds an argument.
     pub(crate) fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Limits the file descriptors of the process.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
         self
     }
 
@@ -131,7 +157,19 @@ impl ProxyBuilder {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_anthropic-proxy"));
+        let program = env!("CARGO_BIN_EXE_anthropic-proxy");
+        let mut command = Command::new(if self.descriptors.is_some() {
+            "/bin/sh"
+        } else {
+            program
+        });
+        if let Some(limit) = self.descriptors {
+            command.args([
+                "-c",
+                &format!("ulimit -n {limit}; exec \"$0\" \"$@\""),
+                program,
+            ]);
+        }
         command
             .args(&self.arguments)
             .env_clear()
@@ -197,20 +235,29 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn wait_for_line(&self, matches: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + DEADLINE;
-        let mut said = self.lines.said.lock().unwrap();
+        let mut said = self.lines.lock();
         loop {
-            if let Some(line) = said.iter().find(|line| matches(line)) {
+            if let Some(line) = said.lines.iter().find(|line| matches(line)) {
                 return line.clone();
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no such line in:\n{}", said.join("\n"));
-            said = self.lines.changed.wait_timeout(said, left).unwrap().0;
+            assert!(
+                !left.is_zero() && !said.ended,
+                "no such line in:\n{}",
+                said.lines.join("\n")
+            );
+            said = self
+                .lines
+                .changed
+                .wait_timeout(said, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
     /// Standard error so far.
     pub(crate) fn stderr(&self) -> String {
-        self.lines.said.lock().unwrap().join("\n")
+        self.lines.lock().lines.join("\n")
     }
 
     /// Waits for the end of the process and returns all it said.
@@ -288,9 +335,9 @@ fn follow(stream: impl Read + Send + 'static, lines: Arc<Lines>) -> JoinHandle<(
         {
             let line = String::from_utf8_lossy(&octets).trim_end().to_owned();
             octets.clear();
-            lines.said.lock().unwrap().push(line);
-            lines.changed.notify_all();
+            lines.change(|said| said.lines.push(line));
         }
+        lines.change(|said| said.ended = true);
     })
 }
 
