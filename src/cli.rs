@@ -1,8 +1,141 @@
-//! The verbs.
+//! The verbs: what the command line says, and the one place that writes to stdout.
+//!
+//! Exit codes: 0 ok, 1 run-time, 2 usage or configuration. Values are taken as text and judged
+//! where all configuration is judged, so that a bad flag is reported beside every other fault.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{Environment, Flags, Source, env};
+
+mod check;
+mod healthcheck;
+mod serve;
 
 /// Parses the arguments and runs the verb.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` come here too, with code 0 and stdout.
+            let _ = error.print();
+            return if error.use_stderr() {
+                EXIT_USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.verb.unwrap_or(Verb::Serve(cli.settings)) {
+        Verb::Serve(settings) => serve::run(settings.source()),
+        Verb::Check(settings) => check::run(&settings.source()),
+        Verb::Healthcheck(asked) => healthcheck::run(&asked),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+            say(&script)
+        }
+        Verb::EnvExample => say(env::example::file().as_bytes()),
+    }
 }
+
+/// A transparent, streaming, multi-core reverse proxy for Anthropic-compatible APIs.
+///
+/// Without a verb it serves. It is configured by flags, the environment and the file env/.env, in
+/// this order of precedence; .env.example lists every variable.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Listen and forward (the default)
+    Serve(Settings),
+    /// Validate the configuration and print it with the origin of each value, secrets masked
+    Check(Settings),
+    /// Ask the running server for its health: exit 0 if healthy, 1 if not
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the file .env.example
+    #[command(hide = true)]
+    EnvExample,
+}
+
+/// Flags that override variables.
+#[derive(Debug, Clone, Args)]
+struct Settings {
+    /// File of KEY=VALUE lines [default: env/.env, if it exists]
+    #[arg(long, value_name = "PATH")]
+    env_file: Option<PathBuf>,
+    /// JSON file of custom fields (HEADERS_FILE) [default: env/.env.headers.json, if it exists]
+    #[arg(long, value_name = "PATH")]
+    headers_file: Option<String>,
+    /// Address to listen on (HOST) [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Port to listen on (PORT) [default: 8088]
+    #[arg(long, value_name = "NUMBER")]
+    port: Option<String>,
+    /// Where requests go (API_BASE_URL) [default: https://anyrouter.top]
+    #[arg(long, value_name = "URL")]
+    api_base_url: Option<String>,
+    /// Worker threads (WORKERS) [default: one for each core]
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<String>,
+}
+
+impl Settings {
+    fn source(self) -> Source {
+        let Self {
+            env_file,
+            headers_file,
+            host,
+            port,
+            api_base_url,
+            workers,
+        } = self;
+        let flags = Flags {
+            env_file,
+            headers_file,
+            host,
+            port,
+            api_base_url,
+            workers,
+        };
+        Source::new(flags, Environment::of_process())
+    }
+}
+
+/// Writes to stdout; a reader that went away (`| head`) is no error.
+fn say(text: &[u8]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes a line to stderr. There is nobody to tell if that fails.
+fn complain(text: &dyn std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{NAME}: {text}");
+}
+
+const NAME: &str = "anthropic-proxy";
+
+/// For usage and configuration, as clap has it.
+const EXIT_USAGE: u8 = 2;

@@ -1,16 +1,37 @@
 //! The configuration, complete, typed and valid by construction.
 //!
 //! [`Boot`] needs a restart to change; [`Live`] is one snapshot that a reload replaces as a whole.
-//! What was *said* (raw variables, names, defaults, faults) is in [`env`]; watching and swapping is
-//! in [`reload`].
+//! What may be said is the table in [`mod@env`]; who said what is in [`source`], which is also the door:
+//! [`Source::load`] gives a [`Loaded`] or all [`Faults`] at once. Watching and swapping is in
+//! [`reload`]. Nothing here listens, connects or edits.
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 
+mod duration;
 pub mod env;
+mod envfile;
+mod fault;
+mod gather;
+mod headers;
+mod read;
 pub mod reload;
+pub mod route;
+mod scalar;
+mod size;
+pub mod source;
+mod typed;
+mod upstream;
+mod watch;
+
+pub use self::{
+    fault::{Fault, Faults, Warning},
+    source::{Environment, Flags, Loaded, Origin, Setting, Source},
+    upstream::InvalidUpstream,
+};
+pub use crate::logging::LogFormat;
 
 /// Everything the process needs to know.
 #[derive(Debug, Clone)]
@@ -67,16 +88,6 @@ pub struct Live {
     pub debug: bool,
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// One line of text.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// The upstream: `scheme://host[:port][/prefix]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Upstream {
@@ -91,6 +102,16 @@ pub struct Upstream {
     pub authority: String,
     /// Path prefix without a trailing slash; empty for none.
     pub prefix: String,
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+    }
 }
 
 /// The scheme of an upstream.

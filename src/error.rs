@@ -6,7 +6,7 @@
 
 use std::io;
 
-use actix_web::http::StatusCode;
+use actix_web::{error::PayloadError, http::StatusCode};
 use bytes::Bytes;
 
 /// A failed exchange, by the peer at fault.
@@ -53,9 +53,9 @@ pub enum DownstreamError {
     /// The client went away.
     #[error("client disconnected")]
     Disconnected,
-    /// An `Upgrade` or `CONNECT` that cannot be tunnelled.
-    #[error("unsupported upgrade")]
-    UnsupportedUpgrade,
+    /// A request target that is neither origin-form nor absolute-form (RFC 9112 §3.2).
+    #[error("unsupported request target")]
+    UnsupportedTarget,
 }
 
 /// Refusals.
@@ -163,6 +163,19 @@ impl ProxyError {
 }
 
 impl DownstreamError {
+    /// The fault that a request body carries: ours if it is one, else the client's absence.
+    pub fn of(cause: &PayloadError) -> Self {
+        match cause {
+            PayloadError::Io(cause) => cause
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<Self>())
+                .copied()
+                .unwrap_or(Self::Disconnected),
+            PayloadError::EncodingCorrupted => Self::MalformedBody,
+            _ => Self::Disconnected,
+        }
+    }
+
     /// The row of the table for this cause.
     pub fn answer(self) -> Answer {
         const INVALID: &str = "invalid_request_error";
@@ -181,15 +194,15 @@ impl DownstreamError {
                 "head_too_large",
                 "The request head is too large: at most 64 KiB and 256 fields are taken.",
             ),
-            Self::UnsupportedVersion => row(505, INVALID, "unsupported_version", "Use HTTP/1.1 or HTTP/1.0."),
+            Self::UnsupportedVersion => row(400, INVALID, "unsupported_version", "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
             Self::HeadTimeout => row(408, "timeout_error", "request_head_timeout", "The request head did not arrive in time (REQUEST_HEAD_TIMEOUT)."),
             Self::BodyTimeout => row(408, "timeout_error", "request_body_timeout", "The request body stood still for too long (REQUEST_BODY_TIMEOUT)."),
             Self::Disconnected => row(400, INVALID, "client_disconnected", "The client closed the connection before its request was complete."),
-            Self::UnsupportedUpgrade => row(
+            Self::UnsupportedTarget => row(
                 400,
                 INVALID,
-                "unsupported_upgrade",
-                "This protocol upgrade cannot be forwarded: `Upgrade` needs `Connection: upgrade` and no body.",
+                "unsupported_target",
+                "The request target must be a path: this is a reverse proxy, CONNECT is not served.",
             ),
         }
     }

@@ -1,1 +1,356 @@
-//! Is this body ours?
+//! Is this body ours to edit, and the bounded hold of one that is.
+//!
+//! A [`Hold`] takes the chunks of a request body as they arrive and scans each at once; when the
+//! body has ended, [`Hold::finish`] splices the edit in. Until then nothing may leave, since a body
+//! that turns out not to be JSON must go out as it came. How many octets may be held, and by how
+//! many exchanges, is the caller's: it asks [`Hold::len`] and may [`Hold::release`] at any time.
+//! Nothing here does I/O, waits, or logs.
+
+use std::ops::Range;
+
+use actix_web::http::Method;
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use self::scanner::Scanner;
+use crate::config::{EditMode, EditTarget};
+
+mod nesting;
+#[cfg(test)]
+mod reference;
+mod scalar;
+mod scanner;
+mod string;
+mod system;
+mod text;
+
+/// A body in parts, in order; never joined.
+pub type Body = SmallVec<[Bytes; 4]>;
+
+/// Whether this is a request to create a message: `POST` and this path, the query cut off.
+pub fn is_messages(method: &Method, path: &str) -> bool {
+    method == Method::POST && matches!(path, "/v1/messages" | "/v1/messages/")
+}
+
+/// Whether content described by these field values may be edited: JSON (said or not denied), with
+/// no content coding.
+pub fn is_editable(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> bool {
+    let is_json = content_type.is_none_or(is_json);
+    let is_identity = content_encoding.is_none_or(|codings| {
+        codings
+            .split(|&octet| octet == b',')
+            .map(<[u8]>::trim_ascii)
+            .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    });
+    is_json && is_identity
+}
+
+/// `application/json` or `application/*+json` (RFC 6839 §3.1), with any parameters.
+fn is_json(content_type: &[u8]) -> bool {
+    const APPLICATION: &[u8] = b"application/";
+    let media_type = content_type
+        .split(|&octet| octet == b';')
+        .next()
+        .unwrap_or_default();
+    let media_type = media_type.trim_ascii();
+    let Some((application, subtype)) = media_type.split_at_checked(APPLICATION.len()) else {
+        return media_type.is_empty();
+    };
+    let suffix = subtype
+        .len()
+        .checked_sub(b"+json".len())
+        .and_then(|at| subtype.get(at..));
+    application.eq_ignore_ascii_case(APPLICATION)
+        && (subtype.eq_ignore_ascii_case(b"json")
+            || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json")))
+}
+
+/// A body that is held until its end is seen.
+pub struct Hold {
+    mode: EditMode,
+    target: EditTarget,
+    scanner: Scanner,
+    len: u64,
+    parts: Body,
+    /// Small chunks since the last part, joined.
+    tail: BytesMut,
+}
+
+impl Hold {
+    /// Holds nothing yet.
+    pub fn new(mode: EditMode, target: EditTarget) -> Self {
+        Self {
+            mode,
+            target,
+            scanner: Scanner::new(),
+            len: 0,
+            parts: Body::new(),
+            tail: BytesMut::new(),
+        }
+    }
+
+    /// Takes and scans the next chunk of the body.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.scanner.scan(&chunk);
+        self.len += chunk.len() as u64;
+        if chunk.len() >= SMALL {
+            self.flush();
+            self.parts.push(chunk);
+            return;
+        }
+        if self.tail.capacity() - self.tail.len() < chunk.len() {
+            let size = if self.tail.capacity() == 0 {
+                TAIL_FIRST
+            } else {
+                TAIL
+            };
+            self.flush();
+            self.tail = BytesMut::with_capacity(size);
+        }
+        self.tail.extend_from_slice(&chunk);
+    }
+
+    /// The octets held.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether no octet is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Gives all octets back, untouched: the body is too large, or nobody wants the edit any more.
+    pub fn release(mut self) -> Body {
+        self.flush();
+        self.parts
+    }
+
+    /// The body has ended: edits it. `replacement` is a JSON string, quotes included.
+    pub fn finish(mut self, replacement: &Bytes) -> (Body, Outcome) {
+        self.flush();
+        system::edit(
+            self.parts,
+            self.scanner.finish(),
+            self.mode,
+            self.target,
+            replacement,
+        )
+    }
+
+    fn flush(&mut self) {
+        if !self.tail.is_empty() {
+            self.parts.push(self.tail.split().freeze());
+        }
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hold")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The text at this span of the original, quotes included, was replaced.
+    Replaced {
+        /// Offsets in the original.
+        span: Range<u64>,
+    },
+    /// A block was inserted.
+    Inserted {
+        /// Before this octet of the original.
+        at: u64,
+        /// Whether the block asks for caching.
+        cache_control: CacheControl,
+    },
+    /// It is as it came.
+    Unchanged(Unchanged),
+}
+
+/// Whether an inserted block asks for caching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheControl {
+    /// It does: `{"type":"ephemeral"}`.
+    Ephemeral,
+    /// It does not: the request has as many `cache_control` as may be.
+    Omitted,
+}
+
+/// Why a body is as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unchanged {
+    /// It is not JSON.
+    NotJson,
+    /// It is no object, or has no `system`.
+    NoSystem,
+    /// Its `system` is no array.
+    SystemNotArray,
+    /// Its `system` is an empty array.
+    Empty,
+    /// Nothing follows the attribution block.
+    TargetMissing,
+    /// The system prompt block is no object, or its `text` is no string.
+    TargetNotText,
+}
+
+impl Outcome {
+    /// One word for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Replaced { .. } => "replaced",
+            Self::Inserted { .. } => "inserted",
+            Self::Unchanged(unchanged) => unchanged.label(),
+        }
+    }
+}
+
+impl Unchanged {
+    /// One word for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NoSystem => "no_system",
+            Self::SystemNotArray => "system_not_array",
+            Self::Empty => "system_empty",
+            Self::TargetMissing => "target_missing",
+            Self::TargetNotText => "target_not_text",
+        }
+    }
+}
+
+/// A chunk below this many octets is copied into the tail, so that a body that dribbles in costs
+/// its octets and not 32 octets of bookkeeping, and a read buffer pinned, for each.
+const SMALL: usize = 2 * 1024;
+/// Size of the first tail: a short body in few segments.
+const TAIL_FIRST: usize = 4 * 1024;
+/// Size of later tails.
+const TAIL: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(chunks: &[&[u8]]) -> Hold {
+        let mut hold = Hold::new(EditMode::Replace, EditTarget::Prompt);
+        for chunk in chunks {
+            hold.push(Bytes::copy_from_slice(chunk));
+        }
+        hold
+    }
+
+    #[test]
+    fn messages_are_posts_to_one_path() {
+        for path in ["/v1/messages", "/v1/messages/"] {
+            assert!(is_messages(&Method::POST, path));
+            assert!(!is_messages(&Method::GET, path));
+        }
+        for path in [
+            "/",
+            "/v1/messages//",
+            "//v1/messages",
+            "/v1/Messages",
+            "/v1/messages/count_tokens",
+            "/v1/messages/batches",
+        ] {
+            assert!(!is_messages(&Method::POST, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn json_without_a_coding_may_be_edited() {
+        for content_type in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json ;x",
+            "",
+            "application/vnd.api+json",
+            "application/problem+JSON;a=b",
+        ] {
+            assert!(
+                is_editable(Some(content_type.as_bytes()), None),
+                "{content_type}"
+            );
+        }
+        assert!(is_editable(None, None));
+        for content_type in [
+            "text/plain",
+            "text/json",
+            "application/jsonl",
+            "application/",
+            "json",
+            "multipart/form-data; x=application/json",
+        ] {
+            assert!(
+                !is_editable(Some(content_type.as_bytes()), None),
+                "{content_type}"
+            );
+        }
+        for coding in ["identity", "Identity", "", "identity, identity"] {
+            assert!(is_editable(None, Some(coding.as_bytes())), "{coding}");
+        }
+        for coding in ["gzip", "br", "zstd", "identity, gzip", "x"] {
+            assert!(!is_editable(None, Some(coding.as_bytes())), "{coding}");
+        }
+    }
+
+    #[test]
+    fn the_edit_is_made_at_the_end() {
+        let replacement = Bytes::from_static(b"\"new\"");
+        let (body, outcome) =
+            hold(&[b"{\"system\":[{\"te", b"xt\":\"ol", b"d\"}]}"]).finish(&replacement);
+        assert_eq!(body.concat(), b"{\"system\":[{\"text\":\"new\"}]}");
+        assert_eq!(outcome, Outcome::Replaced { span: 19..24 });
+        let (body, outcome) =
+            hold(&[b"{\"system\":[{\"text\":\"old\"}]", b"x"]).finish(&replacement);
+        assert_eq!(body.concat(), b"{\"system\":[{\"text\":\"old\"}]x");
+        assert_eq!(outcome.label(), "not_json");
+    }
+
+    #[test]
+    fn large_chunks_are_neither_copied_nor_joined() {
+        let head = Bytes::from(format!("{{\"a\":\"{}", "x".repeat(SMALL)));
+        let tail = Bytes::from(format!(
+            "{}\",\"system\":[{{\"text\":\"old\"}}]}}",
+            "y".repeat(SMALL)
+        ));
+        let mut hold = Hold::new(EditMode::Replace, EditTarget::Prompt);
+        hold.push(head.clone());
+        hold.push(tail.clone());
+        assert_eq!(hold.len(), (head.len() + tail.len()) as u64);
+        let replacement = Bytes::from_static(b"\"new\"");
+        let (body, _) = hold.finish(&replacement);
+        let [first, second, third, fourth] = &body[..] else {
+            panic!("{} parts", body.len())
+        };
+        assert_eq!(first.as_ptr(), head.as_ptr());
+        assert_eq!(second.as_ptr(), tail.as_ptr());
+        assert_eq!(third.as_ptr(), replacement.as_ptr());
+        assert_eq!(fourth.as_ref(), b"}]}");
+    }
+
+    #[test]
+    fn single_octets_cost_a_single_octet_each() {
+        let octets = vec![b'['; 200_000];
+        let mut hold = hold(&octets.chunks(1).collect::<Vec<_>>());
+        assert!(hold.parts.len() <= octets.len() / TAIL + 1);
+        hold.push(Bytes::from(vec![b'{'; SMALL]));
+        hold.push(Bytes::from_static(b"}"));
+        let expected = [&octets[..], &[b'{'; SMALL], b"}"].concat();
+        assert_eq!(hold.len(), expected.len() as u64);
+        assert_eq!(hold.release().concat(), expected);
+    }
+
+    #[test]
+    fn debug_shows_no_octet() {
+        assert_eq!(
+            format!("{:?}", hold(&[b"\"secret\""])),
+            "Hold { len: 8, .. }"
+        );
+    }
+}

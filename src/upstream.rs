@@ -1,3 +1,99 @@
-//! The per-worker client.
+//! The client of one worker: its connections to the upstream and how a request is sent.
+//!
+//! Nothing here is shared with another worker. A request goes over a pooled connection that is quiet,
+//! or a new one; if that turns out to be dead before an octet of the request left, over another, once.
+//! It never sends again what may have been received.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    rc::Rc,
+    task::Poll,
+};
+
+use crate::{
+    config::{Live, Route, Upstream},
+    error::{ProxyError, UpstreamError},
+};
 
 pub mod dial;
+pub mod http1;
+pub mod pool;
+
+use self::{
+    dial::Dialer,
+    http1::{Connection, Failed, Request, Response},
+    pool::Pool,
+};
+
+/// The one door to the upstream.
+pub struct Client {
+    dialer: Dialer,
+    pool: Rc<Pool>,
+    /// Where the pooled connections lead.
+    target: RefCell<(Upstream, Route)>,
+}
+
+impl Client {
+    /// A client without connections, for this worker.
+    pub fn new(dialer: Dialer, live: &Live) -> Self {
+        Self {
+            dialer,
+            pool: Pool::new(live.timers.upstream_keep_alive),
+            target: RefCell::new((live.upstream.clone(), live.route.clone())),
+        }
+    }
+
+    /// Connections that wait for a request.
+    pub fn idle_connections(&self) -> usize {
+        self.pool.len()
+    }
+
+    /// Sends a request and waits for the response head.
+    ///
+    /// # Errors
+    /// The cause, by the peer at fault. The request may have been processed unless the cause says
+    /// that there was no connection.
+    pub async fn send(&self, live: &Live, mut request: Request) -> Result<Response, ProxyError> {
+        self.follow(live);
+        if let Some(connection) = poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
+            match http1::exchange(connection, request, &self.pool).await {
+                Ok(response) => return Ok(response),
+                Err(Failed::Sent(cause)) => return Err(cause),
+                Err(Failed::Unsent(unsent, _)) => request = unsent,
+            }
+        }
+        let connection = self.connect(live).await?;
+        match http1::exchange(connection, request, &self.pool).await {
+            Ok(response) => Ok(response),
+            Err(Failed::Sent(cause)) => Err(cause),
+            Err(Failed::Unsent(_, cause)) => Err(cause.into()),
+        }
+    }
+
+    /// A new connection; a second try if the first failed at once.
+    async fn connect(&self, live: &Live) -> Result<Connection, UpstreamError> {
+        let generation = self.pool.generation();
+        let dial = || self.dialer.dial(&live.upstream, &live.route, live.timers.connect);
+        let stream = match dial().await {
+            Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
+                dial().await?
+            }
+            outcome => outcome?,
+        };
+        Ok(Connection::new(stream, generation))
+    }
+
+    /// Leaves the connections to an upstream that the configuration no longer names.
+    fn follow(&self, live: &Live) {
+        let is_current = {
+            let target = self.target.borrow();
+            target.0 == live.upstream && target.1 == live.route
+        };
+        if !is_current {
+            self.target.replace((live.upstream.clone(), live.route.clone()));
+            self.pool.renew();
+        }
+        self.pool.keep_alive(live.timers.upstream_keep_alive);
+    }
+}

@@ -1,1 +1,199 @@
-//! What was said.
+//! What may be said: the one table of variables, and the raw values under their names.
+//!
+//! `check`, `.env.example`, the README's table and every fault are made from [`table()`]. What envy
+//! reads holds text only, so that all faults can be found, not just the first.
+
+use serde::Deserialize;
+
+pub mod example;
+mod table;
+
+use self::table::{RETIRED, TABLE};
+
+/// One environment variable.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default as text; empty for none.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// Where it stands in lists.
+    pub section: Section,
+    /// When a change takes effect.
+    pub applies: Applies,
+    /// How its value may be shown.
+    pub shown: Shown,
+    /// The form that is expected.
+    pub expected: &'static str,
+    /// A valid value.
+    pub example: &'static str,
+}
+
+/// When a changed variable takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applies {
+    /// On reload: when the file changes, or on SIGHUP.
+    Live,
+    /// On restart.
+    Restart,
+}
+
+/// How a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// As it is.
+    Plainly,
+    /// A URL, with stars for user, password and query.
+    WithoutUserinfo,
+    /// As `(N octets)`.
+    AsLength,
+}
+
+/// A group of variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Where requests go.
+    Upstream,
+    /// The edit of the system prompt.
+    SystemPrompt,
+    /// Where we listen.
+    Server,
+    /// How much is taken at a time.
+    Limits,
+    /// How long is waited.
+    Timers,
+    /// What is written about it.
+    Logs,
+    /// The outbound proxies.
+    Proxies,
+    /// Who is trusted.
+    Trust,
+}
+
+impl Section {
+    /// The heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Upstream => "Upstream",
+            Self::SystemPrompt => "System prompt",
+            Self::Server => "Server",
+            Self::Limits => "Limits",
+            Self::Timers => "Timers",
+            Self::Logs => "Logs",
+            Self::Proxies => "Outbound proxies",
+            Self::Trust => "Trust",
+        }
+    }
+}
+
+/// All variables, section by section.
+pub fn table() -> &'static [Variable] {
+    TABLE
+}
+
+/// The variable of that name.
+pub fn variable(name: &str) -> Option<&'static Variable> {
+    TABLE.iter().find(|variable| variable.name == name)
+}
+
+/// A name of the service we replace that means nothing here, and the line that says why.
+pub(super) fn retired(name: &str) -> Option<&'static str> {
+    RETIRED
+        .iter()
+        .find(|(retired, _)| *retired == name)
+        .map(|(_, why)| *why)
+}
+
+/// The names that [`retired`] knows.
+pub(super) fn retired_names() -> impl Iterator<Item = &'static str> {
+    RETIRED.iter().map(|(name, _)| *name)
+}
+
+/// The values as text, as envy reads them: defaults filled in, none where there is no default.
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) api_base_url: Option<String>,
+    pub(super) preserve_host: Option<String>,
+    pub(super) headers_file: Option<String>,
+    pub(super) system_prompt_replacement: Option<String>,
+    pub(super) system_prompt_block_insert_if_not_exist: Option<String>,
+    pub(super) system_prompt_target: Option<String>,
+    pub(super) max_edit_body: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<String>,
+    pub(super) workers: Option<String>,
+    pub(super) max_connections: Option<String>,
+    pub(super) max_in_flight: Option<String>,
+    pub(super) edit_memory: Option<String>,
+    pub(super) request_head_timeout: Option<String>,
+    pub(super) request_body_timeout: Option<String>,
+    pub(super) write_timeout: Option<String>,
+    pub(super) keep_alive: Option<String>,
+    pub(super) upstream_keep_alive: Option<String>,
+    pub(super) upstream_connect_timeout: Option<String>,
+    pub(super) upstream_timeout: Option<String>,
+    pub(super) generation_timeout: Option<String>,
+    pub(super) stream_idle_timeout: Option<String>,
+    pub(super) shutdown_timeout: Option<String>,
+    pub(super) log_format: Option<String>,
+    pub(super) rust_log: Option<String>,
+    pub(super) debug_mode: Option<String>,
+    pub(super) upstream_ca_file: Option<String>,
+    pub(super) http_proxy: Option<String>,
+    pub(super) https_proxy: Option<String>,
+    pub(super) all_proxy: Option<String>,
+    pub(super) no_proxy: Option<String>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "rustls-native-certs reads it by itself")
+    )]
+    pub(super) ssl_cert_file: Option<String>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "rustls-native-certs reads it by itself")
+    )]
+    pub(super) ssl_cert_dir: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_raw_struct_and_the_table_agree() {
+        let pairs = TABLE
+            .iter()
+            .map(|variable| (variable.name.to_owned(), "x".to_owned()));
+        // Unknown fields are denied: every row has a field.
+        let raw: Raw = envy::from_iter(pairs).unwrap();
+        let raw = serde_json::to_value(&raw).unwrap();
+        let fields = raw.as_object().unwrap();
+        assert_eq!(fields.len(), TABLE.len());
+        for (field, value) in fields {
+            assert_eq!(value, "x", "`{field}` has no row");
+        }
+    }
+
+    #[test]
+    fn rows_are_complete_and_sections_are_contiguous() {
+        let mut seen: Vec<Section> = Vec::new();
+        for variable in TABLE {
+            assert!(
+                !variable.example.is_empty(),
+                "{} has no example",
+                variable.name
+            );
+            assert!(variable.doc.ends_with('.'), "{}", variable.name);
+            assert!(!variable.doc.contains('\n'), "{}", variable.name);
+            assert!(retired(variable.name).is_none(), "{}", variable.name);
+            if seen.last() != Some(&variable.section) {
+                assert!(!seen.contains(&variable.section), "{}", variable.name);
+                seen.push(variable.section);
+            }
+        }
+    }
+}

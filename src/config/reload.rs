@@ -1,1 +1,559 @@
-//! Watch, reparse, publish.
+//! Publishes a new configuration when the files change or somebody asks, and keeps the last good.
+//!
+//! One thread owns the source; it reads, validates and swaps the whole [`Live`] at once, so an
+//! exchange sees the old or the new configuration and never a mixture. The thread ends with its
+//! [`Watcher`]. What is in [`super::Boot`] is never swapped: its changes are named and wait for a
+//! restart.
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use log::{debug, error, info, warn};
+
+use super::{Faults, Live, Loaded, Setting, Source, env::Applies, watch::Surroundings};
+use crate::logging;
+
+/// How reloads went, for the metrics.
+#[derive(Debug)]
+pub struct ReloadCounters {
+    /// Configurations that were taken, or confirmed on request.
+    pub succeeded: AtomicU64,
+    /// Configurations that were refused.
+    pub failed: AtomicU64,
+    /// Whether what the files say now is in effect.
+    pub last_succeeded: AtomicBool,
+}
+
+impl Default for ReloadCounters {
+    fn default() -> Self {
+        Self {
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_succeeded: AtomicBool::new(true),
+        }
+    }
+}
+
+/// The owner of the reloading thread: it ends when this is dropped.
+#[derive(Debug)]
+pub struct Watcher {
+    signals: Arc<Signals>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Asks for a reload, as SIGHUP does. Returns at once.
+    pub fn reload_now(&self) {
+        self.signals.set(|pending| pending.asked = true);
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.signals.set(|pending| pending.stop = true);
+        if let Some(thread) = self.thread.take() {
+            // An error is a panic of the thread, which has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Watches the files of `source`, of which `initial` is in effect, and publishes to `live`.
+pub fn spawn(
+    source: Source,
+    initial: Loaded,
+    live: Arc<ArcSwap<Live>>,
+    counters: Arc<ReloadCounters>,
+) -> io::Result<Watcher> {
+    let reloader = Reloader {
+        source,
+        at_start: initial.settings.clone(),
+        last_good: initial,
+        last_faults: None,
+        live,
+        counters,
+    };
+    start(reloader, |_| {})
+}
+
+fn start(
+    mut reloader: Reloader,
+    mut observe: impl FnMut(Outcome) + Send + 'static,
+) -> io::Result<Watcher> {
+    let signals = Arc::new(Signals::default());
+    let inner = Arc::clone(&signals);
+    let thread = thread::Builder::new()
+        .name("config-reload".to_owned())
+        .spawn(move || {
+            let touched = Arc::clone(&inner);
+            let mut surroundings =
+                Surroundings::new(move || touched.set(|pending| pending.touched = true));
+            // The first round sees what changed between the start and the watch.
+            let mut trigger = Some(Trigger::Touched);
+            while let Some(why) = trigger {
+                // Watch first, read then: what changes in between comes as the next trigger.
+                surroundings.follow(&reloader.source.files());
+                observe(reloader.reload(why));
+                trigger = inner.next();
+            }
+        })?;
+    Ok(Watcher {
+        signals,
+        thread: Some(thread),
+    })
+}
+
+/// Why to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    /// Something near a file changed.
+    Touched,
+    /// Somebody asked.
+    Asked,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Swapped,
+    Unchanged,
+    Refused,
+}
+
+struct Reloader {
+    source: Source,
+    /// The settings that `Boot` was made of.
+    at_start: Vec<Setting>,
+    last_good: Loaded,
+    /// The faults that were logged last, while they last.
+    last_faults: Option<Faults>,
+    live: Arc<ArcSwap<Live>>,
+    counters: Arc<ReloadCounters>,
+}
+
+impl Reloader {
+    fn reload(&mut self, why: Trigger) -> Outcome {
+        match self.source.load() {
+            Ok(loaded) => self.take(loaded, why),
+            Err(faults) => self.refuse(faults, why),
+        }
+    }
+
+    fn take(&mut self, loaded: Loaded, why: Trigger) -> Outcome {
+        let mut changed = changes(&self.last_good.settings, &loaded.settings, Applies::Live);
+        if self.last_good.config.live.custom_fields != loaded.config.live.custom_fields {
+            changed.push("custom fields");
+        }
+        let waiting = changes(&self.at_start, &loaded.settings, Applies::Restart);
+        let newly = changes(&self.last_good.settings, &loaded.settings, Applies::Restart);
+        for name in newly.iter().filter(|name| waiting.contains(name)) {
+            warn!("[Config] {name} has changed: restart to apply it");
+        }
+        if self.last_good.warnings != loaded.warnings {
+            for warning in &loaded.warnings {
+                warn!("[Config] {warning}");
+            }
+        }
+        let was_faulty = self.last_faults.take().is_some();
+        let outcome = if changed.is_empty() {
+            match (why, was_faulty) {
+                (_, true) => info!("[Config] valid again, nothing changed"),
+                (Trigger::Asked, false) => debug!("[Config] reload on request, nothing changed"),
+                (Trigger::Touched, false) => {}
+            }
+            Outcome::Unchanged
+        } else {
+            self.live.store(Arc::new(loaded.config.live.clone()));
+            logging::set_debug(loaded.config.live.debug);
+            info!("[Config] reloaded: changed {}", changed.join(", "));
+            Outcome::Swapped
+        };
+        if outcome == Outcome::Swapped || was_faulty || why == Trigger::Asked {
+            self.counters.succeeded.fetch_add(1, Ordering::Relaxed);
+        }
+        self.counters.last_succeeded.store(true, Ordering::Relaxed);
+        self.last_good = loaded;
+        outcome
+    }
+
+    fn refuse(&mut self, faults: Faults, why: Trigger) -> Outcome {
+        // Several events may tell of one bad file; it is logged and counted once.
+        if why == Trigger::Touched && self.last_faults.as_ref() == Some(&faults) {
+            return Outcome::Refused;
+        }
+        error!("[Config] reload refused, the last good configuration stays in effect");
+        for fault in &faults.faults {
+            error!("[Config] {fault}");
+        }
+        self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        self.counters.last_succeeded.store(false, Ordering::Relaxed);
+        self.last_faults = Some(faults);
+        Outcome::Refused
+    }
+}
+
+/// The names of the variables whose text differs.
+fn changes(before: &[Setting], after: &[Setting], applies: Applies) -> Vec<&'static str> {
+    // Both are in the order of the one table.
+    before
+        .iter()
+        .zip(after)
+        .filter(|(before, after)| after.variable.applies == applies && before.text != after.text)
+        .map(|(_, after)| after.variable.name)
+        .collect()
+}
+
+/// What the thread waits for.
+#[derive(Debug, Default)]
+struct Signals {
+    pending: Mutex<Pending>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    stop: bool,
+    asked: bool,
+    touched: bool,
+}
+
+impl Signals {
+    fn set(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+        self.arrived.notify_all();
+    }
+
+    /// The next reason to look, or none to stop. A change is told when it has been quiet for
+    /// [`QUIET`], a request at once.
+    fn next(&self) -> Option<Trigger> {
+        let idle = |pending: &mut Pending| !pending.stop && !pending.asked && !pending.touched;
+        let mut pending = self
+            .arrived
+            .wait_while(self.lock(), idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        let latest = Instant::now() + LONGEST;
+        loop {
+            if pending.stop {
+                return None;
+            }
+            if pending.asked {
+                *pending = Pending::default();
+                return Some(Trigger::Asked);
+            }
+            if !pending.touched || Instant::now() >= latest {
+                pending.touched = false;
+                return Some(Trigger::Touched);
+            }
+            pending.touched = false;
+            pending = self
+                .arrived
+                .wait_timeout_while(pending, QUIET, idle)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Longer than an editor takes between truncating, writing and renaming.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// A directory that never falls quiet is looked at all the same.
+const LONGEST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+        sync::mpsc,
+    };
+
+    use super::super::{Environment, Flags};
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    struct Rig {
+        dir: tempfile::TempDir,
+        live: Arc<ArcSwap<Live>>,
+        counters: Arc<ReloadCounters>,
+        outcomes: mpsc::Receiver<Outcome>,
+        watcher: Watcher,
+    }
+
+    impl Rig {
+        /// A running reloader over a directory that `prepare` has furnished.
+        fn new(prepare: impl FnOnce(&Path)) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            prepare(dir.path());
+            let reloader = reloader(dir.path(), &[]);
+            let (live, counters) = (Arc::clone(&reloader.live), Arc::clone(&reloader.counters));
+            let (observed, outcomes) = mpsc::channel();
+            let watcher = start(reloader, move |outcome| {
+                let _ = observed.send(outcome);
+            })
+            .unwrap();
+            // The first round: from here on everything is watched.
+            assert_eq!(outcomes.recv_timeout(SOON), Ok(Outcome::Unchanged));
+            Self {
+                dir,
+                live,
+                counters,
+                outcomes,
+                watcher,
+            }
+        }
+
+        fn with_env_file(text: &str) -> Self {
+            Self::new(|dir| {
+                fs::create_dir(dir.join("env")).unwrap();
+                fs::write(dir.join("env/.env"), text).unwrap();
+            })
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// Replaces a file as editors do.
+        fn replace(&self, name: &str, text: &str) {
+            let new = self.path(&format!("{name}.new"));
+            fs::write(&new, text).unwrap();
+            fs::rename(new, self.path(name)).unwrap();
+        }
+
+        fn await_outcome(&self, expected: Outcome) {
+            let deadline = Instant::now() + SOON;
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if self.outcomes.recv_timeout(left).unwrap() == expected {
+                    return;
+                }
+            }
+        }
+
+        /// Waits for the upstream of that host: a file that is written in place may be seen half.
+        fn await_host(&self, expected: &str) {
+            while self.host() != expected {
+                self.await_outcome(Outcome::Swapped);
+            }
+        }
+
+        fn host(&self) -> String {
+            self.live.load().upstream.host.clone()
+        }
+
+        fn counts(&self) -> (u64, u64, bool) {
+            let ReloadCounters {
+                succeeded,
+                failed,
+                last_succeeded,
+            } = &*self.counters;
+            let relaxed = Ordering::Relaxed;
+            (
+                succeeded.load(relaxed),
+                failed.load(relaxed),
+                last_succeeded.load(relaxed),
+            )
+        }
+    }
+
+    fn reloader(root: &Path, environment: &[(&str, &str)]) -> Reloader {
+        let environment: Environment = environment.iter().copied().collect();
+        let source = Source::new(Flags::default(), environment).rooted(root);
+        let initial = source.load().unwrap();
+        Reloader {
+            source,
+            at_start: initial.settings.clone(),
+            live: Arc::new(ArcSwap::from_pointee(initial.config.live.clone())),
+            last_good: initial,
+            last_faults: None,
+            counters: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_taken() {
+        let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
+        rig.replace("env/.env", "API_BASE_URL=http://two\n");
+        rig.await_host("two");
+        // And again: the watch is on the directory, not on the file that is gone.
+        rig.replace("env/.env", "API_BASE_URL=http://three\n");
+        rig.await_host("three");
+        assert_eq!(rig.counts(), (2, 0, true));
+    }
+
+    #[test]
+    fn a_file_that_is_written_in_place_is_taken() {
+        let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
+        fs::write(rig.path("env/.env"), "API_BASE_URL=http://two\n").unwrap();
+        rig.await_host("two");
+    }
+
+    #[test]
+    fn a_bad_file_keeps_the_last_good() {
+        let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
+        rig.replace("env/.env", "API_BASE_URL=http://two\nPORT=x\n");
+        rig.await_outcome(Outcome::Refused);
+        assert_eq!(rig.host(), "one");
+        assert_eq!(rig.counts(), (0, 1, false));
+        rig.replace("env/.env", "API_BASE_URL=http://three\n");
+        rig.await_host("three");
+        assert_eq!(rig.counts(), (1, 1, true));
+    }
+
+    #[test]
+    fn the_headers_file_is_watched_too() {
+        let rig = Rig::with_env_file("");
+        rig.replace("env/.env.headers.json", r#"{"x-a": "1"}"#);
+        rig.await_outcome(Outcome::Swapped);
+        assert_eq!(rig.live.load().custom_fields.len(), 1);
+        fs::remove_file(rig.path("env/.env.headers.json")).unwrap();
+        rig.await_outcome(Outcome::Swapped);
+        assert!(rig.live.load().custom_fields.is_empty());
+    }
+
+    #[test]
+    fn a_headers_file_elsewhere_is_watched_once_it_is_named() {
+        let rig = Rig::with_env_file("");
+        fs::create_dir(rig.path("other")).unwrap();
+        rig.replace("other/h.json", r#"{"x-a": "1"}"#);
+        rig.replace("env/.env", "HEADERS_FILE=other/h.json\n");
+        rig.await_outcome(Outcome::Swapped);
+        assert_eq!(rig.live.load().custom_fields.len(), 1);
+        rig.replace("other/h.json", r#"{"x-a": "1", "x-b": "2"}"#);
+        rig.await_outcome(Outcome::Swapped);
+        assert_eq!(rig.live.load().custom_fields.len(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_appears_later_is_found() {
+        let rig = Rig::new(|_| {});
+        fs::create_dir(rig.path("env")).unwrap();
+        fs::write(rig.path("env/.env"), "API_BASE_URL=http://two\n").unwrap();
+        rig.await_host("two");
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_is_followed() {
+        let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
+        fs::create_dir(rig.path("new")).unwrap();
+        fs::write(rig.path("new/.env"), "API_BASE_URL=http://two\n").unwrap();
+        fs::rename(rig.path("env"), rig.path("old")).unwrap();
+        fs::rename(rig.path("new"), rig.path("env")).unwrap();
+        rig.await_host("two");
+        rig.replace("env/.env", "API_BASE_URL=http://three\n");
+        rig.await_host("three");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_is_swapped_as_kubernetes_does_is_followed() {
+        use std::os::unix::fs::symlink;
+        let rig = Rig::new(|dir| {
+            fs::create_dir_all(dir.join("env/..1")).unwrap();
+            fs::write(dir.join("env/..1/.env"), "API_BASE_URL=http://one\n").unwrap();
+            symlink("..1", dir.join("env/..data")).unwrap();
+            symlink("..data/.env", dir.join("env/.env")).unwrap();
+        });
+        assert_eq!(rig.host(), "one");
+        for (n, host) in [(2, "two"), (3, "three")] {
+            fs::create_dir(rig.path(&format!("env/..{n}"))).unwrap();
+            let text = format!("API_BASE_URL=http://{host}\n");
+            fs::write(rig.path(&format!("env/..{n}/.env")), text).unwrap();
+            symlink(format!("..{n}"), rig.path("env/..tmp")).unwrap();
+            fs::rename(rig.path("env/..tmp"), rig.path("env/..data")).unwrap();
+            fs::remove_dir_all(rig.path(&format!("env/..{}", n - 1))).unwrap();
+            rig.await_host(host);
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_though_nothing_changed() {
+        let rig = Rig::with_env_file("");
+        rig.watcher.reload_now();
+        rig.await_outcome(Outcome::Unchanged);
+        assert_eq!(rig.counts(), (1, 0, true));
+    }
+
+    #[test]
+    fn dropping_the_watcher_ends_the_thread() {
+        let Rig {
+            watcher, outcomes, ..
+        } = Rig::with_env_file("");
+        drop(watcher);
+        // The thread owned the sender.
+        while outcomes.recv().is_ok() {}
+    }
+
+    #[test]
+    fn a_comment_swaps_nothing_and_an_exchange_keeps_its_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        let write = |text: &str| fs::write(dir.path().join("env/.env"), text).unwrap();
+        write("API_BASE_URL=http://one\n");
+        let mut reloader = reloader(dir.path(), &[]);
+        let before = reloader.live.load_full();
+        write("# comment\nAPI_BASE_URL='http://one'\n");
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert!(Arc::ptr_eq(&before, &reloader.live.load()));
+        write("API_BASE_URL=http://two\n");
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
+        assert_eq!(before.upstream.host, "one");
+        assert_eq!(reloader.live.load().upstream.host, "two");
+    }
+
+    #[test]
+    fn the_environment_stays_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        let mut reloader = reloader(dir.path(), &[("API_BASE_URL", "http://said")]);
+        fs::write(dir.path().join("env/.env"), "API_BASE_URL=http://two\n").unwrap();
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert_eq!(reloader.live.load().upstream.host, "said");
+        // But it is said that the line has no effect.
+        assert_eq!(reloader.last_good.warnings.len(), 1);
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_not_swapped() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        let mut reloader = reloader(dir.path(), &[]);
+        fs::write(dir.path().join("env/.env"), "WORKERS=3\n").unwrap();
+        let new = reloader.source.load().unwrap();
+        assert_eq!(
+            changes(&reloader.at_start, &new.settings, Applies::Restart),
+            ["WORKERS"]
+        );
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+    }
+
+    #[test]
+    fn one_bad_file_is_counted_once_unless_somebody_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        let mut reloader = reloader(dir.path(), &[]);
+        fs::write(dir.path().join("env/.env"), "PORT=x\n").unwrap();
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Refused);
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Refused);
+        assert_eq!(reloader.counters.failed.load(Ordering::Relaxed), 1);
+        assert_eq!(reloader.reload(Trigger::Asked), Outcome::Refused);
+        assert_eq!(reloader.counters.failed.load(Ordering::Relaxed), 2);
+        fs::write(dir.path().join("env/.env"), "").unwrap();
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert!(reloader.counters.last_succeeded.load(Ordering::Relaxed));
+    }
+}

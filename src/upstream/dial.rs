@@ -1,1 +1,205 @@
-//! TCP, TLS, outbound proxies.
+//! From an upstream and a route to a connection: names, TCP, outbound proxies, TLS.
+//!
+//! One [`Dialer`] per worker. The steps, each in its file: `resolve` finds the addresses,
+//! `race` the one that answers first, `proxy` asks an outbound proxy to go on, `tls` shakes
+//! hands, with the authorities of `trust`. This file owns their order and their deadlines, and
+//! says which failure is which. It pools nothing, retries nothing and sends no request.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+
+pub use self::{
+    proxy::proxy_authorization,
+    stream::Stream,
+    trust::{Trust, TrustError, tls_config},
+};
+use self::{
+    proxy::{ProxyError, Target},
+    race::race,
+    resolve::{Names, ResolveError},
+};
+use crate::{
+    config::{ProxyAddress, Resolve, Route, Scheme, Upstream},
+    error::UpstreamError,
+};
+
+mod proxy;
+mod race;
+mod resolve;
+mod stream;
+mod tls;
+mod trust;
+mod watched;
+
+/// Makes connections for one worker. Cheap to create: files are read when they are first needed.
+pub struct Dialer {
+    trust: Trust,
+    names: Names,
+}
+
+impl Dialer {
+    /// A dialer with the machine's own names. All workers share one [`Trust`].
+    pub fn new(trust: Trust) -> Self {
+        Self {
+            trust,
+            names: Names::system(),
+        }
+    }
+
+    /// Connects to `upstream` by `route`.
+    ///
+    /// Names, TCP and the outbound proxy's handshake together have `connect_timeout`, and TLS has
+    /// it again. With [`Route::HttpProxy`] and an `http` upstream the connection is to the proxy,
+    /// which expects targets in absolute-form and [`proxy_authorization`].
+    ///
+    /// Dropping the future closes whatever it has opened.
+    pub async fn dial(
+        &self,
+        upstream: &Upstream,
+        route: &Route,
+        connect_timeout: Duration,
+    ) -> Result<Stream, UpstreamError> {
+        let tls =
+            match upstream.scheme {
+                Scheme::Http => None,
+                Scheme::Https => Some(self.trust.config().map_err(|error| {
+                    UpstreamError::TlsCertificateError(io::Error::other(error))
+                })?),
+            };
+        let deadline = Instant::now() + connect_timeout.min(LONGEST_TIMEOUT);
+        let tcp = match route {
+            Route::Direct => {
+                self.connect(&upstream.host, upstream.port, deadline)
+                    .await?
+            }
+            Route::HttpProxy(proxy) => self.tunnel(upstream, proxy, deadline).await?,
+            Route::Socks5 { proxy, resolve } => {
+                self.socks5(upstream, proxy, *resolve, deadline).await?
+            }
+        };
+        let Some(config) = tls else {
+            return Ok(Stream::Tcp(tcp));
+        };
+        let handshake = tls::handshake(config, &upstream.host, tcp);
+        match timeout(connect_timeout, handshake).await {
+            Ok(tls) => Ok(Stream::Tls(Box::new(tls?))),
+            Err(_) => Err(UpstreamError::ConnectionTimeout),
+        }
+    }
+
+    async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<TcpStream, UpstreamError> {
+        let addresses = timeout_at(deadline, self.names.resolve(host))
+            .await
+            .map_err(|_| UpstreamError::DnsTimeout)??;
+        timeout_at(deadline, race(&addresses, port, stream::connect))
+            .await
+            .map_err(|_| UpstreamError::ConnectionTimeout)?
+            .map_err(classify)
+    }
+
+    /// Connects to the HTTP proxy, and through it where the upstream speaks TLS.
+    async fn tunnel(
+        &self,
+        upstream: &Upstream,
+        proxy: &ProxyAddress,
+        deadline: Instant,
+    ) -> Result<TcpStream, UpstreamError> {
+        let mut tcp = self.reach(proxy, deadline).await?;
+        if upstream.scheme == Scheme::Https {
+            let connect = proxy::connect(&mut tcp, proxy, &upstream.host, upstream.port);
+            timeout_at(deadline, connect)
+                .await
+                .map_err(|_| UpstreamError::ConnectionTimeout)??;
+        }
+        Ok(tcp)
+    }
+
+    async fn socks5(
+        &self,
+        upstream: &Upstream,
+        proxy: &ProxyAddress,
+        resolve: Resolve,
+        deadline: Instant,
+    ) -> Result<TcpStream, UpstreamError> {
+        let (host, port) = (upstream.host.as_str(), upstream.port);
+        let target = match (host.parse(), resolve) {
+            (Ok(address), _) => Target::Address(SocketAddr::new(address, port)),
+            (Err(_), Resolve::AtProxy) => Target::Name(host, port),
+            (Err(_), Resolve::Locally) => {
+                let addresses = timeout_at(deadline, self.names.resolve(host))
+                    .await
+                    .map_err(|_| UpstreamError::DnsTimeout)??;
+                // There is no racing through a proxy. It may well have no IPv6 where we have it.
+                let address = addresses.iter().find(|a| a.is_ipv4()).or(addresses.first());
+                let Some(address) = address else {
+                    return Err(ResolveError::NoAddress {
+                        host: host.to_owned(),
+                    }
+                    .into());
+                };
+                Target::Address(SocketAddr::new(*address, port))
+            }
+        };
+        let tcp = self.reach(proxy, deadline).await?;
+        let tcp = timeout_at(deadline, proxy::socks5(tcp, proxy, target))
+            .await
+            .map_err(|_| UpstreamError::ConnectionTimeout)??;
+        Ok(tcp)
+    }
+
+    /// Connects to an outbound proxy. Its failures must not be told as the upstream's: the advice
+    /// would be about `API_BASE_URL`.
+    async fn reach(
+        &self,
+        proxy: &ProxyAddress,
+        deadline: Instant,
+    ) -> Result<TcpStream, UpstreamError> {
+        self.connect(&proxy.host, proxy.port, deadline)
+            .await
+            .map_err(|error| match error {
+                UpstreamError::ConnectionTimeout | UpstreamError::DnsTimeout => {
+                    UpstreamError::ConnectionTimeout
+                }
+                UpstreamError::ConnectionRefused(error)
+                | UpstreamError::ConnectionFailed(error) => ProxyError::Io(error).into(),
+                UpstreamError::DnsError(error) => ProxyError::Io(io::Error::other(error)).into(),
+                other => other,
+            })
+    }
+}
+
+impl From<ResolveError> for UpstreamError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Timeout => Self::DnsTimeout,
+            ResolveError::NotAName { .. }
+            | ResolveError::NoNameServer { .. }
+            | ResolveError::NoAddress { .. }
+            | ResolveError::Failed { .. } => Self::DnsError(Box::new(error)),
+        }
+    }
+}
+
+fn classify(error: io::Error) -> UpstreamError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => UpstreamError::ConnectionRefused(error),
+        // The kernel gave up before we did.
+        io::ErrorKind::TimedOut => UpstreamError::ConnectionTimeout,
+        _ => UpstreamError::ConnectionFailed(error),
+    }
+}
+
+/// No clock overflows in a day.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests;

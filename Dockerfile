@@ -1,0 +1,33 @@
+# One static program in an empty image: no shell, no package manager, a numeric user.
+
+FROM rust:1.95-alpine AS build
+# ring compiles C and assembly; the bundle of CA roots goes into the image
+RUN apk add --no-cache gcc musl-dev ca-certificates-bundle
+WORKDIR /anthropic-proxy
+COPY . .
+# Dependencies stay compiled in the cache mounts from build to build. `touch` makes cargo compile
+# our own crate each time: it compares times, and a checkout may be older than the cache.
+# Symbols stay for readable backtraces, debug information does not.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/anthropic-proxy/target,sharing=locked \
+    touch src/lib.rs src/main.rs \
+    && CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --bin anthropic-proxy \
+    && install -D -m 0755 target/release/anthropic-proxy /image/anthropic-proxy \
+    && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
+
+FROM scratch
+LABEL org.opencontainers.image.title="anthropic-proxy" \
+      org.opencontainers.image.description="A transparent, streaming, multi-core reverse proxy for Anthropic-compatible APIs" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=build /image /
+# The files env/.env and env/.env.headers.json are looked for from here: mount a folder at /env.
+WORKDIR /
+# 65532 is what distroless images call nonroot. A number, since there is no /etc/passwd.
+USER 65532:65532
+# In a container the port is published on purpose; elsewhere the default is 127.0.0.1.
+ENV HOST=0.0.0.0
+EXPOSE 8088
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --retries=3 \
+    CMD ["/anthropic-proxy", "healthcheck"]
+ENTRYPOINT ["/anthropic-proxy"]

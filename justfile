@@ -1,0 +1,64 @@
+# Recipes for people. What must hold is listed in .ci/run, and only there.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# list the recipes
+default:
+    @just --list --unsorted
+
+# run, rebuild and restart on every change (with watchexec or cargo-watch if they are there)
+dev *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    watched=(src static Cargo.toml)
+    if command -v watchexec >/dev/null; then
+        exec watchexec --restart --stop-signal SIGTERM "${watched[@]/#/--watch=}" -- cargo run --locked -- {{ARGS}}
+    elif command -v cargo-watch >/dev/null; then
+        exec cargo watch "${watched[@]/#/--watch=}" -x "run --locked -- {{ARGS}}"
+    fi
+    stamp=$(mktemp) pid=
+    stop() { [[ -z $pid ]] || { kill "$pid" && wait "$pid"; } 2>/dev/null || true; pid=; }
+    trap 'stop; rm -f "$stamp"' EXIT
+    while true; do
+        touch "$stamp"
+        # a change that does not compile leaves the running one alone
+        if cargo build --locked; then
+            stop
+            "${CARGO_TARGET_DIR:-target}/debug/anthropic-proxy" {{ARGS}} & pid=$!
+        fi
+        until [[ -n $(find "${watched[@]}" -newer "$stamp" -print -quit 2>/dev/null) ]]; do sleep 1; done
+    done
+
+# the tests, as README says
+test:
+    .ci/run test
+
+# what CI runs; `just check fmt clippy` runs some of its steps
+check *STEPS:
+    .ci/run {{STEPS}}
+
+# format the code
+fmt:
+    cargo fmt --all
+
+# beside nginx and haproxy, in one run: tests/bench/compare.sh [CELLS] [ROUNDS]
+bench *ARGS:
+    tests/bench/compare.sh {{ARGS}}
+
+# curl, the Python SDK and Claude Code through the proxy (needs npm)
+clients *CLIENTS:
+    cargo build --release --locked
+    tests/clients.sh {{CLIENTS}}
+
+# the container image
+image:
+    docker build -t anthropic-proxy .
+
+# the image's program, checked without a container engine
+image-check:
+    .ci/run image
+
+# write .env.example anew from the table of variables
+env-example:
+    cargo run --quiet --locked -- env-example > .env.example.new
+    mv .env.example.new .env.example

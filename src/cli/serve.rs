@@ -1,0 +1,27 @@
+//! `serve`: load, start the log, hand over to the server.
+
+use std::process::ExitCode;
+
+use log::warn;
+
+use crate::{config::Source, logging, server};
+
+pub(super) fn run(source: Source) -> ExitCode {
+    let loaded = match source.load() {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            super::complain(&faults);
+            return super::EXIT_USAGE.into();
+        }
+    };
+    let boot = &loaded.config.boot;
+    logging::init(
+        boot.log_format,
+        boot.log_filter.as_deref(),
+        loaded.config.live.debug,
+    );
+    for warning in &loaded.warnings {
+        warn!("[Config] {warning}");
+    }
+    server::serve(loaded, source)
+}

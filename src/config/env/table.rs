@@ -1,0 +1,335 @@
+//! The rows: every variable, and every name of the service we replace.
+//!
+//! Nothing but data. Sections are contiguous, and a default is a text that the variable's own
+//! parser takes; tests hold both.
+
+use super::{Applies, Section, Shown, Variable};
+
+pub(super) static TABLE: &[Variable] = &[
+    Variable {
+        shown: Shown::WithoutUserinfo,
+        ..live(
+            Section::Upstream,
+            "API_BASE_URL",
+            "https://anyrouter.top",
+            "http:// or https://, a host, optionally a port and a path; no user, query or fragment",
+            "Where requests go. The client's path is appended to the path given here.",
+        )
+    },
+    live(
+        Section::Upstream,
+        "PRESERVE_HOST",
+        "false",
+        FLAG,
+        "Send the client's Host to the upstream instead of the upstream's own.",
+    ),
+    live(
+        Section::Upstream,
+        "HEADERS_FILE",
+        "env/.env.headers.json",
+        "the path of a JSON object of strings",
+        "Fields that replace the client's fields of the same name; keys beginning with __ are comments.",
+    ),
+    Variable {
+        shown: Shown::AsLength,
+        example: "You are a helpful assistant.",
+        ..live(
+            Section::SystemPrompt,
+            "SYSTEM_PROMPT_REPLACEMENT",
+            "",
+            "any text; in double quotes it may have \\n and span lines",
+            "The text that replaces the system prompt of POST /v1/messages. Unset: nothing is edited.",
+        )
+    },
+    live(
+        Section::SystemPrompt,
+        "SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST",
+        "false",
+        FLAG,
+        "Replace only a prompt that contains \"Claude Code\"; insert a block before any other.",
+    ),
+    live(
+        Section::SystemPrompt,
+        "SYSTEM_PROMPT_TARGET",
+        "prompt",
+        "prompt or first",
+        "Which block is the prompt: the first that is not Claude Code's attribution block, or the very first.",
+    ),
+    live(
+        Section::SystemPrompt,
+        "MAX_EDIT_BODY",
+        "32MiB",
+        SIZE,
+        "The largest request body that is edited; larger ones pass unchanged.",
+    ),
+    boot(
+        Section::Server,
+        "HOST",
+        "127.0.0.1",
+        "an IP address or a host name of this machine",
+        "The address to listen on. 0.0.0.0 or :: opens the proxy to the network.",
+    ),
+    boot(
+        Section::Server,
+        "PORT",
+        "8088",
+        "a number from 0 to 65535 (0: the kernel chooses)",
+        "The port to listen on.",
+    ),
+    boot(
+        Section::Server,
+        "WORKERS",
+        "auto",
+        "a whole number from 1 to 1024, or auto",
+        "Worker threads. auto: one for each core this process may use.",
+    ),
+    boot(
+        Section::Server,
+        "SHUTDOWN_TIMEOUT",
+        "30",
+        TIME,
+        "How long running exchanges may go on after SIGTERM. 0: not at all.",
+    ),
+    boot(
+        Section::Limits,
+        "MAX_CONNECTIONS",
+        "25000",
+        COUNT,
+        "Client connections of the whole process; fewer where the file-descriptor limit is lower.",
+    ),
+    live(
+        Section::Limits,
+        "MAX_IN_FLIGHT",
+        "10000",
+        COUNT,
+        "Exchanges at a time; beyond, clients get a 503 at once.",
+    ),
+    boot(
+        Section::Limits,
+        "EDIT_MEMORY",
+        "512MiB",
+        SIZE,
+        "Memory for request bodies that are held for the edit, together. At least MAX_EDIT_BODY.",
+    ),
+    live(
+        Section::Timers,
+        "REQUEST_HEAD_TIMEOUT",
+        "10",
+        TIME,
+        "How long a client may take to send a request head.",
+    ),
+    live(
+        Section::Timers,
+        "REQUEST_BODY_TIMEOUT",
+        "30",
+        TIME,
+        "How long a client's request body may stand still.",
+    ),
+    live(
+        Section::Timers,
+        "WRITE_TIMEOUT",
+        "60",
+        TIME,
+        "How long a client may read nothing of its response.",
+    ),
+    live(
+        Section::Timers,
+        "KEEP_ALIVE",
+        "75",
+        TIME,
+        "How long an idle client connection stays open.",
+    ),
+    live(
+        Section::Timers,
+        "UPSTREAM_KEEP_ALIVE",
+        "60",
+        TIME,
+        "How long an idle upstream connection stays open.",
+    ),
+    live(
+        Section::Timers,
+        "UPSTREAM_CONNECT_TIMEOUT",
+        "5",
+        TIME,
+        "How long connecting to the upstream may take (DNS and TCP); then the same again for TLS.",
+    ),
+    live(
+        Section::Timers,
+        "UPSTREAM_TIMEOUT",
+        "60",
+        TIME,
+        "How long the upstream may take to begin its response.",
+    ),
+    live(
+        Section::Timers,
+        "GENERATION_TIMEOUT",
+        "600",
+        TIME,
+        "The same for POST /v1/messages, where an answer may be generated before it begins.",
+    ),
+    live(
+        Section::Timers,
+        "STREAM_IDLE_TIMEOUT",
+        "360",
+        TIME,
+        "How long the upstream may be silent inside a response.",
+    ),
+    boot(
+        Section::Logs,
+        "LOG_FORMAT",
+        "text",
+        "text or json",
+        "How log lines look.",
+    ),
+    live(
+        Section::Logs,
+        "DEBUG_MODE",
+        "false",
+        FLAG,
+        "Log sizes, spans and decisions of every exchange; never content.",
+    ),
+    Variable {
+        example: "anthropic_proxy=debug",
+        ..boot(
+            Section::Logs,
+            "RUST_LOG",
+            "",
+            "a level, or target=level pairs separated by commas",
+            "A log filter; overrides what DEBUG_MODE says about levels.",
+        )
+    },
+    proxy(
+        "HTTP_PROXY",
+        "http://127.0.0.1:3128",
+        "The proxy for an http:// upstream. Lower case works too.",
+    ),
+    proxy(
+        "HTTPS_PROXY",
+        "http://127.0.0.1:3128",
+        "The proxy for an https:// upstream. Lower case works too.",
+    ),
+    proxy(
+        "ALL_PROXY",
+        "socks5h://127.0.0.1:1080",
+        "The proxy where the one for the scheme is not set. Lower case works too.",
+    ),
+    Variable {
+        example: "localhost,.internal.example,10.0.0.0/8",
+        ..live(
+            Section::Proxies,
+            "NO_PROXY",
+            "",
+            "hosts, .suffixes, host:port, addresses, networks or *, separated by commas",
+            "Upstreams that are reached directly. Lower case works too.",
+        )
+    },
+    Variable {
+        example: "/etc/ssl/private-ca.pem",
+        ..boot(
+            Section::Trust,
+            "UPSTREAM_CA_FILE",
+            "",
+            "the path of a PEM file with at least one certificate",
+            "Certificate authorities to trust in addition, for the upstream.",
+        )
+    },
+    Variable {
+        example: "/etc/ssl/certs/ca-certificates.crt",
+        ..boot(
+            Section::Trust,
+            "SSL_CERT_FILE",
+            "",
+            "the path of a PEM file",
+            "Certificate authorities to trust instead of the system's. Read from the environment only.",
+        )
+    },
+    Variable {
+        example: "/etc/ssl/certs",
+        ..boot(
+            Section::Trust,
+            "SSL_CERT_DIR",
+            "",
+            "the path of a directory of PEM files",
+            "The same as a directory. Read from the environment only.",
+        )
+    },
+];
+
+/// Names of the service we replace.
+pub(super) static RETIRED: &[(&str, &str)] = &[
+    (
+        "LOG_PERSISTENCE_ENABLED",
+        "logs go to stderr; keep them with Docker's log driver or journald",
+    ),
+    (
+        "LOG_STORAGE_PATH",
+        "logs go to stderr; keep them with Docker's log driver or journald",
+    ),
+    (
+        "LOG_RETENTION_DAYS",
+        "logs go to stderr; set retention in Docker's log driver or journald",
+    ),
+    (
+        "LOG_DAILY_LIMIT",
+        "logs go to stderr; set limits in Docker's log driver or journald",
+    ),
+    (
+        "FALLBACK_PORT",
+        "a busy port is an error here; set PORT, or PORT=0 for any free one",
+    ),
+    (
+        "ENABLE_RELOAD",
+        "changes of the files are always picked up, and SIGHUP asks for it",
+    ),
+    ("ENABLE_DASHBOARD", "accepted, not used by this version"),
+    ("DASHBOARD_API_KEY", "accepted, not used by this version"),
+];
+
+/// The shape of most rows: live, shown plainly, the default as the example.
+const fn live(
+    section: Section,
+    name: &'static str,
+    default: &'static str,
+    expected: &'static str,
+    doc: &'static str,
+) -> Variable {
+    Variable {
+        name,
+        default,
+        doc,
+        section,
+        applies: Applies::Live,
+        shown: Shown::Plainly,
+        expected,
+        example: default,
+    }
+}
+
+/// The same for what is read once.
+const fn boot(
+    section: Section,
+    name: &'static str,
+    default: &'static str,
+    expected: &'static str,
+    doc: &'static str,
+) -> Variable {
+    Variable {
+        applies: Applies::Restart,
+        ..live(section, name, default, expected, doc)
+    }
+}
+
+/// A URL of an outbound proxy.
+const fn proxy(name: &'static str, example: &'static str, doc: &'static str) -> Variable {
+    Variable {
+        shown: Shown::WithoutUserinfo,
+        example,
+        ..live(Section::Proxies, name, "", PROXY, doc)
+    }
+}
+
+const FLAG: &str = "true, 1, yes, on or false, 0, no, off";
+const TIME: &str = "seconds, or a number with a unit such as 500ms, 30s, 2m, 1h";
+const SIZE: &str = "octets, or a number with a unit such as 512KiB, 32MiB, 1GiB";
+const COUNT: &str = "a whole number from 1 up";
+const PROXY: &str = "http://[user:password@]host:port, socks5://… or socks5h://…";

@@ -1,0 +1,204 @@
+//! What is wrong with a configuration, and how it is told.
+//!
+//! A [`Fault`] stops a start or a reload, a [`Warning`] does not. Both are one line: the variable,
+//! where it came from, what was found, what was expected, how to mend it. A value that may be a
+//! secret is told by its length only.
+
+use std::{borrow::Cow, fmt};
+
+use super::{
+    env::{Shown, Variable},
+    source::Origin,
+};
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The variable, or the key in the headers file; none where a line or file as such is at fault.
+    pub variable: Option<String>,
+    /// Who said it.
+    pub origin: Origin,
+    /// What was said, masked where it may be a secret.
+    pub found: Option<String>,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The form that was expected.
+    pub expected: Cow<'static, str>,
+    /// How to mend it.
+    pub fix: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.variable {
+            Some(variable) => write!(f, "{variable} ({})", self.origin)?,
+            None => write!(f, "{}", self.origin)?,
+        }
+        f.write_str(": ")?;
+        if let Some(found) = &self.found {
+            write!(f, "{found} ")?;
+        }
+        write!(f, "{}; expected {}", self.problem, self.expected)?;
+        match &self.fix {
+            Some(fix) => write!(f, "; {fix}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All faults of one configuration, and its warnings, which may explain them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Faults {
+    /// Never empty.
+    pub faults: Vec<Fault>,
+    /// What else there is to say.
+    pub warnings: Vec<Warning>,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.len() {
+            1 => f.write_str("the configuration has 1 fault")?,
+            n => write!(f, "the configuration has {n} faults")?,
+        }
+        for fault in &self.faults {
+            write!(f, "\n  {fault}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\n  {warning} (a warning)")?;
+        }
+        Ok(())
+    }
+}
+
+/// Something that is probably not meant, but harms nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The variable, or the key in the headers file.
+    pub variable: String,
+    /// Who said it.
+    pub origin: Origin,
+    /// What about it.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.variable, self.origin, self.message)
+    }
+}
+
+/// A valid value as it may be shown.
+pub(super) fn shown(variable: &Variable, value: &str) -> String {
+    match variable.shown {
+        Shown::Plainly => value.to_owned(),
+        Shown::WithoutUserinfo => without_userinfo(value),
+        Shown::AsLength => length(value),
+    }
+}
+
+/// An invalid value as it may be shown: it may be a secret that went to the wrong variable.
+pub(super) fn found(variable: &Variable, value: &str) -> String {
+    let shown = shown(variable, value);
+    let looks_secret = shown.contains("sk-") || shown.len() > LONGEST_FOUND;
+    if looks_secret {
+        return length(value);
+    }
+    match variable.shown {
+        Shown::AsLength => shown,
+        Shown::Plainly | Shown::WithoutUserinfo => format!("`{}`", shown.escape_debug()),
+    }
+}
+
+fn length(value: &str) -> String {
+    match value.len() {
+        1 => "(1 octet)".to_owned(),
+        n => format!("({n} octets)"),
+    }
+}
+
+/// A URL whose user, password, query and fragment are stars.
+fn without_userinfo(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, url),
+    };
+    let mut out = String::new();
+    if let Some(scheme) = scheme {
+        out.push_str(scheme);
+        out.push_str("://");
+    }
+    // The last `@`, wherever it stands: a password may contain `/`, `?`, `#` and `@` unescaped.
+    let rest = match rest.rsplit_once('@') {
+        Some((_, rest)) => {
+            out.push_str("***@");
+            rest
+        }
+        None => rest,
+    };
+    match rest.find(['?', '#']) {
+        Some(at) => {
+            out.push_str(&rest[..=at]);
+            out.push_str("***");
+        }
+        None => out.push_str(rest),
+    }
+    out
+}
+
+/// Longer than any value that a person types; keys and tokens are longer.
+const LONGEST_FOUND: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::env::variable;
+
+    #[test]
+    fn a_fault_is_one_line_with_everything() {
+        let fault = Fault {
+            variable: Some("PORT".into()),
+            origin: Origin::File {
+                path: "env/.env".into(),
+                line: Some(3),
+            },
+            found: Some("`80a`".into()),
+            problem: "is not a port".into(),
+            expected: "a number from 0 to 65535".into(),
+            fix: Some("for example PORT=8088".into()),
+        };
+        assert_eq!(
+            fault.to_string(),
+            "PORT (env/.env line 3): `80a` is not a port; expected a number from 0 to 65535; \
+             for example PORT=8088"
+        );
+    }
+
+    #[test]
+    fn secrets_are_told_by_length() {
+        let prompt = variable("SYSTEM_PROMPT_REPLACEMENT").unwrap();
+        assert_eq!(shown(prompt, "You are…"), "(10 octets)");
+        let port = variable("PORT").unwrap();
+        assert_eq!(found(port, "80a"), "`80a`");
+        assert_eq!(found(port, "8\n0"), "`8\\n0`");
+        assert_eq!(found(port, "sk-ant-api03-canary"), "(19 octets)");
+        assert_eq!(found(port, &"x".repeat(61)), "(61 octets)");
+    }
+
+    #[test]
+    fn urls_lose_userinfo_and_query() {
+        let url = variable("API_BASE_URL").unwrap();
+        for (value, expected) in [
+            ("https://a.example/p", "https://a.example/p"),
+            ("https://u:p@a.example/p", "https://***@a.example/p"),
+            ("https://u:p@w@a.example", "https://***@a.example"),
+            ("https://u:p/w@a.example", "https://***@a.example"),
+            ("https://u:p?w#@a.example", "https://***@a.example"),
+            ("u:p@a.example", "***@a.example"),
+            ("https://a.example/?key=1", "https://a.example/?***"),
+            ("https://a.example/#key", "https://a.example/#***"),
+        ] {
+            assert_eq!(shown(url, value), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! Precedence: of all that was said about a variable, what counts, and what has no effect.
+//!
+//! Flag, environment, file, default, in this order. It reads the environment file and remarks on
+//! its names; it does not judge values, that is `typed`'s part.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    env::{self, Variable},
+    envfile,
+    fault::{Fault, Warning},
+    read, scalar,
+    source::{Origin, Setting, Source},
+};
+
+/// What was said about every variable, not yet typed.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) env_file: PathBuf,
+    pub(super) settings: Vec<Setting>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Source {
+    /// Collects what was said about every variable of the table.
+    pub(super) fn gather(&self) -> Gathered {
+        let named = self.flags.env_file.as_deref();
+        let env_file = self.root.join(named.unwrap_or(Path::new(DEFAULT_ENV_FILE)));
+        let mut gathered = Gathered {
+            env_file,
+            ..Gathered::default()
+        };
+        let said = gathered.read_env_file(named.is_some());
+        for variable in env::table() {
+            let setting = self.chosen(variable, &said, &mut gathered);
+            gathered.settings.push(setting);
+        }
+        for name in env::retired_names() {
+            if self.environment.value(name).is_some() && !said.contains_key(name) {
+                gathered.warn_retired(name, Origin::Environment);
+            }
+        }
+        gathered
+    }
+
+    fn chosen(
+        &self,
+        variable: &'static Variable,
+        file: &BTreeMap<String, InFile>,
+        gathered: &mut Gathered,
+    ) -> Setting {
+        let name = variable.name;
+        // Programs agree on the lower-case names of the proxies before the upper-case ones.
+        let lower = (variable.section == env::Section::Proxies).then(|| name.to_ascii_lowercase());
+        let from_file = lower
+            .as_ref()
+            .and_then(|lower| file.get(lower))
+            .or_else(|| file.get(name))
+            .filter(|found| !found.value.is_empty());
+        let from_environment = lower
+            .as_ref()
+            .and_then(|lower| self.environment.value(lower))
+            .or_else(|| self.environment.value(name));
+        let from_flag = self
+            .flags
+            .value(name)
+            .filter(|(_, value)| !value.is_empty());
+
+        let setting = |text: &str, origin| Setting {
+            variable,
+            origin,
+            text: Some(text.to_owned()),
+        };
+        let winner = match (from_flag, from_environment) {
+            (Some((flag, value)), _) => Some(setting(value, Origin::Flag(flag))),
+            (None, Some(value)) => match value.to_str() {
+                Some(value) => Some(setting(value, Origin::Environment)),
+                None => {
+                    gathered.faults.push(Fault {
+                        variable: Some(name.to_owned()),
+                        origin: Origin::Environment,
+                        found: None,
+                        problem: "is not UTF-8".to_owned(),
+                        expected: variable.expected.into(),
+                        fix: None,
+                    });
+                    None
+                }
+            },
+            (None, None) => None,
+        };
+        let Some(found) = from_file else {
+            return winner.unwrap_or_else(|| Setting {
+                variable,
+                origin: Origin::Default,
+                text: Some(variable.default)
+                    .filter(|text| !text.is_empty())
+                    .map(str::to_owned),
+            });
+        };
+        let origin = gathered.at(found.line);
+        if READ_ELSEWHERE.contains(&name) {
+            gathered.warnings.push(Warning {
+                variable: name.to_owned(),
+                origin: origin.clone(),
+                message: "has no effect in a file; set it in the environment of the process, \
+                          or use UPSTREAM_CA_FILE"
+                    .to_owned(),
+            });
+        }
+        match winner {
+            Some(winner) => {
+                if winner.text.as_deref() != Some(found.value.as_str()) {
+                    gathered.warnings.push(Warning {
+                        variable: name.to_owned(),
+                        origin,
+                        message: format!("has no effect; it is overridden ({})", winner.origin),
+                    });
+                }
+                winner
+            }
+            None => setting(&found.value, origin),
+        }
+    }
+}
+
+/// A value of the environment file.
+struct InFile {
+    value: String,
+    line: usize,
+}
+
+impl Gathered {
+    pub(super) fn setting(&self, name: &str) -> Option<&Setting> {
+        self.settings
+            .iter()
+            .find(|setting| setting.variable.name == name)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.setting(name)?.text.as_deref()
+    }
+
+    fn at(&self, line: usize) -> Origin {
+        Origin::File {
+            path: self.env_file.clone(),
+            line: Some(line),
+        }
+    }
+
+    fn warn_retired(&mut self, name: &str, origin: Origin) {
+        if let Some(why) = env::retired(name) {
+            let message = why.to_owned();
+            self.warnings.push(Warning {
+                variable: name.to_owned(),
+                origin,
+                message,
+            });
+        }
+    }
+
+    /// Reads the environment file; the last of two lines for one name counts.
+    fn read_env_file(&mut self, named: bool) -> BTreeMap<String, InFile> {
+        let mut said = BTreeMap::new();
+        let text = match read::text(&self.env_file) {
+            Ok(text) => text,
+            Err(read::ReadError::Missing) if !named => return said,
+            Err(error) => {
+                self.faults.push(Fault {
+                    variable: None,
+                    origin: Origin::File {
+                        path: self.env_file.clone(),
+                        line: None,
+                    },
+                    found: None,
+                    problem: error.to_string(),
+                    expected: "a readable text file of KEY=VALUE lines".into(),
+                    fix: named.then(|| "create it, or leave out --env-file".to_owned()),
+                });
+                return said;
+            }
+        };
+        let (entries, bad_lines) = envfile::parse(&text);
+        for bad in bad_lines {
+            self.faults.push(Fault {
+                variable: None,
+                origin: self.at(bad.line),
+                found: None,
+                problem: bad.problem.to_owned(),
+                expected: "KEY=VALUE, or a comment that begins with #".into(),
+                fix: None,
+            });
+        }
+        for entry in entries {
+            let origin = self.at(entry.line);
+            self.remark_name(&entry.key, origin.clone());
+            let found = InFile {
+                value: entry.value,
+                line: entry.line,
+            };
+            if let Some(InFile { line, .. }) = said.insert(entry.key.clone(), found) {
+                let message = format!("is set in line {line} too; this line counts");
+                self.warnings.push(Warning {
+                    variable: entry.key,
+                    origin,
+                    message,
+                });
+            }
+        }
+        said
+    }
+
+    /// Warns of a name in our own file that is not in the table.
+    fn remark_name(&mut self, name: &str, origin: Origin) {
+        let is_proxy = |variable: &Variable| variable.section == env::Section::Proxies;
+        let upper = name.to_ascii_uppercase();
+        let lower_case_proxy =
+            name == upper.to_ascii_lowercase() && env::variable(&upper).is_some_and(is_proxy);
+        if env::variable(name).is_some() || lower_case_proxy {
+            return;
+        }
+        if env::retired(name).is_some() {
+            return self.warn_retired(name, origin);
+        }
+        let names = env::table().iter().map(|variable| variable.name);
+        let message = match scalar::nearest(name, names, NEAR) {
+            Some(nearest) => format!("is unknown and has no effect; did you mean {nearest}?"),
+            None => "is unknown and has no effect".to_owned(),
+        };
+        self.warnings.push(Warning {
+            variable: name.to_owned(),
+            origin,
+            message,
+        });
+    }
+}
+
+const DEFAULT_ENV_FILE: &str = "env/.env";
+
+/// Variables that a library reads from the environment of the process.
+const READ_ELSEWHERE: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Names at least this similar are near misses: two slips in `PORT` are not, three in
+/// `SYSTEM_PROMPT_REPLACEMENT` are.
+const NEAR: f64 = 0.7;
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, fs};
+
+    use super::super::{Environment, Flags};
+    use super::*;
+
+    fn source(
+        flags: Flags,
+        environment: &[(&str, &str)],
+        file: &str,
+    ) -> (Source, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        fs::write(dir.path().join("env/.env"), file).unwrap();
+        let source = Source::new(flags, environment.iter().copied().collect()).rooted(dir.path());
+        (source, dir)
+    }
+
+    fn setting(source: &Source, name: &str) -> (Option<String>, String) {
+        let gathered = source.gather();
+        let setting = gathered.setting(name).unwrap();
+        let origin = match &setting.origin {
+            Origin::File {
+                line: Some(line), ..
+            } => format!("line {line}"),
+            other => other.to_string(),
+        };
+        (setting.text.clone(), origin)
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+        let port = |flag: Option<&str>, environment: &[(&str, &str)], file: &str| {
+            let flags = Flags {
+                port: flag.map(str::to_owned),
+                ..Flags::default()
+            };
+            let (text, origin) = setting(&source(flags, environment, file).0, "PORT");
+            (text.unwrap(), origin)
+        };
+        let is = |text: &str, origin: &str| (text.to_owned(), origin.to_owned());
+        let environment = [("PORT", "2")];
+        assert_eq!(
+            port(Some("1"), &environment, "PORT=3"),
+            is("1", "flag --port")
+        );
+        assert_eq!(port(None, &environment, "PORT=3"), is("2", "environment"));
+        assert_eq!(port(None, &[], "\nPORT=3"), is("3", "line 2"));
+        assert_eq!(port(None, &[], ""), is("8088", "default"));
+        // Empty means unset.
+        assert_eq!(
+            port(Some(""), &environment, "PORT=3"),
+            is("2", "environment")
+        );
+        assert_eq!(port(None, &[("PORT", "")], "PORT=3"), is("3", "line 1"));
+        assert_eq!(
+            port(None, &[("PORT", "")], "PORT=\nPORT="),
+            is("8088", "default")
+        );
+        assert_eq!(port(None, &[], "PORT=3\nPORT=4"), is("4", "line 2"));
+    }
+
+    #[test]
+    fn proxies_are_known_in_lower_case_too() {
+        let (source, _dir) = source(
+            Flags::default(),
+            &[
+                ("https_proxy", "http://a:1"),
+                ("HTTPS_PROXY", "http://b:2"),
+                ("port", "1"),
+            ],
+            "all_proxy=socks5://c:3\n",
+        );
+        assert_eq!(setting(&source, "HTTPS_PROXY").0.unwrap(), "http://a:1");
+        assert_eq!(setting(&source, "ALL_PROXY").0.unwrap(), "socks5://c:3");
+        assert_eq!(setting(&source, "PORT").1, "default");
+        assert_eq!(source.gather().warnings, []);
+    }
+
+    #[test]
+    fn near_misses_in_the_file_are_hinted_at_and_foreign_names_elsewhere_are_not() {
+        let (source, _dir) = source(
+            Flags::default(),
+            &[("API_BASE_ULR", "x"), ("PATH", "/bin")],
+            "API_BASE_ULR=x\nport=1\nUPSTREAM_TIMEOUTS=1\nMY_OWN=1\n",
+        );
+        let warnings: Vec<_> = source
+            .gather()
+            .warnings
+            .iter()
+            .map(|w| w.message.clone())
+            .collect();
+        assert_eq!(
+            warnings,
+            [
+                "is unknown and has no effect; did you mean API_BASE_URL?",
+                "is unknown and has no effect; did you mean PORT?",
+                "is unknown and has no effect; did you mean UPSTREAM_TIMEOUT?",
+                "is unknown and has no effect",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_of_the_old_service_get_one_line_wherever_they_stand() {
+        let (source, _dir) = source(
+            Flags::default(),
+            &[("ENABLE_DASHBOARD", "true"), ("FALLBACK_PORT", "1")],
+            "FALLBACK_PORT=8089\nDASHBOARD_API_KEY=canary\nLOG_PERSISTENCE_ENABLED=true\n",
+        );
+        let gathered = source.gather();
+        let names: Vec<_> = gathered
+            .warnings
+            .iter()
+            .map(|w| w.variable.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "FALLBACK_PORT",
+                "DASHBOARD_API_KEY",
+                "LOG_PERSISTENCE_ENABLED",
+                "ENABLE_DASHBOARD"
+            ]
+        );
+        assert!(gathered.faults.is_empty());
+        assert!(!format!("{:?}", gathered.warnings).contains("canary"));
+    }
+
+    #[test]
+    fn overridden_and_doubled_lines_are_remarked() {
+        let (source, _dir) = source(
+            Flags::default(),
+            &[("PORT", "1"), ("HOST", "::1")],
+            "PORT=2\nHOST=::1\nWORKERS=1\nWORKERS=2\nSSL_CERT_FILE=/x\n",
+        );
+        let warnings: Vec<_> = source
+            .gather()
+            .warnings
+            .iter()
+            .map(|w| format!("{}: {}", w.variable, w.message))
+            .collect();
+        assert_eq!(
+            warnings[0],
+            "WORKERS: is set in line 3 too; this line counts"
+        );
+        assert_eq!(
+            warnings[1],
+            "PORT: has no effect; it is overridden (environment)"
+        );
+        assert!(warnings[2].starts_with("SSL_CERT_FILE: has no effect in a file"));
+        assert_eq!(warnings.len(), 3);
+    }
+
+    #[test]
+    fn a_missing_env_file_matters_only_where_it_was_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = |env_file: Option<&str>| {
+            let flags = Flags {
+                env_file: env_file.map(PathBuf::from),
+                ..Flags::default()
+            };
+            Source::new(flags, Environment::default()).rooted(dir.path())
+        };
+        assert_eq!(source(None).gather().faults, []);
+        let faults = source(Some("other")).gather().faults;
+        assert_eq!(faults.len(), 1);
+        assert!(
+            faults[0]
+                .to_string()
+                .contains("other: does not exist; expected")
+        );
+        // What Docker makes of a bind mount whose source is missing.
+        fs::create_dir_all(dir.path().join("env/.env")).unwrap();
+        let faults = source(None).gather().faults;
+        assert!(
+            faults[0].to_string().contains("is a directory"),
+            "{}",
+            faults[0]
+        );
+    }
+
+    #[test]
+    fn the_files_are_known_whatever_is_at_fault() {
+        let (source, dir) = source(Flags::default(), &[], "PORT=x\nHEADERS_FILE=h.json\n");
+        assert_eq!(
+            source.files(),
+            [dir.path().join("env/.env"), dir.path().join("h.json")]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_not_utf_8_is_a_fault() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = OsString::from_vec(vec![0xff]);
+        let environment = [("HOST", odd.clone()), ("FOREIGN", odd)]
+            .into_iter()
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let faults = Source::new(Flags::default(), environment)
+            .rooted(dir.path())
+            .gather()
+            .faults;
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].variable.as_deref(), Some("HOST"));
+    }
+}

@@ -1,0 +1,206 @@
+//! One word to one value: flags, choices, counts, ports, filters; and how a bad word complains.
+//!
+//! Parsers here know neither the variable nor its origin; `typed` adds both.
+
+use std::{borrow::Cow, num::NonZeroUsize, str::FromStr, thread};
+
+use log::LevelFilter;
+
+use super::{EditTarget, LogFormat};
+
+/// What is wrong with a value, without the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bad {
+    pub(super) problem: Cow<'static, str>,
+    pub(super) hint: Option<String>,
+}
+
+impl Bad {
+    pub(super) fn because(problem: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            problem: problem.into(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+pub(super) fn flag(text: &str) -> Result<bool, Bad> {
+    let words = [
+        ("true", true),
+        ("1", true),
+        ("yes", true),
+        ("on", true),
+        ("false", false),
+        ("0", false),
+        ("no", false),
+        ("off", false),
+    ];
+    choice(text, &words)
+}
+
+pub(super) fn edit_target(text: &str) -> Result<EditTarget, Bad> {
+    choice(
+        text,
+        &[("prompt", EditTarget::Prompt), ("first", EditTarget::First)],
+    )
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {
+    choice(
+        text,
+        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+    )
+}
+
+pub(super) fn port(text: &str) -> Result<u16, Bad> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Bad::because("is not a port"));
+    }
+    text.parse().map_err(|_| Bad::because("is above 65535"))
+}
+
+pub(super) fn count(text: &str) -> Result<NonZeroUsize, Bad> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Bad::because("is not a whole number"));
+    }
+    let number: usize = text.parse().map_err(|_| Bad::because("is too large"))?;
+    NonZeroUsize::new(number).ok_or_else(|| Bad::because("is less than 1"))
+}
+
+/// Worker threads: a number, or `auto` for the cores this process may use.
+pub(super) fn workers(text: &str) -> Result<NonZeroUsize, Bad> {
+    if text.trim().eq_ignore_ascii_case("auto") {
+        return Ok(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    }
+    let workers = count(text)?;
+    if workers.get() > MOST_WORKERS {
+        return Err(Bad::because(format!("is above {MOST_WORKERS}")));
+    }
+    Ok(workers)
+}
+
+/// A filter as `env_logger` takes it: `info`, `anthropic_proxy=debug,warn`.
+pub(super) fn log_filter(text: &str) -> Result<String, Bad> {
+    let directives = text
+        .split_once('/')
+        .map_or(text, |(directives, _)| directives);
+    for directive in directives.split(',') {
+        let Some((_, level)) = directive.split_once('=') else {
+            continue;
+        };
+        let level = level.trim();
+        if !level.is_empty() && LevelFilter::from_str(level).is_err() {
+            return Err(Bad::because(
+                "has a level that is none of off, error, warn, info, debug, trace",
+            ));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// The name among `names` that `text` was probably meant to be.
+pub(super) fn nearest<'n>(
+    text: &str,
+    names: impl IntoIterator<Item = &'n str>,
+    at_least: f64,
+) -> Option<&'n str> {
+    let text = text.to_ascii_lowercase();
+    let mut best = None;
+    for name in names {
+        let score = strsim::normalized_damerau_levenshtein(&text, &name.to_ascii_lowercase());
+        if score >= at_least && best.is_none_or(|(_, other)| score > other) {
+            best = Some((name, score));
+        }
+    }
+    best.map(|(name, _)| name)
+}
+
+fn choice<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Bad> {
+    let text = text.trim();
+    for (word, value) in words {
+        if text.eq_ignore_ascii_case(word) {
+            return Ok(*value);
+        }
+    }
+    let bad = Bad::because("is not one of the words");
+    Err(
+        match nearest(text, words.iter().map(|(word, _)| *word), 0.5) {
+            Some(word) => bad.hint(format!("did you mean `{word}`?")),
+            None => bad,
+        },
+    )
+}
+
+/// Threads beyond this are a slip of the finger, not a machine.
+const MOST_WORKERS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read() {
+        for text in ["true", "TRUE", "1", "yes", "Yes", "on", " true "] {
+            assert_eq!(flag(text), Ok(true), "{text}");
+        }
+        for text in ["false", "0", "no", "OFF"] {
+            assert_eq!(flag(text), Ok(false), "{text}");
+        }
+        assert_eq!(
+            flag("ture").unwrap_err().hint.unwrap(),
+            "did you mean `true`?"
+        );
+        assert_eq!(flag("2").unwrap_err().hint, None);
+        assert!(flag("enabled").is_err());
+    }
+
+    #[test]
+    fn choices_are_read() {
+        assert_eq!(edit_target("Prompt"), Ok(EditTarget::Prompt));
+        assert_eq!(edit_target("first"), Ok(EditTarget::First));
+        assert!(edit_target("last").is_err());
+        assert_eq!(log_format("JSON"), Ok(LogFormat::Json));
+        assert_eq!(
+            log_format("jsno").unwrap_err().hint.unwrap(),
+            "did you mean `json`?"
+        );
+    }
+
+    #[test]
+    fn ports_and_counts_are_read() {
+        assert_eq!(port("0"), Ok(0));
+        assert_eq!(port("65535"), Ok(65535));
+        for text in ["", "65536", "-1", "+1", "80a", "0x50"] {
+            assert!(port(text).is_err(), "{text}");
+        }
+        assert_eq!(count("25000").unwrap().get(), 25_000);
+        for text in ["", "0", "-1", "1.5", "99999999999999999999"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+        assert!(workers("auto").unwrap().get() >= 1);
+        assert_eq!(workers("3").unwrap().get(), 3);
+        assert!(workers("5000").is_err());
+    }
+
+    #[test]
+    fn log_filters_are_checked() {
+        for text in [
+            "info",
+            "anthropic_proxy=debug",
+            "warn,anthropic_proxy::upstream=TRACE",
+            "a=",
+        ] {
+            assert!(log_filter(text).is_ok(), "{text}");
+        }
+        assert!(log_filter("anthropic_proxy=loud").is_err());
+    }
+}

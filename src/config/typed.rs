@@ -1,0 +1,617 @@
+//! From what was said to what is meant: every value typed, every fault collected.
+//!
+//! A value is parsed once, here; defaults go through the same parsers as anything else. It reads
+//! the headers file and checks the CA file, and opens nothing else.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use super::{
+    Boot, Config, Edit, EditMode, Live, Timers, Upstream, duration,
+    env::{self, Raw},
+    fault::{self, Fault, Faults, Warning},
+    gather::Gathered,
+    headers, read, route,
+    scalar::{self, Bad},
+    size,
+    source::{Loaded, Origin},
+    upstream,
+};
+
+/// The configuration, or every fault of `gathered` and of the files it names.
+pub(super) fn load(gathered: Gathered, root: &Path) -> Result<Loaded, Faults> {
+    let Gathered {
+        env_file,
+        settings,
+        faults,
+        warnings,
+    } = gathered;
+    let mut reader = Reader {
+        gathered: Gathered {
+            env_file,
+            settings,
+            faults,
+            warnings,
+        },
+    };
+    let config = reader.raw().and_then(|raw| reader.config(&raw, root));
+    let Gathered {
+        settings,
+        faults,
+        warnings,
+        ..
+    } = reader.gathered;
+    match config {
+        Some(config) if faults.is_empty() => Ok(Loaded {
+            config,
+            warnings,
+            settings,
+        }),
+        _ => Err(Faults { faults, warnings }),
+    }
+}
+
+/// Only the addresses to listen on; faults of other variables do not matter.
+pub(super) fn listen(gathered: &Gathered) -> Result<Vec<SocketAddr>, Faults> {
+    let settings = gathered.settings.clone();
+    let mut reader = Reader {
+        gathered: Gathered {
+            settings,
+            ..Gathered::default()
+        },
+    };
+    let listen = reader.raw().and_then(|raw| reader.listen(&raw));
+    let Gathered {
+        faults, warnings, ..
+    } = reader.gathered;
+    listen.ok_or(Faults { faults, warnings })
+}
+
+struct Reader {
+    gathered: Gathered,
+}
+
+impl Reader {
+    fn raw(&mut self) -> Option<Raw> {
+        let texts =
+            self.gathered.settings.iter().filter_map(|setting| {
+                Some((setting.variable.name.to_owned(), setting.text.clone()?))
+            });
+        match envy::from_iter(texts) {
+            Ok(raw) => Some(raw),
+            // Unreachable while the table and `Raw` agree, which a test sees to.
+            Err(error) => {
+                self.gathered.faults.push(Fault {
+                    variable: None,
+                    origin: Origin::Default,
+                    found: None,
+                    problem: error.to_string(),
+                    expected: "the variables of the table".into(),
+                    fix: None,
+                });
+                None
+            }
+        }
+    }
+
+    fn config(&mut self, raw: &Raw, root: &Path) -> Option<Config> {
+        let upstream = self.read("API_BASE_URL", &raw.api_base_url, upstream::parse);
+        self.remark_prefix(upstream.as_ref());
+        let route = self.route(raw, upstream.as_ref());
+        let preserve_host = self.read("PRESERVE_HOST", &raw.preserve_host, scalar::flag);
+        let headers_file = root.join(raw.headers_file.as_deref().unwrap_or_default());
+        let custom_fields = self.custom_fields(&headers_file);
+
+        let insert = self.read(
+            "SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST",
+            &raw.system_prompt_block_insert_if_not_exist,
+            scalar::flag,
+        );
+        let target = self.read(
+            "SYSTEM_PROMPT_TARGET",
+            &raw.system_prompt_target,
+            scalar::edit_target,
+        );
+        let max_body = self.read("MAX_EDIT_BODY", &raw.max_edit_body, size::octets);
+        let edit_memory = self.read("EDIT_MEMORY", &raw.edit_memory, size::octets);
+        self.compare_sizes(max_body, edit_memory);
+
+        let listen = self.listen(raw);
+        let workers = self.read("WORKERS", &raw.workers, scalar::workers);
+        let shutdown = self.read("SHUTDOWN_TIMEOUT", &raw.shutdown_timeout, duration::any);
+        let max_connections = self.read("MAX_CONNECTIONS", &raw.max_connections, scalar::count);
+        let max_in_flight = self.read("MAX_IN_FLIGHT", &raw.max_in_flight, scalar::count);
+        let timers = self.timers(raw);
+
+        let log_format = self.read("LOG_FORMAT", &raw.log_format, scalar::log_format);
+        let debug = self.read("DEBUG_MODE", &raw.debug_mode, scalar::flag);
+        let log_filter = self.read("RUST_LOG", &raw.rust_log, scalar::log_filter);
+        let upstream_ca_file = self.read("UPSTREAM_CA_FILE", &raw.upstream_ca_file, |path| {
+            ca_file(&root.join(path))
+        });
+
+        let edit = match &raw.system_prompt_replacement {
+            Some(text) => Some(Edit {
+                replacement: json_string(text),
+                mode: if insert? {
+                    EditMode::InsertIfAbsent
+                } else {
+                    EditMode::Replace
+                },
+                target: target?,
+                max_body: max_body?,
+            }),
+            None => None,
+        };
+        Some(Config {
+            boot: Boot {
+                listen: listen?,
+                workers: workers?,
+                max_connections: max_connections?.get(),
+                log_format: log_format?,
+                log_filter,
+                upstream_ca_file,
+                shutdown_timeout: shutdown?,
+                edit_memory: edit_memory?,
+                env_file: self.gathered.env_file.clone(),
+                headers_file,
+            },
+            live: Live {
+                upstream: upstream?,
+                route: route?,
+                edit,
+                custom_fields: custom_fields?,
+                preserve_host: preserve_host?,
+                timers: timers?,
+                max_in_flight: max_in_flight?.get(),
+                debug: debug?,
+            },
+        })
+    }
+
+    fn timers(&mut self, raw: &Raw) -> Option<Timers> {
+        let mut timer = |name, text| self.read(name, text, duration::timer);
+        let request_head = timer("REQUEST_HEAD_TIMEOUT", &raw.request_head_timeout);
+        let request_body = timer("REQUEST_BODY_TIMEOUT", &raw.request_body_timeout);
+        let write = timer("WRITE_TIMEOUT", &raw.write_timeout);
+        let keep_alive = timer("KEEP_ALIVE", &raw.keep_alive);
+        let upstream_keep_alive = timer("UPSTREAM_KEEP_ALIVE", &raw.upstream_keep_alive);
+        let connect = timer("UPSTREAM_CONNECT_TIMEOUT", &raw.upstream_connect_timeout);
+        let response_head = timer("UPSTREAM_TIMEOUT", &raw.upstream_timeout);
+        let generation = timer("GENERATION_TIMEOUT", &raw.generation_timeout);
+        let stream_idle = timer("STREAM_IDLE_TIMEOUT", &raw.stream_idle_timeout);
+        Some(Timers {
+            request_head: request_head?,
+            request_body: request_body?,
+            write: write?,
+            keep_alive: keep_alive?,
+            upstream_keep_alive: upstream_keep_alive?,
+            connect: connect?,
+            response_head: response_head?,
+            generation: generation?,
+            stream_idle: stream_idle?,
+        })
+    }
+
+    fn listen(&mut self, raw: &Raw) -> Option<Vec<SocketAddr>> {
+        let hosts = self.read("HOST", &raw.host, addresses);
+        let port = self.read("PORT", &raw.port, scalar::port)?;
+        Some(
+            hosts?
+                .into_iter()
+                .map(|host| SocketAddr::new(host, port))
+                .collect(),
+        )
+    }
+
+    /// The value, or none with a fault noted; none without a fault where nothing was said.
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        text: &Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, Bad>,
+    ) -> Option<T> {
+        let text = text.as_deref()?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(bad) => {
+                self.fault(name, bad);
+                None
+            }
+        }
+    }
+
+    fn fault(&mut self, name: &'static str, bad: Bad) {
+        let Some(setting) = self.gathered.setting(name) else {
+            return;
+        };
+        let variable = setting.variable;
+        let fix = bad
+            .hint
+            .unwrap_or_else(|| format!("for example {name}={}", variable.example));
+        self.gathered.faults.push(Fault {
+            variable: Some(name.to_owned()),
+            origin: setting.origin.clone(),
+            found: setting
+                .text
+                .as_deref()
+                .map(|text| fault::found(variable, text)),
+            problem: bad.problem.into_owned(),
+            expected: variable.expected.into(),
+            fix: Some(fix),
+        });
+    }
+
+    /// The road to the upstream. A faulty upstream is replaced by the default's, so that the
+    /// faults of the proxies' variables are found all the same.
+    fn route(&mut self, raw: &Raw, upstream: Option<&Upstream>) -> Option<super::Route> {
+        let fallback = env::variable("API_BASE_URL")
+            .and_then(|variable| upstream::parse(variable.default).ok());
+        let upstream = upstream.or(fallback.as_ref())?;
+        let lookup = |name: &str| match name {
+            "HTTP_PROXY" => raw.http_proxy.clone(),
+            "HTTPS_PROXY" => raw.https_proxy.clone(),
+            "ALL_PROXY" => raw.all_proxy.clone(),
+            "NO_PROXY" => raw.no_proxy.clone(),
+            // The settings have chosen between the lower-case and the upper-case names already.
+            _ => None,
+        };
+        match route::resolve(upstream, &lookup) {
+            Ok(route) => Some(route),
+            Err(bad) => {
+                let origin = self
+                    .gathered
+                    .setting(bad.variable)
+                    .map(|s| s.origin.clone());
+                self.gathered.faults.push(Fault {
+                    variable: Some(bad.variable.to_owned()),
+                    origin: origin.unwrap_or(Origin::Default),
+                    found: None,
+                    problem: bad.message,
+                    expected: bad.expected.into(),
+                    fix: None,
+                });
+                None
+            }
+        }
+    }
+
+    fn custom_fields(
+        &mut self,
+        path: &Path,
+    ) -> Option<
+        Vec<(
+            actix_web::http::header::HeaderName,
+            actix_web::http::header::HeaderValue,
+        )>,
+    > {
+        let setting = self.gathered.setting("HEADERS_FILE")?;
+        let (origin, named) = (setting.origin.clone(), setting.origin != Origin::Default);
+        let text = match read::text(path) {
+            Ok(text) => text,
+            Err(read::ReadError::Missing) if !named => return Some(Vec::new()),
+            Err(error) => {
+                self.gathered.faults.push(Fault {
+                    variable: Some("HEADERS_FILE".to_owned()),
+                    origin,
+                    found: Some(format!("`{}`", path.display())),
+                    problem: error.to_string(),
+                    expected: "a readable JSON file".into(),
+                    fix: named.then(|| "create it with {}, or unset HEADERS_FILE".to_owned()),
+                });
+                return None;
+            }
+        };
+        match headers::parse(&text, path, &mut self.gathered.warnings) {
+            Ok(fields) => Some(fields),
+            Err(faults) => {
+                self.gathered.faults.extend(faults);
+                None
+            }
+        }
+    }
+
+    /// One body must fit into the memory for all of them, or it would wait for ever.
+    fn compare_sizes(&mut self, max_body: Option<u64>, edit_memory: Option<u64>) {
+        let (Some(max_body), Some(edit_memory)) = (max_body, edit_memory) else {
+            return;
+        };
+        if edit_memory < max_body {
+            let bad = Bad::because("is less than MAX_EDIT_BODY, so the largest body never fits")
+                .hint("raise EDIT_MEMORY or lower MAX_EDIT_BODY");
+            self.fault("EDIT_MEMORY", bad);
+        }
+    }
+
+    /// Clients append `/v1/…` themselves.
+    fn remark_prefix(&mut self, upstream: Option<&Upstream>) {
+        let Some(upstream) = upstream else { return };
+        if upstream.prefix.ends_with("/v1") || upstream.prefix.ends_with("/v1/messages") {
+            let Some(setting) = self.gathered.setting("API_BASE_URL") else {
+                return;
+            };
+            self.gathered.warnings.push(Warning {
+                variable: "API_BASE_URL".to_owned(),
+                origin: setting.origin.clone(),
+                message: "ends in /v1, and clients append /v1/messages themselves: \
+                          requests will go to /v1/v1/messages"
+                    .to_owned(),
+            });
+        }
+    }
+}
+
+/// The addresses of a host of this machine.
+///
+/// `localhost` is 127.0.0.1 without asking: with PORT=0, two addresses would get two ports.
+fn addresses(host: &str) -> Result<Vec<IpAddr>, Bad> {
+    let host = host.trim();
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    if let Ok(address) = bare.parse() {
+        return Ok(vec![address]);
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    }
+    if host.contains([':', '/', '@', ' ']) {
+        return Err(Bad::because("is not a host").hint("the port has its own variable, PORT"));
+    }
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in (host, 0)
+        .to_socket_addrs()
+        .map_err(|_| Bad::because("does not resolve"))?
+    {
+        if !addresses.contains(&address.ip()) {
+            addresses.push(address.ip());
+        }
+    }
+    if addresses.is_empty() {
+        Err(Bad::because("does not resolve"))
+    } else {
+        Ok(addresses)
+    }
+}
+
+fn ca_file(path: &Path) -> Result<PathBuf, Bad> {
+    let text = read::text(path).map_err(|error| Bad::because(error.to_string()))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(Bad::because("contains no certificate in PEM"));
+    }
+    Ok(path.to_owned())
+}
+
+fn json_string(text: &str) -> Bytes {
+    // A `Value` of a string always serialises.
+    Bytes::from(serde_json::Value::from(text).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use super::super::{EditTarget, LogFormat, Route, Scheme, Source, source::Flags};
+    use super::*;
+
+    struct Case {
+        dir: tempfile::TempDir,
+    }
+
+    impl Case {
+        fn new(env_file: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("env")).unwrap();
+            fs::write(dir.path().join("env/.env"), env_file).unwrap();
+            Self { dir }
+        }
+
+        fn headers(self, text: &str) -> Self {
+            fs::write(self.dir.path().join("env/.env.headers.json"), text).unwrap();
+            self
+        }
+
+        fn load(&self, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
+            Source::new(Flags::default(), environment.iter().copied().collect())
+                .rooted(self.dir.path())
+                .load()
+        }
+    }
+
+    fn load(environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
+        Case::new("").load(environment)
+    }
+
+    #[test]
+    fn without_a_word_the_defaults_are_those_of_the_contract() {
+        let Loaded {
+            config: Config { boot, live },
+            warnings,
+            ..
+        } = load(&[]).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(boot.listen, ["127.0.0.1:8088".parse().unwrap()]);
+        assert_eq!(boot.workers, std::thread::available_parallelism().unwrap());
+        assert_eq!(boot.max_connections, 25_000);
+        assert_eq!(boot.log_format, LogFormat::Text);
+        assert_eq!(boot.log_filter, None);
+        assert_eq!(boot.shutdown_timeout, Duration::from_secs(30));
+        assert_eq!(boot.edit_memory, 512 << 20);
+        assert_eq!(live.upstream.scheme, Scheme::Https);
+        assert_eq!(live.upstream.authority, "anyrouter.top");
+        assert_eq!(live.route, Route::Direct);
+        assert!(live.edit.is_none());
+        assert!(live.custom_fields.is_empty());
+        assert!(!live.preserve_host && !live.debug);
+        assert_eq!(live.max_in_flight, 10_000);
+        let seconds = |n| Duration::from_secs(n);
+        assert_eq!(
+            live.timers,
+            Timers {
+                request_head: seconds(10),
+                request_body: seconds(30),
+                write: seconds(60),
+                keep_alive: seconds(75),
+                upstream_keep_alive: seconds(60),
+                connect: seconds(5),
+                response_head: seconds(60),
+                generation: seconds(600),
+                stream_idle: seconds(360),
+            }
+        );
+    }
+
+    #[test]
+    fn the_edit_is_what_was_said() {
+        assert!(
+            load(&[("SYSTEM_PROMPT_REPLACEMENT", "")])
+                .unwrap()
+                .config
+                .live
+                .edit
+                .is_none()
+        );
+        let edit = load(&[("SYSTEM_PROMPT_REPLACEMENT", "a \"b\"\n\u{7}é")]).unwrap();
+        let edit = edit.config.live.edit.unwrap();
+        assert_eq!(edit.replacement, r#""a \"b\"\n\u0007é""#.as_bytes());
+        assert_eq!(edit.mode, EditMode::Replace);
+        assert_eq!(edit.target, EditTarget::Prompt);
+        assert_eq!(edit.max_body, 32 << 20);
+        let edit = load(&[
+            ("SYSTEM_PROMPT_REPLACEMENT", "x"),
+            ("SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST", "Yes"),
+            ("SYSTEM_PROMPT_TARGET", "first"),
+            ("MAX_EDIT_BODY", "1MiB"),
+        ]);
+        let edit = edit.unwrap().config.live.edit.unwrap();
+        assert_eq!(edit.mode, EditMode::InsertIfAbsent);
+        assert_eq!(edit.target, EditTarget::First);
+        assert_eq!(edit.max_body, 1 << 20);
+    }
+
+    #[test]
+    fn hosts_are_addresses_or_names() {
+        for (host, expected) in [
+            ("0.0.0.0", "0.0.0.0:0"),
+            ("::", "[::]:0"),
+            ("[::1]", "[::1]:0"),
+            ("localhost", "127.0.0.1:0"),
+            ("LocalHost", "127.0.0.1:0"),
+        ] {
+            let loaded = load(&[("HOST", host), ("PORT", "0")]).unwrap();
+            assert_eq!(
+                loaded.config.boot.listen,
+                [expected.parse().unwrap()],
+                "{host}"
+            );
+        }
+        for host in ["127.0.0.1:80", "http://localhost", "a b", "1.2.3.4.5:"] {
+            assert_eq!(
+                load(&[("HOST", host)]).unwrap_err().faults.len(),
+                1,
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_faults_are_reported_together() {
+        let case = Case::new(
+            "PROT=1\nPORT=80a\nno equals sign\nKEEP_ALIVE=0\nAPI_BASE_URL=https://user:canary@h\n\
+             DEBUG_MODE=ture\nHEADERS_FILE=missing.json\n",
+        );
+        let faults = case.load(&[
+            ("WORKERS", "0"),
+            ("MAX_EDIT_BODY", "1GiB"),
+            ("LOG_FORMAT", "sk-ant-canary"),
+            ("UPSTREAM_CA_FILE", "no.pem"),
+            ("RUST_LOG", "a=loud"),
+        ]);
+        let text = faults
+            .unwrap_err()
+            .to_string()
+            .replace(&*case.dir.path().to_string_lossy(), "");
+        let expected = "\
+the configuration has 11 faults
+  /env/.env line 3: has no `=`; expected KEY=VALUE, or a comment that begins with #
+  API_BASE_URL (/env/.env line 5): `https://***@h` contains a user or password; expected http:// or https://, a host, optionally a port and a path; no user, query or fragment; put credentials into the headers file (HEADERS_FILE) instead
+  HEADERS_FILE (/env/.env line 7): `/missing.json` does not exist; expected a readable JSON file; create it with {}, or unset HEADERS_FILE
+  EDIT_MEMORY (default): `512MiB` is less than MAX_EDIT_BODY, so the largest body never fits; expected octets, or a number with a unit such as 512KiB, 32MiB, 1GiB; raise EDIT_MEMORY or lower MAX_EDIT_BODY
+  PORT (/env/.env line 2): `80a` is not a port; expected a number from 0 to 65535 (0: the kernel chooses); for example PORT=8088
+  WORKERS (environment): `0` is less than 1; expected a whole number from 1 to 1024, or auto; for example WORKERS=auto
+  KEEP_ALIVE (/env/.env line 4): `0` is no time at all: the timer would fire at once; expected seconds, or a number with a unit such as 500ms, 30s, 2m, 1h; to wait long, say `24h`
+  LOG_FORMAT (environment): (13 octets) is not one of the words; expected text or json; for example LOG_FORMAT=text
+  DEBUG_MODE (/env/.env line 6): `ture` is not one of the words; expected true, 1, yes, on or false, 0, no, off; did you mean `true`?
+  RUST_LOG (environment): `a=loud` has a level that is none of off, error, warn, info, debug, trace; expected a level, or target=level pairs separated by commas; for example RUST_LOG=anthropic_proxy=debug
+  UPSTREAM_CA_FILE (environment): `no.pem` does not exist; expected the path of a PEM file with at least one certificate; for example UPSTREAM_CA_FILE=/etc/ssl/private-ca.pem
+  PROT (/env/.env line 1): is unknown and has no effect; did you mean PORT? (a warning)";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn no_secret_is_in_debug_or_in_what_is_shown() {
+        let case = Case::new("SYSTEM_PROMPT_REPLACEMENT=canary-prompt\n")
+            .headers(r#"{"x-api-key": "canary-field"}"#);
+        let loaded = case
+            .load(&[("HTTPS_PROXY", "http://user:canary-proxy@p:1")])
+            .unwrap();
+        assert!(!format!("{loaded:?}").contains("canary"), "{loaded:?}");
+        let shown: Vec<_> = loaded
+            .settings
+            .iter()
+            .filter_map(super::super::Setting::shown)
+            .collect();
+        assert!(shown.contains(&"(13 octets)".to_owned()));
+        assert!(shown.contains(&"http://***@p:1".to_owned()));
+        assert!(!shown.concat().contains("canary"));
+        assert_eq!(loaded.config.live.custom_fields[0].1, "canary-field");
+    }
+
+    #[test]
+    fn a_headers_file_that_is_no_object_is_a_fault() {
+        let faults = Case::new("").headers("[]").load(&[]).unwrap_err();
+        assert!(
+            faults.to_string().contains("is not a JSON object"),
+            "{faults}"
+        );
+    }
+
+    #[test]
+    fn a_base_url_that_ends_in_v1_is_remarked() {
+        let loaded = load(&[("API_BASE_URL", "https://h/v1/")]).unwrap();
+        assert!(loaded.warnings[0].message.contains("/v1/v1/messages"));
+    }
+
+    #[test]
+    fn listen_cares_for_host_and_port_only() {
+        let case = Case::new("API_BASE_URL=nonsense\nPORT=9000\n");
+        let source = Source::new(Flags::default(), Default::default()).rooted(case.dir.path());
+        assert_eq!(
+            source.listen().unwrap(),
+            ["127.0.0.1:9000".parse().unwrap()]
+        );
+        assert!(source.load().is_err());
+    }
+
+    #[test]
+    fn a_ca_file_holds_a_certificate() {
+        let case = Case::new("UPSTREAM_CA_FILE=ca.pem\n");
+        let path = case.dir.path().join("ca.pem");
+        fs::write(&path, "-----BEGIN PRIVATE KEY-----").unwrap();
+        assert!(case.load(&[]).is_err());
+        fs::write(
+            &path,
+            "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----",
+        )
+        .unwrap();
+        assert_eq!(
+            case.load(&[]).unwrap().config.boot.upstream_ca_file,
+            Some(path)
+        );
+    }
+}

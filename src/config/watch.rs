@@ -1,0 +1,285 @@
+//! Which directories to watch, so that no change of a file is missed.
+//!
+//! Editors replace files, Kubernetes swaps a symbolic link beside them, and a file or its folder
+//! may not exist yet. Hence never the file is watched but the directories around it: of the file,
+//! of its folder, of every symbolic link on the way, and the deepest that exists where the rest is
+//! missing. It reads no content and decides nothing: a change is a reason to look.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs, io,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use log::warn;
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+
+/// The directories around some files, and who is told when something there changes.
+pub(super) struct Surroundings {
+    /// None where the system gives no watcher; then only SIGHUP reloads.
+    watcher: Option<RecommendedWatcher>,
+    trail: Trail,
+    /// Names of interest, shared with the watcher's thread.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
+    has_warned: bool,
+}
+
+impl Surroundings {
+    /// Watches nothing yet; `on_change` is called from a thread of the watcher.
+    pub(super) fn new(on_change: impl Fn() + Send + 'static) -> Self {
+        let names = Arc::new(Mutex::new(BTreeSet::new()));
+        let of_interest = Arc::clone(&names);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let names = of_interest.lock().unwrap_or_else(PoisonError::into_inner);
+            // An error may hide a change: look.
+            if event.map_or(true, |event| matters(&event, &names)) {
+                drop(names);
+                on_change();
+            }
+        });
+        let mut this = Self {
+            watcher: None,
+            trail: Trail::default(),
+            names,
+            has_warned: false,
+        };
+        match watcher {
+            Ok(watcher) => this.watcher = Some(watcher),
+            Err(error) => this.warn_once(&error),
+        }
+        this
+    }
+
+    /// Watches around these files from now on.
+    ///
+    /// Every call watches anew, because a directory may have been replaced by another of its name.
+    pub(super) fn follow(&mut self, files: &[PathBuf]) {
+        // What changes between looking and watching would be missed: look until it stands still.
+        for _ in 0..ATTEMPTS {
+            let trail = Trail::of(files);
+            self.watch(trail.clone());
+            if Trail::of(files) == trail {
+                return;
+            }
+        }
+    }
+
+    fn watch(&mut self, trail: Trail) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = trail.names.clone();
+        let mut failure = None;
+        for directory in &trail.directories {
+            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+                failure = Some(error);
+            }
+        }
+        for left in self.trail.directories.difference(&trail.directories) {
+            // It fails where the directory is gone, and its watch with it.
+            let _ = watcher.unwatch(left);
+        }
+        self.trail = trail;
+        match failure.as_ref().map(|error| &error.kind) {
+            None | Some(notify::ErrorKind::PathNotFound) => {}
+            Some(notify::ErrorKind::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Some(_) => failure.iter().for_each(|error| self.warn_once(error)),
+        }
+    }
+
+    fn warn_once(&mut self, error: &notify::Error) {
+        if !self.has_warned {
+            self.has_warned = true;
+            warn!("[Config] file changes may go unnoticed, use SIGHUP to reload: {error}");
+        }
+    }
+}
+
+/// Whether an event may be a change of a file of ours. Opening and reading are not: our own
+/// reading would wake us for ever.
+fn matters(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    let is_reading = match event.kind {
+        EventKind::Access(kind) => kind != AccessKind::Close(AccessMode::Write),
+        _ => false,
+    };
+    if is_reading {
+        return false;
+    }
+    event.need_rescan()
+        || event
+            .paths
+            .iter()
+            .any(|path| path.file_name().is_some_and(|name| names.contains(name)))
+}
+
+/// Directories to watch, and the names in them that matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Trail {
+    directories: BTreeSet<PathBuf>,
+    names: BTreeSet<OsString>,
+}
+
+impl Trail {
+    fn of(files: &[PathBuf]) -> Self {
+        let mut trail = Self::default();
+        for file in files {
+            // It fails for an empty path or without a working directory: nothing to watch.
+            if let Ok(file) = std::path::absolute(file) {
+                trail.walk(&file);
+            }
+        }
+        trail
+    }
+
+    /// Walks a path as the kernel resolves it.
+    fn walk(&mut self, file: &Path) {
+        let mut here = PathBuf::new();
+        let mut ahead: Vec<PathBuf> = reversed(file);
+        let mut links = 0;
+        while let Some(step) = ahead.pop() {
+            match step.components().next() {
+                Some(Component::Normal(_)) => {}
+                Some(Component::ParentDir) => {
+                    here.pop();
+                    continue;
+                }
+                Some(Component::RootDir | Component::Prefix(_)) => {
+                    here.push(step);
+                    continue;
+                }
+                Some(Component::CurDir) | None => continue,
+            }
+            let there = here.join(&step);
+            let Ok(kind) = fs::symlink_metadata(&there).map(|metadata| metadata.file_type()) else {
+                return self.add(here, step);
+            };
+            if kind.is_symlink() {
+                self.add(here.clone(), step);
+                links += 1;
+                let Ok(target) = fs::read_link(&there) else {
+                    return;
+                };
+                if links > MOST_LINKS {
+                    return;
+                }
+                ahead.extend(reversed(&target));
+                continue;
+            }
+            // The file itself and its folder.
+            if ahead.len() <= 1 {
+                self.add(here, step);
+            }
+            here = there;
+        }
+    }
+
+    fn add(&mut self, directory: PathBuf, name: PathBuf) {
+        // A directory that vanishes is told under its own name.
+        self.names
+            .extend(directory.file_name().map(ToOwned::to_owned));
+        self.names.insert(name.into_os_string());
+        self.directories.insert(directory);
+    }
+}
+
+fn reversed(path: &Path) -> Vec<PathBuf> {
+    path.components()
+        .rev()
+        .map(|component| PathBuf::from(component.as_os_str()))
+        .collect()
+}
+
+/// As many as Linux follows (`path_resolution(7)`).
+const MOST_LINKS: usize = 40;
+
+/// Each beyond the first means that somebody moves directories at this very moment.
+const ATTEMPTS: usize = 4;
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// The trail with paths relative to a temporary directory.
+    fn trail(root: &Path, file: &str) -> (Vec<String>, Vec<String>) {
+        let trail = Trail::of(&[root.join(file)]);
+        let directories = trail
+            .directories
+            .iter()
+            .filter_map(|directory| directory.strip_prefix(root).ok())
+            .map(|directory| directory.display().to_string())
+            .collect();
+        let names = trail
+            .names
+            .iter()
+            .map(|name| name.to_string_lossy().into_owned());
+        let root = root.file_name().unwrap().to_string_lossy();
+        (
+            directories,
+            names
+                .filter(|name| *name != root && !name.is_empty())
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn the_file_and_its_folder_are_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("a/env")).unwrap();
+        fs::write(root.join("a/env/.env"), "").unwrap();
+        let (directories, names) = trail(&root, "a/env/.env");
+        assert_eq!(directories, ["a", "a/env"]);
+        assert_eq!(names, [".env", "a", "env"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_awaited_where_the_path_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir(root.join("a")).unwrap();
+        assert_eq!(
+            trail(&root, "a/b/c/.env"),
+            (vec!["a".into()], vec!["a".into(), "b".into()])
+        );
+    }
+
+    #[test]
+    fn links_are_followed_and_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("env/..1")).unwrap();
+        fs::write(root.join("env/..1/.env"), "").unwrap();
+        symlink("..1", root.join("env/..data")).unwrap();
+        symlink("..data/.env", root.join("env/.env")).unwrap();
+        let (directories, names) = trail(&root, "env/.env");
+        assert_eq!(directories, ["", "env", "env/..1"]);
+        assert_eq!(names, ["..1", "..data", ".env", "env"]);
+    }
+
+    #[test]
+    fn a_loop_of_links_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("b", dir.path().join("a")).unwrap();
+        symlink("a", dir.path().join("b")).unwrap();
+        assert!(!Trail::of(&[dir.path().join("a")]).directories.is_empty());
+    }
+
+    #[test]
+    fn our_own_reading_does_not_matter() {
+        let names = BTreeSet::from([OsString::from(".env")]);
+        let event = |kind, path: &str| Event::new(kind).add_path(path.into());
+        let read = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        assert!(!matters(&event(read, "/env/.env"), &names));
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        assert!(matters(&event(written, "/env/.env"), &names));
+        assert!(!matters(&event(written, "/env/other"), &names));
+    }
+}

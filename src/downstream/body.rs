@@ -1,0 +1,160 @@
+//! The client's side of a connection, shared by the connection and the body of its present request.
+//!
+//! Both are polled by the same task, one after the other, so a `RefCell` is all the sharing there
+//! is. [`RequestBody`] reads the socket itself: there is no channel between them and no copy.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use actix_web::error::PayloadError;
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    error::DownstreamError,
+    framing::{
+        body::{Decoded, Decoder, Framing},
+        head::BodyNotes,
+        read::ReadBuffer,
+    },
+};
+
+/// Socket, read buffer and body decoder of one connection.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    pub(super) stream: S,
+    pub(super) read: ReadBuffer,
+    pub(super) decoder: Decoder,
+    pub(super) expect: Expect,
+    pub(super) ended: bool,
+}
+
+/// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expect {
+    Nothing,
+    /// The client waits for it.
+    Waiting,
+    /// The body is wanted: it is to be written now.
+    Owed,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            read: ReadBuffer::default(),
+            decoder: Decoder::new(Framing::None),
+            expect: Expect::Nothing,
+            ended: false,
+        }
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Self { stream, read, .. } = self;
+        let outcome = read.poll_read(cx, stream);
+        if matches!(outcome, Poll::Ready(Ok(0) | Err(_))) {
+            self.ended = true;
+        }
+        outcome
+    }
+}
+
+/// The body of a request, as it arrives.
+#[derive(Debug)]
+pub(super) struct RequestBody<S> {
+    wire: Rc<RefCell<Wire<S>>>,
+    notes: Rc<BodyNotes>,
+    idle: Duration,
+    timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
+    last: Instant,
+}
+
+impl<S> RequestBody<S> {
+    pub(super) fn new(wire: Rc<RefCell<Wire<S>>>, notes: Rc<BodyNotes>, idle: Duration) -> Self {
+        Self { wire, notes, idle, timer: None, last: Instant::now() }
+    }
+
+    /// Whether the client has been silent for too long. Counts from the first time that it was
+    /// waited for: one timer, moved only when it fires.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (idle, last) = (self.idle, &mut self.last);
+        let timer = self.timer.get_or_insert_with(|| {
+            *last = Instant::now();
+            Box::pin(actix_rt::time::sleep(idle))
+        });
+        while timer.as_mut().poll(cx).is_ready() {
+            let deadline = *last + idle;
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            let mut wire = this.wire.borrow_mut();
+            let Wire { read, decoder, .. } = &mut *wire;
+            match decoder.decode(&mut read.octets) {
+                Ok(Decoded::Content(content)) => {
+                    if this.timer.is_some() {
+                        this.last = Instant::now();
+                    }
+                    let octets = &this.notes.octets;
+                    octets.set(octets.get() + content.len() as u64);
+                    return Poll::Ready(Some(Ok(content)));
+                }
+                Ok(Decoded::End(trailers)) => {
+                    if trailers.is_some() {
+                        this.notes.trailers.replace(trailers);
+                    }
+                    return Poll::Ready(None);
+                }
+                Ok(Decoded::NeedMore) => {}
+                Err(_) => return failed(DownstreamError::MalformedBody),
+            }
+            if wire.ended {
+                return failed(DownstreamError::Disconnected);
+            }
+            if let Some(remaining) = wire.decoder.remaining() {
+                wire.read.expect(remaining);
+            }
+            match wire.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => wire.expect = Expect::Nothing,
+                Poll::Ready(_) => return failed(DownstreamError::Disconnected),
+                Poll::Pending => {
+                    if wire.expect == Expect::Waiting {
+                        wire.expect = Expect::Owed;
+                        // the connection looks at it after this poll; but the poll may be of a
+                        // body whose owner was woken by somebody else
+                        cx.waker().wake_by_ref();
+                    }
+                    drop(wire);
+                    if this.poll_idle(cx).is_ready() {
+                        return failed(DownstreamError::BodyTimeout);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+fn failed(cause: DownstreamError) -> Poll<Option<Result<Bytes, PayloadError>>> {
+    Poll::Ready(Some(Err(PayloadError::Io(io::Error::other(cause)))))
+}

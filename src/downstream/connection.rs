@@ -1,0 +1,586 @@
+//! The loop of one connection: head, handler, response, and again.
+//!
+//! One task, no channels: the handler, the upload that it reads and the response that it writes are
+//! polled here in turn, and the client is watched all the while, so that its absence ends
+//! everything at once by being dropped.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use actix_http::{
+    BoxedPayloadStream, HttpMessage as _, Payload, Request,
+    body::{BoxBody, MessageBody},
+};
+use actix_service::Service;
+use actix_web::{dev::ServiceResponse, http::Uri};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+
+use super::{
+    body::{Expect, RequestBody, Wire},
+    request::{self, KeepAlive, Parsed},
+    response::{self, Delimiter},
+};
+use crate::{
+    config::{Live, Timers},
+    error::{Answer, DeniedError, DownstreamError, InternalError, ProxyError},
+    framing::{
+        body::{Decoder, Framing, chunk_size_line},
+        head::{BodyNotes, Fields, RelayedHead, RequestHead, Version},
+        outbox::Outbox,
+    },
+    gate::{Admission, Drain, Gate, Phase},
+};
+
+/// Octets of a response that may wait when more is asked for. With the largest read of 48 KiB that
+/// makes 64 KiB that a slow reader can hold back (contract §4).
+const WRITE_AHEAD: usize = 16 * 1024;
+/// Octets that are read ahead of need, to see whether the client is still there.
+const READ_AHEAD: usize = 64 * 1024;
+/// How often a client is looked at that cannot be read from any more.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// After an answer to an unfinished request: how long what still comes is thrown away, so that the
+/// answer is not lost to a reset (RFC 9112 §9.6), and how much of it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_OCTETS: usize = 4 * 1024 * 1024;
+
+/// A client's socket.
+pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Whether the client closed or reset its side, even if octets before that are unread.
+    fn is_gone(&self) -> bool;
+    /// Makes the coming close a reset: for content that only the end of the connection delimits.
+    fn reset_on_close(&self);
+}
+
+impl Peer for tokio::net::TcpStream {
+    fn is_gone(&self) -> bool {
+        // the flags that the reactor has seen; this asks nothing of the kernel
+        let ready = std::pin::pin!(self.ready(Interest::READABLE));
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(ready.poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    fn reset_on_close(&self) {
+        // a client that already left makes this fail, and needs it no more
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// What a connection needs of its worker.
+pub struct Services<A> {
+    /// The routed application.
+    pub app: A,
+    /// The configuration: timers are read anew for every request.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Counts of the process.
+    pub gate: Arc<Gate>,
+    /// Connections that the process takes.
+    pub max_connections: usize,
+    /// The end of the worker.
+    pub drain: Rc<Drain>,
+    /// Paths that are answered here: they need their fields in actix-web's map, and are served
+    /// beyond the limit of connections.
+    pub is_local: fn(&[u8]) -> bool,
+    /// Names a refused request.
+    pub request_id: fn() -> String,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve<S, A>(stream: S, peer: Option<SocketAddr>, services: Rc<Services<A>>)
+where
+    S: Peer,
+    A: Service<Request, Response = ServiceResponse<BoxBody>>,
+{
+    let admission = services.gate.connection();
+    let mut connection = Connection {
+        wire: Rc::new(RefCell::new(Wire::new(stream))),
+        outbox: Outbox::default(),
+        timers: services.live.load().timers,
+        timer: Timer::default(),
+        stalled: None,
+        peer,
+        services,
+        admission,
+        ticket: None,
+        searched: 0,
+    };
+    // how it ended was told to whom it concerns: the client, or the exchange that was dropped
+    let _ = connection.run().await;
+}
+
+/// Why a connection ends, where it is not by agreement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// The client closed, reset, or does not read.
+    Client,
+    /// The response body failed: its end must not look like one.
+    Body,
+    /// Time is up.
+    Cut,
+}
+
+struct Connection<S, A> {
+    wire: Rc<RefCell<Wire<S>>>,
+    outbox: Outbox,
+    timers: Timers,
+    timer: Timer,
+    /// Since when the client does not take what is written.
+    stalled: Option<Instant>,
+    peer: Option<SocketAddr>,
+    services: Rc<Services<A>>,
+    admission: Admission,
+    ticket: Option<usize>,
+    searched: usize,
+}
+
+impl<S, A> Drop for Connection<S, A> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.services.drain.leave(ticket);
+        }
+    }
+}
+
+impl<S, A> Connection<S, A>
+where
+    S: Peer,
+    A: Service<Request, Response = ServiceResponse<BoxBody>>,
+{
+    async fn run(&mut self) -> Result<(), Gone> {
+        poll_fn(|cx| {
+            self.ticket = Some(self.services.drain.enlist(cx.waker().clone()));
+            Poll::Ready(())
+        })
+        .await;
+        let mut waits = Waits::First(Instant::now());
+        loop {
+            let mut parsed = match self.head(waits).await {
+                Ok(Some(parsed)) => parsed,
+                Ok(None) => return Ok(()),
+                Err(cause) => return self.refuse(cause.answer()).await,
+            };
+            let is_local = (self.services.is_local)(parsed.head.path());
+            if self.admission.position > self.services.max_connections && !is_local {
+                return self.refuse(DeniedError::TooManyConnections.answer()).await;
+            }
+            if self.services.drain.phase() >= Phase::Draining
+                || self.admission.position > self.services.max_connections
+            {
+                parsed.keep_alive = KeepAlive::No;
+            }
+            let keep_alive = self.exchange(parsed, is_local).await?;
+            if keep_alive == KeepAlive::No {
+                return self.linger().await;
+            }
+            waits = Waits::Next(Instant::now());
+        }
+    }
+
+    /// The next head; `None` if there is none to come.
+    async fn head(&mut self, waits: Waits) -> Result<Option<Parsed>, DownstreamError> {
+        self.timers = self.services.live.load().timers;
+        let mut began = match waits {
+            Waits::First(at) => Some(at),
+            Waits::Next(_) => None,
+        };
+        poll_fn(|cx| {
+            let mut wire = self.wire.borrow_mut();
+            loop {
+                if let Some(parsed) = request::parse(&mut wire.read.octets, &mut self.searched)? {
+                    return Poll::Ready(Ok(Some(parsed)));
+                }
+                match wire.poll_read(cx) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(_) => return Poll::Ready(Ok(None)),
+                    Poll::Pending => {}
+                }
+                let is_idle = wire.read.octets.is_empty();
+                if is_idle && self.services.drain.phase() >= Phase::Draining {
+                    return Poll::Ready(Ok(None));
+                }
+                if self.services.drain.phase() == Phase::Cut {
+                    return Poll::Ready(Ok(None));
+                }
+                let deadline = match (waits, is_idle) {
+                    (Waits::Next(since), true) => {
+                        wire.read.shrink();
+                        since + self.timers.keep_alive
+                    }
+                    _ => *began.get_or_insert_with(Instant::now) + self.timers.request_head,
+                };
+                ready!(self.timer.poll(cx, deadline));
+                return Poll::Ready(match (waits, is_idle) {
+                    (Waits::Next(_), true) => Ok(None),
+                    _ => Err(DownstreamError::HeadTimeout),
+                });
+            }
+        })
+        .await
+    }
+
+    /// One request and its response.
+    async fn exchange(&mut self, parsed: Parsed, is_local: bool) -> Result<KeepAlive, Gone> {
+        let Parsed { head, mut keep_alive } = parsed;
+        let version = head.version;
+        let is_head_request = head.method == actix_web::http::Method::HEAD;
+        {
+            let mut wire = self.wire.borrow_mut();
+            wire.decoder = Decoder::new(head.framing);
+            // a client that already sends does not wait
+            wire.expect = if head.expects_continue && wire.read.octets.is_empty() {
+                Expect::Waiting
+            } else {
+                Expect::Nothing
+            };
+        }
+        let request = self.request(head, is_local);
+        let response = match self.call(request).await? {
+            Ok(response) => response,
+            Err(answer) => return self.refuse(answer).await.map(|()| KeepAlive::No),
+        };
+        let (_, mut response) = response.into_parts();
+        let relayed_head = response.extensions_mut().remove::<RelayedHead>();
+        let (response, body) = response.into_parts();
+        // what is unread of the request must be read before the next one, and nobody reads it
+        if !self.wire.borrow().decoder.is_done()
+            || self.services.drain.phase() >= Phase::Draining
+        {
+            keep_alive = KeepAlive::No;
+        }
+        let notes = relayed_head.as_ref().and_then(|head| head.notes.clone());
+        let (head, delimiter) = match relayed_head {
+            Some(head) => response::relayed(head, version, &mut keep_alive),
+            None => response::own(
+                response.head(),
+                body.size(),
+                is_head_request,
+                version,
+                &mut keep_alive,
+            ),
+        };
+        drop(response);
+        self.outbox.push(head);
+        self.content(body, delimiter, notes).await?;
+        if !self.wire.borrow().decoder.is_done() {
+            keep_alive = KeepAlive::No;
+        }
+        Ok(keep_alive)
+    }
+
+    fn request(&self, head: RequestHead, is_local: bool) -> Request {
+        let payload = if head.framing == Framing::None {
+            Payload::None
+        } else {
+            let body = RequestBody::new(
+                Rc::clone(&self.wire),
+                Rc::clone(&head.notes),
+                self.timers.request_body,
+            );
+            let body: BoxedPayloadStream = Box::pin(body);
+            Payload::Stream { payload: body }
+        };
+        let mut request = Request::with_payload(payload);
+        let parts = request.head_mut();
+        parts.method = head.method.clone();
+        parts.version = match head.version {
+            Version::Http11 => actix_web::http::Version::HTTP_11,
+            Version::Http10 => actix_web::http::Version::HTTP_10,
+        };
+        parts.peer_addr = self.peer;
+        // only routing reads it; what is forwarded is the target as it came. One that the type
+        // cannot hold is none of our own paths
+        parts.uri = Uri::from_maybe_shared(head.target.clone())
+            .unwrap_or_else(|_| Uri::from_static("/"));
+        if is_local {
+            fill(&mut parts.headers, &head.fields);
+        }
+        request.extensions_mut().insert(head);
+        request
+    }
+
+    /// Runs the handler, and watches the client meanwhile.
+    async fn call(
+        &mut self,
+        request: Request,
+    ) -> Result<Result<ServiceResponse<BoxBody>, Answer>, Gone> {
+        let mut handler = std::pin::pin!(self.services.app.call(request));
+        let (wire, outbox) = (&self.wire, &mut self.outbox);
+        let (timer, stalled, drain) = (&mut self.timer, &mut self.stalled, &self.services.drain);
+        poll_fn(|cx| {
+            if let Poll::Ready(outcome) = handler.as_mut().poll(cx) {
+                let failed = ProxyError::Internal(InternalError::Handler);
+                return Poll::Ready(Ok(outcome.map_err(|_| failed.answer())));
+            }
+            let mut wire = wire.borrow_mut();
+            if wire.expect == Expect::Owed {
+                wire.expect = Expect::Nothing;
+                outbox.push(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
+            }
+            if poll_flush(cx, outbox, &mut wire.stream, stalled).is_err() {
+                return Poll::Ready(Err(Gone::Client));
+            }
+            if drain.phase() == Phase::Cut {
+                return Poll::Ready(Err(Gone::Cut));
+            }
+            ready!(poll_watch(cx, &mut wire, timer));
+            Poll::Ready(Err(Gone::Client))
+        })
+        .await
+    }
+
+    /// Writes head and content as they come.
+    async fn content(
+        &mut self,
+        body: BoxBody,
+        delimiter: Delimiter,
+        notes: Option<Rc<BodyNotes>>,
+    ) -> Result<(), Gone> {
+        let mut body = Source::new((delimiter != Delimiter::Nothing).then_some(body));
+        let outcome = poll_fn(|cx| {
+            loop {
+                let pulled = self.pull(cx, &mut body, delimiter, notes.as_deref());
+                let mut wire = self.wire.borrow_mut();
+                match poll_flush(cx, &mut self.outbox, &mut wire.stream, &mut self.stalled) {
+                    Ok(Poll::Ready(())) => match pulled {
+                        Pulled::Everything => return Poll::Ready(Ok(())),
+                        Pulled::Failure => return Poll::Ready(Err(Gone::Body)),
+                        Pulled::Enough => continue,
+                        Pulled::WhatThereWas => {}
+                    },
+                    Ok(Poll::Pending) => {
+                        let since = self.stalled.unwrap_or_else(Instant::now);
+                        if self.timer.poll(cx, since + self.timers.write).is_ready() {
+                            return Poll::Ready(Err(Gone::Client));
+                        }
+                    }
+                    Err(_) => return Poll::Ready(Err(Gone::Client)),
+                }
+                if self.services.drain.phase() == Phase::Cut {
+                    return Poll::Ready(Err(Gone::Cut));
+                }
+                ready!(poll_watch(cx, &mut wire, &mut self.timer));
+                return Poll::Ready(Err(Gone::Client));
+            }
+        })
+        .await;
+        if outcome.is_err() && delimiter == Delimiter::Close {
+            self.wire.borrow().stream.reset_on_close();
+        }
+        outcome
+    }
+
+    /// Takes content from the handler's body while there is room.
+    fn pull(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Source,
+        delimiter: Delimiter,
+        notes: Option<&BodyNotes>,
+    ) -> Pulled {
+        while self.outbox.octets() < WRITE_AHEAD {
+            let body = match source {
+                Source::Open(body) => body,
+                Source::Ended => return Pulled::Everything,
+                Source::Failed => return Pulled::Failure,
+            };
+            match Pin::new(body).poll_next(cx) {
+                Poll::Ready(Some(Ok(content))) if content.is_empty() => {}
+                Poll::Ready(Some(Ok(content))) => self.push(content, delimiter),
+                Poll::Ready(None) => {
+                    *source = Source::Ended;
+                    if delimiter == Delimiter::Chunks {
+                        for piece in BodyNotes::end_of_chunks(notes) {
+                            self.outbox.push(piece);
+                        }
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => *source = Source::Failed,
+                Poll::Pending => return Pulled::WhatThereWas,
+            }
+        }
+        match source {
+            Source::Open(_) => Pulled::Enough,
+            Source::Ended => Pulled::Everything,
+            Source::Failed => Pulled::Failure,
+        }
+    }
+
+    fn push(&mut self, content: Bytes, delimiter: Delimiter) {
+        if delimiter == Delimiter::Chunks {
+            self.outbox.push(chunk_size_line(content.len()));
+            self.outbox.push(content);
+            self.outbox.push(Bytes::from_static(b"\r\n"));
+        } else {
+            self.outbox.push(content);
+        }
+    }
+
+    /// Answers a request that does not reach the handler, and closes.
+    async fn refuse(&mut self, answer: Answer) -> Result<(), Gone> {
+        let request_id = (self.services.request_id)();
+        log::info!(
+            "[Proxy] refused status={} error={} request_id={request_id}",
+            answer.status.as_u16(),
+            answer.label
+        );
+        self.outbox.push(response::refusal(&answer, &request_id));
+        self.content(BoxBody::new(()), Delimiter::Nothing, None).await?;
+        self.linger().await
+    }
+
+    /// Closes so that the client gets what was written (RFC 9112 §9.6): this side is shut down,
+    /// and what the client still sends is thrown away for a while.
+    async fn linger(&mut self) -> Result<(), Gone> {
+        let deadline = Instant::now() + LINGER;
+        let mut thrown_away = 0;
+        poll_fn(|cx| {
+            let mut wire = self.wire.borrow_mut();
+            if ready!(Pin::new(&mut wire.stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(Err(Gone::Client));
+            }
+            loop {
+                wire.read.octets.clear();
+                match wire.poll_read(cx) {
+                    Poll::Ready(Ok(count @ 1..)) if thrown_away < LINGER_OCTETS => {
+                        thrown_away += count;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Ok(())),
+                    Poll::Pending => return self.timer.poll(cx, deadline).map(|()| Ok(())),
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Where content comes from.
+enum Source {
+    Open(BoxBody),
+    Ended,
+    Failed,
+}
+
+impl Source {
+    fn new(body: Option<BoxBody>) -> Self {
+        body.map_or(Self::Ended, Self::Open)
+    }
+}
+
+/// How far taking content came.
+enum Pulled {
+    /// All there is now; more comes later.
+    WhatThereWas,
+    /// As much as may wait; there may be more.
+    Enough,
+    /// All of it.
+    Everything,
+    /// All there was before it failed.
+    Failure,
+}
+
+/// What the coming head follows.
+#[derive(Debug, Clone, Copy)]
+enum Waits {
+    /// The start of the connection.
+    First(Instant),
+    /// A response.
+    Next(Instant),
+}
+
+/// Writes what waits; `Pending` leaves the time of the first failure in `stalled`.
+fn poll_flush<S: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    outbox: &mut Outbox,
+    stream: &mut S,
+    stalled: &mut Option<Instant>,
+) -> io::Result<Poll<()>> {
+    while !outbox.is_empty() {
+        match outbox.poll_write(cx, stream) {
+            Poll::Ready(Ok(_)) => *stalled = None,
+            Poll::Ready(Err(cause)) => return Err(cause),
+            Poll::Pending => {
+                stalled.get_or_insert_with(Instant::now);
+                return Ok(Poll::Pending);
+            }
+        }
+    }
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+        Poll::Ready(Err(cause)) => Err(cause),
+        Poll::Pending => Ok(Poll::Pending),
+    }
+}
+
+/// Ready when the client is gone. Reads ahead, within a bound; beyond it, looks now and then.
+fn poll_watch<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>, timer: &mut Timer) -> Poll<()> {
+    loop {
+        if wire.ended {
+            return Poll::Ready(());
+        }
+        if wire.read.octets.len() >= READ_AHEAD {
+            if wire.stream.is_gone() {
+                return Poll::Ready(());
+            }
+            let deadline = Instant::now() + WATCH_INTERVAL;
+            if timer.poll(cx, deadline).is_ready() {
+                continue;
+            }
+            return Poll::Pending;
+        }
+        match ready!(wire.poll_read(cx)) {
+            Ok(1..) => {
+                if wire.expect == Expect::Waiting {
+                    wire.expect = Expect::Nothing;
+                }
+            }
+            Ok(0) | Err(_) => return Poll::Ready(()),
+        }
+    }
+}
+
+/// Copies fields into actix-web's map, for handlers of ours that read them there.
+fn fill(map: &mut actix_web::http::header::HeaderMap, fields: &Fields) {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+    for field in fields.iter() {
+        let name = HeaderName::from_bytes(field.name);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
+            map.append(name, value);
+        }
+    }
+}
+
+/// One timer for everything a connection waits for. Its deadline moves often and it fires seldom, so
+/// it is armed for an earlier time than needed rather than moved.
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<actix_rt::time::Sleep>>>,
+}
+
+impl Timer {
+    /// Ready once the deadline has passed.
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(actix_rt::time::sleep_until(deadline.into())));
+        if sleep.deadline() > deadline.into() {
+            sleep.as_mut().reset(deadline.into());
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline.into());
+        }
+    }
+}

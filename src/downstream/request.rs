@@ -1,0 +1,302 @@
+//! A request head, parsed once and strictly (RFC 9112 §3, §5 and §6).
+//!
+//! Whatever could be read in two ways by two parsers in a row is refused here: a proxy that passes
+//! ambiguity on is how requests are smuggled.
+
+use std::mem::MaybeUninit;
+
+use actix_web::http::Method;
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    error::DownstreamError,
+    framing::{
+        MAX_FIELDS, MAX_HEAD,
+        body::Framing,
+        head::{Fields, RequestHead, Role, Version, content_length, may_be_complete, tokens},
+    },
+};
+
+/// A head and what it says about its connection.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) head: RequestHead,
+    pub(super) keep_alive: KeepAlive,
+}
+
+/// Whether the client wants the connection to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeepAlive {
+    Yes,
+    No,
+}
+
+/// Takes one head from the front of the buffer, if it is complete. `searched` remembers how much of
+/// the buffer was looked at without success.
+pub(super) fn parse(
+    buffer: &mut BytesMut,
+    searched: &mut usize,
+) -> Result<Option<Parsed>, DownstreamError> {
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    // the first octets are parsed at once, so that another protocol is refused at once
+    if *searched > 0 && !may_be_complete(buffer, *searched) {
+        *searched = buffer.len();
+        return within_limit(buffer.len()).map(|()| None);
+    }
+    *searched = buffer.len();
+    let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(buffer, &mut slots) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return within_limit(buffer.len()).map(|()| None),
+        Err(httparse::Error::TooManyHeaders) => return Err(DownstreamError::HeadTooLarge),
+        Err(httparse::Error::Version) => return Err(DownstreamError::UnsupportedVersion),
+        Err(_) => return Err(DownstreamError::MalformedHead),
+    };
+    within_limit(length)?;
+    *searched = 0;
+    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
+        .map_err(|_| DownstreamError::MalformedHead)?;
+    let target = parsed.path.unwrap_or_default();
+    let target_at = (target.as_ptr() as usize).wrapping_sub(buffer.as_ptr() as usize);
+    let target = target_at..target_at + target.len();
+    let spans = Fields::spans(buffer.as_ptr(), parsed.headers);
+    let raw = buffer.split_to(length).freeze();
+    let (target, authority) = origin_form(raw.slice(target), &method)?;
+    let fields = Fields::with_spans(raw, spans);
+    if authority.is_some() && fields.value("host") != authority.as_deref() {
+        // RFC 9112 §3.2.2 lets the target win; two answers to one question are refused here
+        return Err(DownstreamError::AmbiguousFraming);
+    }
+    let facts = Facts::of(&fields, version)?;
+    let head = RequestHead {
+        method,
+        target,
+        version,
+        fields,
+        framing: facts.framing,
+        expects_continue: facts.expects_continue,
+        notes: <_>::default(),
+    };
+    Ok(Some(Parsed { head, keep_alive: facts.keep_alive }))
+}
+
+fn within_limit(octets: usize) -> Result<(), DownstreamError> {
+    if octets > MAX_HEAD { Err(DownstreamError::HeadTooLarge) } else { Ok(()) }
+}
+
+/// The path and query of a target, and the authority if it names one (RFC 9112 §3.2).
+fn origin_form(target: Bytes, method: &Method) -> Result<(Bytes, Option<Bytes>), DownstreamError> {
+    if *method == Method::CONNECT {
+        return Err(DownstreamError::UnsupportedTarget);
+    }
+    if target.starts_with(b"/") || (&target[..] == b"*" && *method == Method::OPTIONS) {
+        return Ok((target, None));
+    }
+    let Some(rest) = ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, _) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(scheme.len())
+    }) else {
+        return Err(DownstreamError::UnsupportedTarget);
+    };
+    let end = target[rest..].iter().position(|octet| b"/?".contains(octet));
+    let end = end.map_or(target.len(), |at| rest + at);
+    let path = if end == target.len() { Bytes::from_static(b"/") } else { target.slice(end..) };
+    if end == rest || !path.starts_with(b"/") {
+        return Err(DownstreamError::UnsupportedTarget);
+    }
+    Ok((path, Some(target.slice(rest..end))))
+}
+
+/// What the fields say about framing and connection.
+struct Facts {
+    framing: Framing,
+    keep_alive: KeepAlive,
+    expects_continue: bool,
+}
+
+impl Facts {
+    fn of(fields: &Fields, version: Version) -> Result<Self, DownstreamError> {
+        let (mut length, mut chunked, mut hosts) = (None, false, 0);
+        let (mut close, mut keep, mut expects_continue) = (false, false, false);
+        for field in fields.iter() {
+            match field.role() {
+                Role::ContentLength => {
+                    // a second one is refused even if it agrees: nobody sends it by accident
+                    if length.is_some() {
+                        return Err(DownstreamError::AmbiguousFraming);
+                    }
+                    length = Some(
+                        content_length(field.value).ok_or(DownstreamError::AmbiguousFraming)?,
+                    );
+                }
+                Role::TransferEncoding => {
+                    if chunked
+                        || version == Version::Http10
+                        || !field.value.eq_ignore_ascii_case(b"chunked")
+                    {
+                        return Err(DownstreamError::AmbiguousFraming);
+                    }
+                    chunked = true;
+                }
+                Role::Host => hosts += 1,
+                Role::Connection => {
+                    for token in tokens(field.value) {
+                        close |= token.eq_ignore_ascii_case(b"close");
+                        keep |= token.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                Role::Expect => {
+                    expects_continue |= version == Version::Http11
+                        && tokens(field.value)
+                            .any(|token| token.eq_ignore_ascii_case(b"100-continue"));
+                }
+                _ => {}
+            }
+        }
+        // RFC 9112 §3.2: exactly one Host in HTTP/1.1, at most one in HTTP/1.0
+        if hosts > 1 || (hosts == 0 && version == Version::Http11) {
+            return Err(DownstreamError::MalformedHead);
+        }
+        let framing = match (chunked, length) {
+            (true, Some(_)) => return Err(DownstreamError::AmbiguousFraming),
+            (true, None) => Framing::Chunked,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::None,
+        };
+        let goes_on = match version {
+            Version::Http11 => !close,
+            Version::Http10 => keep && !close,
+        };
+        Ok(Self {
+            framing,
+            keep_alive: if goes_on { KeepAlive::Yes } else { KeepAlive::No },
+            expects_continue: expects_continue
+                && !matches!(framing, Framing::None | Framing::Length(0)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse_all(octets: &[u8]) -> Result<Option<Parsed>, DownstreamError> {
+        parse(&mut BytesMut::from(octets), &mut 0)
+    }
+
+    fn framing(fields: &str) -> Result<Framing, DownstreamError> {
+        let head = format!("POST /v1/messages HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        parse_all(head.as_bytes()).map(|parsed| parsed.unwrap().head.framing)
+    }
+
+    #[test]
+    fn framing_is_unambiguous_or_refused() {
+        use DownstreamError::{AmbiguousFraming as Ambiguous, MalformedHead as Malformed};
+        for (fields, expected) in [
+            ("", Ok(Framing::None)),
+            ("Content-Length: 0\r\n", Ok(Framing::Length(0))),
+            ("content-length:  12 \r\n", Ok(Framing::Length(12))),
+            ("Transfer-Encoding: Chunked\r\n", Ok(Framing::Chunked)),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Err(Ambiguous)),
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", Err(Ambiguous)),
+            ("Content-Length: 1\r\nContent-Length: 2\r\n", Err(Ambiguous)),
+            ("Content-Length: +1\r\n", Err(Ambiguous)),
+            ("Content-Length: 1, 1\r\n", Err(Ambiguous)),
+            ("Content-Length: \r\n", Err(Ambiguous)),
+            ("Transfer-Encoding: identity\r\n", Err(Ambiguous)),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(Ambiguous)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(Ambiguous)),
+            ("Transfer-Encoding: xchunked\r\n", Err(Ambiguous)),
+            ("Host: b\r\n", Err(Malformed)),
+            ("x-folded: a\r\n b\r\n", Err(Malformed)),
+            ("Content-Length : 1\r\n", Err(Malformed)),
+            ("x: a\0b\r\n", Err(Malformed)),
+        ] {
+            assert_eq!(framing(fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn targets_are_taken_verbatim_or_refused() {
+        for (line, expected) in [
+            ("GET / HTTP/1.1", Some("/")),
+            ("GET //a/../b%2F?x=? HTTP/1.1", Some("//a/../b%2F?x=?")),
+            ("GET /? HTTP/1.1", Some("/?")),
+            ("BREW /pot HTTP/1.1", Some("/pot")),
+            ("OPTIONS * HTTP/1.1", Some("*")),
+            ("GET http://a/b?c HTTP/1.1", Some("/b?c")),
+            ("GET http://a HTTP/1.1", Some("/")),
+            ("GET http://other/b HTTP/1.1", None),
+            ("GET http:///b HTTP/1.1", None),
+            ("GET * HTTP/1.1", None),
+            ("CONNECT a:443 HTTP/1.1", None),
+            ("GET ftp://a/ HTTP/1.1", None),
+        ] {
+            let found = parse_all(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
+            let found = found.ok().flatten().map(|parsed| parsed.head.target);
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_connection_goes_on_as_its_version_has_it() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", KeepAlive::Yes),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n", KeepAlive::No),
+            ("GET / HTTP/1.0\r\n\r\n", KeepAlive::No),
+            ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", KeepAlive::Yes),
+        ] {
+            assert_eq!(parse_all(head.as_bytes()).unwrap().unwrap().keep_alive, expected, "{head}");
+        }
+    }
+
+    #[test]
+    fn limits_are_64_kib_and_256_fields() {
+        let many = |count: usize| {
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(count - 1))
+        };
+        assert_eq!(parse_all(many(256).as_bytes()).unwrap().unwrap().head.fields.len(), 256);
+        assert_eq!(parse_all(many(257).as_bytes()).unwrap_err(), DownstreamError::HeadTooLarge);
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEAD));
+        assert_eq!(parse_all(long.as_bytes()).unwrap_err(), DownstreamError::HeadTooLarge);
+    }
+
+    #[test]
+    fn another_protocol_is_refused_at_its_first_octets() {
+        assert!(parse_all(b"\x16\x03\x01\x02\x00\x01").is_err());
+        assert_eq!(
+            parse_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap_err(),
+            DownstreamError::UnsupportedVersion
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_split_changes_the_outcome(
+            head in "(GET|POST|X) /[a-z/?%]{0,9} HTTP/1\\.[01]\r?\n([A-Za-z-]{1,18}: ?[ -~]{0,9}\r?\n){0,5}\r?\n",
+            splits in prop::collection::vec(any::<usize>(), 0..9),
+        ) {
+            let whole = parse_all(head.as_bytes()).map(|found| found.map(|p| p.head.target));
+            let (mut buffer, mut searched, mut at) = (BytesMut::new(), 0, 0);
+            let mut cuts: Vec<usize> = splits.iter().map(|cut| cut % (head.len() + 1)).collect();
+            cuts.sort_unstable();
+            cuts.push(head.len());
+            let mut outcome = Ok(None);
+            for cut in cuts {
+                buffer.extend_from_slice(&head.as_bytes()[at..cut]);
+                at = cut;
+                outcome = parse(&mut buffer, &mut searched).map(|found| found.map(|p| p.head.target));
+                if !matches!(outcome, Ok(None)) {
+                    break;
+                }
+            }
+            prop_assert_eq!(outcome, whole);
+        }
+    }
+}

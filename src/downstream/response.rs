@@ -1,0 +1,147 @@
+//! A response on its way out: its head with the framing that this connection needs, and its body.
+
+use actix_http::{ResponseHead as HttpHead, body::BodySize};
+use actix_web::http::header;
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::request::KeepAlive;
+use crate::{
+    error::Answer,
+    framing::{
+        body::Framing,
+        head::{RelayedHead, Version},
+    },
+};
+
+/// How content is delimited towards this client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delimiter {
+    /// There is no content.
+    Nothing,
+    /// Exactly so many octets.
+    Length(u64),
+    /// Chunks.
+    Chunks,
+    /// The end of the connection.
+    Close,
+}
+
+impl Delimiter {
+    fn of(framing: Framing, version: Version) -> Self {
+        match (framing, version) {
+            (Framing::None | Framing::Length(0), _) => Self::Nothing,
+            (Framing::Length(length), _) => Self::Length(length),
+            (Framing::Chunked | Framing::UntilClose, Version::Http11) => Self::Chunks,
+            (Framing::Chunked | Framing::UntilClose, Version::Http10) => Self::Close,
+        }
+    }
+}
+
+/// Completes the head of a relayed response.
+pub(super) fn relayed(
+    relayed: RelayedHead,
+    version: Version,
+    keep_alive: &mut KeepAlive,
+) -> (Bytes, Delimiter) {
+    let mut octets = relayed.octets;
+    let delimiter = Delimiter::of(relayed.framing, version);
+    match (relayed.framing, delimiter) {
+        // the fields say it: a HEAD, 204 or 304 keeps the length it came with
+        (Framing::None, _) => {}
+        (_, Delimiter::Nothing) => octets.put_slice(b"content-length: 0\r\n"),
+        (_, delimiter) => put_delimiter(&mut octets, delimiter),
+    }
+    end(&mut octets, delimiter, version, keep_alive);
+    (octets.freeze(), delimiter)
+}
+
+/// The head of a response that a handler of ours made.
+pub(super) fn own(
+    head: &HttpHead,
+    size: BodySize,
+    is_head_request: bool,
+    version: Version,
+    keep_alive: &mut KeepAlive,
+) -> (Bytes, Delimiter) {
+    let mut octets = BytesMut::with_capacity(256);
+    put_status(&mut octets, head.status.as_u16(), head.reason());
+    for (name, value) in head.headers() {
+        if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+            continue;
+        }
+        put_field(&mut octets, name.as_str().as_bytes(), value.as_bytes());
+    }
+    let framing = match size {
+        BodySize::None => Framing::None,
+        BodySize::Sized(length) => Framing::Length(length),
+        BodySize::Stream => Framing::UntilClose,
+    };
+    let mut delimiter = Delimiter::of(framing, version);
+    match delimiter {
+        Delimiter::Nothing if framing != Framing::None || head.status.as_u16() >= 200 => {
+            octets.put_slice(b"content-length: 0\r\n");
+        }
+        delimiter => put_delimiter(&mut octets, delimiter),
+    }
+    if is_head_request {
+        delimiter = Delimiter::Nothing;
+    }
+    end(&mut octets, delimiter, version, keep_alive);
+    (octets.freeze(), delimiter)
+}
+
+/// A whole answer to a request that never reached the `App`; the connection closes after it.
+pub(super) fn refusal(answer: &Answer, request_id: &str) -> Bytes {
+    let content = answer.content(request_id);
+    let mut octets = BytesMut::with_capacity(256 + content.len());
+    let reason = answer.status.canonical_reason().unwrap_or_default();
+    put_status(&mut octets, answer.status.as_u16(), reason);
+    put_field(&mut octets, b"content-type", b"application/json");
+    put_field(&mut octets, b"request-id", request_id.as_bytes());
+    put_field(&mut octets, b"x-proxy-error", answer.label.as_bytes());
+    if let Some(seconds) = answer.retry_after {
+        put_field(&mut octets, b"retry-after", itoa::Buffer::new().format(seconds).as_bytes());
+    }
+    put_delimiter(&mut octets, Delimiter::Length(content.len() as u64));
+    octets.put_slice(b"connection: close\r\n\r\n");
+    octets.put_slice(&content);
+    octets.freeze()
+}
+
+fn put_status(octets: &mut BytesMut, status: u16, reason: &str) {
+    octets.put_slice(b"HTTP/1.1 ");
+    octets.put_slice(itoa::Buffer::new().format(status).as_bytes());
+    octets.put_slice(b" ");
+    octets.put_slice(reason.as_bytes());
+    octets.put_slice(b"\r\n");
+}
+
+fn put_field(octets: &mut BytesMut, name: &[u8], value: &[u8]) {
+    octets.put_slice(name);
+    octets.put_slice(b": ");
+    octets.put_slice(value);
+    octets.put_slice(b"\r\n");
+}
+
+fn put_delimiter(octets: &mut BytesMut, delimiter: Delimiter) {
+    match delimiter {
+        Delimiter::Nothing | Delimiter::Close => {}
+        Delimiter::Length(length) => {
+            put_field(octets, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+        }
+        Delimiter::Chunks => octets.put_slice(b"transfer-encoding: chunked\r\n"),
+    }
+}
+
+/// Says how the connection goes on, and ends the head.
+fn end(octets: &mut BytesMut, delimiter: Delimiter, version: Version, keep_alive: &mut KeepAlive) {
+    if delimiter == Delimiter::Close {
+        *keep_alive = KeepAlive::No;
+    }
+    match (*keep_alive, version) {
+        (KeepAlive::No, Version::Http11) => octets.put_slice(b"connection: close\r\n"),
+        (KeepAlive::Yes, Version::Http10) => octets.put_slice(b"connection: keep-alive\r\n"),
+        (KeepAlive::Yes, Version::Http11) | (KeepAlive::No, Version::Http10) => {}
+    }
+    octets.put_slice(b"\r\n");
+}

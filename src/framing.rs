@@ -1,0 +1,15 @@
+//! HTTP/1.1 octets (RFC 9112), for both sides and without a peer: heads, bodies, and the queue of
+//! octets that are to be written.
+//!
+//! Everything here takes values and returns values, or moves octets between a buffer and a socket.
+//! It decides nothing about who may send what to whom: that is [`crate::proxy`]'s.
+
+pub mod body;
+pub mod head;
+pub mod outbox;
+pub mod read;
+
+/// Largest message head that is taken, either way (contract §2).
+pub const MAX_HEAD: usize = 64 * 1024;
+/// Most fields that are taken in one head, either way (contract §2).
+pub const MAX_FIELDS: usize = 256;

@@ -1,0 +1,76 @@
+//! Octets that arrive: reads into a buffer that grows with what the peer sends.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::BytesMut;
+use tokio::io::AsyncRead;
+
+/// First read of a connection: a Claude Code head is about 1 KiB, a JSON answer with its head 2 KiB,
+/// and an idle stream should not keep more than a page.
+const FIRST_READ: usize = 4 * 1024;
+/// Largest read: with the 16 KiB that may wait to be written, 64 KiB are what one stream may hold
+/// back (contract §4).
+const LARGEST_READ: usize = 48 * 1024;
+/// Less room than this is not worth a system call.
+const SMALLEST_READ: usize = 512;
+
+/// A read buffer. Content is split off its front without a copy.
+#[derive(Debug)]
+pub struct ReadBuffer {
+    /// The octets that were read and not taken.
+    pub octets: BytesMut,
+    next_read: usize,
+}
+
+impl Default for ReadBuffer {
+    fn default() -> Self {
+        Self { octets: BytesMut::new(), next_read: FIRST_READ }
+    }
+}
+
+impl ReadBuffer {
+    /// One read. Gives the number of octets that came: 0 is the end of the connection.
+    ///
+    /// A read that fills its room doubles the next one, so that bulk moves in 48 KiB steps while a
+    /// stream of small events stays in one page, which is used again as soon as nothing refers to it.
+    ///
+    /// # Errors
+    /// Whatever the socket says.
+    pub fn poll_read<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut R,
+    ) -> Poll<io::Result<usize>> {
+        let mut room = self.octets.capacity() - self.octets.len();
+        if room < SMALLEST_READ || (room < self.next_read && self.next_read > FIRST_READ) {
+            self.octets.reserve(self.next_read);
+            room = self.octets.capacity() - self.octets.len();
+        }
+        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(socket), cx, &mut self.octets))?;
+        if read == room {
+            self.next_read = (self.next_read * 2).min(LARGEST_READ);
+        } else if read < self.next_read / 4 {
+            self.next_read = (self.next_read / 2).max(FIRST_READ);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Gives memory back: to be called when the connection goes idle.
+    pub fn shrink(&mut self) {
+        self.next_read = FIRST_READ;
+        if self.octets.is_empty() {
+            self.octets = BytesMut::new();
+        }
+    }
+
+    /// Prepares for `length` octets that are known to come.
+    pub fn expect(&mut self, length: u64) {
+        // one octet more, so that the read that ends the content is seen to be short
+        let length = usize::try_from(length).map_or(LARGEST_READ, |length| (length + 1).min(LARGEST_READ));
+        self.next_read = self.next_read.max(length);
+    }
+}

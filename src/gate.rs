@@ -1,0 +1,168 @@
+//! Who may come in: counts of connections and exchanges over all workers, and the drain.
+//!
+//! Shared state is two counters and a phase, all atomics. What a worker needs to wake its own
+//! connections is its own.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Waker,
+};
+
+/// Counts of the whole process.
+#[derive(Debug, Default)]
+pub struct Gate {
+    connections: AtomicUsize,
+    in_flight: AtomicUsize,
+}
+
+impl Gate {
+    /// Counts a connection in; it counts itself out.
+    pub fn connection(self: &Arc<Self>) -> Admission {
+        Admission::new(Arc::clone(self), Kind::Connection)
+    }
+
+    /// Counts an exchange in; it counts itself out.
+    pub fn exchange(self: &Arc<Self>) -> Admission {
+        Admission::new(Arc::clone(self), Kind::Exchange)
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Exchanges now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    fn counter(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Connection => &self.connections,
+            Kind::Exchange => &self.in_flight,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Connection,
+    Exchange,
+}
+
+/// One that came in.
+#[derive(Debug)]
+pub struct Admission {
+    gate: Arc<Gate>,
+    kind: Kind,
+    /// How many were there, this one included.
+    pub position: usize,
+}
+
+impl Admission {
+    fn new(gate: Arc<Gate>, kind: Kind) -> Self {
+        let position = gate.counter(kind).fetch_add(1, Relaxed) + 1;
+        Self { gate, kind, position }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.gate.counter(self.kind).fetch_sub(1, Relaxed);
+    }
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Sockets and workers are being set up.
+    Starting,
+    /// Serving.
+    Running,
+    /// No new connections; what runs may end.
+    Draining,
+    /// Time is up: what still runs is cut.
+    Cut,
+}
+
+/// The drain as one worker sees it: it knows its connections and wakes them.
+#[derive(Debug)]
+pub struct Drain {
+    phase: Cell<Phase>,
+    wakers: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            phase: Cell::new(Phase::Running),
+            wakers: RefCell::default(),
+            free: RefCell::default(),
+        }
+    }
+}
+
+impl Drain {
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Goes on to a phase and wakes every connection.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.set(phase);
+        let wakers: Vec<Waker> = self.wakers.borrow().iter().flatten().cloned().collect();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Enlists a connection's task; give the ticket back with [`Drain::leave`].
+    pub fn enlist(&self, waker: Waker) -> usize {
+        let mut wakers = self.wakers.borrow_mut();
+        match self.free.borrow_mut().pop() {
+            Some(ticket) => {
+                wakers[ticket] = Some(waker);
+                ticket
+            }
+            None => {
+                wakers.push(Some(waker));
+                wakers.len() - 1
+            }
+        }
+    }
+
+    /// Strikes a connection off the list.
+    pub fn leave(&self, ticket: usize) {
+        self.wakers.borrow_mut()[ticket] = None;
+        self.free.borrow_mut().push(ticket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admissions_count_themselves_out() {
+        let gate = Arc::new(Gate::default());
+        let first = gate.exchange();
+        let second = gate.exchange();
+        assert_eq!((first.position, second.position, gate.in_flight()), (1, 2, 2));
+        drop((first, second));
+        assert_eq!((gate.in_flight(), gate.connections()), (0, 0));
+    }
+
+    #[test]
+    fn tickets_are_used_again() {
+        let drain = Drain::default();
+        let first = drain.enlist(Waker::noop().clone());
+        drain.leave(first);
+        assert_eq!(drain.enlist(Waker::noop().clone()), first);
+    }
+}

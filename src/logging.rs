@@ -1,0 +1,254 @@
+//! One line per event on stderr, as text or as JSON.
+//!
+//! Lines of ours pass as `RUST_LOG` or `DEBUG_MODE` say; lines of dependencies never pass above
+//! a ceiling, whatever the filter says, because their debug and trace lines print field values
+//! (contract §1.6). It writes nothing but what it is given, with control characters escaped, so
+//! that one event is one line.
+
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    io::Write as _,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One line of text.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Installs the logger of the process; a second call does nothing.
+///
+/// Without a filter, `debug` chooses between info and debug, and [`set_debug`] may change it later.
+pub fn init(format: LogFormat, filter: Option<&str>, debug: bool) {
+    let mut builder = env_logger::Builder::new();
+    match filter {
+        Some(filter) => builder.parse_filters(filter),
+        None => builder
+            .filter_level(LevelFilter::Warn)
+            .filter(Some(OURS), LevelFilter::Debug),
+    };
+    builder.format(move |out, record| {
+        let time = timestamp(SystemTime::now());
+        out.write_all(line(format, &time, record).as_bytes())
+    });
+    let logger = Capped {
+        inner: builder.build(),
+    };
+    let most = logger.inner.filter();
+    if log::set_boxed_logger(Box::new(logger)).is_err() {
+        return;
+    }
+    log::set_max_level(most);
+    if filter.is_none() {
+        FOLLOWS_DEBUG_MODE.store(true, Ordering::Relaxed);
+        set_debug(debug);
+    }
+}
+
+/// Follows a changed `DEBUG_MODE`. Does nothing where `RUST_LOG` decides, or without [`init`].
+pub fn set_debug(debug: bool) {
+    if FOLLOWS_DEBUG_MODE.load(Ordering::Relaxed) {
+        log::set_max_level(if debug {
+            LevelFilter::Debug
+        } else {
+            LevelFilter::Info
+        });
+    }
+}
+
+/// A logger that holds dependencies to their [`ceiling`].
+struct Capped {
+    inner: env_logger::Logger,
+}
+
+impl Log for Capped {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= ceiling(metadata.target()) && self.inner.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.inner.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.inner.flush();
+    }
+}
+
+/// The most that a target may say, whatever the filter asks for.
+fn ceiling(target: &str) -> LevelFilter {
+    let is_in = |name: &str| {
+        target
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    if is_in(OURS) {
+        LevelFilter::Trace
+    } else if is_in("actix_http::h1::dispatcher") || is_in("actix_http::h2::dispatcher") {
+        // They Debug-print the error of every body that ends early; our own line for the exchange
+        // has said it already, once and without content.
+        LevelFilter::Off
+    } else if is_in("actix_http") || is_in("actix_server") || is_in("tracing") {
+        LevelFilter::Error
+    } else {
+        LevelFilter::Warn
+    }
+}
+
+fn line(format: LogFormat, time: &str, record: &Record<'_>) -> String {
+    let message = match record.args().as_str() {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(record.args().to_string()),
+    };
+    match format {
+        LogFormat::Text => {
+            let mut line = format!("{time} {:<5} ", record.level());
+            for c in message.chars() {
+                if c.is_control() {
+                    line.extend(c.escape_default());
+                } else {
+                    line.push(c);
+                }
+            }
+            line.push('\n');
+            line
+        }
+        LogFormat::Json => {
+            let mut line = String::with_capacity(message.len() + 96);
+            // `to_string` of a str cannot fail; an empty string would still be valid JSON.
+            let quoted = |text: &str| serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into());
+            let _ = writeln!(
+                line,
+                r#"{{"time":"{time}","level":"{}","target":{},"message":{}}}"#,
+                level_name(record.level()),
+                quoted(record.target()),
+                quoted(&message),
+            );
+            line
+        }
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn timestamp(now: SystemTime) -> String {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, millis) = (since.as_secs(), since.subsec_millis());
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Days since 1970-01-01 to year, month, day: Howard Hinnant's `civil_from_days`, for days from
+/// the epoch on. It counts in eras of 400 years that begin on 1 March.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+const OURS: &str = "anthropic_proxy";
+
+static FOLLOWS_DEBUG_MODE: AtomicBool = AtomicBool::new(false);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn timestamps_are_rfc_3339_in_utc() {
+        for (seconds, millis, expected) in [
+            (0, 0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, 999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00.000Z"),
+            (1_795_402_800, 123, "2026-11-23T03:00:00.123Z"),
+            (4_107_542_400, 1, "2100-03-01T00:00:00.001Z"),
+        ] {
+            let at = UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis);
+            assert_eq!(timestamp(at), expected);
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_text() {
+        let record = Record::builder()
+            .level(Level::Info)
+            .target("anthropic_proxy::proxy")
+            .args(format_args!("[Proxy] a\nb \u{1b}[31m é"))
+            .build();
+        assert_eq!(
+            line(LogFormat::Text, "T", &record),
+            "T INFO  [Proxy] a\\nb \\u{1b}[31m é\n"
+        );
+    }
+
+    #[test]
+    fn an_event_is_one_json_object() {
+        let record = Record::builder()
+            .level(Level::Warn)
+            .target("anthropic_proxy::config")
+            .args(format_args!("[Config] \"a\"\n\\"))
+            .build();
+        let line = line(LogFormat::Json, "T", &record);
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["time"], "T");
+        assert_eq!(value["level"], "warn");
+        assert_eq!(value["target"], "anthropic_proxy::config");
+        assert_eq!(value["message"], "[Config] \"a\"\n\\");
+    }
+
+    #[test]
+    fn dependencies_stay_below_their_ceiling_whatever_the_filter_says() {
+        let logger = Capped {
+            inner: env_logger::Builder::new()
+                .parse_filters("trace,actix_http=trace")
+                .build(),
+        };
+        let passes = |target, level| {
+            logger.enabled(&Metadata::builder().target(target).level(level).build())
+        };
+        assert!(passes("anthropic_proxy", Level::Trace));
+        assert!(passes("anthropic_proxy::upstream::http1", Level::Trace));
+        assert!(!passes("anthropic_proxy_evil", Level::Info));
+        assert!(passes("rustls", Level::Warn));
+        assert!(!passes("rustls::client", Level::Info));
+        assert!(!passes("actix_http::h1::decoder", Level::Warn));
+        assert!(passes("actix_http::h1::decoder", Level::Error));
+        assert!(!passes("actix_http::h1::dispatcher", Level::Error));
+        assert!(!passes("tracing::span", Level::Debug));
+        assert!(passes("actix_server::server", Level::Error));
+    }
+}

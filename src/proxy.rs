@@ -1,0 +1,301 @@
+//! The default service: the whole way of a request, top-down.
+//!
+//! Forward only: snapshot, admission, head, edit or pass, send, relay. Nothing calls back up, and what
+//! is observed hangs on [`exchange::Record`] alone.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpMessage as _, HttpRequest, HttpResponse,
+    body::BoxBody,
+    dev::Payload,
+    http::{Method, header},
+    web,
+};
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use tokio::sync::Semaphore;
+
+use crate::{
+    config::{Edit, Live},
+    error::{DeniedError, DownstreamError, ProxyError},
+    framing::{
+        body::Framing,
+        head::{Fields, RelayedHead, RequestHead, Version},
+    },
+    gate::Gate,
+    messages,
+    upstream::{
+        Client, dial,
+        http1::{Body, Coding, Continue, Incoming, Pieces, Request, Response},
+    },
+};
+
+mod exchange;
+mod field;
+mod hold;
+mod id;
+mod target;
+
+use self::exchange::{ExchangeBody, Record};
+pub use self::id::RequestId;
+
+/// What the default service needs of its worker.
+pub struct Worker {
+    /// The door to the upstream.
+    pub client: Client,
+    /// The configuration.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Counts of the process.
+    pub gate: Arc<Gate>,
+    /// Free memory for held bodies, in KiB, of the process.
+    pub edit_memory: Arc<Semaphore>,
+}
+
+/// Forwards one request.
+pub async fn forward(
+    req: HttpRequest,
+    payload: web::Payload,
+    worker: web::ThinData<Rc<Worker>>,
+) -> HttpResponse {
+    let live = worker.live.load_full();
+    let head = take_head(&req);
+    let mut record = Record::new(&head, worker.gate.exchange());
+    match relay(&req, head, payload.into_inner(), &worker, &live, &mut record).await {
+        Ok(response) => relayed(response, record, &live, version(&req)),
+        Err(cause) => refused(&cause, record),
+    }
+}
+
+/// From the client's request to the upstream's response.
+async fn relay(
+    req: &HttpRequest,
+    head: RequestHead,
+    payload: Payload,
+    worker: &Worker,
+    live: &Live,
+    record: &mut Record,
+) -> Result<Response, ProxyError> {
+    if record.admission.position > live.max_in_flight {
+        return Err(DeniedError::TooManyInFlight.into());
+    }
+    let is_messages =
+        std::str::from_utf8(head.path()).is_ok_and(|path| messages::is_messages(&head.method, path));
+    let plan = match (head.framing, &live.edit) {
+        (Framing::None, _) => Plan::nothing(),
+        (_, Some(edit)) if is_messages && may_edit(&head, edit) => {
+            hold::edit(&head, payload, edit, worker, live).await?
+        }
+        _ => Plan::stream(&head, payload),
+    };
+    let proxy_authorization = dial::proxy_authorization(&live.route);
+    let mut octets = BytesMut::with_capacity(head.fields.octets() + 512);
+    target::put_request_line(&mut octets, live, &head.method, &head.target);
+    field::put_request_fields(
+        &mut octets,
+        &field::Request {
+            live,
+            fields: &head.fields,
+            client: req.peer_addr().map(|address| address.ip()),
+            framing: plan.framing,
+            expect: plan.expect,
+            proxy_authorization: proxy_authorization.as_ref(),
+        },
+    );
+    let request = Request {
+        head: octets.freeze(),
+        method: head.method,
+        body: plan.body,
+        patience: patience(&head.fields, is_messages, live),
+    };
+    let response = worker.client.send(live, request).await?;
+    // plan.memory is given back here: the held body has left
+    drop(plan.memory);
+    Ok(response)
+}
+
+/// What is sent as the body, and how the head speaks of it.
+struct Plan {
+    body: Body,
+    framing: field::Length,
+    expect: field::Expect,
+    memory: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Plan {
+    fn nothing() -> Self {
+        let (framing, expect) = (field::Length::Unsaid, field::Expect::Answered);
+        Self { body: Body::None, framing, expect, memory: None }
+    }
+
+    fn stream(head: &RequestHead, payload: Payload) -> Self {
+        let go_ahead =
+            if head.expects_continue { Continue::Expected } else { Continue::NotExpected };
+        Self::streamed(head, Pieces::new(), payload, go_ahead)
+    }
+
+    fn streamed(
+        head: &RequestHead,
+        first: Pieces,
+        payload: Payload,
+        go_ahead: Continue,
+    ) -> Self {
+        let (framing, coding) = match head.framing {
+            Framing::Length(length) => (field::Length::Exactly(length), Coding::Length),
+            Framing::Chunked | Framing::UntilClose | Framing::None => {
+                (field::Length::Chunked, Coding::Chunked)
+            }
+        };
+        let expect = match go_ahead {
+            Continue::Expected => field::Expect::Forward,
+            Continue::NotExpected => field::Expect::Answered,
+        };
+        let notes = Rc::clone(&head.notes);
+        let body = Body::Streamed(Incoming { first, payload, coding, go_ahead, notes });
+        Self { body, framing, expect, memory: None }
+    }
+}
+
+/// The head as the connection parsed it; made from actix-web's map for connections that do not.
+fn take_head(req: &HttpRequest) -> RequestHead {
+    if let Some(head) = req.extensions_mut().remove::<RequestHead>() {
+        return head;
+    }
+    let length = req.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    let target = req.uri().path_and_query().map_or("/", |target| target.as_str());
+    RequestHead {
+        method: req.method().clone(),
+        target: target.to_owned().into(),
+        version: version(req),
+        fields: Fields::from_map(req.headers()),
+        framing: length.map_or(Framing::Chunked, Framing::Length),
+        expects_continue: false,
+        notes: Rc::default(),
+    }
+}
+
+fn version(req: &HttpRequest) -> Version {
+    if req.version() < actix_web::http::Version::HTTP_11 {
+        Version::Http10
+    } else {
+        Version::Http11
+    }
+}
+
+fn may_edit(head: &RequestHead, edit: &Edit) -> bool {
+    let is_small = match head.framing {
+        Framing::Length(length) => length <= edit.max_body,
+        _ => true,
+    };
+    is_small
+        && messages::is_editable(
+            head.fields.value("content-type"),
+            head.fields.value("content-encoding"),
+        )
+}
+
+/// How long the response head is waited for (contract §4).
+fn patience(fields: &Fields, is_messages: bool, live: &Live) -> Duration {
+    let ours = if is_messages { live.timers.generation } else { live.timers.response_head };
+    let theirs = fields
+        .value("x-stainless-timeout")
+        .and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok())
+        .map(|seconds| Duration::from_secs(u64::from(seconds)).min(MAX_DECLARED_PATIENCE));
+    theirs.map_or(ours, |theirs| theirs.max(ours))
+}
+
+/// What a client may declare in `X-Stainless-Timeout`.
+const MAX_DECLARED_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// The upstream's response, as it came.
+fn relayed(response: Response, record: Record, live: &Live, client: Version) -> HttpResponse {
+    let Response { head, framing, body } = response;
+    let keeps_length = framing == Framing::None;
+    let octets = field::response_head(&head, keeps_length, client);
+    let body = ExchangeBody::new(body, framing, record.head(head.status), live.timers.stream_idle);
+    let relayed = RelayedHead { octets, framing, notes: body.notes() };
+    let mut response = HttpResponse::new(head.status);
+    response.extensions_mut().insert(relayed);
+    response.set_body(BoxBody::new(body))
+}
+
+/// An answer of ours.
+fn refused(cause: &ProxyError, record: Record) -> HttpResponse {
+    let answer = cause.answer();
+    let request_id = record.refuse(cause, &answer);
+    let mut response = HttpResponse::build(answer.status);
+    response
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .insert_header(("request-id", request_id.as_str()))
+        .insert_header(("x-proxy-error", answer.label));
+    if let Some(seconds) = answer.retry_after {
+        response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+    }
+    if matches!(cause, ProxyError::Downstream(DownstreamError::BodyTimeout)) {
+        response.force_close();
+    }
+    response.body(answer.content(&request_id))
+}
+
+/// The methods by which our own paths are asked; everything else on them is forwarded.
+pub const LOCAL_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Route, Scheme, Timers, Upstream};
+
+    /// A snapshot for tests of the pure parts.
+    pub(super) fn live(base: &str) -> Live {
+        let rest = base.strip_prefix("http://").unwrap();
+        let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let second = Duration::from_secs(1);
+        Live {
+            upstream: Upstream {
+                scheme: Scheme::Http,
+                host: authority.to_owned(),
+                port: 80,
+                authority: authority.to_owned(),
+                prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
+            },
+            route: Route::Direct,
+            edit: None::<config::Edit>,
+            custom_fields: Vec::new(),
+            preserve_host: false,
+            timers: Timers {
+                request_head: second,
+                request_body: second,
+                write: second,
+                keep_alive: second,
+                upstream_keep_alive: second,
+                connect: second,
+                response_head: second,
+                generation: second * 2,
+                stream_idle: second,
+            },
+            max_in_flight: 10,
+            debug: false,
+        }
+    }
+
+    #[test]
+    fn patience_grows_with_what_the_client_declares() {
+        let live = live("http://a");
+        let declared = |value: &str| {
+            let mut map = actix_web::http::header::HeaderMap::new();
+            map.insert("x-stainless-timeout".parse().unwrap(), value.parse().unwrap());
+            Fields::from_map(&map)
+        };
+        for (value, is_messages, seconds) in [
+            ("600", true, 600),
+            ("1", true, 2),
+            ("1", false, 1),
+            ("99999", false, 3600),
+            ("soon", false, 1),
+        ] {
+            let found = patience(&declared(value), is_messages, &live);
+            assert_eq!(found, Duration::from_secs(seconds), "{value}");
+        }
+    }
+}

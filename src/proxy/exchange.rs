@@ -1,0 +1,250 @@
+//! The end of an exchange: the response body on its way out, and the record that tells how it went.
+//!
+//! [`Record`] is written when it is dropped, so that every exchange has its line, also one whose
+//! client vanished before there was a response.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    body::{BodySize, MessageBody},
+    http::{Method, StatusCode},
+};
+use bytes::Bytes;
+
+use super::RequestId;
+use crate::{
+    error::{Answer, ProxyError},
+    framing::{
+        body::Framing,
+        head::{BodyNotes, RequestHead},
+    },
+    gate::Admission,
+    upstream::http1::{BodyError, ResponseBody},
+};
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The response was complete.
+    Complete,
+    /// The client went away (or was cut at the end of a drain).
+    Client,
+    /// The upstream failed inside of its response.
+    Upstream(&'static str),
+    /// An answer of ours, by its label.
+    Proxy(&'static str),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("complete"),
+            Self::Client => f.write_str("client_gone"),
+            Self::Upstream(label) => write!(f, "upstream:{label}"),
+            Self::Proxy(label) => write!(f, "proxy:{label}"),
+        }
+    }
+}
+
+/// What is known of one exchange.
+pub(super) struct Record {
+    pub(super) admission: Admission,
+    id: RequestId,
+    method: Method,
+    target: Bytes,
+    notes: Rc<BodyNotes>,
+    started: Instant,
+    status: Option<StatusCode>,
+    head: Option<Duration>,
+    sent: u64,
+    ended: Ended,
+}
+
+impl Record {
+    pub(super) fn new(head: &RequestHead, admission: Admission) -> Self {
+        Self {
+            admission,
+            id: RequestId::next(),
+            method: head.method.clone(),
+            target: head.target.slice(..head.path().len()),
+            notes: Rc::clone(&head.notes),
+            started: Instant::now(),
+            status: None,
+            head: None,
+            sent: 0,
+            ended: Ended::Client,
+        }
+    }
+
+    /// The upstream's response head is here.
+    pub(super) fn head(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self.head = Some(self.started.elapsed());
+        self
+    }
+
+    /// The exchange ends with an answer of ours. Gives the name that the answer carries.
+    pub(super) fn refuse(mut self, cause: &ProxyError, answer: &Answer) -> String {
+        let id = self.id.to_string();
+        self.status = Some(answer.status);
+        self.ended = Ended::Proxy(answer.label);
+        if let ProxyError::Upstream(cause) = cause {
+            log::warn!("[Proxy] {} request_id={id}", Chain(cause));
+        }
+        id
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let millis = |time: Duration| time.as_micros() as f64 / 1000.0;
+        log::info!(
+            "[Proxy] {} {} status={} in={} out={} head_ms={:.1} ms={:.1} ended={} request_id={}",
+            self.method,
+            self.target.escape_ascii(),
+            self.status.map_or(0, |status| status.as_u16()),
+            self.notes.octets.get(),
+            self.sent,
+            self.head.map_or(0.0, millis),
+            millis(self.started.elapsed()),
+            self.ended,
+            self.id,
+        );
+    }
+}
+
+/// An error and its causes. Only errors of connecting come here: they name hosts and system errors,
+/// never content.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The response body, with its idle timer.
+pub(super) struct ExchangeBody {
+    body: ResponseBody,
+    notes: Option<Rc<BodyNotes>>,
+    record: Record,
+    idle: Duration,
+    /// Made at the first wait, and moved only when it fires.
+    timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
+    last: Instant,
+}
+
+impl ExchangeBody {
+    pub(super) fn new(
+        body: ResponseBody,
+        framing: Framing,
+        mut record: Record,
+        idle: Duration,
+    ) -> Self {
+        if body.is_done() {
+            record.ended = Ended::Complete;
+        }
+        let notes = (framing == Framing::Chunked).then(Rc::default);
+        Self { body, notes, record, idle, timer: None, last: Instant::now() }
+    }
+
+    /// Where the trailer section appears, if there may be one.
+    pub(super) fn notes(&self) -> Option<Rc<BodyNotes>> {
+        self.notes.clone()
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (idle, last) = (self.idle, &mut self.last);
+        let timer = self.timer.get_or_insert_with(|| {
+            *last = Instant::now();
+            Box::pin(actix_rt::time::sleep(idle))
+        });
+        while timer.as_mut().poll(cx).is_ready() {
+            let deadline = *last + idle;
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    }
+
+    fn fail(&mut self, label: &'static str, cause: StreamError) -> StreamError {
+        self.record.ended = match &cause {
+            StreamError::Body(BodyError::Downstream(_)) => Ended::Client,
+            _ => Ended::Upstream(label),
+        };
+        log::warn!("[Stream Error] {} request_id={}", Chain(&cause), self.record.id);
+        cause
+    }
+}
+
+impl MessageBody for ExchangeBody {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        match this.body.poll_content(cx) {
+            Poll::Ready(Some(Ok(content))) => {
+                this.record.sent += content.len() as u64;
+                if this.timer.is_some() {
+                    this.last = Instant::now();
+                }
+                if this.body.is_done() {
+                    this.record.ended = Ended::Complete;
+                }
+                Poll::Ready(Some(Ok(content)))
+            }
+            Poll::Ready(None) => {
+                this.record.ended = Ended::Complete;
+                if let (Some(notes), Some(trailers)) = (&this.notes, this.body.take_trailers()) {
+                    notes.trailers.replace(Some(trailers));
+                }
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(cause))) => {
+                let label = match &cause {
+                    BodyError::Truncated | BodyError::Io(_) => "connection_terminated",
+                    BodyError::Malformed => "http_response_transfer_coding",
+                    BodyError::Downstream(cause) => cause.answer().label,
+                };
+                Poll::Ready(Some(Err(this.fail(label, StreamError::Body(cause)).into())))
+            }
+            Poll::Pending => {
+                if this.poll_idle(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Err(this.fail("stream_idle_timeout", StreamError::Idle).into())))
+            }
+        }
+    }
+}
+
+/// Why a response ended before its end.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("upstream was silent for STREAM_IDLE_TIMEOUT")]
+    Idle,
+}

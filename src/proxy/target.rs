@@ -1,0 +1,43 @@
+//! The request line that goes upstream: the client's target, verbatim, behind the upstream's prefix.
+
+use actix_web::http::Method;
+use bytes::{BufMut, BytesMut};
+
+use crate::config::{Live, Route, Scheme};
+
+/// Writes `METHOD target HTTP/1.1 CRLF`. The target is in absolute-form where an HTTP proxy is asked
+/// for a clear-text upstream (RFC 9112 §3.2.2).
+pub(super) fn put_request_line(octets: &mut BytesMut, live: &Live, method: &Method, target: &[u8]) {
+    let upstream = &live.upstream;
+    octets.put_slice(method.as_str().as_bytes());
+    octets.put_slice(b" ");
+    if upstream.scheme == Scheme::Http && matches!(live.route, Route::HttpProxy(_)) {
+        octets.put_slice(b"http://");
+        octets.put_slice(upstream.authority.as_bytes());
+    }
+    // `OPTIONS *` asks about the server as a whole: no prefix belongs before it
+    if target != b"*" {
+        octets.put_slice(upstream.prefix.as_bytes());
+    }
+    octets.put_slice(target);
+    octets.put_slice(b" HTTP/1.1\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::tests::live;
+
+    #[test]
+    fn targets_stay_as_they_are_behind_the_prefix() {
+        for (base, target, expected) in [
+            ("http://a", "/v1/messages?beta=true", "GET /v1/messages?beta=true HTTP/1.1\r\n"),
+            ("http://a/p/q", "//x/../%2f?", "GET /p/q//x/../%2f? HTTP/1.1\r\n"),
+            ("http://a/p", "*", "GET * HTTP/1.1\r\n"),
+        ] {
+            let mut octets = BytesMut::new();
+            put_request_line(&mut octets, &live(base), &Method::GET, target.as_bytes());
+            assert_eq!(octets, expected);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The composition root: sockets, workers, signals, drain.
+//!
+//! actix-server accepts and gives connections to its workers, one thread and one runtime each. A worker
+//! is built here: its client, its routes, and the connection loop of [`crate::downstream`] between
+//! them. `HttpServer` of actix-web is the same server and the same `App` around actix-http's
+//! connection loop; that loop is what cannot be had there.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_http::Request;
+use actix_rt::net::TcpStream;
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory as _, Service, ServiceFactory as _, fn_factory, fn_service};
+use actix_web::{
+    App,
+    body::BoxBody,
+    dev::{AppConfig, ServiceResponse},
+    guard, web,
+};
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    config::{Boot, Live, Loaded, Source, reload},
+    downstream::{self, Services},
+    gate::{Drain, Gate, Phase},
+    proxy::{self, RequestId, Worker},
+    upstream::{
+        Client,
+        dial::{Dialer, Trust},
+    },
+};
+
+mod signals;
+mod sockets;
+mod status;
+
+use self::{signals::Signal, status::Status};
+
+/// Serves until a signal ends it. Exit codes: 0 after a drain, 1 for what fails at run time, 2 for
+/// what the configuration names and cannot be used.
+pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
+    let boot = loaded.config.boot.clone();
+    let trust = Trust::new(boot.upstream_ca_file.clone());
+    if boot.upstream_ca_file.is_some()
+        && let Err(fault) = trust.config()
+    {
+        log::error!("[Config] UPSTREAM_CA_FILE: {fault}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => return failed("could not start the runtime", &cause),
+    };
+    runtime.block_on(run(boot, loaded, source, trust))
+}
+
+fn failed(what: &str, cause: &dyn std::error::Error) -> ExitCode {
+    log::error!("[Proxy] {what}: {cause}");
+    ExitCode::FAILURE
+}
+
+/// What all workers share: snapshots, counts, and the phase.
+#[derive(Clone)]
+struct Shared {
+    live: Arc<ArcSwap<Live>>,
+    gate: Arc<Gate>,
+    edit_memory: Arc<Semaphore>,
+    status: Arc<Status>,
+    phase: watch::Receiver<Phase>,
+    trust: Trust,
+    max_connections: usize,
+}
+
+async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCode {
+    let mut signals = match signals::listen() {
+        Ok(signals) => signals,
+        Err(cause) => return failed("could not listen for signals", &cause),
+    };
+    let listeners = match sockets::bind(&boot.listen, loaded.config.live.timers.write) {
+        Ok(listeners) => listeners,
+        Err(fault) => {
+            log::error!("[Proxy] {fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let addresses: Vec<SocketAddr> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
+    let (phase, receiver) = watch::channel(Phase::Starting);
+    let shared = Shared {
+        live: Arc::clone(&live),
+        gate: Arc::default(),
+        // counted in KiB; the semaphore holds at least 2^61 of them
+        edit_memory: Arc::new(Semaphore::new(
+            usize::try_from(boot.edit_memory / 1024).unwrap_or(usize::MAX >> 4).max(1),
+        )),
+        status: Arc::new(Status::new()),
+        phase: receiver,
+        trust,
+        max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
+    };
+    let server = match start(&boot, listeners, &shared) {
+        Ok(server) => server,
+        Err(cause) => return failed("could not start the workers", &cause),
+    };
+    let handle = server.handle();
+    let server = tokio::spawn(server);
+    let _ = phase.send(Phase::Running);
+    announce(&addresses, &boot, &live.load(), shared.max_connections);
+    let reloader = reload::spawn(source, loaded, live, Arc::default());
+    let mut reloader = match reloader {
+        Ok(reloader) => Some(reloader),
+        Err(cause) => {
+            log::warn!("[Config] hot reload is not available: {cause}");
+            None
+        }
+    };
+    loop {
+        match signals.next().await {
+            Signal::Reload => {
+                if let Some(reloader) = &mut reloader {
+                    reloader.reload_now();
+                }
+            }
+            Signal::Stop(name) => {
+                log::info!(
+                    "[Proxy] {name}: draining, up to {:?} for {} exchanges",
+                    boot.shutdown_timeout,
+                    shared.gate.in_flight()
+                );
+                break;
+            }
+        }
+    }
+    drop(reloader);
+    let code = drain(&handle, &phase, &shared.gate, boot.shutdown_timeout, &mut signals).await;
+    server.abort();
+    code
+}
+
+/// Readiness fails, the listeners close, idle connections end, and what runs may run on for a while.
+async fn drain(
+    handle: &ServerHandle,
+    phase: &watch::Sender<Phase>,
+    gate: &Arc<Gate>,
+    patience: Duration,
+    signals: &mut signals::Signals,
+) -> ExitCode {
+    let _ = phase.send(Phase::Draining);
+    // closes the listeners at once; the workers are waited for here, not there
+    drop(handle.stop(true));
+    let quiet = until_quiet(gate);
+    tokio::select! {
+        () = quiet => {
+            log::info!("[Proxy] drained");
+            return ExitCode::SUCCESS;
+        }
+        () = tokio::time::sleep(patience) => {
+            log::warn!("[Proxy] SHUTDOWN_TIMEOUT: cutting {} exchanges", gate.in_flight());
+        }
+        () = signals.stop() => {
+            log::warn!("[Proxy] second signal: cutting {} exchanges", gate.in_flight());
+        }
+    }
+    let _ = phase.send(Phase::Cut);
+    // the workers need a moment to see it and to reset what must not look complete
+    let _ = tokio::time::timeout(CUT_PATIENCE, until_quiet(gate)).await;
+    ExitCode::SUCCESS
+}
+
+/// For a cut to reach every connection.
+const CUT_PATIENCE: Duration = Duration::from_millis(500);
+
+async fn until_quiet(gate: &Gate) {
+    while gate.connections() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn announce(addresses: &[SocketAddr], boot: &Boot, live: &Live, max_connections: usize) {
+    for address in addresses {
+        log::info!("[Proxy] listening on http://{address}");
+    }
+    if addresses.iter().all(|address| address.ip().is_loopback()) {
+        log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
+    }
+    log::info!(
+        "[Proxy] upstream={} workers={} max_connections={max_connections} edit={}",
+        live.upstream,
+        boot.workers,
+        if live.edit.is_some() { "on" } else { "off" },
+    );
+    log::info!("[Custom Headers] {} fields", live.custom_fields.len());
+}
+
+/// Starts the workers on the listeners.
+fn start(boot: &Boot, listeners: Vec<TcpListener>, shared: &Shared) -> io::Result<Server> {
+    let mut builder = Server::build()
+        .workers(boot.workers.get())
+        .disable_signals()
+        // we count connections ourselves and answer those beyond the limit; a queue would not
+        .max_concurrent_connections(usize::MAX >> 1)
+        // the drain decides; this only must not be shorter
+        .shutdown_timeout(boot.shutdown_timeout.as_secs() + 60);
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let shared = shared.clone();
+        builder = builder.listen(format!("http-{index}"), listener, move || {
+            let shared = shared.clone();
+            fn_factory(move || {
+                let shared = shared.clone();
+                async move {
+                    let services = Rc::new(worker(shared).await?);
+                    Ok::<_, ()>(fn_service(move |stream: TcpStream| {
+                        let services = Rc::clone(&services);
+                        async move {
+                            let peer = stream.peer_addr().ok();
+                            // small writes must not wait for each other; without it, it only is slower
+                            let _ = stream.set_nodelay(true);
+                            downstream::serve(stream, peer, services).await;
+                            Ok::<_, ()>(())
+                        }
+                    }))
+                }
+            })
+        })?;
+    }
+    Ok(builder.run())
+}
+
+/// Builds one worker: what it owns, its routes, and its part in the drain.
+async fn worker(
+    shared: Shared,
+) -> Result<Services<impl Service<Request, Response = ServiceResponse<BoxBody>>>, ()> {
+    let drain = Rc::new(Drain::default());
+    actix_rt::spawn(follow_phase(shared.phase.clone(), Rc::downgrade(&drain)));
+    let worker = Rc::new(Worker {
+        client: Client::new(Dialer::new(shared.trust.clone()), &shared.live.load()),
+        live: Arc::clone(&shared.live),
+        gate: Arc::clone(&shared.gate),
+        edit_memory: Arc::clone(&shared.edit_memory),
+    });
+    let (status, phase) = (Arc::clone(&shared.status), shared.phase.clone());
+    let app = App::new()
+        .app_data(web::ThinData(worker))
+        .app_data(web::ThinData(status))
+        .app_data(web::ThinData(phase))
+        .service(own("/health").route(local().to(status::health)))
+        .service(own("/livez").route(local().to(status::livez)))
+        .service(own("/readyz").route(local().to(status::readyz)))
+        .default_service(web::to(proxy::forward));
+    let app = app.into_factory().new_service(AppConfig::default()).await?;
+    Ok(Services {
+        app,
+        live: Arc::clone(&shared.live),
+        gate: Arc::clone(&shared.gate),
+        max_connections: shared.max_connections,
+        drain,
+        is_local: status::is_local,
+        request_id: || RequestId::next().to_string(),
+    })
+}
+
+/// A path of ours; methods that we do not answer are forwarded as everything else.
+fn own(path: &str) -> actix_web::Resource {
+    web::resource(path.to_owned()).default_service(web::to(proxy::forward))
+}
+
+fn local() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// Tells the worker's connections how far the end has come.
+async fn follow_phase(mut phase: watch::Receiver<Phase>, drain: std::rc::Weak<Drain>) {
+    loop {
+        let now = *phase.borrow_and_update();
+        let Some(drain) = drain.upgrade() else { return };
+        drain.advance(now);
+        drop(drain);
+        if phase.changed().await.is_err() {
+            return;
+        }
+    }
+}

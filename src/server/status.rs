@@ -1,0 +1,65 @@
+//! Our own paths: health, liveness, readiness. None of them asks the upstream.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use actix_web::{HttpResponse, http::header, web};
+use tokio::sync::watch;
+
+use crate::{gate::Phase, logging};
+
+/// What `/health` tells of this process.
+pub(super) struct Status {
+    boot_id: String,
+    started_at: String,
+}
+
+impl Status {
+    pub(super) fn new() -> Self {
+        let random = || RandomState::new().hash_one(std::process::id());
+        Self {
+            boot_id: format!("{:016x}{:016x}", random(), random()),
+            started_at: logging::timestamp(SystemTime::now()),
+        }
+    }
+}
+
+/// Whether a path is one of ours.
+pub(super) fn is_local(path: &[u8]) -> bool {
+    matches!(path, b"/health" | b"/livez" | b"/readyz")
+}
+
+/// The service is up: the shape of the service that this one replaces, and more.
+pub(super) async fn health(status: web::ThinData<Arc<Status>>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(serde_json::json!({
+        "status": "healthy",
+        "service": "anthropic-proxy",
+        "boot_id": status.boot_id,
+        "started_at": status.started_at,
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// The process answers.
+pub(super) async fn livez() -> HttpResponse {
+    plain(HttpResponse::Ok(), "ok\n")
+}
+
+/// The process takes new work.
+pub(super) async fn readyz(phase: web::ThinData<watch::Receiver<Phase>>) -> HttpResponse {
+    match *phase.borrow() {
+        Phase::Running => plain(HttpResponse::Ok(), "ready\n"),
+        Phase::Starting => plain(HttpResponse::ServiceUnavailable(), "starting\n"),
+        Phase::Draining | Phase::Cut => plain(HttpResponse::ServiceUnavailable(), "draining\n"),
+    }
+}
+
+fn plain(mut response: actix_web::HttpResponseBuilder, content: &'static str) -> HttpResponse {
+    response
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .content_type("text/plain; charset=utf-8")
+        .body(content)
+}

@@ -1,0 +1,154 @@
+//! Asking an outbound proxy for a connection: HTTP CONNECT (RFC 9110 §9.3.6) and SOCKS5
+//! (RFC 1928, RFC 1929).
+//!
+//! The connection to the proxy stands already. No error here repeats what was sent, since that
+//! holds credentials, or what the proxy wrote: a status says enough.
+
+use std::{io, net::SocketAddr};
+
+use actix_web::http::header::HeaderValue;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_socks::{TargetAddr, tcp::Socks5Stream};
+
+use crate::{
+    config::{ProxyAddress, Route},
+    error::UpstreamError,
+};
+
+/// What went wrong between us and the proxy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProxyError {
+    #[error("the outbound proxy answered CONNECT with status {0}")]
+    Status(u16),
+    #[error("the outbound proxy closed the connection without an answer to CONNECT")]
+    Closed,
+    #[error("the outbound proxy's answer to CONNECT is not HTTP")]
+    Malformed,
+    #[error("the head of the outbound proxy's answer to CONNECT is larger than 16 KiB")]
+    HeadTooLarge,
+    #[error("octets follow the outbound proxy's answer to CONNECT")]
+    EarlyOctets,
+    #[error("the connection to the outbound proxy failed")]
+    Io(#[from] io::Error),
+    #[error("the outbound SOCKS5 proxy did not connect")]
+    Socks(#[from] tokio_socks::Error),
+}
+
+impl From<ProxyError> for UpstreamError {
+    fn from(error: ProxyError) -> Self {
+        Self::ProxyConnectionRefused(io::Error::other(error))
+    }
+}
+
+/// The value of `Proxy-Authorization` for requests in absolute-form. A SOCKS proxy was told who we
+/// are when the connection was made; to a direct upstream it would be a leak.
+pub fn proxy_authorization(route: &Route) -> Option<HeaderValue> {
+    match route {
+        Route::HttpProxy(proxy) => {
+            let mut value = HeaderValue::from_str(&basic(proxy)?).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        }
+        Route::Direct | Route::Socks5 { .. } => None,
+    }
+}
+
+/// Opens a tunnel to `host:port` with CONNECT.
+pub(super) async fn connect(
+    tcp: &mut TcpStream,
+    proxy: &ProxyAddress,
+    host: &str,
+    port: u16,
+) -> Result<(), ProxyError> {
+    // Authority-form always has a port (RFC 9112 §3.2.3), an IPv6 address its brackets.
+    let authority = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let mut head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
+    if let Some(credentials) = basic(proxy) {
+        head.push_str("Proxy-Authorization: ");
+        head.push_str(&credentials);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    tcp.write_all(head.as_bytes()).await?;
+    read_answer(tcp).await
+}
+
+/// Asks a SOCKS5 proxy for a connection to `target`.
+pub(super) async fn socks5(
+    tcp: TcpStream,
+    proxy: &ProxyAddress,
+    target: Target<'_>,
+) -> Result<TcpStream, ProxyError> {
+    let target = match target {
+        Target::Address(address) => TargetAddr::Ip(address),
+        // The length goes into one octet (RFC 1928 §5).
+        Target::Name(host, _) if host.len() > 255 => {
+            return Err(tokio_socks::Error::InvalidTargetAddress("overlong name").into());
+        }
+        Target::Name(host, port) => TargetAddr::Domain(host.into(), port),
+    };
+    let stream = match &proxy.credentials {
+        Some((user, password)) => {
+            Socks5Stream::connect_with_password_and_socket(tcp, target, user, password).await?
+        }
+        None => Socks5Stream::connect_with_socket(tcp, target).await?,
+    };
+    Ok(stream.into_inner())
+}
+
+/// What a SOCKS proxy shall connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    /// An address, known or resolved by us.
+    Address(SocketAddr),
+    /// A name and a port, for the proxy to resolve.
+    Name(&'a str, u16),
+}
+
+/// Any 2xx opens the tunnel, whatever fields it has (RFC 9110 §9.3.6).
+async fn read_answer(tcp: &mut TcpStream) -> Result<(), ProxyError> {
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        let room = (MAX_HEAD - head.len()) as u64;
+        if room == 0 {
+            return Err(ProxyError::HeadTooLarge);
+        }
+        if (&mut *tcp).take(room).read_buf(&mut head).await? == 0 {
+            return Err(ProxyError::Closed);
+        }
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut answer = httparse::Response::new(&mut fields);
+        let parsed = answer.parse(&head).map_err(|_| ProxyError::Malformed)?;
+        let httparse::Status::Complete(length) = parsed else {
+            continue;
+        };
+        return match answer.code {
+            // The server inside the tunnel is a TLS server and waits for our hello: octets that
+            // come first are not its own.
+            Some(200..=299) if head.len() > length => Err(ProxyError::EarlyOctets),
+            Some(200..=299) => Ok(()),
+            Some(status) => Err(ProxyError::Status(status)),
+            None => Err(ProxyError::Malformed),
+        };
+    }
+}
+
+/// RFC 7617.
+fn basic(proxy: &ProxyAddress) -> Option<String> {
+    let (user, password) = proxy.credentials.as_ref()?;
+    Some(format!(
+        "Basic {}",
+        STANDARD.encode(format!("{user}:{password}"))
+    ))
+}
+
+pub(super) const MAX_HEAD: usize = 16 * 1024;
+/// As many as fit into 16 KiB would be thousands; proxies send about ten.
+const MAX_FIELDS: usize = 128;

@@ -1,0 +1,121 @@
+//! Idle connections to the upstream, of one worker.
+//!
+//! Last in, first out, so that the warmest connection is taken and the others age. A reaper closes
+//! what is too old and what the upstream closed, as soon as it is closed: nothing is left in
+//! CLOSE_WAIT, and a request is not sent into a connection that is known to be dead.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::{Rc, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::http1::Connection;
+
+/// How often the reaper looks at ages. What the upstream closes wakes it at once, except within the
+/// first interval after a connection went idle.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Idle connections of one worker to its present upstream.
+#[derive(Debug)]
+pub struct Pool {
+    idle: RefCell<Vec<Idle>>,
+    keep_alive: Cell<Duration>,
+    /// Grows when the upstream changes: connections of an earlier one are not kept.
+    generation: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    /// An empty pool and its reaper, which ends when the pool is dropped.
+    pub fn new(keep_alive: Duration) -> Rc<Self> {
+        let pool = Rc::new(Self {
+            idle: RefCell::default(),
+            keep_alive: Cell::new(keep_alive),
+            generation: Cell::new(0),
+        });
+        actix_rt::spawn(reap(Rc::downgrade(&pool)));
+        pool
+    }
+
+    /// The generation that a new connection belongs to.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Forgets all connections: the upstream or the road to it changed.
+    pub fn renew(&self) {
+        self.generation.set(self.generation.get() + 1);
+        self.idle.take();
+    }
+
+    /// How long a connection may be idle.
+    pub fn keep_alive(&self, keep_alive: Duration) {
+        self.keep_alive.set(keep_alive);
+    }
+
+    /// A connection that has nothing to read and is not closed, as far as this end can know.
+    pub fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
+        let keep_alive = self.keep_alive.get();
+        loop {
+            let mut idle = self.idle.borrow_mut().pop()?;
+            if idle.since.elapsed() < keep_alive && idle.connection.is_quiet(cx) {
+                return Some(idle.connection);
+            }
+        }
+    }
+
+    /// Takes a connection back whose exchange is complete.
+    pub fn put(&self, mut connection: Connection) {
+        if connection.generation == self.generation.get() && !self.keep_alive.get().is_zero() {
+            connection.read.shrink();
+            self.idle.borrow_mut().push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// How many connections are idle.
+    pub fn len(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty()
+    }
+
+    fn sweep(&self, cx: &mut Context<'_>) {
+        let keep_alive = self.keep_alive.get();
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| idle.since.elapsed() < keep_alive && idle.connection.is_quiet(cx));
+    }
+}
+
+/// Sweeps at every tick and whenever an idle connection stirs.
+async fn reap(pool: Weak<Pool>) {
+    while let Some(keep_alive) = pool.upgrade().map(|pool| pool.keep_alive.get()) {
+        let interval = (keep_alive / 2).clamp(Duration::from_millis(10), REAP_INTERVAL);
+        let mut tick = pin!(actix_rt::time::sleep(interval));
+        poll_fn(|cx| {
+            let due = tick.as_mut().poll(cx);
+            if let Some(pool) = pool.upgrade() {
+                pool.sweep(cx);
+            }
+            due
+        })
+        .await;
+    }
+}
+
+/// The answer to a poll of a connection that should be silent.
+pub(super) fn silent<T, E>(read: &Poll<Result<T, E>>) -> bool {
+    read.is_pending()
+}
