@@ -12,7 +12,7 @@ use crate::support::{
     Body, DEADLINE, End, Proxy, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
     post, sha256,
     upstream::OK,
-    wire::{chunk, show},
+    wire::{assert_octets, chunk, show},
 };
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -82,6 +82,38 @@ fn a_get_may_have_a_body() {
     let proxy = Proxy::to(upstream.url()).start();
     proxy.send("GET /x HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 3\r\n\r\nabc");
     assert_eq!(upstream.request().1, Body::Length(b"abc".to_vec()));
+}
+
+#[test]
+fn trailers_pass_both_ways() {
+    let trailers = "X-Checksum: 1\r\nx-after: a, b\r\n";
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    client.send(upload("TE: trailers\r\nTransfer-Encoding: chunked"));
+    client.send(format!("2\r\nup\r\n0\r\n{trailers}\r\n"));
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    assert_eq!(origin.read_chunk(), b"up");
+    assert_eq!(origin.read_trailers(), trailers);
+    origin.send(format!("{CHUNKED}4\r\ndown\r\n0\r\n{trailers}\r\n"));
+    client.read_response_head();
+    assert_eq!(client.read_chunk(), b"down");
+    assert_eq!(client.read_trailers(), trailers);
+}
+
+#[test]
+fn framing_in_a_trailer_is_not_framing() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    let body = "2\r\nup\r\n0\r\nContent-Length: 5\r\nTransfer-Encoding: gzip\r\nHost: y\r\n\r\n";
+    client.send(upload("Transfer-Encoding: chunked") + body + &get("/next"));
+    for _ in 0..2 {
+        assert_eq!(client.read_response("POST").content(), b"ok");
+    }
+    assert_eq!(upstream.request().1, Body::Chunked(b"up".to_vec()));
+    assert_eq!(upstream.request().0.target(), "/next");
 }
 
 #[test]
@@ -657,7 +689,7 @@ fn an_answer_means_the_same_however_it_is_split() {
             "at {at}"
         );
         let head = expected.get_or_insert_with(|| response.head.octets.clone());
-        assert_eq!(show(&response.head.octets), show(head), "at {at}");
+        assert_octets(&response.head.octets, head, at);
         client.send(get("/"));
     }
 }
@@ -709,7 +741,7 @@ fn a_request_means_the_same_however_it_is_split() {
             let (head, body) = upstream.request();
             assert_eq!(body.content(), b"abcde0123456789abcdef", "at {at}");
             let octets = expected.get_or_insert_with(|| head.octets.clone());
-            assert_eq!(show(&head.octets), show(octets), "at {at}");
+            assert_octets(&head.octets, octets, at);
         }
     }
 }

@@ -440,10 +440,12 @@ fn a_port_where_nobody_listens_is_502() {
         .local_addr()
         .unwrap();
     let proxy = Proxy::to(format!("http://{addr}")).start();
+    let response = proxy.send(post("/v1/messages", "{}"));
+    assert_proxy_error(&response, 502, "api_error", "connection_refused");
     let mut client = proxy.connect();
     for _ in 0..2 {
-        client.send(post("/v1/messages", "{}"));
-        let response = client.read_response("POST");
+        client.send(get("/"));
+        let response = client.read_response("GET");
         assert_proxy_error(&response, 502, "api_error", "connection_refused");
     }
 }

@@ -250,6 +250,21 @@ impl<S: Read + Write> Wire<S> {
         content
     }
 
+    /// Reads the last chunk and gives its trailer section as it stands.
+    #[track_caller]
+    pub(crate) fn read_trailers(&mut self) -> String {
+        let cut = |end: End| -> String { panic!("{end:?} before the last chunk") };
+        assert_eq!(self.read_line().unwrap_or_else(cut), "0");
+        let mut trailers = String::new();
+        loop {
+            let line = self.read_line().unwrap_or_else(cut);
+            if line.is_empty() {
+                return trailers;
+            }
+            trailers += &(line + "\r\n");
+        }
+    }
+
     /// Reads everything up to the peer's end.
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> (Vec<u8>, End) {
@@ -498,9 +513,33 @@ pub(crate) fn chunk(content: &[u8]) -> Vec<u8> {
     octets
 }
 
+/// Asserts identity, and shows where it ends.
+#[track_caller]
+pub(crate) fn assert_octets(
+    actual: impl AsRef<[u8]>,
+    expected: impl AsRef<[u8]>,
+    what: impl std::fmt::Display,
+) {
+    let (actual, expected) = (actual.as_ref(), expected.as_ref());
+    let at = actual
+        .iter()
+        .zip(expected)
+        .take_while(|(one, other)| one == other)
+        .count();
+    assert!(
+        actual == expected,
+        "{what}: {} octets, not {}; they differ from {at} on:\n  left: {}\n right: {}",
+        actual.len(),
+        expected.len(),
+        show(&actual[at.saturating_sub(80)..]),
+        show(&expected[at.saturating_sub(80)..]),
+    );
+}
+
 /// Octets for a failure message, at most the first few kilobytes.
 pub(crate) fn show(octets: &[u8]) -> String {
-    octets[..octets.len().min(4096)].escape_ascii().to_string()
+    let octets = octets[..octets.len().min(4096)].escape_ascii().to_string();
+    octets.replace("\\\"", "\"")
 }
 
 fn own(fields: &[httparse::Header<'_>]) -> Vec<(String, Vec<u8>)> {
