@@ -242,12 +242,12 @@ fn refused(cause: &ProxyError, record: Record) -> HttpResponse {
 pub const LOCAL_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::{self, Route, Scheme, Timers, Upstream};
 
     /// A snapshot for tests of the pure parts.
-    pub(super) fn live(base: &str) -> Live {
+    pub(crate) fn live(base: &str) -> Live {
         let rest = base.strip_prefix("http://").unwrap();
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let second = Duration::from_secs(1);

@@ -242,7 +242,7 @@ async fn worker(
     let drain = Rc::new(Drain::default());
     actix_rt::spawn(follow_phase(shared.phase.clone(), Rc::downgrade(&drain)));
     let worker = Rc::new(Worker {
-        client: Client::new(Dialer::new(shared.trust.clone()), &shared.live.load()),
+        client: Client::new(Dialer::new(shared.trust.clone()), &shared.live),
         live: Arc::clone(&shared.live),
         gate: Arc::clone(&shared.gate),
         edit_memory: Arc::clone(&shared.edit_memory),

@@ -8,8 +8,11 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     rc::Rc,
+    sync::Arc,
     task::Poll,
 };
+
+use arc_swap::ArcSwap;
 
 use crate::{
     config::{Live, Route, Upstream},
@@ -17,6 +20,7 @@ use crate::{
 };
 
 pub mod dial;
+mod door;
 pub mod http1;
 pub mod pool;
 
@@ -26,27 +30,31 @@ use self::{
     pool::Pool,
 };
 
-/// The one door to the upstream.
+/// The one door to the upstream, of one worker.
+///
+/// Requests of the proxy call the exchange directly ([`Client::send`]); requests of our own may use
+/// [`Client::awc`], under which the same exchange does the same.
 pub struct Client {
-    dialer: Dialer,
-    pool: Rc<Pool>,
-    /// Where the pooled connections lead.
-    target: RefCell<(Upstream, Route)>,
+    connections: Rc<Connections>,
+    awc: awc::Client,
 }
 
 impl Client {
     /// A client without connections, for this worker.
-    pub fn new(dialer: Dialer, live: &Live) -> Self {
-        Self {
-            dialer,
-            pool: Pool::new(live.timers.upstream_keep_alive),
-            target: RefCell::new((live.upstream.clone(), live.route.clone())),
-        }
+    pub fn new(dialer: Dialer, live: &Arc<ArcSwap<Live>>) -> Self {
+        let connections = Rc::new(Connections::new(dialer, &live.load()));
+        let awc = door::client(Rc::clone(&connections), Arc::clone(live));
+        Self { connections, awc }
+    }
+
+    /// The awc client over the same connections.
+    pub fn awc(&self) -> &awc::Client {
+        &self.awc
     }
 
     /// Connections that wait for a request.
     pub fn idle_connections(&self) -> usize {
-        self.pool.len()
+        self.connections.pool.len()
     }
 
     /// Sends a request and waits for the response head.
@@ -54,7 +62,29 @@ impl Client {
     /// # Errors
     /// The cause, by the peer at fault. The request may have been processed unless the cause says
     /// that there was no connection.
-    pub async fn send(&self, live: &Live, mut request: Request) -> Result<Response, ProxyError> {
+    pub async fn send(&self, live: &Live, request: Request) -> Result<Response, ProxyError> {
+        self.connections.send(live, request).await
+    }
+}
+
+/// Connections of one worker, idle and to be made.
+struct Connections {
+    dialer: Dialer,
+    pool: Rc<Pool>,
+    /// Where the pooled connections lead.
+    target: RefCell<(Upstream, Route)>,
+}
+
+impl Connections {
+    fn new(dialer: Dialer, live: &Live) -> Self {
+        Self {
+            dialer,
+            pool: Pool::new(live.timers.upstream_keep_alive),
+            target: RefCell::new((live.upstream.clone(), live.route.clone())),
+        }
+    }
+
+    async fn send(&self, live: &Live, mut request: Request) -> Result<Response, ProxyError> {
         self.follow(live);
         if let Some(connection) = poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
             match http1::exchange(connection, request, &self.pool).await {

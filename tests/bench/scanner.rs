@@ -3,8 +3,6 @@
 //! `cargo bench --bench scanner` (add `-- --quick` for a look). Contract: ≥ 1.5 GB/s on escaped
 //! prose.
 
-#![expect(missing_docs, reason = "criterion's macros make public items")]
-
 use std::{hint::black_box, time::Duration};
 
 use anthropic_proxy::{
