@@ -248,6 +248,32 @@ fn octets_after_a_content_length_are_the_next_request_and_no_part_of_this() {
     upstream.no_more();
 }
 
+#[test]
+fn the_body_of_a_health_check_is_no_request() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).start();
+    let smuggled = get("/smuggled");
+    let mut client = proxy.connect();
+    client.send(format!(
+        "GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{smuggled}",
+        smuggled.len()
+    ));
+    assert_eq!(client.read_response("GET").status(), 200);
+    assert_eq!(client.read_to_end().0, b"", "more than one response");
+    upstream.no_more();
+}
+
+#[test]
+fn an_empty_line_before_a_request_is_skipped() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("\r\n".to_owned() + &get("/"));
+        assert_eq!(client.read_response("GET").content(), b"ok");
+    }
+}
+
 /// Rows of broken chunked coding, each after a good first chunk.
 const BROKEN_CHUNKS: &[&str] = &[
     "\r\nabcde\r\n0\r\n\r\n",

@@ -156,6 +156,37 @@ fn a_client_that_leaves_a_pipeline_closes_the_upstream() {
 }
 
 #[test]
+fn a_client_that_leaves_octets_behind_closes_the_upstream() {
+    let (upstream, proxy) = setup(false);
+    let mut client = proxy.connect();
+    // More than the proxy reads ahead while the first exchange runs, less than the kernel takes.
+    client.send(get("/1").into_bytes());
+    client.send(post("/2", noise(100_000)));
+    let mut origin = upstream.accept();
+    origin.read_request();
+    drop(client);
+    origin.closed_within(LIMIT);
+}
+
+#[test]
+fn a_client_that_resets_a_held_back_upload_closes_the_upstream() {
+    let (upstream, proxy) = setup(false);
+    let mut client = proxy.connect();
+    client.send("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n");
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    // Nobody reads any more; when a write does not get through, all buffers on the way are full.
+    client
+        .socket()
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let block = noise(64 * 1024);
+    while client.try_send(&block).is_ok() {}
+    client.reset();
+    origin.closed_within(LIMIT);
+}
+
+#[test]
 fn an_unfinished_exchange_never_returns_its_connection_to_the_pool() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();

@@ -5,7 +5,7 @@ use std::{
     io::{ErrorKind, Write},
     net::TcpStream,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::support::{
@@ -254,6 +254,19 @@ fn expect_100_continue_goes_end_to_end() {
 }
 
 #[test]
+fn an_upstream_that_never_says_100_does_not_stall() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    client.send(upload("Content-Length: 5\r\nExpect: 100-continue"));
+    assert_eq!(client.read_response_head().status(), 100);
+    client.send("hello");
+    let response = client.read_response("POST");
+    assert_eq!((response.status(), response.content()), (200, &b"ok"[..]));
+    assert_eq!(upstream.request().1, Body::Length(b"hello".to_vec()));
+}
+
+#[test]
 fn a_refusal_reaches_a_client_that_waits_to_continue() {
     for status in [413, 417, 401] {
         let upstream = Upstream::bind();
@@ -358,6 +371,27 @@ fn an_early_answer_with_a_close_reaches_a_client_that_still_uploads() {
 }
 
 #[test]
+fn an_early_answer_survives_the_reset_that_follows_it() {
+    // An upstream that closes with octets unread resets the connection.
+    for _ in 0..20 {
+        let upstream = Upstream::bind();
+        let proxy = Proxy::to(upstream.url()).start();
+        let mut client = proxy.connect();
+        client.send(upload("Content-Length: 100000000"));
+        client.send(noise(100_000));
+        let mut origin = upstream.accept();
+        origin.read_request_head();
+        origin.send("HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large");
+        drop(origin);
+        let response = client.read_response("POST");
+        assert_eq!(
+            (response.status(), response.content()),
+            (413, &b"too large"[..])
+        );
+    }
+}
+
+#[test]
 fn uploads_stream_as_they_arrive() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
@@ -392,6 +426,47 @@ fn answers_stream_as_they_arrive() {
     }
     origin.send_chunk(b"");
     assert_eq!(client.read_chunk(), b"");
+}
+
+#[test]
+fn small_pieces_do_not_wait_for_each_other() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    client.send(upload("Transfer-Encoding: chunked"));
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    origin.send(CHUNKED);
+    client.read_response_head();
+    let start = Instant::now();
+    for _ in 0..100 {
+        client.send_chunk(b"x");
+        assert_eq!(origin.read_chunk(), b"x");
+    }
+    for _ in 0..100 {
+        origin.send_chunk(b"x");
+        assert_eq!(client.read_chunk(), b"x");
+    }
+    // Nagle's algorithm against delayed acknowledgements would make it 40 ms each.
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn the_end_of_a_chunk_is_not_waited_for() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    client.send(upload("Transfer-Encoding: chunked") + "100000\r\nbegin");
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    assert_eq!(origin.read_chunks(5), b"begin");
+    origin.send(format!("{CHUNKED}100000\r\nbegin"));
+    client.read_response_head();
+    assert_eq!(client.read_chunks(5), b"begin");
 }
 
 #[test]
@@ -956,6 +1031,30 @@ fn ambiguous_framing_of_an_answer_is_502() {
         ));
         let response = client.read_response("GET");
         assert_proxy_error(&response, 502, "api_error", "http_response_transfer_coding");
+        origin.closed_within(Duration::from_secs(2));
+        upstream.no_more();
+    }
+}
+
+#[test]
+fn an_answer_with_both_framings_is_never_relayed_with_both() {
+    for framing in [
+        "Content-Length: 99\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 2",
+    ] {
+        let (_proxy, upstream, mut client, mut origin) = exchange(get("/"));
+        origin.send(format!(
+            "HTTP/1.1 200 OK\r\n{framing}\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        ));
+        let response = client.read_response("GET");
+        if response.status() == 200 {
+            // RFC 9112 §6.3: the transfer coding counts.
+            assert_eq!(response.body, Body::Chunked(b"ok".to_vec()));
+            assert!(!response.head.has("content-length"));
+        } else {
+            assert_proxy_error(&response, 502, "api_error", "http_response_transfer_coding");
+        }
+        // Such a connection is not trusted with another request.
         origin.closed_within(Duration::from_secs(2));
         upstream.no_more();
     }

@@ -386,7 +386,17 @@ fn an_exchange_in_flight_keeps_its_snapshot() {
     assert_eq!(held.read_response("POST").content(), b"ok");
     finish(client, origin);
     proxy.send(post("/v1/messages", content));
-    while two.request().0.method() == "GET" {}
+    loop {
+        let (head, body) = two.request();
+        if head.method() == "POST" {
+            assert_octets(
+                body.content(),
+                r#"{"system":[{"text":"Two"}]}"#,
+                "the edit of after",
+            );
+            break;
+        }
+    }
 }
 
 #[test]

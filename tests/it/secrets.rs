@@ -234,7 +234,16 @@ fn a_line_a_request_says_what_happened() {
     let proxy = Proxy::to(upstream.url()).start();
     proxy.send(post("/v1/messages?beta=true", "{}"));
     let line = proxy.wait_for_line(|line| line.contains("/v1/messages"));
-    assert!(line.contains("POST") && line.contains("200"), "{line}");
+    for said in [
+        "POST",
+        "status=200",
+        "in=2",
+        "out=2",
+        "ended=complete",
+        "request_id=req_",
+    ] {
+        assert!(line.contains(said), "{said}: {line}");
+    }
     assert!(!line.contains("beta"), "a query in {line}");
 }
 

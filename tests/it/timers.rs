@@ -270,6 +270,28 @@ fn an_upstream_that_does_not_answer_is_504() {
 }
 
 #[test]
+fn an_upstream_that_stops_reading_is_504() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("UPSTREAM_TIMEOUT", "500ms")
+        .start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n");
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    let mut writer = client.clone_writer();
+    let uploading = thread::spawn(move || {
+        let block = noise(64 * 1024);
+        while writer.try_send(&block).is_ok() {}
+    });
+    let response = client.read_response("POST");
+    assert_proxy_error(&response, 504, "timeout_error", "http_response_timeout");
+    origin.closed_within(SOON);
+    drop((client, proxy));
+    uploading.join().unwrap();
+}
+
+#[test]
 fn half_a_response_head_is_no_answer() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url())
