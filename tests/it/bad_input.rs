@@ -15,6 +15,7 @@ use crate::support::{
 #[track_caller]
 fn refused(proxy: &Proxy, octets: impl AsRef<[u8]>) -> Response {
     let mut client = proxy.connect();
+    client.set_deadline(Duration::from_secs(3));
     // A refusal may come before all of it was sent.
     let _ = client.try_send(octets);
     let response = client.read_response("");

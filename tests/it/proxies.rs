@@ -15,7 +15,7 @@ use rustls::{
 
 use crate::support::{
     DEADLINE, Proxy, ProxyBuilder, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
-    post, sha256, upstream::OK,
+    post, upstream::OK, wire::assert_octets,
 };
 
 type TlsWire = Wire<StreamOwned<ServerConnection, TcpStream>>;
@@ -95,14 +95,14 @@ fn tls_carries_exchanges_and_is_kept_alive() {
     let sending = std::thread::spawn(move || writer.send(request));
     let (_, body) = origin.read_request();
     sending.join().unwrap();
-    assert_eq!(sha256(body.content()), sha256(&content));
+    assert_octets(body.content(), &content, "the content");
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     let reading = std::thread::spawn(move || client.read_response("POST"));
     for piece in content.chunks(50_001) {
         origin.send_chunk(piece);
     }
     origin.send_chunk(b"");
-    assert_eq!(sha256(reading.join().unwrap().content()), sha256(&content));
+    assert_octets(reading.join().unwrap().content(), &content, "the content");
     upstream.no_more();
 }
 

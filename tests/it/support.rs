@@ -19,15 +19,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a test watches for something that must not happen.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);
 
-/// SHA-256, for bodies that are too large to show in a failure.
-pub(crate) fn sha256(octets: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(octets)
-        .iter()
-        .map(|octet| format!("{octet:02x}"))
-        .collect()
-}
-
 /// Octets without a pattern, the same for the same length.
 pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;

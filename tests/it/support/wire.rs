@@ -521,13 +521,15 @@ pub(crate) fn assert_octets(
     what: impl std::fmt::Display,
 ) {
     let (actual, expected) = (actual.as_ref(), expected.as_ref());
+    if actual == expected {
+        return;
+    }
     let at = actual
         .iter()
         .zip(expected)
         .take_while(|(one, other)| one == other)
         .count();
-    assert!(
-        actual == expected,
+    panic!(
         "{what}: {} octets, not {}; they differ from {at} on:\n  left: {}\n right: {}",
         actual.len(),
         expected.len(),
