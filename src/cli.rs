@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    match cli.verb.unwrap_or(Verb::Serve(cli.settings)) {
+    let code = match cli.verb.unwrap_or(Verb::Serve(cli.settings)) {
         Verb::Serve(settings) => serve::run(settings.source()),
         Verb::Check(settings) => check::run(&settings.source()),
         Verb::Healthcheck(asked) => healthcheck::run(&asked),
@@ -42,7 +42,9 @@ pub fn main() -> ExitCode {
             say(&script)
         }
         Verb::EnvExample => say(env::example::file().as_bytes()),
-    }
+    };
+    log::logger().flush();
+    code
 }
 
 /// A transparent, streaming, multi-core reverse proxy for Anthropic-compatible APIs.

@@ -180,24 +180,54 @@ impl DownstreamError {
     pub fn answer(self) -> Answer {
         const INVALID: &str = "invalid_request_error";
         match self {
-            Self::MalformedHead => row(400, INVALID, "malformed_head", "The request head is not valid HTTP/1.1 (RFC 9112)."),
+            Self::MalformedHead => row(
+                400,
+                INVALID,
+                "malformed_head",
+                "The request head is not valid HTTP/1.1 (RFC 9112).",
+            ),
             Self::AmbiguousFraming => row(
                 400,
                 INVALID,
                 "ambiguous_framing",
                 "The length of the request body is ambiguous: send exactly one Content-Length or `Transfer-Encoding: chunked` (RFC 9112 section 6.3).",
             ),
-            Self::MalformedBody => row(400, INVALID, "malformed_body", "The chunked request body is malformed (RFC 9112 section 7.1)."),
+            Self::MalformedBody => row(
+                400,
+                INVALID,
+                "malformed_body",
+                "The chunked request body is malformed (RFC 9112 section 7.1).",
+            ),
             Self::HeadTooLarge => row(
                 431,
                 INVALID,
                 "head_too_large",
                 "The request head is too large: at most 64 KiB and 256 fields are taken.",
             ),
-            Self::UnsupportedVersion => row(400, INVALID, "unsupported_version", "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
-            Self::HeadTimeout => row(408, "timeout_error", "request_head_timeout", "The request head did not arrive in time (REQUEST_HEAD_TIMEOUT)."),
-            Self::BodyTimeout => row(408, "timeout_error", "request_body_timeout", "The request body stood still for too long (REQUEST_BODY_TIMEOUT)."),
-            Self::Disconnected => row(400, INVALID, "client_disconnected", "The client closed the connection before its request was complete."),
+            Self::UnsupportedVersion => row(
+                400,
+                INVALID,
+                "unsupported_version",
+                "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+            ),
+            Self::HeadTimeout => row(
+                408,
+                "timeout_error",
+                "request_head_timeout",
+                "The request head did not arrive in time (REQUEST_HEAD_TIMEOUT).",
+            ),
+            Self::BodyTimeout => row(
+                408,
+                "timeout_error",
+                "request_body_timeout",
+                "The request body stood still for too long (REQUEST_BODY_TIMEOUT).",
+            ),
+            Self::Disconnected => row(
+                400,
+                INVALID,
+                "client_disconnected",
+                "The client closed the connection before its request was complete.",
+            ),
             Self::UnsupportedTarget => row(
                 400,
                 INVALID,
@@ -226,7 +256,10 @@ impl DeniedError {
             ),
             Self::Draining => ("draining", "The proxy is shutting down. Try again shortly."),
         };
-        Answer { retry_after: Some(1), ..row(503, "overloaded_error", label, message) }
+        Answer {
+            retry_after: Some(1),
+            ..row(503, "overloaded_error", label, message)
+        }
     }
 }
 
@@ -236,30 +269,90 @@ impl UpstreamError {
         const API: &str = "api_error";
         const TIMEOUT: &str = "timeout_error";
         match self {
-            Self::DnsError(_) => row(502, API, "dns_error", "Could not resolve the upstream's host name: check API_BASE_URL and the DNS of this machine."),
-            Self::DnsTimeout => row(504, TIMEOUT, "dns_timeout", "The upstream's host name was not resolved in time: check the DNS of this machine."),
-            Self::ConnectionRefused(_) => row(502, API, "connection_refused", "The upstream refused the connection: check host and port in API_BASE_URL."),
-            Self::ConnectionFailed(_) => row(502, API, "connection_failed", "Could not connect to the upstream: check API_BASE_URL, the network and HTTPS_PROXY."),
-            Self::ConnectionTimeout => row(504, TIMEOUT, "connection_timeout", "Connecting to the upstream took too long (UPSTREAM_CONNECT_TIMEOUT): check the network and HTTPS_PROXY."),
+            Self::DnsError(_) => row(
+                502,
+                API,
+                "dns_error",
+                "Could not resolve the upstream's host name: check API_BASE_URL and the DNS of this machine.",
+            ),
+            Self::DnsTimeout => row(
+                504,
+                TIMEOUT,
+                "dns_timeout",
+                "The upstream's host name was not resolved in time: check the DNS of this machine.",
+            ),
+            Self::ConnectionRefused(_) => row(
+                502,
+                API,
+                "connection_refused",
+                "The upstream refused the connection: check host and port in API_BASE_URL.",
+            ),
+            Self::ConnectionFailed(_) => row(
+                502,
+                API,
+                "connection_failed",
+                "Could not connect to the upstream: check API_BASE_URL, the network and HTTPS_PROXY.",
+            ),
+            Self::ConnectionTimeout => row(
+                504,
+                TIMEOUT,
+                "connection_timeout",
+                "Connecting to the upstream took too long (UPSTREAM_CONNECT_TIMEOUT): check the network and HTTPS_PROXY.",
+            ),
             Self::TlsCertificateError(_) => row(
                 502,
                 API,
                 "tls_certificate_error",
                 "The upstream's TLS certificate is not trusted: check API_BASE_URL and the clock, or name a private CA in UPSTREAM_CA_FILE.",
             ),
-            Self::TlsProtocolError(_) => row(502, API, "tls_protocol_error", "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL."),
+            Self::TlsProtocolError(_) => row(
+                502,
+                API,
+                "tls_protocol_error",
+                "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL.",
+            ),
             Self::ProxyConnectionRefused(_) => row(
                 502,
                 API,
                 "proxy_connection_refused",
                 "The outbound proxy did not open a connection to the upstream: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
             ),
-            Self::ConnectionTerminated(_) => row(502, API, "connection_terminated", "The upstream closed the connection before it answered. The request may have been processed."),
-            Self::HttpResponseTimeout => row(504, TIMEOUT, "http_response_timeout", "The upstream sent no response head in time (UPSTREAM_TIMEOUT, GENERATION_TIMEOUT)."),
-            Self::HttpProtocolError => row(502, API, "http_protocol_error", "The upstream's answer is not valid HTTP/1.1: check the scheme and port in API_BASE_URL."),
-            Self::HttpResponseHeaderSectionSize => row(502, API, "http_response_header_section_size", "The upstream's response head is too large: at most 64 KiB and 256 fields are taken."),
-            Self::HttpUpgradeFailed => row(502, API, "http_upgrade_failed", "The upstream switched protocols although nobody asked for it."),
-            Self::HttpResponseTransferCoding => row(502, API, "http_response_transfer_coding", "The framing of the upstream's response is invalid."),
+            Self::ConnectionTerminated(_) => row(
+                502,
+                API,
+                "connection_terminated",
+                "The upstream closed the connection before it answered. The request may have been processed.",
+            ),
+            Self::HttpResponseTimeout => row(
+                504,
+                TIMEOUT,
+                "http_response_timeout",
+                "The upstream sent no response head in time (UPSTREAM_TIMEOUT, GENERATION_TIMEOUT).",
+            ),
+            Self::HttpProtocolError => row(
+                502,
+                API,
+                "http_protocol_error",
+                "The upstream's answer is not valid HTTP/1.1: check the scheme and port in API_BASE_URL.",
+            ),
+            Self::HttpResponseHeaderSectionSize => row(
+                502,
+                API,
+                "http_response_header_section_size",
+                "The upstream's response head is too large: at most 64 KiB and 256 fields are taken.",
+            ),
+            Self::HttpUpgradeFailed => row(
+                502,
+                API,
+                "http_upgrade_failed",
+                "The upstream switched protocols although nobody asked for it.",
+            ),
+            Self::HttpResponseTransferCoding => row(
+                502,
+                API,
+                "http_response_transfer_coding",
+                "The framing of the upstream's response is invalid.",
+            ),
         }
     }
 }
@@ -279,7 +372,13 @@ impl Answer {
 
 fn row(status: u16, kind: &'static str, label: &'static str, message: &'static str) -> Answer {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Answer { status, kind, label, message, retry_after: None }
+    Answer {
+        status,
+        kind,
+        label,
+        message,
+        retry_after: None,
+    }
 }
 
 #[cfg(test)]
@@ -293,7 +392,12 @@ mod tests {
         assert_eq!(value["type"], "error");
         assert_eq!(value["error"]["type"], "overloaded_error");
         assert_eq!(value["request_id"], "req_1");
-        assert!(value["error"]["message"].as_str().unwrap().contains("MAX_IN_FLIGHT"));
+        assert!(
+            value["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("MAX_IN_FLIGHT")
+        );
     }
 
     #[test]

@@ -66,7 +66,11 @@ pub struct Admission {
 impl Admission {
     fn new(gate: Arc<Gate>, kind: Kind) -> Self {
         let position = gate.counter(kind).fetch_add(1, Relaxed) + 1;
-        Self { gate, kind, position }
+        Self {
+            gate,
+            kind,
+            position,
+        }
     }
 }
 
@@ -153,7 +157,10 @@ mod tests {
         let gate = Arc::new(Gate::default());
         let first = gate.exchange();
         let second = gate.exchange();
-        assert_eq!((first.position, second.position, gate.in_flight()), (1, 2, 2));
+        assert_eq!(
+            (first.position, second.position, gate.in_flight()),
+            (1, 2, 2)
+        );
         drop((first, second));
         assert_eq!((gate.in_flight(), gate.connections()), (0, 0));
     }

@@ -1,4 +1,55 @@
 //! anthropic-proxy: a transparent, streaming, multi-core reverse proxy for Anthropic-compatible APIs.
+//!
+//! # The life of a request
+//!
+//! actix-server accepts a connection and gives it to one of its workers, a thread with a runtime of its
+//! own; from then on nothing of it is shared with another thread.
+//!
+//! 1. [`downstream`] reads the head, strictly, and calls the actix-web `App` of the worker. Its routes
+//!    are the few paths of ours ([`server`]); everything else is the **default service**:
+//! 2. [`proxy::forward`] takes one snapshot of the live configuration and counts the exchange in
+//!    ([`gate`]),
+//! 3. lets [`messages`] decide whether the body of `POST /v1/messages` is held and edited, or streams,
+//! 4. writes the head for the upstream from the client's, field by field ([`proxy::field`]),
+//! 5. sends it through [`upstream`]: a pooled connection or a new one, and our own HTTP/1.1 exchange,
+//!    which writes and reads at the same time in this very task,
+//! 6. and hands the response back to [`downstream`]: its head, filtered but otherwise as it came, and its
+//!    body, which writes the record of the exchange when it is dropped.
+//!
+//! When the client goes away, its connection's future ends, and with it everything that hangs on it: the
+//! upload, the upstream connection, the record.
+//!
+//! # Layers
+//!
+//! Imports point down; siblings do not know each other. A test holds it.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 1 | [`cli`] |
+//! | 2 | [`server`] |
+//! | 3 | [`proxy`], [`downstream`] |
+//! | 4 | [`upstream`], [`messages`] |
+//! | 5 | [`config`] |
+//! | 6 | [`framing`], [`gate`], [`logging`] |
+//! | 7 | [`error`], [`secret`] |
+//!
+//! # Decisions
+//!
+//! - **The connection loop towards the client is ours**, too, not only the exchange with the upstream.
+//!   `HttpServer` is actix-server, actix-http's loop, and an `App`; we keep the first and the last. The
+//!   loop in between adds a `Date`, answers bad heads without content, has no timer after the first
+//!   head, takes 96 fields, reads 8 KiB at a time and copies each chunk twice ([`downstream`]).
+//! - **Heads are octets, not maps** ([`framing::head`]). They ride through actix-web in the extensions of
+//!   request and response, so that order, case and duplicates survive and nothing is hashed. actix-web's
+//!   own maps are filled for paths of ours only.
+//! - **awc has our exchange under it**, but the proxy calls the exchange directly ([`upstream`] has the
+//!   figures).
+//! - **An edit is a splice** ([`messages`]): the octets before and after the system prompt are sent from
+//!   where they were read.
+//! - **Workers run on tokio's `LocalRuntime`.** That is what actix-server gives a worker when it is started
+//!   outside of an actix `System`: waking a task does not go through a `LocalSet`.
+//! - **Log lines are gathered by thread and written by another** ([`logging`]): a line for each exchange is
+//!   on by default, and must not cost a system call.
 
 pub mod cli;
 pub mod config;

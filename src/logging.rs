@@ -7,13 +7,17 @@
 
 use std::{
     borrow::Cow,
+    cell::RefCell,
     fmt::Write as _,
-    io::Write as _,
     sync::atomic::{AtomicBool, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+mod sink;
+
+use self::sink::Sink;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,14 +40,13 @@ pub fn init(format: LogFormat, filter: Option<&str>, debug: bool) {
             .filter_level(LevelFilter::Warn)
             .filter(Some(OURS), LevelFilter::Debug),
     };
-    builder.format(move |out, record| {
-        let time = timestamp(SystemTime::now());
-        out.write_all(line(format, &time, record).as_bytes())
-    });
+    let filter_of = builder.build();
+    let most = filter_of.filter();
     let logger = Capped {
-        inner: builder.build(),
+        filter: filter_of,
+        format,
+        sink: Sink::start(),
     };
-    let most = logger.inner.filter();
     if log::set_boxed_logger(Box::new(logger)).is_err() {
         return;
     }
@@ -67,22 +70,84 @@ pub fn set_debug(debug: bool) {
 
 /// A logger that holds dependencies to their [`ceiling`].
 struct Capped {
-    inner: env_logger::Logger,
+    filter: env_logger::Logger,
+    format: LogFormat,
+    sink: Sink,
+}
+
+impl Capped {
+    fn passes(filter: &env_logger::Logger, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= ceiling(metadata.target()) && filter.enabled(metadata)
+    }
 }
 
 impl Log for Capped {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= ceiling(metadata.target()) && self.inner.enabled(metadata)
+        Self::passes(&self.filter, metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.inner.log(record);
+        if !self.enabled(record.metadata()) || !self.filter.matches(record) {
+            return;
+        }
+        let taken = SCRATCH.try_with(|scratch| {
+            let Ok(mut scratch) = scratch.try_borrow_mut() else {
+                return false;
+            };
+            let Scratch { clock, line } = &mut *scratch;
+            line.clear();
+            write_line(line, self.format, clock.now(SystemTime::now()), record);
+            self.sink.push(line.as_bytes());
+            true
+        });
+        if !taken.unwrap_or_default() {
+            // a value that logs while it is formatted, or a thread at its end
+            let mut line = String::new();
+            write_line(
+                &mut line,
+                self.format,
+                &timestamp(SystemTime::now()),
+                record,
+            );
+            self.sink.push(line.as_bytes());
         }
     }
 
     fn flush(&self) {
-        self.inner.flush();
+        self.sink.flush();
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a thread keeps to write lines without allocating.
+#[derive(Default)]
+struct Scratch {
+    clock: Clock,
+    line: String,
+}
+
+/// A timestamp of which only the milliseconds are written anew within one second.
+#[derive(Default)]
+struct Clock {
+    second: u64,
+    text: String,
+}
+
+impl Clock {
+    fn now(&mut self, now: SystemTime) -> &str {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.text.is_empty() || self.second != since.as_secs() {
+            self.second = since.as_secs();
+            self.text = timestamp(now);
+        } else {
+            // "…:SS." is 20 characters long up to the year 9999
+            self.text.truncate(20);
+            let _ = write!(self.text, "{:03}Z", since.subsec_millis());
+        }
+        &self.text
     }
 }
 
@@ -106,26 +171,30 @@ fn ceiling(target: &str) -> LevelFilter {
     }
 }
 
-fn line(format: LogFormat, time: &str, record: &Record<'_>) -> String {
-    let message = match record.args().as_str() {
-        Some(text) => Cow::Borrowed(text),
-        None => Cow::Owned(record.args().to_string()),
-    };
+fn write_line(line: &mut String, format: LogFormat, time: &str, record: &Record<'_>) {
+    // writing to a string cannot fail
     match format {
         LogFormat::Text => {
-            let mut line = format!("{time} {:<5} ", record.level());
-            for c in message.chars() {
-                if c.is_control() {
-                    line.extend(c.escape_default());
-                } else {
-                    line.push(c);
+            let _ = write!(line, "{time} {:<5} ", record.level());
+            let start = line.len();
+            let _ = line.write_fmt(*record.args());
+            if line.as_bytes()[start..].iter().any(u8::is_ascii_control) {
+                let message = line.split_off(start);
+                for c in message.chars() {
+                    if c.is_control() {
+                        line.extend(c.escape_default());
+                    } else {
+                        line.push(c);
+                    }
                 }
             }
             line.push('\n');
-            line
         }
         LogFormat::Json => {
-            let mut line = String::with_capacity(message.len() + 96);
+            let message = match record.args().as_str() {
+                Some(text) => Cow::Borrowed(text),
+                None => Cow::Owned(record.args().to_string()),
+            };
             // `to_string` of a str cannot fail; an empty string would still be valid JSON.
             let quoted = |text: &str| serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into());
             let _ = writeln!(
@@ -135,7 +204,6 @@ fn line(format: LogFormat, time: &str, record: &Record<'_>) -> String {
                 quoted(record.target()),
                 quoted(&message),
             );
-            line
         }
     }
 }
@@ -201,6 +269,21 @@ mod tests {
         }
     }
 
+    fn line(format: LogFormat, time: &str, record: &Record<'_>) -> String {
+        let mut line = String::new();
+        write_line(&mut line, format, time, record);
+        line
+    }
+
+    #[test]
+    fn a_clock_says_what_a_timestamp_says() {
+        let mut clock = Clock::default();
+        for millis in [0, 1, 999, 1000, 61_000, 61_001, 5] {
+            let at = UNIX_EPOCH + Duration::from_millis(1_795_402_800_000 + millis);
+            assert_eq!(clock.now(at), timestamp(at));
+        }
+    }
+
     #[test]
     fn an_event_is_one_line_of_text() {
         let record = Record::builder()
@@ -232,13 +315,12 @@ mod tests {
 
     #[test]
     fn dependencies_stay_below_their_ceiling_whatever_the_filter_says() {
-        let logger = Capped {
-            inner: env_logger::Builder::new()
-                .parse_filters("trace,actix_http=trace")
-                .build(),
-        };
+        let filter = env_logger::Builder::new()
+            .parse_filters("trace,actix_http=trace")
+            .build();
         let passes = |target, level| {
-            logger.enabled(&Metadata::builder().target(target).level(level).build())
+            let metadata = Metadata::builder().target(target).level(level).build();
+            Capped::passes(&filter, &metadata)
         };
         assert!(passes("anthropic_proxy", Level::Trace));
         assert!(passes("anthropic_proxy::upstream::http1", Level::Trace));

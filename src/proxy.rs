@@ -32,7 +32,7 @@ use crate::{
 };
 
 mod exchange;
-mod field;
+pub mod field;
 mod hold;
 mod id;
 mod target;
@@ -61,7 +61,16 @@ pub async fn forward(
     let live = worker.live.load_full();
     let head = take_head(&req);
     let mut record = Record::new(&head, worker.gate.exchange());
-    match relay(&req, head, payload.into_inner(), &worker, &live, &mut record).await {
+    match relay(
+        &req,
+        head,
+        payload.into_inner(),
+        &worker,
+        &live,
+        &mut record,
+    )
+    .await
+    {
         Ok(response) => relayed(response, record, &live, version(&req)),
         Err(cause) => refused(&cause, record),
     }
@@ -79,8 +88,8 @@ async fn relay(
     if record.admission.position > live.max_in_flight {
         return Err(DeniedError::TooManyInFlight.into());
     }
-    let is_messages =
-        std::str::from_utf8(head.path()).is_ok_and(|path| messages::is_messages(&head.method, path));
+    let is_messages = std::str::from_utf8(head.path())
+        .is_ok_and(|path| messages::is_messages(&head.method, path));
     let plan = match (head.framing, &live.edit) {
         (Framing::None, _) => Plan::nothing(),
         (_, Some(edit)) if is_messages && may_edit(&head, edit) => {
@@ -125,21 +134,24 @@ struct Plan {
 impl Plan {
     fn nothing() -> Self {
         let (framing, expect) = (field::Length::Unsaid, field::Expect::Answered);
-        Self { body: Body::None, framing, expect, memory: None }
+        Self {
+            body: Body::None,
+            framing,
+            expect,
+            memory: None,
+        }
     }
 
     fn stream(head: &RequestHead, payload: Payload) -> Self {
-        let go_ahead =
-            if head.expects_continue { Continue::Expected } else { Continue::NotExpected };
+        let go_ahead = if head.expects_continue {
+            Continue::Expected
+        } else {
+            Continue::NotExpected
+        };
         Self::streamed(head, Pieces::new(), payload, go_ahead)
     }
 
-    fn streamed(
-        head: &RequestHead,
-        first: Pieces,
-        payload: Payload,
-        go_ahead: Continue,
-    ) -> Self {
+    fn streamed(head: &RequestHead, first: Pieces, payload: Payload, go_ahead: Continue) -> Self {
         let (framing, coding) = match head.framing {
             Framing::Length(length) => (field::Length::Exactly(length), Coding::Length),
             Framing::Chunked | Framing::UntilClose | Framing::None => {
@@ -151,8 +163,19 @@ impl Plan {
             Continue::NotExpected => field::Expect::Answered,
         };
         let notes = Rc::clone(&head.notes);
-        let body = Body::Streamed(Incoming { first, payload, coding, go_ahead, notes });
-        Self { body, framing, expect, memory: None }
+        let body = Body::Streamed(Incoming {
+            first,
+            payload,
+            coding,
+            go_ahead,
+            notes,
+        });
+        Self {
+            body,
+            framing,
+            expect,
+            memory: None,
+        }
     }
 }
 
@@ -163,7 +186,10 @@ fn take_head(req: &HttpRequest) -> RequestHead {
     }
     let length = req.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    let target = req.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = req
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     RequestHead {
         method: req.method().clone(),
         target: target.to_owned().into(),
@@ -197,7 +223,11 @@ fn may_edit(head: &RequestHead, edit: &Edit) -> bool {
 
 /// How long the response head is waited for (contract §4).
 fn patience(fields: &Fields, is_messages: bool, live: &Live) -> Duration {
-    let ours = if is_messages { live.timers.generation } else { live.timers.response_head };
+    let ours = if is_messages {
+        live.timers.generation
+    } else {
+        live.timers.response_head
+    };
     let theirs = fields
         .value("x-stainless-timeout")
         .and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok())
@@ -210,11 +240,24 @@ const MAX_DECLARED_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// The upstream's response, as it came.
 fn relayed(response: Response, record: Record, live: &Live, client: Version) -> HttpResponse {
-    let Response { head, framing, body } = response;
+    let Response {
+        head,
+        framing,
+        body,
+    } = response;
     let keeps_length = framing == Framing::None;
     let octets = field::response_head(&head, keeps_length, client);
-    let body = ExchangeBody::new(body, framing, record.head(head.status), live.timers.stream_idle);
-    let relayed = RelayedHead { octets, framing, notes: body.notes() };
+    let body = ExchangeBody::new(
+        body,
+        framing,
+        record.head(head.status),
+        live.timers.stream_idle,
+    );
+    let relayed = RelayedHead {
+        octets,
+        framing,
+        notes: body.notes(),
+    };
     let mut response = HttpResponse::new(head.status);
     response.extensions_mut().insert(relayed);
     response.set_body(BoxBody::new(body))
@@ -244,21 +287,13 @@ pub const LOCAL_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::{self, Route, Scheme, Timers, Upstream};
+    use crate::config::{self, Route, Timers};
 
     /// A snapshot for tests of the pure parts.
     pub(crate) fn live(base: &str) -> Live {
-        let rest = base.strip_prefix("http://").unwrap();
-        let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let second = Duration::from_secs(1);
         Live {
-            upstream: Upstream {
-                scheme: Scheme::Http,
-                host: authority.to_owned(),
-                port: 80,
-                authority: authority.to_owned(),
-                prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
-            },
+            upstream: base.parse().unwrap(),
             route: Route::Direct,
             edit: None::<config::Edit>,
             custom_fields: Vec::new(),
@@ -284,7 +319,10 @@ pub(crate) mod tests {
         let live = live("http://a");
         let declared = |value: &str| {
             let mut map = actix_web::http::header::HeaderMap::new();
-            map.insert("x-stainless-timeout".parse().unwrap(), value.parse().unwrap());
+            map.insert(
+                "x-stainless-timeout".parse().unwrap(),
+                value.parse().unwrap(),
+            );
             Fields::from_map(&map)
         };
         for (value, is_messages, seconds) in [

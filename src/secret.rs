@@ -53,7 +53,10 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing_of_the_value() {
-        assert_eq!(format!("{:?}", Secret::new("sk-ant-api03-x")), "Secret(***)");
+        assert_eq!(
+            format!("{:?}", Secret::new("sk-ant-api03-x")),
+            "Secret(***)"
+        );
     }
 
     #[test]

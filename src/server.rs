@@ -17,7 +17,9 @@ use std::{
 use actix_http::Request;
 use actix_rt::net::TcpStream;
 use actix_server::{Server, ServerHandle};
-use actix_service::{IntoServiceFactory as _, Service, ServiceFactory as _, fn_factory, fn_service};
+use actix_service::{
+    IntoServiceFactory as _, Service, ServiceFactory as _, fn_factory, fn_service,
+};
 use actix_web::{
     App,
     body::BoxBody,
@@ -55,7 +57,10 @@ pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
         log::error!("[Config] UPSTREAM_CA_FILE: {fault}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(cause) => return failed("could not start the runtime", &cause),
     };
@@ -91,8 +96,10 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             return ExitCode::FAILURE;
         }
     };
-    let addresses: Vec<SocketAddr> =
-        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect();
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(Phase::Starting);
     let shared = Shared {
@@ -100,7 +107,9 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         gate: Arc::default(),
         // counted in KiB; the semaphore holds at least 2^61 of them
         edit_memory: Arc::new(Semaphore::new(
-            usize::try_from(boot.edit_memory / 1024).unwrap_or(usize::MAX >> 4).max(1),
+            usize::try_from(boot.edit_memory / 1024)
+                .unwrap_or(usize::MAX >> 4)
+                .max(1),
         )),
         status: Arc::new(Status::new()),
         phase: receiver,
@@ -141,7 +150,14 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         }
     }
     drop(reloader);
-    let code = drain(&handle, &phase, &shared.gate, boot.shutdown_timeout, &mut signals).await;
+    let code = drain(
+        &handle,
+        &phase,
+        &shared.gate,
+        boot.shutdown_timeout,
+        &mut signals,
+    )
+    .await;
     server.abort();
     code
 }

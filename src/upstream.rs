@@ -4,13 +4,7 @@
 //! or a new one; if that turns out to be dead before an octet of the request left, over another, once.
 //! It never sends again what may have been received.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-};
+use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
 use arc_swap::ArcSwap;
 
@@ -90,7 +84,7 @@ impl Connections {
             match http1::exchange(connection, request, &self.pool).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Sent(cause)) => return Err(cause),
-                Err(Failed::Unsent(unsent, _)) => request = unsent,
+                Err(Failed::Unsent(unsent, _)) => request = *unsent,
             }
         }
         let connection = self.connect(live).await?;
@@ -104,7 +98,10 @@ impl Connections {
     /// A new connection; a second try if the first failed at once.
     async fn connect(&self, live: &Live) -> Result<Connection, UpstreamError> {
         let generation = self.pool.generation();
-        let dial = || self.dialer.dial(&live.upstream, &live.route, live.timers.connect);
+        let dial = || {
+            self.dialer
+                .dial(&live.upstream, &live.route, live.timers.connect)
+        };
         let stream = match dial().await {
             Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
                 dial().await?
@@ -121,7 +118,8 @@ impl Connections {
             target.0 == live.upstream && target.1 == live.route
         };
         if !is_current {
-            self.target.replace((live.upstream.clone(), live.route.clone()));
+            self.target
+                .replace((live.upstream.clone(), live.route.clone()));
             self.pool.renew();
         }
         self.pool.keep_alive(live.timers.upstream_keep_alive);

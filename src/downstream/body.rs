@@ -80,7 +80,13 @@ pub(super) struct RequestBody<S> {
 
 impl<S> RequestBody<S> {
     pub(super) fn new(wire: Rc<RefCell<Wire<S>>>, notes: Rc<BodyNotes>, idle: Duration) -> Self {
-        Self { wire, notes, idle, timer: None, last: Instant::now() }
+        Self {
+            wire,
+            notes,
+            idle,
+            timer: None,
+            last: Instant::now(),
+        }
     }
 
     /// Whether the client has been silent for too long. Counts from the first time that it was

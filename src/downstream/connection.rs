@@ -230,7 +230,10 @@ where
 
     /// One request and its response.
     async fn exchange(&mut self, parsed: Parsed, is_local: bool) -> Result<KeepAlive, Gone> {
-        let Parsed { head, mut keep_alive } = parsed;
+        let Parsed {
+            head,
+            mut keep_alive,
+        } = parsed;
         let version = head.version;
         let is_head_request = head.method == actix_web::http::Method::HEAD;
         {
@@ -252,9 +255,7 @@ where
         let relayed_head = response.extensions_mut().remove::<RelayedHead>();
         let (response, body) = response.into_parts();
         // what is unread of the request must be read before the next one, and nobody reads it
-        if !self.wire.borrow().decoder.is_done()
-            || self.services.drain.phase() >= Phase::Draining
-        {
+        if !self.wire.borrow().decoder.is_done() || self.services.drain.phase() >= Phase::Draining {
             keep_alive = KeepAlive::No;
         }
         let notes = relayed_head.as_ref().and_then(|head| head.notes.clone());
@@ -299,8 +300,8 @@ where
         parts.peer_addr = self.peer;
         // only routing reads it; what is forwarded is the target as it came. One that the type
         // cannot hold is none of our own paths
-        parts.uri = Uri::from_maybe_shared(head.target.clone())
-            .unwrap_or_else(|_| Uri::from_static("/"));
+        parts.uri =
+            Uri::from_maybe_shared(head.target.clone()).unwrap_or_else(|_| Uri::from_static("/"));
         if is_local {
             fill(&mut parts.headers, &head.fields);
         }
@@ -434,7 +435,8 @@ where
             answer.label
         );
         self.outbox.push(response::refusal(&answer, &request_id));
-        self.content(BoxBody::new(()), Delimiter::Nothing, None).await?;
+        self.content(BoxBody::new(()), Delimiter::Nothing, None)
+            .await?;
         self.linger().await
     }
 

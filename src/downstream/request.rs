@@ -57,7 +57,11 @@ pub(super) fn parse(
     };
     within_limit(length)?;
     *searched = 0;
-    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let version = if parsed.version == Some(1) {
+        Version::Http11
+    } else {
+        Version::Http10
+    };
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
         .map_err(|_| DownstreamError::MalformedHead)?;
     let target = parsed.path.unwrap_or_default();
@@ -81,11 +85,18 @@ pub(super) fn parse(
         expects_continue: facts.expects_continue,
         notes: <_>::default(),
     };
-    Ok(Some(Parsed { head, keep_alive: facts.keep_alive }))
+    Ok(Some(Parsed {
+        head,
+        keep_alive: facts.keep_alive,
+    }))
 }
 
 fn within_limit(octets: usize) -> Result<(), DownstreamError> {
-    if octets > MAX_HEAD { Err(DownstreamError::HeadTooLarge) } else { Ok(()) }
+    if octets > MAX_HEAD {
+        Err(DownstreamError::HeadTooLarge)
+    } else {
+        Ok(())
+    }
 }
 
 /// The path and query of a target, and the authority if it names one (RFC 9112 §3.2).
@@ -98,13 +109,21 @@ fn origin_form(target: Bytes, method: &Method) -> Result<(Bytes, Option<Bytes>),
     }
     let Some(rest) = ["http://", "https://"].iter().find_map(|scheme| {
         let (start, _) = target.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(scheme.len())
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(scheme.len())
     }) else {
         return Err(DownstreamError::UnsupportedTarget);
     };
-    let end = target[rest..].iter().position(|octet| b"/?".contains(octet));
+    let end = target[rest..]
+        .iter()
+        .position(|octet| b"/?".contains(octet));
     let end = end.map_or(target.len(), |at| rest + at);
-    let path = if end == target.len() { Bytes::from_static(b"/") } else { target.slice(end..) };
+    let path = if end == target.len() {
+        Bytes::from_static(b"/")
+    } else {
+        target.slice(end..)
+    };
     if end == rest || !path.starts_with(b"/") {
         return Err(DownstreamError::UnsupportedTarget);
     }
@@ -129,9 +148,8 @@ impl Facts {
                     if length.is_some() {
                         return Err(DownstreamError::AmbiguousFraming);
                     }
-                    length = Some(
-                        content_length(field.value).ok_or(DownstreamError::AmbiguousFraming)?,
-                    );
+                    length =
+                        Some(content_length(field.value).ok_or(DownstreamError::AmbiguousFraming)?);
                 }
                 Role::TransferEncoding => {
                     if chunked
@@ -173,7 +191,11 @@ impl Facts {
         };
         Ok(Self {
             framing,
-            keep_alive: if goes_on { KeepAlive::Yes } else { KeepAlive::No },
+            keep_alive: if goes_on {
+                KeepAlive::Yes
+            } else {
+                KeepAlive::No
+            },
             expects_continue: expects_continue
                 && !matches!(framing, Framing::None | Framing::Length(0)),
         })
@@ -203,7 +225,10 @@ mod tests {
             ("Content-Length: 0\r\n", Ok(Framing::Length(0))),
             ("content-length:  12 \r\n", Ok(Framing::Length(12))),
             ("Transfer-Encoding: Chunked\r\n", Ok(Framing::Chunked)),
-            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Err(Ambiguous)),
+            (
+                "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+                Err(Ambiguous),
+            ),
             ("Content-Length: 1\r\nContent-Length: 1\r\n", Err(Ambiguous)),
             ("Content-Length: 1\r\nContent-Length: 2\r\n", Err(Ambiguous)),
             ("Content-Length: +1\r\n", Err(Ambiguous)),
@@ -211,7 +236,10 @@ mod tests {
             ("Content-Length: \r\n", Err(Ambiguous)),
             ("Transfer-Encoding: identity\r\n", Err(Ambiguous)),
             ("Transfer-Encoding: gzip, chunked\r\n", Err(Ambiguous)),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(Ambiguous)),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                Err(Ambiguous),
+            ),
             ("Transfer-Encoding: xchunked\r\n", Err(Ambiguous)),
             ("Host: b\r\n", Err(Malformed)),
             ("x-folded: a\r\n b\r\n", Err(Malformed)),
@@ -248,23 +276,53 @@ mod tests {
     fn a_connection_goes_on_as_its_version_has_it() {
         for (head, expected) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", KeepAlive::Yes),
-            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n", KeepAlive::No),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n",
+                KeepAlive::No,
+            ),
             ("GET / HTTP/1.0\r\n\r\n", KeepAlive::No),
-            ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", KeepAlive::Yes),
+            (
+                "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+                KeepAlive::Yes,
+            ),
         ] {
-            assert_eq!(parse_all(head.as_bytes()).unwrap().unwrap().keep_alive, expected, "{head}");
+            assert_eq!(
+                parse_all(head.as_bytes()).unwrap().unwrap().keep_alive,
+                expected,
+                "{head}"
+            );
         }
     }
 
     #[test]
     fn limits_are_64_kib_and_256_fields() {
         let many = |count: usize| {
-            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(count - 1))
+            format!(
+                "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+                "x: y\r\n".repeat(count - 1)
+            )
         };
-        assert_eq!(parse_all(many(256).as_bytes()).unwrap().unwrap().head.fields.len(), 256);
-        assert_eq!(parse_all(many(257).as_bytes()).unwrap_err(), DownstreamError::HeadTooLarge);
-        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "y".repeat(MAX_HEAD));
-        assert_eq!(parse_all(long.as_bytes()).unwrap_err(), DownstreamError::HeadTooLarge);
+        assert_eq!(
+            parse_all(many(256).as_bytes())
+                .unwrap()
+                .unwrap()
+                .head
+                .fields
+                .len(),
+            256
+        );
+        assert_eq!(
+            parse_all(many(257).as_bytes()).unwrap_err(),
+            DownstreamError::HeadTooLarge
+        );
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n",
+            "y".repeat(MAX_HEAD)
+        );
+        assert_eq!(
+            parse_all(long.as_bytes()).unwrap_err(),
+            DownstreamError::HeadTooLarge
+        );
     }
 
     #[test]

@@ -100,7 +100,11 @@ pub(super) fn refusal(answer: &Answer, request_id: &str) -> Bytes {
     put_field(&mut octets, b"request-id", request_id.as_bytes());
     put_field(&mut octets, b"x-proxy-error", answer.label.as_bytes());
     if let Some(seconds) = answer.retry_after {
-        put_field(&mut octets, b"retry-after", itoa::Buffer::new().format(seconds).as_bytes());
+        put_field(
+            &mut octets,
+            b"retry-after",
+            itoa::Buffer::new().format(seconds).as_bytes(),
+        );
     }
     put_delimiter(&mut octets, Delimiter::Length(content.len() as u64));
     octets.put_slice(b"connection: close\r\n\r\n");
@@ -127,7 +131,11 @@ fn put_delimiter(octets: &mut BytesMut, delimiter: Delimiter) {
     match delimiter {
         Delimiter::Nothing | Delimiter::Close => {}
         Delimiter::Length(length) => {
-            put_field(octets, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+            put_field(
+                octets,
+                b"content-length",
+                itoa::Buffer::new().format(length).as_bytes(),
+            );
         }
         Delimiter::Chunks => octets.put_slice(b"transfer-encoding: chunked\r\n"),
     }

@@ -104,13 +104,21 @@ impl Decoder {
                 State::Length(remaining) => {
                     let content = take(buffer, remaining);
                     let rest = remaining - content.len() as u64;
-                    self.state = if rest == 0 { State::Done } else { State::Length(rest) };
+                    self.state = if rest == 0 {
+                        State::Done
+                    } else {
+                        State::Length(rest)
+                    };
                     return Ok(Decoded::Content(content));
                 }
                 State::Data(remaining) => {
                     let content = take(buffer, remaining);
                     let rest = remaining - content.len() as u64;
-                    self.state = if rest == 0 { State::DataCr } else { State::Data(rest) };
+                    self.state = if rest == 0 {
+                        State::DataCr
+                    } else {
+                        State::Data(rest)
+                    };
                     return Ok(Decoded::Content(content));
                 }
                 State::Trailers(searched) => return self.trailers(buffer, searched),
@@ -167,8 +175,9 @@ impl Decoder {
                 _ => return Err(Malformed),
             };
             // RFC 9110 §6.5.1: what frames, routes or ends at a hop has no place in trailers
-            let all_pass =
-                fields.iter().all(|field| Role::of(field.name.as_bytes()) == Role::EndToEnd);
+            let all_pass = fields
+                .iter()
+                .all(|field| Role::of(field.name.as_bytes()) == Role::EndToEnd);
             self.state = State::Done;
             return Ok(Decoded::End(all_pass.then_some(raw)));
         }
@@ -181,7 +190,9 @@ impl Decoder {
 }
 
 fn take(buffer: &mut BytesMut, limit: u64) -> Bytes {
-    let length = usize::try_from(limit).unwrap_or(usize::MAX).min(buffer.len());
+    let length = usize::try_from(limit)
+        .unwrap_or(usize::MAX)
+        .min(buffer.len());
     buffer.split_to(length).freeze()
 }
 
@@ -255,14 +266,23 @@ mod tests {
             (b"0\r\n\rX", Err(Malformed)),
             (b"0\r\nbad trailer\r\n\r\n", Err(Malformed)),
         ] {
-            assert_eq!(decode(Framing::Chunked, input, &[]), expected, "{}", input.escape_ascii());
+            assert_eq!(
+                decode(Framing::Chunked, input, &[]),
+                expected,
+                "{}",
+                input.escape_ascii()
+            );
         }
     }
 
     #[test]
     fn trailers_are_kept_raw() {
-        let (content, trailers, rest) =
-            decode(Framing::Chunked, b"1\r\nx\r\n0\r\nX-Sum: 1\r\nb:\r\n\r\nrest", &[]).unwrap();
+        let (content, trailers, rest) = decode(
+            Framing::Chunked,
+            b"1\r\nx\r\n0\r\nX-Sum: 1\r\nb:\r\n\r\nrest",
+            &[],
+        )
+        .unwrap();
         assert_eq!((&content[..], &rest[..]), (&b"x"[..], &b"rest"[..]));
         assert_eq!(trailers.unwrap(), b"X-Sum: 1\r\nb:\r\n\r\n");
         let (_, trailers, _) =
@@ -272,9 +292,12 @@ mod tests {
 
     #[test]
     fn size_lines_are_hex() {
-        for (size, line) in
-            [(0, "0\r\n"), (10, "a\r\n"), (255, "ff\r\n"), (usize::MAX, "ffffffffffffffff\r\n")]
-        {
+        for (size, line) in [
+            (0, "0\r\n"),
+            (10, "a\r\n"),
+            (255, "ff\r\n"),
+            (usize::MAX, "ffffffffffffffff\r\n"),
+        ] {
             assert_eq!(chunk_size_line(size), line);
         }
     }

@@ -73,7 +73,11 @@ impl Fields {
         let spans = parsed.iter().map(|field| {
             let name = offset(field.name.as_bytes());
             // an empty value may lie anywhere, even outside of the buffer
-            let value = if field.value.is_empty() { name } else { offset(field.value) };
+            let value = if field.value.is_empty() {
+                name
+            } else {
+                offset(field.value)
+            };
             Span {
                 name: name as u32,
                 name_end: (name + field.name.len()) as u32,
@@ -86,7 +90,10 @@ impl Fields {
 
     /// The fields that lie at these places of a head, which begins where the parsed buffer began.
     pub fn with_spans(raw: Bytes, spans: Spans) -> Self {
-        Self { raw, spans: spans.0 }
+        Self {
+            raw,
+            spans: spans.0,
+        }
     }
 
     /// Takes a map, as other protocol versions give it. Names come out in lower case.
@@ -105,7 +112,10 @@ impl Fields {
                 value_end: raw.len() as u32,
             });
         }
-        Self { raw: raw.freeze(), spans }
+        Self {
+            raw: raw.freeze(),
+            spans,
+        }
     }
 
     /// The fields in order.
@@ -118,7 +128,9 @@ impl Fields {
 
     /// The value of the first field of this name.
     pub fn value(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|field| field.is(name)).map(|field| field.value)
+        self.iter()
+            .find(|field| field.is(name))
+            .map(|field| field.value)
     }
 
     /// How many fields there are.
@@ -177,7 +189,10 @@ impl BodyNotes {
     /// What ends a chunked body: the last chunk's size line, then the trailer section.
     pub fn end_of_chunks(notes: Option<&Self>) -> [Bytes; 2] {
         let trailers = notes.and_then(|notes| notes.trailers.take());
-        [Bytes::from_static(b"0\r\n"), trailers.unwrap_or(Bytes::from_static(b"\r\n"))]
+        [
+            Bytes::from_static(b"0\r\n"),
+            trailers.unwrap_or(Bytes::from_static(b"\r\n")),
+        ]
     }
 }
 
@@ -265,7 +280,10 @@ impl Role {
 /// The tokens of a comma-separated list (RFC 9110 §5.6.1), without the white space around them;
 /// empty elements are passed over.
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&octet| octet == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+    value
+        .split(|&octet| octet == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
 }
 
 /// A `Content-Length`: one or more digits and nothing else (RFC 9110 §8.6).

@@ -106,7 +106,9 @@ mod tests {
         assert_eq!(outbox.octets(), 21);
         let write = async {
             while !outbox.is_empty() {
-                poll_fn(|cx| outbox.poll_write(cx, &mut near)).await.unwrap();
+                poll_fn(|cx| outbox.poll_write(cx, &mut near))
+                    .await
+                    .unwrap();
             }
             drop(near);
         };

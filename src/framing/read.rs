@@ -28,7 +28,10 @@ pub struct ReadBuffer {
 
 impl Default for ReadBuffer {
     fn default() -> Self {
-        Self { octets: BytesMut::new(), next_read: FIRST_READ }
+        Self {
+            octets: BytesMut::new(),
+            next_read: FIRST_READ,
+        }
     }
 }
 
@@ -50,7 +53,11 @@ impl ReadBuffer {
             self.octets.reserve(self.next_read);
             room = self.octets.capacity() - self.octets.len();
         }
-        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(socket), cx, &mut self.octets))?;
+        let read = ready!(tokio_util::io::poll_read_buf(
+            Pin::new(socket),
+            cx,
+            &mut self.octets
+        ))?;
         if read == room {
             self.next_read = (self.next_read * 2).min(LARGEST_READ);
         } else if read < self.next_read / 4 {
@@ -70,7 +77,8 @@ impl ReadBuffer {
     /// Prepares for `length` octets that are known to come.
     pub fn expect(&mut self, length: u64) {
         // one octet more, so that the read that ends the content is seen to be short
-        let length = usize::try_from(length).map_or(LARGEST_READ, |length| (length + 1).min(LARGEST_READ));
+        let length =
+            usize::try_from(length).map_or(LARGEST_READ, |length| (length + 1).min(LARGEST_READ));
         self.next_read = self.next_read.max(length);
     }
 }

@@ -104,19 +104,28 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let millis = |time: Duration| time.as_micros() as f64 / 1000.0;
         log::info!(
-            "[Proxy] {} {} status={} in={} out={} head_ms={:.1} ms={:.1} ended={} request_id={}",
+            "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={} request_id={}",
             self.method,
             self.target.escape_ascii(),
             self.status.map_or(0, |status| status.as_u16()),
             self.notes.octets.get(),
             self.sent,
-            self.head.map_or(0.0, millis),
-            millis(self.started.elapsed()),
+            Millis(self.head.unwrap_or_default()),
+            Millis(self.started.elapsed()),
             self.ended,
             self.id,
         );
+    }
+}
+
+/// Milliseconds with one decimal, without the cost of a float.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0.as_micros() / 100;
+        write!(f, "{}.{}", tenths / 10, tenths % 10)
     }
 }
 
@@ -158,7 +167,14 @@ impl ExchangeBody {
             record.ended = Ended::Complete;
         }
         let notes = (framing == Framing::Chunked).then(Rc::default);
-        Self { body, notes, record, idle, timer: None, last: Instant::now() }
+        Self {
+            body,
+            notes,
+            record,
+            idle,
+            timer: None,
+            last: Instant::now(),
+        }
     }
 
     /// Where the trailer section appears, if there may be one.
@@ -187,7 +203,11 @@ impl ExchangeBody {
             StreamError::Body(BodyError::Downstream(_)) => Ended::Client,
             _ => Ended::Upstream(label),
         };
-        log::warn!("[Stream Error] {} request_id={}", Chain(&cause), self.record.id);
+        log::warn!(
+            "[Stream Error] {} request_id={}",
+            Chain(&cause),
+            self.record.id
+        );
         cause
     }
 }
@@ -234,7 +254,9 @@ impl MessageBody for ExchangeBody {
                 if this.poll_idle(cx).is_pending() {
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Err(this.fail("stream_idle_timeout", StreamError::Idle).into())))
+                Poll::Ready(Some(Err(this
+                    .fail("stream_idle_timeout", StreamError::Idle)
+                    .into())))
             }
         }
     }

@@ -17,24 +17,24 @@ use crate::{
 type Named<'a> = SmallVec<[&'a [u8]; 4]>;
 
 /// What the request's fields do not say themselves.
-pub(super) struct Request<'a> {
+pub struct Request<'a> {
     /// The configuration.
-    pub(super) live: &'a Live,
+    pub live: &'a Live,
     /// The client's fields.
-    pub(super) fields: &'a Fields,
+    pub fields: &'a Fields,
     /// The client's address.
-    pub(super) client: Option<IpAddr>,
+    pub client: Option<IpAddr>,
     /// Framing towards the upstream.
-    pub(super) framing: Length,
+    pub framing: Length,
     /// What becomes of `Expect`.
-    pub(super) expect: Expect,
+    pub expect: Expect,
     /// For the outbound proxy, where it is asked by absolute-form.
-    pub(super) proxy_authorization: Option<&'a HeaderValue>,
+    pub proxy_authorization: Option<&'a HeaderValue>,
 }
 
 /// Framing of the request towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Length {
+pub enum Length {
     /// No body, and no field that says so.
     Unsaid,
     /// `Content-Length`.
@@ -45,7 +45,7 @@ pub(super) enum Length {
 
 /// What becomes of the client's `Expect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expect {
+pub enum Expect {
     /// It travels on.
     Forward,
     /// `100-continue` was dealt with here.
@@ -53,7 +53,7 @@ pub(super) enum Expect {
 }
 
 /// Writes the fields of the upstream request and the empty line after them.
-pub(super) fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
+pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     let live = request.live;
     let named = named(request.fields);
     let host = request.fields.value("host");
@@ -113,7 +113,11 @@ pub(super) fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     match request.framing {
         Length::Unsaid => {}
         Length::Exactly(length) => {
-            put(octets, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+            put(
+                octets,
+                b"content-length",
+                itoa::Buffer::new().format(length).as_bytes(),
+            );
         }
         Length::Chunked => put(octets, b"transfer-encoding", b"chunked"),
     }
@@ -121,7 +125,7 @@ pub(super) fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
 }
 
 /// Writes status line and fields of a response, without its framing and without the empty line.
-pub(super) fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> BytesMut {
+pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> BytesMut {
     let named = named(&head.fields);
     let mut octets = BytesMut::with_capacity(head.fields.octets() + 64);
     octets.put_slice(b"HTTP/1.1 ");
@@ -151,12 +155,7 @@ pub(super) fn response_head(head: &ResponseHead, keeps_length: bool, client: Ver
 }
 
 /// The client's address behind those of the proxies before it.
-fn put_forwarded(
-    octets: &mut BytesMut,
-    live: &Live,
-    client: Option<IpAddr>,
-    before: &[&[u8]],
-) {
+fn put_forwarded(octets: &mut BytesMut, live: &Live, client: Option<IpAddr>, before: &[&[u8]]) {
     if has_custom(live, "x-forwarded-for") || (client.is_none() && before.is_empty()) {
         return;
     }
@@ -188,7 +187,9 @@ fn is_protected(name: &[u8]) -> bool {
         name.get(..prefix.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    PROTECTED.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    PROTECTED
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
         || starts_with("anthropic-")
         || starts_with("x-forwarded-")
 }
@@ -211,15 +212,21 @@ const PROTECTED: [&str; 13] = [
 ];
 
 fn is_named(named: &[&[u8]], field: &Field<'_>) -> bool {
-    named.iter().any(|name| name.eq_ignore_ascii_case(field.name))
+    named
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(field.name))
 }
 
 fn is_overridden(live: &Live, field: &Field<'_>) -> bool {
-    live.custom_fields.iter().any(|(name, _)| is_name(name, field.name))
+    live.custom_fields
+        .iter()
+        .any(|(name, _)| is_name(name, field.name))
 }
 
 fn has_custom(live: &Live, name: &str) -> bool {
-    live.custom_fields.iter().any(|(custom, _)| is_name(custom, name.as_bytes()))
+    live.custom_fields
+        .iter()
+        .any(|(custom, _)| is_name(custom, name.as_bytes()))
 }
 
 fn is_name(custom: &HeaderName, name: &[u8]) -> bool {
@@ -232,4 +239,178 @@ fn put(octets: &mut BytesMut, name: &[u8], value: &[u8]) {
     octets.put_slice(b": ");
     octets.put_slice(value);
     octets.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{framing::head, proxy::tests::live};
+
+    /// Fields as a client would send them.
+    fn fields(text: &str) -> Fields {
+        let raw = Bytes::from(format!("{text}\r\n"));
+        let mut slots = [httparse::EMPTY_HEADER; 64];
+        let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(&raw, &mut slots)
+        else {
+            panic!("not fields: {text:?}");
+        };
+        let spans = head::Fields::spans(raw.as_ptr(), parsed);
+        Fields::with_spans(raw.clone(), spans)
+    }
+
+    fn request(live: &Live, text: &str) -> String {
+        let mut octets = BytesMut::new();
+        let request = Request {
+            live,
+            fields: &fields(text),
+            client: Some([10, 0, 0, 7].into()),
+            framing: Length::Unsaid,
+            expect: Expect::Forward,
+            proxy_authorization: None,
+        };
+        put_request_fields(&mut octets, &request);
+        String::from_utf8_lossy(&octets).into_owned()
+    }
+
+    const ADDED: &str =
+        "x-forwarded-for: 10.0.0.7\r\nx-forwarded-proto: http\r\nx-forwarded-host: c\r\n\r\n";
+
+    #[test]
+    fn fields_travel_on_or_end_here() {
+        let live = live("http://up:81");
+        for (sent, expected) in [
+            ("Host: c\r\nX-Api-Key: k\r\n", "X-Api-Key: k\r\n"),
+            // order, case, duplicates, empty values
+            (
+                "Host: c\r\nb: 2\r\nA: 1\r\nB:\r\nb: 2\r\n",
+                "b: 2\r\nA: 1\r\nB: \r\nb: 2\r\n",
+            ),
+            (
+                "Host: c\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nUpgrade: h2c\r\n",
+                "",
+            ),
+            (
+                "Host: c\r\nConnection: close, X-Foo\r\nx-foo: 1\r\nx-bar: 2\r\n",
+                "x-bar: 2\r\n",
+            ),
+            (
+                "Host: c\r\nConnection: authorization, x-api-key, anthropic-beta, host\r\nAuthorization: a\r\nx-api-key: b\r\nanthropic-beta: c\r\n",
+                "Authorization: a\r\nx-api-key: b\r\nanthropic-beta: c\r\n",
+            ),
+            ("Host: c\r\nTE: gzip\r\n", ""),
+            (
+                "Host: c\r\nExpect: 100-continue\r\n",
+                "Expect: 100-continue\r\n",
+            ),
+        ] {
+            assert_eq!(
+                request(&live, sent),
+                format!("host: up:81\r\n{expected}{ADDED}"),
+                "{sent}"
+            );
+        }
+    }
+
+    #[test]
+    fn forwarded_fields_are_appended_or_kept() {
+        let live = live("http://up");
+        let sent = "Host: c\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nx-forwarded-for: 2.2.2.2\r\nX-Forwarded-Host: o\r\n";
+        assert_eq!(
+            request(&live, sent),
+            "host: up\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: o\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.7\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn te_trailers_is_of_the_connection_and_named() {
+        let sent = "Host: c\r\nTE: gzip, Trailers\r\nConnection: TE\r\n";
+        let expected = ADDED.replace("c\r\n\r\n", "c\r\nte: trailers\r\nconnection: te\r\n\r\n");
+        assert_eq!(
+            request(&live("http://up"), sent),
+            format!("host: up\r\n{expected}")
+        );
+    }
+
+    #[test]
+    fn custom_fields_override() {
+        let mut live = live("http://up");
+        live.custom_fields = vec![("x-api-key".parse().unwrap(), "ours".parse().unwrap())];
+        let found = request(
+            &live,
+            "Host: c\r\nX-API-KEY: theirs\r\nX-Api-Key: again\r\nother: 1\r\n",
+        );
+        assert!(
+            !found.contains("theirs") && !found.contains("again"),
+            "{found}"
+        );
+        assert!(found.contains("\r\nx-api-key: ours\r\n"), "{found}");
+    }
+
+    #[test]
+    fn the_clients_host_goes_on_when_asked() {
+        let mut live = live("http://up");
+        live.preserve_host = true;
+        assert!(request(&live, "Host: c:1\r\n").starts_with("host: c:1\r\n"));
+    }
+
+    #[test]
+    fn a_response_keeps_what_is_not_of_the_connection() {
+        let head = |text: &str| ResponseHead {
+            status: actix_web::http::StatusCode::OK,
+            reason: Bytes::from_static(b"Fine"),
+            fields: fields(text),
+        };
+        let text = "Set-Cookie: a\r\nConnection: close, x-y\r\nx-y: 1\r\nset-cookie: b\r\nContent-Length: 3\r\nKeep-Alive: 5\r\n";
+        let octets = response_head(&head(text), false, Version::Http11);
+        assert_eq!(
+            octets,
+            "HTTP/1.1 200 Fine\r\nSet-Cookie: a\r\nset-cookie: b\r\n"
+        );
+        let octets = response_head(&head(text), true, Version::Http11);
+        assert!(
+            octets.ends_with(b"Content-Length: 3\r\n"),
+            "a HEAD keeps its length"
+        );
+    }
+
+    proptest! {
+        /// Whatever is sent: end-to-end fields pass once, in order; nothing of the connection does.
+        #[test]
+        fn every_field_passes_or_ends_by_its_role(
+            sent in prop::collection::vec(
+                (
+                    prop::sample::select(vec![
+                        "accept", "X-Api-Key", "anthropic-beta", "Cookie", "x-foo", "Keep-Alive",
+                        "Proxy-Authorization", "Upgrade", "Connection", "TE", "Content-Type",
+                    ]),
+                    "[a-z ,;=-]{0,12}",
+                ),
+                0..20,
+            ),
+        ) {
+            let live = live("http://up");
+            let text: String = sent.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let found = request(&live, &format!("Host: c\r\n{text}"));
+            let named: Vec<String> = sent
+                .iter()
+                .filter(|(name, _)| *name == "Connection")
+                .flat_map(|(_, value)| value.split(',').map(|token| token.trim().to_owned()))
+                .collect();
+            let expected: Vec<String> = sent
+                .iter()
+                .filter(|(name, _)| {
+                    Role::of(name.as_bytes()) == Role::EndToEnd
+                        && (is_protected(name.as_bytes())
+                            || !named.iter().any(|token| token.eq_ignore_ascii_case(name)))
+                })
+                .map(|(name, value)| format!("{name}: {}", value.trim()))
+                .collect();
+            let lines: Vec<&str> = found.lines().collect();
+            let end = lines.iter().position(|line| line.starts_with("x-forwarded-for")).unwrap();
+            prop_assert_eq!(&lines[1..end], &expected[..]);
+        }
+    }
 }

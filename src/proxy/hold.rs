@@ -55,7 +55,10 @@ pub(super) async fn edit(
     let held = hold.len();
     let (body, outcome) = hold.finish(&edit.replacement);
     if live.debug {
-        log::debug!("[System Replacement] {} held={held} {outcome:?}", outcome.label());
+        log::debug!(
+            "[System Replacement] {} held={held} {outcome:?}",
+            outcome.label()
+        );
     }
     let length: u64 = body.iter().map(|piece| piece.len() as u64).sum();
     let (framing, coding) = match head.framing {
@@ -63,7 +66,12 @@ pub(super) async fn edit(
         Framing::Chunked | Framing::UntilClose => (field::Length::Chunked, Coding::Chunked),
     };
     let expect = field::Expect::Answered;
-    Ok(Plan { body: Body::Held(body, coding), framing, expect, memory: share.permit })
+    Ok(Plan {
+        body: Body::Held(body, coding),
+        framing,
+        expect,
+        memory: share.permit,
+    })
 }
 
 /// One body's part of the memory for held bodies.
@@ -75,7 +83,11 @@ struct Share {
 
 impl Share {
     fn new(all: &Arc<Semaphore>) -> Self {
-        Self { all: Arc::clone(all), permit: None, octets: 0 }
+        Self {
+            all: Arc::clone(all),
+            permit: None,
+            octets: 0,
+        }
     }
 
     /// Makes room for so many octets in all; waits its turn for a while.
@@ -84,7 +96,11 @@ impl Share {
             return Ok(());
         }
         // the first step is what is known; later ones are larger, so that they are few
-        let wanted = if self.permit.is_none() { octets } else { octets.max(self.octets + STEP) };
+        let wanted = if self.permit.is_none() {
+            octets
+        } else {
+            octets.max(self.octets + STEP)
+        };
         let units = (wanted - self.octets).div_ceil(UNIT);
         let units = u32::try_from(units).map_err(|_| DeniedError::EditMemory)?;
         let permit = match Arc::clone(&self.all).try_acquire_many_owned(units) {
@@ -93,7 +109,10 @@ impl Share {
             Err(TryAcquireError::NoPermits) => {
                 let turn = Arc::clone(&self.all).acquire_many_owned(units);
                 let permit = actix_rt::time::timeout(MEMORY_PATIENCE, turn).await;
-                permit.ok().and_then(Result::ok).ok_or(DeniedError::EditMemory)?
+                permit
+                    .ok()
+                    .and_then(Result::ok)
+                    .ok_or(DeniedError::EditMemory)?
             }
         };
         match &mut self.permit {

@@ -31,8 +31,16 @@ mod tests {
     #[test]
     fn targets_stay_as_they_are_behind_the_prefix() {
         for (base, target, expected) in [
-            ("http://a", "/v1/messages?beta=true", "GET /v1/messages?beta=true HTTP/1.1\r\n"),
-            ("http://a/p/q", "//x/../%2f?", "GET /p/q//x/../%2f? HTTP/1.1\r\n"),
+            (
+                "http://a",
+                "/v1/messages?beta=true",
+                "GET /v1/messages?beta=true HTTP/1.1\r\n",
+            ),
+            (
+                "http://a/p/q",
+                "//x/../%2f?",
+                "GET /p/q//x/../%2f? HTTP/1.1\r\n",
+            ),
             ("http://a/p", "*", "GET * HTTP/1.1\r\n"),
         ] {
             let mut octets = BytesMut::new();

@@ -22,7 +22,9 @@ pub(super) enum BindError {
         "PORT: {0} is in use: stop what listens there (`ss -ltnp` tells what), or set PORT to another one"
     )]
     InUse(SocketAddr),
-    #[error("PORT: no permission for {0}: ports below 1024 need a privilege; set PORT to a higher one")]
+    #[error(
+        "PORT: no permission for {0}: ports below 1024 need a privilege; set PORT to a higher one"
+    )]
     Denied(SocketAddr),
     #[error("HOST: {0} is not an address of this machine")]
     NotOurs(SocketAddr),
@@ -55,7 +57,11 @@ pub(super) fn bind(
 }
 
 fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // `::` takes IPv4, too, whatever the system's default
@@ -98,7 +104,9 @@ fn reserved(workers: usize) -> u64 {
 
 fn limit(asked: usize, workers: usize, files: u64) -> usize {
     let free = files.saturating_sub(reserved(workers)) / 2;
-    asked.min(usize::try_from(free).unwrap_or(usize::MAX)).max(1)
+    asked
+        .min(usize::try_from(free).unwrap_or(usize::MAX))
+        .max(1)
 }
 
 #[cfg(test)]
@@ -117,6 +125,9 @@ mod tests {
         let first = bind(&["127.0.0.1:0".parse().unwrap()], Duration::from_secs(1)).unwrap();
         let address = first[0].local_addr().unwrap();
         let fault = bind(&[address], Duration::from_secs(1)).unwrap_err();
-        assert!(matches!(fault, BindError::InUse(busy) if busy == address), "{fault}");
+        assert!(
+            matches!(fault, BindError::InUse(busy) if busy == address),
+            "{fault}"
+        );
     }
 }

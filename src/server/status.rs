@@ -34,13 +34,15 @@ pub(super) fn is_local(path: &[u8]) -> bool {
 
 /// The service is up: the shape of the service that this one replaces, and more.
 pub(super) async fn health(status: web::ThinData<Arc<Status>>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(serde_json::json!({
-        "status": "healthy",
-        "service": "anthropic-proxy",
-        "boot_id": status.boot_id,
-        "started_at": status.started_at,
-        "version": env!("CARGO_PKG_VERSION"),
-    }))
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(serde_json::json!({
+            "status": "healthy",
+            "service": "anthropic-proxy",
+            "boot_id": status.boot_id,
+            "started_at": status.started_at,
+            "version": env!("CARGO_PKG_VERSION"),
+        }))
 }
 
 /// The process answers.

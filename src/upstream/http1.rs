@@ -60,7 +60,11 @@ pub struct Connection {
 impl Connection {
     /// A new connection, made under this generation of the pool.
     pub fn new(stream: Stream, generation: u64) -> Self {
-        Self { stream, read: ReadBuffer::default(), generation }
+        Self {
+            stream,
+            read: ReadBuffer::default(),
+            generation,
+        }
     }
 
     /// An idle connection has nothing to say: octets, an end or an error all mean that it is of no
@@ -153,7 +157,7 @@ pub struct Response {
 #[derive(Debug)]
 pub enum Failed {
     /// No octet of the request left: here it is back.
-    Unsent(Request, UpstreamError),
+    Unsent(Box<Request>, UpstreamError),
     /// It cannot be sent again.
     Sent(ProxyError),
 }
@@ -224,7 +228,7 @@ pub async fn exchange(
             let Some(body) = exchange.unsent_body() else {
                 return Err(Failed::Sent(cause.into()));
             };
-            Err(Failed::Unsent(Request { body, ..request }, cause))
+            Err(Failed::Unsent(Box::new(Request { body, ..request }), cause))
         }
         Err(cause) => Err(Failed::Sent(cause)),
     }
@@ -240,7 +244,11 @@ struct Patience {
 
 impl Patience {
     fn new(limit: Duration) -> Self {
-        Self { limit, since: Instant::now(), sent: 0 }
+        Self {
+            limit,
+            since: Instant::now(),
+            sent: 0,
+        }
     }
 
     fn progress(&mut self, sent: u64) {
@@ -316,7 +324,14 @@ impl Exchange {
                 }
             },
         };
-        Self { connection, outbox, upload, sent: 0, flushed: true, write_error: None }
+        Self {
+            connection,
+            outbox,
+            upload,
+            sent: 0,
+            flushed: true,
+            write_error: None,
+        }
     }
 
     /// Moves what can be moved from the client to the upstream.
@@ -359,7 +374,9 @@ impl Exchange {
             self.go_on();
         }
         while self.outbox.octets() < UPLOAD_AHEAD {
-            let Upload::Running(incoming) = &mut self.upload else { break };
+            let Upload::Running(incoming) = &mut self.upload else {
+                break;
+            };
             match Pin::new(&mut incoming.payload).poll_next(cx) {
                 Poll::Ready(Some(Ok(content))) => {
                     push_content(&mut self.outbox, &[content], incoming.coding);
@@ -422,7 +439,11 @@ impl Exchange {
     }
 
     fn respond(self, found: Found, pool: &Rc<Pool>) -> Response {
-        let Found { head, framing, reusable } = found;
+        let Found {
+            head,
+            framing,
+            reusable,
+        } = found;
         let mut body = ResponseBody {
             decoder: Decoder::new(framing),
             exchange: Some(self),
@@ -433,7 +454,11 @@ impl Exchange {
         if body.decoder.is_done() {
             body.finish();
         }
-        Response { head, framing, body }
+        Response {
+            head,
+            framing,
+            body,
+        }
     }
 
     /// The body, if all of it is still here.
@@ -471,19 +496,29 @@ fn push_content(outbox: &mut Outbox, pieces: &[Bytes], coding: Coding) {
 }
 
 fn within_limit(octets: usize) -> Result<(), UpstreamError> {
-    if octets > MAX_HEAD { Err(UpstreamError::HttpResponseHeaderSectionSize) } else { Ok(()) }
+    if octets > MAX_HEAD {
+        Err(UpstreamError::HttpResponseHeaderSectionSize)
+    } else {
+        Ok(())
+    }
 }
 
 /// A parsed response head.
 #[derive(Debug)]
-struct Found {
-    head: ResponseHead,
-    framing: Framing,
-    reusable: bool,
+pub struct Found {
+    /// The head.
+    pub head: ResponseHead,
+    /// How its body ends.
+    pub framing: Framing,
+    /// Whether the connection may serve again after it.
+    pub reusable: bool,
 }
 
-/// Parses one head and takes it from the buffer.
-fn parse_head(
+/// Parses one head and takes it from the buffer; `None` if it is not complete.
+///
+/// # Errors
+/// Whatever is not a response head of RFC 9112, or frames its body in two ways.
+pub fn parse_head(
     buffer: &mut bytes::BytesMut,
     method: &Method,
 ) -> Result<Option<Found>, UpstreamError> {
@@ -510,13 +545,25 @@ fn parse_head(
     let version_11 = parsed.version == Some(1);
     let reason = parsed.reason.unwrap_or_default();
     let reason_at = (reason.as_ptr() as usize).wrapping_sub(buffer.as_ptr() as usize);
-    let reason = if reason.is_empty() { 0..0 } else { reason_at..reason_at + reason.len() };
+    let reason = if reason.is_empty() {
+        0..0
+    } else {
+        reason_at..reason_at + reason.len()
+    };
     let spans = Fields::spans(buffer.as_ptr(), parsed.headers);
     let raw = buffer.split_to(length).freeze();
     let fields = Fields::with_spans(raw.clone(), spans);
-    let head = ResponseHead { status, reason: raw.slice(reason), fields };
+    let head = ResponseHead {
+        status,
+        reason: raw.slice(reason),
+        fields,
+    };
     let (framing, reusable) = response_framing(&head, method, version_11)?;
-    Ok(Some(Found { head, framing, reusable }))
+    Ok(Some(Found {
+        head,
+        framing,
+        reusable,
+    }))
 }
 
 /// How the body ends (RFC 9112 §6.3), and whether the connection may serve again.
@@ -531,8 +578,8 @@ fn response_framing(
     for field in head.fields.iter() {
         match field.role() {
             Role::ContentLength => {
-                let value = content_length(field.value)
-                    .ok_or(UpstreamError::HttpResponseTransferCoding)?;
+                let value =
+                    content_length(field.value).ok_or(UpstreamError::HttpResponseTransferCoding)?;
                 if length.is_some_and(|earlier| earlier != value) {
                     return Err(UpstreamError::HttpResponseTransferCoding);
                 }
@@ -581,10 +628,7 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     /// More content, `None` at the end. Drives the rest of the upload, too.
-    pub fn poll_content(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+    pub fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let outcome = self.poll_inner(cx);
         if let Poll::Ready(Some(Err(_))) = outcome {
             self.exchange = None;
@@ -594,7 +638,9 @@ impl ResponseBody {
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
-            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            let Some(exchange) = &mut self.exchange else {
+                return Poll::Ready(None);
+            };
             if !exchange.upload_is_done()
                 && let Err(cause) = exchange.poll_upload(cx)
             {
@@ -657,5 +703,164 @@ impl Exchange {
             && self.outbox.is_empty()
             && self.flushed
             && self.write_error.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(head: &str, method: &Method) -> Result<(Framing, bool), UpstreamError> {
+        let found = parse_head(&mut BytesMut::from(head), method)?.unwrap();
+        Ok((found.framing, found.reusable))
+    }
+
+    #[test]
+    fn the_end_of_a_body_is_found_as_the_rfc_has_it() {
+        let (get, head) = (Method::GET, Method::HEAD);
+        for (text, method, expected) in [
+            ("HTTP/1.1 200 OK\r\n", &get, (Framing::UntilClose, false)),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
+                &get,
+                (Framing::Length(5), true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
+                &get,
+                (Framing::Length(0), true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5\r\n",
+                &get,
+                (Framing::Length(5), true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n",
+                &get,
+                (Framing::Chunked, true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+                &get,
+                (Framing::Chunked, false),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, Close\r\n",
+                &get,
+                (Framing::Length(5), false),
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n",
+                &get,
+                (Framing::Length(5), false),
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n",
+                &get,
+                (Framing::Length(5), true),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
+                &head,
+                (Framing::None, true),
+            ),
+            (
+                "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n",
+                &get,
+                (Framing::None, true),
+            ),
+            ("HTTP/1.1 204 No Content\r\n", &get, (Framing::None, true)),
+        ] {
+            assert_eq!(
+                parse(&format!("{text}\r\n"), method).unwrap(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn contradictions_and_other_protocols_are_refused() {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nx: a\r\n b\r\n\r\n",
+            "HTTP/1.1 2x0 OK\r\n\r\n",
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        ] {
+            assert!(
+                parse_head(&mut BytesMut::from(text), &Method::GET).is_err(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn reason_and_fields_are_kept_as_they_came() {
+        let mut octets =
+            BytesMut::from(&b"HTTP/1.1 529 \xc3\x9cberlastet \r\nSet-Cookie: a\r\nset-cookie: \xff\r\nE:\r\n\r\nrest"[..]);
+        let found = parse_head(&mut octets, &Method::GET);
+        let Ok(Some(found)) = found else {
+            panic!("{found:?}")
+        };
+        assert_eq!(found.head.status, 529);
+        let fields: Vec<_> = found
+            .head
+            .fields
+            .iter()
+            .map(|f| (f.name, f.value))
+            .collect();
+        let expected: [(&[u8], &[u8]); 3] =
+            [(b"Set-Cookie", b"a"), (b"set-cookie", b"\xff"), (b"E", b"")];
+        assert_eq!(fields, expected);
+        assert_eq!(octets, "rest");
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_the_parser_fail_hard(
+            octets in prop::collection::vec(
+                prop::sample::select(&b"HTTP/1.1 200 OK\r\n:Content-Length5chunkedTransfer-Encoding\x00\xff \t"[..]),
+                0..120,
+            ),
+        ) {
+            let mut buffer = BytesMut::from(&octets[..]);
+            if let Ok(Some(_)) = parse_head(&mut buffer, &Method::GET) {
+                prop_assert!(buffer.len() < octets.len());
+            } else {
+                prop_assert_eq!(&buffer[..], &octets[..], "nothing is taken");
+            }
+        }
+
+        #[test]
+        fn a_written_head_is_read_back(
+            status in 200_u16..600,
+            fields in prop::collection::vec(("[A-Za-z][A-Za-z-]{0,12}", "[!-~]{0,12}"), 0..20),
+        ) {
+            prop_assume!(fields.iter().all(|(name, _)| Role::of(name.as_bytes()) == Role::EndToEnd));
+            let mut text = format!("HTTP/1.1 {status} R\r\n");
+            for (name, value) in &fields {
+                text += &format!("{name}: {value}\r\n");
+            }
+            let mut buffer = BytesMut::from(format!("{text}\r\n").as_str());
+            let found = parse_head(&mut buffer, &Method::GET).unwrap().unwrap();
+            prop_assert_eq!(found.head.status.as_u16(), status);
+            let read: Vec<(String, String)> = found
+                .head
+                .fields
+                .iter()
+                .map(|field| {
+                    let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+                    (text(field.name), text(field.value))
+                })
+                .collect();
+            prop_assert_eq!(read, fields);
+        }
     }
 }

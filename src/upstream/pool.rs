@@ -77,7 +77,10 @@ impl Pool {
     pub fn put(&self, mut connection: Connection) {
         if connection.generation == self.generation.get() && !self.keep_alive.get().is_zero() {
             connection.read.shrink();
-            self.idle.borrow_mut().push(Idle { connection, since: Instant::now() });
+            self.idle.borrow_mut().push(Idle {
+                connection,
+                since: Instant::now(),
+            });
         }
     }
 

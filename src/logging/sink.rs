@@ -1,0 +1,152 @@
+//! Where log lines go: a buffer of each thread, emptied by one writer thread.
+//!
+//! A worker never writes to stderr and never waits for another worker: its lines go to a buffer that
+//! only it and the writer touch. Lines are at most [`BATCH`] late; a terminal or pipe that nobody
+//! reads costs lines, which are counted, and never a request.
+
+use std::{
+    cell::OnceCell,
+    io::{self, Write},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+/// How long lines are gathered: at 20,000 lines a second, 400 go out in one write.
+const BATCH: Duration = Duration::from_millis(20);
+/// What one thread may have waiting; about 5,000 lines.
+const MOST_WAITING: usize = 1024 * 1024;
+/// How long the end of the process waits for a reader of the log.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The sink of the process.
+pub(super) struct Sink {
+    shared: Arc<Shared>,
+    writer: Writer,
+}
+
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Thread,
+    /// The system refused a thread: whoever logs writes.
+    Nobody,
+}
+
+#[derive(Default)]
+struct Shared {
+    buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
+    /// Whether the writer has been told that there is something.
+    woken: AtomicBool,
+    wake: Mutex<()>,
+    arrived: Condvar,
+    dropped: AtomicU64,
+}
+
+thread_local! {
+    static BUFFER: OnceCell<Arc<Mutex<Vec<u8>>>> = const { OnceCell::new() };
+}
+
+impl Sink {
+    /// Starts the writer thread.
+    pub(super) fn start() -> Self {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let writer = thread::Builder::new()
+            .name("log".into())
+            .spawn(move || theirs.write_forever());
+        let writer = if writer.is_ok() {
+            Writer::Thread
+        } else {
+            Writer::Nobody
+        };
+        Self { shared, writer }
+    }
+
+    /// Takes a line.
+    pub(super) fn push(&self, line: &[u8]) {
+        let is_taken = BUFFER.try_with(|buffer| {
+            let buffer = buffer.get_or_init(|| {
+                let buffer = Arc::new(Mutex::new(Vec::new()));
+                locked(&self.shared.buffers).push(Arc::clone(&buffer));
+                buffer
+            });
+            let mut buffer = locked(buffer);
+            if buffer.len() + line.len() > MOST_WAITING {
+                self.shared.dropped.fetch_add(1, Relaxed);
+            } else {
+                buffer.extend_from_slice(line);
+            }
+        });
+        if is_taken.is_err() {
+            // the thread is ending, and its buffer with it
+            let _ = io::stderr().write_all(line);
+        }
+        if self.writer == Writer::Nobody {
+            self.shared.drain();
+        } else if !self.shared.woken.swap(true, Relaxed) {
+            let _guard = locked(&self.shared.wake);
+            self.shared.arrived.notify_one();
+        }
+    }
+
+    /// Writes what waits, or gives up after a while.
+    pub(super) fn flush(&self) {
+        let shared = Arc::clone(&self.shared);
+        let (done, is_done) = std::sync::mpsc::channel();
+        let flusher = thread::Builder::new().spawn(move || {
+            shared.drain();
+            let _ = done.send(());
+        });
+        if flusher.is_ok() {
+            let _ = is_done.recv_timeout(FLUSH_PATIENCE);
+        }
+    }
+}
+
+impl Shared {
+    fn write_forever(&self) {
+        loop {
+            let mut guard = locked(&self.wake);
+            while !self.woken.load(Relaxed) {
+                guard = self
+                    .arrived
+                    .wait(guard)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(guard);
+            // the first line goes out at once, those that follow it together
+            self.drain();
+            thread::sleep(BATCH);
+            self.woken.store(false, Relaxed);
+            self.drain();
+        }
+    }
+
+    fn drain(&self) {
+        let mut buffers = locked(&self.buffers);
+        for buffer in buffers.iter() {
+            let lines = std::mem::take(&mut *locked(buffer));
+            if !lines.is_empty() {
+                let _ = io::stderr().write_all(&lines);
+            }
+        }
+        // buffers of threads that ended
+        buffers.retain(|buffer| Arc::strong_count(buffer) > 1 || !locked(buffer).is_empty());
+        let dropped = self.dropped.swap(0, Relaxed);
+        if dropped > 0 {
+            let _ = writeln!(
+                io::stderr(),
+                "[Proxy] {dropped} log lines dropped: stderr is not read fast enough"
+            );
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // a panic elsewhere leaves lines, which are whole or not there
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
