@@ -52,6 +52,7 @@ fn targets_pass_verbatim() {
         "/health/",
         "/livez2",
         "/a\"b",
+        "/é?ü=ß",
     ] {
         let response = proxy.send(get(target));
         assert_eq!(response.status(), 200, "{target}");
@@ -93,6 +94,14 @@ fn a_long_target_passes() {
 fn an_absolute_form_target_is_forwarded_in_origin_form() {
     let (head, _) = forward("GET http://proxy.test/x?y HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
     assert_eq!(head.target(), "/x?y");
+}
+
+#[test]
+fn an_asterisk_form_target_passes_without_the_prefix() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url() + "/prefix").start();
+    proxy.send("OPTIONS * HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+    assert_eq!(upstream.request().0.target(), "*");
 }
 
 #[test]

@@ -501,6 +501,79 @@ fn an_answer_may_overtake_its_request() {
 }
 
 #[test]
+fn megabytes_pass_both_ways_at_once() {
+    let (upstream, content) = (Upstream::bind(), noise(20_000_000));
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    let mut writer = client.clone_writer();
+    let mut request = upload("Transfer-Encoding: chunked").into_bytes();
+    for piece in content.chunks(30_011) {
+        request.extend(chunk(piece));
+    }
+    request.extend(chunk(b""));
+    let sending = thread::spawn(move || writer.send(request));
+    let mut origin = upstream.accept();
+    let echoing = thread::spawn(move || {
+        origin.read_request_head();
+        origin.send(CHUNKED);
+        loop {
+            let piece = origin.read_chunk();
+            origin.send_chunk(&piece);
+            if piece.is_empty() {
+                break;
+            }
+        }
+    });
+    assert_octets(client.read_response("POST").content(), &content, "the echo");
+    sending.join().unwrap();
+    echoing.join().unwrap();
+}
+
+#[test]
+fn no_exchange_gets_the_octets_of_another() {
+    let upstream = Upstream::answering(|head, body| {
+        let (target, content) = (head.target(), body.content());
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nX-Target: {target}\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .into_bytes();
+        for piece in content.chunks(997) {
+            answer.extend(chunk(piece));
+        }
+        answer.extend(chunk(b""));
+        answer
+    });
+    let proxy = Proxy::to(upstream.url())
+        .env("SYSTEM_PROMPT_REPLACEMENT", "x")
+        .start();
+    thread::scope(|scope| {
+        for who in 0..16 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let mut client = proxy.connect();
+                for turn in 0..30 {
+                    let path = if turn % 2 == 0 {
+                        "/v1/messages"
+                    } else {
+                        "/v1/files"
+                    };
+                    let target = format!("{path}?{who}-{turn}");
+                    let content = format!("[\"{who}-{turn}\"]").repeat(1 + turn * who * 10);
+                    client.send(post(&target, &content));
+                    if turn % 7 == 6 {
+                        // Leaves in the middle of it, and comes back.
+                        client = proxy.connect();
+                        continue;
+                    }
+                    let response = client.read_response("POST");
+                    assert_eq!(response.head.one("x-target"), Some(target.as_str()));
+                    assert_octets(response.content(), content, target);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn fifty_megabytes_up_are_the_same_octets() {
     let content = noise(50_000_000);
     let upstream = Upstream::ok();
@@ -924,6 +997,66 @@ fn octets_after_an_answer_never_reach_the_next_exchange() {
     fresh.read_request();
     fresh.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfresh");
     assert_eq!(client.read_response("GET").content(), b"fresh");
+}
+
+#[test]
+fn content_where_none_may_be_never_reaches_the_next_exchange() {
+    for (method, head) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"),
+        (
+            "GET",
+            "HTTP/1.1 204 No Content\r\nContent-Length: 8\r\n\r\n",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+    ] {
+        let request = format!("{method} /1 HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
+        let (_proxy, upstream, mut client, mut origin) = exchange(request);
+        origin.send(format!("{head}smuggled"));
+        client.read_response(method);
+        client.send(get("/2"));
+        let mut fresh = upstream.accept();
+        fresh.read_request();
+        fresh.send(OK);
+        assert_eq!(client.read_response("GET").content(), b"ok", "{method}");
+    }
+}
+
+#[test]
+fn a_connection_with_an_unfinished_upload_is_not_reused() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
+    let mut client = proxy.connect();
+    client.send(upload("Content-Length: 100") + "half");
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    origin.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+    let mut other = proxy.connect();
+    other.send(get("/2"));
+    assert_eq!(upstream.accept().read_request().0.target(), "/2");
+    origin.closed_within(Duration::from_secs(2));
+}
+
+#[test]
+fn endless_chunk_extensions_and_trailers_of_the_upstream_are_bounded() {
+    for endless in ["5;", "0\r\nX: "] {
+        let (_proxy, _upstream, mut client, mut origin) = exchange(get("/"));
+        origin.send(format!("{CHUNKED}{endless}"));
+        let block = "a".repeat(64 * 1024);
+        let taken = (0..1024)
+            .take_while(|_| origin.try_send(&block).is_ok())
+            .count();
+        assert!(taken < 1024, "64 MiB of {endless:?} were taken");
+        let response = client.read_response("GET");
+        assert!(
+            matches!(response.body, Body::Cut(..)),
+            "{:?}",
+            response.body
+        );
+    }
 }
 
 #[test]

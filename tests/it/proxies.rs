@@ -232,6 +232,17 @@ fn an_http_proxy_is_asked_in_absolute_form() {
 }
 
 #[test]
+fn an_asterisk_form_target_has_no_path_in_absolute_form() {
+    // RFC 9112 §3.2.4: the last proxy before the origin makes `*` of it.
+    let outbound = Upstream::ok();
+    let proxy = Proxy::to("http://upstream.invalid")
+        .env("HTTP_PROXY", outbound.url())
+        .start();
+    proxy.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(outbound.request().0.target(), "http://upstream.invalid");
+}
+
+#[test]
 fn https_goes_through_an_http_proxy_by_connect() {
     let identity = Identity::of(&["upstream.invalid"]);
     let outbound = Upstream::bind();
