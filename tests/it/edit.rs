@@ -46,7 +46,7 @@ fn rows(start: fn(&Answering) -> ProxyBuilder, rows: &[(Vec<u8>, Vec<u8>)]) {
         client.send(post("/v1/messages", sent));
         assert_eq!(client.read_response("POST").status(), 200);
         let (head, body) = upstream.request();
-        assert_octets(body.content(), &expected, format_args!("of {}", show(sent)));
+        assert_octets(body.content(), expected, format_args!("of {}", show(sent)));
         let length = expected.len().to_string();
         assert_eq!(head.one("content-length"), Some(length.as_str()));
 
@@ -449,12 +449,12 @@ fn without_a_replacement_nothing_is_edited_or_held() {
         let mut origin = upstream.accept();
         origin.read_request_head();
         assert_octets(
-            &origin.read_exact(sent.len() - 10),
+            origin.read_exact(sent.len() - 10),
             &sent[..sent.len() - 10],
             "the body",
         );
         client.send(tail);
-        assert_octets(&origin.read_exact(10), &sent[sent.len() - 10..], "the body");
+        assert_octets(origin.read_exact(10), &sent[sent.len() - 10..], "the body");
     }
 }
 
