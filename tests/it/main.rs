@@ -1,1 +1,27 @@
-//! The integration tests.
+//! The integration tests: the built binary as a black box between a raw client and a scripted
+//! raw upstream.
+//!
+//! Each file holds one theme of the contract, each test name states a fact. Every test starts its
+//! own process with an empty environment in its own directory, on ports that the kernel chose.
+//! Nothing here imports the library, except `docs`, which holds the manuals against its tables.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test reports a failure by panicking"
+)]
+
+mod bad_input;
+mod cancel;
+mod cli;
+mod docs;
+mod edit;
+mod forwarding;
+mod framing;
+mod layers;
+mod lifecycle;
+mod proxies;
+mod secrets;
+mod support;
+mod timers;

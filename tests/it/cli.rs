@@ -1,0 +1,141 @@
+//! The verbs from outside: what they print and how they exit.
+
+use std::net::TcpListener;
+
+use crate::support::{Proxy, ProxyBuilder, Upstream};
+
+#[test]
+fn check_prints_the_effective_configuration_with_origins_and_exits_0() {
+    let ended = ProxyBuilder::new()
+        .env("API_BASE_URL", "https://example.com/api")
+        .file(
+            "env/.env",
+            "UPSTREAM_TIMEOUT=77s\nAPI_BASE_URL=https://loses.example\n",
+        )
+        .arg("check")
+        .run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let line = |name: &str| {
+        let line = ended.stdout.lines().find(|line| line.contains(name));
+        line.unwrap_or_else(|| panic!("no {name}: {ended:?}"))
+    };
+    assert!(line("API_BASE_URL").contains("https://example.com/api"));
+    assert!(line("API_BASE_URL").contains("environment"));
+    assert!(line("UPSTREAM_TIMEOUT").contains("77"));
+    assert!(line("UPSTREAM_TIMEOUT").contains(".env"));
+    assert!(line("GENERATION_TIMEOUT").contains("600"));
+    assert!(line("GENERATION_TIMEOUT").contains("default"));
+    assert!(!ended.stdout.contains("loses.example"));
+}
+
+#[test]
+fn check_masks_secrets() {
+    let ended = ProxyBuilder::new()
+        .env("SYSTEM_PROMPT_REPLACEMENT", "canary prompt")
+        .env("HTTPS_PROXY", "http://canary:canary@proxy.example:3128")
+        .file("env/.env.headers.json", r#"{"x-api-key": "canary"}"#)
+        .arg("check")
+        .run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        !(ended.stdout.clone() + &ended.stderr).contains("canary"),
+        "{ended:?}"
+    );
+    assert!(ended.stdout.contains("proxy.example:3128"), "{ended:?}");
+}
+
+#[test]
+fn check_exits_2_with_every_fault() {
+    let ended = ProxyBuilder::new()
+        .env("UPSTREAM_TIMEOUT", "soon")
+        .env("MAX_IN_FLIGHT", "many")
+        .file("env/.env.headers.json", "[]")
+        .arg("check")
+        .run();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    for name in ["UPSTREAM_TIMEOUT", "MAX_IN_FLIGHT", ".env.headers.json"] {
+        assert!(ended.stderr.contains(name), "{name}: {ended:?}");
+    }
+}
+
+#[test]
+fn healthcheck_exits_0_where_the_server_runs() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let ended = ProxyBuilder::new()
+        .env("PORT", proxy.addr().port())
+        .arg("healthcheck")
+        .run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn healthcheck_exits_1_where_nobody_listens() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let ended = ProxyBuilder::new()
+        .env("PORT", port)
+        .arg("healthcheck")
+        .run();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
+#[test]
+fn healthcheck_exits_1_where_something_else_answers() {
+    let upstream = Upstream::always("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
+    let ended = ProxyBuilder::new()
+        .env("PORT", upstream.addr().port())
+        .arg("healthcheck")
+        .run();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
+#[test]
+fn healthcheck_ignores_outbound_proxies() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let ended = ProxyBuilder::new()
+        .env("PORT", proxy.addr().port())
+        .env("HTTP_PROXY", "http://127.0.0.1:9")
+        .arg("healthcheck")
+        .run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn version_is_the_packages() {
+    let ended = ProxyBuilder::new().arg("--version").run();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(
+        ended.stdout.trim(),
+        concat!("anthropic-proxy ", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn help_names_the_verbs() {
+    let ended = ProxyBuilder::new().arg("--help").run();
+    assert_eq!(ended.code, Some(0));
+    for verb in ["serve", "check", "healthcheck", "completions", "--env-file"] {
+        assert!(ended.stdout.contains(verb), "{verb}: {ended:?}");
+    }
+}
+
+#[test]
+fn completions_are_printed() {
+    let ended = ProxyBuilder::new().arg("completions").arg("bash").run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("complete") && ended.stdout.contains("anthropic-proxy"));
+}
+
+#[test]
+fn a_wrong_usage_exits_2() {
+    for argument in ["--no-such-flag", "no-such-verb"] {
+        let ended = ProxyBuilder::new().arg(argument).run();
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(argument), "{ended:?}");
+    }
+}

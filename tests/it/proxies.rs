@@ -1,0 +1,461 @@
+//! TLS to the upstream, and the roads to it: HTTP proxies, CONNECT, SOCKS5.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+
+use crate::support::{
+    DEADLINE, Proxy, ProxyBuilder, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
+    post, upstream::OK, wire::assert_octets,
+};
+
+type TlsWire = Wire<StreamOwned<ServerConnection, TcpStream>>;
+
+/// A certificate authority and what it signed for these names.
+struct Identity {
+    ca: String,
+    server: Arc<ServerConfig>,
+}
+
+impl Identity {
+    fn of(names: &[&str]) -> Self {
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let leaf = rcgen::CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], key)
+            .unwrap();
+        Self {
+            ca: ca_pem,
+            server: Arc::new(server),
+        }
+    }
+
+    /// The server's end of a handshake.
+    fn accept(&self, stream: TcpStream) -> TlsWire {
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Wire::new(StreamOwned::new(
+            ServerConnection::new(self.server.clone()).unwrap(),
+            stream,
+        ))
+    }
+
+    /// A proxy that trusts it.
+    fn trusted(&self, builder: ProxyBuilder) -> ProxyBuilder {
+        let path = builder.path("ca.pem");
+        builder
+            .file("ca.pem", &self.ca)
+            .env("UPSTREAM_CA_FILE", path.display())
+    }
+}
+
+#[test]
+fn tls_carries_exchanges_and_is_kept_alive() {
+    let identity = Identity::of(&["127.0.0.1"]);
+    let upstream = Upstream::bind();
+    let proxy = identity
+        .trusted(Proxy::to(format!("https://{}/base", upstream.addr())))
+        .env("WORKERS", 1)
+        .start();
+    let mut client = proxy.connect();
+    client.send(get("/1"));
+    let mut origin = identity.accept(upstream.accept_stream());
+    let (head, _) = origin.read_request();
+    assert_eq!(head.target(), "/base/1");
+    assert_eq!(head.one("host"), Some(upstream.addr().to_string().as_str()));
+    assert_eq!(head.one("x-forwarded-proto"), Some("http"));
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
+
+    let content = noise(3_000_000);
+    let request = post("/2", &content);
+    let mut writer = client.clone_writer();
+    let sending = std::thread::spawn(move || writer.send(request));
+    let (_, body) = origin.read_request();
+    sending.join().unwrap();
+    assert_octets(body.content(), &content, "the content");
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let reading = std::thread::spawn(move || client.read_response("POST"));
+    for piece in content.chunks(50_001) {
+        origin.send_chunk(piece);
+    }
+    origin.send_chunk(b"");
+    assert_octets(reading.join().unwrap().content(), &content, "the content");
+    upstream.no_more();
+}
+
+#[test]
+fn tls_to_a_name_goes_to_the_address_that_listens() {
+    let identity = Identity::of(&["localhost"]);
+    let upstream = Upstream::bind();
+    let url = format!("https://localhost:{}", upstream.addr().port());
+    let proxy = identity.trusted(Proxy::to(url)).start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    let mut origin = identity.accept(upstream.accept_stream());
+    let authority = format!("localhost:{}", upstream.addr().port());
+    assert_eq!(
+        origin.read_request().0.one("host"),
+        Some(authority.as_str())
+    );
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
+}
+
+#[track_caller]
+fn fails_tls(identity: &Identity, proxy: &Proxy, upstream: &Upstream) {
+    let mut client = proxy.connect();
+    client.send(post("/v1/messages", "secret"));
+    let mut origin = identity.accept(upstream.accept_stream());
+    let (octets, _) = origin.read_to_end();
+    assert_eq!(
+        octets, b"",
+        "octets of a request for somebody who is not trusted"
+    );
+    let response = client.read_response("POST");
+    assert_proxy_error(&response, 502, "api_error", "tls_certificate_error");
+}
+
+#[test]
+fn an_untrusted_certificate_is_502() {
+    let identity = Identity::of(&["127.0.0.1"]);
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(format!("https://{}", upstream.addr())).start();
+    fails_tls(&identity, &proxy, &upstream);
+}
+
+#[test]
+fn a_certificate_for_another_name_is_502() {
+    let identity = Identity::of(&["other.example"]);
+    let upstream = Upstream::bind();
+    let proxy = identity
+        .trusted(Proxy::to(format!("https://{}", upstream.addr())))
+        .start();
+    fails_tls(&identity, &proxy, &upstream);
+}
+
+#[test]
+fn tls_to_a_clear_text_port_is_502() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(format!("https://{}", upstream.addr())).start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    let mut origin = upstream.accept();
+    origin.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let response = client.read_response("GET");
+    assert_proxy_error(&response, 502, "api_error", "tls_protocol_error");
+}
+
+#[test]
+fn tls_that_ends_without_saying_so_is_never_a_clean_end() {
+    let identity = Identity::of(&["127.0.0.1"]);
+    let upstream = Upstream::bind();
+    let proxy = identity
+        .trusted(Proxy::to(format!("https://{}", upstream.addr())))
+        .start();
+    for framing in [
+        "",
+        "Content-Length: 9\r\n",
+        "Transfer-Encoding: chunked\r\n",
+    ] {
+        let mut client = proxy.connect();
+        client.send(get("/"));
+        let stream = upstream.accept_stream();
+        let mut origin = identity.accept(stream);
+        origin.read_request();
+        origin.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n5\r\nhalf"));
+        let head = client.read_response_head();
+        // No close_notify: anybody on the way could have done this.
+        drop(origin);
+        let body = client.read_response_body("GET", &head);
+        let content: &[u8] = if framing.starts_with('T') {
+            b"half"
+        } else {
+            b"5\r\nhalf"
+        };
+        assert_aborted(&head, &body, content);
+    }
+}
+
+#[test]
+fn an_http_proxy_is_asked_in_absolute_form() {
+    let outbound = Upstream::bind();
+    let proxy = Proxy::to("http://upstream.invalid:8000/base")
+        .env(
+            "HTTP_PROXY",
+            format!("http://us%40er:pa%3Ass@{}", outbound.addr()),
+        )
+        .env("HTTPS_PROXY", "http://127.0.0.1:9")
+        .start();
+    let mut client = proxy.connect();
+    for target in ["/x?y", "//z/../"] {
+        client.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic dGhlaXJz\r\n\r\n"
+        ));
+        let mut origin = outbound.accept();
+        let (head, _) = origin.read_request();
+        assert_eq!(
+            head.target(),
+            format!("http://upstream.invalid:8000/base{target}")
+        );
+        assert_eq!(head.one("host"), Some("upstream.invalid:8000"));
+        // us@er:pa:ss
+        assert_eq!(
+            head.one("proxy-authorization"),
+            Some("Basic dXNAZXI6cGE6c3M=")
+        );
+        origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.read_response("GET").content(), b"ok");
+    }
+}
+
+#[test]
+fn an_asterisk_form_target_has_no_path_in_absolute_form() {
+    // RFC 9112 §3.2.4: the last proxy before the origin makes `*` of it.
+    let outbound = Upstream::ok();
+    let proxy = Proxy::to("http://upstream.invalid")
+        .env("HTTP_PROXY", outbound.url())
+        .start();
+    proxy.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(outbound.request().0.target(), "http://upstream.invalid");
+}
+
+#[test]
+fn https_goes_through_an_http_proxy_by_connect() {
+    let identity = Identity::of(&["upstream.invalid"]);
+    let outbound = Upstream::bind();
+    let builder = Proxy::to("https://upstream.invalid")
+        .env(
+            "https_proxy",
+            format!("http://user:pass@{}", outbound.addr()),
+        )
+        .env("HTTP_PROXY", "http://127.0.0.1:9");
+    let proxy = identity.trusted(builder).start();
+    let mut client = proxy.connect();
+    client.send(get("/x"));
+    let stream = outbound.accept_stream();
+    let mut tunnel = Wire::tcp(stream.try_clone().unwrap());
+    let head = tunnel.read_request_head();
+    assert_eq!(head.line, "CONNECT upstream.invalid:443 HTTP/1.1");
+    assert_eq!(head.one("host"), Some("upstream.invalid:443"));
+    assert_eq!(head.one("proxy-authorization"), Some("Basic dXNlcjpwYXNz"));
+    tunnel.send("HTTP/1.1 200 Connection established\r\nX-Any: thing\r\n\r\n");
+    let mut origin = identity.accept(stream);
+    let (head, _) = origin.read_request();
+    assert_eq!(head.target(), "/x");
+    assert_eq!(head.one("host"), Some("upstream.invalid"));
+    assert!(
+        !head.has("proxy-authorization"),
+        "our credentials went past the proxy"
+    );
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
+}
+
+#[test]
+fn a_proxy_that_refuses_is_502() {
+    for answer in [
+        "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\n\r\n",
+        "HTTP/1.1 502 Bad Gateway\r\n\r\n",
+    ] {
+        let outbound = Upstream::bind();
+        let proxy = Proxy::to("https://upstream.invalid")
+            .env("HTTPS_PROXY", outbound.url())
+            .start();
+        let mut client = proxy.connect();
+        client.send(get("/"));
+        let mut tunnel = outbound.accept();
+        tunnel.read_request_head();
+        tunnel.send(answer);
+        let response = client.read_response("GET");
+        assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_silent_is_504() {
+    let outbound = Upstream::bind();
+    let proxy = Proxy::to("https://upstream.invalid")
+        .env("HTTPS_PROXY", outbound.url())
+        .env("UPSTREAM_CONNECT_TIMEOUT", "300ms")
+        .start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    let mut tunnel = outbound.accept();
+    tunnel.read_request_head();
+    let response = client.read_response("GET");
+    assert_proxy_error(&response, 504, "timeout_error", "connection_timeout");
+    tunnel.closed_within(Duration::from_secs(2));
+}
+
+#[test]
+fn socks5h_lets_the_proxy_resolve() {
+    let outbound = Upstream::bind();
+    let proxy = Proxy::to("http://upstream.invalid:8000")
+        .env(
+            "ALL_PROXY",
+            format!("socks5h://user:pass@{}", outbound.addr()),
+        )
+        .start();
+    let mut client = proxy.connect();
+    client.send(get("/x"));
+    let mut stream = outbound.accept_stream();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    greet(&mut stream, Some(("user", "pass")));
+    let mut request = vec![5, 1, 0, 3, 16];
+    request.extend_from_slice(b"upstream.invalid");
+    request.extend_from_slice(&8000_u16.to_be_bytes());
+    assert_eq!(take(&mut stream, request.len()), request);
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    let mut origin = Wire::tcp(stream);
+    let (head, _) = origin.read_request();
+    assert_eq!(head.target(), "/x", "origin-form: SOCKS knows no HTTP");
+    assert_eq!(head.one("host"), Some("upstream.invalid:8000"));
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
+}
+
+#[test]
+fn socks5_resolves_here() {
+    let outbound = Upstream::bind();
+    let proxy = Proxy::to("http://127.0.0.2:8000")
+        .env("all_proxy", format!("socks5://{}", outbound.addr()))
+        .start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    let mut stream = outbound.accept_stream();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    greet(&mut stream, None);
+    assert_eq!(
+        take(&mut stream, 10),
+        [5, 1, 0, 1, 127, 0, 0, 2, 0x1f, 0x40]
+    );
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    let mut origin = Wire::tcp(stream);
+    origin.read_request();
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
+}
+
+#[test]
+fn https_goes_through_socks() {
+    let identity = Identity::of(&["upstream.invalid"]);
+    let outbound = Upstream::bind();
+    let builder = Proxy::to("https://upstream.invalid")
+        .env("HTTPS_PROXY", format!("socks5h://{}", outbound.addr()));
+    let proxy = identity.trusted(builder).start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    let mut stream = outbound.accept_stream();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    greet(&mut stream, None);
+    take(&mut stream, 5 + 16 + 2);
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    let mut origin = identity.accept(stream);
+    origin.read_request();
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
+}
+
+#[test]
+fn a_socks_proxy_that_refuses_is_502() {
+    let outbound = Upstream::bind();
+    let proxy = Proxy::to("http://upstream.invalid")
+        .env("ALL_PROXY", format!("socks5h://{}", outbound.addr()))
+        .start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    let mut stream = outbound.accept_stream();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    greet(&mut stream, None);
+    take(&mut stream, 5 + 16 + 2);
+    stream.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    let response = client.read_response("GET");
+    assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
+}
+
+#[test]
+fn no_proxy_goes_straight() {
+    for no_proxy in [
+        "127.0.0.1",
+        "localhost, 127.0.0.0/8",
+        "*",
+        "127.0.0.1:{port}",
+    ] {
+        let upstream = Upstream::ok();
+        let port = upstream.addr().port().to_string();
+        let proxy = Proxy::to(upstream.url())
+            .env("HTTP_PROXY", "http://127.0.0.1:9")
+            .env("NO_PROXY", no_proxy.replace("{port}", &port))
+            .start();
+        assert_eq!(proxy.send(get("/")).status(), 200, "{no_proxy}");
+        assert_eq!(upstream.request().0.target(), "/", "{no_proxy}");
+    }
+}
+
+#[test]
+fn no_proxy_for_others_changes_nothing() {
+    let outbound = Upstream::ok();
+    let proxy = Proxy::to("http://upstream.invalid")
+        .env("HTTP_PROXY", outbound.url())
+        .env(
+            "NO_PROXY",
+            "other.invalid,.sub.upstream.invalid,10.0.0.0/8,upstream.invalid:81",
+        )
+        .start();
+    assert_eq!(proxy.send(get("/x")).status(), 200);
+    assert_eq!(outbound.request().0.target(), "http://upstream.invalid/x");
+}
+
+/// The proxy's side of the SOCKS5 greeting (RFC 1928, RFC 1929).
+#[track_caller]
+fn greet(stream: &mut TcpStream, credentials: Option<(&str, &str)>) {
+    let head = take(stream, 2);
+    assert_eq!(head[0], 5);
+    let methods = take(stream, head[1].into());
+    let Some((user, password)) = credentials else {
+        assert!(methods.contains(&0), "{methods:?}");
+        stream.write_all(&[5, 0]).unwrap();
+        return;
+    };
+    assert!(methods.contains(&2), "{methods:?}");
+    stream.write_all(&[5, 2]).unwrap();
+    let mut expected = vec![1, user.len() as u8];
+    expected.extend_from_slice(user.as_bytes());
+    expected.push(password.len() as u8);
+    expected.extend_from_slice(password.as_bytes());
+    assert_eq!(take(stream, expected.len()), expected);
+    stream.write_all(&[1, 0]).unwrap();
+}
+
+#[track_caller]
+fn take(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut octets = vec![0; count];
+    stream
+        .read_exact(&mut octets)
+        .expect("the proxy speaks SOCKS5");
+    octets
+}

@@ -1,0 +1,39 @@
+//! What every test needs: the process under test, the raw sockets on both its sides, and the few
+//! assertions that many themes share.
+
+use std::time::Duration;
+
+pub(crate) mod client;
+pub(crate) mod proxy;
+pub(crate) mod upstream;
+pub(crate) mod wire;
+
+pub(crate) use client::{assert_aborted, assert_proxy_error, get, post};
+pub(crate) use proxy::{Proxy, ProxyBuilder};
+pub(crate) use upstream::Upstream;
+pub(crate) use wire::{Body, End, Head, Response, Wire};
+
+/// How long a test waits for anything that must happen.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a test watches for something that must not happen.
+pub(crate) const QUIET: Duration = Duration::from_millis(150);
+
+/// Octets without a pattern, the same for the same length.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    let mut octets = Vec::with_capacity(length + 8);
+    while octets.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        octets.extend_from_slice(&state.to_le_bytes());
+    }
+    octets.truncate(length);
+    octets
+}
+
+/// Whether `needle` occurs in `octets`.
+pub(crate) fn contains(octets: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(octets, needle).is_some()
+}

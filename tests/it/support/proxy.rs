@@ -1,0 +1,345 @@
+//! The process under test: started with an empty environment in a directory of its own, on a port
+//! that the kernel chose, and ended with the test.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::{DEADLINE, Response, Wire};
+
+/// What the process is started with.
+pub(crate) struct ProxyBuilder {
+    variables: Vec<(String, String)>,
+    arguments: Vec<String>,
+    descriptors: Option<u32>,
+    directory: TempDir,
+}
+
+/// A running process.
+pub(crate) struct Proxy {
+    child: Child,
+    addr: SocketAddr,
+    lines: Arc<Lines>,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<()>>,
+    directory: TempDir,
+}
+
+/// What a process said until its end.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The exit code.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+/// Standard error so far.
+#[derive(Default)]
+struct Lines {
+    said: Mutex<Said>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    /// Changes what was said; a test that failed meanwhile does not matter.
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Said)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl ProxyBuilder {
+    /// An empty environment, except for `PORT=0`.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            variables: Vec::new(),
+            arguments: Vec::new(),
+            descriptors: None,
+            directory,
+        }
+        .env("PORT", "0")
+    }
+
+    /// Sets a variable.
+    pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.retain(|(other, _)| other != name);
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds an argument.
+    pub(crate) fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Limits the file descriptors of the process.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Writes a file below the working directory.
+    pub(crate) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        write(self.directory.path(), path, content.as_ref());
+        self
+    }
+
+    /// The path of a file below the working directory.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    /// Starts the server and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(self) -> Proxy {
+        let mut child = self.command().spawn().expect("the binary starts");
+        let lines = Arc::new(Lines::default());
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = follow(child.stderr.take().unwrap(), lines.clone());
+        let mut proxy = Proxy {
+            child,
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            lines,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            directory: self.directory,
+        };
+        let line = proxy.wait_for_line(|line| line.contains(LISTENING));
+        let port = line.split(LISTENING).nth(1).unwrap();
+        let digits = port
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(port.len());
+        proxy.addr.set_port(port[..digits].parse().unwrap());
+        proxy
+    }
+
+    /// Runs the program to its end.
+    #[track_caller]
+    pub(crate) fn run(self) -> Ended {
+        let mut child = self.command().spawn().expect("the binary starts");
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        let status = wait(&mut child, DEADLINE);
+        if status.is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let status = status.unwrap_or_else(|| panic!("still running: {stdout}{stderr}"));
+        Ended {
+            code: status.code(),
+            stdout,
+            stderr,
+        }
+    }
+
+    fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_anthropic-proxy");
+        let mut command = Command::new(if self.descriptors.is_some() {
+            "/bin/sh"
+        } else {
+            program
+        });
+        if let Some(limit) = self.descriptors {
+            command.args([
+                "-c",
+                &format!("ulimit -n {limit}; exec \"$0\" \"$@\""),
+                program,
+            ]);
+        }
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+impl Proxy {
+    /// A proxy in front of this upstream.
+    pub(crate) fn to(url: impl ToString) -> ProxyBuilder {
+        ProxyBuilder::new().env("API_BASE_URL", url)
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// A new connection to it.
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Wire {
+        Wire::tcp(TcpStream::connect(self.addr).expect("the proxy accepts"))
+    }
+
+    /// Sends octets on a new connection and reads the answer.
+    #[track_caller]
+    pub(crate) fn send(&self, octets: impl AsRef<[u8]>) -> Response {
+        let octets = octets.as_ref();
+        let mut client = self.connect();
+        client.send(octets);
+        client.read_response(if octets.starts_with(b"HEAD ") {
+            "HEAD"
+        } else {
+            ""
+        })
+    }
+
+    /// Writes a file below the working directory, replacing it as editors do.
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        write(self.directory.path(), path, content.as_ref());
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line on standard error, said or to be said.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, matches: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + DEADLINE;
+        let mut said = self.lines.lock();
+        loop {
+            if let Some(line) = said.lines.iter().find(|line| matches(line)) {
+                return line.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero() && !said.ended,
+                "no such line in:\n{}",
+                said.lines.join("\n")
+            );
+            said = self
+                .lines
+                .changed
+                .wait_timeout(said, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.lines.lock().lines.join("\n")
+    }
+
+    /// Waits for the end of the process and returns all it said.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> Ended {
+        let status = wait(&mut self.child, DEADLINE);
+        let Some(status) = status else {
+            panic!("still running:\n{}", self.stderr())
+        };
+        self.stderr.take().unwrap().join().unwrap();
+        let stdout = self.stdout.take().unwrap().join().unwrap();
+        Ended {
+            code: status.code(),
+            stdout,
+            stderr: self.stderr(),
+        }
+    }
+
+    /// Ends the process now and returns all it said.
+    #[track_caller]
+    pub(crate) fn kill(mut self) -> Ended {
+        let _ = self.child.kill();
+        self.wait()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the proxy said:\n{}\n---", self.stderr());
+        }
+    }
+}
+
+/// Writes beside the target, then renames: what editors do, and what a reader never sees half of.
+fn write(directory: &Path, path: &str, content: &[u8]) {
+    let path = directory.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, content).unwrap();
+    std::fs::rename(beside, path).unwrap();
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    // The standard library has no wait with a deadline; this polls for it.
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut octets = Vec::new();
+        let _ = stream.read_to_end(&mut octets);
+        String::from_utf8_lossy(&octets).into_owned()
+    })
+}
+
+fn follow(stream: impl Read + Send + 'static, lines: Arc<Lines>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut octets = Vec::new();
+        while stream
+            .read_until(b'\n', &mut octets)
+            .is_ok_and(|count| count > 0)
+        {
+            let line = String::from_utf8_lossy(&octets).trim_end().to_owned();
+            octets.clear();
+            lines.change(|said| said.lines.push(line));
+        }
+        lines.change(|said| said.ended = true);
+    })
+}
+
+/// What the start-up line says before the port.
+const LISTENING: &str = "listening on http://127.0.0.1:";
