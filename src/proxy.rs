@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::{Edit, Live},
+    config::{Edit, Live, Scheme},
     error::{DeniedError, DownstreamError, ProxyError},
     framing::{
         body::Framing,
@@ -99,7 +99,11 @@ async fn relay(
         }
         _ => Plan::stream(&head, payload),
     };
-    let proxy_authorization = dial::proxy_authorization(&live.route);
+    // a tunnel has told the proxy already, and the upstream is not to be told
+    let proxy_authorization = match live.upstream.scheme {
+        Scheme::Http => dial::proxy_authorization(&live.route),
+        Scheme::Https => None,
+    };
     let mut octets = BytesMut::with_capacity(head.fields.octets() + 512);
     target::put_request_line(&mut octets, live, &head.method, &head.target);
     field::put_request_fields(

@@ -15,6 +15,7 @@
 mod bad_input;
 mod cancel;
 mod cli;
+mod differential;
 mod docs;
 mod edit;
 mod forwarding;
