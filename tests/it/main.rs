@@ -3,7 +3,8 @@
 //!
 //! Each file holds one theme of the contract, each test name states a fact. Every test starts its
 //! own process with an empty environment in its own directory, on ports that the kernel chose.
-//! Nothing here imports the library, except `docs`, which holds the manuals against its tables.
+//! Nothing here imports the library, except `docs`, which holds the manuals against its tables, and
+//! `differential`, which runs our exchange beside another one.
 
 #![expect(
     clippy::unwrap_used,
