@@ -58,6 +58,8 @@ const LINGER_OCTETS: usize = 4 * 1024 * 1024;
 pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether the client closed or reset its side, even if octets before that are unread.
     fn is_gone(&self) -> bool;
+    /// Ready when there may be something to read, so that nobody holds a buffer for a silent client.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Makes the coming close a reset: for content that only the end of the connection delimits.
     fn reset_on_close(&self);
 }
@@ -68,6 +70,10 @@ impl Peer for tokio::net::TcpStream {
         let ready = std::pin::pin!(self.ready(Interest::READABLE));
         let mut cx = Context::from_waker(Waker::noop());
         matches!(ready.poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(|_| ())
     }
 
     fn reset_on_close(&self) {
@@ -199,7 +205,7 @@ where
                 if let Some(parsed) = request::parse(&mut wire.read.octets, &mut self.searched)? {
                     return Poll::Ready(Ok(Some(parsed)));
                 }
-                match wire.poll_read(cx) {
+                match poll_readable(cx, &mut wire) {
                     Poll::Ready(Ok(1..)) => continue,
                     Poll::Ready(_) => return Poll::Ready(Ok(None)),
                     Poll::Pending => {}
@@ -299,10 +305,12 @@ where
             Version::Http10 => actix_web::http::Version::HTTP_10,
         };
         parts.peer_addr = self.peer;
-        // only routing reads it; what is forwarded is the target as it came. One that the type
-        // cannot hold is none of our own paths
-        parts.uri =
-            Uri::from_maybe_shared(head.target.clone()).unwrap_or_else(|_| Uri::from_static("/"));
+        // only routing reads it, and what is not ours goes to the default service under any name:
+        // actix-web decodes before it compares, and `/%68ealth` is the upstream's
+        parts.uri = is_local
+            .then(|| Uri::from_maybe_shared(head.target.clone()).ok())
+            .flatten()
+            .unwrap_or_else(|| Uri::from_static("/"));
         if is_local {
             fill(&mut parts.headers, &head.fields);
         }
@@ -357,7 +365,7 @@ where
                         Pulled::Everything => return Poll::Ready(Ok(())),
                         Pulled::Failure => return Poll::Ready(Err(Gone::Body)),
                         Pulled::Enough => continue,
-                        Pulled::WhatThereWas => {}
+                        Pulled::WhatThereWas => wire.read.shrink(),
                     },
                     Ok(Poll::Pending) => {
                         let since = self.stalled.unwrap_or_else(Instant::now);
@@ -524,6 +532,12 @@ fn poll_flush<S: AsyncWrite + Unpin>(
     }
 }
 
+/// Reads once there is something to read: a silent client costs no buffer.
+fn poll_readable<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>) -> Poll<io::Result<usize>> {
+    ready!(wire.stream.poll_readable(cx));
+    wire.poll_read(cx)
+}
+
 /// Ready when the client is gone. Reads ahead, within a bound; beyond it, looks now and then.
 fn poll_watch<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>, timer: &mut Timer) -> Poll<()> {
     loop {
@@ -540,7 +554,7 @@ fn poll_watch<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>, timer: &mut Tim
             }
             return Poll::Pending;
         }
-        match ready!(wire.poll_read(cx)) {
+        match ready!(poll_readable(cx, wire)) {
             Ok(1..) => {
                 if let Expect::Waiting(notes) = &wire.expect {
                     notes.is_unasked.set(true);

@@ -58,7 +58,7 @@ pub(super) struct Record {
     pub(super) admission: Admission,
     id: RequestId,
     method: Method,
-    target: Bytes,
+    path: Box<[u8]>,
     notes: Rc<BodyNotes>,
     started: Instant,
     status: Option<StatusCode>,
@@ -73,7 +73,8 @@ impl Record {
             admission,
             id: RequestId::next(),
             method: head.method.clone(),
-            target: head.target.slice(..head.path().len()),
+            // a copy: a slice would keep the buffer of the whole request for as long as the stream runs
+            path: Box::from(head.path()),
             notes: Rc::clone(&head.notes),
             started: Instant::now(),
             status: None,
@@ -111,7 +112,7 @@ impl Drop for Record {
         log::info!(
             "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={} request_id={}",
             self.method,
-            self.target.escape_ascii(),
+            self.path.escape_ascii(),
             self.status.map_or(0, |status| status.as_u16()),
             self.notes.octets.get(),
             self.sent,
