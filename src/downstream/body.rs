@@ -23,7 +23,7 @@ use crate::{
     framing::{
         body::{Decoded, Decoder, Framing},
         head::BodyNotes,
-        read::ReadBuffer,
+        read::{LARGEST_HELD_READ, LARGEST_READ, ReadBuffer},
     },
 };
 
@@ -138,7 +138,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
                 return failed(DownstreamError::Disconnected);
             }
             if let Some(remaining) = wire.decoder.remaining() {
-                wire.read.expect(remaining);
+                let largest = if this.notes.is_held.get() {
+                    LARGEST_HELD_READ
+                } else {
+                    LARGEST_READ
+                };
+                wire.read.expect(remaining, largest);
             }
             match wire.poll_read(cx) {
                 Poll::Ready(Ok(1..)) => wire.expect = Expect::Nothing,

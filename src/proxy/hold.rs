@@ -37,11 +37,13 @@ pub(super) async fn edit(
     if let Framing::Length(length) = head.framing {
         share.grow_to(length).await?;
     }
+    head.notes.is_held.set(true);
     let mut hold = Hold::new(edit.mode, edit.target);
     while let Some(content) = payload.next().await {
         let content = content.map_err(|cause| DownstreamError::of(&cause))?;
         let length = hold.len() + content.len() as u64;
         if length > edit.max_body {
+            head.notes.is_held.set(false);
             let mut first = hold.release();
             first.push(content);
             if live.debug {
