@@ -1,7 +1,7 @@
 //! The default service: the whole way of a request, top-down.
 //!
 //! Forward only: snapshot, admission, head, edit or pass, send, relay. Nothing calls back up, and what
-//! is observed hangs on [`exchange::Record`] alone.
+//! is observed hangs on `exchange::Record` alone.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
