@@ -31,7 +31,7 @@
 //! | 4 | [`upstream`], [`messages`] |
 //! | 5 | [`config`] |
 //! | 6 | [`framing`], [`gate`], [`logging`] |
-//! | 7 | [`error`], [`secret`] |
+//! | 7 | [`error`] |
 //!
 //! # Decisions
 //!
@@ -60,6 +60,5 @@ pub mod gate;
 pub mod logging;
 pub mod messages;
 pub mod proxy;
-pub mod secret;
 pub mod server;
 pub mod upstream;

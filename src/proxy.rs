@@ -36,6 +36,8 @@ pub mod field;
 mod hold;
 mod id;
 mod target;
+#[cfg(feature = "awc-hot-path")]
+pub mod through_awc;
 
 use self::exchange::{ExchangeBody, Record};
 pub use self::id::RequestId;

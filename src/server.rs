@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    config::{Boot, Live, Loaded, Source, reload},
+    config::{Boot, Live, Loaded, Scheme, Source, reload},
     downstream::{self, Services},
     gate::{Drain, Gate, Phase},
     proxy::{self, RequestId, Worker},
@@ -51,10 +51,16 @@ use self::{signals::Signal, status::Status};
 pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
     let boot = loaded.config.boot.clone();
     let trust = Trust::new(boot.upstream_ca_file.clone());
-    if boot.upstream_ca_file.is_some()
+    // a trust store that cannot be read is told now; a clear-text upstream does not need one
+    let needs_trust = loaded.config.live.upstream.scheme == Scheme::Https;
+    if (needs_trust || boot.upstream_ca_file.is_some())
         && let Err(fault) = trust.config()
     {
-        log::error!("[Config] UPSTREAM_CA_FILE: {fault}");
+        let cause = std::error::Error::source(&fault).map(|cause| format!(": {cause}"));
+        log::error!(
+            "[Config] UPSTREAM_CA_FILE, SSL_CERT_FILE, SSL_CERT_DIR: {fault}{}",
+            cause.unwrap_or_default()
+        );
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -271,7 +277,7 @@ async fn worker(
         .service(own("/health").route(local().to(status::health)))
         .service(own("/livez").route(local().to(status::livez)))
         .service(own("/readyz").route(local().to(status::readyz)))
-        .default_service(web::to(proxy::forward));
+        .default_service(web::to(default_service));
     let app = app.into_factory().new_service(AppConfig::default()).await?;
     Ok(Services {
         app,
@@ -283,6 +289,11 @@ async fn worker(
         request_id: || RequestId::next().to_string(),
     })
 }
+
+#[cfg(not(feature = "awc-hot-path"))]
+use proxy::forward as default_service;
+#[cfg(feature = "awc-hot-path")]
+use proxy::through_awc::forward as default_service;
 
 /// A path of ours; methods that we do not answer are forwarded as everything else.
 fn own(path: &str) -> actix_web::Resource {

@@ -3,6 +3,14 @@
 //! Nothing here is shared with another worker. A request goes over a pooled connection that is quiet,
 //! or a new one; if that turns out to be dead before an octet of the request left, over another, once.
 //! It never sends again what may have been received.
+//!
+//! # Why the hot path does not go through awc's builder
+//!
+//! Measured with the rig's cell A (2 KB `POST /v1/messages`, 64 connections, edit on), CPU per request,
+//! in turn on one machine: the exchange called directly 22.8 and 23.3 us; the same exchange under awc's
+//! builder ([`Client::awc`], feature `awc-hot-path`) 39.1 and 38.6 us: 1.69 times as much, where 1.05
+//! was the limit. The difference is two maps of fields each way, a boxed body and a boxed future more,
+//! and head and content in separate writes, since the content comes as a stream.
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 
