@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::{Edit, Live},
+    config::{Edit, Live, Scheme},
     error::{DeniedError, DownstreamError, ProxyError},
     framing::{
         body::Framing,
@@ -94,12 +94,34 @@ async fn relay(
         .is_ok_and(|path| messages::is_messages(&head.method, path));
     let plan = match (head.framing, &live.edit) {
         (Framing::None, _) => Plan::nothing(),
-        (_, Some(edit)) if is_messages && may_edit(&head, edit) => {
-            hold::edit(&head, payload, edit, worker, live).await?
-        }
+        (_, Some(edit)) if is_messages => match passes(&head, edit) {
+            None => hold::edit(&head, payload, edit, worker, live).await?,
+            Some(reason) => {
+                if live.debug {
+                    log::debug!(
+                        "[System Replacement] unchanged reason={reason} framing={:?}",
+                        head.framing
+                    );
+                }
+                Plan::stream(&head, payload)
+            }
+        },
         _ => Plan::stream(&head, payload),
     };
-    let proxy_authorization = dial::proxy_authorization(&live.route);
+    if live.debug {
+        log::debug!(
+            "[Proxy] forwarding request_id={} fields={} head_octets={} body={}",
+            record.id(),
+            head.fields.len(),
+            head.fields.octets(),
+            plan.describe(),
+        );
+    }
+    // a tunnel has told the proxy already, and the upstream is not to be told
+    let proxy_authorization = match live.upstream.scheme {
+        Scheme::Http => dial::proxy_authorization(&live.route),
+        Scheme::Https => None,
+    };
     let mut octets = BytesMut::with_capacity(head.fields.octets() + 512);
     target::put_request_line(&mut octets, live, &head.method, &head.target);
     field::put_request_fields(
@@ -141,6 +163,23 @@ impl Plan {
             framing,
             expect,
             memory: None,
+        }
+    }
+
+    /// For the log: what becomes of the body.
+    fn describe(&self) -> &'static str {
+        match &self.body {
+            Body::None => "none",
+            Body::Held(_, Coding::Length) => "held length",
+            Body::Held(_, Coding::Chunked) => "held chunked",
+            Body::Streamed(Incoming {
+                coding: Coding::Length,
+                ..
+            }) => "streamed length",
+            Body::Streamed(Incoming {
+                coding: Coding::Chunked,
+                ..
+            }) => "streamed chunked",
         }
     }
 
@@ -211,16 +250,28 @@ fn version(req: &HttpRequest) -> Version {
     }
 }
 
-fn may_edit(head: &RequestHead, edit: &Edit) -> bool {
-    let is_small = match head.framing {
-        Framing::Length(length) => length <= edit.max_body,
-        _ => true,
+/// Why a message passes as it is, if its head says so already.
+fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
+    // of several codings or types, each has to allow it
+    let all = |name: &str, is_fine: &dyn Fn(&[u8]) -> bool| {
+        head.fields
+            .iter()
+            .filter(|field| field.is(name))
+            .all(|field| is_fine(field.value))
     };
-    is_small
-        && messages::is_editable(
-            head.fields.value("content-type"),
-            head.fields.value("content-encoding"),
-        )
+    if !all("content-encoding", &|coding| {
+        messages::is_editable(None, Some(coding))
+    }) {
+        Some("content_coding")
+    } else if !all("content-type", &|media_type| {
+        messages::is_editable(Some(media_type), None)
+    }) {
+        Some("not_json")
+    } else if matches!(head.framing, Framing::Length(length) if length > edit.max_body) {
+        Some("too_large")
+    } else {
+        None
+    }
 }
 
 /// How long the response head is waited for (contract §4).

@@ -30,13 +30,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    config::{Boot, Live, Loaded, Scheme, Source, reload},
+    config::{Boot, Config, Live, Loaded, Scheme, Source, reload},
     downstream::{self, Services},
     gate::{Drain, Gate, Phase},
     proxy::{self, RequestId, Worker},
     upstream::{
         Client,
-        dial::{Dialer, Trust},
+        dial::{Dialer, Trust, TrustError},
     },
 };
 
@@ -50,19 +50,13 @@ use self::{signals::Signal, status::Status};
 /// what the configuration names and cannot be used.
 pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
     let boot = loaded.config.boot.clone();
-    let trust = Trust::new(boot.upstream_ca_file.clone());
-    // a trust store that cannot be read is told now; a clear-text upstream does not need one
-    let needs_trust = loaded.config.live.upstream.scheme == Scheme::Https;
-    if (needs_trust || boot.upstream_ca_file.is_some())
-        && let Err(fault) = trust.config()
-    {
-        let cause = std::error::Error::source(&fault).map(|cause| format!(": {cause}"));
-        log::error!(
-            "[Config] UPSTREAM_CA_FILE, SSL_CERT_FILE, SSL_CERT_DIR: {fault}{}",
-            cause.unwrap_or_default()
-        );
-        return ExitCode::from(2);
-    }
+    let trust = match trust(&loaded.config) {
+        Ok(trust) => trust,
+        Err(fault) => {
+            log::error!("[Config] {fault}");
+            return ExitCode::from(2);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -71,6 +65,31 @@ pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
         Err(cause) => return failed("could not start the runtime", &cause),
     };
     runtime.block_on(run(boot, loaded, source, trust))
+}
+
+/// The trust store, read already where it will be needed, so that one that cannot be read is told
+/// before the first request. A clear-text upstream needs none.
+///
+/// # Errors
+/// What is wrong with the files that the configuration names.
+pub fn trust(config: &Config) -> Result<Trust, TrustFault> {
+    let trust = Trust::new(config.boot.upstream_ca_file.clone());
+    if config.live.upstream.scheme == Scheme::Https || config.boot.upstream_ca_file.is_some() {
+        trust.config()?;
+    }
+    Ok(trust)
+}
+
+/// A trust store that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("UPSTREAM_CA_FILE, SSL_CERT_FILE, SSL_CERT_DIR: {0}{cause}", cause = cause(.0))]
+pub struct TrustFault(#[from] TrustError);
+
+fn cause(error: &dyn std::error::Error) -> String {
+    error
+        .source()
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default()
 }
 
 fn failed(what: &str, cause: &dyn std::error::Error) -> ExitCode {

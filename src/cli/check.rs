@@ -4,13 +4,20 @@
 
 use std::{fmt::Write as _, path::Path, process::ExitCode};
 
-use crate::config::{Loaded, Route, Setting, Source};
+use crate::{
+    config::{Loaded, Route, Setting, Source},
+    server,
+};
 
 pub(super) fn run(source: &Source) -> ExitCode {
     match source.load() {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 super::complain(&format_args!("warning: {warning}"));
+            }
+            if let Err(fault) = server::trust(&loaded.config) {
+                super::complain(&fault);
+                return super::EXIT_USAGE.into();
             }
             super::say(report(&loaded).as_bytes())
         }

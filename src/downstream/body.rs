@@ -38,11 +38,11 @@ pub(super) struct Wire<S> {
 }
 
 /// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Expect {
     Nothing,
-    /// The client waits for it.
-    Waiting,
+    /// The client waits for it, and says here if it does not.
+    Waiting(Rc<BodyNotes>),
     /// The body is wanted: it is to be written now.
     Owed,
 }
@@ -144,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
                 Poll::Ready(Ok(1..)) => wire.expect = Expect::Nothing,
                 Poll::Ready(_) => return failed(DownstreamError::Disconnected),
                 Poll::Pending => {
-                    if wire.expect == Expect::Waiting {
+                    if matches!(wire.expect, Expect::Waiting(_)) {
                         wire.expect = Expect::Owed;
                         // the connection looks at it after this poll; but the poll may be of a
                         // body whose owner was woken by somebody else

@@ -231,7 +231,7 @@ where
     /// One request and its response.
     async fn exchange(&mut self, parsed: Parsed, is_local: bool) -> Result<KeepAlive, Gone> {
         let Parsed {
-            head,
+            mut head,
             mut keep_alive,
         } = parsed;
         let version = head.version;
@@ -240,8 +240,9 @@ where
             let mut wire = self.wire.borrow_mut();
             wire.decoder = Decoder::new(head.framing);
             // a client that already sends does not wait
-            wire.expect = if head.expects_continue && wire.read.octets.is_empty() {
-                Expect::Waiting
+            head.expects_continue &= wire.read.octets.is_empty();
+            wire.expect = if head.expects_continue {
+                Expect::Waiting(Rc::clone(&head.notes))
             } else {
                 Expect::Nothing
             };
@@ -323,7 +324,7 @@ where
                 return Poll::Ready(Ok(outcome.map_err(|_| failed.answer())));
             }
             let mut wire = wire.borrow_mut();
-            if wire.expect == Expect::Owed {
+            if matches!(wire.expect, Expect::Owed) {
                 wire.expect = Expect::Nothing;
                 outbox.push(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
             }
@@ -541,8 +542,11 @@ fn poll_watch<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>, timer: &mut Tim
         }
         match ready!(wire.poll_read(cx)) {
             Ok(1..) => {
-                if wire.expect == Expect::Waiting {
+                if let Expect::Waiting(notes) = &wire.expect {
+                    notes.is_unasked.set(true);
                     wire.expect = Expect::Nothing;
+                    // the exchange was polled before this, and holds the body back
+                    cx.waker().wake_by_ref();
                 }
             }
             Ok(0) | Err(_) => return Poll::Ready(()),

@@ -48,6 +48,8 @@ enum State {
     UntilClose,
     /// Reading a chunk size: value so far and digits so far.
     Size(u64, u8),
+    /// White space after a size: only an extension or the line end may follow (RFC 9112 §7.1.1).
+    Space(u64),
     /// Between size and line end: chunk extensions, which are passed over.
     Extension(u64, u32),
     SizeLf(u64),
@@ -138,7 +140,9 @@ impl Decoder {
                 State::Size(size * 16 + u64::from(digit), digits + 1)
             }
             (State::Size(size, 1..), b'\r') => State::SizeLf(size),
-            (State::Size(size, 1..), b';' | b' ' | b'\t') => State::Extension(size, 0),
+            (State::Size(size, 1..) | State::Space(size), b' ' | b'\t') => State::Space(size),
+            (State::Size(size, 1..) | State::Space(size), b';') => State::Extension(size, 0),
+            (State::Space(size), b'\r') => State::SizeLf(size),
             (State::Extension(size, _), b'\r') => State::SizeLf(size),
             // a lone LF here is how smuggling by chunk extensions begins
             (State::Extension(..), b'\n' | 0) => return Err(Malformed),
@@ -258,6 +262,8 @@ mod tests {
             (b"0x5\r\nhello\r\n0\r\n\r\n", Err(Malformed)),
             (b"5\nhello\r\n0\r\n\r\n", Err(Malformed)),
             (b"5 \r\nhello\r\n0\r\n\r\n", done(b"hello", b"")),
+            (b"5 ;a\r\nhello\r\n0\r\n\r\n", done(b"hello", b"")),
+            (b"5 5\r\nhello\r\n0\r\n\r\n", Err(Malformed)),
             (b"5;a\nb\r\nhello\r\n0\r\n\r\n", Err(Malformed)),
             (b"-5\r\nhello\r\n0\r\n\r\n", Err(Malformed)),
             (b"5\r\nhelloXX0\r\n\r\n", Err(Malformed)),

@@ -181,6 +181,8 @@ impl RequestHead {
 pub struct BodyNotes {
     /// Octets of content so far.
     pub octets: Cell<u64>,
+    /// Whether the client began to send although it was to wait for `100 Continue`.
+    pub is_unasked: Cell<bool>,
     /// The raw trailer section (RFC 9112 §7.1.2), with its empty line, once the body has ended.
     pub trailers: RefCell<Option<Bytes>>,
 }

@@ -83,6 +83,10 @@ impl Record {
         }
     }
 
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
     /// The upstream's response head is here.
     pub(super) fn head(mut self, status: StatusCode) -> Self {
         self.status = Some(status);

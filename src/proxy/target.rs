@@ -11,15 +11,19 @@ pub(super) fn put_request_line(octets: &mut BytesMut, live: &Live, method: &Meth
     let upstream = &live.upstream;
     octets.put_slice(method.as_str().as_bytes());
     octets.put_slice(b" ");
-    if upstream.scheme == Scheme::Http && matches!(live.route, Route::HttpProxy(_)) {
+    let is_absolute = upstream.scheme == Scheme::Http && matches!(live.route, Route::HttpProxy(_));
+    if is_absolute {
         octets.put_slice(b"http://");
         octets.put_slice(upstream.authority.as_bytes());
     }
-    // `OPTIONS *` asks about the server as a whole: no prefix belongs before it
     if target != b"*" {
         octets.put_slice(upstream.prefix.as_bytes());
+        octets.put_slice(target);
+    } else if !is_absolute {
+        // `OPTIONS *` asks about the server as a whole: no prefix belongs before it, and in
+        // absolute-form it has no path at all (RFC 9112 §3.2.4)
+        octets.put_slice(target);
     }
-    octets.put_slice(target);
     octets.put_slice(b" HTTP/1.1\r\n");
 }
 

@@ -14,7 +14,7 @@ use actix_web::{
 };
 use futures_util::{StreamExt as _, stream};
 
-use super::{Plan, Worker, hold, may_edit, messages, take_head, version};
+use super::{Plan, Worker, hold, messages, passes, take_head, version};
 use crate::{
     framing::{
         body::Framing,
@@ -37,7 +37,7 @@ pub async fn forward(
     let payload = payload.into_inner();
     let plan = match (head.framing, &live.edit) {
         (Framing::None, _) => Plan::nothing(),
-        (_, Some(edit)) if is_messages && may_edit(&head, edit) => {
+        (_, Some(edit)) if is_messages && passes(&head, edit).is_none() => {
             match hold::edit(&head, payload, edit, &worker, &live).await {
                 Ok(plan) => plan,
                 Err(_) => return HttpResponse::BadGateway().finish(),

@@ -200,6 +200,8 @@ pub async fn exchange(
             patience.progress(exchange.sent);
             match exchange.parse(&request.method, &mut parsed_to) {
                 Ok(Some(found)) => return Poll::Ready(Ok(found)),
+                // the upstream said `100 Continue`: the body may be polled now
+                Ok(None) if std::mem::take(&mut exchange.goes_on) => continue,
                 Ok(None) => {}
                 Err(cause) => return Poll::Ready(Err(cause.into())),
             }
@@ -275,6 +277,8 @@ struct Exchange {
     /// Octets of the request that left.
     sent: u64,
     flushed: bool,
+    /// Whether the body was released and not polled since.
+    goes_on: bool,
     /// Why writing stopped. Reading goes on: an answer may be waiting.
     write_error: Option<io::Error>,
 }
@@ -330,6 +334,7 @@ impl Exchange {
             upload,
             sent: 0,
             flushed: true,
+            goes_on: false,
             write_error: None,
         }
     }
@@ -368,8 +373,8 @@ impl Exchange {
 
     /// Takes content from the client while there is room.
     fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
-        if let Upload::Waiting(_, timer) = &mut self.upload
-            && timer.as_mut().poll(cx).is_ready()
+        if let Upload::Waiting(incoming, timer) = &mut self.upload
+            && (incoming.notes.is_unasked.get() || timer.as_mut().poll(cx).is_ready())
         {
             self.go_on();
         }
@@ -398,7 +403,10 @@ impl Exchange {
     fn go_on(&mut self) {
         let upload = std::mem::replace(&mut self.upload, Upload::Done(Kept::Gone));
         self.upload = match upload {
-            Upload::Waiting(incoming, _) => Upload::Running(incoming),
+            Upload::Waiting(incoming, _) => {
+                self.goes_on = true;
+                Upload::Running(incoming)
+            }
             other => other,
         };
     }

@@ -79,7 +79,9 @@ fn answers() -> impl Strategy<Value = Answer> {
 fn play(listener: &TcpListener, answer: &Answer) {
     let (mut socket, _) = listener.accept().unwrap();
     socket.set_nodelay(true).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let mut octets = [0; 512];
@@ -121,9 +123,12 @@ async fn ours(client: &Client, live: &anthropic_proxy::config::Live) -> Outcome 
 }
 
 async fn hypers(address: std::net::SocketAddr) -> Outcome {
-    let stream = tokio::net::TcpStream::connect(address).await.map_err(|_| ())?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| ())?;
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .map_err(|_| ())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| ())?;
     let driver = tokio::task::spawn_local(async move {
         let _ = connection.await;
     });
@@ -133,7 +138,12 @@ async fn hypers(address: std::net::SocketAddr) -> Outcome {
         .map_err(|_| ())?;
     let response = sender.send_request(request).await.map_err(|_| ())?;
     let status = response.status().as_u16();
-    let content = response.into_body().collect().await.map_err(|_| ())?.to_bytes();
+    let content = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|_| ())?
+        .to_bytes();
     driver.abort();
     Ok((status, content.to_vec()))
 }
@@ -142,10 +152,18 @@ async fn hypers(address: std::net::SocketAddr) -> Outcome {
 fn our_exchange_ends_as_hypers_does() {
     let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
     let address = listener.local_addr().unwrap();
-    let environment: Environment =
-        [("API_BASE_URL", format!("http://{address}"))].into_iter().collect();
-    let live = Source::new(Flags::default(), environment).load().unwrap().config.live;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let environment: Environment = [("API_BASE_URL", format!("http://{address}"))]
+        .into_iter()
+        .collect();
+    let live = Source::new(Flags::default(), environment)
+        .load()
+        .unwrap()
+        .config
+        .live;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let local = tokio::task::LocalSet::new();
     let shared = Arc::new(ArcSwap::from_pointee(live.clone()));
     let client = local.block_on(&runtime, async {

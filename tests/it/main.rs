@@ -3,7 +3,8 @@
 //!
 //! Each file holds one theme of the contract, each test name states a fact. Every test starts its
 //! own process with an empty environment in its own directory, on ports that the kernel chose.
-//! Nothing here imports the library, except `docs`, which holds the manuals against its tables.
+//! Nothing here imports the library, except `docs`, which holds the manuals against its tables, and
+//! `differential`, which runs our exchange beside another one.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@
 mod bad_input;
 mod cancel;
 mod cli;
+mod differential;
 mod docs;
 mod edit;
 mod forwarding;
