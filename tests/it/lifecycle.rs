@@ -416,9 +416,10 @@ fn an_invalid_file_keeps_the_last_good_configuration() {
     }
     assert_eq!(proxy.send(get("/")).content(), b"good");
     proxy.write("env/.env", format!("API_BASE_URL={url}/later\n"));
-    while upstream.request().0.target() != "/later/" {
+    eventually("the next reload", || {
         proxy.send(get("/"));
-    }
+        upstream.request().0.target() == "/later/"
+    });
 }
 
 #[test]
