@@ -22,6 +22,7 @@ mod forwarding;
 mod framing;
 mod layers;
 mod lifecycle;
+mod logs;
 mod proxies;
 mod secrets;
 mod support;
