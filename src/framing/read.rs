@@ -78,7 +78,7 @@ impl ReadBuffer {
     pub fn expect(&mut self, length: u64) {
         // one octet more, so that the read that ends the content is seen to be short
         let length =
-            usize::try_from(length).map_or(LARGEST_READ, |length| (length + 1).min(LARGEST_READ));
+            usize::try_from(length).map_or(LARGEST_READ, |length| length.min(LARGEST_READ - 1) + 1);
         self.next_read = self.next_read.max(length);
     }
 }

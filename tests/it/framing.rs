@@ -119,6 +119,18 @@ fn trailers_of_a_held_body_pass() {
 }
 
 #[test]
+fn the_largest_content_length_is_a_length() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    client.send(upload(&format!("Content-Length: {}", u64::MAX)));
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    client.send("hello");
+    assert_eq!(origin.read_exact(5), b"hello");
+}
+
+#[test]
 fn framing_in_a_trailer_is_not_framing() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url()).start();
