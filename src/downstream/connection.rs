@@ -299,11 +299,11 @@ where
             Version::Http10 => actix_web::http::Version::HTTP_10,
         };
         parts.peer_addr = self.peer;
-        // only routing reads it; what is forwarded is the target as it came. One that the type
-        // cannot hold is none of our own paths
-        parts.uri =
-            Uri::from_maybe_shared(head.target.clone()).unwrap_or_else(|_| Uri::from_static("/"));
+        // only routing reads it, and routing decodes it: `/%68ealth` is none of our own paths, and is
+        // forwarded as it came
+        parts.uri = Uri::from_static("/");
         if is_local {
+            parts.uri = Uri::from_maybe_shared(head.target.clone()).unwrap_or_default();
             fill(&mut parts.headers, &head.fields);
         }
         request.extensions_mut().insert(head);

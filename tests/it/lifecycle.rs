@@ -109,6 +109,16 @@ fn live_and_ready_answer_without_the_upstream() {
 }
 
 #[test]
+fn another_spelling_of_a_local_path_is_forwarded() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).start();
+    for target in ["/%68ealth", "/live%7A"] {
+        proxy.send(get(target));
+        assert_eq!(upstream.request().0.target(), target);
+    }
+}
+
+#[test]
 fn a_head_request_for_health_has_no_body() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
