@@ -597,6 +597,19 @@ fn connections_beyond_the_limit_are_503() {
 }
 
 #[test]
+fn a_refused_head_request_gets_no_content() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).env("MAX_CONNECTIONS", 1).start();
+    let mut held = proxy.connect();
+    held.send(get("/"));
+    held.read_response("GET");
+    let mut beyond = proxy.connect();
+    beyond.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(beyond.read_response_head().status(), 503);
+    assert_eq!(show(&beyond.read_to_end().0), "");
+}
+
+#[test]
 fn health_answers_beyond_the_limit_of_connections() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url()).env("MAX_CONNECTIONS", 1).start();
