@@ -21,7 +21,10 @@ use actix_http::{
     body::{BoxBody, MessageBody},
 };
 use actix_service::Service;
-use actix_web::{dev::ServiceResponse, http::Uri};
+use actix_web::{
+    dev::ServiceResponse,
+    http::{Method, Uri},
+};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
@@ -173,11 +176,13 @@ where
             let mut parsed = match self.head(waits).await {
                 Ok(Some(parsed)) => parsed,
                 Ok(None) => return Ok(()),
-                Err(cause) => return self.refuse(cause.answer()).await,
+                // whatever its method is
+                Err(cause) => return self.refuse(cause.answer(), &Method::GET).await,
             };
             let is_local = (self.services.is_local)(parsed.head.path());
             if self.admission.position > self.services.max_connections && !is_local {
-                return self.refuse(DeniedError::TooManyConnections.answer()).await;
+                let answer = DeniedError::TooManyConnections.answer();
+                return self.refuse(answer, &parsed.head.method).await;
             }
             if self.services.drain.phase() >= Phase::Draining
                 || self.admission.position > self.services.max_connections
@@ -241,7 +246,7 @@ where
             mut keep_alive,
         } = parsed;
         let version = head.version;
-        let is_head_request = head.method == actix_web::http::Method::HEAD;
+        let method = head.method.clone();
         {
             let mut wire = self.wire.borrow_mut();
             wire.decoder = Decoder::new(head.framing);
@@ -256,7 +261,9 @@ where
         let request = self.request(head, is_local);
         let response = match self.call(request).await? {
             Ok(response) => response,
-            Err(answer) => return self.refuse(answer).await.map(|()| KeepAlive::No),
+            Err(answer) => {
+                return self.refuse(answer, &method).await.map(|()| KeepAlive::No);
+            }
         };
         let (_, mut response) = response.into_parts();
         let relayed_head = response.extensions_mut().remove::<RelayedHead>();
@@ -271,7 +278,7 @@ where
             None => response::own(
                 response.head(),
                 body.size(),
-                is_head_request,
+                &method,
                 version,
                 &mut keep_alive,
             ),
@@ -305,13 +312,11 @@ where
             Version::Http10 => actix_web::http::Version::HTTP_10,
         };
         parts.peer_addr = self.peer;
-        // only routing reads it, and what is not ours goes to the default service under any name:
-        // actix-web decodes before it compares, and `/%68ealth` is the upstream's
-        parts.uri = is_local
-            .then(|| Uri::from_maybe_shared(head.target.clone()).ok())
-            .flatten()
-            .unwrap_or_else(|| Uri::from_static("/"));
+        // only routing reads it, and routing decodes it: `/%68ealth` is none of our own paths, and is
+        // forwarded as it came
+        parts.uri = Uri::from_static("/");
         if is_local {
+            parts.uri = Uri::from_maybe_shared(head.target.clone()).unwrap_or_default();
             fill(&mut parts.headers, &head.fields);
         }
         request.extensions_mut().insert(head);
@@ -436,14 +441,15 @@ where
     }
 
     /// Answers a request that does not reach the handler, and closes.
-    async fn refuse(&mut self, answer: Answer) -> Result<(), Gone> {
+    async fn refuse(&mut self, answer: Answer, method: &Method) -> Result<(), Gone> {
         let request_id = (self.services.request_id)();
         log::info!(
             "[Proxy] refused status={} error={} request_id={request_id}",
             answer.status.as_u16(),
             answer.label
         );
-        self.outbox.push(response::refusal(&answer, &request_id));
+        self.outbox
+            .push(response::refusal(&answer, &request_id, method));
         self.content(BoxBody::new(()), Delimiter::Nothing, None)
             .await?;
         self.linger().await

@@ -192,7 +192,11 @@ pub struct BodyNotes {
 impl BodyNotes {
     /// What ends a chunked body: the last chunk's size line, then the trailer section.
     pub fn end_of_chunks(notes: Option<&Self>) -> [Bytes; 2] {
-        let trailers = notes.and_then(|notes| notes.trailers.take());
+        Self::end_with(notes.and_then(|notes| notes.trailers.take()))
+    }
+
+    /// The same with a trailer section that was taken before.
+    pub fn end_with(trailers: Option<Bytes>) -> [Bytes; 2] {
         [
             Bytes::from_static(b"0\r\n"),
             trailers.unwrap_or(Bytes::from_static(b"\r\n")),

@@ -79,7 +79,7 @@ impl ReadBuffer {
     /// Prepares for `length` octets that are known to come, in reads of at most `largest`.
     pub fn expect(&mut self, length: u64, largest: usize) {
         // one octet more, so that the read that ends the content is seen to be short
-        let wanted = usize::try_from(length).map_or(largest, |length| (length + 1).min(largest));
+        let wanted = usize::try_from(length).map_or(largest, |length| length.min(largest - 1) + 1);
         self.next_read = self.next_read.max(wanted);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     error::{DeniedError, DownstreamError, ProxyError},
     framing::{body::Framing, head::RequestHead},
     messages::Hold,
-    upstream::http1::{Body, Coding, Continue},
+    upstream::http1::{Body, Coding, Continue, Held},
 };
 
 /// How long a body waits for its share of `EDIT_MEMORY` (contract §8).
@@ -68,8 +68,13 @@ pub(super) async fn edit(
         Framing::Chunked | Framing::UntilClose => (field::Length::Chunked, Coding::Chunked),
     };
     let expect = field::Expect::Answered;
+    let held = Held {
+        content: body,
+        coding,
+        trailers: head.notes.trailers.take(),
+    };
     Ok(Plan {
-        body: Body::Held(body, coding),
+        body: Body::Held(held),
         framing,
         expect,
         memory: share.permit,
