@@ -11,7 +11,12 @@
 
 mod body;
 mod connection;
+mod peer;
 mod request;
 mod response;
+mod timer;
 
-pub use connection::{Peer, Services, serve};
+pub use self::{
+    connection::{Services, serve},
+    peer::Peer,
+};

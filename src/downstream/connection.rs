@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -27,12 +27,14 @@ use actix_web::{
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::AsyncWrite;
 
 use super::{
     body::{Expect, RequestBody, Wire},
+    peer::Peer,
     request::{self, KeepAlive, Parsed},
     response::{self, Delimiter},
+    timer::Timer,
 };
 use crate::{
     config::{Live, Timers},
@@ -56,34 +58,6 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// answer is not lost to a reset (RFC 9112 §9.6), and how much of it.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_OCTETS: usize = 4 * 1024 * 1024;
-
-/// A client's socket.
-pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// Whether the client closed or reset its side, even if octets before that are unread.
-    fn is_gone(&self) -> bool;
-    /// Ready when there may be something to read, so that nobody holds a buffer for a silent client.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
-    /// Makes the coming close a reset: for content that only the end of the connection delimits.
-    fn reset_on_close(&self);
-}
-
-impl Peer for tokio::net::TcpStream {
-    fn is_gone(&self) -> bool {
-        // the flags that the reactor has seen; this asks nothing of the kernel
-        let ready = std::pin::pin!(self.ready(Interest::READABLE));
-        let mut cx = Context::from_waker(Waker::noop());
-        matches!(ready.poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_read_ready(cx).map(|_| ())
-    }
-
-    fn reset_on_close(&self) {
-        // a client that already left makes this fail, and needs it no more
-        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
 
 /// What a connection needs of its worker.
 pub struct Services<A> {
@@ -581,32 +555,6 @@ fn fill(map: &mut actix_web::http::header::HeaderMap, fields: &Fields) {
         let name = HeaderName::from_bytes(field.name);
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
             map.append(name, value);
-        }
-    }
-}
-
-/// One timer for everything a connection waits for. Its deadline moves often and it fires seldom, so
-/// it is armed for an earlier time than needed rather than moved.
-#[derive(Default)]
-struct Timer {
-    sleep: Option<Pin<Box<actix_rt::time::Sleep>>>,
-}
-
-impl Timer {
-    /// Ready once the deadline has passed.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(actix_rt::time::sleep_until(deadline.into())));
-        if sleep.deadline() > deadline.into() {
-            sleep.as_mut().reset(deadline.into());
-        }
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline.into());
         }
     }
 }

@@ -1,0 +1,132 @@
+//! The body of a response: content as it comes, the rest of the upload meanwhile, and at the end the
+//! connection back to the pool, or not.
+
+use std::{
+    io,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use super::{Exchange, Pool};
+use crate::{
+    error::DownstreamError,
+    framing::body::{Decoded, Decoder, Framing},
+};
+
+/// The body of a response. To drop it before its end closes the connection to the upstream.
+#[derive(Debug)]
+pub struct ResponseBody {
+    decoder: Decoder,
+    exchange: Option<Exchange>,
+    pool: Rc<Pool>,
+    reusable: bool,
+    trailers: Option<Bytes>,
+}
+
+impl ResponseBody {
+    pub(super) fn new(
+        exchange: Exchange,
+        framing: Framing,
+        reusable: bool,
+        pool: &Rc<Pool>,
+    ) -> Self {
+        let mut body = Self {
+            decoder: Decoder::new(framing),
+            exchange: Some(exchange),
+            pool: Rc::clone(pool),
+            reusable,
+            trailers: None,
+        };
+        if body.decoder.is_done() {
+            body.finish();
+        }
+        body
+    }
+
+    /// More content, `None` at the end. Drives the rest of the upload, too.
+    pub fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let outcome = self.poll_inner(cx);
+        if let Poll::Ready(Some(Err(_))) = outcome {
+            self.exchange = None;
+        }
+        outcome
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let Some(exchange) = &mut self.exchange else {
+                return Poll::Ready(None);
+            };
+            if !exchange.upload_is_done()
+                && let Err(cause) = exchange.poll_upload(cx)
+            {
+                return Poll::Ready(Some(Err(BodyError::Downstream(cause))));
+            }
+            match self.decoder.decode(&mut exchange.connection.read.octets) {
+                Ok(Decoded::Content(content)) => {
+                    if self.decoder.is_done() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(content)));
+                }
+                Ok(Decoded::End(trailers)) => {
+                    self.trailers = trailers;
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Ok(Decoded::NeedMore) => {}
+                Err(_) => return Poll::Ready(Some(Err(BodyError::Malformed))),
+            }
+            match exchange.poll_read(cx) {
+                Poll::Ready(Ok(0)) if self.decoder.ends_with_connection() => {
+                    self.exchange = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(BodyError::Truncated))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(cause)) => return Poll::Ready(Some(Err(BodyError::Io(cause)))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Whether the whole response was read.
+    pub fn is_done(&self) -> bool {
+        self.exchange.is_none()
+    }
+
+    /// The raw trailer section, once the body has ended.
+    pub fn take_trailers(&mut self) -> Option<Bytes> {
+        self.trailers.take()
+    }
+
+    /// The response is complete: the connection may serve again, or is closed.
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take()
+            && self.reusable
+            && exchange.upload_is_done()
+            && exchange.connection.read.octets.is_empty()
+        {
+            self.pool.put(exchange.connection);
+        }
+    }
+}
+
+/// Why a response body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream closed the connection too early.
+    #[error("upstream closed inside of the body")]
+    Truncated,
+    /// The connection failed.
+    #[error("upstream connection failed inside of the body")]
+    Io(#[source] io::Error),
+    /// The chunked coding is broken.
+    #[error("malformed chunked response body")]
+    Malformed,
+    /// The client failed while its upload was still running.
+    #[error("request body failed: {0}")]
+    Downstream(DownstreamError),
+}
