@@ -93,7 +93,7 @@ struct Settings {
     /// Port to listen on (PORT) [default: 8088]
     #[arg(long, value_name = "NUMBER")]
     port: Option<String>,
-    /// Where requests go (API_BASE_URL) [default: https://anyrouter.top]
+    /// Where requests go (API_BASE_URL) [default: `https://anyrouter.top`]
     #[arg(long, value_name = "URL")]
     api_base_url: Option<String>,
     /// Worker threads (WORKERS) [default: one for each core]

@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod head;
+pub mod idle;
 pub mod outbox;
 pub mod read;
 

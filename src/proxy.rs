@@ -1,7 +1,7 @@
 //! The default service: the whole way of a request, top-down.
 //!
 //! Forward only: snapshot, admission, head, edit or pass, send, relay. Nothing calls back up, and what
-//! is observed hangs on [`exchange::Record`] alone.
+//! is observed hangs on `exchange::Record` alone.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     messages,
     upstream::{
         Client, dial,
-        http1::{Body, Coding, Continue, Incoming, Pieces, Request, Response},
+        http1::{Body, Coding, Continue, Held, Incoming, Pieces, Request, Response},
     },
 };
 
@@ -170,8 +170,14 @@ impl Plan {
     fn describe(&self) -> &'static str {
         match &self.body {
             Body::None => "none",
-            Body::Held(_, Coding::Length) => "held length",
-            Body::Held(_, Coding::Chunked) => "held chunked",
+            Body::Held(Held {
+                coding: Coding::Length,
+                ..
+            }) => "held length",
+            Body::Held(Held {
+                coding: Coding::Chunked,
+                ..
+            }) => "held chunked",
             Body::Streamed(Incoming {
                 coding: Coding::Length,
                 ..

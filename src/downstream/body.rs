@@ -5,12 +5,11 @@
 
 use std::{
     cell::RefCell,
-    future::Future,
     io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix_web::error::PayloadError;
@@ -23,7 +22,8 @@ use crate::{
     framing::{
         body::{Decoded, Decoder, Framing},
         head::BodyNotes,
-        read::ReadBuffer,
+        idle::IdleTimer,
+        read::{LARGEST_HELD_READ, LARGEST_READ, ReadBuffer},
     },
 };
 
@@ -73,9 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 pub(super) struct RequestBody<S> {
     wire: Rc<RefCell<Wire<S>>>,
     notes: Rc<BodyNotes>,
-    idle: Duration,
-    timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
-    last: Instant,
+    idle: IdleTimer,
 }
 
 impl<S> RequestBody<S> {
@@ -83,28 +81,8 @@ impl<S> RequestBody<S> {
         Self {
             wire,
             notes,
-            idle,
-            timer: None,
-            last: Instant::now(),
+            idle: IdleTimer::new(idle),
         }
-    }
-
-    /// Whether the client has been silent for too long. Counts from the first time that it was
-    /// waited for: one timer, moved only when it fires.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (idle, last) = (self.idle, &mut self.last);
-        let timer = self.timer.get_or_insert_with(|| {
-            *last = Instant::now();
-            Box::pin(actix_rt::time::sleep(idle))
-        });
-        while timer.as_mut().poll(cx).is_ready() {
-            let deadline = *last + idle;
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline.into());
-        }
-        Poll::Pending
     }
 }
 
@@ -118,9 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
             let Wire { read, decoder, .. } = &mut *wire;
             match decoder.decode(&mut read.octets) {
                 Ok(Decoded::Content(content)) => {
-                    if this.timer.is_some() {
-                        this.last = Instant::now();
-                    }
+                    this.idle.heard();
                     let octets = &this.notes.octets;
                     octets.set(octets.get() + content.len() as u64);
                     return Poll::Ready(Some(Ok(content)));
@@ -138,7 +114,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
                 return failed(DownstreamError::Disconnected);
             }
             if let Some(remaining) = wire.decoder.remaining() {
-                wire.read.expect(remaining);
+                let largest = if this.notes.is_held.get() {
+                    LARGEST_HELD_READ
+                } else {
+                    LARGEST_READ
+                };
+                wire.read.expect(remaining, largest);
             }
             match wire.poll_read(cx) {
                 Poll::Ready(Ok(1..)) => wire.expect = Expect::Nothing,
@@ -151,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
                         cx.waker().wake_by_ref();
                     }
                     drop(wire);
-                    if this.poll_idle(cx).is_ready() {
+                    if this.idle.poll_silence(cx).is_ready() {
                         return failed(DownstreamError::BodyTimeout);
                     }
                     return Poll::Pending;

@@ -21,7 +21,10 @@ use actix_http::{
     body::{BoxBody, MessageBody},
 };
 use actix_service::Service;
-use actix_web::{dev::ServiceResponse, http::Uri};
+use actix_web::{
+    dev::ServiceResponse,
+    http::{Method, Uri},
+};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
@@ -58,6 +61,8 @@ const LINGER_OCTETS: usize = 4 * 1024 * 1024;
 pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether the client closed or reset its side, even if octets before that are unread.
     fn is_gone(&self) -> bool;
+    /// Ready when there may be something to read, so that nobody holds a buffer for a silent client.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Makes the coming close a reset: for content that only the end of the connection delimits.
     fn reset_on_close(&self);
 }
@@ -68,6 +73,10 @@ impl Peer for tokio::net::TcpStream {
         let ready = std::pin::pin!(self.ready(Interest::READABLE));
         let mut cx = Context::from_waker(Waker::noop());
         matches!(ready.poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(|_| ())
     }
 
     fn reset_on_close(&self) {
@@ -167,11 +176,13 @@ where
             let mut parsed = match self.head(waits).await {
                 Ok(Some(parsed)) => parsed,
                 Ok(None) => return Ok(()),
-                Err(cause) => return self.refuse(cause.answer()).await,
+                // whatever its method is
+                Err(cause) => return self.refuse(cause.answer(), &Method::GET).await,
             };
             let is_local = (self.services.is_local)(parsed.head.path());
             if self.admission.position > self.services.max_connections && !is_local {
-                return self.refuse(DeniedError::TooManyConnections.answer()).await;
+                let answer = DeniedError::TooManyConnections.answer();
+                return self.refuse(answer, &parsed.head.method).await;
             }
             if self.services.drain.phase() >= Phase::Draining
                 || self.admission.position > self.services.max_connections
@@ -199,7 +210,7 @@ where
                 if let Some(parsed) = request::parse(&mut wire.read.octets, &mut self.searched)? {
                     return Poll::Ready(Ok(Some(parsed)));
                 }
-                match wire.poll_read(cx) {
+                match poll_readable(cx, &mut wire) {
                     Poll::Ready(Ok(1..)) => continue,
                     Poll::Ready(_) => return Poll::Ready(Ok(None)),
                     Poll::Pending => {}
@@ -235,7 +246,7 @@ where
             mut keep_alive,
         } = parsed;
         let version = head.version;
-        let is_head_request = head.method == actix_web::http::Method::HEAD;
+        let method = head.method.clone();
         {
             let mut wire = self.wire.borrow_mut();
             wire.decoder = Decoder::new(head.framing);
@@ -250,7 +261,9 @@ where
         let request = self.request(head, is_local);
         let response = match self.call(request).await? {
             Ok(response) => response,
-            Err(answer) => return self.refuse(answer).await.map(|()| KeepAlive::No),
+            Err(answer) => {
+                return self.refuse(answer, &method).await.map(|()| KeepAlive::No);
+            }
         };
         let (_, mut response) = response.into_parts();
         let relayed_head = response.extensions_mut().remove::<RelayedHead>();
@@ -265,7 +278,7 @@ where
             None => response::own(
                 response.head(),
                 body.size(),
-                is_head_request,
+                &method,
                 version,
                 &mut keep_alive,
             ),
@@ -299,11 +312,11 @@ where
             Version::Http10 => actix_web::http::Version::HTTP_10,
         };
         parts.peer_addr = self.peer;
-        // only routing reads it; what is forwarded is the target as it came. One that the type
-        // cannot hold is none of our own paths
-        parts.uri =
-            Uri::from_maybe_shared(head.target.clone()).unwrap_or_else(|_| Uri::from_static("/"));
+        // only routing reads it, and routing decodes it: `/%68ealth` is none of our own paths, and is
+        // forwarded as it came
+        parts.uri = Uri::from_static("/");
         if is_local {
+            parts.uri = Uri::from_maybe_shared(head.target.clone()).unwrap_or_default();
             fill(&mut parts.headers, &head.fields);
         }
         request.extensions_mut().insert(head);
@@ -357,7 +370,7 @@ where
                         Pulled::Everything => return Poll::Ready(Ok(())),
                         Pulled::Failure => return Poll::Ready(Err(Gone::Body)),
                         Pulled::Enough => continue,
-                        Pulled::WhatThereWas => {}
+                        Pulled::WhatThereWas => wire.read.shrink(),
                     },
                     Ok(Poll::Pending) => {
                         let since = self.stalled.unwrap_or_else(Instant::now);
@@ -428,14 +441,15 @@ where
     }
 
     /// Answers a request that does not reach the handler, and closes.
-    async fn refuse(&mut self, answer: Answer) -> Result<(), Gone> {
+    async fn refuse(&mut self, answer: Answer, method: &Method) -> Result<(), Gone> {
         let request_id = (self.services.request_id)();
         log::info!(
             "[Proxy] refused status={} error={} request_id={request_id}",
             answer.status.as_u16(),
             answer.label
         );
-        self.outbox.push(response::refusal(&answer, &request_id));
+        self.outbox
+            .push(response::refusal(&answer, &request_id, method));
         self.content(BoxBody::new(()), Delimiter::Nothing, None)
             .await?;
         self.linger().await
@@ -524,6 +538,12 @@ fn poll_flush<S: AsyncWrite + Unpin>(
     }
 }
 
+/// Reads once there is something to read: a silent client costs no buffer.
+fn poll_readable<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>) -> Poll<io::Result<usize>> {
+    ready!(wire.stream.poll_readable(cx));
+    wire.poll_read(cx)
+}
+
 /// Ready when the client is gone. Reads ahead, within a bound; beyond it, looks now and then.
 fn poll_watch<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>, timer: &mut Timer) -> Poll<()> {
     loop {
@@ -540,7 +560,7 @@ fn poll_watch<S: Peer>(cx: &mut Context<'_>, wire: &mut Wire<S>, timer: &mut Tim
             }
             return Poll::Pending;
         }
-        match ready!(wire.poll_read(cx)) {
+        match ready!(poll_readable(cx, wire)) {
             Ok(1..) => {
                 if let Expect::Waiting(notes) = &wire.expect {
                     notes.is_unasked.set(true);

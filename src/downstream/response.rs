@@ -1,7 +1,7 @@
 //! A response on its way out: its head with the framing that this connection needs, and its body.
 
 use actix_http::{ResponseHead as HttpHead, body::BodySize};
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::request::KeepAlive;
@@ -59,7 +59,7 @@ pub(super) fn relayed(
 pub(super) fn own(
     head: &HttpHead,
     size: BodySize,
-    is_head_request: bool,
+    method: &Method,
     version: Version,
     keep_alive: &mut KeepAlive,
 ) -> (Bytes, Delimiter) {
@@ -83,7 +83,7 @@ pub(super) fn own(
         }
         delimiter => put_delimiter(&mut octets, delimiter),
     }
-    if is_head_request {
+    if *method == Method::HEAD {
         delimiter = Delimiter::Nothing;
     }
     end(&mut octets, delimiter, version, keep_alive);
@@ -91,7 +91,7 @@ pub(super) fn own(
 }
 
 /// A whole answer to a request that never reached the `App`; the connection closes after it.
-pub(super) fn refusal(answer: &Answer, request_id: &str) -> Bytes {
+pub(super) fn refusal(answer: &Answer, request_id: &str, method: &Method) -> Bytes {
     let content = answer.content(request_id);
     let mut octets = BytesMut::with_capacity(256 + content.len());
     let reason = answer.status.canonical_reason().unwrap_or_default();
@@ -108,7 +108,9 @@ pub(super) fn refusal(answer: &Answer, request_id: &str) -> Bytes {
     }
     put_delimiter(&mut octets, Delimiter::Length(content.len() as u64));
     octets.put_slice(b"connection: close\r\n\r\n");
-    octets.put_slice(&content);
+    if *method != Method::HEAD {
+        octets.put_slice(&content);
+    }
     octets.freeze()
 }
 

@@ -181,6 +181,8 @@ impl RequestHead {
 pub struct BodyNotes {
     /// Octets of content so far.
     pub octets: Cell<u64>,
+    /// Whether the body is held whole before it goes on: it may be read in larger pieces.
+    pub is_held: Cell<bool>,
     /// Whether the client began to send although it was to wait for `100 Continue`.
     pub is_unasked: Cell<bool>,
     /// The raw trailer section (RFC 9112 §7.1.2), with its empty line, once the body has ended.
@@ -190,7 +192,11 @@ pub struct BodyNotes {
 impl BodyNotes {
     /// What ends a chunked body: the last chunk's size line, then the trailer section.
     pub fn end_of_chunks(notes: Option<&Self>) -> [Bytes; 2] {
-        let trailers = notes.and_then(|notes| notes.trailers.take());
+        Self::end_with(notes.and_then(|notes| notes.trailers.take()))
+    }
+
+    /// The same with a trailer section that was taken before.
+    pub fn end_with(trailers: Option<Bytes>) -> [Bytes; 2] {
         [
             Bytes::from_static(b"0\r\n"),
             trailers.unwrap_or(Bytes::from_static(b"\r\n")),

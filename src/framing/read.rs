@@ -14,7 +14,9 @@ use tokio::io::AsyncRead;
 const FIRST_READ: usize = 4 * 1024;
 /// Largest read: with the 16 KiB that may wait to be written, 64 KiB are what one stream may hold
 /// back (contract §4).
-const LARGEST_READ: usize = 48 * 1024;
+pub const LARGEST_READ: usize = 48 * 1024;
+/// Largest read of a body that is held whole anyway: a quarter of a megabyte in one call.
+pub const LARGEST_HELD_READ: usize = 256 * 1024;
 /// Less room than this is not worth a system call.
 const SMALLEST_READ: usize = 512;
 
@@ -74,11 +76,10 @@ impl ReadBuffer {
         }
     }
 
-    /// Prepares for `length` octets that are known to come.
-    pub fn expect(&mut self, length: u64) {
+    /// Prepares for `length` octets that are known to come, in reads of at most `largest`.
+    pub fn expect(&mut self, length: u64, largest: usize) {
         // one octet more, so that the read that ends the content is seen to be short
-        let length =
-            usize::try_from(length).map_or(LARGEST_READ, |length| (length + 1).min(LARGEST_READ));
-        self.next_read = self.next_read.max(length);
+        let wanted = usize::try_from(length).map_or(largest, |length| length.min(largest - 1) + 1);
+        self.next_read = self.next_read.max(wanted);
     }
 }

@@ -39,6 +39,8 @@ enum Writer {
 #[derive(Default)]
 struct Shared {
     buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
+    /// Held by who writes: lines of one thread stay in order.
+    writing: Mutex<()>,
     /// Whether the writer has been told that there is something.
     woken: AtomicBool,
     wake: Mutex<()>,
@@ -127,15 +129,19 @@ impl Shared {
     }
 
     fn drain(&self) {
-        let mut buffers = locked(&self.buffers);
-        for buffer in buffers.iter() {
+        let _writing = locked(&self.writing);
+        // the list is not held while writing: a thread that logs for the first time adds to it
+        let buffers = locked(&self.buffers).clone();
+        for buffer in &buffers {
             let lines = std::mem::take(&mut *locked(buffer));
             if !lines.is_empty() {
                 let _ = io::stderr().write_all(&lines);
             }
         }
+        drop(buffers);
         // buffers of threads that ended
-        buffers.retain(|buffer| Arc::strong_count(buffer) > 1 || !locked(buffer).is_empty());
+        locked(&self.buffers)
+            .retain(|buffer| Arc::strong_count(buffer) > 1 || !locked(buffer).is_empty());
         let dropped = self.dropped.swap(0, Relaxed);
         if dropped > 0 {
             let _ = writeln!(

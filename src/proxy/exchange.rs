@@ -5,7 +5,6 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -24,6 +23,7 @@ use crate::{
     framing::{
         body::Framing,
         head::{BodyNotes, RequestHead},
+        idle::IdleTimer,
     },
     gate::Admission,
     upstream::http1::{BodyError, ResponseBody},
@@ -58,7 +58,7 @@ pub(super) struct Record {
     pub(super) admission: Admission,
     id: RequestId,
     method: Method,
-    target: Bytes,
+    path: Box<[u8]>,
     notes: Rc<BodyNotes>,
     started: Instant,
     status: Option<StatusCode>,
@@ -73,7 +73,8 @@ impl Record {
             admission,
             id: RequestId::next(),
             method: head.method.clone(),
-            target: head.target.slice(..head.path().len()),
+            // a copy: a slice would keep the buffer of the whole request for as long as the stream runs
+            path: Box::from(head.path()),
             notes: Rc::clone(&head.notes),
             started: Instant::now(),
             status: None,
@@ -111,7 +112,7 @@ impl Drop for Record {
         log::info!(
             "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={} request_id={}",
             self.method,
-            self.target.escape_ascii(),
+            self.path.escape_ascii(),
             self.status.map_or(0, |status| status.as_u16()),
             self.notes.octets.get(),
             self.sent,
@@ -154,10 +155,7 @@ pub(super) struct ExchangeBody {
     body: ResponseBody,
     notes: Option<Rc<BodyNotes>>,
     record: Record,
-    idle: Duration,
-    /// Made at the first wait, and moved only when it fires.
-    timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
-    last: Instant,
+    idle: IdleTimer,
 }
 
 impl ExchangeBody {
@@ -175,31 +173,13 @@ impl ExchangeBody {
             body,
             notes,
             record,
-            idle,
-            timer: None,
-            last: Instant::now(),
+            idle: IdleTimer::new(idle),
         }
     }
 
     /// Where the trailer section appears, if there may be one.
     pub(super) fn notes(&self) -> Option<Rc<BodyNotes>> {
         self.notes.clone()
-    }
-
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (idle, last) = (self.idle, &mut self.last);
-        let timer = self.timer.get_or_insert_with(|| {
-            *last = Instant::now();
-            Box::pin(actix_rt::time::sleep(idle))
-        });
-        while timer.as_mut().poll(cx).is_ready() {
-            let deadline = *last + idle;
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline.into());
-        }
-        Poll::Pending
     }
 
     fn fail(&mut self, label: &'static str, cause: StreamError) -> StreamError {
@@ -231,9 +211,7 @@ impl MessageBody for ExchangeBody {
         match this.body.poll_content(cx) {
             Poll::Ready(Some(Ok(content))) => {
                 this.record.sent += content.len() as u64;
-                if this.timer.is_some() {
-                    this.last = Instant::now();
-                }
+                this.idle.heard();
                 if this.body.is_done() {
                     this.record.ended = Ended::Complete;
                 }
@@ -255,7 +233,7 @@ impl MessageBody for ExchangeBody {
                 Poll::Ready(Some(Err(this.fail(label, StreamError::Body(cause)).into())))
             }
             Poll::Pending => {
-                if this.poll_idle(cx).is_pending() {
+                if this.idle.poll_silence(cx).is_pending() {
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Err(this

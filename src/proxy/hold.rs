@@ -15,7 +15,7 @@ use crate::{
     error::{DeniedError, DownstreamError, ProxyError},
     framing::{body::Framing, head::RequestHead},
     messages::Hold,
-    upstream::http1::{Body, Coding, Continue},
+    upstream::http1::{Body, Coding, Continue, Held},
 };
 
 /// How long a body waits for its share of `EDIT_MEMORY` (contract §8).
@@ -37,11 +37,13 @@ pub(super) async fn edit(
     if let Framing::Length(length) = head.framing {
         share.grow_to(length).await?;
     }
+    head.notes.is_held.set(true);
     let mut hold = Hold::new(edit.mode, edit.target);
     while let Some(content) = payload.next().await {
         let content = content.map_err(|cause| DownstreamError::of(&cause))?;
         let length = hold.len() + content.len() as u64;
         if length > edit.max_body {
+            head.notes.is_held.set(false);
             let mut first = hold.release();
             first.push(content);
             if live.debug {
@@ -66,8 +68,13 @@ pub(super) async fn edit(
         Framing::Chunked | Framing::UntilClose => (field::Length::Chunked, Coding::Chunked),
     };
     let expect = field::Expect::Answered;
+    let held = Held {
+        content: body,
+        coding,
+        trailers: head.notes.trailers.take(),
+    };
     Ok(Plan {
-        body: Body::Held(body, coding),
+        body: Body::Held(held),
         framing,
         expect,
         memory: share.permit,

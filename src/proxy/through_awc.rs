@@ -64,9 +64,9 @@ pub async fn forward(
     }
     let sent = match plan.body {
         Body::None => request.send().await,
-        Body::Held(pieces, _) => {
-            let length = pieces.iter().map(|piece| piece.len() as u64).sum();
-            let pieces = stream::iter(pieces.into_iter().map(Ok::<_, io::Error>));
+        Body::Held(held) => {
+            let length = held.content.iter().map(|piece| piece.len() as u64).sum();
+            let pieces = stream::iter(held.content.into_iter().map(Ok::<_, io::Error>));
             request.send_body(SizedStream::new(length, pieces)).await
         }
         Body::Streamed(incoming) => {

@@ -93,9 +93,20 @@ pub enum Body {
     /// None.
     None,
     /// Complete in memory.
-    Held(Pieces, Coding),
+    Held(Held),
     /// As it comes.
     Streamed(Incoming),
+}
+
+/// A request body that has arrived.
+#[derive(Debug)]
+pub struct Held {
+    /// The content.
+    pub content: Pieces,
+    /// Its framing towards the upstream.
+    pub coding: Coding,
+    /// Its raw trailer section, which a chunked body may have.
+    pub trailers: Option<Bytes>,
 }
 
 /// Content in order, in one or more pieces.
@@ -298,7 +309,7 @@ enum Upload {
 #[derive(Debug)]
 enum Kept {
     None,
-    Held(Pieces, Coding),
+    Held(Held),
     Gone,
 }
 
@@ -308,13 +319,13 @@ impl Exchange {
         outbox.push(head.clone());
         let upload = match body {
             Body::None => Upload::Done(Kept::None),
-            Body::Held(pieces, coding) => {
-                push_content(&mut outbox, &pieces, coding);
-                if coding == Coding::Chunked {
-                    push_end(&mut outbox, None);
+            Body::Held(held) => {
+                push_content(&mut outbox, &held.content, held.coding);
+                if held.coding == Coding::Chunked {
+                    push_all(&mut outbox, BodyNotes::end_with(held.trailers.clone()));
                 }
                 // pieces are references: to keep them costs no copy
-                Upload::Done(Kept::Held(pieces, coding))
+                Upload::Done(Kept::Held(held))
             }
             Body::Streamed(mut incoming) => match incoming.go_ahead {
                 Continue::NotExpected => {
@@ -389,7 +400,8 @@ impl Exchange {
                 Poll::Ready(Some(Err(cause))) => return Err(DownstreamError::of(&cause)),
                 Poll::Ready(None) => {
                     if incoming.coding == Coding::Chunked {
-                        push_end(&mut self.outbox, Some(&incoming.notes));
+                        let end = BodyNotes::end_of_chunks(Some(&incoming.notes));
+                        push_all(&mut self.outbox, end);
                     }
                     self.upload = Upload::Done(Kept::Gone);
                 }
@@ -473,7 +485,7 @@ impl Exchange {
     fn unsent_body(self) -> Option<Body> {
         match self.upload {
             Upload::Done(Kept::None) => Some(Body::None),
-            Upload::Done(Kept::Held(pieces, coding)) => Some(Body::Held(pieces, coding)),
+            Upload::Done(Kept::Held(held)) => Some(Body::Held(held)),
             Upload::Waiting(incoming, _) => Some(Body::Streamed(incoming)),
             // content that was pulled is in the outbox, framed: it is not taken apart again
             Upload::Running(..) | Upload::Done(Kept::Gone) => None,
@@ -481,8 +493,8 @@ impl Exchange {
     }
 }
 
-fn push_end(outbox: &mut Outbox, notes: Option<&BodyNotes>) {
-    for piece in BodyNotes::end_of_chunks(notes) {
+fn push_all(outbox: &mut Outbox, pieces: [Bytes; 2]) {
+    for piece in pieces {
         outbox.push(piece);
     }
 }

@@ -103,6 +103,34 @@ fn trailers_pass_both_ways() {
 }
 
 #[test]
+fn trailers_of_a_held_body_pass() {
+    let trailers = "X-Checksum: 1\r\n";
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("SYSTEM_PROMPT_REPLACEMENT", "x")
+        .start();
+    let mut client = proxy.connect();
+    client.send(upload("Transfer-Encoding: chunked").replace("/v1/files", "/v1/messages"));
+    client.send(format!("2\r\n{{}}\r\n0\r\n{trailers}\r\n"));
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    assert_eq!(origin.read_chunk(), b"{}");
+    assert_eq!(origin.read_trailers(), trailers);
+}
+
+#[test]
+fn the_largest_content_length_is_a_length() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    client.send(upload(&format!("Content-Length: {}", u64::MAX)));
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    client.send("hello");
+    assert_eq!(origin.read_exact(5), b"hello");
+}
+
+#[test]
 fn framing_in_a_trailer_is_not_framing() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url()).start();

@@ -109,6 +109,16 @@ fn live_and_ready_answer_without_the_upstream() {
 }
 
 #[test]
+fn another_spelling_of_a_local_path_is_forwarded() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).start();
+    for target in ["/%68ealth", "/live%7A"] {
+        proxy.send(get(target));
+        assert_eq!(upstream.request().0.target(), target);
+    }
+}
+
+#[test]
 fn a_head_request_for_health_has_no_body() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
@@ -585,6 +595,19 @@ fn connections_beyond_the_limit_are_503() {
     upstream.no_more();
     drop(held);
     eventually("room", || proxy.send(get("/")).status() == 200);
+}
+
+#[test]
+fn a_refused_head_request_gets_no_content() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).env("MAX_CONNECTIONS", 1).start();
+    let mut held = proxy.connect();
+    held.send(get("/"));
+    held.read_response("GET");
+    let mut beyond = proxy.connect();
+    beyond.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(beyond.read_response_head().status(), 503);
+    assert_eq!(show(&beyond.read_to_end().0), "");
 }
 
 #[test]

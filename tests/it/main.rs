@@ -23,6 +23,7 @@ mod forwarding;
 mod framing;
 mod layers;
 mod lifecycle;
+mod logs;
 mod proxies;
 mod secrets;
 mod support;

@@ -1,0 +1,78 @@
+//! A timer for one peer's silence.
+//!
+//! It is made at the first wait and moved only when it fires, so that a chunk costs at most a look at
+//! the clock; and it counts only while the peer is waited for: time in which nobody asked for its
+//! octets, because the other side did not take them, is not its silence.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Fires when a peer has been waited for too long without a break.
+#[derive(Debug)]
+pub struct IdleTimer {
+    limit: Duration,
+    timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
+    /// Since when the peer is waited for.
+    since: Option<Instant>,
+}
+
+impl IdleTimer {
+    /// A timer for this much silence.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            timer: None,
+            since: None,
+        }
+    }
+
+    /// Something came.
+    pub fn heard(&mut self) {
+        self.since = None;
+    }
+
+    /// Nothing came: ready if that has been so for too long.
+    pub fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = *self.since.get_or_insert_with(Instant::now) + self.limit;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(actix_rt::time::sleep_until(deadline)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn only_time_of_waiting_is_silence() {
+        let limit = Duration::from_secs(60);
+        let mut idle = IdleTimer::new(limit);
+        let poll = |idle: &mut IdleTimer| {
+            idle.poll_silence(&mut Context::from_waker(std::task::Waker::noop()))
+        };
+        assert!(poll(&mut idle).is_pending());
+        idle.heard();
+        // nobody asks for longer than the limit: the peer is not to blame
+        tokio::time::advance(2 * limit).await;
+        assert!(poll(&mut idle).is_pending());
+        let start = Instant::now();
+        poll_fn(|cx| idle.poll_silence(cx)).await;
+        assert_eq!(start.elapsed().as_secs(), limit.as_secs());
+    }
+}
