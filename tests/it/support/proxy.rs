@@ -286,10 +286,11 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- the proxy said:\n{}\n---", self.stderr());
+            eprintln!("--- the proxy ({ended:?}) said:\n{}\n---", self.stderr());
         }
     }
 }

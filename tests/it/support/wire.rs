@@ -364,6 +364,8 @@ impl<S: Read + Write> Wire<S> {
                     show(&self.pending)
                 )
             }
+            // A socket with a deadline is interrupted by a stopped and continued process.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.fill(),
             Err(_) => Err(End::Reset),
         }
     }
