@@ -131,6 +131,25 @@ fn the_largest_content_length_is_a_length() {
 }
 
 #[test]
+fn a_body_that_a_final_answer_made_needless_is_not_waited_for() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("REQUEST_BODY_TIMEOUT", "300ms")
+        .start();
+    let mut client = proxy.connect();
+    client.send(upload("Expect: 100-continue\r\nContent-Length: 5"));
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    origin.send(format!("{CHUNKED}1\r\na\r\n"));
+    client.read_response_head();
+    assert_eq!(client.read_chunk(), b"a");
+    // longer than the wait for 100 Continue, one second, and the idle timer after it
+    thread::sleep(Duration::from_millis(1600));
+    origin.send("1\r\nb\r\n0\r\n\r\n");
+    assert_eq!(client.read_chunk(), b"b");
+}
+
+#[test]
 fn framing_in_a_trailer_is_not_framing() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url()).start();
