@@ -63,6 +63,8 @@ pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     fn is_gone(&self) -> bool;
     /// Makes the coming close a reset: for content that only the end of the connection delimits.
     fn reset_on_close(&self);
+    /// How long octets on their way may stay unacknowledged, or the client's window closed.
+    fn write_timeout(&self, limit: Duration);
 }
 
 impl Peer for tokio::net::TcpStream {
@@ -77,6 +79,14 @@ impl Peer for tokio::net::TcpStream {
         // a client that already left makes this fail, and needs it no more
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
+
+    fn write_timeout(&self, limit: Duration) {
+        // our own timer stands if this fails
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(self).set_tcp_user_timeout(Some(limit));
+        #[cfg(not(target_os = "linux"))]
+        let _ = limit;
+    }
 }
 
 /// What a connection needs of its worker.
@@ -85,6 +95,8 @@ pub struct Services<A> {
     pub app: A,
     /// The configuration: timers are read anew for every request.
     pub live: Arc<ArcSwap<Live>>,
+    /// `WRITE_TIMEOUT` at the start, which accepted sockets inherit.
+    pub write_timeout: Duration,
     /// Counts of the process.
     pub gate: Arc<Gate>,
     /// Connections that the process takes.
@@ -105,10 +117,12 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
     let admission = services.gate.connection();
+    let mut timers = services.live.load().timers;
+    timers.write = services.write_timeout;
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(stream))),
         outbox: Outbox::default(),
-        timers: services.live.load().timers,
+        timers,
         timer: Timer::default(),
         stalled: None,
         peer,
@@ -173,6 +187,8 @@ where
                 // whatever its method is
                 Err(cause) => return self.refuse(cause.answer(), &Method::GET).await,
             };
+            // the wait for the head may have been long
+            self.follow_timers();
             let is_local = (self.services.is_local)(parsed.head.path());
             if self.admission.position > self.services.max_connections && !is_local {
                 let answer = DeniedError::TooManyConnections.answer();
@@ -191,9 +207,18 @@ where
         }
     }
 
+    /// Takes the timers of the present configuration.
+    fn follow_timers(&mut self) {
+        let before = self.timers.write;
+        self.timers = self.services.live.load().timers;
+        if self.timers.write != before {
+            self.wire.borrow().stream.write_timeout(self.timers.write);
+        }
+    }
+
     /// The next head; `None` if there is none to come.
     async fn head(&mut self, waits: Waits) -> Result<Option<Parsed>, DownstreamError> {
-        self.timers = self.services.live.load().timers;
+        self.follow_timers();
         let mut began = match waits {
             Waits::First(at) => Some(at),
             Waits::Next(_) => None,
