@@ -107,6 +107,8 @@ struct Shared {
     phase: watch::Receiver<Phase>,
     trust: Trust,
     max_connections: usize,
+    /// `WRITE_TIMEOUT` as the listeners have it.
+    write_timeout: Duration,
 }
 
 async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCode {
@@ -114,7 +116,8 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         Ok(signals) => signals,
         Err(cause) => return failed("could not listen for signals", &cause),
     };
-    let listeners = match sockets::bind(&boot.listen, loaded.config.live.timers.write) {
+    let write_timeout = loaded.config.live.timers.write;
+    let listeners = match sockets::bind(&boot.listen, write_timeout) {
         Ok(listeners) => listeners,
         Err(fault) => {
             log::error!("[Proxy] {fault}");
@@ -140,6 +143,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         phase: receiver,
         trust,
         max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
+        write_timeout,
     };
     let server = match start(&boot, listeners, &shared) {
         Ok(server) => server,
@@ -303,6 +307,7 @@ async fn worker(
         live: Arc::clone(&shared.live),
         gate: Arc::clone(&shared.gate),
         max_connections: shared.max_connections,
+        write_timeout: shared.write_timeout,
         drain,
         is_local: status::is_local,
         request_id: || RequestId::next().to_string(),

@@ -58,6 +58,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// Throws away what is in the buffer of a body that nobody reads.
+    pub(super) fn discard(&mut self) {
+        while let Ok(Decoded::Content(_)) = self.decoder.decode(&mut self.read.octets) {}
+    }
+
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { stream, read, .. } = self;
         let outcome = read.poll_read(cx, stream);

@@ -65,6 +65,8 @@ pub struct Services<A> {
     pub app: A,
     /// The configuration: timers are read anew for every request.
     pub live: Arc<ArcSwap<Live>>,
+    /// `WRITE_TIMEOUT` at the start, which accepted sockets inherit.
+    pub write_timeout: Duration,
     /// Counts of the process.
     pub gate: Arc<Gate>,
     /// Connections that the process takes.
@@ -85,10 +87,12 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
     let admission = services.gate.connection();
+    let mut timers = services.live.load().timers;
+    timers.write = services.write_timeout;
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(stream))),
         outbox: Outbox::default(),
-        timers: services.live.load().timers,
+        timers,
         timer: Timer::default(),
         stalled: None,
         peer,
@@ -153,6 +157,8 @@ where
                 // whatever its method is
                 Err(cause) => return self.refuse(cause.answer(), &Method::GET).await,
             };
+            // the wait for the head may have been long
+            self.follow_timers();
             let is_local = (self.services.is_local)(parsed.head.path());
             if self.admission.position > self.services.max_connections && !is_local {
                 let answer = DeniedError::TooManyConnections.answer();
@@ -171,9 +177,18 @@ where
         }
     }
 
+    /// Takes the timers of the present configuration.
+    fn follow_timers(&mut self) {
+        let before = self.timers.write;
+        self.timers = self.services.live.load().timers;
+        if self.timers.write != before {
+            self.wire.borrow().stream.write_timeout(self.timers.write);
+        }
+    }
+
     /// The next head; `None` if there is none to come.
     async fn head(&mut self, waits: Waits) -> Result<Option<Parsed>, DownstreamError> {
-        self.timers = self.services.live.load().timers;
+        self.follow_timers();
         let mut began = match waits {
             Waits::First(at) => Some(at),
             Waits::Next(_) => None,
@@ -242,6 +257,10 @@ where
         let (_, mut response) = response.into_parts();
         let relayed_head = response.extensions_mut().remove::<RelayedHead>();
         let (response, body) = response.into_parts();
+        if relayed_head.is_none() {
+            // a refusal does not cost the connection if the request it refuses is here already
+            self.wire.borrow_mut().discard();
+        }
         // what is unread of the request must be read before the next one, and nobody reads it
         if !self.wire.borrow().decoder.is_done() || self.services.drain.phase() >= Phase::Draining {
             keep_alive = KeepAlive::No;

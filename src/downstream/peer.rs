@@ -16,6 +16,8 @@ pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Makes the coming close a reset: for content that only the end of the connection delimits.
     fn reset_on_close(&self);
+    /// How long octets on their way may stay unacknowledged, or the client's window closed.
+    fn write_timeout(&self, limit: Duration);
 }
 
 impl Peer for tokio::net::TcpStream {
@@ -33,5 +35,13 @@ impl Peer for tokio::net::TcpStream {
     fn reset_on_close(&self) {
         // a client that already left makes this fail, and needs it no more
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    fn write_timeout(&self, limit: Duration) {
+        // our own timer stands if this fails
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(self).set_tcp_user_timeout(Some(limit));
+        #[cfg(not(target_os = "linux"))]
+        let _ = limit;
     }
 }

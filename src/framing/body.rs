@@ -59,6 +59,8 @@ enum State {
     /// Reading the trailer section: octets of it that were searched.
     Trailers(usize),
     Done,
+    /// Malformed: nothing after it has a meaning.
+    Broken,
 }
 
 /// Digits of a chunk size: 15 hex digits are 2^60 octets, and cannot overflow.
@@ -97,9 +99,21 @@ impl Decoder {
     }
 
     /// Takes what it can from the front of `buffer`.
+    ///
+    /// # Errors
+    /// Once malformed, always malformed: no octet after the fault is looked at.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
+        let decoded = self.advance(buffer);
+        if decoded.is_err() {
+            self.state = State::Broken;
+        }
+        decoded
+    }
+
+    fn advance(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
         loop {
             match self.state {
+                State::Broken => return Err(Malformed),
                 State::Done => return Ok(Decoded::End(None)),
                 _ if buffer.is_empty() => return Ok(Decoded::NeedMore),
                 State::UntilClose => return Ok(Decoded::Content(buffer.split().freeze())),
@@ -279,6 +293,16 @@ mod tests {
                 input.escape_ascii()
             );
         }
+    }
+
+    #[test]
+    fn nothing_is_decoded_after_a_fault() {
+        let mut decoder = Decoder::new(Framing::Chunked);
+        let mut buffer = BytesMut::from("5 5\r\nhello\r\n0\r\n\r\n");
+        for _ in 0..9 {
+            assert_eq!(decoder.decode(&mut buffer), Err(Malformed));
+        }
+        assert!(!decoder.is_done());
     }
 
     #[test]

@@ -49,7 +49,11 @@ pub(super) async fn edit(
             if live.debug {
                 log::debug!("[System Replacement] unchanged reason=too_large held={length}");
             }
-            return Ok(Plan::streamed(head, first, payload, Continue::NotExpected));
+            let plan = Plan::streamed(head, first, payload, Continue::NotExpected);
+            return Ok(Plan {
+                memory: share.permit,
+                ..plan
+            });
         }
         share.grow_to(length).await?;
         hold.push(content);

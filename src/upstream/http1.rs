@@ -11,6 +11,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    mem::MaybeUninit,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
@@ -76,6 +77,14 @@ impl Connection {
     /// more use.
     pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         self.read.octets.is_empty() && pool::silent(&self.read.poll_read(cx, &mut self.stream))
+    }
+
+    /// The same as the kernel knows it now: what the runtime knows may be one turn of its reactor old,
+    /// and a request that is sent into a closed connection cannot be sent again.
+    pub(super) fn is_open(&self) -> bool {
+        let mut octet = [MaybeUninit::uninit()];
+        let peeked = socket2::SockRef::from(self.stream.tcp()).peek(&mut octet);
+        peeked.is_err_and(|cause| cause.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -210,8 +219,9 @@ enum Upload {
     Done(Kept),
     /// More comes from the client.
     Running(Incoming),
-    /// More comes when the upstream says `100 Continue`, or has been silent for a while.
-    Waiting(Incoming, Pin<Box<actix_rt::time::Sleep>>),
+    /// More comes when the upstream says `100 Continue`, or has been silent for a while, or when
+    /// the client sends unasked. A final response leaves the last: it makes the body needless.
+    Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
 }
 
 /// A body that can be given back as long as nothing of it left.
@@ -244,7 +254,7 @@ impl Exchange {
                 }
                 Continue::Expected => {
                     let timer = Box::pin(actix_rt::time::sleep(CONTINUE_PATIENCE));
-                    Upload::Waiting(incoming, timer)
+                    Upload::Waiting(incoming, Some(timer))
                 }
             },
         };
@@ -294,7 +304,10 @@ impl Exchange {
     /// Takes content from the client while there is room.
     fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
         if let Upload::Waiting(incoming, timer) = &mut self.upload
-            && (incoming.notes.is_unasked.get() || timer.as_mut().poll(cx).is_ready())
+            && (incoming.notes.is_unasked.get()
+                || timer
+                    .as_mut()
+                    .is_some_and(|timer| timer.as_mut().poll(cx).is_ready()))
         {
             self.go_on();
         }
@@ -367,7 +380,11 @@ impl Exchange {
         }
     }
 
-    fn respond(self, found: Found, pool: &Rc<Pool>) -> Response {
+    fn respond(mut self, found: Found, pool: &Rc<Pool>) -> Response {
+        // a client that was told the outcome need not send its body any more (RFC 9110 §10.1.1)
+        if let Upload::Waiting(_, timer) = &mut self.upload {
+            *timer = None;
+        }
         let Found {
             head,
             framing,

@@ -67,7 +67,10 @@ impl Pool {
         let keep_alive = self.keep_alive.get();
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
-            if idle.since.elapsed() < keep_alive && idle.connection.is_quiet(cx) {
+            if idle.since.elapsed() < keep_alive
+                && idle.connection.is_quiet(cx)
+                && idle.connection.is_open()
+            {
                 return Some(idle.connection);
             }
         }

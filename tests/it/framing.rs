@@ -131,6 +131,25 @@ fn the_largest_content_length_is_a_length() {
 }
 
 #[test]
+fn a_body_that_a_final_answer_made_needless_is_not_waited_for() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("REQUEST_BODY_TIMEOUT", "300ms")
+        .start();
+    let mut client = proxy.connect();
+    client.send(upload("Expect: 100-continue\r\nContent-Length: 5"));
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    origin.send(format!("{CHUNKED}1\r\na\r\n"));
+    client.read_response_head();
+    assert_eq!(client.read_chunk(), b"a");
+    // longer than the wait for 100 Continue, one second, and the idle timer after it
+    thread::sleep(Duration::from_millis(1600));
+    origin.send("1\r\nb\r\n0\r\n\r\n");
+    assert_eq!(client.read_chunk(), b"b");
+}
+
+#[test]
 fn framing_in_a_trailer_is_not_framing() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url()).start();
@@ -1287,4 +1306,22 @@ fn resident(proxy: &Proxy) -> usize {
             .unwrap()
             * 1024
     })
+}
+
+#[test]
+fn a_refusal_does_not_cost_the_connection_when_its_request_is_complete() {
+    // a port that was free a moment ago: nobody listens there
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let proxy = Proxy::to(url).start();
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send(upload("Content-Length: 5") + "hello");
+        let response = client.read_response("POST");
+        assert_eq!(response.status(), 502);
+        assert_eq!(response.head.one("connection"), None);
+    }
+    client.send(get("/health"));
+    assert_eq!(client.read_response("GET").status(), 200);
 }

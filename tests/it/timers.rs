@@ -176,6 +176,49 @@ fn a_client_that_does_not_read_is_given_up() {
 }
 
 #[test]
+fn a_connection_takes_the_timers_of_a_reload() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("WORKERS", 1)
+        .file("env/.env", "WRITE_TIMEOUT=300ms\nREQUEST_BODY_TIMEOUT=60\n")
+        .start();
+    let mut clients = [proxy.connect(), proxy.connect()];
+    let mut origin = None;
+    for client in &mut clients {
+        client.send(get("/"));
+        let origin = origin.get_or_insert_with(|| upstream.accept());
+        origin.read_request();
+        origin.send(OK);
+        client.read_response("GET");
+    }
+    proxy.write("env/.env", "WRITE_TIMEOUT=60\nREQUEST_BODY_TIMEOUT=300ms\n");
+    proxy.wait_for_line(|line| line.contains("reloaded"));
+    let [mut silent, mut reader] = clients;
+
+    silent.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+    times_out(&mut silent, "request_body_timeout");
+
+    reader.send(get("/"));
+    let mut origin = upstream.accept();
+    origin.read_request();
+    let content = noise(20_000_000);
+    let answer = content.clone();
+    let sending = thread::spawn(move || {
+        origin.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        ));
+        origin.send(&answer);
+        origin
+    });
+    // far above the first limit: it is a socket option, too
+    thread::sleep(Duration::from_millis(1500));
+    reader.read_response_head();
+    assert!(reader.read_exact(content.len()) == content);
+    drop(sending.join().unwrap());
+}
+
+#[test]
 fn a_client_that_reads_slowly_is_not_given_up() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url())

@@ -32,10 +32,7 @@ pub struct Found {
 ///
 /// # Errors
 /// Whatever is not a response head of RFC 9112, or frames its body in two ways.
-pub fn parse_head(
-    buffer: &mut BytesMut,
-    method: &Method,
-) -> Result<Option<Found>, UpstreamError> {
+pub fn parse_head(buffer: &mut BytesMut, method: &Method) -> Result<Option<Found>, UpstreamError> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
