@@ -70,9 +70,6 @@ pub enum DeniedError {
     /// `EDIT_MEMORY` was not free for 10 s.
     #[error("memory for held request bodies exhausted")]
     EditMemory,
-    /// The server drains.
-    #[error("shutting down")]
-    Draining,
 }
 
 /// Faults of the upstream, before its response head was complete.
@@ -125,7 +122,7 @@ pub enum UpstreamError {
 /// Defects of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InternalError {
-    /// A handler panicked or gave no response.
+    /// A handler gave no response.
     #[error("handler failed")]
     Handler,
 }
@@ -254,7 +251,6 @@ impl DeniedError {
                 "edit_memory_exhausted",
                 "The proxy's memory for held request bodies (EDIT_MEMORY) is in use. Try again shortly.",
             ),
-            Self::Draining => ("draining", "The proxy is shutting down. Try again shortly."),
         };
         Answer {
             retry_after: Some(1),
@@ -402,7 +398,7 @@ mod tests {
 
     #[test]
     fn refusals_say_when_to_come_back() {
-        assert_eq!(DeniedError::Draining.answer().retry_after, Some(1));
+        assert_eq!(DeniedError::EditMemory.answer().retry_after, Some(1));
         assert_eq!(UpstreamError::DnsTimeout.answer().retry_after, None);
     }
 }

@@ -16,6 +16,7 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Gate {
     connections: AtomicUsize,
+    seats: AtomicUsize,
     in_flight: AtomicUsize,
 }
 
@@ -23,6 +24,13 @@ impl Gate {
     /// Counts a connection in; it counts itself out.
     pub fn connection(self: &Arc<Self>) -> Admission {
         Admission::new(Arc::clone(self), Kind::Connection)
+    }
+
+    /// A place among the connections that are served, if there is one of so many left. Connections
+    /// beyond the limit are open for a moment, too, but take no place.
+    pub fn seat(self: &Arc<Self>, limit: usize) -> Option<Admission> {
+        let seat = Admission::new(Arc::clone(self), Kind::Seat);
+        (seat.position <= limit).then_some(seat)
     }
 
     /// Counts an exchange in; it counts itself out.
@@ -43,6 +51,7 @@ impl Gate {
     fn counter(&self, kind: Kind) -> &AtomicUsize {
         match kind {
             Kind::Connection => &self.connections,
+            Kind::Seat => &self.seats,
             Kind::Exchange => &self.in_flight,
         }
     }
@@ -51,6 +60,7 @@ impl Gate {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Connection,
+    Seat,
     Exchange,
 }
 
@@ -163,6 +173,15 @@ mod tests {
         );
         drop((first, second));
         assert_eq!((gate.in_flight(), gate.connections()), (0, 0));
+    }
+
+    #[test]
+    fn a_seat_that_is_not_had_is_not_taken() {
+        let gate = Arc::new(Gate::default());
+        let first = gate.seat(1).unwrap();
+        assert!(gate.seat(1).is_none() && gate.seat(1).is_none());
+        drop(first);
+        assert!(gate.seat(1).is_some());
     }
 
     #[test]

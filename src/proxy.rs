@@ -6,11 +6,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{
-    HttpMessage as _, HttpRequest, HttpResponse,
-    body::BoxBody,
-    dev::Payload,
-    http::{Method, header},
-    web,
+    HttpMessage as _, HttpRequest, HttpResponse, body::BoxBody, dev::Payload, http::header, web,
 };
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
@@ -18,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     config::{Edit, Live, Scheme},
-    error::{DeniedError, DownstreamError, ProxyError},
+    error::{DeniedError, ProxyError},
     framing::{
         body::Framing,
         head::{Fields, RelayedHead, RequestHead, Version},
@@ -334,14 +330,8 @@ fn refused(cause: &ProxyError, record: Record) -> HttpResponse {
     if let Some(seconds) = answer.retry_after {
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
-    if matches!(cause, ProxyError::Downstream(DownstreamError::BodyTimeout)) {
-        response.force_close();
-    }
     response.body(answer.content(&request_id))
 }
-
-/// The methods by which our own paths are asked; everything else on them is forwarded.
-pub const LOCAL_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -54,11 +54,6 @@ impl Client {
         &self.awc
     }
 
-    /// Connections that wait for a request.
-    pub fn idle_connections(&self) -> usize {
-        self.connections.pool.len()
-    }
-
     /// Sends a request and waits for the response head.
     ///
     /// # Errors
@@ -87,7 +82,7 @@ impl Connections {
     }
 
     async fn send(&self, live: &Live, mut request: Request) -> Result<Response, ProxyError> {
-        self.follow(live);
+        let generation = self.follow(live);
         if let Some(connection) = poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
             match http1::exchange(connection, request, &self.pool).await {
                 Ok(response) => return Ok(response),
@@ -95,7 +90,7 @@ impl Connections {
                 Err(Failed::Unsent(unsent, _)) => request = *unsent,
             }
         }
-        let connection = self.connect(live).await?;
+        let connection = self.connect(live, generation).await?;
         match http1::exchange(connection, request, &self.pool).await {
             Ok(response) => Ok(response),
             Err(Failed::Sent(cause)) => Err(cause),
@@ -103,9 +98,8 @@ impl Connections {
         }
     }
 
-    /// A new connection; a second try if the first failed at once.
-    async fn connect(&self, live: &Live) -> Result<Connection, UpstreamError> {
-        let generation = self.pool.generation();
+    /// A new connection; a second try if the first could not be made.
+    async fn connect(&self, live: &Live, generation: u64) -> Result<Connection, UpstreamError> {
         let dial = || {
             self.dialer
                 .dial(&live.upstream, &live.route, live.timers.connect)
@@ -119,8 +113,9 @@ impl Connections {
         Ok(Connection::new(stream, generation))
     }
 
-    /// Leaves the connections to an upstream that the configuration no longer names.
-    fn follow(&self, live: &Live) {
+    /// Leaves the connections to an upstream that the configuration no longer names. Gives the
+    /// generation of those that it names.
+    fn follow(&self, live: &Live) -> u64 {
         let is_current = {
             let target = self.target.borrow();
             target.0 == live.upstream && target.1 == live.route
@@ -131,5 +126,6 @@ impl Connections {
             self.pool.renew();
         }
         self.pool.keep_alive(live.timers.upstream_keep_alive);
+        self.pool.generation()
     }
 }

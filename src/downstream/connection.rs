@@ -51,7 +51,7 @@ use crate::{
 /// makes 64 KiB that a slow reader can hold back (contract §4).
 const WRITE_AHEAD: usize = 16 * 1024;
 /// Octets that are read ahead of need, to see whether the client is still there.
-const READ_AHEAD: usize = 64 * 1024;
+const READ_AHEAD: usize = 16 * 1024;
 /// How often a client is looked at that cannot be read from any more.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// After an answer to an unfinished request: how long what still comes is thrown away, so that the
@@ -86,7 +86,8 @@ where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
-    let admission = services.gate.connection();
+    let open = services.gate.connection();
+    let seat = services.gate.seat(services.max_connections);
     let mut timers = services.live.load().timers;
     timers.write = services.write_timeout;
     let mut connection = Connection {
@@ -97,7 +98,8 @@ where
         stalled: None,
         peer,
         services,
-        admission,
+        _open: open,
+        seat,
         ticket: None,
         searched: 0,
     };
@@ -125,7 +127,10 @@ struct Connection<S, A> {
     stalled: Option<Instant>,
     peer: Option<SocketAddr>,
     services: Rc<Services<A>>,
-    admission: Admission,
+    /// Counts the socket, for the drain.
+    _open: Admission,
+    /// Its place below the limit of connections.
+    seat: Option<Admission>,
     ticket: Option<usize>,
     searched: usize,
 }
@@ -160,13 +165,15 @@ where
             // the wait for the head may have been long
             self.follow_timers();
             let is_local = (self.services.is_local)(parsed.head.path());
-            if self.admission.position > self.services.max_connections && !is_local {
+            if self.seat.is_none() {
+                // one may have become free since
+                self.seat = self.services.gate.seat(self.services.max_connections);
+            }
+            if self.seat.is_none() && !is_local {
                 let answer = DeniedError::TooManyConnections.answer();
                 return self.refuse(answer, &parsed.head.method).await;
             }
-            if self.services.drain.phase() >= Phase::Draining
-                || self.admission.position > self.services.max_connections
-            {
+            if self.services.drain.phase() >= Phase::Draining || self.seat.is_none() {
                 parsed.keep_alive = KeepAlive::No;
             }
             let keep_alive = self.exchange(parsed, is_local).await?;

@@ -230,7 +230,7 @@ pub struct RelayedHead {
 pub struct ResponseHead {
     /// The status code.
     pub status: StatusCode,
-    /// The reason phrase as it came.
+    /// The reason phrase; empty if it is not ASCII, which httparse does not give.
     pub reason: Bytes,
     /// The fields.
     pub fields: Fields,

@@ -40,12 +40,6 @@ impl Outbox {
         self.octets == 0
     }
 
-    /// Drops what waits.
-    pub fn clear(&mut self) {
-        self.pieces.clear();
-        self.octets = 0;
-    }
-
     /// One vectored write. Gives the number of octets that left.
     ///
     /// # Errors

@@ -9,7 +9,10 @@ use std::{
     io::{self, Write},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread,
     time::Duration,
@@ -89,7 +92,7 @@ impl Sink {
         }
         if self.writer == Writer::Nobody {
             self.shared.drain();
-        } else if !self.shared.woken.swap(true, Relaxed) {
+        } else if !self.shared.woken.swap(true, SeqCst) {
             let _guard = locked(&self.shared.wake);
             self.shared.arrived.notify_one();
         }
@@ -113,7 +116,7 @@ impl Shared {
     fn write_forever(&self) {
         loop {
             let mut guard = locked(&self.wake);
-            while !self.woken.load(Relaxed) {
+            while !self.woken.load(SeqCst) {
                 guard = self
                     .arrived
                     .wait(guard)
@@ -123,7 +126,7 @@ impl Shared {
             // the first line goes out at once, those that follow it together
             self.drain();
             thread::sleep(BATCH);
-            self.woken.store(false, Relaxed);
+            self.woken.store(false, SeqCst);
             self.drain();
         }
     }

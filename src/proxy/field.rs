@@ -137,7 +137,12 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
         match field.role() {
             Role::Connection | Role::HopByHop | Role::Te => continue,
             Role::ContentLength if !keeps_length => continue,
-            Role::TransferEncoding if !keeps_length || client == Version::Http10 => continue,
+            // RFC 9112 §6.1: never in a 204
+            Role::TransferEncoding
+                if !keeps_length || client == Version::Http10 || head.status == 204 =>
+            {
+                continue;
+            }
             Role::ContentLength
             | Role::TransferEncoding
             | Role::Host

@@ -34,6 +34,8 @@ pub(super) async fn edit(
     live: &Live,
 ) -> Result<Plan, ProxyError> {
     let mut share = Share::new(&worker.edit_memory);
+    // a declared length is reserved whole: bodies that wait for each other's second half would all
+    // wait in vain
     if let Framing::Length(length) = head.framing {
         share.grow_to(length).await?;
     }

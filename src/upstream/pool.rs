@@ -87,16 +87,6 @@ impl Pool {
         }
     }
 
-    /// How many connections are idle.
-    pub fn len(&self) -> usize {
-        self.idle.borrow().len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.idle.borrow().is_empty()
-    }
-
     fn sweep(&self, cx: &mut Context<'_>) {
         let keep_alive = self.keep_alive.get();
         self.idle
