@@ -151,6 +151,11 @@ async fn hypers(address: std::net::SocketAddr) -> Outcome {
 #[test]
 fn our_exchange_ends_as_hypers_does() {
     let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+    // on Linux a bound on `accept`, too: a connection that never comes fails the test, and no more
+    let patience = Some(Duration::from_secs(10));
+    socket2::SockRef::from(&*listener)
+        .set_read_timeout(patience)
+        .unwrap();
     let address = listener.local_addr().unwrap();
     let environment: Environment = [("API_BASE_URL", format!("http://{address}"))]
         .into_iter()
@@ -181,10 +186,15 @@ fn our_exchange_ends_as_hypers_does() {
                 play(&theirs, &script);
                 play(&theirs, &script);
             });
-            let (ours, hypers) = local.block_on(&runtime, async {
-                let ours = ours(&client, &live).await;
-                (ours, hypers(address).await)
-            });
+            let (ours, hypers) = local
+                .block_on(&runtime, async {
+                    let both = async {
+                        let ours = ours(&client, &live).await;
+                        (ours, hypers(address).await)
+                    };
+                    tokio::time::timeout(Duration::from_secs(30), both).await
+                })
+                .expect("neither an answer nor an end in time");
             upstream.join().unwrap();
             prop_assert_eq!(ours, hypers);
             Ok(())
