@@ -5,17 +5,19 @@
 //! [`Source::load`] gives a [`Loaded`] or all [`Faults`] at once. Watching and swapping is in
 //! [`reload`]. Nothing here listens, connects or edits.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 
 mod duration;
+mod endpoint;
 pub mod env;
 mod envfile;
 mod fault;
 mod gather;
 mod headers;
+mod identity;
 mod read;
 pub mod reload;
 pub mod route;
@@ -27,7 +29,9 @@ mod upstream;
 mod watch;
 
 pub use self::{
+    endpoint::{Credential, Endpoint, HttpVersion, Statuses},
     fault::{Fault, Faults, Warning},
+    identity::Identity,
     source::{Environment, Flags, Loaded, Origin, Setting, Source},
     upstream::InvalidUpstream,
 };
@@ -45,8 +49,8 @@ pub struct Config {
 /// Settings that are read once, at start.
 #[derive(Debug, Clone)]
 pub struct Boot {
-    /// Addresses to listen on: `HOST` resolved with `PORT` (0 asks the kernel for a free one).
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen.
+    pub listen: Listen,
     /// Worker threads (`WORKERS`; default: available cores).
     pub workers: NonZeroUsize,
     /// Connections of the whole process (`MAX_CONNECTIONS`), before the file-descriptor limit.
@@ -61,19 +65,38 @@ pub struct Boot {
     pub shutdown_timeout: Duration,
     /// Octets of request bodies held for the edit, over all workers (`EDIT_MEMORY`).
     pub edit_memory: u64,
+    /// Octets of request bodies kept for the next upstream, over all workers (`REPLAY_MEMORY`).
+    pub replay_memory: u64,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).
     pub headers_file: PathBuf,
 }
 
+/// Where to listen. Port 0 asks the kernel for a free one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// Addresses in clear: `HOST` resolved, with `PORT`.
+    pub plain: Vec<SocketAddr>,
+    /// Addresses with TLS: with `TLS_PORT`, or with `PORT` where only a certificate is named.
+    pub tls: Vec<SocketAddr>,
+    /// A Unix socket (`UNIX_SOCKET`).
+    pub unix: Option<PathBuf>,
+}
+
 /// Settings of which every exchange takes one snapshot.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// Where requests go.
-    pub upstream: Upstream,
-    /// The road to it.
-    pub route: Route,
+    /// Where requests go, in order of preference. Never empty.
+    pub endpoints: Arc<[Endpoint]>,
+    /// Answers that send a request on to the next endpoint (`FAILOVER_STATUS`).
+    pub failover_status: Statuses,
+    /// Largest request body that is kept for the next endpoint (`MAX_REPLAY_BODY`).
+    pub max_replay_body: u64,
+    /// What TLS is served with.
+    pub tls: Option<Identity>,
+    /// Whether HTTP/2 is spoken without TLS (`H2C`).
+    pub h2c: bool,
     /// The edit of the system prompt, if one is configured.
     pub edit: Option<Edit>,
     /// Fields that replace the client's fields of the same name, in the order of the file.
@@ -233,4 +256,6 @@ pub struct Timers {
     pub generation: Duration,
     /// Silence inside a response (`STREAM_IDLE_TIMEOUT`).
     pub stream_idle: Duration,
+    /// Silence of a tunnel in both directions (`TUNNEL_IDLE_TIMEOUT`).
+    pub tunnel_idle: Duration,
 }

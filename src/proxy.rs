@@ -3,27 +3,27 @@
 //! Forward only: snapshot, admission, head, edit or pass, send, relay. Nothing calls back up, and what
 //! is observed hangs on `exchange::Record` alone.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse, body::BoxBody, dev::Payload, http::header, web,
 };
 use arc_swap::ArcSwap;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::{Edit, Live, Scheme},
+    config::{Edit, Endpoint, Live, Scheme},
     error::{DeniedError, ProxyError},
     framing::{
         body::Framing,
-        head::{Fields, RelayedHead, RequestHead, Version},
+        head::{Fields, RelayedHead, RequestHead, Transport, Version},
     },
     gate::Gate,
     messages,
     upstream::{
         Client, dial,
-        http1::{Body, Coding, Continue, Held, Incoming, Pieces, Request, Response},
+        http1::{Body, Coding, Continue, Failed, Held, Incoming, Pieces, Request, Response},
     },
 };
 
@@ -113,34 +113,52 @@ async fn relay(
             plan.describe(),
         );
     }
+    let client = req.peer_addr().map(|address| address.ip());
+    let request = Request {
+        head: request_head(&head, &plan, live, &live.endpoints[0], client),
+        method: head.method,
+        body: plan.body,
+        patience: patience(&head.fields, is_messages, live),
+    };
+    let response = match worker.client.send(live, 0, request).await {
+        Ok(response) => response,
+        Err(Failed::Unsent(_, cause)) => return Err(cause.into()),
+        Err(Failed::Sent(cause)) => return Err(cause),
+    };
+    // plan.memory is given back here: the held body has left
+    drop(plan.memory);
+    Ok(response)
+}
+
+/// The whole head for an endpoint.
+fn request_head(
+    head: &RequestHead,
+    plan: &Plan,
+    live: &Live,
+    endpoint: &Endpoint,
+    client: Option<IpAddr>,
+) -> Bytes {
     // a tunnel has told the proxy already, and the upstream is not to be told
-    let proxy_authorization = match live.upstream.scheme {
-        Scheme::Http => dial::proxy_authorization(&live.route),
+    let proxy_authorization = match endpoint.upstream.scheme {
+        Scheme::Http => dial::proxy_authorization(&endpoint.route),
         Scheme::Https => None,
     };
     let mut octets = BytesMut::with_capacity(head.fields.octets() + 512);
-    target::put_request_line(&mut octets, live, &head.method, &head.target);
+    target::put_request_line(&mut octets, endpoint, &head.method, &head.target);
     field::put_request_fields(
         &mut octets,
         &field::Request {
             live,
+            endpoint,
+            transport: head.transport,
             fields: &head.fields,
-            client: req.peer_addr().map(|address| address.ip()),
+            client,
             framing: plan.framing,
             expect: plan.expect,
             proxy_authorization: proxy_authorization.as_ref(),
         },
     );
-    let request = Request {
-        head: octets.freeze(),
-        method: head.method,
-        body: plan.body,
-        patience: patience(&head.fields, is_messages, live),
-    };
-    let response = worker.client.send(live, request).await?;
-    // plan.memory is given back here: the held body has left
-    drop(plan.memory);
-    Ok(response)
+    octets.freeze()
 }
 
 /// What is sent as the body, and how the head speaks of it.
@@ -237,18 +255,20 @@ fn take_head(req: &HttpRequest) -> RequestHead {
         method: req.method().clone(),
         target: target.to_owned().into(),
         version: version(req),
+        transport: Transport::Clear,
         fields: Fields::from_map(req.headers()),
         framing: length.map_or(Framing::Chunked, Framing::Length),
         expects_continue: false,
+        upgrade: None,
         notes: Rc::default(),
     }
 }
 
 fn version(req: &HttpRequest) -> Version {
-    if req.version() < actix_web::http::Version::HTTP_11 {
-        Version::Http10
-    } else {
-        Version::Http11
+    match req.version() {
+        actix_web::http::Version::HTTP_09 | actix_web::http::Version::HTTP_10 => Version::Http10,
+        actix_web::http::Version::HTTP_2 => Version::Http2,
+        _ => Version::Http11,
     }
 }
 
@@ -301,7 +321,7 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
         body,
     } = response;
     let keeps_length = framing == Framing::None;
-    let octets = field::response_head(&head, keeps_length, client);
+    let content = field::response_head(&head, keeps_length, client);
     let body = ExchangeBody::new(
         body,
         framing,
@@ -309,7 +329,7 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
         live.timers.stream_idle,
     );
     let relayed = RelayedHead {
-        octets,
+        content,
         framing,
         notes: body.notes(),
     };
@@ -336,14 +356,22 @@ fn refused(cause: &ProxyError, record: Record) -> HttpResponse {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::{self, Route, Timers};
+    use crate::config::{self, HttpVersion, Route, Statuses, Timers};
 
     /// A snapshot for tests of the pure parts.
     pub(crate) fn live(base: &str) -> Live {
         let second = Duration::from_secs(1);
         Live {
-            upstream: base.parse().unwrap(),
-            route: Route::Direct,
+            endpoints: Arc::new([Endpoint {
+                upstream: base.parse().unwrap(),
+                route: Route::Direct,
+                http: HttpVersion::Http11,
+                credential: None,
+            }]),
+            failover_status: Statuses::default(),
+            max_replay_body: 1 << 20,
+            tls: None,
+            h2c: false,
             edit: None::<config::Edit>,
             custom_fields: Vec::new(),
             preserve_host: false,
@@ -357,6 +385,7 @@ pub(crate) mod tests {
                 response_head: second,
                 generation: second * 2,
                 stream_idle: second,
+                tunnel_idle: second,
             },
             max_in_flight: 10,
             debug: false,

@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    config::{Boot, Config, Live, Loaded, Scheme, Source, reload},
+    config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
     downstream::{self, Services},
     gate::{Drain, Gate, Phase},
     proxy::{self, RequestId, Worker},
@@ -74,7 +74,8 @@ pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
 /// What is wrong with the files that the configuration names.
 pub fn trust(config: &Config) -> Result<Trust, TrustFault> {
     let trust = Trust::new(config.boot.upstream_ca_file.clone());
-    if config.live.upstream.scheme == Scheme::Https || config.boot.upstream_ca_file.is_some() {
+    let is_needed = |endpoint: &Endpoint| endpoint.upstream.scheme == Scheme::Https;
+    if config.live.endpoints.iter().any(is_needed) || config.boot.upstream_ca_file.is_some() {
         trust.config()?;
     }
     Ok(trust)
@@ -117,7 +118,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         Err(cause) => return failed("could not listen for signals", &cause),
     };
     let write_timeout = loaded.config.live.timers.write;
-    let listeners = match sockets::bind(&boot.listen, write_timeout) {
+    let listeners = match sockets::bind(&boot.listen.plain, write_timeout) {
         Ok(listeners) => listeners,
         Err(fault) => {
             log::error!("[Proxy] {fault}");
@@ -237,9 +238,14 @@ fn announce(addresses: &[SocketAddr], boot: &Boot, live: &Live, max_connections:
     if addresses.iter().all(|address| address.ip().is_loopback()) {
         log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
     }
+    let upstreams: Vec<String> = live
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.upstream.to_string())
+        .collect();
     log::info!(
         "[Proxy] upstream={} workers={} max_connections={max_connections} edit={}",
-        live.upstream,
+        upstreams.join(","),
         boot.workers,
         if live.edit.is_some() { "on" } else { "off" },
     );

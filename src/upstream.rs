@@ -17,8 +17,8 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::{Live, Route, Upstream},
-    error::{ProxyError, UpstreamError},
+    config::{Endpoint, Live},
+    error::UpstreamError,
 };
 
 pub mod dial;
@@ -54,55 +54,75 @@ impl Client {
         &self.awc
     }
 
-    /// Sends a request and waits for the response head.
+    /// Sends a request to one of the endpoints and waits for the response head.
     ///
     /// # Errors
-    /// The cause, by the peer at fault. The request may have been processed unless the cause says
-    /// that there was no connection.
-    pub async fn send(&self, live: &Live, request: Request) -> Result<Response, ProxyError> {
-        self.connections.send(live, request).await
+    /// [`Failed::Unsent`] gives the request back: nothing of it left. Otherwise it may have been
+    /// processed.
+    pub async fn send(
+        &self,
+        live: &Live,
+        endpoint: usize,
+        request: Request,
+    ) -> Result<Response, Failed> {
+        self.connections.send(live, endpoint, request).await
     }
 }
 
 /// Connections of one worker, idle and to be made.
 struct Connections {
     dialer: Dialer,
+    lanes: RefCell<Lanes>,
+}
+
+/// The lanes to the endpoints of the configuration that was last seen, in its order.
+struct Lanes {
+    endpoints: Arc<[Endpoint]>,
+    lanes: Vec<Rc<Lane>>,
+}
+
+/// The connections to one endpoint.
+struct Lane {
+    endpoint: Endpoint,
     pool: Rc<Pool>,
-    /// Where the pooled connections lead.
-    target: RefCell<(Upstream, Route)>,
 }
 
 impl Connections {
     fn new(dialer: Dialer, live: &Live) -> Self {
+        let none = Lanes {
+            endpoints: Arc::new([]),
+            lanes: Vec::new(),
+        };
         Self {
             dialer,
-            pool: Pool::new(live.timers.upstream_keep_alive),
-            target: RefCell::new((live.upstream.clone(), live.route.clone())),
+            lanes: RefCell::new(none.follow(live)),
         }
     }
 
-    async fn send(&self, live: &Live, mut request: Request) -> Result<Response, ProxyError> {
-        let generation = self.follow(live);
-        if let Some(connection) = poll_fn(|cx| Poll::Ready(self.pool.take(cx))).await {
-            match http1::exchange(connection, request, &self.pool).await {
-                Ok(response) => return Ok(response),
-                Err(Failed::Sent(cause)) => return Err(cause),
+    async fn send(
+        &self,
+        live: &Live,
+        endpoint: usize,
+        mut request: Request,
+    ) -> Result<Response, Failed> {
+        let lane = self.lane(live, endpoint);
+        if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
+            match http1::exchange(connection, request, &lane.pool).await {
                 Err(Failed::Unsent(unsent, _)) => request = *unsent,
+                outcome => return outcome,
             }
         }
-        let connection = self.connect(live, generation).await?;
-        match http1::exchange(connection, request, &self.pool).await {
-            Ok(response) => Ok(response),
-            Err(Failed::Sent(cause)) => Err(cause),
-            Err(Failed::Unsent(_, cause)) => Err(cause.into()),
+        match self.connect(live, &lane.endpoint).await {
+            Ok(connection) => http1::exchange(connection, request, &lane.pool).await,
+            Err(cause) => Err(Failed::Unsent(Box::new(request), cause)),
         }
     }
 
     /// A new connection; a second try if the first could not be made.
-    async fn connect(&self, live: &Live, generation: u64) -> Result<Connection, UpstreamError> {
+    async fn connect(&self, live: &Live, endpoint: &Endpoint) -> Result<Connection, UpstreamError> {
         let dial = || {
             self.dialer
-                .dial(&live.upstream, &live.route, live.timers.connect)
+                .dial(&endpoint.upstream, &endpoint.route, live.timers.connect)
         };
         let stream = match dial().await {
             Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
@@ -110,22 +130,37 @@ impl Connections {
             }
             outcome => outcome?,
         };
-        Ok(Connection::new(stream, generation))
+        Ok(Connection::new(stream))
     }
 
-    /// Leaves the connections to an upstream that the configuration no longer names. Gives the
-    /// generation of those that it names.
-    fn follow(&self, live: &Live) -> u64 {
-        let is_current = {
-            let target = self.target.borrow();
-            target.0 == live.upstream && target.1 == live.route
-        };
-        if !is_current {
-            self.target
-                .replace((live.upstream.clone(), live.route.clone()));
-            self.pool.renew();
+    /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are
+    /// left: what is idle there is closed, what runs runs on.
+    fn lane(&self, live: &Live, endpoint: usize) -> Rc<Lane> {
+        let mut lanes = self.lanes.borrow_mut();
+        if !Arc::ptr_eq(&lanes.endpoints, &live.endpoints) {
+            *lanes = lanes.follow(live);
         }
-        self.pool.keep_alive(live.timers.upstream_keep_alive);
-        self.pool.generation()
+        let lane = Rc::clone(&lanes.lanes[endpoint]);
+        lane.pool.keep_alive(live.timers.upstream_keep_alive);
+        lane
+    }
+}
+
+impl Lanes {
+    /// The lanes of another configuration, with the connections of those that stay.
+    fn follow(&self, live: &Live) -> Self {
+        let lane = |endpoint: &Endpoint| {
+            let same = |lane: &&Rc<Lane>| lane.endpoint == *endpoint;
+            self.lanes.iter().find(same).cloned().unwrap_or_else(|| {
+                Rc::new(Lane {
+                    endpoint: endpoint.clone(),
+                    pool: Pool::new(live.timers.upstream_keep_alive),
+                })
+            })
+        };
+        Self {
+            endpoints: Arc::clone(&live.endpoints),
+            lanes: live.endpoints.iter().map(lane).collect(),
+        }
     }
 }

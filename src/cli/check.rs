@@ -51,9 +51,31 @@ fn report(loaded: &Loaded) -> String {
     let _ = writeln!(out, "\n[In effect]");
     let _ = writeln!(out, "env file       {}", file(&boot.env_file));
     let _ = writeln!(out, "headers file   {}", file(&boot.headers_file));
-    let listen: Vec<_> = boot.listen.iter().map(ToString::to_string).collect();
+    let plain = boot.listen.plain.iter().map(ToString::to_string);
+    let tls = boot
+        .listen
+        .tls
+        .iter()
+        .map(|address| format!("{address} (TLS)"));
+    let unix = boot
+        .listen
+        .unix
+        .iter()
+        .map(|path| path.display().to_string());
+    let listen: Vec<_> = plain.chain(tls).chain(unix).collect();
     let _ = writeln!(out, "listen         {}", listen.join(", "));
-    let _ = writeln!(out, "road           {}", road(&live.route));
+    for endpoint in &*live.endpoints {
+        let _ = writeln!(
+            out,
+            "upstream       {}, {}{}",
+            endpoint.upstream,
+            road(&endpoint.route),
+            match &endpoint.credential {
+                Some(credential) => format!(", its own {}", credential.name),
+                None => String::new(),
+            }
+        );
+    }
     let edit = if live.edit.is_some() { "on" } else { "off" };
     let _ = writeln!(out, "edit           {edit}");
     let fields: Vec<_> = live

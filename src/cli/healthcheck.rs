@@ -78,7 +78,7 @@ fn ask(asked: &Healthcheck) -> Result<(), Unhealthy> {
             (addresses, url.authority, path)
         }
         None => {
-            let listen = asked.settings.clone().source().listen()?;
+            let listen = asked.settings.clone().source().listen()?.plain;
             if listen.iter().any(|address| address.port() == 0) {
                 return Err(Unhealthy::UnknownPort);
             }

@@ -47,6 +47,8 @@ pub enum Shown {
     Plainly,
     /// A URL, with stars for user, password and query.
     WithoutUserinfo,
+    /// Several of those, separated by commas.
+    Urls,
     /// As `(N octets)`.
     AsLength,
 }
@@ -117,6 +119,10 @@ pub(super) fn retired_names() -> impl Iterator<Item = &'static str> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) api_base_url: Option<String>,
+    pub(super) api_base_urls: Option<String>,
+    pub(super) upstream_api_keys: Option<String>,
+    pub(super) upstream_http_version: Option<String>,
+    pub(super) failover_status: Option<String>,
     pub(super) preserve_host: Option<String>,
     pub(super) headers_file: Option<String>,
     pub(super) system_prompt_replacement: Option<String>,
@@ -125,10 +131,17 @@ pub(super) struct Raw {
     pub(super) max_edit_body: Option<String>,
     pub(super) host: Option<String>,
     pub(super) port: Option<String>,
+    pub(super) tls_cert_file: Option<String>,
+    pub(super) tls_key_file: Option<String>,
+    pub(super) tls_port: Option<String>,
+    pub(super) h2c: Option<String>,
+    pub(super) unix_socket: Option<String>,
     pub(super) workers: Option<String>,
     pub(super) max_connections: Option<String>,
     pub(super) max_in_flight: Option<String>,
     pub(super) edit_memory: Option<String>,
+    pub(super) max_replay_body: Option<String>,
+    pub(super) replay_memory: Option<String>,
     pub(super) request_head_timeout: Option<String>,
     pub(super) request_body_timeout: Option<String>,
     pub(super) write_timeout: Option<String>,
@@ -138,6 +151,7 @@ pub(super) struct Raw {
     pub(super) upstream_timeout: Option<String>,
     pub(super) generation_timeout: Option<String>,
     pub(super) stream_idle_timeout: Option<String>,
+    pub(super) tunnel_idle_timeout: Option<String>,
     pub(super) shutdown_timeout: Option<String>,
     pub(super) log_format: Option<String>,
     pub(super) rust_log: Option<String>,

@@ -93,6 +93,10 @@ pub(super) fn shown(variable: &Variable, value: &str) -> String {
     match variable.shown {
         Shown::Plainly => value.to_owned(),
         Shown::WithoutUserinfo => without_userinfo(value),
+        Shown::Urls => {
+            let urls: Vec<String> = value.split(',').map(without_userinfo).collect();
+            urls.join(",")
+        }
         Shown::AsLength => length(value),
     }
 }
@@ -106,7 +110,9 @@ pub(super) fn found(variable: &Variable, value: &str) -> String {
     }
     match variable.shown {
         Shown::AsLength => shown,
-        Shown::Plainly | Shown::WithoutUserinfo => format!("`{}`", shown.escape_debug()),
+        Shown::Plainly | Shown::WithoutUserinfo | Shown::Urls => {
+            format!("`{}`", shown.escape_debug())
+        }
     }
 }
 

@@ -152,6 +152,9 @@ impl Reloader {
         if self.last_good.config.live.custom_fields != loaded.config.live.custom_fields {
             changed.push("custom fields");
         }
+        if self.last_good.config.live.tls != loaded.config.live.tls {
+            changed.push("certificate");
+        }
         let waiting = changes(&self.at_start, &loaded.settings, Applies::Restart);
         let newly = changes(&self.last_good.settings, &loaded.settings, Applies::Restart);
         for name in newly.iter().filter(|name| waiting.contains(name)) {
@@ -352,7 +355,7 @@ mod tests {
         }
 
         fn host(&self) -> String {
-            self.live.load().upstream.host.clone()
+            self.live.load().endpoints[0].upstream.host.clone()
         }
 
         fn counts(&self) -> (u64, u64, bool) {
@@ -511,8 +514,8 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &reloader.live.load()));
         write("API_BASE_URL=http://two\n");
         assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
-        assert_eq!(before.upstream.host, "one");
-        assert_eq!(reloader.live.load().upstream.host, "two");
+        assert_eq!(before.endpoints[0].upstream.host, "one");
+        assert_eq!(reloader.live.load().endpoints[0].upstream.host, "two");
     }
 
     #[test]
@@ -522,7 +525,7 @@ mod tests {
         let mut reloader = reloader(dir.path(), &[("API_BASE_URL", "http://said")]);
         fs::write(dir.path().join("env/.env"), "API_BASE_URL=http://two\n").unwrap();
         assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
-        assert_eq!(reloader.live.load().upstream.host, "said");
+        assert_eq!(reloader.live.load().endpoints[0].upstream.host, "said");
         // But it is said that the line has no effect.
         assert_eq!(reloader.last_good.warnings.len(), 1);
     }

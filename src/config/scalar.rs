@@ -124,7 +124,7 @@ pub(super) fn nearest<'n>(
     best.map(|(name, _)| name)
 }
 
-fn choice<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Bad> {
+pub(super) fn choice<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Bad> {
     let text = text.trim();
     for (word, value) in words {
         if text.eq_ignore_ascii_case(word) {

@@ -8,13 +8,12 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fmt,
-    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
 };
 
 use super::{
-    Config,
+    Config, Listen,
     env::Variable,
     fault::{self, Faults, Warning},
     typed,
@@ -192,7 +191,7 @@ impl Source {
     }
 
     /// Where the server listens, whatever else is at fault: the health check asks there.
-    pub fn listen(&self) -> Result<Vec<SocketAddr>, Faults> {
+    pub fn listen(&self) -> Result<Listen, Faults> {
         typed::listen(&self.gather())
     }
 
@@ -200,8 +199,8 @@ impl Source {
     pub fn files(&self) -> Vec<PathBuf> {
         let gathered = self.gather();
         let mut files = vec![gathered.env_file.clone()];
-        if let Some(headers_file) = gathered.text("HEADERS_FILE") {
-            files.push(self.root.join(headers_file));
+        for name in ["HEADERS_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"] {
+            files.extend(gathered.text(name).map(|path| self.root.join(path)));
         }
         files
     }

@@ -6,16 +6,18 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 
 use super::{
-    Boot, Config, Edit, EditMode, Live, Timers, Upstream, duration,
+    Boot, Config, Edit, EditMode, Endpoint, Identity, Listen, Live, Timers, Upstream, duration,
+    endpoint,
     env::{self, Raw},
     fault::{self, Fault, Faults, Warning},
     gather::Gathered,
-    headers, read, route,
+    headers, identity, read, route,
     scalar::{self, Bad},
     size,
     source::{Loaded, Origin},
@@ -55,8 +57,8 @@ pub(super) fn load(gathered: Gathered, root: &Path) -> Result<Loaded, Faults> {
     }
 }
 
-/// Only the addresses to listen on; faults of other variables do not matter.
-pub(super) fn listen(gathered: &Gathered) -> Result<Vec<SocketAddr>, Faults> {
+/// Only where to listen; faults of other variables do not matter.
+pub(super) fn listen(gathered: &Gathered) -> Result<Listen, Faults> {
     let settings = gathered.settings.clone();
     let mut reader = Reader {
         gathered: Gathered {
@@ -64,7 +66,9 @@ pub(super) fn listen(gathered: &Gathered) -> Result<Vec<SocketAddr>, Faults> {
             ..Gathered::default()
         },
     };
-    let listen = reader.raw().and_then(|raw| reader.listen(&raw));
+    let listen = reader
+        .raw()
+        .and_then(|raw| reader.listen(&raw, Path::new("")));
     let Gathered {
         faults, warnings, ..
     } = reader.gathered;
@@ -99,9 +103,15 @@ impl Reader {
     }
 
     fn config(&mut self, raw: &Raw, root: &Path) -> Option<Config> {
-        let upstream = self.read("API_BASE_URL", &raw.api_base_url, upstream::parse);
-        self.remark_prefix(upstream.as_ref());
-        let route = self.route(raw, upstream.as_ref());
+        let endpoints = self.endpoints(raw);
+        let failover_status =
+            self.read("FAILOVER_STATUS", &raw.failover_status, endpoint::statuses);
+        let max_replay_body = self.read("MAX_REPLAY_BODY", &raw.max_replay_body, size::octets);
+        let replay_memory = self.read("REPLAY_MEMORY", &raw.replay_memory, size::octets);
+        self.compare_sizes(
+            ("MAX_REPLAY_BODY", max_replay_body),
+            ("REPLAY_MEMORY", replay_memory),
+        );
         let preserve_host = self.read("PRESERVE_HOST", &raw.preserve_host, scalar::flag);
         let headers_file = root.join(raw.headers_file.as_deref().unwrap_or_default());
         let custom_fields = self.custom_fields(&headers_file);
@@ -118,9 +128,11 @@ impl Reader {
         );
         let max_body = self.read("MAX_EDIT_BODY", &raw.max_edit_body, size::octets);
         let edit_memory = self.read("EDIT_MEMORY", &raw.edit_memory, size::octets);
-        self.compare_sizes(max_body, edit_memory);
+        self.compare_sizes(("MAX_EDIT_BODY", max_body), ("EDIT_MEMORY", edit_memory));
 
-        let listen = self.listen(raw);
+        let listen = self.listen(raw, root);
+        let tls = self.identity(raw, root);
+        let h2c = self.read("H2C", &raw.h2c, scalar::flag);
         let workers = self.read("WORKERS", &raw.workers, scalar::workers);
         let shutdown = self.read("SHUTDOWN_TIMEOUT", &raw.shutdown_timeout, duration::any);
         let max_connections = self.read("MAX_CONNECTIONS", &raw.max_connections, scalar::count);
@@ -157,12 +169,16 @@ impl Reader {
                 upstream_ca_file,
                 shutdown_timeout: shutdown?,
                 edit_memory: edit_memory?,
+                replay_memory: replay_memory?,
                 env_file: self.gathered.env_file.clone(),
                 headers_file,
             },
             live: Live {
-                upstream: upstream?,
-                route: route?,
+                endpoints: endpoints?,
+                failover_status: failover_status?,
+                max_replay_body: max_replay_body?,
+                tls,
+                h2c: h2c?,
                 edit,
                 custom_fields: custom_fields?,
                 preserve_host: preserve_host?,
@@ -184,6 +200,7 @@ impl Reader {
         let response_head = timer("UPSTREAM_TIMEOUT", &raw.upstream_timeout);
         let generation = timer("GENERATION_TIMEOUT", &raw.generation_timeout);
         let stream_idle = timer("STREAM_IDLE_TIMEOUT", &raw.stream_idle_timeout);
+        let tunnel_idle = timer("TUNNEL_IDLE_TIMEOUT", &raw.tunnel_idle_timeout);
         Some(Timers {
             request_head: request_head?,
             request_body: request_body?,
@@ -194,16 +211,142 @@ impl Reader {
             response_head: response_head?,
             generation: generation?,
             stream_idle: stream_idle?,
+            tunnel_idle: tunnel_idle?,
         })
     }
 
-    fn listen(&mut self, raw: &Raw) -> Option<Vec<SocketAddr>> {
+    fn listen(&mut self, raw: &Raw, root: &Path) -> Option<Listen> {
         let hosts = self.read("HOST", &raw.host, addresses);
-        let port = self.read("PORT", &raw.port, scalar::port)?;
+        let port = self.read("PORT", &raw.port, scalar::port);
+        let tls_port = self.read("TLS_PORT", &raw.tls_port, scalar::port);
+        let (hosts, port) = (hosts?, port?);
+        let at = |port| hosts.iter().map(move |host| SocketAddr::new(*host, port));
+        let has_tls = raw.tls_cert_file.is_some() || raw.tls_key_file.is_some();
+        let (plain, tls) = match tls_port {
+            Some(tls_port) if tls_port == port && port != 0 => {
+                let bad = Bad::because("is the same as PORT")
+                    .hint("choose another one, or unset TLS_PORT: then PORT itself speaks TLS");
+                self.fault("TLS_PORT", bad);
+                return None;
+            }
+            Some(_) if !has_tls => {
+                let bad = Bad::because("is set without a certificate")
+                    .hint("set TLS_CERT_FILE and TLS_KEY_FILE, or unset TLS_PORT");
+                self.fault("TLS_PORT", bad);
+                return None;
+            }
+            Some(tls_port) => (at(port).collect(), at(tls_port).collect()),
+            None if has_tls => (Vec::new(), at(port).collect()),
+            None => (at(port).collect(), Vec::new()),
+        };
+        let unix = raw.unix_socket.as_ref().map(|path| root.join(path));
+        Some(Listen { plain, tls, unix })
+    }
+
+    /// The pair to serve TLS with, if both files are named.
+    fn identity(&mut self, raw: &Raw, root: &Path) -> Option<Identity> {
+        for (said, text, missing, other) in [
+            (
+                "TLS_CERT_FILE",
+                &raw.tls_cert_file,
+                "TLS_KEY_FILE",
+                &raw.tls_key_file,
+            ),
+            (
+                "TLS_KEY_FILE",
+                &raw.tls_key_file,
+                "TLS_CERT_FILE",
+                &raw.tls_cert_file,
+            ),
+        ] {
+            if text.is_some() && other.is_none() {
+                let bad = Bad::because(format!("is set without {missing}"))
+                    .hint(format!("set {missing}, too, or unset {said}"));
+                self.fault(said, bad);
+            }
+        }
+        let chain = self.read("TLS_CERT_FILE", &raw.tls_cert_file, |path| {
+            identity::chain(&root.join(path))
+        });
+        let key = self.read("TLS_KEY_FILE", &raw.tls_key_file, |path| {
+            identity::key(&root.join(path))
+        });
+        match identity::pair(chain?, key?) {
+            Ok(identity) => Some(identity),
+            Err(bad) => {
+                self.fault("TLS_KEY_FILE", bad);
+                None
+            }
+        }
+    }
+
+    /// Every upstream with its road and its credential.
+    fn endpoints(&mut self, raw: &Raw) -> Option<Arc<[Endpoint]>> {
+        let first = self.read("API_BASE_URL", &raw.api_base_url, upstream::parse);
+        let list = self.read("API_BASE_URLS", &raw.api_base_urls, endpoint::urls);
+        let http = self.read(
+            "UPSTREAM_HTTP_VERSION",
+            &raw.upstream_http_version,
+            endpoint::http_version,
+        );
+        let is_said = self
+            .gathered
+            .setting("API_BASE_URL")
+            .is_some_and(|setting| setting.origin != Origin::Default);
+        let has_fault = (raw.api_base_url.is_some() && first.is_none())
+            || (raw.api_base_urls.is_some() && list.is_none());
+        let mut upstreams = list.unwrap_or_default();
+        // the default stands in only where nothing was said; what stands first twice is meant once
+        if let Some(first) = first
+            && (upstreams.is_empty() || (is_said && upstreams.first() != Some(&first)))
+        {
+            upstreams.insert(0, first);
+        }
+        for upstream in &upstreams {
+            self.remark_prefix(upstream);
+        }
+        let routes: Option<Vec<_>> = if upstreams.is_empty() {
+            // so that the faults of the proxies' variables are found all the same
+            self.route(raw, None).map(|_| Vec::new())
+        } else {
+            upstreams
+                .iter()
+                .map(|upstream| self.route(raw, Some(upstream)))
+                .collect()
+        };
+        let count = upstreams.len();
+        let credentials = self.read(
+            "UPSTREAM_API_KEYS",
+            &raw.upstream_api_keys,
+            endpoint::credentials,
+        );
+        let credentials = match (credentials, &raw.upstream_api_keys) {
+            (Some(credentials), _) if !has_fault && credentials.len() != count => {
+                let bad = Bad::because(format!(
+                    "has {}, not {count}: one for each upstream",
+                    entries(credentials.len())
+                ))
+                .hint("an empty entry passes the client's credential on");
+                self.fault("UPSTREAM_API_KEYS", bad);
+                None
+            }
+            (Some(credentials), _) => Some(credentials),
+            (None, None) => Some(vec![None; count]),
+            (None, Some(_)) => None,
+        };
+        let (routes, credentials, http) = (routes?, credentials?, http?);
+        if has_fault {
+            return None;
+        }
+        let endpoints = upstreams.into_iter().zip(routes).zip(credentials);
         Some(
-            hosts?
-                .into_iter()
-                .map(|host| SocketAddr::new(host, port))
+            endpoints
+                .map(|((upstream, route), credential)| Endpoint {
+                    upstream,
+                    route,
+                    http,
+                    credential,
+                })
                 .collect(),
         )
     }
@@ -316,26 +459,35 @@ impl Reader {
     }
 
     /// One body must fit into the memory for all of them, or it would wait for ever.
-    fn compare_sizes(&mut self, max_body: Option<u64>, edit_memory: Option<u64>) {
-        let (Some(max_body), Some(edit_memory)) = (max_body, edit_memory) else {
+    fn compare_sizes(
+        &mut self,
+        (one, largest): (&'static str, Option<u64>),
+        (all, memory): (&'static str, Option<u64>),
+    ) {
+        let (Some(largest), Some(memory)) = (largest, memory) else {
             return;
         };
-        if edit_memory < max_body {
-            let bad = Bad::because("is less than MAX_EDIT_BODY, so the largest body never fits")
-                .hint("raise EDIT_MEMORY or lower MAX_EDIT_BODY");
-            self.fault("EDIT_MEMORY", bad);
+        if memory < largest {
+            let bad = Bad::because(format!(
+                "is less than {one}, so the largest body never fits"
+            ))
+            .hint(format!("raise {all} or lower {one}"));
+            self.fault(all, bad);
         }
     }
 
     /// Clients append `/v1/…` themselves.
-    fn remark_prefix(&mut self, upstream: Option<&Upstream>) {
-        let Some(upstream) = upstream else { return };
+    fn remark_prefix(&mut self, upstream: &Upstream) {
         if upstream.prefix.ends_with("/v1") || upstream.prefix.ends_with("/v1/messages") {
-            let Some(setting) = self.gathered.setting("API_BASE_URL") else {
+            let name = match self.gathered.text("API_BASE_URLS") {
+                Some(_) => "API_BASE_URLS",
+                None => "API_BASE_URL",
+            };
+            let Some(setting) = self.gathered.setting(name) else {
                 return;
             };
             self.gathered.warnings.push(Warning {
-                variable: "API_BASE_URL".to_owned(),
+                variable: name.to_owned(),
                 origin: setting.origin.clone(),
                 message: "ends in /v1, and clients append /v1/messages themselves: \
                           requests will go to /v1/v1/messages"
@@ -379,6 +531,13 @@ fn addresses(host: &str) -> Result<Vec<IpAddr>, Bad> {
     }
 }
 
+fn entries(count: usize) -> String {
+    match count {
+        1 => "1 entry".to_owned(),
+        n => format!("{n} entries"),
+    }
+}
+
 fn ca_file(path: &Path) -> Result<PathBuf, Bad> {
     let text = read::text(path).map_err(|error| Bad::because(error.to_string()))?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
@@ -396,7 +555,7 @@ fn json_string(text: &str) -> Bytes {
 mod tests {
     use std::{fs, time::Duration};
 
-    use super::super::{EditTarget, LogFormat, Route, Scheme, Source, source::Flags};
+    use super::super::{EditTarget, HttpVersion, LogFormat, Route, Scheme, Source, source::Flags};
     use super::*;
 
     struct Case {
@@ -435,16 +594,23 @@ mod tests {
             ..
         } = load(&[]).unwrap();
         assert_eq!(warnings, []);
-        assert_eq!(boot.listen, ["127.0.0.1:8088".parse().unwrap()]);
+        assert_eq!(boot.listen.plain, ["127.0.0.1:8088".parse().unwrap()]);
+        assert!(boot.listen.tls.is_empty() && boot.listen.unix.is_none());
         assert_eq!(boot.workers, std::thread::available_parallelism().unwrap());
         assert_eq!(boot.max_connections, 25_000);
         assert_eq!(boot.log_format, LogFormat::Text);
         assert_eq!(boot.log_filter, None);
         assert_eq!(boot.shutdown_timeout, Duration::from_secs(30));
         assert_eq!(boot.edit_memory, 512 << 20);
-        assert_eq!(live.upstream.scheme, Scheme::Https);
-        assert_eq!(live.upstream.authority, "anyrouter.top");
-        assert_eq!(live.route, Route::Direct);
+        let [endpoint] = &live.endpoints[..] else {
+            panic!("{:?}", live.endpoints)
+        };
+        assert_eq!(endpoint.upstream.scheme, Scheme::Https);
+        assert_eq!(endpoint.upstream.authority, "anyrouter.top");
+        assert_eq!(endpoint.route, Route::Direct);
+        assert_eq!(endpoint.http, HttpVersion::Http11);
+        assert_eq!(endpoint.credential, None);
+        assert!(live.tls.is_none() && !live.h2c);
         assert!(live.edit.is_none());
         assert!(live.custom_fields.is_empty());
         assert!(!live.preserve_host && !live.debug);
@@ -462,6 +628,7 @@ mod tests {
                 response_head: seconds(60),
                 generation: seconds(600),
                 stream_idle: seconds(360),
+                tunnel_idle: seconds(3600),
             }
         );
     }
@@ -505,7 +672,7 @@ mod tests {
         ] {
             let loaded = load(&[("HOST", host), ("PORT", "0")]).unwrap();
             assert_eq!(
-                loaded.config.boot.listen,
+                loaded.config.boot.listen.plain,
                 [expected.parse().unwrap()],
                 "{host}"
             );
@@ -592,10 +759,128 @@ the configuration has 11 faults
         let case = Case::new("API_BASE_URL=nonsense\nPORT=9000\n");
         let source = Source::new(Flags::default(), Default::default()).rooted(case.dir.path());
         assert_eq!(
-            source.listen().unwrap(),
+            source.listen().unwrap().plain,
             ["127.0.0.1:9000".parse().unwrap()]
         );
         assert!(source.load().is_err());
+    }
+
+    #[test]
+    fn several_upstreams_are_a_list_with_their_keys() {
+        let hosts = |environment: &[(&str, &str)]| -> Vec<String> {
+            let live = load(environment).unwrap().config.live;
+            let hosts = live.endpoints.iter().map(|e| e.upstream.host.clone());
+            hosts.collect()
+        };
+        // the default is no upstream that anybody asked for
+        assert_eq!(hosts(&[("API_BASE_URLS", "http://a,http://b")]), ["a", "b"]);
+        assert_eq!(
+            hosts(&[
+                ("API_BASE_URL", "http://c"),
+                ("API_BASE_URLS", "http://a,http://b")
+            ]),
+            ["c", "a", "b"]
+        );
+        assert_eq!(
+            hosts(&[
+                ("API_BASE_URL", "http://a"),
+                ("API_BASE_URLS", "http://a,http://b")
+            ]),
+            ["a", "b"]
+        );
+        let live = load(&[
+            ("API_BASE_URLS", "http://a,https://b,http://a"),
+            ("UPSTREAM_API_KEYS", "sk-canary,,Bearer canary"),
+            ("HTTPS_PROXY", "http://p:1"),
+            ("UPSTREAM_HTTP_VERSION", "auto"),
+        ])
+        .unwrap()
+        .config
+        .live;
+        let [first, second, third] = &live.endpoints[..] else {
+            panic!("{:?}", live.endpoints)
+        };
+        assert_eq!(first.credential.as_ref().unwrap().name, "x-api-key");
+        assert_eq!(second.credential, None);
+        assert_eq!(third.credential.as_ref().unwrap().value, "Bearer canary");
+        assert!(matches!(second.route, Route::HttpProxy(_)));
+        assert_eq!(
+            (&first.route, first.http),
+            (&Route::Direct, HttpVersion::Auto)
+        );
+        assert!(!format!("{live:?}").contains("canary"));
+    }
+
+    #[test]
+    fn faults_of_several_upstreams_name_entry_and_count() {
+        for (environment, expected) in [
+            (
+                &[("API_BASE_URLS", "http://a,gopher://b")][..],
+                "API_BASE_URLS (environment): `http://a,gopher://b` is wrong in entry 2, which has a scheme that is neither http nor https",
+            ),
+            (
+                &[
+                    ("API_BASE_URLS", "http://a,http://b"),
+                    ("UPSTREAM_API_KEYS", "sk-canary"),
+                ],
+                "UPSTREAM_API_KEYS (environment): (9 octets) has 1 entry, not 2: one for each upstream",
+            ),
+            (
+                &[("UPSTREAM_API_KEYS", "sk canary")],
+                "UPSTREAM_API_KEYS (environment): (9 octets) is wrong in entry 1, which is neither a key",
+            ),
+            (
+                &[("FAILOVER_STATUS", "200")],
+                "FAILOVER_STATUS (environment): `200` is wrong in entry 1, which is not a status code from 400 to 599",
+            ),
+            (
+                &[("TLS_PORT", "8443")],
+                "TLS_PORT (environment): `8443` is set without a certificate",
+            ),
+            (
+                &[("TLS_KEY_FILE", "key.pem")],
+                "TLS_KEY_FILE (environment): `key.pem` is set without TLS_CERT_FILE",
+            ),
+        ] {
+            let faults = load(environment).unwrap_err().to_string();
+            assert!(faults.contains(expected), "{faults}");
+            assert!(!faults.contains("canary"), "{faults}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_turns_tls_on() {
+        let pair = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (ours, other) = (pair("ours"), pair("other"));
+        let case = Case::new("TLS_CERT_FILE=cert.pem\nTLS_KEY_FILE=key.pem\nPORT=9000\n");
+        let write = |name: &str, text: &str| fs::write(case.dir.path().join(name), text).unwrap();
+        write("cert.pem", &ours.cert.pem());
+        write("key.pem", &ours.signing_key.serialize_pem());
+        let Config { boot, live } = case.load(&[]).unwrap().config;
+        let at = |port: &str| vec![format!("127.0.0.1:{port}").parse().unwrap()];
+        assert_eq!((boot.listen.plain, boot.listen.tls), (vec![], at("9000")));
+        let identity = live.tls.unwrap();
+        assert_eq!(identity, case.load(&[]).unwrap().config.live.tls.unwrap());
+        let boot = case.load(&[("TLS_PORT", "9001")]).unwrap().config.boot;
+        assert_eq!(
+            (boot.listen.plain, boot.listen.tls),
+            (at("9000"), at("9001"))
+        );
+        write("key.pem", &other.signing_key.serialize_pem());
+        let faults = case.load(&[]).unwrap_err().to_string();
+        assert!(
+            faults.contains("TLS_KEY_FILE") && faults.contains("is not the key of the certificate"),
+            "{faults}"
+        );
+        write("cert.pem", &other.cert.pem());
+        assert_ne!(identity, case.load(&[]).unwrap().config.live.tls.unwrap());
+        write("key.pem", "no key");
+        assert!(
+            case.load(&[])
+                .unwrap_err()
+                .to_string()
+                .contains("no private key in PEM")
+        );
     }
 
     #[test]

@@ -274,7 +274,7 @@ where
         }
         let notes = relayed_head.as_ref().and_then(|head| head.notes.clone());
         let (head, delimiter) = match relayed_head {
-            Some(head) => response::relayed(head, version, &mut keep_alive),
+            Some(head) => response::relayed(head, response.head(), version, &mut keep_alive),
             None => response::own(
                 response.head(),
                 body.size(),
@@ -310,6 +310,7 @@ where
         parts.version = match head.version {
             Version::Http11 => actix_web::http::Version::HTTP_11,
             Version::Http10 => actix_web::http::Version::HTTP_10,
+            Version::Http2 => actix_web::http::Version::HTTP_2,
         };
         parts.peer_addr = self.peer;
         // only routing reads it, and routing decodes it: `/%68ealth` is none of our own paths, and is

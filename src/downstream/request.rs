@@ -13,7 +13,9 @@ use crate::{
     framing::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Fields, RequestHead, Role, Version, content_length, may_be_complete, tokens},
+        head::{
+            Fields, RequestHead, Role, Transport, Version, content_length, may_be_complete, tokens,
+        },
     },
 };
 
@@ -80,9 +82,11 @@ pub(super) fn parse(
         method,
         target,
         version,
+        transport: Transport::Clear,
         fields,
         framing: facts.framing,
         expects_continue: facts.expects_continue,
+        upgrade: None,
         notes: <_>::default(),
     };
     Ok(Some(Parsed {
@@ -186,7 +190,7 @@ impl Facts {
             (false, None) => Framing::None,
         };
         let goes_on = match version {
-            Version::Http11 => !close,
+            Version::Http11 | Version::Http2 => !close,
             Version::Http10 => keep && !close,
         };
         Ok(Self {

@@ -9,7 +9,7 @@ use crate::{
     error::Answer,
     framing::{
         body::Framing,
-        head::{RelayedHead, Version},
+        head::{HeadContent, RelayedHead, Version},
     },
 };
 
@@ -31,7 +31,9 @@ impl Delimiter {
         match (framing, version) {
             (Framing::None | Framing::Length(0), _) => Self::Nothing,
             (Framing::Length(length), _) => Self::Length(length),
-            (Framing::Chunked | Framing::UntilClose, Version::Http11) => Self::Chunks,
+            (Framing::Chunked | Framing::UntilClose, Version::Http11 | Version::Http2) => {
+                Self::Chunks
+            }
             (Framing::Chunked | Framing::UntilClose, Version::Http10) => Self::Close,
         }
     }
@@ -40,10 +42,21 @@ impl Delimiter {
 /// Completes the head of a relayed response.
 pub(super) fn relayed(
     relayed: RelayedHead,
+    head: &HttpHead,
     version: Version,
     keep_alive: &mut KeepAlive,
 ) -> (Bytes, Delimiter) {
-    let mut octets = relayed.octets;
+    let mut octets = match relayed.content {
+        HeadContent::Octets(octets) => octets,
+        HeadContent::Fields(fields) => {
+            let mut octets = BytesMut::with_capacity(fields.octets() + 64);
+            put_status(&mut octets, head.status.as_u16(), head.reason());
+            for field in fields.iter() {
+                put_field(&mut octets, field.name, field.value);
+            }
+            octets
+        }
+    };
     let delimiter = Delimiter::of(relayed.framing, version);
     match (relayed.framing, delimiter) {
         // the fields say it: a HEAD, 204 or 304 keeps the length it came with
@@ -149,9 +162,11 @@ fn end(octets: &mut BytesMut, delimiter: Delimiter, version: Version, keep_alive
         *keep_alive = KeepAlive::No;
     }
     match (*keep_alive, version) {
-        (KeepAlive::No, Version::Http11) => octets.put_slice(b"connection: close\r\n"),
+        (KeepAlive::No, Version::Http11 | Version::Http2) => {
+            octets.put_slice(b"connection: close\r\n")
+        }
         (KeepAlive::Yes, Version::Http10) => octets.put_slice(b"connection: keep-alive\r\n"),
-        (KeepAlive::Yes, Version::Http11) | (KeepAlive::No, Version::Http10) => {}
+        (KeepAlive::Yes, Version::Http11 | Version::Http2) | (KeepAlive::No, Version::Http10) => {}
     }
     octets.put_slice(b"\r\n");
 }

@@ -98,13 +98,20 @@ impl Fields {
 
     /// Takes a map, as other protocol versions give it. Names come out in lower case.
     pub fn from_map(map: &HeaderMap) -> Self {
-        let mut raw = BytesMut::with_capacity(64 * map.len());
-        let mut spans = Vec::with_capacity(map.len());
-        for (name, value) in map {
+        Self::from_pairs(
+            map.iter()
+                .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())),
+        )
+    }
+
+    /// Fields in this order; names and values must be those of a valid head.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let (mut raw, mut spans) = (BytesMut::new(), Vec::new());
+        for (name, value) in pairs {
             let start = raw.len();
-            raw.extend_from_slice(name.as_str().as_bytes());
+            raw.extend_from_slice(name);
             let middle = raw.len();
-            raw.extend_from_slice(value.as_bytes());
+            raw.extend_from_slice(value);
             spans.push(Span {
                 name: start as u32,
                 name_end: middle as u32,
@@ -115,6 +122,16 @@ impl Fields {
         Self {
             raw: raw.freeze(),
             spans,
+        }
+    }
+
+    /// Those of the fields for which `keeps` holds. The octets are shared.
+    pub fn retain(&self, mut keeps: impl FnMut(&Field<'_>) -> bool) -> Self {
+        let fields = self.spans.iter().zip(self.iter());
+        let spans = fields.filter(|(_, field)| keeps(field));
+        Self {
+            raw: self.raw.clone(),
+            spans: spans.map(|(span, _)| *span).collect(),
         }
     }
 
@@ -158,12 +175,17 @@ pub struct RequestHead {
     pub target: Bytes,
     /// The version.
     pub version: Version,
+    /// What it came over.
+    pub transport: Transport,
     /// The fields.
     pub fields: Fields,
     /// How the body is framed.
     pub framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
+    /// The protocols that the client asks to switch to: the value of `Upgrade`, or `:protocol` of an
+    /// extended CONNECT (RFC 8441). Then the body is what the client sends after its head.
+    pub upgrade: Option<Bytes>,
     /// What becomes known of the body as it is read.
     pub notes: Rc<BodyNotes>,
 }
@@ -211,18 +233,38 @@ pub enum Version {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2: messages are framed by streams.
+    Http2,
+}
+
+/// What a request came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A connection in clear.
+    Clear,
+    /// TLS.
+    Tls,
 }
 
 /// A response head that is ready to be written but for its framing, which the downstream
 /// connection adds. Rides in the extensions of the response that actix-web hands back.
 #[derive(Debug)]
 pub struct RelayedHead {
-    /// Status line and fields, each with its line end.
-    pub octets: BytesMut,
+    /// What it says besides its framing.
+    pub content: HeadContent,
     /// How the content is delimited at the upstream.
     pub framing: Framing,
     /// Where the trailer section appears, if the body may have one.
     pub notes: Option<Rc<BodyNotes>>,
+}
+
+/// What a relayed head says, in the form that the client's version needs.
+#[derive(Debug)]
+pub enum HeadContent {
+    /// For HTTP/1: status line and fields, each with its line end.
+    Octets(BytesMut),
+    /// For HTTP/2: the fields. The status is that of the response which it rides in.
+    Fields(Fields),
 }
 
 /// Head of a response, to be written as it came.

@@ -9,8 +9,8 @@ use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 
 use crate::{
-    config::Live,
-    framing::head::{Field, Fields, ResponseHead, Role, Version, tokens},
+    config::{Endpoint, Live},
+    framing::head::{Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, tokens},
 };
 
 /// Names that `Connection` named. Nearly always none.
@@ -20,6 +20,10 @@ type Named<'a> = SmallVec<[&'a [u8]; 4]>;
 pub struct Request<'a> {
     /// The configuration.
     pub live: &'a Live,
+    /// Where the request goes.
+    pub endpoint: &'a Endpoint,
+    /// What it came over.
+    pub transport: Transport,
     /// The client's fields.
     pub fields: &'a Fields,
     /// The client's address.
@@ -59,7 +63,11 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     let host = request.fields.value("host");
     match host {
         Some(host) if live.preserve_host => put(octets, b"host", host),
-        _ => put(octets, b"host", live.upstream.authority.as_bytes()),
+        _ => put(
+            octets,
+            b"host",
+            request.endpoint.upstream.authority.as_bytes(),
+        ),
     }
     let mut forwarded_for: SmallVec<[&[u8]; 2]> = SmallVec::new();
     let (mut proto_is_set, mut host_is_set, mut takes_trailers) = (false, false, false);
@@ -91,7 +99,11 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     }
     put_forwarded(octets, live, request.client, &forwarded_for);
     if !proto_is_set && !has_custom(live, "x-forwarded-proto") {
-        put(octets, b"x-forwarded-proto", b"http");
+        let scheme: &[u8] = match request.transport {
+            Transport::Clear => b"http",
+            Transport::Tls => b"https",
+        };
+        put(octets, b"x-forwarded-proto", scheme);
     }
     if let Some(host) = host
         && !host_is_set
@@ -124,39 +136,41 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     octets.put_slice(b"\r\n");
 }
 
-/// Writes status line and fields of a response, without its framing and without the empty line.
-pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> BytesMut {
+/// What a response says to a client of this version, without its framing: for HTTP/1 without the
+/// empty line.
+pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> HeadContent {
     let named = named(&head.fields);
+    let passes = |field: &Field<'_>| {
+        let by_role = match field.role() {
+            Role::Connection | Role::HopByHop | Role::Te => false,
+            // a stream ends by itself, but a length is content's, too (RFC 9113 §8.1.1)
+            Role::ContentLength => keeps_length || client == Version::Http2,
+            // RFC 9112 §6.1: never in a 204
+            Role::TransferEncoding => {
+                keeps_length && client == Version::Http11 && head.status != 204
+            }
+            Role::Host
+            | Role::Expect
+            | Role::ForwardedFor
+            | Role::ForwardedProto
+            | Role::ForwardedHost
+            | Role::EndToEnd => true,
+        };
+        by_role && !is_named(&named, field)
+    };
+    if client == Version::Http2 {
+        return HeadContent::Fields(head.fields.retain(passes));
+    }
     let mut octets = BytesMut::with_capacity(head.fields.octets() + 64);
     octets.put_slice(b"HTTP/1.1 ");
     octets.put_slice(head.status.as_str().as_bytes());
     octets.put_slice(b" ");
     octets.put_slice(&head.reason);
     octets.put_slice(b"\r\n");
-    for field in head.fields.iter() {
-        match field.role() {
-            Role::Connection | Role::HopByHop | Role::Te => continue,
-            Role::ContentLength if !keeps_length => continue,
-            // RFC 9112 §6.1: never in a 204
-            Role::TransferEncoding
-                if !keeps_length || client == Version::Http10 || head.status == 204 =>
-            {
-                continue;
-            }
-            Role::ContentLength
-            | Role::TransferEncoding
-            | Role::Host
-            | Role::Expect
-            | Role::ForwardedFor
-            | Role::ForwardedProto
-            | Role::ForwardedHost
-            | Role::EndToEnd => {}
-        }
-        if !is_named(&named, &field) {
-            put(&mut octets, field.name, field.value);
-        }
+    for field in head.fields.iter().filter(passes) {
+        put(&mut octets, field.name, field.value);
     }
-    octets
+    HeadContent::Octets(octets)
 }
 
 /// The client's address behind those of the proxies before it.
@@ -270,6 +284,8 @@ mod tests {
         let mut octets = BytesMut::new();
         let request = Request {
             live,
+            endpoint: &live.endpoints[0],
+            transport: Transport::Clear,
             fields: &fields(text),
             client: Some([10, 0, 0, 7].into()),
             framing: Length::Unsaid,
@@ -278,6 +294,13 @@ mod tests {
         };
         put_request_fields(&mut octets, &request);
         String::from_utf8_lossy(&octets).into_owned()
+    }
+
+    fn octets(head: &ResponseHead, keeps_length: bool) -> BytesMut {
+        match response_head(head, keeps_length, Version::Http11) {
+            HeadContent::Octets(octets) => octets,
+            HeadContent::Fields(fields) => panic!("{fields:?}"),
+        }
     }
 
     const ADDED: &str =
@@ -369,14 +392,14 @@ mod tests {
             fields: fields(text),
         };
         let text = "Set-Cookie: a\r\nConnection: close, x-y\r\nx-y: 1\r\nset-cookie: b\r\nContent-Length: 3\r\nKeep-Alive: 5\r\n";
-        let octets = response_head(&head(text), false, Version::Http11);
+        let found = octets(&head(text), false);
         assert_eq!(
-            octets,
+            found,
             "HTTP/1.1 200 Fine\r\nSet-Cookie: a\r\nset-cookie: b\r\n"
         );
-        let octets = response_head(&head(text), true, Version::Http11);
+        let found = octets(&head(text), true);
         assert!(
-            octets.ends_with(b"Content-Length: 3\r\n"),
+            found.ends_with(b"Content-Length: 3\r\n"),
             "a HEAD keeps its length"
         );
     }

@@ -3,15 +3,21 @@
 use actix_web::http::Method;
 use bytes::{BufMut, BytesMut};
 
-use crate::config::{Live, Route, Scheme};
+use crate::config::{Endpoint, Route, Scheme};
 
 /// Writes `METHOD target HTTP/1.1 CRLF`. The target is in absolute-form where an HTTP proxy is asked
 /// for a clear-text upstream (RFC 9112 §3.2.2).
-pub(super) fn put_request_line(octets: &mut BytesMut, live: &Live, method: &Method, target: &[u8]) {
-    let upstream = &live.upstream;
+pub(super) fn put_request_line(
+    octets: &mut BytesMut,
+    endpoint: &Endpoint,
+    method: &Method,
+    target: &[u8],
+) {
+    let upstream = &endpoint.upstream;
     octets.put_slice(method.as_str().as_bytes());
     octets.put_slice(b" ");
-    let is_absolute = upstream.scheme == Scheme::Http && matches!(live.route, Route::HttpProxy(_));
+    let is_absolute =
+        upstream.scheme == Scheme::Http && matches!(endpoint.route, Route::HttpProxy(_));
     if is_absolute {
         octets.put_slice(b"http://");
         octets.put_slice(upstream.authority.as_bytes());
@@ -48,7 +54,13 @@ mod tests {
             ("http://a/p", "*", "GET * HTTP/1.1\r\n"),
         ] {
             let mut octets = BytesMut::new();
-            put_request_line(&mut octets, &live(base), &Method::GET, target.as_bytes());
+            let live = live(base);
+            put_request_line(
+                &mut octets,
+                &live.endpoints[0],
+                &Method::GET,
+                target.as_bytes(),
+            );
             assert_eq!(octets, expected);
         }
     }

@@ -46,7 +46,7 @@ pub async fn forward(
         _ => Plan::stream(&head, payload),
     };
     let target = String::from_utf8_lossy(&head.target);
-    let url = format!("http://{}{target}", live.upstream.authority);
+    let url = format!("http://{}{target}", live.endpoints[0].upstream.authority);
     let mut request = worker
         .client
         .awc()
@@ -88,10 +88,10 @@ pub async fn forward(
         reason: <_>::default(),
         fields,
     };
-    let octets = field::response_head(&head, false, version(&req));
+    let content = field::response_head(&head, false, version(&req));
     let mut relayed = HttpResponse::new(status);
     relayed.extensions_mut().insert(RelayedHead {
-        octets,
+        content,
         framing,
         notes: None,
     });

@@ -22,7 +22,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     Connections,
-    http1::{Body, Coding, Continue, Incoming, Pieces, Request, Response},
+    http1::{Body, Coding, Continue, Failed, Incoming, Pieces, Request, Response},
 };
 use crate::{
     config::Live,
@@ -72,9 +72,10 @@ impl Service<ConnectRequest> for Door {
                 RequestHeadType::Owned(head) => outgoing(head, body, &live),
                 RequestHeadType::Rc(head, _) => outgoing(head, body, &live),
             };
-            match connections.send(&live, request).await {
+            match connections.send(&live, 0, request).await {
                 Ok(response) => Ok(incoming(response)),
-                Err(cause) => Err(failed(cause)),
+                Err(Failed::Unsent(_, cause)) => Err(failed(cause.into())),
+                Err(Failed::Sent(cause)) => Err(failed(cause)),
             }
         })
     }
@@ -93,10 +94,10 @@ where
         .map_or("/", |target| target.as_str());
     octets.put_slice(head.method.as_str().as_bytes());
     octets.put_slice(b" ");
-    octets.put_slice(live.upstream.prefix.as_bytes());
+    octets.put_slice(live.endpoints[0].upstream.prefix.as_bytes());
     octets.put_slice(target.as_bytes());
     octets.put_slice(b" HTTP/1.1\r\nhost: ");
-    octets.put_slice(live.upstream.authority.as_bytes());
+    octets.put_slice(live.endpoints[0].upstream.authority.as_bytes());
     octets.put_slice(b"\r\n");
     for (name, value) in &head.headers {
         let field = Field {

@@ -60,16 +60,14 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Connection {
     stream: Stream,
     pub(super) read: ReadBuffer,
-    pub(super) generation: u64,
 }
 
 impl Connection {
-    /// A new connection, made under this generation of the pool.
-    pub fn new(stream: Stream, generation: u64) -> Self {
+    /// A new connection.
+    pub fn new(stream: Stream) -> Self {
         Self {
             stream,
             read: ReadBuffer::default(),
-            generation,
         }
     }
 

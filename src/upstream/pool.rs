@@ -19,13 +19,11 @@ use super::http1::Connection;
 /// first interval after a connection went idle.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Idle connections of one worker to its present upstream.
+/// Idle connections of one worker to one endpoint.
 #[derive(Debug)]
 pub struct Pool {
     idle: RefCell<Vec<Idle>>,
     keep_alive: Cell<Duration>,
-    /// Grows when the upstream changes: connections of an earlier one are not kept.
-    generation: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -40,21 +38,9 @@ impl Pool {
         let pool = Rc::new(Self {
             idle: RefCell::default(),
             keep_alive: Cell::new(keep_alive),
-            generation: Cell::new(0),
         });
         actix_rt::spawn(reap(Rc::downgrade(&pool)));
         pool
-    }
-
-    /// The generation that a new connection belongs to.
-    pub fn generation(&self) -> u64 {
-        self.generation.get()
-    }
-
-    /// Forgets all connections: the upstream or the road to it changed.
-    pub fn renew(&self) {
-        self.generation.set(self.generation.get() + 1);
-        self.idle.take();
     }
 
     /// How long a connection may be idle.
@@ -78,7 +64,7 @@ impl Pool {
 
     /// Takes a connection back whose exchange is complete.
     pub fn put(&self, mut connection: Connection) {
-        if connection.generation == self.generation.get() && !self.keep_alive.get().is_zero() {
+        if !self.keep_alive.get().is_zero() {
             connection.read.shrink();
             self.idle.borrow_mut().push(Idle {
                 connection,

@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use anthropic_proxy::{
     config::{Environment, Flags, Source},
-    framing::head::{Fields, ResponseHead, Version},
+    framing::head::{Fields, ResponseHead, Transport, Version},
     proxy::field::{self, Expect, Length, Request},
 };
 use bytes::{Bytes, BytesMut};
@@ -42,6 +42,8 @@ fn filter(criterion: &mut Criterion) {
         bencher.iter(|| {
             octets.clear();
             let request = Request {
+                endpoint: &live.endpoints[0],
+                transport: Transport::Clear,
                 live: &live,
                 fields: black_box(&sent),
                 client: Some([127, 0, 0, 1].into()),

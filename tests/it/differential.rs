@@ -103,14 +103,14 @@ fn write(socket: &mut TcpStream, octets: &[u8]) -> std::io::Result<()> {
 }
 
 async fn ours(client: &Client, live: &anthropic_proxy::config::Live) -> Outcome {
-    let host = &live.upstream.authority;
+    let host = &live.endpoints[0].upstream.authority;
     let request = Request {
         head: Bytes::from(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")),
         method: Method::GET,
         body: Body::None,
         patience: Duration::from_secs(10),
     };
-    let mut response = client.send(live, request).await.map_err(|_| ())?;
+    let mut response = client.send(live, 0, request).await.map_err(|_| ())?;
     let mut content = Vec::new();
     loop {
         let next = std::future::poll_fn(|cx| response.body.poll_content(cx)).await;

@@ -68,7 +68,7 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty()
         && name
             .bytes()
-            .all(|octet| octet.is_ascii_uppercase() || octet == b'_')
+            .all(|octet| octet.is_ascii_uppercase() || octet.is_ascii_digit() || octet == b'_')
 }
 
 /// How a table may say that there is no default.

@@ -16,6 +16,42 @@ pub(super) static TABLE: &[Variable] = &[
             "Where requests go. The client's path is appended to the path given here.",
         )
     },
+    Variable {
+        shown: Shown::Urls,
+        example: "https://first.example,https://second.example/prefix",
+        ..live(
+            Section::Upstream,
+            "API_BASE_URLS",
+            "",
+            "URLs as for API_BASE_URL, separated by commas, the preferred one first",
+            "Several upstreams, in order of preference; API_BASE_URL comes before them if it is set.",
+        )
+    },
+    Variable {
+        shown: Shown::AsLength,
+        example: "sk-first,Bearer second",
+        ..live(
+            Section::Upstream,
+            "UPSTREAM_API_KEYS",
+            "",
+            "one entry for each upstream, separated by commas: a key for x-api-key, or Bearer and a token, or nothing",
+            "Credentials for the upstreams, in their order; an upstream that has one never sees the client's.",
+        )
+    },
+    live(
+        Section::Upstream,
+        "UPSTREAM_HTTP_VERSION",
+        "1.1",
+        "1.1, 2 or auto",
+        "The HTTP version towards the upstreams. auto: what TLS negotiates; 2 without TLS: prior knowledge.",
+    ),
+    live(
+        Section::Upstream,
+        "FAILOVER_STATUS",
+        "502,503,504,520-524,529",
+        "status codes and ranges of them from 400 to 599, separated by commas, or none",
+        "Answers that send a request on to the next upstream, if there is one and its body is still held.",
+    ),
     live(
         Section::Upstream,
         "PRESERVE_HOST",
@@ -76,6 +112,53 @@ pub(super) static TABLE: &[Variable] = &[
         "a number from 0 to 65535 (0: the kernel chooses)",
         "The port to listen on.",
     ),
+    Variable {
+        example: "/etc/ssl/proxy.pem",
+        ..live(
+            Section::Server,
+            "TLS_CERT_FILE",
+            "",
+            "the path of a PEM file: the certificate, then those that lead to its root",
+            "The certificate to serve TLS with. The files are read again when they change; to turn TLS on or off needs a restart.",
+        )
+    },
+    Variable {
+        example: "/etc/ssl/proxy.key",
+        ..live(
+            Section::Server,
+            "TLS_KEY_FILE",
+            "",
+            "the path of a PEM file with the private key of the certificate",
+            "The private key to serve TLS with.",
+        )
+    },
+    Variable {
+        example: "8443",
+        ..boot(
+            Section::Server,
+            "TLS_PORT",
+            "",
+            "a number from 0 to 65535 (0: the kernel chooses)",
+            "A port for TLS beside PORT in clear. Unset: with a certificate, PORT itself speaks TLS.",
+        )
+    },
+    live(
+        Section::Server,
+        "H2C",
+        "false",
+        FLAG,
+        "Speak HTTP/2 without TLS, too, with clients that begin with it (prior knowledge).",
+    ),
+    Variable {
+        example: "/run/anthropic-proxy/proxy.sock",
+        ..boot(
+            Section::Server,
+            "UNIX_SOCKET",
+            "",
+            "the path of a socket to create; a socket that nobody listens on is replaced",
+            "A Unix socket to listen on, besides the ports.",
+        )
+    },
     boot(
         Section::Server,
         "WORKERS",
@@ -110,6 +193,20 @@ pub(super) static TABLE: &[Variable] = &[
         "512MiB",
         SIZE,
         "Memory for request bodies that are held for the edit, together. At least MAX_EDIT_BODY.",
+    ),
+    live(
+        Section::Limits,
+        "MAX_REPLAY_BODY",
+        "1MiB",
+        SIZE,
+        "The largest request body that is kept, to send it to the next upstream where the first fails.",
+    ),
+    boot(
+        Section::Limits,
+        "REPLAY_MEMORY",
+        "256MiB",
+        SIZE,
+        "Memory for request bodies that are kept for the next upstream, together. Used only with several upstreams.",
     ),
     live(
         Section::Timers,
@@ -173,6 +270,13 @@ pub(super) static TABLE: &[Variable] = &[
         "360",
         TIME,
         "How long the upstream may be silent inside a response.",
+    ),
+    live(
+        Section::Timers,
+        "TUNNEL_IDLE_TIMEOUT",
+        "1h",
+        TIME,
+        "How long a tunnel (WebSocket and other upgrades) may be silent in both directions.",
     ),
     boot(
         Section::Logs,
