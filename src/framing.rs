@@ -5,6 +5,7 @@
 //! It decides nothing about who may send what to whom: that is [`crate::proxy`]'s.
 
 pub mod body;
+pub mod frames;
 pub mod head;
 pub mod idle;
 pub mod outbox;

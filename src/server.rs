@@ -31,7 +31,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
-    downstream::{self, Services},
+    downstream::{self, Arrival, Protocol, Services},
+    framing::head::Transport,
     gate::{Drain, Gate, Phase},
     proxy::{self, RequestId, Worker},
     upstream::{
@@ -272,10 +273,14 @@ fn start(boot: &Boot, listeners: Vec<TcpListener>, shared: &Shared) -> io::Resul
                     Ok::<_, ()>(fn_service(move |stream: TcpStream| {
                         let services = Rc::clone(&services);
                         async move {
-                            let peer = stream.peer_addr().ok();
+                            let arrival = Arrival {
+                                peer: stream.peer_addr().ok(),
+                                transport: Transport::Clear,
+                                protocol: Protocol::Unsaid,
+                            };
                             // small writes must not wait for each other; without it, it only is slower
                             let _ = stream.set_nodelay(true);
-                            downstream::serve(stream, peer, services).await;
+                            downstream::serve(stream, arrival, services).await;
                             Ok::<_, ()>(())
                         }
                     }))

@@ -8,7 +8,6 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -30,6 +29,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::{
+    Arrival,
     body::{Expect, RequestBody, Wire},
     peer::Peer,
     request::{self, KeepAlive, Parsed},
@@ -81,7 +81,7 @@ pub struct Services<A> {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve<S, A>(stream: S, peer: Option<SocketAddr>, services: Rc<Services<A>>)
+pub async fn serve<S, A>(stream: S, arrival: Arrival, services: Rc<Services<A>>)
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
@@ -96,7 +96,7 @@ where
         timers,
         timer: Timer::default(),
         stalled: None,
-        peer,
+        arrival,
         services,
         _open: open,
         seat,
@@ -125,7 +125,7 @@ struct Connection<S, A> {
     timer: Timer,
     /// Since when the client does not take what is written.
     stalled: Option<Instant>,
-    peer: Option<SocketAddr>,
+    arrival: Arrival,
     services: Rc<Services<A>>,
     /// Counts the socket, for the drain.
     _open: Admission,
@@ -292,7 +292,8 @@ where
         Ok(keep_alive)
     }
 
-    fn request(&self, head: RequestHead, is_local: bool) -> Request {
+    fn request(&self, mut head: RequestHead, is_local: bool) -> Request {
+        head.transport = self.arrival.transport;
         let payload = if head.framing == Framing::None {
             Payload::None
         } else {
@@ -312,7 +313,7 @@ where
             Version::Http10 => actix_web::http::Version::HTTP_10,
             Version::Http2 => actix_web::http::Version::HTTP_2,
         };
-        parts.peer_addr = self.peer;
+        parts.peer_addr = self.arrival.peer;
         // only routing reads it, and routing decodes it: `/%68ealth` is none of our own paths, and is
         // forwarded as it came
         parts.uri = Uri::from_static("/");
