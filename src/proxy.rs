@@ -22,12 +22,16 @@ use crate::{
     gate::Gate,
     messages,
     upstream::{
-        Client, dial,
-        http1::{Body, Coding, Continue, Failed, Held, Incoming, Pieces, Request, Response},
+        Client,
+        balance::Balance,
+        dial,
+        http1::{Body, Coding, Continue, Held, Incoming, Pieces, Request, Response},
+        replay::Keep,
     },
 };
 
 mod exchange;
+mod failover;
 pub mod field;
 mod hold;
 mod id;
@@ -48,6 +52,10 @@ pub struct Worker {
     pub gate: Arc<Gate>,
     /// Free memory for held bodies, in KiB, of the process.
     pub edit_memory: Arc<Semaphore>,
+    /// The same for bodies that are kept for the next upstream.
+    pub replay_memory: Arc<Semaphore>,
+    /// What all workers know of the upstreams.
+    pub balance: Arc<Balance>,
 }
 
 /// Forwards one request.
@@ -113,52 +121,83 @@ async fn relay(
             plan.describe(),
         );
     }
-    let client = req.peer_addr().map(|address| address.ip());
-    let request = Request {
-        head: request_head(&head, &plan, live, &live.endpoints[0], client),
-        method: head.method,
-        body: plan.body,
+    let mut outgoing = Outgoing {
+        head: &head,
+        live,
+        client: req.peer_addr().map(|address| address.ip()),
+        framing: plan.framing,
+        expect: plan.expect,
         patience: patience(&head.fields, is_messages, live),
     };
-    let response = match worker.client.send(live, 0, request).await {
-        Ok(response) => response,
-        Err(Failed::Unsent(_, cause)) => return Err(cause.into()),
-        Err(Failed::Sent(cause)) => return Err(cause),
-    };
+    let answered = failover::send(worker, live, &mut outgoing, plan.body).await?;
     // plan.memory is given back here: the held body has left
     drop(plan.memory);
-    Ok(response)
+    if live.endpoints.len() > 1 {
+        record.answered_by(&live.endpoints, answered.endpoint);
+    }
+    Ok(answered.response)
 }
 
-/// The whole head for an endpoint.
-fn request_head(
-    head: &RequestHead,
-    plan: &Plan,
-    live: &Live,
-    endpoint: &Endpoint,
+/// A request on its way out: all that its head is made from, for whichever endpoint it goes to.
+struct Outgoing<'a> {
+    head: &'a RequestHead,
+    live: &'a Live,
     client: Option<IpAddr>,
-) -> Bytes {
-    // a tunnel has told the proxy already, and the upstream is not to be told
-    let proxy_authorization = match endpoint.upstream.scheme {
-        Scheme::Http => dial::proxy_authorization(&endpoint.route),
-        Scheme::Https => None,
-    };
-    let mut octets = BytesMut::with_capacity(head.fields.octets() + 512);
-    target::put_request_line(&mut octets, endpoint, &head.method, &head.target);
-    field::put_request_fields(
-        &mut octets,
-        &field::Request {
-            live,
-            endpoint,
-            transport: head.transport,
-            fields: &head.fields,
-            client,
-            framing: plan.framing,
-            expect: plan.expect,
-            proxy_authorization: proxy_authorization.as_ref(),
-        },
-    );
-    octets.freeze()
+    framing: field::Length,
+    expect: field::Expect,
+    patience: Duration,
+}
+
+impl Outgoing<'_> {
+    fn request(&self, endpoint: &Endpoint, body: Body, keep: Option<Keep>) -> Request {
+        Request {
+            head: self.head_for(endpoint),
+            method: self.head.method.clone(),
+            body,
+            patience: self.patience,
+            keep,
+        }
+    }
+
+    /// A body that was asked for once does not wait for the next upstream's word.
+    fn follow(&mut self, body: &Body) {
+        if !matches!(
+            body,
+            Body::Streamed(Incoming {
+                go_ahead: Continue::Expected,
+                ..
+            })
+        ) {
+            self.expect = field::Expect::Answered;
+        }
+    }
+
+    fn head_for(&self, endpoint: &Endpoint) -> Bytes {
+        // a tunnel has told the proxy already, and the upstream is not to be told
+        let proxy_authorization = match endpoint.upstream.scheme {
+            Scheme::Http => dial::proxy_authorization(&endpoint.route),
+            Scheme::Https => None,
+        };
+        let Self {
+            head, live, client, ..
+        } = *self;
+        let mut octets = BytesMut::with_capacity(head.fields.octets() + 512);
+        target::put_request_line(&mut octets, endpoint, &head.method, &head.target);
+        field::put_request_fields(
+            &mut octets,
+            &field::Request {
+                live,
+                endpoint,
+                transport: head.transport,
+                fields: &head.fields,
+                client,
+                framing: self.framing,
+                expect: self.expect,
+                proxy_authorization: proxy_authorization.as_ref(),
+            },
+        );
+        octets.freeze()
+    }
 }
 
 /// What is sent as the body, and how the head speaks of it.
@@ -319,6 +358,7 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
         head,
         framing,
         body,
+        replay: _,
     } = response;
     let keeps_length = framing == Framing::None;
     let content = field::response_head(&head, keeps_length, client);

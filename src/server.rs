@@ -37,6 +37,7 @@ use crate::{
     proxy::{self, RequestId, Worker},
     upstream::{
         Client,
+        balance::Balance,
         dial::{Dialer, Trust, TrustError},
     },
 };
@@ -105,12 +106,20 @@ struct Shared {
     live: Arc<ArcSwap<Live>>,
     gate: Arc<Gate>,
     edit_memory: Arc<Semaphore>,
+    replay_memory: Arc<Semaphore>,
+    balance: Arc<Balance>,
     status: Arc<Status>,
     phase: watch::Receiver<Phase>,
     trust: Trust,
     max_connections: usize,
     /// `WRITE_TIMEOUT` as the listeners have it.
     write_timeout: Duration,
+}
+
+/// So much memory, counted in KiB; a semaphore holds at least 2^61 of them.
+fn memory(octets: u64) -> Arc<Semaphore> {
+    let units = usize::try_from(octets / 1024).unwrap_or(usize::MAX >> 4);
+    Arc::new(Semaphore::new(units.max(1)))
 }
 
 async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCode {
@@ -135,12 +144,9 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
     let shared = Shared {
         live: Arc::clone(&live),
         gate: Arc::default(),
-        // counted in KiB; the semaphore holds at least 2^61 of them
-        edit_memory: Arc::new(Semaphore::new(
-            usize::try_from(boot.edit_memory / 1024)
-                .unwrap_or(usize::MAX >> 4)
-                .max(1),
-        )),
+        edit_memory: memory(boot.edit_memory),
+        replay_memory: memory(boot.replay_memory),
+        balance: Arc::new(Balance::new(&loaded.config.live.endpoints)),
         status: Arc::new(Status::new()),
         phase: receiver,
         trust,
@@ -302,6 +308,8 @@ async fn worker(
         live: Arc::clone(&shared.live),
         gate: Arc::clone(&shared.gate),
         edit_memory: Arc::clone(&shared.edit_memory),
+        replay_memory: Arc::clone(&shared.replay_memory),
+        balance: Arc::clone(&shared.balance),
     });
     let (status, phase) = (Arc::clone(&shared.status), shared.phase.clone());
     let app = App::new()

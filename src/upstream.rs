@@ -21,10 +21,15 @@ use crate::{
     error::UpstreamError,
 };
 
+mod affinity;
+pub mod balance;
+mod budget;
+pub mod circuit;
 pub mod dial;
 mod door;
 pub mod http1;
 pub mod pool;
+pub mod replay;
 
 use self::{
     dial::Dialer,

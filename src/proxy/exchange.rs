@@ -7,6 +7,7 @@ use std::{
     fmt,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ use bytes::Bytes;
 
 use super::RequestId;
 use crate::{
+    config::Endpoint,
     error::{Answer, ProxyError},
     framing::{
         body::Framing,
@@ -62,6 +64,8 @@ pub(super) struct Record {
     notes: Rc<BodyNotes>,
     started: Instant,
     status: Option<StatusCode>,
+    /// Of several endpoints, the one that answered.
+    endpoint: Option<(Arc<[Endpoint]>, usize)>,
     head: Option<Duration>,
     sent: u64,
     ended: Ended,
@@ -78,6 +82,7 @@ impl Record {
             notes: Rc::clone(&head.notes),
             started: Instant::now(),
             status: None,
+            endpoint: None,
             head: None,
             sent: 0,
             ended: Ended::Client,
@@ -86,6 +91,11 @@ impl Record {
 
     pub(super) fn id(&self) -> RequestId {
         self.id
+    }
+
+    /// One of several endpoints answered.
+    pub(super) fn answered_by(&mut self, endpoints: &Arc<[Endpoint]>, at: usize) {
+        self.endpoint = Some((Arc::clone(endpoints), at));
     }
 
     /// The upstream's response head is here.
@@ -110,7 +120,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         log::info!(
-            "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={} request_id={}",
+            "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={}{} request_id={}",
             self.method,
             self.path.escape_ascii(),
             self.status.map_or(0, |status| status.as_u16()),
@@ -119,8 +129,21 @@ impl Drop for Record {
             Millis(self.head.unwrap_or_default()),
             Millis(self.started.elapsed()),
             self.ended,
+            By(self.endpoint.as_ref()),
             self.id,
         );
+    }
+}
+
+/// The endpoint that answered, where there are several.
+struct By<'a>(Option<&'a (Arc<[Endpoint]>, usize)>);
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((endpoints, at)) => write!(f, " upstream={}", endpoints[*at].upstream),
+            None => Ok(()),
+        }
     }
 }
 

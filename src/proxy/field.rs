@@ -59,6 +59,7 @@ pub enum Expect {
 /// Writes the fields of the upstream request and the empty line after them.
 pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     let live = request.live;
+    let credential = request.endpoint.credential.as_ref();
     let named = named(request.fields);
     let host = request.fields.value("host");
     match host {
@@ -92,10 +93,20 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
             Role::ForwardedHost => host_is_set = true,
             Role::Expect | Role::ForwardedFor | Role::EndToEnd => {}
         }
-        if is_named(&named, &field) || is_overridden(live, &field) {
+        if is_named(&named, &field)
+            || is_overridden(live, &field)
+            || (credential.is_some() && is_credential(field.name))
+        {
             continue;
         }
         put(octets, field.name, field.value);
+    }
+    if let Some(credential) = credential {
+        put(
+            octets,
+            credential.name.as_str().as_bytes(),
+            credential.value.as_bytes(),
+        );
     }
     put_forwarded(octets, live, request.client, &forwarded_for);
     if !proto_is_set && !has_custom(live, "x-forwarded-proto") {
@@ -117,7 +128,9 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
         put(octets, b"connection", b"te");
     }
     for (name, value) in &live.custom_fields {
-        put(octets, name.as_str().as_bytes(), value.as_bytes());
+        if credential.is_none() || !is_credential(name.as_str().as_bytes()) {
+            put(octets, name.as_str().as_bytes(), value.as_bytes());
+        }
     }
     if let Some(value) = request.proxy_authorization {
         put(octets, b"proxy-authorization", value.as_bytes());
@@ -236,6 +249,13 @@ fn is_named(named: &[&[u8]], field: &Field<'_>) -> bool {
         .any(|name| name.eq_ignore_ascii_case(field.name))
 }
 
+/// Whether a field says who asks: of these, exactly one goes to an upstream with a key of its own.
+fn is_credential(name: &[u8]) -> bool {
+    ["x-api-key", "authorization"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
 fn is_overridden(live: &Live, field: &Field<'_>) -> bool {
     live.custom_fields
         .iter()
@@ -266,7 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{framing::head, proxy::tests::live};
+    use crate::{config::Credential, framing::head, proxy::tests::live};
 
     /// Fields as a client would send them.
     fn fields(text: &str) -> Fields {
@@ -375,6 +395,36 @@ mod tests {
             "{found}"
         );
         assert!(found.contains("\r\nx-api-key: ours\r\n"), "{found}");
+    }
+
+    #[test]
+    fn an_upstream_with_a_key_of_its_own_gets_exactly_that() {
+        for (name, value) in [("x-api-key", "ours"), ("authorization", "Bearer ours")] {
+            let mut live = live("http://up");
+            let mut endpoint = live.endpoints[0].clone();
+            endpoint.credential = Some(Credential {
+                name: name.parse().unwrap(),
+                value: value.parse().unwrap(),
+            });
+            live.endpoints = std::sync::Arc::new([endpoint]);
+            live.custom_fields = vec![
+                ("authorization".parse().unwrap(), "of-all".parse().unwrap()),
+                ("x-other".parse().unwrap(), "1".parse().unwrap()),
+            ];
+            let found = request(
+                &live,
+                "Host: c\r\nX-API-Key: theirs\r\nAuthorization: theirs\r\nx-api-key: theirs\r\n",
+            );
+            let credentials: Vec<&str> = found
+                .lines()
+                .filter(|line| {
+                    let name = line.split(':').next().unwrap_or_default();
+                    is_credential(name.as_bytes())
+                })
+                .collect();
+            assert_eq!(credentials, [format!("{name}: {value}")]);
+            assert!(found.contains("x-other: 1") && !found.contains("theirs"));
+        }
     }
 
     #[test]

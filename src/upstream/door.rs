@@ -130,6 +130,7 @@ where
         method: head.method.clone(),
         body: coding.map_or(Body::None, |coding| streamed(body, coding)),
         patience: live.timers.response_head,
+        keep: None,
     }
 }
 

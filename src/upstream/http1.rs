@@ -26,6 +26,7 @@ use tokio::io::AsyncWrite;
 use super::{
     dial::Stream,
     pool::{self, Pool},
+    replay::{Keep, Replay},
 };
 use crate::{
     error::{DownstreamError, ProxyError, UpstreamError},
@@ -95,6 +96,8 @@ pub struct Response {
     pub framing: Framing,
     /// Its body.
     pub body: ResponseBody,
+    /// The request, if it was kept and this answer is one that another upstream may better.
+    pub replay: Option<Replay>,
 }
 
 /// Why an exchange failed before its response head was complete.
@@ -115,7 +118,7 @@ pub async fn exchange(
     request: Request,
     pool: &Rc<Pool>,
 ) -> Result<Response, Failed> {
-    let mut exchange = Exchange::new(connection, &request.head, request.body);
+    let mut exchange = Exchange::new(connection, &request.head, request.body, request.keep);
     let mut parsed_to = 0;
     let mut patience = Patience::new(request.patience);
     let mut patience_timer = pin!(actix_rt::time::sleep_until(patience.deadline().into()));
@@ -154,10 +157,15 @@ pub async fn exchange(
         Err(ProxyError::Upstream(cause @ UpstreamError::ConnectionTerminated(_)))
             if exchange.sent == 0 =>
         {
-            let Some(body) = exchange.unsent_body() else {
+            let Some((body, keep)) = exchange.unsent_body() else {
                 return Err(Failed::Sent(cause.into()));
             };
-            Err(Failed::Unsent(Box::new(Request { body, ..request }), cause))
+            let request = Request {
+                body,
+                keep,
+                ..request
+            };
+            Err(Failed::Unsent(Box::new(request), cause))
         }
         Err(cause) => Err(Failed::Sent(cause)),
     }
@@ -201,6 +209,8 @@ struct Exchange {
     connection: Connection,
     outbox: Outbox,
     upload: Upload,
+    /// Keeps what leaves, where another upstream may need it.
+    keep: Option<Keep>,
     /// Octets of the request that left.
     sent: u64,
     flushed: bool,
@@ -220,23 +230,31 @@ enum Upload {
     /// More comes when the upstream says `100 Continue`, or has been silent for a while, or when
     /// the client sends unasked. A final response leaves the last: it makes the body needless.
     Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
+    /// It went on to another upstream; what was sent here stays incomplete.
+    Taken,
 }
 
-/// A body that can be given back as long as nothing of it left.
+/// A body that can be given back.
 #[derive(Debug)]
 enum Kept {
+    /// There is none.
     None,
+    /// As long as nothing of it left.
     Held(Held),
-    Gone,
+    /// If its content was kept: how it was framed, and its trailer section.
+    Sent(Coding, Option<Bytes>),
 }
 
 impl Exchange {
-    fn new(connection: Connection, head: &Bytes, body: Body) -> Self {
+    fn new(connection: Connection, head: &Bytes, body: Body, mut keep: Option<Keep>) -> Self {
         let mut outbox = Outbox::default();
         outbox.push(head.clone());
         let upload = match body {
             Body::None => Upload::Done(Kept::None),
             Body::Held(held) => {
+                if let Some(keep) = &mut keep {
+                    held.content.iter().for_each(|piece| keep.push(piece));
+                }
                 push_content(&mut outbox, &held.content, held.coding);
                 if held.coding == Coding::Chunked {
                     push_all(&mut outbox, BodyNotes::end_with(held.trailers.clone()));
@@ -247,6 +265,9 @@ impl Exchange {
             Body::Streamed(mut incoming) => match incoming.go_ahead {
                 Continue::NotExpected => {
                     let first = std::mem::take(&mut incoming.first);
+                    if let Some(keep) = &mut keep {
+                        first.iter().for_each(|piece| keep.push(piece));
+                    }
                     push_content(&mut outbox, &first, incoming.coding);
                     Upload::Running(incoming)
                 }
@@ -260,6 +281,7 @@ impl Exchange {
             connection,
             outbox,
             upload,
+            keep,
             sent: 0,
             flushed: true,
             goes_on: false,
@@ -281,8 +303,10 @@ impl Exchange {
                 Poll::Ready(Ok(written)) => {
                     self.sent += written as u64;
                     self.flushed = false;
-                    if let Upload::Done(kept) = &mut self.upload {
-                        *kept = Kept::Gone;
+                    if let Upload::Done(kept) = &mut self.upload
+                        && let Kept::Held(held) = kept
+                    {
+                        *kept = Kept::Sent(held.coding, held.trailers.take());
                     }
                 }
                 Poll::Ready(Err(cause)) => self.write_error = Some(cause),
@@ -315,15 +339,18 @@ impl Exchange {
             };
             match Pin::new(&mut incoming.payload).poll_next(cx) {
                 Poll::Ready(Some(Ok(content))) => {
+                    if let Some(keep) = &mut self.keep {
+                        keep.push(&content);
+                    }
                     push_content(&mut self.outbox, &[content], incoming.coding);
                 }
                 Poll::Ready(Some(Err(cause))) => return Err(DownstreamError::of(&cause)),
                 Poll::Ready(None) => {
-                    if incoming.coding == Coding::Chunked {
-                        let end = BodyNotes::end_of_chunks(Some(&incoming.notes));
-                        push_all(&mut self.outbox, end);
+                    let (coding, trailers) = (incoming.coding, incoming.notes.trailers.take());
+                    if coding == Coding::Chunked {
+                        push_all(&mut self.outbox, BodyNotes::end_with(trailers.clone()));
                     }
-                    self.upload = Upload::Done(Kept::Gone);
+                    self.upload = Upload::Done(Kept::Sent(coding, trailers));
                 }
                 Poll::Pending => break,
             }
@@ -333,8 +360,7 @@ impl Exchange {
 
     /// The upstream wants the body.
     fn go_on(&mut self) {
-        let upload = std::mem::replace(&mut self.upload, Upload::Done(Kept::Gone));
-        self.upload = match upload {
+        self.upload = match std::mem::replace(&mut self.upload, Upload::Taken) {
             Upload::Waiting(incoming, _) => {
                 self.goes_on = true;
                 Upload::Running(incoming)
@@ -388,23 +414,75 @@ impl Exchange {
             framing,
             reusable,
         } = found;
+        let replay = match &self.keep {
+            Some(keep) if keep.is_wanted_for(head.status.as_u16()) => self.take_body(),
+            _ => None,
+        };
+        self.keep = None;
         let body = ResponseBody::new(self, framing, reusable, pool);
         Response {
             head,
             framing,
             body,
+            replay,
         }
     }
 
     /// The body, if all of it is still here.
-    fn unsent_body(self) -> Option<Body> {
-        match self.upload {
-            Upload::Done(Kept::None) => Some(Body::None),
-            Upload::Done(Kept::Held(held)) => Some(Body::Held(held)),
-            Upload::Waiting(incoming, _) => Some(Body::Streamed(incoming)),
+    fn unsent_body(mut self) -> Option<(Body, Option<Keep>)> {
+        let body = match self.upload {
+            Upload::Done(Kept::None) => Body::None,
+            Upload::Done(Kept::Held(held)) => Body::Held(held),
+            Upload::Waiting(incoming, _) => Body::Streamed(incoming),
             // content that was pulled is in the outbox, framed: it is not taken apart again
-            Upload::Running(..) | Upload::Done(Kept::Gone) => None,
+            Upload::Running(..) | Upload::Done(Kept::Sent(..)) | Upload::Taken => {
+                let Replay { body, keep } = self.take_body()?;
+                return Some((body, Some(keep)));
+            }
+        };
+        let mut keep = self.keep;
+        if let Some(keep) = &mut keep {
+            keep.take();
         }
+        Some((body, keep))
+    }
+
+    /// The body from its beginning, if it was kept. What did not leave yet does not leave any more.
+    fn take_body(&mut self) -> Option<Replay> {
+        let mut keep = self.keep.take()?;
+        let content = keep.take()?;
+        let is_written = self.upload_is_done();
+        let body = match std::mem::replace(&mut self.upload, Upload::Taken) {
+            Upload::Done(kept) => {
+                let (body, same) = match kept {
+                    Kept::None => (Body::None, Kept::None),
+                    Kept::Held(held) => {
+                        let sent = Kept::Sent(held.coding, None);
+                        (Body::Held(held), sent)
+                    }
+                    Kept::Sent(coding, trailers) => {
+                        let held = Held {
+                            content,
+                            coding,
+                            trailers,
+                        };
+                        (Body::Held(held), Kept::Sent(coding, None))
+                    }
+                };
+                if is_written {
+                    self.upload = Upload::Done(same);
+                }
+                body
+            }
+            Upload::Running(incoming) => Body::Streamed(Incoming {
+                first: content,
+                go_ahead: Continue::NotExpected,
+                ..incoming
+            }),
+            Upload::Waiting(incoming, _) => Body::Streamed(incoming),
+            Upload::Taken => return None,
+        };
+        Some(Replay { body, keep })
     }
 }
 

@@ -109,6 +109,7 @@ async fn ours(client: &Client, live: &anthropic_proxy::config::Live) -> Outcome 
         method: Method::GET,
         body: Body::None,
         patience: Duration::from_secs(10),
+        keep: None,
     };
     let mut response = client.send(live, 0, request).await.map_err(|_| ())?;
     let mut content = Vec::new();

@@ -7,7 +7,7 @@ use actix_web::{dev::Payload, http::Method};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::framing::head::BodyNotes;
+use crate::{framing::head::BodyNotes, upstream::replay::Keep};
 
 /// A request to be sent.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Request {
     pub body: Body,
     /// Time for the response head, counted from the last octet of the request that left.
     pub patience: Duration,
+    /// Keeps the body, where another upstream may need it.
+    pub keep: Option<Keep>,
 }
 
 /// A request body.

@@ -1,0 +1,160 @@
+//! On to the next upstream: before a response head has gone out, and only if nothing was lost.
+//!
+//! A request that could not be sent at all goes on freely: the upstream that failed got nothing of it.
+//! One that was answered by a status of `FAILOVER_STATUS` goes on if its body was kept and the retry
+//! budget allows it; the answer is held meanwhile, and stands if the next upstream does no better. A
+//! request that was sent and not answered goes nowhere: it may have been processed.
+
+use std::time::SystemTime;
+
+use super::{Outgoing, Worker};
+use crate::{
+    config::Live,
+    error::ProxyError,
+    framing::head::Fields,
+    upstream::{
+        balance::{Choice, Turn, retry_after},
+        http1::{Body, Failed, Request, Response},
+        replay::{Keep, Replay},
+    },
+};
+
+/// A response, and the endpoint that it came from.
+pub(super) struct Answered {
+    pub(super) response: Response,
+    pub(super) endpoint: usize,
+}
+
+/// Sends a request to the only endpoint, or to the first that does.
+pub(super) async fn send(
+    worker: &Worker,
+    live: &Live,
+    outgoing: &mut Outgoing<'_>,
+    body: Body,
+) -> Result<Answered, ProxyError> {
+    if live.endpoints.len() > 1 {
+        return send_to_several(worker, live, outgoing, body).await;
+    }
+    let request = outgoing.request(&live.endpoints[0], body, None);
+    match worker.client.send(live, 0, request).await {
+        Ok(response) => Ok(Answered {
+            response,
+            endpoint: 0,
+        }),
+        Err(Failed::Unsent(_, cause)) => Err(cause.into()),
+        Err(Failed::Sent(cause)) => Err(cause),
+    }
+}
+
+async fn send_to_several(
+    worker: &Worker,
+    live: &Live,
+    outgoing: &mut Outgoing<'_>,
+    mut body: Body,
+) -> Result<Answered, ProxyError> {
+    let session = session(&outgoing.head.fields);
+    let mut turn = worker.balance.turn(&live.endpoints, session);
+    let mut choice = turn.first();
+    let mut keep = Some(Keep::new(
+        &live.failover_status,
+        live.max_replay_body,
+        &worker.replay_memory,
+    ));
+    // the answer that stands if nobody gives a better one
+    let mut standing: Option<Answered> = None;
+    loop {
+        let request = outgoing.request(&live.endpoints[choice.endpoint], body, keep.take());
+        match worker.client.send(live, choice.endpoint, request).await {
+            Ok(mut response) => {
+                let is_failure = learn(&turn, choice, live, &response);
+                let replay = response.replay.take();
+                let answered = Answered {
+                    response,
+                    endpoint: choice.endpoint,
+                };
+                let Some((replay, next)) = replay
+                    .filter(|_| is_failure)
+                    .and_then(|replay| Some((replay, turn.next_within_budget()?)))
+                else {
+                    return Ok(answered);
+                };
+                log::info!(
+                    "[Failover] status={} of {}, on to {}",
+                    answered.response.head.status.as_u16(),
+                    live.endpoints[choice.endpoint].upstream,
+                    live.endpoints[next.endpoint].upstream,
+                );
+                let Replay {
+                    body: whole,
+                    keep: kept,
+                } = replay;
+                outgoing.follow(&whole);
+                standing = Some(answered);
+                (body, keep, choice) = (whole, Some(kept), next);
+            }
+            Err(Failed::Unsent(request, cause)) => {
+                failed(&turn, choice, live);
+                let Request {
+                    body: whole,
+                    keep: kept,
+                    ..
+                } = *request;
+                match turn.next() {
+                    Some(next) => {
+                        log::warn!(
+                            "[Failover] {cause} at {}, on to {}",
+                            live.endpoints[choice.endpoint].upstream,
+                            live.endpoints[next.endpoint].upstream,
+                        );
+                        (body, keep, choice) = (whole, kept, next);
+                    }
+                    None => return standing.ok_or(cause.into()),
+                }
+            }
+            Err(Failed::Sent(cause)) => {
+                if matches!(cause, ProxyError::Upstream(_)) {
+                    failed(&turn, choice, live);
+                }
+                return standing.ok_or(cause);
+            }
+        }
+    }
+}
+
+/// Tells the endpoint's health how it answered, and the caller whether that was a failure.
+fn learn(turn: &Turn<'_>, choice: Choice, live: &Live, response: &Response) -> bool {
+    let status = response.head.status.as_u16();
+    let is_failure = live.failover_status.contains(status);
+    if is_failure {
+        failed(turn, choice, live);
+    } else {
+        turn.succeeded(choice);
+    }
+    // 429 is about a credential: where it is the client's own, others need not wait for it
+    let is_ours = live.endpoints[choice.endpoint].credential.is_some();
+    let may_ask_for_rest = matches!(status, 503 | 529) || (status == 429 && is_ours);
+    if may_ask_for_rest
+        && let Some(value) = response.head.fields.value("retry-after")
+        && let Some(wait) = retry_after(value, SystemTime::now())
+    {
+        turn.rest(choice, wait);
+    }
+    is_failure
+}
+
+fn failed(turn: &Turn<'_>, choice: Choice, live: &Live) {
+    if turn.failed(choice) {
+        log::warn!(
+            "[Failover] {} failed repeatedly: it is passed over for a while",
+            live.endpoints[choice.endpoint].upstream
+        );
+    }
+}
+
+/// What a request should stay together with: its Claude Code session, else its key.
+fn session(fields: &Fields) -> Option<&[u8]> {
+    ["x-claude-code-session-id", "x-api-key", "authorization"]
+        .iter()
+        .find_map(|name| fields.value(name))
+        .filter(|value| !value.is_empty())
+}

@@ -1,0 +1,347 @@
+//! Which of several upstreams a request goes to, and what is learned from how it went.
+//!
+//! A session stays where it was while that upstream is healthy; everybody else goes to the first
+//! healthy one of the list. All workers share one [`Balance`]; a request of theirs takes a [`Turn`],
+//! which gives each upstream once. With one upstream none of it is used.
+//!
+//! It sends nothing and reads no content: that is [`super::Client`] and the proxy.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use super::{
+    affinity::Affinity,
+    budget::Budget,
+    circuit::{Circuit, Pass, State},
+};
+use crate::config::Endpoint;
+
+/// What all workers know of the upstreams.
+pub struct Balance {
+    known: ArcSwap<Known>,
+    affinity: Affinity,
+    budget: Budget,
+    /// Times are told from here on.
+    start: Instant,
+    hasher: RandomState,
+}
+
+/// The upstreams of one configuration, with their health.
+struct Known {
+    endpoints: Arc<[Endpoint]>,
+    circuits: Vec<Arc<Named>>,
+}
+
+struct Named {
+    circuit: Circuit,
+    /// What the table of sessions knows it by.
+    tag: u16,
+}
+
+impl Balance {
+    /// Nothing is known yet.
+    pub fn new(endpoints: &Arc<[Endpoint]>) -> Self {
+        let hasher = RandomState::new();
+        let none = Known {
+            endpoints: Arc::new([]),
+            circuits: Vec::new(),
+        };
+        Self {
+            known: ArcSwap::from_pointee(none.follow(endpoints, &hasher)),
+            affinity: Affinity::default(),
+            budget: Budget::default(),
+            start: Instant::now(),
+            hasher,
+        }
+    }
+
+    /// A request's turn. `session` is what it should stay together with: a session id, else a key.
+    pub fn turn(&self, endpoints: &Arc<[Endpoint]>, session: Option<&[u8]>) -> Turn<'_> {
+        let mut known = self.known.load_full();
+        if !Arc::ptr_eq(&known.endpoints, endpoints) {
+            self.known
+                .rcu(|known| known.follow(endpoints, &self.hasher));
+            known = self.known.load_full();
+            if !Arc::ptr_eq(&known.endpoints, endpoints) {
+                // another worker has gone on to the next configuration meanwhile
+                known = Arc::new(known.follow(endpoints, &self.hasher));
+            }
+        }
+        self.budget.earn();
+        Turn {
+            balance: self,
+            known,
+            session: session.map(|session| self.hasher.hash_one(session)),
+            tried: SmallVec::new(),
+        }
+    }
+
+    /// The state of each upstream's circuit.
+    pub fn states(&self) -> Vec<State> {
+        let now = self.now();
+        let known = self.known.load();
+        let states = known.circuits.iter();
+        states.map(|named| named.circuit.state(now)).collect()
+    }
+
+    /// Milliseconds, more than 0.
+    fn now(&self) -> u64 {
+        1 + u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX >> 1)
+    }
+
+    fn minute(&self) -> u16 {
+        (self.start.elapsed().as_secs() / 60) as u16
+    }
+}
+
+impl Known {
+    /// Another configuration's upstreams, with what is known of those that stay.
+    fn follow(&self, endpoints: &Arc<[Endpoint]>, hasher: &RandomState) -> Self {
+        let named = |(at, endpoint): (usize, &Endpoint)| {
+            // of several that are the same, each has its own
+            let nth = |endpoints: &[Endpoint], to: usize| {
+                let before = endpoints[..to].iter();
+                before.filter(|other| *other == endpoint).count()
+            };
+            let wanted = nth(endpoints, at);
+            let same = (0..self.endpoints.len())
+                .find(|i| self.endpoints[*i] == *endpoint && nth(&self.endpoints, *i) == wanted);
+            match same {
+                Some(same) => Arc::clone(&self.circuits[same]),
+                None => {
+                    let Endpoint { upstream, .. } = endpoint;
+                    let secret = endpoint.credential.as_ref().map(|c| c.value.as_bytes());
+                    Arc::new(Named {
+                        circuit: Circuit::default(),
+                        tag: hasher.hash_one((upstream, secret, wanted)) as u16,
+                    })
+                }
+            }
+        };
+        Self {
+            endpoints: Arc::clone(endpoints),
+            circuits: endpoints.iter().enumerate().map(named).collect(),
+        }
+    }
+}
+
+/// One request's way through the upstreams: each at most once.
+pub struct Turn<'a> {
+    balance: &'a Balance,
+    known: Arc<Known>,
+    session: Option<u64>,
+    tried: SmallVec<[usize; 4]>,
+}
+
+/// An upstream, and leave to send to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Its place in the list.
+    pub endpoint: usize,
+    pass: Pass,
+}
+
+impl Turn<'_> {
+    /// The first choice: where the session is, else the first healthy one; where none is healthy,
+    /// where the session is, or the preferred one. A request is never refused for want of health:
+    /// what the upstream says then is what its client should know.
+    pub fn first(&mut self) -> Choice {
+        let home = self.home();
+        let choice = self.healthy(home).unwrap_or(Choice {
+            endpoint: home.unwrap_or(0),
+            pass: Pass::LastResort,
+        });
+        self.tried.push(choice.endpoint);
+        choice
+    }
+
+    /// Another healthy one that was not tried.
+    pub fn next(&mut self) -> Option<Choice> {
+        let choice = self.healthy(None)?;
+        self.tried.push(choice.endpoint);
+        Some(choice)
+    }
+
+    /// The same after an upstream had the request, and failed: if the retry budget has room for it.
+    pub fn next_within_budget(&mut self) -> Option<Choice> {
+        let now = self.balance.now();
+        let mut others = self.known.circuits.iter().enumerate();
+        // nothing is spent, and no probe is taken, where there is nobody to go to
+        let is_any = others.any(|(endpoint, named)| {
+            !self.tried.contains(&endpoint) && named.circuit.state(now) != State::Open
+        });
+        if is_any && self.balance.budget.spend(now) {
+            self.next()
+        } else {
+            None
+        }
+    }
+
+    /// The upstream answered as it should: the session is there from now on.
+    pub fn succeeded(&self, choice: Choice) {
+        let named = &self.known.circuits[choice.endpoint];
+        named.circuit.succeeded();
+        let Some(session) = self.session else { return };
+        let minute = self.balance.minute();
+        // who is at the preferred one need not be remembered, unless it was elsewhere
+        let before = self.balance.affinity.upstream(session, minute);
+        if before != Some(named.tag) && (choice.endpoint != 0 || before.is_some()) {
+            self.balance.affinity.remember(session, named.tag, minute);
+        }
+    }
+
+    /// The upstream failed. Tells whether it is passed over from now on.
+    pub fn failed(&self, choice: Choice) -> bool {
+        let circuit = &self.known.circuits[choice.endpoint].circuit;
+        circuit.failed(choice.pass, self.balance.now())
+    }
+
+    /// The upstream asked to be left alone.
+    pub fn rest(&self, choice: Choice, wait: Duration) {
+        let circuit = &self.known.circuits[choice.endpoint].circuit;
+        circuit.rest(wait, self.balance.now());
+    }
+
+    /// Where the session is.
+    fn home(&self) -> Option<usize> {
+        let (session, minute) = (self.session?, self.balance.minute());
+        let tag = self.balance.affinity.upstream(session, minute)?;
+        self.known.circuits.iter().position(|c| c.tag == tag)
+    }
+
+    fn healthy(&self, home: Option<usize>) -> Option<Choice> {
+        let now = self.balance.now();
+        home.into_iter()
+            .chain(0..self.known.circuits.len())
+            .filter(|endpoint| !self.tried.contains(endpoint))
+            .find_map(|endpoint| {
+                let pass = self.known.circuits[endpoint].circuit.pass(now)?;
+                Some(Choice { endpoint, pass })
+            })
+    }
+}
+
+/// What `Retry-After` asks for: seconds or a date (RFC 9110 §10.2.3).
+pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
+    let value = std::str::from_utf8(value).ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    date.duration_since(now).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HttpVersion, Route};
+
+    fn endpoints(urls: &[&str]) -> Arc<[Endpoint]> {
+        let endpoint = |url: &&str| Endpoint {
+            upstream: url.parse().unwrap(),
+            route: Route::Direct,
+            http: HttpVersion::Http11,
+            credential: None,
+        };
+        urls.iter().map(endpoint).collect()
+    }
+
+    fn fail(balance: &Balance, endpoints: &Arc<[Endpoint]>, at: usize) {
+        for _ in 0..5 {
+            let turn = balance.turn(endpoints, None);
+            turn.failed(Choice {
+                endpoint: at,
+                pass: Pass::Regular,
+            });
+        }
+    }
+
+    #[test]
+    fn the_first_healthy_one_is_chosen_and_each_once() {
+        let endpoints = endpoints(&["http://a", "http://b", "http://c"]);
+        let balance = Balance::new(&endpoints);
+        fail(&balance, &endpoints, 1);
+        assert_eq!(
+            balance.states(),
+            [State::Closed, State::Open, State::Closed]
+        );
+        let mut turn = balance.turn(&endpoints, None);
+        assert_eq!(turn.first().endpoint, 0);
+        assert_eq!(turn.next().unwrap().endpoint, 2);
+        assert_eq!(turn.next(), None);
+    }
+
+    #[test]
+    fn a_session_stays_while_its_upstream_is_healthy() {
+        let endpoints = endpoints(&["http://a", "http://b", "http://c"]);
+        let balance = Balance::new(&endpoints);
+        let mut turn = balance.turn(&endpoints, Some(b"session"));
+        turn.first();
+        let second = turn.next().unwrap();
+        turn.succeeded(second);
+        // the preferred one is well, and others go there
+        assert_eq!(balance.turn(&endpoints, Some(b"other")).first().endpoint, 0);
+        assert_eq!(
+            balance.turn(&endpoints, Some(b"session")).first().endpoint,
+            1
+        );
+        fail(&balance, &endpoints, 1);
+        let mut turn = balance.turn(&endpoints, Some(b"session"));
+        let choice = turn.first();
+        assert_eq!(choice.endpoint, 0);
+        turn.succeeded(choice);
+        assert_eq!(
+            balance.turn(&endpoints, Some(b"session")).first().endpoint,
+            0
+        );
+    }
+
+    #[test]
+    fn nobody_healthy_is_no_refusal() {
+        let endpoints = endpoints(&["http://a", "http://b"]);
+        let balance = Balance::new(&endpoints);
+        fail(&balance, &endpoints, 0);
+        fail(&balance, &endpoints, 1);
+        let mut turn = balance.turn(&endpoints, None);
+        assert_eq!(turn.first().endpoint, 0);
+        assert_eq!(turn.next(), None, "a storm is not made larger");
+    }
+
+    #[test]
+    fn another_configuration_keeps_what_is_known() {
+        let before = endpoints(&["http://a", "http://b", "http://b"]);
+        let balance = Balance::new(&before);
+        fail(&balance, &before, 2);
+        let after = endpoints(&["http://b", "http://b", "http://c"]);
+        balance.turn(&after, None);
+        assert_eq!(
+            balance.states(),
+            [State::Closed, State::Open, State::Closed]
+        );
+        // an exchange that began before still finds its own
+        assert_eq!(balance.turn(&before, None).first().endpoint, 0);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, expected) in [
+            ("0", Some(0)),
+            (" 17 ", Some(17)),
+            ("Sun, 06 Nov 1994 08:49:40 GMT", Some(3)),
+            ("Sun, 06 Nov 1994 08:49:30 GMT", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(retry_after(value.as_bytes(), now), expected, "{value}");
+        }
+    }
+}

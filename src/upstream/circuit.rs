@@ -1,0 +1,213 @@
+//! What is known of one upstream's health from the exchanges that it had (no request of ours asks).
+//!
+//! Consecutive failures open the circuit: the upstream is passed over for a while that doubles each
+//! time; then one request is let through as a probe, and its outcome closes the circuit or opens it
+//! for longer. Apart from that, an upstream that says `Retry-After` rests for so long.
+//!
+//! All workers share it: three atomics, of which a healthy upstream's requests only read.
+
+use std::{
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+    time::Duration,
+};
+
+/// Failures in a row that open a circuit: one bad answer is chance, five are not.
+const THRESHOLD: u32 = 5;
+/// The first opening; the n-th in a row lasts 2^(n-1) times as long.
+const FIRST_OPENING: Duration = Duration::from_secs(1);
+/// 2^6 s is about a minute: longer would keep sessions off an upstream that has long recovered.
+const MOST_DOUBLINGS: u32 = 6;
+/// What `Retry-After` may ask for at most, so that a broken upstream cannot send itself away for
+/// good.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// The health of one upstream. Times are milliseconds since a moment of the caller's choice, which
+/// is more than 0 ago.
+#[derive(Debug, Default)]
+pub struct Circuit {
+    /// Failures since the last success.
+    failures: AtomicU32,
+    /// Openings since the last success.
+    openings: AtomicU32,
+    /// When the next probe may go; 0 while the circuit is closed.
+    probe_at: AtomicU64,
+    /// Until when the upstream asked to be left alone.
+    rests_until: AtomicU64,
+}
+
+/// Leave to send a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// The circuit is closed.
+    Regular,
+    /// It is open, and this request is its probe.
+    Probe,
+    /// It is open, or the upstream rests, and no other one is better.
+    LastResort,
+}
+
+/// The state of a circuit, as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Requests pass.
+    Closed,
+    /// Requests go elsewhere.
+    Open,
+    /// The next request is the probe.
+    HalfOpen,
+}
+
+impl Circuit {
+    /// Leave to send a request now. Of all that ask when a probe is due, one gets it.
+    pub fn pass(&self, now: u64) -> Option<Pass> {
+        if self.rests_until.load(Relaxed) > now {
+            return None;
+        }
+        match self.probe_at.load(Acquire) {
+            0 => Some(Pass::Regular),
+            probe_at if probe_at > now => None,
+            probe_at => {
+                // a probe whose outcome never comes is followed by another one after the same time
+                let next = now + self.opening();
+                let claimed = self
+                    .probe_at
+                    .compare_exchange(probe_at, next, AcqRel, Acquire);
+                claimed.is_ok().then_some(Pass::Probe)
+            }
+        }
+    }
+
+    /// The upstream answered as it should.
+    pub fn succeeded(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+        if self.probe_at.load(Relaxed) != 0 {
+            self.openings.store(0, Relaxed);
+            self.probe_at.store(0, Release);
+        }
+    }
+
+    /// The upstream failed. Tells whether that opened the circuit, or opened it again.
+    pub fn failed(&self, pass: Pass, now: u64) -> bool {
+        let failures = self.failures.fetch_add(1, Relaxed) + 1;
+        let is_closed = self.probe_at.load(Acquire) == 0;
+        // what was on its way when the circuit opened says nothing new
+        if pass != Pass::Probe && (!is_closed || failures < THRESHOLD) {
+            return false;
+        }
+        self.openings.fetch_add(1, Relaxed);
+        self.probe_at.store(now + self.opening(), Release);
+        true
+    }
+
+    /// The upstream asked not to be asked for a while.
+    pub fn rest(&self, wait: Duration, now: u64) {
+        let until = now + millis(wait.min(LONGEST_REST));
+        self.rests_until.fetch_max(until, Relaxed);
+    }
+
+    /// The state now.
+    pub fn state(&self, now: u64) -> State {
+        match self.probe_at.load(Relaxed) {
+            _ if self.rests_until.load(Relaxed) > now => State::Open,
+            0 => State::Closed,
+            probe_at if probe_at > now => State::Open,
+            _ => State::HalfOpen,
+        }
+    }
+
+    /// How long the present opening lasts, in milliseconds.
+    fn opening(&self) -> u64 {
+        let doublings = self.openings.load(Relaxed).saturating_sub(1);
+        millis(FIRST_OPENING) << doublings.min(MOST_DOUBLINGS)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(now: u64) -> Circuit {
+        let circuit = Circuit::default();
+        for nth in 1..=THRESHOLD {
+            assert_eq!(circuit.failed(Pass::Regular, now), nth == THRESHOLD);
+        }
+        circuit
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it() {
+        let circuit = Circuit::default();
+        for _ in 0..9 {
+            for _ in 1..THRESHOLD {
+                circuit.failed(Pass::Regular, 1);
+            }
+            circuit.succeeded();
+        }
+        assert_eq!(circuit.pass(1), Some(Pass::Regular));
+        assert_eq!(opened(1).pass(1), None);
+        assert_eq!(opened(1).state(1), State::Open);
+    }
+
+    #[test]
+    fn one_probe_passes_at_a_time() {
+        let circuit = opened(1);
+        assert_eq!(circuit.pass(1000), None);
+        assert_eq!(circuit.state(1001), State::HalfOpen);
+        assert_eq!(circuit.pass(1001), Some(Pass::Probe));
+        assert_eq!(circuit.pass(1001), None);
+        // its outcome never came
+        assert_eq!(circuit.pass(2001), Some(Pass::Probe));
+        circuit.succeeded();
+        assert_eq!(circuit.pass(2001), Some(Pass::Regular));
+    }
+
+    #[test]
+    fn openings_double_up_to_a_minute() {
+        let circuit = opened(1);
+        let mut now = 1;
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
+            assert_eq!(circuit.pass(now + seconds * 1000 - 1), None);
+            now += seconds * 1000;
+            assert_eq!(circuit.pass(now), Some(Pass::Probe), "{seconds}");
+            assert!(circuit.failed(Pass::Probe, now));
+        }
+        circuit.succeeded();
+        for _ in 0..THRESHOLD {
+            circuit.failed(Pass::Regular, now);
+        }
+        assert_eq!(circuit.pass(now + 1000), Some(Pass::Probe));
+    }
+
+    #[test]
+    fn what_was_on_its_way_does_not_open_it_further() {
+        let circuit = opened(1);
+        for _ in 0..100 {
+            assert!(!circuit.failed(Pass::Regular, 2));
+            assert!(!circuit.failed(Pass::LastResort, 2));
+        }
+        assert_eq!(circuit.pass(1001), Some(Pass::Probe));
+    }
+
+    #[test]
+    fn a_rest_lasts_as_asked_but_not_for_ever() {
+        let circuit = Circuit::default();
+        circuit.rest(Duration::from_secs(7), 1);
+        circuit.rest(Duration::from_secs(3), 1);
+        assert_eq!(
+            (circuit.pass(7000), circuit.state(7000)),
+            (None, State::Open)
+        );
+        assert_eq!(circuit.pass(7001), Some(Pass::Regular));
+        circuit.rest(Duration::MAX, 1);
+        assert_eq!(circuit.pass(600_001), Some(Pass::Regular));
+    }
+}

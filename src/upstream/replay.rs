@@ -1,0 +1,155 @@
+//! Request content that is kept until the response head decides whether it is needed once more.
+//!
+//! References to what was read, not copies: what it costs is that the buffers stay. One request is
+//! bounded by `MAX_REPLAY_BODY`, all of them by `REPLAY_MEMORY`; what does not fit is not kept, and
+//! its request then has one upstream only. Nobody waits for memory here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::http1::{Body, Pieces};
+use crate::config::Statuses;
+
+/// The content of one request, as long as it is kept.
+#[derive(Debug)]
+pub struct Keep {
+    content: Option<Pieces>,
+    octets: u64,
+    limit: u64,
+    memory: Memory,
+    statuses: Statuses,
+}
+
+/// A request that an upstream had and that may go to another one.
+#[derive(Debug)]
+pub struct Replay {
+    /// Its body, whole.
+    pub body: Body,
+    /// What keeps it for one more.
+    pub keep: Keep,
+}
+
+/// One request's part of the memory for kept content.
+#[derive(Debug)]
+struct Memory {
+    all: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+    octets: u64,
+}
+
+/// Memory is counted in KiB, so that 32 bits of permits are 4 TiB.
+const UNIT: u64 = 1024;
+/// What is taken at a time, so that a stream of small reads asks seldom: a Claude Code turn of 50 kB
+/// asks once.
+const STEP: u64 = 64 * 1024;
+
+impl Keep {
+    /// Keeps up to `limit` octets, within the KiB that `memory` has, until an answer comes; longer if
+    /// it has one of `statuses`.
+    pub fn new(statuses: &Statuses, limit: u64, memory: &Arc<Semaphore>) -> Self {
+        Self {
+            content: Some(Pieces::new()),
+            octets: 0,
+            limit,
+            memory: Memory {
+                all: Arc::clone(memory),
+                permit: None,
+                octets: 0,
+            },
+            statuses: statuses.clone(),
+        }
+    }
+
+    /// Whether this answer makes the request worth sending again.
+    pub(super) fn is_wanted_for(&self, status: u16) -> bool {
+        self.statuses.contains(status)
+    }
+
+    /// Content that is about to leave.
+    pub(super) fn push(&mut self, content: &Bytes) {
+        if self.content.is_none() {
+            return;
+        }
+        let octets = self.octets + content.len() as u64;
+        if octets > self.limit || !self.memory.grow_to(octets.max(STEP.min(self.limit))) {
+            self.forget();
+        }
+        if let Some(kept) = &mut self.content {
+            kept.push(content.clone());
+            self.octets = octets;
+        }
+    }
+
+    /// Gives everything up.
+    fn forget(&mut self) {
+        self.content = None;
+        self.memory.permit = None;
+    }
+
+    /// All that was pushed, if it was kept; what is pushed next is the beginning again.
+    pub(super) fn take(&mut self) -> Option<Pieces> {
+        self.octets = 0;
+        self.content.replace(Pieces::new())
+    }
+}
+
+impl Memory {
+    /// Whether there is room for so many octets in all.
+    fn grow_to(&mut self, octets: u64) -> bool {
+        if octets <= self.octets {
+            return true;
+        }
+        // each further step doubles, so that a large body asks a few times
+        let wanted = octets.max(2 * self.octets);
+        let units = (wanted - self.octets).div_ceil(UNIT);
+        let permit = u32::try_from(units)
+            .ok()
+            .and_then(|units| Arc::clone(&self.all).try_acquire_many_owned(units).ok());
+        let Some(permit) = permit else { return false };
+        match &mut self.permit {
+            Some(held) => held.merge(permit),
+            None => self.permit = Some(permit),
+        }
+        self.octets += units * UNIT;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(content: Option<Pieces>) -> Option<Vec<u8>> {
+        content.map(|pieces| pieces.concat())
+    }
+
+    #[test]
+    fn what_fits_is_given_back_and_more_is_not_kept() {
+        let memory = Arc::new(Semaphore::new(1024));
+        let mut keep = Keep::new(&Statuses::default(), 8, &memory);
+        keep.push(&Bytes::from_static(b"four"));
+        keep.push(&Bytes::from_static(b"more"));
+        assert_eq!(joined(keep.take()).unwrap(), b"fourmore");
+        // the next upstream gets the same, and it is kept again
+        keep.push(&Bytes::from_static(b"fourmore"));
+        keep.push(&Bytes::from_static(b"!"));
+        assert_eq!(keep.take(), None);
+        assert_eq!(memory.available_permits(), 1024);
+    }
+
+    #[test]
+    fn all_requests_share_one_memory() {
+        let memory = Arc::new(Semaphore::new(100));
+        let content = Bytes::from(vec![0; 60 * 1024]);
+        let new = || Keep::new(&Statuses::default(), 1 << 20, &memory);
+        let (mut first, mut second) = (new(), new());
+        first.push(&content);
+        second.push(&content);
+        assert_eq!(second.take(), None);
+        assert_eq!(first.take().unwrap().len(), 1);
+        drop((first, second));
+        assert_eq!(memory.available_permits(), 100);
+    }
+}
