@@ -19,6 +19,7 @@ mod cli;
 mod differential;
 mod docs;
 mod edit;
+mod failover;
 mod forwarding;
 mod framing;
 mod layers;

@@ -11,6 +11,7 @@ use std::{
         mpsc::{self, Receiver},
     },
     thread,
+    time::Duration,
 };
 
 use super::{Body, DEADLINE, Head, QUIET, Wire};
@@ -153,6 +154,16 @@ impl Answering {
         self.requests
             .recv_timeout(DEADLINE)
             .expect("a request reaches the upstream")
+    }
+
+    /// The next request, if one came already.
+    pub(crate) fn try_request(&self) -> Option<(Head, Body)> {
+        self.requests.try_recv().ok()
+    }
+
+    /// The next request, if one comes in time.
+    pub(crate) fn request_within(&self, limit: Duration) -> Option<(Head, Body)> {
+        self.requests.recv_timeout(limit).ok()
     }
 
     /// Asserts that no further request came.

@@ -1,0 +1,508 @@
+//! Several upstreams: who is asked, when a request moves on, what stays where it was.
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::support::{
+    Answering, Body, Head, ProxyBuilder, QUIET, Upstream, Wire, assert_proxy_error, get, noise,
+    post, upstream::OK, wire::chunk,
+};
+
+/// An answer with this status and a content that names it.
+fn answer(status: u16, fields: &str, content: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} Whatever\r\n{fields}Content-Length: {}\r\n\r\n{content}",
+        content.len()
+    )
+}
+
+/// A proxy before these, in this order.
+fn before(urls: &[&str]) -> ProxyBuilder {
+    ProxyBuilder::new()
+        .env("API_BASE_URLS", urls.join(","))
+        .env("WORKERS", 1)
+}
+
+/// An address where nobody listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn message(session: &str) -> String {
+    let content = r#"{"model":"m"}"#;
+    format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: x\r\nX-Claude-Code-Session-Id: {session}\r\n\
+         Content-Length: {}\r\n\r\n{content}",
+        content.len()
+    )
+}
+
+/// How many requests reached an upstream so far; waits for nothing.
+fn count(upstream: &Answering) -> usize {
+    std::iter::from_fn(|| upstream.try_request()).count()
+}
+
+#[test]
+fn the_first_upstream_gets_everything_while_it_is_well() {
+    let (first, second) = (Upstream::ok(), Upstream::ok());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    for n in 0..20 {
+        assert_eq!(proxy.send(message(&n.to_string())).status(), 200);
+        first.request();
+    }
+    second.no_more();
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_is_passed_over() {
+    let second = Upstream::ok();
+    let proxy = before(&[&format!("http://{}", nobody()), &second.url()]).start();
+    // one of each kind of body, and more than it takes to open the circuit
+    let large = noise(3 << 20);
+    for n in 0..8 {
+        assert_eq!(proxy.send(get("/v1/models")).status(), 200);
+        assert_eq!(second.request().0.target(), "/v1/models");
+        assert_eq!(proxy.send(post("/v1/files", &large)).status(), 200);
+        assert_eq!(second.request().1, Body::Length(large.clone()), "{n}");
+        let mut client = proxy.connect();
+        client.send("POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send_chunk(b"one");
+        client.send_chunk(b"");
+        assert_eq!(client.read_response("POST").status(), 200);
+        assert_eq!(second.request().1, Body::Chunked(b"one".to_vec()));
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_and_a_handshake_that_fails_are_passed_over() {
+    let plain = Upstream::bind();
+    let last = Upstream::ok();
+    let https = format!("https://{}", plain.addr());
+    let proxy = before(&["http://no-such-host.invalid", &https, &last.url()]).start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    // what speaks no TLS answers nonsense
+    let mut origin = plain.accept();
+    origin.send(OK);
+    drop(origin);
+    assert_eq!(client.read_response("GET").status(), 200);
+    last.request();
+}
+
+#[test]
+fn a_status_of_the_list_moves_a_request_on_with_its_body() {
+    for status in [502, 503, 504, 520, 524, 529] {
+        let first = Upstream::always(answer(status, "", "no"));
+        let second = Upstream::ok();
+        let proxy = before(&[&first.url(), &second.url()]).start();
+        for request in [
+            message("s").into_bytes(),
+            post("/v1/messages", noise(100_000)),
+        ] {
+            assert_eq!(proxy.send(&request).content(), b"ok");
+            assert_eq!(first.request().1, second.request().1);
+        }
+    }
+}
+
+#[test]
+fn a_status_of_no_list_is_passed_on() {
+    for status in [400, 401, 404, 429, 500, 501, 525, 530] {
+        let first = Upstream::always(answer(status, "retry-after: 7\r\n", "no"));
+        let second = Upstream::ok();
+        let proxy = before(&[&first.url(), &second.url()]).start();
+        let response = proxy.send(message("s"));
+        assert_eq!(
+            (response.status(), response.content()),
+            (status, &b"no"[..])
+        );
+        assert_eq!(response.head.one("retry-after"), Some("7"));
+        assert!(!response.head.has("x-proxy-error"));
+        second.no_more();
+    }
+}
+
+#[test]
+fn the_list_is_a_setting() {
+    let first = Upstream::always(answer(500, "", "no"));
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("FAILOVER_STATUS", "500")
+        .start();
+    assert_eq!(proxy.send(message("s")).content(), b"ok");
+    let first = Upstream::always(answer(529, "", "no"));
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("FAILOVER_STATUS", "none")
+        .start();
+    assert_eq!(proxy.send(message("s")).status(), 529);
+}
+
+#[test]
+fn an_edited_body_and_a_chunked_one_with_trailers_move_on_as_they_were() {
+    let first = Upstream::always(answer(529, "", ""));
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("SYSTEM_PROMPT_REPLACEMENT", "ours")
+        .start();
+    proxy.send(post(
+        "/v1/messages",
+        r#"{"system":[{"type":"text","text":"theirs"}]}"#,
+    ));
+    let edited = second.request().1;
+    assert_eq!(
+        edited.content(),
+        br#"{"system":[{"type":"text","text":"ours"}]}"#
+    );
+    assert_eq!(first.request().1, edited);
+
+    let first = Upstream::bind();
+    let second = Upstream::bind();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(
+        "POST /v1/x HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\none\r\n0\r\nX-Sum: 1\r\n\r\n",
+    );
+    for (upstream, response) in [(&first, answer(503, "", "")), (&second, OK.to_owned())] {
+        let mut origin = upstream.accept();
+        let head = origin.read_request_head();
+        assert_eq!(head.one("transfer-encoding"), Some("chunked"));
+        assert_eq!(origin.read_chunk(), b"one");
+        assert_eq!(origin.read_trailers(), "X-Sum: 1\r\n");
+        origin.send(response);
+    }
+    assert_eq!(client.read_response("POST").content(), b"ok");
+}
+
+#[test]
+fn an_upload_that_still_runs_moves_on_whole() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none");
+    let mut origin = first.accept();
+    origin.read_request_head();
+    origin.read_exact(3);
+    origin.send(answer(503, "", "busy"));
+    let mut origin = second.accept();
+    let head = origin.read_request_head();
+    assert_eq!(head.one("content-length"), Some("9"));
+    assert_eq!(origin.read_exact(3), b"one");
+    client.send("two");
+    assert_eq!(origin.read_exact(3), b"two");
+    client.send("end");
+    assert_eq!(origin.read_exact(3), b"end");
+    origin.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+}
+
+#[test]
+fn a_body_that_is_not_kept_is_not_sent_twice() {
+    // too large, or no memory for it
+    for (name, value) in [("MAX_REPLAY_BODY", "64KiB"), ("REPLAY_MEMORY", "64KiB")] {
+        let first = Upstream::always(answer(529, "", "busy"));
+        let second = Upstream::ok();
+        let proxy = before(&[&first.url(), &second.url()])
+            .env("MAX_REPLAY_BODY", "64KiB")
+            .env(name, value)
+            .start();
+        let response = proxy.send(post("/v1/messages", noise(70_000)));
+        assert_eq!((response.status(), response.content()), (529, &b"busy"[..]));
+        second.no_more();
+        // what fits goes on
+        assert_eq!(
+            proxy.send(post("/v1/messages", noise(60_000))).status(),
+            200
+        );
+    }
+}
+
+#[test]
+fn kept_bodies_are_given_up_when_the_answer_begins() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("MAX_REPLAY_BODY", "64KiB")
+        .env("REPLAY_MEMORY", "64KiB")
+        .start();
+    // a stream that began needs its request no more, however long it runs
+    let mut streaming = proxy.connect();
+    streaming.send(post("/v1/messages", noise(60_000)));
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    origin.send(chunk(b"a"));
+    streaming.read_response_head();
+    let mut client = proxy.connect();
+    client.send(post("/v1/messages", noise(60_000)));
+    let mut other = first.accept();
+    other.read_request();
+    other.send(answer(529, "", ""));
+    assert_eq!(client.read_response("POST").status(), 200);
+    origin.send(chunk(b"b"));
+    origin.send(chunk(b""));
+    assert_eq!(streaming.read_chunks(2), b"ab");
+}
+
+#[test]
+fn a_request_that_was_sent_and_not_answered_goes_nowhere() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("GENERATION_TIMEOUT", "300ms")
+        .start();
+    let mut client = proxy.connect();
+    client.send(message("s"));
+    let mut origin = first.accept();
+    origin.read_request();
+    drop(origin);
+    let response = client.read_response("POST");
+    assert_proxy_error(&response, 502, "api_error", "connection_terminated");
+    client.send(message("s"));
+    let mut origin = first.accept();
+    origin.read_request();
+    let response = client.read_response("POST");
+    assert_proxy_error(&response, 504, "timeout_error", "http_response_timeout");
+    second.no_more();
+}
+
+#[test]
+fn the_answer_of_the_first_stands_where_the_next_does_no_better() {
+    let first = Upstream::always(answer(529, "retry-after: 3\r\nx-who: first\r\n", "busy"));
+    let proxy = before(&[&first.url(), &format!("http://{}", nobody())]).start();
+    let response = proxy.send(message("s"));
+    assert_eq!((response.status(), response.content()), (529, &b"busy"[..]));
+    assert_eq!(response.head.one("x-who"), Some("first"));
+    // and where the next one fails as well, its answer is the last word
+    let second = Upstream::always(answer(503, "x-who: second\r\n", "busy"));
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let response = proxy.send(message("s"));
+    assert_eq!(response.head.one("x-who"), Some("second"));
+}
+
+#[test]
+fn all_upstreams_out_of_reach_is_an_error_of_ours() {
+    let urls = [nobody(), nobody()].map(|address| format!("http://{address}"));
+    let proxy = before(&[&urls[0], &urls[1]]).start();
+    for _ in 0..12 {
+        let response = proxy.send(message("s"));
+        assert_proxy_error(&response, 502, "api_error", "connection_refused");
+    }
+}
+
+#[test]
+fn failures_in_a_row_open_the_circuit_and_a_probe_closes_it() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut origin: Option<Wire> = None;
+    let mut fails = |status: u16| {
+        let mut client = proxy.connect();
+        client.send(get("/"));
+        let origin = origin.get_or_insert_with(|| first.accept());
+        origin.read_request();
+        origin.send(answer(status, "", ""));
+        client.read_response("GET").status()
+    };
+    // three a second move on, the others are told of the failure; all of them count
+    for nth in 0..5 {
+        assert_eq!(fails(529), if nth < 3 { 200 } else { 529 });
+    }
+    assert_eq!(count(&second), 3);
+    proxy.wait_for_line(|line| line.contains("failed repeatedly"));
+    // open: the first one is not asked
+    for _ in 0..10 {
+        assert_eq!(proxy.send(get("/open")).status(), 200);
+        assert_eq!(second.request().0.target(), "/open");
+    }
+    // after a second one request is the probe: wait for it by asking on, without a burst
+    let mut origin = origin.unwrap();
+    let mut probe = loop {
+        let mut client = proxy.connect();
+        client.send(get("/probe"));
+        if second.request_within(QUIET).is_none() {
+            break client;
+        }
+        assert_eq!(client.read_response("GET").status(), 200);
+    };
+    // while it is under way, others go on to the second
+    assert_eq!(proxy.send(get("/meanwhile")).status(), 200);
+    assert_eq!(second.request().0.target(), "/meanwhile");
+    assert_eq!(origin.read_request().0.target(), "/probe");
+    origin.send(OK);
+    assert_eq!(probe.read_response("GET").content(), b"ok");
+    let mut client = proxy.connect();
+    client.send(get("/closed"));
+    assert_eq!(origin.read_request().0.target(), "/closed");
+    origin.send(OK);
+    assert_eq!(client.read_response("GET").status(), 200);
+}
+
+#[test]
+fn a_session_stays_where_it_was_answered() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(message("moved"));
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(answer(529, "", ""));
+    assert_eq!(client.read_response("POST").status(), 200);
+    second.request();
+    // the session is at the second now, on any connection; another one is not
+    for _ in 0..3 {
+        assert_eq!(proxy.send(message("moved")).status(), 200);
+        second.request();
+    }
+    client.send(message("other"));
+    origin.read_request();
+    origin.send(OK);
+    assert_eq!(client.read_response("POST").status(), 200);
+    // without a session id, the key is what stays together
+    let keyed = "GET /v1/models HTTP/1.1\r\nHost: x\r\nx-api-key: k\r\n\r\n";
+    client.send(keyed);
+    origin.read_request();
+    origin.send(answer(503, "", ""));
+    assert_eq!(client.read_response("GET").status(), 200);
+    second.request();
+    client.send(keyed);
+    assert_eq!(client.read_response("GET").status(), 200);
+    second.request();
+}
+
+#[test]
+fn who_asks_to_be_left_alone_is() {
+    let first = Upstream::always(answer(503, "retry-after: 600\r\n", "busy"));
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    for _ in 0..5 {
+        assert_eq!(proxy.send(get("/")).status(), 200);
+        second.request();
+    }
+    assert_eq!(count(&first), 1);
+}
+
+#[test]
+fn a_429_rests_an_upstream_only_where_the_key_is_ours() {
+    for (keys, asked) in [(",", 3), ("sk-ours,sk-other", 1)] {
+        let first = Upstream::always(answer(429, "retry-after: 600\r\n", "slow"));
+        let second = Upstream::ok();
+        let proxy = before(&[&first.url(), &second.url()])
+            .env("UPSTREAM_API_KEYS", keys)
+            .start();
+        // it is passed on as it is, in either case
+        assert_eq!(proxy.send(get("/")).status(), 429);
+        for _ in 0..2 {
+            proxy.send(get("/"));
+        }
+        assert_eq!(count(&first), asked, "{keys}");
+    }
+}
+
+#[test]
+fn each_upstream_gets_its_own_key_and_no_other() {
+    let (first, second) = (Upstream::always(answer(529, "", "")), Upstream::ok());
+    let third = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url(), &third.url()])
+        .env("UPSTREAM_API_KEYS", "sk-first,Bearer second,")
+        .file(
+            "env/.env.headers.json",
+            r#"{"x-api-key": "sk-of-all", "x-more": "1"}"#,
+        )
+        .start();
+    let request =
+        "GET / HTTP/1.1\r\nHost: x\r\nX-Api-Key: sk-theirs\r\nAuthorization: Bearer theirs\r\n\r\n";
+    let credentials = |head: &Head| -> Vec<String> {
+        let names = ["x-api-key", "authorization"];
+        let all = names.iter().flat_map(|name| {
+            head.all(name)
+                .into_iter()
+                .map(move |value| format!("{name}: {}", String::from_utf8_lossy(value)))
+        });
+        all.collect()
+    };
+    assert_eq!(proxy.send(request).status(), 200);
+    let head = first.request().0;
+    assert_eq!(credentials(&head), ["x-api-key: sk-first"]);
+    assert_eq!(head.one("x-more"), Some("1"));
+    assert_eq!(
+        credentials(&second.request().0),
+        ["authorization: Bearer second"]
+    );
+    assert!(!proxy.stderr().contains("sk-"), "{}", proxy.stderr());
+}
+
+#[test]
+fn host_and_prefix_are_those_of_the_upstream_that_is_asked() {
+    let (first, second) = (Upstream::always(answer(503, "", "")), Upstream::ok());
+    let proxy = before(&[
+        &format!("{}/a", first.url()),
+        &format!("{}/b/c", second.url()),
+    ])
+    .start();
+    proxy.send(get("/v1/models?x"));
+    let head = first.request().0;
+    assert_eq!(head.target(), "/a/v1/models?x");
+    assert_eq!(head.one("host"), Some(&*first.addr().to_string()));
+    let head = second.request().0;
+    assert_eq!(head.target(), "/b/c/v1/models?x");
+    assert_eq!(head.one("host"), Some(&*second.addr().to_string()));
+}
+
+#[test]
+fn the_log_says_who_answered() {
+    let (first, second) = (Upstream::always(answer(503, "", "")), Upstream::ok());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    proxy.send(get("/v1/models"));
+    let by = format!("upstream={}", second.url());
+    proxy.wait_for_line(|line| line.contains("status=200") && line.contains(&by));
+}
+
+#[test]
+fn a_reload_changes_the_upstreams_and_keeps_what_is_known() {
+    let (first, second, third) = (
+        Upstream::always(answer(503, "retry-after: 600\r\n", "")),
+        Upstream::ok(),
+        Upstream::ok(),
+    );
+    let proxy = ProxyBuilder::new()
+        .file(
+            "env/.env",
+            format!("API_BASE_URLS={},{}\n", first.url(), second.url()),
+        )
+        .start();
+    assert_eq!(proxy.send(get("/")).status(), 200);
+    first.request();
+    second.request();
+    proxy.write(
+        "env/.env",
+        format!("API_BASE_URLS={},{}\n", first.url(), third.url()),
+    );
+    proxy.wait_for_line(|line| line.contains("reloaded"));
+    for _ in 0..4 {
+        assert_eq!(proxy.send(get("/")).status(), 200);
+        third.request();
+    }
+    assert_eq!(count(&first), 0, "it still rests");
+    assert_eq!(count(&second), 0);
+}
+
+#[test]
+fn a_client_that_leaves_between_two_upstreams_ends_both() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(message("s"));
+    let mut one = first.accept();
+    one.read_request();
+    one.send("HTTP/1.1 529 Busy\r\nContent-Length: 100\r\n\r\nhalf");
+    let mut other = second.accept();
+    other.read_request();
+    drop(client);
+    let second = std::time::Duration::from_secs(1);
+    one.closed_within(second);
+    other.closed_within(second);
+}
