@@ -74,7 +74,7 @@ async fn send_to_several(
                 };
                 let Some((replay, next)) = replay
                     .filter(|_| is_failure)
-                    .and_then(|replay| Some((replay, turn.next_within_budget()?)))
+                    .and_then(|replay| Some((replay, turn.another_within_budget()?)))
                 else {
                     return Ok(answered);
                 };
@@ -99,7 +99,7 @@ async fn send_to_several(
                     keep: kept,
                     ..
                 } = *request;
-                match turn.next() {
+                match turn.another() {
                     Some(next) => {
                         log::warn!(
                             "[Failover] {cause} at {}, on to {}",

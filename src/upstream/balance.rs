@@ -162,14 +162,14 @@ impl Turn<'_> {
     }
 
     /// Another healthy one that was not tried.
-    pub fn next(&mut self) -> Option<Choice> {
+    pub fn another(&mut self) -> Option<Choice> {
         let choice = self.healthy(None)?;
         self.tried.push(choice.endpoint);
         Some(choice)
     }
 
     /// The same after an upstream had the request, and failed: if the retry budget has room for it.
-    pub fn next_within_budget(&mut self) -> Option<Choice> {
+    pub fn another_within_budget(&mut self) -> Option<Choice> {
         let now = self.balance.now();
         let mut others = self.known.circuits.iter().enumerate();
         // nothing is spent, and no probe is taken, where there is nobody to go to
@@ -177,7 +177,7 @@ impl Turn<'_> {
             !self.tried.contains(&endpoint) && named.circuit.state(now) != State::Open
         });
         if is_any && self.balance.budget.spend(now) {
-            self.next()
+            self.another()
         } else {
             None
         }
@@ -273,8 +273,8 @@ mod tests {
         );
         let mut turn = balance.turn(&endpoints, None);
         assert_eq!(turn.first().endpoint, 0);
-        assert_eq!(turn.next().unwrap().endpoint, 2);
-        assert_eq!(turn.next(), None);
+        assert_eq!(turn.another().unwrap().endpoint, 2);
+        assert_eq!(turn.another(), None);
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         let balance = Balance::new(&endpoints);
         let mut turn = balance.turn(&endpoints, Some(b"session"));
         turn.first();
-        let second = turn.next().unwrap();
+        let second = turn.another().unwrap();
         turn.succeeded(second);
         // the preferred one is well, and others go there
         assert_eq!(balance.turn(&endpoints, Some(b"other")).first().endpoint, 0);
@@ -310,7 +310,7 @@ mod tests {
         fail(&balance, &endpoints, 1);
         let mut turn = balance.turn(&endpoints, None);
         assert_eq!(turn.first().endpoint, 0);
-        assert_eq!(turn.next(), None, "a storm is not made larger");
+        assert_eq!(turn.another(), None, "a storm is not made larger");
     }
 
     #[test]

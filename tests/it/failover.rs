@@ -306,11 +306,10 @@ fn failures_in_a_row_open_the_circuit_and_a_probe_closes_it() {
         origin.send(answer(status, "", ""));
         client.read_response("GET").status()
     };
-    // three a second move on, the others are told of the failure; all of them count
-    for nth in 0..5 {
-        assert_eq!(fails(529), if nth < 3 { 200 } else { 529 });
-    }
-    assert_eq!(count(&second), 3);
+    // as many move on as the budget has for them, the others are told of the failure; all count
+    let moved = (0..5).filter(|_| fails(529) == 200).count();
+    assert!(moved >= 3, "{moved}");
+    assert_eq!(count(&second), moved);
     proxy.wait_for_line(|line| line.contains("failed repeatedly"));
     // open: the first one is not asked
     for _ in 0..10 {
