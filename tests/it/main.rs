@@ -20,6 +20,7 @@ mod differential;
 mod docs;
 mod edit;
 mod failover;
+mod faults;
 mod forwarding;
 mod framing;
 mod layers;

@@ -3,73 +3,13 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::Arc,
     time::Duration,
 };
 
-use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
-    crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
-
 use crate::support::{
-    DEADLINE, Proxy, ProxyBuilder, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
-    post, upstream::OK, wire::assert_octets,
+    DEADLINE, Identity, Proxy, ProxyBuilder, Upstream, Wire, assert_aborted, assert_proxy_error,
+    get, noise, post, upstream::OK, wire::assert_octets,
 };
-
-type TlsWire = Wire<StreamOwned<ServerConnection, TcpStream>>;
-
-/// A certificate authority and what it signed for these names.
-struct Identity {
-    ca: String,
-    server: Arc<ServerConfig>,
-}
-
-impl Identity {
-    fn of(names: &[&str]) -> Self {
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(ca, ca_key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let leaf = rcgen::CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
-            .unwrap();
-        Self {
-            ca: ca_pem,
-            server: Arc::new(server),
-        }
-    }
-
-    /// The server's end of a handshake.
-    fn accept(&self, stream: TcpStream) -> TlsWire {
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Wire::new(StreamOwned::new(
-            ServerConnection::new(self.server.clone()).unwrap(),
-            stream,
-        ))
-    }
-
-    /// A proxy that trusts it.
-    fn trusted(&self, builder: ProxyBuilder) -> ProxyBuilder {
-        let path = builder.path("ca.pem");
-        builder
-            .file("ca.pem", &self.ca)
-            .env("UPSTREAM_CA_FILE", path.display())
-    }
-}
 
 #[test]
 fn tls_carries_exchanges_and_is_kept_alive() {

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 pub(crate) mod client;
+pub(crate) mod identity;
 pub(crate) mod proxy;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
 pub(crate) use client::{assert_aborted, assert_proxy_error, get, post};
+pub(crate) use identity::Identity;
 pub(crate) use proxy::{Proxy, ProxyBuilder};
 pub(crate) use upstream::{Answering, Upstream};
 pub(crate) use wire::{Body, End, Head, Response, Wire};
