@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::support::{
-    DEADLINE, Identity, Proxy, ProxyBuilder, Upstream, Wire, assert_aborted, assert_proxy_error,
-    get, noise, post, upstream::OK, wire::assert_octets,
+    DEADLINE, Identity, Proxy, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
+    post, upstream::OK, wire::assert_octets,
 };
 
 #[test]
