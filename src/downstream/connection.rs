@@ -158,7 +158,10 @@ where
         loop {
             let mut parsed = match self.head(waits).await {
                 Ok(Some(parsed)) => parsed,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.wire.borrow_mut().stream.close();
+                    return Ok(());
+                }
                 // whatever its method is
                 Err(cause) => return self.refuse(cause.answer(), &Method::GET).await,
             };
@@ -534,9 +537,16 @@ fn poll_flush<S: AsyncWrite + Unpin>(
         }
     }
     match Pin::new(stream).poll_flush(cx) {
-        Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+        Poll::Ready(Ok(())) => {
+            *stalled = None;
+            Ok(Poll::Ready(()))
+        }
         Poll::Ready(Err(cause)) => Err(cause),
-        Poll::Pending => Ok(Poll::Pending),
+        // under TLS: the last record is not out
+        Poll::Pending => {
+            stalled.get_or_insert_with(Instant::now);
+            Ok(Poll::Pending)
+        }
     }
 }
 
