@@ -46,8 +46,11 @@ impl Inbound for Plain {
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>>,
     {
+        let Ok(peer) = stream.peer_addr() else {
+            return; // reset already
+        };
         let arrival = Arrival {
-            peer: stream.peer_addr().ok(),
+            peer: Some(peer),
             transport: Transport::Clear,
             protocol: Protocol::Unsaid,
         };
@@ -66,13 +69,15 @@ impl Inbound for Tls {
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>>,
     {
-        let peer = stream.peer_addr().ok();
+        let Ok(peer) = stream.peer_addr() else {
+            return; // reset already
+        };
         set_options(&stream);
         let Some((stream, _spare)) = handshake(stream, &services).await else {
             return;
         };
         let arrival = Arrival {
-            peer,
+            peer: Some(peer),
             transport: Transport::Tls,
             protocol: match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Protocol::Http2,

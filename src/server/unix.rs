@@ -45,8 +45,7 @@ pub(super) enum UnixError {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: another process may have replaced it.
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 impl SocketFile {
@@ -67,9 +66,13 @@ impl Drop for SocketFile {
     }
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+/// Device, inode and time of its making: another process may have replaced it, and an inode that
+/// became free is soon used again.
+type Identity = (u64, u64, i64, i64);
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
 /// Listens on a path.
