@@ -5,6 +5,7 @@ use std::time::Duration;
 
 pub(crate) mod client;
 pub(crate) mod proxy;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
