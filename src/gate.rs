@@ -5,11 +5,12 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 /// Counts of the whole process.
@@ -17,6 +18,7 @@ use std::{
 pub struct Gate {
     connections: AtomicUsize,
     seats: AtomicUsize,
+    spares: AtomicUsize,
     in_flight: AtomicUsize,
 }
 
@@ -29,8 +31,17 @@ impl Gate {
     /// A place among the connections that are served, if there is one of so many left. Connections
     /// beyond the limit are open for a moment, too, but take no place.
     pub fn seat(self: &Arc<Self>, limit: usize) -> Option<Admission> {
-        let seat = Admission::new(Arc::clone(self), Kind::Seat);
-        (seat.position <= limit).then_some(seat)
+        self.place(Kind::Seat, limit)
+    }
+
+    /// A place among the few connections beyond the limit that cost too much to be served without one.
+    pub fn spare(self: &Arc<Self>, limit: usize) -> Option<Admission> {
+        self.place(Kind::Spare, limit)
+    }
+
+    fn place(self: &Arc<Self>, kind: Kind, limit: usize) -> Option<Admission> {
+        let place = Admission::new(Arc::clone(self), kind);
+        (place.position <= limit).then_some(place)
     }
 
     /// Counts an exchange in; it counts itself out.
@@ -52,6 +63,7 @@ impl Gate {
         match kind {
             Kind::Connection => &self.connections,
             Kind::Seat => &self.seats,
+            Kind::Spare => &self.spares,
             Kind::Exchange => &self.in_flight,
         }
     }
@@ -61,6 +73,7 @@ impl Gate {
 enum Kind {
     Connection,
     Seat,
+    Spare,
     Exchange,
 }
 
@@ -156,6 +169,38 @@ impl Drain {
         self.wakers.borrow_mut()[ticket] = None;
         self.free.borrow_mut().push(ticket);
     }
+
+    /// Waits until the end has come so far.
+    pub async fn reached(&self, phase: Phase) {
+        let mut enlisted = Enlisted {
+            drain: self,
+            ticket: None,
+        };
+        poll_fn(|cx| {
+            if self.phase() >= phase {
+                return Poll::Ready(());
+            }
+            if enlisted.ticket.is_none() {
+                enlisted.ticket = Some(self.enlist(cx.waker().clone()));
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A task on the list, for as long as it waits.
+struct Enlisted<'a> {
+    drain: &'a Drain,
+    ticket: Option<usize>,
+}
+
+impl Drop for Enlisted<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.drain.leave(ticket);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +227,15 @@ mod tests {
         assert!(gate.seat(1).is_none() && gate.seat(1).is_none());
         drop(first);
         assert!(gate.seat(1).is_some());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_phase_is_waited_for_and_leaves_no_ticket() {
+        let drain = Drain::default();
+        let end = async { drain.advance(Phase::Draining) };
+        futures_util::future::join(drain.reached(Phase::Draining), end).await;
+        drain.reached(Phase::Running).await;
+        assert!(drain.wakers.borrow().iter().all(Option::is_none));
     }
 
     #[test]

@@ -6,16 +6,15 @@
 //! connection loop; that loop is what cannot be had there.
 
 use std::{
+    cell::RefCell,
     io,
-    net::{SocketAddr, TcpListener},
     process::ExitCode,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
 
 use actix_http::Request;
-use actix_rt::net::TcpStream;
 use actix_server::{Server, ServerHandle};
 use actix_service::{
     IntoServiceFactory as _, Service, ServiceFactory as _, fn_factory, fn_service,
@@ -31,8 +30,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
-    downstream::{self, Arrival, Protocol, Services},
-    framing::head::Transport,
+    downstream::Services,
     gate::{Drain, Gate, Phase},
     proxy::{self, RequestId, Worker},
     upstream::{
@@ -42,11 +40,22 @@ use crate::{
     },
 };
 
+#[cfg(unix)]
+mod activation;
+mod inbound;
+mod listeners;
 mod signals;
 mod sockets;
 mod status;
+#[cfg(unix)]
+mod unix;
 
-use self::{signals::Signal, status::Status};
+use self::{
+    inbound::Inbound,
+    listeners::{Listener, Listeners},
+    signals::Signal,
+    status::Status,
+};
 
 /// Serves until a signal ends it. Exit codes: 0 after a drain, 1 for what fails at run time, 2 for
 /// what the configuration names and cannot be used.
@@ -128,17 +137,15 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         Err(cause) => return failed("could not listen for signals", &cause),
     };
     let write_timeout = loaded.config.live.timers.write;
-    let listeners = match sockets::bind(&boot.listen.plain, write_timeout) {
+    let has_certificate = loaded.config.live.tls.is_some();
+    let mut listeners = match listeners::open(&boot.listen, has_certificate, write_timeout) {
         Ok(listeners) => listeners,
         Err(fault) => {
             log::error!("[Proxy] {fault}");
-            return ExitCode::FAILURE;
+            return fault.exit_code();
         }
     };
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .filter_map(|listener| listener.local_addr().ok())
-        .collect();
+    let announced = Announced::of(&listeners);
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(Phase::Starting);
     let shared = Shared {
@@ -153,14 +160,14 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
         write_timeout,
     };
-    let server = match start(&boot, listeners, &shared) {
+    let server = match start(&boot, std::mem::take(&mut listeners.sockets), &shared) {
         Ok(server) => server,
         Err(cause) => return failed("could not start the workers", &cause),
     };
     let handle = server.handle();
     let server = tokio::spawn(server);
     let _ = phase.send(Phase::Running);
-    announce(&addresses, &boot, &live.load(), shared.max_connections);
+    announce(&announced, &boot, &live.load(), shared.max_connections);
     let reloader = reload::spawn(source, loaded, live, Arc::default());
     let mut reloader = match reloader {
         Ok(reloader) => Some(reloader),
@@ -187,6 +194,8 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         }
     }
     drop(reloader);
+    // before the drain: the next process may want the path of a Unix socket
+    drop(listeners);
     let code = drain(
         &handle,
         &phase,
@@ -238,11 +247,33 @@ async fn until_quiet(gate: &Gate) {
     }
 }
 
-fn announce(addresses: &[SocketAddr], boot: &Boot, live: &Live, max_connections: usize) {
-    for address in addresses {
-        log::info!("[Proxy] listening on http://{address}");
+/// What there is to tell of the listeners once they serve.
+struct Announced {
+    origins: Vec<String>,
+    are_passed: bool,
+    are_local: bool,
+}
+
+impl Announced {
+    fn of(listeners: &Listeners) -> Self {
+        Self {
+            origins: listeners.sockets.iter().map(Listener::origin).collect(),
+            are_passed: listeners.are_passed,
+            are_local: listeners.are_local(),
+        }
     }
-    if addresses.iter().all(|address| address.ip().is_loopback()) {
+}
+
+fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: usize) {
+    for origin in &listeners.origins {
+        log::info!("[Proxy] listening on {origin}");
+    }
+    if listeners.are_passed {
+        log::info!(
+            "[Proxy] these sockets were passed (LISTEN_FDS): HOST, PORT, TLS_PORT and UNIX_SOCKET do not count"
+        );
+    }
+    if listeners.are_local {
         log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
     }
     let upstreams: Vec<String> = live
@@ -260,7 +291,7 @@ fn announce(addresses: &[SocketAddr], boot: &Boot, live: &Live, max_connections:
 }
 
 /// Starts the workers on the listeners.
-fn start(boot: &Boot, listeners: Vec<TcpListener>, shared: &Shared) -> io::Result<Server> {
+fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<Server> {
     let mut builder = Server::build()
         .workers(boot.workers.get())
         .disable_signals()
@@ -269,48 +300,85 @@ fn start(boot: &Boot, listeners: Vec<TcpListener>, shared: &Shared) -> io::Resul
         // the drain decides; this only must not be shorter
         .shutdown_timeout(boot.shutdown_timeout.as_secs() + 60);
     for (index, listener) in listeners.into_iter().enumerate() {
-        let shared = shared.clone();
-        builder = builder.listen(format!("http-{index}"), listener, move || {
-            let shared = shared.clone();
-            fn_factory(move || {
+        let (name, shared) = (format!("listener-{index}"), shared.clone());
+        builder = match listener {
+            Listener::Plain(socket) => builder.listen(name, socket, move || {
                 let shared = shared.clone();
-                async move {
-                    let services = Rc::new(worker(shared).await?);
-                    Ok::<_, ()>(fn_service(move |stream: TcpStream| {
-                        let services = Rc::clone(&services);
-                        async move {
-                            let arrival = Arrival {
-                                peer: stream.peer_addr().ok(),
-                                transport: Transport::Clear,
-                                protocol: Protocol::Unsaid,
-                            };
-                            // small writes must not wait for each other; without it, it only is slower
-                            let _ = stream.set_nodelay(true);
-                            downstream::serve(stream, arrival, services).await;
-                            Ok::<_, ()>(())
-                        }
-                    }))
-                }
-            })
-        })?;
+                fn_factory(move || service::<inbound::Plain>(shared.clone()))
+            })?,
+            Listener::Tls(socket) => builder.listen(name, socket, move || {
+                let shared = shared.clone();
+                fn_factory(move || service::<inbound::Tls>(shared.clone()))
+            })?,
+            #[cfg(unix)]
+            Listener::Unix(socket) => builder.listen_uds(name, socket, move || {
+                let shared = shared.clone();
+                fn_factory(move || service::<inbound::Unix>(shared.clone()))
+            })?,
+        };
     }
     Ok(builder.run())
 }
 
-/// Builds one worker: what it owns, its routes, and its part in the drain.
+/// What a worker does with the connections of one listener.
+async fn service<I: Inbound>(
+    shared: Shared,
+) -> Result<impl Service<I::Stream, Response = (), Error = ()>, ()> {
+    let place = Place::here(&shared);
+    let services = Rc::new(worker(shared, Rc::clone(&place)).await?);
+    Ok(fn_service(move |stream| {
+        // the listeners that start later find it
+        let _place = &place;
+        let services = Rc::clone(&services);
+        async move {
+            I::serve(stream, services).await;
+            Ok(())
+        }
+    }))
+}
+
+/// What the listeners of one worker share: its connections to the upstream, and the end.
+struct Place {
+    worker: Rc<Worker>,
+    drain: Rc<Drain>,
+}
+
+impl Place {
+    /// That of this thread, which is one worker's.
+    fn here(shared: &Shared) -> Rc<Self> {
+        thread_local! {
+            static PLACE: RefCell<Weak<Place>> = const { RefCell::new(Weak::new()) };
+        }
+        PLACE.with_borrow_mut(|place| {
+            place.upgrade().unwrap_or_else(|| {
+                let new = Rc::new(Self::new(shared));
+                *place = Rc::downgrade(&new);
+                new
+            })
+        })
+    }
+
+    fn new(shared: &Shared) -> Self {
+        let drain = Rc::new(Drain::default());
+        actix_rt::spawn(follow_phase(shared.phase.clone(), Rc::downgrade(&drain)));
+        let worker = Rc::new(Worker {
+            client: Client::new(Dialer::new(shared.trust.clone()), &shared.live),
+            live: Arc::clone(&shared.live),
+            gate: Arc::clone(&shared.gate),
+            edit_memory: Arc::clone(&shared.edit_memory),
+            replay_memory: Arc::clone(&shared.replay_memory),
+            balance: Arc::clone(&shared.balance),
+        });
+        Self { worker, drain }
+    }
+}
+
+/// Builds a worker's part for one listener: its routes, and what it shares with the others.
 async fn worker(
     shared: Shared,
+    place: Rc<Place>,
 ) -> Result<Services<impl Service<Request, Response = ServiceResponse<BoxBody>>>, ()> {
-    let drain = Rc::new(Drain::default());
-    actix_rt::spawn(follow_phase(shared.phase.clone(), Rc::downgrade(&drain)));
-    let worker = Rc::new(Worker {
-        client: Client::new(Dialer::new(shared.trust.clone()), &shared.live),
-        live: Arc::clone(&shared.live),
-        gate: Arc::clone(&shared.gate),
-        edit_memory: Arc::clone(&shared.edit_memory),
-        replay_memory: Arc::clone(&shared.replay_memory),
-        balance: Arc::clone(&shared.balance),
-    });
+    let (worker, drain) = (Rc::clone(&place.worker), Rc::clone(&place.drain));
     let (status, phase) = (Arc::clone(&shared.status), shared.phase.clone());
     let app = App::new()
         .app_data(web::ThinData(worker))

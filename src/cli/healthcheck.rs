@@ -1,18 +1,26 @@
 //! `healthcheck`: asks the running server's `/health`, for images without shell or curl.
 //!
-//! One small blocking exchange with a deadline. It needs only HOST and PORT of the configuration:
-//! a file that became invalid must not make a healthy server look sick.
+//! One small blocking exchange with a deadline. It needs only HOST, PORT, TLS_PORT, UNIX_SOCKET and
+//! TLS_CERT_FILE of the configuration: a file that became invalid must not make a healthy server
+//! look sick. The Unix socket is asked first, then the ports; the first that is healthy will do,
+//! since they all belong to one process.
 
 use std::{
-    io::{self, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::Args;
+use rustls::pki_types::ServerName;
 
-use crate::config::{Scheme, Upstream};
+use self::{exchange::Target, trust::TrustError};
+use crate::config::{Listen, Scheme, Upstream};
+
+mod exchange;
+mod trust;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct Healthcheck {
@@ -41,53 +49,30 @@ pub(super) fn run(asked: &Healthcheck) -> ExitCode {
 enum Unhealthy {
     #[error("--url: {0}")]
     Url(#[from] crate::config::InvalidUpstream),
-    #[error("--url: only http is spoken here")]
-    Https,
+    #[error("--url: {0} is no name that a certificate can have")]
+    Name(String),
     #[error("{0}")]
     Config(#[from] crate::config::Faults),
+    #[error("{0}")]
+    Trust(#[from] TrustError),
     #[error("PORT is 0, so the port is unknown: name it with --port or --url")]
     UnknownPort,
     #[error("could not resolve {host}: {error}")]
     Resolve { host: String, error: io::Error },
-    #[error("no answer from {address}: {error}")]
-    NoAnswer {
-        address: SocketAddr,
-        error: io::Error,
-    },
-    #[error("{address} answered with status {status}")]
-    Status { address: SocketAddr, status: String },
+    #[error("no answer from {target}: {error}")]
+    NoAnswer { target: Target, error: io::Error },
+    #[error("{target} answered with status {status}")]
+    Status { target: Target, status: String },
 }
 
 fn ask(asked: &Healthcheck) -> Result<(), Unhealthy> {
-    let (addresses, authority, path) = match &asked.url {
-        Some(url) => {
-            let url: Upstream = url.parse()?;
-            if url.scheme == Scheme::Https {
-                return Err(Unhealthy::Https);
-            }
-            let host = url.host.clone();
-            let addresses: Vec<SocketAddr> = (url.host.as_str(), url.port)
-                .to_socket_addrs()
-                .map_err(|error| Unhealthy::Resolve { host, error })?
-                .collect();
-            let path = if url.prefix.is_empty() {
-                "/health".to_owned()
-            } else {
-                url.prefix
-            };
-            (addresses, url.authority, path)
-        }
+    let (targets, authority, path) = match &asked.url {
+        Some(url) => of_url(url, asked)?,
         None => {
-            let listen = asked.settings.clone().source().listen()?.plain;
-            if listen.iter().any(|address| address.port() == 0) {
-                return Err(Unhealthy::UnknownPort);
-            }
-            let addresses: Vec<_> = listen.into_iter().flat_map(reachable).collect();
-            let authority = addresses
-                .first()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            (addresses, authority, "/health".to_owned())
+            let targets = of_settings(asked)?;
+            // an address, or `localhost` for a path
+            let authority = targets.first().map(Target::authority).unwrap_or_default();
+            (targets, authority, "/health".to_owned())
         }
     };
     let deadline = Instant::now() + asked.timeout;
@@ -95,14 +80,78 @@ fn ask(asked: &Healthcheck) -> Result<(), Unhealthy> {
         host: authority.clone(),
         error: io::ErrorKind::NotFound.into(),
     });
-    for address in addresses {
-        last = match status(address, &authority, &path, deadline) {
+    for target in targets {
+        last = match target.status(&authority, &path, deadline) {
             Ok(status) if status == "200" => return Ok(()),
-            Ok(status) => Err(Unhealthy::Status { address, status }),
-            Err(error) => Err(Unhealthy::NoAnswer { address, error }),
+            Ok(status) => Err(Unhealthy::Status { target, status }),
+            Err(error) => Err(Unhealthy::NoAnswer { target, error }),
         };
     }
     last
+}
+
+/// Whom to ask by what the URL says, and for what.
+fn of_url(url: &str, asked: &Healthcheck) -> Result<(Vec<Target>, String, String), Unhealthy> {
+    let url: Upstream = url.parse()?;
+    let host = url.host.clone();
+    let addresses = (url.host.as_str(), url.port)
+        .to_socket_addrs()
+        .map_err(|error| Unhealthy::Resolve { host, error })?;
+    let targets = match url.scheme {
+        Scheme::Http => addresses.map(Target::Tcp).collect(),
+        Scheme::Https => {
+            let name = ServerName::try_from(url.host.clone())
+                .map_err(|_| Unhealthy::Name(url.host.clone()))?;
+            // the system store may do without it
+            let own = asked.settings.clone().source().certificate().ok().flatten();
+            let config = trust::anybodys(own)?;
+            addresses
+                .map(|address| Target::Tls(address, name.clone(), config.clone()))
+                .collect()
+        }
+    };
+    let path = match url.prefix.as_str() {
+        "" => "/health".to_owned(),
+        prefix => prefix.to_owned(),
+    };
+    Ok((targets, url.authority, path))
+}
+
+/// Where the settings say that the server listens.
+fn of_settings(asked: &Healthcheck) -> Result<Vec<Target>, Unhealthy> {
+    let source = asked.settings.clone().source();
+    let Listen { plain, tls, unix } = source.listen()?;
+    let at = |addresses: Vec<SocketAddr>| {
+        addresses
+            .into_iter()
+            .filter(|address| address.port() != 0)
+            .flat_map(reachable)
+    };
+    let mut targets: Vec<Target> = unix.into_iter().filter_map(of_path).collect();
+    targets.extend(at(plain).map(Target::Tcp));
+    let mut tls = at(tls).peekable();
+    if tls.peek().is_some() {
+        let own = source.certificate()?;
+        let config = trust::only(own)?;
+        targets.extend(tls.map(|address| {
+            let name = ServerName::from(address.ip());
+            Target::Tls(address, name, config.clone())
+        }));
+    }
+    match targets.is_empty() {
+        true => Err(Unhealthy::UnknownPort),
+        false => Ok(targets),
+    }
+}
+
+#[cfg(unix)]
+fn of_path(path: PathBuf) -> Option<Target> {
+    Some(Target::Unix(path))
+}
+
+#[cfg(not(unix))]
+fn of_path(_path: PathBuf) -> Option<Target> {
+    None
 }
 
 /// Where a listener can be reached from this machine.
@@ -120,57 +169,6 @@ fn reachable(listen: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
-/// The status code of one GET.
-fn status(
-    address: SocketAddr,
-    authority: &str,
-    path: &str,
-    deadline: Instant,
-) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
-    stream.set_write_timeout(Some(left(deadline)?))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut head = Vec::new();
-    let mut part = [0; 512];
-    // The status line is enough; it is short.
-    while !head.contains(&b'\n') && head.len() < 1024 {
-        stream.set_read_timeout(Some(left(deadline)?))?;
-        match stream.read(&mut part) {
-            Ok(0) => break,
-            Ok(n) => head.extend_from_slice(&part[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let line = head
-        .split(|&octet| octet == b'\n')
-        .next()
-        .unwrap_or_default();
-    match line
-        .strip_prefix(b"HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3))
-    {
-        Some(code) if code.iter().all(u8::is_ascii_digit) => {
-            Ok(String::from_utf8_lossy(code).into_owned())
-        }
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the answer is not HTTP/1.1",
-        )),
-    }
-}
-
-fn left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.checked_duration_since(Instant::now()) {
-        Some(left) if !left.is_zero() => Ok(left),
-        _ => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
@@ -185,7 +183,11 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, thread};
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
 
     use super::*;
 

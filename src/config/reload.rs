@@ -147,12 +147,26 @@ impl Reloader {
         }
     }
 
-    fn take(&mut self, loaded: Loaded, why: Trigger) -> Outcome {
+    fn take(&mut self, mut loaded: Loaded, why: Trigger) -> Outcome {
         let mut changed = changes(&self.last_good.settings, &loaded.settings, Applies::Live);
         if self.last_good.config.live.custom_fields != loaded.config.live.custom_fields {
             changed.push("custom fields");
         }
-        if self.last_good.config.live.tls != loaded.config.live.tls {
+        // what listeners speak was settled at the start, and they need a pair for as long as they do
+        let before = &self.last_good.config.live.tls;
+        if before.is_some() != loaded.config.live.tls.is_some() {
+            if changed.iter().any(|name| name.starts_with("TLS_")) {
+                let (turned, stays) = match before {
+                    Some(_) => ("off", "the last certificate stays in use"),
+                    None => ("on", "the certificate is not used"),
+                };
+                warn!(
+                    "[Config] TLS_CERT_FILE, TLS_KEY_FILE: restart to turn TLS {turned}; {stays}"
+                );
+            }
+            loaded.config.live.tls = before.clone();
+        }
+        if *before != loaded.config.live.tls {
             changed.push("certificate");
         }
         let waiting = changes(&self.at_start, &loaded.settings, Applies::Restart);
@@ -542,6 +556,30 @@ mod tests {
             ["WORKERS"]
         );
         assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+    }
+
+    #[test]
+    fn tls_is_turned_on_and_off_by_a_restart_only() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        let pair = rcgen::generate_simple_self_signed(["x.test".to_owned()]).unwrap();
+        fs::write(dir.path().join("c.pem"), pair.cert.pem()).unwrap();
+        fs::write(dir.path().join("k.pem"), pair.signing_key.serialize_pem()).unwrap();
+        let write = |text: &str| fs::write(dir.path().join("env/.env"), text).unwrap();
+        let named = "TLS_CERT_FILE=c.pem\nTLS_KEY_FILE=k.pem\n";
+        for (at_start, later) in [(named, ""), ("", named)] {
+            write(at_start);
+            let mut reloader = reloader(dir.path(), &[]);
+            let tls = reloader.live.load().tls.clone();
+            write(&format!("API_BASE_URL=http://two\n{later}"));
+            assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
+            assert_eq!(reloader.live.load().endpoints[0].upstream.host, "two");
+            assert_eq!(reloader.live.load().tls, tls);
+            // and it stays so
+            write(&format!("API_BASE_URL=http://three\n{later}"));
+            assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
+            assert_eq!(reloader.live.load().tls, tls);
+        }
     }
 
     #[test]

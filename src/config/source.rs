@@ -12,6 +12,8 @@ use std::{
     sync::Arc,
 };
 
+use rustls::pki_types::CertificateDer;
+
 use super::{
     Config, Listen,
     env::Variable,
@@ -193,6 +195,11 @@ impl Source {
     /// Where the server listens, whatever else is at fault: the health check asks there.
     pub fn listen(&self) -> Result<Listen, Faults> {
         typed::listen(&self.gather())
+    }
+
+    /// The certificate that the server shows, if one is named: the health check compares.
+    pub fn certificate(&self) -> Result<Option<CertificateDer<'static>>, Faults> {
+        typed::certificate(&self.gather(), &self.root)
     }
 
     /// The files that the configuration comes from, whether or not they exist.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
 
 use super::{
     Boot, Config, Edit, EditMode, Endpoint, Identity, Listen, Live, Timers, Upstream, duration,
@@ -73,6 +74,31 @@ pub(super) fn listen(gathered: &Gathered) -> Result<Listen, Faults> {
         faults, warnings, ..
     } = reader.gathered;
     listen.ok_or(Faults { faults, warnings })
+}
+
+/// Only the server's own certificate; faults of other variables do not matter.
+pub(super) fn certificate(
+    gathered: &Gathered,
+    root: &Path,
+) -> Result<Option<CertificateDer<'static>>, Faults> {
+    let settings = gathered.settings.clone();
+    let mut reader = Reader {
+        gathered: Gathered {
+            settings,
+            ..Gathered::default()
+        },
+    };
+    let path = gathered.text("TLS_CERT_FILE").map(ToOwned::to_owned);
+    let chain = reader.read("TLS_CERT_FILE", &path, |path| {
+        identity::chain(&root.join(path))
+    });
+    let Gathered {
+        faults, warnings, ..
+    } = reader.gathered;
+    match faults.is_empty() {
+        true => Ok(chain.and_then(|chain| chain.into_iter().next())),
+        false => Err(Faults { faults, warnings }),
+    }
 }
 
 struct Reader {

@@ -158,7 +158,10 @@ where
         loop {
             let mut parsed = match self.head(waits).await {
                 Ok(Some(parsed)) => parsed,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    self.wire.borrow_mut().stream.close();
+                    return Ok(());
+                }
                 // whatever its method is
                 Err(cause) => return self.refuse(cause.answer(), &Method::GET).await,
             };
@@ -534,9 +537,16 @@ fn poll_flush<S: AsyncWrite + Unpin>(
         }
     }
     match Pin::new(stream).poll_flush(cx) {
-        Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+        Poll::Ready(Ok(())) => {
+            *stalled = None;
+            Ok(Poll::Ready(()))
+        }
         Poll::Ready(Err(cause)) => Err(cause),
-        Poll::Pending => Ok(Poll::Pending),
+        // under TLS: the last record is not out
+        Poll::Pending => {
+            stalled.get_or_insert_with(Instant::now);
+            Ok(Poll::Pending)
+        }
     }
 }
 
@@ -584,5 +594,46 @@ fn fill(map: &mut actix_web::http::header::HeaderMap, fields: &Fields) {
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
             map.append(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes octets, and does not get them out: as TLS does before a client that does not read.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn octets_that_do_not_get_out_of_a_stream_are_stalled_from_the_first_time_on() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut outbox, mut stalled) = (Outbox::default(), None);
+        outbox.push(Bytes::from_static(b"last"));
+        let polled = poll_flush(&mut cx, &mut outbox, &mut Stuck, &mut stalled);
+        assert!(matches!(polled, Ok(Poll::Pending)));
+        let since = stalled;
+        assert!(since.is_some());
+        let polled = poll_flush(&mut cx, &mut outbox, &mut Stuck, &mut stalled);
+        assert!(matches!(polled, Ok(Poll::Pending)) && stalled == since);
     }
 }

@@ -1,12 +1,22 @@
 //! A client's socket, and what is asked of it beyond octets.
+//!
+//! TLS adds an end of its own to that of TCP: `close_notify` (RFC 8446 §6.1). [`Peer::close`] sends it
+//! where a connection ends in good order; a stream that is only dropped never does, so that an abort
+//! cannot be taken for an end.
 
 use std::{
-    future::Future as _,
+    future::Future,
+    io,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, Ready},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
 
 /// A client's socket.
 pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -18,14 +28,13 @@ pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     fn reset_on_close(&self);
     /// How long octets on their way may stay unacknowledged, or the client's window closed.
     fn write_timeout(&self, limit: Duration);
+    /// Takes leave before an orderly close, where the transport has a word for it and takes it now.
+    fn close(&mut self) {}
 }
 
-impl Peer for tokio::net::TcpStream {
+impl Peer for TcpStream {
     fn is_gone(&self) -> bool {
-        // the flags that the reactor has seen; this asks nothing of the kernel
-        let ready = std::pin::pin!(self.ready(Interest::READABLE));
-        let mut cx = Context::from_waker(Waker::noop());
-        matches!(ready.poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+        is_read_closed(self.ready(Interest::READABLE))
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -44,4 +53,56 @@ impl Peer for tokio::net::TcpStream {
         #[cfg(not(target_os = "linux"))]
         let _ = limit;
     }
+}
+
+impl Peer for TlsStream<TcpStream> {
+    fn is_gone(&self) -> bool {
+        self.get_ref().0.is_gone()
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let (tcp, session) = self.get_ref();
+        // content that is decrypted already, or `close_notify`: the socket would not tell of them
+        if !session.wants_read() {
+            return Poll::Ready(());
+        }
+        Peer::poll_readable(tcp, cx)
+    }
+
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
+    }
+
+    fn write_timeout(&self, limit: Duration) {
+        self.get_ref().0.write_timeout(limit);
+    }
+
+    fn close(&mut self) {
+        // a client that does not take it now has other worries
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = Pin::new(self).poll_shutdown(&mut cx);
+    }
+}
+
+/// A Unix socket has no reset: content that only the end of the connection delimits (towards
+/// HTTP/1.0) looks complete there when it is not.
+#[cfg(unix)]
+impl Peer for tokio::net::UnixStream {
+    fn is_gone(&self) -> bool {
+        is_read_closed(self.ready(Interest::READABLE))
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(|_| ())
+    }
+
+    fn reset_on_close(&self) {}
+
+    fn write_timeout(&self, _limit: Duration) {}
+}
+
+/// The flags that the reactor has seen; this asks nothing of the kernel.
+fn is_read_closed(ready: impl Future<Output = io::Result<Ready>>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(pin!(ready).poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
 }

@@ -186,19 +186,21 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
     HeadContent::Octets(octets)
 }
 
-/// The client's address behind those of the proxies before it.
+/// The client's address behind those of the proxies before it. A Unix socket has none to add: who
+/// writes to it is on this machine, and may have named its own client.
 fn put_forwarded(octets: &mut BytesMut, live: &Live, client: Option<IpAddr>, before: &[&[u8]]) {
     if has_custom(live, "x-forwarded-for") || (client.is_none() && before.is_empty()) {
         return;
     }
     octets.put_slice(b"x-forwarded-for: ");
-    for value in before.iter().filter(|value| !value.is_empty()) {
+    let client = client.map(|client| client.to_canonical().to_string());
+    let client = client.as_ref().map(|client| client.as_bytes());
+    let before = before.iter().copied().filter(|value| !value.is_empty());
+    for (index, value) in before.chain(client).enumerate() {
+        if index > 0 {
+            octets.put_slice(b", ");
+        }
         octets.put_slice(value);
-        octets.put_slice(b", ");
-    }
-    match client {
-        Some(client) => octets.put_slice(client.to_canonical().to_string().as_bytes()),
-        None => octets.put_slice(b"unknown"),
     }
     octets.put_slice(b"\r\n");
 }

@@ -1,4 +1,4 @@
-//! Listening sockets, and how many connections the process can have.
+//! TCP sockets to listen on, and how many connections the process can have.
 
 use std::{
     io,
@@ -6,35 +6,36 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 /// File descriptors that are not connections: standard streams, listeners, the reactors of main and
 /// workers, files being reloaded, sockets to a resolver.
 const RESERVED_FILES: u64 = 64;
 const RESERVED_FILES_PER_WORKER: u64 = 16;
 
-/// Why an address cannot be listened on.
+/// Why an address cannot be listened on. The first of each is the variable that gave the port.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BindError {
     #[error(
-        "PORT: {0} is in use: stop what listens there (`ss -ltnp` tells what), or set PORT to another one"
+        "{0}: {1} is in use: stop what listens there (`ss -ltnp` tells what), or set {0} to another one"
     )]
-    InUse(SocketAddr),
+    InUse(&'static str, SocketAddr),
     #[error(
-        "PORT: no permission for {0}: ports below 1024 need a privilege; set PORT to a higher one"
+        "{0}: no permission for {1}: ports below 1024 need a privilege; set {0} to a higher one"
     )]
-    Denied(SocketAddr),
+    Denied(&'static str, SocketAddr),
     #[error("HOST: {0} is not an address of this machine")]
     NotOurs(SocketAddr),
-    #[error("HOST, PORT: could not listen on {0}: {1}")]
-    Other(SocketAddr, #[source] io::Error),
+    #[error("HOST, {0}: could not listen on {1}: {2}")]
+    Other(&'static str, SocketAddr, #[source] io::Error),
 }
 
-/// Listens on all addresses, or on none.
+/// Listens on all addresses, or on none. Their port comes from `variable`.
 pub(super) fn bind(
     addresses: &[SocketAddr],
+    variable: &'static str,
     write_timeout: Duration,
 ) -> Result<Vec<TcpListener>, BindError> {
     let mut port = None;
@@ -45,10 +46,10 @@ pub(super) fn bind(
             address.set_port(port); // the kernel chose one for the first; the others share it
         }
         let listener = listen(address, write_timeout).map_err(|cause| match cause.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse(address),
-            io::ErrorKind::PermissionDenied => BindError::Denied(address),
+            io::ErrorKind::AddrInUse => BindError::InUse(variable, address),
+            io::ErrorKind::PermissionDenied => BindError::Denied(variable, address),
             io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
-            _ => BindError::Other(address, cause),
+            _ => BindError::Other(variable, address, cause),
         })?;
         port = listener.local_addr().ok().map(|address| address.port());
         listeners.push(listener);
@@ -67,15 +68,23 @@ fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListene
         // `::` takes IPv4, too, whatever the system's default
         socket.set_only_v6(false)?;
     }
-    // accepted sockets inherit it: a peer that vanished while data is on its way ends the connection
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(write_timeout))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = write_timeout;
+    bequeath(SockRef::from(&socket), write_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Sets what accepted sockets inherit: a peer that vanished while data is on its way ends the
+/// connection.
+pub(super) fn bequeath(socket: SockRef<'_>, write_timeout: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return socket.set_tcp_user_timeout(Some(write_timeout));
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, write_timeout);
+        Ok(())
+    }
 }
 
 /// How many connections may be open: as asked, or what the limit of file descriptors leaves. A
@@ -122,11 +131,12 @@ mod tests {
 
     #[test]
     fn a_busy_port_is_named() {
-        let first = bind(&["127.0.0.1:0".parse().unwrap()], Duration::from_secs(1)).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let first = bind(&[any], "PORT", Duration::from_secs(1)).unwrap();
         let address = first[0].local_addr().unwrap();
-        let fault = bind(&[address], Duration::from_secs(1)).unwrap_err();
+        let fault = bind(&[address], "TLS_PORT", Duration::from_secs(1)).unwrap_err();
         assert!(
-            matches!(fault, BindError::InUse(busy) if busy == address),
+            matches!(fault, BindError::InUse("TLS_PORT", busy) if busy == address),
             "{fault}"
         );
     }

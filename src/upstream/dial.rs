@@ -15,7 +15,7 @@ use tokio::{
 pub use self::{
     proxy::proxy_authorization,
     stream::Stream,
-    trust::{Trust, TrustError, tls_config},
+    trust::{Trust, TrustError, store, tls_config},
 };
 use self::{
     proxy::{ProxyError, Target},

@@ -25,8 +25,11 @@ mod forwarding;
 mod framing;
 mod layers;
 mod lifecycle;
+#[cfg(unix)]
+mod listeners;
 mod logs;
 mod proxies;
 mod secrets;
 mod support;
 mod timers;
+mod tls;

@@ -6,6 +6,7 @@ use std::time::Duration;
 pub(crate) mod client;
 pub(crate) mod identity;
 pub(crate) mod proxy;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

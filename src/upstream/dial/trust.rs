@@ -97,9 +97,17 @@ impl Trust {
     }
 }
 
+/// The authorities that are trusted; `extra_ca` is `UPSTREAM_CA_FILE`.
+///
+/// # Errors
+/// What is wrong with the files that the environment and `extra_ca` name.
+pub fn store(extra_ca: Option<&Path>) -> Result<RootCertStore, TrustError> {
+    roots(&|variable| env::var_os(variable), extra_ca)
+}
+
 /// Reads the store and makes the configuration: ring, TLS 1.2 and 1.3, ALPN `http/1.1`.
 pub fn tls_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> {
-    let roots = roots(&|variable| env::var_os(variable), extra_ca)?;
+    let roots = store(extra_ca)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TrustError::Provider)?

@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpStream},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -20,13 +21,15 @@ pub(crate) struct ProxyBuilder {
     variables: Vec<(String, String)>,
     arguments: Vec<String>,
     descriptors: Option<u32>,
+    sockets: Vec<OwnedFd>,
     directory: TempDir,
 }
 
 /// A running process.
 pub(crate) struct Proxy {
     child: Child,
-    addr: SocketAddr,
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
     lines: Arc<Lines>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<()>>,
@@ -77,6 +80,7 @@ impl ProxyBuilder {
             variables: Vec::new(),
             arguments: Vec::new(),
             descriptors: None,
+            sockets: Vec::new(),
             directory,
         }
         .env("PORT", "0")
@@ -101,6 +105,14 @@ impl ProxyBuilder {
         self
     }
 
+    /// Passes one or two sockets with these names, as systemd does.
+    pub(crate) fn sockets<const N: usize>(self, sockets: [(OwnedFd, &str); N]) -> Self {
+        let names = sockets.each_ref().map(|(_, name)| *name).join(":");
+        let mut this = self.env("LISTEN_FDS", N).env("LISTEN_FDNAMES", names);
+        this.sockets = sockets.map(|(socket, _)| socket).into();
+        this
+    }
+
     /// Writes a file below the working directory.
     pub(crate) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
         write(self.directory.path(), path, content.as_ref());
@@ -117,22 +129,21 @@ impl ProxyBuilder {
     pub(crate) fn start(self) -> Proxy {
         let mut child = self.command().spawn().expect("the binary starts");
         let lines = Arc::new(Lines::default());
-        let stdout = collect(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().map(collect);
         let stderr = follow(child.stderr.take().unwrap(), lines.clone());
         let mut proxy = Proxy {
             child,
-            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http: Vec::new(),
+            https: Vec::new(),
             lines,
-            stdout: Some(stdout),
+            stdout,
             stderr: Some(stderr),
             directory: self.directory,
         };
-        let line = proxy.wait_for_line(|line| line.contains(LISTENING));
-        let port = line.split(LISTENING).nth(1).unwrap();
-        let digits = port
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(port.len());
-        proxy.addr.set_port(port[..digits].parse().unwrap());
+        // what comes after the listeners
+        proxy.wait_for_line(|line| line.contains("[Proxy] upstream="));
+        proxy.http = proxy.listens("http://");
+        proxy.https = proxy.listens("https://");
         proxy
     }
 
@@ -140,14 +151,15 @@ impl ProxyBuilder {
     #[track_caller]
     pub(crate) fn run(self) -> Ended {
         let mut child = self.command().spawn().expect("the binary starts");
-        let stdout = collect(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().map(collect);
         let stderr = collect(child.stderr.take().unwrap());
         let status = wait(&mut child, DEADLINE);
         if status.is_none() {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let stdout = stdout.map(|stdout| stdout.join().unwrap());
+        let (stdout, stderr) = (stdout.unwrap_or_default(), stderr.join().unwrap());
         let status = status.unwrap_or_else(|| panic!("still running: {stdout}{stderr}"));
         Ended {
             code: status.code(),
@@ -158,17 +170,16 @@ impl ProxyBuilder {
 
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_anthropic-proxy");
-        let mut command = Command::new(if self.descriptors.is_some() {
-            "/bin/sh"
-        } else {
-            program
-        });
-        if let Some(limit) = self.descriptors {
-            command.args([
-                "-c",
-                &format!("ulimit -n {limit}; exec \"$0\" \"$@\""),
-                program,
-            ]);
+        let script = match (self.descriptors, self.sockets.len()) {
+            (None, 0) => None,
+            (Some(limit), _) => Some(format!("ulimit -n {limit}; exec \"$0\" \"$@\"")),
+            // they come in as standard input and output, which nobody needs
+            (None, 1) => Some(format!("{ACTIVATE} 3<&0 0</dev/null")),
+            (None, _) => Some(format!("{ACTIVATE} 3<&0 4<&1 0</dev/null 1>/dev/null")),
+        };
+        let mut command = Command::new(script.as_ref().map_or(program, |_| "/bin/sh"));
+        if let Some(script) = &script {
+            command.args(["-c", script, program]);
         }
         command
             .args(&self.arguments)
@@ -178,6 +189,16 @@ impl ProxyBuilder {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let mut sockets = self
+            .sockets
+            .iter()
+            .map(|socket| socket.try_clone().unwrap());
+        if let Some(socket) = sockets.next() {
+            command.stdin(socket);
+        }
+        if let Some(socket) = sockets.next() {
+            command.stdout(socket);
+        }
         command
     }
 }
@@ -188,15 +209,44 @@ impl Proxy {
         ProxyBuilder::new().env("API_BASE_URL", url)
     }
 
-    /// Where it listens.
+    /// Where it listens in clear.
+    #[track_caller]
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+        *self.http.first().expect("it listens in clear")
+    }
+
+    /// Where it listens with TLS.
+    #[track_caller]
+    pub(crate) fn tls_addr(&self) -> SocketAddr {
+        *self.https.first().expect("it listens with TLS")
+    }
+
+    /// Whether it listens in clear.
+    pub(crate) fn has_clear_text(&self) -> bool {
+        !self.http.is_empty()
+    }
+
+    /// Where the start-up lines say that it listens.
+    fn listens(&self, scheme: &str) -> Vec<SocketAddr> {
+        let announced = format!("listening on {scheme}");
+        let lines = self.lines.lock();
+        let rests = lines
+            .lines
+            .iter()
+            .filter_map(|line| line.split_once(&announced));
+        rests
+            .map(|(_, rest)| {
+                let is_of_address = |c: char| c.is_ascii_hexdigit() || "[].:".contains(c);
+                let end = rest.find(|c| !is_of_address(c)).unwrap_or(rest.len());
+                rest[..end].parse().unwrap()
+            })
+            .collect()
     }
 
     /// A new connection to it.
     #[track_caller]
     pub(crate) fn connect(&self) -> Wire {
-        Wire::tcp(TcpStream::connect(self.addr).expect("the proxy accepts"))
+        Wire::tcp(TcpStream::connect(self.addr()).expect("the proxy accepts"))
     }
 
     /// Sends octets on a new connection and reads the answer.
@@ -260,6 +310,14 @@ impl Proxy {
         self.lines.lock().lines.join("\n")
     }
 
+    /// Waits for the end of the process and returns its directory.
+    #[track_caller]
+    pub(crate) fn wait_and_keep(mut self) -> TempDir {
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        assert_eq!(self.wait().code, Some(0));
+        directory
+    }
+
     /// Waits for the end of the process and returns all it said.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Ended {
@@ -268,10 +326,10 @@ impl Proxy {
             panic!("still running:\n{}", self.stderr())
         };
         self.stderr.take().unwrap().join().unwrap();
-        let stdout = self.stdout.take().unwrap().join().unwrap();
+        let stdout = self.stdout.take().map(|stdout| stdout.join().unwrap());
         Ended {
             code: status.code(),
-            stdout,
+            stdout: stdout.unwrap_or_default(),
             stderr: self.stderr(),
         }
     }
@@ -342,5 +400,5 @@ fn follow(stream: impl Read + Send + 'static, lines: Arc<Lines>) -> JoinHandle<(
     })
 }
 
-/// What the start-up line says before the port.
-const LISTENING: &str = "listening on http://127.0.0.1:";
+/// Starts the program as systemd starts one that it passes sockets.
+const ACTIVATE: &str = "LISTEN_PID=${LISTEN_PID-$$}; export LISTEN_PID; exec \"$0\" \"$@\"";

@@ -140,6 +140,11 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
+    /// What it reads from and writes to.
+    pub(crate) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// Every octet read so far.
     pub(crate) fn seen(&self) -> &[u8] {
         &self.seen

@@ -1,0 +1,133 @@
+//! Whom the health check trusts: the very certificate that the settings name, whoever signed it and
+//! whatever it says, since what is asked is whether the server serves it. A URL may also lead to a
+//! certificate that the system trusts. Signatures are always checked: a copy of the certificate
+//! without its key is not enough.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    client::{
+        VerifierBuilderError, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use crate::upstream::dial;
+
+/// Why there is nothing to trust.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TrustError {
+    #[error("TLS_CERT_FILE is not set: there is nothing to compare the server's certificate with")]
+    NoCertificate,
+    #[error("no system store of certificates: {0}")]
+    Store(#[from] dial::TrustError),
+    #[error("no system store of certificates: {0}")]
+    Verifier(#[from] VerifierBuilderError),
+    #[error("TLS is not available: {0}")]
+    Provider(#[from] Error),
+}
+
+/// Trusts this certificate.
+pub(super) fn only(own: Option<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, TrustError> {
+    let own = own.ok_or(TrustError::NoCertificate)?;
+    config(Some(own), None)
+}
+
+/// Trusts this certificate, and those that the system trusts.
+pub(super) fn anybodys(
+    own: Option<CertificateDer<'static>>,
+) -> Result<Arc<ClientConfig>, TrustError> {
+    let store = Arc::new(dial::store(None)?);
+    let system =
+        WebPkiServerVerifier::builder_with_provider(store, Arc::new(ring::default_provider()))
+            .build()?;
+    config(own, Some(system))
+}
+
+fn config(
+    own: Option<CertificateDer<'static>>,
+    system: Option<Arc<WebPkiServerVerifier>>,
+) -> Result<Arc<ClientConfig>, TrustError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Verifier {
+        own,
+        system,
+        provider: Arc::clone(&provider),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct Verifier {
+    own: Option<CertificateDer<'static>>,
+    system: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// The server shows another certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("its certificate is not that of TLS_CERT_FILE")]
+struct AnotherCertificate;
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.own.as_ref() == Some(end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        match &self.system {
+            Some(system) => system.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
+            None => {
+                let problem = OtherError(Arc::new(AnotherCertificate));
+                Err(CertificateError::Other(problem).into())
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

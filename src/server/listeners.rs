@@ -1,0 +1,145 @@
+//! Where connections come from: sockets that systemd passed, or else those that the settings name.
+
+use std::{net::TcpListener, process::ExitCode, time::Duration};
+
+use super::sockets::{self, BindError};
+#[cfg(unix)]
+use super::{
+    activation::{self, PassedError},
+    unix::{self, SocketFile, UnixError},
+};
+use crate::config::Listen;
+
+/// A socket that listens, and what is spoken on it.
+#[derive(Debug)]
+pub(super) enum Listener {
+    /// HTTP over TCP.
+    Plain(TcpListener),
+    /// HTTP over TLS.
+    Tls(TcpListener),
+    /// HTTP over a Unix socket.
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Listener {
+    /// As a URL would begin.
+    pub(super) fn origin(&self) -> String {
+        let tcp = |scheme: &str, listener: &TcpListener| match listener.local_addr() {
+            Ok(address) => format!("{scheme}://{address}"),
+            Err(_) => scheme.to_owned(),
+        };
+        match self {
+            Self::Plain(listener) => tcp("http", listener),
+            Self::Tls(listener) => tcp("https", listener),
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let address = listener.local_addr().ok();
+                match address.as_ref().and_then(|address| address.as_pathname()) {
+                    Some(path) => format!("unix:{}", path.display()),
+                    None => "unix:(no path)".to_owned(),
+                }
+            }
+        }
+    }
+
+    /// Whether only this machine reaches it.
+    fn is_local(&self) -> bool {
+        match self {
+            Self::Plain(listener) | Self::Tls(listener) => listener
+                .local_addr()
+                .is_ok_and(|address| address.ip().is_loopback()),
+            #[cfg(unix)]
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    /// The sockets.
+    pub(super) sockets: Vec<Listener>,
+    /// Whether somebody else made them.
+    pub(super) are_passed: bool,
+    /// The file of ours, which goes when this is dropped.
+    #[cfg(unix)]
+    pub(super) file: Option<SocketFile>,
+}
+
+impl Listeners {
+    /// Whether HOST keeps the network out.
+    pub(super) fn are_local(&self) -> bool {
+        !self.are_passed && self.sockets.iter().all(Listener::is_local)
+    }
+}
+
+/// Why there is nothing to listen on.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) enum ListenError {
+    Bind(#[from] BindError),
+    #[cfg(unix)]
+    Unix(#[from] UnixError),
+    #[cfg(unix)]
+    Passed(#[from] PassedError),
+}
+
+impl ListenError {
+    /// 2 for what the configuration lacks, 1 for what fails at run time.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            #[cfg(unix)]
+            Self::Passed(PassedError::NoCertificate(_)) => ExitCode::from(2),
+            #[cfg(unix)]
+            Self::Unix(_) | Self::Passed(_) => ExitCode::FAILURE,
+            Self::Bind(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Listens everywhere, or nowhere.
+pub(super) fn open(
+    listen: &Listen,
+    has_certificate: bool,
+    write_timeout: Duration,
+) -> Result<Listeners, ListenError> {
+    #[cfg(unix)]
+    {
+        let tls = activation::Tls {
+            is_possible: has_certificate,
+            is_usual: listen.plain.is_empty() && !listen.tls.is_empty(),
+        };
+        let sockets = activation::take(tls, write_timeout)?;
+        if !sockets.is_empty() {
+            return Ok(Listeners {
+                sockets,
+                are_passed: true,
+                file: None,
+            });
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = has_certificate;
+    let tls_variable = match listen.plain.is_empty() {
+        true => "PORT",
+        false => "TLS_PORT",
+    };
+    let plain = sockets::bind(&listen.plain, "PORT", write_timeout)?;
+    let tls = sockets::bind(&listen.tls, tls_variable, write_timeout)?;
+    let plain = plain.into_iter().map(Listener::Plain);
+    let sockets = plain.chain(tls.into_iter().map(Listener::Tls));
+    let mut listeners = Listeners {
+        sockets: sockets.collect(),
+        are_passed: false,
+        #[cfg(unix)]
+        file: None,
+    };
+    #[cfg(unix)]
+    if let Some(path) = &listen.unix {
+        let (socket, file) = unix::bind(path)?;
+        listeners.sockets.push(Listener::Unix(socket));
+        listeners.file = Some(file);
+    }
+    Ok(listeners)
+}

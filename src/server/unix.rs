@@ -1,0 +1,172 @@
+//! A Unix socket to listen on: made so that nobody can be kept out of his own, or let into another's.
+//!
+//! Its mode is 0660, whatever the umask says: who may write to it may use the proxy, so owner and
+//! group of the process are let in and nobody else; the directory may narrow it further. A socket
+//! that nobody listens on, which a killed process leaves behind, is replaced; anything else at the
+//! path is left alone. The file goes with the process, unless it is another one's by then.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::sockets::BACKLOG;
+
+const MODE: u32 = 0o660;
+
+/// Why a path cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnixError {
+    #[error(
+        "UNIX_SOCKET: {} is in use: another process listens there; stop it, or set another path", .0.display()
+    )]
+    InUse(PathBuf),
+    #[error(
+        "UNIX_SOCKET: {} exists and is not a socket: it is left alone; move it away, or set another path", .0.display()
+    )]
+    NotASocket(PathBuf),
+    #[error("UNIX_SOCKET: the directory of {} does not exist: create it", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("UNIX_SOCKET: {} is too long: a socket's path has at most 107 octets", .0.display())]
+    TooLong(PathBuf),
+    #[error("UNIX_SOCKET: no permission for {}: the directory must be writable for this user", .0.display())]
+    Denied(PathBuf),
+    #[error("UNIX_SOCKET: could not listen on {path}: {1}", path = .0.display())]
+    Other(PathBuf, #[source] io::Error),
+}
+
+/// The file of a socket; it is removed when this is dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            identity: identity(path)?,
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // there is nobody to tell; the next start replaces it
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device, inode and time of its making: another process may have replaced it, and an inode that
+/// became free is soon used again.
+type Identity = (u64, u64, i64, i64);
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
+}
+
+/// Listens on a path.
+pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), UnixError> {
+    let address = SockAddr::unix(path).map_err(|_| UnixError::TooLong(path.to_owned()))?;
+    make_room(path, &address)?;
+    listen(path, &address).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            UnixError::NoDirectory(path.to_owned())
+        }
+        io::ErrorKind::AddrInUse => UnixError::InUse(path.to_owned()),
+        io::ErrorKind::PermissionDenied => UnixError::Denied(path.to_owned()),
+        _ => UnixError::Other(path.to_owned(), cause),
+    })
+}
+
+/// Removes a socket that nobody listens on.
+fn make_room(path: &Path, address: &SockAddr) -> Result<(), UnixError> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(UnixError::NotASocket(path.to_owned()));
+    }
+    match is_listened_on(address) {
+        Ok(true) => Err(UnixError::InUse(path.to_owned())),
+        Ok(false) => fs::remove_file(path).map_err(|cause| match cause.kind() {
+            io::ErrorKind::PermissionDenied => UnixError::Denied(path.to_owned()),
+            _ => UnixError::Other(path.to_owned(), cause),
+        }),
+        Err(cause) => Err(UnixError::Other(path.to_owned(), cause)),
+    }
+}
+
+fn is_listened_on(address: &SockAddr) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // a listener whose queue is full lets wait
+    socket.set_nonblocking(true)?;
+    match socket.connect(address) {
+        Ok(()) => Ok(true),
+        Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+        Err(cause) => Err(cause),
+    }
+}
+
+fn listen(path: &Path, address: &SockAddr) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(address)?;
+    let file = SocketFile::of(path)?;
+    // before it listens: until then nobody gets in, whatever the umask made of the mode
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((socket.into(), file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_comes_with_its_mode_and_goes_with_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let (listener, file) = bind(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+        assert!(matches!(bind(&path), Err(UnixError::InUse(_))));
+        drop((listener, file));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_its_late_owner_leaves_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let (listener, late) = bind(&path).unwrap();
+        drop(listener);
+        let (_listener, _file) = bind(&path).unwrap();
+        drop(late);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "kept").unwrap();
+        assert!(matches!(bind(&path), Err(UnixError::NotASocket(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+        let missing = dir.path().join("no/s");
+        assert!(matches!(bind(&missing), Err(UnixError::NoDirectory(_))));
+        let long = dir.path().join("x".repeat(120));
+        assert!(matches!(bind(&long), Err(UnixError::TooLong(_))));
+    }
+}

@@ -1,0 +1,110 @@
+//! A certificate for the proxy, and clients that trust it and nothing else.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    crypto::ring, pki_types::CertificateDer,
+};
+
+use super::{DEADLINE, ProxyBuilder, Wire};
+
+/// A client's end of a connection under TLS.
+pub(crate) type TlsWire = Wire<StreamOwned<ClientConnection, TcpStream>>;
+
+/// A certificate for this machine, and its key.
+pub(crate) struct Pair {
+    /// The certificate in PEM.
+    pub(crate) cert: String,
+    /// The key in PEM.
+    pub(crate) key: String,
+    der: CertificateDer<'static>,
+}
+
+impl Pair {
+    /// A new one, signed by itself.
+    pub(crate) fn new() -> Self {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let pair = rcgen::generate_simple_self_signed(names).unwrap();
+        Self {
+            cert: pair.cert.pem(),
+            key: pair.signing_key.serialize_pem(),
+            der: pair.cert.der().clone(),
+        }
+    }
+
+    /// A proxy that serves it.
+    pub(crate) fn served(&self, builder: ProxyBuilder) -> ProxyBuilder {
+        builder
+            .file(CERT, &self.cert)
+            .file(KEY, &self.key)
+            .env("TLS_CERT_FILE", CERT)
+            .env("TLS_KEY_FILE", KEY)
+    }
+
+    /// What a client needs that offers these versions and HTTP/1.1.
+    pub(crate) fn client(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
+    /// A connection that has shaken hands, if the server has this certificate.
+    pub(crate) fn try_connect(&self, addr: SocketAddr) -> io::Result<TlsWire> {
+        connect(self.client(rustls::ALL_VERSIONS), addr)
+    }
+
+    /// A connection that has shaken hands.
+    #[track_caller]
+    pub(crate) fn connect(&self, addr: SocketAddr) -> TlsWire {
+        self.try_connect(addr).expect("the proxy shakes hands")
+    }
+}
+
+/// Shakes hands.
+pub(crate) fn connect(config: Arc<ClientConfig>, addr: SocketAddr) -> io::Result<TlsWire> {
+    let mut tcp = TcpStream::connect(addr)?;
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(DEADLINE))?;
+    tcp.set_write_timeout(Some(DEADLINE))?;
+    let name = "localhost".try_into().unwrap();
+    let mut session = ClientConnection::new(config, name).unwrap();
+    while session.is_handshaking() {
+        session.complete_io(&mut tcp)?;
+    }
+    Ok(Wire::new(StreamOwned::new(session, tcp)))
+}
+
+impl TlsWire {
+    /// Says `close_notify`, and closes.
+    pub(crate) fn close(mut self) {
+        let stream = self.stream();
+        stream.conn.send_close_notify();
+        let _ = stream.conn.write_tls(&mut stream.sock);
+    }
+
+    /// Aborts the connection with a RST.
+    pub(crate) fn reset(mut self) {
+        socket2::SockRef::from(&self.stream().sock)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
+    }
+}
+
+/// Where the certificate lies below the working directory.
+pub(crate) const CERT: &str = "tls/cert.pem";
+/// Where its key lies.
+pub(crate) const KEY: &str = "tls/key.pem";
