@@ -34,6 +34,7 @@ mod id;
 mod target;
 #[cfg(feature = "awc-hot-path")]
 pub mod through_awc;
+mod tunnel;
 
 use self::exchange::{ExchangeBody, Record};
 pub use self::id::RequestId;
@@ -89,6 +90,7 @@ async fn relay(
     let is_messages = std::str::from_utf8(head.path())
         .is_ok_and(|path| messages::is_messages(&head.method, path));
     let plan = match (head.framing, &live.edit) {
+        _ if head.upgrade.is_some() => tunnel::ask(&head, payload),
         (Framing::None, _) => Plan::nothing(),
         (_, Some(edit)) if is_messages => match passes(&head, edit) {
             None => hold::edit(&head, payload, edit, worker, live).await?,
@@ -125,6 +127,9 @@ async fn relay(
         Err(Failed::Unsent(_, cause)) => return Err(cause.into()),
         Err(Failed::Sent(cause)) => return Err(cause),
     };
+    if let Some(asked) = &plan.tunnel {
+        asked.check(&response.head)?;
+    }
     // plan.memory is given back here: the held body has left
     drop(plan.memory);
     Ok(response)
@@ -156,6 +161,7 @@ fn request_head(
             framing: plan.framing,
             expect: plan.expect,
             proxy_authorization: proxy_authorization.as_ref(),
+            upgrade: plan.tunnel.as_ref().map(tunnel::Asked::fields),
         },
     );
     octets.freeze()
@@ -167,6 +173,7 @@ struct Plan {
     framing: field::Length,
     expect: field::Expect,
     memory: Option<tokio::sync::OwnedSemaphorePermit>,
+    tunnel: Option<tunnel::Asked>,
 }
 
 impl Plan {
@@ -177,6 +184,7 @@ impl Plan {
             framing,
             expect,
             memory: None,
+            tunnel: None,
         }
     }
 
@@ -200,6 +208,7 @@ impl Plan {
                 coding: Coding::Chunked,
                 ..
             }) => "streamed chunked",
+            Body::Tunnel(_) => "tunnel",
         }
     }
 
@@ -236,6 +245,7 @@ impl Plan {
             framing,
             expect,
             memory: None,
+            tunnel: None,
         }
     }
 }
@@ -322,6 +332,9 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
     } = response;
     let keeps_length = framing == Framing::None;
     let content = field::response_head(&head, keeps_length, client);
+    if head.status == 101 {
+        return tunnel::relayed(content, body, record.head(head.status), live);
+    }
     let body = ExchangeBody::new(
         body,
         framing,
@@ -332,6 +345,7 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
         content,
         framing,
         notes: body.notes(),
+        tunnel: None,
     };
     let mut response = HttpResponse::new(head.status);
     response.extensions_mut().insert(relayed);

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether the client closed or reset its side, even if octets before that are unread.
     fn is_gone(&self) -> bool;
+    /// Whether the connection was aborted, as far as the kernel knows.
+    fn is_aborted(&self) -> bool;
     /// Ready when there may be something to read, so that nobody holds a buffer for a silent client.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Makes the coming close a reset: for content that only the end of the connection delimits.
@@ -26,6 +28,10 @@ impl Peer for tokio::net::TcpStream {
         let ready = std::pin::pin!(self.ready(Interest::READABLE));
         let mut cx = Context::from_waker(Waker::noop());
         matches!(ready.poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    fn is_aborted(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -10,7 +10,7 @@ pub(crate) mod wire;
 
 pub(crate) use client::{assert_aborted, assert_proxy_error, get, post};
 pub(crate) use proxy::{Proxy, ProxyBuilder};
-pub(crate) use upstream::Upstream;
+pub(crate) use upstream::{Answering, Upstream};
 pub(crate) use wire::{Body, End, Head, Response, Wire};
 
 /// How long a test waits for anything that must happen.
