@@ -114,7 +114,7 @@ pub enum UpstreamError {
     /// More than 64 KiB of head, or more than 256 fields.
     #[error("response head too large")]
     HttpResponseHeaderSectionSize,
-    /// A 101 that nobody asked for, or to another protocol.
+    /// A 101 that nobody asked for, or to another protocol; or a success that is none.
     #[error("unexpected upgrade")]
     HttpUpgradeFailed,
     /// A transfer coding we do not know, or contradicting lengths.
@@ -350,7 +350,7 @@ impl UpstreamError {
                 502,
                 API,
                 "http_upgrade_failed",
-                "The upstream switched to a protocol that nobody asked for.",
+                "The upstream did not switch protocols as it was asked, or switched unasked.",
             ),
             Self::HttpResponseTransferCoding => row(
                 502,

@@ -45,6 +45,7 @@ pub(super) struct Asked {
     protocols: Bytes,
     /// Of a WebSocket handshake that is ours, because the client's version has none.
     key: Option<String>,
+    client: Version,
 }
 
 /// The plan of a request that asks for a tunnel: what follows its head waits for the upstream's word.
@@ -67,6 +68,7 @@ pub(super) fn ask(head: &RequestHead, payload: Payload) -> Plan {
         tunnel: Some(Asked {
             protocols,
             key: needs_key.then(key),
+            client: head.version,
         }),
         ..Plan::nothing()
     }
@@ -81,17 +83,21 @@ impl Asked {
         }
     }
 
-    /// A handshake that is ours must be answered to us. Any other is the client's to judge.
+    /// A handshake that is ours must be answered to us; any other is the client's to judge. And a success
+    /// that is no 101 would be agreement to a client of HTTP/2 (RFC 8441 §5), which it is not.
     pub(super) fn check(&self, answer: &ResponseHead) -> Result<(), ProxyError> {
-        match &self.key {
-            Some(key)
-                if answer.status == StatusCode::SWITCHING_PROTOCOLS
-                    && answer.fields.value("sec-websocket-accept")
-                        != Some(accept(key).as_bytes()) =>
-            {
-                Err(UpstreamError::HttpUpgradeFailed.into())
+        let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+        let is_answered = match &self.key {
+            Some(key) if switches => {
+                answer.fields.value("sec-websocket-accept") == Some(accept(key).as_bytes())
             }
-            _ => Ok(()),
+            _ => true,
+        };
+        let is_mistaken = self.client == Version::Http2 && answer.status.is_success();
+        if is_answered && !is_mistaken {
+            Ok(())
+        } else {
+            Err(UpstreamError::HttpUpgradeFailed.into())
         }
     }
 }
@@ -307,6 +313,7 @@ mod tests {
         };
         assert!(asked.check(&answer(101, &right)).is_ok());
         assert!(asked.check(&answer(403, "")).is_ok());
+        assert!(asked.check(&answer(200, "")).is_err());
         assert!(asked.check(&answer(101, &accept("other"))).is_err());
         // and the client, which sent no key, is told of none
         let content = field::response_head(&answer(101, &right), false, Version::Http2);
