@@ -38,6 +38,9 @@ pub enum DownstreamError {
     /// The chunked coding of the body is broken (RFC 9112 §7.1).
     #[error("malformed chunked request body")]
     MalformedBody,
+    /// Half an upgrade: `Upgrade` that `Connection` does not name, or with a body.
+    #[error("malformed upgrade")]
+    MalformedUpgrade,
     /// More than 64 KiB of head, or more than 256 fields.
     #[error("request head too large")]
     HeadTooLarge,
@@ -111,7 +114,7 @@ pub enum UpstreamError {
     /// More than 64 KiB of head, or more than 256 fields.
     #[error("response head too large")]
     HttpResponseHeaderSectionSize,
-    /// A 101 that nobody asked for.
+    /// A 101 that nobody asked for, or to another protocol; or a success that is none.
     #[error("unexpected upgrade")]
     HttpUpgradeFailed,
     /// A transfer coding we do not know, or contradicting lengths.
@@ -194,6 +197,12 @@ impl DownstreamError {
                 INVALID,
                 "malformed_body",
                 "The chunked request body is malformed (RFC 9112 section 7.1).",
+            ),
+            Self::MalformedUpgrade => row(
+                400,
+                INVALID,
+                "malformed_upgrade",
+                "An upgrade needs `Upgrade` and `Connection: upgrade` and has no body (RFC 9110 section 7.8): send both fields, or neither.",
             ),
             Self::HeadTooLarge => row(
                 431,
@@ -341,7 +350,7 @@ impl UpstreamError {
                 502,
                 API,
                 "http_upgrade_failed",
-                "The upstream switched protocols although nobody asked for it.",
+                "The upstream did not switch protocols as it was asked, or switched unasked.",
             ),
             Self::HttpResponseTransferCoding => row(
                 502,

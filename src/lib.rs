@@ -16,6 +16,9 @@
 //! 6. and hands the response back to [`downstream`]: its head, filtered but otherwise as it came, and its
 //!    body, which writes the record of the exchange when it is dropped.
 //!
+//! A request that asks to switch protocols goes the same way; after a 101 both bodies are raw octets, until
+//! both directions have ended (`proxy::tunnel`).
+//!
 //! When the client goes away, its connection's future ends, and with it everything that hangs on it: the
 //! upload, the upstream connection, the record.
 //!

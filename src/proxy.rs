@@ -38,6 +38,7 @@ mod id;
 mod target;
 #[cfg(feature = "awc-hot-path")]
 pub mod through_awc;
+mod tunnel;
 
 use self::exchange::{ExchangeBody, Record};
 pub use self::id::RequestId;
@@ -97,6 +98,7 @@ async fn relay(
     let is_messages = std::str::from_utf8(head.path())
         .is_ok_and(|path| messages::is_messages(&head.method, path));
     let plan = match (head.framing, &live.edit) {
+        _ if head.upgrade.is_some() => tunnel::ask(&head, payload),
         (Framing::None, _) => Plan::nothing(),
         (_, Some(edit)) if is_messages => match passes(&head, edit) {
             None => hold::edit(&head, payload, edit, worker, live).await?,
@@ -128,8 +130,12 @@ async fn relay(
         framing: plan.framing,
         expect: plan.expect,
         patience: patience(&head.fields, is_messages, live),
+        tunnel: plan.tunnel.as_ref(),
     };
     let answered = failover::send(worker, live, &mut outgoing, plan.body).await?;
+    if let Some(asked) = &plan.tunnel {
+        asked.check(&answered.response.head)?;
+    }
     // plan.memory is given back here: the held body has left
     drop(plan.memory);
     if live.endpoints.len() > 1 {
@@ -146,6 +152,7 @@ struct Outgoing<'a> {
     framing: field::Length,
     expect: field::Expect,
     patience: Duration,
+    tunnel: Option<&'a tunnel::Asked>,
 }
 
 impl Outgoing<'_> {
@@ -194,6 +201,7 @@ impl Outgoing<'_> {
                 framing: self.framing,
                 expect: self.expect,
                 proxy_authorization: proxy_authorization.as_ref(),
+                upgrade: self.tunnel.map(tunnel::Asked::fields),
             },
         );
         octets.freeze()
@@ -206,6 +214,7 @@ struct Plan {
     framing: field::Length,
     expect: field::Expect,
     memory: Option<tokio::sync::OwnedSemaphorePermit>,
+    tunnel: Option<tunnel::Asked>,
 }
 
 impl Plan {
@@ -216,6 +225,7 @@ impl Plan {
             framing,
             expect,
             memory: None,
+            tunnel: None,
         }
     }
 
@@ -239,6 +249,7 @@ impl Plan {
                 coding: Coding::Chunked,
                 ..
             }) => "streamed chunked",
+            Body::Tunnel(_) => "tunnel",
         }
     }
 
@@ -275,6 +286,7 @@ impl Plan {
             framing,
             expect,
             memory: None,
+            tunnel: None,
         }
     }
 }
@@ -362,6 +374,9 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
     } = response;
     let keeps_length = framing == Framing::None;
     let content = field::response_head(&head, keeps_length, client);
+    if head.status == 101 {
+        return tunnel::relayed(content, body, record.head(head.status), live);
+    }
     let body = ExchangeBody::new(
         body,
         framing,
@@ -372,6 +387,7 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
         content,
         framing,
         notes: body.notes(),
+        tunnel: None,
     };
     let mut response = HttpResponse::new(head.status);
     response.extensions_mut().insert(relayed);

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::peer::Peer;
 use crate::{
     error::DownstreamError,
     framing::{
@@ -35,6 +36,8 @@ pub(super) struct Wire<S> {
     pub(super) decoder: Decoder,
     pub(super) expect: Expect,
     pub(super) ended: bool,
+    /// Whether this poll of a tunnel waits for the client's octets, and so will see its end.
+    pub(super) is_awaited: bool,
 }
 
 /// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
@@ -55,6 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             decoder: Decoder::new(Framing::None),
             expect: Expect::Nothing,
             ended: false,
+            is_awaited: false,
         }
     }
 
@@ -91,7 +95,7 @@ impl<S> RequestBody<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
+impl<S: Peer> Stream for RequestBody<S> {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -126,9 +130,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for RequestBody<S> {
                 };
                 wire.read.expect(remaining, largest);
             }
+            // only a tunnel's octets end with their connection, and it may be silent for hours
+            let is_tunnel = wire.decoder.ends_with_connection();
+            if is_tunnel && wire.stream.poll_readable(cx).is_pending() {
+                wire.is_awaited = true;
+                wire.read.release();
+                return Poll::Pending;
+            }
             match wire.poll_read(cx) {
                 Poll::Ready(Ok(1..)) => wire.expect = Expect::Nothing,
+                Poll::Ready(Ok(0)) if is_tunnel => return Poll::Ready(None),
                 Poll::Ready(_) => return failed(DownstreamError::Disconnected),
+                Poll::Pending if is_tunnel => {
+                    wire.is_awaited = true;
+                    wire.read.release();
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     if matches!(wire.expect, Expect::Waiting(_)) {
                         wire.expect = Expect::Owed;

@@ -47,6 +47,8 @@ use crate::{
     gate::{Admission, Drain, Gate, Phase},
 };
 
+mod tunnel;
+
 /// Octets of a response that may wait when more is asked for. With the largest read of 48 KiB that
 /// makes 64 KiB that a slow reader can hold back (contract §4).
 const WRITE_AHEAD: usize = 16 * 1024;
@@ -248,7 +250,11 @@ where
         let method = head.method.clone();
         {
             let mut wire = self.wire.borrow_mut();
-            wire.decoder = Decoder::new(head.framing);
+            // what follows an upgrade is the next request, unless the upstream agrees
+            wire.decoder = Decoder::new(match head.upgrade {
+                None => head.framing,
+                Some(_) => Framing::None,
+            });
             // a client that already sends does not wait
             head.expects_continue &= wire.read.octets.is_empty();
             wire.expect = if head.expects_continue {
@@ -265,8 +271,12 @@ where
             }
         };
         let (_, mut response) = response.into_parts();
-        let relayed_head = response.extensions_mut().remove::<RelayedHead>();
+        let mut relayed_head = response.extensions_mut().remove::<RelayedHead>();
         let (response, body) = response.into_parts();
+        if let Some(head) = relayed_head.take_if(|head| head.tunnel.is_some()) {
+            drop(response);
+            return self.tunnel(head, body).await.map(|()| KeepAlive::No);
+        }
         if relayed_head.is_none() {
             // a refusal does not cost the connection if the request it refuses is here already
             self.wire.borrow_mut().discard();

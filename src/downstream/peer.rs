@@ -22,6 +22,8 @@ use tokio_rustls::server::TlsStream;
 pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether the client closed or reset its side, even if octets before that are unread.
     fn is_gone(&self) -> bool;
+    /// Whether the connection was aborted, as far as the kernel knows.
+    fn is_aborted(&self) -> bool;
     /// Ready when there may be something to read, so that nobody holds a buffer for a silent client.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Makes the coming close a reset: for content that only the end of the connection delimits.
@@ -35,6 +37,10 @@ pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
 impl Peer for TcpStream {
     fn is_gone(&self) -> bool {
         is_read_closed(self.ready(Interest::READABLE))
+    }
+
+    fn is_aborted(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -58,6 +64,10 @@ impl Peer for TcpStream {
 impl Peer for TlsStream<TcpStream> {
     fn is_gone(&self) -> bool {
         self.get_ref().0.is_gone()
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.get_ref().0.is_aborted()
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -90,6 +100,10 @@ impl Peer for TlsStream<TcpStream> {
 impl Peer for tokio::net::UnixStream {
     fn is_gone(&self) -> bool {
         is_read_closed(self.ready(Interest::READABLE))
+    }
+
+    fn is_aborted(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {

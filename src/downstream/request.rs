@@ -86,7 +86,7 @@ pub(super) fn parse(
         fields,
         framing: facts.framing,
         expects_continue: facts.expects_continue,
-        upgrade: None,
+        upgrade: facts.upgrade,
         notes: <_>::default(),
     };
     Ok(Some(Parsed {
@@ -139,12 +139,14 @@ struct Facts {
     framing: Framing,
     keep_alive: KeepAlive,
     expects_continue: bool,
+    upgrade: Option<Bytes>,
 }
 
 impl Facts {
     fn of(fields: &Fields, version: Version) -> Result<Self, DownstreamError> {
         let (mut length, mut chunked, mut hosts) = (None, false, 0);
         let (mut close, mut keep, mut expects_continue) = (false, false, false);
+        let (mut has_upgrade, mut names_upgrade) = (false, false);
         for field in fields.iter() {
             match field.role() {
                 Role::ContentLength => {
@@ -169,8 +171,11 @@ impl Facts {
                     for token in tokens(field.value) {
                         close |= token.eq_ignore_ascii_case(b"close");
                         keep |= token.eq_ignore_ascii_case(b"keep-alive");
+                        names_upgrade |= token.eq_ignore_ascii_case(b"upgrade");
                     }
                 }
+                // RFC 9110 §7.8: ignored in HTTP/1.0
+                Role::Upgrade => has_upgrade |= version == Version::Http11,
                 Role::Expect => {
                     expects_continue |= version == Version::Http11
                         && tokens(field.value)
@@ -183,12 +188,26 @@ impl Facts {
         if hosts > 1 || (hosts == 0 && version == Version::Http11) {
             return Err(DownstreamError::MalformedHead);
         }
-        let framing = match (chunked, length) {
+        let mut framing = match (chunked, length) {
             (true, Some(_)) => return Err(DownstreamError::AmbiguousFraming),
             (true, None) => Framing::Chunked,
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::None,
         };
+        let mut upgrade = None;
+        if has_upgrade {
+            if !names_upgrade {
+                return Err(DownstreamError::MalformedUpgrade);
+            }
+            upgrade = protocols(fields);
+        }
+        if upgrade.is_some() {
+            if !matches!(framing, Framing::None | Framing::Length(0)) {
+                return Err(DownstreamError::MalformedUpgrade);
+            }
+            // if the upstream agrees, the body is whatever comes
+            framing = Framing::UntilClose;
+        }
         let goes_on = match version {
             Version::Http11 | Version::Http2 => !close,
             Version::Http10 => keep && !close,
@@ -201,10 +220,36 @@ impl Facts {
                 KeepAlive::No
             },
             expects_continue: expects_continue
-                && !matches!(framing, Framing::None | Framing::Length(0)),
+                && !matches!(
+                    framing,
+                    Framing::None | Framing::Length(0) | Framing::UntilClose
+                ),
+            upgrade,
         })
     }
 }
+
+/// The protocols that a tunnel is asked for: those of `Upgrade`, but for HTTP itself. `h2c` is no more
+/// (RFC 9113 §3.1), and requests inside of a tunnel, or of TLS inside of it (RFC 2817), would be
+/// requests that nobody here has seen: a client that offers them is answered without.
+fn protocols(fields: &Fields) -> Option<Bytes> {
+    let mut protocols = BytesMut::new();
+    let values = fields.iter().filter(|field| field.role() == Role::Upgrade);
+    for token in values.flat_map(|field| tokens(field.value)) {
+        let name = token.split(|&octet| octet == b'/').next();
+        let name = name.unwrap_or_default();
+        if CARRY_HTTP.iter().any(|it| name.eq_ignore_ascii_case(it)) {
+            continue;
+        }
+        if !protocols.is_empty() {
+            protocols.extend_from_slice(b", ");
+        }
+        protocols.extend_from_slice(token);
+    }
+    (!protocols.is_empty()).then(|| protocols.freeze())
+}
+
+const CARRY_HTTP: [&[u8]; 4] = [b"h2c", b"h2", b"http", b"tls"];
 
 #[cfg(test)]
 mod tests {
@@ -252,6 +297,46 @@ mod tests {
         ] {
             assert_eq!(framing(fields), expected, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn an_upgrade_is_whole_or_refused() {
+        let half = || Err(DownstreamError::MalformedUpgrade);
+        for (fields, expected) in [
+            (
+                "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n",
+                Ok(Some("WebSocket")),
+            ),
+            (
+                "Connection: upgrade\r\nUpgrade: a/1 ,h2c,\r\nUpgrade: TLS/1.0, b\r\nContent-Length: 0\r\n",
+                Ok(Some("a/1, b")),
+            ),
+            // HTTP in a tunnel is not offered; what is left is an ordinary request, with its body
+            (
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 5\r\n",
+                Ok(None),
+            ),
+            ("Connection: upgrade\r\nUpgrade: HTTP/2.0\r\n", Ok(None)),
+            ("Connection: upgrade\r\n", Ok(None)),
+            ("Connection: upgrade\r\nUpgrade:\r\n", Ok(None)),
+            ("Upgrade: websocket\r\n", half()),
+            ("Connection: close\r\nUpgrade: h2c\r\n", half()),
+            (
+                "Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n",
+                half(),
+            ),
+            (
+                "Connection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n",
+                half(),
+            ),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let found = parse_all(head.as_bytes()).map(|parsed| parsed.unwrap().head.upgrade);
+            let expected = expected.map(|it: Option<&str>| it.map(Bytes::from));
+            assert_eq!(found, expected, "{fields:?}");
+        }
+        let old = b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        assert_eq!(parse_all(old).unwrap().unwrap().head.upgrade, None);
     }
 
     #[test]

@@ -68,6 +68,18 @@ pub(super) fn relayed(
     (octets.freeze(), delimiter)
 }
 
+/// Completes the head of a relayed 101: it frames nothing, and is the last of its connection.
+pub(super) fn switching(relayed: RelayedHead) -> Bytes {
+    match relayed.content {
+        HeadContent::Octets(mut octets) => {
+            octets.put_slice(b"\r\n");
+            octets.freeze()
+        }
+        // for HTTP/2, which says it with a status of its own
+        HeadContent::Fields(_) => Bytes::new(),
+    }
+}
+
 /// The head of a response that a handler of ours made.
 pub(super) fn own(
     head: &HttpHead,

@@ -256,6 +256,21 @@ pub struct RelayedHead {
     pub framing: Framing,
     /// Where the trailer section appears, if the body may have one.
     pub notes: Option<Rc<BodyNotes>>,
+    /// Of a 101: how its body, a tunnel, is driven.
+    pub tunnel: Option<Rc<TunnelNotes>>,
+}
+
+/// What the two sides of a tunnel tell each other while it runs.
+///
+/// The body of its response gives the upstream's octets and moves the client's; it ends when both
+/// directions have ended, and fails when one was aborted.
+#[derive(Debug, Default)]
+pub struct TunnelNotes {
+    /// Said by the downstream: the client takes no more for now. The body is polled nevertheless, and
+    /// moves only what the client sends.
+    pub is_held_back: Cell<bool>,
+    /// Said by the proxy: the upstream has ended its direction, and what it sent was given.
+    pub upstream_ended: Cell<bool>,
 }
 
 /// What a relayed head says, in the form that the client's version needs.
@@ -293,13 +308,15 @@ pub enum Role {
     Expect,
     /// `TE`.
     Te,
+    /// `Upgrade`: ends here unless a tunnel is asked for (RFC 9110 §7.8).
+    Upgrade,
     /// `X-Forwarded-For`.
     ForwardedFor,
     /// `X-Forwarded-Proto`.
     ForwardedProto,
     /// `X-Forwarded-Host`.
     ForwardedHost,
-    /// Any other field that ends here: `Keep-Alive`, `Upgrade`, `Proxy-*`.
+    /// Any other field that ends here: `Keep-Alive`, `Proxy-*`.
     HopByHop,
     /// A field that travels on unless `Connection` names it.
     EndToEnd,
@@ -313,7 +330,7 @@ impl Role {
             2 if is("te") => Self::Te,
             4 if is("host") => Self::Host,
             6 if is("expect") => Self::Expect,
-            7 if is("upgrade") => Self::HopByHop,
+            7 if is("upgrade") => Self::Upgrade,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::HopByHop,
             14 if is("content-length") => Self::ContentLength,
@@ -383,6 +400,7 @@ mod tests {
             ("TE", Role::Te),
             ("Te", Role::Te),
             ("KEEP-ALIVE", Role::HopByHop),
+            ("upgrade", Role::Upgrade),
             ("Proxy-Authorization", Role::HopByHop),
             ("proxy-", Role::HopByHop),
             ("proxy", Role::EndToEnd),

@@ -68,12 +68,17 @@ impl ReadBuffer {
         Poll::Ready(Ok(read))
     }
 
-    /// Gives memory back: to be called when the connection goes idle.
-    pub fn shrink(&mut self) {
-        self.next_read = FIRST_READ;
+    /// Gives memory back for a while: the next read will be as large as before.
+    pub fn release(&mut self) {
         if self.octets.is_empty() {
             self.octets = BytesMut::new();
         }
+    }
+
+    /// Gives memory back: to be called when the connection goes idle.
+    pub fn shrink(&mut self) {
+        self.next_read = FIRST_READ;
+        self.release();
     }
 
     /// Prepares for `length` octets that are known to come, in reads of at most `largest`.

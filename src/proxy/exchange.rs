@@ -33,7 +33,7 @@ use crate::{
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     /// The response was complete.
     Complete,
     /// The client went away (or was cut at the end of a drain).
@@ -67,8 +67,9 @@ pub(super) struct Record {
     /// Of several endpoints, the one that answered.
     endpoint: Option<(Arc<[Endpoint]>, usize)>,
     head: Option<Duration>,
-    sent: u64,
-    ended: Ended,
+    /// Octets of the response's content.
+    pub(super) sent: u64,
+    pub(super) ended: Ended,
 }
 
 impl Record {
@@ -159,7 +160,7 @@ impl fmt::Display for Millis {
 
 /// An error and its causes. Only errors of connecting come here: they name hosts and system errors,
 /// never content.
-struct Chain<'a>(&'a dyn std::error::Error);
+pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -34,6 +34,17 @@ pub struct Request<'a> {
     pub expect: Expect,
     /// For the outbound proxy, where it is asked by absolute-form.
     pub proxy_authorization: Option<&'a HeaderValue>,
+    /// The tunnel that is asked for.
+    pub upgrade: Option<Upgrade<'a>>,
+}
+
+/// What the head of a request says to become a tunnel (RFC 9110 §7.8).
+pub struct Upgrade<'a> {
+    /// The protocols, as a list.
+    pub protocols: &'a [u8],
+    /// The key of a WebSocket handshake whose client has none, since HTTP/2 does without
+    /// (RFC 8441 §5).
+    pub key: Option<&'a str>,
 }
 
 /// Framing of the request towards the upstream.
@@ -78,6 +89,7 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
             | Role::ContentLength
             | Role::TransferEncoding
             | Role::Connection
+            | Role::Upgrade
             | Role::HopByHop => continue,
             Role::Te => {
                 takes_trailers |=
@@ -122,7 +134,7 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     {
         put(octets, b"x-forwarded-host", host);
     }
-    if takes_trailers {
+    if takes_trailers && request.upgrade.is_none() {
         // RFC 9110 §10.1.4: TE is of the connection, and has to be named
         put(octets, b"te", b"trailers");
         put(octets, b"connection", b"te");
@@ -134,6 +146,9 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     }
     if let Some(value) = request.proxy_authorization {
         put(octets, b"proxy-authorization", value.as_bytes());
+    }
+    if let Some(upgrade) = &request.upgrade {
+        put_upgrade(octets, request.fields, upgrade);
     }
     match request.framing {
         Length::Unsaid => {}
@@ -149,13 +164,30 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     octets.put_slice(b"\r\n");
 }
 
+fn put_upgrade(octets: &mut BytesMut, fields: &Fields, upgrade: &Upgrade<'_>) {
+    put(octets, b"connection", b"upgrade");
+    put(octets, b"upgrade", upgrade.protocols);
+    if let Some(key) = upgrade.key {
+        put(octets, b"sec-websocket-key", key.as_bytes());
+        if fields.value("sec-websocket-version").is_none() {
+            put(octets, b"sec-websocket-version", b"13");
+        }
+    }
+}
+
 /// What a response says to a client of this version, without its framing: for HTTP/1 without the
 /// empty line.
 pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> HeadContent {
     let named = named(&head.fields);
+    // RFC 9110 §15.5.22: a 426 says what it would have; in HTTP/2 neither has a meaning (RFC 8441)
+    let upgrades = client == Version::Http11 && matches!(head.status.as_u16(), 101 | 426);
     let passes = |field: &Field<'_>| {
         let by_role = match field.role() {
             Role::Connection | Role::HopByHop | Role::Te => false,
+            // `Connection` names it, of course
+            Role::Upgrade => return upgrades,
+            // RFC 9110 §8.6: never in a 101, after which everything is content
+            Role::ContentLength | Role::TransferEncoding if head.status == 101 => false,
             // a stream ends by itself, but a length is content's, too (RFC 9113 §8.1.1)
             Role::ContentLength => keeps_length || client == Version::Http2,
             // RFC 9112 §6.1: never in a 204
@@ -182,6 +214,9 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
     octets.put_slice(b"\r\n");
     for field in head.fields.iter().filter(passes) {
         put(&mut octets, field.name, field.value);
+    }
+    if upgrades {
+        octets.put_slice(b"connection: upgrade\r\n");
     }
     HeadContent::Octets(octets)
 }
@@ -313,6 +348,7 @@ mod tests {
             framing: Length::Unsaid,
             expect: Expect::Forward,
             proxy_authorization: None,
+            upgrade: None,
         };
         put_request_fields(&mut octets, &request);
         String::from_utf8_lossy(&octets).into_owned()

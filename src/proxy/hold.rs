@@ -84,6 +84,7 @@ pub(super) async fn edit(
         framing,
         expect,
         memory: share.permit,
+        tunnel: None,
     })
 }
 

@@ -63,7 +63,8 @@ pub async fn forward(
         }
     }
     let sent = match plan.body {
-        Body::None => request.send().await,
+        // a tunnel is not measured here
+        Body::None | Body::Tunnel(_) => request.send().await,
         Body::Held(held) => {
             let length = held.content.iter().map(|piece| piece.len() as u64).sum();
             let pieces = stream::iter(held.content.into_iter().map(Ok::<_, io::Error>));
@@ -94,6 +95,7 @@ pub async fn forward(
         content,
         framing,
         notes: None,
+        tunnel: None,
     });
     relayed.set_body(BoxBody::new(actix_web::body::BodyStream::new(
         response.map(|item| item.map_err(io_error)),

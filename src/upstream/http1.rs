@@ -14,7 +14,7 @@ use std::{
     mem::MaybeUninit,
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -41,12 +41,14 @@ use crate::{
 mod head;
 mod request;
 mod response;
+mod tunnel;
 
 use self::head::within_limit;
 pub use self::{
     head::{Found, parse_head},
-    request::{Body, Coding, Continue, Held, Incoming, Pieces, Request},
+    request::{Body, Coding, Continue, Held, Incoming, Pieces, Request, Switch},
     response::{BodyError, ResponseBody},
+    tunnel::Tunnel,
 };
 
 /// Octets of an upload that may wait when more is asked for; the largest read adds 48 KiB, which
@@ -92,7 +94,7 @@ impl Connection {
 pub struct Response {
     /// Its head.
     pub head: ResponseHead,
-    /// How its body is framed. [`Framing::None`] if it has none.
+    /// How its body is framed. [`Framing::None`] if it has none, [`Framing::UntilClose`] of a 101.
     pub framing: Framing,
     /// Its body.
     pub body: ResponseBody,
@@ -232,6 +234,8 @@ enum Upload {
     Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
     /// It went on to another upstream; what was sent here stays incomplete.
     Taken,
+    /// A tunnel that was asked for: more comes if the upstream switches protocols.
+    Switching(Switch),
 }
 
 /// A body that can be given back.
@@ -276,6 +280,7 @@ impl Exchange {
                     Upload::Waiting(incoming, Some(timer))
                 }
             },
+            Body::Tunnel(switch) => Upload::Switching(switch),
         };
         Self {
             connection,
@@ -291,28 +296,39 @@ impl Exchange {
 
     /// Moves what can be moved from the client to the upstream.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
-        loop {
-            if self.write_error.is_some() {
-                return Ok(());
-            }
-            self.pull(cx)?;
-            if self.outbox.is_empty() {
-                break;
-            }
-            match self.outbox.poll_write(cx, &mut self.connection.stream) {
-                Poll::Ready(Ok(written)) => {
-                    self.sent += written as u64;
-                    self.flushed = false;
-                    if let Upload::Done(kept) = &mut self.upload
-                        && let Kept::Held(held) = kept
-                    {
-                        *kept = Kept::Sent(held.coding, held.trailers.take());
-                    }
-                }
-                Poll::Ready(Err(cause)) => self.write_error = Some(cause),
-                Poll::Pending => break,
-            }
+        while let Poll::Ready(moved) = self.poll_round(cx) {
+            moved?;
         }
+        self.flush(cx);
+        Ok(())
+    }
+
+    /// Takes from the client what there is room for, and writes once. `Pending` when nothing more
+    /// can be moved now.
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownstreamError>> {
+        if self.write_error.is_some() {
+            return Poll::Pending;
+        }
+        self.pull(cx)?;
+        if self.outbox.is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.outbox.poll_write(cx, &mut self.connection.stream)) {
+            Ok(written) => {
+                self.sent += written as u64;
+                self.flushed = false;
+                if let Upload::Done(kept) = &mut self.upload
+                    && let Kept::Held(held) = kept
+                {
+                    *kept = Kept::Sent(held.coding, held.trailers.take());
+                }
+            }
+            Err(cause) => self.write_error = Some(cause),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) {
         if !self.flushed {
             match Pin::new(&mut self.connection.stream).poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.flushed = true,
@@ -320,7 +336,6 @@ impl Exchange {
                 Poll::Pending => {}
             }
         }
-        Ok(())
     }
 
     /// Takes content from the client while there is room.
@@ -396,7 +411,12 @@ impl Exchange {
             };
             *parsed_to = 0;
             match found.head.status.as_u16() {
-                101 => return Err(UpstreamError::HttpUpgradeFailed),
+                101 => {
+                    return match &self.upload {
+                        Upload::Switching(switch) if switch.agrees(&found.head) => Ok(Some(found)),
+                        _ => Err(UpstreamError::HttpUpgradeFailed),
+                    };
+                }
                 100 => self.go_on(),
                 102..=199 => {}
                 _ => return Ok(Some(found)),
@@ -405,20 +425,31 @@ impl Exchange {
     }
 
     fn respond(mut self, found: Found, pool: &Rc<Pool>) -> Response {
-        // a client that was told the outcome need not send its body any more (RFC 9110 §10.1.1)
-        if let Upload::Waiting(_, timer) = &mut self.upload {
-            *timer = None;
-        }
         let Found {
             head,
-            framing,
-            reusable,
+            mut framing,
+            mut reusable,
         } = found;
         let replay = match &self.keep {
             Some(keep) if keep.is_wanted_for(head.status.as_u16()) => self.take_body(),
             _ => None,
         };
         self.keep = None;
+        match &mut self.upload {
+            // a client that was told the outcome need not send its body any more (RFC 9110 §10.1.1)
+            Upload::Waiting(_, timer) => *timer = None,
+            Upload::Switching(_) => {
+                // refused: what the client sent meanwhile is its next request
+                let upload = std::mem::replace(&mut self.upload, Upload::Done(Kept::None));
+                if let Upload::Switching(switch) = upload
+                    && head.status == 101
+                {
+                    self.upload = Upload::Running(switch.open());
+                    (framing, reusable) = (Framing::UntilClose, false);
+                }
+            }
+            Upload::Done(_) | Upload::Running(_) | Upload::Taken => {}
+        }
         let body = ResponseBody::new(self, framing, reusable, pool);
         Response {
             head,
@@ -434,6 +465,7 @@ impl Exchange {
             Upload::Done(Kept::None) => Body::None,
             Upload::Done(Kept::Held(held)) => Body::Held(held),
             Upload::Waiting(incoming, _) => Body::Streamed(incoming),
+            Upload::Switching(switch) => Body::Tunnel(switch),
             // content that was pulled is in the outbox, framed: it is not taken apart again
             Upload::Running(..) | Upload::Done(Kept::Sent(..)) | Upload::Taken => {
                 let Replay { body, keep } = self.take_body()?;
@@ -480,6 +512,7 @@ impl Exchange {
                 ..incoming
             }),
             Upload::Waiting(incoming, _) => Body::Streamed(incoming),
+            Upload::Switching(switch) => Body::Tunnel(switch),
             Upload::Taken => return None,
         };
         Some(Replay { body, keep })

@@ -50,6 +50,7 @@ fn filter(criterion: &mut Criterion) {
                 framing: Length::Exactly(49_220),
                 expect: Expect::Forward,
                 proxy_authorization: None,
+                upgrade: None,
             };
             field::put_request_fields(&mut octets, &request);
         });

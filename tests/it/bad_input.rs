@@ -413,12 +413,7 @@ fn an_upgrade_that_cannot_be_tunnelled_is_never_half_a_request() {
             assert!(!head.has("upgrade"), "{}", show(&head.octets));
             assert_eq!(body.content(), b"{}");
         } else {
-            assert_proxy_error(
-                &response,
-                400,
-                "invalid_request_error",
-                "unsupported_upgrade",
-            );
+            assert_proxy_error(&response, 400, "invalid_request_error", "malformed_upgrade");
             upstream.no_more();
         }
     }

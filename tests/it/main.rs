@@ -33,3 +33,4 @@ mod secrets;
 mod support;
 mod timers;
 mod tls;
+mod tunnel;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::support::{
-    DEADLINE, Identity, Proxy, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
+    DEADLINE, End, Identity, Proxy, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
     post, upstream::OK, wire::assert_octets,
 };
 
@@ -44,6 +44,46 @@ fn tls_carries_exchanges_and_is_kept_alive() {
     origin.send_chunk(b"");
     assert_octets(reading.join().unwrap().content(), &content, "the content");
     upstream.no_more();
+}
+
+#[test]
+fn a_tunnel_over_tls_passes_ends_and_aborts() {
+    const AGREED: &str = "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nfirst";
+    let identity = Identity::of(&["127.0.0.1"]);
+    let upstream = Upstream::bind();
+    let proxy = identity
+        .trusted(Proxy::to(format!("https://{}", upstream.addr())))
+        .start();
+    let open = || {
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly");
+        let mut origin = identity.accept(upstream.accept_stream());
+        origin.read_request();
+        origin.send(AGREED);
+        assert_eq!(client.read_response_head().status(), 101);
+        assert_eq!(client.read_exact(5), b"first");
+        assert_eq!(origin.read_exact(5), b"early");
+        (client, origin)
+    };
+    let (mut client, mut origin) = open();
+    let mut writer = client.clone_writer();
+    let sending = std::thread::spawn(move || writer.send(noise(1_000_000)));
+    assert_octets(origin.read_exact(1_000_000), noise(1_000_000), "up");
+    sending.join().unwrap();
+    // an end is announced, and is of one direction
+    client.finish();
+    assert_eq!(origin.read_to_end(), (Vec::new(), End::Fin));
+    let sending = std::thread::spawn(move || {
+        origin.send(noise(1_000_000));
+        origin
+    });
+    assert_octets(client.read_exact(1_000_000), noise(1_000_000), "down");
+    // and one that is not announced is an abort
+    drop(sending.join().unwrap());
+    assert_eq!(client.read_to_end(), (Vec::new(), End::Reset));
+    let (client, mut origin) = open();
+    client.reset();
+    assert_eq!(origin.read_to_end(), (Vec::new(), End::Reset));
 }
 
 #[test]

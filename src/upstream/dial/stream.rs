@@ -34,6 +34,26 @@ impl Stream {
             Self::Tls(tls) => tls.get_ref().0,
         }
     }
+
+    /// Ready when there may be something to read, so that nobody holds a buffer for a silent peer.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_ready(cx).map(|_| ()),
+            // what it has decrypted already is not the socket's to know
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Whether the connection was aborted, as far as the kernel knows.
+    pub fn is_aborted(&self) -> bool {
+        !matches!(self.tcp().take_error(), Ok(None))
+    }
+
+    /// Makes the coming close a reset. Under TLS nothing else is needed: the end is not announced.
+    pub fn reset_on_close(&self) {
+        // a peer that already left makes this fail, and needs it no more
+        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+    }
 }
 
 impl AsyncRead for Stream {

@@ -7,7 +7,10 @@ use actix_web::{dev::Payload, http::Method};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{framing::head::BodyNotes, upstream::replay::Keep};
+use crate::{
+    framing::head::{BodyNotes, ResponseHead, Role, tokens},
+    upstream::replay::Keep,
+};
 
 /// A request to be sent.
 #[derive(Debug)]
@@ -33,6 +36,58 @@ pub enum Body {
     Held(Held),
     /// As it comes.
     Streamed(Incoming),
+    /// Whatever comes after a 101, and nothing after another answer. Only HTTP/1.1 can carry it: such a
+    /// request needs a connection on which that was agreed.
+    Tunnel(Switch),
+}
+
+/// What a request to switch protocols asks, and what will follow it (RFC 9110 §7.8).
+pub struct Switch {
+    /// The protocols that were asked for, as a list.
+    pub protocols: Bytes,
+    /// What the client sends after its head. Not touched before the upstream agrees: if it does not,
+    /// this is not its to read.
+    pub payload: Payload,
+    /// Where its octets are counted.
+    pub notes: Rc<BodyNotes>,
+}
+
+impl Switch {
+    /// Whether a 101 is an answer to what was asked: it names a protocol of the list, whatever the
+    /// version, and nothing else.
+    pub(super) fn agrees(&self, answer: &ResponseHead) -> bool {
+        let name = |token: &[u8]| {
+            let end = token.iter().position(|&octet| octet == b'/');
+            token[..end.unwrap_or(token.len())].to_ascii_lowercase()
+        };
+        let asked: SmallVec<[Vec<u8>; 2]> = tokens(&self.protocols).map(name).collect();
+        let mut chosen = answer
+            .fields
+            .iter()
+            .filter(|field| field.role() == Role::Upgrade)
+            .flat_map(|field| tokens(field.value))
+            .peekable();
+        chosen.peek().is_some() && chosen.all(|token| asked.contains(&name(token)))
+    }
+
+    /// The upstream agreed: the rest of the request is raw octets.
+    pub(super) fn open(self) -> Incoming {
+        Incoming {
+            first: Pieces::new(),
+            payload: self.payload,
+            coding: Coding::Length,
+            go_ahead: Continue::NotExpected,
+            notes: self.notes,
+        }
+    }
+}
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switch")
+            .field("protocols", &self.protocols)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A request body that has arrived.
@@ -75,7 +130,7 @@ impl std::fmt::Debug for Incoming {
 /// How a request body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
-    /// As it is, under a `Content-Length`.
+    /// As it is: under a `Content-Length`, or in a tunnel.
     Length,
     /// In chunks.
     Chunked,

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Exchange, Pool};
+use super::{Exchange, Pool, Tunnel};
 use crate::{
     error::DownstreamError,
     framing::body::{Decoded, Decoder, Framing},
@@ -90,6 +90,11 @@ impl ResponseBody {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// The body of a 101: octets both ways. `None` if this response is complete.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        self.exchange.map(Tunnel::new)
     }
 
     /// Whether the whole response was read.

@@ -1,0 +1,118 @@
+//! A connection that has switched protocols (RFC 9110 §7.8): octets both ways, until both have ended.
+//!
+//! Each end is passed on by itself: what one peer ended, the other may go on without. What one peer
+//! aborts is aborted, and so is what stands still for too long.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use actix_http::{
+    Request,
+    body::{BoxBody, MessageBody},
+};
+use actix_service::Service;
+use actix_web::dev::ServiceResponse;
+
+use super::{Connection, Gone, Peer, WATCH_INTERVAL, WRITE_AHEAD, poll_flush, response};
+use crate::{
+    framing::{
+        body::{Decoder, Framing},
+        head::{RelayedHead, TunnelNotes},
+    },
+    gate::Phase,
+};
+
+/// The client's side of a tunnel.
+struct Tunnel {
+    /// Gives the upstream's octets and takes the client's; none once both directions have ended.
+    body: Option<BoxBody>,
+    notes: Rc<TunnelNotes>,
+    /// Whether the client was told that the upstream has ended.
+    is_shut: bool,
+}
+
+impl<S, A> Connection<S, A>
+where
+    S: Peer,
+    A: Service<Request, Response = ServiceResponse<BoxBody>>,
+{
+    /// Answers with this head, a 101, and is a tunnel from then on.
+    pub(super) async fn tunnel(&mut self, head: RelayedHead, body: BoxBody) -> Result<(), Gone> {
+        let mut tunnel = Tunnel {
+            body: Some(body),
+            notes: head.tunnel.clone().unwrap_or_default(),
+            is_shut: false,
+        };
+        self.outbox.push(response::switching(head));
+        self.wire.borrow_mut().decoder = Decoder::new(Framing::UntilClose);
+        let outcome = std::future::poll_fn(|cx| self.poll_tunnel(cx, &mut tunnel)).await;
+        if outcome.is_err() {
+            self.wire.borrow().stream.reset_on_close();
+        }
+        outcome
+    }
+
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, tunnel: &mut Tunnel) -> Poll<Result<(), Gone>> {
+        self.wire.borrow_mut().is_awaited = false;
+        loop {
+            let is_full = self.pull_tunnel(cx, tunnel);
+            let mut wire = self.wire.borrow_mut();
+            match poll_flush(cx, &mut self.outbox, &mut wire.stream, &mut self.stalled) {
+                Err(_) => return Poll::Ready(Err(Gone::Client)),
+                // an abort does not wait for a client that does not read
+                Ok(_) if is_full.is_err() => return Poll::Ready(Err(Gone::Body)),
+                Ok(Poll::Ready(())) if tunnel.body.is_none() => return Poll::Ready(Ok(())),
+                Ok(Poll::Ready(())) if is_full == Ok(true) => continue,
+                Ok(Poll::Ready(())) if tunnel.notes.upstream_ended.get() && !tunnel.is_shut => {
+                    match Pin::new(&mut wire.stream).poll_shutdown(cx) {
+                        Poll::Ready(Ok(())) => tunnel.is_shut = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Client)),
+                        Poll::Pending => {}
+                    }
+                }
+                Ok(_) => {}
+            }
+            if self.services.drain.phase() == Phase::Cut {
+                return Poll::Ready(Err(Gone::Cut));
+            }
+            // whoever is not read from is looked at now and then: an abort must reach the other
+            let now = Instant::now();
+            let is_stalled = !self.outbox.is_empty();
+            if is_stalled && now >= self.stalled.unwrap_or(now) + self.timers.write {
+                return Poll::Ready(Err(Gone::Client));
+            }
+            if !wire.is_awaited && wire.stream.is_aborted() {
+                return Poll::Ready(Err(Gone::Client));
+            }
+            if is_stalled || !wire.is_awaited || tunnel.notes.upstream_ended.get() {
+                let look = WATCH_INTERVAL.min(self.timers.write);
+                if self.timer.poll(cx, now + look).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Moves the client's octets, and takes the upstream's while there is room: says whether that ran
+    /// out, and fails as the tunnel does.
+    fn pull_tunnel(&mut self, cx: &mut Context<'_>, tunnel: &mut Tunnel) -> Result<bool, Gone> {
+        loop {
+            let is_full = self.outbox.octets() >= WRITE_AHEAD;
+            let Some(body) = &mut tunnel.body else {
+                return Ok(is_full);
+            };
+            tunnel.notes.is_held_back.set(is_full);
+            match Pin::new(body).poll_next(cx) {
+                Poll::Ready(Some(Ok(content))) => self.outbox.push(content),
+                Poll::Ready(Some(Err(_))) => return Err(Gone::Body),
+                Poll::Ready(None) => tunnel.body = None,
+                Poll::Pending => return Ok(is_full),
+            }
+        }
+    }
+}
