@@ -21,13 +21,17 @@ use crate::{
     error::UpstreamError,
 };
 
+mod body;
 pub mod dial;
 mod door;
 pub mod http1;
+pub mod http2;
 pub mod pool;
 
+pub use self::body::ResponseBody;
+
 use self::{
-    dial::Dialer,
+    dial::{Dialer, Stream},
     http1::{Connection, Failed, Request, Response},
     pool::Pool,
 };
@@ -85,6 +89,8 @@ struct Lanes {
 struct Lane {
     endpoint: Endpoint,
     pool: Rc<Pool>,
+    /// Where HTTP/2 may be spoken.
+    http2: Option<Rc<http2::Pool>>,
 }
 
 impl Connections {
@@ -106,6 +112,9 @@ impl Connections {
         mut request: Request,
     ) -> Result<Response, Failed> {
         let lane = self.lane(live, endpoint);
+        if let Some(http2) = &lane.http2 {
+            return http2::send(self, live, &lane, http2, request).await;
+        }
         if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
             match http1::exchange(connection, request, &lane.pool).await {
                 Err(Failed::Unsent(unsent, _)) => request = *unsent,
@@ -118,19 +127,29 @@ impl Connections {
         }
     }
 
-    /// A new connection; a second try if the first could not be made.
+    /// A new connection for HTTP/1.1.
     async fn connect(&self, live: &Live, endpoint: &Endpoint) -> Result<Connection, UpstreamError> {
+        self.dial(live, endpoint).await.map(Connection::new)
+    }
+
+    /// A new connection; a second try if the first could not be made.
+    async fn dial(&self, live: &Live, endpoint: &Endpoint) -> Result<Stream, UpstreamError> {
+        let Endpoint {
+            upstream,
+            route,
+            http,
+            ..
+        } = endpoint;
         let dial = || {
             self.dialer
-                .dial(&endpoint.upstream, &endpoint.route, live.timers.connect)
+                .dial_for(*http, upstream, route, live.timers.connect)
         };
-        let stream = match dial().await {
+        match dial().await {
             Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
-                dial().await?
+                dial().await
             }
-            outcome => outcome?,
-        };
-        Ok(Connection::new(stream))
+            outcome => outcome,
+        }
     }
 
     /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are
@@ -142,6 +161,9 @@ impl Connections {
         }
         let lane = Rc::clone(&lanes.lanes[endpoint]);
         lane.pool.keep_alive(live.timers.upstream_keep_alive);
+        if let Some(http2) = &lane.http2 {
+            http2.keep_alive(live.timers.upstream_keep_alive);
+        }
         lane
     }
 }
@@ -155,6 +177,7 @@ impl Lanes {
                 Rc::new(Lane {
                     endpoint: endpoint.clone(),
                     pool: Pool::new(live.timers.upstream_keep_alive),
+                    http2: http2::Pool::of(endpoint, live.timers.upstream_keep_alive),
                 })
             })
         };

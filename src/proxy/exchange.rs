@@ -26,7 +26,7 @@ use crate::{
         idle::IdleTimer,
     },
     gate::Admission,
-    upstream::http1::{BodyError, ResponseBody},
+    upstream::{ResponseBody, http1::BodyError},
 };
 
 /// How an exchange ended.

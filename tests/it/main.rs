@@ -28,3 +28,4 @@ mod proxies;
 mod secrets;
 mod support;
 mod timers;
+mod upstream_http2;

@@ -34,6 +34,14 @@ impl Stream {
             Self::Tls(tls) => tls.get_ref().0,
         }
     }
+
+    /// Whether ALPN chose HTTP/2.
+    pub fn negotiated_http2(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

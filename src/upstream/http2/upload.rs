@@ -1,0 +1,266 @@
+//! A request body on its way into a stream, as the peer's windows allow.
+//!
+//! It takes from the client one piece at a time and keeps a short body for as long as the request may
+//! have to be sent again.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_core::Stream as _;
+use h2::SendStream;
+
+use super::{connection::SEND_BUFFER, head};
+use crate::{
+    error::DownstreamError,
+    upstream::http1::{Body, CONTINUE_PATIENCE, Continue, Held, Incoming, Pieces},
+};
+
+/// What is left of the request body.
+pub(super) struct Upload {
+    stream: SendStream<Bytes>,
+    /// The piece that is being sent.
+    current: Bytes,
+    /// Pieces that are here already.
+    pieces: smallvec::IntoIter<[Bytes; 4]>,
+    source: Source,
+    kept: Kept,
+    /// Octets of content that left.
+    sent: u64,
+}
+
+/// What comes after the pieces.
+enum Source {
+    /// Nothing: the last piece is the end, or these trailers.
+    Here(Option<Bytes>),
+    /// More from the client.
+    Running(Incoming),
+    /// The same, when the upstream says `100 Continue`, or has been silent for a while, or when the
+    /// client sends unasked. A final response leaves the last.
+    Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
+    /// The stream is ended, or takes no more.
+    Over,
+}
+
+/// The body, for as long as it can be given back.
+enum Kept {
+    None,
+    Held(Held),
+    /// The pieces that came so far, and how large they are.
+    Streamed(Pieces, usize),
+    Gone,
+}
+
+/// The next piece.
+enum Next {
+    Piece(Bytes),
+    End(Option<Bytes>),
+    Later,
+}
+
+impl Upload {
+    /// Whether a request has no content: its head ends the stream.
+    pub(super) fn is_nothing(body: &Body) -> bool {
+        match body {
+            Body::None => true,
+            Body::Held(held) => {
+                held.trailers.is_none() && held.content.iter().all(Bytes::is_empty)
+            }
+            Body::Streamed(_) => false,
+        }
+    }
+
+    /// The upload of a body into a stream that was opened for it.
+    pub(super) fn new(stream: SendStream<Bytes>, body: Body) -> Self {
+        let is_nothing = Self::is_nothing(&body);
+        // pieces are references: to keep them costs no copy
+        let (pieces, source, kept) = match body {
+            Body::None => (Pieces::new(), Source::Over, Kept::None),
+            Body::Held(held) if is_nothing => (Pieces::new(), Source::Over, Kept::Held(held)),
+            Body::Held(held) => (
+                held.content.clone(),
+                Source::Here(held.trailers.clone()),
+                Kept::Held(held),
+            ),
+            Body::Streamed(mut incoming) => {
+                let first = std::mem::take(&mut incoming.first);
+                let size = first.iter().map(Bytes::len).sum();
+                let kept = Kept::Streamed(first.clone(), size);
+                let source = match incoming.go_ahead {
+                    Continue::NotExpected => Source::Running(incoming),
+                    Continue::Expected => {
+                        let timer = Box::pin(actix_rt::time::sleep(CONTINUE_PATIENCE));
+                        Source::Waiting(incoming, Some(timer))
+                    }
+                };
+                (first, source, kept)
+            }
+        };
+        Self {
+            stream,
+            current: Bytes::new(),
+            pieces: pieces.into_iter(),
+            source,
+            kept,
+            sent: 0,
+        }
+    }
+
+    /// Octets of content that left.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether there is nothing more to do.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.source, Source::Over)
+    }
+
+    /// Moves what can be moved from the client to the upstream.
+    ///
+    /// # Errors
+    /// What the client did. That the upstream takes no more is no error here: an answer may come.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
+        while !self.is_over() {
+            if self.current.is_empty() {
+                match self.next(cx)? {
+                    Next::Piece(piece) => self.current = piece,
+                    Next::End(trailers) => self.end(trailers),
+                    Next::Later => return Ok(()),
+                }
+                continue;
+            }
+            let wanted = self.current.len().min(SEND_BUFFER);
+            self.stream.reserve_capacity(wanted);
+            let mut capacity = self.stream.capacity();
+            if capacity == 0 {
+                match self.stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(assigned))) => capacity = assigned,
+                    Poll::Ready(_) => {
+                        self.stop();
+                        return Ok(());
+                    }
+                    Poll::Pending => return Ok(()),
+                }
+            }
+            let piece = self.current.split_to(capacity.min(wanted));
+            let octets = piece.len() as u64;
+            let is_last = self.is_last();
+            if self.stream.send_data(piece, is_last).is_err() {
+                self.stop();
+                return Ok(());
+            }
+            self.sent += octets;
+            if is_last {
+                self.stop();
+            }
+        }
+        Ok(())
+    }
+
+    /// The upstream wants the body.
+    pub(super) fn go_on(&mut self) {
+        let source = std::mem::replace(&mut self.source, Source::Over);
+        self.source = match source {
+            Source::Waiting(incoming, _) => Source::Running(incoming),
+            other => other,
+        };
+    }
+
+    /// There is a final response: the request is not sent again, and a client that waits for its word
+    /// need not send its body (RFC 9110 §10.1.1).
+    pub(super) fn answered(&mut self) {
+        self.kept = Kept::Gone;
+        if let Source::Waiting(_, timer) = &mut self.source {
+            *timer = None;
+        }
+    }
+
+    /// The body, if all of it is still here.
+    pub(super) fn into_body(self) -> Option<Body> {
+        match (self.kept, self.source) {
+            (Kept::None, _) => Some(Body::None),
+            (Kept::Held(held), _) => Some(Body::Held(held)),
+            (
+                Kept::Streamed(first, _),
+                Source::Running(incoming) | Source::Waiting(incoming, _),
+            ) => Some(Body::Streamed(Incoming { first, ..incoming })),
+            // what came after the end of a body, its trailers, was taken from where it was
+            (Kept::Streamed(..), Source::Here(_) | Source::Over) | (Kept::Gone, _) => None,
+        }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Result<Next, DownstreamError> {
+        if let Source::Waiting(incoming, timer) = &mut self.source {
+            let timer = timer.as_mut();
+            if incoming.notes.is_unasked.get()
+                || timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+            {
+                self.go_on();
+            }
+        }
+        if let Some(piece) = self.pieces.next() {
+            return Ok(Next::Piece(piece));
+        }
+        let incoming = match &mut self.source {
+            Source::Here(trailers) => return Ok(Next::End(trailers.take())),
+            Source::Running(incoming) => incoming,
+            Source::Waiting(..) | Source::Over => return Ok(Next::Later),
+        };
+        match Pin::new(&mut incoming.payload).poll_next(cx) {
+            Poll::Ready(Some(Ok(content))) => {
+                self.kept.add(&content);
+                Ok(Next::Piece(content))
+            }
+            Poll::Ready(Some(Err(cause))) => Err(DownstreamError::of(&cause)),
+            Poll::Ready(None) => Ok(Next::End(incoming.notes.trailers.take())),
+            Poll::Pending => Ok(Next::Later),
+        }
+    }
+
+    /// Whether what was just taken from the current piece is the end of the body.
+    fn is_last(&self) -> bool {
+        self.current.is_empty()
+            && self.pieces.as_slice().iter().all(Bytes::is_empty)
+            && matches!(self.source, Source::Here(None))
+    }
+
+    fn end(&mut self, trailers: Option<Bytes>) {
+        // what fails here fails because the stream was reset: the response says so
+        let _ = match trailers.as_deref().and_then(head::trailers) {
+            Some(trailers) => self.stream.send_trailers(trailers),
+            None => self.stream.send_data(Bytes::new(), true),
+        };
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.current = Bytes::new();
+        let ended = std::mem::replace(&mut self.source, Source::Over);
+        if let (Source::Running(_) | Source::Waiting(..), Kept::Streamed(..)) =
+            (ended, &self.kept)
+        {
+            self.kept = Kept::Gone;
+        }
+    }
+}
+
+impl Kept {
+    fn add(&mut self, content: &Bytes) {
+        if let Self::Streamed(pieces, size) = self {
+            *size += content.len();
+            if *size <= MAX_KEPT {
+                pieces.push(content.clone());
+            } else {
+                *self = Self::Gone;
+            }
+        }
+    }
+}
+
+/// Content of a streamed body that is kept until there is an answer: what one stream may hold
+/// (contract §4), and more than most requests have.
+const MAX_KEPT: usize = 64 * 1024;
