@@ -49,8 +49,8 @@ mod response;
 mod upload;
 mod wire;
 
-pub use self::response::Http2Body;
 use self::connection::{Claim, Condition, Connection, State};
+pub use self::response::Http2Body;
 
 /// The HTTP/2 connections of one worker to one endpoint.
 pub(super) struct Pool {
@@ -75,6 +75,7 @@ enum Speaks {
 #[derive(Default)]
 struct Dial {
     waiting: Cell<usize>,
+    is_made: Cell<bool>,
     ended: Notify,
 }
 
@@ -152,8 +153,9 @@ impl Pool {
     /// A stream or a connection for one request: one that is there, the one that somebody else is
     /// making, or a new one.
     ///
-    /// It waits for another's connection at most once, and only if that one should have room for it:
-    /// what the upstream allowed the last time is what it is expected to allow.
+    /// It waits for another's connection only if that one should have room for it: what the upstream
+    /// allowed the last time is what it is expected to allow. If it has none, or cannot be made, the
+    /// request goes on to another, and in the end to one of its own.
     async fn way(
         self: &Rc<Self>,
         connections: &Connections,
@@ -161,12 +163,11 @@ impl Pool {
         lane: &Lane,
         is_first: bool,
     ) -> Result<Way, UpstreamError> {
-        let mut may_join = true;
+        let mut joins_left = JOINS;
         loop {
             if self.speaks.get() == Speaks::Http1 {
-                may_join = false;
-                if is_first
-                    && let Some(idle) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await
+                joins_left = 0;
+                if is_first && let Some(idle) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await
                 {
                     return Ok(Way::Connection(idle));
                 }
@@ -174,15 +175,15 @@ impl Pool {
             if let Some(stream) = self.stream().await {
                 return Ok(Way::Stream(stream));
             }
-            let joined = may_join.then(|| self.join()).flatten();
-            match joined {
-                Some(dial) => {
-                    may_join = false;
-                    let ended = dial.ended.notified();
-                    ended.await;
-                }
-                None => return self.dial(connections, live, lane).await,
-            }
+            let Some(dial) = (joins_left > 0).then(|| self.join()).flatten() else {
+                return self.dial(connections, live, lane).await;
+            };
+            dial.ended.notified().await;
+            joins_left = if dial.is_made.get() {
+                joins_left - 1
+            } else {
+                0
+            };
         }
     }
 
@@ -228,7 +229,7 @@ impl Pool {
         live: &Live,
         lane: &Lane,
     ) -> Result<Way, UpstreamError> {
-        let _dialling = Dialling::begin(self);
+        let dialling = Dialling::begin(self);
         let stream = connections.dial(live, &lane.endpoint).await?;
         // in clear, HTTP/2 is known beforehand: `auto` has no pool there
         let is_http2 = stream.negotiated_http2() || lane.endpoint.upstream.scheme == Scheme::Http;
@@ -241,6 +242,7 @@ impl Pool {
         self.usual_limit.set(connection.state.limit());
         let claimed = connection.claim();
         self.connections.borrow_mut().push(connection);
+        dialling.dial.is_made.set(true);
         Ok(Way::Stream(claimed))
     }
 }
@@ -273,6 +275,9 @@ impl Drop for Dialling {
 /// How often one request is sent at most: a second time because a connection went away, a third time
 /// because the next one did, too.
 const TRIES: usize = 3;
+/// How many connections of others a request waits for at most: the first may have been for an upstream
+/// whose limit was not known yet.
+const JOINS: usize = 2;
 /// How often the driver of an idle connection gets the chance to read what came before another
 /// connection is made.
 const LOOKS: usize = 3;

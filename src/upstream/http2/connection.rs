@@ -315,7 +315,9 @@ pub(super) fn terse(cause: h2::Error) -> io::Error {
     match (cause.reason(), cause.is_go_away()) {
         (Some(reason), true) => io::Error::other(format!("HTTP/2 connection ended: {reason}")),
         (Some(reason), false) => io::Error::other(format!("HTTP/2 stream ended: {reason}")),
-        (None, _) => cause.into_io().unwrap_or_else(|| io::Error::other("HTTP/2")),
+        (None, _) => cause
+            .into_io()
+            .unwrap_or_else(|| io::Error::other("HTTP/2")),
     }
 }
 

@@ -55,14 +55,13 @@ pub(super) async fn exchange(
         return Err(Failed::Sent(DownstreamError::UnsupportedTarget.into()));
     };
     let written = claim.written();
-    let (mut response, stream) =
-        match send.send_request(head, Upload::is_nothing(&request.body)) {
-            Ok(opened) => opened,
-            Err(cause) => {
-                claim.exhausted();
-                return Err(Failed::Unsent(Box::new(request), failed(cause)));
-            }
-        };
+    let (mut response, stream) = match send.send_request(head, Upload::is_nothing(&request.body)) {
+        Ok(opened) => opened,
+        Err(cause) => {
+            claim.exhausted();
+            return Err(Failed::Unsent(Box::new(request), failed(cause)));
+        }
+    };
     drop(send);
     let id = response.stream_id().as_u32();
     let Request {
@@ -101,8 +100,7 @@ pub(super) async fn exchange(
     if is_refused {
         claim.refused();
     }
-    let is_unprocessed =
-        is_refused || claim.was_left_behind(id) || claim.written() == written;
+    let is_unprocessed = is_refused || claim.was_left_behind(id) || claim.written() == written;
     let cause = failed(fault);
     match upload.into_body() {
         Some(body) if is_unprocessed => {

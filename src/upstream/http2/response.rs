@@ -21,7 +21,8 @@ use crate::upstream::http1::BodyError;
 
 /// The body of a response. To drop it before its end resets the stream.
 pub struct Http2Body {
-    running: Option<Running>,
+    /// In a box, so that an HTTP/1.1 exchange is not moved about with the room for it.
+    running: Option<Box<Running>>,
     trailers: Option<Bytes>,
 }
 
@@ -45,12 +46,12 @@ impl Http2Body {
 
     pub(super) fn new(receive: RecvStream, upload: Upload, claim: Claim) -> Self {
         Self {
-            running: Some(Running {
+            running: Some(Box::new(Running {
                 receive,
                 upload,
                 owed: 0,
                 _claim: claim,
-            }),
+            })),
             trailers: None,
         }
     }
@@ -75,7 +76,7 @@ impl Http2Body {
             upload,
             owed,
             ..
-        } = running;
+        } = &mut **running;
         // an error would mean that more is paid back than came: it cannot
         let _ = receive.flow_control().release_capacity(*owed);
         *owed = 0;

@@ -27,6 +27,8 @@ pub(super) struct Upload {
     /// Pieces that are here already.
     pieces: smallvec::IntoIter<[Bytes; 4]>,
     source: Source,
+    /// Whether the stream was ended, or takes no more.
+    is_over: bool,
     kept: Kept,
     /// Octets of content that left.
     sent: u64,
@@ -41,8 +43,6 @@ enum Source {
     /// The same, when the upstream says `100 Continue`, or has been silent for a while, or when the
     /// client sends unasked. A final response leaves the last.
     Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
-    /// The stream is ended, or takes no more.
-    Over,
 }
 
 /// The body, for as long as it can be given back.
@@ -66,20 +66,17 @@ impl Upload {
     pub(super) fn is_nothing(body: &Body) -> bool {
         match body {
             Body::None => true,
-            Body::Held(held) => {
-                held.trailers.is_none() && held.content.iter().all(Bytes::is_empty)
-            }
+            Body::Held(held) => held.trailers.is_none() && held.content.iter().all(Bytes::is_empty),
             Body::Streamed(_) => false,
         }
     }
 
     /// The upload of a body into a stream that was opened for it.
     pub(super) fn new(stream: SendStream<Bytes>, body: Body) -> Self {
-        let is_nothing = Self::is_nothing(&body);
+        let is_over = Self::is_nothing(&body);
         // pieces are references: to keep them costs no copy
         let (pieces, source, kept) = match body {
-            Body::None => (Pieces::new(), Source::Over, Kept::None),
-            Body::Held(held) if is_nothing => (Pieces::new(), Source::Over, Kept::Held(held)),
+            Body::None => (Pieces::new(), Source::Here(None), Kept::None),
             Body::Held(held) => (
                 held.content.clone(),
                 Source::Here(held.trailers.clone()),
@@ -104,6 +101,7 @@ impl Upload {
             current: Bytes::new(),
             pieces: pieces.into_iter(),
             source,
+            is_over,
             kept,
             sent: 0,
         }
@@ -116,7 +114,7 @@ impl Upload {
 
     /// Whether there is nothing more to do.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.source, Source::Over)
+        self.is_over
     }
 
     /// Moves what can be moved from the client to the upstream.
@@ -140,7 +138,7 @@ impl Upload {
                 match self.stream.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(assigned))) => capacity = assigned,
                     Poll::Ready(_) => {
-                        self.stop();
+                        self.is_over = true;
                         return Ok(());
                     }
                     Poll::Pending => return Ok(()),
@@ -149,21 +147,15 @@ impl Upload {
             let piece = self.current.split_to(capacity.min(wanted));
             let octets = piece.len() as u64;
             let is_last = self.is_last();
-            if self.stream.send_data(piece, is_last).is_err() {
-                self.stop();
-                return Ok(());
-            }
+            self.is_over = self.stream.send_data(piece, is_last).is_err() || is_last;
             self.sent += octets;
-            if is_last {
-                self.stop();
-            }
         }
         Ok(())
     }
 
     /// The upstream wants the body.
     pub(super) fn go_on(&mut self) {
-        let source = std::mem::replace(&mut self.source, Source::Over);
+        let source = std::mem::replace(&mut self.source, Source::Here(None));
         self.source = match source {
             Source::Waiting(incoming, _) => Source::Running(incoming),
             other => other,
@@ -188,8 +180,7 @@ impl Upload {
                 Kept::Streamed(first, _),
                 Source::Running(incoming) | Source::Waiting(incoming, _),
             ) => Some(Body::Streamed(Incoming { first, ..incoming })),
-            // what came after the end of a body, its trailers, was taken from where it was
-            (Kept::Streamed(..), Source::Here(_) | Source::Over) | (Kept::Gone, _) => None,
+            (Kept::Streamed(..), Source::Here(_)) | (Kept::Gone, _) => None,
         }
     }
 
@@ -208,7 +199,7 @@ impl Upload {
         let incoming = match &mut self.source {
             Source::Here(trailers) => return Ok(Next::End(trailers.take())),
             Source::Running(incoming) => incoming,
-            Source::Waiting(..) | Source::Over => return Ok(Next::Later),
+            Source::Waiting(..) => return Ok(Next::Later),
         };
         match Pin::new(&mut incoming.payload).poll_next(cx) {
             Poll::Ready(Some(Ok(content))) => {
@@ -234,16 +225,16 @@ impl Upload {
             Some(trailers) => self.stream.send_trailers(trailers),
             None => self.stream.send_data(Bytes::new(), true),
         };
-        self.stop();
-    }
-
-    fn stop(&mut self) {
-        self.current = Bytes::new();
-        let ended = std::mem::replace(&mut self.source, Source::Over);
-        if let (Source::Running(_) | Source::Waiting(..), Kept::Streamed(..)) =
-            (ended, &self.kept)
+        self.is_over = true;
+        if let (Source::Running(incoming), Kept::Streamed(pieces, _)) =
+            (&self.source, &mut self.kept)
         {
-            self.kept = Kept::Gone;
+            // all of it has arrived
+            self.kept = Kept::Held(Held {
+                content: std::mem::take(pieces),
+                coding: incoming.coding,
+                trailers,
+            });
         }
     }
 }
