@@ -2,7 +2,8 @@
 //!
 //! Nothing here is shared with another worker. A request goes over a pooled connection that is quiet,
 //! or a new one; if that turns out to be dead before an octet of the request left, over another, once.
-//! It never sends again what may have been received.
+//! It never sends again what may have been received. Where `UPSTREAM_HTTP_VERSION` allows HTTP/2,
+//! [`http2`] does the same with streams.
 //!
 //! # Why the hot path does not go through awc's builder
 //!

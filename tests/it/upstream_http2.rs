@@ -1029,7 +1029,7 @@ fn a_slow_client_holds_back_its_own_stream_only() {
     slow.iter().for_each(|_| next(&progress));
     for _ in 0..3 {
         let response = proxy.send(get("/fast"));
-        assert_octets(response.content(), &noise(500_000), "the content");
+        assert_octets(response.content(), noise(500_000), "the content");
     }
     assert_eq!(server.connections(), 1);
 }
@@ -1108,9 +1108,9 @@ fn a_head_that_is_too_large_is_502() {
         } else {
             (0..257).for_each(|_| block.extend_from_slice(&literal("x", b"y")));
         }
-        let mut pieces = block.chunks(16_000).peekable();
+        let mut pieces = block.chunks(16_000);
         raw.send(HEADERS, 0, stream, pieces.next().unwrap());
-        while let Some(piece) = pieces.next() {
+        for piece in pieces {
             raw.send(9, 0, stream, piece);
         }
         raw.send(9, END_HEADERS, stream, &[]);
