@@ -108,7 +108,7 @@ pub enum UpstreamError {
     /// No response head in time.
     #[error("no response head in time")]
     HttpResponseTimeout,
-    /// The response head is not HTTP/1.1.
+    /// The response head is not HTTP/1.1, or the connection not HTTP/2 where that is spoken.
     #[error("malformed response head")]
     HttpProtocolError,
     /// More than 64 KiB of head, or more than 256 fields.
@@ -314,7 +314,7 @@ impl UpstreamError {
                 502,
                 API,
                 "tls_protocol_error",
-                "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL.",
+                "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
             ),
             Self::ProxyConnectionRefused(_) => row(
                 502,
@@ -338,7 +338,7 @@ impl UpstreamError {
                 502,
                 API,
                 "http_protocol_error",
-                "The upstream's answer is not valid HTTP/1.1: check the scheme and port in API_BASE_URL.",
+                "The upstream's answer is not valid in the HTTP version that is spoken to it: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
             ),
             Self::HttpResponseHeaderSectionSize => row(
                 502,

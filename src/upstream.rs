@@ -2,7 +2,8 @@
 //!
 //! Nothing here is shared with another worker. A request goes over a pooled connection that is quiet,
 //! or a new one; if that turns out to be dead before an octet of the request left, over another, once.
-//! It never sends again what may have been received.
+//! It never sends again what may have been received. Where `UPSTREAM_HTTP_VERSION` allows HTTP/2,
+//! [`http2`] does the same with streams.
 //!
 //! # Why the hot path does not go through awc's builder
 //!
@@ -17,23 +18,27 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::{Endpoint, Live},
+    config::{Endpoint, HttpVersion, Live},
     error::UpstreamError,
 };
 
 mod affinity;
 pub mod balance;
+mod body;
 mod budget;
 pub mod circuit;
 pub mod dial;
 mod door;
 pub mod http1;
+pub mod http2;
 pub mod pool;
 pub mod replay;
 
+pub use self::body::ResponseBody;
+
 use self::{
-    dial::Dialer,
-    http1::{Connection, Failed, Request, Response},
+    dial::{Dialer, Stream},
+    http1::{Body, Connection, Failed, Request, Response},
     pool::Pool,
 };
 
@@ -90,6 +95,8 @@ struct Lanes {
 struct Lane {
     endpoint: Endpoint,
     pool: Rc<Pool>,
+    /// Where HTTP/2 may be spoken.
+    http2: Option<Rc<http2::Pool>>,
 }
 
 impl Connections {
@@ -111,6 +118,13 @@ impl Connections {
         mut request: Request,
     ) -> Result<Response, Failed> {
         let lane = self.lane(live, endpoint);
+        // octets both ways are HTTP/1.1's to carry
+        let is_tunnel = matches!(request.body, Body::Tunnel(_));
+        if let Some(http2) = &lane.http2
+            && !is_tunnel
+        {
+            return http2::send(self, live, &lane, http2, request).await;
+        }
         if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
             match http1::exchange(connection, request, &lane.pool).await {
                 Err(Failed::Unsent(unsent, _)) => request = *unsent,
@@ -123,19 +137,32 @@ impl Connections {
         }
     }
 
-    /// A new connection; a second try if the first could not be made.
+    /// A new connection for HTTP/1.1.
     async fn connect(&self, live: &Live, endpoint: &Endpoint) -> Result<Connection, UpstreamError> {
+        let stream = self.dial(live, endpoint, HttpVersion::Http11).await?;
+        Ok(Connection::new(stream))
+    }
+
+    /// A new connection; a second try if the first could not be made.
+    async fn dial(
+        &self,
+        live: &Live,
+        endpoint: &Endpoint,
+        http: HttpVersion,
+    ) -> Result<Stream, UpstreamError> {
+        let Endpoint {
+            upstream, route, ..
+        } = endpoint;
         let dial = || {
             self.dialer
-                .dial(&endpoint.upstream, &endpoint.route, live.timers.connect)
+                .dial_for(http, upstream, route, live.timers.connect)
         };
-        let stream = match dial().await {
+        match dial().await {
             Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
-                dial().await?
+                dial().await
             }
-            outcome => outcome?,
-        };
-        Ok(Connection::new(stream))
+            outcome => outcome,
+        }
     }
 
     /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are
@@ -147,6 +174,9 @@ impl Connections {
         }
         let lane = Rc::clone(&lanes.lanes[endpoint]);
         lane.pool.keep_alive(live.timers.upstream_keep_alive);
+        if let Some(http2) = &lane.http2 {
+            http2.keep_alive(live.timers.upstream_keep_alive);
+        }
         lane
     }
 }
@@ -160,6 +190,7 @@ impl Lanes {
                 Rc::new(Lane {
                     endpoint: endpoint.clone(),
                     pool: Pool::new(live.timers.upstream_keep_alive),
+                    http2: http2::Pool::of(endpoint, live.timers.upstream_keep_alive),
                 })
             })
         };

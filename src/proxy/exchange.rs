@@ -28,7 +28,7 @@ use crate::{
         idle::IdleTimer,
     },
     gate::Admission,
-    upstream::http1::{BodyError, ResponseBody},
+    upstream::{ResponseBody, http1::BodyError},
 };
 
 /// How an exchange ended.

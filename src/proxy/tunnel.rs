@@ -37,7 +37,10 @@ use crate::{
         head::{HeadContent, RelayedHead, RequestHead, ResponseHead, TunnelNotes, Version},
         idle::IdleTimer,
     },
-    upstream::http1::{Body, BodyError, ResponseBody, Switch, Tunnel},
+    upstream::{
+        ResponseBody,
+        http1::{Body, BodyError, Switch, Tunnel},
+    },
 };
 
 /// What the upstream is asked to switch to.

@@ -23,7 +23,7 @@ use self::{
     resolve::{Names, ResolveError},
 };
 use crate::{
-    config::{ProxyAddress, Resolve, Route, Scheme, Upstream},
+    config::{HttpVersion, ProxyAddress, Resolve, Route, Scheme, Upstream},
     error::UpstreamError,
 };
 
@@ -50,15 +50,35 @@ impl Dialer {
         }
     }
 
-    /// Connects to `upstream` by `route`.
+    /// Connects to `upstream` by `route`, to speak HTTP/1.1.
+    ///
+    /// # Errors
+    /// See [`Dialer::dial_for`].
+    pub async fn dial(
+        &self,
+        upstream: &Upstream,
+        route: &Route,
+        connect_timeout: Duration,
+    ) -> Result<Stream, UpstreamError> {
+        self.dial_for(HttpVersion::Http11, upstream, route, connect_timeout)
+            .await
+    }
+
+    /// Connects to `upstream` by `route`, to speak `http`: under TLS, ALPN offers what that allows.
     ///
     /// Names, TCP and the outbound proxy's handshake together have `connect_timeout`, and TLS has
     /// it again. With [`Route::HttpProxy`] and an `http` upstream the connection is to the proxy,
-    /// which expects targets in absolute-form and [`proxy_authorization`].
+    /// which expects targets in absolute-form and [`proxy_authorization`]; but HTTP/2 by prior
+    /// knowledge needs a tunnel, since the proxy itself speaks HTTP/1.1.
     ///
     /// Dropping the future closes whatever it has opened.
-    pub async fn dial(
+    ///
+    /// # Errors
+    /// The step that failed. [`UpstreamError::TlsProtocolError`] also if only HTTP/2 would do and was
+    /// not negotiated.
+    pub async fn dial_for(
         &self,
+        http: HttpVersion,
         upstream: &Upstream,
         route: &Route,
         connect_timeout: Duration,
@@ -66,7 +86,7 @@ impl Dialer {
         let tls =
             match upstream.scheme {
                 Scheme::Http => None,
-                Scheme::Https => Some(self.trust.config().map_err(|error| {
+                Scheme::Https => Some(self.trust.config_for(http).map_err(|error| {
                     UpstreamError::TlsCertificateError(io::Error::other(error))
                 })?),
             };
@@ -76,7 +96,7 @@ impl Dialer {
                 self.connect(&upstream.host, upstream.port, deadline)
                     .await?
             }
-            Route::HttpProxy(proxy) => self.tunnel(upstream, proxy, deadline).await?,
+            Route::HttpProxy(proxy) => self.tunnel(http, upstream, proxy, deadline).await?,
             Route::Socks5 { proxy, resolve } => {
                 self.socks5(upstream, proxy, *resolve, deadline).await?
             }
@@ -85,10 +105,16 @@ impl Dialer {
             return Ok(Stream::Tcp(tcp));
         };
         let handshake = tls::handshake(config, &upstream.host, tcp);
-        match timeout(connect_timeout, handshake).await {
-            Ok(tls) => Ok(Stream::Tls(Box::new(tls?))),
-            Err(_) => Err(UpstreamError::ConnectionTimeout),
+        let stream = match timeout(connect_timeout, handshake).await {
+            Ok(tls) => Stream::Tls(Box::new(tls?)),
+            Err(_) => return Err(UpstreamError::ConnectionTimeout),
+        };
+        if http == HttpVersion::Http2 && !stream.negotiated_http2() {
+            return Err(UpstreamError::TlsProtocolError(io::Error::other(
+                "the upstream did not negotiate HTTP/2 (ALPN), which UPSTREAM_HTTP_VERSION=2 asks for",
+            )));
         }
+        Ok(stream)
     }
 
     async fn connect(
@@ -106,15 +132,16 @@ impl Dialer {
             .map_err(classify)
     }
 
-    /// Connects to the HTTP proxy, and through it where the upstream speaks TLS.
+    /// Connects to the HTTP proxy, and through it where the upstream speaks TLS or HTTP/2.
     async fn tunnel(
         &self,
+        http: HttpVersion,
         upstream: &Upstream,
         proxy: &ProxyAddress,
         deadline: Instant,
     ) -> Result<TcpStream, UpstreamError> {
         let mut tcp = self.reach(proxy, deadline).await?;
-        if upstream.scheme == Scheme::Https {
+        if upstream.scheme == Scheme::Https || http == HttpVersion::Http2 {
             let connect = proxy::connect(&mut tcp, proxy, &upstream.host, upstream.port);
             timeout_at(deadline, connect)
                 .await

@@ -24,6 +24,7 @@ use futures_core::Stream as _;
 use tokio::io::AsyncWrite;
 
 use super::{
+    body::ResponseBody,
     dial::Stream,
     pool::{self, Pool},
     replay::{Keep, Replay},
@@ -47,7 +48,7 @@ use self::head::within_limit;
 pub use self::{
     head::{Found, parse_head},
     request::{Body, Coding, Continue, Held, Incoming, Pieces, Request, Switch},
-    response::{BodyError, ResponseBody},
+    response::{BodyError, ResponseBody as Http1Body},
     tunnel::Tunnel,
 };
 
@@ -56,7 +57,7 @@ pub use self::{
 const UPLOAD_AHEAD: usize = 16 * 1024;
 /// How long a client that expects `100 Continue` waits at most for the upstream's word
 /// (RFC 9110 §10.1.1 asks not to wait for ever; one second is curl's patience).
-const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection to the upstream.
 #[derive(Debug)]
@@ -105,7 +106,8 @@ pub struct Response {
 /// Why an exchange failed before its response head was complete.
 #[derive(Debug)]
 pub enum Failed {
-    /// No octet of the request left: here it is back.
+    /// No octet of the request left, or the upstream said that it did not process it (RFC 9113
+    /// §8.7): here it is back.
     Unsent(Box<Request>, UpstreamError),
     /// It cannot be sent again.
     Sent(ProxyError),
@@ -175,14 +177,14 @@ pub async fn exchange(
 
 /// The timer for the response head: counted from the last octet that left, so that an upload of an
 /// hour does not use up the patience for the answer.
-struct Patience {
+pub(super) struct Patience {
     limit: Duration,
     since: Instant,
     sent: u64,
 }
 
 impl Patience {
-    fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         Self {
             limit,
             since: Instant::now(),
@@ -190,7 +192,7 @@ impl Patience {
         }
     }
 
-    fn progress(&mut self, sent: u64) {
+    pub(super) fn progress(&mut self, sent: u64) {
         // the first write happens at once: the start is good enough for it
         if sent > self.sent {
             if self.sent > 0 {
@@ -200,7 +202,7 @@ impl Patience {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.since + self.limit
     }
 }
@@ -450,7 +452,7 @@ impl Exchange {
             }
             Upload::Done(_) | Upload::Running(_) | Upload::Taken => {}
         }
-        let body = ResponseBody::new(self, framing, reusable, pool);
+        let body = ResponseBody::Http1(Http1Body::new(self, framing, reusable, pool));
         Response {
             head,
             framing,

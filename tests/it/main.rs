@@ -34,3 +34,4 @@ mod support;
 mod timers;
 mod tls;
 mod tunnel;
+mod upstream_http2;

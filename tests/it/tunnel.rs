@@ -487,7 +487,8 @@ fn a_client_that_does_not_read_is_cut() {
         proxy,
         mut origin,
         client,
-    } = tunnel(&[("WRITE_TIMEOUT", "300ms")]);
+        // longer than it takes to see that nothing more is taken, or the reset would be seen there
+    } = tunnel(&[("WRITE_TIMEOUT", "1500ms")]);
     fill(origin.clone_writer());
     let (_, end) = origin.closed_within(Duration::from_secs(3));
     assert_eq!(end, End::Reset);

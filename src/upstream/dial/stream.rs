@@ -54,6 +54,14 @@ impl Stream {
         // a peer that already left makes this fail, and needs it no more
         let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
+
+    /// Whether ALPN chose HTTP/2.
+    pub fn negotiated_http2(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

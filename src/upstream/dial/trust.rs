@@ -21,6 +21,8 @@ use rustls::{
 };
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
+use crate::config::HttpVersion;
+
 /// The TLS configuration of the process, made at the first call of [`Trust::config`]. Clones share
 /// it.
 #[derive(Debug, Clone)]
@@ -29,7 +31,39 @@ pub struct Trust(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     extra_ca: Option<PathBuf>,
-    config: Mutex<Option<Arc<ClientConfig>>>,
+    configs: Mutex<Option<Configs>>,
+}
+
+/// One configuration for each set of protocols that ALPN may offer (RFC 7301). They share the
+/// authorities and the tickets of earlier sessions.
+#[derive(Debug)]
+struct Configs {
+    http11: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    auto: Arc<ClientConfig>,
+}
+
+impl Configs {
+    fn new(http11: Arc<ClientConfig>) -> Self {
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = ClientConfig::clone(&http11);
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        Self {
+            http2: offering(&[b"h2"]),
+            auto: offering(&[b"h2", b"http/1.1"]),
+            http11,
+        }
+    }
+
+    fn of(&self, http: HttpVersion) -> Arc<ClientConfig> {
+        Arc::clone(match http {
+            HttpVersion::Http11 => &self.http11,
+            HttpVersion::Http2 => &self.http2,
+            HttpVersion::Auto => &self.auto,
+        })
+    }
 }
 
 /// Why there is no configuration. Each names the file or variable at fault.
@@ -78,22 +112,31 @@ impl Trust {
     pub fn new(extra_ca: Option<PathBuf>) -> Self {
         Self(Arc::new(Shared {
             extra_ca,
-            config: Mutex::new(None),
+            configs: Mutex::new(None),
         }))
     }
 
-    /// The configuration. The first call reads files; a failure is not kept, so that a repaired
-    /// file works without a restart.
+    /// The configuration for HTTP/1.1. The first call reads files; a failure is not kept, so that a
+    /// repaired file works without a restart.
     pub fn config(&self) -> Result<Arc<ClientConfig>, TrustError> {
+        self.config_for(HttpVersion::Http11)
+    }
+
+    /// The same for other versions.
+    pub fn config_for(&self, http: HttpVersion) -> Result<Arc<ClientConfig>, TrustError> {
         // Held while loading: other workers would only read the same files at the same time. A
         // poisoned lock holds a good value or none.
-        let mut config = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*config {
-            Some(config) => Ok(Arc::clone(config)),
-            None => Ok(Arc::clone(
-                config.insert(tls_config(self.0.extra_ca.as_deref())?),
-            )),
-        }
+        let mut configs = self
+            .0
+            .configs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(match &*configs {
+            Some(configs) => configs.of(http),
+            None => configs
+                .insert(Configs::new(tls_config(self.0.extra_ca.as_deref())?))
+                .of(http),
+        })
     }
 }
 

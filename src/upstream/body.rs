@@ -1,0 +1,60 @@
+//! The body of a response, in whichever version it comes.
+//!
+//! A choice between two and nothing else: what a chunk costs is decided in [`super::http1`] and
+//! [`super::http2`].
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::{
+    http1::{BodyError, Http1Body, Tunnel},
+    http2::Http2Body,
+};
+
+/// The body of a response. To drop it before its end ends the exchange with the upstream.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost an HTTP/1.1 exchange, the usual one, an allocation"
+)]
+pub enum ResponseBody {
+    /// Over a connection of its own.
+    Http1(Http1Body),
+    /// Over a stream.
+    Http2(Http2Body),
+}
+
+impl ResponseBody {
+    /// More content, `None` at the end. Drives the rest of the upload, too.
+    pub fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self {
+            Self::Http1(body) => body.poll_content(cx),
+            Self::Http2(body) => body.poll_content(cx),
+        }
+    }
+
+    /// Whether the whole response was read.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_done(),
+            Self::Http2(body) => body.is_done(),
+        }
+    }
+
+    /// The tunnel that the upstream agreed to.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        match self {
+            Self::Http1(body) => body.into_tunnel(),
+            Self::Http2(_) => None,
+        }
+    }
+
+    /// The raw trailer section, once the body has ended.
+    pub fn take_trailers(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Http1(body) => body.take_trailers(),
+            Self::Http2(body) => body.take_trailers(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The body of a response that comes over a stream: content as it comes, and the rest of the upload
+//! meanwhile.
+//!
+//! A chunk is paid back to the peer's window when the next one is asked for: a client that does not
+//! read holds back its own stream, and no other.
+
+use std::{
+    fmt,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::RecvStream;
+
+use super::{
+    connection::{Claim, terse},
+    head,
+    upload::Upload,
+};
+use crate::upstream::http1::BodyError;
+
+/// The body of a response. To drop it before its end resets the stream.
+pub struct Http2Body {
+    /// In a box, so that an HTTP/1.1 exchange is not moved about with the room for it.
+    running: Option<Box<Running>>,
+    trailers: Option<Bytes>,
+}
+
+/// Both directions of a stream. Fields are dropped in this order: the claim last.
+struct Running {
+    receive: RecvStream,
+    upload: Upload,
+    /// Octets of the last chunk, which the peer may send again.
+    owed: usize,
+    _claim: Claim,
+}
+
+impl Http2Body {
+    /// A body that is complete already.
+    pub(super) fn ended() -> Self {
+        Self {
+            running: None,
+            trailers: None,
+        }
+    }
+
+    pub(super) fn new(receive: RecvStream, upload: Upload, claim: Claim) -> Self {
+        Self {
+            running: Some(Box::new(Running {
+                receive,
+                upload,
+                owed: 0,
+                _claim: claim,
+            })),
+            trailers: None,
+        }
+    }
+
+    pub(in crate::upstream) fn poll_content(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let outcome = self.poll_inner(cx);
+        if let Poll::Ready(None | Some(Err(_))) = outcome {
+            self.running = None;
+        }
+        outcome
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let Some(running) = &mut self.running else {
+            return Poll::Ready(None);
+        };
+        let Running {
+            receive,
+            upload,
+            owed,
+            ..
+        } = &mut **running;
+        // an error would mean that more is paid back than came: it cannot
+        let _ = receive.flow_control().release_capacity(*owed);
+        *owed = 0;
+        if !upload.is_over()
+            && let Err(cause) = upload.poll(cx)
+        {
+            return Poll::Ready(Some(Err(BodyError::Downstream(cause))));
+        }
+        loop {
+            match ready!(receive.poll_data(cx)) {
+                // an empty DATA frame is no end
+                Some(Ok(content)) if content.is_empty() => {}
+                Some(Ok(content)) => {
+                    if receive.is_end_stream() {
+                        self.running = None;
+                    } else {
+                        *owed = content.len();
+                    }
+                    return Poll::Ready(Some(Ok(content)));
+                }
+                Some(Err(cause)) => return failed(cause),
+                None => break,
+            }
+        }
+        match ready!(receive.poll_trailers(cx)) {
+            Ok(fields) => {
+                self.trailers = fields.as_ref().and_then(head::raw_trailers);
+                Poll::Ready(None)
+            }
+            Err(cause) => failed(cause),
+        }
+    }
+
+    pub(in crate::upstream) fn is_done(&self) -> bool {
+        self.running.is_none()
+    }
+
+    pub(in crate::upstream) fn take_trailers(&mut self) -> Option<Bytes> {
+        self.trailers.take()
+    }
+}
+
+impl fmt::Debug for Http2Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http2Body")
+            .field("is_done", &self.is_done())
+            .finish_non_exhaustive()
+    }
+}
+
+fn failed(cause: h2::Error) -> Poll<Option<Result<Bytes, BodyError>>> {
+    Poll::Ready(Some(Err(BodyError::Io(terse(cause)))))
+}

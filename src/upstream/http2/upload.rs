@@ -1,0 +1,318 @@
+//! A request body on its way into a stream, as the peer's windows allow.
+//!
+//! It takes from the client one piece at a time and keeps a short body for as long as the request may
+//! have to be sent again.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_core::Stream as _;
+use h2::SendStream;
+
+use super::{connection::SEND_BUFFER, head};
+use crate::{
+    error::DownstreamError,
+    upstream::{
+        http1::{Body, CONTINUE_PATIENCE, Coding, Continue, Held, Incoming, Pieces},
+        replay::{Keep, Replay},
+    },
+};
+
+/// What is left of the request body.
+pub(super) struct Upload {
+    stream: SendStream<Bytes>,
+    /// The piece that is being sent.
+    current: Bytes,
+    /// Pieces that are here already.
+    pieces: smallvec::IntoIter<[Bytes; 4]>,
+    source: Source,
+    /// Whether the stream was ended, or takes no more.
+    is_over: bool,
+    kept: Kept,
+    /// Keeps what leaves, where another upstream may need it.
+    keep: Option<Keep>,
+    /// How a body that was streamed was framed, and its trailer section, once it has ended.
+    framing: Option<(Coding, Option<Bytes>)>,
+    /// Octets of content that left.
+    sent: u64,
+}
+
+/// What comes after the pieces.
+enum Source {
+    /// Nothing: the last piece is the end, or these trailers.
+    Here(Option<Bytes>),
+    /// More from the client.
+    Running(Incoming),
+    /// The same, when the upstream says `100 Continue`, or has been silent for a while, or when the
+    /// client sends unasked. A final response leaves the last.
+    Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
+}
+
+/// The body, for as long as it can be given back.
+enum Kept {
+    None,
+    Held(Held),
+    /// The pieces that came so far, and how large they are.
+    Streamed(Pieces, usize),
+    Gone,
+}
+
+/// The next piece.
+enum Next {
+    Piece(Bytes),
+    End(Option<Bytes>),
+    Later,
+}
+
+impl Upload {
+    /// Whether a request has no content: its head ends the stream.
+    pub(super) fn is_nothing(body: &Body) -> bool {
+        match body {
+            Body::None => true,
+            Body::Held(held) => held.trailers.is_none() && held.content.iter().all(Bytes::is_empty),
+            Body::Streamed(_) | Body::Tunnel(_) => false,
+        }
+    }
+
+    /// The upload of a body into a stream that was opened for it.
+    pub(super) fn new(stream: SendStream<Bytes>, body: Body, mut keep: Option<Keep>) -> Self {
+        let is_over = Self::is_nothing(&body);
+        // pieces are references: to keep them costs no copy
+        let (pieces, source, kept) = match body {
+            // a tunnel goes over HTTP/1.1, and never comes here
+            Body::None | Body::Tunnel(_) => (Pieces::new(), Source::Here(None), Kept::None),
+            Body::Held(held) => (
+                held.content.clone(),
+                Source::Here(held.trailers.clone()),
+                Kept::Held(held),
+            ),
+            Body::Streamed(mut incoming) => {
+                let first = std::mem::take(&mut incoming.first);
+                let size = first.iter().map(Bytes::len).sum();
+                let kept = Kept::Streamed(first.clone(), size);
+                let source = match incoming.go_ahead {
+                    Continue::NotExpected => Source::Running(incoming),
+                    Continue::Expected => {
+                        let timer = Box::pin(actix_rt::time::sleep(CONTINUE_PATIENCE));
+                        Source::Waiting(incoming, Some(timer))
+                    }
+                };
+                (first, source, kept)
+            }
+        };
+        if let Some(keep) = &mut keep {
+            pieces.iter().for_each(|piece| keep.push(piece));
+        }
+        Self {
+            stream,
+            keep,
+            current: Bytes::new(),
+            pieces: pieces.into_iter(),
+            source,
+            is_over,
+            kept,
+            framing: None,
+            sent: 0,
+        }
+    }
+
+    /// Octets of content that left.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether there is nothing more to do.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Moves what can be moved from the client to the upstream.
+    ///
+    /// # Errors
+    /// What the client did. That the upstream takes no more is no error here: an answer may come.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
+        while !self.is_over() {
+            if self.current.is_empty() {
+                match self.next(cx)? {
+                    Next::Piece(piece) => self.current = piece,
+                    Next::End(trailers) => self.end(trailers),
+                    Next::Later => return Ok(()),
+                }
+                continue;
+            }
+            let wanted = self.current.len().min(SEND_BUFFER);
+            self.stream.reserve_capacity(wanted);
+            let mut capacity = self.stream.capacity();
+            if capacity == 0 {
+                match self.stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(assigned))) => capacity = assigned,
+                    Poll::Ready(_) => {
+                        self.is_over = true;
+                        return Ok(());
+                    }
+                    Poll::Pending => return Ok(()),
+                }
+            }
+            let piece = self.current.split_to(capacity.min(wanted));
+            let octets = piece.len() as u64;
+            let is_last = self.is_last();
+            self.is_over = self.stream.send_data(piece, is_last).is_err() || is_last;
+            self.sent += octets;
+        }
+        Ok(())
+    }
+
+    /// The upstream wants the body.
+    pub(super) fn go_on(&mut self) {
+        let source = std::mem::replace(&mut self.source, Source::Here(None));
+        self.source = match source {
+            Source::Waiting(incoming, _) => Source::Running(incoming),
+            other => other,
+        };
+    }
+
+    /// There is a final response: the request is not sent to this upstream again, and a client that
+    /// waits for its word need not send its body (RFC 9110 §10.1.1). Gives the request to those that
+    /// may better an answer of this status, if it was kept.
+    pub(super) fn answered(&mut self, status: u16) -> Option<Replay> {
+        let kept = std::mem::replace(&mut self.kept, Kept::Gone);
+        if let Some(keep) = self.keep.take()
+            && keep.is_wanted_for(status)
+        {
+            return self.take_body(kept, keep);
+        }
+        if let Source::Waiting(_, timer) = &mut self.source {
+            *timer = None;
+        }
+        None
+    }
+
+    /// The body from its beginning, if it was kept. What did not leave yet does not leave any more.
+    fn take_body(&mut self, kept: Kept, mut keep: Keep) -> Option<Replay> {
+        let content = keep.take()?;
+        let is_running = !matches!(self.source, Source::Here(_));
+        let body = match std::mem::replace(&mut self.source, Source::Here(None)) {
+            Source::Running(incoming) if self.framing.is_none() => Body::Streamed(Incoming {
+                first: content,
+                go_ahead: Continue::NotExpected,
+                ..incoming
+            }),
+            Source::Waiting(incoming, _) => Body::Streamed(incoming),
+            Source::Running(_) | Source::Here(_) => match (kept, self.framing.take()) {
+                (Kept::None, _) => Body::None,
+                (Kept::Held(held), _) => Body::Held(held),
+                (_, Some((coding, trailers))) => Body::Held(Held {
+                    content,
+                    coding,
+                    trailers,
+                }),
+                (_, None) => return None,
+            },
+        };
+        self.is_over |= is_running;
+        Some(Replay { body, keep })
+    }
+
+    /// The body, if all of it is still here, and what keeps it.
+    pub(super) fn into_body(mut self) -> Option<(Body, Option<Keep>)> {
+        let mut keep = self.keep.take();
+        if let Some(keep) = &mut keep {
+            keep.take();
+        }
+        let body = self.whole()?;
+        Some((body, keep))
+    }
+
+    fn whole(self) -> Option<Body> {
+        match (self.kept, self.source) {
+            (Kept::None, _) => Some(Body::None),
+            (Kept::Held(held), _) => Some(Body::Held(held)),
+            (
+                Kept::Streamed(first, _),
+                Source::Running(incoming) | Source::Waiting(incoming, _),
+            ) => Some(Body::Streamed(Incoming { first, ..incoming })),
+            (Kept::Streamed(..), Source::Here(_)) | (Kept::Gone, _) => None,
+        }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Result<Next, DownstreamError> {
+        if let Source::Waiting(incoming, timer) = &mut self.source {
+            let timer = timer.as_mut();
+            if incoming.notes.is_unasked.get()
+                || timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+            {
+                self.go_on();
+            }
+        }
+        if let Some(piece) = self.pieces.next() {
+            return Ok(Next::Piece(piece));
+        }
+        let incoming = match &mut self.source {
+            Source::Here(trailers) => return Ok(Next::End(trailers.take())),
+            Source::Running(incoming) => incoming,
+            Source::Waiting(..) => return Ok(Next::Later),
+        };
+        match Pin::new(&mut incoming.payload).poll_next(cx) {
+            Poll::Ready(Some(Ok(content))) => {
+                self.kept.add(&content);
+                if let Some(keep) = &mut self.keep {
+                    keep.push(&content);
+                }
+                Ok(Next::Piece(content))
+            }
+            Poll::Ready(Some(Err(cause))) => Err(DownstreamError::of(&cause)),
+            Poll::Ready(None) => Ok(Next::End(incoming.notes.trailers.take())),
+            Poll::Pending => Ok(Next::Later),
+        }
+    }
+
+    /// Whether what was just taken from the current piece is the end of the body.
+    fn is_last(&self) -> bool {
+        self.current.is_empty()
+            && self.pieces.as_slice().iter().all(Bytes::is_empty)
+            && matches!(self.source, Source::Here(None))
+    }
+
+    fn end(&mut self, trailers: Option<Bytes>) {
+        // what fails here fails because the stream was reset: the response says so
+        let _ = match trailers.as_deref().and_then(head::trailers) {
+            Some(trailers) => self.stream.send_trailers(trailers),
+            None => self.stream.send_data(Bytes::new(), true),
+        };
+        self.is_over = true;
+        if let Source::Running(incoming) = &self.source {
+            self.framing = Some((incoming.coding, trailers.clone()));
+        }
+        if let (Source::Running(incoming), Kept::Streamed(pieces, _)) =
+            (&self.source, &mut self.kept)
+        {
+            // all of it has arrived
+            self.kept = Kept::Held(Held {
+                content: std::mem::take(pieces),
+                coding: incoming.coding,
+                trailers,
+            });
+        }
+    }
+}
+
+impl Kept {
+    fn add(&mut self, content: &Bytes) {
+        if let Self::Streamed(pieces, size) = self {
+            *size += content.len();
+            if *size <= MAX_KEPT {
+                pieces.push(content.clone());
+            } else {
+                *self = Self::Gone;
+            }
+        }
+    }
+}
+
+/// Content of a streamed body that is kept until there is an answer: what one stream may hold
+/// (contract §4), and more than most requests have.
+const MAX_KEPT: usize = 64 * 1024;

@@ -1,0 +1,216 @@
+//! The octets of one connection on their way to and from the h2 crate, and what is seen of them.
+//!
+//! h2 does not tell which stream a GOAWAY names, nor whether anything was written, nor how many
+//! control frames came: this looks at the octets as they pass. It changes none, and ends a connection
+//! whose peer floods it with frames that cost it nothing.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::State;
+use crate::{
+    framing::frames::{ACK, CONTINUATION, DATA, Frame, Frames, GOAWAY, HEADERS},
+    framing::frames::{RST_STREAM, SETTINGS, WINDOW_UPDATE},
+    upstream::dial::Stream,
+};
+
+/// The connection below h2. To drop it closes the socket.
+pub(super) struct Wire {
+    state: Rc<State>,
+    frames: Frames,
+    flood: Flood,
+}
+
+impl Wire {
+    pub(super) fn new(state: Rc<State>) -> Self {
+        Self {
+            state,
+            frames: Frames::default(),
+            flood: Flood::new(),
+        }
+    }
+
+    fn with<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match &mut *self.state.socket.borrow_mut() {
+            Some(stream) => poll(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(octets)) = outcome {
+            let written = &self.state.written;
+            written.set(written.get() + *octets as u64);
+        }
+    }
+
+    /// What arrived.
+    fn look(&mut self, octets: &[u8]) -> io::Result<()> {
+        let Self {
+            state,
+            frames,
+            flood,
+        } = self;
+        frames.scan(octets, |frame| {
+            match frame.kind {
+                GOAWAY => state.going_away(frame.first),
+                SETTINGS if frame.flags & ACK == 0 => state.has_settings.set(true),
+                _ => {}
+            }
+            flood.count(frame);
+        });
+        if flood.is_too_much(state.written.get()) {
+            return Err(io::Error::other("a flood of HTTP/2 control frames"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.state.socket.take();
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let outcome = this.with(|stream| stream.poll_read(cx, buf));
+        if let Poll::Ready(Ok(())) = outcome {
+            this.look(&buf.filled()[before..])?;
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = self.with(|stream| stream.poll_write(cx, buf));
+        self.wrote(&outcome);
+        outcome
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = self.with(|stream| stream.poll_write_vectored(cx, bufs));
+        self.wrote(&outcome);
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        let socket = self.state.socket.borrow();
+        socket.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(cx))
+    }
+}
+
+/// Counts frames that a peer can send without end (RFC 9113 §10.5), in intervals of time.
+struct Flood {
+    /// Those that nothing of ours provokes: PING, SETTINGS, PRIORITY, GOAWAY, unknown ones.
+    unprovoked: u64,
+    /// Those that what we send provokes: WINDOW_UPDATE, RST_STREAM, HEADERS, CONTINUATION.
+    provoked: u64,
+    since: Instant,
+    written: u64,
+}
+
+impl Flood {
+    fn new() -> Self {
+        Self {
+            unprovoked: 0,
+            provoked: 0,
+            since: Instant::now(),
+            written: 0,
+        }
+    }
+
+    fn count(&mut self, frame: Frame) {
+        match frame.kind {
+            // bounded by flow control, and the empty ones by h2
+            DATA => {}
+            WINDOW_UPDATE | RST_STREAM | HEADERS | CONTINUATION => self.provoked += 1,
+            _ => self.unprovoked += 1,
+        }
+    }
+
+    /// `written` is how much was sent on this connection so far.
+    fn is_too_much(&mut self, written: u64) -> bool {
+        // a frame of ours has 9 octets and may be answered for its stream and for the connection
+        let allowed = FRAMES + (written - self.written) / 4;
+        if self.unprovoked <= FRAMES && self.provoked <= allowed {
+            return false;
+        }
+        if self.since.elapsed() < INTERVAL {
+            return true;
+        }
+        *self = Self {
+            written,
+            ..Self::new()
+        };
+        false
+    }
+}
+
+/// 1,000 a second: a hundred times what a diligent peer sends, and no load for us.
+const FRAMES: u64 = 10_000;
+const INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::frames::PING;
+
+    fn frame(kind: u8) -> Frame {
+        Frame {
+            kind,
+            flags: 0,
+            stream: 1,
+            length: 0,
+            first: 0,
+        }
+    }
+
+    #[test]
+    fn a_flood_is_what_nothing_of_ours_explains() {
+        let counted = |kind, count, written| {
+            let mut flood = Flood::new();
+            (0..count).for_each(|_| flood.count(frame(kind)));
+            flood.is_too_much(written)
+        };
+        assert!(!counted(PING, FRAMES, 0));
+        assert!(counted(PING, FRAMES + 1, 1 << 30));
+        assert!(counted(0xfa, FRAMES + 1, 0), "an unknown frame");
+        assert!(counted(WINDOW_UPDATE, FRAMES + 1, 0));
+        assert!(!counted(WINDOW_UPDATE, FRAMES + 1, 1 << 20));
+        assert!(!counted(DATA, FRAMES + 1, 0));
+    }
+}
