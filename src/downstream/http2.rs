@@ -195,6 +195,10 @@ async fn linger<S: Peer>(socket: &RefCell<S>, drain: &Drain, timer: &mut Timer) 
     .await;
 }
 
+fn flooded(kind: &dyn std::fmt::Display) {
+    log::warn!("[Proxy] too many HTTP/2 frames, connection closed: {kind}");
+}
+
 /// A place on the list of those that a drain wakes.
 struct Ticket {
     drain: Rc<Drain>,
@@ -260,7 +264,7 @@ where
             return Poll::Ready(ends);
         }
         if let Some(kind) = self.shared.watch.flood() {
-            log::warn!("[Proxy] too many HTTP/2 frames kind={kind:?}: connection closed");
+            flooded(&kind);
             return Poll::Ready(Ends::With(Reason::ENHANCE_YOUR_CALM));
         }
         let phase = self.shared.services.drain.phase();
@@ -312,7 +316,14 @@ where
                     self.streams.push(admit(request, respond));
                 }
                 Some(Err(cause)) if cause.is_io() => return Err(Ends::Gone),
-                Some(Err(_)) | None => return Err(Ends::Agreed),
+                Some(Err(cause)) => {
+                    // h2 has limits of its own, and has sent its GOAWAY
+                    if cause.is_library() && cause.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        flooded(&cause);
+                    }
+                    return Err(Ends::Agreed);
+                }
+                None => return Err(Ends::Agreed),
             }
         }
         Ok(count)

@@ -21,6 +21,7 @@ mod docs;
 mod edit;
 mod forwarding;
 mod framing;
+mod http2;
 mod layers;
 mod lifecycle;
 mod logs;
