@@ -134,7 +134,12 @@ pub(super) async fn serve<S, A>(
         waits: Waits::First(began),
         leaving: None,
     };
+    let write_timeout = Cell::new(timers.write);
     let admit = |request, respond| {
+        let limit = shared.timers.get().write;
+        if write_timeout.replace(limit) != limit {
+            socket.borrow().write_timeout(limit);
+        }
         let stream = stream::serve(request, respond, Rc::clone(&shared));
         // a defect in one exchange is none of the others'
         AssertUnwindSafe(stream).catch_unwind().map(drop)

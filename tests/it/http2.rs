@@ -248,6 +248,35 @@ fn an_early_answer_ends_the_upload() {
 }
 
 #[test]
+fn a_whole_upload_whose_end_is_late_is_not_reset() {
+    let (upstream, proxy) = setup();
+    let mut wire = raw(&proxy);
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/"),
+        ("content-length", "5"),
+    ];
+    wire.send_frame(HEADERS, END_HEADERS, 1, &block(&fields));
+    wire.send_frame(DATA, 0, 1, b"hello");
+    let mut origin = upstream.accept();
+    origin.read_request();
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let frame = wire.read_until(DATA);
+    assert_eq!((frame.flags, &frame.payload[..]), (END_STREAM, &b"ok"[..]));
+    wire.send_frame(DATA, END_STREAM, 1, b"");
+    wire.send_frame(PING, 0, 0, &[0; 8]);
+    loop {
+        let frame = wire.read_frame();
+        assert_ne!(frame.kind, RST_STREAM, "{frame:?}");
+        if frame.kind == PING {
+            break;
+        }
+    }
+}
+
+#[test]
 fn streams_leave_event_by_event() {
     let (upstream, proxy) = setup();
     let mut client = Client::connect(&proxy);

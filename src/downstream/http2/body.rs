@@ -61,6 +61,12 @@ impl Inbound {
         Poll::Ready(())
     }
 
+    /// Ready once the client has ended its side.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(Ok(_)) = ready!(self.poll_data(cx)) {}
+        Poll::Ready(())
+    }
+
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         match self.ahead.take() {
             Some(ahead) => Poll::Ready(ahead),
@@ -73,7 +79,8 @@ impl Inbound {
 pub(super) struct RequestBody {
     inbound: Rc<RefCell<Inbound>>,
     notes: Rc<BodyNotes>,
-    idle: IdleTimer,
+    /// None for a tunnel, whose silence is its own affair.
+    idle: Option<IdleTimer>,
     phase: Phase,
 }
 
@@ -84,11 +91,15 @@ enum Phase {
 }
 
 impl RequestBody {
-    pub(super) fn new(inbound: Rc<RefCell<Inbound>>, notes: Rc<BodyNotes>, idle: Duration) -> Self {
+    pub(super) fn new(
+        inbound: Rc<RefCell<Inbound>>,
+        notes: Rc<BodyNotes>,
+        idle: Option<Duration>,
+    ) -> Self {
         Self {
             inbound,
             notes,
-            idle: IdleTimer::new(idle),
+            idle: idle.map(IdleTimer::new),
             phase: Phase::Content,
         }
     }
@@ -128,7 +139,9 @@ impl Stream for RequestBody {
         let this = self.get_mut();
         match this.poll_content(cx) {
             Poll::Ready(Ok(Some(content))) => {
-                this.idle.heard();
+                if let Some(idle) = &mut this.idle {
+                    idle.heard();
+                }
                 let octets = &this.notes.octets;
                 octets.set(octets.get() + content.len() as u64);
                 Poll::Ready(Some(Ok(content)))
@@ -144,7 +157,8 @@ impl Stream for RequestBody {
                     cx.waker().wake_by_ref();
                 }
                 drop(inbound);
-                if this.idle.poll_silence(cx).is_ready() {
+                let idle = this.idle.as_mut();
+                if idle.is_some_and(|idle| idle.poll_silence(cx).is_ready()) {
                     return failed(DownstreamError::BodyTimeout);
                 }
                 Poll::Pending

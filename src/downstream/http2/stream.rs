@@ -32,7 +32,7 @@ use crate::{
     config::Timers,
     downstream::{
         Arrival, Services,
-        connection::{WRITE_AHEAD, routed},
+        connection::{LINGER, WRITE_AHEAD, routed},
         timer::Timer,
     },
     error::{Answer, DeniedError, InternalError, ProxyError},
@@ -156,20 +156,18 @@ where
     } else {
         Expect::Nothing
     };
-    let notes = Rc::clone(&head.notes);
+    let (asked_notes, framing) = (Rc::clone(&head.notes), head.framing);
     let inbound = Inbound::new(recv, expect);
     let payload = if head.framing == Framing::None {
         Payload::None
     } else {
-        let idle = shared.timers.get().request_body;
-        let body = RequestBody::new(Rc::clone(&inbound), Rc::clone(&notes), idle);
+        let idle = (asked == Asked::Answer).then_some(shared.timers.get().request_body);
+        let body = RequestBody::new(Rc::clone(&inbound), Rc::clone(&asked_notes), idle);
         let body: BoxedPayloadStream = Box::pin(body);
         Payload::Stream { payload: body }
     };
     let request = routed(head, payload, &shared.arrival, is_local);
-    let response = call(request, respond, &inbound, &notes, shared).await?;
-    // from here on only the upload holds it; when that is dropped, so is the rest of the request
-    drop(inbound);
+    let response = call(request, respond, &inbound, &asked_notes, shared).await?;
     let (_, mut response) = response.into_parts();
     let relayed = response.extensions_mut().remove::<RelayedHead>();
     let (response, body) = response.into_parts();
@@ -182,6 +180,18 @@ where
     drop(response);
     let body = head.has_content.then_some(body);
     content(head, body, respond, notes, shared).await?;
+    if framing == Framing::Length(asked_notes.octets.get()) {
+        // all of it was here to be answered; that it has ended may follow in a frame of its own, and
+        // some clients take the reset of a stream that they are about to end for a failure
+        let (mut timer, deadline) = (Timer::default(), Instant::now() + LINGER);
+        let mut inbound = inbound.borrow_mut();
+        poll_fn(|cx| match inbound.poll_end(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => timer.poll(cx, deadline),
+        })
+        .await;
+    }
+    // what is still unread is reset as it is dropped, with NO_ERROR (RFC 9113 §8.1)
     Ok(())
 }
 
