@@ -172,6 +172,9 @@ fn settings() -> Builder {
         .max_header_list_size(MAX_HEADER_LIST)
         // as many as may have been opened; the guard knows how many are too many
         .max_pending_accept_reset_streams(MAX_STREAMS as usize)
+        // what is still under way to a stream that we reset is passed over for a second, not an error:
+        // all streams may be answered early, and as many others that took their place
+        .max_concurrent_reset_streams(2 * MAX_STREAMS as usize)
         .enable_connect_protocol();
     settings
 }

@@ -705,6 +705,28 @@ fn a_window_that_stays_closed_times_out_its_stream_only() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_loses_its_connection() {
+    let upstream = Upstream::bind();
+    let proxy = h2c(upstream.url()).env("WRITE_TIMEOUT", "500ms").start();
+    let mut wire = proxy.connect();
+    wire.send(PREFACE);
+    // INITIAL_WINDOW_SIZE, and the connection's window
+    wire.send_frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    wire.send_frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0]);
+    wire.send_frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_block("/"));
+    let mut origin = upstream.accept();
+    origin.read_request();
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+    let mut writer = origin.clone_writer();
+    let sending = thread::spawn(move || {
+        let block = noise(64 * 1024);
+        (0..1_000_000_000 / block.len()).all(|_| writer.try_send(&block).is_ok())
+    });
+    origin.closed_within(Duration::from_secs(5));
+    assert!(!sending.join().unwrap(), "all of it was taken");
+}
+
+#[test]
 fn heads_that_are_too_large_are_431() {
     let upstream = Upstream::ok();
     let proxy = h2c(upstream.url()).start();

@@ -184,8 +184,7 @@ where
         // all of it was here to be answered; that it has ended may follow in a frame of its own, and
         // some clients take the reset of a stream that they are about to end for a failure
         let (mut timer, deadline) = (Timer::default(), Instant::now() + LINGER);
-        let mut inbound = inbound.borrow_mut();
-        poll_fn(|cx| match inbound.poll_end(cx) {
+        poll_fn(|cx| match inbound.borrow_mut().poll_end(cx) {
             Poll::Ready(()) => Poll::Ready(()),
             Poll::Pending => timer.poll(cx, deadline),
         })
