@@ -2,7 +2,7 @@
 //!
 //! The h2 crate reads and writes the frames, and counts streams and windows. This polls it together
 //! with the streams that it gives, so that the end of the connection drops every handler, upload and
-//! upstream exchange at once; watches what comes in ([`guard`]); and knows when the connection has
+//! upstream exchange at once; watches what comes in ([`watch`]); and knows when the connection has
 //! served enough: idle, drained, or flooded.
 
 mod body;
@@ -11,6 +11,7 @@ mod guard;
 mod request;
 mod response;
 mod stream;
+mod watch;
 
 use std::{
     cell::{Cell, RefCell},
@@ -35,8 +36,9 @@ use tokio::io::ReadBuf;
 
 use self::{
     content::Piece,
-    guard::{Guarded, Late, Watch},
+    guard::Guarded,
     stream::Shared,
+    watch::{Late, Watch},
 };
 use super::{
     Arrival, Services,

@@ -1,12 +1,8 @@
-//! The socket under the h2 crate: it looks at the frames that come in, and knows too many of them.
-//!
-//! h2 reads frames as fast as they come. It bounds what it keeps, not what it is made to do: a peer
-//! may send frames without end that cost it nothing and no stream is ever billed for. Two buckets of
-//! tokens say how many are enough. Frames that carry a request or its content are free: streams,
-//! windows and the timers bound those.
+//! The socket under the h2 crate: it looks at the octets that come in, and tells [`Watch`] which frames
+//! they are, whether one stands half finished, and whether what is written is taken.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io,
     pin::Pin,
     rc::Rc,
@@ -17,176 +13,11 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::PREFACE;
-use crate::{
-    config::Timers,
-    framing::frames::{self, Frame, Frames},
+use super::{
+    PREFACE,
+    watch::{Half, Watch},
 };
-
-/// `RST_STREAM` at once: a client may leave all of its 100 streams together, and again when it has
-/// opened 100 others.
-const RESETS: Rate = Rate {
-    burst: 200,
-    per_second: 33,
-};
-/// Frames about the connection at once. A client that starts sends about ten (SETTINGS, its ACK,
-/// windows, Firefox's five PRIORITY), one that keeps itself alive a PING in seconds; those that answer
-/// what we send are paid for by it.
-const CONTROLS: Rate = Rate {
-    burst: 1000,
-    per_second: 100,
-};
-/// Frames that one chunk of ours earns: it may be answered by a WINDOW_UPDATE for the stream, one for
-/// the connection and a PING that measures the round trip.
-const EARNED_BY_CHUNK: u32 = 3;
-/// ... and again for so many octets of it: a window of 2 KiB, which nobody has, makes frames of 2 KiB.
-const EARNED_BY_OCTETS: usize = 1024;
-/// Frames that an answer earns: PRIORITY or PRIORITY_UPDATE (RFC 9218) for its request.
-const EARNED_BY_HEAD: u32 = 2;
-/// What may be earned in advance: a client may be far behind with its answers, not endlessly.
-const MOST_EARNED: u32 = 1 << 17;
-
-/// A bucket's size.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    burst: u32,
-    per_second: u32,
-}
-
-/// Tokens of one kind.
-#[derive(Debug)]
-struct Bucket {
-    rate: Rate,
-    tokens: Cell<u32>,
-    filled: Cell<Instant>,
-}
-
-impl Bucket {
-    fn new(rate: Rate, now: Instant) -> Self {
-        Self {
-            rate,
-            tokens: Cell::new(rate.burst),
-            filled: Cell::new(now),
-        }
-    }
-
-    /// Takes a token, if there is one. The clock is asked only when there seems to be none.
-    fn take(&self, now: impl FnOnce() -> Instant) -> bool {
-        if self.tokens.get() == 0 {
-            let now = now();
-            let passed = now.saturating_duration_since(self.filled.get());
-            let earned = passed.as_millis() * u128::from(self.rate.per_second) / 1000;
-            if earned == 0 {
-                return false;
-            }
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.tokens.set(earned.min(self.rate.burst));
-            self.filled.set(now);
-        }
-        self.tokens.set(self.tokens.get() - 1);
-        true
-    }
-
-    fn earn(&self, tokens: u32) {
-        let most = MOST_EARNED.max(self.tokens.get());
-        self.tokens
-            .set(self.tokens.get().saturating_add(tokens).min(most));
-    }
-}
-
-/// What is known of the frames of a connection; shared by its socket, its loop and its streams.
-#[derive(Debug)]
-pub(super) struct Watch {
-    resets: Bucket,
-    controls: Bucket,
-    flood: Cell<Option<&'static str>>,
-    half: Cell<Option<(Half, Instant)>>,
-    stalled: Cell<Option<Instant>>,
-}
-
-/// What the connection waits for in vain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Late {
-    /// The rest of a frame or of a header block.
-    Frame,
-    /// That the client takes what is written.
-    Client,
-}
-
-/// What stands half finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Half {
-    /// A header block or a frame about the connection, since it began.
-    Head,
-    /// A `DATA` frame, since octets of it came last: it may be large and its road slow.
-    Data,
-}
-
-impl Watch {
-    pub(super) fn new() -> Rc<Self> {
-        let now = Instant::now();
-        Rc::new(Self {
-            resets: Bucket::new(RESETS, now),
-            controls: Bucket::new(CONTROLS, now),
-            flood: Cell::default(),
-            half: Cell::default(),
-            stalled: Cell::default(),
-        })
-    }
-
-    /// Which frames were too many.
-    pub(super) fn flood(&self) -> Option<&'static str> {
-        self.flood.get()
-    }
-
-    /// A chunk is sent, which its receiver may answer.
-    pub(super) fn chunk(&self, octets: usize) {
-        let by_octets = u32::try_from(octets / EARNED_BY_OCTETS).unwrap_or(u32::MAX);
-        self.controls
-            .earn(EARNED_BY_CHUNK.saturating_add(by_octets));
-    }
-
-    /// A response head is sent.
-    pub(super) fn head(&self) {
-        self.controls.earn(EARNED_BY_HEAD);
-    }
-
-    /// What is late, and from when on it is too late.
-    pub(super) fn deadline(&self, timers: &Timers) -> Option<(Late, Instant)> {
-        let half = self.half.get().map(|(half, since)| match half {
-            Half::Head => (Late::Frame, since + timers.request_head),
-            Half::Data => (Late::Frame, since + timers.request_body),
-        });
-        let stalled = self.stalled.get();
-        let stalled = stalled.map(|since| (Late::Client, since + timers.write));
-        half.into_iter().chain(stalled).min_by_key(|(_, at)| *at)
-    }
-
-    fn count(&self, frame: &Frame) {
-        let bucket = match frame.kind {
-            frames::DATA if frame.length > 0 || frame.flags & frames::END_STREAM != 0 => return,
-            frames::HEADERS => return,
-            frames::RST_STREAM => &self.resets,
-            _ => &self.controls,
-        };
-        if !bucket.take(Instant::now) {
-            self.flood.set(Some(name(frame.kind)));
-        }
-    }
-}
-
-fn name(kind: u8) -> &'static str {
-    match kind {
-        frames::DATA => "empty DATA",
-        frames::PRIORITY => "PRIORITY",
-        frames::RST_STREAM => "RST_STREAM",
-        frames::SETTINGS => "SETTINGS",
-        frames::PING => "PING",
-        frames::WINDOW_UPDATE => "WINDOW_UPDATE",
-        frames::CONTINUATION => "CONTINUATION",
-        _ => "other",
-    }
-}
+use crate::framing::frames::{self, Frames};
 
 /// The socket of a connection, with what was read of it before.
 pub(super) struct Guarded<S> {
@@ -235,19 +66,19 @@ impl<S> Guarded<S> {
             }
             if !was_in_block {
                 // something was finished, so what is half finished now began in this read
-                watch.half.set(None);
+                watch.set_half(None);
             }
         });
         let is_data = frames.is_inside_payload() && *last_kind == frames::DATA;
         let half = match (*is_in_block, frames.is_inside()) {
             (false, true) if is_data => Some((Half::Data, Instant::now())),
-            (true, _) | (_, true) => match watch.half.get() {
+            (true, _) | (_, true) => match watch.half() {
                 Some((Half::Head, since)) => Some((Half::Head, since)),
                 _ => Some((Half::Head, Instant::now())),
             },
             (false, false) => None,
         };
-        watch.half.set(half);
+        watch.set_half(half);
     }
 }
 
@@ -258,7 +89,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.watch.flood.get().is_some() {
+        if this.watch.flood().is_some() {
             // no more; the connection's loop sees it after this poll, and needs no waker
             return Poll::Pending;
         }
@@ -285,11 +116,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
         poll: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let outcome = poll(Pin::new(&mut *self.stream.borrow_mut()));
-        if outcome.is_ready() {
-            self.watch.stalled.set(None);
-        } else if self.watch.stalled.get().is_none() {
-            self.watch.stalled.set(Some(Instant::now()));
-        }
+        self.watch.written(outcome.is_ready());
         outcome
     }
 }
@@ -326,8 +153,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -341,20 +166,6 @@ mod tests {
         let mut guarded = Guarded::new(Rc::default(), Bytes::new(), Watch::new());
         guarded.look(PREFACE);
         guarded
-    }
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let start = Instant::now();
-        let bucket = Bucket::new(RESETS, start);
-        let take = |after| bucket.take(|| start + Duration::from_millis(after));
-        assert!((0..RESETS.burst).all(|_| take(0)));
-        assert!(!take(0) && !take(29));
-        assert!((0..33).all(|_| take(1000)));
-        assert!(!take(1000));
-        // a long pause fills it, and no more than that
-        assert!((0..RESETS.burst).all(|_| take(3_600_000)));
-        assert!(!take(3_600_000));
     }
 
     #[test]
@@ -403,7 +214,7 @@ mod tests {
         let half = |octets: &[u8]| {
             let mut guarded = guarded();
             guarded.look(octets);
-            guarded.watch.half.get().map(|(half, _)| half)
+            guarded.watch.half().map(|(half, _)| half)
         };
         let ping = frame(frames::PING, 0, &[0; 8]);
         let data = frame(frames::DATA, 0, &[0; 20]);
@@ -428,8 +239,8 @@ mod tests {
     fn a_header_block_stands_since_its_beginning() {
         let mut guarded = guarded();
         guarded.look(&frame(frames::HEADERS, 0, &[0x82]));
-        let began = guarded.watch.half.get();
+        let began = guarded.watch.half();
         guarded.look(&frame(frames::CONTINUATION, 0, &[0x84]));
-        assert_eq!(guarded.watch.half.get(), began);
+        assert_eq!(guarded.watch.half(), began);
     }
 }

@@ -24,9 +24,9 @@ use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use super::{
     body::{Expect, Inbound, RequestBody},
     content::{Piece, Queue},
-    guard::Watch,
     request::{self, Ends},
     response::{self, Asked, Head},
+    watch::Watch,
 };
 use crate::{
     config::Timers,
