@@ -5,8 +5,9 @@
 //! actix-server accepts a connection and gives it to one of its workers, a thread with a runtime of its
 //! own; from then on nothing of it is shared with another thread.
 //!
-//! 1. [`downstream`] reads the head, strictly, and calls the actix-web `App` of the worker. Its routes
-//!    are the few paths of ours ([`server`]); everything else is the **default service**:
+//! 1. [`downstream`] reads the head, strictly, of HTTP/1.1 or of a stream of HTTP/2, and calls the
+//!    actix-web `App` of the worker. Its routes are the few paths of ours ([`server`]); everything else
+//!    is the **default service**:
 //! 2. [`proxy::forward`] takes one snapshot of the live configuration and counts the exchange in
 //!    ([`gate`]),
 //! 3. lets [`messages`] decide whether the body of `POST /v1/messages` is held and edited, or streams,
@@ -42,6 +43,10 @@
 //!   `HttpServer` is actix-server, actix-http's loop, and an `App`; we keep the first and the last. The
 //!   loop in between adds a `Date`, answers bad heads without content, has no timer after the first
 //!   head, takes 96 fields, reads 8 KiB at a time and copies each chunk twice ([`downstream`]).
+//! - **HTTP/2 is the h2 crate under our loop**, not actix-http's dispatcher, which leaves handlers running
+//!   when a stream is reset and has no timer for a silent client. All streams of a connection are polled
+//!   in its one future, and a stream asks the `App` and relays the answer as HTTP/1.1 does. h2 bounds
+//!   streams and header lists; a guard under it counts the frames that cost their sender nothing.
 //! - **Heads are octets, not maps** ([`framing::head`]). They ride through actix-web in the extensions of
 //!   request and response, so that order, case and duplicates survive and nothing is hashed. actix-web's
 //!   own maps are filled for paths of ours only.
