@@ -22,7 +22,7 @@ main() {
         echo "$proxy is missing: run cargo build --release --locked, or set PROXY" >&2
         exit 1
     fi
-    proxy=$([[ $proxy == none ]] && echo none || realpath "$proxy")
+    [[ $proxy == none ]] || proxy=$(realpath "$proxy")
     trap stop_all EXIT
     rm -rf "$run"
     mkdir -p "$run"
