@@ -11,9 +11,12 @@
 //! 2. [`proxy::forward`] takes one snapshot of the live configuration and counts the exchange in
 //!    ([`gate`]),
 //! 3. lets [`messages`] decide whether the body of `POST /v1/messages` is held and edited, or streams,
-//! 4. writes the head for the upstream from the client's, field by field ([`proxy::field`]),
+//! 4. chooses the upstream, where there are several ([`upstream::balance`]), and writes the head for it
+//!    from the client's, field by field ([`proxy::field`]),
 //! 5. sends it through [`upstream`]: a pooled connection or a new one, and our own HTTP/1.1 exchange,
-//!    which writes and reads at the same time in this very task,
+//!    which writes and reads at the same time in this very task; or a stream of HTTP/2, where that is
+//!    asked for ([`upstream::http2`]). What could not be sent, or was answered by a failure while its
+//!    body is still here, goes on to the next upstream (`proxy::failover`),
 //! 6. and hands the response back to [`downstream`]: its head, filtered but otherwise as it came, and its
 //!    body, which writes the record of the exchange when it is dropped.
 //!
@@ -52,6 +55,8 @@
 //!   own maps are filled for paths of ours only.
 //! - **awc has our exchange under it**, but the proxy calls the exchange directly ([`upstream`] has the
 //!   figures).
+//! - **Health is passive, and shared without a lock**: circuits, sessions and the retry budget are atomics
+//!   of the process ([`upstream::balance`]); with one upstream none of them is touched.
 //! - **An edit is a splice** ([`messages`]): the octets before and after the system prompt are sent from
 //!   where they were read.
 //! - **Workers run on tokio's `LocalRuntime`.** That is what actix-server gives a worker when it is started
