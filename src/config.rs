@@ -18,6 +18,7 @@ mod fault;
 mod gather;
 mod headers;
 mod identity;
+pub mod prices;
 mod read;
 pub mod reload;
 pub mod route;
@@ -32,10 +33,11 @@ pub use self::{
     endpoint::{Credential, Endpoint, HttpVersion, Statuses},
     fault::{Fault, Faults, Warning},
     identity::Identity,
+    prices::Prices,
     source::{Environment, Flags, Loaded, Origin, Setting, Source},
     upstream::InvalidUpstream,
 };
-pub use crate::logging::LogFormat;
+pub use crate::{logging::LogFormat, secret::Secret};
 
 /// Everything the process needs to know.
 #[derive(Debug, Clone)]
@@ -67,10 +69,38 @@ pub struct Boot {
     pub edit_memory: u64,
     /// Octets of request bodies kept for the next upstream, over all workers (`REPLAY_MEMORY`).
     pub replay_memory: u64,
+    /// The access log (`ACCESS_LOG`), if there is one.
+    pub access_log: Option<AccessLog>,
+    /// Whether the dashboard is served on the main ports (`ENABLE_DASHBOARD`, without `ADMIN_LISTEN`).
+    pub dashboard: bool,
+    /// A listener for dashboard and metrics alone (`ADMIN_LISTEN`).
+    pub admin_listen: Option<SocketAddr>,
+    /// Where sums are kept over a restart (`DATA_DIR`).
+    pub data_dir: Option<PathBuf>,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).
     pub headers_file: PathBuf,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where it goes.
+    pub target: AccessLogTarget,
+    /// Octets at which a file is rotated (`ACCESS_LOG_MAX_SIZE`).
+    pub max_size: u64,
+    /// Rotated files that are kept (`ACCESS_LOG_KEEP`).
+    pub keep: usize,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(PathBuf),
 }
 
 /// Where to listen. Port 0 asks the kernel for a free one.
@@ -93,6 +123,14 @@ pub struct Live {
     pub failover_status: Statuses,
     /// Largest request body that is kept for the next endpoint (`MAX_REPLAY_BODY`).
     pub max_replay_body: u64,
+    /// Whether answers are metered (`METERING`).
+    pub metering: bool,
+    /// What models cost.
+    pub prices: Arc<Prices>,
+    /// Whether `/metrics` is answered on the main ports (`METRICS_PUBLIC`).
+    pub metrics_public: bool,
+    /// The key of the dashboard (`DASHBOARD_API_KEY`).
+    pub dashboard_key: Option<Secret>,
     /// What TLS is served with.
     pub tls: Option<Identity>,
     /// Whether HTTP/2 is spoken without TLS (`H2C`).

@@ -38,7 +38,7 @@
 //! | 4 | [`upstream`], [`messages`] |
 //! | 5 | [`config`] |
 //! | 6 | [`framing`], [`gate`], [`logging`] |
-//! | 7 | [`error`] |
+//! | 7 | [`error`], [`record`], [`secret`] |
 //!
 //! # Decisions
 //!
@@ -73,5 +73,7 @@ pub mod gate;
 pub mod logging;
 pub mod messages;
 pub mod proxy;
+pub mod record;
+pub mod secret;
 pub mod server;
 pub mod upstream;

@@ -68,6 +68,8 @@ pub enum Section {
     Timers,
     /// What is written about it.
     Logs,
+    /// What is counted and shown.
+    Observation,
     /// The outbound proxies.
     Proxies,
     /// Who is trusted.
@@ -84,6 +86,7 @@ impl Section {
             Self::Limits => "Limits",
             Self::Timers => "Timers",
             Self::Logs => "Logs",
+            Self::Observation => "Observation",
             Self::Proxies => "Outbound proxies",
             Self::Trust => "Trust",
         }
@@ -156,6 +159,16 @@ pub(super) struct Raw {
     pub(super) log_format: Option<String>,
     pub(super) rust_log: Option<String>,
     pub(super) debug_mode: Option<String>,
+    pub(super) access_log: Option<String>,
+    pub(super) access_log_max_size: Option<String>,
+    pub(super) access_log_keep: Option<String>,
+    pub(super) metering: Option<String>,
+    pub(super) prices_file: Option<String>,
+    pub(super) metrics_public: Option<String>,
+    pub(super) enable_dashboard: Option<String>,
+    pub(super) dashboard_api_key: Option<String>,
+    pub(super) admin_listen: Option<String>,
+    pub(super) data_dir: Option<String>,
     pub(super) upstream_ca_file: Option<String>,
     pub(super) http_proxy: Option<String>,
     pub(super) https_proxy: Option<String>,

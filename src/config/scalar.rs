@@ -2,11 +2,11 @@
 //!
 //! Parsers here know neither the variable nor its origin; `typed` adds both.
 
-use std::{borrow::Cow, num::NonZeroUsize, str::FromStr, thread};
+use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, str::FromStr, thread};
 
 use log::LevelFilter;
 
-use super::{EditTarget, LogFormat};
+use super::{EditTarget, LogFormat, Secret};
 
 /// What is wrong with a value, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,28 @@ pub(super) fn port(text: &str) -> Result<u16, Bad> {
         return Err(Bad::because("is not a port"));
     }
     text.parse().map_err(|_| Bad::because("is above 65535"))
+}
+
+/// A key that somebody must not guess.
+pub(super) fn key(text: &str) -> Result<Secret, Bad> {
+    if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Err(Bad::because("has white space or is not ASCII"));
+    }
+    if text.len() < SHORTEST_KEY {
+        return Err(
+            Bad::because("is shorter than 16 octets").hint("make one with `openssl rand -hex 24`")
+        );
+    }
+    Ok(Secret::new(text))
+}
+
+/// 16 hex digits are 64 bits: with attempts that are limited, nobody guesses them.
+const SHORTEST_KEY: usize = 16;
+
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Bad> {
+    text.trim().parse().map_err(|_| {
+        Bad::because("is not an address with a port").hint("for example 127.0.0.1:8089")
+    })
 }
 
 pub(super) fn count(text: &str) -> Result<NonZeroUsize, Bad> {

@@ -206,7 +206,12 @@ impl Source {
     pub fn files(&self) -> Vec<PathBuf> {
         let gathered = self.gather();
         let mut files = vec![gathered.env_file.clone()];
-        for name in ["HEADERS_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"] {
+        for name in [
+            "HEADERS_FILE",
+            "TLS_CERT_FILE",
+            "TLS_KEY_FILE",
+            "PRICES_FILE",
+        ] {
             files.extend(gathered.text(name).map(|path| self.root.join(path)));
         }
         files

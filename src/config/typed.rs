@@ -13,8 +13,8 @@ use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    Boot, Config, Edit, EditMode, Endpoint, Identity, Listen, Live, Timers, Upstream, duration,
-    endpoint,
+    AccessLog, AccessLogTarget, Boot, Config, Edit, EditMode, Endpoint, Identity, Listen, Live,
+    Prices, Timers, Upstream, duration, endpoint,
     env::{self, Raw},
     fault::{self, Fault, Faults, Warning},
     gather::Gathered,
@@ -172,6 +172,18 @@ impl Reader {
             ca_file(&root.join(path))
         });
 
+        let access_log = self.access_log(raw, root);
+        let metering = self.read("METERING", &raw.metering, scalar::flag);
+        let prices = match &raw.prices_file {
+            Some(path) => self.prices(&root.join(path)),
+            None => Some(Prices::built_in()),
+        };
+        let metrics_public = self.read("METRICS_PUBLIC", &raw.metrics_public, scalar::flag);
+        let dashboard = self.read("ENABLE_DASHBOARD", &raw.enable_dashboard, scalar::flag);
+        let dashboard_key = self.read("DASHBOARD_API_KEY", &raw.dashboard_api_key, scalar::key);
+        let admin_listen = self.read("ADMIN_LISTEN", &raw.admin_listen, scalar::socket_address);
+        let data_dir = raw.data_dir.as_ref().map(|path| root.join(path));
+
         let edit = match &raw.system_prompt_replacement {
             Some(text) => Some(Edit {
                 replacement: json_string(text),
@@ -196,6 +208,10 @@ impl Reader {
                 shutdown_timeout: shutdown?,
                 edit_memory: edit_memory?,
                 replay_memory: replay_memory?,
+                access_log: access_log?,
+                dashboard: dashboard? && admin_listen.is_none(),
+                admin_listen,
+                data_dir,
                 env_file: self.gathered.env_file.clone(),
                 headers_file,
             },
@@ -203,6 +219,10 @@ impl Reader {
                 endpoints: endpoints?,
                 failover_status: failover_status?,
                 max_replay_body: max_replay_body?,
+                metering: metering?,
+                prices: Arc::new(prices?),
+                metrics_public: metrics_public?,
+                dashboard_key,
                 tls,
                 h2c: h2c?,
                 edit,
@@ -213,6 +233,40 @@ impl Reader {
                 debug: debug?,
             },
         })
+    }
+
+    /// The access log, or none where it is off; no value at all where there is a fault.
+    fn access_log(&mut self, raw: &Raw, root: &Path) -> Option<Option<AccessLog>> {
+        let max_size = self.read(
+            "ACCESS_LOG_MAX_SIZE",
+            &raw.access_log_max_size,
+            size::octets,
+        );
+        let keep = self.read("ACCESS_LOG_KEEP", &raw.access_log_keep, scalar::count);
+        let (max_size, keep) = (max_size?, keep?.get());
+        let target = match raw.access_log.as_deref()?.trim() {
+            "off" => return Some(None),
+            "stdout" => AccessLogTarget::Stdout,
+            path => AccessLogTarget::File(root.join(path)),
+        };
+        Some(Some(AccessLog {
+            target,
+            max_size,
+            keep,
+        }))
+    }
+
+    fn prices(&mut self, path: &Path) -> Option<Prices> {
+        let parsed = read::text(path)
+            .map_err(|error| Bad::because(error.to_string()))
+            .and_then(|text| Prices::parse(&text));
+        match parsed {
+            Ok(prices) => Some(prices),
+            Err(bad) => {
+                self.fault("PRICES_FILE", bad);
+                None
+            }
+        }
     }
 
     fn timers(&mut self, raw: &Raw) -> Option<Timers> {

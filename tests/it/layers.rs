@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     // Below them, other than in the house's plan: its types are what they are set up with.
     &["config"],
     &["metrics", "framing", "gate", "logging"],
-    &["error", "secret"],
+    &["error", "secret", "record"],
 ];
 
 #[test]

@@ -302,6 +302,92 @@ pub(super) static TABLE: &[Variable] = &[
             "A log filter; overrides what DEBUG_MODE says about levels.",
         )
     },
+    Variable {
+        example: "access.log",
+        ..boot(
+            Section::Logs,
+            "ACCESS_LOG",
+            "off",
+            "off, stdout or the path of a file",
+            "A line of JSON for each exchange. SIGUSR1 opens the file anew.",
+        )
+    },
+    boot(
+        Section::Logs,
+        "ACCESS_LOG_MAX_SIZE",
+        "100MiB",
+        SIZE,
+        "The size at which the access log's file is rotated; it is rotated at midnight (UTC), too.",
+    ),
+    boot(
+        Section::Logs,
+        "ACCESS_LOG_KEEP",
+        "7",
+        COUNT,
+        "Rotated files of the access log that are kept.",
+    ),
+    live(
+        Section::Observation,
+        "METERING",
+        "true",
+        FLAG,
+        "Read model and token usage from a copy of the answers to POST /v1/messages.",
+    ),
+    Variable {
+        example: "env/prices.json",
+        ..live(
+            Section::Observation,
+            "PRICES_FILE",
+            "",
+            "the path of a JSON file as static/prices.json is one",
+            "Prices of models, in place of those that are built in.",
+        )
+    },
+    live(
+        Section::Observation,
+        "METRICS_PUBLIC",
+        "false",
+        FLAG,
+        "Answer GET /metrics on the main ports, to anybody.",
+    ),
+    boot(
+        Section::Observation,
+        "ENABLE_DASHBOARD",
+        "false",
+        FLAG,
+        "Serve the dashboard at /admin on the main ports (unless ADMIN_LISTEN is set).",
+    ),
+    Variable {
+        shown: Shown::AsLength,
+        example: "a-long-random-text",
+        ..live(
+            Section::Observation,
+            "DASHBOARD_API_KEY",
+            "",
+            "16 octets or more of printable ASCII",
+            "The key of the dashboard. Unset: it answers to this machine only.",
+        )
+    },
+    Variable {
+        example: "127.0.0.1:8089",
+        ..boot(
+            Section::Observation,
+            "ADMIN_LISTEN",
+            "",
+            "an IP address and a port",
+            "A listener of its own for the dashboard and the metrics; then they are nowhere else.",
+        )
+    },
+    Variable {
+        example: "/var/lib/anthropic-proxy",
+        ..boot(
+            Section::Observation,
+            "DATA_DIR",
+            "",
+            "the path of a directory",
+            "Where the sums of the dashboard are kept over a restart. Unset: in memory only.",
+        )
+    },
     proxy(
         "HTTP_PROXY",
         "http://127.0.0.1:3128",
@@ -385,8 +471,6 @@ pub(super) static RETIRED: &[(&str, &str)] = &[
         "ENABLE_RELOAD",
         "changes of the files are always picked up, and SIGHUP asks for it",
     ),
-    ("ENABLE_DASHBOARD", "accepted, not used by this version"),
-    ("DASHBOARD_API_KEY", "accepted, not used by this version"),
 ];
 
 /// The shape of most rows: live, shown plainly, the default as the example.
