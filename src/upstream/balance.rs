@@ -183,11 +183,15 @@ impl Turn<'_> {
         }
     }
 
-    /// The upstream answered as it should: the session is there from now on.
+    /// The upstream answered as it should.
     pub fn succeeded(&self, choice: Choice) {
-        let named = &self.known.circuits[choice.endpoint];
-        named.circuit.succeeded();
+        self.known.circuits[choice.endpoint].circuit.succeeded();
+    }
+
+    /// The session is there from now on.
+    pub fn stay(&self, choice: Choice) {
         let Some(session) = self.session else { return };
+        let named = &self.known.circuits[choice.endpoint];
         let minute = self.balance.minute();
         // who is at the preferred one need not be remembered, unless it was elsewhere
         let before = self.balance.affinity.upstream(session, minute);
@@ -284,7 +288,7 @@ mod tests {
         let mut turn = balance.turn(&endpoints, Some(b"session"));
         turn.first();
         let second = turn.another().unwrap();
-        turn.succeeded(second);
+        turn.stay(second);
         // the preferred one is well, and others go there
         assert_eq!(balance.turn(&endpoints, Some(b"other")).first().endpoint, 0);
         assert_eq!(
@@ -295,7 +299,7 @@ mod tests {
         let mut turn = balance.turn(&endpoints, Some(b"session"));
         let choice = turn.first();
         assert_eq!(choice.endpoint, 0);
-        turn.succeeded(choice);
+        turn.stay(choice);
         assert_eq!(
             balance.turn(&endpoints, Some(b"session")).first().endpoint,
             0

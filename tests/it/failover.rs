@@ -505,3 +505,127 @@ fn a_client_that_leaves_between_two_upstreams_ends_both() {
     one.closed_within(second);
     other.closed_within(second);
 }
+
+#[test]
+fn a_session_does_not_stay_where_it_was_turned_away() {
+    let first = Upstream::bind();
+    let second = Upstream::always(answer(401, "", "who?"));
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(message("s"));
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(answer(529, "", ""));
+    assert_eq!(client.read_response("POST").status(), 401);
+    second.request();
+    // the first one knows its key, and is well again
+    client.send(message("s"));
+    origin.read_request();
+    origin.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+    second.no_more();
+}
+
+#[test]
+fn an_empty_session_id_is_none() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Claude-Code-Session-Id:\r\nx-api-key: k\r\n\r\n";
+    let mut client = proxy.connect();
+    client.send(request);
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(answer(529, "", ""));
+    for _ in 0..2 {
+        assert_eq!(client.read_response("GET").status(), 200);
+        second.request();
+        client.send(request);
+    }
+}
+
+#[test]
+fn an_answer_about_the_client_opens_no_circuit() {
+    let first = Upstream::always(answer(401, "", "who?"));
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("FAILOVER_STATUS", "401,429,529")
+        .start();
+    for _ in 0..8 {
+        proxy.send(get("/"));
+    }
+    assert_eq!(count(&first), 8);
+}
+
+#[test]
+fn after_an_answer_that_stands_the_rest_of_the_upload_is_no_request() {
+    let first = Upstream::bind();
+    let proxy = before(&[&first.url(), &format!("http://{}", nobody())]).start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none");
+    let mut origin = first.accept();
+    origin.read_request_head();
+    origin.read_exact(3);
+    origin.send(answer(503, "", "busy"));
+    let response = client.read_response("POST");
+    assert_eq!((response.status(), response.content()), (503, &b"busy"[..]));
+    // the body went on to the second and ended there, so the connection ends, too
+    assert_eq!(response.head.one("connection"), Some("close"));
+    let _ = client.try_send("twoendGET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.read_to_end().0, b"");
+    first.no_more();
+}
+
+#[test]
+fn what_the_client_did_wrong_is_told_whatever_an_upstream_said_before() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    let mut origin = first.accept();
+    origin.read_request_head();
+    origin.read_chunk();
+    origin.send(answer(503, "", "busy"));
+    let mut other = second.accept();
+    other.read_request_head();
+    other.read_chunk();
+    client.send("nonsense\r\n");
+    assert_eq!(client.read_response("POST").status(), 400);
+}
+
+#[test]
+fn a_body_that_waits_for_100_continue_waits_at_the_next_upstream_too() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let request = "POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\
+                   Expect: 100-continue\r\n\r\n";
+    let mut client = proxy.connect();
+    client.send(request);
+    let mut one = first.accept();
+    assert!(one.read_request_head().has("expect"));
+    one.send(answer(503, "", ""));
+    let mut other = second.accept();
+    assert!(other.read_request_head().has("expect"));
+    other.send("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.read_response_head().status(), 100);
+    client.send("one");
+    assert_eq!(other.read_exact(3), b"one");
+    other.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+    // a body that the first one asked for is here: the next is sent it at once
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(request);
+    let mut one = first.accept();
+    one.read_request_head();
+    one.send("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.read_response_head().status(), 100);
+    client.send("one");
+    assert_eq!(one.read_exact(3), b"one");
+    one.send(answer(503, "", ""));
+    let mut other = second.accept();
+    assert!(!other.read_request_head().has("expect"));
+    assert_eq!(other.read_exact(3), b"one");
+    other.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+}
