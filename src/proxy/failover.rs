@@ -55,11 +55,11 @@ async fn send_to_several(
     let session = session(&outgoing.head.fields);
     let mut turn = worker.balance.turn(&live.endpoints, session);
     let mut choice = turn.first();
-    let mut keep = Some(Keep::new(
+    let mut keep = Some(Box::new(Keep::new(
         &live.failover_status,
         live.max_replay_body,
         &worker.replay_memory,
-    ));
+    )));
     // the answer that stands if nobody gives a better one
     let mut standing: Option<Answered> = None;
     loop {
@@ -87,7 +87,7 @@ async fn send_to_several(
                 let Replay {
                     body: whole,
                     keep: kept,
-                } = replay;
+                } = *replay;
                 outgoing.follow(&whole);
                 standing = Some(answered);
                 (body, keep, choice) = (whole, Some(kept), next);

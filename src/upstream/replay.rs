@@ -28,7 +28,7 @@ pub struct Replay {
     /// Its body, whole.
     pub body: Body,
     /// What keeps it for one more.
-    pub keep: Keep,
+    pub keep: Box<Keep>,
 }
 
 /// One request's part of the memory for kept content.
