@@ -629,3 +629,24 @@ fn a_body_that_waits_for_100_continue_waits_at_the_next_upstream_too() {
     other.send(OK);
     assert_eq!(client.read_response("POST").content(), b"ok");
 }
+
+#[test]
+fn a_credential_in_the_trailers_goes_nowhere() {
+    for name in ["X-Api-Key", "authorization"] {
+        let origin = Upstream::bind();
+        let proxy = before(&[&origin.url(), &format!("http://{}", nobody())])
+            .env("UPSTREAM_API_KEYS", "sk-ours,")
+            .start();
+        let mut client = proxy.connect();
+        client.send(format!(
+            "POST /v1/x HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\none\r\n0\r\n{name}: sk-theirs\r\n\r\n"
+        ));
+        let mut origin = origin.accept();
+        origin.read_request_head();
+        assert_eq!(origin.read_chunk(), b"one");
+        assert_eq!(origin.read_trailers(), "");
+        origin.send(OK);
+        assert_eq!(client.read_response("POST").status(), 200);
+    }
+}
