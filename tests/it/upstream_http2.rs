@@ -722,6 +722,8 @@ fn failures_do_not_leak_connections() {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", proxy.id())).unwrap();
         descriptors.count()
     };
+    // a worker that answers has opened what it needs
+    assert_eq!(proxy.send(get("/health")).status(), 200);
     let before = sockets();
     for reason in [INTERNAL_ERROR, CANCEL] {
         for _ in 0..5 {
