@@ -50,6 +50,12 @@ clients *CLIENTS:
     cargo build --release --locked
     tests/clients.sh {{CLIENTS}}
 
+# real clients of HTTP/2 and WebSocket (needs nghttp2-client)
+protocols:
+    cargo build --release --locked
+    tests/clients/http2.sh
+    tests/clients/websocket.sh
+
 # the container image
 image:
     docker build -t anthropic-proxy .

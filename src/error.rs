@@ -184,7 +184,7 @@ impl DownstreamError {
                 400,
                 INVALID,
                 "malformed_head",
-                "The request head is not valid HTTP/1.1 (RFC 9112).",
+                "The request head is not valid HTTP (RFC 9112; for HTTP/2, RFC 9113).",
             ),
             Self::AmbiguousFraming => row(
                 400,
@@ -214,7 +214,7 @@ impl DownstreamError {
                 400,
                 INVALID,
                 "unsupported_version",
-                "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+                "Only HTTP/1.1 and HTTP/1.0 are spoken here; HTTP/2 without TLS needs H2C=true.",
             ),
             Self::HeadTimeout => row(
                 408,

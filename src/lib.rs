@@ -5,14 +5,18 @@
 //! actix-server accepts a connection and gives it to one of its workers, a thread with a runtime of its
 //! own; from then on nothing of it is shared with another thread.
 //!
-//! 1. [`downstream`] reads the head, strictly, and calls the actix-web `App` of the worker. Its routes
-//!    are the few paths of ours ([`server`]); everything else is the **default service**:
+//! 1. [`downstream`] reads the head, strictly, of HTTP/1.1 or of a stream of HTTP/2, and calls the
+//!    actix-web `App` of the worker. Its routes are the few paths of ours ([`server`]); everything else
+//!    is the **default service**:
 //! 2. [`proxy::forward`] takes one snapshot of the live configuration and counts the exchange in
 //!    ([`gate`]),
 //! 3. lets [`messages`] decide whether the body of `POST /v1/messages` is held and edited, or streams,
-//! 4. writes the head for the upstream from the client's, field by field ([`proxy::field`]),
+//! 4. chooses the upstream, where there are several ([`upstream::balance`]), and writes the head for it
+//!    from the client's, field by field ([`proxy::field`]),
 //! 5. sends it through [`upstream`]: a pooled connection or a new one, and our own HTTP/1.1 exchange,
-//!    which writes and reads at the same time in this very task,
+//!    which writes and reads at the same time in this very task; or a stream of HTTP/2, where that is
+//!    asked for ([`upstream::http2`]). What could not be sent, or was answered by a failure while its
+//!    body is still here, goes on to the next upstream (`proxy::failover`),
 //! 6. and hands the response back to [`downstream`]: its head, filtered but otherwise as it came, and its
 //!    body, which writes the record of the exchange when it is dropped.
 //!
@@ -42,11 +46,17 @@
 //!   `HttpServer` is actix-server, actix-http's loop, and an `App`; we keep the first and the last. The
 //!   loop in between adds a `Date`, answers bad heads without content, has no timer after the first
 //!   head, takes 96 fields, reads 8 KiB at a time and copies each chunk twice ([`downstream`]).
+//! - **HTTP/2 is the h2 crate under our loop**, not actix-http's dispatcher, which leaves handlers running
+//!   when a stream is reset and has no timer for a silent client. All streams of a connection are polled
+//!   in its one future, and a stream asks the `App` and relays the answer as HTTP/1.1 does. h2 bounds
+//!   streams and header lists; a guard under it counts the frames that cost their sender nothing.
 //! - **Heads are octets, not maps** ([`framing::head`]). They ride through actix-web in the extensions of
 //!   request and response, so that order, case and duplicates survive and nothing is hashed. actix-web's
 //!   own maps are filled for paths of ours only.
 //! - **awc has our exchange under it**, but the proxy calls the exchange directly ([`upstream`] has the
 //!   figures).
+//! - **Health is passive, and shared without a lock**: circuits, sessions and the retry budget are atomics
+//!   of the process ([`upstream::balance`]); with one upstream none of them is touched.
 //! - **An edit is a splice** ([`messages`]): the octets before and after the system prompt are sent from
 //!   where they were read.
 //! - **Workers run on tokio's `LocalRuntime`.** That is what actix-server gives a worker when it is started

@@ -164,7 +164,7 @@ fn ceiling(target: &str) -> LevelFilter {
         // They Debug-print the error of every body that ends early; our own line for the exchange
         // has said it already, once and without content.
         LevelFilter::Off
-    } else if is_in("actix_http") || is_in("actix_server") || is_in("tracing") {
+    } else if is_in("actix_http") || is_in("actix_server") || is_in("h2") || is_in("tracing") {
         LevelFilter::Error
     } else {
         LevelFilter::Warn

@@ -29,8 +29,9 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::{
-    Arrival,
+    Arrival, Protocol,
     body::{Expect, RequestBody, Wire},
+    http2::{self, Preface},
     peer::Peer,
     request::{self, KeepAlive, Parsed},
     response::{self, Delimiter},
@@ -51,15 +52,15 @@ mod tunnel;
 
 /// Octets of a response that may wait when more is asked for. With the largest read of 48 KiB that
 /// makes 64 KiB that a slow reader can hold back (contract §4).
-const WRITE_AHEAD: usize = 16 * 1024;
+pub(super) const WRITE_AHEAD: usize = 16 * 1024;
 /// Octets that are read ahead of need, to see whether the client is still there.
 const READ_AHEAD: usize = 16 * 1024;
 /// How often a client is looked at that cannot be read from any more.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// After an answer to an unfinished request: how long what still comes is thrown away, so that the
 /// answer is not lost to a reset (RFC 9112 §9.6), and how much of it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_OCTETS: usize = 4 * 1024 * 1024;
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER_OCTETS: usize = 4 * 1024 * 1024;
 
 /// What a connection needs of its worker.
 pub struct Services<A> {
@@ -83,15 +84,34 @@ pub struct Services<A> {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve<S, A>(stream: S, arrival: Arrival, services: Rc<Services<A>>)
+pub async fn serve<S, A>(stream: S, mut arrival: Arrival, services: Rc<Services<A>>)
 where
     S: Peer,
-    A: Service<Request, Response = ServiceResponse<BoxBody>>,
+    A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
 {
     let open = services.gate.connection();
     let seat = services.gate.seat(services.max_connections);
-    let mut timers = services.live.load().timers;
+    let (mut timers, h2c) = {
+        let live = services.live.load();
+        (live.timers, live.h2c)
+    };
     timers.write = services.write_timeout;
+    match arrival.protocol {
+        Protocol::Http2 => {
+            // boxed here and below: it is larger than all that HTTP/1.1 needs
+            let octets = Bytes::new();
+            return Box::pin(http2::serve(
+                stream,
+                octets,
+                arrival,
+                services,
+                (open, seat),
+            ))
+            .await;
+        }
+        Protocol::Unsaid if h2c => {}
+        Protocol::Unsaid | Protocol::Http1 => arrival.protocol = Protocol::Http1,
+    }
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(stream))),
         outbox: Outbox::default(),
@@ -107,6 +127,17 @@ where
     };
     // how it ended was told to whom it concerns: the client, or the exchange that was dropped
     let _ = connection.run().await;
+    if connection.arrival.protocol == Protocol::Http2 {
+        let (wire, arrival) = (Rc::clone(&connection.wire), connection.arrival);
+        let services = Rc::clone(&connection.services);
+        let admissions = (services.gate.connection(), connection.seat.take());
+        drop(connection);
+        if let Some(wire) = Rc::into_inner(wire) {
+            let Wire { stream, read, .. } = wire.into_inner();
+            let octets = read.octets.freeze();
+            Box::pin(http2::serve(stream, octets, arrival, services, admissions)).await;
+        }
+    }
 }
 
 /// Why a connection ends, where it is not by agreement.
@@ -208,8 +239,23 @@ where
         poll_fn(|cx| {
             let mut wire = self.wire.borrow_mut();
             loop {
-                if let Some(parsed) = request::parse(&mut wire.read.octets, &mut self.searched)? {
-                    return Poll::Ready(Ok(Some(parsed)));
+                if self.arrival.protocol == Protocol::Unsaid {
+                    self.arrival.protocol = match http2::preface(&wire.read.octets) {
+                        Preface::Whole => Protocol::Http2,
+                        Preface::Begun => Protocol::Unsaid,
+                        Preface::Other => Protocol::Http1,
+                    };
+                }
+                match self.arrival.protocol {
+                    Protocol::Http2 => return Poll::Ready(Ok(None)),
+                    // it is neither yet
+                    Protocol::Unsaid => {}
+                    Protocol::Http1 => {
+                        let parsed = request::parse(&mut wire.read.octets, &mut self.searched)?;
+                        if let Some(parsed) = parsed {
+                            return Poll::Ready(Ok(Some(parsed)));
+                        }
+                    }
                 }
                 match poll_readable(cx, &mut wire) {
                     Poll::Ready(Ok(1..)) => continue,
@@ -318,24 +364,7 @@ where
             let body: BoxedPayloadStream = Box::pin(body);
             Payload::Stream { payload: body }
         };
-        let mut request = Request::with_payload(payload);
-        let parts = request.head_mut();
-        parts.method = head.method.clone();
-        parts.version = match head.version {
-            Version::Http11 => actix_web::http::Version::HTTP_11,
-            Version::Http10 => actix_web::http::Version::HTTP_10,
-            Version::Http2 => actix_web::http::Version::HTTP_2,
-        };
-        parts.peer_addr = self.arrival.peer;
-        // only routing reads it, and routing decodes it: `/%68ealth` is none of our own paths, and is
-        // forwarded as it came
-        parts.uri = Uri::from_static("/");
-        if is_local {
-            parts.uri = Uri::from_maybe_shared(head.target.clone()).unwrap_or_default();
-            fill(&mut parts.headers, &head.fields);
-        }
-        request.extensions_mut().insert(head);
-        request
+        routed(head, payload, &self.arrival, is_local)
     }
 
     /// Runs the handler, and watches the client meanwhile.
@@ -493,6 +522,33 @@ where
         })
         .await
     }
+}
+
+/// The request as actix-web routes it.
+pub(super) fn routed(
+    head: RequestHead,
+    payload: Payload,
+    arrival: &Arrival,
+    is_local: bool,
+) -> Request {
+    let mut request = Request::with_payload(payload);
+    let parts = request.head_mut();
+    parts.method = head.method.clone();
+    parts.version = match head.version {
+        Version::Http11 => actix_web::http::Version::HTTP_11,
+        Version::Http10 => actix_web::http::Version::HTTP_10,
+        Version::Http2 => actix_web::http::Version::HTTP_2,
+    };
+    parts.peer_addr = arrival.peer;
+    // only routing reads it, and routing decodes it: `/%68ealth` is none of our own paths, and is
+    // forwarded as it came
+    parts.uri = Uri::from_static("/");
+    if is_local {
+        parts.uri = Uri::from_maybe_shared(head.target.clone()).unwrap_or_default();
+        fill(&mut parts.headers, &head.fields);
+    }
+    request.extensions_mut().insert(head);
+    request
 }
 
 /// Where content comes from.

@@ -89,6 +89,11 @@ impl Frames {
         self.filled > 0 || self.rest > 0
     }
 
+    /// Whether what has begun is the rest of a frame that was seen.
+    pub fn is_inside_payload(&self) -> bool {
+        self.rest > 0
+    }
+
     fn wanted(&self) -> usize {
         if self.filled < HEADER {
             return HEADER;

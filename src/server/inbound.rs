@@ -33,7 +33,7 @@ pub(super) trait Inbound: 'static {
     /// Serves one until it ends.
     async fn serve<A>(stream: Self::Stream, services: Rc<Services<A>>)
     where
-        A: Service<Request, Response = ServiceResponse<BoxBody>>;
+        A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static;
 }
 
 /// TCP in clear.
@@ -44,7 +44,7 @@ impl Inbound for Plain {
 
     async fn serve<A>(stream: TcpStream, services: Rc<Services<A>>)
     where
-        A: Service<Request, Response = ServiceResponse<BoxBody>>,
+        A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
     {
         let Ok(peer) = stream.peer_addr() else {
             return; // reset already
@@ -67,7 +67,7 @@ impl Inbound for Tls {
 
     async fn serve<A>(stream: TcpStream, services: Rc<Services<A>>)
     where
-        A: Service<Request, Response = ServiceResponse<BoxBody>>,
+        A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
     {
         let Ok(peer) = stream.peer_addr() else {
             return; // reset already
@@ -98,7 +98,7 @@ impl Inbound for Unix {
 
     async fn serve<A>(stream: Self::Stream, services: Rc<Services<A>>)
     where
-        A: Service<Request, Response = ServiceResponse<BoxBody>>,
+        A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
     {
         let arrival = Arrival {
             peer: None,

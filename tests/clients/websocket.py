@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """WebSocket through the proxy, with the `websockets` library on both sides: what a user would see.
 
-`serve` is the upstream and prints its port; `drive PORT` is the client. tests/websocket.sh starts both.
+`serve` is the upstream and prints its port; `drive PORT` is the client. tests/clients/websocket.sh starts both.
 It looks at results only; the octets are the business of tests/it/tunnel.rs.
 """
 

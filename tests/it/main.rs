@@ -23,12 +23,14 @@ mod failover;
 mod faults;
 mod forwarding;
 mod framing;
+mod http2;
 mod layers;
 mod lifecycle;
 #[cfg(unix)]
 mod listeners;
 mod logs;
 mod proxies;
+mod roads;
 mod secrets;
 mod support;
 mod timers;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 pub(crate) mod client;
+pub(crate) mod h2;
 pub(crate) mod identity;
 pub(crate) mod proxy;
 pub(crate) mod tls;

@@ -1,0 +1,380 @@
+//! HTTP/2 towards the client (RFC 9113): one connection and all of its streams, in one future.
+//!
+//! The h2 crate reads and writes the frames, and counts streams and windows. This polls it together
+//! with the streams that it gives, so that the end of the connection drops every handler, upload and
+//! upstream exchange at once; watches what comes in ([`watch`]); and knows when the connection has
+//! served enough: idle, drained, or flooded.
+
+mod body;
+mod content;
+mod guard;
+mod request;
+mod response;
+mod stream;
+mod tunnel;
+mod watch;
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use actix_http::Request;
+use actix_service::Service;
+use actix_web::{body::BoxBody, dev::ServiceResponse};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, SendResponse},
+};
+use tokio::io::ReadBuf;
+
+use self::{
+    content::Piece,
+    guard::Guarded,
+    stream::Shared,
+    watch::{Late, Watch},
+};
+use super::{
+    Arrival, Services,
+    connection::{LINGER, LINGER_OCTETS},
+    peer::Peer,
+    timer::Timer,
+};
+use crate::{
+    framing::MAX_HEAD,
+    gate::{Admission, Drain, Phase},
+};
+
+/// What a client begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Streams that run at the same time; what is beyond is refused (RFC 9113 §5.1.2).
+const MAX_STREAMS: u32 = 100;
+/// Octets that a client may send ahead on one stream: what one stream may hold back (contract §4).
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// ... and on all of them. With less, streams whose upstream stands still could hold back the others;
+/// what they hold is bounded by `MAX_IN_FLIGHT`, as for HTTP/1.1.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+/// Size of a header list beyond which h2 answers 431 itself, without content. RFC 9113 §10.5.1 counts
+/// 32 octets for each field, so twice the largest head leaves room for ours to be told apart.
+const MAX_HEADER_LIST: u32 = 2 * MAX_HEAD as u32;
+
+/// What the first octets of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preface {
+    /// The whole of HTTP/2's preface.
+    Whole,
+    /// Its beginning, or nothing yet.
+    Begun,
+    /// Anything else.
+    Other,
+}
+
+/// Looks at the first octets of a connection.
+pub(super) fn preface(octets: &[u8]) -> Preface {
+    if octets.starts_with(PREFACE) {
+        Preface::Whole
+    } else if PREFACE.starts_with(octets) {
+        Preface::Begun
+    } else {
+        Preface::Other
+    }
+}
+
+/// Serves a connection, of which some octets may have been read, until it ends. The admissions are
+/// that of the socket, and its place below the limit of connections.
+pub(super) async fn serve<S, A>(
+    stream: S,
+    octets: Bytes,
+    arrival: Arrival,
+    services: Rc<Services<A>>,
+    (_open, seat): (Admission, Option<Admission>),
+) where
+    S: Peer,
+    A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
+{
+    let watch = Watch::new();
+    let mut timers = services.live.load().timers;
+    timers.write = services.write_timeout;
+    let shared = Rc::new(Shared {
+        arrival,
+        timers: Cell::new(timers),
+        seat: RefCell::new(seat),
+        watch: Rc::clone(&watch),
+        services,
+    });
+    let drain = Rc::clone(&shared.services.drain);
+    let socket = Rc::new(RefCell::new(stream));
+    let began = Instant::now();
+    let mut timer = Timer::default();
+    let _ticket = Ticket::new(Rc::clone(&drain)).await;
+
+    let guarded = Guarded::new(Rc::clone(&socket), octets, watch);
+    let mut handshake = std::pin::pin!(settings().handshake::<_, Piece>(guarded));
+    let h2 = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = handshake.as_mut().poll(cx) {
+            return Poll::Ready(outcome.ok());
+        }
+        if drain.phase() >= Phase::Draining {
+            return Poll::Ready(None);
+        }
+        timer.poll(cx, began + timers.request_head).map(|()| None)
+    })
+    .await;
+    let Some(h2) = h2 else { return };
+
+    let mut connection = Connection {
+        h2,
+        streams: FuturesUnordered::new(),
+        shared: Rc::clone(&shared),
+        timer,
+        waits: Waits::First(began),
+        leaving: None,
+    };
+    let write_timeout = Cell::new(timers.write);
+    let admit = |request, respond| {
+        let limit = shared.timers.get().write;
+        if write_timeout.replace(limit) != limit {
+            socket.borrow().write_timeout(limit);
+        }
+        let stream = stream::serve(request, respond, Rc::clone(&shared));
+        // a defect in one exchange is none of the others'
+        AssertUnwindSafe(stream).catch_unwind().map(drop)
+    };
+    let ends = poll_fn(|cx| connection.poll(cx, &admit)).await;
+    // every handler, upload and upstream exchange goes with them
+    connection.streams.clear();
+    if let Ends::With(reason) = ends {
+        connection.h2.abrupt_shutdown(reason);
+        let deadline = Instant::now() + LINGER;
+        poll_fn(|cx| match connection.h2.poll_closed(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending if drain.phase() == Phase::Cut => Poll::Ready(()),
+            Poll::Pending => connection.timer.poll(cx, deadline),
+        })
+        .await;
+    }
+    if ends != Ends::Gone && drain.phase() < Phase::Cut {
+        drop(connection.h2);
+        linger(&socket, &drain, &mut connection.timer).await;
+    }
+}
+
+fn settings() -> Builder {
+    let mut settings = Builder::new();
+    settings
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_LIST)
+        // as many as may have been opened; the guard knows how many are too many
+        .max_pending_accept_reset_streams(MAX_STREAMS as usize)
+        // what is still under way to a stream that we reset is passed over for a second, not an error:
+        // all streams may be answered early, and as many others that took their place
+        .max_concurrent_reset_streams(2 * MAX_STREAMS as usize)
+        .enable_connect_protocol();
+    settings
+}
+
+/// Throws away what the client still sends, for a while: a socket that is closed with octets unread
+/// is reset, and the GOAWAY may be lost with it.
+async fn linger<S: Peer>(socket: &RefCell<S>, drain: &Drain, timer: &mut Timer) {
+    let deadline = Instant::now() + LINGER;
+    let mut thrown_away = 0;
+    poll_fn(|cx| {
+        let mut octets = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut octets);
+            let mut socket = socket.borrow_mut();
+            match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if thrown_away < LINGER_OCTETS => {
+                    thrown_away += buffer.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if drain.phase() == Phase::Cut => return Poll::Ready(()),
+                Poll::Pending => return timer.poll(cx, deadline),
+            }
+        }
+    })
+    .await;
+}
+
+fn flooded(kind: &dyn std::fmt::Display) {
+    log::warn!("[Proxy] too many HTTP/2 frames, connection closed: {kind}");
+}
+
+/// A place on the list of those that a drain wakes.
+struct Ticket {
+    drain: Rc<Drain>,
+    number: usize,
+}
+
+impl Ticket {
+    async fn new(drain: Rc<Drain>) -> Self {
+        let number = poll_fn(|cx| Poll::Ready(drain.enlist(cx.waker().clone()))).await;
+        Self { drain, number }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.drain.leave(self.number);
+    }
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// The client is gone, or does not take what is written.
+    Gone,
+    /// Everything was said.
+    Agreed,
+    /// With a GOAWAY that says why.
+    With(Reason),
+}
+
+/// What is waited for when nothing runs.
+#[derive(Debug, Clone, Copy)]
+enum Waits {
+    /// The first request, since the start of the connection.
+    First(Instant),
+    /// Nothing: streams run.
+    Busy,
+    /// The next request, since the end of the last.
+    Next(Instant),
+}
+
+struct Connection<S: Peer, A, F> {
+    h2: h2::server::Connection<Guarded<S>, Piece>,
+    streams: FuturesUnordered<F>,
+    shared: Rc<Shared<A>>,
+    timer: Timer,
+    waits: Waits,
+    /// Once a GOAWAY was sent: until when the client may answer it.
+    leaving: Option<Instant>,
+}
+
+impl<S, A, F> Connection<S, A, F>
+where
+    S: Peer,
+    F: Future<Output = ()>,
+{
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        admit: &impl Fn(http::Request<RecvStream>, SendResponse<Piece>) -> F,
+    ) -> Poll<Ends> {
+        if let Err(ends) = self.serve_streams(cx, admit) {
+            return Poll::Ready(ends);
+        }
+        if let Some(kind) = self.shared.watch.flood() {
+            flooded(&kind);
+            return Poll::Ready(Ends::With(Reason::ENHANCE_YOUR_CALM));
+        }
+        let phase = self.shared.services.drain.phase();
+        if phase == Phase::Cut {
+            return Poll::Ready(Ends::With(Reason::INTERNAL_ERROR));
+        }
+        let is_unseated = || self.shared.seat.borrow().is_none();
+        let is_first = matches!(self.waits, Waits::First(_));
+        if phase == Phase::Draining || (!is_first && is_unseated()) {
+            self.leave(cx);
+        }
+        self.poll_timers(cx)
+    }
+
+    /// Takes what came, lets the streams go on, and sends what they have, until all of it waits.
+    fn serve_streams(
+        &mut self,
+        cx: &mut Context<'_>,
+        admit: &impl Fn(http::Request<RecvStream>, SendResponse<Piece>) -> F,
+    ) -> Result<(), Ends> {
+        self.accept(cx, admit)?;
+        loop {
+            while let Poll::Ready(Some(())) = self.streams.poll_next_unpin(cx) {}
+            if self.accept(cx, admit)? == 0 {
+                break;
+            }
+        }
+        if !self.streams.is_empty() {
+            self.waits = Waits::Busy;
+        } else if matches!(self.waits, Waits::Busy) {
+            self.waits = Waits::Next(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Reads and writes frames; gives the number of streams that came.
+    fn accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        admit: &impl Fn(http::Request<RecvStream>, SendResponse<Piece>) -> F,
+    ) -> Result<usize, Ends> {
+        let mut count = 0;
+        while let Poll::Ready(stream) = self.h2.poll_accept(cx) {
+            match stream {
+                Some(Ok((request, respond))) => {
+                    count += 1;
+                    self.waits = Waits::Busy;
+                    self.shared.follow_timers();
+                    self.streams.push(admit(request, respond));
+                }
+                Some(Err(cause)) if cause.is_io() => return Err(Ends::Gone),
+                Some(Err(cause)) => {
+                    // h2 has limits of its own, and has sent its GOAWAY
+                    if cause.is_library() && cause.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        flooded(&cause);
+                    }
+                    return Err(Ends::Agreed);
+                }
+                None => return Err(Ends::Agreed),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Says that no further stream is taken (RFC 9113 §6.8); those that run may end.
+    fn leave(&mut self, cx: &mut Context<'_>) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Instant::now() + LINGER);
+            self.h2.graceful_shutdown();
+            // sent with the next poll
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Ends> {
+        loop {
+            let timers = self.shared.timers.get();
+            let watch = self.shared.watch.deadline(&timers);
+            let idle = match (self.waits, self.leaving) {
+                (Waits::Busy, _) => None,
+                (_, Some(leaving)) => Some(leaving),
+                (Waits::First(since), None) => Some(since + timers.request_head),
+                (Waits::Next(since), None) => Some(since + timers.keep_alive),
+            };
+            let Some(deadline) = idle.into_iter().chain(watch.map(|(_, at)| at)).min() else {
+                return Poll::Pending;
+            };
+            ready!(self.timer.poll(cx, deadline));
+            return Poll::Ready(match (watch, self.waits, self.leaving) {
+                (Some((Late::Client, at)), ..) if at == deadline => Ends::Gone,
+                (Some((Late::Frame, at)), ..) if at == deadline => {
+                    Ends::With(Reason::PROTOCOL_ERROR)
+                }
+                (_, Waits::Next(_), None) => {
+                    self.leave(cx);
+                    continue;
+                }
+                _ => Ends::With(Reason::NO_ERROR),
+            });
+        }
+    }
+}

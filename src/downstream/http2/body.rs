@@ -1,0 +1,211 @@
+//! The body of a request on a stream: content, trailers, and `100 Continue`.
+//!
+//! The window of a stream opens again only as content is taken (RFC 9113 §5.2), so what a client can
+//! send ahead is what the window says.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use actix_web::error::PayloadError;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_core::Stream;
+use h2::RecvStream;
+use http::HeaderMap;
+
+use crate::{
+    error::DownstreamError,
+    framing::{
+        MAX_FIELDS, MAX_HEAD,
+        head::{BodyNotes, Role},
+        idle::IdleTimer,
+    },
+};
+
+/// The client's side of a stream, shared by the stream and the body of its request.
+pub(super) struct Inbound {
+    recv: RecvStream,
+    /// What was read to see whether the client waits.
+    ahead: Option<Option<Result<Bytes, h2::Error>>>,
+    pub(super) expect: Expect,
+}
+
+/// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expect {
+    Nothing,
+    /// The client waits for it.
+    Waiting,
+    /// The body is wanted: it is to be sent now.
+    Owed,
+}
+
+impl Inbound {
+    pub(super) fn new(recv: RecvStream, expect: Expect) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            recv,
+            ahead: None,
+            expect,
+        }))
+    }
+
+    /// Ready if the client sends although it was to wait.
+    pub(super) fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ahead = Some(ready!(self.recv.poll_data(cx)));
+        self.expect = Expect::Nothing;
+        Poll::Ready(())
+    }
+
+    /// Ready once the client has ended its side.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(Ok(_)) = ready!(self.poll_data(cx)) {}
+        Poll::Ready(())
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        match self.ahead.take() {
+            Some(ahead) => Poll::Ready(ahead),
+            None => self.recv.poll_data(cx),
+        }
+    }
+}
+
+/// The body of a request, as it arrives.
+pub(super) struct RequestBody {
+    inbound: Rc<RefCell<Inbound>>,
+    notes: Rc<BodyNotes>,
+    /// None for a tunnel, whose silence is its own affair.
+    idle: Option<IdleTimer>,
+    phase: Phase,
+}
+
+enum Phase {
+    Content,
+    Trailers,
+    Ended,
+}
+
+impl RequestBody {
+    pub(super) fn new(
+        inbound: Rc<RefCell<Inbound>>,
+        notes: Rc<BodyNotes>,
+        idle: Option<Duration>,
+    ) -> Self {
+        Self {
+            inbound,
+            notes,
+            idle: idle.map(IdleTimer::new),
+            phase: Phase::Content,
+        }
+    }
+
+    /// The next content; `None` at the end.
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, h2::Error>> {
+        let mut inbound = self.inbound.borrow_mut();
+        while matches!(self.phase, Phase::Content) {
+            match ready!(inbound.poll_data(cx)) {
+                Some(content) => {
+                    let content = content?;
+                    inbound.expect = Expect::Nothing;
+                    inbound
+                        .recv
+                        .flow_control()
+                        .release_capacity(content.len())?;
+                    if !content.is_empty() {
+                        return Poll::Ready(Ok(Some(content)));
+                    }
+                }
+                None => self.phase = Phase::Trailers,
+            }
+        }
+        if matches!(self.phase, Phase::Trailers) {
+            let trailers = ready!(inbound.recv.poll_trailers(cx))?;
+            self.phase = Phase::Ended;
+            self.notes.trailers.replace(trailers.as_ref().and_then(raw));
+        }
+        Poll::Ready(Ok(None))
+    }
+}
+
+impl Stream for RequestBody {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        match this.poll_content(cx) {
+            Poll::Ready(Ok(Some(content))) => {
+                if let Some(idle) = &mut this.idle {
+                    idle.heard();
+                }
+                let octets = &this.notes.octets;
+                octets.set(octets.get() + content.len() as u64);
+                Poll::Ready(Some(Ok(content)))
+            }
+            Poll::Ready(Ok(None)) => Poll::Ready(None),
+            Poll::Ready(Err(_)) => failed(DownstreamError::Disconnected),
+            Poll::Pending => {
+                let mut inbound = this.inbound.borrow_mut();
+                if inbound.expect == Expect::Waiting {
+                    inbound.expect = Expect::Owed;
+                    // the stream looks at it after this poll; but the poll may be of a body whose
+                    // owner was woken by somebody else
+                    cx.waker().wake_by_ref();
+                }
+                drop(inbound);
+                let idle = this.idle.as_mut();
+                if idle.is_some_and(|idle| idle.poll_silence(cx).is_ready()) {
+                    return failed(DownstreamError::BodyTimeout);
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn failed(cause: DownstreamError) -> Poll<Option<Result<Bytes, PayloadError>>> {
+    Poll::Ready(Some(Err(PayloadError::Io(io::Error::other(cause)))))
+}
+
+/// The trailer section as HTTP/1.1 has it; none if a field of it has no place there
+/// (RFC 9110 §6.5.1), or if there are too many.
+fn raw(trailers: &HeaderMap) -> Option<Bytes> {
+    let mut octets = BytesMut::new();
+    for (name, value) in trailers {
+        if Role::of(name.as_str().as_bytes()) != Role::EndToEnd {
+            return None;
+        }
+        for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            octets.put_slice(piece);
+        }
+    }
+    octets.put_slice(b"\r\n");
+    (!trailers.is_empty() && trailers.len() <= MAX_FIELDS && octets.len() <= MAX_HEAD)
+        .then(|| octets.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailers_become_a_section_of_http_1_1() {
+        let section = |pairs: &[(&'static str, &'static str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let map: HeaderMap = pairs.collect();
+            raw(&map)
+        };
+        assert_eq!(
+            section(&[("x-sum", "1"), ("y", "")]).as_deref(),
+            Some(&b"x-sum: 1\r\ny: \r\n\r\n"[..])
+        );
+        assert_eq!(section(&[]), None);
+        assert_eq!(section(&[("x-sum", "1"), ("content-length", "5")]), None);
+    }
+}

@@ -1,0 +1,246 @@
+//! The socket under the h2 crate: it looks at the octets that come in, and tells [`Watch`] which frames
+//! they are, whether one stands half finished, and whether what is written is taken.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    PREFACE,
+    watch::{Half, Watch},
+};
+use crate::framing::frames::{self, Frames};
+
+/// The socket of a connection, with what was read of it before.
+pub(super) struct Guarded<S> {
+    stream: Rc<RefCell<S>>,
+    /// Octets that were read before it was known what they are.
+    first: Bytes,
+    /// Octets of the preface that are still to come.
+    preface: usize,
+    frames: Frames,
+    /// Whether a header block is open: only its CONTINUATION may follow.
+    is_in_block: bool,
+    last_kind: u8,
+    watch: Rc<Watch>,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(stream: Rc<RefCell<S>>, first: Bytes, watch: Rc<Watch>) -> Self {
+        Self {
+            stream,
+            first,
+            preface: PREFACE.len(),
+            frames: Frames::default(),
+            is_in_block: false,
+            last_kind: frames::SETTINGS,
+            watch,
+        }
+    }
+
+    fn look(&mut self, octets: &[u8]) {
+        let skipped = octets.len().min(self.preface);
+        self.preface -= skipped;
+        let octets = &octets[skipped..];
+        let Self {
+            frames,
+            is_in_block,
+            last_kind,
+            watch,
+            ..
+        } = self;
+        frames.scan(octets, |frame| {
+            watch.count(&frame);
+            *last_kind = frame.kind;
+            let was_in_block = *is_in_block;
+            if matches!(frame.kind, frames::HEADERS | frames::CONTINUATION) {
+                *is_in_block = frame.flags & frames::END_HEADERS == 0;
+            }
+            if !was_in_block {
+                // something was finished, so what is half finished now began in this read
+                watch.set_half(None);
+            }
+        });
+        let is_data = frames.is_inside_payload() && *last_kind == frames::DATA;
+        let half = match (*is_in_block, frames.is_inside()) {
+            (false, true) if is_data => Some((Half::Data, Instant::now())),
+            (true, _) | (_, true) => match watch.half() {
+                Some((Half::Head, since)) => Some((Half::Head, since)),
+                _ => Some((Half::Head, Instant::now())),
+            },
+            (false, false) => None,
+        };
+        watch.set_half(half);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.watch.flood().is_some() {
+            // no more; the connection's loop sees it after this poll, and needs no waker
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if this.first.is_empty() {
+            let mut stream = this.stream.borrow_mut();
+            ready!(Pin::new(&mut *stream).poll_read(cx, buffer))?;
+        } else {
+            let count = this.first.len().min(buffer.remaining());
+            buffer.put_slice(&this.first[..count]);
+            this.first.advance(count);
+            if this.first.is_empty() {
+                this.first = Bytes::new();
+            }
+        }
+        this.look(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    fn poll_with<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let outcome = poll(Pin::new(&mut *self.stream.borrow_mut()));
+        self.watch.written(outcome.is_ready());
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(|stream| stream.poll_write(cx, octets))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(|stream| stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.borrow().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_with(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_with(|stream| stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut octets = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        octets.extend([kind, flags, 0, 0, 0, 1]);
+        octets.extend(payload);
+        octets
+    }
+
+    fn guarded() -> Guarded<()> {
+        let mut guarded = Guarded::new(Rc::default(), Bytes::new(), Watch::new());
+        guarded.look(PREFACE);
+        guarded
+    }
+
+    #[test]
+    fn what_answers_our_chunks_is_paid_for() {
+        let mut guarded = guarded();
+        for _ in 0..10_000 {
+            guarded.watch.chunk(60);
+            for kind in [frames::WINDOW_UPDATE, frames::WINDOW_UPDATE, frames::PING] {
+                guarded.look(&frame(kind, 0, &[0, 0, 0, 60]));
+            }
+        }
+        assert_eq!(guarded.watch.flood(), None);
+    }
+
+    #[test]
+    fn requests_and_content_are_free_and_others_are_not() {
+        for (octets, flood) in [
+            (frame(frames::HEADERS, frames::END_HEADERS, &[0x82]), None),
+            (frame(frames::DATA, 0, b"x"), None),
+            (frame(frames::DATA, frames::END_STREAM, b""), None),
+            (frame(frames::DATA, 0, b""), Some("empty DATA")),
+            (frame(frames::PING, 0, &[0; 8]), Some("PING")),
+            (frame(frames::SETTINGS, 0, b""), Some("SETTINGS")),
+            (frame(frames::PRIORITY, 0, &[0; 5]), Some("PRIORITY")),
+            (frame(frames::RST_STREAM, 0, &[0; 4]), Some("RST_STREAM")),
+            (
+                frame(frames::WINDOW_UPDATE, 0, &[0; 4]),
+                Some("WINDOW_UPDATE"),
+            ),
+            (
+                frame(frames::CONTINUATION, frames::END_HEADERS, b""),
+                Some("CONTINUATION"),
+            ),
+            (frame(0x42, 0, b""), Some("other")),
+        ] {
+            let mut guarded = guarded();
+            for _ in 0..1100 {
+                guarded.look(&octets);
+            }
+            assert_eq!(guarded.watch.flood(), flood, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_half_finished_is_known() {
+        let half = |octets: &[u8]| {
+            let mut guarded = guarded();
+            guarded.look(octets);
+            guarded.watch.half().map(|(half, _)| half)
+        };
+        let ping = frame(frames::PING, 0, &[0; 8]);
+        let data = frame(frames::DATA, 0, &[0; 20]);
+        let block = frame(frames::HEADERS, 0, &[0x82]);
+        let rest = frame(frames::CONTINUATION, frames::END_HEADERS, &[0x84]);
+        for (octets, expected) in [
+            (ping.clone(), None),
+            (ping[..3].to_vec(), Some(Half::Head)),
+            (ping[..12].to_vec(), Some(Half::Head)),
+            (data.clone(), None),
+            (data[..20].to_vec(), Some(Half::Data)),
+            ([&data[..], &ping[..5]].concat(), Some(Half::Head)),
+            (block.clone(), Some(Half::Head)),
+            ([&block[..], &rest[..4]].concat(), Some(Half::Head)),
+            ([&block[..], &rest[..]].concat(), None),
+        ] {
+            assert_eq!(half(&octets), expected, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_block_stands_since_its_beginning() {
+        let mut guarded = guarded();
+        guarded.look(&frame(frames::HEADERS, 0, &[0x82]));
+        let began = guarded.watch.half();
+        guarded.look(&frame(frames::CONTINUATION, 0, &[0x84]));
+        assert_eq!(guarded.watch.half(), began);
+    }
+}

@@ -1,0 +1,304 @@
+//! A request's head as HTTP/2 gives it, turned into the head that HTTP/1.1 gives (RFC 9113 §8.3).
+//!
+//! The h2 crate has refused already what RFC 9113 §8.2 calls malformed: connection-specific fields,
+//! missing or repeated pseudo-fields, lengths that contradict each other or the content. What it lets
+//! through and two parsers in a row could read in two ways is refused here.
+
+use actix_web::http::Method;
+use bytes::Bytes;
+use http::{header, request::Parts};
+
+use crate::{
+    error::DownstreamError,
+    framing::{
+        MAX_FIELDS, MAX_HEAD,
+        body::Framing,
+        head::{Fields, RequestHead, Role, Transport, Version, content_length, tokens},
+    },
+};
+
+/// How a header block ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// With the stream: there is no content.
+    Stream,
+    /// Only the block.
+    Block,
+}
+
+/// The head of a request.
+pub(super) fn head(
+    parts: &Parts,
+    ends: Ends,
+    transport: Transport,
+) -> Result<RequestHead, DownstreamError> {
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
+    let upgrade = protocol.map(|protocol| Bytes::copy_from_slice(protocol.as_ref()));
+    if upgrade.as_deref().is_some_and(|name| !is_protocol(name)) {
+        return Err(DownstreamError::MalformedHead);
+    }
+    let method = match (&parts.method, &upgrade) {
+        // RFC 8441 §5: what is a GET with `Upgrade` in HTTP/1.1
+        (&http::Method::CONNECT, Some(_)) => Method::GET,
+        (&http::Method::CONNECT, None) => return Err(DownstreamError::UnsupportedTarget),
+        (method, _) => Method::from_bytes(method.as_str().as_bytes())
+            .map_err(|_| DownstreamError::MalformedHead)?,
+    };
+    let target = target(parts, &method)?;
+    let fields = fields(parts, &target)?;
+    let (mut length, mut expects_continue) = (None, false);
+    for field in fields.iter() {
+        match field.role() {
+            Role::ContentLength => {
+                // a second one is refused even if it agrees, as in HTTP/1.1
+                if length.is_some() {
+                    return Err(DownstreamError::AmbiguousFraming);
+                }
+                let value = content_length(field.value);
+                length = Some(value.ok_or(DownstreamError::AmbiguousFraming)?);
+            }
+            Role::Expect => {
+                expects_continue |=
+                    tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"100-continue"));
+            }
+            _ => {}
+        }
+    }
+    let framing = match (&upgrade, length, ends) {
+        (Some(_), Some(_), _) => return Err(DownstreamError::AmbiguousFraming),
+        (Some(_), None, _) => Framing::UntilClose,
+        (None, Some(length), _) => Framing::Length(length),
+        (None, None, Ends::Stream) => Framing::None,
+        (None, None, Ends::Block) => Framing::Chunked,
+    };
+    let has_content = matches!(framing, Framing::Chunked | Framing::Length(1..));
+    Ok(RequestHead {
+        method,
+        target,
+        version: Version::Http2,
+        transport,
+        fields,
+        framing,
+        expects_continue: expects_continue && has_content && ends == Ends::Block,
+        upgrade,
+        notes: <_>::default(),
+    })
+}
+
+/// `:path`, verbatim.
+fn target(parts: &Parts, method: &Method) -> Result<Bytes, DownstreamError> {
+    let Some(target) = parts.uri.path_and_query() else {
+        return Err(DownstreamError::MalformedHead);
+    };
+    let target = target.as_str();
+    if target.starts_with('/') || (target == "*" && *method == Method::OPTIONS) {
+        Ok(Bytes::copy_from_slice(target.as_bytes()))
+    } else {
+        Err(DownstreamError::UnsupportedTarget)
+    }
+}
+
+/// The fields, `host` first, as HTTP/1.1 has them.
+fn fields(parts: &Parts, target: &[u8]) -> Result<Fields, DownstreamError> {
+    let map = &parts.headers;
+    let mut octets = parts.method.as_str().len() + target.len();
+    let mut count = 1;
+    for (name, value) in map {
+        let value = value.as_bytes();
+        // RFC 9113 §8.2.1; HTTP/1.1 could not carry it
+        if value.trim_ascii() != value {
+            return Err(DownstreamError::MalformedHead);
+        }
+        octets += name.as_str().len() + value.len() + SEPARATORS;
+        count += 1;
+    }
+    if count > MAX_FIELDS || octets > MAX_HEAD {
+        return Err(DownstreamError::HeadTooLarge);
+    }
+    let host = host(parts)?;
+    // RFC 9113 §8.2.3: crumbs are one field in HTTP/1.1
+    let crumbs: Vec<&[u8]> = map
+        .get_all(header::COOKIE)
+        .iter()
+        .map(http::HeaderValue::as_bytes)
+        .collect();
+    let cookie = crumbs.join(&b"; "[..]);
+    let mut has_cookie = false;
+    let others = map
+        .iter()
+        .filter(|(name, _)| *name != header::HOST)
+        .filter_map(|(name, value)| {
+            let value = if *name != header::COOKIE {
+                value.as_bytes()
+            } else if std::mem::replace(&mut has_cookie, true) {
+                return None;
+            } else {
+                &cookie
+            };
+            Some((name.as_str().as_bytes(), value))
+        });
+    Ok(Fields::from_pairs(
+        std::iter::once((&b"host"[..], host)).chain(others),
+    ))
+}
+
+/// The one authority that `:authority` and `host` name (RFC 9113 §8.3.1).
+fn host(parts: &Parts) -> Result<&[u8], DownstreamError> {
+    let authority = parts.uri.authority().map(|name| name.as_str().as_bytes());
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (authority, hosts.next()) {
+        (Some(authority), Some(host)) if host.as_bytes() != authority => {
+            return Err(DownstreamError::AmbiguousFraming);
+        }
+        (Some(authority), _) => authority,
+        (None, Some(host)) => host.as_bytes(),
+        (None, None) => return Err(DownstreamError::MalformedHead),
+    };
+    // no user information, and no second answer to one question
+    if hosts.next().is_some() || host.contains(&b'@') {
+        return Err(DownstreamError::MalformedHead);
+    }
+    Ok(host)
+}
+
+/// Whether it is a `protocol` as `Upgrade` takes it (RFC 9110 §7.8).
+fn is_protocol(name: &[u8]) -> bool {
+    let is_ours = |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(octet);
+    !name.is_empty() && name.iter().all(is_ours)
+}
+
+/// `: ` and CRLF, which HTTP/1.1 counts.
+const SEPARATORS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn parts(method: &str, uri: &str, fields: Pairs<'_>) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn parse(uri: &str, fields: Pairs<'_>, ends: Ends) -> Result<RequestHead, DownstreamError> {
+        head(&parts("POST", uri, fields), ends, Transport::Clear)
+    }
+
+    #[test]
+    fn targets_stay_as_they_are() {
+        for target in ["/", "//x/../%2f?", "/v1/messages?beta=true", "/a?b?c=%20&&"] {
+            let head = parse(&format!("http://a{target}"), &[], Ends::Stream).unwrap();
+            assert_eq!(head.target, target);
+        }
+        for (method, uri, expected) in [
+            ("CONNECT", "a:443", DownstreamError::UnsupportedTarget),
+            ("GET", "http://u@a/", DownstreamError::MalformedHead),
+            ("GET", "/", DownstreamError::MalformedHead),
+        ] {
+            let outcome = head(&parts(method, uri, &[]), Ends::Stream, Transport::Clear);
+            assert_eq!(outcome.unwrap_err(), expected, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn fields_come_out_as_http_1_1_has_them() {
+        let sent = [
+            ("b", "2"),
+            ("cookie", "a=1"),
+            ("c", ""),
+            ("b", "1"),
+            ("cookie", "b=2"),
+        ];
+        let head = parse("http://a:8/", &sent, Ends::Stream).unwrap();
+        let found: Vec<_> = head
+            .fields
+            .iter()
+            .map(|field| (field.name, field.value))
+            .collect();
+        let expected: [(&[u8], &[u8]); 5] = [
+            (b"host", b"a:8"),
+            (b"b", b"2"),
+            (b"b", b"1"),
+            (b"cookie", b"a=1; b=2"),
+            (b"c", b""),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn one_authority_is_named_or_none() {
+        let host = |fields| parse("http://a/", fields, Ends::Stream).map(|head| head.fields.len());
+        assert_eq!(host(&[("host", "a")]), Ok(1));
+        assert_eq!(
+            host(&[("host", "b")]),
+            Err(DownstreamError::AmbiguousFraming)
+        );
+        assert_eq!(
+            host(&[("host", "a"), ("host", "a")]),
+            Err(DownstreamError::MalformedHead)
+        );
+    }
+
+    #[test]
+    fn framing_follows_length_and_end() {
+        let framing = |fields, ends| parse("http://a/", fields, ends).map(|head| head.framing);
+        let ambiguous = Err(DownstreamError::AmbiguousFraming);
+        assert_eq!(framing(&[], Ends::Stream), Ok(Framing::None));
+        assert_eq!(framing(&[], Ends::Block), Ok(Framing::Chunked));
+        for (sent, expected) in [
+            (&[("content-length", "7")][..], Ok(Framing::Length(7))),
+            (
+                &[("content-length", "7"), ("content-length", "7")],
+                ambiguous,
+            ),
+            (&[("content-length", "")], ambiguous),
+        ] {
+            assert_eq!(framing(sent, Ends::Block), expected, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_64_kib_and_256_fields() {
+        let fields = |count| {
+            let names: Vec<String> = (0..count).map(|number| format!("x{number}")).collect();
+            let pairs: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+            parse("http://a/", &pairs, Ends::Stream).map(|head| head.fields.len())
+        };
+        assert_eq!(fields(MAX_FIELDS - 1), Ok(MAX_FIELDS));
+        assert_eq!(fields(MAX_FIELDS), Err(DownstreamError::HeadTooLarge));
+        let long = "x".repeat(MAX_HEAD);
+        assert_eq!(
+            parse("http://a/", &[("x", &long)], Ends::Stream).unwrap_err(),
+            DownstreamError::HeadTooLarge
+        );
+    }
+
+    #[test]
+    fn an_extended_connect_is_an_upgrade() {
+        let extended = |protocol: &'static str, fields| {
+            let mut parts = parts("CONNECT", "https://a/chat", fields);
+            parts
+                .extensions
+                .insert(h2::ext::Protocol::from_static(protocol));
+            head(&parts, Ends::Block, Transport::Tls)
+        };
+        let head = extended("websocket", &[]).unwrap();
+        assert_eq!(head.upgrade.as_deref(), Some(&b"websocket"[..]));
+        assert_eq!(
+            (head.method, head.framing, &head.target[..]),
+            (Method::GET, Framing::UntilClose, &b"/chat"[..])
+        );
+        assert_eq!(
+            extended("web socket\r\nx: y", &[]).unwrap_err(),
+            DownstreamError::MalformedHead
+        );
+        assert_eq!(
+            extended("websocket", &[("content-length", "1")]).unwrap_err(),
+            DownstreamError::AmbiguousFraming
+        );
+    }
+}

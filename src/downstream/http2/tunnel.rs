@@ -1,0 +1,85 @@
+//! A stream that has switched protocols (RFC 8441): octets both ways, until both have ended.
+//!
+//! `END_STREAM` is the end of one direction, as FIN is on a connection of its own; a reset is an abort.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use actix_http::body::{BoxBody, MessageBody};
+use h2::server::SendResponse;
+
+use super::{
+    content::Piece,
+    request::Ends,
+    response::Head,
+    stream::{Gone, Outbound, Shared},
+};
+use crate::{downstream::connection::WRITE_AHEAD, framing::head::TunnelNotes};
+
+/// The client's side of a tunnel.
+struct Tunnel {
+    outbound: Outbound,
+    /// Gives the upstream's octets and takes the client's; none once both directions have ended.
+    body: Option<BoxBody>,
+    notes: Rc<TunnelNotes>,
+    /// Whether the client was told that the upstream has ended.
+    is_shut: bool,
+}
+
+/// Answers with this head and is a tunnel from then on.
+pub(super) async fn tunnel<A>(
+    head: Head,
+    body: BoxBody,
+    notes: Rc<TunnelNotes>,
+    respond: &mut SendResponse<Piece>,
+    shared: &Shared<A>,
+) -> Result<(), Gone> {
+    let mut tunnel = Tunnel {
+        outbound: Outbound::begin(respond, head, shared)?,
+        body: Some(body),
+        notes,
+        is_shut: false,
+    };
+    let limit = shared.timers.get().write;
+    poll_fn(|cx| {
+        tunnel.pull(cx)?;
+        if tunnel.outbound.queue.octets() == 0 {
+            tunnel.outbound.stalled = None;
+            return match tunnel.body {
+                Some(_) => Poll::Pending,
+                None => Poll::Ready(Ok(())),
+            };
+        }
+        ready!(tunnel.outbound.poll_stalled(cx, limit));
+        Poll::Ready(Err(Gone::Stalled))
+    })
+    .await
+}
+
+impl Tunnel {
+    /// Moves the client's octets, and takes the upstream's while there is room.
+    fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
+        if self.outbound.sender.poll_reset(cx).is_ready() {
+            return Err(Gone::Client);
+        }
+        while let Some(body) = &mut self.body {
+            let is_full = self.outbound.queue.octets() >= WRITE_AHEAD;
+            self.notes.is_held_back.set(is_full);
+            match Pin::new(body).poll_next(cx) {
+                Poll::Ready(Some(Ok(octets))) => self.outbound.send(octets, Ends::Block)?,
+                Poll::Ready(Some(Err(_))) => return Err(Gone::Body),
+                Poll::Ready(None) => self.body = None,
+                Poll::Pending => break,
+            }
+        }
+        if !self.is_shut && (self.notes.upstream_ended.get() || self.body.is_none()) {
+            self.is_shut = true;
+            self.outbound.send(bytes::Bytes::new(), Ends::Stream)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! What a connection's frames say about its client: how many of them are too many, and what is waited
+//! for in vain.
+//!
+//! h2 reads frames as fast as they come. It bounds what it keeps, not what it is made to do: a peer
+//! may send frames without end that cost it nothing and no stream is ever billed for. Two buckets of
+//! tokens say how many are enough. Frames that carry a request or its content are free: streams,
+//! windows and the timers bound those.
+
+use std::{cell::Cell, rc::Rc, time::Instant};
+
+use crate::{
+    config::Timers,
+    framing::frames::{self, Frame},
+};
+
+/// `RST_STREAM` at once: a client may leave all of its 100 streams together, and again when it has
+/// opened 100 others.
+const RESETS: Rate = Rate {
+    burst: 200,
+    per_second: 33,
+};
+/// Frames about the connection at once. A client that starts sends about ten (SETTINGS, its ACK,
+/// windows, Firefox's five PRIORITY), one that keeps itself alive a PING in seconds; those that answer
+/// what we send are paid for by it.
+const CONTROLS: Rate = Rate {
+    burst: 1000,
+    per_second: 100,
+};
+/// Frames that one chunk of ours earns: it may be answered by a WINDOW_UPDATE for the stream, one for
+/// the connection and a PING that measures the round trip.
+const EARNED_BY_CHUNK: u32 = 3;
+/// ... and again for so many octets of it: a window of 2 KiB, which nobody has, makes frames of 2 KiB.
+const EARNED_BY_OCTETS: usize = 1024;
+/// Frames that an answer earns: PRIORITY or PRIORITY_UPDATE (RFC 9218) for its request.
+const EARNED_BY_HEAD: u32 = 2;
+/// What may be earned in advance: a client may be far behind with its answers, not endlessly.
+const MOST_EARNED: u32 = 1 << 17;
+
+/// A bucket's size.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    burst: u32,
+    per_second: u32,
+}
+
+/// Tokens of one kind.
+#[derive(Debug)]
+struct Bucket {
+    rate: Rate,
+    tokens: Cell<u32>,
+    filled: Cell<Instant>,
+}
+
+impl Bucket {
+    fn new(rate: Rate, now: Instant) -> Self {
+        Self {
+            rate,
+            tokens: Cell::new(rate.burst),
+            filled: Cell::new(now),
+        }
+    }
+
+    /// Takes a token, if there is one. The clock is asked only when there seems to be none.
+    fn take(&self, now: impl FnOnce() -> Instant) -> bool {
+        if self.tokens.get() == 0 {
+            let now = now();
+            let passed = now.saturating_duration_since(self.filled.get());
+            let earned = passed.as_millis() * u128::from(self.rate.per_second) / 1000;
+            if earned == 0 {
+                return false;
+            }
+            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+            self.tokens.set(earned.min(self.rate.burst));
+            self.filled.set(now);
+        }
+        self.tokens.set(self.tokens.get() - 1);
+        true
+    }
+
+    fn earn(&self, tokens: u32) {
+        let most = MOST_EARNED.max(self.tokens.get());
+        self.tokens
+            .set(self.tokens.get().saturating_add(tokens).min(most));
+    }
+}
+
+/// What is known of the frames of a connection; shared by its socket, its loop and its streams.
+#[derive(Debug)]
+pub(super) struct Watch {
+    resets: Bucket,
+    controls: Bucket,
+    flood: Cell<Option<&'static str>>,
+    half: Cell<Option<(Half, Instant)>>,
+    stalled: Cell<Option<Instant>>,
+}
+
+/// What the connection waits for in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The rest of a frame or of a header block.
+    Frame,
+    /// That the client takes what is written.
+    Client,
+}
+
+/// What stands half finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    /// A header block or a frame about the connection, since it began.
+    Head,
+    /// A `DATA` frame, since octets of it came last: it may be large and its road slow.
+    Data,
+}
+
+impl Watch {
+    pub(super) fn new() -> Rc<Self> {
+        let now = Instant::now();
+        Rc::new(Self {
+            resets: Bucket::new(RESETS, now),
+            controls: Bucket::new(CONTROLS, now),
+            flood: Cell::default(),
+            half: Cell::default(),
+            stalled: Cell::default(),
+        })
+    }
+
+    /// Which frames were too many.
+    pub(super) fn flood(&self) -> Option<&'static str> {
+        self.flood.get()
+    }
+
+    /// A chunk is sent, which its receiver may answer.
+    pub(super) fn chunk(&self, octets: usize) {
+        let by_octets = u32::try_from(octets / EARNED_BY_OCTETS).unwrap_or(u32::MAX);
+        self.controls
+            .earn(EARNED_BY_CHUNK.saturating_add(by_octets));
+    }
+
+    /// A response head is sent.
+    pub(super) fn head(&self) {
+        self.controls.earn(EARNED_BY_HEAD);
+    }
+
+    /// What is late, and from when on it is too late.
+    pub(super) fn deadline(&self, timers: &Timers) -> Option<(Late, Instant)> {
+        let half = self.half.get().map(|(half, since)| match half {
+            Half::Head => (Late::Frame, since + timers.request_head),
+            Half::Data => (Late::Frame, since + timers.request_body),
+        });
+        let stalled = self.stalled.get();
+        let stalled = stalled.map(|since| (Late::Client, since + timers.write));
+        half.into_iter().chain(stalled).min_by_key(|(_, at)| *at)
+    }
+
+    /// What stands half finished, and since when it counts.
+    pub(super) fn half(&self) -> Option<(Half, Instant)> {
+        self.half.get()
+    }
+
+    /// Says what stands half finished now.
+    pub(super) fn set_half(&self, half: Option<(Half, Instant)>) {
+        self.half.set(half);
+    }
+
+    /// The socket was written to, and took something or did not.
+    pub(super) fn written(&self, is_taken: bool) {
+        if is_taken {
+            self.stalled.set(None);
+        } else if self.stalled.get().is_none() {
+            self.stalled.set(Some(Instant::now()));
+        }
+    }
+
+    /// Counts a frame that came.
+    pub(super) fn count(&self, frame: &Frame) {
+        let bucket = match frame.kind {
+            frames::DATA if frame.length > 0 || frame.flags & frames::END_STREAM != 0 => return,
+            frames::HEADERS => return,
+            frames::RST_STREAM => &self.resets,
+            _ => &self.controls,
+        };
+        if !bucket.take(Instant::now) {
+            self.flood.set(Some(name(frame.kind)));
+        }
+    }
+}
+
+fn name(kind: u8) -> &'static str {
+    match kind {
+        frames::DATA => "empty DATA",
+        frames::PRIORITY => "PRIORITY",
+        frames::RST_STREAM => "RST_STREAM",
+        frames::SETTINGS => "SETTINGS",
+        frames::PING => "PING",
+        frames::WINDOW_UPDATE => "WINDOW_UPDATE",
+        frames::CONTINUATION => "CONTINUATION",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let bucket = Bucket::new(RESETS, start);
+        let take = |after| bucket.take(|| start + Duration::from_millis(after));
+        assert!((0..RESETS.burst).all(|_| take(0)));
+        assert!(!take(0) && !take(29));
+        assert!((0..33).all(|_| take(1000)));
+        assert!(!take(1000));
+        // a long pause fills it, and no more than that
+        assert!((0..RESETS.burst).all(|_| take(3_600_000)));
+        assert!(!take(3_600_000));
+    }
+}
