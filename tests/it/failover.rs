@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use crate::support::{
-    Answering, Body, Head, ProxyBuilder, QUIET, Upstream, Wire, assert_proxy_error, get, noise,
+    Answering, Body, Head, ProxyBuilder, QUIET, Upstream, Wire, assert_proxy_error, get, h2, noise,
     post, upstream::OK, wire::chunk,
 };
 
@@ -649,4 +649,85 @@ fn a_credential_in_the_trailers_goes_nowhere() {
         origin.send(OK);
         assert_eq!(client.read_response("POST").status(), 200);
     }
+}
+
+#[test]
+fn a_client_of_http_2_moves_on_as_others_do() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("H2C", "true")
+        .env("UPSTREAM_API_KEYS", ",sk-ours")
+        .start();
+    let mut client = h2::Client::connect(&proxy);
+    let mut asked = h2::request("POST", "/v1/files");
+    let fields = asked.headers_mut();
+    fields.insert("te", "trailers".parse().unwrap());
+    fields.insert("x-api-key", "sk-theirs".parse().unwrap());
+    let (response, mut stream) = client.send(asked, false);
+    stream.send_data("one".into(), false).unwrap();
+    let mut origin = first.accept();
+    assert_eq!(
+        origin.read_request_head().one("x-api-key"),
+        Some("sk-theirs")
+    );
+    assert_eq!(origin.read_chunk(), b"one");
+    origin.send(answer(503, "", "busy"));
+    let mut origin = second.accept();
+    assert_eq!(origin.read_request_head().one("x-api-key"), Some("sk-ours"));
+    assert_eq!(origin.read_chunk(), b"one");
+    stream.send_data("two".into(), false).unwrap();
+    assert_eq!(origin.read_chunk(), b"two");
+    // a credential in the trailers goes no further, either
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-api-key", "sk-theirs".parse().unwrap());
+    stream.send_trailers(trailers).unwrap();
+    assert_eq!(origin.read_trailers(), "");
+    origin.send(OK);
+    assert_eq!(client.answer(response).content, b"ok");
+}
+
+#[test]
+fn an_answer_that_stands_ends_the_upload_of_http_2() {
+    let first = Upstream::bind();
+    let proxy = before(&[&first.url(), &format!("http://{}", nobody())])
+        .env("H2C", "true")
+        .start();
+    let mut client = h2::Client::connect(&proxy);
+    let (response, mut stream) = client.send(h2::request("POST", "/v1/files"), false);
+    stream.send_data("one".into(), false).unwrap();
+    let mut origin = first.accept();
+    origin.read_request_head();
+    origin.read_chunk();
+    origin.send(answer(503, "", "busy"));
+    let stands = client.answer(response);
+    assert_eq!((stands.status(), &stands.content[..]), (503, &b"busy"[..]));
+    client
+        .wait(std::future::poll_fn(|cx| stream.poll_reset(cx)))
+        .unwrap();
+    // and the connection goes on
+    let response = client.get("/");
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(OK);
+    assert_eq!(client.answer(response).content, b"ok");
+}
+
+#[test]
+fn a_reset_between_two_upstreams_ends_both() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("H2C", "true")
+        .start();
+    let mut client = h2::Client::connect(&proxy);
+    let (_response, mut stream) = client.send(h2::request("GET", "/"), true);
+    let mut one = first.accept();
+    one.read_request();
+    one.send("HTTP/1.1 529 Busy\r\nContent-Length: 100\r\n\r\nhalf");
+    let mut other = second.accept();
+    other.read_request();
+    stream.send_reset(::h2::Reason::CANCEL);
+    client.wait(async { tokio::task::yield_now().await });
+    let second = std::time::Duration::from_secs(1);
+    one.closed_within(second);
+    other.closed_within(second);
 }
