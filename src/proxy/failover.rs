@@ -99,7 +99,11 @@ async fn send_to_several(
                     keep: kept,
                     ..
                 } = *request;
-                match turn.another() {
+                let next = turn.another().or_else(|| match standing {
+                    None => turn.last_resort(),
+                    Some(_) => None,
+                });
+                match next {
                     Some(next) => {
                         log::warn!(
                             "[Failover] {cause} at {}, on to {}",

@@ -168,7 +168,17 @@ impl Turn<'_> {
         Some(choice)
     }
 
-    /// The same after an upstream had the request, and failed: if the retry budget has room for it.
+    /// One that was not tried, where none of them is healthy: for a request that nobody had yet.
+    pub fn last_resort(&mut self) -> Option<Choice> {
+        let endpoint = (0..self.known.circuits.len()).find(|at| !self.tried.contains(at))?;
+        self.tried.push(endpoint);
+        Some(Choice {
+            endpoint,
+            pass: Pass::LastResort,
+        })
+    }
+
+    /// Another healthy one after an upstream had the request, and failed: if the retry budget has room for it.
     pub fn another_within_budget(&mut self) -> Option<Choice> {
         let now = self.balance.now();
         let mut others = self.known.circuits.iter().enumerate();

@@ -373,6 +373,16 @@ fn a_session_stays_where_it_was_answered() {
 }
 
 #[test]
+fn who_rests_is_asked_where_nobody_else_can_be_reached() {
+    let second = Upstream::always(answer(503, "retry-after: 600\r\nx-who: second\r\n", "busy"));
+    let proxy = before(&[&format!("http://{}", nobody()), &second.url()]).start();
+    for _ in 0..8 {
+        let response = proxy.send(get("/"));
+        assert_eq!(response.head.one("x-who"), Some("second"));
+    }
+}
+
+#[test]
 fn who_asks_to_be_left_alone_is() {
     let first = Upstream::always(answer(503, "retry-after: 600\r\n", "busy"));
     let second = Upstream::ok();
