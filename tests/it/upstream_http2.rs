@@ -1067,6 +1067,33 @@ fn a_response_head_that_does_not_come_is_504_and_a_reset() {
     );
 }
 
+#[test]
+fn a_connection_that_falls_silent_is_left_and_one_that_speaks_is_not() {
+    let upstream = Upstream::bind();
+    let proxy = http2(upstream.url())
+        .env("UPSTREAM_TIMEOUT", "300ms")
+        .start();
+    let late = || {
+        let mut client = proxy.connect();
+        client.send(get("/late"));
+        client
+    };
+    let mut client = late();
+    let mut raw = Raw::accept(&upstream, &[]);
+    raw.request();
+    // it reads, and says so
+    raw.send(PING, 0, 0, &[0; 8]);
+    assert_eq!(client.read_response("GET").status(), 504);
+    let mut client = late();
+    raw.request();
+    assert_eq!(client.read_response("GET").status(), 504);
+    let mut client = late();
+    let mut raw = Raw::accept(&upstream, &[]);
+    let stream = raw.request();
+    raw.ok(stream, b"ok");
+    assert_eq!(client.read_response("GET").content(), b"ok");
+}
+
 // ---- flow control ----
 
 #[test]

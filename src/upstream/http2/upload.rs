@@ -303,7 +303,8 @@ impl Upload {
 impl Kept {
     fn add(&mut self, content: &Bytes) {
         if let Self::Streamed(pieces, size) = self {
-            *size += content.len();
+            // many small pieces take more for the references than for the content
+            *size += content.len() + size_of::<Bytes>();
             if *size <= MAX_KEPT {
                 pieces.push(content.clone());
             } else {
@@ -316,3 +317,20 @@ impl Kept {
 /// Content of a streamed body that is kept until there is an answer: what one stream may hold
 /// (contract §4), and more than most requests have.
 const MAX_KEPT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_however_small_its_pieces_are() {
+        let mut kept = Kept::Streamed(Pieces::new(), 0);
+        kept.add(&Bytes::from_static(&[0; 48 * 1024]));
+        assert!(matches!(kept, Kept::Streamed(..)));
+        let mut kept = Kept::Streamed(Pieces::new(), 0);
+        for _ in 0..MAX_KEPT / size_of::<Bytes>() {
+            kept.add(&Bytes::from_static(b"."));
+        }
+        assert!(matches!(kept, Kept::Gone));
+    }
+}
