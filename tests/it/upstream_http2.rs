@@ -1425,3 +1425,32 @@ fn prior_knowledge_goes_through_an_outbound_proxy_by_connect() {
     raw.ok(request.stream, b"ok");
     assert_eq!(client.read_response("GET").content(), b"ok");
 }
+
+#[test]
+fn who_waits_for_a_connection_that_was_given_up_waits_for_the_next_one() {
+    let upstream = Upstream::bind();
+    let proxy = http2(upstream.url()).env("WORKERS", 1).start();
+    let mut first = proxy.connect();
+    first.send(get("/first"));
+    // connected, and not yet allowed to send
+    let given_up = Raw::accept_silent(&upstream);
+    let mut waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let mut client = proxy.connect();
+            client.send(get("/"));
+            client
+        })
+        .collect();
+    waiting[0].quiet();
+    drop(first);
+    let mut raw = Raw::accept(&upstream, &[]);
+    drop(given_up);
+    for _ in 0..5 {
+        let stream = raw.request();
+        raw.ok(stream, b"ok");
+    }
+    for client in &mut waiting {
+        assert_eq!(client.read_response("GET").content(), b"ok");
+    }
+    upstream.no_more();
+}
