@@ -156,7 +156,7 @@ struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    fn request(&self, endpoint: &Endpoint, body: Body, keep: Option<Keep>) -> Request {
+    fn request(&self, endpoint: &Endpoint, body: Body, keep: Option<Box<Keep>>) -> Request {
         Request {
             head: self.head_for(endpoint),
             method: self.head.method.clone(),

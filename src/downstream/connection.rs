@@ -506,8 +506,11 @@ where
         let mut thrown_away = 0;
         poll_fn(|cx| {
             let mut wire = self.wire.borrow_mut();
-            if ready!(Pin::new(&mut wire.stream).poll_shutdown(cx)).is_err() {
-                return Poll::Ready(Err(Gone::Client));
+            match Pin::new(&mut wire.stream).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Client)),
+                // under TLS: `close_notify` waits for a client that does not read
+                Poll::Pending => return self.timer.poll(cx, deadline).map(|()| Ok(())),
             }
             loop {
                 wire.read.octets.clear();

@@ -5,7 +5,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{MAX_FIELDS, MAX_HEAD, head::Role};
+use super::{MAX_FIELDS, MAX_HEAD, head::may_trail};
 
 /// How the end of a body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,10 +192,7 @@ impl Decoder {
                 Ok(httparse::Status::Complete((used, fields))) if used == raw.len() => fields,
                 _ => return Err(Malformed),
             };
-            // RFC 9110 §6.5.1: what frames, routes or ends at a hop has no place in trailers
-            let all_pass = fields
-                .iter()
-                .all(|field| Role::of(field.name.as_bytes()) == Role::EndToEnd);
+            let all_pass = fields.iter().all(|field| may_trail(field.name.as_bytes()));
             self.state = State::Done;
             return Ok(Decoded::End(all_pass.then_some(raw)));
         }

@@ -293,6 +293,19 @@ pub struct ResponseHead {
     pub fields: Fields,
 }
 
+/// Whether a field says who asks: of these, exactly one goes to an upstream with a key of its own.
+pub fn is_credential(name: &[u8]) -> bool {
+    ["x-api-key", "authorization"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Whether a field may stand in a trailer section: what frames, routes, ends at a hop or says who asks
+/// has no place there (RFC 9110 §6.5.1).
+pub fn may_trail(name: &[u8]) -> bool {
+    Role::of(name) == Role::EndToEnd && !is_credential(name)
+}
+
 /// What a field name means for an intermediary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

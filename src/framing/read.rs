@@ -51,7 +51,8 @@ impl ReadBuffer {
         socket: &mut R,
     ) -> Poll<io::Result<usize>> {
         let mut room = self.octets.capacity() - self.octets.len();
-        if room < SMALLEST_READ || (room < self.next_read && self.next_read > FIRST_READ) {
+        // half of it will do: whoever keeps small pieces keeps their buffers, and few are needed then
+        if room < SMALLEST_READ || (room < self.next_read / 2 && self.next_read > FIRST_READ) {
             self.octets.reserve(self.next_read);
             room = self.octets.capacity() - self.octets.len();
         }
@@ -86,5 +87,47 @@ impl ReadBuffer {
         // one octet more, so that the read that ends the content is seen to be short
         let wanted = usize::try_from(length).map_or(largest, |length| length.min(largest - 1) + 1);
         self.next_read = self.next_read.max(wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// Gives one octet at a time.
+    struct Drip;
+
+    impl AsyncRead for Drip {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(b".");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn pieces_that_are_kept_share_their_buffers() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut read, mut kept) = (ReadBuffer::default(), Vec::new());
+        for _ in 0..64 * 1024 {
+            read.expect(1 << 20, LARGEST_READ);
+            assert!(matches!(
+                read.poll_read(&mut cx, &mut Drip),
+                Poll::Ready(Ok(1))
+            ));
+            kept.push(read.octets.split().freeze());
+        }
+        let buffers = 1 + kept
+            .windows(2)
+            .filter(|pair| pair[0].as_ptr().wrapping_add(1) != pair[1].as_ptr())
+            .count();
+        assert!(buffers <= 4, "{buffers}");
     }
 }

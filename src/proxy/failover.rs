@@ -55,11 +55,11 @@ async fn send_to_several(
     let session = session(&outgoing.head.fields);
     let mut turn = worker.balance.turn(&live.endpoints, session);
     let mut choice = turn.first();
-    let mut keep = Some(Keep::new(
+    let mut keep = Some(Box::new(Keep::new(
         &live.failover_status,
         live.max_replay_body,
         &worker.replay_memory,
-    ));
+    )));
     // the answer that stands if nobody gives a better one
     let mut standing: Option<Answered> = None;
     loop {
@@ -87,7 +87,7 @@ async fn send_to_several(
                 let Replay {
                     body: whole,
                     keep: kept,
-                } = replay;
+                } = *replay;
                 outgoing.follow(&whole);
                 standing = Some(answered);
                 (body, keep, choice) = (whole, Some(kept), next);
@@ -99,7 +99,11 @@ async fn send_to_several(
                     keep: kept,
                     ..
                 } = *request;
-                match turn.another() {
+                let next = turn.another().or_else(|| match standing {
+                    None => turn.last_resort(),
+                    Some(_) => None,
+                });
+                match next {
                     Some(next) => {
                         log::warn!(
                             "[Failover] {cause} at {}, on to {}",
@@ -112,9 +116,11 @@ async fn send_to_several(
                 }
             }
             Err(Failed::Sent(cause)) => {
-                if matches!(cause, ProxyError::Upstream(_)) {
-                    failed(&turn, choice, live);
+                if !matches!(cause, ProxyError::Upstream(_)) {
+                    // what the client did wrong is no upstream's to answer
+                    return Err(cause);
                 }
+                failed(&turn, choice, live);
                 return standing.ok_or(cause);
             }
         }
@@ -125,13 +131,18 @@ async fn send_to_several(
 fn learn(turn: &Turn<'_>, choice: Choice, live: &Live, response: &Response) -> bool {
     let status = response.head.status.as_u16();
     let is_failure = live.failover_status.contains(status);
-    if is_failure {
+    // 401, 429 and the like are about a credential: where it is the client's own, they say nothing of
+    // the upstream, and others need not wait for it
+    let is_ours = live.endpoints[choice.endpoint].credential.is_some();
+    if is_failure && (status >= 500 || is_ours) {
         failed(turn, choice, live);
     } else {
         turn.succeeded(choice);
     }
-    // 429 is about a credential: where it is the client's own, others need not wait for it
-    let is_ours = live.endpoints[choice.endpoint].credential.is_some();
+    // who was turned away there has no reason to come back
+    if status < 400 {
+        turn.stay(choice);
+    }
     let may_ask_for_rest = matches!(status, 503 | 529) || (status == 429 && is_ours);
     if may_ask_for_rest
         && let Some(value) = response.head.fields.value("retry-after")
@@ -155,6 +166,6 @@ fn failed(turn: &Turn<'_>, choice: Choice, live: &Live) {
 fn session(fields: &Fields) -> Option<&[u8]> {
     ["x-claude-code-session-id", "x-api-key", "authorization"]
         .iter()
-        .find_map(|name| fields.value(name))
-        .filter(|value| !value.is_empty())
+        .filter_map(|name| fields.value(name))
+        .find(|value| !value.is_empty())
 }

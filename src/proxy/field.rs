@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 
 use crate::{
     config::{Endpoint, Live},
-    framing::head::{Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, tokens},
+    framing::head::{
+        Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, is_credential, tokens,
+    },
 };
 
 /// Names that `Connection` named. Nearly always none.
@@ -284,13 +286,6 @@ fn is_named(named: &[&[u8]], field: &Field<'_>) -> bool {
     named
         .iter()
         .any(|name| name.eq_ignore_ascii_case(field.name))
-}
-
-/// Whether a field says who asks: of these, exactly one goes to an upstream with a key of its own.
-fn is_credential(name: &[u8]) -> bool {
-    ["x-api-key", "authorization"]
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 fn is_overridden(live: &Live, field: &Field<'_>) -> bool {

@@ -168,7 +168,17 @@ impl Turn<'_> {
         Some(choice)
     }
 
-    /// The same after an upstream had the request, and failed: if the retry budget has room for it.
+    /// One that was not tried, where none of them is healthy: for a request that nobody had yet.
+    pub fn last_resort(&mut self) -> Option<Choice> {
+        let endpoint = (0..self.known.circuits.len()).find(|at| !self.tried.contains(at))?;
+        self.tried.push(endpoint);
+        Some(Choice {
+            endpoint,
+            pass: Pass::LastResort,
+        })
+    }
+
+    /// Another healthy one after an upstream had the request, and failed: if the retry budget has room for it.
     pub fn another_within_budget(&mut self) -> Option<Choice> {
         let now = self.balance.now();
         let mut others = self.known.circuits.iter().enumerate();
@@ -183,11 +193,15 @@ impl Turn<'_> {
         }
     }
 
-    /// The upstream answered as it should: the session is there from now on.
+    /// The upstream answered as it should.
     pub fn succeeded(&self, choice: Choice) {
-        let named = &self.known.circuits[choice.endpoint];
-        named.circuit.succeeded();
+        self.known.circuits[choice.endpoint].circuit.succeeded();
+    }
+
+    /// The session is there from now on.
+    pub fn stay(&self, choice: Choice) {
         let Some(session) = self.session else { return };
+        let named = &self.known.circuits[choice.endpoint];
         let minute = self.balance.minute();
         // who is at the preferred one need not be remembered, unless it was elsewhere
         let before = self.balance.affinity.upstream(session, minute);
@@ -284,7 +298,7 @@ mod tests {
         let mut turn = balance.turn(&endpoints, Some(b"session"));
         turn.first();
         let second = turn.another().unwrap();
-        turn.succeeded(second);
+        turn.stay(second);
         // the preferred one is well, and others go there
         assert_eq!(balance.turn(&endpoints, Some(b"other")).first().endpoint, 0);
         assert_eq!(
@@ -295,7 +309,7 @@ mod tests {
         let mut turn = balance.turn(&endpoints, Some(b"session"));
         let choice = turn.first();
         assert_eq!(choice.endpoint, 0);
-        turn.succeeded(choice);
+        turn.stay(choice);
         assert_eq!(
             balance.turn(&endpoints, Some(b"session")).first().endpoint,
             0

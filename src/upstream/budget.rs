@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 /// Thousandths of a second sending that a request earns: 20 %.
 const SHARE: i64 = 200;
 const WHOLE: i64 = 1000;
-/// At least so many a second, and no more than a second's worth saved up from idle time.
+/// At least so many a second, and no more than a second's worth saved up from idle time, nor owed.
 const FLOOR: i64 = 3;
 /// Saved up at most: 100 second sendings, which 500 requests earned.
 const MOST: i64 = 100 * WHOLE;
@@ -19,7 +19,7 @@ const MOST: i64 = 100 * WHOLE;
 pub(super) struct Budget {
     /// Earned by requests.
     earned: AtomicI64,
-    /// Earned by time, up to `counted_to`.
+    /// Earned by time, up to `counted_to`, less what was spent; below 0 where more was.
     floor: AtomicI64,
     counted_to: AtomicU64,
 }
@@ -50,7 +50,15 @@ impl Budget {
         let _ = self.floor.fetch_update(Relaxed, Relaxed, |floor| {
             Some((floor + gained).min(FLOOR * WHOLE))
         });
-        take(&self.floor) || take(&self.earned)
+        // what the share pays for counts towards the three a second: they are a floor, and not more
+        // on top
+        let has_share = take(&self.earned);
+        if has_share {
+            let _ = self.floor.fetch_update(Relaxed, Relaxed, |floor| {
+                Some((floor - WHOLE).max(-FLOOR * WHOLE))
+            });
+        }
+        has_share || take(&self.floor)
     }
 }
 
@@ -85,5 +93,21 @@ mod tests {
             budget.earn();
         }
         assert_eq!(spent(&budget, 1000, 60_000), 100);
+    }
+
+    #[test]
+    fn the_three_a_second_are_not_on_top_of_the_fifth() {
+        // requests a second, and what may be sent again of those that come within ten
+        for (rate, most) in [(5, 30), (15, 30), (50, 100), (1000, 2000)] {
+            let budget = Budget::default();
+            let again = (0..10 * rate)
+                .filter(|nth| {
+                    budget.earn();
+                    budget.spend(nth * 1000 / rate)
+                })
+                .count();
+            // and one second's worth at the start
+            assert!((most - 3..=most + 3).contains(&again), "{rate}: {again}");
+        }
     }
 }

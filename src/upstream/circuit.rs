@@ -16,7 +16,7 @@ use std::{
 
 /// Failures in a row that open a circuit: one bad answer is chance, five are not.
 const THRESHOLD: u32 = 5;
-/// The first opening; the n-th in a row lasts 2^(n-1) times as long.
+/// The first opening; each probe that brings no success doubles it.
 const FIRST_OPENING: Duration = Duration::from_secs(1);
 /// 2^6 s is about a minute: longer would keep sessions off an upstream that has long recovered.
 const MOST_DOUBLINGS: u32 = 6;
@@ -30,7 +30,7 @@ const LONGEST_REST: Duration = Duration::from_secs(600);
 pub struct Circuit {
     /// Failures since the last success.
     failures: AtomicU32,
-    /// Openings since the last success.
+    /// Openings since the last success: the first, and one for each probe.
     openings: AtomicU32,
     /// When the next probe may go; 0 while the circuit is closed.
     probe_at: AtomicU64,
@@ -70,12 +70,14 @@ impl Circuit {
             0 => Some(Pass::Regular),
             probe_at if probe_at > now => None,
             probe_at => {
-                // a probe whose outcome never comes is followed by another one after the same time
-                let next = now + self.opening();
-                let claimed = self
-                    .probe_at
-                    .compare_exchange(probe_at, next, AcqRel, Acquire);
-                claimed.is_ok().then_some(Pass::Probe)
+                // a probe whose outcome is late is followed by another one, as late as if it had failed:
+                // where an upstream hangs, an outcome may take minutes
+                let next = now + opening(self.openings.load(Relaxed) + 1);
+                self.probe_at
+                    .compare_exchange(probe_at, next, AcqRel, Acquire)
+                    .ok()?;
+                self.openings.fetch_add(1, Relaxed);
+                Some(Pass::Probe)
             }
         }
     }
@@ -99,8 +101,11 @@ impl Circuit {
         if pass != Pass::Probe && (!is_closed || failures < THRESHOLD) {
             return false;
         }
-        self.openings.fetch_add(1, Relaxed);
-        self.probe_at.store(now + self.opening(), Release);
+        if is_closed {
+            self.openings.fetch_add(1, Relaxed);
+        }
+        let next = now + opening(self.openings.load(Relaxed));
+        self.probe_at.store(next, Release);
         true
     }
 
@@ -119,12 +124,11 @@ impl Circuit {
             _ => State::HalfOpen,
         }
     }
+}
 
-    /// How long the present opening lasts, in milliseconds.
-    fn opening(&self) -> u64 {
-        let doublings = self.openings.load(Relaxed).saturating_sub(1);
-        millis(FIRST_OPENING) << doublings.min(MOST_DOUBLINGS)
-    }
+/// How long the n-th opening in a row lasts, in milliseconds.
+fn opening(nth: u32) -> u64 {
+    millis(FIRST_OPENING) << nth.saturating_sub(1).min(MOST_DOUBLINGS)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -164,10 +168,19 @@ mod tests {
         assert_eq!(circuit.state(1001), State::HalfOpen);
         assert_eq!(circuit.pass(1001), Some(Pass::Probe));
         assert_eq!(circuit.pass(1001), None);
-        // its outcome never came
-        assert_eq!(circuit.pass(2001), Some(Pass::Probe));
         circuit.succeeded();
-        assert_eq!(circuit.pass(2001), Some(Pass::Regular));
+        assert_eq!(circuit.pass(1001), Some(Pass::Regular));
+    }
+
+    #[test]
+    fn probes_without_an_outcome_become_fewer() {
+        let circuit = opened(1);
+        // an upstream that answers nobody for ten minutes
+        let probes = (1..=600_000).filter(|now| circuit.pass(*now).is_some());
+        assert_eq!(probes.count(), 14);
+        assert!(circuit.failed(Pass::Probe, 600_000));
+        assert_eq!(circuit.pass(663_999), None);
+        assert_eq!(circuit.pass(664_000), Some(Pass::Probe));
     }
 
     #[test]

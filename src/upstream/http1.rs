@@ -100,7 +100,7 @@ pub struct Response {
     /// Its body.
     pub body: ResponseBody,
     /// The request, if it was kept and this answer is one that another upstream may better.
-    pub replay: Option<Replay>,
+    pub replay: Option<Box<Replay>>,
 }
 
 /// Why an exchange failed before its response head was complete.
@@ -214,7 +214,7 @@ struct Exchange {
     outbox: Outbox,
     upload: Upload,
     /// Keeps what leaves, where another upstream may need it.
-    keep: Option<Keep>,
+    keep: Option<Box<Keep>>,
     /// Octets of the request that left.
     sent: u64,
     flushed: bool,
@@ -252,7 +252,7 @@ enum Kept {
 }
 
 impl Exchange {
-    fn new(connection: Connection, head: &Bytes, body: Body, mut keep: Option<Keep>) -> Self {
+    fn new(connection: Connection, head: &Bytes, body: Body, mut keep: Option<Box<Keep>>) -> Self {
         let mut outbox = Outbox::default();
         outbox.push(head.clone());
         let upload = match body {
@@ -433,7 +433,9 @@ impl Exchange {
             mut reusable,
         } = found;
         let replay = match &self.keep {
-            Some(keep) if keep.is_wanted_for(head.status.as_u16()) => self.take_body(),
+            Some(keep) if keep.is_wanted_for(head.status.as_u16()) => {
+                self.take_body().map(Box::new)
+            }
             _ => None,
         };
         self.keep = None;
@@ -462,7 +464,7 @@ impl Exchange {
     }
 
     /// The body, if all of it is still here.
-    fn unsent_body(mut self) -> Option<(Body, Option<Keep>)> {
+    fn unsent_body(mut self) -> Option<(Body, Option<Box<Keep>>)> {
         let body = match self.upload {
             Upload::Done(Kept::None) => Body::None,
             Upload::Done(Kept::Held(held)) => Body::Held(held),

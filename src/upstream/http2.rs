@@ -75,7 +75,7 @@ enum Speaks {
 #[derive(Default)]
 struct Dial {
     waiting: Cell<usize>,
-    is_made: Cell<bool>,
+    has_failed: Cell<bool>,
     ended: Notify,
 }
 
@@ -179,10 +179,11 @@ impl Pool {
                 return self.dial(connections, live, lane).await;
             };
             dial.ended.notified().await;
-            joins_left = if dial.is_made.get() {
-                joins_left - 1
-            } else {
+            // one that was given up by its client says nothing of the upstream
+            joins_left = if dial.has_failed.get() {
                 0
+            } else {
+                joins_left - 1
             };
         }
     }
@@ -230,6 +231,17 @@ impl Pool {
         lane: &Lane,
     ) -> Result<Way, UpstreamError> {
         let dialling = Dialling::begin(self);
+        let way = self.make(connections, live, lane).await;
+        dialling.dial.has_failed.set(way.is_err());
+        way
+    }
+
+    async fn make(
+        self: &Rc<Self>,
+        connections: &Connections,
+        live: &Live,
+        lane: &Lane,
+    ) -> Result<Way, UpstreamError> {
         let stream = connections
             .dial(live, &lane.endpoint, lane.endpoint.http)
             .await?;
@@ -244,7 +256,6 @@ impl Pool {
         self.usual_limit.set(connection.state.limit());
         let claimed = connection.claim();
         self.connections.borrow_mut().push(connection);
-        dialling.dial.is_made.set(true);
         Ok(Way::Stream(claimed))
     }
 }

@@ -28,7 +28,7 @@ pub struct Replay {
     /// Its body, whole.
     pub body: Body,
     /// What keeps it for one more.
-    pub keep: Keep,
+    pub keep: Box<Keep>,
 }
 
 /// One request's part of the memory for kept content.
@@ -69,23 +69,25 @@ impl Keep {
 
     /// Content that is about to leave.
     pub(super) fn push(&mut self, content: &Bytes) {
-        if self.content.is_none() {
+        let Some(kept) = &mut self.content else {
+            return;
+        };
+        let octets = self.octets + content.len() as u64;
+        // a body in small pieces takes more for the references than for the content
+        let size = octets + ((kept.len() + 1) * size_of::<Bytes>()) as u64;
+        if octets > self.limit || !self.memory.grow_to(size.max(STEP.min(self.limit))) {
+            self.forget();
             return;
         }
-        let octets = self.octets + content.len() as u64;
-        if octets > self.limit || !self.memory.grow_to(octets.max(STEP.min(self.limit))) {
-            self.forget();
-        }
-        if let Some(kept) = &mut self.content {
-            kept.push(content.clone());
-            self.octets = octets;
-        }
+        kept.push(content.clone());
+        self.octets = octets;
     }
 
     /// Gives everything up.
     fn forget(&mut self) {
         self.content = None;
         self.memory.permit = None;
+        self.memory.octets = 0;
     }
 
     /// All that was pushed, if it was kept; what is pushed next is the beginning again.
@@ -151,5 +153,28 @@ mod tests {
         assert_eq!(first.take().unwrap().len(), 1);
         drop((first, second));
         assert_eq!(memory.available_permits(), 100);
+    }
+
+    #[test]
+    fn what_was_given_up_is_asked_for_again() {
+        let memory = Arc::new(Semaphore::new(1024));
+        let mut keep = Keep::new(&Statuses::default(), 100, &memory);
+        keep.push(&Bytes::from_static(&[0; 90]));
+        keep.push(&Bytes::from_static(&[0; 90]));
+        assert_eq!(memory.available_permits(), 1024);
+        assert_eq!(keep.take(), None);
+        keep.push(&Bytes::from_static(&[0; 90]));
+        assert_eq!(memory.available_permits(), 1023);
+    }
+
+    #[test]
+    fn small_pieces_cost_what_they_take() {
+        let memory = Arc::new(Semaphore::new(1024));
+        let mut keep = Keep::new(&Statuses::default(), 1 << 20, &memory);
+        for _ in 0..10_000 {
+            keep.push(&Bytes::from_static(b"."));
+        }
+        let taken = (1024 - memory.available_permits()) * 1024;
+        assert!(taken >= 10_000 * size_of::<Bytes>(), "{taken}");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use crate::support::{
-    Answering, Body, Head, ProxyBuilder, QUIET, Upstream, Wire, assert_proxy_error, get, noise,
+    Answering, Body, Head, ProxyBuilder, QUIET, Upstream, Wire, assert_proxy_error, get, h2, noise,
     post, upstream::OK, wire::chunk,
 };
 
@@ -373,6 +373,16 @@ fn a_session_stays_where_it_was_answered() {
 }
 
 #[test]
+fn who_rests_is_asked_where_nobody_else_can_be_reached() {
+    let second = Upstream::always(answer(503, "retry-after: 600\r\nx-who: second\r\n", "busy"));
+    let proxy = before(&[&format!("http://{}", nobody()), &second.url()]).start();
+    for _ in 0..8 {
+        let response = proxy.send(get("/"));
+        assert_eq!(response.head.one("x-who"), Some("second"));
+    }
+}
+
+#[test]
 fn who_asks_to_be_left_alone_is() {
     let first = Upstream::always(answer(503, "retry-after: 600\r\n", "busy"));
     let second = Upstream::ok();
@@ -501,6 +511,232 @@ fn a_client_that_leaves_between_two_upstreams_ends_both() {
     let mut other = second.accept();
     other.read_request();
     drop(client);
+    let second = std::time::Duration::from_secs(1);
+    one.closed_within(second);
+    other.closed_within(second);
+}
+
+#[test]
+fn a_session_does_not_stay_where_it_was_turned_away() {
+    let first = Upstream::bind();
+    let second = Upstream::always(answer(401, "", "who?"));
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(message("s"));
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(answer(529, "", ""));
+    assert_eq!(client.read_response("POST").status(), 401);
+    second.request();
+    // the first one knows its key, and is well again
+    client.send(message("s"));
+    origin.read_request();
+    origin.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+    second.no_more();
+}
+
+#[test]
+fn an_empty_session_id_is_none() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Claude-Code-Session-Id:\r\nx-api-key: k\r\n\r\n";
+    let mut client = proxy.connect();
+    client.send(request);
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(answer(529, "", ""));
+    for _ in 0..2 {
+        assert_eq!(client.read_response("GET").status(), 200);
+        second.request();
+        client.send(request);
+    }
+}
+
+#[test]
+fn an_answer_about_the_client_opens_no_circuit() {
+    let first = Upstream::always(answer(401, "", "who?"));
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("FAILOVER_STATUS", "401,429,529")
+        .start();
+    for _ in 0..8 {
+        proxy.send(get("/"));
+    }
+    assert_eq!(count(&first), 8);
+}
+
+#[test]
+fn after_an_answer_that_stands_the_rest_of_the_upload_is_no_request() {
+    let first = Upstream::bind();
+    let proxy = before(&[&first.url(), &format!("http://{}", nobody())]).start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none");
+    let mut origin = first.accept();
+    origin.read_request_head();
+    origin.read_exact(3);
+    origin.send(answer(503, "", "busy"));
+    let response = client.read_response("POST");
+    assert_eq!((response.status(), response.content()), (503, &b"busy"[..]));
+    // the body went on to the second and ended there, so the connection ends, too
+    assert_eq!(response.head.one("connection"), Some("close"));
+    let _ = client.try_send("twoendGET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.read_to_end().0, b"");
+    first.no_more();
+}
+
+#[test]
+fn what_the_client_did_wrong_is_told_whatever_an_upstream_said_before() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    let mut origin = first.accept();
+    origin.read_request_head();
+    origin.read_chunk();
+    origin.send(answer(503, "", "busy"));
+    let mut other = second.accept();
+    other.read_request_head();
+    other.read_chunk();
+    client.send("nonsense\r\n");
+    assert_eq!(client.read_response("POST").status(), 400);
+}
+
+#[test]
+fn a_body_that_waits_for_100_continue_waits_at_the_next_upstream_too() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let request = "POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\
+                   Expect: 100-continue\r\n\r\n";
+    let mut client = proxy.connect();
+    client.send(request);
+    let mut one = first.accept();
+    assert!(one.read_request_head().has("expect"));
+    one.send(answer(503, "", ""));
+    let mut other = second.accept();
+    assert!(other.read_request_head().has("expect"));
+    other.send("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.read_response_head().status(), 100);
+    client.send("one");
+    assert_eq!(other.read_exact(3), b"one");
+    other.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+    // a body that the first one asked for is here: the next is sent it at once
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(request);
+    let mut one = first.accept();
+    one.read_request_head();
+    one.send("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.read_response_head().status(), 100);
+    client.send("one");
+    assert_eq!(one.read_exact(3), b"one");
+    one.send(answer(503, "", ""));
+    let mut other = second.accept();
+    assert!(!other.read_request_head().has("expect"));
+    assert_eq!(other.read_exact(3), b"one");
+    other.send(OK);
+    assert_eq!(client.read_response("POST").content(), b"ok");
+}
+
+#[test]
+fn a_credential_in_the_trailers_goes_nowhere() {
+    for name in ["X-Api-Key", "authorization"] {
+        let origin = Upstream::bind();
+        let proxy = before(&[&origin.url(), &format!("http://{}", nobody())])
+            .env("UPSTREAM_API_KEYS", "sk-ours,")
+            .start();
+        let mut client = proxy.connect();
+        client.send(format!(
+            "POST /v1/x HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\none\r\n0\r\n{name}: sk-theirs\r\n\r\n"
+        ));
+        let mut origin = origin.accept();
+        origin.read_request_head();
+        assert_eq!(origin.read_chunk(), b"one");
+        assert_eq!(origin.read_trailers(), "");
+        origin.send(OK);
+        assert_eq!(client.read_response("POST").status(), 200);
+    }
+}
+
+#[test]
+fn a_client_of_http_2_moves_on_as_others_do() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("H2C", "true")
+        .env("UPSTREAM_API_KEYS", ",sk-ours")
+        .start();
+    let mut client = h2::Client::connect(&proxy);
+    let mut asked = h2::request("POST", "/v1/files");
+    let fields = asked.headers_mut();
+    fields.insert("te", "trailers".parse().unwrap());
+    fields.insert("x-api-key", "sk-theirs".parse().unwrap());
+    let (response, mut stream) = client.send(asked, false);
+    stream.send_data("one".into(), false).unwrap();
+    let mut origin = first.accept();
+    assert_eq!(
+        origin.read_request_head().one("x-api-key"),
+        Some("sk-theirs")
+    );
+    assert_eq!(origin.read_chunk(), b"one");
+    origin.send(answer(503, "", "busy"));
+    let mut origin = second.accept();
+    assert_eq!(origin.read_request_head().one("x-api-key"), Some("sk-ours"));
+    assert_eq!(origin.read_chunk(), b"one");
+    stream.send_data("two".into(), false).unwrap();
+    assert_eq!(origin.read_chunk(), b"two");
+    // a credential in the trailers goes no further, either
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-api-key", "sk-theirs".parse().unwrap());
+    stream.send_trailers(trailers).unwrap();
+    assert_eq!(origin.read_trailers(), "");
+    origin.send(OK);
+    assert_eq!(client.answer(response).content, b"ok");
+}
+
+#[test]
+fn an_answer_that_stands_ends_the_upload_of_http_2() {
+    let first = Upstream::bind();
+    let proxy = before(&[&first.url(), &format!("http://{}", nobody())])
+        .env("H2C", "true")
+        .start();
+    let mut client = h2::Client::connect(&proxy);
+    let (response, mut stream) = client.send(h2::request("POST", "/v1/files"), false);
+    stream.send_data("one".into(), false).unwrap();
+    let mut origin = first.accept();
+    origin.read_request_head();
+    origin.read_chunk();
+    origin.send(answer(503, "", "busy"));
+    let stands = client.answer(response);
+    assert_eq!((stands.status(), &stands.content[..]), (503, &b"busy"[..]));
+    client
+        .wait(std::future::poll_fn(|cx| stream.poll_reset(cx)))
+        .unwrap();
+    // and the connection goes on
+    let response = client.get("/");
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(OK);
+    assert_eq!(client.answer(response).content, b"ok");
+}
+
+#[test]
+fn a_reset_between_two_upstreams_ends_both() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = before(&[&first.url(), &second.url()])
+        .env("H2C", "true")
+        .start();
+    let mut client = h2::Client::connect(&proxy);
+    let (_response, mut stream) = client.send(h2::request("GET", "/"), true);
+    let mut one = first.accept();
+    one.read_request();
+    one.send("HTTP/1.1 529 Busy\r\nContent-Length: 100\r\n\r\nhalf");
+    let mut other = second.accept();
+    other.read_request();
+    stream.send_reset(::h2::Reason::CANCEL);
+    client.wait(async { tokio::task::yield_now().await });
     let second = std::time::Duration::from_secs(1);
     one.closed_within(second);
     other.closed_within(second);

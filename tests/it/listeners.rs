@@ -256,6 +256,13 @@ fn healthcheck_knows_the_certificate_of_a_tls_port() {
         ended.stderr.contains("not that of TLS_CERT_FILE"),
         "{ended:?}"
     );
+    // a pair that the server would refuse does not make it look sick
+    let ended = pair
+        .served(ProxyBuilder::new().env("PORT", port))
+        .file("tls/key.pem", &other.key)
+        .arg("healthcheck")
+        .run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
     // a client in clear is no client of this port
     let ended = ProxyBuilder::new()
         .env("PORT", port)

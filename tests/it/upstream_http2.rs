@@ -722,6 +722,8 @@ fn failures_do_not_leak_connections() {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", proxy.id())).unwrap();
         descriptors.count()
     };
+    // a worker that answers has opened what it needs
+    assert_eq!(proxy.send(get("/health")).status(), 200);
     let before = sockets();
     for reason in [INTERNAL_ERROR, CANCEL] {
         for _ in 0..5 {
@@ -854,6 +856,98 @@ fn an_upstream_that_always_refuses_is_asked_three_times() {
     upstream.no_more();
 }
 
+// ---- several upstreams ----
+
+#[test]
+fn a_body_moves_on_from_one_http_2_upstream_to_the_next() {
+    let busy = |status: u16| {
+        let (seen, contents) = channel();
+        let server = Server::new(move |mut asked| {
+            let seen = seen.clone();
+            Box::pin(async move {
+                let _ = seen.send(asked.content().await);
+                asked.start(Response::builder().status(status), true);
+            })
+        });
+        (server, contents)
+    };
+    let ((first, asked), (second, got)) = (busy(529), busy(200));
+    let whole = |content: &[u8]| {
+        format!(
+            "POST /x HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {:x}\r\n{}\r\n0\r\nX-Sum: 1\r\n\r\n",
+            content.len(),
+            String::from_utf8_lossy(content)
+        )
+    };
+    let large = "x".repeat(200_000);
+    for request in [
+        get("/").into_bytes(),
+        post("/v1/messages", "{}"),
+        post("/v1/messages", &large),
+        whole(b"abc").into_bytes(),
+        whole(large.as_bytes()).into_bytes(),
+    ] {
+        // each on its own: the circuit of the first stays closed, and the budget has its three
+        let proxy = http2(first.url())
+            .env("API_BASE_URLS", format!("{},{}", first.url(), second.url()))
+            .start();
+        assert_eq!(proxy.send(&request).status(), 200);
+        let (content, trailers) = next(&asked);
+        assert_eq!(contains(&request, b"X-Sum"), trailers.is_some());
+        assert_eq!(next(&got), (content, trailers));
+    }
+}
+
+#[test]
+fn an_upload_that_still_runs_moves_on_from_http_2() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = http2(first.url())
+        .env("API_BASE_URLS", format!("{},{}", first.url(), second.url()))
+        .start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none");
+    let mut one = Raw::accept(&first, &[]);
+    let stream = one.request();
+    assert_eq!(one.expect(DATA).payload, b"one");
+    let head = [&[0x08, 3][..], b"503"].concat();
+    one.send(HEADERS, END_HEADERS | END_STREAM, stream, &head);
+    let mut other = Raw::accept(&second, &[]);
+    let stream = other.request();
+    assert_eq!(other.expect(DATA).payload, b"one");
+    client.send("twoend");
+    let mut rest = Vec::new();
+    while rest.len() < 6 {
+        rest.extend(other.expect(DATA).payload);
+    }
+    assert_eq!(rest, b"twoend");
+    other.ok(stream, b"ok");
+    assert_eq!(client.read_response("POST").content(), b"ok");
+    // what the first one has of it stays incomplete
+    one.expect(RST_STREAM);
+}
+
+#[test]
+fn an_upstream_that_always_refuses_is_left_for_the_next() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = http2(first.url())
+        .env("API_BASE_URLS", format!("{},{}", first.url(), second.url()))
+        .start();
+    let mut client = proxy.connect();
+    client.send(post("/", "{}"));
+    for _ in 0..3 {
+        let mut raw = Raw::accept(&first, &[]);
+        let stream = raw.request();
+        raw.reset(stream, REFUSED_STREAM);
+    }
+    let mut raw = Raw::accept(&second, &[]);
+    let stream = raw.request();
+    assert_eq!(raw.expect(DATA).payload, b"{}");
+    raw.ok(stream, b"ok");
+    assert_eq!(client.read_response("POST").content(), b"ok");
+    first.no_more();
+}
+
 // ---- ends ----
 
 #[test]
@@ -971,6 +1065,33 @@ fn a_response_head_that_does_not_come_is_504_and_a_reset() {
         (reset.stream, reset.payload),
         (stream, CANCEL.to_be_bytes().to_vec())
     );
+}
+
+#[test]
+fn a_connection_that_falls_silent_is_left_and_one_that_speaks_is_not() {
+    let upstream = Upstream::bind();
+    let proxy = http2(upstream.url())
+        .env("UPSTREAM_TIMEOUT", "300ms")
+        .start();
+    let late = || {
+        let mut client = proxy.connect();
+        client.send(get("/late"));
+        client
+    };
+    let mut client = late();
+    let mut raw = Raw::accept(&upstream, &[]);
+    raw.request();
+    // it reads, and says so
+    raw.send(PING, 0, 0, &[0; 8]);
+    assert_eq!(client.read_response("GET").status(), 504);
+    let mut client = late();
+    raw.request();
+    assert_eq!(client.read_response("GET").status(), 504);
+    let mut client = late();
+    let mut raw = Raw::accept(&upstream, &[]);
+    let stream = raw.request();
+    raw.ok(stream, b"ok");
+    assert_eq!(client.read_response("GET").content(), b"ok");
 }
 
 // ---- flow control ----
@@ -1303,4 +1424,33 @@ fn prior_knowledge_goes_through_an_outbound_proxy_by_connect() {
     assert!(!contains(&request.payload, b"proxy-authorization"));
     raw.ok(request.stream, b"ok");
     assert_eq!(client.read_response("GET").content(), b"ok");
+}
+
+#[test]
+fn who_waits_for_a_connection_that_was_given_up_waits_for_the_next_one() {
+    let upstream = Upstream::bind();
+    let proxy = http2(upstream.url()).env("WORKERS", 1).start();
+    let mut first = proxy.connect();
+    first.send(get("/first"));
+    // connected, and not yet allowed to send
+    let given_up = Raw::accept_silent(&upstream);
+    let mut waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let mut client = proxy.connect();
+            client.send(get("/"));
+            client
+        })
+        .collect();
+    waiting[0].quiet();
+    drop(first);
+    let mut raw = Raw::accept(&upstream, &[]);
+    drop(given_up);
+    for _ in 0..5 {
+        let stream = raw.request();
+        raw.ok(stream, b"ok");
+    }
+    for client in &mut waiting {
+        assert_eq!(client.read_response("GET").content(), b"ok");
+    }
+    upstream.no_more();
 }

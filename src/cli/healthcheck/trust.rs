@@ -1,6 +1,7 @@
 //! Whom the health check trusts: the very certificate that the settings name, whoever signed it and
 //! whatever it says, since what is asked is whether the server serves it. A URL may also lead to a
-//! certificate that the system trusts. Signatures are always checked: a copy of the certificate
+//! certificate that the system trusts; and where the files do not hold a pair at the moment, while the
+//! server goes on with its last good one, whoever answers on this machine's own port. Signatures are always checked: a copy of the certificate
 //! without its key is not enough.
 
 use std::sync::Arc;
@@ -34,6 +35,11 @@ pub(super) enum TrustError {
 pub(super) fn only(own: Option<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, TrustError> {
     let own = own.ok_or(TrustError::NoCertificate)?;
     config(Some(own), None)
+}
+
+/// Trusts whoever has the key of the certificate that it shows.
+pub(super) fn whoever() -> Result<Arc<ClientConfig>, TrustError> {
+    config(None, None)
 }
 
 /// Trusts this certificate, and those that the system trusts.
@@ -90,15 +96,16 @@ impl ServerCertVerifier for Verifier {
         if self.own.as_ref() == Some(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
-        match &self.system {
-            Some(system) => system.verify_server_cert(
+        match (&self.system, &self.own) {
+            (None, None) => Ok(ServerCertVerified::assertion()),
+            (Some(system), _) => system.verify_server_cert(
                 end_entity,
                 intermediates,
                 server_name,
                 ocsp_response,
                 now,
             ),
-            None => {
+            (None, Some(_)) => {
                 let problem = OtherError(Arc::new(AnotherCertificate));
                 Err(CertificateError::Other(problem).into())
             }

@@ -81,7 +81,8 @@ where
             }
             // whoever is not read from is looked at now and then: an abort must reach the other
             let now = Instant::now();
-            let is_stalled = !self.outbox.is_empty();
+            // not the outbox: under TLS the last record may wait after it
+            let is_stalled = self.stalled.is_some();
             if is_stalled && now >= self.stalled.unwrap_or(now) + self.timers.write {
                 return Poll::Ready(Err(Gone::Client));
             }

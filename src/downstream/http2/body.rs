@@ -22,7 +22,7 @@ use crate::{
     error::DownstreamError,
     framing::{
         MAX_FIELDS, MAX_HEAD,
-        head::{BodyNotes, Role},
+        head::{BodyNotes, may_trail},
         idle::IdleTimer,
     },
 };
@@ -176,7 +176,7 @@ fn failed(cause: DownstreamError) -> Poll<Option<Result<Bytes, PayloadError>>> {
 fn raw(trailers: &HeaderMap) -> Option<Bytes> {
     let mut octets = BytesMut::new();
     for (name, value) in trailers {
-        if Role::of(name.as_str().as_bytes()) != Role::EndToEnd {
+        if !may_trail(name.as_str().as_bytes()) {
             return None;
         }
         for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -207,5 +207,6 @@ mod tests {
         );
         assert_eq!(section(&[]), None);
         assert_eq!(section(&[("x-sum", "1"), ("content-length", "5")]), None);
+        assert_eq!(section(&[("x-sum", "1"), ("authorization", "k")]), None);
     }
 }

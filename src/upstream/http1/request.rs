@@ -24,7 +24,7 @@ pub struct Request {
     /// Time for the response head, counted from the last octet of the request that left.
     pub patience: Duration,
     /// Keeps the body, where another upstream may need it.
-    pub keep: Option<Keep>,
+    pub keep: Option<Box<Keep>>,
 }
 
 /// A request body.

@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) socket: RefCell<Option<Stream>>,
     /// Octets that were given to it.
     pub(super) written: Cell<u64>,
+    /// Octets that came from it.
+    pub(super) heard: Cell<u64>,
     /// Whether the peer's SETTINGS came.
     pub(super) has_settings: Cell<bool>,
     /// The last stream that may have been processed, if the peer sent GOAWAY (RFC 9113 §6.8).
@@ -107,6 +109,7 @@ impl State {
         Self {
             socket: RefCell::new(Some(stream)),
             written: Cell::new(0),
+            heard: Cell::new(0),
             has_settings: Cell::new(false),
             go_away: Cell::new(None),
             streams: Cell::new(0),
@@ -202,6 +205,11 @@ impl Claim {
         self.0.written.get()
     }
 
+    /// Octets that came from the connection so far.
+    pub(super) fn heard(&self) -> u64 {
+        self.0.heard.get()
+    }
+
     /// Whether the peer said that it did not process this stream (RFC 9113 §6.8).
     pub(super) fn was_left_behind(&self, stream: u32) -> bool {
         self.0.go_away.get().is_some_and(|last| stream > last)
@@ -213,7 +221,7 @@ impl Claim {
         self.0.taken.set(others.min(self.0.taken.get()));
     }
 
-    /// The connection opens no stream any more.
+    /// The connection opens no stream any more, or is not trusted with one.
     pub(super) fn exhausted(&self) {
         self.0.taken.set(0);
     }

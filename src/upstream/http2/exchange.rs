@@ -54,7 +54,7 @@ pub(super) async fn exchange(
     let Ok(head) = head::request(&request.head, upstream) else {
         return Err(Failed::Sent(DownstreamError::UnsupportedTarget.into()));
     };
-    let written = claim.written();
+    let (written, heard) = (claim.written(), claim.heard());
     let (mut response, stream) = match send.send_request(head, Upload::is_nothing(&request.body)) {
         Ok(opened) => opened,
         Err(cause) => {
@@ -94,7 +94,17 @@ pub(super) async fn exchange(
                 replay,
             });
         }
-        Err(Fault::Other(cause)) => return Err(Failed::Sent(cause)),
+        Err(Fault::Other(cause)) => {
+            let is_late = matches!(
+                cause,
+                ProxyError::Upstream(UpstreamError::HttpResponseTimeout)
+            );
+            // not a word, of any stream: who answers here is as good as dead
+            if is_late && claim.heard() == heard {
+                claim.exhausted();
+            }
+            return Err(Failed::Sent(cause));
+        }
         Err(Fault::Stream(fault)) => fault,
     };
     let is_refused =

@@ -20,7 +20,7 @@ use crate::{
     framing::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Fields, ResponseHead, Role, content_length},
+        head::{Fields, ResponseHead, Role, content_length, may_trail},
     },
 };
 
@@ -127,7 +127,7 @@ pub(super) fn trailers(raw: &[u8]) -> Option<HeaderMap> {
     };
     let mut fields = HeaderMap::with_capacity(parsed.len());
     for field in parsed {
-        if Role::of(field.name.as_bytes()) == Role::EndToEnd {
+        if may_trail(field.name.as_bytes()) {
             append(&mut fields, field).ok()?;
         }
     }
@@ -139,7 +139,7 @@ pub(super) fn trailers(raw: &[u8]) -> Option<HeaderMap> {
 pub(super) fn raw_trailers(fields: &HeaderMap) -> Option<Bytes> {
     let all_pass = fields
         .keys()
-        .all(|name| Role::of(name.as_str().as_bytes()) == Role::EndToEnd);
+        .all(|name| may_trail(name.as_str().as_bytes()));
     if fields.is_empty() || !all_pass || !within_limits(fields) {
         return None;
     }

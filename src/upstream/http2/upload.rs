@@ -34,7 +34,7 @@ pub(super) struct Upload {
     is_over: bool,
     kept: Kept,
     /// Keeps what leaves, where another upstream may need it.
-    keep: Option<Keep>,
+    keep: Option<Box<Keep>>,
     /// How a body that was streamed was framed, and its trailer section, once it has ended.
     framing: Option<(Coding, Option<Bytes>)>,
     /// Octets of content that left.
@@ -79,7 +79,7 @@ impl Upload {
     }
 
     /// The upload of a body into a stream that was opened for it.
-    pub(super) fn new(stream: SendStream<Bytes>, body: Body, mut keep: Option<Keep>) -> Self {
+    pub(super) fn new(stream: SendStream<Bytes>, body: Body, mut keep: Option<Box<Keep>>) -> Self {
         let is_over = Self::is_nothing(&body);
         // pieces are references: to keep them costs no copy
         let (pieces, source, kept) = match body {
@@ -178,12 +178,12 @@ impl Upload {
     /// There is a final response: the request is not sent to this upstream again, and a client that
     /// waits for its word need not send its body (RFC 9110 §10.1.1). Gives the request to those that
     /// may better an answer of this status, if it was kept.
-    pub(super) fn answered(&mut self, status: u16) -> Option<Replay> {
+    pub(super) fn answered(&mut self, status: u16) -> Option<Box<Replay>> {
         let kept = std::mem::replace(&mut self.kept, Kept::Gone);
         if let Some(keep) = self.keep.take()
             && keep.is_wanted_for(status)
         {
-            return self.take_body(kept, keep);
+            return self.take_body(kept, keep).map(Box::new);
         }
         if let Source::Waiting(_, timer) = &mut self.source {
             *timer = None;
@@ -192,7 +192,7 @@ impl Upload {
     }
 
     /// The body from its beginning, if it was kept. What did not leave yet does not leave any more.
-    fn take_body(&mut self, kept: Kept, mut keep: Keep) -> Option<Replay> {
+    fn take_body(&mut self, kept: Kept, mut keep: Box<Keep>) -> Option<Replay> {
         let content = keep.take()?;
         let is_running = !matches!(self.source, Source::Here(_));
         let body = match std::mem::replace(&mut self.source, Source::Here(None)) {
@@ -218,7 +218,7 @@ impl Upload {
     }
 
     /// The body, if all of it is still here, and what keeps it.
-    pub(super) fn into_body(mut self) -> Option<(Body, Option<Keep>)> {
+    pub(super) fn into_body(mut self) -> Option<(Body, Option<Box<Keep>>)> {
         let mut keep = self.keep.take();
         if let Some(keep) = &mut keep {
             keep.take();
@@ -303,7 +303,8 @@ impl Upload {
 impl Kept {
     fn add(&mut self, content: &Bytes) {
         if let Self::Streamed(pieces, size) = self {
-            *size += content.len();
+            // many small pieces take more for the references than for the content
+            *size += content.len() + size_of::<Bytes>();
             if *size <= MAX_KEPT {
                 pieces.push(content.clone());
             } else {
@@ -316,3 +317,20 @@ impl Kept {
 /// Content of a streamed body that is kept until there is an answer: what one stream may hold
 /// (contract §4), and more than most requests have.
 const MAX_KEPT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_however_small_its_pieces_are() {
+        let mut kept = Kept::Streamed(Pieces::new(), 0);
+        kept.add(&Bytes::from_static(&[0; 48 * 1024]));
+        assert!(matches!(kept, Kept::Streamed(..)));
+        let mut kept = Kept::Streamed(Pieces::new(), 0);
+        for _ in 0..MAX_KEPT / size_of::<Bytes>() {
+            kept.add(&Bytes::from_static(b"."));
+        }
+        assert!(matches!(kept, Kept::Gone));
+    }
+}

@@ -61,6 +61,7 @@ impl Wire {
             frames,
             flood,
         } = self;
+        state.heard.set(state.heard.get() + octets.len() as u64);
         frames.scan(octets, |frame| {
             match frame.kind {
                 GOAWAY => state.going_away(frame.first),
