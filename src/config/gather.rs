@@ -356,8 +356,8 @@ mod tests {
     fn names_of_the_old_service_get_one_line_wherever_they_stand() {
         let (source, _dir) = source(
             Flags::default(),
-            &[("ENABLE_DASHBOARD", "true"), ("FALLBACK_PORT", "1")],
-            "FALLBACK_PORT=8089\nDASHBOARD_API_KEY=canary\nLOG_PERSISTENCE_ENABLED=true\n",
+            &[("ENABLE_RELOAD", "true"), ("FALLBACK_PORT", "1")],
+            "FALLBACK_PORT=8089\nLOG_STORAGE_PATH=canary\nLOG_PERSISTENCE_ENABLED=true\n",
         );
         let gathered = source.gather();
         let names: Vec<_> = gathered
@@ -369,9 +369,9 @@ mod tests {
             names,
             [
                 "FALLBACK_PORT",
-                "DASHBOARD_API_KEY",
+                "LOG_STORAGE_PATH",
                 "LOG_PERSISTENCE_ENABLED",
-                "ENABLE_DASHBOARD"
+                "ENABLE_RELOAD"
             ]
         );
         assert!(gathered.faults.is_empty());

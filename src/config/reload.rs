@@ -169,6 +169,9 @@ impl Reloader {
         if *before != loaded.config.live.tls {
             changed.push("certificate");
         }
+        if self.last_good.config.live.prices != loaded.config.live.prices {
+            changed.push("prices");
+        }
         let waiting = changes(&self.at_start, &loaded.settings, Applies::Restart);
         let newly = changes(&self.last_good.settings, &loaded.settings, Applies::Restart);
         for name in newly.iter().filter(|name| waiting.contains(name)) {

@@ -964,6 +964,62 @@ the configuration has 11 faults
     }
 
     #[test]
+    fn what_is_observed_is_a_setting() {
+        let Config { boot, live } = load(&[]).unwrap().config;
+        assert_eq!(
+            (boot.access_log, boot.admin_listen, boot.data_dir),
+            (None, None, None)
+        );
+        assert!(!boot.dashboard && live.metering && !live.metrics_public);
+        assert_eq!(*live.prices, Prices::built_in());
+        let Config { boot, live } = load(&[
+            ("ACCESS_LOG", "stdout"),
+            ("ENABLE_DASHBOARD", "1"),
+            ("DASHBOARD_API_KEY", "canary-canary-canary"),
+        ])
+        .unwrap()
+        .config;
+        assert_eq!(boot.access_log.unwrap().target, AccessLogTarget::Stdout);
+        assert!(
+            boot.dashboard
+                && live
+                    .dashboard_key
+                    .as_ref()
+                    .unwrap()
+                    .is(b"canary-canary-canary")
+        );
+        assert!(!format!("{live:?}").contains("canary"));
+        let Config { boot, .. } =
+            load(&[("ENABLE_DASHBOARD", "1"), ("ADMIN_LISTEN", "127.0.0.1:0")])
+                .unwrap()
+                .config;
+        assert!(
+            !boot.dashboard && boot.admin_listen.is_some(),
+            "there, then only there"
+        );
+        for (name, value) in [
+            ("DASHBOARD_API_KEY", "short"),
+            ("ADMIN_LISTEN", "localhost"),
+            ("PRICES_FILE", "missing.json"),
+            ("ACCESS_LOG_KEEP", "0"),
+        ] {
+            let faults = load(&[(name, value)]).unwrap_err();
+            assert_eq!(faults.faults[0].variable.as_deref(), Some(name));
+        }
+        let case = Case::new("PRICES_FILE=p.json\n");
+        fs::write(
+            case.dir.path().join("p.json"),
+            r#"{"date":"2026-01-02","models":{}}"#,
+        )
+        .unwrap();
+        let prices = case.load(&[]).unwrap().config.live.prices;
+        assert_eq!(
+            (&*prices.date, prices.of("claude-opus-4-5")),
+            ("2026-01-02", None)
+        );
+    }
+
+    #[test]
     fn a_ca_file_holds_a_certificate() {
         let case = Case::new("UPSTREAM_CA_FILE=ca.pem\n");
         let path = case.dir.path().join("ca.pem");
