@@ -64,6 +64,7 @@
 //! - **Log lines are gathered by thread and written by another** ([`logging`]): a line for each exchange is
 //!   on by default, and must not cost a system call.
 
+pub mod activity;
 pub mod cli;
 pub mod config;
 pub mod downstream;
@@ -72,6 +73,7 @@ pub mod framing;
 pub mod gate;
 pub mod logging;
 pub mod messages;
+pub mod metrics;
 pub mod proxy;
 pub mod record;
 pub mod secret;

@@ -29,10 +29,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    activity::{self, Activity, Recorder},
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
     downstream::Services,
     gate::{Drain, Gate, Phase},
-    proxy::{self, RequestId, Worker},
+    metrics::Metrics,
+    proxy::{self, Observer, RequestId, Worker},
     upstream::{
         Client,
         balance::Balance,
@@ -117,6 +119,10 @@ struct Shared {
     edit_memory: Arc<Semaphore>,
     replay_memory: Arc<Semaphore>,
     balance: Arc<Balance>,
+    /// What is counted, where somebody looks.
+    metrics: Option<Arc<Metrics>>,
+    /// Where exchanges are told, where somebody looks.
+    recorder: Option<Recorder>,
     status: Arc<Status>,
     phase: watch::Receiver<Phase>,
     trust: Trust,
@@ -146,6 +152,20 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         }
     };
     let announced = Announced::of(&listeners);
+    let has_pages = boot.dashboard || boot.admin_listen.is_some();
+    let observed = has_pages || boot.access_log.is_some() || loaded.config.live.metrics_public;
+    let (activity, recorder) = if has_pages || boot.access_log.is_some() {
+        let settings = activity::Settings {
+            access_log: boot.access_log.clone(),
+            data_dir: boot.data_dir.clone(),
+        };
+        match Activity::start(settings) {
+            Ok((activity, recorder)) => (Some(activity), Some(recorder)),
+            Err(cause) => return failed("could not start the record of activity", &cause),
+        }
+    } else {
+        (None, None)
+    };
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(Phase::Starting);
     let shared = Shared {
@@ -154,6 +174,8 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         edit_memory: memory(boot.edit_memory),
         replay_memory: memory(boot.replay_memory),
         balance: Arc::new(Balance::new(&loaded.config.live.endpoints)),
+        metrics: observed.then(Metrics::new),
+        recorder,
         status: Arc::new(Status::new()),
         phase: receiver,
         trust,
@@ -181,6 +203,11 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             Signal::Reload => {
                 if let Some(reloader) = &mut reloader {
                     reloader.reload_now();
+                }
+            }
+            Signal::Reopen => {
+                if let Some(activity) = &activity {
+                    activity.reopen();
                 }
             }
             Signal::Stop(name) => {
@@ -361,8 +388,21 @@ impl Place {
     fn new(shared: &Shared) -> Self {
         let drain = Rc::new(Drain::default());
         actix_rt::spawn(follow_phase(shared.phase.clone(), Rc::downgrade(&drain)));
+        let observer = shared.metrics.as_ref().map(|metrics| {
+            Rc::new(Observer {
+                recorder: shared.recorder.clone(),
+                shard: metrics.shard(),
+            })
+        });
         let worker = Rc::new(Worker {
-            client: Client::new(Dialer::new(shared.trust.clone()), &shared.live),
+            client: Client::new(
+                Dialer::new(shared.trust.clone()),
+                &shared.live,
+                observer
+                    .as_ref()
+                    .map(|observer| Arc::clone(&observer.shard)),
+            ),
+            observer,
             live: Arc::clone(&shared.live),
             gate: Arc::clone(&shared.gate),
             edit_memory: Arc::clone(&shared.edit_memory),

@@ -13,13 +13,21 @@
 //! was the limit. The difference is two maps of fields each way, a boxed body and a boxed future more,
 //! and head and content in separate writes, since the content comes as a stream.
 
-use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 
 use crate::{
     config::{Endpoint, HttpVersion, Live},
     error::UpstreamError,
+    metrics::{Moved, Shard},
 };
 
 mod affinity;
@@ -53,8 +61,10 @@ pub struct Client {
 
 impl Client {
     /// A client without connections, for this worker.
-    pub fn new(dialer: Dialer, live: &Arc<ArcSwap<Live>>) -> Self {
-        let connections = Rc::new(Connections::new(dialer, &live.load()));
+    ///
+    /// What it does is counted in `shard`, if there is one.
+    pub fn new(dialer: Dialer, live: &Arc<ArcSwap<Live>>, shard: Option<Arc<Shard>>) -> Self {
+        let connections = Rc::new(Connections::new(dialer, &live.load(), shard));
         let awc = door::client(Rc::clone(&connections), Arc::clone(live));
         Self { connections, awc }
     }
@@ -79,10 +89,20 @@ impl Client {
     }
 }
 
+/// How a request got its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Road {
+    /// When it was had.
+    pub had_at: Instant,
+    /// How long it took to make it; none for one that was there.
+    pub connecting: Option<Duration>,
+}
+
 /// Connections of one worker, idle and to be made.
 struct Connections {
     dialer: Dialer,
     lanes: RefCell<Lanes>,
+    shard: Option<Arc<Shard>>,
 }
 
 /// The lanes to the endpoints of the configuration that was last seen, in its order.
@@ -100,7 +120,7 @@ struct Lane {
 }
 
 impl Connections {
-    fn new(dialer: Dialer, live: &Live) -> Self {
+    fn new(dialer: Dialer, live: &Live, shard: Option<Arc<Shard>>) -> Self {
         let none = Lanes {
             endpoints: Arc::new([]),
             lanes: Vec::new(),
@@ -108,6 +128,7 @@ impl Connections {
         Self {
             dialer,
             lanes: RefCell::new(none.follow(live)),
+            shard,
         }
     }
 
@@ -126,14 +147,39 @@ impl Connections {
             return http2::send(self, live, &lane, http2, request).await;
         }
         if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
+            let road = self.road(None);
             match http1::exchange(connection, request, &lane.pool).await {
-                Err(Failed::Unsent(unsent, _)) => request = *unsent,
-                outcome => return outcome,
+                Err(Failed::Unsent(unsent, _)) => {
+                    self.moved(Moved::Stale);
+                    request = *unsent;
+                }
+                outcome => return outcome.map(|response| Response { road, ..response }),
             }
         }
+        let began = self.shard.is_some().then(Instant::now);
         match self.connect(live, &lane.endpoint).await {
-            Ok(connection) => http1::exchange(connection, request, &lane.pool).await,
+            Ok(connection) => {
+                let road = self.road(began);
+                let outcome = http1::exchange(connection, request, &lane.pool).await;
+                outcome.map(|response| Response { road, ..response })
+            }
             Err(cause) => Err(Failed::Unsent(Box::new(request), cause)),
+        }
+    }
+
+    /// A connection is had, which was begun to be made then; nothing where nobody wants to know.
+    fn road(&self, began: Option<Instant>) -> Option<Road> {
+        let had_at = self.shard.as_ref().map(|_| Instant::now())?;
+        Some(Road {
+            had_at,
+            connecting: began.map(|began| had_at.saturating_duration_since(began)),
+        })
+    }
+
+    /// A request is sent once more.
+    fn moved(&self, why: Moved) {
+        if let Some(shard) = &self.shard {
+            shard.moved(why);
         }
     }
 
@@ -157,12 +203,20 @@ impl Connections {
             self.dialer
                 .dial_for(http, upstream, route, live.timers.connect)
         };
-        match dial().await {
+        let began = self.shard.is_some().then(Instant::now);
+        let outcome = match dial().await {
             Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
                 dial().await
             }
             outcome => outcome,
+        };
+        if let (Some(shard), Some(began)) = (&self.shard, began) {
+            let label = outcome
+                .as_ref()
+                .map_or_else(|cause| cause.answer().label, |_| "ok");
+            shard.connected(label, began.elapsed());
         }
+        outcome
     }
 
     /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are

@@ -18,17 +18,18 @@ use actix_web::{
 };
 use bytes::Bytes;
 
-use super::RequestId;
+use super::{RequestId, watch::Watch};
 use crate::{
     config::Endpoint,
     error::{Answer, ProxyError},
     framing::{
         body::Framing,
-        head::{BodyNotes, RequestHead},
+        head::{BodyNotes, RequestHead, ResponseHead},
         idle::IdleTimer,
     },
     gate::Admission,
-    upstream::{ResponseBody, http1::BodyError},
+    record,
+    upstream::{ResponseBody, Road, http1::BodyError},
 };
 
 /// How an exchange ended.
@@ -70,13 +71,21 @@ pub(super) struct Record {
     /// Octets of the response's content.
     pub(super) sent: u64,
     pub(super) ended: Ended,
+    /// What is learned besides, where somebody looks.
+    pub(super) watch: Option<Box<Watch>>,
 }
 
 impl Record {
-    pub(super) fn new(head: &RequestHead, admission: Admission) -> Self {
+    pub(super) fn new(
+        head: &RequestHead,
+        admission: Admission,
+        watch: impl FnOnce(RequestId) -> Option<Box<Watch>>,
+    ) -> Self {
+        let id = RequestId::next();
         Self {
             admission,
-            id: RequestId::next(),
+            id,
+            watch: watch(id),
             method: head.method.clone(),
             // a copy: a slice would keep the buffer of the whole request for as long as the stream runs
             path: Box::from(head.path()),
@@ -94,16 +103,60 @@ impl Record {
         self.id
     }
 
-    /// One of several endpoints answered.
-    pub(super) fn answered_by(&mut self, endpoints: &Arc<[Endpoint]>, at: usize) {
-        self.endpoint = Some((Arc::clone(endpoints), at));
+    /// One of the endpoints answered.
+    pub(super) fn answered_by(
+        &mut self,
+        endpoints: &Arc<[Endpoint]>,
+        at: usize,
+        road: Option<Road>,
+    ) {
+        if endpoints.len() > 1 {
+            self.endpoint = Some((Arc::clone(endpoints), at));
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.answered(&endpoints[at].upstream, road, self.started);
+        }
+    }
+
+    /// The head is about to be sent. The body was complete then, if it was waited for.
+    pub(super) fn sends(&mut self, complete_at: Option<Instant>) {
+        if let Some(watch) = &mut self.watch {
+            watch.sends(complete_at.unwrap_or(self.started).elapsed());
+        }
     }
 
     /// The upstream's response head is here.
-    pub(super) fn head(mut self, status: StatusCode) -> Self {
-        self.status = Some(status);
-        self.head = Some(self.started.elapsed());
+    pub(super) fn head(mut self, head: &ResponseHead) -> Self {
+        let after = self.started.elapsed();
+        self.status = Some(head.status);
+        self.head = Some(after);
+        if let Some(watch) = &mut self.watch {
+            watch.head(head, after);
+        }
         self
+    }
+
+    /// Content of the response passes.
+    fn content(&mut self, content: &Bytes) {
+        self.sent += content.len() as u64;
+        if let Some(watch) = &mut self.watch {
+            watch.content(content, self.started);
+        }
+    }
+
+    /// How it ended, for those who look.
+    fn ended(&self) -> record::Ended {
+        let phase = match self.head {
+            Some(_) => record::Phase::Response,
+            None => record::Phase::Request,
+        };
+        let (by, label) = match self.ended {
+            Ended::Complete => (record::By::Complete, None),
+            Ended::Client => (record::By::Client, Some("client_disconnected")),
+            Ended::Upstream(label) => (record::By::Upstream, Some(label)),
+            Ended::Proxy(label) => (record::By::Proxy, Some(label)),
+        };
+        record::Ended { by, phase, label }
     }
 
     /// The exchange ends with an answer of ours. Gives the name that the answer carries.
@@ -120,6 +173,11 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            let status = self.status.map(|status| status.as_u16());
+            let (received, total) = (self.notes.octets.get(), self.started.elapsed());
+            watch.end(self.ended(), status, received, self.sent, total);
+        }
         log::info!(
             "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={}{} request_id={}",
             self.method,
@@ -234,7 +292,7 @@ impl MessageBody for ExchangeBody {
         let this = self.get_mut();
         match this.body.poll_content(cx) {
             Poll::Ready(Some(Ok(content))) => {
-                this.record.sent += content.len() as u64;
+                this.record.content(&content);
                 this.idle.heard();
                 if this.body.is_done() {
                     this.record.ended = Ended::Complete;

@@ -12,6 +12,7 @@ use crate::{
     config::Live,
     error::ProxyError,
     framing::head::Fields,
+    metrics::Moved,
     upstream::{
         balance::{Choice, Turn, retry_after},
         http1::{Body, Failed, Request, Response},
@@ -88,6 +89,7 @@ async fn send_to_several(
                     body: whole,
                     keep: kept,
                 } = *replay;
+                worker.moved(Moved::Status);
                 outgoing.follow(&whole);
                 standing = Some(answered);
                 (body, keep, choice) = (whole, Some(kept), next);
@@ -105,6 +107,7 @@ async fn send_to_several(
                 });
                 match next {
                     Some(next) => {
+                        worker.moved(Moved::Unreachable);
                         log::warn!(
                             "[Failover] {cause} at {}, on to {}",
                             live.endpoints[choice.endpoint].upstream,

@@ -3,13 +3,16 @@
 //! Bounded twice: one body by `MAX_EDIT_BODY`, all of them by `EDIT_MEMORY`. A body that turns out
 //! larger than the first streams on as it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::dev::Payload;
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use super::{Plan, Worker, field};
+use super::{Plan, Worker, field, watch::Looking};
 use crate::{
     config::{Edit, Live},
     error::{DeniedError, DownstreamError, ProxyError},
@@ -32,6 +35,7 @@ pub(super) async fn edit(
     edit: &Edit,
     worker: &Worker,
     live: &Live,
+    look: Option<Looking>,
 ) -> Result<Plan, ProxyError> {
     let mut share = Share::new(&worker.edit_memory);
     // a declared length is reserved whole: bodies that wait for each other's second half would all
@@ -53,13 +57,19 @@ pub(super) async fn edit(
             }
             let plan = Plan::streamed(head, first, payload, Continue::NotExpected);
             return Ok(Plan {
+                edit: Some("too_large"),
                 memory: share.permit,
                 ..plan
             });
         }
         share.grow_to(length).await?;
+        if let Some(look) = &look {
+            look.borrow_mut().push(&content);
+        }
         hold.push(content);
     }
+    // asked for only where somebody looks
+    let complete_at = look.map(|_| Instant::now());
     let held = hold.len();
     let (body, outcome) = hold.finish(&edit.replacement);
     if live.debug {
@@ -84,6 +94,8 @@ pub(super) async fn edit(
         framing,
         expect,
         memory: share.permit,
+        edit: Some(outcome.label()),
+        complete_at,
         tunnel: None,
     })
 }

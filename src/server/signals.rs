@@ -1,4 +1,4 @@
-//! Signals as events: two ways to stop, one to reload.
+//! Signals as events: two ways to stop, one to reload, one to open the access log anew.
 
 use std::io;
 
@@ -9,6 +9,8 @@ pub(super) enum Signal {
     Stop(&'static str),
     /// Read the configuration again.
     Reload,
+    /// Open the access log anew.
+    Reopen,
 }
 
 pub(super) use platform::{Signals, listen};
@@ -16,7 +18,7 @@ pub(super) use platform::{Signals, listen};
 impl Signals {
     /// The next signal that asks for the end.
     pub(super) async fn stop(&mut self) {
-        while self.next().await == Signal::Reload {}
+        while !matches!(self.next().await, Signal::Stop(_)) {}
     }
 }
 
@@ -31,6 +33,7 @@ mod platform {
         terminate: Stream,
         interrupt: Stream,
         hangup: Stream,
+        user1: Stream,
     }
 
     /// Takes the signals over from their default actions.
@@ -39,6 +42,7 @@ mod platform {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -49,6 +53,7 @@ mod platform {
                 _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
                 _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
                 _ = self.hangup.recv() => Signal::Reload,
+                _ = self.user1.recv() => Signal::Reopen,
             }
         }
     }

@@ -215,7 +215,7 @@ mod tests {
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
             let live = Arc::new(ArcSwap::from_pointee(live(&base)));
-            let client = Client::new(Dialer::new(Trust::new(None)), &live);
+            let client = Client::new(Dialer::new(Trust::new(None)), &live, None);
             let mut response = client
                 .awc()
                 .get(format!("{base}/v1/models"))

@@ -24,6 +24,7 @@ use futures_core::Stream as _;
 use tokio::io::AsyncWrite;
 
 use super::{
+    Road,
     body::ResponseBody,
     dial::Stream,
     pool::{self, Pool},
@@ -101,6 +102,8 @@ pub struct Response {
     pub body: ResponseBody,
     /// The request, if it was kept and this answer is one that another upstream may better.
     pub replay: Option<Box<Replay>>,
+    /// How it got its connection, where somebody wants to know.
+    pub road: Option<Road>,
 }
 
 /// Why an exchange failed before its response head was complete.
@@ -460,6 +463,7 @@ impl Exchange {
             framing,
             body,
             replay,
+            road: None,
         }
     }
 

@@ -40,6 +40,7 @@ use super::{
 use crate::{
     config::{Endpoint, HttpVersion, Live, Scheme},
     error::UpstreamError,
+    metrics::Moved,
 };
 
 mod connection;
@@ -98,7 +99,9 @@ pub(super) async fn send(
 ) -> Result<Response, Failed> {
     for tries_left in (0..TRIES).rev() {
         let is_first = tries_left + 1 == TRIES;
-        let outcome = match pool.way(connections, live, lane, is_first).await {
+        let way = pool.way(connections, live, lane, is_first).await;
+        let road = connections.road(None);
+        let outcome = match way {
             Ok(Way::Stream(stream)) => {
                 exchange::exchange(stream, request, &lane.endpoint.upstream).await
             }
@@ -108,8 +111,11 @@ pub(super) async fn send(
             Err(cause) => return Err(Failed::Unsent(Box::new(request), cause)),
         };
         match outcome {
-            Err(Failed::Unsent(unsent, _)) if tries_left > 0 => request = *unsent,
-            outcome => return outcome,
+            Err(Failed::Unsent(unsent, _)) if tries_left > 0 => {
+                connections.moved(Moved::Unprocessed);
+                request = *unsent;
+            }
+            outcome => return outcome.map(|response| Response { road, ..response }),
         }
     }
     Err(Failed::Unsent(

@@ -173,7 +173,7 @@ fn our_exchange_ends_as_hypers_does() {
     let local = tokio::task::LocalSet::new();
     let shared = Arc::new(ArcSwap::from_pointee(live.clone()));
     let client = local.block_on(&runtime, async {
-        Rc::new(Client::new(Dialer::new(Trust::new(None)), &shared))
+        Rc::new(Client::new(Dialer::new(Trust::new(None)), &shared, None))
     });
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 300,

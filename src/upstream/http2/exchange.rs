@@ -92,6 +92,7 @@ pub(super) async fn exchange(
                 framing,
                 body: ResponseBody::Http2(body),
                 replay,
+                road: None,
             });
         }
         Err(Fault::Other(cause)) => {

@@ -1,0 +1,321 @@
+//! What is learned of an exchange for those who look: the metrics, the activity, the access log.
+//!
+//! Nothing of it is made where nobody does: [`Record`](super::exchange::Record) then holds no
+//! [`Watch`]. All of it hangs on the beginning and the end of the exchange and on a copy of its answer.
+
+use std::{
+    cell::RefCell,
+    net::IpAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+use actix_http::{BoxedPayloadStream, Payload, error::PayloadError};
+use bytes::Bytes;
+use futures_core::Stream;
+
+use super::RequestId;
+use crate::{
+    activity::Recorder,
+    config::Live,
+    framing::head::{Fields, RequestHead, ResponseHead, Version},
+    messages::usage::{Asked, Look, Tap},
+    metrics::Shard,
+    record::{Begun, Ended, ErrorContent, Exchange, Route, Timings, Usage},
+    upstream::Road,
+};
+
+/// Who looks at the exchanges of a worker.
+pub struct Observer {
+    /// The activity and the access log, if there is one of them.
+    pub recorder: Option<Recorder>,
+    /// The worker's own counters.
+    pub shard: Arc<Shard>,
+}
+
+/// The look at the request's own words, shared by the body that passes and the watch.
+pub(super) type Looking = Rc<RefCell<Look>>;
+
+/// One exchange, as far as it is known.
+pub(super) struct Watch {
+    observer: Rc<Observer>,
+    live: Arc<Live>,
+    begun: Begun,
+    look: Option<Looking>,
+    tap: Option<Tap>,
+    error: Option<Failure>,
+    upstream: Option<Box<str>>,
+    upstream_request_id: Option<Box<str>>,
+    rate_limit: Vec<(Box<str>, Box<str>)>,
+    edit: Option<&'static str>,
+    timings: Timings,
+}
+
+/// The beginning of an error's content.
+struct Failure {
+    octets: Vec<u8>,
+    coding: Option<Box<str>>,
+}
+
+/// Of an error, so much is kept.
+const MOST_ERROR: usize = 50 * 1000;
+/// Of a name that somebody else chose, so much is kept.
+const LONGEST_NAME: usize = 128;
+/// Fields of an answer that say how much is left.
+const RATE_LIMIT: &str = "anthropic-ratelimit-";
+/// Of those, so many are kept: Anthropic sends twelve.
+const MOST_RATE_LIMITS: usize = 16;
+
+impl Watch {
+    pub(super) fn new(
+        observer: &Rc<Observer>,
+        live: &Arc<Live>,
+        id: RequestId,
+        head: &RequestHead,
+        client: Option<IpAddr>,
+    ) -> Box<Self> {
+        let path = head.path();
+        let route = match head.upgrade {
+            Some(_) => Route::Tunnel,
+            None => Route::of(head.method.as_str(), path),
+        };
+        let begun = Begun {
+            id: id.to_string().into(),
+            started: SystemTime::now(),
+            client,
+            version: match head.version {
+                Version::Http10 => "1.0",
+                Version::Http11 => "1.1",
+                Version::Http2 => "2",
+            },
+            method: head.method.as_str().into(),
+            path: path.escape_ascii().to_string().into(),
+            route,
+            session: name(head.fields.value("x-claude-code-session-id")),
+        };
+        if let Some(recorder) = &observer.recorder {
+            recorder.begun(begun.clone());
+        }
+        let is_metered = live.metering && route == Route::Messages;
+        Box::new(Self {
+            observer: Rc::clone(observer),
+            live: Arc::clone(live),
+            begun,
+            look: is_metered.then(|| Rc::new(RefCell::new(Look::new()))),
+            tap: None,
+            error: None,
+            upstream: None,
+            upstream_request_id: None,
+            rate_limit: Vec::new(),
+            edit: None,
+            timings: Timings::default(),
+        })
+    }
+
+    /// What looks at the request's body as it passes, if it is to be looked at.
+    pub(super) fn look(&self) -> Option<Looking> {
+        self.look.clone()
+    }
+
+    /// What became of the edit.
+    pub(super) fn edited(&mut self, outcome: &'static str) {
+        self.edit = Some(outcome);
+    }
+
+    /// The request's head is about to be sent; since the body was complete, or the exchange began, so
+    /// much of our own time has passed.
+    pub(super) fn sends(&mut self, overhead: Duration) {
+        self.timings.overhead = overhead;
+    }
+
+    /// An upstream answered.
+    pub(super) fn answered(
+        &mut self,
+        upstream: &dyn std::fmt::Display,
+        road: Option<Road>,
+        started: Instant,
+    ) {
+        self.upstream = Some(upstream.to_string().into());
+        if let Some(road) = road {
+            self.timings.connected = Some(road.had_at.saturating_duration_since(started));
+            self.timings.connecting = road.connecting;
+        }
+    }
+
+    /// The response head is here.
+    pub(super) fn head(&mut self, head: &ResponseHead, after: Duration) {
+        self.timings.head = Some(after);
+        self.upstream_request_id = name(head.fields.value("request-id"));
+        self.rate_limit = rate_limit(&head.fields);
+        let coding = head.fields.value("content-encoding");
+        if head.status.as_u16() >= 400 {
+            self.error = Some(Failure {
+                octets: Vec::new(),
+                coding: name(coding),
+            });
+        }
+        if self.look.is_some() {
+            self.tap = Tap::new(head.fields.value("content-type"), coding);
+        }
+    }
+
+    /// Content of the answer passes.
+    pub(super) fn content(&mut self, content: &Bytes, started: Instant) {
+        if let Some(tap) = &mut self.tap
+            && tap.push(content)
+        {
+            self.timings.first_token = Some(started.elapsed());
+        }
+        if let Some(error) = &mut self.error {
+            let room = MOST_ERROR - error.octets.len();
+            error
+                .octets
+                .extend_from_slice(&content[..content.len().min(room)]);
+        }
+    }
+
+    /// The exchange has ended.
+    pub(super) fn end(
+        mut self,
+        ended: Ended,
+        status: Option<u16>,
+        received: u64,
+        sent: u64,
+        total: Duration,
+    ) {
+        self.timings.total = total;
+        let usage = self.usage();
+        let exchange = Exchange {
+            begun: self.begun,
+            status,
+            upstream: self.upstream,
+            upstream_request_id: self.upstream_request_id,
+            received,
+            sent,
+            timings: self.timings,
+            ended,
+            edit: self.edit,
+            usage,
+            error: self
+                .error
+                .filter(|error| !error.octets.is_empty())
+                .map(|error| ErrorContent {
+                    octets: error.octets.into(),
+                    coding: error.coding,
+                }),
+            rate_limit: self.rate_limit,
+        };
+        self.observer.shard.exchange(&exchange);
+        if let Some(recorder) = &self.observer.recorder {
+            recorder.ended(exchange);
+        }
+    }
+
+    /// What was metered, with its price.
+    fn usage(&mut self) -> Option<Usage> {
+        let asked = match self.look.take() {
+            Some(look) => std::mem::replace(&mut *look.borrow_mut(), Look::new()).finish(),
+            None => return None,
+        };
+        let Asked {
+            model,
+            is_stream,
+            max_tokens,
+        } = asked;
+        let mut usage = self.tap.take().map(Tap::finish).unwrap_or_default();
+        usage.model = usage.model.or(model);
+        usage.is_stream |= is_stream.unwrap_or_default();
+        usage.max_tokens = max_tokens;
+        let price = usage
+            .model
+            .as_deref()
+            .and_then(|model| self.live.prices.of(model));
+        usage.cost = price.map(|price| price.of(&usage.tokens));
+        Some(usage)
+    }
+}
+
+/// A value that may be shown: short and printable.
+fn name(value: Option<&[u8]>) -> Option<Box<str>> {
+    let value = std::str::from_utf8(value?).ok()?;
+    let is_shown =
+        value.len() <= LONGEST_NAME && value.bytes().all(|octet| octet.is_ascii_graphic());
+    (is_shown && !value.is_empty()).then(|| value.into())
+}
+
+fn rate_limit(fields: &Fields) -> Vec<(Box<str>, Box<str>)> {
+    fields
+        .iter()
+        .filter_map(|field| {
+            let field_name = std::str::from_utf8(field.name).ok()?.to_ascii_lowercase();
+            let short = field_name
+                .strip_prefix(RATE_LIMIT)
+                .or_else(|| (field_name == "retry-after").then_some("retry-after"))?;
+            // dates have a blank, and only here
+            let value = std::str::from_utf8(field.value).ok()?;
+            let is_shown = value.len() <= LONGEST_NAME && value.is_ascii();
+            is_shown.then(|| (short.into(), value.into()))
+        })
+        .take(MOST_RATE_LIMITS)
+        .collect()
+}
+
+/// A request's body that is looked at as it passes.
+pub(super) fn looked_at(payload: Payload, look: Looking) -> Payload {
+    let payload: BoxedPayloadStream = Box::pin(Looked {
+        payload,
+        look: Some(look),
+    });
+    Payload::Stream { payload }
+}
+
+struct Looked {
+    payload: Payload,
+    /// Until enough was seen.
+    look: Option<Looking>,
+}
+
+impl Stream for Looked {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.payload).poll_next(cx);
+        if let Poll::Ready(Some(Ok(content))) = &outcome
+            && let Some(look) = &this.look
+            && !look.borrow_mut().push(content)
+        {
+            this.look = None;
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_shown_is_kept() {
+        assert_eq!(name(Some(b"req_1")).as_deref(), Some("req_1"));
+        for value in [&b""[..], b"a b", b"\xff", &[b'x'; 129]] {
+            assert_eq!(name(Some(value)), None);
+        }
+        let fields = Fields::from_pairs([
+            (&b"Anthropic-RateLimit-Requests-Remaining"[..], &b"7"[..]),
+            (b"retry-after", b"3"),
+            (b"x-other", b"1"),
+        ]);
+        let found = rate_limit(&fields);
+        assert_eq!(
+            found,
+            [
+                ("requests-remaining".into(), "7".into()),
+                ("retry-after".into(), "3".into())
+            ]
+        );
+    }
+}
