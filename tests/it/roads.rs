@@ -4,7 +4,7 @@ use bytes::Bytes;
 use h2::Reason;
 
 use crate::support::{
-    Body, Proxy, ProxyBuilder, Upstream, Wire, get,
+    Body, DEADLINE, End, Proxy, ProxyBuilder, Upstream, Wire, get,
     h2::{Client, request},
     noise, post,
     tls::Pair,
@@ -276,4 +276,69 @@ fn a_proxy_before_a_proxy_speaks_http_2_between_them() {
         client.send(get("/v1/models"));
         assert_eq!(client.read_response("GET").status(), 200);
     }
+}
+
+const ASK: &str =
+    "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+const AGREED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+
+/// Octets pass both ways through a tunnel that this client asked for.
+#[track_caller]
+fn carries<S: std::io::Read + std::io::Write>(client: &mut Wire<S>, upstream: &Upstream) -> Wire {
+    client.send(ASK);
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    origin.send(format!("{AGREED}first"));
+    assert_eq!(client.read_response_head().status(), 101);
+    assert_eq!(client.read_exact(5), b"first");
+    let octets = noise(40_000);
+    for _ in 0..5 {
+        client.send(&octets);
+        assert_octets(origin.read_exact(octets.len()), &octets, "out");
+        origin.send(&octets);
+        assert_octets(client.read_exact(octets.len()), &octets, "back");
+    }
+    origin
+}
+
+#[test]
+fn a_tunnel_goes_through_tls_and_its_abort_is_no_end() {
+    let upstream = Upstream::bind();
+    let pair = Pair::new();
+    let proxy = pair.served(Proxy::to(upstream.url())).start();
+    let mut client = pair.connect(proxy.tls_addr());
+    let origin = carries(&mut client, &upstream);
+    origin.reset();
+    // no close_notify: rustls calls it an error, which the wire tells as a reset
+    assert_eq!(client.read_to_end().1, End::Reset);
+    let mut client = pair.connect(proxy.tls_addr());
+    let origin = carries(&mut client, &upstream);
+    origin.finish();
+    assert_eq!(client.read_to_end().1, End::Fin);
+    let mut client = pair.connect(proxy.tls_addr());
+    let mut origin = carries(&mut client, &upstream);
+    client.reset();
+    assert_eq!(
+        origin.closed_within(std::time::Duration::from_secs(1)).1,
+        End::Reset
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_tunnel_goes_through_a_unix_socket() {
+    let upstream = Upstream::bind();
+    let builder = Proxy::to(upstream.url()).env("UNIX_SOCKET", "proxy.sock");
+    let path = builder.path("proxy.sock");
+    let proxy = builder.start();
+    let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut client = Wire::new(stream);
+    let mut origin = carries(&mut client, &upstream);
+    drop(client);
+    origin.closed_within(std::time::Duration::from_secs(1));
+    // the other direction is the upstream's to end
+    drop(origin);
+    proxy.wait_for_line(|line| line.contains("status=101"));
 }
