@@ -29,6 +29,7 @@ mod lifecycle;
 #[cfg(unix)]
 mod listeners;
 mod logs;
+mod observation;
 mod proxies;
 mod roads;
 mod secrets;

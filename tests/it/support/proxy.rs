@@ -267,6 +267,11 @@ impl Proxy {
         write(self.directory.path(), path, content.as_ref());
     }
 
+    /// The path of a file below the working directory.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")

@@ -1,0 +1,402 @@
+//! What operators see: metering, cost, access log and metrics, each held against the truth, and none of
+//! it to be felt by an exchange.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    DEADLINE, Proxy, ProxyBuilder, Upstream, get, post,
+    upstream::OK,
+    wire::{assert_octets, chunk},
+};
+
+/// A generation as Anthropic streams it: 20 + 100 + 30 + 5 input tokens by kind, 42 output tokens.
+const EVENTS: &str = "event: message_start\n\
+data: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-sonnet-4-5-20250929\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":20,\"cache_creation_input_tokens\":35,\"cache_read_input_tokens\":100,\"cache_creation\":{\"ephemeral_5m_input_tokens\":30,\"ephemeral_1h_input_tokens\":5},\"output_tokens\":1}}}\n\n\
+event: content_block_start\n\
+data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n\
+event: ping\ndata: {\"type\":\"ping\"}\n\n\
+event: content_block_delta\n\
+data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"canary-answer\"}}\n\n\
+event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n\
+event: message_delta\n\
+data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":42}}\n\n\
+event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+/// 20 × 3 + 42 × 15 + 100 × 0.3 + 30 × 3.75 + 5 × 6 millionths of a dollar.
+const COST: f64 = 862.5e-6;
+
+fn streamed(events: &str) -> Vec<u8> {
+    let mut octets = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
+        request-id: req_theirs\r\nTransfer-Encoding: chunked\r\n\r\n"
+        .to_vec();
+    for event in events.split_inclusive("\n\n") {
+        octets.extend(chunk(event.as_bytes()));
+    }
+    octets.extend(chunk(b""));
+    octets
+}
+
+const ASK: &str = r#"{"model":"claude-sonnet-4-5","max_tokens":1024,"stream":true,"messages":[{"role":"user","content":"canary-prompt"}]}"#;
+
+/// A proxy whose access log is read.
+fn logging(url: impl ToString) -> ProxyBuilder {
+    Proxy::to(url).env("ACCESS_LOG", "access.log")
+}
+
+/// The lines of an access log, once there are so many.
+#[track_caller]
+fn lines(proxy: &Proxy, count: usize) -> Vec<Value> {
+    let path = proxy.path("access.log");
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let found: Vec<Value> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        if found.len() >= count {
+            assert!(!text.contains("canary"), "{text}");
+            return found;
+        }
+        assert!(Instant::now() < end, "only {}: {text}", found.len());
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The value of a sample, summed over its label sets that have all of these.
+fn sample(exposition: &str, name: &str, labels: &[&str]) -> f64 {
+    exposition
+        .lines()
+        .filter(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        })
+        .map(|line| {
+            let value = line.rsplit_once(' ').unwrap().1;
+            value.parse::<f64>().unwrap()
+        })
+        .sum()
+}
+
+fn exposition(proxy: &Proxy) -> String {
+    let response = proxy.send(get("/metrics"));
+    assert_eq!(response.status(), 200);
+    String::from_utf8(response.content().to_vec()).unwrap()
+}
+
+#[test]
+fn a_generation_is_metered_priced_and_logged() {
+    let upstream = Upstream::always(streamed(EVENTS));
+    let proxy = logging(upstream.url()).start();
+    let mut request = b"POST /v1/messages?beta=true&key=canary HTTP/1.1\r\nHost: x\r\n\
+        x-api-key: canary-key\r\nX-Claude-Code-Session-Id: session-1\r\nContent-Type: application/json\r\n"
+        .to_vec();
+    request.extend(format!("Content-Length: {}\r\n\r\n{ASK}", ASK.len()).bytes());
+    let response = proxy.send(&request);
+    assert_octets(response.content(), EVENTS, "nothing is touched");
+    let line = &lines(&proxy, 1)[0];
+    let is = |pointer: &str, expected: Value| {
+        assert_eq!(
+            line.pointer(pointer),
+            Some(&expected),
+            "{pointer} of {line}"
+        );
+    };
+    is("/method", "POST".into());
+    is("/path", "/v1/messages".into());
+    is("/status", 200.into());
+    is("/model", "claude-sonnet-4-5-20250929".into());
+    is("/session", "session-1".into());
+    is("/upstream_request_id", "req_theirs".into());
+    is("/tokens/input", 20.into());
+    is("/tokens/output", 42.into());
+    is("/tokens/cache_read", 100.into());
+    is("/tokens/cache_write_5m", 30.into());
+    is("/tokens/cache_write_1h", 5.into());
+    is("/stop_reason", "end_turn".into());
+    is("/ended/by", "complete".into());
+    let cost = line.pointer("/cost_usd").and_then(Value::as_f64).unwrap();
+    assert!((cost - COST).abs() < 1e-9, "{cost}");
+    let ttft = line.pointer("/ttft_ms").and_then(Value::as_f64).unwrap();
+    let total = line
+        .pointer("/duration_ms")
+        .and_then(Value::as_f64)
+        .unwrap();
+    assert!(ttft > 0.0 && ttft <= total, "{ttft} {total}");
+}
+
+#[test]
+fn metering_that_is_off_reads_nothing() {
+    let upstream = Upstream::always(streamed(EVENTS));
+    let proxy = logging(upstream.url()).env("METERING", "off").start();
+    proxy.send(post("/v1/messages", ASK));
+    let line = &lines(&proxy, 1)[0];
+    assert_eq!(
+        line.pointer("/tokens").unwrap_or(&Value::Null),
+        &Value::Null
+    );
+}
+
+#[test]
+fn a_stream_that_is_broken_off_is_metered_as_far_as_it_came() {
+    let upstream = Upstream::bind();
+    let proxy = logging(upstream.url()).start();
+    let events: Vec<&str> = EVENTS.split_inclusive("\n\n").collect();
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for by_client in [true, false] {
+        let mut client = proxy.connect();
+        client.send(post("/v1/messages", ASK));
+        let mut origin = upstream.accept();
+        origin.read_request();
+        origin.send(head);
+        for event in &events[..4] {
+            origin.send(chunk(event.as_bytes()));
+        }
+        client.read_response_head();
+        client.read_chunks(events[..4].concat().len());
+        if by_client {
+            drop(client);
+            origin.closed_within(Duration::from_secs(1));
+        } else {
+            origin.reset();
+            client.read_chunked();
+        }
+    }
+    for (line, by) in lines(&proxy, 2).iter().zip(["client", "upstream"]) {
+        assert_eq!(line.pointer("/ended/by"), Some(&by.into()), "{line}");
+        assert_eq!(line.pointer("/tokens/input"), Some(&20.into()));
+        assert_eq!(line.pointer("/tokens/output"), Some(&1.into()));
+    }
+}
+
+#[test]
+fn json_answers_and_errors_are_metered_too() {
+    let answer = r#"{"id":"msg_1","type":"message","model":"some-model","content":[{"type":"text","text":"canary"}],"stop_reason":"max_tokens","usage":{"input_tokens":3,"output_tokens":4}}"#;
+    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"canary"}}"#;
+    let json = |status: u16, content: &str| {
+        format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{content}",
+            content.len()
+        )
+    };
+    let upstream = Upstream::bind();
+    let proxy = logging(upstream.url()).start();
+    let mut client = proxy.connect();
+    let mut origin = None;
+    for (status, content) in [(200, answer), (529, error)] {
+        client.send(post("/v1/messages", r#"{"model":"asked","messages":[]}"#));
+        let origin = origin.get_or_insert_with(|| upstream.accept());
+        origin.read_request();
+        origin.send(json(status, content));
+        assert_octets(client.read_response("POST").content(), content, "untouched");
+    }
+    let lines = lines(&proxy, 2);
+    assert_eq!(lines[0].pointer("/model"), Some(&"some-model".into()));
+    assert_eq!(lines[0].pointer("/tokens/output"), Some(&4.into()));
+    assert_eq!(
+        lines[0].pointer("/cost_usd"),
+        Some(&Value::Null),
+        "no price is guessed"
+    );
+    assert_eq!(
+        lines[1].pointer("/error_type"),
+        Some(&"overloaded_error".into())
+    );
+    assert_eq!(lines[1].pointer("/model"), Some(&"asked".into()));
+}
+
+#[test]
+fn prices_are_a_file() {
+    let upstream = Upstream::always(streamed(EVENTS));
+    let prices = |output: u32| {
+        format!(
+            r#"{{"date":"2026-01-02","models":{{"claude-sonnet":{{"input":0,"output":{output},"cache_read":0,"cache_write_5m":0,"cache_write_1h":0}}}}}}"#
+        )
+    };
+    let proxy = logging(upstream.url())
+        .file("prices.json", prices(1))
+        .env("PRICES_FILE", "prices.json")
+        .start();
+    proxy.send(post("/v1/messages", ASK));
+    proxy.write("prices.json", prices(2));
+    proxy.wait_for_line(|line| line.contains("reloaded") && line.contains("prices"));
+    proxy.send(post("/v1/messages", ASK));
+    proxy.write("prices.json", "{");
+    proxy.wait_for_line(|line| line.contains("PRICES_FILE"));
+    proxy.send(post("/v1/messages", ASK));
+    let costs: Vec<f64> = lines(&proxy, 3)
+        .iter()
+        .map(|line| line.pointer("/cost_usd").and_then(Value::as_f64).unwrap())
+        .collect();
+    assert_eq!(costs, [42e-6, 84e-6, 84e-6]);
+    let ended = ProxyBuilder::new()
+        .file("prices.json", "{")
+        .env("PRICES_FILE", "prices.json")
+        .run();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}
+
+#[test]
+fn metrics_say_what_happened() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("METRICS_PUBLIC", "true")
+        .env("WORKERS", 2)
+        .start();
+    let mut client = proxy.connect();
+    client.send(post("/v1/messages", ASK));
+    let mut origin = upstream.accept();
+    origin.read_request();
+    origin.send(streamed(EVENTS));
+    client.read_response("POST");
+    client.send(get("/v1/models"));
+    origin.read_request();
+    origin.send("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+    client.read_response("GET");
+    let text = exposition(&proxy);
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let requests = "anthropic_proxy_requests_total";
+    assert_eq!(
+        sample(&text, requests, &["route=\"messages\""]),
+        1.0,
+        "{text}"
+    );
+    assert_eq!(sample(&text, requests, &["route=\"models\"", "4xx"]), 1.0);
+    let tokens = text
+        .lines()
+        .filter(|line| line.starts_with("gen_ai_client_token_usage"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(tokens.contains("claude-sonnet-4-5-20250929"), "{text}");
+    assert!(!text.contains("canary") && !text.contains("msg_1"));
+    // without a word, nobody is told
+    let silent = Proxy::to(Upstream::ok().url()).start();
+    let response = silent.send(get("/metrics"));
+    assert_ne!(
+        response.head.one("content-type").unwrap_or_default(),
+        "application/openmetrics-text"
+    );
+}
+
+#[test]
+fn sums_of_five_thousand_concurrent_streams_are_exact() {
+    const STREAMS: usize = 5_000;
+    // a client, and the upstream's end of it
+    let files = rlimit::increase_nofile_limit(2 * STREAMS as u64 + 500).unwrap();
+    let streams = STREAMS.min((files as usize).saturating_sub(500) / 2);
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("METRICS_PUBLIC", "true")
+        .env("RUST_LOG", "warn")
+        .start();
+    let mut clients: Vec<TcpStream> = (0..streams)
+        .map(|_| {
+            let mut client = TcpStream::connect(proxy.addr()).unwrap();
+            client
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
+            client.write_all(&post("/v1/messages", ASK)).unwrap();
+            client
+        })
+        .collect();
+    let mut origins: Vec<TcpStream> = (0..streams).map(|_| upstream.accept_stream()).collect();
+    // all of them run before any of them goes on
+    let octets = streamed(EVENTS);
+    let pieces: Vec<&[u8]> = octets.chunks(octets.len().div_ceil(3)).collect();
+    for piece in &pieces {
+        for origin in &mut origins {
+            origin.write_all(piece).unwrap();
+        }
+    }
+    let halves = clients.len() / 2;
+    let other: Vec<TcpStream> = clients.split_off(halves);
+    let barrier = Arc::new(Barrier::new(2));
+    let readers: Vec<_> = [clients, other]
+        .into_iter()
+        .map(|clients| {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || {
+                barrier.wait();
+                for mut client in clients {
+                    let mut answer = Vec::new();
+                    let mut buffer = [0; 8192];
+                    while !answer.ends_with(b"\r\n0\r\n\r\n") {
+                        let count = client.read(&mut buffer).unwrap();
+                        assert!(count > 0, "a stream ended early");
+                        answer.extend_from_slice(&buffer[..count]);
+                    }
+                }
+            })
+        })
+        .collect();
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    // the record is written when the connection has written the last of it
+    let end = Instant::now() + DEADLINE;
+    let text = loop {
+        let text = exposition(&proxy);
+        let counted = sample(
+            &text,
+            "anthropic_proxy_requests_total",
+            &["route=\"messages\""],
+        );
+        if counted as usize == streams || Instant::now() > end {
+            break text;
+        }
+    };
+    let by_kind = |kind: &str| {
+        let label = format!("gen_ai_token_type=\"{kind}\"");
+        sample(&text, "gen_ai_client_token_usage_total", &[&label])
+    };
+    let streams = streams as f64;
+    assert_eq!(by_kind("output"), 42.0 * streams, "{text}");
+    assert_eq!(by_kind("input"), 20.0 * streams);
+    assert_eq!(by_kind("cache_read"), 100.0 * streams);
+    drop(origins);
+}
+
+#[test]
+fn a_full_disk_stops_no_request() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("ACCESS_LOG", "/dev/full")
+        .start();
+    let mut client = proxy.connect();
+    for _ in 0..100 {
+        client.send(get("/"));
+        assert_eq!(client.read_response("GET").content(), b"ok");
+    }
+    proxy.wait_for_line(|line| line.to_lowercase().contains("access log"));
+}
+
+#[test]
+fn an_access_log_is_opened_anew_on_sigusr1() {
+    let upstream = Upstream::always(OK);
+    let proxy = logging(upstream.url()).start();
+    proxy.send(get("/one"));
+    assert_eq!(lines(&proxy, 1).len(), 1);
+    std::fs::rename(proxy.path("access.log"), proxy.path("old.log")).unwrap();
+    proxy.signal("USR1");
+    // whichever comes first, the signal or the next line, the new file has the next line in the end
+    let end = Instant::now() + DEADLINE;
+    while std::fs::read_to_string(proxy.path("access.log"))
+        .unwrap_or_default()
+        .is_empty()
+    {
+        proxy.send(get("/two"));
+        assert!(Instant::now() < end);
+    }
+    let old = std::fs::read_to_string(proxy.path("old.log")).unwrap();
+    assert!(old.contains("/one"));
+}
