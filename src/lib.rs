@@ -37,7 +37,7 @@
 //! | 3 | [`proxy`], [`downstream`] |
 //! | 4 | [`upstream`], [`messages`] |
 //! | 5 | [`config`] |
-//! | 6 | [`framing`], [`gate`], [`logging`] |
+//! | 6 | [`metrics`], [`framing`], [`gate`], [`logging`] |
 //! | 7 | [`error`], [`record`], [`secret`] |
 //!
 //! # Decisions
@@ -72,6 +72,7 @@ pub mod framing;
 pub mod gate;
 pub mod logging;
 pub mod messages;
+pub mod metrics;
 pub mod proxy;
 pub mod record;
 pub mod secret;
