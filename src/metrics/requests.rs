@@ -11,7 +11,7 @@ use super::{
 use crate::record::{By, Exchange, Phase, Route};
 
 /// Counted by one worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Requests {
     requests: Counters<{ METHODS.len() * ROUTES * STATUSES.len() * BY.len() * PHASES.len() }>,
     aborts: Counters<{ BY.len() * PHASES.len() * (REASONS + 1) }>,
@@ -28,21 +28,6 @@ pub(super) struct Requests {
 pub(super) struct Known {
     reasons: Names<REASONS>,
     edits: Names<EDITS>,
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Self {
-            requests: Counters::default(),
-            aborts: Counters::default(),
-            edits: Counters::default(),
-            received: Counters::default(),
-            sent: Counters::default(),
-            duration: Default::default(),
-            head: Default::default(),
-            overhead: Histogram::default(),
-        }
-    }
 }
 
 impl Requests {
