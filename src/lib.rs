@@ -37,7 +37,7 @@
 //! | 3 | [`proxy`], [`downstream`] |
 //! | 4 | [`upstream`], [`messages`] |
 //! | 5 | [`config`] |
-//! | 6 | [`framing`], [`gate`], [`logging`] |
+//! | 6 | [`metrics`], [`framing`], [`gate`], [`logging`] |
 //! | 7 | [`error`], [`record`], [`secret`] |
 //!
 //! # Decisions

@@ -1,0 +1,34 @@
+//! A dense array of counters: relaxed atomics of one worker, summed up on a scrape.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// So many counters.
+#[derive(Debug)]
+pub(super) struct Counters<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+}
+
+impl<const N: usize> Counters<N> {
+    pub(super) fn add(&self, at: usize, amount: u64) {
+        self.0[at].fetch_add(amount, Relaxed);
+    }
+
+    pub(super) fn read(&self, at: usize) -> u64 {
+        self.0[at].load(Relaxed)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().map(|counter| counter.load(Relaxed))
+    }
+
+    /// Adds what others counted.
+    pub(super) fn absorb(&self, other: &Self) {
+        for (at, amount) in other.iter().enumerate() {
+            self.add(at, amount);
+        }
+    }
+}

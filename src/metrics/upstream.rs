@@ -1,0 +1,185 @@
+//! The road to the upstreams: connects, moves, circuits, idle connections.
+
+use std::{collections::BTreeMap, fmt::Result, time::Duration};
+
+use super::{
+    UpstreamGauges,
+    counters::Counters,
+    family::{Family, Unit, Writer},
+    histogram::{Histogram, SECONDS, SECONDS_BUCKETS, micros},
+    names::Names,
+};
+
+/// Why a request was sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It could not be sent at all: on to the next upstream.
+    Unreachable,
+    /// It was answered by a status of `FAILOVER_STATUS`: on to the next upstream.
+    Status,
+    /// The pooled connection had been closed: again on a new one.
+    Stale,
+    /// The upstream said that it did not process it (RFC 9113 §8.7): again on a new connection.
+    Unprocessed,
+}
+
+impl Moved {
+    const ALL: [Self; 4] = [
+        Self::Unreachable,
+        Self::Status,
+        Self::Stale,
+        Self::Unprocessed,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Status => "status",
+            Self::Stale => "stale",
+            Self::Unprocessed => "unprocessed",
+        }
+    }
+}
+
+/// Counted by one worker.
+#[derive(Debug, Default)]
+pub(super) struct Upstream {
+    connects: Counters<{ OUTCOMES + 1 }>,
+    connected: Histogram<SECONDS_BUCKETS>,
+    failed: Histogram<SECONDS_BUCKETS>,
+    moves: Counters<{ Moved::ALL.len() }>,
+}
+
+/// Labels that are learned.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    outcomes: Names<OUTCOMES>,
+}
+
+impl Upstream {
+    pub(super) fn connected(&self, known: &Known, outcome: &'static str, took: Duration) {
+        self.connects.add(known.outcomes.intern(outcome), 1);
+        let took = micros(took);
+        match outcome {
+            OK => self.connected.observe(&SECONDS, took),
+            _ => self.failed.observe(&SECONDS, took),
+        }
+    }
+
+    pub(super) fn moved(&self, why: Moved) {
+        self.moves.add(why as usize, 1);
+    }
+
+    pub(super) fn absorb(&self, other: &Self) {
+        let Self {
+            connects,
+            connected,
+            failed,
+            moves,
+        } = other;
+        self.connects.absorb(connects);
+        self.connected.absorb(connected);
+        self.failed.absorb(failed);
+        self.moves.absorb(moves);
+    }
+
+    pub(super) fn write(
+        &self,
+        known: &Known,
+        upstreams: &[UpstreamGauges],
+        out: &mut Writer<'_>,
+    ) -> Result {
+        let outcomes = known.outcomes.labels();
+        out.counters(
+            &CONNECTS,
+            outcomes.map(|(at, outcome)| ([("outcome", outcome)], self.connects.read(at))),
+        )?;
+        let took = [
+            ([("result", OK)], &self.connected),
+            ([("result", "failed")], &self.failed),
+        ];
+        out.histograms(&CONNECTING, &SECONDS, took)?;
+        let moves =
+            Moved::ALL.map(|why| ([("reason", why.label())], self.moves.read(why as usize)));
+        out.counters(&MOVES, moves)?;
+        let now = by_url(upstreams);
+        let circuits = now.iter().flat_map(|(url, now)| {
+            let states = STATES.iter().zip(now.circuits);
+            states.map(|(state, circuits)| ([("upstream", *url), ("state", *state)], circuits))
+        });
+        out.gauges(&CIRCUITS, circuits)?;
+        let idle = now
+            .iter()
+            .map(|(url, now)| ([("upstream", *url)], now.idle));
+        out.gauges(&IDLE, idle)
+    }
+}
+
+/// One line of the configuration, or several: the same URL may be there twice, with another key.
+#[derive(Default)]
+struct Now {
+    circuits: [usize; STATES.len()],
+    idle: usize,
+}
+
+fn by_url(upstreams: &[UpstreamGauges]) -> BTreeMap<&str, Now> {
+    let mut all: BTreeMap<&str, Now> = BTreeMap::new();
+    for upstream in upstreams {
+        let now = all.entry(&upstream.url).or_default();
+        now.idle += upstream.idle_connections;
+        if let Some(state) = STATES.iter().position(|state| *state == upstream.circuit) {
+            now.circuits[state] += 1;
+        }
+    }
+    all
+}
+
+/// The outcome of a connect that succeeded.
+const OK: &str = "ok";
+
+/// Outcomes of connects: `error.rs` has nine that are about connecting.
+const OUTCOMES: usize = 23;
+
+const STATES: [&str; 3] = ["closed", "half_open", "open"];
+
+const CONNECTS: Family = Family {
+    name: "anthropic_proxy_upstream_connects",
+    unit: None,
+    help: "Connections to upstreams that were opened or could not be, by outcome.",
+};
+
+const CONNECTING: Family = Family {
+    name: "anthropic_proxy_upstream_connect_duration",
+    unit: Some(Unit::Seconds),
+    help: "How long connecting took: names, TCP, TLS, an outbound proxy.",
+};
+
+const MOVES: Family = Family {
+    name: "anthropic_proxy_upstream_moves",
+    unit: None,
+    help: "Requests that were sent again, to another upstream (unreachable, status) or on another connection (stale, unprocessed).",
+};
+
+const CIRCUITS: Family = Family {
+    name: "anthropic_proxy_upstream_circuits",
+    unit: None,
+    help: "Circuits of an upstream by state, one a line of the configuration: open means that it is passed over.",
+};
+
+const IDLE: Family = Family {
+    name: "anthropic_proxy_upstream_idle_connections",
+    unit: None,
+    help: "Connections to an upstream that wait in the pools.",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_are_in_the_order_of_their_labels() {
+        for (at, why) in Moved::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, at);
+        }
+    }
+}
