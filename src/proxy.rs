@@ -3,7 +3,12 @@
 //! Forward only: snapshot, admission, head, edit or pass, send, relay. Nothing calls back up, and what
 //! is observed hangs on `exchange::Record` alone.
 
-use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse, body::BoxBody, dev::Payload, http::header, web,
@@ -21,6 +26,7 @@ use crate::{
     },
     gate::Gate,
     messages,
+    metrics::Moved,
     upstream::{
         Client,
         balance::Balance,
@@ -39,9 +45,14 @@ mod target;
 #[cfg(feature = "awc-hot-path")]
 pub mod through_awc;
 mod tunnel;
+mod watch;
 
-use self::exchange::{ExchangeBody, Record};
-pub use self::id::RequestId;
+use self::{
+    exchange::{ExchangeBody, Record},
+    failover::Answered,
+    watch::{Looking, Watch},
+};
+pub use self::{id::RequestId, watch::Observer};
 
 /// What the default service needs of its worker.
 pub struct Worker {
@@ -57,6 +68,17 @@ pub struct Worker {
     pub replay_memory: Arc<Semaphore>,
     /// What all workers know of the upstreams.
     pub balance: Arc<Balance>,
+    /// Who looks at the exchanges, if anybody does.
+    pub observer: Option<Rc<Observer>>,
+}
+
+impl Worker {
+    /// A request goes on to the next upstream.
+    fn moved(&self, why: Moved) {
+        if let Some(observer) = &self.observer {
+            observer.shard.moved(why);
+        }
+    }
 }
 
 /// Forwards one request.
@@ -67,7 +89,11 @@ pub async fn forward(
 ) -> HttpResponse {
     let live = worker.live.load_full();
     let head = take_head(&req);
-    let mut record = Record::new(&head, worker.gate.exchange());
+    let mut record = Record::new(&head, worker.gate.exchange(), |id| {
+        let observer = worker.observer.as_ref()?;
+        let client = req.peer_addr().map(|address| address.ip());
+        Some(Watch::new(observer, &live, id, &head, client))
+    });
     match relay(
         &req,
         head,
@@ -97,23 +123,31 @@ async fn relay(
     }
     let is_messages = std::str::from_utf8(head.path())
         .is_ok_and(|path| messages::is_messages(&head.method, path));
+    let look = record.watch.as_ref().and_then(|watch| watch.look());
     let plan = match (head.framing, &live.edit) {
         _ if head.upgrade.is_some() => tunnel::ask(&head, payload),
         (Framing::None, _) => Plan::nothing(),
         (_, Some(edit)) if is_messages => match passes(&head, edit) {
-            None => hold::edit(&head, payload, edit, worker, live).await?,
+            None => hold::edit(&head, payload, edit, worker, live, look).await?,
             Some(reason) => {
+                let payload = passing(payload, look);
                 if live.debug {
                     log::debug!(
                         "[System Replacement] unchanged reason={reason} framing={:?}",
                         head.framing
                     );
                 }
-                Plan::stream(&head, payload)
+                Plan {
+                    edit: Some(reason),
+                    ..Plan::stream(&head, payload)
+                }
             }
         },
-        _ => Plan::stream(&head, payload),
+        _ => Plan::stream(&head, passing(payload, look)),
     };
+    if let (Some(watch), Some(outcome)) = (&mut record.watch, plan.edit) {
+        watch.edited(outcome);
+    }
     if live.debug {
         log::debug!(
             "[Proxy] forwarding request_id={} fields={} head_octets={} body={}",
@@ -132,16 +166,24 @@ async fn relay(
         patience: patience(&head.fields, is_messages, live),
         tunnel: plan.tunnel.as_ref(),
     };
+    record.sends(plan.complete_at);
     let answered = failover::send(worker, live, &mut outgoing, plan.body).await?;
     if let Some(asked) = &plan.tunnel {
         asked.check(&answered.response.head)?;
     }
     // plan.memory is given back here: the held body has left
     drop(plan.memory);
-    if live.endpoints.len() > 1 {
-        record.answered_by(&live.endpoints, answered.endpoint);
+    let Answered { response, endpoint } = answered;
+    record.answered_by(&live.endpoints, endpoint, response.road);
+    Ok(response)
+}
+
+/// The body of a request on its way, looked at where somebody does.
+fn passing(payload: Payload, look: Option<Looking>) -> Payload {
+    match look {
+        Some(look) => watch::looked_at(payload, look),
+        None => payload,
     }
-    Ok(answered.response)
 }
 
 /// A request on its way out: all that its head is made from, for whichever endpoint it goes to.
@@ -214,6 +256,10 @@ struct Plan {
     framing: field::Length,
     expect: field::Expect,
     memory: Option<tokio::sync::OwnedSemaphorePermit>,
+    /// What became of the edit, where one was thinkable.
+    edit: Option<&'static str>,
+    /// When the body was complete that was held.
+    complete_at: Option<Instant>,
     tunnel: Option<tunnel::Asked>,
 }
 
@@ -225,6 +271,8 @@ impl Plan {
             framing,
             expect,
             memory: None,
+            edit: None,
+            complete_at: None,
             tunnel: None,
         }
     }
@@ -286,6 +334,8 @@ impl Plan {
             framing,
             expect,
             memory: None,
+            edit: None,
+            complete_at: None,
             tunnel: None,
         }
     }
@@ -371,18 +421,14 @@ fn relayed(response: Response, record: Record, live: &Live, client: Version) -> 
         framing,
         body,
         replay: _,
+        road: _,
     } = response;
     let keeps_length = framing == Framing::None;
     let content = field::response_head(&head, keeps_length, client);
     if head.status == 101 {
-        return tunnel::relayed(content, body, record.head(head.status), live);
+        return tunnel::relayed(content, body, record.head(&head), live);
     }
-    let body = ExchangeBody::new(
-        body,
-        framing,
-        record.head(head.status),
-        live.timers.stream_idle,
-    );
+    let body = ExchangeBody::new(body, framing, record.head(&head), live.timers.stream_idle);
     let relayed = RelayedHead {
         content,
         framing,
