@@ -23,6 +23,7 @@ mod scanner;
 mod string;
 mod system;
 mod text;
+pub mod usage;
 
 /// A body in parts, in order; never joined.
 pub type Body = SmallVec<[Bytes; 4]>;
