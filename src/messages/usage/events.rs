@@ -1,0 +1,286 @@
+//! Finds the events of a stream (`text/event-stream`, WHATWG HTML §9.2.6) that say something of usage.
+//!
+//! Lines end with LF, CR or both, and may be cut anywhere. The name of an event says whether its data
+//! is read, else the `type` in its data; of the rest only line ends are looked for. An event that has
+//! not ended says nothing.
+
+use std::ops::ControlFlow;
+
+use memchr::memchr2;
+
+use super::{
+    place::Place,
+    tally::{Kind, Read, Tally},
+    walk::Walk,
+};
+
+/// The events of one stream.
+#[derive(Debug)]
+pub(super) struct Events {
+    line: Line,
+    /// The name of the field of a line, as far as it came.
+    field: Start<LONGEST_FIELD>,
+    /// The value of `event:`, as far as it came.
+    name: Start<LONGEST_NAME>,
+    kind: Kind,
+    has_data: bool,
+    /// Data of this event was read.
+    is_read: bool,
+    walk: Walk,
+    read: Read,
+    /// The line before ended with CR: LF is part of that.
+    is_after_cr: bool,
+    /// A byte order mark may come.
+    is_first_line: bool,
+    /// A delta has come.
+    has_token: bool,
+    is_broken: bool,
+}
+
+/// Where in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// In the name of its field.
+    Field,
+    /// After `event:`; a space may come.
+    BeforeName,
+    /// In the name of the event.
+    Name,
+    /// After `data:`; a space may come.
+    BeforeData,
+    /// In data.
+    Data,
+    /// In what is not looked at.
+    Skip,
+}
+
+/// The first octets of something that may be cut.
+#[derive(Debug)]
+struct Start<const LEN: usize> {
+    octets: [u8; LEN],
+    len: usize,
+}
+
+impl<const LEN: usize> Start<LEN> {
+    const EMPTY: Self = Self {
+        octets: [0; LEN],
+        len: 0,
+    };
+
+    #[inline]
+    fn get(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or_default()
+    }
+
+    /// Adds octets; what has no room is cut off.
+    #[inline]
+    fn extend(&mut self, more: &[u8]) {
+        for (slot, octet) in self.octets.iter_mut().skip(self.len).zip(more) {
+            *slot = *octet;
+            self.len += 1;
+        }
+    }
+}
+
+impl Events {
+    /// Before the first octet.
+    pub(super) fn new() -> Self {
+        Self {
+            line: Line::Field,
+            field: Start::EMPTY,
+            name: Start::EMPTY,
+            kind: Kind::Unnamed,
+            has_data: false,
+            is_read: false,
+            walk: Walk::new(Place::Event),
+            read: Read::default(),
+            is_after_cr: false,
+            is_first_line: true,
+            has_token: false,
+            is_broken: false,
+        }
+    }
+
+    /// Whether an event of note could not be read.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// The next octets. True if the first `content_block_delta` ended in them.
+    pub(super) fn push(&mut self, mut chunk: &[u8], tally: &mut Tally) -> bool {
+        let had_token = self.has_token;
+        if self.is_after_cr && !chunk.is_empty() {
+            self.is_after_cr = false;
+            chunk = chunk.strip_prefix(b"\n").unwrap_or(chunk);
+        }
+        while let Some(end) = memchr2(b'\n', b'\r', chunk) {
+            let (piece, rest) = chunk.split_at(end);
+            self.piece(piece);
+            self.end_line(tally);
+            chunk = match rest {
+                [b'\r', b'\n', rest @ ..] => rest,
+                [b'\r'] => {
+                    self.is_after_cr = true;
+                    &[]
+                }
+                [_, rest @ ..] => rest,
+                [] => rest,
+            };
+        }
+        if !chunk.is_empty() {
+            self.piece(chunk);
+        }
+        self.has_token && !had_token
+    }
+
+    /// Octets of a line.
+    #[inline]
+    fn piece(&mut self, mut piece: &[u8]) {
+        if self.line == Line::Field {
+            let Some(rest) = self.field_name(piece) else {
+                return;
+            };
+            piece = rest;
+        }
+        let Some(&first) = piece.first() else {
+            return;
+        };
+        if matches!(self.line, Line::BeforeName | Line::BeforeData) {
+            if first == b' ' {
+                piece = piece.get(1..).unwrap_or_default();
+            }
+            self.line = if self.line == Line::BeforeName {
+                Line::Name
+            } else {
+                Line::Data
+            };
+        }
+        match self.line {
+            Line::Name => self.name.extend(piece),
+            Line::Data => self.data(piece),
+            Line::Field | Line::BeforeName | Line::BeforeData | Line::Skip => {}
+        }
+    }
+
+    /// Octets of a line before its colon: those after it, if it came.
+    #[inline]
+    fn field_name<'a>(&mut self, piece: &'a [u8]) -> Option<&'a [u8]> {
+        if self.field.len == 0 {
+            if let Some(rest) = piece.strip_prefix(b"data:") {
+                self.begin_data();
+                return Some(rest);
+            }
+            if let Some(rest) = piece.strip_prefix(b"event:") {
+                self.begin_name();
+                return Some(rest);
+            }
+        }
+        for (at, &octet) in piece.iter().enumerate() {
+            if octet == b':' {
+                match self.field.get() {
+                    b"data" => self.begin_data(),
+                    b"event" => self.begin_name(),
+                    // a comment, or another field
+                    _ => self.line = Line::Skip,
+                }
+                return piece.get(at + 1..);
+            }
+            if self.field.len == LONGEST_FIELD {
+                self.line = Line::Skip;
+                return None;
+            }
+            self.field.extend(&[octet]);
+            if self.is_first_line && self.field.get() == BYTE_ORDER_MARK {
+                self.field.len = 0;
+                self.is_first_line = false;
+            }
+        }
+        None
+    }
+
+    fn begin_name(&mut self) {
+        self.line = Line::BeforeName;
+        self.name.len = 0;
+    }
+
+    fn begin_data(&mut self) {
+        self.line = Line::BeforeData;
+        if self.has_data {
+            // lines of data are joined by a line feed
+            self.data(b"\n");
+        }
+        self.has_data = true;
+    }
+
+    fn data(&mut self, data: &[u8]) {
+        if !self.kind.is_read() {
+            return;
+        }
+        self.is_read = true;
+        let (kind, read) = (self.kind, &mut self.read);
+        self.walk.walk(data, &mut |found| {
+            read.take(found);
+            if kind == Kind::Unnamed && !read.kind.is_read() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+    }
+
+    #[inline]
+    fn end_line(&mut self, tally: &mut Tally) {
+        match self.line {
+            Line::Field => match self.field.get() {
+                b"" => self.end_event(tally),
+                b"data" => self.begin_data(),
+                b"event" => {
+                    self.name.len = 0;
+                    self.kind = Kind::Unnamed;
+                }
+                _ => {}
+            },
+            Line::BeforeName | Line::Name => self.kind = Kind::of(self.name.get()),
+            Line::BeforeData | Line::Data | Line::Skip => {}
+        }
+        self.line = Line::Field;
+        self.field.len = 0;
+        self.is_first_line = false;
+    }
+
+    /// A blank line: the event is complete. Without data it is none.
+    #[inline]
+    fn end_event(&mut self, tally: &mut Tally) {
+        let kind = match self.kind {
+            Kind::Unnamed => self.read.kind,
+            kind => kind,
+        };
+        match kind {
+            _ if !self.has_data => {}
+            Kind::Token => self.has_token = true,
+            Kind::Start | Kind::Delta | Kind::Error => {
+                if self.walk.is_complete() {
+                    tally.event(kind, std::mem::take(&mut self.read));
+                } else {
+                    self.is_broken = true;
+                }
+            }
+            Kind::Unnamed | Kind::Other => {}
+        }
+        if self.is_read {
+            self.is_read = false;
+            self.walk.restart(Place::Event);
+            self.read = Read::default();
+        }
+        self.name.len = 0;
+        self.kind = Kind::Unnamed;
+        self.has_data = false;
+    }
+}
+
+/// What may stand before the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// Octets of the longest name of a field that we look for, and one more.
+const LONGEST_FIELD: usize = b"event".len() + 1;
+/// Octets of the longest name of an event that we look for, and one more.
+const LONGEST_NAME: usize = b"content_block_delta".len() + 1;

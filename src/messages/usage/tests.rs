@@ -1,0 +1,577 @@
+//! The tap as a whole: recorded answers in every split and coding, and what is no answer at all.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use proptest::prelude::{
+    Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
+
+use super::*;
+use crate::record::Tokens;
+
+/// A stream as the API sends it: thinking, a server's tool, text, a client's tool, pings; its texts
+/// quote events.
+const STREAM: &str = include_str!("../../../tests/it/data/message.sse");
+
+/// The same generation, not streamed.
+const ANSWER: &str = r#"{"model":"claude-sonnet-4-5-20250929","id":"msg_01","type":"message","role":"assistant",
+    "content":[{"type":"text","text":"\"usage\":{\"output_tokens\":5}","usage":{"output_tokens":7}},
+    {"type":"tool_use","id":"toolu_01","name":"Bash","input":{"model":"no","stop_reason":"no","error":{"type":"no"}}}],
+    "stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":10682,"cache_creation_input_tokens":1500,
+    "cache_read_input_tokens":31872,"cache_creation":{"ephemeral_5m_input_tokens":1100,"ephemeral_1h_input_tokens":400},
+    "output_tokens":510,"server_tool_use":{"web_search_requests":2,"web_fetch_requests":1},"service_tier":"standard"}}"#;
+
+const CODINGS: [&str; 6] = ["", "gzip", "br", "zstd", "deflate", "raw"];
+
+fn truth(is_stream: bool) -> Usage {
+    Usage {
+        model: Some("claude-sonnet-4-5-20250929".into()),
+        is_stream,
+        max_tokens: None,
+        tokens: Tokens {
+            input: 10_682,
+            output: 510,
+            cache_read: 31_872,
+            cache_write_5m: 1_100,
+            cache_write_1h: 400,
+        },
+        server_tools: 3,
+        stop_reason: Some("tool_use".into()),
+        error_type: None,
+        is_broken: false,
+        cost: None,
+    }
+}
+
+fn tap(is_stream: bool, coding: &str) -> Tap {
+    let coding = if coding == "raw" { "deflate" } else { coding };
+    let media_type: &[u8] = if is_stream {
+        b"text/event-stream; charset=utf-8"
+    } else {
+        b"application/json"
+    };
+    Tap::new(Some(media_type), Some(coding.as_bytes())).unwrap()
+}
+
+/// The usage, and the numbers of the chunks with which a first token came.
+fn meter<'a>(mut tap: Tap, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, Vec<usize>) {
+    let firsts = chunks
+        .enumerate()
+        .filter(|(_, chunk)| tap.push(&Bytes::copy_from_slice(chunk)))
+        .map(|(number, _)| number)
+        .collect();
+    (tap.finish(), firsts)
+}
+
+fn stream(text: &str) -> Usage {
+    let whole = meter(tap(true, ""), [text.as_bytes()].into_iter());
+    for size in 1..5 {
+        let cut = meter(tap(true, ""), text.as_bytes().chunks(size));
+        assert_eq!(cut.0, whole.0, "{text}");
+        assert_eq!(cut.1.len(), whole.1.len(), "{text}");
+    }
+    whole.0
+}
+
+fn answer(text: &str) -> Usage {
+    meter(tap(false, ""), [text.as_bytes()].into_iter()).0
+}
+
+/// The parts in a coding, each of them flushed.
+fn encode(coding: &str, parts: &[&[u8]]) -> Vec<Vec<u8>> {
+    fn each<W: std::io::Write>(
+        mut encoder: W,
+        parts: &[&[u8]],
+        taken: impl Fn(&mut W) -> &mut Vec<u8>,
+        finish: impl FnOnce(W) -> Vec<u8>,
+    ) -> Vec<Vec<u8>> {
+        let mut encoded = Vec::new();
+        for part in parts {
+            encoder.write_all(part).unwrap();
+            encoder.flush().unwrap();
+            encoded.push(std::mem::take(taken(&mut encoder)));
+        }
+        encoded.push(finish(encoder));
+        encoded
+    }
+    let level = flate2::Compression::default();
+    match coding {
+        "" => parts.iter().map(|part| part.to_vec()).collect(),
+        "gzip" => each(
+            flate2::write::GzEncoder::new(Vec::new(), level),
+            parts,
+            |encoder| encoder.get_mut(),
+            |encoder| encoder.finish().unwrap(),
+        ),
+        "deflate" => each(
+            flate2::write::ZlibEncoder::new(Vec::new(), level),
+            parts,
+            |encoder| encoder.get_mut(),
+            |encoder| encoder.finish().unwrap(),
+        ),
+        "raw" => each(
+            flate2::write::DeflateEncoder::new(Vec::new(), level),
+            parts,
+            |encoder| encoder.get_mut(),
+            |encoder| encoder.finish().unwrap(),
+        ),
+        "br" => each(
+            brotli::CompressorWriter::new(Vec::new(), 4096, 4, 20),
+            parts,
+            |encoder| encoder.get_mut(),
+            brotli::CompressorWriter::into_inner,
+        ),
+        "zstd" => each(
+            zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap(),
+            parts,
+            |encoder| encoder.get_mut(),
+            |encoder| encoder.finish().unwrap(),
+        ),
+        _ => panic!("{coding}"),
+    }
+}
+
+fn events() -> Vec<&'static [u8]> {
+    STREAM.split_inclusive("\n\n").map(str::as_bytes).collect()
+}
+
+#[test]
+fn only_streams_of_events_and_json_in_known_codings_are_metered() {
+    for (content_type, coding, is_metered) in [
+        (Some("text/event-stream"), None, true),
+        (
+            Some(" Text/Event-Stream;charset=utf-8"),
+            Some("identity"),
+            true,
+        ),
+        (Some("application/json"), Some(""), true),
+        (Some("application/problem+json; x"), Some("GZIP"), true),
+        (Some("application/json"), Some("identity, br"), true),
+        (Some("application/json"), Some("zstd"), true),
+        (Some("application/json"), Some("deflate"), true),
+        (Some("application/json"), Some("x-gzip"), true),
+        (Some("application/json"), Some("gzip, br"), false),
+        (Some("application/json"), Some("compress"), false),
+        (Some("text/html"), None, false),
+        (Some(""), None, false),
+        (Some(";"), None, false),
+        (None, None, false),
+    ] {
+        let tap = Tap::new(content_type.map(str::as_bytes), coding.map(str::as_bytes));
+        assert_eq!(tap.is_some(), is_metered, "{content_type:?} {coding:?}");
+    }
+}
+
+#[test]
+fn usage_is_the_truth_for_every_split_in_two_in_every_coding() {
+    for coding in CODINGS {
+        for (is_stream, parts) in [(true, events()), (false, vec![ANSWER.as_bytes()])] {
+            let content = encode(coding, &parts).concat();
+            for at in 0..=content.len() {
+                let (head, tail) = content.split_at(at);
+                let (usage, firsts) = meter(tap(is_stream, coding), [head, tail].into_iter());
+                assert_eq!(usage, truth(is_stream), "{coding} at {at}");
+                assert_eq!(firsts.len(), usize::from(is_stream), "{coding} at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_token_is_told_with_the_event_that_brings_it() {
+    let events = events();
+    let first = events
+        .iter()
+        .position(|event| event.starts_with(b"event: content_block_delta"))
+        .unwrap();
+    for coding in CODINGS {
+        let parts = encode(coding, &events);
+        let (usage, firsts) = meter(tap(true, coding), parts.iter().map(Vec::as_slice));
+        assert_eq!((usage, firsts), (truth(true), vec![first]), "{coding}");
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_metered_as_far_as_it_came() {
+    for coding in CODINGS {
+        for (is_stream, parts) in [(true, events()), (false, vec![ANSWER.as_bytes()])] {
+            let content = encode(coding, &parts).concat();
+            let (most, mut before) = (truth(is_stream), Tokens::default());
+            for end in 0..content.len() {
+                let (usage, _) = meter(tap(is_stream, coding), [&content[..end]].into_iter());
+                let tokens = usage.tokens;
+                for (count, before, most) in [
+                    (tokens.input, before.input, most.tokens.input),
+                    (tokens.output, before.output, most.tokens.output),
+                    (tokens.cache_read, before.cache_read, most.tokens.cache_read),
+                    (
+                        tokens.cache_write_1h,
+                        before.cache_write_1h,
+                        most.tokens.cache_write_1h,
+                    ),
+                ] {
+                    assert!(before <= count && count <= most, "{coding} to {end}");
+                }
+                let written = tokens.cache_write_5m + tokens.cache_write_1h;
+                assert!(written <= 1_500 && !usage.is_broken, "{coding} to {end}");
+                before = tokens;
+            }
+        }
+    }
+}
+
+#[test]
+fn line_ends_comments_marks_and_unknown_fields_make_no_difference() {
+    for end in ["\r\n", "\r"] {
+        assert_eq!(stream(&STREAM.replace('\n', end)), truth(true));
+    }
+    assert_eq!(stream(&format!("\u{feff}{STREAM}")), truth(true));
+    let noise = ": a comment\nid: 7\nretry: 10\nevents: x\ndat\nevent: vertex_event\ndata: nothing\n\ndata\n\n\n";
+    assert_eq!(
+        stream(&STREAM.replace("\n\n", &format!("\n\n{noise}"))),
+        truth(true)
+    );
+    assert_eq!(stream(&STREAM.replace(": ", ":")), {
+        // the text of a delta changes, too, which is of no interest
+        truth(true)
+    });
+    // data over lines, and before the name
+    let lines = STREAM.replace(",\"usage\":", "\ndata: ,\ndata:\"usage\":");
+    assert_eq!(stream(&lines), truth(true));
+    let turned: String = STREAM
+        .split_terminator("\n\n")
+        .map(|event| {
+            let (name, data) = event.split_once('\n').unwrap();
+            format!("{data}\n{name}\n\n")
+        })
+        .collect();
+    assert_eq!(stream(&turned), truth(true));
+}
+
+#[test]
+fn events_without_a_name_are_told_by_their_type() {
+    for name in ["", "event:\n", "event\n", "event: message\n"] {
+        let text: String = STREAM
+            .split_inclusive('\n')
+            .map(|line| {
+                if line.starts_with("event") {
+                    name
+                } else {
+                    line
+                }
+            })
+            .collect();
+        assert_eq!(
+            stream(&format!("{text}data: [DONE]\n\n")),
+            truth(true),
+            "{name:?}"
+        );
+    }
+    let late =
+        r#"{"usage":{"output_tokens":4},"delta":{"stop_reason":"x"},"type":"message_delta"}"#;
+    assert_eq!(stream(&format!("data: {late}\n\n")).tokens.output, 4);
+    assert_eq!(stream(&format!("data: {late}\n")).tokens.output, 0);
+}
+
+#[test]
+fn later_counts_stand_for_earlier_ones() {
+    let event = |name: &str, data: &str| format!("event: {name}\ndata: {data}\n\n");
+    let start = |usage: &str| {
+        event(
+            "message_start",
+            &format!(r#"{{"message":{{"usage":{usage}}}}}"#),
+        )
+    };
+    let delta = |usage: &str| event("message_delta", &format!(r#"{{"usage":{usage}}}"#));
+    let cache = |text: &str| {
+        let tokens = stream(text).tokens;
+        (tokens.cache_write_5m, tokens.cache_write_1h)
+    };
+    assert_eq!(
+        cache(&start(r#"{"cache_creation_input_tokens":9}"#)),
+        (9, 0)
+    );
+    let split = start(
+        r#"{"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":9}}"#,
+    );
+    assert_eq!(cache(&split), (0, 9));
+    let repeated = split.clone() + &delta(r#"{"cache_creation_input_tokens":9}"#);
+    assert_eq!(cache(&repeated), (0, 9));
+    let more = split + &delta(r#"{"cache_creation_input_tokens":12}"#);
+    assert_eq!(cache(&more), (3, 9));
+
+    let text = start(r#"{"input_tokens":5,"output_tokens":1}"#)
+        + &delta(r#"{"output_tokens":7,"input_tokens":null,"server_tool_use":{"a":1}}"#)
+        + &delta(r#"{"output_tokens":9,"server_tool_use":{"a":2,"b":3,"c":"x"}}"#);
+    let usage = stream(&text);
+    assert_eq!((usage.tokens.input, usage.tokens.output), (5, 9));
+    assert_eq!(usage.server_tools, 5);
+    let absurd = stream(&delta(r#"{"output_tokens":18446744073709551615}"#));
+    assert_eq!(absurd.tokens.output, 0);
+}
+
+#[test]
+fn errors_give_their_type() {
+    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}"#;
+    let usage = answer(error);
+    assert_eq!(usage.error_type.as_deref(), Some("overloaded_error"));
+    assert_eq!((usage.tokens, usage.is_broken), (Tokens::default(), false));
+    let begun = STREAM.split_once("event: message_delta\ndata").unwrap().0;
+    let usage = stream(&format!("{begun}event: error\ndata: {error}\n\n"));
+    assert_eq!(usage.error_type.as_deref(), Some("overloaded_error"));
+    assert_eq!((usage.tokens.output, usage.is_broken), (3, false));
+}
+
+#[test]
+fn what_cannot_be_read_is_broken_and_what_was_read_stays() {
+    let usage = answer(r#"{"usage":{"output_tokens":4},"model":"m",]"#);
+    assert!(usage.is_broken && usage.model.is_some() && usage.tokens.output == 4);
+    assert!(answer("<html>").is_broken);
+    let broken = STREAM.replace(
+        r#""usage":{"input_tokens":10682"#,
+        r#""usage":{"input_tokens":!"#,
+    );
+    let usage = stream(&broken);
+    assert!(usage.is_broken && usage.tokens.input == 2_679);
+    let whole = STREAM.replace("event: ping\ndata: {", "event: ping\ndata: !");
+    assert_eq!(stream(&whole), truth(true));
+
+    for coding in &CODINGS[1..] {
+        let mut content = encode(coding, &events());
+        content.insert(16, vec![0xFF; 2000]);
+        let (usage, _) = meter(tap(true, coding), content.iter().map(Vec::as_slice));
+        assert!(usage.is_broken && usage.tokens.input == 2_679, "{coding}");
+    }
+}
+
+#[test]
+fn members_of_gzip_and_frames_of_zstd_follow_one_another() {
+    for coding in ["gzip", "zstd"] {
+        let content: Vec<u8> = events()
+            .iter()
+            .flat_map(|event| encode(coding, &[event]).concat())
+            .collect();
+        for size in [1, 7, 1 << 20] {
+            let (usage, _) = meter(tap(true, coding), content.chunks(size));
+            assert_eq!(usage, truth(true), "{coding}");
+        }
+    }
+    let mut trailing = encode("gzip", &events()).concat();
+    trailing.extend(b"\0\0\0");
+    assert_eq!(meter(tap(true, "gzip"), trailing.chunks(9)).0, truth(true));
+}
+
+#[test]
+fn a_bomb_is_given_up() {
+    let begun = STREAM.split_once("event: message_delta\ndata").unwrap().0;
+    let zeros = vec![b'0'; 16 << 20];
+    for coding in &CODINGS[1..] {
+        let content = encode(coding, &[begun.as_bytes(), &zeros, b"\n\n"]);
+        let bombs = content.iter().flat_map(|part| part.chunks(16 * 1024));
+        let (usage, _) = meter(tap(true, coding), bombs);
+        assert!(usage.is_broken && usage.tokens.output == 3, "{coding}");
+    }
+    // RFC 9659 §3: no window above 8 MiB
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(STREAM.as_bytes()).unwrap();
+    let content = encoder.finish().unwrap();
+    assert!(
+        meter(tap(true, "zstd"), [&content[..]].into_iter())
+            .0
+            .is_broken
+    );
+}
+
+#[test]
+fn a_large_answer_is_read_without_being_kept() {
+    let text = "word \\n".repeat(1 << 19);
+    let large = ANSWER.replace(
+        "\"content\":[",
+        &format!("\"content\":[{{\"text\":\"{text}\"}},"),
+    );
+    assert!(large.len() > 3 << 20);
+    assert_eq!(
+        meter(tap(false, ""), large.as_bytes().chunks(16_384)).0,
+        truth(false)
+    );
+    let deep = ANSWER.replace(
+        "\"content\":[",
+        &format!(
+            "\"content\":[{}{},",
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        ),
+    );
+    assert_eq!(answer(&deep), truth(false));
+}
+
+fn look(chunks: impl Iterator<Item = Vec<u8>>) -> Asked {
+    let mut look = Look::new();
+    for chunk in chunks {
+        if !look.push(&chunk) {
+            break;
+        }
+    }
+    look.finish()
+}
+
+fn asked(body: &str) -> Asked {
+    let whole = look([body.as_bytes().to_vec()].into_iter());
+    for size in 1..6 {
+        let cut = look(body.as_bytes().chunks(size).map(<[u8]>::to_vec));
+        assert_eq!(cut, whole, "{body}");
+    }
+    whole
+}
+
+#[test]
+fn a_look_reads_the_top_level_of_a_request() {
+    let all = Asked {
+        model: Some("m".into()),
+        is_stream: Some(true),
+        max_tokens: Some(7),
+    };
+    for body in [
+        r#"{"model":"m","stream":true,"max_tokens":7,"messages":[]}"#,
+        r#"{"messages":[{"model":"x","stream":false,"max_tokens":1}],"max_tokens":7,"model":"m","system":{"model":"y"},"stream":true}"#,
+        r#"{"mod\u0065l":"\u006d","str\u0065am":true,"max\u005ftokens":7}"#,
+        r#"{"model":"x","model":"m","max_tokens":1,"max_tokens":7,"stream":true}"#,
+        "\u{feff} {\"model\" : \"m\" , \"stream\":true,\"max_tokens\":7}",
+    ] {
+        assert_eq!(asked(body), all, "{body}");
+    }
+    for body in [
+        r#"{"model":"m","max_tokens":9,"max_tokens":"x","stream":true,"stream":[]}"#,
+        r#"{"model":"m","stream":null,"max_tokens":-1}"#,
+        r#"{"model":"m" nonsense "max_tokens":7}"#,
+        r#"{"model":"m","max_tokens":7"#,
+    ] {
+        let expected = Asked {
+            model: Some("m".into()),
+            ..Asked::default()
+        };
+        assert_eq!(asked(body), expected, "{body}");
+    }
+    for body in [
+        "",
+        "[]",
+        r#"[{"model":"m"}]"#,
+        "model",
+        r#"{"a":{"model":"m"}}"#,
+        "{}",
+    ] {
+        assert_eq!(asked(body), Asked::default(), "{body}");
+    }
+}
+
+#[test]
+fn a_look_ends_when_it_has_all_and_at_64_kib() {
+    let mut whole = Look::new();
+    assert!(whole.push(br#"{"model":"m","stream":true,"#));
+    assert!(!whole.push(br#""max_tokens":7,"#));
+    assert!(!whole.push(br#""model":"n"}"#));
+    assert_eq!(whole.finish().model.as_deref(), Some("m"));
+
+    let behind = |len: usize| format!(r#"{{"a":"{}","model":"m","b":1"#, "x".repeat(len));
+    assert!(asked(&behind(65_000)).model.is_some());
+    assert!(asked(&behind(65_536)).model.is_none());
+    let mut look = Look::new();
+    assert!(look.push(&[b' '; 65_535]));
+    assert!(!look.push(b"  "));
+    let mut held = Look::whole();
+    assert!(held.push(behind(1_000_000).as_bytes()));
+    assert!(held.finish().model.is_some());
+    assert!(!Look::new().push(b"{}") && !Look::new().push(b"!"));
+}
+
+#[test]
+fn a_first_turn_of_claude_code_is_within_the_look() {
+    // the order of its members, and about as large
+    let body = format!(
+        r#"{{"model":"claude-opus-4-5","messages":[{{"role":"user","content":"{}"}}],"system":[],"tools":[],"metadata":{{}},"max_tokens":32000,"thinking":{{"budget_tokens":31999}},"stream":true}}"#,
+        "x".repeat(50_000)
+    );
+    let asked = look(body.as_bytes().chunks(4096).map(<[u8]>::to_vec));
+    assert_eq!(asked.model.as_deref(), Some("claude-opus-4-5"));
+    assert_eq!(
+        (asked.is_stream, asked.max_tokens),
+        (Some(true), Some(32_000))
+    );
+}
+
+/// Octets that are nearly a stream or an answer.
+fn garbage() -> impl Strategy<Value = Vec<u8>> {
+    let words = [
+        "event: message_start\n",
+        "event: message_delta\r\n",
+        "event:error\r",
+        "data: ",
+        "data:",
+        "\n",
+        "\r",
+        "event: content_block_delta\n",
+        "{\"type\":\"message_delta\"",
+        "{\"message\":{",
+        "\"usage\":{",
+        "}",
+        "{",
+        "]",
+        "\"output_tokens\":1",
+        ",",
+        "\"model\":\"m\"",
+        "\u{feff}",
+        ": c",
+        "\"error\":{\"type\":\"x\"}",
+    ];
+    prop::collection::vec(
+        prop_oneof![
+            6 => prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..40),
+            1 => Just(STREAM.as_bytes()[..900].to_vec()),
+        ],
+        0..40,
+    )
+    .prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn usage_is_the_truth_for_random_splits(
+        coding in prop::sample::select(&CODINGS[..]),
+        is_stream in any::<bool>(),
+        sizes in prop::collection::vec(0usize..400, 1..60),
+    ) {
+        let parts = if is_stream { events() } else { vec![ANSWER.as_bytes()] };
+        let content = encode(coding, &parts).concat();
+        let mut tap = tap(is_stream, coding);
+        let (mut rest, mut firsts) = (&content[..], 0);
+        for size in sizes {
+            let (chunk, after) = rest.split_at(size.min(rest.len()));
+            firsts += usize::from(tap.push(&Bytes::copy_from_slice(chunk)));
+            rest = after;
+        }
+        firsts += usize::from(tap.push(&Bytes::copy_from_slice(rest)));
+        prop_assert_eq!(firsts, usize::from(is_stream));
+        prop_assert_eq!(tap.finish(), truth(is_stream));
+    }
+
+    #[test]
+    fn no_octets_make_it_panic_and_no_split_makes_a_difference(
+        octets in garbage(),
+        size in 1usize..50,
+        coding in prop::sample::select(&CODINGS[..]),
+        is_stream in any::<bool>(),
+    ) {
+        let whole = meter(tap(is_stream, ""), [&octets[..]].into_iter());
+        let cut = meter(tap(is_stream, ""), octets.chunks(size));
+        prop_assert_eq!(&whole.0, &cut.0);
+        prop_assert_eq!(whole.1.len(), cut.1.len());
+        meter(tap(is_stream, coding), octets.chunks(size));
+        let encoded = encode(coding, &[&octets]).concat();
+        prop_assert_eq!(meter(tap(is_stream, coding), encoded.chunks(size)).0, whole.0);
+        prop_assert!(whole.1.len() <= 1);
+        look(octets.chunks(size).map(<[u8]>::to_vec));
+    }
+}
