@@ -105,11 +105,13 @@ impl Prices {
         })
     }
 
-    /// The price of a model: that of the longest prefix of its name.
+    /// The price of a model: that of the longest prefix of its name. A number is not cut: `m-4-1` says
+    /// nothing of `m-4-10`.
     pub fn of(&self, model: &str) -> Option<&Price> {
+        let is_digit = |at: usize| model.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
         (1..=model.len())
             .rev()
-            .filter(|end| model.is_char_boundary(*end))
+            .filter(|end| model.is_char_boundary(*end) && !(is_digit(end - 1) && is_digit(*end)))
             .find_map(|end| self.models.get(&model[..end]))
     }
 }
@@ -172,6 +174,15 @@ mod tests {
             cache_write_1h: 1,
         };
         assert_eq!(big.of(&tokens), 70_000 + 7_500 + 10_000 + 5_000 + 2_000);
+    }
+
+    #[test]
+    fn a_number_in_a_name_is_not_cut() {
+        let prices = Prices::built_in();
+        assert!(prices.of("claude-opus-4-1-20250805").is_some());
+        assert!(prices.of("claude-opus-4-1").is_some());
+        assert_eq!(prices.of("claude-opus-4-10"), None);
+        assert_eq!(prices.of("claude-opus-4-8"), None);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Metering: what an answer to `POST /v1/messages` says that it used, read from a copy as it passes.
 //!
 //! A [`Tap`] is shown each chunk of the answer's content and keeps none of it. It undoes the content
-//! coding ([`coding`]), finds the events of a stream ([`events`]), and reads the few that matter, or the
-//! one JSON answer, member by member ([`walk`], [`place`]). Nearly all events are `content_block_delta`:
-//! of those it looks at the name and for the end. Nothing here can change, delay or end an answer: what
-//! cannot be read is `is_broken`.
+//! coding (`coding`), finds the events of a stream (`events`), and reads the few that matter, or the one
+//! JSON answer, member by member (`walk`, `place`). Nearly all events are `content_block_delta`: of those
+//! it looks at the name and for the end. Nothing here can change, delay or end an answer: what cannot be
+//! read is `is_broken`.
 //!
-//! Memory is bounded whatever comes: a string of note has at most [`walk::LONGEST_TOKEN`] octets, nesting
-//! costs a bit a level up to [`walk::DEEPEST`], decoders have their window.
+//! Memory is bounded whatever comes: nothing is kept of an answer but strings of note, of at most 128
+//! octets; nesting costs a bit a level, up to 64 KiB; decoders have their window.
 
 use std::ops::ControlFlow;
 
