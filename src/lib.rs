@@ -34,7 +34,7 @@
 //! |---|---|
 //! | 1 | [`cli`] |
 //! | 2 | [`server`] |
-//! | 3 | [`proxy`], [`downstream`] |
+//! | 3 | [`proxy`], [`admin`], [`downstream`] |
 //! | 4 | [`upstream`], [`messages`] |
 //! | 5 | [`config`] |
 //! | 6 | [`framing`], [`gate`], [`logging`] |
@@ -64,6 +64,8 @@
 //! - **Log lines are gathered by thread and written by another** ([`logging`]): a line for each exchange is
 //!   on by default, and must not cost a system call.
 
+pub mod activity;
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod downstream;

@@ -8,6 +8,7 @@
 use std::{
     cell::RefCell,
     io,
+    net::{SocketAddr, TcpListener},
     process::ExitCode,
     rc::{Rc, Weak},
     sync::Arc,
@@ -29,6 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    admin::{self, Plane},
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
     downstream::Services,
     gate::{Drain, Gate, Phase},
@@ -118,6 +120,9 @@ struct Shared {
     replay_memory: Arc<Semaphore>,
     balance: Arc<Balance>,
     status: Arc<Status>,
+    plane: Arc<Plane>,
+    /// Whether the dashboard is on the main ports.
+    has_dashboard: bool,
     phase: watch::Receiver<Phase>,
     trust: Trust,
     max_connections: usize,
@@ -145,22 +150,50 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             return fault.exit_code();
         }
     };
-    let announced = Announced::of(&listeners);
+    let address = boot.admin_listen.as_slice();
+    let alone = match sockets::bind(address, "ADMIN_LISTEN", write_timeout) {
+        Ok(alone) => alone,
+        Err(fault) => {
+            log::error!("[Admin] {fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let announced = Announced::of(&listeners, &alone);
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(Phase::Starting);
+    let standing = Arc::<ArcSwap<reload::Standing>>::default();
+    let (gate, status) = (Arc::<Gate>::default(), Arc::new(Status::new()));
+    let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
+    let plane = Plane::new(admin::Sources {
+        live: Arc::clone(&live),
+        standing: Arc::clone(&standing),
+        gate: Arc::clone(&gate),
+        balance: Arc::clone(&balance),
+        phase: receiver.clone(),
+        boot_id: status.boot_id.clone(),
+        started: status.started,
+        view: None,
+        exposition: None,
+    });
+    if boot.dashboard || boot.admin_listen.is_some() {
+        // until the drain
+        tokio::spawn(Arc::clone(&plane).tell());
+    }
     let shared = Shared {
         live: Arc::clone(&live),
-        gate: Arc::default(),
+        gate,
         edit_memory: memory(boot.edit_memory),
         replay_memory: memory(boot.replay_memory),
-        balance: Arc::new(Balance::new(&loaded.config.live.endpoints)),
-        status: Arc::new(Status::new()),
+        balance,
+        status,
+        plane,
+        has_dashboard: boot.dashboard,
         phase: receiver,
         trust,
         max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
         write_timeout,
     };
-    let server = match start(&boot, std::mem::take(&mut listeners.sockets), &shared) {
+    let server = match start(&boot, std::mem::take(&mut listeners.sockets), alone, &shared) {
         Ok(server) => server,
         Err(cause) => return failed("could not start the workers", &cause),
     };
@@ -168,7 +201,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
     let server = tokio::spawn(server);
     let _ = phase.send(Phase::Running);
     announce(&announced, &boot, &live.load(), shared.max_connections);
-    let reloader = reload::spawn(source, loaded, live, Arc::default());
+    let reloader = reload::spawn(source, loaded, live, Arc::default(), standing);
     let mut reloader = match reloader {
         Ok(reloader) => Some(reloader),
         Err(cause) => {
@@ -252,11 +285,14 @@ struct Announced {
     origins: Vec<String>,
     are_passed: bool,
     are_local: bool,
+    /// Where the admin plane is alone.
+    alone: Vec<SocketAddr>,
 }
 
 impl Announced {
-    fn of(listeners: &Listeners) -> Self {
+    fn of(listeners: &Listeners, alone: &[TcpListener]) -> Self {
         Self {
+            alone: alone.iter().filter_map(|it| it.local_addr().ok()).collect(),
             origins: listeners.sockets.iter().map(Listener::origin).collect(),
             are_passed: listeners.are_passed,
             are_local: listeners.are_local(),
@@ -276,6 +312,10 @@ fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: us
     if listeners.are_local {
         log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
     }
+    for address in &listeners.alone {
+        log::info!("[Admin] listening on http://{address}");
+    }
+    announce_dashboard(listeners, boot, live);
     let upstreams: Vec<String> = live
         .endpoints
         .iter()
@@ -290,8 +330,30 @@ fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: us
     log::info!("[Custom Headers] {} fields", live.custom_fields.len());
 }
 
+fn announce_dashboard(listeners: &Announced, boot: &Boot, live: &Live) {
+    let is_alone_here = listeners.alone.iter().all(|at| at.ip().is_loopback());
+    let is_here = match boot.admin_listen {
+        Some(_) => is_alone_here,
+        None => listeners.are_local,
+    };
+    if boot.dashboard {
+        log::info!("[Admin] the dashboard is at /admin");
+    }
+    if (boot.dashboard || boot.admin_listen.is_some()) && live.dashboard_key.is_none() && !is_here {
+        log::warn!(
+            "[Admin] the network reaches the dashboard, which answers programs of this machine only: \
+             set DASHBOARD_API_KEY to open it"
+        );
+    }
+}
+
 /// Starts the workers on the listeners.
-fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<Server> {
+fn start(
+    boot: &Boot,
+    listeners: Vec<Listener>,
+    alone: Vec<TcpListener>,
+    shared: &Shared,
+) -> io::Result<Server> {
     let mut builder = Server::build()
         .workers(boot.workers.get())
         .disable_signals()
@@ -304,28 +366,45 @@ fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<S
         builder = match listener {
             Listener::Plain(socket) => builder.listen(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Plain>(shared.clone()))
+                fn_factory(move || service::<inbound::Plain>(shared.clone(), Part::Main))
             })?,
             Listener::Tls(socket) => builder.listen(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Tls>(shared.clone()))
+                fn_factory(move || service::<inbound::Tls>(shared.clone(), Part::Main))
             })?,
             #[cfg(unix)]
             Listener::Unix(socket) => builder.listen_uds(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Unix>(shared.clone()))
+                fn_factory(move || service::<inbound::Unix>(shared.clone(), Part::Main))
             })?,
         };
     }
+    for socket in alone {
+        let shared = shared.clone();
+        builder = builder.listen("admin", socket, move || {
+            let shared = shared.clone();
+            fn_factory(move || service::<inbound::Plain>(shared.clone(), Part::Admin))
+        })?;
+    }
     Ok(builder.run())
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Forwarding, and what paths of ours there are.
+    Main,
+    /// The admin plane alone.
+    Admin,
 }
 
 /// What a worker does with the connections of one listener.
 async fn service<I: Inbound>(
     shared: Shared,
+    part: Part,
 ) -> Result<impl Service<I::Stream, Response = (), Error = ()>, ()> {
     let place = Place::here(&shared);
-    let services = Rc::new(worker(shared, Rc::clone(&place)).await?);
+    let services = Rc::new(worker(shared, Rc::clone(&place), part).await?);
     Ok(fn_service(move |stream| {
         // the listeners that start later find it
         let _place = &place;
@@ -377,6 +456,7 @@ impl Place {
 async fn worker(
     shared: Shared,
     place: Rc<Place>,
+    part: Part,
 ) -> Result<Services<impl Service<Request, Response = ServiceResponse<BoxBody>>>, ()> {
     let (worker, drain) = (Rc::clone(&place.worker), Rc::clone(&place.drain));
     let (status, phase) = (Arc::clone(&shared.status), shared.phase.clone());
@@ -384,10 +464,17 @@ async fn worker(
         .app_data(web::ThinData(worker))
         .app_data(web::ThinData(status))
         .app_data(web::ThinData(phase))
-        .service(own("/health").route(local().to(status::health)))
-        .service(own("/livez").route(local().to(status::livez)))
-        .service(own("/readyz").route(local().to(status::readyz)))
-        .default_service(web::to(default_service));
+        .service(own("/health", part).route(local().to(status::health)))
+        .service(own("/livez", part).route(local().to(status::livez)))
+        .service(own("/readyz", part).route(local().to(status::readyz)))
+        .configure(|routes| match part {
+            Part::Main => admin::mount(routes, &shared.plane, shared.has_dashboard),
+            Part::Admin => admin::mount_alone(routes, &shared.plane),
+        })
+        .default_service(match part {
+            Part::Main => web::to(default_service),
+            Part::Admin => web::to(admin::not_found),
+        });
     let app = app.into_factory().new_service(AppConfig::default()).await?;
     Ok(Services {
         app,
@@ -396,7 +483,11 @@ async fn worker(
         max_connections: shared.max_connections,
         write_timeout: shared.write_timeout,
         drain,
-        is_local: status::is_local,
+        is_local: match part {
+            Part::Main if shared.has_dashboard => status::is_local_or_dashboard,
+            Part::Main => status::is_local,
+            Part::Admin => |_| true,
+        },
         request_id: || RequestId::next().to_string(),
     })
 }
@@ -406,9 +497,12 @@ use proxy::forward as default_service;
 #[cfg(feature = "awc-hot-path")]
 use proxy::through_awc::forward as default_service;
 
-/// A path of ours; methods that we do not answer are forwarded as everything else.
-fn own(path: &str) -> actix_web::Resource {
-    web::resource(path.to_owned()).default_service(web::to(proxy::forward))
+/// A path of ours; methods that we do not answer are forwarded as everything else, where anything is.
+fn own(path: &str, part: Part) -> actix_web::Resource {
+    web::resource(path.to_owned()).default_service(match part {
+        Part::Main => web::to(proxy::forward),
+        Part::Admin => web::to(|| admin::refused("GET, HEAD")),
+    })
 }
 
 fn local() -> actix_web::Route {

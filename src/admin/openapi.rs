@@ -1,0 +1,75 @@
+//! The API as OpenAPI describes it: made from the handlers and the types themselves.
+
+use std::sync::LazyLock;
+
+use actix_web::{HttpResponse, http::header};
+use bytes::Bytes;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+};
+
+use super::{api, configuration, events, login, problem::Shape};
+
+/// The document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "anthropic-proxy admin API",
+        description = "What the proxy has seen, and how it is set up. Times are Unix milliseconds, \
+                       durations milliseconds, money US dollars.",
+    ),
+    paths(
+        login::status,
+        login::log_in,
+        login::log_out,
+        api::overview,
+        api::requests,
+        api::request,
+        api::errors,
+        api::usage,
+        api::usage_csv,
+        api::usage_json,
+        api::upstreams,
+        configuration::answer,
+        events::answer,
+        answer,
+    ),
+    security(("bearer" = []), ("session" = [])),
+    modifiers(&Schemes),
+)]
+pub(super) struct Document;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = Http::new(HttpAuthScheme::Bearer);
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("anthropic_proxy_session"));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    }
+}
+
+/// Written once.
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| Document::openapi().to_json().unwrap_or_default().into());
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/openapi.json",
+    tag = "documentation",
+    responses(
+        (status = 200, description = "OpenAPI 3.1", body = Object),
+        (status = 401, description = "no key, or a wrong one", body = Shape),
+        (status = 403, description = "not for whoever asks", body = Shape),
+        (status = 429, description = "too many keys were tried", body = Shape),
+    )
+)]
+pub(super) async fn answer() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(DOCUMENT.clone())
+}
