@@ -35,10 +35,11 @@
 //! | 1 | [`cli`] |
 //! | 2 | [`server`] |
 //! | 3 | [`proxy`], [`admin`], [`downstream`] |
-//! | 4 | [`upstream`], [`messages`] |
-//! | 5 | [`config`] |
-//! | 6 | [`framing`], [`gate`], [`logging`] |
-//! | 7 | [`error`], [`record`], [`secret`] |
+//! | 4 | [`upstream`], [`messages`], [`activity`] |
+//! | 5 | [`access_log`] |
+//! | 6 | [`config`] |
+//! | 7 | [`framing`], [`gate`], [`logging`] |
+//! | 8 | [`error`], [`record`], [`secret`] |
 //!
 //! # Decisions
 //!
@@ -64,6 +65,7 @@
 //! - **Log lines are gathered by thread and written by another** ([`logging`]): a line for each exchange is
 //!   on by default, and must not cost a system call.
 
+pub mod access_log;
 pub mod activity;
 pub mod admin;
 pub mod cli;

@@ -12,6 +12,8 @@ const LAYERS: &[&[&str]] = &[
     &["server"],
     &["proxy", "access", "admin", "downstream"],
     &["upstream", "messages", "activity"],
+    // Its lines are written by the activity's thread.
+    &["access_log"],
     // Below them, other than in the house's plan: its types are what they are set up with.
     &["config"],
     &["metrics", "framing", "gate", "logging"],

@@ -1,0 +1,495 @@
+//! Where lines go: stdout, or a file that is rotated and reopened.
+//!
+//! Rotated files are named after the moment, `NAME.YYYYMMDDTHHMMSS`, and the newest of them are kept: the
+//! disk holds at most `ACCESS_LOG_MAX_SIZE` × (`ACCESS_LOG_KEEP` + 1), and a line more where one is longer
+//! than that. A line is written whole or not at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use super::lines;
+use crate::{
+    config::{AccessLog as Settings, AccessLogTarget},
+    logging::timestamp,
+};
+
+/// How often it is checked whether the file was renamed or removed, and a failed opening tried again.
+const CHECK: Duration = Duration::from_secs(1);
+/// Owner writes, group reads.
+const MODE: u32 = 0o640;
+
+/// The output.
+pub(super) struct Output {
+    settings: Settings,
+    file: Option<Open>,
+    checked: Option<SystemTime>,
+    /// Lines that were dropped since lines were written last.
+    failing: u64,
+}
+
+/// The file as it is open.
+struct Open {
+    file: File,
+    /// Its length; none where it is no regular file, which is not rotated.
+    size: Option<u64>,
+    /// The day that its lines are of.
+    day: String,
+    /// Whether it ends inside of a line that could not be written whole, nor taken back.
+    is_torn: bool,
+}
+
+impl Output {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            file: None,
+            checked: None,
+            failing: 0,
+        }
+    }
+
+    /// Opens the file anew.
+    pub(super) fn reopen(&mut self, now: SystemTime) {
+        self.file = None;
+        self.checked = None;
+        if let AccessLogTarget::File(path) = self.settings.target.clone() {
+            self.open(&path, now);
+        }
+    }
+
+    /// Writes lines. Says how many could not be.
+    pub(super) fn write(&mut self, text: &[u8], now: SystemTime) -> u64 {
+        let outcome = match self.settings.target.clone() {
+            AccessLogTarget::Stdout => {
+                // the one owner of stdout while the program serves
+                let (written, outcome) = write_some(&mut io::stdout().lock(), text);
+                outcome.map_err(|error| (lines(&text[written..]), error))
+            }
+            AccessLogTarget::File(path) => self.write_file(&path, text, now),
+        };
+        match outcome {
+            Ok(()) => {
+                if self.failing > 0 {
+                    log::info!(
+                        "[Access log] lines are written again, {} were dropped",
+                        std::mem::take(&mut self.failing)
+                    );
+                }
+                0
+            }
+            Err((dropped, error)) => {
+                if self.failing == 0 {
+                    log::warn!("[Access log] lines are dropped: {error}");
+                }
+                self.failing += dropped.max(1);
+                dropped
+            }
+        }
+    }
+
+    fn write_file(
+        &mut self,
+        path: &Path,
+        mut text: &[u8],
+        now: SystemTime,
+    ) -> Result<(), (u64, io::Error)> {
+        self.follow(path, now);
+        while !text.is_empty() {
+            let room = self.room(path, now).map_err(|error| (lines(text), error))?;
+            let part = &text[..whole_lines(text, room)];
+            let Some(open) = &mut self.file else {
+                return Err((lines(text), io::ErrorKind::NotFound.into()));
+            };
+            text = &text[part.len()..];
+            open.write(part)
+                .map_err(|(dropped, error)| (dropped + lines(text), error))?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of a file that is not the one at its path any more; looks once a second.
+    fn follow(&mut self, path: &Path, now: SystemTime) {
+        let is_recent = |checked: SystemTime| {
+            let since = now.duration_since(checked);
+            since.is_ok_and(|since| since < CHECK)
+        };
+        if self.checked.is_some_and(is_recent) {
+            return;
+        }
+        self.checked = Some(now);
+        if self.file.as_ref().is_none_or(|open| !open.is_at(path)) {
+            self.open(path, now);
+        }
+    }
+
+    /// How many octets may be written; rotates where there is no room, or a new day.
+    fn room(&mut self, path: &Path, now: SystemTime) -> io::Result<u64> {
+        let max_size = self.settings.max_size;
+        let Some(open) = &mut self.file else {
+            return Err(io::Error::other("the file could not be opened"));
+        };
+        let Some(size) = open.size else {
+            return Ok(u64::MAX);
+        };
+        let today = day(now);
+        if size == 0 {
+            open.day = today;
+            return Ok(max_size);
+        }
+        // a clock that is set back begins no new day
+        if size < max_size && open.day >= today {
+            return Ok(max_size - size);
+        }
+        if open.is_at(path) {
+            let keep = self.settings.keep;
+            rotate(path, now)?;
+            if let Err(error) = prune(path, keep) {
+                log::warn!("[Access log] a rotated file is not deleted: {error}");
+            }
+        }
+        self.open(path, now);
+        match &self.file {
+            Some(open) => Ok(max_size.saturating_sub(open.size.unwrap_or_default())),
+            None => Err(io::Error::other("the file could not be opened")),
+        }
+    }
+
+    fn open(&mut self, path: &Path, now: SystemTime) {
+        match Open::new(path, now) {
+            Ok(open) => self.file = Some(open),
+            Err(error) => {
+                self.file = None;
+                if self.failing == 0 {
+                    let path = path.display();
+                    log::warn!("[Access log] {path} cannot be opened, lines are dropped: {error}");
+                    self.failing = 1;
+                }
+            }
+        }
+    }
+}
+
+impl Open {
+    fn new(path: &Path, now: SystemTime) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(MODE).open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Self {
+            size: metadata.is_file().then_some(metadata.len()),
+            day: day(metadata.modified().unwrap_or(now).min(now)),
+            file,
+            is_torn: false,
+        })
+    }
+
+    /// Whether it is the file at this path.
+    fn is_at(&self, path: &Path) -> bool {
+        let (Ok(ours), Ok(there)) = (self.file.metadata(), fs::metadata(path)) else {
+            return false;
+        };
+        (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+    }
+
+    fn write(&mut self, text: &[u8]) -> Result<(), (u64, io::Error)> {
+        if self.is_torn {
+            self.file
+                .write_all(b"\n")
+                .map_err(|error| (lines(text), error))?;
+            self.is_torn = false;
+            self.size = self.size.map(|size| size + 1);
+        }
+        let (written, outcome) = write_some(&mut self.file, text);
+        let Err(error) = outcome else {
+            self.size = self.size.map(|size| size + text.len() as u64);
+            return Ok(());
+        };
+        let whole = memchr::memrchr(b'\n', &text[..written]).map_or(0, |last| last + 1);
+        if written > whole {
+            self.is_torn = !self.take_back((written - whole) as u64);
+        }
+        // what others wrote counts, too
+        let metadata = self.file.metadata().ok();
+        self.size = self.size.and(metadata.map(|metadata| metadata.len()));
+        Err((lines(&text[whole..]), error))
+    }
+
+    /// Takes back the beginning of a line, if nobody has written since.
+    fn take_back(&self, octets: u64) -> bool {
+        let is_ours = |size: u64, len: u64| len > size && len - size >= octets;
+        match (self.size, self.file.metadata()) {
+            (Some(size), Ok(metadata)) if is_ours(size, metadata.len()) => {
+                self.file.set_len(metadata.len() - octets).is_ok()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Writes as much as can be, and says how much that was.
+fn write_some(to: &mut impl io::Write, text: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < text.len() {
+        match to.write(&text[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, to.flush())
+}
+
+/// The length of the lines that fit, or of the first one where it does not.
+fn whole_lines(text: &[u8], room: u64) -> usize {
+    let room = usize::try_from(room).unwrap_or(usize::MAX).min(text.len());
+    let fitting = memchr::memrchr(b'\n', &text[..room]);
+    let end = fitting.or_else(|| memchr::memchr(b'\n', text));
+    end.map_or(text.len(), |end| end + 1)
+}
+
+/// Renames the file after the moment; a name that is taken gets a number.
+fn rotate(path: &Path, now: SystemTime) -> io::Result<()> {
+    let base = format!("{}.{}", path.display(), stamp(now));
+    let numbered = (1..1000).map(|n| format!("{base}-{n:03}"));
+    let free = std::iter::once(base.clone())
+        .chain(numbered)
+        .map(PathBuf::from)
+        .find(|name| fs::symlink_metadata(name).is_err());
+    fs::rename(path, free.ok_or(io::ErrorKind::AlreadyExists)?)
+}
+
+/// Deletes rotated files but the newest.
+fn prune(path: &Path, keep: usize) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut rotated = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let other = entry.file_name();
+        let suffix = other.to_str().and_then(|other| other.strip_prefix(&*name));
+        if suffix
+            .and_then(|suffix| suffix.strip_prefix('.'))
+            .is_some_and(is_stamp)
+        {
+            rotated.push(entry.path());
+        }
+    }
+    // names sort as their moments do
+    rotated.sort();
+    for old in rotated.iter().rev().skip(keep) {
+        fs::remove_file(old)?;
+    }
+    Ok(())
+}
+
+/// Whether a text is `YYYYMMDDTHHMMSS`, with a number or without.
+fn is_stamp(text: &str) -> bool {
+    let (stamp, number) = text.split_once('-').unwrap_or((text, "000"));
+    stamp.len() == 15
+        && number.len() == 3
+        && number.bytes().all(|octet| octet.is_ascii_digit())
+        && stamp.bytes().enumerate().all(|(at, octet)| match at {
+            8 => octet == b'T',
+            _ => octet.is_ascii_digit(),
+        })
+}
+
+/// `YYYYMMDDTHHMMSS`.
+fn stamp(now: SystemTime) -> String {
+    let timestamp = timestamp(now);
+    let second = timestamp.split('.').next().unwrap_or_default();
+    second.chars().filter(|c| !matches!(c, '-' | ':')).collect()
+}
+
+/// `YYYY-MM-DD`.
+fn day(now: SystemTime) -> String {
+    timestamp(now)
+        .split('T')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt as _, time::UNIX_EPOCH};
+
+    use super::*;
+
+    const NOON: u64 = 1_795_435_200;
+
+    fn at(second: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    fn output(path: &Path, max_size: u64, keep: usize) -> Output {
+        Output::new(Settings {
+            target: AccessLogTarget::File(path.into()),
+            max_size,
+            keep,
+        })
+    }
+
+    fn files(directory: &Path) -> Vec<(String, String)> {
+        let mut files: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                (name, fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn named(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        expected.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn stamps_are_told_from_other_suffixes() {
+        assert_eq!(stamp(at(NOON)), "20261123T120000");
+        assert!(is_stamp("20261123T120000") && is_stamp("20261123T120000-001"));
+        for other in [
+            "",
+            "gz",
+            "20261123T120000.gz",
+            "20261123 120000",
+            "20261123T120000-1",
+        ] {
+            assert!(!is_stamp(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_full_file_is_rotated_under_a_name_of_its_own_and_the_newest_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        fs::write(directory.path().join("a.gz"), "kept").unwrap();
+        fs::write(directory.path().join("b.20261123T120000"), "kept").unwrap();
+        let mut output = output(&path, 8, 3);
+        assert_eq!(output.write(b"1\n2\n3\n4\n5\n6\n7\n8\n9\n", at(NOON)), 0);
+        assert_eq!(output.write(b"a longer line\nA\nB\n", at(NOON + 1)), 0);
+        assert_eq!(
+            files(directory.path()),
+            named(&[
+                ("a", "A\nB\n"),
+                ("a.20261123T120000-001", "5\n6\n7\n8\n"),
+                ("a.20261123T120001", "9\n"),
+                ("a.20261123T120001-001", "a longer line\n"),
+                ("a.gz", "kept"),
+                ("b.20261123T120000", "kept"),
+            ])
+        );
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+    }
+
+    #[test]
+    fn the_disk_is_bounded_whatever_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let mut output = output(&path, 1000, 2);
+        let mut written = 0;
+        for second in 0..200 {
+            let line = "x".repeat(1 + second as usize * 7 % 400) + "\n";
+            written += line.len();
+            assert_eq!(output.write(line.as_bytes(), at(NOON + second)), 0);
+            let held = files(directory.path());
+            assert!(held.len() <= 3);
+            assert!(held.iter().all(|(_, text)| text.len() <= 1000));
+        }
+        assert!(written > 10_000);
+    }
+
+    #[test]
+    fn a_file_is_rotated_at_midnight_and_when_it_is_of_another_day() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let midnight = NOON + 12 * 3600;
+        let mut first = output(&path, 1000, 5);
+        assert_eq!(first.write(b"1\n", at(NOON)), 0);
+        assert_eq!(first.write(b"2\n", at(midnight - 1)), 0);
+        assert_eq!(first.write(b"3\n", at(midnight)), 0);
+        // the clock is set back: nothing to rotate
+        assert_eq!(first.write(b"4\n", at(NOON)), 0);
+        assert_eq!(
+            files(directory.path()),
+            named(&[("a", "3\n4\n"), ("a.20261124T000000", "1\n2\n")])
+        );
+        // restarted a day later: the file tells its day
+        let file = File::options().append(true).open(&path).unwrap();
+        file.set_modified(at(NOON)).unwrap();
+        let mut second = output(&path, 1000, 5);
+        assert_eq!(second.write(b"5\n", at(NOON + 86_400)), 0);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "5\n");
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_or_removed_is_followed_within_a_second() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let mut output = output(&path, 1000, 5);
+        assert_eq!(output.write(b"1\n", at(NOON)), 0);
+        fs::rename(&path, directory.path().join("b")).unwrap();
+        assert_eq!(output.write(b"2\n", at(NOON)), 0);
+        assert_eq!(output.write(b"3\n", at(NOON + 1)), 0);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(output.write(b"4\n", at(NOON + 2)), 0);
+        assert_eq!(
+            files(directory.path()),
+            named(&[("a", "4\n"), ("b", "1\n2\n")])
+        );
+        // a clock that was set back does not stop the looking
+        fs::rename(&path, directory.path().join("b")).unwrap();
+        assert_eq!(output.write(b"5\n", at(NOON - 3600)), 0);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "5\n");
+    }
+
+    #[test]
+    fn a_full_disk_drops_lines_and_counts_them() {
+        let mut output = output(Path::new("/dev/full"), 1000, 5);
+        assert_eq!(output.write(b"1\n2\n", at(NOON)), 2);
+        assert_eq!(output.write(b"3\n", at(NOON)), 1);
+        assert_eq!(output.failing, 3);
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_opened_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none/a");
+        let mut output = output(&path, 1000, 5);
+        assert_eq!(output.write(b"1\n2\n", at(NOON)), 2);
+        fs::create_dir(directory.path().join("none")).unwrap();
+        assert_eq!(output.write(b"3\n", at(NOON)), 1, "within the second");
+        assert_eq!(output.write(b"4\n", at(NOON + 1)), 0);
+        assert_eq!(output.failing, 0);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "4\n");
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let mut open = Open::new(&path, at(NOON)).unwrap();
+        open.write(b"1\n").unwrap();
+        open.file.write_all(b"2\n3").unwrap();
+        assert!(open.take_back(1));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n");
+        open.is_torn = true;
+        open.write(b"4\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n\n4\n");
+    }
+}

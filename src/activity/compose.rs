@@ -1,0 +1,561 @@
+//! From what is held to what is shown.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    histogram::Histogram,
+    recent::{Done, Failure, Pending, is_ours},
+    ring::Ring,
+    state::{DAY, HOUR, MINUTE, State, TEN_MINUTES, Timing, second},
+    sums::{Spent, Sums, input},
+    view,
+};
+use crate::logging::timestamp;
+
+/// A range of an overview.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// Five minutes, by seconds.
+    Minutes5,
+    /// A quarter of an hour, by seconds.
+    Minutes15,
+    /// An hour, by minutes.
+    Hour,
+    /// Six hours, by minutes.
+    Hours6,
+    /// A day, by ten minutes.
+    Day,
+    /// A week, by hours.
+    Week,
+}
+
+impl Range {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Minutes5,
+        Self::Minutes15,
+        Self::Hour,
+        Self::Hours6,
+        Self::Day,
+        Self::Week,
+    ];
+
+    /// Reads `5m`, `15m`, `1h`, `6h`, `24h`, `7d`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|range| range.label() == text)
+    }
+
+    /// As it is written.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Minutes5 => "5m",
+            Self::Minutes15 => "15m",
+            Self::Hour => "1h",
+            Self::Hours6 => "6h",
+            Self::Day => "24h",
+            Self::Week => "7d",
+        }
+    }
+
+    /// How long it is.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Minutes5 => 5 * MINUTE,
+            Self::Minutes15 => 15 * MINUTE,
+            Self::Hour => HOUR,
+            Self::Hours6 => 6 * HOUR,
+            Self::Day => DAY,
+            Self::Week => 7 * DAY,
+        }
+    }
+
+    fn step(self) -> u64 {
+        match self {
+            Self::Minutes5 | Self::Minutes15 => 1,
+            Self::Hour | Self::Hours6 => MINUTE,
+            Self::Day => TEN_MINUTES,
+            Self::Week => HOUR,
+        }
+    }
+}
+
+/// What usage is listed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageBy {
+    /// The model.
+    Model,
+    /// The day, UTC.
+    Day,
+}
+
+/// A range of usage: hours up to a week, days beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageRange {
+    /// The last so many hours, the one that has begun included.
+    Hours(u64),
+    /// The last so many days, today included.
+    Days(u64),
+}
+
+impl UsageRange {
+    /// Reads `1h`, `6h`, `24h`, `7d`, `30d`, `90d`, `365d`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "1h" => Self::Hours(1),
+            "6h" => Self::Hours(6),
+            "24h" => Self::Hours(24),
+            "7d" => Self::Hours(7 * 24),
+            "30d" => Self::Days(30),
+            "90d" => Self::Days(90),
+            "365d" => Self::Days(365),
+            _ => return None,
+        })
+    }
+}
+
+/// Sums and quantiles of a range, taken from the state; the rest is done without it.
+pub(super) struct Taken {
+    range: Range,
+    now: u64,
+    since: u64,
+    steps: Vec<(u64, Sums, Vec<Arc<Histogram>>, Vec<Arc<Histogram>>)>,
+}
+
+impl Taken {
+    /// Takes what a range has: for a week, 10,080 sums and 2,016 pointers.
+    pub(super) fn of(state: &State, range: Range, now: u64) -> Self {
+        let step = range.step();
+        let sums = if step == 1 {
+            &state.seconds
+        } else {
+            &state.minutes
+        };
+        let [seconds, minutes, ten_minutes] = &state.timing;
+        let timing = match step {
+            1 => seconds,
+            MINUTE => minutes,
+            _ => ten_minutes,
+        };
+        let newest = now / step;
+        let count = range.seconds() / step;
+        let steps = ((newest + 1).saturating_sub(count)..=newest)
+            .map(|number| {
+                let mut sum = Sums::default();
+                for part in within(sums, number * step, step) {
+                    sum.add(part);
+                }
+                let parts = || within(timing, number * step, step);
+                let of = |part: fn(&Timing) -> &Option<Arc<Histogram>>| {
+                    parts().filter_map(|timing| part(timing).clone()).collect()
+                };
+                let durations = of(|timing| &timing.duration);
+                (
+                    number * step,
+                    sum,
+                    durations,
+                    of(|timing| &timing.first_token),
+                )
+            })
+            .collect();
+        Self {
+            range,
+            now,
+            since: state.since,
+            steps,
+        }
+    }
+
+    pub(super) fn step_ms(&self) -> u64 {
+        self.range.step() * 1000
+    }
+
+    pub(super) fn compose(self) -> (view::Totals, view::Series) {
+        let mut series = view::Series::default();
+        let mut sum = Sums::default();
+        let (mut durations, mut first_tokens) = <(Histogram, Histogram)>::default();
+        for (at, step, duration, first_token) in &self.steps {
+            sum.add(step);
+            series.t.push(at * 1000);
+            series.requests.push(step.requests);
+            series.errors.push(step.failed);
+            series.bytes_in.push(step.received);
+            series.bytes_out.push(step.sent);
+            series.tokens_in.push(input(&step.spent.tokens));
+            series.tokens_out.push(step.spent.tokens.output);
+            series.cost_usd.push(dollars(step.spent.cost));
+            let [p50, p95, p99] = merged(duration, &mut durations);
+            series.duration_p50.push(p50);
+            series.duration_p95.push(p95);
+            series.duration_p99.push(p99);
+            let [p50, p95, p99] = merged(first_token, &mut first_tokens);
+            series.ttft_p50.push(p50);
+            series.ttft_p95.push(p95);
+            series.ttft_p99.push(p99);
+        }
+        let elapsed = (self.now + 1).saturating_sub(self.since);
+        let elapsed = elapsed.clamp(1, self.range.seconds()) as f64;
+        let totals = view::Totals {
+            requests: sum.requests,
+            succeeded: sum.succeeded,
+            failed: sum.failed,
+            success_rate: share(sum.succeeded, sum.requests).unwrap_or(1.0),
+            error_rate: share(sum.failed, sum.requests).unwrap_or_default(),
+            requests_per_second: sum.requests as f64 / elapsed,
+            bytes_in: sum.received,
+            bytes_out: sum.sent,
+            duration_ms: quantiles(sum.duration, sum.requests, &durations),
+            ttft_ms: quantiles(sum.first_token, sum.first_tokens, &first_tokens),
+            tokens: (&sum.spent.tokens).into(),
+            tokens_per_second: sum.spent.tokens.output as f64 / elapsed,
+            cache_hit_share: cache_hit_share(&sum.spent),
+            cost_usd: dollars(sum.spent.cost),
+            unpriced_requests: sum.spent.unpriced,
+        };
+        (totals, series)
+    }
+}
+
+/// The buckets of a ring within a span of time.
+fn within<T: Default>(ring: &Ring<T>, from: u64, seconds: u64) -> impl Iterator<Item = &T> {
+    let width = ring.width();
+    (from / width..(from + seconds) / width).filter_map(|bucket| ring.bucket(bucket))
+}
+
+/// Quantiles of parts, which are added to a whole, too.
+fn merged(parts: &[Arc<Histogram>], whole: &mut Histogram) -> [Option<f64>; 3] {
+    let Some((first, rest)) = parts.split_first() else {
+        return [None; 3];
+    };
+    let mut sum = Histogram::clone(first);
+    for part in rest {
+        sum.merge(part);
+    }
+    whole.merge(&sum);
+    sum.quantiles(SHARES)
+        .map_or([None; 3], |found| found.map(Some))
+}
+
+fn quantiles(micros: u64, count: u64, histogram: &Histogram) -> view::Quantiles {
+    let avg = share(micros, count).map(|micros| micros / 1000.0);
+    let found = histogram.quantiles(SHARES);
+    let [p50, p95, p99] = found.map_or([None; 3], |found| found.map(Some));
+    view::Quantiles { avg, p50, p95, p99 }
+}
+
+const SHARES: [f64; 3] = [0.5, 0.95, 0.99];
+
+/// Sums of a span of time.
+pub(super) fn sum(ring: &Ring<Sums>, from: u64, seconds: u64) -> Sums {
+    let mut sum = Sums::default();
+    for part in within(ring, from, seconds) {
+        sum.add(part);
+    }
+    sum
+}
+
+/// Sums since midnight, UTC.
+pub(super) fn today(state: &State, now: u64) -> view::Today {
+    let midnight = now / DAY * DAY;
+    let sum = sum(&state.minutes, midnight, DAY);
+    view::Today {
+        requests: sum.requests,
+        cost_usd: dollars(sum.spent.cost),
+        tokens: (&sum.spent.tokens).into(),
+    }
+}
+
+pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
+    let begun = &pending.begun;
+    let duration = now.duration_since(begun.started).unwrap_or_default();
+    view::Row {
+        seq: pending.seq,
+        id: begun.id.to_string(),
+        at: unix_millis(begun.started),
+        state: view::RowState::Pending,
+        client: begun.client.map(|client| client.to_string()),
+        version: begun.version,
+        method: begun.method.to_string(),
+        path: begun.path.to_string(),
+        route: begun.route.label(),
+        status: None,
+        upstream: None,
+        upstream_request_id: None,
+        session: begun.session.as_deref().map(str::to_owned),
+        bytes_in: 0,
+        bytes_out: 0,
+        connected_ms: None,
+        connecting_ms: None,
+        head_ms: None,
+        ttft_ms: None,
+        duration_ms: millis(duration),
+        overhead_ms: 0.0,
+        ended: None,
+        edit: None,
+        model: None,
+        stream: None,
+        max_tokens: None,
+        tokens: None,
+        server_tools: 0,
+        cost_usd: None,
+        stop_reason: None,
+        error_type: None,
+    }
+}
+
+pub(super) fn done(done: &Done) -> view::Row {
+    let exchange = &done.exchange;
+    let (begun, timings) = (&exchange.begun, &exchange.timings);
+    let usage = exchange.usage.as_ref();
+    let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    view::Row {
+        seq: done.seq,
+        id: begun.id.to_string(),
+        at: unix_millis(begun.started),
+        state: view::RowState::Done,
+        client: begun.client.map(|client| client.to_string()),
+        version: begun.version,
+        method: begun.method.to_string(),
+        path: begun.path.to_string(),
+        route: begun.route.label(),
+        status: exchange.status,
+        upstream: owned(&exchange.upstream),
+        upstream_request_id: owned(&exchange.upstream_request_id),
+        session: owned(&begun.session),
+        bytes_in: exchange.received,
+        bytes_out: exchange.sent,
+        connected_ms: timings.connected.map(millis),
+        connecting_ms: timings.connecting.map(millis),
+        head_ms: timings.head.map(millis),
+        ttft_ms: timings.first_token.map(millis),
+        duration_ms: millis(timings.total),
+        overhead_ms: millis(timings.overhead),
+        ended: Some(view::Ended {
+            by: exchange.ended.by.label(),
+            phase: exchange.ended.phase.label(),
+            label: exchange.ended.label,
+        }),
+        edit: exchange.edit,
+        model: usage.and_then(|usage| owned(&usage.model)),
+        stream: usage.map(|usage| usage.is_stream),
+        max_tokens: usage.and_then(|usage| usage.max_tokens),
+        tokens: usage.map(|usage| (&usage.tokens).into()),
+        server_tools: usage.map_or(0, |usage| usage.server_tools),
+        cost_usd: usage.and_then(|usage| usage.cost).map(dollars),
+        stop_reason: usage.and_then(|usage| owned(&usage.stop_reason)),
+        error_type: usage.and_then(|usage| owned(&usage.error_type)),
+    }
+}
+
+/// Groups failures, which come newest first.
+pub(super) fn errors(failures: &[Failure], since: SystemTime) -> view::Errors {
+    let mut groups: BTreeMap<_, view::ErrorGroup> = BTreeMap::new();
+    let mut items = Vec::new();
+    for failure in failures
+        .iter()
+        .filter(|failure| failure.done.ended >= since)
+    {
+        let exchange = &failure.done.exchange;
+        if items.len() < ITEMS {
+            items.push(done(&failure.done));
+        }
+        let metered = exchange.usage.as_ref();
+        let metered = metered.and_then(|usage| usage.error_type.as_deref());
+        let content = failure.text.as_ref().map(|text| text.content.as_ref());
+        let kind = metered.map(str::to_owned).or_else(|| kind_of(content?));
+        // a client that went away says nothing about the upstream's status
+        let label = match exchange.ended.label {
+            None if exchange.ended.by != crate::record::By::Complete => {
+                Some(exchange.ended.by.label())
+            }
+            label => label,
+        };
+        let key = (
+            exchange.status,
+            kind.clone(),
+            exchange.upstream.clone(),
+            is_ours(exchange),
+            label,
+        );
+        let at = unix_millis(failure.done.ended);
+        let group = groups.entry(key).or_insert_with(|| view::ErrorGroup {
+            status: exchange.status,
+            kind,
+            upstream: exchange.upstream.as_deref().map(str::to_owned),
+            ours: is_ours(exchange),
+            label,
+            count: 0,
+            first_at: at,
+            last_at: at,
+            sample: sample(exchange.begun.id.as_ref(), content),
+        });
+        group.count += 1;
+        group.first_at = group.first_at.min(at);
+        group.last_at = group.last_at.max(at);
+        if group.sample.content.is_none() && content.is_some() {
+            group.sample = sample(exchange.begun.id.as_ref(), content);
+        }
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse((group.count, group.last_at)));
+    view::Errors { groups, items }
+}
+
+/// Failures that are listed beside their groups.
+const ITEMS: usize = 100;
+
+fn sample(id: &str, content: Option<&str>) -> view::Sample {
+    view::Sample {
+        id: id.to_owned(),
+        content: content.map(str::to_owned),
+    }
+}
+
+/// The type that an error's content names: `{"error":{"type":…}}`.
+fn kind_of(content: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        error: Kind,
+    }
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        r#type: String,
+    }
+    let content: Content = serde_json::from_str(content).ok()?;
+    let kind = content.error.r#type;
+    (kind.len() <= 128).then_some(kind)
+}
+
+/// Usage of a range.
+pub(super) fn usage(
+    state: &State,
+    range: UsageRange,
+    by: UsageBy,
+    now: u64,
+) -> Vec<view::UsageRow> {
+    let mut rows: BTreeMap<String, Spent> = BTreeMap::new();
+    let (ledger, spans, width) = match range {
+        UsageRange::Hours(hours) => (&state.hours, hours, HOUR),
+        UsageRange::Days(days) => (&state.days, days, DAY),
+    };
+    for (span, model, spent) in ledger.last(spans, now) {
+        let key = match by {
+            UsageBy::Model => model.to_owned(),
+            UsageBy::Day => {
+                let at = UNIX_EPOCH + Duration::from_secs(span * width);
+                timestamp(at).chars().take("2026-11-24".len()).collect()
+            }
+        };
+        rows.entry(key).or_default().add(spent);
+    }
+    let mut rows: Vec<_> = rows
+        .into_iter()
+        .map(|(key, spent)| usage_row(key, &spent))
+        .collect();
+    match by {
+        // the day's newest first, the models by what they cost
+        UsageBy::Day => rows.reverse(),
+        UsageBy::Model => rows.sort_by(|a, b| b.cost_usd.total_cmp(&a.cost_usd)),
+    }
+    rows
+}
+
+fn usage_row(key: String, spent: &Spent) -> view::UsageRow {
+    view::UsageRow {
+        key,
+        requests: spent.requests,
+        tokens: (&spent.tokens).into(),
+        cache_hit_share: cache_hit_share(spent),
+        cost_usd: dollars(spent.cost),
+        unpriced: spent.unpriced > 0,
+    }
+}
+
+pub(super) fn upstreams(state: &State) -> Vec<view::UpstreamRow> {
+    let pair = |histogram: &Histogram| {
+        let found = histogram.quantiles([0.5, 0.95]);
+        let [p50, p95] = found.map_or([None; 2], |found| found.map(Some));
+        view::Pair { p50, p95 }
+    };
+    let list = state.upstreams.list().into_iter();
+    list.map(|(url, counts)| view::UpstreamRow {
+        url: url.into(),
+        requests: counts.requests,
+        errors: counts.errors,
+        status_429: counts.status_429,
+        status_529: counts.status_529,
+        connects: counts.connects,
+        connect_failures: counts.connect_failures,
+        connect_ms: pair(&counts.connect),
+        head_ms: pair(&counts.head),
+        rate_limit: counts
+            .rate_limit
+            .iter()
+            .map(|(name, value, at)| view::RateLimit {
+                name: name.to_string(),
+                value: value.to_string(),
+                at: unix_millis(*at),
+            })
+            .collect(),
+    })
+    .collect()
+}
+
+pub(super) fn paths(state: &State) -> Vec<view::PathRow> {
+    let list = state.paths.list().into_iter();
+    list.map(|(path, counts)| view::PathRow {
+        path: path.into(),
+        requests: counts.requests,
+        errors: counts.errors,
+        avg_ms: millis(counts.took) / counts.requests.max(1) as f64,
+        bytes_out: counts.sent,
+    })
+    .collect()
+}
+
+pub(super) fn reloads(state: &State, since: SystemTime) -> Vec<view::Reload> {
+    let reloads = state.reloads.iter().filter(|reload| reload.at >= since);
+    reloads
+        .map(|reload| view::Reload {
+            at: unix_millis(reload.at),
+            ok: reload.ok,
+            what: reload.what.to_string(),
+        })
+        .collect()
+}
+
+/// The last five whole seconds: exchanges a second, share that failed, tokens of output a second.
+pub(super) fn rates(state: &State, now: SystemTime) -> (f64, f64, f64) {
+    const SECONDS: u64 = 5;
+    let sum = sum(&state.seconds, second(now).saturating_sub(SECONDS), SECONDS);
+    (
+        sum.requests as f64 / SECONDS as f64,
+        share(sum.failed, sum.requests).unwrap_or_default(),
+        sum.spent.tokens.output as f64 / SECONDS as f64,
+    )
+}
+
+fn cache_hit_share(spent: &Spent) -> f64 {
+    share(spent.tokens.cache_read, input(&spent.tokens)).unwrap_or_default()
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+fn dollars(billionths: u64) -> f64 {
+    billionths as f64 / 1e9
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// Milliseconds since the epoch.
+pub(super) fn unix_millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,212 @@
+//! Which exchanges are asked for, and which page of them.
+
+use std::sync::Arc;
+
+use super::recent::{Done, Listed, Pending};
+use crate::record::{Begun, By, Exchange};
+
+/// The longest text of a filter.
+const LONGEST: usize = 256;
+/// Rows of a page where nothing is said, and at most.
+const ROWS: (usize, usize) = (200, 1000);
+
+/// What exchanges are asked for. Texts are found anywhere in what they are compared with, whatever their
+/// case; a method is compared as a whole.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Rows of the page.
+    pub limit: Option<usize>,
+    /// Only exchanges with smaller numbers.
+    pub before: Option<u64>,
+    /// How they ended.
+    pub status: Option<StatusFilter>,
+    /// The method.
+    pub method: Option<String>,
+    /// The path.
+    pub path: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// The session.
+    pub session: Option<String>,
+    /// The upstream.
+    pub upstream: Option<String>,
+    /// Any of these, the ids, the client, or the error.
+    pub q: Option<String>,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusFilter {
+    /// With a status of this hundred.
+    Class(u16),
+    /// Not yet.
+    Pending,
+    /// Before it was complete, by the client or the upstream.
+    Aborted,
+}
+
+impl StatusFilter {
+    /// Reads a filter: `2xx`, `4xx`, `pending`, `aborted`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "pending" => Some(Self::Pending),
+            "aborted" => Some(Self::Aborted),
+            "1xx" | "2xx" | "3xx" | "4xx" | "5xx" => text[..1].parse().ok().map(Self::Class),
+            _ => None,
+        }
+    }
+}
+
+/// A filter that cannot be: the name of the one that is too long or out of range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is too long or out of range")]
+pub struct BadFilter(pub &'static str);
+
+/// The exchanges of a page.
+pub(super) struct Found {
+    pub(super) in_flight: Vec<Pending>,
+    pub(super) done: Vec<Arc<Done>>,
+    pub(super) next_before: Option<u64>,
+    pub(super) total: usize,
+}
+
+impl Filter {
+    /// Whether it can be.
+    ///
+    /// # Errors
+    /// With a text of more than 256 octets, or a limit that is not between 1 and 1000.
+    pub fn check(&self) -> Result<(), BadFilter> {
+        for (name, text) in [
+            ("method", &self.method),
+            ("path", &self.path),
+            ("model", &self.model),
+            ("session", &self.session),
+            ("upstream", &self.upstream),
+            ("q", &self.q),
+        ] {
+            if text.as_ref().is_some_and(|text| text.len() > LONGEST) {
+                return Err(BadFilter(name));
+            }
+        }
+        match self.limit {
+            Some(limit) if limit == 0 || limit > ROWS.1 => Err(BadFilter("limit")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The page. Those in flight are on the first one, where they take at most half of it unless they
+    /// alone are asked for.
+    pub(super) fn page(&self, listed: Listed) -> Found {
+        let limit = self.limit.unwrap_or(ROWS.0).clamp(1, ROWS.1);
+        let before = self.before.unwrap_or(u64::MAX);
+        let Listed {
+            mut in_flight,
+            mut done,
+        } = listed;
+        in_flight.retain(|pending| self.fits_pending(&pending.begun));
+        done.retain(|done| self.fits(&done.exchange));
+        let total = in_flight.len() + done.len();
+        if self.status == Some(StatusFilter::Pending) {
+            in_flight.retain(|pending| pending.seq < before);
+            let is_more = in_flight.len() > limit;
+            in_flight.truncate(limit);
+            let last = in_flight.last().map(|pending| pending.seq);
+            return Found {
+                next_before: last.filter(|_| is_more),
+                in_flight,
+                done,
+                total,
+            };
+        }
+        if self.before.is_some() {
+            in_flight.clear();
+        }
+        done.retain(|done| done.seq < before);
+        done.sort_unstable_by_key(|done| std::cmp::Reverse(done.seq));
+        in_flight.truncate(limit.div_ceil(2));
+        let room = limit - in_flight.len();
+        let is_more = done.len() > room;
+        done.truncate(room);
+        // where those in flight leave no room, the next page begins with the newest
+        let last = done.last().map_or(u64::MAX >> 12, |done| done.seq);
+        Found {
+            next_before: Some(last).filter(|_| is_more),
+            in_flight,
+            done,
+            total,
+        }
+    }
+
+    fn fits_pending(&self, begun: &Begun) -> bool {
+        matches!(self.status, None | Some(StatusFilter::Pending))
+            && self.model.is_none()
+            && self.upstream.is_none()
+            && self.fits_begun(begun)
+            && self.q.as_ref().is_none_or(|q| has_begun(begun, q))
+    }
+
+    fn fits(&self, exchange: &Exchange) -> bool {
+        let model = exchange
+            .usage
+            .as_ref()
+            .and_then(|usage| usage.model.as_deref());
+        let is_status = match self.status {
+            None => true,
+            Some(StatusFilter::Pending) => false,
+            Some(StatusFilter::Class(class)) => {
+                exchange.status.is_some_and(|status| status / 100 == class)
+            }
+            Some(StatusFilter::Aborted) => {
+                matches!(exchange.ended.by, By::Client | By::Upstream)
+            }
+        };
+        is_status
+            && self.fits_begun(&exchange.begun)
+            && is_in(self.model.as_deref(), model)
+            && is_in(self.upstream.as_deref(), exchange.upstream.as_deref())
+            && self.q.as_ref().is_none_or(|q| has_ended(exchange, q))
+    }
+
+    fn fits_begun(&self, begun: &Begun) -> bool {
+        let is_method = |method: &String| method.eq_ignore_ascii_case(&begun.method);
+        self.method.as_ref().is_none_or(is_method)
+            && is_in(self.path.as_deref(), Some(&begun.path))
+            && is_in(self.session.as_deref(), begun.session.as_deref())
+    }
+}
+
+fn has_begun(begun: &Begun, q: &str) -> bool {
+    let texts = [
+        Some(begun.id.as_ref()),
+        Some(&begun.path),
+        begun.session.as_deref(),
+    ];
+    texts.into_iter().flatten().any(|text| contains(text, q))
+        || begun
+            .client
+            .is_some_and(|client| contains(&client.to_string(), q))
+}
+
+fn has_ended(exchange: &Exchange, q: &str) -> bool {
+    let usage = exchange.usage.as_ref();
+    let texts = [
+        exchange.upstream_request_id.as_deref(),
+        exchange.upstream.as_deref(),
+        exchange.ended.label,
+        usage.and_then(|usage| usage.model.as_deref()),
+        usage.and_then(|usage| usage.error_type.as_deref()),
+    ];
+    has_begun(&exchange.begun, q) || texts.into_iter().flatten().any(|text| contains(text, q))
+}
+
+fn is_in(wanted: Option<&str>, text: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| text.is_some_and(|text| contains(text, wanted)))
+}
+
+fn contains(text: &str, wanted: &str) -> bool {
+    let (text, wanted) = (text.as_bytes(), wanted.as_bytes());
+    wanted.is_empty()
+        || text
+            .windows(wanted.len())
+            .any(|window| window.eq_ignore_ascii_case(wanted))
+}

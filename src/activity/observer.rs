@@ -1,0 +1,219 @@
+//! The thread that takes the queue, and the thread that stores.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{self, Receiver, SyncSender},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    queue::{Counts, Event},
+    recent::Text,
+    redact::{Length, text},
+    state::{Additions, State, second},
+    store::Store,
+};
+use crate::{access_log::AccessLog, record::Exchange};
+
+/// How long events are gathered before the next batch: workers wake the observer 50 times a second at
+/// most.
+const BATCH: Duration = Duration::from_millis(20);
+/// Events that are applied under one lock: well under a millisecond.
+const AT_ONCE: usize = 256;
+/// Contents of errors that are decoded of one batch: a storm of them must not hold up the sums.
+const CONTENTS: usize = 16;
+/// How often the sums are stored.
+const STORE: Duration = Duration::from_secs(1);
+/// How long the end waits for a disk that does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the thread works with.
+pub(super) struct Observer {
+    pub(super) events: Receiver<Event>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) saver: Option<Saver>,
+    pub(super) is_ended: Arc<AtomicBool>,
+}
+
+/// The additions that are not stored yet, and the thread that stores them.
+pub(super) struct Saver {
+    unsaved: Additions,
+    due: Instant,
+    sender: SyncSender<Additions>,
+    is_done: Receiver<()>,
+}
+
+/// An event made ready outside of the lock.
+enum Ready {
+    Begun(crate::record::Begun),
+    Ended(Exchange, Option<Text>),
+}
+
+impl Observer {
+    /// Takes events until the end, and then those that are left.
+    pub(super) fn run(mut self) {
+        let mut lost = 0;
+        loop {
+            // before the queue is emptied: what was pushed before the end is taken
+            let is_ended = self.is_ended.load(SeqCst);
+            let taken = self.take_all(&mut lost);
+            if is_ended {
+                break;
+            }
+            if taken > 0 {
+                // the first event is taken at once, those that follow it together
+                thread::sleep(BATCH);
+                continue;
+            }
+            self.counts.ask_to_be_woken();
+            if self.take_all(&mut lost) == 0 && !self.counts.is_woken() {
+                thread::park_timeout(STORE);
+            }
+        }
+        if let Some(saver) = self.saver.take() {
+            saver.finish();
+        }
+    }
+
+    fn take_all(&mut self, lost: &mut u64) -> usize {
+        let mut taken = 0;
+        loop {
+            let batch = self.batch();
+            taken += batch.len();
+            let is_last = batch.len() < AT_ONCE;
+            let now = SystemTime::now();
+            let mut state = locked(&self.state);
+            let all_lost = self.counts.lost();
+            let newly_lost = all_lost - std::mem::replace(lost, all_lost);
+            if newly_lost > 0 {
+                state.recent.forget_in_flight(newly_lost);
+            }
+            for event in batch {
+                match event {
+                    Ready::Begun(begun) => state.begun(begun, now),
+                    Ready::Ended(exchange, text) => {
+                        let unsaved = self.saver.as_mut().map(|saver| &mut saver.unsaved);
+                        state.ended(exchange, text, now, unsaved);
+                    }
+                }
+            }
+            drop(state);
+            if let Some(log) = &mut self.access_log {
+                log.flush();
+            }
+            if let Some(saver) = &mut self.saver {
+                saver.save(now);
+            }
+            if is_last {
+                return taken;
+            }
+        }
+    }
+
+    fn batch(&mut self) -> Vec<Ready> {
+        let mut batch = Vec::new();
+        let mut contents = 0;
+        while batch.len() < AT_ONCE
+            && let Ok(event) = self.events.try_recv()
+        {
+            self.counts.took(event.octets());
+            batch.push(match event {
+                Event::Begun(begun) => Ready::Begun(*begun),
+                Event::Ended(mut exchange) => {
+                    if let Some(log) = &mut self.access_log {
+                        log.push(&exchange);
+                    }
+                    let content = exchange.error.take();
+                    contents += usize::from(content.is_some());
+                    let content = content.filter(|_| contents <= CONTENTS);
+                    let text = content.as_ref().and_then(text);
+                    let text = text.map(|(content, length)| Text {
+                        content: content.into(),
+                        is_cut: length == Length::Cut,
+                    });
+                    Ready::Ended(*exchange, text)
+                }
+            });
+        }
+        batch
+    }
+}
+
+impl Saver {
+    /// Starts the thread that stores; gives what is stored, too.
+    pub(super) fn start(directory: &PathBuf) -> std::io::Result<(Self, Additions)> {
+        let now = SystemTime::now();
+        let (mut store, saved) = Store::open(directory, now);
+        let (sender, additions) = mpsc::sync_channel::<Additions>(1);
+        let (done, is_done) = mpsc::channel();
+        thread::Builder::new()
+            .name("activity-store".into())
+            .spawn(move || {
+                let mut unsaved = Additions::default();
+                for additions in additions {
+                    let now = SystemTime::now();
+                    unsaved.add(additions);
+                    if store.write(&unsaved, now) {
+                        unsaved = Additions::default();
+                    }
+                    unsaved.prune(second(now));
+                }
+                let _ = done.send(());
+            })?;
+        let saver = Self {
+            unsaved: Additions::default(),
+            due: Instant::now() + STORE,
+            sender,
+            is_done,
+        };
+        Ok((saver, saved))
+    }
+
+    /// Hands the additions over once a second. A disk that is not ready gets more the next time.
+    fn save(&mut self, now: SystemTime) {
+        if self.unsaved.is_empty() || Instant::now() < self.due {
+            return;
+        }
+        self.due = Instant::now() + STORE;
+        if let Err(error) = self.sender.try_send(std::mem::take(&mut self.unsaved)) {
+            let (mpsc::TrySendError::Full(back) | mpsc::TrySendError::Disconnected(back)) = error;
+            self.unsaved = back;
+            self.unsaved.prune(second(now));
+        }
+    }
+
+    /// Stores what is left.
+    fn finish(self) {
+        let Self {
+            unsaved,
+            sender,
+            is_done,
+            ..
+        } = self;
+        let deadline = Instant::now() + PATIENCE;
+        let mut left = (!unsaved.is_empty()).then_some(unsaved);
+        while let Some(unsaved) = left.take() {
+            left = match sender.try_send(unsaved) {
+                Err(mpsc::TrySendError::Full(back)) if Instant::now() < deadline => {
+                    thread::sleep(BATCH);
+                    Some(back)
+                }
+                _ => None,
+            };
+        }
+        drop(sender);
+        let _ = is_done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The lock, whatever panicked: sums that lack one exchange are better than none.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

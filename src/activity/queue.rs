@@ -1,0 +1,157 @@
+//! The way from the workers to the observer: a bounded queue that nobody waits for.
+
+use std::{
+    mem::size_of,
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::Thread,
+};
+
+use crate::record::{Begun, Exchange};
+
+/// Octets of the events that wait. An event has about 1 KiB, one with an error's content up to 51 KiB.
+const MOST_OCTETS: usize = 32 << 20;
+
+/// The handle of a worker: cheap to clone, never blocks. What does not fit into the queue is dropped, and
+/// counted.
+#[derive(Clone)]
+pub struct Recorder {
+    sender: SyncSender<Event>,
+    counts: Arc<Counts>,
+}
+
+/// Something that happened. Boxed: the queue's places are made at once.
+pub(super) enum Event {
+    Begun(Box<Begun>),
+    Ended(Box<Exchange>),
+}
+
+/// What both ends of the queue know.
+#[derive(Default)]
+pub(super) struct Counts {
+    events: AtomicUsize,
+    octets: AtomicUsize,
+    /// Exchanges whose end was dropped.
+    lost: AtomicU64,
+    /// Whether the observer has been told that there is something.
+    woken: AtomicBool,
+    observer: OnceLock<Thread>,
+    capacity: usize,
+}
+
+/// A queue for so many events.
+pub(super) fn queue(capacity: usize) -> (Recorder, Receiver<Event>, Arc<Counts>) {
+    let (sender, receiver) = sync_channel(capacity);
+    let counts = Arc::new(Counts {
+        capacity,
+        ..Counts::default()
+    });
+    let recorder = Recorder {
+        sender,
+        counts: Arc::clone(&counts),
+    };
+    (recorder, receiver, counts)
+}
+
+impl Recorder {
+    /// An exchange has begun. Where half of the queue is taken it is not told: its end matters more.
+    pub fn begun(&self, begun: Begun) {
+        if self.counts.events.load(Relaxed) < self.counts.capacity / 2 {
+            self.push(Event::Begun(Box::new(begun)));
+        }
+    }
+
+    /// An exchange has ended.
+    pub fn ended(&self, mut exchange: Exchange) {
+        let octets = self.counts.octets.load(Relaxed);
+        if octets > MOST_OCTETS / 2 {
+            exchange.error = None;
+        }
+        if !self.push(Event::Ended(Box::new(exchange))) {
+            self.counts.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn push(&self, event: Event) -> bool {
+        let (counts, octets) = (&self.counts, event.octets());
+        counts.events.fetch_add(1, Relaxed);
+        let before = counts.octets.fetch_add(octets, Relaxed);
+        if before + octets > MOST_OCTETS || self.sender.try_send(event).is_err() {
+            counts.took(octets);
+            return false;
+        }
+        if !counts.woken.load(SeqCst) && !counts.woken.swap(true, SeqCst) {
+            counts.wake();
+        }
+        true
+    }
+}
+
+impl Counts {
+    /// Names the thread that is woken.
+    pub(super) fn observed_by(&self, thread: Thread) {
+        // there is one, set once
+        let _ = self.observer.set(thread);
+    }
+
+    pub(super) fn wake(&self) {
+        self.woken.store(true, SeqCst);
+        if let Some(observer) = self.observer.get() {
+            observer.unpark();
+        }
+    }
+
+    pub(super) fn is_woken(&self) -> bool {
+        self.woken.load(SeqCst)
+    }
+
+    /// From now on, whoever adds something wakes the observer.
+    pub(super) fn ask_to_be_woken(&self) {
+        self.woken.store(false, SeqCst);
+    }
+
+    /// An event of so many octets does not wait any more.
+    pub(super) fn took(&self, octets: usize) {
+        self.events.fetch_sub(1, Relaxed);
+        self.octets.fetch_sub(octets, Relaxed);
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+}
+
+impl Event {
+    /// What it takes.
+    pub(super) fn octets(&self) -> usize {
+        let some = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let of = |begun: &Begun| {
+            begun.id.len() + begun.method.len() + begun.path.len() + some(&begun.session)
+        };
+        match self {
+            Self::Begun(begun) => size_of::<Begun>() + of(begun),
+            Self::Ended(exchange) => {
+                let usage = exchange.usage.as_ref();
+                let error = exchange.error.as_ref();
+                let fields = exchange.rate_limit.iter();
+                size_of::<Exchange>()
+                    + of(&exchange.begun)
+                    + some(&exchange.upstream)
+                    + some(&exchange.upstream_request_id)
+                    + usage.map_or(0, |it| {
+                        some(&it.model) + some(&it.stop_reason) + some(&it.error_type)
+                    })
+                    + error.map_or(0, |error| error.octets.len())
+                    + fields
+                        .map(|(name, value)| 32 + name.len() + value.len())
+                        .sum::<usize>()
+            }
+        }
+    }
+}

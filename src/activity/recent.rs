@@ -1,0 +1,269 @@
+//! The exchanges of now and of a while ago: those in flight, the last that ended, the last that failed.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::sums::is_success;
+use crate::record::{Begun, By, Exchange};
+
+/// Exchanges in flight that are listed; more are counted.
+const LISTED: usize = 10_000;
+/// Exchanges that are kept when they have ended.
+pub(super) const KEPT: usize = 5_000;
+/// Failures that are kept.
+pub(super) const FAILURES: usize = 1_000;
+/// Octets of the failures' texts: 16 MiB. The oldest go first.
+const CONTENT: usize = 16 << 20;
+/// What is kept of a path.
+const PATH: usize = 1024;
+/// What is kept of other texts.
+const TEXT: usize = 128;
+
+/// The exchanges that are listed.
+#[derive(Default)]
+pub(super) struct Recent {
+    last_seq: u64,
+    changes: u64,
+    in_flight: BTreeMap<u64, Pending>,
+    ids: HashMap<Box<str>, u64>,
+    unlisted: usize,
+    done: VecDeque<Arc<Done>>,
+    failures: VecDeque<Failure>,
+    content: usize,
+}
+
+/// An exchange in flight.
+#[derive(Clone)]
+pub(super) struct Pending {
+    pub(super) seq: u64,
+    pub(super) change: u64,
+    pub(super) begun: Arc<Begun>,
+}
+
+/// An exchange that has ended.
+pub(super) struct Done {
+    pub(super) seq: u64,
+    pub(super) change: u64,
+    pub(super) ended: SystemTime,
+    pub(super) exchange: Exchange,
+}
+
+/// An exchange that failed, or whose answer spoke of an error.
+#[derive(Clone)]
+pub(super) struct Failure {
+    pub(super) done: Arc<Done>,
+    pub(super) text: Option<Text>,
+}
+
+/// What the upstream said.
+#[derive(Clone)]
+pub(super) struct Text {
+    pub(super) content: Arc<str>,
+    pub(super) is_cut: bool,
+}
+
+/// What is listed at one moment.
+pub(super) struct Listed {
+    /// Newest first.
+    pub(super) in_flight: Vec<Pending>,
+    /// Newest first, by their beginning.
+    pub(super) done: Vec<Arc<Done>>,
+}
+
+impl Recent {
+    pub(super) fn begun(&mut self, mut begun: Begun) {
+        if self.in_flight.len() >= LISTED {
+            self.unlisted += 1;
+            return;
+        }
+        trim(&mut begun);
+        let (seq, change) = (self.next_seq(), self.next_change());
+        if let Some(same) = self.ids.insert(begun.id.clone(), seq) {
+            self.in_flight.remove(&same);
+        }
+        let begun = Arc::new(begun);
+        self.in_flight.insert(seq, Pending { seq, change, begun });
+    }
+
+    pub(super) fn ended(&mut self, mut exchange: Exchange, ended: SystemTime, text: Option<Text>) {
+        let seq = match self.ids.remove(&exchange.begun.id) {
+            Some(seq) => {
+                self.in_flight.remove(&seq);
+                seq
+            }
+            None => {
+                self.unlisted = self.unlisted.saturating_sub(1);
+                self.next_seq()
+            }
+        };
+        trim_exchange(&mut exchange);
+        let done = Arc::new(Done {
+            seq,
+            change: self.next_change(),
+            ended,
+            exchange,
+        });
+        if self.done.len() == KEPT {
+            self.done.pop_front();
+        }
+        self.done.push_back(Arc::clone(&done));
+        if is_failure(&done.exchange) {
+            self.failed(Failure { done, text });
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        if self.failures.len() == FAILURES
+            && let Some(Failure {
+                text: Some(text), ..
+            }) = self.failures.pop_front()
+        {
+            self.content -= text.content.len();
+        }
+        self.content += failure.text.as_ref().map_or(0, |text| text.content.len());
+        self.failures.push_back(failure);
+        for oldest in &mut self.failures {
+            if self.content <= CONTENT {
+                break;
+            }
+            if let Some(text) = oldest.text.take() {
+                self.content -= text.content.len();
+            }
+        }
+    }
+
+    /// Forgets those in flight: so many ends were lost, and their exchanges would be listed for ever.
+    pub(super) fn forget_in_flight(&mut self, lost: u64) {
+        self.unlisted += self.in_flight.len();
+        let lost = usize::try_from(lost).unwrap_or(usize::MAX);
+        self.unlisted = self.unlisted.saturating_sub(lost);
+        self.in_flight.clear();
+        self.ids.clear();
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len() + self.unlisted
+    }
+
+    /// What is listed; pointers only. What ended is in the order of its end.
+    pub(super) fn listed(&self) -> Listed {
+        Listed {
+            in_flight: self.in_flight.values().rev().cloned().collect(),
+            done: self.done.iter().cloned().collect(),
+        }
+    }
+
+    /// What began or ended after a change, newest change first, and the last change.
+    pub(super) fn changed_since(&self, change: u64) -> (Listed, u64) {
+        let done = self.done.iter().rev();
+        let listed = Listed {
+            in_flight: self
+                .in_flight
+                .values()
+                .rev()
+                .take_while(|pending| pending.change > change)
+                .cloned()
+                .collect(),
+            done: done
+                .take_while(|done| done.change > change)
+                .cloned()
+                .collect(),
+        };
+        (listed, self.changes)
+    }
+
+    /// The exchange of a name.
+    pub(super) fn find(&self, id: &str) -> Option<Found> {
+        if let Some(seq) = self.ids.get(id) {
+            return self.in_flight.get(seq).cloned().map(Found::Pending);
+        }
+        let is_it = |done: &Arc<Done>| done.exchange.begun.id.as_ref() == id;
+        let failure = self.failures.iter().rev().find(|it| is_it(&it.done));
+        match failure {
+            Some(failure) => Some(Found::Done(failure.clone())),
+            None => self.done.iter().rev().find(|done| is_it(done)).map(|done| {
+                Found::Done(Failure {
+                    done: Arc::clone(done),
+                    text: None,
+                })
+            }),
+        }
+    }
+
+    /// The failures, newest first.
+    pub(super) fn failures(&self) -> Vec<Failure> {
+        self.failures.iter().rev().cloned().collect()
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    fn next_change(&mut self) -> u64 {
+        self.changes += 1;
+        self.changes
+    }
+}
+
+/// What a name stands for.
+pub(super) enum Found {
+    /// An exchange in flight.
+    Pending(Pending),
+    /// One that has ended, with its text if it failed.
+    Done(Failure),
+}
+
+/// Whether an exchange is listed among the failures: it was no success, or its stream brought an error.
+fn is_failure(exchange: &Exchange) -> bool {
+    let usage = exchange.usage.as_ref();
+    !is_success(exchange) || usage.is_some_and(|usage| usage.error_type.is_some())
+}
+
+/// Whether we answered, not the upstream.
+pub(super) fn is_ours(exchange: &Exchange) -> bool {
+    exchange.ended.by == By::Proxy
+}
+
+/// Holds the texts of an exchange to their bounds.
+fn trim_exchange(exchange: &mut Exchange) {
+    trim(&mut exchange.begun);
+    cut_some(&mut exchange.upstream);
+    cut_some(&mut exchange.upstream_request_id);
+    if let Some(usage) = &mut exchange.usage {
+        cut_some(&mut usage.model);
+        cut_some(&mut usage.stop_reason);
+        cut_some(&mut usage.error_type);
+    }
+    exchange.error = None;
+    exchange.rate_limit = Vec::new();
+}
+
+fn trim(begun: &mut Begun) {
+    cut(&mut begun.path, PATH);
+    cut(&mut begun.method, TEXT);
+    cut(&mut begun.id, TEXT);
+    cut_some(&mut begun.session);
+}
+
+fn cut_some(text: &mut Option<Box<str>>) {
+    if let Some(text) = text {
+        cut(text, TEXT);
+    }
+}
+
+fn cut(text: &mut Box<str>, longest: usize) {
+    if text.len() > longest {
+        *text = shortened(text, longest).into();
+    }
+}
+
+/// The beginning of a text.
+pub(super) fn shortened(text: &str, longest: usize) -> &str {
+    let end = (0..=longest.min(text.len())).rev();
+    let end = end.into_iter().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}

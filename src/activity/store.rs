@@ -1,0 +1,536 @@
+//! The sums on disk: SQLite, one small transaction a second.
+//!
+//! What is written are additions, so that two processes may share the file while one takes over from the
+//! other. A file that is no database of ours is moved aside; a directory that cannot be written is said
+//! once, and tried again with every write.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql, Transaction};
+
+use super::{
+    state::{Additions, DAY, DAYS, HOUR, HOURS, MINUTE, MINUTES, second},
+    sums::{Spent, Sums},
+};
+use crate::record::Tokens;
+
+/// The file's name in `DATA_DIR`.
+const NAME: &str = "activity.sqlite";
+/// Of the tables; a file of another version is moved aside.
+const VERSION: i64 = 1;
+/// How long another process that writes is waited for.
+const BUSY: Duration = Duration::from_secs(1);
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS minute (minute INTEGER PRIMARY KEY,
+        requests INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
+        received INTEGER NOT NULL, sent INTEGER NOT NULL, duration_us INTEGER NOT NULL,
+        first_tokens INTEGER NOT NULL, first_token_us INTEGER NOT NULL,
+        metered INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS usage_hour (span INTEGER, model TEXT,
+        metered INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        PRIMARY KEY (span, model)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS usage_day (span INTEGER, model TEXT,
+        metered INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        PRIMARY KEY (span, model)) WITHOUT ROWID;
+    PRAGMA user_version = 1;";
+
+/// Columns of what was spent, in the order of the tables.
+const SPENT: [&str; 8] = [
+    "metered",
+    "input",
+    "output",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "cost",
+    "unpriced",
+];
+/// Columns of a minute before them.
+const SUMS: [&str; 8] = [
+    "requests",
+    "succeeded",
+    "failed",
+    "received",
+    "sent",
+    "duration_us",
+    "first_tokens",
+    "first_token_us",
+];
+
+/// The file.
+pub(super) struct Store {
+    path: PathBuf,
+    connection: Option<Connection>,
+    /// Whether it was said that it cannot be written.
+    is_failing: bool,
+    /// The hour in which old rows were deleted.
+    pruned: u64,
+}
+
+/// Why the file could not be used.
+#[derive(Debug, thiserror::Error)]
+enum StoreError {
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it is of version {0}")]
+    Version(i64),
+}
+
+impl Store {
+    /// Opens the file of a directory, and reads what it has.
+    pub(super) fn open(directory: &Path, now: SystemTime) -> (Self, Additions) {
+        let mut store = Self {
+            path: directory.join(NAME),
+            connection: None,
+            is_failing: false,
+            pruned: 0,
+        };
+        let saved = store.attempt(now, |connection| read(connection, now));
+        (store, saved.unwrap_or_default())
+    }
+
+    /// Adds to what is stored. Says whether it did.
+    pub(super) fn write(&mut self, additions: &Additions, now: SystemTime) -> bool {
+        let hour = second(now) / HOUR;
+        let is_due = self.pruned != hour;
+        let written = self.attempt(now, |connection| {
+            let transaction = connection.transaction()?;
+            write(&transaction, additions)?;
+            if is_due {
+                prune(&transaction, second(now))?;
+            }
+            transaction.commit()
+        });
+        if written.is_some() {
+            self.pruned = hour;
+        }
+        written.is_some()
+    }
+
+    /// Does something with the file; a file that is broken is moved aside first, once.
+    fn attempt<T>(
+        &mut self,
+        now: SystemTime,
+        act: impl Fn(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Option<T> {
+        let mut outcome = self.once(&act);
+        if outcome.as_ref().is_err_and(is_broken) {
+            self.connection = None;
+            outcome = match self.move_aside(now, &outcome) {
+                Ok(()) => self.once(&act),
+                Err(error) => Err(error.into()),
+            };
+        }
+        match outcome {
+            Ok(done) => {
+                if std::mem::take(&mut self.is_failing) {
+                    log::info!("[Activity] {} is written again", self.path.display());
+                }
+                Some(done)
+            }
+            Err(error) => {
+                self.connection = None;
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    log::warn!(
+                        "[Activity] {} cannot be used, sums are kept in memory alone: {error}",
+                        self.path.display()
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn once<T>(
+        &mut self,
+        act: impl Fn(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let connection = match self.connection.take() {
+            // somebody removed the file: what is written would go nowhere
+            Some(connection) if self.path.exists() => connection,
+            _ => connect(&self.path)?,
+        };
+        Ok(act(self.connection.insert(connection))?)
+    }
+
+    fn move_aside<T>(&self, now: SystemTime, why: &Result<T, StoreError>) -> io::Result<()> {
+        let base = self.path.display();
+        let aside = (0_u64..)
+            .map(|n| PathBuf::from(format!("{base}.corrupt-{}", second(now) + n)))
+            .find(|aside| !aside.exists())
+            .unwrap_or_default();
+        fs::rename(&self.path, &aside)?;
+        for suffix in ["-wal", "-shm"] {
+            let beside = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+            // there need not be one
+            let _ = fs::rename(beside(&self.path), beside(&aside));
+        }
+        if let Err(why) = why {
+            log::warn!(
+                "[Activity] {base} was moved to {}, and a new one begun: {why}",
+                aside.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn is_broken(error: &StoreError) -> bool {
+    match error {
+        StoreError::Version(_) => true,
+        StoreError::Io(_) => false,
+        StoreError::Sqlite(rusqlite::Error::SqliteFailure(failure, message)) => {
+            match failure.code {
+                ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => true,
+                // tables of that name that are not ours
+                ErrorCode::Unknown => message.as_deref().is_some_and(|message| {
+                    message.starts_with("no such") || message.contains("has no column")
+                }),
+                _ => false,
+            }
+        }
+        StoreError::Sqlite(
+            rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::SqlInputError { .. },
+        ) => true,
+        StoreError::Sqlite(_) => false,
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    // a commit is an append to the log; the disk is waited for at checkpoints alone
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version {
+        VERSION => {}
+        0 => connection.execute_batch(TABLES)?,
+        other => return Err(StoreError::Version(other)),
+    }
+    Ok(connection)
+}
+
+fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Additions> {
+    let now = second(now);
+    let mut saved = Additions::default();
+    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(rusqlite::Error::SqliteFailure(failure, Some(check)));
+    }
+    let columns = SUMS.iter().chain(&SPENT).copied().collect::<Vec<_>>();
+    let query = format!(
+        "SELECT minute, {} FROM minute WHERE minute > ?",
+        columns.join(", ")
+    );
+    let mut statement = connection.prepare(&query)?;
+    let mut rows = statement.query([signed(oldest(now, MINUTE, MINUTES))])?;
+    while let Some(row) = rows.next()? {
+        let mut at = 0..;
+        let mut next = || number(row, at.next().unwrap_or_default());
+        let minute = next()?;
+        let mut sums = Sums {
+            requests: next()?,
+            succeeded: next()?,
+            failed: next()?,
+            received: next()?,
+            sent: next()?,
+            duration: next()?,
+            first_tokens: next()?,
+            first_token: next()?,
+            spent: Spent::default(),
+        };
+        sums.spent = spent(row, 9)?;
+        saved.minutes.insert(minute, sums);
+    }
+    for (table, width, keep, held) in [
+        ("usage_hour", HOUR, HOURS, &mut saved.hours),
+        ("usage_day", DAY, DAYS, &mut saved.days),
+    ] {
+        let query = format!(
+            "SELECT span, model, {} FROM {table} WHERE span > ?",
+            SPENT.join(", ")
+        );
+        let mut statement = connection.prepare(&query)?;
+        let mut rows = statement.query([signed(oldest(now, width, keep))])?;
+        while let Some(row) = rows.next()? {
+            let model: String = row.get(1)?;
+            held.insert((number(row, 0)?, model.into()), spent(row, 2)?);
+        }
+    }
+    Ok(saved)
+}
+
+fn write(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Result<()> {
+    let columns = SUMS.iter().chain(&SPENT).copied().collect::<Vec<_>>();
+    let mut statement = transaction.prepare(&addition("minute", &["minute"], &columns))?;
+    for (minute, sums) in &additions.minutes {
+        let mut values = vec![
+            signed(*minute),
+            signed(sums.requests),
+            signed(sums.succeeded),
+            signed(sums.failed),
+            signed(sums.received),
+            signed(sums.sent),
+            signed(sums.duration),
+            signed(sums.first_tokens),
+            signed(sums.first_token),
+        ];
+        values.extend(spent_values(&sums.spent));
+        statement.execute(rusqlite::params_from_iter(values))?;
+    }
+    for (table, rows) in [
+        ("usage_hour", &additions.hours),
+        ("usage_day", &additions.days),
+    ] {
+        let mut statement = transaction.prepare(&addition(table, &["span", "model"], &SPENT))?;
+        for ((span, model), spent) in rows {
+            let (span, values) = (signed(*span), spent_values(spent));
+            let mut all: Vec<&dyn ToSql> = vec![&span, model];
+            all.extend(values.iter().map(|value| value as &dyn ToSql));
+            statement.execute(all.as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+fn prune(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result<()> {
+    for (table, column, width, keep) in [
+        ("minute", "minute", MINUTE, MINUTES),
+        ("usage_hour", "span", HOUR, HOURS),
+        ("usage_day", "span", DAY, DAYS),
+    ] {
+        let delete = format!("DELETE FROM {table} WHERE {column} <= ?");
+        transaction.execute(&delete, [signed(oldest(now, width, keep))])?;
+    }
+    Ok(())
+}
+
+/// The number of the newest span that is not kept any more.
+fn oldest(now: u64, width: u64, keep: u64) -> u64 {
+    (now / width).saturating_sub(keep)
+}
+
+/// A statement that adds to a row, or makes it.
+fn addition(table: &str, keys: &[&str], columns: &[&str]) -> String {
+    let all = [keys, columns].concat();
+    let marks = vec!["?"; all.len()].join(", ");
+    let sums = columns
+        .iter()
+        .map(|column| format!("{column} = {column} + excluded.{column}"))
+        .collect::<Vec<_>>();
+    format!(
+        "INSERT INTO {table} ({}) VALUES ({marks}) ON CONFLICT ({}) DO UPDATE SET {}",
+        all.join(", "),
+        keys.join(", "),
+        sums.join(", ")
+    )
+}
+
+fn spent(row: &Row<'_>, from: usize) -> rusqlite::Result<Spent> {
+    Ok(Spent {
+        requests: number(row, from)?,
+        tokens: Tokens {
+            input: number(row, from + 1)?,
+            output: number(row, from + 2)?,
+            cache_read: number(row, from + 3)?,
+            cache_write_5m: number(row, from + 4)?,
+            cache_write_1h: number(row, from + 5)?,
+        },
+        cost: number(row, from + 6)?,
+        unpriced: number(row, from + 7)?,
+    })
+}
+
+fn spent_values(spent: &Spent) -> [i64; 8] {
+    let tokens = &spent.tokens;
+    [
+        spent.requests,
+        tokens.input,
+        tokens.output,
+        tokens.cache_read,
+        tokens.cache_write_5m,
+        tokens.cache_write_1h,
+        spent.cost,
+        spent.unpriced,
+    ]
+    .map(signed)
+}
+
+fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(at)?;
+    Ok(u64::try_from(number).unwrap_or_default())
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    const NOW: u64 = 1_795_402_800;
+
+    fn at(second: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    fn additions(second: u64, cost: u64) -> Additions {
+        let spent = Spent {
+            requests: 1,
+            cost,
+            tokens: Tokens {
+                input: 1,
+                output: 2,
+                cache_read: 3,
+                cache_write_5m: 4,
+                cache_write_1h: 5,
+            },
+            unpriced: 6,
+        };
+        let sums = Sums {
+            requests: 7,
+            succeeded: 8,
+            failed: 9,
+            received: 10,
+            sent: 11,
+            duration: 12,
+            first_tokens: 13,
+            first_token: 14,
+            spent,
+        };
+        Additions {
+            minutes: [(second / MINUTE, sums)].into(),
+            hours: [((second / HOUR, "m".into()), spent)].into(),
+            days: [((second / DAY, "m".into()), spent)].into(),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_additions_add_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        assert!(saved.is_empty());
+        // another process that has the file open
+        let (mut other, _) = Store::open(directory.path(), at(NOW));
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        assert!(other.write(&additions(NOW, 6), at(NOW)));
+        let (_, saved) = Store::open(directory.path(), at(NOW));
+        let mut expected = additions(NOW, 5);
+        expected.add(additions(NOW, 6));
+        assert_eq!(saved, expected);
+    }
+
+    #[test]
+    fn old_rows_are_not_read_and_are_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        let later = NOW + 8 * DAY;
+        let (_, saved) = Store::open(directory.path(), at(later));
+        assert_eq!(
+            (saved.minutes.len(), saved.hours.len(), saved.days.len()),
+            (0, 0, 1)
+        );
+        assert!(store.write(&Additions::default(), at(later)));
+        let (_, saved) = Store::open(directory.path(), at(NOW));
+        assert_eq!(
+            (saved.minutes.len(), saved.hours.len(), saved.days.len()),
+            (0, 0, 1)
+        );
+        assert!(store.write(&Additions::default(), at(NOW + 401 * DAY)));
+        assert!(Store::open(directory.path(), at(NOW)).1.is_empty());
+    }
+
+    #[test]
+    fn a_broken_or_foreign_file_is_moved_aside_and_a_clean_one_begun() {
+        let foreign = tempfile::tempdir().unwrap();
+        let connection = Connection::open(foreign.path().join("x")).unwrap();
+        connection
+            .execute_batch("PRAGMA user_version = 7; CREATE TABLE minute (a)")
+            .unwrap();
+        drop(connection);
+        let unversioned = foreign.path().join("y");
+        Connection::open(&unversioned)
+            .unwrap()
+            .execute_batch("CREATE TABLE minute (a)")
+            .unwrap();
+        for content in [
+            b"not a database, but long enough to be looked at, and then some more of it".to_vec(),
+            fs::read(foreign.path().join("x")).unwrap(),
+            fs::read(unversioned).unwrap(),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(NAME);
+            fs::write(&path, &content).unwrap();
+            let (mut store, saved) = Store::open(directory.path(), at(NOW));
+            assert!(saved.is_empty());
+            assert!(store.write(&additions(NOW, 5), at(NOW)));
+            assert_eq!(Store::open(directory.path(), at(NOW)).1, additions(NOW, 5));
+            let aside = directory.path().join(format!("{NAME}.corrupt-{NOW}"));
+            assert!(aside.exists());
+        }
+    }
+
+    #[test]
+    fn a_file_that_breaks_while_it_is_used_is_moved_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        drop(store);
+        let path = directory.path().join(NAME);
+        let mut octets = fs::read(&path).unwrap();
+        for octet in &mut octets[4096..] {
+            *octet = 0x55;
+        }
+        fs::write(&path, octets).unwrap();
+        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        assert!(saved.is_empty());
+        assert!(store.write(&additions(NOW, 6), at(NOW)));
+        assert!(
+            directory
+                .path()
+                .join(format!("{NAME}.corrupt-{NOW}"))
+                .exists()
+        );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let blocked = directory.path().join("a");
+        fs::write(&blocked, "a file where a directory should be").unwrap();
+        let (mut store, saved) = Store::open(&blocked, at(NOW));
+        assert!(saved.is_empty() && store.is_failing);
+        assert!(!store.write(&additions(NOW, 5), at(NOW)));
+        fs::remove_file(&blocked).unwrap();
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        assert!(!store.is_failing);
+        // and a directory that vanishes
+        fs::remove_dir_all(&blocked).unwrap();
+        assert!(store.write(&additions(NOW, 6), at(NOW)));
+        assert_eq!(Store::open(&blocked, at(NOW)).1, additions(NOW, 6));
+    }
+}

@@ -1,0 +1,420 @@
+//! What the admin plane shows of the activity, as it is serialised.
+//!
+//! Times are Unix milliseconds, durations milliseconds, money US dollars.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::record;
+
+/// The activity's part of an overview.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Overview {
+    /// The moment it is of.
+    pub now: u64,
+    /// The range that was asked for.
+    pub range: &'static str,
+    /// Width of a step of the series.
+    pub step_ms: u64,
+    /// When something changed last.
+    pub updated_at: u64,
+    /// Exchanges in flight.
+    pub in_flight: usize,
+    /// Sums over the range.
+    pub totals: Totals,
+    /// Sums since midnight, UTC.
+    pub today: Today,
+    /// The range by steps.
+    pub series: Series,
+    /// By path, since the process began.
+    pub paths: Vec<PathRow>,
+    /// Reloads of the configuration within the range.
+    pub reloads: Vec<Reload>,
+}
+
+/// Sums over a range.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct Totals {
+    /// Exchanges that ended.
+    pub requests: u64,
+    /// Those that were complete, with a status below 400.
+    pub succeeded: u64,
+    /// The others.
+    pub failed: u64,
+    /// Share of those that succeeded; 1 where there are none.
+    pub success_rate: f64,
+    /// Share of those that failed.
+    pub error_rate: f64,
+    /// Exchanges a second.
+    pub requests_per_second: f64,
+    /// Octets of requests' content.
+    pub bytes_in: u64,
+    /// Octets of responses' content.
+    pub bytes_out: u64,
+    /// How long exchanges took.
+    pub duration_ms: Quantiles,
+    /// Time to the first token.
+    pub ttft_ms: Quantiles,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// Tokens of output a second.
+    pub tokens_per_second: f64,
+    /// Share of the input that was read from a cache.
+    pub cache_hit_share: f64,
+    /// What it cost.
+    pub cost_usd: f64,
+    /// Exchanges whose model has no price.
+    pub unpriced_requests: u64,
+}
+
+/// An average and quantiles; null where there is nothing. Of what an earlier process stored only the
+/// average is known.
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+pub struct Quantiles {
+    /// The average.
+    pub avg: Option<f64>,
+    /// Half of them are not above.
+    pub p50: Option<f64>,
+    /// 95 % of them are not above.
+    pub p95: Option<f64>,
+    /// 99 % of them are not above.
+    pub p99: Option<f64>,
+}
+
+/// Tokens by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Tokens {
+    /// Input that no cache was asked for.
+    pub input: u64,
+    /// Output.
+    pub output: u64,
+    /// Input read from a cache.
+    pub cache_read: u64,
+    /// Input written to a cache for 5 minutes.
+    pub cache_write_5m: u64,
+    /// Input written to a cache for an hour.
+    pub cache_write_1h: u64,
+}
+
+impl From<&record::Tokens> for Tokens {
+    fn from(tokens: &record::Tokens) -> Self {
+        Self {
+            input: tokens.input,
+            output: tokens.output,
+            cache_read: tokens.cache_read,
+            cache_write_5m: tokens.cache_write_5m,
+            cache_write_1h: tokens.cache_write_1h,
+        }
+    }
+}
+
+/// Sums since midnight, UTC.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct Today {
+    /// Exchanges.
+    pub requests: u64,
+    /// What they cost.
+    pub cost_usd: f64,
+    /// Their tokens.
+    pub tokens: Tokens,
+}
+
+/// A range by steps: columns of one length. Null where there is nothing to say.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct Series {
+    /// Where the step begins.
+    pub t: Vec<u64>,
+    /// Exchanges.
+    pub requests: Vec<u64>,
+    /// Those that failed.
+    pub errors: Vec<u64>,
+    /// Octets of requests' content.
+    pub bytes_in: Vec<u64>,
+    /// Octets of responses' content.
+    pub bytes_out: Vec<u64>,
+    /// Input of all kinds.
+    pub tokens_in: Vec<u64>,
+    /// Output.
+    pub tokens_out: Vec<u64>,
+    /// Cost.
+    pub cost_usd: Vec<f64>,
+    /// Quantile of the duration.
+    pub duration_p50: Vec<Option<f64>>,
+    /// Quantile of the duration.
+    pub duration_p95: Vec<Option<f64>>,
+    /// Quantile of the duration.
+    pub duration_p99: Vec<Option<f64>>,
+    /// Quantile of the time to the first token.
+    pub ttft_p50: Vec<Option<f64>>,
+    /// Quantile of the time to the first token.
+    pub ttft_p95: Vec<Option<f64>>,
+    /// Quantile of the time to the first token.
+    pub ttft_p99: Vec<Option<f64>>,
+}
+
+/// Counts of a path.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PathRow {
+    /// The path, or `other`.
+    pub path: String,
+    /// Exchanges.
+    pub requests: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Their average duration.
+    pub avg_ms: f64,
+    /// Octets of their responses.
+    pub bytes_out: u64,
+}
+
+/// A reload of the configuration.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Reload {
+    /// When.
+    pub at: u64,
+    /// Whether it was taken.
+    pub ok: bool,
+    /// What changed, or why not.
+    pub what: String,
+}
+
+/// Whether an exchange is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RowState {
+    /// In flight.
+    Pending,
+    /// Ended.
+    Done,
+}
+
+/// One exchange.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Row {
+    /// Its number, in the order in which exchanges began.
+    pub seq: u64,
+    /// Its name.
+    pub id: String,
+    /// When it began.
+    pub at: u64,
+    /// Whether it is in flight.
+    pub state: RowState,
+    /// The client's address.
+    pub client: Option<String>,
+    /// The version that the client speaks.
+    pub version: &'static str,
+    /// The method.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The class of the request.
+    pub route: &'static str,
+    /// The status that the client was given.
+    pub status: Option<u16>,
+    /// The upstream that was asked last.
+    pub upstream: Option<String>,
+    /// The upstream's name for it.
+    pub upstream_request_id: Option<String>,
+    /// Claude Code's session.
+    pub session: Option<String>,
+    /// Octets of the request's content.
+    pub bytes_in: u64,
+    /// Octets of the response's content.
+    pub bytes_out: u64,
+    /// Until a connection was had.
+    pub connected_ms: Option<f64>,
+    /// What connecting took.
+    pub connecting_ms: Option<f64>,
+    /// Until the response head.
+    pub head_ms: Option<f64>,
+    /// Until the first token.
+    pub ttft_ms: Option<f64>,
+    /// Until the end, or now.
+    pub duration_ms: f64,
+    /// Our own time.
+    pub overhead_ms: f64,
+    /// How it ended.
+    pub ended: Option<Ended>,
+    /// What became of the edit.
+    pub edit: Option<&'static str>,
+    /// The model.
+    pub model: Option<String>,
+    /// Whether the answer was streamed.
+    pub stream: Option<bool>,
+    /// What the request allowed at most.
+    pub max_tokens: Option<u64>,
+    /// The tokens.
+    pub tokens: Option<Tokens>,
+    /// Requests of server tools.
+    pub server_tools: u64,
+    /// What it cost.
+    pub cost_usd: Option<f64>,
+    /// Why the generation ended.
+    pub stop_reason: Option<String>,
+    /// The type of the error.
+    pub error_type: Option<String>,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct Ended {
+    /// By whom.
+    pub by: &'static str,
+    /// When.
+    pub phase: &'static str,
+    /// Why.
+    pub label: Option<&'static str>,
+}
+
+/// A page of exchanges.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Page {
+    /// The exchanges: those in flight first, then newest first.
+    pub items: Vec<Row>,
+    /// What `before` says for the next page, if there is one.
+    pub next_before: Option<u64>,
+    /// How many fit the filters.
+    pub total: usize,
+}
+
+/// One exchange, with what the upstream said if it failed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Detail {
+    /// The exchange.
+    #[serde(flatten)]
+    pub row: Row,
+    /// What the upstream said.
+    pub error: Option<ErrorText>,
+}
+
+/// Content of an error as text, without what looks like a secret.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ErrorText {
+    /// The text.
+    pub content: String,
+    /// Whether there was more.
+    pub truncated: bool,
+}
+
+/// Failures, grouped and listed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Errors {
+    /// The groups, largest first.
+    pub groups: Vec<ErrorGroup>,
+    /// The newest of them.
+    pub items: Vec<Row>,
+}
+
+/// Failures of one kind.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ErrorGroup {
+    /// The status.
+    pub status: Option<u16>,
+    /// The type of the error, of the answer.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The upstream.
+    pub upstream: Option<String>,
+    /// Whether the answer was ours.
+    pub ours: bool,
+    /// Why it was not complete.
+    pub label: Option<&'static str>,
+    /// How many.
+    pub count: u64,
+    /// The first one's end.
+    pub first_at: u64,
+    /// The last one's end.
+    pub last_at: u64,
+    /// The newest one that has content, else the newest.
+    pub sample: Sample,
+}
+
+/// An example of an error.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Sample {
+    /// The exchange.
+    pub id: String,
+    /// What the upstream said.
+    pub content: Option<String>,
+}
+
+/// What a model, or a day, used and cost.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct UsageRow {
+    /// The model, or the day.
+    pub key: String,
+    /// Exchanges.
+    pub requests: u64,
+    /// Their tokens.
+    pub tokens: Tokens,
+    /// Share of the input that was read from a cache.
+    pub cache_hit_share: f64,
+    /// What they cost.
+    pub cost_usd: f64,
+    /// Whether some of them have no price.
+    pub unpriced: bool,
+}
+
+/// What was seen of an upstream since the process began.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct UpstreamRow {
+    /// The upstream, or `other`.
+    pub url: String,
+    /// Exchanges that it was asked last for.
+    pub requests: u64,
+    /// Those that failed, not through the client.
+    pub errors: u64,
+    /// Answers with status 429.
+    pub status_429: u64,
+    /// Answers with status 529.
+    pub status_529: u64,
+    /// New connections.
+    pub connects: u64,
+    /// Exchanges that got no connection.
+    pub connect_failures: u64,
+    /// What connecting took.
+    pub connect_ms: Pair,
+    /// From the connection to the response head.
+    pub head_ms: Pair,
+    /// Its rate-limit fields as seen last.
+    pub rate_limit: Vec<RateLimit>,
+}
+
+/// Two quantiles; null where there is nothing.
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+pub struct Pair {
+    /// Half of them are not above.
+    pub p50: Option<f64>,
+    /// 95 % of them are not above.
+    pub p95: Option<f64>,
+}
+
+/// A rate-limit field.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RateLimit {
+    /// Its name without `anthropic-ratelimit-`.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// When.
+    pub at: u64,
+}
+
+/// What a second brought.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Tick {
+    /// The moment.
+    pub now: u64,
+    /// Exchanges in flight.
+    pub in_flight: usize,
+    /// Exchanges a second, over the last five.
+    pub requests_per_second: f64,
+    /// Share that failed, over the last five seconds.
+    pub error_rate: f64,
+    /// Tokens of output a second, over the last five.
+    pub tokens_per_second: f64,
+    /// Exchanges that began or ended since the last tick.
+    pub rows: Vec<Row>,
+    /// How many more there were.
+    pub dropped: usize,
+}
