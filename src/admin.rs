@@ -57,11 +57,16 @@ pub struct Sources {
     pub boot_id: String,
     /// When it started.
     pub started: SystemTime,
+    /// Connections to an upstream, by its URL, that wait for a request.
+    pub idle_connections: Option<IdleConnections>,
     /// What was recorded of exchanges.
     pub view: Option<View>,
     /// Writes the metrics as OpenMetrics text.
     pub exposition: Option<Exposition>,
 }
+
+/// Counts the connections to an upstream that wait for a request.
+pub type IdleConnections = Box<dyn Fn(&str) -> usize + Send + Sync>;
 
 /// Writes the metrics of this moment as OpenMetrics text.
 pub type Exposition = Box<dyn Fn() -> String + Send + Sync>;

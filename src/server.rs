@@ -30,6 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    activity::{self, Activity},
     admin::{self, Plane},
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
     downstream::Services,
@@ -164,6 +165,15 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
     let standing = Arc::<ArcSwap<reload::Standing>>::default();
     let (gate, status) = (Arc::<Gate>::default(), Arc::new(Status::new()));
     let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
+    let settings = activity::Settings {
+        access_log: boot.access_log.clone(),
+        data_dir: boot.data_dir.clone(),
+        capacity: None,
+    };
+    let (activity, _recorder) = match Activity::start(settings) {
+        Ok(started) => started,
+        Err(cause) => return failed("could not start the record of activity", &cause),
+    };
     let plane = Plane::new(admin::Sources {
         live: Arc::clone(&live),
         standing: Arc::clone(&standing),
@@ -172,7 +182,8 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         phase: receiver.clone(),
         boot_id: status.boot_id.clone(),
         started: status.started,
-        view: None,
+        idle_connections: None,
+        view: Some(activity.view()),
         exposition: None,
     });
     if boot.dashboard || boot.admin_listen.is_some() {

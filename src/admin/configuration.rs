@@ -5,11 +5,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Plane, problem::Shape};
+use super::{
+    Plane,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
+};
 use crate::config::{
     Setting,
     env::{Applies, Shown},
@@ -78,13 +82,17 @@ struct LastReload {
     tag = "configuration",
     responses(
         (status = 200, body = Configuration),
-        (status = 401, description = "no key, or a wrong one", body = Shape),
-        (status = 403, description = "not for whoever asks", body = Shape),
-        (status = 429, description = "too many keys were tried", body = Shape),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
     )
 )]
-pub(super) async fn answer(plane: web::ThinData<Arc<Plane>>) -> web::Json<Configuration> {
-    web::Json(Configuration::of(&plane.sources.standing.load()))
+pub(super) async fn answer(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<web::Json<Configuration>, Problem> {
+    let Nothing {} = read(&request)?;
+    let standing = plane.sources.standing.load();
+    Ok(web::Json(Configuration::of(&standing)))
 }
 
 impl Configuration {

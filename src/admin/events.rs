@@ -3,10 +3,7 @@
 //! The text is made once, and only if somebody listens. A listener that does not take it in time misses
 //! some; nobody waits for it. All of them end with the drain, and where the key changes.
 
-use std::{
-    future::ready,
-    sync::Arc,
-};
+use std::{future::ready, sync::Arc, time::SystemTime};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -19,9 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
 use super::{
     Plane,
-    problem::{Problem, Shape},
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
 };
-use crate::{gate::Phase, secret::Secret};
+use crate::{
+    activity::{Cursor, view::Tick},
+    gate::Phase,
+    secret::Secret,
+};
 
 /// Listeners at a time.
 const LISTENERS: usize = 64;
@@ -46,23 +48,29 @@ impl Events {
 /// What was told last.
 #[derive(Default)]
 pub(super) struct Teller {
-    seen: u64,
+    seen: Option<Cursor>,
 }
 
 impl Teller {
     /// Tells what there is to tell, if anybody listens.
     pub(super) fn tell(&mut self, plane: &Plane) {
         let sender = &plane.events.sender;
+        let Some(view) = plane.sources.view.as_ref() else {
+            return;
+        };
         if sender.receiver_count() == 0 {
+            // who comes next begins with nothing
+            self.seen = None;
             return;
         }
-        let _ = self.seen;
+        let mut tick = view.tick(&mut self.seen, SystemTime::now());
+        tick.in_flight = plane.sources.gate.in_flight();
         // without listeners by now it is lost, as it should be
-        let _ = sender.send(event(&serde_json::json!({"now": 0})));
+        let _ = sender.send(event(&tick));
     }
 }
 
-fn event(data: &impl serde::Serialize) -> Bytes {
+fn event(data: &Tick) -> Bytes {
     let data = serde_json::to_string(data).unwrap_or_default();
     format!("event: tick\ndata: {data}\n\n").into()
 }
@@ -75,16 +83,15 @@ fn event(data: &impl serde::Serialize) -> Bytes {
     responses(
         (status = 200, description = "events named `tick`, whose data is a Tick", body = String,
          content_type = "text/event-stream"),
-        (status = 401, description = "no key, or a wrong one", body = Shape),
-        (status = 403, description = "not for whoever asks", body = Shape),
-        (status = 429, description = "too many keys were tried", body = Shape),
-        (status = 503, description = "too many listen, or the process ends", body = Shape),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
     )
 )]
 pub(super) async fn answer(
     plane: web::ThinData<Arc<Plane>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    let Nothing {} = read(&request)?;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, "text/event-stream"));
     if *request.method() == Method::HEAD {

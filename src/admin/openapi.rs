@@ -2,14 +2,18 @@
 
 use std::sync::LazyLock;
 
-use actix_web::{HttpResponse, http::header};
+use actix_web::{HttpRequest, HttpResponse, http::header};
 use bytes::Bytes;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::{api, configuration, events, login, problem::Shape};
+use super::{
+    api, configuration, events, login,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
+};
 
 /// The document.
 #[derive(OpenApi)]
@@ -63,13 +67,13 @@ static DOCUMENT: LazyLock<Bytes> =
     tag = "documentation",
     responses(
         (status = 200, description = "OpenAPI 3.1", body = Object),
-        (status = 401, description = "no key, or a wrong one", body = Shape),
-        (status = 403, description = "not for whoever asks", body = Shape),
-        (status = 429, description = "too many keys were tried", body = Shape),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
     )
 )]
-pub(super) async fn answer() -> HttpResponse {
-    HttpResponse::Ok()
+pub(super) async fn answer(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let Nothing {} = read(&request)?;
+    Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/json"))
-        .body(DOCUMENT.clone())
+        .body(DOCUMENT.clone()))
 }

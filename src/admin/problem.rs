@@ -7,7 +7,7 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// Why there is no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub(super) enum Problem {
     NotFound,
     /// The method is not one of those.
     MethodNotAllowed(&'static str),
-    /// `range` is none that is kept.
-    BadRange,
+    /// `range` is none of those.
+    BadRange(&'static str),
     /// A filter that cannot be meant.
     BadFilter(Cow<'static, str>),
     /// Anything else that cannot be read.
@@ -49,6 +49,24 @@ struct Told {
     message: String,
 }
 
+/// What everybody may be told instead of data, as the API's description has it.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described, never made")]
+pub(super) enum Refusals {
+    /// No key, or a wrong one.
+    #[response(status = 401)]
+    Unauthorized(Shape),
+    /// Not for whoever asks: without a key, for programs of this machine alone; never for other sites.
+    #[response(status = 403)]
+    Forbidden(Shape),
+    /// Too many keys were tried.
+    #[response(status = 429)]
+    TooManyAttempts(Shape),
+    /// Nothing is recorded, or too many listen.
+    #[response(status = 503)]
+    Unavailable(Shape),
+}
+
 impl Problem {
     /// The code.
     pub(super) fn code(&self) -> &'static str {
@@ -57,7 +75,7 @@ impl Problem {
             Self::Forbidden(_) => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
-            Self::BadRange => "bad_range",
+            Self::BadRange(_) => "bad_range",
             Self::BadFilter(_) => "bad_filter",
             Self::BadRequest(_) => "bad_request",
             Self::TooManyAttempts(_) => "too_many_attempts",
@@ -75,7 +93,7 @@ impl fmt::Display for Problem {
             Self::Forbidden(why) | Self::Unavailable(why) => f.write_str(why),
             Self::NotFound => f.write_str("there is nothing here"),
             Self::MethodNotAllowed(allowed) => write!(f, "the method is not one of {allowed}"),
-            Self::BadRange => f.write_str("range is not one of 5m, 15m, 1h, 6h, 24h, 7d"),
+            Self::BadRange(ranges) => write!(f, "range is not one of {ranges}"),
             Self::BadFilter(why) | Self::BadRequest(why) => f.write_str(why),
             Self::TooManyAttempts(_) => f.write_str("too many keys were tried; wait a while"),
         }
@@ -89,7 +107,7 @@ impl ResponseError for Problem {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BadRange | Self::BadFilter(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRange(_) | Self::BadFilter(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -113,7 +131,7 @@ impl ResponseError for Problem {
             }
             Self::Forbidden(_)
             | Self::NotFound
-            | Self::BadRange
+            | Self::BadRange(_)
             | Self::BadFilter(_)
             | Self::BadRequest(_) => {}
         }
