@@ -173,7 +173,10 @@ pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<Plane>) {
 }
 
 /// The dashboard and its API.
-fn scope(plane: &Arc<Plane>, exposure: Exposure) -> impl actix_web::dev::HttpServiceFactory + use<> {
+fn scope(
+    plane: &Arc<Plane>,
+    exposure: Exposure,
+) -> impl actix_web::dev::HttpServiceFactory + use<> {
     let mut scope = web::scope(ROOT)
         .app_data(web::ThinData(Arc::clone(plane)))
         .app_data(web::ThinData(exposure));

@@ -204,7 +204,12 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
         write_timeout,
     };
-    let server = match start(&boot, std::mem::take(&mut listeners.sockets), alone, &shared) {
+    let server = match start(
+        &boot,
+        std::mem::take(&mut listeners.sockets),
+        alone,
+        &shared,
+    ) {
         Ok(server) => server,
         Err(cause) => return failed("could not start the workers", &cause),
     };

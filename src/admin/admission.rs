@@ -19,10 +19,7 @@ use actix_web::{
 };
 
 use super::{
-    Exposure, METRICS, PAGES, Plane, ROOT, assets,
-    caller::Caller,
-    login,
-    problem::Problem,
+    Exposure, METRICS, PAGES, Plane, ROOT, assets, caller::Caller, login, problem::Problem,
     session::Name,
 };
 use crate::secret::Secret;

@@ -155,7 +155,9 @@ pub(super) async fn requests(
     request: HttpRequest,
 ) -> Told<view::Page> {
     let filter = OfRequests::read(&request)?;
-    Ok(web::Json(plane.view()?.requests(&filter, SystemTime::now())?))
+    Ok(web::Json(
+        plane.view()?.requests(&filter, SystemTime::now())?,
+    ))
 }
 
 /// One exchange, with what the upstream said if it failed.

@@ -156,7 +156,13 @@ mod tests {
 
     #[test]
     fn only_what_is_listed_is_served() {
-        for name in ["prices.json", "", "x", "../Cargo.toml", "assets/../prices.json"] {
+        for name in [
+            "prices.json",
+            "",
+            "x",
+            "../Cargo.toml",
+            "assets/../prices.json",
+        ] {
             assert_eq!(get(name, &[]).unwrap_err(), Problem::NotFound, "{name}");
         }
     }

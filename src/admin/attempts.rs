@@ -91,7 +91,10 @@ mod tests {
     fn a_network_of_ipv6_is_one_client() {
         let attempts = Attempts::new();
         for host in 0..10 {
-            assert_eq!(attempts.count(address(&format!("2001:db8::{host}"))), Ok(()));
+            assert_eq!(
+                attempts.count(address(&format!("2001:db8::{host}"))),
+                Ok(())
+            );
         }
         assert!(attempts.count(address("2001:db8::ffff")).is_err());
         assert_eq!(attempts.count(address("2001:db8:0:1::1")), Ok(()));

@@ -47,7 +47,9 @@ impl<'a> Caller<'a> {
             .extensions()
             .get::<RequestHead>()
             .map(|head| head.transport);
-        let peer = request.peer_addr().map(|address| address.ip().to_canonical());
+        let peer = request
+            .peer_addr()
+            .map(|address| address.ip().to_canonical());
         Self::new(request.headers(), peer, transport == Some(Transport::Tls))
     }
 
@@ -115,7 +117,9 @@ fn is_loopback_host(host: &str) -> bool {
     }
     let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
     let is_local = name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback());
+        || name
+            .parse()
+            .is_ok_and(|address: Ipv4Addr| address.is_loopback());
     is_local && is_port(port)
 }
 
@@ -207,8 +211,16 @@ mod tests {
             (("sec-fetch-site", "x"), true, true),
         ] {
             let map = fields(&[ours, pair]);
-            assert_eq!(Caller::new(&map, None, false).is_cross_site(), clear, "{pair:?}");
-            assert_eq!(Caller::new(&map, None, true).is_cross_site(), tls, "{pair:?} TLS");
+            assert_eq!(
+                Caller::new(&map, None, false).is_cross_site(),
+                clear,
+                "{pair:?}"
+            );
+            assert_eq!(
+                Caller::new(&map, None, true).is_cross_site(),
+                tls,
+                "{pair:?} TLS"
+            );
         }
     }
 }

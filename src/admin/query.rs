@@ -72,6 +72,7 @@ pub(super) struct OfRequests {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next_before` of the page before.
+    #[param(maximum = 9007199254740991_u64)]
     before: Option<u64>,
     /// How they ended.
     #[param(schema_with = statuses)]
@@ -106,6 +107,9 @@ impl OfRequests {
             ))?),
             None => None,
         };
+        if this.before.is_some_and(|before| before > LARGEST) {
+            return Err(Problem::BadFilter("before is out of range".into()));
+        }
         let filter = Filter {
             limit: this.limit,
             before: this.before,
@@ -143,6 +147,9 @@ pub(super) fn read<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Prob
         Problem::BadRequest(format!("the query cannot be read: {cause}").into())
     })
 }
+
+/// The largest number that JavaScript tells from its neighbours.
+const LARGEST: u64 = (1 << 53) - 1;
 
 const RANGES: &str = "5m, 15m, 1h, 6h, 24h, 7d";
 const USAGE_RANGES: &str = "1h, 6h, 24h, 7d, 30d, 90d, 365d";
@@ -211,6 +218,8 @@ mod tests {
             ("limit=-1", Err("bad_request")),
             ("limit=x", Err("bad_request")),
             ("before=1.5", Err("bad_request")),
+            ("before=9007199254740991", Ok(())),
+            ("before=9007199254740992", Err("bad_filter")),
             ("status=6xx", Err("bad_filter")),
             ("sort=at", Err("bad_request")),
             (&format!("model={long}"), Err("bad_filter")),
@@ -224,7 +233,10 @@ mod tests {
     #[test]
     fn usage_is_by_model_or_day() {
         let found = OfUsage::read(&asking("range=90d&by=day")).ok().unwrap();
-        assert_eq!((found.by, found.name.as_str()), (UsageBy::Day, "usage-90d-by-day"));
+        assert_eq!(
+            (found.by, found.name.as_str()),
+            (UsageBy::Day, "usage-90d-by-day")
+        );
         for (query, code) in [("range=5m", "bad_range"), ("by=key", "bad_filter")] {
             let found = OfUsage::read(&asking(query)).err().unwrap();
             assert_eq!(found.code(), code, "{query}");

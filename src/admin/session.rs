@@ -164,7 +164,11 @@ mod tests {
     fn the_table_is_bounded_and_the_longest_unused_goes_first() {
         let (sessions, now, key) = (Sessions::default(), Instant::now(), Secret::new("key"));
         for number in 0..CAPACITY {
-            sessions.open(name(number), &key, now + Duration::from_millis(number as u64));
+            sessions.open(
+                name(number),
+                &key,
+                now + Duration::from_millis(number as u64),
+            );
         }
         let later = now + Duration::from_secs(60);
         assert!(sessions.is_open(name(0), &key, later));

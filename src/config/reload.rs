@@ -268,11 +268,7 @@ impl Reloader {
     }
 
     /// Replaces the snapshot of how things stand.
-    fn publish(
-        &self,
-        reload: Option<Reload>,
-        taken: Option<(Vec<Setting>, Vec<&'static str>)>,
-    ) {
+    fn publish(&self, reload: Option<Reload>, taken: Option<(Vec<Setting>, Vec<&'static str>)>) {
         let mut standing = Standing::clone(&self.standing.load());
         if let Some((settings, pending_restart)) = taken {
             standing.settings = settings;
@@ -290,9 +286,8 @@ impl Reloader {
 
 /// Whether what is shown of the settings differs: texts, or who said them.
 fn differ(before: &[Setting], after: &[Setting]) -> bool {
-    let same = |(one, other): (&Setting, &Setting)| {
-        one.text == other.text && one.origin == other.origin
-    };
+    let same =
+        |(one, other): (&Setting, &Setting)| one.text == other.text && one.origin == other.origin;
     !before.iter().zip(after).all(same)
 }
 

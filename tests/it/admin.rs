@@ -111,7 +111,12 @@ fn routes(proxy: &Proxy, fields: &[(&str, &str)]) -> Vec<(String, String)> {
     let document = json(&ask(proxy, "GET", &format!("{API}/openapi.json"), fields));
     let mut routes: Vec<(String, String)> = PAGES
         .iter()
-        .chain(&["/admin/grafana/x.json", "/admin/other", "/admin/api/v1", "/metrics"])
+        .chain(&[
+            "/admin/grafana/x.json",
+            "/admin/other",
+            "/admin/api/v1",
+            "/metrics",
+        ])
         .map(|path| ("GET".to_owned(), (*path).to_owned()))
         .collect();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -196,7 +201,10 @@ impl Caller {
         let is_logout = is_session && method == "DELETE";
         let is_nothing = matches!(
             path,
-            "/admin/grafana/x.json" | "/admin/other" | "/admin/api/v1" | "/admin/api/v1/requests/req_x"
+            "/admin/grafana/x.json"
+                | "/admin/other"
+                | "/admin/api/v1"
+                | "/admin/api/v1/requests/req_x"
         );
         match self {
             Self::KeylessCrossOrigin | Self::RightCrossOrigin => &[403],
@@ -224,7 +232,10 @@ fn every_route_is_closed_to_those_who_may_not() {
     let routes = routes(&keyless, &[]);
     // shown once: the wrong keys below close nobody out who has shown it
     let right = Caller::Right.fields();
-    assert_eq!(ask(&keyed, "GET", &format!("{API}/config"), &right).status(), 200);
+    assert_eq!(
+        ask(&keyed, "GET", &format!("{API}/config"), &right).status(),
+        200
+    );
     for caller in Caller::ALL {
         let proxy = if caller.has_key() { &keyed } else { &keyless };
         for (method, path) in &routes {
@@ -264,7 +275,10 @@ fn without_a_key_others_are_told_how_to_set_one() {
 #[track_caller]
 fn log_in(proxy: &Proxy, key: &str) -> Response {
     let content = format!("{{\"key\":\"{key}\"}}");
-    let fields = [("Origin", "http://localhost"), ("Sec-Fetch-Site", "same-origin")];
+    let fields = [
+        ("Origin", "http://localhost"),
+        ("Sec-Fetch-Site", "same-origin"),
+    ];
     let octets = request("POST", &format!("{API}/session"), &fields, &content);
     send(proxy.addr(), "POST", octets)
 }
@@ -275,22 +289,30 @@ fn cookie(response: &Response) -> String {
     assert_eq!(response.status(), 204, "{}", show(&response.head.octets));
     let cookie = response.head.one("set-cookie").unwrap();
     let (pair, attributes) = cookie.split_once("; ").unwrap();
-    assert_eq!(attributes, "Path=/admin; Max-Age=604800; HttpOnly; SameSite=Strict");
+    assert_eq!(
+        attributes,
+        "Path=/admin; Max-Age=604800; HttpOnly; SameSite=Strict"
+    );
     assert_eq!(pair.len(), COOKIE.len() + 64);
     pair.to_owned()
 }
 
 fn status_with(proxy: &Proxy, cookie: &str) -> u16 {
     let cookies = format!("theme=dark; {cookie}");
-    ask(proxy, "GET", &format!("{API}/config"), &[("Cookie", &cookies)]).status()
+    ask(
+        proxy,
+        "GET",
+        &format!("{API}/config"),
+        &[("Cookie", &cookies)],
+    )
+    .status()
 }
 
 #[test]
 fn a_key_is_exchanged_for_a_session_that_ends() {
     let proxy = with_key().start();
-    let session = |fields: &[(&str, &str)]| {
-        json(&ask(&proxy, "GET", &format!("{API}/session"), fields))
-    };
+    let session =
+        |fields: &[(&str, &str)]| json(&ask(&proxy, "GET", &format!("{API}/session"), fields));
     assert_eq!(
         session(&[]),
         serde_json::json!({"authenticated": false, "key_required": true, "loopback": true})
@@ -301,9 +323,17 @@ fn a_key_is_exchanged_for_a_session_that_ends() {
     assert_ne!(one, other);
     assert_eq!(status_with(&proxy, &one), 200);
     assert_eq!(session(&[("Cookie", &one)])["authenticated"], true);
-    assert_eq!(status_with(&proxy, &format!("{COOKIE}{}", "0".repeat(64))), 401);
+    assert_eq!(
+        status_with(&proxy, &format!("{COOKIE}{}", "0".repeat(64))),
+        401
+    );
 
-    let out = ask(&proxy, "DELETE", &format!("{API}/session"), &[("Cookie", &one)]);
+    let out = ask(
+        &proxy,
+        "DELETE",
+        &format!("{API}/session"),
+        &[("Cookie", &one)],
+    );
     assert_eq!(out.status(), 204);
     assert!(out.head.one("set-cookie").unwrap().contains("Max-Age=0"));
     assert_eq!(status_with(&proxy, &one), 401);
@@ -316,7 +346,12 @@ fn sessions_end_when_the_key_changes() {
     let proxy = dashboard().file("env/.env", file(KEY)).start();
     let session = cookie(&log_in(&proxy, KEY));
     let mut events = proxy.connect();
-    events.send(request("GET", &format!("{API}/events"), &[("Cookie", &session)], ""));
+    events.send(request(
+        "GET",
+        &format!("{API}/events"),
+        &[("Cookie", &session)],
+        "",
+    ));
     assert_eq!(events.read_response_head().status(), 200);
     proxy.write("env/.env", file("another-key-of-the-tests"));
     let end = Instant::now() + DEADLINE;
@@ -339,7 +374,12 @@ fn keys_are_tried_ten_times_at_once() {
     assert_problem(&response, 429, "too_many_attempts");
     let seconds: u64 = response.head.one("retry-after").unwrap().parse().unwrap();
     assert!((1..=7).contains(&seconds), "{seconds}");
-    let bearer = ask(&proxy, "GET", &format!("{API}/config"), &Caller::Right.fields());
+    let bearer = ask(
+        &proxy,
+        "GET",
+        &format!("{API}/config"),
+        &Caller::Right.fields(),
+    );
     assert_problem(&bearer, 429, "too_many_attempts");
 }
 
@@ -358,7 +398,14 @@ fn a_login_is_read_strictly_and_within_bounds() {
     let proxy = with_key().start();
     let target = format!("{API}/session");
     let huge = format!("{{\"key\":\"{}\"}}", "x".repeat(70_000));
-    for content in ["{}", "[]", "{\"key\":1}", "{\"key\":\"a\",\"b\":1}", "key=a", &huge] {
+    for content in [
+        "{}",
+        "[]",
+        "{\"key\":1}",
+        "{\"key\":\"a\",\"b\":1}",
+        "key=a",
+        &huge,
+    ] {
         let response = send(proxy.addr(), "POST", request("POST", &target, &[], content));
         assert_problem(&response, 400, "bad_request");
     }
@@ -413,7 +460,12 @@ fn methods_and_paths_that_are_none_are_refused() {
 fn a_head_is_answered_without_content() {
     let proxy = dashboard().start();
     let mut client = proxy.connect();
-    for path in ["/admin", "/admin/api/v1/config", "/admin/api/v1/events", "/metrics"] {
+    for path in [
+        "/admin",
+        "/admin/api/v1/config",
+        "/admin/api/v1/events",
+        "/metrics",
+    ] {
         client.send(request("HEAD", path, &[], ""));
         let response = client.read_response("HEAD");
         assert!(matches!(response.status(), 200 | 503), "{path}");
@@ -424,7 +476,10 @@ fn a_head_is_answered_without_content() {
 fn files_come_compressed_and_only_when_they_changed() {
     let proxy = with_key().start();
     let whole = ask(&proxy, "GET", "/admin", &[]);
-    assert_eq!(whole.head.one("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(
+        whole.head.one("content-type"),
+        Some("text/html; charset=utf-8")
+    );
     assert_eq!(whole.head.one("cache-control"), Some("no-cache"));
     let mut tags = vec![whole.head.one("etag").unwrap().to_owned()];
     for coding in ["br", "gzip"] {
@@ -449,9 +504,14 @@ fn files_come_compressed_and_only_when_they_changed() {
 fn a_browser_at_the_root_is_led_to_the_dashboard_and_nobody_else_is() {
     let upstream = Upstream::ok();
     let browser = [("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")];
-    let proxy = Proxy::to(upstream.url()).env("ENABLE_DASHBOARD", true).start();
+    let proxy = Proxy::to(upstream.url())
+        .env("ENABLE_DASHBOARD", true)
+        .start();
     let response = ask(&proxy, "GET", "/", &browser);
-    assert_eq!((response.status(), response.head.one("location")), (302, Some("/admin")));
+    assert_eq!(
+        (response.status(), response.head.one("location")),
+        (302, Some("/admin"))
+    );
     for (method, target, fields) in [
         ("GET", "/", &[("Accept", "*/*")][..]),
         ("GET", "/", &[]),
@@ -508,14 +568,23 @@ fn the_admin_listener_has_the_admin_plane_alone_and_is_its_only_place() {
 #[test]
 fn metrics_are_public_only_where_that_is_said() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::to(upstream.url()).env("METRICS_PUBLIC", true).start();
+    let proxy = Proxy::to(upstream.url())
+        .env("METRICS_PUBLIC", true)
+        .start();
     let fields = [("Host", "proxy.test")];
-    assert!(matches!(ask(&proxy, "GET", "/metrics", &fields).status(), 200 | 503));
+    assert!(matches!(
+        ask(&proxy, "GET", "/metrics", &fields).status(),
+        200 | 503
+    ));
     upstream.no_more();
     assert_eq!(ask(&proxy, "POST", "/metrics", &fields).status(), 200);
     assert_eq!(upstream.request().0.target(), "/metrics");
     let keyed = with_key().start();
-    assert_problem(&ask(&keyed, "GET", "/metrics", &fields), 401, "unauthorized");
+    assert_problem(
+        &ask(&keyed, "GET", "/metrics", &fields),
+        401,
+        "unauthorized",
+    );
 }
 
 #[test]
@@ -525,10 +594,21 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
         .env("UPSTREAM_API_KEYS", "canary-of-the-tests")
         .file("env/.env", "# a line\nWORKERS=1\n")
         .start();
-    let config = || json(&ask(&proxy, "GET", &format!("{API}/config"), &Caller::Right.fields()));
+    let config = || {
+        json(&ask(
+            &proxy,
+            "GET",
+            &format!("{API}/config"),
+            &Caller::Right.fields(),
+        ))
+    };
     let setting = |config: &Value, name: &str| -> Value {
         let settings = config["settings"].as_array().unwrap();
-        settings.iter().find(|it| it["name"] == name).unwrap().clone()
+        settings
+            .iter()
+            .find(|it| it["name"] == name)
+            .unwrap()
+            .clone()
     };
     let first = config();
     let workers = setting(&first, "WORKERS");
@@ -539,7 +619,10 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
     assert_eq!(setting(&first, "HOST")["origin"], "default");
     assert_eq!(setting(&first, "DATA_DIR")["value"], Value::Null);
     let key = setting(&first, "DASHBOARD_API_KEY");
-    assert_eq!((&key["value"], &key["secret"]), (&"(18 octets)".into(), &true.into()));
+    assert_eq!(
+        (&key["value"], &key["secret"]),
+        (&"(18 octets)".into(), &true.into())
+    );
     assert!(!first.to_string().contains("canary") && !first.to_string().contains(KEY));
     assert_eq!(first["last_reload"], Value::Null);
 
@@ -642,7 +725,10 @@ fn http2_has_all_of_it() {
     let answer = client.answer(response);
     assert_eq!(answer.status(), 204);
     let cookie = String::from_utf8(answer.all("set-cookie")[0].to_vec()).unwrap();
-    assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
+    assert!(
+        cookie.ends_with("; HttpOnly; SameSite=Strict; Secure"),
+        "{cookie}"
+    );
     let session = cookie.split(';').next().unwrap();
     let with_session = |target: &str| {
         let mut request = h2::request("GET", target);
@@ -659,7 +745,10 @@ fn http2_has_all_of_it() {
 
     let (response, _) = client.send(with_session(&format!("{API}/events")), true);
     let mut body = client.head(response).into_body();
-    assert_eq!(client.chunk(&mut body), Bytes::from_static(b"retry: 2000\n\n"));
+    assert_eq!(
+        client.chunk(&mut body),
+        Bytes::from_static(b"retry: 2000\n\n")
+    );
     assert!(tick(|| client.chunk(&mut body).to_vec())["now"].is_u64());
     proxy.signal("TERM");
     assert_eq!(proxy.wait().code, Some(0));
@@ -685,4 +774,74 @@ fn a_unix_socket_is_of_this_machine() {
     client.send(request("GET", &format!("{API}/config"), &[], ""));
     assert_eq!(client.read_response("GET").status(), 200);
     drop(proxy);
+}
+
+#[test]
+fn data_have_the_shapes_of_the_description() {
+    let proxy = dashboard().start();
+    let get = |path: &str| json(&ask(&proxy, "GET", &format!("{API}/{path}"), &[]));
+    for (path, keys) in [
+        (
+            "overview?range=5m",
+            "boot_id connections in_flight now paths prices_date range reloads series started_at \
+             step_ms today totals updated_at upstreams uptime_ms version",
+        ),
+        ("requests?limit=1", "items next_before total"),
+        ("errors?range=7d", "groups items"),
+        ("usage?range=30d&by=day", "prices_date rows"),
+        ("usage.json", "prices_date rows"),
+        ("upstreams", "items"),
+        ("config", "last_reload pending_restart settings"),
+    ] {
+        let content = get(path);
+        let mut found: Vec<_> = content.as_object().unwrap().keys().cloned().collect();
+        found.sort();
+        assert_eq!(found.join(" "), keys, "{path}");
+    }
+    let overview = get("overview?range=5m");
+    assert_eq!(overview["range"], "5m");
+    assert_eq!(overview["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        overview["upstreams"],
+        serde_json::json!([{"url": "http://127.0.0.1:9", "circuit": "closed"}])
+    );
+    let upstream = &get("upstreams")["items"][0];
+    assert_eq!(
+        (&upstream["http"], &upstream["own_key"]),
+        (&"1.1".into(), &false.into())
+    );
+    let csv = ask(&proxy, "GET", &format!("{API}/usage.csv?by=day"), &[]);
+    assert_eq!(
+        csv.head.one("content-type"),
+        Some("text/csv; charset=utf-8")
+    );
+    assert_eq!(
+        csv.head.one("content-disposition"),
+        Some("attachment; filename=\"usage-24h-by-day.csv\"")
+    );
+    assert!(csv.content().starts_with(b"key,requests,input,output,"));
+}
+
+#[test]
+fn queries_that_cannot_be_meant_are_refused_with_a_code() {
+    let proxy = dashboard().start();
+    let long = "x".repeat(257);
+    for (query, code) in [
+        ("overview?range=8d", "bad_range"),
+        ("overview?range=5m&range=5m", "bad_request"),
+        ("errors?range=", "bad_range"),
+        ("usage?range=5m", "bad_range"),
+        ("usage.csv?by=key", "bad_filter"),
+        ("requests?limit=0", "bad_filter"),
+        ("requests?limit=many", "bad_request"),
+        ("requests?status=teapot", "bad_filter"),
+        (&format!("requests?q={long}"), "bad_filter"),
+        ("requests?sort=at", "bad_request"),
+        ("requests/req_x?a=b", "bad_request"),
+        ("config?x=1", "bad_request"),
+        ("events?x=1", "bad_request"),
+    ] {
+        let response = ask(&proxy, "GET", &format!("{API}/{query}"), &[]);
+        assert_problem(&response, 400, code);
+    }
 }
