@@ -34,7 +34,7 @@
 //! |---|---|
 //! | 1 | [`cli`] |
 //! | 2 | [`server`] |
-//! | 3 | [`proxy`], [`downstream`] |
+//! | 3 | [`proxy`], [`admin`], [`downstream`] |
 //! | 4 | [`upstream`], [`messages`], [`activity`] |
 //! | 5 | [`access_log`] |
 //! | 6 | [`config`] |
@@ -67,6 +67,7 @@
 
 pub mod access_log;
 pub mod activity;
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod downstream;

@@ -8,9 +8,10 @@
 use std::{
     cell::RefCell,
     io,
+    net::{SocketAddr, TcpListener},
     process::ExitCode,
     rc::{Rc, Weak},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -30,10 +31,11 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     activity::{self, Activity, Recorder},
+    admin::{self, Plane},
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
     downstream::Services,
     gate::{Drain, Gate, Phase},
-    metrics::Metrics,
+    metrics::{Gauges, Metrics, UpstreamGauges},
     proxy::{self, Observer, RequestId, Worker},
     upstream::{
         Client,
@@ -111,6 +113,73 @@ fn failed(what: &str, cause: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What is kept of exchanges, as far as somebody looks.
+struct Observation {
+    /// The activity and the access log. Dropped last: what is queued is written then.
+    activity: Option<Activity>,
+    recorder: Option<Recorder>,
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Observation {
+    fn start(boot: &Boot, live: &Live) -> io::Result<Self> {
+        let has_pages = boot.dashboard || boot.admin_listen.is_some();
+        let is_recorded = has_pages || boot.access_log.is_some();
+        let settings = activity::Settings {
+            access_log: boot.access_log.clone(),
+            data_dir: boot.data_dir.clone(),
+            capacity: None,
+        };
+        let (activity, recorder) = is_recorded
+            .then(|| Activity::start(settings))
+            .transpose()?
+            .unzip();
+        Ok(Self {
+            activity,
+            recorder,
+            metrics: (is_recorded || live.metrics_public).then(Metrics::new),
+        })
+    }
+
+    /// Writes the metrics of a moment.
+    fn exposition(
+        &self,
+        gate: &Arc<Gate>,
+        balance: &Arc<Balance>,
+        counters: &Arc<reload::ReloadCounters>,
+        live: &Arc<ArcSwap<Live>>,
+    ) -> Option<admin::Exposition> {
+        let metrics = Arc::clone(self.metrics.as_ref()?);
+        let view = self.activity.as_ref().map(Activity::view);
+        let (gate, balance) = (Arc::clone(gate), Arc::clone(balance));
+        let (counters, live) = (Arc::clone(counters), Arc::clone(live));
+        Some(Box::new(move || {
+            let live = live.load();
+            let states = balance.states();
+            let idle = balance.idle(&live.endpoints);
+            let upstreams = live.endpoints.iter().zip(states).zip(idle);
+            metrics.expose(&Gauges {
+                version: env!("CARGO_PKG_VERSION"),
+                in_flight: gate.in_flight(),
+                connections: gate.connections(),
+                reload_succeeded: counters.succeeded.load(Relaxed),
+                reload_failed: counters.failed.load(Relaxed),
+                last_reload_successful: counters.last_succeeded.load(Relaxed),
+                access_log_lines_dropped: view.as_ref().map_or(0, |view| view.access_log_dropped()),
+                upstreams: upstreams
+                    .map(|((endpoint, state), idle)| UpstreamGauges {
+                        url: endpoint.upstream.to_string(),
+                        circuit: state.label(),
+                        idle_connections: idle.load(Relaxed),
+                    })
+                    .collect(),
+                prices_date: live.prices.date.to_string(),
+                ..Gauges::default()
+            })
+        }))
+    }
+}
+
 /// What all workers share: snapshots, counts, and the phase.
 #[derive(Clone)]
 struct Shared {
@@ -124,6 +193,9 @@ struct Shared {
     /// Where exchanges are told, where somebody looks.
     recorder: Option<Recorder>,
     status: Arc<Status>,
+    plane: Arc<Plane>,
+    /// Whether the dashboard is on the main ports.
+    has_dashboard: bool,
     phase: watch::Receiver<Phase>,
     trust: Trust,
     max_connections: usize,
@@ -151,38 +223,62 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             return fault.exit_code();
         }
     };
-    let announced = Announced::of(&listeners);
-    let has_pages = boot.dashboard || boot.admin_listen.is_some();
-    let observed = has_pages || boot.access_log.is_some() || loaded.config.live.metrics_public;
-    let (activity, recorder) = if has_pages || boot.access_log.is_some() {
-        let settings = activity::Settings {
-            access_log: boot.access_log.clone(),
-            data_dir: boot.data_dir.clone(),
-        };
-        match Activity::start(settings) {
-            Ok((activity, recorder)) => (Some(activity), Some(recorder)),
-            Err(cause) => return failed("could not start the record of activity", &cause),
+    let address = boot.admin_listen.as_slice();
+    let alone = match sockets::bind(address, "ADMIN_LISTEN", write_timeout) {
+        Ok(alone) => alone,
+        Err(fault) => {
+            log::error!("[Admin] {fault}");
+            return ExitCode::FAILURE;
         }
-    } else {
-        (None, None)
+    };
+    let announced = Announced::of(&listeners, &alone);
+    let observation = match Observation::start(&boot, &loaded.config.live) {
+        Ok(observation) => observation,
+        Err(cause) => return failed("could not start the record of activity", &cause),
     };
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(Phase::Starting);
+    let standing = Arc::<ArcSwap<reload::Standing>>::default();
+    let (gate, status) = (Arc::<Gate>::default(), Arc::new(Status::new()));
+    let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
+    let counters = Arc::<reload::ReloadCounters>::default();
+    let plane = Plane::new(admin::Sources {
+        live: Arc::clone(&live),
+        standing: Arc::clone(&standing),
+        gate: Arc::clone(&gate),
+        balance: Arc::clone(&balance),
+        phase: receiver.clone(),
+        boot_id: status.boot_id.clone(),
+        started: status.started,
+        view: observation.activity.as_ref().map(Activity::view),
+        exposition: observation.exposition(&gate, &balance, &counters, &live),
+    });
+    if boot.dashboard || boot.admin_listen.is_some() {
+        // until the drain
+        tokio::spawn(Arc::clone(&plane).tell());
+    }
     let shared = Shared {
         live: Arc::clone(&live),
-        gate: Arc::default(),
+        gate,
         edit_memory: memory(boot.edit_memory),
         replay_memory: memory(boot.replay_memory),
-        balance: Arc::new(Balance::new(&loaded.config.live.endpoints)),
-        metrics: observed.then(Metrics::new),
-        recorder,
-        status: Arc::new(Status::new()),
+        balance,
+        metrics: observation.metrics.clone(),
+        recorder: observation.recorder.clone(),
+        status,
+        plane,
+        has_dashboard: boot.dashboard,
         phase: receiver,
         trust,
         max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
         write_timeout,
     };
-    let server = match start(&boot, std::mem::take(&mut listeners.sockets), &shared) {
+    let server = match start(
+        &boot,
+        std::mem::take(&mut listeners.sockets),
+        alone,
+        &shared,
+    ) {
         Ok(server) => server,
         Err(cause) => return failed("could not start the workers", &cause),
     };
@@ -190,7 +286,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
     let server = tokio::spawn(server);
     let _ = phase.send(Phase::Running);
     announce(&announced, &boot, &live.load(), shared.max_connections);
-    let reloader = reload::spawn(source, loaded, live, Arc::default());
+    let reloader = reload::spawn(source, loaded, live, counters, standing);
     let mut reloader = match reloader {
         Ok(reloader) => Some(reloader),
         Err(cause) => {
@@ -206,7 +302,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
                 }
             }
             Signal::Reopen => {
-                if let Some(activity) = &activity {
+                if let Some(activity) = &observation.activity {
                     activity.reopen();
                 }
             }
@@ -279,11 +375,14 @@ struct Announced {
     origins: Vec<String>,
     are_passed: bool,
     are_local: bool,
+    /// Where the admin plane is alone.
+    alone: Vec<SocketAddr>,
 }
 
 impl Announced {
-    fn of(listeners: &Listeners) -> Self {
+    fn of(listeners: &Listeners, alone: &[TcpListener]) -> Self {
         Self {
+            alone: alone.iter().filter_map(|it| it.local_addr().ok()).collect(),
             origins: listeners.sockets.iter().map(Listener::origin).collect(),
             are_passed: listeners.are_passed,
             are_local: listeners.are_local(),
@@ -303,6 +402,10 @@ fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: us
     if listeners.are_local {
         log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
     }
+    for address in &listeners.alone {
+        log::info!("[Admin] listening on http://{address}");
+    }
+    announce_dashboard(listeners, boot, live);
     let upstreams: Vec<String> = live
         .endpoints
         .iter()
@@ -317,8 +420,30 @@ fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: us
     log::info!("[Custom Headers] {} fields", live.custom_fields.len());
 }
 
+fn announce_dashboard(listeners: &Announced, boot: &Boot, live: &Live) {
+    let is_alone_here = listeners.alone.iter().all(|at| at.ip().is_loopback());
+    let is_here = match boot.admin_listen {
+        Some(_) => is_alone_here,
+        None => listeners.are_local,
+    };
+    if boot.dashboard {
+        log::info!("[Admin] the dashboard is at /admin");
+    }
+    if (boot.dashboard || boot.admin_listen.is_some()) && live.dashboard_key.is_none() && !is_here {
+        log::warn!(
+            "[Admin] the network reaches the dashboard, which answers programs of this machine only: \
+             set DASHBOARD_API_KEY to open it"
+        );
+    }
+}
+
 /// Starts the workers on the listeners.
-fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<Server> {
+fn start(
+    boot: &Boot,
+    listeners: Vec<Listener>,
+    alone: Vec<TcpListener>,
+    shared: &Shared,
+) -> io::Result<Server> {
     let mut builder = Server::build()
         .workers(boot.workers.get())
         .disable_signals()
@@ -331,28 +456,45 @@ fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<S
         builder = match listener {
             Listener::Plain(socket) => builder.listen(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Plain>(shared.clone()))
+                fn_factory(move || service::<inbound::Plain>(shared.clone(), Part::Main))
             })?,
             Listener::Tls(socket) => builder.listen(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Tls>(shared.clone()))
+                fn_factory(move || service::<inbound::Tls>(shared.clone(), Part::Main))
             })?,
             #[cfg(unix)]
             Listener::Unix(socket) => builder.listen_uds(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Unix>(shared.clone()))
+                fn_factory(move || service::<inbound::Unix>(shared.clone(), Part::Main))
             })?,
         };
     }
+    for socket in alone {
+        let shared = shared.clone();
+        builder = builder.listen("admin", socket, move || {
+            let shared = shared.clone();
+            fn_factory(move || service::<inbound::Plain>(shared.clone(), Part::Admin))
+        })?;
+    }
     Ok(builder.run())
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Forwarding, and what paths of ours there are.
+    Main,
+    /// The admin plane alone.
+    Admin,
 }
 
 /// What a worker does with the connections of one listener.
 async fn service<I: Inbound>(
     shared: Shared,
+    part: Part,
 ) -> Result<impl Service<I::Stream, Response = (), Error = ()>, ()> {
     let place = Place::here(&shared);
-    let services = Rc::new(worker(shared, Rc::clone(&place)).await?);
+    let services = Rc::new(worker(shared, Rc::clone(&place), part).await?);
     Ok(fn_service(move |stream| {
         // the listeners that start later find it
         let _place = &place;
@@ -398,6 +540,7 @@ impl Place {
             client: Client::new(
                 Dialer::new(shared.trust.clone()),
                 &shared.live,
+                Arc::clone(&shared.balance),
                 observer
                     .as_ref()
                     .map(|observer| Arc::clone(&observer.shard)),
@@ -417,6 +560,7 @@ impl Place {
 async fn worker(
     shared: Shared,
     place: Rc<Place>,
+    part: Part,
 ) -> Result<Services<impl Service<Request, Response = ServiceResponse<BoxBody>>>, ()> {
     let (worker, drain) = (Rc::clone(&place.worker), Rc::clone(&place.drain));
     let (status, phase) = (Arc::clone(&shared.status), shared.phase.clone());
@@ -424,10 +568,17 @@ async fn worker(
         .app_data(web::ThinData(worker))
         .app_data(web::ThinData(status))
         .app_data(web::ThinData(phase))
-        .service(own("/health").route(local().to(status::health)))
-        .service(own("/livez").route(local().to(status::livez)))
-        .service(own("/readyz").route(local().to(status::readyz)))
-        .default_service(web::to(default_service));
+        .service(own("/health", part).route(local().to(status::health)))
+        .service(own("/livez", part).route(local().to(status::livez)))
+        .service(own("/readyz", part).route(local().to(status::readyz)))
+        .configure(|routes| match part {
+            Part::Main => admin::mount(routes, &shared.plane, shared.has_dashboard),
+            Part::Admin => admin::mount_alone(routes, &shared.plane),
+        })
+        .default_service(match part {
+            Part::Main => web::to(default_service),
+            Part::Admin => web::to(admin::not_found),
+        });
     let app = app.into_factory().new_service(AppConfig::default()).await?;
     Ok(Services {
         app,
@@ -436,7 +587,11 @@ async fn worker(
         max_connections: shared.max_connections,
         write_timeout: shared.write_timeout,
         drain,
-        is_local: status::is_local,
+        is_local: match part {
+            Part::Main if shared.has_dashboard => status::is_local_or_dashboard,
+            Part::Main => status::is_local,
+            Part::Admin => |_| true,
+        },
         request_id: || RequestId::next().to_string(),
     })
 }
@@ -446,9 +601,12 @@ use proxy::forward as default_service;
 #[cfg(feature = "awc-hot-path")]
 use proxy::through_awc::forward as default_service;
 
-/// A path of ours; methods that we do not answer are forwarded as everything else.
-fn own(path: &str) -> actix_web::Resource {
-    web::resource(path.to_owned()).default_service(web::to(proxy::forward))
+/// A path of ours; methods that we do not answer are forwarded as everything else, where anything is.
+fn own(path: &str, part: Part) -> actix_web::Resource {
+    web::resource(path.to_owned()).default_service(match part {
+        Part::Main => web::to(proxy::forward),
+        Part::Admin => web::to(|| admin::refused("GET, HEAD")),
+    })
 }
 
 fn local() -> actix_web::Route {

@@ -17,7 +17,7 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -45,6 +45,7 @@ pub mod replay;
 pub use self::body::ResponseBody;
 
 use self::{
+    balance::Balance,
     dial::{Dialer, Stream},
     http1::{Body, Connection, Failed, Request, Response},
     pool::Pool,
@@ -63,8 +64,13 @@ impl Client {
     /// A client without connections, for this worker.
     ///
     /// What it does is counted in `shard`, if there is one.
-    pub fn new(dialer: Dialer, live: &Arc<ArcSwap<Live>>, shard: Option<Arc<Shard>>) -> Self {
-        let connections = Rc::new(Connections::new(dialer, &live.load(), shard));
+    pub fn new(
+        dialer: Dialer,
+        live: &Arc<ArcSwap<Live>>,
+        balance: Arc<Balance>,
+        shard: Option<Arc<Shard>>,
+    ) -> Self {
+        let connections = Rc::new(Connections::new(dialer, &live.load(), balance, shard));
         let awc = door::client(Rc::clone(&connections), Arc::clone(live));
         Self { connections, awc }
     }
@@ -102,6 +108,7 @@ pub struct Road {
 struct Connections {
     dialer: Dialer,
     lanes: RefCell<Lanes>,
+    balance: Arc<Balance>,
     shard: Option<Arc<Shard>>,
 }
 
@@ -120,14 +127,15 @@ struct Lane {
 }
 
 impl Connections {
-    fn new(dialer: Dialer, live: &Live, shard: Option<Arc<Shard>>) -> Self {
+    fn new(dialer: Dialer, live: &Live, balance: Arc<Balance>, shard: Option<Arc<Shard>>) -> Self {
         let none = Lanes {
             endpoints: Arc::new([]),
             lanes: Vec::new(),
         };
         Self {
             dialer,
-            lanes: RefCell::new(none.follow(live)),
+            lanes: RefCell::new(none.follow(live, &balance)),
+            balance,
             shard,
         }
     }
@@ -224,7 +232,7 @@ impl Connections {
     fn lane(&self, live: &Live, endpoint: usize) -> Rc<Lane> {
         let mut lanes = self.lanes.borrow_mut();
         if !Arc::ptr_eq(&lanes.endpoints, &live.endpoints) {
-            *lanes = lanes.follow(live);
+            *lanes = lanes.follow(live, &self.balance);
         }
         let lane = Rc::clone(&lanes.lanes[endpoint]);
         lane.pool.keep_alive(live.timers.upstream_keep_alive);
@@ -237,20 +245,21 @@ impl Connections {
 
 impl Lanes {
     /// The lanes of another configuration, with the connections of those that stay.
-    fn follow(&self, live: &Live) -> Self {
-        let lane = |endpoint: &Endpoint| {
+    fn follow(&self, live: &Live, balance: &Balance) -> Self {
+        let idle = balance.idle(&live.endpoints);
+        let lane = |(endpoint, idle): (&Endpoint, &Arc<AtomicUsize>)| {
             let same = |lane: &&Rc<Lane>| lane.endpoint == *endpoint;
             self.lanes.iter().find(same).cloned().unwrap_or_else(|| {
                 Rc::new(Lane {
                     endpoint: endpoint.clone(),
-                    pool: Pool::new(live.timers.upstream_keep_alive),
+                    pool: Pool::new(live.timers.upstream_keep_alive, Arc::clone(idle)),
                     http2: http2::Pool::of(endpoint, live.timers.upstream_keep_alive),
                 })
             })
         };
         Self {
             endpoints: Arc::clone(&live.endpoints),
-            lanes: live.endpoints.iter().map(lane).collect(),
+            lanes: live.endpoints.iter().zip(&idle).map(lane).collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::recent::{Done, Listed, Pending};
 use crate::record::{Begun, By, Exchange};
 
-/// The longest text of a filter.
+/// The longest text of a filter, in characters.
 const LONGEST: usize = 256;
 /// Rows of a page where nothing is said, and at most.
 const ROWS: (usize, usize) = (200, 1000);
@@ -74,7 +74,7 @@ impl Filter {
     /// Whether it can be.
     ///
     /// # Errors
-    /// With a text of more than 256 octets, or a limit that is not between 1 and 1000.
+    /// With a text of more than 256 characters, or a limit that is not between 1 and 1000.
     pub fn check(&self) -> Result<(), BadFilter> {
         for (name, text) in [
             ("method", &self.method),
@@ -84,7 +84,10 @@ impl Filter {
             ("upstream", &self.upstream),
             ("q", &self.q),
         ] {
-            if text.as_ref().is_some_and(|text| text.len() > LONGEST) {
+            if text
+                .as_ref()
+                .is_some_and(|text| text.chars().count() > LONGEST)
+            {
                 return Err(BadFilter(name));
             }
         }

@@ -6,13 +6,14 @@
 //! restart.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,31 @@ impl Default for ReloadCounters {
         }
     }
 }
+
+/// How the configuration stands: a snapshot for whoever shows it.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// Every variable with its origin, as last taken; in the order of the table.
+    pub settings: Vec<Setting>,
+    /// Variables whose change waits for a restart.
+    pub pending_restart: Vec<&'static str>,
+    /// The last reloads that changed or refused something, oldest first.
+    pub reloads: VecDeque<Reload>,
+}
+
+/// One reload.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    /// When.
+    pub at: SystemTime,
+    /// What was wrong; nothing where it was taken.
+    pub faults: Vec<String>,
+    /// What changed.
+    pub changed: Vec<&'static str>,
+}
+
+/// Reloads that are remembered.
+const REMEMBERED: usize = 100;
 
 /// The owner of the reloading thread: it ends when this is dropped.
 #[derive(Debug)]
@@ -72,10 +98,16 @@ pub fn spawn(
     initial: Loaded,
     live: Arc<ArcSwap<Live>>,
     counters: Arc<ReloadCounters>,
+    standing: Arc<ArcSwap<Standing>>,
 ) -> io::Result<Watcher> {
+    standing.store(Arc::new(Standing {
+        settings: initial.settings.clone(),
+        ..Standing::default()
+    }));
     let reloader = Reloader {
         source,
         at_start: initial.settings.clone(),
+        standing,
         last_good: initial,
         last_faults: None,
         live,
@@ -137,6 +169,7 @@ struct Reloader {
     last_faults: Option<Faults>,
     live: Arc<ArcSwap<Live>>,
     counters: Arc<ReloadCounters>,
+    standing: Arc<ArcSwap<Standing>>,
 }
 
 impl Reloader {
@@ -196,8 +229,17 @@ impl Reloader {
             info!("[Config] reloaded: changed {}", changed.join(", "));
             Outcome::Swapped
         };
-        if outcome == Outcome::Swapped || was_faulty || why == Trigger::Asked {
+        let is_told = outcome == Outcome::Swapped || was_faulty || why == Trigger::Asked;
+        if is_told {
             self.counters.succeeded.fetch_add(1, Ordering::Relaxed);
+        }
+        if is_told || differ(&self.last_good.settings, &loaded.settings) {
+            let reload = is_told.then(|| Reload {
+                at: SystemTime::now(),
+                faults: Vec::new(),
+                changed,
+            });
+            self.publish(reload, Some((loaded.settings.clone(), waiting)));
         }
         self.counters.last_succeeded.store(true, Ordering::Relaxed);
         self.last_good = loaded;
@@ -215,9 +257,38 @@ impl Reloader {
         }
         self.counters.failed.fetch_add(1, Ordering::Relaxed);
         self.counters.last_succeeded.store(false, Ordering::Relaxed);
+        let reload = Reload {
+            at: SystemTime::now(),
+            faults: faults.faults.iter().map(ToString::to_string).collect(),
+            changed: Vec::new(),
+        };
+        self.publish(Some(reload), None);
         self.last_faults = Some(faults);
         Outcome::Refused
     }
+
+    /// Replaces the snapshot of how things stand.
+    fn publish(&self, reload: Option<Reload>, taken: Option<(Vec<Setting>, Vec<&'static str>)>) {
+        let mut standing = Standing::clone(&self.standing.load());
+        if let Some((settings, pending_restart)) = taken {
+            standing.settings = settings;
+            standing.pending_restart = pending_restart;
+        }
+        if let Some(reload) = reload {
+            if standing.reloads.len() == REMEMBERED {
+                standing.reloads.pop_front();
+            }
+            standing.reloads.push_back(reload);
+        }
+        self.standing.store(Arc::new(standing));
+    }
+}
+
+/// Whether what is shown of the settings differs: texts, or who said them.
+fn differ(before: &[Setting], after: &[Setting]) -> bool {
+    let same =
+        |(one, other): (&Setting, &Setting)| one.text == other.text && one.origin == other.origin;
+    !before.iter().zip(after).all(same)
 }
 
 /// The names of the variables whose text differs.
@@ -401,6 +472,7 @@ mod tests {
             last_good: initial,
             last_faults: None,
             counters: Arc::default(),
+            standing: Arc::default(),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     config::{Edit, Live},
     error::{DeniedError, DownstreamError, ProxyError},
     framing::{body::Framing, head::RequestHead},
-    messages::Hold,
+    messages::{Hold, usage::Look},
     upstream::http1::{Body, Coding, Continue, Held},
 };
 
@@ -44,6 +44,10 @@ pub(super) async fn edit(
         share.grow_to(length).await?;
     }
     head.notes.is_held.set(true);
+    if let Some(look) = &look {
+        // all of it is here to be looked at
+        look.replace(Look::whole());
+    }
     let mut hold = Hold::new(edit.mode, edit.target);
     while let Some(content) = payload.next().await {
         let content = content.map_err(|cause| DownstreamError::of(&cause))?;

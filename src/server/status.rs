@@ -9,12 +9,12 @@ use std::{
 use actix_web::{HttpResponse, http::header, web};
 use tokio::sync::watch;
 
-use crate::{gate::Phase, logging};
+use crate::{admin, gate::Phase, logging};
 
 /// What `/health` tells of this process.
 pub(super) struct Status {
-    boot_id: String,
-    started_at: String,
+    pub(super) boot_id: String,
+    pub(super) started: SystemTime,
 }
 
 impl Status {
@@ -22,14 +22,19 @@ impl Status {
         let random = || RandomState::new().hash_one(std::process::id());
         Self {
             boot_id: format!("{:016x}{:016x}", random(), random()),
-            started_at: logging::timestamp(SystemTime::now()),
+            started: SystemTime::now(),
         }
     }
 }
 
 /// Whether a path is one of ours.
 pub(super) fn is_local(path: &[u8]) -> bool {
-    matches!(path, b"/health" | b"/livez" | b"/readyz")
+    matches!(path, b"/health" | b"/livez" | b"/readyz") || path == admin::METRICS.as_bytes()
+}
+
+/// The same where there is a dashboard.
+pub(super) fn is_local_or_dashboard(path: &[u8]) -> bool {
+    is_local(path) || admin::owns(path)
 }
 
 /// The service is up: the shape of the service that this one replaces, and more.
@@ -40,7 +45,7 @@ pub(super) async fn health(status: web::ThinData<Arc<Status>>) -> HttpResponse {
             "status": "healthy",
             "service": "anthropic-proxy",
             "boot_id": status.boot_id,
-            "started_at": status.started_at,
+            "started_at": logging::timestamp(status.started),
             "version": env!("CARGO_PKG_VERSION"),
         }))
 }

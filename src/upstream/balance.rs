@@ -8,7 +8,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -42,6 +42,8 @@ struct Named {
     circuit: Circuit,
     /// What the table of sessions knows it by.
     tag: u16,
+    /// Idle connections of all workers.
+    idle: Arc<AtomicUsize>,
 }
 
 impl Balance {
@@ -63,23 +65,35 @@ impl Balance {
 
     /// A request's turn. `session` is what it should stay together with: a session id, else a key.
     pub fn turn(&self, endpoints: &Arc<[Endpoint]>, session: Option<&[u8]>) -> Turn<'_> {
-        let mut known = self.known.load_full();
-        if !Arc::ptr_eq(&known.endpoints, endpoints) {
-            self.known
-                .rcu(|known| known.follow(endpoints, &self.hasher));
-            known = self.known.load_full();
-            if !Arc::ptr_eq(&known.endpoints, endpoints) {
-                // another worker has gone on to the next configuration meanwhile
-                known = Arc::new(known.follow(endpoints, &self.hasher));
-            }
-        }
         self.budget.earn();
         Turn {
             balance: self,
-            known,
+            known: self.known(endpoints),
             session: session.map(|session| self.hasher.hash_one(session)),
             tried: SmallVec::new(),
         }
+    }
+
+    /// Where the idle connections to each of the upstreams are counted.
+    pub fn idle(&self, endpoints: &Arc<[Endpoint]>) -> Vec<Arc<AtomicUsize>> {
+        let known = self.known(endpoints);
+        let counts = known.circuits.iter();
+        counts.map(|named| Arc::clone(&named.idle)).collect()
+    }
+
+    fn known(&self, endpoints: &Arc<[Endpoint]>) -> Arc<Known> {
+        let known = self.known.load_full();
+        if Arc::ptr_eq(&known.endpoints, endpoints) {
+            return known;
+        }
+        self.known
+            .rcu(|known| known.follow(endpoints, &self.hasher));
+        let known = self.known.load_full();
+        if Arc::ptr_eq(&known.endpoints, endpoints) {
+            return known;
+        }
+        // another worker has gone on to the next configuration meanwhile
+        Arc::new(known.follow(endpoints, &self.hasher))
     }
 
     /// The state of each upstream's circuit.
@@ -119,6 +133,7 @@ impl Known {
                     let secret = endpoint.credential.as_ref().map(|c| c.value.as_bytes());
                     Arc::new(Named {
                         circuit: Circuit::default(),
+                        idle: Arc::default(),
                         tag: hasher.hash_one((upstream, secret, wanted)) as u16,
                     })
                 }

@@ -60,6 +60,17 @@ pub enum State {
     HalfOpen,
 }
 
+impl State {
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl Circuit {
     /// Leave to send a request now. Of all that ask when a probe is due, one gets it.
     pub fn pass(&self, now: u64) -> Option<Pass> {

@@ -189,6 +189,7 @@ mod tests {
         proxy::tests::live,
         upstream::{
             Client,
+            balance::Balance,
             dial::{Dialer, Trust},
         },
     };
@@ -215,7 +216,8 @@ mod tests {
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
             let live = Arc::new(ArcSwap::from_pointee(live(&base)));
-            let client = Client::new(Dialer::new(Trust::new(None)), &live, None);
+            let balance = Arc::new(Balance::new(&live.load().endpoints));
+            let client = Client::new(Dialer::new(Trust::new(None)), &live, balance, None);
             let mut response = client
                 .awc()
                 .get(format!("{base}/v1/models"))

@@ -9,6 +9,10 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     rc::{Rc, Weak},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -24,6 +28,8 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Pool {
     idle: RefCell<Vec<Idle>>,
     keep_alive: Cell<Duration>,
+    /// Those of all workers together, for whoever shows it.
+    count: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -34,10 +40,13 @@ struct Idle {
 
 impl Pool {
     /// An empty pool and its reaper, which ends when the pool is dropped.
-    pub fn new(keep_alive: Duration) -> Rc<Self> {
+    ///
+    /// Idle connections are counted in `count`, too.
+    pub fn new(keep_alive: Duration, count: Arc<AtomicUsize>) -> Rc<Self> {
         let pool = Rc::new(Self {
             idle: RefCell::default(),
             keep_alive: Cell::new(keep_alive),
+            count,
         });
         actix_rt::spawn(reap(Rc::downgrade(&pool)));
         pool
@@ -53,6 +62,7 @@ impl Pool {
         let keep_alive = self.keep_alive.get();
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
+            self.count.fetch_sub(1, Relaxed);
             if idle.since.elapsed() < keep_alive
                 && idle.connection.is_quiet(cx)
                 && idle.connection.is_open()
@@ -66,6 +76,7 @@ impl Pool {
     pub fn put(&self, mut connection: Connection) {
         if !self.keep_alive.get().is_zero() {
             connection.read.shrink();
+            self.count.fetch_add(1, Relaxed);
             self.idle.borrow_mut().push(Idle {
                 connection,
                 since: Instant::now(),
@@ -75,9 +86,18 @@ impl Pool {
 
     fn sweep(&self, cx: &mut Context<'_>) {
         let keep_alive = self.keep_alive.get();
-        self.idle
-            .borrow_mut()
-            .retain_mut(|idle| idle.since.elapsed() < keep_alive && idle.connection.is_quiet(cx));
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain_mut(|idle| idle.since.elapsed() < keep_alive && idle.connection.is_quiet(cx));
+        if idle.len() < before {
+            self.count.fetch_sub(before - idle.len(), Relaxed);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.idle.get_mut().len(), Relaxed);
     }
 }
 

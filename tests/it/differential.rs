@@ -14,6 +14,7 @@ use anthropic_proxy::{
     config::{Environment, Flags, Source},
     upstream::{
         Client,
+        balance::Balance,
         dial::{Dialer, Trust},
         http1::{Body, Request},
     },
@@ -173,7 +174,13 @@ fn our_exchange_ends_as_hypers_does() {
     let local = tokio::task::LocalSet::new();
     let shared = Arc::new(ArcSwap::from_pointee(live.clone()));
     let client = local.block_on(&runtime, async {
-        Rc::new(Client::new(Dialer::new(Trust::new(None)), &shared, None))
+        let balance = Arc::new(Balance::new(&live.endpoints));
+        Rc::new(Client::new(
+            Dialer::new(Trust::new(None)),
+            &shared,
+            balance,
+            None,
+        ))
     });
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 300,

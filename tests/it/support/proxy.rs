@@ -221,6 +221,15 @@ impl Proxy {
         *self.https.first().expect("it listens with TLS")
     }
 
+    /// Where the admin plane is alone.
+    #[track_caller]
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        let line = self.wait_for_line(|line| line.contains("[Admin] listening on http://"));
+        let (_, address) = line.split_once("http://").unwrap();
+        let end = address.find(|c: char| !"[].:".contains(c) && !c.is_ascii_hexdigit());
+        address[..end.unwrap_or(address.len())].parse().unwrap()
+    }
+
     /// Whether it listens in clear.
     pub(crate) fn has_clear_text(&self) -> bool {
         !self.http.is_empty()
@@ -228,7 +237,7 @@ impl Proxy {
 
     /// Where the start-up lines say that it listens.
     fn listens(&self, scheme: &str) -> Vec<SocketAddr> {
-        let announced = format!("listening on {scheme}");
+        let announced = format!("[Proxy] listening on {scheme}");
         let lines = self.lines.lock();
         let rests = lines
             .lines

@@ -1,0 +1,62 @@
+//! Compresses the dashboard's files with brotli and gzip, once and at the best level, for embedding
+//! beside the originals: `$OUT_DIR/compressed.rs` is the table of them.
+
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Its own folders are what there is to serve.
+const ROOT: &str = "static";
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={ROOT}");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let mut files = Vec::new();
+    list(Path::new(ROOT), &mut files)?;
+    files.sort();
+    let mut table = String::from("&[\n");
+    for (index, path) in files.iter().enumerate() {
+        let content = fs::read(path)?;
+        for (coding, compressed) in [("br", brotli(&content)?), ("gzip", gzip(&content)?)] {
+            // what does not become smaller is sent as it is
+            if compressed.len() >= content.len() {
+                continue;
+            }
+            let place = out.join(format!("{index}.{coding}"));
+            fs::write(&place, compressed)?;
+            let name = path.strip_prefix(ROOT).unwrap_or(path);
+            let name = name.to_string_lossy().replace('\\', "/");
+            table += &format!("    ({name:?}, {coding:?}, include_bytes!({place:?})),\n");
+        }
+    }
+    table += "]\n";
+    fs::write(out.join("compressed.rs"), table)
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn brotli(content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut writer = brotli::CompressorWriter::new(Vec::new(), 64 * 1024, 11, 22);
+    writer.write_all(content)?;
+    writer.flush()?;
+    Ok(writer.into_inner())
+}
+
+fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    writer.write_all(content)?;
+    writer.finish()
+}

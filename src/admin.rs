@@ -1,0 +1,306 @@
+//! The admin plane: the dashboard's pages, the API that they read, and the metrics.
+//!
+//! It reads what others keep and changes nothing but its own sessions. Who may read what is decided in one
+//! place, around all routes ([`mod@admission`]): a path that is not named there is closed. The routes are a
+//! table here; their handlers are thin.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use actix_web::{
+    HttpMessage as _, HttpRequest, HttpResponse, Resource, ResponseError as _,
+    guard::{self, GuardContext},
+    http::{Method, header},
+    middleware, web,
+};
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{
+    activity::View,
+    config::{Live, reload::Standing},
+    framing::head::RequestHead,
+    gate::{Gate, Phase},
+    upstream::balance::Balance,
+};
+
+mod admission;
+mod api;
+mod assets;
+mod attempts;
+mod caller;
+mod configuration;
+mod events;
+mod login;
+mod openapi;
+mod problem;
+mod query;
+mod session;
+
+use self::{attempts::Attempts, events::Events, problem::Problem, session::Sessions};
+
+/// What the admin plane reads: handles of what others keep.
+pub struct Sources {
+    /// The configuration in effect.
+    pub live: Arc<ArcSwap<Live>>,
+    /// How the configuration stands.
+    pub standing: Arc<ArcSwap<Standing>>,
+    /// Exchanges and connections that run.
+    pub gate: Arc<Gate>,
+    /// Circuits.
+    pub balance: Arc<Balance>,
+    /// How far the end of the process has come.
+    pub phase: watch::Receiver<Phase>,
+    /// Names this run of the process.
+    pub boot_id: String,
+    /// When it started.
+    pub started: SystemTime,
+    /// What was recorded of exchanges.
+    pub view: Option<View>,
+    /// Writes the metrics as OpenMetrics text.
+    pub exposition: Option<Exposition>,
+}
+
+/// Writes the metrics of this moment as OpenMetrics text.
+pub type Exposition = Box<dyn Fn() -> String + Send + Sync>;
+
+/// The admin plane of the process.
+pub struct Plane {
+    sources: Sources,
+    sessions: Sessions,
+    /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
+    bearers: Sessions,
+    attempts: Attempts,
+    events: Events,
+}
+
+/// Where a request for the admin plane came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// On a port that forwards everything else.
+    Main,
+    /// On `ADMIN_LISTEN`.
+    Alone,
+}
+
+impl Plane {
+    /// A plane without sessions.
+    pub fn new(sources: Sources) -> Arc<Self> {
+        Arc::new(Self {
+            sources,
+            sessions: Sessions::default(),
+            bearers: Sessions::default(),
+            attempts: Attempts::new(),
+            events: Events::new(),
+        })
+    }
+
+    /// Tells those who listen, once a second, until the drain.
+    pub async fn tell(self: Arc<Self>) {
+        let mut phase = self.sources.phase.clone();
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut teller = events::Teller::default();
+        loop {
+            tokio::select! {
+                _ = interval.tick() => teller.tell(&self),
+                ended = phase.wait_for(|phase| *phase >= Phase::Draining) => {
+                    drop(ended);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a path is one of the dashboard's.
+pub fn owns(path: &[u8]) -> bool {
+    path.strip_prefix(ROOT.as_bytes())
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+const ROOT: &str = "/admin";
+
+/// The API, below [`ROOT`].
+const API: &str = "/api/v1";
+
+/// The path of the metrics.
+pub const METRICS: &str = "/metrics";
+
+/// Pages below [`ROOT`]; all of them are one file.
+const PAGES: [&str; 9] = [
+    "",
+    "/",
+    "/requests",
+    "/errors",
+    "/usage",
+    "/upstreams",
+    "/config",
+    "/connect",
+    "/docs",
+];
+
+/// Puts the plane before what a main port forwards: the metrics where they are public, and the dashboard if
+/// it is to be there.
+pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<Plane>, has_dashboard: bool) {
+    let live = Arc::clone(&plane.sources.live);
+    let is_answered = move |context: &GuardContext<'_>| {
+        let method = &context.head().method;
+        let is_read = *method == Method::GET || *method == Method::HEAD;
+        is_read && (has_dashboard || live.load().metrics_public)
+    };
+    let metrics = resource(METRICS, api::metrics).guard(guard::fn_guard(is_answered));
+    routes.service(guarded(metrics, plane, Exposure::Main));
+    if has_dashboard {
+        routes.service(scope(plane, Exposure::Main));
+        routes.service(guarded(home(), plane, Exposure::Main));
+    }
+}
+
+/// The plane where nothing is forwarded.
+pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<Plane>) {
+    let metrics = resource(METRICS, api::metrics);
+    routes.service(guarded(metrics, plane, Exposure::Alone));
+    routes.service(scope(plane, Exposure::Alone));
+    routes.service(guarded(home(), plane, Exposure::Alone));
+}
+
+/// The dashboard and its API.
+fn scope(
+    plane: &Arc<Plane>,
+    exposure: Exposure,
+) -> impl actix_web::dev::HttpServiceFactory + use<> {
+    let mut scope = web::scope(ROOT)
+        .app_data(web::ThinData(Arc::clone(plane)))
+        .app_data(web::ThinData(exposure));
+    for path in PAGES {
+        scope = scope.service(resource(path, page));
+    }
+    for name in assets::AT_ROOT {
+        scope = scope.service(resource(&format!("/{name}"), file));
+    }
+    scope
+        .service(resource("/assets/{path:.*}", file))
+        .service(resource("/grafana/{path:.*}", file))
+        .service(web::scope(API).configure(api))
+        .default_service(web::to(not_found))
+        .wrap(middleware::from_fn(admission::guard))
+}
+
+/// The routes of the API; `openapi` describes each.
+fn api(routes: &mut web::ServiceConfig) {
+    routes
+        // else it were that of the whole application, which forwards
+        .default_service(web::to(not_found))
+        .service(
+            web::resource("/session")
+                .route(read().to(login::status))
+                .route(web::post().to(login::log_in))
+                .route(web::delete().to(login::log_out))
+                .default_service(web::to(|| refused("GET, HEAD, POST, DELETE"))),
+        )
+        .service(resource("/overview", api::overview))
+        .service(resource("/requests", api::requests))
+        .service(resource("/requests/{id}", api::request))
+        .service(resource("/errors", api::errors))
+        .service(resource("/usage", api::usage))
+        .service(resource("/usage.csv", api::usage_csv))
+        .service(resource("/usage.json", api::usage_json))
+        .service(resource("/upstreams", api::upstreams))
+        .service(resource("/config", configuration::answer))
+        .service(resource("/events", events::answer))
+        .service(resource("/openapi.json", openapi::answer));
+}
+
+/// What can be read, and nothing else.
+fn resource<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: actix_web::Handler<Args>,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    web::resource(path.to_owned())
+        .route(read().to(handler))
+        .default_service(web::to(|| refused("GET, HEAD")))
+}
+
+fn read() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// A resource outside of the scope, as closed as those inside.
+fn guarded(
+    resource: Resource,
+    plane: &Arc<Plane>,
+    exposure: Exposure,
+) -> impl actix_web::dev::HttpServiceFactory + use<> {
+    resource
+        .app_data(web::ThinData(Arc::clone(plane)))
+        .app_data(web::ThinData(exposure))
+        .wrap(middleware::from_fn(admission::guard))
+}
+
+/// `/` where a browser asks for a page, and what is below [`ROOT`] but cannot be routed: what looks like the
+/// dashboard's must not go upstream.
+///
+/// Every request that is forwarded is routed as `/`, so the guard reads the head itself.
+fn home() -> Resource {
+    let is_ours = |context: &GuardContext<'_>| {
+        let data = context.req_data();
+        let head = data.get::<RequestHead>();
+        head.is_some_and(|head| is_home_of_a_browser(head) || owns(head.path()))
+    };
+    web::resource("/")
+        .guard(guard::fn_guard(is_ours))
+        .route(web::to(redirect))
+}
+
+fn is_home_of_a_browser(head: &RequestHead) -> bool {
+    head.method == Method::GET
+        && head.path() == b"/"
+        && head.upgrade.is_none()
+        && head.fields.value("accept").is_some_and(|accept| {
+            let mut types = accept.split(|&octet| octet == b',' || octet == b';');
+            types.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/html"))
+        })
+}
+
+async fn redirect(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let extensions = request.extensions();
+    let head = extensions.get::<RequestHead>();
+    if !head.is_some_and(is_home_of_a_browser) {
+        return Err(Problem::NotFound);
+    }
+    Ok(HttpResponse::Found()
+        .insert_header((header::LOCATION, ROOT))
+        .insert_header((header::VARY, "accept"))
+        .finish())
+}
+
+async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    assets::answer(&request, assets::INDEX)
+}
+
+async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let name = request.path().strip_prefix(ROOT).unwrap_or_default();
+    assets::answer(&request, name.strip_prefix('/').unwrap_or_default())
+}
+
+/// Answers what there is not.
+pub async fn not_found() -> HttpResponse {
+    told(&Problem::NotFound)
+}
+
+/// Answers a method that is not one of those.
+pub async fn refused(allowed: &'static str) -> HttpResponse {
+    told(&Problem::MethodNotAllowed(allowed))
+}
+
+/// Outside of the routes, nobody else adds the fields.
+fn told(problem: &Problem) -> HttpResponse {
+    let mut response = problem.error_response();
+    admission::secure(response.headers_mut());
+    response
+}

@@ -1,0 +1,255 @@
+//! Who may read what: decided around all routes, before any of them is asked.
+//!
+//! Data needs the key, in a session or in `Authorization`; without a configured key it is for programs of
+//! this machine alone. Pages hold no data: whoever may log in may load them. What is none of the places
+//! named here counts as data.
+
+use std::{sync::Arc, time::Instant};
+
+use actix_web::{
+    HttpRequest, ResponseError as _,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        Method,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web,
+};
+
+use super::{
+    Exposure, METRICS, PAGES, Plane, ROOT, assets, caller::Caller, login, problem::Problem,
+    session::Name,
+};
+use crate::secret::Secret;
+
+/// What a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A page, without data.
+    Page,
+    /// A file that pages are made of.
+    Asset,
+    /// Whether one is logged in.
+    Status,
+    /// Logging in and out.
+    Login,
+    /// The metrics.
+    Metrics,
+    /// `/`, which leads to the first page.
+    Home,
+    /// Everything else.
+    Data,
+}
+
+impl Place {
+    fn of(method: &Method, path: &str) -> Self {
+        let is_read = *method == Method::GET || *method == Method::HEAD;
+        let Some(rest) = path.strip_prefix(ROOT) else {
+            return match path {
+                METRICS if is_read => Self::Metrics,
+                "/" => Self::Home,
+                _ => Self::Data,
+            };
+        };
+        let name = rest.strip_prefix('/').unwrap_or_default();
+        match rest {
+            "/api/v1/session" if is_read => Self::Status,
+            "/api/v1/session" if *method == Method::POST || *method == Method::DELETE => {
+                Self::Login
+            }
+            _ if is_read && PAGES.contains(&rest) => Self::Page,
+            _ if is_read && (name.starts_with("assets/") || assets::AT_ROOT.contains(&name)) => {
+                Self::Asset
+            }
+            _ => Self::Data,
+        }
+    }
+}
+
+/// The one way to all routes of the plane.
+pub(super) async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let plane = request.app_data::<web::ThinData<Arc<Plane>>>().cloned();
+    let exposure = request.app_data::<web::ThinData<Exposure>>().cloned();
+    let admitted = match (plane, exposure) {
+        (Some(plane), Some(exposure)) => plane.admits(request.request(), exposure.0),
+        _ => Err(Problem::NotFound),
+    };
+    let mut response = match admitted {
+        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        Err(problem) => request.into_response(problem.error_response()),
+    };
+    secure(response.headers_mut());
+    Ok(response)
+}
+
+impl Plane {
+    fn admits(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
+        let caller = Caller::of(request);
+        let place = Place::of(request.method(), request.path());
+        let live = self.sources.live.load();
+        match place {
+            // it says only where the dashboard is
+            Place::Home => return Ok(()),
+            Place::Metrics if exposure == Exposure::Alone || live.metrics_public => return Ok(()),
+            Place::Page if caller.navigates() => {}
+            _ if caller.is_cross_site() => return Err(Problem::Forbidden(CROSS_SITE)),
+            _ => {}
+        }
+        match (&live.dashboard_key, place) {
+            (_, Place::Status) => Ok(()),
+            (None, _) if caller.is_loopback() => Ok(()),
+            (None, _) => Err(Problem::Forbidden(NO_KEY)),
+            (Some(_), Place::Page | Place::Asset | Place::Login | Place::Home) => Ok(()),
+            (Some(key), Place::Data | Place::Metrics) => self.knows(request, &caller, key),
+        }
+    }
+
+    /// Whether whoever asks has shown the key, or shows it now.
+    pub(super) fn knows(
+        &self,
+        request: &HttpRequest,
+        caller: &Caller<'_>,
+        key: &Secret,
+    ) -> Result<(), Problem> {
+        let now = Instant::now();
+        let mut ids = login::sessions(request.headers());
+        if ids.any(|name| self.sessions.is_open(name, key, now)) {
+            return Ok(());
+        }
+        let Some(token) = bearer(request.headers()) else {
+            return Err(Problem::Unauthorized);
+        };
+        // known by client, too: what one client has shown says nothing of what another one tries
+        let client = caller.peer.map(|peer| peer.to_string());
+        let name = Name::of(&[client.unwrap_or_default().as_bytes(), token]);
+        if self.bearers.is_open(name, key, now) {
+            return Ok(());
+        }
+        self.tries(caller, key, token)?;
+        self.bearers.open(name, key, now);
+        Ok(())
+    }
+
+    /// Compares a key, as often as it may be tried.
+    pub(super) fn tries(
+        &self,
+        caller: &Caller<'_>,
+        key: &Secret,
+        shown: &[u8],
+    ) -> Result<(), Problem> {
+        let client = match caller.peer {
+            Some(peer) => peer.to_string(),
+            None => "a Unix socket".to_owned(),
+        };
+        self.attempts.count(caller.peer).map_err(|wait| {
+            log::warn!("[Admin] too many keys tried, the last by {client}");
+            // rounded up
+            Problem::TooManyAttempts(wait.as_secs() + 1)
+        })?;
+        if key.is(shown) {
+            return Ok(());
+        }
+        log::warn!("[Admin] wrong key from {client}");
+        Err(Problem::Unauthorized)
+    }
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1).
+fn bearer(fields: &HeaderMap) -> Option<&[u8]> {
+    let value = fields.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
+}
+
+/// What every answer of the plane carries. What is not a file is never stored.
+pub(super) fn secure(fields: &mut HeaderMap) {
+    for (name, value) in SECURITY {
+        fields.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    if !fields.contains_key(header::CACHE_CONTROL) {
+        let never = HeaderValue::from_static("no-store");
+        fields.insert(header::CACHE_CONTROL, never);
+    }
+}
+
+const SECURITY: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+         connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; \
+         form-action 'self'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+const CROSS_SITE: &str = "asked for by a page of another site (Origin, Sec-Fetch-Site)";
+
+const NO_KEY: &str = "DASHBOARD_API_KEY is not set, so the dashboard answers only programs of this \
+                      machine that ask for localhost, without a proxy in between. To open it to others, \
+                      set DASHBOARD_API_KEY to 16 or more random characters, for instance those that \
+                      `openssl rand -hex 32` prints: it applies at once, without a restart.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_is_data() {
+        for (method, path, expected) in [
+            ("GET", "/admin", Place::Page),
+            ("HEAD", "/admin/", Place::Page),
+            ("GET", "/admin/docs", Place::Page),
+            ("POST", "/admin", Place::Data),
+            ("GET", "/admin/x", Place::Data),
+            ("GET", "/adminx", Place::Data),
+            ("GET", "/admin/assets/app.js", Place::Asset),
+            ("GET", "/admin/assets", Place::Data),
+            ("GET", "/admin/icon.svg", Place::Asset),
+            ("GET", "/admin/grafana/x.json", Place::Data),
+            ("GET", "/admin//assets/app.js", Place::Data),
+            ("GET", "/admin/api/v1/session", Place::Status),
+            ("POST", "/admin/api/v1/session", Place::Login),
+            ("DELETE", "/admin/api/v1/session", Place::Login),
+            ("PUT", "/admin/api/v1/session", Place::Data),
+            ("GET", "/admin/api/v1/session/", Place::Data),
+            ("GET", "/admin/api/v1/config", Place::Data),
+            ("GET", "/metrics", Place::Metrics),
+            ("POST", "/metrics", Place::Data),
+            ("GET", "/", Place::Home),
+            ("GET", "/health", Place::Data),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(Place::of(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_that_of_bearer() {
+        for (value, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc", Some("abc")),
+            ("Bearer ", Some("")),
+            ("Bearer", None),
+            ("Basic abc", None),
+            ("abc", None),
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+            let found = bearer(&fields);
+            assert_eq!(found, expected.map(str::as_bytes), "{value}");
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The data of the API: each handler reads what is asked, and shows what others keep.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, SystemTime},
+};
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Plane,
+    configuration::milliseconds,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, OfRange, OfRequests, OfUsage, read},
+};
+use crate::{
+    activity::{View, view},
+    config::{Endpoint, HttpVersion},
+    upstream::circuit::State,
+};
+
+type Told<T> = Result<web::Json<T>, Problem>;
+
+/// What goes on, and how it went.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Overview {
+    #[serde(flatten)]
+    activity: view::Overview,
+    /// The version of this program.
+    version: &'static str,
+    /// Names this run of the process.
+    boot_id: String,
+    /// When it started.
+    started_at: u64,
+    /// How long it has run.
+    uptime_ms: u64,
+    /// Connections that are open.
+    connections: usize,
+    /// The date of the prices.
+    prices_date: String,
+    /// Where requests go.
+    upstreams: Vec<UpstreamState>,
+}
+
+/// An upstream, and whether requests go there.
+#[derive(Serialize, ToSchema)]
+struct UpstreamState {
+    /// Its URL.
+    url: String,
+    /// Whether requests go there.
+    circuit: Circuit,
+}
+
+/// Whether requests go to an upstream.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Circuit {
+    /// They do.
+    Closed,
+    /// They do not.
+    Open,
+    /// The next one tries.
+    HalfOpen,
+}
+
+/// What was used.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Usage {
+    /// By model, or by day.
+    rows: Vec<view::UsageRow>,
+    /// The date of the prices.
+    prices_date: String,
+}
+
+/// Where requests go.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Upstreams {
+    /// In order of preference.
+    items: Vec<Upstream>,
+}
+
+/// An upstream.
+#[derive(Serialize, ToSchema)]
+struct Upstream {
+    /// Whether requests go there.
+    circuit: Circuit,
+    /// The version of HTTP that is spoken.
+    #[schema(example = "1.1")]
+    http: &'static str,
+    /// Whether it is sent a key of ours.
+    own_key: bool,
+    /// Connections that wait for a request.
+    idle_connections: usize,
+    #[serde(flatten)]
+    seen: view::UpstreamRow,
+}
+
+/// What goes on, and how it went in a span of time.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/overview",
+    tag = "activity",
+    params(OfRange),
+    responses(
+        (status = 200, body = Overview),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn overview(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Told<Overview> {
+    let range = OfRange::read(&request)?;
+    let now = SystemTime::now();
+    let sources = &plane.sources;
+    let mut activity = plane.view()?.overview(range, now);
+    activity.in_flight = sources.gate.in_flight();
+    let since = now - Duration::from_secs(range.seconds());
+    activity.reloads = plane.reloads(since);
+    Ok(web::Json(Overview {
+        activity,
+        version: env!("CARGO_PKG_VERSION"),
+        boot_id: sources.boot_id.clone(),
+        started_at: milliseconds(sources.started),
+        uptime_ms: milliseconds(now).saturating_sub(milliseconds(sources.started)),
+        connections: sources.gate.connections(),
+        prices_date: plane.prices_date(),
+        upstreams: plane
+            .circuits()
+            .map(|(endpoint, circuit, _)| UpstreamState {
+                url: endpoint.upstream.to_string(),
+                circuit,
+            })
+            .collect(),
+    }))
+}
+
+/// The last exchanges, newest first; those in flight before them.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/requests",
+    tag = "activity",
+    params(OfRequests),
+    responses(
+        (status = 200, body = view::Page),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn requests(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Told<view::Page> {
+    let filter = OfRequests::read(&request)?;
+    Ok(web::Json(
+        plane.view()?.requests(&filter, SystemTime::now())?,
+    ))
+}
+
+/// One exchange, with what the upstream said if it failed.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/requests/{id}",
+    tag = "activity",
+    params(("id" = String, Path, description = "its name, as `request-id` had it",
+            example = "req_000000000000000000000000")),
+    responses(
+        (status = 200, body = view::Detail),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        (status = 404, description = "not among the last ones", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn request(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Told<view::Detail> {
+    let Nothing {} = read(&request)?;
+    let id = request.match_info().query("id");
+    let found = plane.view()?.request(id, SystemTime::now());
+    found.map(web::Json).ok_or(Problem::NotFound)
+}
+
+/// The failures of a span of time, grouped.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/errors",
+    tag = "activity",
+    params(OfRange),
+    responses(
+        (status = 200, body = view::Errors),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn errors(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Told<view::Errors> {
+    let range = OfRange::read(&request)?;
+    Ok(web::Json(plane.view()?.errors(range, SystemTime::now())))
+}
+
+/// Tokens and cost, by model or day.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/usage",
+    tag = "usage",
+    params(OfUsage),
+    responses(
+        (status = 200, body = Usage),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn usage(plane: web::ThinData<Arc<Plane>>, request: HttpRequest) -> Told<Usage> {
+    let asked = OfUsage::read(&request)?;
+    Ok(web::Json(plane.usage(&asked)?))
+}
+
+/// Tokens and cost as a file of comma-separated values (RFC 4180).
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/usage.csv",
+    tag = "usage",
+    params(OfUsage),
+    responses(
+        (status = 200, body = String, content_type = "text/csv"),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn usage_csv(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let asked = OfUsage::read(&request)?;
+    let usage = plane.usage(&asked)?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/csv; charset=utf-8"))
+        .insert_header((header::CONTENT_DISPOSITION, attachment(&asked.name, "csv")))
+        .body(csv(&usage.rows)))
+}
+
+/// Tokens and cost as a file.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/usage.json",
+    tag = "usage",
+    params(OfUsage),
+    responses(
+        (status = 200, body = Usage),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn usage_json(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let asked = OfUsage::read(&request)?;
+    let usage = plane.usage(&asked)?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_DISPOSITION, attachment(&asked.name, "json")))
+        .json(usage))
+}
+
+/// Where requests go, and how that went since the process began.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/upstreams",
+    tag = "activity",
+    responses(
+        (status = 200, body = Upstreams),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn upstreams(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Told<Upstreams> {
+    let Nothing {} = read(&request)?;
+    let seen = plane.view()?.upstreams();
+    let items = plane.circuits().map(|(endpoint, circuit, idle)| {
+        let url = endpoint.upstream.to_string();
+        Upstream {
+            circuit,
+            http: match endpoint.http {
+                HttpVersion::Http11 => "1.1",
+                HttpVersion::Http2 => "2",
+                HttpVersion::Auto => "auto",
+            },
+            own_key: endpoint.credential.is_some(),
+            idle_connections: idle,
+            seen: seen
+                .iter()
+                .find(|row| row.url == url)
+                .cloned()
+                .unwrap_or_else(|| unseen(url)),
+        }
+    });
+    Ok(web::Json(Upstreams {
+        items: items.collect(),
+    }))
+}
+
+/// The metrics of this moment.
+pub(super) async fn metrics(plane: web::ThinData<Arc<Plane>>) -> Result<HttpResponse, Problem> {
+    let exposition = plane.sources.exposition.as_ref();
+    let exposition = exposition.ok_or(Problem::Unavailable("there are no metrics"))?;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, content_type))
+        .body(exposition()))
+}
+
+impl Plane {
+    fn view(&self) -> Result<&View, Problem> {
+        let view = self.sources.view.as_ref();
+        view.ok_or(Problem::Unavailable("nothing is recorded"))
+    }
+
+    fn prices_date(&self) -> String {
+        self.sources.live.load().prices.date.to_string()
+    }
+
+    fn usage(&self, asked: &super::query::Asked) -> Result<Usage, Problem> {
+        let view = self.view()?;
+        Ok(Usage {
+            rows: view.usage(asked.range, asked.by, SystemTime::now()),
+            prices_date: self.prices_date(),
+        })
+    }
+
+    fn circuits(&self) -> impl Iterator<Item = (Endpoint, Circuit, usize)> + use<> {
+        let endpoints = Arc::clone(&self.sources.live.load().endpoints);
+        let idle = self.sources.balance.idle(&endpoints);
+        let states = self.sources.balance.states();
+        (0..endpoints.len()).map(move |at| {
+            let circuit = match states.get(at) {
+                Some(State::Open) => Circuit::Open,
+                Some(State::HalfOpen) => Circuit::HalfOpen,
+                // one that no request has met yet, too
+                Some(State::Closed) | None => Circuit::Closed,
+            };
+            (endpoints[at].clone(), circuit, idle[at].load(Relaxed))
+        })
+    }
+
+    fn reloads(&self, since: SystemTime) -> Vec<view::Reload> {
+        let standing = self.sources.standing.load();
+        let reloads = standing.reloads.iter().filter(|reload| reload.at >= since);
+        reloads
+            .map(|reload| view::Reload {
+                at: milliseconds(reload.at),
+                ok: reload.faults.is_empty(),
+                what: match reload.faults.first() {
+                    Some(fault) => fault.clone(),
+                    None => reload.changed.join(", "),
+                },
+            })
+            .collect()
+    }
+}
+
+/// An upstream that nothing was sent to.
+fn unseen(url: String) -> view::UpstreamRow {
+    view::UpstreamRow {
+        url,
+        requests: 0,
+        errors: 0,
+        status_429: 0,
+        status_529: 0,
+        connects: 0,
+        connect_failures: 0,
+        connect_ms: view::Pair::default(),
+        head_ms: view::Pair::default(),
+        rate_limit: Vec::new(),
+    }
+}
+
+fn attachment(name: &str, extension: &str) -> String {
+    format!("attachment; filename=\"{name}.{extension}\"")
+}
+
+fn csv(rows: &[view::UsageRow]) -> String {
+    let mut text = String::from(
+        "key,requests,input,output,cache_read,cache_write_5m,cache_write_1h,cache_hit_share,\
+         cost_usd,unpriced\r\n",
+    );
+    for row in rows {
+        let tokens = &row.tokens;
+        text += &format!(
+            "{},{},{},{},{},{},{},{},{},{}\r\n",
+            quoted(&row.key),
+            row.requests,
+            tokens.input,
+            tokens.output,
+            tokens.cache_read,
+            tokens.cache_write_5m,
+            tokens.cache_write_1h,
+            row.cache_hit_share,
+            row.cost_usd,
+            row.unpriced,
+        );
+    }
+    text
+}
+
+/// A text that is one value. A model's name is anybody's to choose: a spreadsheet must not take it for a
+/// formula.
+fn quoted(text: &str) -> String {
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        "'"
+    } else {
+        ""
+    };
+    format!("\"{guard}{}\"", text.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_file_are_quoted_and_no_formulas() {
+        for (text, expected) in [
+            ("claude-x", "\"claude-x\""),
+            ("a\"b,c\r\n", "\"a\"\"b,c\r\n\""),
+            ("=1+1", "\"'=1+1\""),
+            ("@x", "\"'@x\""),
+        ] {
+            assert_eq!(quoted(text), expected);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The dashboard's files: embedded, compressed while building, and known by their digests.
+//!
+//! Only what is listed here is served; what else lies in `static/` is none of a browser's business.
+
+use std::borrow::Cow;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderMap},
+};
+use bytes::Bytes;
+use rust_embed::RustEmbed;
+
+use super::problem::Problem;
+
+#[derive(RustEmbed)]
+#[folder = "static/"]
+struct Files;
+
+/// Name, content coding, content.
+const COMPRESSED: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/compressed.rs"));
+
+/// What a page is, whatever its path: the rest is told in the browser.
+pub(super) const INDEX: &str = "index.html";
+
+/// Files at the root that are served, each at `/admin/` and its name.
+pub(super) const AT_ROOT: [&str; 3] = ["manifest.webmanifest", "icon.svg", "icon.png"];
+
+/// Answers with a file of `static/`.
+pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, Problem> {
+    let is_served = name == INDEX
+        || AT_ROOT.contains(&name)
+        || name.starts_with("assets/")
+        || name.starts_with("grafana/");
+    let file = Files::get(name).filter(|_| is_served);
+    let file = file.ok_or(Problem::NotFound)?;
+    let fields = request.headers();
+    let coded = ["br", "gzip"].into_iter().find_map(|coding| {
+        let mut them = COMPRESSED.iter();
+        let found = them.find(|(other, its, _)| *other == name && *its == coding)?;
+        accepts(fields, coding).then_some((coding, found.2))
+    });
+    let digest = file.metadata.sha256_hash();
+    let digest: String = digest[..16].iter().map(|it| format!("{it:02x}")).collect();
+    // RFC 9110 §8.8.3.3: each coding has a tag of its own
+    let tag = match coded {
+        Some((coding, _)) => format!("\"{digest}-{coding}\""),
+        None => format!("\"{digest}\""),
+    };
+    let is_known = fields
+        .get_all(header::IF_NONE_MATCH)
+        .filter_map(|value| value.to_str().ok())
+        .any(|tags| is_among(&tag, tags));
+    let mut response = if is_known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
+    response
+        .insert_header((header::ETAG, tag))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::VARY, "accept-encoding"));
+    if is_known {
+        return Ok(response.finish());
+    }
+    response.insert_header((header::CONTENT_TYPE, media_type(name)));
+    if let Some((coding, content)) = coded {
+        response.insert_header((header::CONTENT_ENCODING, coding));
+        return Ok(response.body(Bytes::from_static(content)));
+    }
+    Ok(response.body(match file.data {
+        Cow::Borrowed(content) => Bytes::from_static(content),
+        Cow::Owned(content) => content.into(),
+    }))
+}
+
+/// Whether a tag is one of `If-None-Match`, compared weakly (RFC 9110 §13.1.2).
+fn is_among(tag: &str, tags: &str) -> bool {
+    let mut tags = tags.split(',').map(str::trim);
+    tags.any(|other| other == "*" || other.strip_prefix("W/").unwrap_or(other) == tag)
+}
+
+/// Whether a coding is acceptable (RFC 9110 §12.5.3); none is where nothing is said.
+fn accepts(fields: &HeaderMap, coding: &str) -> bool {
+    let mut any = false;
+    for value in fields.get_all(header::ACCEPT_ENCODING) {
+        for member in value.to_str().unwrap_or_default().split(',') {
+            let mut parts = member.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let weight = parts.find_map(|part| part.strip_prefix("q="));
+            let is_wanted = weight.is_none_or(|it| it.parse().is_ok_and(|it: f32| it > 0.0));
+            if name.eq_ignore_ascii_case(coding) {
+                return is_wanted;
+            }
+            any |= name == "*" && is_wanted;
+        }
+    }
+    any
+}
+
+fn media_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js" | "mjs") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("json") => "application/json",
+        Some("webmanifest") => "application/manifest+json",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("ico") => "image/x-icon",
+        Some("woff2") => "font/woff2",
+        Some("txt" | "md") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{body::MessageBody as _, http::StatusCode, test::TestRequest};
+
+    use super::*;
+
+    fn get(name: &str, fields: &[(&str, &str)]) -> Result<HttpResponse, Problem> {
+        let mut request = TestRequest::default();
+        for field in fields {
+            request = request.append_header(*field);
+        }
+        answer(&request.to_http_request(), name)
+    }
+
+    fn field(response: &HttpResponse, name: &str) -> String {
+        let value = response.headers().get(name);
+        value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn files_come_compressed_with_a_tag_and_not_twice() {
+        let plain = get(INDEX, &[]).unwrap();
+        let brotli = get(INDEX, &[("accept-encoding", "gzip, deflate, br")]).unwrap();
+        let gzip = get(INDEX, &[("accept-encoding", "gzip;q=0.5, br;q=0")]).unwrap();
+        assert_eq!(field(&plain, "content-encoding"), "");
+        assert_eq!(field(&brotli, "content-encoding"), "br");
+        assert_eq!(field(&gzip, "content-encoding"), "gzip");
+        assert_eq!(field(&plain, "content-type"), "text/html; charset=utf-8");
+        let tags = [&plain, &brotli, &gzip].map(|response| field(response, "etag"));
+        assert!(tags[0] != tags[1] && tags[1] != tags[2]);
+
+        let list = format!("\"x\", W/{}", tags[1]);
+        let again = [("accept-encoding", "br"), ("if-none-match", &list)];
+        let again = get(INDEX, &again).unwrap();
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        assert!(again.into_body().try_into_bytes().unwrap().is_empty());
+        let other = [("accept-encoding", "gzip"), ("if-none-match", &list)];
+        assert_eq!(get(INDEX, &other).unwrap().status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn only_what_is_listed_is_served() {
+        for name in [
+            "prices.json",
+            "",
+            "x",
+            "../Cargo.toml",
+            "assets/../prices.json",
+        ] {
+            assert_eq!(get(name, &[]).unwrap_err(), Problem::NotFound, "{name}");
+        }
+    }
+
+    #[test]
+    fn codings_are_taken_where_they_are_wanted() {
+        for (value, expected) in [
+            ("br", true),
+            ("BR;q=0.1", true),
+            ("*", true),
+            ("gzip", false),
+            ("br;q=0, *", false),
+            ("*;q=0", false),
+            ("br;q=x", false),
+            ("", false),
+        ] {
+            let request = TestRequest::default().append_header(("accept-encoding", value));
+            let request = request.to_http_request();
+            assert_eq!(accepts(request.headers(), "br"), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Who asks, as far as a request tells: from this machine or not, from our own pages or others'.
+//!
+//! What a page of somebody else could make a browser send must not pass for its user. So the host that
+//! was asked for, the origin that asks, and what fetch metadata says are all looked at; a name that was
+//! rebound to this machine (DNS rebinding) is told by its `Host`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    http::header::{self, HeaderMap},
+};
+
+use crate::framing::head::{RequestHead, Transport};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller<'a> {
+    /// The client's address; none on a Unix socket.
+    pub(super) peer: Option<IpAddr>,
+    /// What the request came over.
+    pub(super) is_tls: bool,
+    /// `Host`, or `:authority`; empty where there are several, or none.
+    host: &'a str,
+    /// `Origin`, if there is one.
+    origin: Option<&'a str>,
+    /// `Sec-Fetch-Site`, if there is one.
+    site: Option<&'a str>,
+    /// `Sec-Fetch-Mode`, if there is one.
+    mode: Option<&'a str>,
+    /// Whether an intermediary says that it is one.
+    is_forwarded: bool,
+}
+
+/// Fields that reverse proxies add. A client that sends them itself only keeps itself out.
+const FORWARDED: [&str; 5] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-real-ip",
+    "via",
+];
+
+impl<'a> Caller<'a> {
+    pub(super) fn of(request: &'a HttpRequest) -> Self {
+        let transport = request
+            .extensions()
+            .get::<RequestHead>()
+            .map(|head| head.transport);
+        let peer = request
+            .peer_addr()
+            .map(|address| address.ip().to_canonical());
+        Self::new(request.headers(), peer, transport == Some(Transport::Tls))
+    }
+
+    fn new(fields: &'a HeaderMap, peer: Option<IpAddr>, is_tls: bool) -> Self {
+        // one that cannot be read, or one of several, is none that we know
+        let only = |name: header::HeaderName| {
+            let mut values = fields.get_all(name);
+            let first = values.next()?.to_str().unwrap_or_default();
+            Some(if values.next().is_some() { "" } else { first })
+        };
+        let named = |name: &'static str| only(header::HeaderName::from_static(name));
+        Self {
+            peer,
+            is_tls,
+            host: only(header::HOST).unwrap_or_default(),
+            origin: only(header::ORIGIN),
+            site: named("sec-fetch-site"),
+            mode: named("sec-fetch-mode"),
+            is_forwarded: FORWARDED.iter().any(|name| fields.contains_key(*name)),
+        }
+    }
+
+    /// Whether it is a program of this machine that knows whom it asks.
+    pub(super) fn is_loopback(&self) -> bool {
+        let is_here = self.peer.is_none_or(|peer| peer.is_loopback());
+        is_here && !self.is_forwarded && is_loopback_host(self.host)
+    }
+
+    /// Whether it may be somebody else's page that asks.
+    pub(super) fn is_cross_site(&self) -> bool {
+        let is_foreign_site = !matches!(self.site, None | Some("same-origin" | "none"));
+        is_foreign_site || self.origin.is_some_and(|origin| !self.is_own(origin))
+    }
+
+    /// Whether cookies come over TLS: here, or in front of us, as the browser's origin says.
+    pub(super) fn is_secure(&self) -> bool {
+        let is_https = |origin: &str| origin.starts_with("https://");
+        self.is_tls || self.origin.is_some_and(is_https)
+    }
+
+    /// Whether a user follows a link, whoever's page it stands on.
+    pub(super) fn navigates(&self) -> bool {
+        self.origin.is_none() && matches!(self.mode, None | Some("navigate"))
+    }
+
+    /// Whether an origin (RFC 6454 §6.1) is that of our pages. Who terminates TLS in front of us makes
+    /// `https` of what comes in clear; the other way round it is none of ours.
+    fn is_own(&self, origin: &str) -> bool {
+        let authority = match origin.split_once("://") {
+            Some(("https", authority)) => authority,
+            Some(("http", authority)) if !self.is_tls => authority,
+            _ => return false,
+        };
+        !authority.is_empty() && authority.eq_ignore_ascii_case(self.host)
+    }
+}
+
+/// Whether the value of a `Host` names this machine: `localhost`, 127.0.0.0/8 or `[::1]`, with any port.
+fn is_loopback_host(host: &str) -> bool {
+    if let Some(rest) = host.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else {
+            return false;
+        };
+        return is_port(port) && address.parse() == Ok(Ipv6Addr::LOCALHOST);
+    }
+    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+    let is_local = name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse()
+            .is_ok_and(|address: Ipv4Addr| address.is_loopback());
+    is_local && is_port(port)
+}
+
+/// Nothing, or a colon and digits.
+fn is_port(text: &str) -> bool {
+    match text.strip_prefix(':') {
+        Some(digits) => digits.parse::<u16>().is_ok(),
+        None => text.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        map
+    }
+
+    #[test]
+    fn this_machine_is_told_by_address_and_host() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LOCALHOST:8088", true),
+            ("127.0.0.1", true),
+            ("127.1.2.3:1", true),
+            ("[::1]:8088", true),
+            ("[0:0:0:0:0:0:0:1]", true),
+            ("", false),
+            ("localhost.", false),
+            ("localhost.evil.test", false),
+            ("evil.test", false),
+            ("127.0.0.1.evil.test", false),
+            ("127.1", false),
+            ("0.0.0.0", false),
+            ("192.168.0.1", false),
+            ("[::1", false),
+            ("[::1]x", false),
+            ("[::2]", false),
+            ("localhost:x", false),
+            ("localhost:99999", false),
+            ("user@localhost", false),
+        ] {
+            let map = fields(&[("host", host)]);
+            for (peer, is_here) in [
+                (None, true),
+                (Some("127.0.0.1"), true),
+                (Some("::1"), true),
+                (Some("192.0.2.1"), false),
+            ] {
+                let peer = peer.map(|peer| peer.parse().unwrap());
+                let found = Caller::new(&map, peer, false).is_loopback();
+                assert_eq!(found, expected && is_here, "{host} {peer:?}");
+            }
+        }
+        for name in FORWARDED {
+            let map = fields(&[("host", "localhost"), (name, "127.0.0.1")]);
+            assert!(!Caller::new(&map, None, false).is_loopback(), "{name}");
+        }
+        let twice = fields(&[("host", "localhost"), ("host", "localhost")]);
+        assert!(!Caller::new(&twice, None, false).is_loopback());
+    }
+
+    #[test]
+    fn other_origins_are_told_from_ours() {
+        let ours = ("host", "proxy.test:8088");
+        for (pair, clear, tls) in [
+            (("x", "y"), false, false),
+            (("origin", "http://proxy.test:8088"), false, true),
+            (("origin", "https://PROXY.test:8088"), false, false),
+            (("origin", "http://proxy.test"), true, true),
+            (("origin", "http://evil.test:8088"), true, true),
+            (("origin", "null"), true, true),
+            (("origin", ""), true, true),
+            (("origin", "http://"), true, true),
+            (("sec-fetch-site", "same-origin"), false, false),
+            (("sec-fetch-site", "none"), false, false),
+            (("sec-fetch-site", "same-site"), true, true),
+            (("sec-fetch-site", "cross-site"), true, true),
+            (("sec-fetch-site", "x"), true, true),
+        ] {
+            let map = fields(&[ours, pair]);
+            assert_eq!(
+                Caller::new(&map, None, false).is_cross_site(),
+                clear,
+                "{pair:?}"
+            );
+            assert_eq!(
+                Caller::new(&map, None, true).is_cross_site(),
+                tls,
+                "{pair:?} TLS"
+            );
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The configuration as it is shown: values with their origins, and how the last reload went.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use actix_web::{HttpRequest, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Plane,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
+};
+use crate::config::{
+    Setting,
+    env::{Applies, Shown},
+    reload::{Reload, Standing},
+};
+
+/// The configuration in effect.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Configuration {
+    /// Every variable, in the order of the documentation.
+    settings: Vec<SettingShown>,
+    /// How the last reload went.
+    last_reload: Option<LastReload>,
+    /// Variables whose change waits for a restart.
+    pending_restart: Vec<&'static str>,
+}
+
+/// One variable.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Setting)]
+struct SettingShown {
+    /// Its name.
+    name: &'static str,
+    /// Its value as it may be shown: of a secret, its length.
+    value: Option<String>,
+    /// Its default; empty for none.
+    default: &'static str,
+    /// Who said it.
+    #[schema(example = "env/.env line 3")]
+    origin: String,
+    /// When a change takes effect.
+    applies: When,
+    /// Its heading.
+    section: &'static str,
+    /// What it does.
+    doc: &'static str,
+    /// Whether it is a secret.
+    secret: bool,
+}
+
+/// When a change takes effect.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum When {
+    /// On reload.
+    Live,
+    /// On restart.
+    Restart,
+}
+
+/// A reload.
+#[derive(Serialize, ToSchema)]
+struct LastReload {
+    /// When, in Unix milliseconds.
+    at: u64,
+    /// Whether it was taken.
+    ok: bool,
+    /// What was wrong.
+    faults: Vec<String>,
+}
+
+/// The configuration in effect, with who said what.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/config",
+    tag = "configuration",
+    responses(
+        (status = 200, body = Configuration),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn answer(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<web::Json<Configuration>, Problem> {
+    let Nothing {} = read(&request)?;
+    let standing = plane.sources.standing.load();
+    Ok(web::Json(Configuration::of(&standing)))
+}
+
+impl Configuration {
+    fn of(standing: &Standing) -> Self {
+        Self {
+            settings: standing.settings.iter().map(SettingShown::of).collect(),
+            last_reload: standing.reloads.back().map(LastReload::of),
+            pending_restart: standing.pending_restart.clone(),
+        }
+    }
+}
+
+impl SettingShown {
+    fn of(setting: &Setting) -> Self {
+        let variable = setting.variable;
+        Self {
+            name: variable.name,
+            value: setting.shown(),
+            default: variable.default,
+            origin: setting.origin.to_string(),
+            applies: match variable.applies {
+                Applies::Live => When::Live,
+                Applies::Restart => When::Restart,
+            },
+            section: variable.section.title(),
+            doc: variable.doc,
+            secret: variable.shown == Shown::AsLength,
+        }
+    }
+}
+
+impl LastReload {
+    fn of(reload: &Reload) -> Self {
+        Self {
+            at: milliseconds(reload.at),
+            ok: reload.faults.is_empty(),
+            faults: reload.faults.clone(),
+        }
+    }
+}
+
+/// Unix milliseconds.
+pub(super) fn milliseconds(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

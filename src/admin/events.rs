@@ -1,0 +1,144 @@
+//! Server-sent events: once a second, one text for all who listen.
+//!
+//! The text is made once, and only if somebody listens. A listener that does not take it in time misses
+//! some; nobody waits for it. All of them end with the drain, and where the key changes.
+
+use std::{future::ready, sync::Arc, time::SystemTime};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header},
+    web,
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+
+use super::{
+    Plane,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
+};
+use crate::{
+    activity::{Cursor, view::Tick},
+    gate::Phase,
+    secret::Secret,
+};
+
+/// Listeners at a time.
+const LISTENERS: usize = 64;
+/// Texts that wait for a listener.
+const WAITING: usize = 8;
+
+/// Who listens.
+pub(super) struct Events {
+    sender: broadcast::Sender<Bytes>,
+    seats: Arc<Semaphore>,
+}
+
+impl Events {
+    pub(super) fn new() -> Self {
+        Self {
+            sender: broadcast::Sender::new(WAITING),
+            seats: Arc::new(Semaphore::new(LISTENERS)),
+        }
+    }
+}
+
+/// What was told last.
+#[derive(Default)]
+pub(super) struct Teller {
+    seen: Option<Cursor>,
+}
+
+impl Teller {
+    /// Tells what there is to tell, if anybody listens.
+    pub(super) fn tell(&mut self, plane: &Plane) {
+        let sender = &plane.events.sender;
+        let Some(view) = plane.sources.view.as_ref() else {
+            return;
+        };
+        if sender.receiver_count() == 0 {
+            // who comes next begins with nothing
+            self.seen = None;
+            return;
+        }
+        let mut tick = view.tick(&mut self.seen, SystemTime::now());
+        tick.in_flight = plane.sources.gate.in_flight();
+        // without listeners by now it is lost, as it should be
+        let _ = sender.send(event(&tick));
+    }
+}
+
+fn event(data: &Tick) -> Bytes {
+    let data = serde_json::to_string(data).unwrap_or_default();
+    format!("event: tick\ndata: {data}\n\n").into()
+}
+
+/// What happens, once a second.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/events",
+    tag = "activity",
+    responses(
+        (status = 200, description = "events named `tick`, whose data is a Tick", body = String,
+         content_type = "text/event-stream"),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn answer(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let Nothing {} = read(&request)?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, "text/event-stream"));
+    if *request.method() == Method::HEAD {
+        return Ok(response.streaming(stream::empty::<Told>()));
+    }
+    let seat = Arc::clone(&plane.events.seats).try_acquire_owned();
+    let seat = seat.map_err(|_| Problem::Unavailable("too many listen already"))?;
+    let listener = Listener {
+        texts: plane.events.sender.subscribe(),
+        phase: plane.sources.phase.clone(),
+        key: plane.sources.live.load().dashboard_key.clone(),
+        plane: Arc::clone(&plane),
+        _seat: seat,
+    };
+    // the head goes out at once, with how long to wait before the next try
+    let first = ready(Told::Ok(Bytes::from_static(b"retry: 2000\n\n")));
+    let texts = stream::once(first).chain(stream::unfold(listener, Listener::next));
+    Ok(response.streaming(texts))
+}
+
+type Told = Result<Bytes, std::convert::Infallible>;
+
+struct Listener {
+    plane: Arc<Plane>,
+    texts: broadcast::Receiver<Bytes>,
+    phase: watch::Receiver<Phase>,
+    /// The key by which it listens.
+    key: Option<Secret>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    async fn next(mut self) -> Option<(Told, Self)> {
+        let text = loop {
+            let text = tokio::select! {
+                text = self.texts.recv() => text,
+                _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => return None,
+            };
+            match text {
+                Ok(text) => break text,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        };
+        if self.plane.sources.live.load().dashboard_key != self.key {
+            return None;
+        }
+        Some((Ok(text), self))
+    }
+}

@@ -1,0 +1,79 @@
+//! The API as OpenAPI describes it: made from the handlers and the types themselves.
+
+use std::sync::LazyLock;
+
+use actix_web::{HttpRequest, HttpResponse, http::header};
+use bytes::Bytes;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+};
+
+use super::{
+    api, configuration, events, login,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
+};
+
+/// The document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "anthropic-proxy admin API",
+        description = "What the proxy has seen, and how it is set up. Times are Unix milliseconds, \
+                       durations milliseconds, money US dollars.",
+    ),
+    paths(
+        login::status,
+        login::log_in,
+        login::log_out,
+        api::overview,
+        api::requests,
+        api::request,
+        api::errors,
+        api::usage,
+        api::usage_csv,
+        api::usage_json,
+        api::upstreams,
+        configuration::answer,
+        events::answer,
+        answer,
+    ),
+    security(("bearer" = []), ("session" = [])),
+    modifiers(&Schemes),
+)]
+pub(super) struct Document;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = Http::new(HttpAuthScheme::Bearer);
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("anthropic_proxy_session"));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    }
+}
+
+/// Written once.
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| Document::openapi().to_json().unwrap_or_default().into());
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/openapi.json",
+    tag = "documentation",
+    responses(
+        (status = 200, description = "OpenAPI 3.1", body = Object),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn answer(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let Nothing {} = read(&request)?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(DOCUMENT.clone()))
+}

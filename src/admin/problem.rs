@@ -1,0 +1,145 @@
+//! What the admin API answers instead of data: one shape, one table of codes.
+
+use std::{borrow::Cow, fmt};
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema};
+
+/// Why there is no data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// No session, no key, or a wrong one.
+    Unauthorized,
+    /// Whoever asks may not, whatever key is shown.
+    Forbidden(&'static str),
+    /// There is no such thing.
+    NotFound,
+    /// The method is not one of those.
+    MethodNotAllowed(&'static str),
+    /// `range` is none of those.
+    BadRange(&'static str),
+    /// A filter that cannot be meant.
+    BadFilter(Cow<'static, str>),
+    /// Anything else that cannot be read.
+    BadRequest(Cow<'static, str>),
+    /// Too many keys were tried; seconds until the next may be.
+    TooManyAttempts(u64),
+    /// Not now: seconds until it may be tried again.
+    Unavailable(&'static str),
+}
+
+/// The shape of every answer that is not data.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Shape {
+    error: Told,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProblemDetails)]
+struct Told {
+    /// What a program goes by.
+    #[schema(example = "unauthorized")]
+    code: &'static str,
+    /// What a human reads.
+    message: String,
+}
+
+/// What everybody may be told instead of data, as the API's description has it.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described, never made")]
+pub(super) enum Refusals {
+    /// No key, or a wrong one.
+    #[response(status = 401)]
+    Unauthorized(Shape),
+    /// Not for whoever asks: without a key, for programs of this machine alone; never for other sites.
+    #[response(status = 403)]
+    Forbidden(Shape),
+    /// Too many keys were tried.
+    #[response(status = 429)]
+    TooManyAttempts(Shape),
+    /// Nothing is recorded, or too many listen.
+    #[response(status = 503)]
+    Unavailable(Shape),
+}
+
+impl Problem {
+    /// The code.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::BadRange(_) => "bad_range",
+            Self::BadFilter(_) => "bad_filter",
+            Self::BadRequest(_) => "bad_request",
+            Self::TooManyAttempts(_) => "too_many_attempts",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unauthorized => {
+                f.write_str("the dashboard's key is needed: log in, or send Authorization: Bearer")
+            }
+            Self::Forbidden(why) | Self::Unavailable(why) => f.write_str(why),
+            Self::NotFound => f.write_str("there is nothing here"),
+            Self::MethodNotAllowed(allowed) => write!(f, "the method is not one of {allowed}"),
+            Self::BadRange(ranges) => write!(f, "range is not one of {ranges}"),
+            Self::BadFilter(why) | Self::BadRequest(why) => f.write_str(why),
+            Self::TooManyAttempts(_) => f.write_str("too many keys were tried; wait a while"),
+        }
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BadRange(_) | Self::BadFilter(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        match self {
+            Self::Unauthorized => {
+                // RFC 9110 §11.6.1: no 401 without it
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"admin\""));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                response.insert_header((header::ALLOW, *allowed));
+            }
+            Self::TooManyAttempts(seconds) => {
+                response.insert_header((header::RETRY_AFTER, *seconds));
+            }
+            Self::Unavailable(_) => {
+                response.insert_header((header::RETRY_AFTER, 5));
+            }
+            Self::Forbidden(_)
+            | Self::NotFound
+            | Self::BadRange(_)
+            | Self::BadFilter(_)
+            | Self::BadRequest(_) => {}
+        }
+        response.json(Shape {
+            error: Told {
+                code: self.code(),
+                message: self.to_string(),
+            },
+        })
+    }
+}

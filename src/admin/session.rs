@@ -1,0 +1,187 @@
+//! Who has shown the key: random ids in cookies, known here by their digests only.
+//!
+//! The table is bounded, its entries expire, and all of them end when the key changes.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ring::{
+    digest::{Context, SHA256},
+    rand::{SecureRandom as _, SystemRandom},
+};
+
+use crate::secret::Secret;
+
+/// Sessions at a time; beyond it the one that was used longest ago ends.
+const CAPACITY: usize = 1_000;
+/// A session that nobody uses ends.
+const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
+/// Every session ends.
+pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What a session is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Name([u8; 32]);
+
+impl Name {
+    /// The digest of what only its owner knows. Parts cannot run into each other.
+    pub(super) fn of(parts: &[&[u8]]) -> Self {
+        let mut context = Context::new(&SHA256);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut name = [0; 32];
+        name.copy_from_slice(context.finish().as_ref());
+        Self(name)
+    }
+}
+
+/// 256 random bits in hexadecimal digits.
+pub(super) fn random_id() -> Option<String> {
+    let mut octets = [0; 32];
+    SystemRandom::new().fill(&mut octets).ok()?;
+    Some(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+}
+
+/// Those who have shown the key.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    /// The key that they have shown.
+    key: Option<Secret>,
+    open: HashMap<Name, Times>,
+}
+
+struct Times {
+    opened: Instant,
+    used: Instant,
+}
+
+impl Times {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.used) >= IDLE || now.duration_since(self.opened) >= LIFETIME
+    }
+}
+
+impl Sessions {
+    /// Opens a session: whoever has this name has shown this key.
+    pub(super) fn open(&self, name: Name, key: &Secret, now: Instant) {
+        let mut table = self.of_key(key);
+        if table.open.len() >= CAPACITY {
+            table.open.retain(|_, times| !times.is_over(now));
+        }
+        if table.open.len() >= CAPACITY {
+            let oldest = table.open.iter().min_by_key(|(_, times)| times.used);
+            if let Some(name) = oldest.map(|(name, _)| *name) {
+                table.open.remove(&name);
+            }
+        }
+        let times = Times {
+            opened: now,
+            used: now,
+        };
+        table.open.insert(name, times);
+    }
+
+    /// Whether the session of this name is open, which uses it.
+    pub(super) fn is_open(&self, name: Name, key: &Secret, now: Instant) -> bool {
+        let mut table = self.of_key(key);
+        match table.open.get_mut(&name) {
+            Some(times) if !times.is_over(now) => {
+                times.used = now;
+                true
+            }
+            Some(_) => {
+                table.open.remove(&name);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Ends a session.
+    pub(super) fn close(&self, name: Name) {
+        self.lock().open.remove(&name);
+    }
+
+    /// The table as this key leaves it.
+    fn of_key(&self, key: &Secret) -> MutexGuard<'_, Table> {
+        let mut table = self.lock();
+        if table.key.as_ref() != Some(key) {
+            table.open.clear();
+            table.key = Some(key.clone());
+        }
+        table
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: usize) -> Name {
+        Name::of(&[&number.to_be_bytes()])
+    }
+
+    #[test]
+    fn a_session_ends_when_it_is_idle_old_closed_or_the_key_changes() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let (key, other) = (Secret::new("one"), Secret::new("other"));
+        let soon = |hours: u64| now + Duration::from_secs(hours * 3600);
+        sessions.open(name(1), &key, now);
+        assert!(sessions.is_open(name(1), &key, soon(11)));
+        assert!(!sessions.is_open(name(2), &key, soon(11)));
+        // it was used after 11 hours
+        assert!(sessions.is_open(name(1), &key, soon(22)));
+        assert!(!sessions.is_open(name(1), &key, soon(34)));
+
+        sessions.open(name(1), &key, now);
+        for hours in (0..7 * 24).step_by(6) {
+            assert!(sessions.is_open(name(1), &key, soon(hours)), "{hours}");
+        }
+        assert!(!sessions.is_open(name(1), &key, soon(7 * 24)));
+
+        sessions.open(name(1), &key, now);
+        sessions.close(name(1));
+        assert!(!sessions.is_open(name(1), &key, now));
+
+        sessions.open(name(1), &key, now);
+        assert!(!sessions.is_open(name(1), &other, now));
+        assert!(!sessions.is_open(name(1), &key, now));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_longest_unused_goes_first() {
+        let (sessions, now, key) = (Sessions::default(), Instant::now(), Secret::new("key"));
+        for number in 0..CAPACITY {
+            sessions.open(
+                name(number),
+                &key,
+                now + Duration::from_millis(number as u64),
+            );
+        }
+        let later = now + Duration::from_secs(60);
+        assert!(sessions.is_open(name(0), &key, later));
+        sessions.open(name(CAPACITY), &key, later);
+        assert_eq!(sessions.lock().open.len(), CAPACITY);
+        assert!(sessions.is_open(name(0), &key, later));
+        assert!(!sessions.is_open(name(1), &key, later));
+    }
+
+    #[test]
+    fn ids_are_long_and_differ() {
+        let (one, other) = (random_id().unwrap(), random_id().unwrap());
+        assert!(one.len() == 64 && one != other);
+        assert!(Name::of(&[b"ab", b"c"]) != Name::of(&[b"a", b"bc"]));
+    }
+}
