@@ -24,14 +24,18 @@ function load() {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const HEIGHT = 180;
+
+/** A tick without the zeros that say nothing: 2.00 s is 2 s. */
+const short = (text) => text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
 // plots of one page share their cursor
 const SYNC = "page";
 
 /**
  * `t`: moments in milliseconds. `series`: `{label, values, colour, format, kind: "line" | "bars" | "area"}`.
- * `marks`: `{at, ok, what}`, drawn as upright lines.
+ * `format`: of the values; `incs`: the steps that its ticks may have. `own` gives a line a scale of its own,
+ * at the right. `marks`: `{at, ok, what}`, drawn as upright lines.
  */
-export function Chart({ label, t: moments, series, marks = [], format }) {
+export function Chart({ label, t: moments, series, marks = [], format, incs }) {
   const frame = useRef(null);
   const legend = useRef(null);
   const plot = useRef(null);
@@ -62,6 +66,8 @@ export function Chart({ label, t: moments, series, marks = [], format }) {
       if (stamp) stamp.textContent = at == null ? "" : self.data[0].at(-1) - self.data[0][0] > 86_400 ? moment(self.data[0][at] * 1000) : clock(self.data[0][at] * 1000);
     };
     const axis = { stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
+    const upright = { size: 58, gap: 6, space: 36, ...(incs ? { incs } : {}), values: (self, ticks) => ticks.map((value) => short(format(value))) };
+    const range = (self, low, high) => [0, high > 0 ? high * 1.08 : 1];
     const made = new uPlot(
       {
         width: frame.current.clientWidth,
@@ -69,10 +75,11 @@ export function Chart({ label, t: moments, series, marks = [], format }) {
         padding: [8, 8, 0, 0],
         legend: { show: false },
         cursor: { sync: { key: SYNC }, y: false, points: { size: 7 }, drag: { x: false, y: false } },
-        scales: { y: { range: (self, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+        scales: { y: { range }, own: { range } },
         axes: [
-          { ...axis, space: 70, grid: { show: false }, values: (self, ticks, _, __, step) => ticks.map((at) => new Intl.DateTimeFormat(lang === "zh" ? "zh-CN" : "en-GB", step >= 86_400 ? { month: "short", day: "numeric" } : step < 60 ? { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(at * 1000)) },
-          { ...axis, size: 62, space: 36, values: (self, ticks) => ticks.map((value) => format(value)) },
+          { ...axis, size: 26, gap: 6, space: 70, grid: { show: false }, values: (self, ticks, _, __, step) => ticks.map((at) => new Intl.DateTimeFormat(lang === "zh" ? "zh-CN" : "en-GB", step >= 86_400 ? { month: "short", day: "numeric" } : step < 60 ? { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(at * 1000)) },
+          { ...axis, ...upright },
+          ...(series.some((line) => line.own) ? [{ ...axis, ...upright, scale: "own", side: 1, grid: { show: false } }] : []),
         ],
         series: [
           {},
@@ -80,6 +87,7 @@ export function Chart({ label, t: moments, series, marks = [], format }) {
             const stroke = colour(line.colour);
             return {
               label: line.label,
+              scale: line.own ? "own" : "y",
               stroke,
               width: line.kind === "bars" ? 0 : 1.5,
               fill: line.kind === "bars" ? stroke : line.kind === "area" ? stroke + "22" : undefined,

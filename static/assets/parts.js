@@ -40,7 +40,7 @@ export function Tile({ label, value, note, spark, tone, help }) {
   return html`<div class=${"tile" + (tone ? ` tone-${tone}` : "")}>
     <dt title=${help}>${label}</dt>
     <dd>
-      ${value === undefined ? html`<span class="bone bone-number"></span>` : html`<span class="number">${value}</span>`}
+      ${value === undefined || value === null ? html`<span class="bone bone-number"></span>` : html`<span class="number">${value}</span>`}
       ${note !== undefined && note !== null && html`<span class="note">${note}</span>`}
     </dd>
     ${spark && html`<${Spark} values=${spark} />`}

@@ -103,8 +103,8 @@ function Waterfall({ row }) {
       <td class="track" aria-hidden="true"><span class=${`span span-${key}`} style=${{ left: `${(from / end) * 100}%`, width: `${Math.max(((to - from) / end) * 100, 0.6)}%` }}></span></td>
       <td class="num">${as.duration(to - from)}</td>
     </tr>`)}</tbody>
-    <tfoot><tr><th scope="row">${t("phase.overhead")}</th><td></td><td class="num">${as.duration(row.overhead_ms)}</td></tr></tfoot>
-  </table>`;
+  </table>
+  <p class="note">${t("phase.overhead")}: ${as.duration(row.overhead_ms)}</p>`;
 }
 
 function Tokens({ tokens }) {

@@ -31,11 +31,14 @@ export default function Errors({ query }) {
 
 function Group({ group }) {
   const content = group.sample?.content;
+  const title = group.type ?? group.label ?? t("errors.untyped");
+  const words = message(content) ?? group.label ?? "";
+  const by = group.by ?? (group.ours ? "proxy" : "upstream");
   return html`<details class="card group">
     <summary>
-      <span class=${`group-status tone-${group.ours ? "warn" : group.status >= 500 || !group.status ? "bad" : "warn"}`}>${group.status ?? "–"}</span>
-      <span class="group-type"><b>${group.type ?? group.label ?? t("errors.untyped")}</b><span class="note">${message(content) ?? group.label ?? ""}</span></span>
-      <span class="group-from"><${Badge} tone=${group.ours ? "accent" : "plain"}>${t(group.ours ? "errors.ours" : "errors.theirs")}<//><span class="note">${group.upstream ?? ""}</span></span>
+      <span class=${`group-status tone-${group.status >= 500 || !group.status ? "bad" : "warn"}`}>${group.status ?? "–"}</span>
+      <span class="group-type"><b>${title}</b><span class="note">${words === title ? "" : words}</span></span>
+      <span class="group-from"><${Badge} tone=${by === "proxy" ? "accent" : "plain"}>${t(`errors.by.${by}`)}<//><span class="note">${group.upstream ?? ""}</span></span>
       <span class="group-count"><b>${as.exact(group.count)}×</b><span class="note">${as.ago(group.last_at)}</span></span>
     </summary>
     <div class="group-body">

@@ -1,6 +1,6 @@
 // How it goes: now, and over the chosen range.
 
-import { html, kept, useCell, useState } from "../view.js";
+import { html, kept, useCell, useEffect, useMemo, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { session, useAnswer } from "../api.js";
@@ -27,12 +27,10 @@ export default function Overview({ query }) {
     <div class=${"stack" + (isStale ? " stale" : "")}>
       <${Sums} data=${data} />
       <${Plots} data=${data} />
+      <${Recent} />
       <div class="columns">
-        <${Recent} />
-        <div class="stack">
-          <${Paths} data=${data} />
-          <${State} data=${data} />
-        </div>
+        <${Paths} data=${data} />
+        <${State} data=${data} />
       </div>
     </div>`;
 }
@@ -51,12 +49,19 @@ function Now({ data }) {
   const line = (name) => past.map((one) => one[name]);
   const now = last ?? (data && { in_flight: data.in_flight, requests_per_second: data.totals.requests_per_second, error_rate: data.totals.error_rate, tokens_per_second: data.totals.tokens_per_second });
   const today = data?.today;
-  return html`<dl class="tiles">
+  const [heard, setHeard] = useState("");
+  // a screen reader hears the numbers now and then, not every second
+  useEffect(() => {
+    const say = () => tick.get() && setHeard(`${t("now.in_flight")} ${as.exact(tick.get().in_flight)}, ${t("now.rate")} ${as.rate(tick.get().requests_per_second)}, ${t("now.errors")} ${as.percent(tick.get().error_rate)}`);
+    const timer = setInterval(say, 30_000);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<p class="unseen" role="status">${heard}</p><dl class="tiles">
     <${Tile} label=${t("now.in_flight")} value=${now && as.exact(now.in_flight)} spark=${line("in_flight")} />
     <${Tile} label=${t("now.rate")} value=${now && as.rate(now.requests_per_second)} spark=${line("requests_per_second")} />
     <${Tile} label=${t("now.errors")} value=${now && as.percent(now.error_rate)} spark=${line("error_rate")} tone=${now?.error_rate > 0.05 ? "bad" : null} />
     <${Tile} label=${t("now.tokens")} value=${now && as.count(now.tokens_per_second)} spark=${line("tokens_per_second")} />
-    <${Tile} label=${t("today.cost")} value=${today && as.money(today.cost_usd)} note=${data && t("today.note", { requests: as.count(today.requests), date: data.prices_date })} />
+    <${Tile} label=${t("today.cost")} value=${today && as.money(today.cost_usd)} note=${data && html`<span>${t("usage.requests", { n: as.count(today.requests) })}</span> <span>${t("prices.of", { date: data.prices_date })}</span>`} />
     <${Tile} label=${t("sum.cache")} value=${data && as.percent(data.totals.cache_hit_share)} note=${data && t("sum.cache.note", { tokens: as.count(data.totals.tokens.cache_read) })} />
     <${Tile} label=${t("now.uptime")} value=${data && as.span((last?.now ?? data.now) - data.started_at)} note=${data && t("now.version", { version: data.version })} />
     <${Tile} label=${t("now.connections")} value=${data && as.exact(data.connections)} note=${data && t("now.upstreams", { up: data.upstreams.filter((one) => one.circuit === "closed").length, all: data.upstreams.length })} tone=${data?.upstreams.some((one) => one.circuit === "open") ? "bad" : null} />
@@ -88,34 +93,70 @@ function Sums({ data }) {
 }
 
 function Plots({ data }) {
-  const series = data?.series;
+  const [series, step] = useMemo(() => (data ? coarser(data.series, data.step_ms) : [null, 0]), [data]);
   if (data && !series.t.length) return html`<${Empty} title=${t("overview.empty")} />`;
   const marks = data?.reloads ?? [];
   const line = (key, name, colour, kind = "line") => ({ label: t(key), values: series?.[name] ?? [], colour, kind });
-  const per = data ? t("per", { span: as.span(data.step_ms) }) : "";
-  const plot = (title, lines, format, note) => html`<${Card} key=${title} title=${t(title)} note=${note}><${Chart} label=${t(title)} t=${series?.t} series=${lines} marks=${marks} format=${format} /><//>`;
+  const per = data ? t("per", { span: as.span(step) }) : "";
+  const plot = (title, lines, format, note, incs) => html`<${Card} key=${title} title=${t(title)} note=${note}><${Chart} label=${t(title)} t=${series?.t} series=${lines} marks=${marks} format=${format} incs=${incs} /><//>`;
+  const quantiles = (name) => [line("p50", `${name}_p50`, "accent"), line("p95", `${name}_p95`, "busy"), line("p99", `${name}_p99`, "edge")];
   return html`<div class="grid">
-    ${plot("plot.requests", [line("sum.requests", "requests", "accent", "area"), line("sum.failed", "errors", "bad", "bars")], as.count, per)}
-    ${plot("plot.ttft", [line("p50", "ttft_p50", "accent"), line("p95", "ttft_p95", "warn"), line("p99", "ttft_p99", "bad")], as.duration)}
-    ${plot("plot.duration", [line("p50", "duration_p50", "accent"), line("p95", "duration_p95", "warn"), line("p99", "duration_p99", "bad")], as.duration)}
-    ${plot("plot.tokens", [line("sum.tokens_in", "tokens_in", "good"), line("sum.tokens_out", "tokens_out", "accent", "area")], as.count, per)}
-    ${plot("plot.bytes", [line("sum.in", "bytes_in", "good"), line("sum.out", "bytes_out", "accent", "area")], as.bytes, per)}
+    ${plot("plot.requests", [line("sum.requests", "requests", "accent", "area"), line("sum.failed", "errors", "bad", "bars")], as.count, per, WHOLE)}
+    ${plot("plot.ttft", quantiles("ttft"), as.duration)}
+    ${plot("plot.duration", quantiles("duration"), as.duration)}
+    ${plot("plot.tokens", [{ ...line("sum.tokens_in", "tokens_in", "accent", "area") }, { ...line("sum.tokens_out", "tokens_out", "busy"), own: true }], as.count, per, WHOLE)}
+    ${plot("plot.bytes", [line("sum.in", "bytes_in", "accent", "area"), line("sum.out", "bytes_out", "busy")], as.bytes, per, BINARY)}
     ${plot("plot.cost", [line("sum.cost", "cost_usd", "accent", "area")], as.money, per)}
   </div>`;
 }
 
+// steps of the ticks: whole numbers, and powers of two
+const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
+// more points than this are noise at the width that a plot has
+const POINTS = 180;
+
+/** Series of at most `POINTS` steps: sums are added up, quantiles are averaged by the requests behind them. */
+export function coarser(series, step) {
+  const size = Math.ceil(series.t.length / POINTS);
+  if (size <= 1) return [series, step];
+  const merged = {};
+  // steps begin at the same moments however the window moves on, or every plot would flicker
+  const group = (i) => Math.floor(series.t[i] / (step * size));
+  const starts = series.t.map((_, i) => i).filter((i) => i === 0 || group(i) !== group(i - 1));
+  for (const name in series) {
+    const values = series[name];
+    merged[name] = starts.map((from, n) => {
+      const until = starts[n + 1] ?? values.length;
+      if (name === "t") return values[from];
+      let [sum, weight] = [0, 0];
+      const isQuantile = /_p\d+$/.test(name);
+      for (let i = from; i < until; i++) {
+        if (values[i] === null) continue;
+        const heft = isQuantile ? series.requests[i] || 1 : 1;
+        sum += values[i] * heft;
+        weight += heft;
+      }
+      return weight === 0 ? null : isQuantile ? sum / weight : sum;
+    });
+  }
+  return [merged, step * size];
+}
+
 function Recent() {
   useCell(tick);
-  const { data, fault } = useAnswer("/requests", { limit: 12 }, 3000);
+  const { data, fault } = useAnswer("/requests", { limit: 10 }, 3000);
   return html`<${Card} title=${t("recent.title")} flush tools=${html`<${Link} to="requests" class="more">${t("recent.all")}<//>`}>
     <${FaultNote} fault=${fault} />
     ${!data ? html`<${Bones} rows=${8} />` : !data.items.length ? html`<${Empty} title=${t("requests.empty")}>${t("requests.empty.why")}<//>` : html`
-      <${Table} label=${t("recent.title")} head=${[[t("col.time")], [t("col.status")], [t("col.request")], [t("col.duration"), "num"]]}>
-        ${data.items.slice(0, 12).map((row) => html`<tr key=${row.id}>
+      <${Table} label=${t("recent.title")} head=${[[t("col.time")], [t("col.status")], [t("col.request")], [t("col.ttft"), "num"], [t("col.duration"), "num"], [t("col.bytes"), "num"], [t("col.cost"), "num"]]}>
+        ${data.items.slice(0, 10).map((row) => html`<tr key=${row.id}>
           <td class="dim">${as.clock(row.at)}</td>
           <td><${Status} row=${row} /></td>
           <td class="wide"><${Link} to="requests" query=${{ id: row.id }} class="quiet">${row.method} ${row.path}<//>${row.model && html` <span class="dim">${row.model}</span>`}</td>
+          <td class="num">${as.duration(row.ttft_ms)}</td>
           <td class="num">${as.duration(row.state === "pending" ? Math.max(0, Date.now() - row.at) : row.duration_ms)}</td>
+          <td class="num">${as.bytes(row.bytes_out)}</td><td class="num">${as.money(row.cost_usd)}</td>
         </tr>`)}
       <//>`}
   <//>`;
@@ -126,7 +167,7 @@ function Paths({ data }) {
     ${!data ? html`<${Bones} />` : !data.paths.length ? html`<${Empty} title=${t("overview.empty")} />` : html`
       <${Table} label=${t("paths.title")} head=${[[t("col.path")], [t("sum.requests"), "num"], [t("sum.failed"), "num"], [t("sum.average"), "num"], [t("sum.out"), "num"]]}>
         ${data.paths.map((row) => html`<tr key=${row.path}>
-          <td class="wide"><${Link} to="requests" query=${{ path: row.path }} class="quiet">${row.path}<//></td>
+          <td class="wide" title=${row.path}><${Link} to="requests" query=${{ path: row.path }} class="quiet">${row.path}<//></td>
           <td class="num">${as.count(row.requests)}</td><td class=${"num" + (row.errors ? " text-bad" : " dim")}>${as.count(row.errors)}</td>
           <td class="num">${as.duration(row.avg_ms)}</td><td class="num">${as.bytes(row.bytes_out)}</td>
         </tr>`)}

@@ -62,7 +62,7 @@ export default function Requests({ query }) {
   return html`<div class="requests">
     <${Filters} filters=${filters} />
     <div class="list-bar">
-      <span class="note" role="status">${t("requests.count", { shown: as.exact(items.length), total: as.exact(Math.max(list.total ?? items.length, items.length)) })}</span>
+      <span class="note">${t("requests.count", { shown: as.exact(items.length), total: as.exact(Math.max(list.total ?? items.length, items.length)) })}</span>
       <button type="button" class="button" aria-pressed=${String(isPaused)} onClick=${() => setPaused(!isPaused)}>
         <${Icon} name=${isPaused ? "play" : "pause"} />${isPaused ? (list.waiting ? t("requests.resume.n", { n: list.waiting }) : t("requests.resume")) : t("requests.pause")}
       </button>
@@ -171,13 +171,13 @@ const NUMBERS = new Set(["ttft", "duration", "bytes", "tokens", "cost"]);
 function Grid({ items, selected, onOpen, onEnd }) {
   const scroller = useRef(null);
   const [isNarrow, setNarrow] = useState(narrow.matches);
-  const [window_, setWindow] = useState({ top: 0, height: 600 });
+  const [window_, setWindow] = useState({ top: 0, height: 600, bar: 0 });
   const height = isNarrow ? 64 : 38;
 
   useEffect(() => {
     const turn = () => setNarrow(narrow.matches);
     narrow.addEventListener("change", turn);
-    const measure = () => scroller.current && setWindow({ top: scroller.current.scrollTop, height: scroller.current.clientHeight });
+    const measure = () => scroller.current && setWindow({ top: scroller.current.scrollTop, height: scroller.current.clientHeight, bar: scroller.current.offsetWidth - scroller.current.clientWidth });
     const watch = new ResizeObserver(measure);
     watch.observe(scroller.current);
     return () => (narrow.removeEventListener("change", turn), watch.disconnect());
@@ -187,7 +187,7 @@ function Grid({ items, selected, onOpen, onEnd }) {
   const until = Math.min(items.length, Math.ceil((window_.top + window_.height) / height) + 8);
   const scroll = () => {
     const { scrollTop, clientHeight, scrollHeight } = scroller.current;
-    setWindow({ top: scrollTop, height: clientHeight });
+    setWindow((was) => ({ ...was, top: scrollTop, height: clientHeight }));
     if (scrollTop + clientHeight > scrollHeight - 20 * height) onEnd();
   };
 
@@ -202,7 +202,7 @@ function Grid({ items, selected, onOpen, onEnd }) {
   }, [at, selected]);
 
   return html`<div class="vlist" role="grid" aria-label=${t("nav.requests")} aria-rowcount=${items.length + 1} aria-colcount=${COLUMNS.length}>
-    <div class="vhead" role="row" aria-rowindex="1">${COLUMNS.map((name) => html`<span key=${name} role="columnheader" class=${`c-${name}` + (NUMBERS.has(name) ? " num" : "")}>${t(`col.${name}`)}</span>`)}</div>
+    <div class="vhead" role="row" aria-rowindex="1" style=${{ paddingRight: `${16 + window_.bar}px` }}>${COLUMNS.map((name) => html`<span key=${name} role="columnheader" class=${`c-${name}` + (NUMBERS.has(name) ? " num" : "")}>${t(`col.${name}`)}</span>`)}</div>
     <div class="vscroll" ref=${scroller} onScroll=${scroll} role="rowgroup" tabindex="-1">
       <div class="vspace" role="presentation" style=${{ height: `${items.length * height}px` }}>
         ${items.slice(first, until).map((row, i) => html`<${Row} key=${row.seq} row=${row} index=${first + i} top=${(first + i) * height} isSelected=${row.id === selected} onOpen=${onOpen} />`)}
