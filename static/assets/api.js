@@ -10,7 +10,7 @@ export const session = cell(null);
 export const updated = cell(null);
 /** Counts the wishes to see everything anew: the button, or a server that is back. */
 export const refreshes = cell(0);
-/** Whether a question is on its way. */
+/** How many questions are on their way that someone waits for; those asked by the clock are not among them. */
 export const busy = cell(0);
 
 export const refresh = () => refreshes.set(refreshes.get() + 1);
@@ -77,10 +77,10 @@ export function useAnswer(path, query, every = 0) {
   const refreshed = useCell(refreshes);
   const running = useRef(null);
 
-  const load = useCallback(async () => {
+  const load = useCallback(async (isQuiet) => {
     running.current?.abort();
     const controller = (running.current = new AbortController());
-    busy.set(busy.get() + 1);
+    if (!isQuiet) busy.set(busy.get() + 1);
     try {
       const data = await ask(path, { query, signal: controller.signal });
       setState({ data, fault: null, name });
@@ -88,7 +88,8 @@ export function useAnswer(path, query, every = 0) {
     } catch (fault) {
       if (fault.name !== "AbortError") setState((was) => ({ data: was.name === name ? was.data : null, fault, name }));
     } finally {
-      busy.set(busy.get() - 1);
+      if (running.current === controller) running.current = null;
+      if (!isQuiet) busy.set(busy.get() - 1);
     }
   }, [name]);
 
@@ -96,10 +97,10 @@ export function useAnswer(path, query, every = 0) {
   useEffect(() => () => running.current?.abort(), []);
   useEffect(() => {
     if (!every) return;
-    const timer = setInterval(() => document.hidden || load(), every);
+    const timer = setInterval(() => document.hidden || running.current || load(true), every);
     return () => clearInterval(timer);
   }, [load, every]);
 
   // an answer to another question is shown until the new one is there, greyed by `isStale`
-  return { data: state.data, fault: state.name === name ? state.fault : null, isStale: state.name !== name && state.data !== null, reload: load };
+  return { data: state.data, fault: state.name === name ? state.fault : null, isStale: state.name !== name && state.data !== null, reload: () => load() };
 }

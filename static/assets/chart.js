@@ -32,10 +32,10 @@ const SYNC = "page";
 
 /**
  * `t`: moments in milliseconds. `series`: `{label, values, colour, format, kind: "line" | "bars" | "area"}`.
- * `format`: of the values; `incs`: the steps that its ticks may have. `own` gives a line a scale of its own,
+ * `format`: of the values; `incrs`: the steps that its ticks may have. `own` gives a line a scale of its own,
  * at the right. `marks`: `{at, ok, what}`, drawn as upright lines.
  */
-export function Chart({ label, t: moments, series, marks = [], format, incs }) {
+export function Chart({ label, t: moments, series, marks = [], format, incrs }) {
   const frame = useRef(null);
   const legend = useRef(null);
   const plot = useRef(null);
@@ -66,13 +66,13 @@ export function Chart({ label, t: moments, series, marks = [], format, incs }) {
       if (stamp) stamp.textContent = at == null ? "" : self.data[0].at(-1) - self.data[0][0] > 86_400 ? moment(self.data[0][at] * 1000) : clock(self.data[0][at] * 1000);
     };
     const axis = { stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
-    const upright = { size: 58, gap: 6, space: 36, ...(incs ? { incs } : {}), values: (self, ticks) => ticks.map((value) => short(format(value))) };
+    const upright = { size: 58, gap: 6, space: 36, ...(incrs ? { incrs } : {}), values: (self, ticks) => ticks.map((value) => short(format(value))) };
     const range = (self, low, high) => [0, high > 0 ? high * 1.08 : 1];
     const made = new uPlot(
       {
         width: frame.current.clientWidth,
         height: HEIGHT,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         legend: { show: false },
         cursor: { sync: { key: SYNC }, y: false, points: { size: 7 }, drag: { x: false, y: false } },
         scales: { y: { range }, own: { range } },

@@ -387,6 +387,28 @@ if (key) {
 }
 
 if (isMock) {
+  const keyless = await start({ key: null });
+  await test("without a key it opens, and says how to set one", { isIn: false }, async (page) => {
+    await page.goto(`${keyless.base}/admin`);
+    const hint = page.locator(".notice", { hasText: "DASHBOARD_API_KEY" });
+    await hint.waitFor();
+    await settled(page);
+    await shoot(page, "open-1280-light");
+    await hint.locator("button").click();
+    await hint.waitFor({ state: "detached" });
+    await page.reload();
+    await settled(page);
+    holds((await hint.count()) === 0, "it is dismissed for good");
+  });
+  await test("without a key and from elsewhere it stays closed, and says why", { isIn: false, width: 390, height: 844 }, async (page) => {
+    await page.route("**/api/v1/session", (route) => route.fulfill({ json: { authenticated: false, key_required: false, loopback: false } }));
+    await page.goto(`${keyless.base}/admin`);
+    await page.locator("h1", { hasText: "closed" }).waitFor();
+    holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY="), "how to set one");
+    await shoot(page, "closed-390-light");
+  });
+  keyless.stop();
+
   await test("a restart is told and survived", {}, async (page, { complaints }) => {
     await open(page, "");
     await live(page);

@@ -1,6 +1,6 @@
 // One request in full: where its time went, what it used, how it ended.
 
-import { html, useEffect, useRef } from "../view.js";
+import { html, useEffect, useRef, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
@@ -9,7 +9,8 @@ import { useProxyAddress } from "../proxy.js";
 
 export function Drawer({ id, row: listed, onClose }) {
   const box = useRef(null);
-  const { data, fault, reload } = useAnswer(`/requests/${encodeURIComponent(id)}`, null, listed?.state === "done" ? 0 : 1000);
+  const [isOver, setOver] = useState(false);
+  const { data, fault, reload } = useAnswer(`/requests/${encodeURIComponent(id)}`, null, isOver ? 0 : 1000);
   const base = useProxyAddress();
   // the stream may know more than the last answer, and knows it sooner
   const asked = data?.id === id ? data : null;
@@ -21,6 +22,8 @@ export function Drawer({ id, row: listed, onClose }) {
     box.current.showModal();
     return () => opener?.focus?.();
   }, []);
+  // what has ended, or is no longer held, will not change
+  useEffect(() => setOver(asked?.state === "done" || fault?.status === 404), [asked?.state, fault]);
   // the error's content comes only when it has ended
   useEffect(() => {
     if (state === "done" && asked?.state === "pending") reload();
@@ -72,7 +75,7 @@ function Body({ row, error, base }) {
 }
 
 const Facts = ({ facts }) =>
-  html`<dl class="pairs">${facts.filter(([, value]) => value).map(([key, value, copies]) => html`<div key=${key}><dt>${t(key)}</dt><dd class=${copies ? "mono" : ""}>${value}${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}</dd></div>`)}</dl>`;
+  html`<dl class="pairs">${facts.filter(([, value]) => value).map(([key, value, copies]) => html`<div key=${key}><dt>${t(key)}</dt><dd class=${copies ? "mono copies" : ""}><span>${value}</span>${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}</dd></div>`)}</dl>`;
 
 const ended = (row) => (row.ended ? t(`ended.${row.ended.by}`) + (row.ended.by === "complete" ? "" : ` · ${t(`phase.${row.ended.phase}`)}`) + (row.ended.label ? ` · ${row.ended.label}` : "") : null);
 

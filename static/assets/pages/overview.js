@@ -98,7 +98,7 @@ function Plots({ data }) {
   const marks = data?.reloads ?? [];
   const line = (key, name, colour, kind = "line") => ({ label: t(key), values: series?.[name] ?? [], colour, kind });
   const per = data ? t("per", { span: as.span(step) }) : "";
-  const plot = (title, lines, format, note, incs) => html`<${Card} key=${title} title=${t(title)} note=${note}><${Chart} label=${t(title)} t=${series?.t} series=${lines} marks=${marks} format=${format} incs=${incs} /><//>`;
+  const plot = (title, lines, format, note, incrs) => html`<${Card} key=${title} title=${t(title)} note=${note}><${Chart} label=${t(title)} t=${series?.t} series=${lines} marks=${marks} format=${format} incrs=${incrs} /><//>`;
   const quantiles = (name) => [line("p50", `${name}_p50`, "accent"), line("p95", `${name}_p95`, "busy"), line("p99", `${name}_p99`, "edge")];
   return html`<div class="grid">
     ${plot("plot.requests", [line("sum.requests", "requests", "accent", "area"), line("sum.failed", "errors", "bad", "bars")], as.count, per, WHOLE)}
