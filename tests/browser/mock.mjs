@@ -98,7 +98,7 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
       if (path === "/" || path === "/admin/") return void res.writeHead(307, { location: "/admin" }).end();
       if (path.startsWith("/admin/api/v1/")) return await api(req, res, url);
       if (path === "/admin" || PAGES.includes(path.slice("/admin".length))) return await file(req, res, "index.html");
-      if (/^\/admin\/(assets\/.+|manifest\.webmanifest|icon[^/]*)$/.test(path)) return await file(req, res, normalize(path.slice("/admin/".length)));
+      if (/^\/admin\/(assets\/.+|manifest\.webmanifest|icon\.svg)$/.test(path)) return await file(req, res, normalize(path.slice("/admin/".length)));
       json(res, 404, { type: "error", error: { type: "not_found_error", message: "mock" } });
     } catch (error) {
       console.error(error);
@@ -284,7 +284,10 @@ function end(state, row, spent) {
 }
 
 function shown({ plan, outcome, content, ...row }) {
-  return row.state === "pending" ? { ...row, duration_ms: Date.now() - row.at } : row;
+  if (row.state !== "pending") return row;
+  // of a request that has begun no more is known than how it began
+  const unknown = ["status", "upstream", "connected_ms", "connecting_ms", "head_ms", "ttft_ms", "edit", "model", "stream", "max_tokens"];
+  return { ...row, ...Object.fromEntries(unknown.map((name) => [name, null])), bytes_in: 0, bytes_out: 0, overhead_ms: 0, duration_ms: Date.now() - row.at };
 }
 
 const isFailed = (row) => row.state === "done" && (row.status >= 400 || row.ended.by !== "complete");
@@ -297,7 +300,7 @@ function list(state, query) {
   const items = state.rows.filter(
     (row) =>
       (!status || (status === "pending" ? row.state === "pending" : status === "aborted" ? row.ended && row.ended.by !== "complete" : row.state === "done" && `${Math.floor(row.status / 100)}xx` === status)) &&
-      ["method", "path", "model", "session", "upstream"].every((name) => has(name, row[name])) &&
+      ["method", "path", "model", "session", "upstream"].every((name) => has(name, shown(row)[name])) &&
       has("q", [row.id, row.path, row.model, row.upstream_request_id, row.error_type, row.client].join(" ")),
   );
   const done = items.filter((row) => row.state === "done" && row.seq < before).sort((a, b) => b.seq - a.seq);

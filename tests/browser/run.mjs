@@ -404,7 +404,7 @@ if (isMock) {
     await page.route("**/api/v1/session", (route) => route.fulfill({ json: { authenticated: false, key_required: false, loopback: false } }));
     await page.goto(`${keyless.base}/admin`);
     await page.locator("h1", { hasText: "closed" }).waitFor();
-    holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY="), "how to set one");
+    holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY"), "how to set one");
     await shoot(page, "closed-390-light");
   });
   keyless.stop();

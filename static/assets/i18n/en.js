@@ -45,7 +45,7 @@ export default {
   "login.wrong": "This is not the key.",
   "login.slow": "Too many attempts. Wait {seconds} s.",
   "login.closed": "The dashboard is closed",
-  "login.closed.why": "Without a key it opens only on the machine that the proxy runs on. To open it from here, set a key in the proxy’s environment and restart the proxy:",
+  "login.closed.why": "Without a key it opens only on the machine that the proxy runs on. To open it from here, set DASHBOARD_API_KEY to 16 or more random characters in the proxy’s settings, for instance those that this prints:",
   "hint.key": "No key is set, so anyone on this machine can read this dashboard. To ask for one, set",
   "unit.d": "d",
   "unit.h": "h",

@@ -45,7 +45,7 @@ export default {
   "login.wrong": "密钥不正确。",
   "login.slow": "尝试过于频繁，请等待 {seconds} 秒。",
   "login.closed": "控制台未开放",
-  "login.closed.why": "未设置密钥时，只能在运行代理的机器上打开控制台。要从这里打开，请在代理的环境变量中设置密钥并重启代理：",
+  "login.closed.why": "未设置密钥时，只能在运行代理的机器上打开控制台。要从这里打开，请在代理的设置中把 DASHBOARD_API_KEY 设为 16 个以上的随机字符，例如以下命令的输出：",
   "hint.key": "尚未设置密钥，本机上的任何人都能查看此控制台。要启用密钥，请设置",
   "unit.d": "天",
   "unit.h": "小时",

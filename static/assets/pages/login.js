@@ -15,7 +15,7 @@ export default function Login() {
     <div class="door-box">
       <div class="door-head"><img src="/admin/icon.svg" width="36" height="36" alt="" /><${Switches} /></div>
       <h1>${needsKey ? t("login.title") : t("login.closed")}</h1>
-      ${needsKey ? html`<${Form} />` : html`<p>${t("login.closed.why")}</p><${Code} text="DASHBOARD_API_KEY=$(openssl rand -hex 24)" label="DASHBOARD_API_KEY" />`}
+      ${needsKey ? html`<${Form} />` : html`<p>${t("login.closed.why")}</p><${Code} text="openssl rand -hex 32" label="DASHBOARD_API_KEY" />`}
     </div>
   </main>`;
 }

@@ -30,8 +30,11 @@ function matches(row, filters) {
     (status === "pending" ? row.state === "pending"
     : status === "aborted" ? row.state === "done" && row.ended && (row.ended.by === "client" || row.ended.by === "upstream")
     : row.state === "done" && row.status !== null && `${Math.floor(row.status / 100)}xx` === status);
-  return isState && ["method", "path", "model", "session", "upstream"].every((name) => has(name, row[name])) &&
-    has("q", [row.id, row.upstream_request_id, row.path, row.model, row.session, row.client, row.error_type].filter(Boolean).join(" "));
+  // of a pending one neither model nor upstream is known to the server
+  const names = row.state === "pending" && (filters.model || filters.upstream) ? [] : ["path", "model", "session", "upstream"];
+  return isState && names.length > 0 && names.every((name) => has(name, row[name])) &&
+    (!filters.method || filters.method.toUpperCase() === row.method.toUpperCase()) &&
+    has("q", [row.id, row.path, row.session, row.client, row.upstream_request_id, row.upstream, row.ended?.label, row.model, row.error_type].filter(Boolean).join("\n"));
 }
 
 export default function Requests({ query }) {
