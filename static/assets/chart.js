@@ -1,0 +1,146 @@
+// Plots: uPlot in the page's colours, with a legend that can be read and heard.
+
+import { html, useCell, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
+import { clock, moment } from "./format.js";
+import { language, t } from "./i18n.js";
+import { themed } from "./shell.js";
+
+let loading = null;
+
+/** uPlot is published as a classic script: loaded once, when the first plot is drawn. */
+function load() {
+  loading ??= new Promise((resolve, reject) => {
+    const sheet = document.createElement("link");
+    sheet.rel = "stylesheet";
+    sheet.href = "/admin/assets/vendor/uPlot.min.css";
+    const script = document.createElement("script");
+    script.src = "/admin/assets/vendor/uPlot.iife.min.js";
+    script.onload = () => resolve(window.uPlot);
+    script.onerror = () => (loading = null, reject(new Error("uPlot")));
+    document.head.append(sheet, script);
+  });
+  return loading;
+}
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const HEIGHT = 180;
+
+/** A tick without the zeros that say nothing: 2.00 s is 2 s. */
+const short = (text) => text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
+// plots of one page share their cursor
+const SYNC = "page";
+
+/**
+ * `t`: moments in milliseconds. `series`: `{label, values, colour, format, kind: "line" | "bars" | "area"}`.
+ * `format`: of the values; `incrs`: the steps that its ticks may have. `own` gives a line a scale of its own,
+ * at the right. `marks`: `{at, ok, what}`, drawn as upright lines.
+ */
+export function Chart({ label, t: moments, series, marks = [], format, incrs }) {
+  const frame = useRef(null);
+  const legend = useRef(null);
+  const plot = useRef(null);
+  const [uPlot, setPlot] = useState(null);
+  const theme = useCell(themed);
+  const lang = useCell(language);
+  const seen = useRef(marks);
+  seen.current = marks;
+
+  useEffect(() => {
+    let isHere = true;
+    load().then((made) => isHere && setPlot(() => made), () => {});
+    return () => (isHere = false);
+  }, []);
+
+  const shape = series.map((line) => line.label + line.kind + line.colour).join() + theme + lang;
+
+  useLayoutEffect(() => {
+    if (!uPlot) return;
+    const [muted, grid, font] = [colour("muted"), colour("line"), `11px ${getComputedStyle(document.body).fontFamily}`];
+    const say = (self, at) => {
+      series.forEach((line, i) => {
+        const value = self.data[i + 1][at ?? self.data[0].length - 1];
+        const cell = legend.current?.children[i]?.lastChild;
+        if (cell) cell.textContent = (line.format ?? format)(value);
+      });
+      const stamp = legend.current?.lastChild;
+      if (stamp) stamp.textContent = at == null ? "" : self.data[0].at(-1) - self.data[0][0] > 86_400 ? moment(self.data[0][at] * 1000) : clock(self.data[0][at] * 1000);
+    };
+    const axis = { stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
+    const upright = { size: 58, gap: 6, space: 36, ...(incrs ? { incrs } : {}), values: (self, ticks) => ticks.map((value) => short(format(value))) };
+    const range = (self, low, high) => [0, high > 0 ? high * 1.08 : 1];
+    const made = new uPlot(
+      {
+        width: frame.current.clientWidth,
+        height: HEIGHT,
+        padding: [8, 18, 0, 0],
+        legend: { show: false },
+        cursor: { sync: { key: SYNC }, y: false, points: { size: 7 }, drag: { x: false, y: false } },
+        scales: { y: { range }, own: { range } },
+        axes: [
+          { ...axis, size: 26, gap: 6, space: 70, grid: { show: false }, values: (self, ticks, _, __, step) => ticks.map((at) => new Intl.DateTimeFormat(lang === "zh" ? "zh-CN" : "en-GB", step >= 86_400 ? { month: "short", day: "numeric" } : step < 60 ? { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(at * 1000)) },
+          { ...axis, ...upright },
+          ...(series.some((line) => line.own) ? [{ ...axis, ...upright, scale: "own", side: 1, grid: { show: false } }] : []),
+        ],
+        series: [
+          {},
+          ...series.map((line) => {
+            const stroke = colour(line.colour);
+            return {
+              label: line.label,
+              scale: line.own ? "own" : "y",
+              stroke,
+              width: line.kind === "bars" ? 0 : 1.5,
+              fill: line.kind === "bars" ? stroke : line.kind === "area" ? stroke + "22" : undefined,
+              paths: line.kind === "bars" ? uPlot.paths.bars({ size: [0.8, 24], align: 1 }) : undefined,
+              points: { show: false },
+            };
+          }),
+        ],
+        hooks: {
+          setCursor: [(self) => say(self, self.cursor.idx)],
+          setData: [(self) => say(self, self.cursor.idx)],
+          draw: [
+            (self) => {
+              const { ctx, bbox } = self;
+              ctx.save();
+              for (const mark of seen.current) {
+                const x = self.valToPos(mark.at / 1000, "x", true);
+                if (x < bbox.left || x > bbox.left + bbox.width) continue;
+                ctx.strokeStyle = colour(mark.ok ? "accent" : "bad");
+                ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
+                ctx.lineWidth = devicePixelRatio;
+                ctx.beginPath();
+                ctx.moveTo(x, bbox.top);
+                ctx.lineTo(x, bbox.top + bbox.height);
+                ctx.stroke();
+              }
+              ctx.restore();
+            },
+          ],
+        },
+      },
+      [[0], ...series.map(() => [null])],
+      frame.current,
+    );
+    plot.current = made;
+    const watch = new ResizeObserver(() => made.setSize({ width: frame.current.clientWidth, height: HEIGHT }));
+    watch.observe(frame.current);
+    return () => {
+      watch.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [uPlot, shape]);
+
+  useLayoutEffect(() => {
+    if (moments?.length) plot.current?.setData([moments.map((at) => at / 1000), ...series.map((line) => line.values)]);
+  }, [uPlot, shape, moments, series.map((line) => line.values)[0]]);
+
+  return html`<figure class="chart" aria-label=${label}>
+    <figcaption ref=${legend} class="legend">
+      ${series.map((line) => html`<span key=${line.label}><i class=${`swatch swatch-${line.colour}`} aria-hidden="true"></i>${line.label} <b></b></span>`)}
+      <time></time>
+    </figcaption>
+    <div class="plot" ref=${frame} role="img" aria-label=${t("chart.label", { name: label })}></div>
+  </figure>`;
+}

@@ -1,0 +1,91 @@
+// Values as people read them. A value that is not there is a dash.
+
+import { locale, t } from "./i18n.js";
+
+const NONE = "–";
+const made = new Map();
+
+function intl(kind, options) {
+  const name = locale() + kind.name + JSON.stringify(options);
+  if (!made.has(name)) made.set(name, new kind(locale(), options));
+  return made.get(name);
+}
+
+const isNone = (value) => value === null || value === undefined || Number.isNaN(value);
+
+/** A count: exact up to 9,999, then 12.3K. */
+export function count(value) {
+  if (isNone(value)) return NONE;
+  if (Math.abs(value) < 10_000) return intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value);
+  return new Intl.NumberFormat("en", { notation: "compact", minimumSignificantDigits: 3, maximumSignificantDigits: 3 }).format(value);
+}
+
+export const exact = (value) => (isNone(value) ? NONE : intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value));
+
+/** A rate: two digits behind the point when it is small. */
+export function rate(value) {
+  if (isNone(value)) return NONE;
+  const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+}
+
+export function percent(value) {
+  if (isNone(value)) return NONE;
+  const digits = value === 0 || value === 1 ? 0 : value > 0.1 && value < 0.99 ? 1 : 2;
+  return intl(Intl.NumberFormat, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+}
+
+/** US dollars: cents, or four digits where a cent is too coarse. */
+export function money(value) {
+  if (isNone(value)) return NONE;
+  const digits = value !== 0 && Math.abs(value) < 1 ? 4 : 2;
+  return "$" + intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+}
+
+export function bytes(value) {
+  if (isNone(value)) return NONE;
+  let unit = 0;
+  while (value >= 1000 && unit < 5) (value /= 1024), unit++;
+  const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return `${value.toFixed(digits)} ${["B", "KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
+}
+
+/** Milliseconds as a duration: 0.21 ms, 84 ms, 3.25 s, 2 m 05 s. */
+export function duration(ms) {
+  if (isNone(ms)) return NONE;
+  if (ms < 1) return `${ms.toFixed(ms === 0 ? 0 : 2)} ms`;
+  if (ms < 999.5) return `${ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(ms < 9_995 ? 2 : 1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)} m ${String(seconds % 60).padStart(2, "0")} s`;
+}
+
+/** A long duration in its two greatest units: 3 d 4 h. */
+export function span(ms) {
+  if (isNone(ms)) return NONE;
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const parts = [[86400, "unit.d"], [3600, "unit.h"], [60, "unit.m"], [1, "unit.s"]];
+  const at = Math.max(0, parts.findIndex(([size]) => seconds >= size));
+  const first = seconds < 1 ? 3 : at;
+  const [size, unit] = parts[first];
+  const whole = Math.floor(seconds / size);
+  const next = parts[first + 1];
+  const rest = next ? Math.floor((seconds % size) / next[0]) : 0;
+  return rest ? `${whole} ${t(unit)} ${rest} ${t(next[1])}` : `${whole} ${t(unit)}`;
+}
+
+export const clock = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(at));
+
+export const moment = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(at));
+
+export function ago(at, now = Date.now()) {
+  if (isNone(at)) return NONE;
+  const past = now - at;
+  return past < 5000 ? t("time.now") : t("time.ago", { span: span(past < 60_000 ? past : past - (past % 60_000)) });
+}
+
+/** All the tokens that went in. */
+export const read = (tokens) => (tokens ? tokens.input + tokens.cache_read + tokens.cache_write_5m + tokens.cache_write_1h : null);
+
+/** The cache's share of what went in. */
+export const cacheShare = (tokens) => (read(tokens) ? tokens.cache_read / read(tokens) : null);

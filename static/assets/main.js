@@ -1,0 +1,74 @@
+// Begins: who are we, which page, and the stream of events.
+
+import { html, render, useCell, useEffect, useState } from "./view.js";
+import { language, t } from "./i18n.js";
+import { greet, session } from "./api.js";
+import { follow, leave } from "./live.js";
+import { Link, route } from "./router.js";
+import { Shell } from "./shell.js";
+import { Bones, Empty, FaultNote } from "./parts.js";
+
+// a page's code is loaded when it is first looked at
+const LOADERS = {
+  overview: () => import("./pages/overview.js"),
+  requests: () => import("./pages/requests.js"),
+  errors: () => import("./pages/errors.js"),
+  usage: () => import("./pages/usage.js"),
+  upstreams: () => import("./pages/upstreams.js"),
+  config: () => import("./pages/config.js"),
+  connect: () => import("./pages/connect.js"),
+  docs: () => import("./pages/docs.js"),
+  login: () => import("./pages/login.js"),
+};
+
+function useModule(name) {
+  const [module, setModule] = useState({ name: null, View: null, fault: null });
+  const [tries, again] = useState(0);
+  useEffect(() => {
+    let isHere = true;
+    LOADERS[name]?.().then(
+      (loaded) => isHere && setModule({ name, View: loaded.default, fault: null }),
+      (error) => isHere && setModule({ name, View: null, fault: { code: "unreachable", message: error.message } }),
+    );
+    return () => (isHere = false);
+  }, [name, tries]);
+  return { View: module.name === name ? module.View : null, fault: module.name === name ? module.fault : null, again: () => again(tries + 1) };
+}
+
+function App() {
+  const known = useCell(session);
+  const { page, query } = useCell(route);
+  useCell(language);
+  const isOpen = known && (known.authenticated || (!known.key_required && known.loopback));
+  const name = known === null ? null : isOpen ? page : "login";
+  const { View, fault, again } = useModule(name);
+  useEffect(() => {
+    if (!isOpen) return;
+    follow();
+    return leave;
+  }, [!!isOpen]);
+
+  if (known && !isOpen) return View ? html`<${View} />` : null;
+  return html`<${Shell} page=${page} title=${page ? t(`nav.${page}`) : t("nowhere.title")}>
+    ${page === null
+      ? html`<${Empty} title=${t("nowhere.title")}><${Link} to="overview">${t("nowhere.back")}<//><//>`
+      : fault
+        ? html`<${FaultNote} fault=${fault} onRetry=${again} />`
+        : View
+          ? html`<${View} query=${query} />`
+          : html`<${Bones} />`}
+  <//>`;
+}
+
+const root = document.getElementById("app");
+root.textContent = "";
+render(html`<${App} />`, root);
+
+// until the server says who we are there is nothing to show; one that is starting is asked again
+for (let wait = 250; session.get() === null; wait = Math.min(wait * 2, 5000)) {
+  try {
+    await greet();
+  } catch {
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+}

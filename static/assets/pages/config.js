@@ -1,0 +1,56 @@
+// The settings in force and where each comes from. Read only.
+
+import { html, useState } from "../view.js";
+import { t } from "../i18n.js";
+import * as as from "../format.js";
+import { useAnswer } from "../api.js";
+import { setQuery } from "../router.js";
+import { Badge, Bones, Card, Empty, FaultNote, Icon } from "../parts.js";
+
+export default function Config({ query }) {
+  const { data, fault, reload } = useAnswer("/config", null, 10_000);
+  const [text, setText] = useState(query.get("q") ?? "");
+  const isSetOnly = query.get("set") === "1";
+  const settings = (data?.settings ?? []).filter((one) => (!isSetOnly || one.origin !== "default") && `${one.name} ${one.doc} ${one.section}`.toLowerCase().includes(text.trim().toLowerCase()));
+  const sections = [...new Set(settings.map((one) => one.section))];
+  const search = (event) => (setText(event.target.value), setQuery({ q: event.target.value }));
+  return html`
+    <p class="lead">${t("config.lead")}</p>
+    <${FaultNote} fault=${fault} onRetry=${reload} />
+    ${data && html`<${Reload} data=${data} />`}
+    <div class="bar">
+      <label class="field field-q"><span>${t("config.search")}</span><input type="search" value=${text} onInput=${search} maxlength="256" spellcheck="false" /></label>
+      <label class="check"><input type="checkbox" checked=${isSetOnly} onChange=${(event) => setQuery({ set: event.target.checked ? "1" : null })} /> ${t("config.set")}</label>
+    </div>
+    ${!data ? !fault && html`<${Bones} rows=${12} />` : !settings.length ? html`<${Empty} title=${t("config.none")} />` : html`<div class="stack">${sections.map((section) => html`<${Card} key=${section} title=${sectionName(section)} flush>
+      <div class="settings">${settings.filter((one) => one.section === section).map((one) => html`<${Setting} key=${one.name} one=${one} isPending=${data.pending_restart.includes(one.name)} />`)}</div>
+    <//>`)}</div>`}`;
+}
+
+/** A section's name in the reader's language, if there is one. */
+function sectionName(section) {
+  const key = `section.${section.toLowerCase().replace(/[^a-z]/g, "")}`;
+  const text = t(key);
+  return text === key ? section : text;
+}
+
+function Setting({ one, isPending }) {
+  return html`<div class="setting">
+    <div><code class="setting-name">${one.name}</code><p class="note">${one.doc}</p></div>
+    <div class="setting-value">
+      ${one.value === null || one.value === "" ? html`<span class="dim">${t("config.unset")}</span>` : html`<code class=${one.secret ? "dim" : ""}>${one.value}</code>`}
+      <p class="note">${one.origin === "default" ? t("config.default") : one.origin}${one.origin !== "default" && one.default ? ` · ${t("config.default")}: ${one.default}` : ""}</p>
+    </div>
+    <div class="setting-badges">${isPending ? html`<${Badge} tone="warn">${t("config.pending")}<//>` : one.applies === "restart" && html`<${Badge}>${t("config.restart")}<//>`}${one.secret && html`<${Badge}>${t("config.secret")}<//>`}</div>
+  </div>`;
+}
+
+function Reload({ data }) {
+  const last = data.last_reload;
+  const isBad = last && !last.ok;
+  return html`${last && html`<div class=${"notice" + (isBad ? " notice-bad" : " notice-good")} role=${isBad ? "alert" : undefined}>
+      <${Icon} name=${isBad ? "errors" : "check"} />
+      <div><p>${t(isBad ? "config.reload.failed" : "config.reload.ok", { ago: as.ago(last.at) })}</p>${last.faults.length > 0 && html`<ul>${last.faults.map((fault) => html`<li key=${fault}><code>${fault}</code></li>`)}</ul>`}</div>
+    </div>`}
+    ${data.pending_restart.length > 0 && html`<div class="notice notice-warn"><${Icon} name="refresh" /><p>${t("config.pending.which", { names: data.pending_restart.join(", ") })}</p></div>`}`;
+}

@@ -1,0 +1,49 @@
+// How to use this proxy: settings to copy, and whether it answers.
+
+import { html, useState } from "../view.js";
+import { t } from "../i18n.js";
+import * as as from "../format.js";
+import { useProxyAddress } from "../proxy.js";
+import { Card, Code, Icon } from "../parts.js";
+
+export default function Connect() {
+  const base = useProxyAddress();
+  const settings = [
+    ["connect.shell", `export ANTHROPIC_BASE_URL=${base}\nclaude`],
+    ["connect.settings", JSON.stringify({ env: { ANTHROPIC_BASE_URL: base } }, null, 2)],
+  ];
+  const sdks = [
+    ["Python", `from anthropic import Anthropic\n\nclient = Anthropic(base_url="${base}")\nmessage = client.messages.create(\n    model="claude-sonnet-4-5",\n    max_tokens=1024,\n    messages=[{"role": "user", "content": "Hello"}],\n)\nprint(message.content[0].text)`],
+    ["TypeScript", `import Anthropic from "@anthropic-ai/sdk";\n\nconst client = new Anthropic({ baseURL: "${base}" });\nconst message = await client.messages.create({\n  model: "claude-sonnet-4-5",\n  max_tokens: 1024,\n  messages: [{ role: "user", content: "Hello" }],\n});\nconsole.log(message.content);`],
+  ];
+  const curl = `curl -sS ${base}/v1/messages \\\n  -H "x-api-key: $ANTHROPIC_API_KEY" \\\n  -H 'anthropic-version: 2023-06-01' \\\n  -H 'content-type: application/json' \\\n  -d '{"model":"claude-sonnet-4-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'`;
+  return html`<div class="stack">
+    <p class="lead">${t("connect.lead")}</p>
+    <${Card} title=${t("connect.address")}>
+      <${Code} text=${base} label=${t("connect.address")} />
+      <${Test} />
+    <//>
+    <div class="grid">
+      <${Card} title="Claude Code">${settings.map(([key, text]) => html`<div key=${key}><h3>${t(key)}</h3><${Code} text=${text} label=${t(key)} /></div>`)}<p class="note">${t("connect.key")}</p><//>
+      <${Card} title="curl"><${Code} text=${curl} label="curl" /><//>
+      ${sdks.map(([name, text]) => html`<${Card} key=${name} title=${`${name} SDK`}><${Code} text=${text} label=${name} /><//>`)}
+    </div>
+  </div>`;
+}
+
+function Test() {
+  const [result, setResult] = useState(null);
+  const run = async () => {
+    setResult({ state: "busy" });
+    const began = performance.now();
+    try {
+      const res = await fetch("/health", { cache: "no-store" });
+      setResult({ state: res.ok ? "good" : "bad", status: res.status, took: performance.now() - began });
+    } catch {
+      setResult({ state: "bad", status: null });
+    }
+  };
+  const says = !result ? "" : result.state === "busy" ? t("connect.testing") : result.status === null ? t("fault.unreachable") : t(result.state === "good" ? "connect.good" : "connect.bad", { status: result.status, took: as.duration(result.took) });
+  return html`<p class="test"><button type="button" class="button primary" onClick=${run} disabled=${result?.state === "busy"}>${t("connect.test")}</button>
+    <span role="status" class=${result ? `tone-${result.state}` : ""}>${result && result.state !== "busy" && html`<${Icon} name=${result.state === "good" ? "check" : "errors"} />`}${says}</span></p>`;
+}

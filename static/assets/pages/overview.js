@@ -1,0 +1,185 @@
+// How it goes: now, and over the chosen range.
+
+import { html, kept, useCell, useEffect, useMemo, useState } from "../view.js";
+import { t } from "../i18n.js";
+import * as as from "../format.js";
+import { session, useAnswer } from "../api.js";
+import { past, tick } from "../live.js";
+import { Link, setQuery } from "../router.js";
+import { Badge, Bones, Card, Empty, FaultNote, Icon, IconButton, RANGES, RangeChoice, Status, Table, Tile } from "../parts.js";
+import { Chart } from "../chart.js";
+import { circuitTone } from "./upstreams.js";
+
+// a short range is asked for often, a long one changes slowly
+const EVERY = { "5m": 3000, "15m": 5000, "1h": 10_000, "6h": 30_000, "24h": 60_000, "7d": 60_000 };
+
+export default function Overview({ query }) {
+  const range = RANGES.includes(query.get("range")) ? query.get("range") : "15m";
+  const { data, fault, isStale, reload } = useAnswer("/overview", { range }, EVERY[range]);
+  return html`
+    <${KeyHint} />
+    <${FaultNote} fault=${fault} onRetry=${reload} />
+    <${Now} data=${data} />
+    <div class="bar">
+      <h2>${t("overview.range")}</h2>
+      <${RangeChoice} value=${range} onChoose=${(value) => setQuery({ range: value === "15m" ? null : value })} />
+    </div>
+    <div class=${"stack" + (isStale ? " stale" : "")}>
+      <${Sums} data=${data} />
+      <${Plots} data=${data} />
+      <${Recent} />
+      <div class="columns">
+        <${Paths} data=${data} />
+        <${State} data=${data} />
+      </div>
+    </div>`;
+}
+
+/** Without a key anyone on this machine may look: say how to set one. */
+function KeyHint() {
+  const known = useCell(session);
+  const [isGone, setGone] = useState(kept.get("key-hint") === "gone");
+  if (known?.key_required !== false || isGone) return null;
+  const dismiss = () => (kept.set("key-hint", "gone"), setGone(true));
+  return html`<div class="notice"><${Icon} name="info" /><p>${t("hint.key")} <code>DASHBOARD_API_KEY=…</code></p><${IconButton} icon="close" label=${t("dismiss")} onClick=${dismiss} /></div>`;
+}
+
+function Now({ data }) {
+  const last = useCell(tick);
+  const line = (name) => past.map((one) => one[name]);
+  const now = last ?? (data && { in_flight: data.in_flight, requests_per_second: data.totals.requests_per_second, error_rate: data.totals.error_rate, tokens_per_second: data.totals.tokens_per_second });
+  const today = data?.today;
+  const [heard, setHeard] = useState("");
+  // a screen reader hears the numbers now and then, not every second
+  useEffect(() => {
+    const say = () => tick.get() && setHeard(`${t("now.in_flight")} ${as.exact(tick.get().in_flight)}, ${t("now.rate")} ${as.rate(tick.get().requests_per_second)}, ${t("now.errors")} ${as.percent(tick.get().error_rate)}`);
+    const timer = setInterval(say, 30_000);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<p class="unseen" role="status">${heard}</p><dl class="tiles">
+    <${Tile} label=${t("now.in_flight")} value=${now && as.exact(now.in_flight)} spark=${line("in_flight")} />
+    <${Tile} label=${t("now.rate")} value=${now && as.rate(now.requests_per_second)} spark=${line("requests_per_second")} />
+    <${Tile} label=${t("now.errors")} value=${now && as.percent(now.error_rate)} spark=${line("error_rate")} tone=${now?.error_rate > 0.05 ? "bad" : null} />
+    <${Tile} label=${t("now.tokens")} value=${now && as.count(now.tokens_per_second)} spark=${line("tokens_per_second")} />
+    <${Tile} label=${t("today.cost")} value=${today && as.money(today.cost_usd)} note=${data && html`<span>${t("usage.requests", { n: as.count(today.requests) })}</span> <span>${t("prices.of", { date: data.prices_date })}</span>`} />
+    <${Tile} label=${t("sum.cache")} value=${data && as.percent(data.totals.cache_hit_share)} note=${data && t("sum.cache.note", { tokens: as.count(data.totals.tokens.cache_read) })} />
+    <${Tile} label=${t("now.uptime")} value=${data && as.span((last?.now ?? data.now) - data.started_at)} note=${data && t("now.version", { version: data.version })} />
+    <${Tile} label=${t("now.connections")} value=${data && as.exact(data.connections)} note=${data && t("now.upstreams", { up: data.upstreams.filter((one) => one.circuit === "closed").length, all: data.upstreams.length })} tone=${data?.upstreams.some((one) => one.circuit === "open") ? "bad" : null} />
+  </dl>`;
+}
+
+function Sums({ data }) {
+  const sums = data?.totals;
+  const items = [
+    ["sum.requests", sums && as.count(sums.requests)],
+    ["sum.success", sums && as.percent(sums.success_rate)],
+    ["sum.failed", sums && as.count(sums.failed)],
+    ["sum.average", sums && as.duration(sums.duration_ms.avg)],
+    ["sum.in", sums && as.bytes(sums.bytes_in)],
+    ["sum.out", sums && as.bytes(sums.bytes_out)],
+    ["sum.tokens_in", sums && as.count(as.read(sums.tokens))],
+    ["sum.tokens_out", sums && as.count(sums.tokens.output)],
+    ["sum.cost", sums && as.money(sums.cost_usd)],
+    ["sum.unpriced", sums && as.count(sums.unpriced_requests)],
+  ];
+  return html`<div class="columns sums">
+    <section class="card"><dl class="facts">${items.map(([key, value]) => html`<div key=${key}><dt>${t(key)}</dt><dd>${value ?? html`<span class="bone"></span>`}</dd></div>`)}</dl></section>
+    <section class="card flush">
+      <${Table} label=${t("quantiles")} head=${[[t("quantiles")], [t("avg"), "num"], ["p50", "num"], ["p95", "num"], ["p99", "num"]]}>
+        ${[["ttft", "ttft_ms"], ["duration", "duration_ms"]].map(([key, name]) => html`<tr key=${key}><th scope="row">${t(key)}</th>${["avg", "p50", "p95", "p99"].map((q) => html`<td key=${q} class="num">${sums ? as.duration(sums[name][q]) : html`<span class="bone"></span>`}</td>`)}</tr>`)}
+      <//>
+    </section>
+  </div>`;
+}
+
+function Plots({ data }) {
+  const [series, step] = useMemo(() => (data ? coarser(data.series, data.step_ms) : [null, 0]), [data]);
+  if (data && !series.t.length) return html`<${Empty} title=${t("overview.empty")} />`;
+  const marks = data?.reloads ?? [];
+  const line = (key, name, colour, kind = "line") => ({ label: t(key), values: series?.[name] ?? [], colour, kind });
+  const per = data ? t("per", { span: as.span(step) }) : "";
+  const plot = (title, lines, format, note, incrs) => html`<${Card} key=${title} title=${t(title)} note=${note}><${Chart} label=${t(title)} t=${series?.t} series=${lines} marks=${marks} format=${format} incrs=${incrs} /><//>`;
+  const quantiles = (name) => [line("p50", `${name}_p50`, "accent"), line("p95", `${name}_p95`, "busy"), line("p99", `${name}_p99`, "edge")];
+  return html`<div class="grid">
+    ${plot("plot.requests", [line("sum.requests", "requests", "accent", "area"), line("sum.failed", "errors", "bad", "bars")], as.count, per, WHOLE)}
+    ${plot("plot.ttft", quantiles("ttft"), as.duration)}
+    ${plot("plot.duration", quantiles("duration"), as.duration)}
+    ${plot("plot.tokens", [{ ...line("sum.tokens_in", "tokens_in", "accent", "area") }, { ...line("sum.tokens_out", "tokens_out", "busy"), own: true }], as.count, per, WHOLE)}
+    ${plot("plot.bytes", [line("sum.in", "bytes_in", "accent", "area"), line("sum.out", "bytes_out", "busy")], as.bytes, per, BINARY)}
+    ${plot("plot.cost", [line("sum.cost", "cost_usd", "accent", "area")], as.money, per)}
+  </div>`;
+}
+
+// steps of the ticks: whole numbers, and powers of two
+const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
+// more points than this are noise at the width that a plot has
+const POINTS = 180;
+
+/** Series of at most `POINTS` steps: sums are added up, quantiles are averaged by the requests behind them. */
+export function coarser(series, step) {
+  const size = Math.ceil(series.t.length / POINTS);
+  if (size <= 1) return [series, step];
+  const merged = {};
+  // steps begin at the same moments however the window moves on, or every plot would flicker
+  const group = (i) => Math.floor(series.t[i] / (step * size));
+  const starts = series.t.map((_, i) => i).filter((i) => i === 0 || group(i) !== group(i - 1));
+  for (const name in series) {
+    const values = series[name];
+    merged[name] = starts.map((from, n) => {
+      const until = starts[n + 1] ?? values.length;
+      if (name === "t") return values[from];
+      let [sum, weight] = [0, 0];
+      const isQuantile = /_p\d+$/.test(name);
+      for (let i = from; i < until; i++) {
+        if (values[i] === null) continue;
+        const heft = isQuantile ? series.requests[i] || 1 : 1;
+        sum += values[i] * heft;
+        weight += heft;
+      }
+      return weight === 0 ? null : isQuantile ? sum / weight : sum;
+    });
+  }
+  return [merged, step * size];
+}
+
+function Recent() {
+  useCell(tick);
+  const { data, fault } = useAnswer("/requests", { limit: 10 }, 3000);
+  return html`<${Card} title=${t("recent.title")} flush tools=${html`<${Link} to="requests" class="more">${t("recent.all")}<//>`}>
+    <${FaultNote} fault=${fault} />
+    ${!data ? html`<${Bones} rows=${8} />` : !data.items.length ? html`<${Empty} title=${t("requests.empty")}>${t("requests.empty.why")}<//>` : html`
+      <${Table} label=${t("recent.title")} head=${[[t("col.time")], [t("col.status")], [t("col.request")], [t("col.ttft"), "num"], [t("col.duration"), "num"], [t("col.bytes"), "num"], [t("col.cost"), "num"]]}>
+        ${data.items.slice(0, 10).map((row) => html`<tr key=${row.id}>
+          <td class="dim">${as.clock(row.at)}</td>
+          <td><${Status} row=${row} /></td>
+          <td class="wide"><${Link} to="requests" query=${{ id: row.id }} class="quiet">${row.method} ${row.path}<//>${row.model && html` <span class="dim">${row.model}</span>`}</td>
+          <td class="num">${as.duration(row.ttft_ms)}</td>
+          <td class="num">${as.duration(row.state === "pending" ? Math.max(0, Date.now() - row.at) : row.duration_ms)}</td>
+          <td class="num">${as.bytes(row.bytes_out)}</td><td class="num">${as.money(row.cost_usd)}</td>
+        </tr>`)}
+      <//>`}
+  <//>`;
+}
+
+function Paths({ data }) {
+  return html`<${Card} title=${t("paths.title")} flush>
+    ${!data ? html`<${Bones} />` : !data.paths.length ? html`<${Empty} title=${t("overview.empty")} />` : html`
+      <${Table} label=${t("paths.title")} head=${[[t("col.path")], [t("sum.requests"), "num"], [t("sum.failed"), "num"], [t("sum.average"), "num"], [t("sum.out"), "num"]]}>
+        ${data.paths.map((row) => html`<tr key=${row.path}>
+          <td class="wide" title=${row.path}><${Link} to="requests" query=${{ path: row.path }} class="quiet">${row.path}<//></td>
+          <td class="num">${as.count(row.requests)}</td><td class=${"num" + (row.errors ? " text-bad" : " dim")}>${as.count(row.errors)}</td>
+          <td class="num">${as.duration(row.avg_ms)}</td><td class="num">${as.bytes(row.bytes_out)}</td>
+        </tr>`)}
+      <//>`}
+  <//>`;
+}
+
+function State({ data }) {
+  return html`<${Card} title=${t("state.title")}>
+    ${!data ? html`<${Bones} rows=${3} />` : html`<ul class="lines">
+      ${data.upstreams.map((one) => html`<li key=${one.url}><span class="wide mono">${one.url}</span><${Badge} tone=${circuitTone(one.circuit)}>${t(`circuit.${one.circuit}`)}<//></li>`)}
+      ${data.reloads.slice(-5).reverse().map((one) => html`<li key=${one.at}><span class="wide">${t("reload")} <span class="dim">${one.what}</span></span><span class="dim">${as.ago(one.at, data.now)}</span><${Badge} tone=${one.ok ? "good" : "bad"}>${t(one.ok ? "reload.ok" : "reload.failed")}<//></li>`)}
+    </ul>`}
+  <//>`;
+}

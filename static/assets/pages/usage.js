@@ -1,0 +1,55 @@
+// What was used and what it cost, by model or by day.
+
+import { html } from "../view.js";
+import { t } from "../i18n.js";
+import * as as from "../format.js";
+import { address, useAnswer } from "../api.js";
+import { setQuery } from "../router.js";
+import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon, RANGES, RangeChoice, Table, Tile } from "../parts.js";
+
+const KINDS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"];
+
+export default function Usage({ query }) {
+  const range = RANGES.includes(query.get("range")) ? query.get("range") : "7d";
+  const by = query.get("by") === "day" ? "day" : "model";
+  const { data, fault, isStale, reload } = useAnswer("/usage", { range, by }, 15_000);
+  const sum = data && total(data.rows);
+  const most = data && Math.max(...data.rows.map((row) => row.cost_usd ?? 0), 1e-9);
+  const save = (kind) => html`<a class="button" href=${address(`/usage.${kind}`, { range, by })} download><${Icon} name="download" />${kind.toUpperCase()}</a>`;
+  return html`
+    <div class="bar">
+      <${Choice} label=${t("usage.by")} value=${by} onChoose=${(value) => setQuery({ by: value === "model" ? null : value })} options=${[["model", t("usage.by.model")], ["day", t("usage.by.day")]]} />
+      <${RangeChoice} value=${range} onChoose=${(value) => setQuery({ range: value === "7d" ? null : value })} />
+    </div>
+    <${FaultNote} fault=${fault} onRetry=${reload} />
+    <div class=${"stack" + (isStale ? " stale" : "")}>
+      <dl class="tiles four">
+        <${Tile} label=${t("sum.cost")} value=${sum && as.money(sum.cost_usd)} note=${data && t("prices.of", { date: data.prices_date })} />
+        <${Tile} label=${t("sum.tokens_in")} value=${sum && as.count(as.read(sum.tokens))} note=${sum && t("usage.new", { tokens: as.count(sum.tokens.input) })} />
+        <${Tile} label=${t("sum.tokens_out")} value=${sum && as.count(sum.tokens.output)} note=${sum && t("usage.requests", { n: as.count(sum.requests) })} />
+        <${Tile} label=${t("sum.cache")} value=${sum && as.percent(as.cacheShare(sum.tokens) ?? 0)} note=${t("usage.cache.note")} />
+      </dl>
+      <${Card} title=${t(by === "day" ? "usage.by.day" : "usage.by.model")} flush tools=${html`${save("csv")}${save("json")}`}>
+        ${!data ? html`<${Bones} />` : !data.rows.length ? html`<${Empty} title=${t("usage.empty")}>${t("usage.empty.why")}<//>` : html`
+          <${Table} label=${t("nav.usage")} head=${[[t(by === "day" ? "col.day" : "col.model")], [t("sum.requests"), "num"], ...KINDS.map((kind) => [t(`tokens.${kind}`), "num"]), [t("sum.cache"), "num"], [t("col.cost"), "num"]]}>
+            ${data.rows.map((row) => html`<tr key=${row.key}>
+              <th scope="row" class="mono">${row.key}</th><td class="num">${as.count(row.requests)}</td>
+              ${KINDS.map((kind) => html`<td key=${kind} class=${"num" + (row.tokens[kind] ? "" : " dim")}>${as.count(row.tokens[kind])}</td>`)}
+              <td class="num">${as.percent(row.cache_hit_share)}</td>
+              <td class="num cost-cell">${row.unpriced ? html`<${Badge} title=${t("unpriced.why")}>${t("unpriced")}<//>` : as.money(row.cost_usd)}<span class="share" aria-hidden="true"><i style=${{ width: `${((row.cost_usd ?? 0) / most) * 100}%` }}></i></span></td>
+            </tr>`)}
+          <//>`}
+      <//>
+      <p class="note">${t("usage.note")}</p>
+    </div>`;
+}
+
+function total(rows) {
+  const sum = { requests: 0, cost_usd: 0, tokens: Object.fromEntries(KINDS.map((kind) => [kind, 0])) };
+  for (const row of rows) {
+    sum.requests += row.requests;
+    sum.cost_usd += row.cost_usd ?? 0;
+    for (const kind of KINDS) sum.tokens[kind] += row.tokens[kind];
+  }
+  return sum;
+}

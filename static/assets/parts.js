@@ -1,0 +1,158 @@
+// The small parts that pages are made of.
+
+import { html, useEffect, useRef, useState } from "./view.js";
+import { t } from "./i18n.js";
+
+const PATHS = {
+  overview: "M4 19V9m5.3 10V5m5.4 14v-7M20 19V8",
+  requests: "M4 6h16M4 12h16M4 18h10",
+  errors: "M12 8v5m0 3.5v.01M10.3 4.3 2.8 17.2A2 2 0 0 0 4.5 20h15a2 2 0 0 0 1.7-2.8L13.7 4.3a2 2 0 0 0-3.4 0Z",
+  usage: "M12 3v18M17 6.5C16 5.3 14.2 5 12 5c-2.800 0-5 1-5 3.300 0 4.700 10 2.200 10 7 0 2.300-2.200 3.700-5 3.700-2.400 0-4.300-.7-5.300-2.200",
+  upstreams: "M4 7a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2V7Zm0 8a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2v-2Zm4-7v.01M8 16v.01",
+  config: "M4 7h9m4 0h3M4 17h3m4 0h9M15 5v4M9 15v4",
+  connect: "M9 8V3m6 5V3M6 8h12v3a6 6 0 0 1-12 0V8Zm6 9v4",
+  docs: "M5 4h9l5 5v11H5V4Zm9 0v5h5M8.500 13h7m-7 3.500h7",
+  refresh: "M20 11a8 8 0 0 0-14.300-4L4 8.700M4 4v4.700h4.700M4 13a8 8 0 0 0 14.300 4L20 15.300M20 20v-4.700h-4.700",
+  sun: "M12 4V2.500m0 19V20m8-8h1.500m-19 0H4m13.700-5.700 1-1m-13.400 13.400 1-1m0-11.400-1-1m13.400 13.400-1-1M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8Z",
+  moon: "M20 14.500A8.500 8.500 0 0 1 9.500 4 8.500 8.500 0 1 0 20 14.500Z",
+  copy: "M9 9h10v11H9V9Zm-4 6V4h10",
+  check: "m5 12.500 4.500 4.500L19 7.500",
+  close: "M6 6l12 12M18 6 6 18",
+  pause: "M8 5v14m8-14v14",
+  play: "M7 5l11 7-11 7V5Z",
+  menu: "M4 7h16M4 12h16M4 17h16",
+  logout: "M14 4H6v16h8m-3-8h10m-3.500-3.500L21 12l-3.500 3.500",
+  download: "M12 4v11m-4.500-4.500L12 15l4.500-4.500M5 20h14",
+  search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14Zm5-2 4.500 4.500",
+  info: "M12 11v5.500m0-9v.01M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18Z",
+  up: "m6 15 6-6 6 6",
+  down: "m6 9 6 6 6-6",
+};
+
+export const Icon = ({ name }) =>
+  html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${PATHS[name]} /></svg>`;
+
+export const IconButton = ({ icon, label, ...rest }) =>
+  html`<button type="button" class="icon-button" aria-label=${label} title=${label} ...${rest}><${Icon} name=${icon} /></button>`;
+
+/** A number with its name, and perhaps a line of its past. */
+export function Tile({ label, value, note, spark, tone, help }) {
+  return html`<div class=${"tile" + (tone ? ` tone-${tone}` : "")}>
+    <dt title=${help}>${label}</dt>
+    <dd>
+      ${value === undefined || value === null ? html`<span class="bone bone-number"></span>` : html`<span class="number">${value}</span>`}
+      ${note !== undefined && note !== null && html`<span class="note">${note}</span>`}
+    </dd>
+    ${spark && html`<${Spark} values=${spark} />`}
+  </div>`;
+}
+
+/** The shape of a row of numbers; nothing to read, so nothing is read out. */
+export function Spark({ values }) {
+  const known = values.filter((value) => value !== null && value !== undefined);
+  if (known.length < 2) return html`<svg class="spark" aria-hidden="true"></svg>`;
+  const [width, height] = [120, 28];
+  const top = Math.max(...known, 1e-9);
+  const x = (i) => ((i / (values.length - 1)) * width).toFixed(1);
+  const y = (value) => (height - 1.5 - (value / top) * (height - 4)).toFixed(1);
+  let line = "";
+  values.forEach((value, i) => {
+    if (value !== null && value !== undefined) line += `${line ? "L" : "M"}${x(i)} ${y(value)}`;
+  });
+  return html`<svg class="spark" viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" aria-hidden="true">
+    <path class="spark-area" d=${`${line}L${width} ${height}L0 ${height}Z`} /><path class="spark-line" d=${line} />
+  </svg>`;
+}
+
+/** One of a few: buttons side by side. */
+export const Choice = ({ label, value, options, onChoose }) =>
+  html`<div class="choice" role="group" aria-label=${label}>
+    ${options.map(([key, text]) => html`<button key=${key} type="button" aria-pressed=${String(key === value)} onClick=${() => onChoose(key)}>${text}</button>`)}
+  </div>`;
+
+export const RANGES = ["5m", "15m", "1h", "6h", "24h", "7d"];
+
+export const RangeChoice = ({ value, onChoose, ranges = RANGES }) =>
+  html`<${Choice} label=${t("range.label")} value=${value} onChoose=${onChoose} options=${ranges.map((range) => [range, t(`range.${range}`)])} />`;
+
+export function Copy({ text, label, children }) {
+  const [isDone, setDone] = useState(false);
+  const timer = useRef(0);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = async () => {
+    await toClipboard(text);
+    setDone(true);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => setDone(false), 1600);
+  };
+  const says = isDone ? t("copied") : (label ?? t("copy"));
+  return children
+    ? html`<button type="button" class="button" onClick=${copy}><${Icon} name=${isDone ? "check" : "copy"} /><span aria-live="polite">${isDone ? t("copied") : children}</span></button>`
+    : html`<span class="copy" aria-live="polite"><${IconButton} icon=${isDone ? "check" : "copy"} label=${says} onClick=${copy} /></span>`;
+}
+
+async function toClipboard(text) {
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch {
+    // over plain HTTP from another machine there is no clipboard API
+    const area = document.createElement("textarea");
+    area.value = text;
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+export const Code = ({ text, label }) =>
+  html`<div class="code"><pre tabindex="0" aria-label=${label}><code>${text}</code></pre><${Copy} text=${text} label=${label ? `${t("copy")}: ${label}` : undefined} /></div>`;
+
+export const Empty = ({ title, children }) => html`<div class="empty"><p class="empty-title">${title}</p>${children && html`<p>${children}</p>`}</div>`;
+
+/** What went wrong with a question, and a way to ask again. */
+export function FaultNote({ fault, onRetry }) {
+  if (!fault) return null;
+  const known = { unreachable: "fault.unreachable", unauthorized: "fault.unauthorized", forbidden: "fault.forbidden", not_found: "fault.not_found" }[fault.code];
+  return html`<div class="notice notice-bad" role="alert">
+    <${Icon} name="errors" /><p>${known ? t(known) : `${t("fault.other")} ${fault.message}`}</p>
+    ${onRetry && html`<button type="button" class="button" onClick=${onRetry}>${t("retry")}</button>`}
+  </div>`;
+}
+
+/** Grey bars where rows will be. */
+export const Bones = ({ rows = 5 }) =>
+  html`<div class="bones" role="status" aria-label=${t("loading")}>${Array.from({ length: rows }, (_, i) => html`<span key=${i} class="bone"></span>`)}</div>`;
+
+export const Card = ({ title, note, tools, children, flush }) =>
+  html`<section class=${"card" + (flush ? " flush" : "")}>
+    <header><h2>${title}</h2>${note && html`<span class="note">${note}</span>`}${tools && html`<div class="tools">${tools}</div>`}</header>
+    ${children}
+  </section>`;
+
+export const Badge = ({ tone = "plain", children, title }) => html`<span class=${`badge badge-${tone}`} title=${title}>${children}</span>`;
+
+/** The tone of a row: how it ended, or that it did not yet. */
+export function tone(row) {
+  if (row.state === "pending") return "busy";
+  if (row.ended && row.ended.by !== "complete" && row.ended.by !== "proxy") return "warn";
+  if (row.status === null || row.status >= 500) return "bad";
+  return row.status >= 400 ? "warn" : "good";
+}
+
+/** The status in words, never by colour alone. */
+export function statusText(row) {
+  if (row.state === "pending") return row.status === null ? t("state.pending") : `${row.status} ${t("state.streaming")}`;
+  const status = row.status ?? "";
+  if (row.ended?.by === "client") return `${status} ${t("ended.client.short")}`.trim();
+  if (row.ended?.by === "upstream") return `${status} ${t("ended.upstream.short")}`.trim();
+  return String(status || "–");
+}
+
+export const Status = ({ row }) => html`<span class=${`status tone-${tone(row)}`}><span class="dot" aria-hidden="true"></span>${statusText(row)}</span>`;
+
+/** A table that scrolls sideways by itself, never the page. */
+export const Table = ({ label, head, children }) =>
+  html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
+    <table><thead><tr>${head.map(([text, kind]) => html`<th key=${text} scope="col" class=${kind}>${text}</th>`)}</tr></thead><tbody>${children}</tbody></table>
+  </div>`;

@@ -1,0 +1,472 @@
+// A small server of the admin API with lively data, for work on the dashboard without the proxy.
+//
+//     node tests/browser/mock.mjs [PORT]       (KEY=… asks for a key; FAST=1 makes more requests)
+//
+// Pages, assets and the content security policy are those of the real thing; the data is invented.
+// POST /__mock/restart cuts every connection, answers nothing for a second, and counts from zero.
+
+import { createServer } from "node:http";
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { dirname, extname, join, normalize } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { brotliCompressSync, constants } from "node:zlib";
+import { randomBytes } from "node:crypto";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const CSP =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+  "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const TYPES = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".svg": "image/svg+xml",
+  ".png": "image/png",
+  ".webmanifest": "application/manifest+json",
+  ".json": "application/json",
+};
+const PAGES = ["", "/requests", "/errors", "/usage", "/upstreams", "/config", "/connect", "/docs"];
+const RANGES = { "5m": 300, "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800 };
+const UPSTREAMS = ["https://api.anthropic.com", "https://backup.example/anthropic"];
+const MODELS = ["claude-sonnet-4-5-20250929", "claude-opus-4-5-20251101", "claude-haiku-4-5-20251001"];
+const PRICES = { [MODELS[0]]: [3, 15], [MODELS[1]]: [5, 25], [MODELS[2]]: [1, 5] };
+const SESSIONS = ["7c0c2d5e-40a1-4f0b-9d4b-1a5b0e8f5a11", "e1b6a7f2-93c4-4c55-8a56-5f0f3b7c9d20", null];
+
+/// Starts the mock; `key` null asks for none.
+export async function start({ port = 0, key = null, fast = false } = {}) {
+  let state = fresh();
+  const sessions = new Set();
+  const streams = new Set();
+  let isDown = false;
+  let attempts = 0;
+
+  function fresh() {
+    const state = { boot: randomBytes(8).toString("hex"), started: Date.now() - 9_912_000, seq: 0, rows: [], changed: new Set() };
+    const now = Date.now();
+    for (let i = 420; i > 0; i--) {
+      const row = begin(state, now - i * 2100 - Math.random() * 900);
+      end(state, row, row.plan);
+    }
+    state.changed.clear();
+    return state;
+  }
+
+  const timer = setInterval(() => {
+    const now = Date.now();
+    for (const row of state.rows) {
+      if (row.state !== "pending") continue;
+      const spent = now - row.at;
+      if (spent >= row.plan) end(state, row, spent);
+      else progress(row, spent), state.changed.add(row);
+    }
+    for (let i = 0, n = Math.floor(Math.random() * (fast ? 40 : 3)); i < n; i++) begin(state, now - Math.random() * 900);
+    state.rows.length = Math.min(state.rows.length, 5000);
+    const pending = state.rows.filter((row) => row.state === "pending").length;
+    const changed = [...state.changed];
+    state.changed.clear();
+    const tick = {
+      now,
+      in_flight: pending,
+      requests_per_second: 1.2 + Math.random(),
+      error_rate: 0.02 + Math.random() * 0.02,
+      tokens_per_second: 140 + Math.random() * 60,
+      rows: changed.slice(0, 100).map(shown),
+      dropped: Math.max(0, changed.length - 100),
+    };
+    for (const stream of streams) stream.write(`event: tick\ndata: ${JSON.stringify(tick)}\n\n`);
+  }, 1000);
+
+  const server = createServer(async (req, res) => {
+    if (isDown) return req.socket.destroy();
+    const url = new URL(req.url, "http://mock");
+    const path = url.pathname;
+    res.setHeader("content-security-policy", CSP);
+    res.setHeader("x-content-type-options", "nosniff");
+    try {
+      if (path === "/__mock/restart" && req.method === "POST") {
+        res.end();
+        isDown = true;
+        state = fresh();
+        state.started = Date.now();
+        for (const stream of streams) stream.destroy();
+        streams.clear();
+        setTimeout(() => (isDown = false), 1000);
+        return;
+      }
+      if (path === "/health") return json(res, 200, { status: "ok" });
+      if (path === "/" || path === "/admin/") return void res.writeHead(307, { location: "/admin" }).end();
+      if (path.startsWith("/admin/api/v1/")) return await api(req, res, url);
+      if (path === "/admin" || PAGES.includes(path.slice("/admin".length))) return await file(req, res, "index.html");
+      if (/^\/admin\/(assets\/.+|manifest\.webmanifest|icon\.svg)$/.test(path)) return await file(req, res, normalize(path.slice("/admin/".length)));
+      json(res, 404, { type: "error", error: { type: "not_found_error", message: "mock" } });
+    } catch (error) {
+      console.error(error);
+      res.destroy();
+    }
+  });
+
+  async function file(req, res, name) {
+    let content;
+    try {
+      content = await readFile(join(ROOT, "static", name));
+    } catch {
+      return json(res, 404, { error: { code: "not_found", message: "no such file" } });
+    }
+    res.setHeader("content-type", TYPES[extname(name)] ?? "application/octet-stream");
+    res.setHeader("cache-control", "no-cache");
+    if (/\bbr\b/.test(req.headers["accept-encoding"] ?? "") && extname(name) !== ".png") {
+      res.setHeader("content-encoding", "br");
+      content = brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 6 } });
+    }
+    res.end(content);
+  }
+
+  const isKnown = (req) =>
+    key === null ||
+    req.headers.authorization === `Bearer ${key}` ||
+    sessions.has(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
+
+  async function api(req, res, url) {
+    const path = url.pathname.slice("/admin/api/v1".length);
+    const query = url.searchParams;
+    if (path === "/session") {
+      if (req.method === "GET") return json(res, 200, { authenticated: isKnown(req), key_required: key !== null, loopback: true });
+      if (req.method === "DELETE") {
+        sessions.delete(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
+        return void res.writeHead(204, { "set-cookie": "anthropic_proxy_session=; Max-Age=0; Path=/admin" }).end();
+      }
+      let body = "";
+      for await (const chunk of req) body += chunk;
+      if (JSON.parse(body).key !== key) {
+        if (++attempts > 9) return json(res.setHeader("retry-after", "6"), 429, fault("too_many_attempts", "too many attempts"));
+        return json(res, 401, fault("unauthorized", "this is not the key"));
+      }
+      attempts = 0;
+      const id = randomBytes(16).toString("hex");
+      sessions.add(id);
+      return void res.writeHead(204, { "set-cookie": `anthropic_proxy_session=${id}; HttpOnly; SameSite=Strict; Path=/admin` }).end();
+    }
+    if (!isKnown(req)) return json(res, 401, fault("unauthorized", "a key is needed"));
+    const range = query.get("range");
+    if (range !== null && !RANGES[range]) return json(res, 400, fault("bad_range", `no such range: ${range}`));
+    if (path === "/overview") return json(res, 200, overview(state, range ?? "15m"));
+    if (path === "/requests") return json(res, 200, list(state, query));
+    if (path.startsWith("/requests/")) {
+      const row = state.rows.find((row) => row.id === path.slice("/requests/".length));
+      if (!row) return json(res, 404, fault("not_found", "no such request"));
+      return json(res, 200, { ...shown(row), error: row.content ? { content: row.content, truncated: false } : null });
+    }
+    if (path === "/errors") return json(res, 200, errors(state));
+    if (path === "/usage") return json(res, 200, usage(state, query));
+    if (path === "/usage.csv") {
+      res.writeHead(200, { "content-type": "text/csv; charset=utf-8", "content-disposition": 'attachment; filename="usage.csv"' });
+      return void res.end("key,requests\r\n" + usage(state, query).rows.map((row) => `${row.key},${row.requests}\r\n`).join(""));
+    }
+    if (path === "/usage.json") return json(res.setHeader("content-disposition", 'attachment; filename="usage.json"'), 200, usage(state, query));
+    if (path === "/upstreams") return json(res, 200, upstreams(state));
+    if (path === "/config") return json(res, 200, config(key, server.address()?.port));
+    if (path === "/openapi.json") return json(res, 200, OPENAPI);
+    if (path === "/events") {
+      res.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+      res.write(": hello\n\n");
+      streams.add(res);
+      res.on("close", () => streams.delete(res));
+      return;
+    }
+    json(res, 404, fault("not_found", "no such route"));
+  }
+
+  await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  return {
+    base: `http://127.0.0.1:${server.address().port}`,
+    stop() {
+      clearInterval(timer);
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+const fault = (code, message) => ({ error: { code, message } });
+
+function json(res, status, value) {
+  res.writeHead(status, { "content-type": "application/json" });
+  res.end(JSON.stringify(value));
+}
+
+const pick = (list, at = Math.random()) => list[Math.floor(at * list.length)];
+const sum = (list, of) => list.reduce((total, item) => total + of(item), 0);
+const none = () => ({ input: 0, output: 0, cache_read: 0, cache_write_5m: 0, cache_write_1h: 0 });
+
+function begin(state, at) {
+  const kind = Math.random();
+  const [method, path, route] =
+    kind < 0.78 ? ["POST", "/v1/messages", "messages"]
+    : kind < 0.93 ? ["POST", "/v1/messages/count_tokens", "count_tokens"]
+    : kind < 0.97 ? ["GET", "/v1/models", "models"]
+    : ["GET", "/v1/organizations/usage_report/messages", "other"];
+  const isGeneration = route === "messages";
+  const row = {
+    seq: ++state.seq,
+    id: "req_" + randomBytes(12).toString("hex"),
+    at: Math.round(at),
+    state: "pending",
+    client: pick(["127.0.0.1", "10.20.0.7", "2001:db8::17"]),
+    version: pick(["1.1", "2"]),
+    method, path, route,
+    status: null,
+    upstream: pick(UPSTREAMS, Math.random() ** 3),
+    upstream_request_id: null,
+    session: pick(SESSIONS),
+    bytes_in: Math.round(isGeneration ? 2e4 + Math.random() * 3e5 : 300 + Math.random() * 4000),
+    bytes_out: 0,
+    connected_ms: null, connecting_ms: null, head_ms: null, ttft_ms: null,
+    duration_ms: 0,
+    overhead_ms: Math.random() * 0.3,
+    ended: null,
+    edit: isGeneration ? pick(["replaced", "inserted", "unchanged"]) : null,
+    model: isGeneration ? (Math.random() < 0.02 ? "local-experiment-1" : pick(MODELS)) : null,
+    stream: isGeneration ? Math.random() < 0.9 : null,
+    max_tokens: isGeneration ? 32000 : null,
+    tokens: null, server_tools: 0, cost_usd: null, stop_reason: null, error_type: null,
+    plan: isGeneration ? 1500 + Math.random() * 14000 : 60 + Math.random() * 400,
+    outcome: Math.random(),
+  };
+  state.rows.unshift(row);
+  state.changed.add(row);
+  return row;
+}
+
+function progress(row, spent) {
+  const isNew = row.seq % 3 === 0;
+  row.connecting_ms ??= isNew ? 18 + Math.random() * 40 : null;
+  row.connected_ms ??= (row.connecting_ms ?? 0) + 0.4;
+  const head = row.connected_ms + Math.min(900, row.plan * 0.2);
+  if (spent > head && row.head_ms === null) (row.head_ms = head), (row.status = 200);
+  if (row.route === "messages" && spent > head + 240 && row.ttft_ms === null) row.ttft_ms = head + 180;
+  if (row.head_ms !== null) row.bytes_out = Math.round((spent - row.head_ms) * 6);
+  row.duration_ms = spent;
+}
+
+function end(state, row, spent) {
+  progress(row, spent);
+  row.state = "done";
+  row.upstream_request_id = "req_011C" + row.id.slice(4, 20);
+  row.ended = { by: "complete", phase: "response", label: null };
+  row.status = 200;
+  const fails = (status, type, message, took) => {
+    row.status = status;
+    row.error_type = type;
+    row.content = JSON.stringify({ type: "error", error: { type, message }, request_id: row.upstream_request_id }, null, 0);
+    row.ttft_ms = null;
+    row.duration_ms = took;
+    row.head_ms = took - 1;
+    row.bytes_out = row.content.length;
+  };
+  if (row.outcome > 0.985) fails(529, "overloaded_error", "Overloaded", 240 + Math.random() * 90);
+  else if (row.outcome > 0.97) fails(429, "rate_limit_error", "This request would exceed the rate limit for your organization of 400,000 input tokens per minute.", 90);
+  else if (row.outcome > 0.96) fails(400, "invalid_request_error", "messages.3.content.0: unexpected `tool_use_id` found in `tool_result` blocks: toolu_01. Each `tool_result` block must have a corresponding `tool_use` block in the previous message.", 70);
+  else if (row.outcome > 0.95) {
+    fails(502, "api_error", "the upstream could not be reached: connection refused", 12);
+    row.ended = { by: "proxy", phase: "request", label: "connection_refused" };
+    row.upstream_request_id = row.head_ms = null;
+  } else if (row.outcome > 0.935) row.ended = { by: "client", phase: "response", label: "client_gone" };
+  else if (row.outcome > 0.93) row.ended = { by: "upstream", phase: "response", label: "connection_terminated" };
+  if (row.route === "messages" && row.status === 200) {
+    const cached = Math.round(row.bytes_in / 4.2);
+    row.tokens = { input: Math.round(20 + Math.random() * 900), output: Math.round(row.plan / 16), cache_read: Math.random() < 0.85 ? cached : 0, cache_write_5m: Math.round(Math.random() * 2400), cache_write_1h: 0 };
+    row.stop_reason = row.ended.by === "complete" ? pick(["tool_use", "tool_use", "end_turn"]) : null;
+    const price = PRICES[row.model];
+    row.cost_usd = price ? (row.tokens.input * price[0] + row.tokens.output * price[1] + row.tokens.cache_read * price[0] * 0.1 + row.tokens.cache_write_5m * price[0] * 1.25) / 1e6 : null;
+  }
+  state.changed.add(row);
+}
+
+function shown({ plan, outcome, content, ...row }) {
+  if (row.state !== "pending") return row;
+  // of a request that has begun no more is known than how it began
+  const unknown = ["status", "upstream", "connected_ms", "connecting_ms", "head_ms", "ttft_ms", "edit", "model", "stream", "max_tokens"];
+  return { ...row, ...Object.fromEntries(unknown.map((name) => [name, null])), bytes_in: 0, bytes_out: 0, overhead_ms: 0, duration_ms: Date.now() - row.at };
+}
+
+const isFailed = (row) => row.state === "done" && (row.status >= 400 || row.ended.by !== "complete");
+
+function list(state, query) {
+  const status = query.get("status");
+  const before = Number(query.get("before") ?? Infinity);
+  const limit = Number(query.get("limit") ?? 200);
+  const has = (name, value) => !query.get(name) || (value ?? "").toLowerCase().includes(query.get(name).toLowerCase());
+  const items = state.rows.filter(
+    (row) =>
+      (!status || (status === "pending" ? row.state === "pending" : status === "aborted" ? row.ended && row.ended.by !== "complete" : row.state === "done" && `${Math.floor(row.status / 100)}xx` === status)) &&
+      ["method", "path", "model", "session", "upstream"].every((name) => has(name, shown(row)[name])) &&
+      has("q", [row.id, row.path, row.model, row.upstream_request_id, row.error_type, row.client].join(" ")),
+  );
+  const done = items.filter((row) => row.state === "done" && row.seq < before).sort((a, b) => b.seq - a.seq);
+  const page = done.slice(0, limit);
+  const pending = query.has("before") ? [] : items.filter((row) => row.state === "pending");
+  return { items: [...pending, ...page].map(shown), next_before: done.length > limit ? page.at(-1).seq : null, total: items.length };
+}
+
+function errors(state) {
+  const groups = new Map();
+  const failed = state.rows.filter(isFailed);
+  for (const row of failed) {
+    const ours = row.ended.by === "proxy";
+    const name = [row.status, row.error_type, row.upstream, row.ended.label].join("|");
+    const group = groups.get(name) ?? { status: row.status, type: row.error_type ?? row.ended.label, upstream: row.upstream, ours, by: row.ended.by === "complete" ? "upstream" : row.ended.by, label: row.ended.label, count: 0, first_at: row.at, last_at: row.at, sample: { id: row.id, content: row.content ?? "" } };
+    group.count++;
+    group.first_at = Math.min(group.first_at, row.at);
+    group.last_at = Math.max(group.last_at, row.at);
+    groups.set(name, group);
+  }
+  return { groups: [...groups.values()].sort((a, b) => b.count - a.count), items: failed.slice(0, 100).map(shown) };
+}
+
+function added(rows) {
+  const tokens = none();
+  for (const row of rows) if (row.tokens) for (const kind in tokens) tokens[kind] += row.tokens[kind];
+  return tokens;
+}
+
+const share = (tokens) => {
+  const read = tokens.input + tokens.cache_read + tokens.cache_write_5m + tokens.cache_write_1h;
+  return read ? tokens.cache_read / read : 0;
+};
+
+function usage(state, query) {
+  const rows = state.rows.filter((row) => row.tokens);
+  const groups = new Map();
+  const isByDay = query.get("by") === "day";
+  for (const row of rows) {
+    const key = isByDay ? new Date(row.at - (row.seq % 7) * 86_400_000).toISOString().slice(0, 10) : row.model;
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  return {
+    rows: [...groups].map(([key, rows]) => {
+      const tokens = added(rows);
+      return { key, requests: rows.length, tokens, cache_hit_share: share(tokens), cost_usd: sum(rows, (row) => row.cost_usd ?? 0), unpriced: rows.some((row) => row.cost_usd === null) && !isByDay };
+    }).sort((a, b) => (isByDay ? (a.key < b.key ? 1 : -1) : b.cost_usd - a.cost_usd)),
+    prices_date: "2025-11-24",
+  };
+}
+
+function overview(state, range) {
+  const now = Date.now();
+  const span = RANGES[range] * 1000;
+  const step = { "5m": 1e3, "15m": 1e3, "1h": 6e4, "6h": 6e4, "24h": 3e5, "7d": 3.6e6 }[range];
+  const rows = state.rows.filter((row) => row.at > now - span);
+  const done = rows.filter((row) => row.state === "done");
+  const failed = done.filter(isFailed).length;
+  const sorted = (of) => done.map(of).filter((x) => x !== null).sort((a, b) => a - b);
+  const spread = (list) => ({ avg: list.length ? sum(list, (x) => x) / list.length : 0, p50: list[list.length >> 1] ?? 0, p95: list[Math.floor(list.length * 0.95)] ?? 0, p99: list[Math.floor(list.length * 0.99)] ?? 0 });
+  const tokens = added(done);
+  const series = { t: [], requests: [], errors: [], bytes_in: [], bytes_out: [], tokens_in: [], tokens_out: [], cost_usd: [], duration_p50: [], duration_p95: [], duration_p99: [], ttft_p50: [], ttft_p95: [], ttft_p99: [] };
+  const first = Math.floor((now - span) / step) * step;
+  for (let t = first; t <= now; t += step) {
+    const wave = (n) => Math.max(0, Math.sin(t / span * 19 + n) + Math.sin(t / span * 61 + n * 2) * 0.4 + 1.2 + noise(t + n) * 0.8);
+    const quiet = noise(t * 3) > 0.92;
+    series.t.push(t);
+    series.requests.push(Math.round(wave(0) * 2 * Math.min(60, step / 1000)));
+    series.errors.push(noise(t + 7) > 0.93 ? Math.ceil(wave(1)) : 0);
+    series.bytes_in.push(Math.round(wave(0) * 2e5));
+    series.bytes_out.push(Math.round(wave(0) * 6e4));
+    series.tokens_in.push(Math.round(wave(0) * 4e4));
+    series.tokens_out.push(Math.round(wave(2) * 300));
+    series.cost_usd.push(wave(0) * 0.02);
+    for (const [name, base] of [["duration", 5200], ["ttft", 820]]) {
+      series[`${name}_p50`].push(quiet ? null : base * (0.7 + wave(3) * 0.15));
+      series[`${name}_p95`].push(quiet ? null : base * (1.7 + wave(4) * 0.3));
+      series[`${name}_p99`].push(quiet ? null : base * (2.4 + wave(5) * 0.5));
+    }
+  }
+  const paths = [...new Set(rows.map((row) => row.path))].map((path) => {
+    const of = done.filter((row) => row.path === path);
+    return { path, requests: of.length, errors: of.filter(isFailed).length, avg_ms: of.length ? sum(of, (row) => row.duration_ms) / of.length : 0, bytes_out: sum(of, (row) => row.bytes_out) };
+  });
+  return {
+    now, range, step_ms: step, version: "0.1.0", boot_id: state.boot, started_at: state.started, uptime_ms: now - state.started, updated_at: now,
+    in_flight: rows.length - done.length, connections: 9,
+    totals: {
+      requests: rows.length, succeeded: done.length - failed, failed,
+      success_rate: done.length ? 1 - failed / done.length : 1, error_rate: done.length ? failed / done.length : 0,
+      requests_per_second: rows.length / Math.min(span / 1000, 900),
+      bytes_in: sum(rows, (row) => row.bytes_in), bytes_out: sum(rows, (row) => row.bytes_out),
+      duration_ms: spread(sorted((row) => row.duration_ms)), ttft_ms: spread(sorted((row) => row.ttft_ms)),
+      tokens, tokens_per_second: tokens.output / Math.min(span / 1000, 900), cache_hit_share: share(tokens),
+      cost_usd: sum(done, (row) => row.cost_usd ?? 0), unpriced_requests: done.filter((row) => row.tokens && row.cost_usd === null).length,
+    },
+    today: { requests: done.length * 3, cost_usd: sum(done, (row) => row.cost_usd ?? 0) * 3, tokens },
+    prices_date: "2025-11-24", series, paths: paths.sort((a, b) => b.requests - a.requests),
+    reloads: [{ at: now - span * 0.4, ok: true, what: "env/.env" }, { at: now - span * 0.15, ok: false, what: "PORT: not a number" }],
+    upstreams: [{ url: UPSTREAMS[0], circuit: "closed" }, { url: UPSTREAMS[1], circuit: "half_open" }],
+  };
+}
+
+const noise = (x) => { const y = Math.sin(x * 12.9898) * 43758.5453; return y - Math.floor(y); };
+
+function upstreams(state) {
+  return {
+    items: UPSTREAMS.map((url, i) => {
+      const of = state.rows.filter((row) => row.upstream === url);
+      return {
+        url, circuit: i ? "half_open" : "closed", http: i ? "2" : "1.1", own_key: !!i, idle_connections: i ? 0 : 6,
+        requests: of.length, errors: of.filter(isFailed).length,
+        status_429: of.filter((row) => row.status === 429).length, status_529: of.filter((row) => row.status === 529).length,
+        connects: Math.round(of.length / 3), connect_failures: of.filter((row) => row.status === 502).length,
+        connect_ms: { p50: 22.4, p95: 61.8 }, head_ms: { p50: 640, p95: 2210 },
+        rate_limit: i ? [] : [
+          { name: "requests-remaining", value: "3998", at: Date.now() - 4000 },
+          { name: "input-tokens-remaining", value: "1874000", at: Date.now() - 4000 },
+          { name: "output-tokens-remaining", value: "392000", at: Date.now() - 4000 },
+          { name: "retry-after", value: "12", at: Date.now() - 320_000 },
+        ],
+      };
+    }),
+  };
+}
+
+const SECTIONS = { SystemPrompt: "System prompt", Proxies: "Outbound proxies" };
+
+function config(key, port) {
+  const source = readFileSync(join(ROOT, "src/config/env/table.rs"), "utf8");
+  const settings = [];
+  for (const [, applies, section, name, fallback, , doc] of source.matchAll(/(live|boot)\(\s*Section::(\w+),\s*"(\w+)",\s*"((?:[^"\\]|\\.)*)",\s*(?:"((?:[^"\\]|\\.)*)"|\w+),\s*"((?:[^"\\]|\\.)*)",?\s*\)/g))
+    settings.push({ name, value: fallback || null, default: fallback, origin: "default", applies: applies === "boot" ? "restart" : "live", section: SECTIONS[section] ?? section, doc: doc.replaceAll('\\"', '"'), secret: /KEY/.test(name) && !/FILE/.test(name) });
+  const set = (name, value, origin) => Object.assign(settings.find((setting) => setting.name === name) ?? {}, { value, origin });
+  set("PORT", String(port), "flag --port");
+  set("API_BASE_URL", "https://api.anthropic.com", "env/.env line 3");
+  set("ENABLE_DASHBOARD", "true", "environment");
+  set("SYSTEM_PROMPT_REPLACEMENT", "(412 octets)", "env/.env line 9");
+  if (key) set("DASHBOARD_API_KEY", `(${key.length} octets)`, "environment");
+  return { settings, last_reload: { at: Date.now() - 135_000, ok: false, faults: ["env/.env line 12: MAX_IN_FLIGHT: \"many\" is not a number"] }, pending_restart: ["WORKERS"] };
+}
+
+const ref = (name) => ({ $ref: `#/components/schemas/${name}` });
+const answers = (name, extra = {}) => ({ 200: { description: "The answer.", content: { "application/json": { schema: ref(name) } } }, 401: { description: "No session and no key." }, ...extra });
+const RANGE = { name: "range", in: "query", required: false, description: "How far back.", schema: { type: "string", enum: Object.keys(RANGES) } };
+const OPENAPI = {
+  openapi: "3.1.0",
+  info: { title: "anthropic-proxy admin API", version: "0.1.0", description: "What the dashboard shows, as JSON." },
+  paths: {
+    "/admin/api/v1/session": { post: { tags: ["session"], summary: "Exchanges the key for a session.", requestBody: { required: true, content: { "application/json": { schema: { type: "object", required: ["key"], properties: { key: { type: "string" } } } } } }, responses: { 204: { description: "The session's cookie is set." }, 401: { description: "Not the key." } } }, get: { tags: ["session"], summary: "Tells whether there is a session.", responses: answers("Session") } },
+    "/admin/api/v1/overview": { get: { tags: ["activity"], summary: "Sums, quantiles and series of a range.", parameters: [RANGE], responses: answers("Overview") } },
+    "/admin/api/v1/requests": { get: { tags: ["activity"], summary: "The last requests, newest first.", parameters: [{ name: "limit", in: "query", schema: { type: "integer", minimum: 1, maximum: 1000 } }, { name: "status", in: "query", schema: { type: "string" } }], responses: answers("Requests") } },
+    "/admin/api/v1/requests/{id}": { get: { tags: ["activity"], summary: "One request.", parameters: [{ name: "id", in: "path", required: true, schema: { type: "string" } }], responses: answers("Row", { 404: { description: "No such request." } }) } },
+    "/admin/api/v1/upstreams": { get: { tags: ["proxy"], summary: "The upstreams.", responses: answers("Upstreams") } },
+  },
+  components: { schemas: {
+    Session: { type: "object", properties: { authenticated: { type: "boolean" }, key_required: { type: "boolean" } } },
+    Tokens: { type: "object", description: "Tokens by kind.", properties: { input: { type: "integer" }, output: { type: "integer" } } },
+    Row: { type: "object", required: ["id"], properties: { id: { type: "string" }, status: { type: ["integer", "null"] }, tokens: ref("Tokens") } },
+    Requests: { type: "object", properties: { items: { type: "array", items: ref("Row") }, next_before: { type: ["integer", "null"] } } },
+    Overview: { type: "object", properties: { now: { type: "integer" }, tokens: ref("Tokens") } },
+    Upstreams: { type: "object", properties: { items: { type: "array", items: { type: "object" } } } },
+  } },
+};
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const { base } = await start({ port: Number(process.argv[2] ?? 8099), key: process.env.KEY || null, fast: !!process.env.FAST });
+  console.log(`${base}/admin`);
+}
