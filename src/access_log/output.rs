@@ -28,8 +28,10 @@ pub(super) struct Output {
     settings: Settings,
     file: Option<Open>,
     checked: Option<SystemTime>,
-    /// Lines that were dropped since lines were written last.
-    failing: u64,
+    /// Whether it was said that lines are dropped.
+    is_failing: bool,
+    /// Lines that were dropped since then.
+    dropped: u64,
 }
 
 /// The file as it is open.
@@ -49,7 +51,8 @@ impl Output {
             settings,
             file: None,
             checked: None,
-            failing: 0,
+            is_failing: false,
+            dropped: 0,
         }
     }
 
@@ -74,21 +77,27 @@ impl Output {
         };
         match outcome {
             Ok(()) => {
-                if self.failing > 0 {
-                    log::info!(
-                        "[Access log] lines are written again, {} were dropped",
-                        std::mem::take(&mut self.failing)
-                    );
+                if std::mem::take(&mut self.is_failing) {
+                    let dropped = std::mem::take(&mut self.dropped);
+                    log::info!("[Access log] lines are written again, {dropped} were dropped");
                 }
                 0
             }
             Err((dropped, error)) => {
-                if self.failing == 0 {
-                    log::warn!("[Access log] lines are dropped: {error}");
-                }
-                self.failing += dropped.max(1);
+                self.say_failing(&error);
+                self.dropped += dropped;
                 dropped
             }
+        }
+    }
+
+    fn say_failing(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            let target = match &self.settings.target {
+                AccessLogTarget::Stdout => "stdout".into(),
+                AccessLogTarget::File(path) => path.display().to_string(),
+            };
+            log::warn!("[Access log] {target} cannot be written, lines are dropped: {error}");
         }
     }
 
@@ -100,7 +109,9 @@ impl Output {
     ) -> Result<(), (u64, io::Error)> {
         self.follow(path, now);
         while !text.is_empty() {
-            let room = self.room(path, now).map_err(|error| (lines(text), error))?;
+            let first = whole_lines(text, 0) as u64;
+            let room = self.room(path, first, now);
+            let room = room.map_err(|error| (lines(text), error))?;
             let part = &text[..whole_lines(text, room)];
             let Some(open) = &mut self.file else {
                 return Err((lines(text), io::ErrorKind::NotFound.into()));
@@ -127,8 +138,8 @@ impl Output {
         }
     }
 
-    /// How many octets may be written; rotates where there is no room, or a new day.
-    fn room(&mut self, path: &Path, now: SystemTime) -> io::Result<u64> {
+    /// How many octets may be written; rotates where there is no room for the first line, or a new day.
+    fn room(&mut self, path: &Path, first: u64, now: SystemTime) -> io::Result<u64> {
         let max_size = self.settings.max_size;
         let Some(open) = &mut self.file else {
             return Err(io::Error::other("the file could not be opened"));
@@ -142,7 +153,7 @@ impl Output {
             return Ok(max_size);
         }
         // a clock that is set back begins no new day
-        if size < max_size && open.day >= today {
+        if size + first <= max_size && open.day >= today {
             return Ok(max_size - size);
         }
         if open.is_at(path) {
@@ -164,11 +175,7 @@ impl Output {
             Ok(open) => self.file = Some(open),
             Err(error) => {
                 self.file = None;
-                if self.failing == 0 {
-                    let path = path.display();
-                    log::warn!("[Access log] {path} cannot be opened, lines are dropped: {error}");
-                    self.failing = 1;
-                }
+                self.say_failing(&error);
             }
         }
     }
@@ -463,7 +470,7 @@ mod tests {
         let mut output = output(Path::new("/dev/full"), 1000, 5);
         assert_eq!(output.write(b"1\n2\n", at(NOON)), 2);
         assert_eq!(output.write(b"3\n", at(NOON)), 1);
-        assert_eq!(output.failing, 3);
+        assert_eq!((output.is_failing, output.dropped), (true, 3));
     }
 
     #[test]
@@ -475,7 +482,7 @@ mod tests {
         fs::create_dir(directory.path().join("none")).unwrap();
         assert_eq!(output.write(b"3\n", at(NOON)), 1, "within the second");
         assert_eq!(output.write(b"4\n", at(NOON + 1)), 0);
-        assert_eq!(output.failing, 0);
+        assert!(!output.is_failing);
         assert_eq!(fs::read_to_string(&path).unwrap(), "4\n");
     }
 

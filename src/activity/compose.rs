@@ -122,7 +122,15 @@ pub(super) struct Taken {
     range: Range,
     now: u64,
     since: u64,
-    steps: Vec<(u64, Sums, Vec<Arc<Histogram>>, Vec<Arc<Histogram>>)>,
+    steps: Vec<Step>,
+}
+
+/// What a step has.
+struct Step {
+    at: u64,
+    sums: Sums,
+    durations: Vec<Arc<Histogram>>,
+    first_tokens: Vec<Arc<Histogram>>,
 }
 
 impl Taken {
@@ -152,13 +160,12 @@ impl Taken {
                 let of = |part: fn(&Timing) -> &Option<Arc<Histogram>>| {
                     parts().filter_map(|timing| part(timing).clone()).collect()
                 };
-                let durations = of(|timing| &timing.duration);
-                (
-                    number * step,
-                    sum,
-                    durations,
-                    of(|timing| &timing.first_token),
-                )
+                Step {
+                    at: number * step,
+                    sums: sum,
+                    durations: of(|timing| &timing.duration),
+                    first_tokens: of(|timing| &timing.first_token),
+                }
             })
             .collect();
         Self {
@@ -177,7 +184,13 @@ impl Taken {
         let mut series = view::Series::default();
         let mut sum = Sums::default();
         let (mut durations, mut first_tokens) = <(Histogram, Histogram)>::default();
-        for (at, step, duration, first_token) in &self.steps {
+        for Step {
+            at,
+            sums: step,
+            durations: duration,
+            first_tokens: first_token,
+        } in &self.steps
+        {
             sum.add(step);
             series.t.push(at * 1000);
             series.requests.push(step.requests);

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_their_precision() {
-        for scale in [1_u64, 37, 1000, 100_000] {
+        for scale in [1_u64, 37, 1000, 10_000] {
             let mut histogram = Histogram::default();
             for i in 1..=1000 {
                 histogram.add(Duration::from_millis(i * scale));

@@ -1,7 +1,7 @@
 //! The thread that takes the queue, and the thread that stores.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -18,7 +18,10 @@ use super::{
     state::{Additions, State, second},
     store::Store,
 };
-use crate::{access_log::AccessLog, record::Exchange};
+use crate::{
+    access_log::AccessLog,
+    record::{Begun, Exchange},
+};
 
 /// How long events are gathered before the next batch: workers wake the observer 50 times a second at
 /// most.
@@ -52,8 +55,8 @@ pub(super) struct Saver {
 
 /// An event made ready outside of the lock.
 enum Ready {
-    Begun(crate::record::Begun),
-    Ended(Exchange, Option<Text>),
+    Begun(Box<Begun>),
+    Ended(Box<Exchange>, Option<Text>),
 }
 
 impl Observer {
@@ -97,10 +100,10 @@ impl Observer {
             }
             for event in batch {
                 match event {
-                    Ready::Begun(begun) => state.begun(begun, now),
+                    Ready::Begun(begun) => state.begun(*begun, now),
                     Ready::Ended(exchange, text) => {
                         let unsaved = self.saver.as_mut().map(|saver| &mut saver.unsaved);
-                        state.ended(exchange, text, now, unsaved);
+                        state.ended(*exchange, text, now, unsaved);
                     }
                 }
             }
@@ -125,7 +128,7 @@ impl Observer {
         {
             self.counts.took(event.octets());
             batch.push(match event {
-                Event::Begun(begun) => Ready::Begun(*begun),
+                Event::Begun(begun) => Ready::Begun(begun),
                 Event::Ended(mut exchange) => {
                     if let Some(log) = &mut self.access_log {
                         log.push(&exchange);
@@ -138,7 +141,7 @@ impl Observer {
                         content: content.into(),
                         is_cut: length == Length::Cut,
                     });
-                    Ready::Ended(*exchange, text)
+                    Ready::Ended(exchange, text)
                 }
             });
         }
@@ -148,7 +151,7 @@ impl Observer {
 
 impl Saver {
     /// Starts the thread that stores; gives what is stored, too.
-    pub(super) fn start(directory: &PathBuf) -> std::io::Result<(Self, Additions)> {
+    pub(super) fn start(directory: &Path) -> std::io::Result<(Self, Additions)> {
         let now = SystemTime::now();
         let (mut store, saved) = Store::open(directory, now);
         let (sender, additions) = mpsc::sync_channel::<Additions>(1);

@@ -139,9 +139,9 @@ fn push_run(masked: &mut String, run: &str) {
         })
         .map(|(at, _)| at);
     let (shown, secret) = run.split_at(key.unwrap_or(run.len()));
-    let has = |is: fn(&u8) -> bool| shown.as_bytes().iter().any(|octet| is(octet));
-    let is_long = shown.len() >= LONG_RUN && has(u8::is_ascii_digit)
-        || shown.starts_with("eyJ") && shown.len() >= 16;
+    let has_digit = shown.bytes().any(|octet| octet.is_ascii_digit());
+    let is_long =
+        shown.len() >= LONG_RUN && has_digit || shown.starts_with("eyJ") && shown.len() >= 16;
     masked.push_str(if is_long { MASK } else { shown });
     if !secret.is_empty() {
         masked.push_str("sk-");
