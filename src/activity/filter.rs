@@ -84,7 +84,10 @@ impl Filter {
             ("upstream", &self.upstream),
             ("q", &self.q),
         ] {
-            if text.as_ref().is_some_and(|text| text.chars().count() > LONGEST) {
+            if text
+                .as_ref()
+                .is_some_and(|text| text.chars().count() > LONGEST)
+            {
                 return Err(BadFilter(name));
             }
         }
