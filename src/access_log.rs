@@ -1,7 +1,7 @@
 //! The access log: a line of JSON for each exchange, written by a thread of its own.
 //!
 //! Whoever hands lines over never waits: what the disk or the reader of stdout does not take in time is
-//! dropped, and counted. At most [`MOST_WAITING`] octets wait.
+//! dropped, and counted. At most 16 MiB of lines wait.
 
 use std::{
     io,

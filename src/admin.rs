@@ -1,7 +1,7 @@
 //! The admin plane: the dashboard's pages, the API that they read, and the metrics.
 //!
 //! It reads what others keep and changes nothing but its own sessions. Who may read what is decided in one
-//! place, around all routes ([`mod@admission`]): a path that is not named there is closed. The routes are a
+//! place, around all routes (`admin::admission`): a path that is not named there is closed. The routes are a
 //! table here; their handlers are thin.
 
 use std::{
