@@ -217,7 +217,7 @@ impl Watch {
     /// What was metered, with its price.
     fn usage(&mut self) -> Option<Usage> {
         let asked = match self.look.take() {
-            Some(look) => std::mem::replace(&mut *look.borrow_mut(), Look::new()).finish(),
+            Some(look) => std::mem::take(&mut *look.borrow_mut()).finish(),
             None => return None,
         };
         let Asked {
