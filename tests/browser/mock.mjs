@@ -315,7 +315,7 @@ function errors(state) {
   for (const row of failed) {
     const ours = row.ended.by === "proxy";
     const name = [row.status, row.error_type, row.upstream, row.ended.label].join("|");
-    const group = groups.get(name) ?? { status: row.status, type: row.error_type ?? row.ended.label, upstream: row.upstream, ours, by: row.ended.by === "complete" ? "upstream" : row.ended.by, label: row.ended.label, count: 0, first_at: row.at, last_at: row.at, sample: { id: row.id, content: row.content ?? "" } };
+    const group = groups.get(name) ?? { status: row.status, type: row.error_type ?? row.ended.label, upstream: row.upstream, ours, label: row.ended.label, count: 0, first_at: row.at, last_at: row.at, sample: { id: row.id, content: row.content ?? "" } };
     group.count++;
     group.first_at = Math.min(group.first_at, row.at);
     group.last_at = Math.max(group.last_at, row.at);

@@ -16,7 +16,7 @@ export default function Errors({ query }) {
     <${FaultNote} fault=${fault} onRetry=${reload} />
     <div class=${"stack" + (isStale ? " stale" : "")}>
       ${!data ? !fault && html`<${Bones} rows=${8} />` : !data.groups.length ? html`<${Empty} title=${t("errors.empty")}>${t("errors.empty.why")}<//>` : html`
-        <div class="stack">${data.groups.map((group) => html`<${Group} key=${[group.status, group.type, group.upstream, group.label, group.ours].join()} group=${group} />`)}</div>
+        <div class="stack">${data.groups.map((group) => html`<${Group} key=${[group.status, group.type, group.upstream, group.label, group.ours].join()} group=${group} by=${whose(group, data.items)} />`)}</div>
         <${Card} title=${t("errors.last")} flush>
           <${Table} label=${t("errors.last")} head=${[[t("col.time")], [t("col.status")], [t("col.request")], [t("col.type")], [t("col.duration"), "num"]]}>
             ${data.items.map((row) => html`<tr key=${row.id}>
@@ -29,11 +29,16 @@ export default function Errors({ query }) {
     </div>`;
 }
 
-function Group({ group }) {
+/** Whose failure it is: the example tells, if it is still listed. */
+function whose(group, items) {
+  const by = items.find((row) => row.id === group.sample?.id)?.ended?.by;
+  return by === "client" || by === "proxy" ? by : group.ours ? "proxy" : "upstream";
+}
+
+function Group({ group, by }) {
   const content = group.sample?.content;
   const title = group.type ?? group.label ?? t("errors.untyped");
   const words = message(content) ?? group.label ?? "";
-  const by = group.by ?? (group.ours ? "proxy" : "upstream");
   return html`<details class="card group">
     <summary>
       <span class=${`group-status tone-${group.status >= 500 || !group.status ? "bad" : "warn"}`}>${group.status ?? "–"}</span>

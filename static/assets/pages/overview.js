@@ -156,7 +156,7 @@ function Recent() {
           <td class="wide"><${Link} to="requests" query=${{ id: row.id }} class="quiet">${row.method} ${row.path}<//>${row.model && html` <span class="dim">${row.model}</span>`}</td>
           <td class="num">${as.duration(row.ttft_ms)}</td>
           <td class="num">${as.duration(row.state === "pending" ? Math.max(0, Date.now() - row.at) : row.duration_ms)}</td>
-          <td class="num">${as.bytes(row.bytes_out)}</td><td class="num">${as.money(row.cost_usd)}</td>
+          <td class="num">${as.bytes(row.state === "pending" ? row.bytes_out || null : row.bytes_out)}</td><td class="num">${as.money(row.cost_usd)}</td>
         </tr>`)}
       <//>`}
   <//>`;

@@ -224,7 +224,7 @@ function Row({ row, index, top, isSelected, onOpen }) {
     <span role="gridcell" class="c-model dim" title=${row.model}>${row.model ?? "–"}</span>
     <span role="gridcell" class="c-ttft num">${as.duration(row.ttft_ms)}</span>
     <span role="gridcell" class="c-duration num">${as.duration(spent)}</span>
-    <span role="gridcell" class="c-bytes num">${as.bytes(row.bytes_out)}</span>
+    <span role="gridcell" class="c-bytes num">${as.bytes(row.state === "pending" ? row.bytes_out || null : row.bytes_out)}</span>
     <span role="gridcell" class="c-tokens num">${row.tokens ? `${as.count(as.read(row.tokens))} → ${as.count(row.tokens.output)}` : "–"}</span>
     <span role="gridcell" class="c-cost num">${as.money(row.cost_usd)}</span>
   </div>`;
