@@ -40,8 +40,8 @@ main() {
 
 # traffic URL : what the pages can show: generations, lists, an overloaded upstream, an unknown path.
 traffic() {
-    local turn='"max_tokens":16,"messages":[{"role":"user","content":"say hi"}]' nth
-    for nth in 1 2 3 4 5 6; do
+    local turn='"max_tokens":16,"messages":[{"role":"user","content":"say hi"}]'
+    for _ in 1 2 3 4 5 6; do
         asks "$1/v1/messages" -d "{\"model\":\"claude-sonnet-4-5\",\"stream\":true,$turn}"
         asks "$1/v1/messages" -d "{\"model\":\"claude-haiku-4-5\",$turn}"
         asks "$1/v1/models"
