@@ -50,9 +50,10 @@ export function bytes(value) {
   return `${value.toFixed(digits)} ${["B", "KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
 }
 
-/** Milliseconds as a duration: 0.21 ms, 84 ms, 3.25 s, 2 m 05 s. */
+/** Milliseconds as a duration: 11 µs, 0.21 ms, 84 ms, 3.25 s, 2 m 05 s. */
 export function duration(ms) {
   if (isNone(ms)) return NONE;
+  if (ms > 0 && ms < 0.1) return `${(ms * 1000).toFixed(0)} µs`;
   if (ms < 1) return `${ms.toFixed(ms === 0 ? 0 : 2)} ms`;
   if (ms < 999.5) return `${ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
   if (ms < 59_950) return `${(ms / 1000).toFixed(ms < 9_995 ? 2 : 1)} s`;
