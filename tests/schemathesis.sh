@@ -7,6 +7,7 @@
 #     PROXY          the program (default: target/release/anthropic-proxy)
 #     SCHEMATHESIS   the tester (default: schemathesis)
 #     SECONDS_MOST   how long it may ask (default: 60)
+#     PHASES         what it tries (default: examples,coverage, the same each time; `fuzzing` looks for more)
 #
 # The upstream is the mock of tests/clients: a few exchanges go there first, so that there is something
 # to tell. Events are left out: they do not end. So are its tries with wrong keys, which are told 429 after
@@ -38,7 +39,7 @@ main() {
     curl -sSf --noproxy '*' -H "Authorization: Bearer $key" "$document" -o "$work/openapi.json"
     (cd "$work" && env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy NO_PROXY='*' \
         "${SCHEMATHESIS:-schemathesis}" run "$work/openapi.json" --url "$base" -H "Authorization: Bearer $key" \
-        --checks all --exclude-checks ignored_auth --exclude-path /admin/api/v1/events --phases examples,coverage,fuzzing \
+        --checks all --exclude-checks ignored_auth --exclude-path /admin/api/v1/events --phases "${PHASES:-examples,coverage}" \
         --seed 1 --max-examples 25 --max-time "${SECONDS_MOST:-60}" --request-timeout 10 --continue-on-failure \
         --suppress-health-check all --warnings off --no-color)
     echo "schemathesis: all passed"

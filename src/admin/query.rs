@@ -175,7 +175,8 @@ fn rows() -> utoipa::openapi::schema::Object {
 }
 
 fn statuses() -> utoipa::openapi::schema::Object {
-    choice("1xx, 2xx, 3xx, 4xx, 5xx, pending, aborted", "")
+    // an empty one is none, as for the other filters
+    choice("1xx, 2xx, 3xx, 4xx, 5xx, pending, aborted, ", "")
 }
 
 #[cfg(test)]
