@@ -30,6 +30,7 @@ mod lifecycle;
 #[cfg(unix)]
 mod listeners;
 mod logs;
+mod names;
 mod observation;
 mod proxies;
 mod roads;

@@ -21,6 +21,7 @@ pub(crate) struct ProxyBuilder {
     variables: Vec<(String, String)>,
     arguments: Vec<String>,
     descriptors: Option<u32>,
+    has_names: bool,
     sockets: Vec<OwnedFd>,
     directory: TempDir,
 }
@@ -80,6 +81,7 @@ impl ProxyBuilder {
             variables: Vec::new(),
             arguments: Vec::new(),
             descriptors: None,
+            has_names: false,
             sockets: Vec::new(),
             directory,
         }
@@ -122,6 +124,12 @@ impl ProxyBuilder {
     /// The path of a file below the working directory.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.directory.path().join(path)
+    }
+
+    /// Puts these in the place of `/etc/hosts` and `/etc/resolv.conf`, in a mount namespace.
+    pub(crate) fn names(mut self, hosts: &str, resolv: &str) -> Self {
+        self.has_names = true;
+        self.file("hosts", hosts).file("resolv.conf", resolv)
     }
 
     /// Starts the server and waits until it listens.
@@ -171,6 +179,7 @@ impl ProxyBuilder {
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_anthropic-proxy");
         let script = match (self.descriptors, self.sockets.len()) {
+            _ if self.has_names => Some(NAMES.to_owned()),
             (None, 0) => None,
             (Some(limit), _) => Some(format!("ulimit -n {limit}; exec \"$0\" \"$@\"")),
             // they come in as standard input and output, which nobody needs
@@ -416,3 +425,7 @@ fn follow(stream: impl Read + Send + 'static, lines: Arc<Lines>) -> JoinHandle<(
 
 /// Starts the program as systemd starts one that it passes sockets.
 const ACTIVATE: &str = "LISTEN_PID=${LISTEN_PID-$$}; export LISTEN_PID; exec \"$0\" \"$@\"";
+
+/// Mounts the files of [`ProxyBuilder::names`], then becomes the program.
+const NAMES: &str = "exec unshare -m /bin/sh -c 'mount --bind hosts /etc/hosts && \
+     mount --bind resolv.conf /etc/resolv.conf && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
