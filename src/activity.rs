@@ -13,11 +13,11 @@
 //! | sums: 900 seconds and 10,080 minutes of 136 octets | 1.5 |
 //! | quantiles: two histograms of 1.6 KiB for 900 seconds, 360 minutes and 1,008 spans of 10 minutes | 7 |
 //! | usage: 65 models of 128 octets, for 169 hours and 400 days (36,985 rows of 320 octets) | 11.5 |
-//! | 10,000 exchanges in flight, of 1.8 KiB | 18 |
-//! | 5,000 exchanges and 1,000 failures that have left their ring, of 2.5 KiB | 15 |
+//! | 10,000 exchanges in flight, of 2.2 KiB | 22 |
+//! | 5,000 exchanges and 1,000 failures that have left their ring, of 6.5 KiB, 4 of them fields | 39 |
 //! | texts of failures | 16 |
 //! | 200 paths of 1 KiB, 64 upstreams of 9 KiB | 1 |
-//! | together | 70 |
+//! | together | 98 |
 //!
 //! To that come events that wait, at most 32 MiB (and 2 MiB of places), lines of the access log that wait,
 //! at most 16 MiB, and SQLite's cache of 2 MiB. A proxy with ten models and paths of thirty octets has
@@ -83,6 +83,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// Events that may wait; [`CAPACITY`] where nothing is said.
     pub capacity: Option<usize>,
+    /// Whether somebody may read; else there is the access log alone, and nothing is kept.
+    pub has_readers: bool,
 }
 
 /// The activity of the process. When it is dropped, what is queued is counted, written and stored.
@@ -115,14 +117,15 @@ impl Activity {
         let mut state = State::new(now);
         let access_log = settings.access_log.map(AccessLog::start).transpose()?;
         let saver = match &settings.data_dir {
-            Some(directory) => {
+            Some(directory) if settings.has_readers => {
                 let (saver, saved) = Saver::start(directory)?;
                 state.load(&saved, now);
                 Some(saver)
             }
-            None => None,
+            _ => None,
         };
-        let (recorder, events, counts) = queue::queue(settings.capacity.unwrap_or(CAPACITY));
+        let capacity = settings.capacity.unwrap_or(CAPACITY);
+        let (recorder, events, counts) = queue::queue(capacity, settings.has_readers);
         let view = View {
             state: Arc::new(Mutex::new(state)),
             counts: Arc::clone(&counts),
@@ -135,6 +138,7 @@ impl Activity {
             state: Arc::clone(&view.state),
             access_log,
             saver,
+            has_readers: settings.has_readers,
             is_ended: Arc::clone(&is_ended),
         };
         let (done, is_done) = mpsc::channel();
@@ -178,12 +182,10 @@ impl View {
     /// Sums and series of a range.
     pub fn overview(&self, range: Range, now: SystemTime) -> view::Overview {
         let at = second(now);
-        let since = now.checked_sub(Duration::from_secs(range.seconds()));
         let state = locked(&self.state);
         let taken = Taken::of(&state, range, at);
         let today = compose::today(&state, at);
         let paths = compose::paths(&state);
-        let reloads = compose::reloads(&state, since.unwrap_or(now));
         let (updated, in_flight) = (state.updated, state.recent.in_flight());
         drop(state);
         let step_ms = taken.step_ms();
@@ -198,7 +200,6 @@ impl View {
             today,
             series,
             paths,
-            reloads,
         }
     }
 
@@ -226,10 +227,14 @@ impl View {
         Some(match found {
             Found::Pending(pending) => view::Detail {
                 row: compose::pending(&pending, now),
+                request_fields: Vec::new(),
+                response_fields: Vec::new(),
                 error: None,
             },
             Found::Done(failure) => view::Detail {
                 row: compose::done(&failure.done),
+                request_fields: compose::fields(&failure.done.exchange.request_fields),
+                response_fields: compose::fields(&failure.done.exchange.response_fields),
                 error: failure.text.map(|text| view::ErrorText {
                     content: text.content.to_string(),
                     truncated: text.is_cut,
@@ -240,14 +245,17 @@ impl View {
 
     /// The failures of a range, of those that are kept.
     pub fn errors(&self, range: Range, now: SystemTime) -> view::Errors {
-        let failures = locked(&self.state).recent.failures();
+        let state = locked(&self.state);
+        let (failures, began) = (state.recent.failures(), state.began);
+        drop(state);
         let since = now.checked_sub(Duration::from_secs(range.seconds()));
-        compose::errors(&failures, since.unwrap_or(now))
+        compose::errors(&failures, since.unwrap_or(now), began)
     }
 
     /// What was used, by model or by day.
     pub fn usage(&self, range: UsageRange, by: UsageBy, now: SystemTime) -> Vec<view::UsageRow> {
-        compose::usage(&locked(&self.state), range, by, second(now))
+        let spent = compose::spent(&locked(&self.state), range, by, second(now));
+        compose::usage(spent, by)
     }
 
     /// What was seen of the upstreams that were asked.
@@ -280,11 +288,6 @@ impl View {
             dropped: all - rows.len(),
             rows,
         }
-    }
-
-    /// Marks a reload of the configuration: whether it was taken, and what changed or why not.
-    pub fn reloaded(&self, at: SystemTime, ok: bool, what: &str) {
-        locked(&self.state).reloaded(at, ok, what);
     }
 
     /// Exchanges whose end did not fit into the queue: they are in no sum.

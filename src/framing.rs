@@ -10,6 +10,7 @@ pub mod head;
 pub mod idle;
 pub mod outbox;
 pub mod read;
+pub mod refused;
 
 /// Largest message head that is taken, either way (contract §2).
 pub const MAX_HEAD: usize = 64 * 1024;

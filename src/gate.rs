@@ -8,7 +8,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Poll, Waker},
 };
@@ -20,6 +20,7 @@ pub struct Gate {
     seats: AtomicUsize,
     spares: AtomicUsize,
     in_flight: AtomicUsize,
+    is_cut: AtomicBool,
 }
 
 impl Gate {
@@ -59,6 +60,11 @@ impl Gate {
         self.in_flight.load(Relaxed)
     }
 
+    /// What still runs is cut from now on.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Relaxed);
+    }
+
     fn counter(&self, kind: Kind) -> &AtomicUsize {
         match kind {
             Kind::Connection => &self.connections,
@@ -94,6 +100,13 @@ impl Admission {
             kind,
             position,
         }
+    }
+}
+
+impl Admission {
+    /// Whether what still runs is being cut.
+    pub fn is_cut(&self) -> bool {
+        self.gate.is_cut.load(Relaxed)
     }
 }
 

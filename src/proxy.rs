@@ -26,7 +26,6 @@ use crate::{
     },
     gate::Gate,
     messages,
-    metrics::Moved,
     upstream::{
         Client,
         balance::Balance,
@@ -68,17 +67,8 @@ pub struct Worker {
     pub replay_memory: Arc<Semaphore>,
     /// What all workers know of the upstreams.
     pub balance: Arc<Balance>,
-    /// Who looks at the exchanges, if anybody does.
-    pub observer: Option<Rc<Observer>>,
-}
-
-impl Worker {
-    /// A request goes on to the next upstream.
-    fn moved(&self, why: Moved) {
-        if let Some(observer) = &self.observer {
-            observer.shard.moved(why);
-        }
-    }
+    /// Who looks at the exchanges.
+    pub observer: Rc<Observer>,
 }
 
 /// Forwards one request.
@@ -90,9 +80,8 @@ pub async fn forward(
     let live = worker.live.load_full();
     let head = take_head(&req);
     let mut record = Record::new(&head, worker.gate.exchange(), |id| {
-        let observer = worker.observer.as_ref()?;
         let client = req.peer_addr().map(|address| address.ip());
-        Some(Watch::new(observer, &live, id, &head, client))
+        Watch::begin(&worker.observer, &live, id, &head, client)
     });
     match relay(
         &req,
@@ -124,6 +113,7 @@ async fn relay(
     let is_messages = std::str::from_utf8(head.path())
         .is_ok_and(|path| messages::is_messages(&head.method, path));
     let look = record.watch.as_ref().and_then(|watch| watch.look());
+    let held_from = record.is_watched().then(Instant::now);
     let plan = match (head.framing, &live.edit) {
         _ if head.upgrade.is_some() => tunnel::ask(&head, payload),
         (Framing::None, _) => Plan::nothing(),
@@ -165,9 +155,10 @@ async fn relay(
         expect: plan.expect,
         patience: patience(&head.fields, is_messages, live),
         tunnel: plan.tunnel.as_ref(),
+        waited: held_from.zip(plan.complete_at),
+        is_watched: record.is_watched(),
     };
-    record.sends(plan.complete_at);
-    let answered = failover::send(worker, live, &mut outgoing, plan.body).await?;
+    let answered = failover::send(worker, live, &mut outgoing, plan.body, record).await?;
     if let Some(asked) = &plan.tunnel {
         asked.check(&answered.response.head)?;
     }
@@ -195,6 +186,10 @@ struct Outgoing<'a> {
     expect: field::Expect,
     patience: Duration,
     tunnel: Option<&'a tunnel::Asked>,
+    /// From when to when the body was waited for, where it was and somebody looks.
+    waited: Option<(Instant, Instant)>,
+    /// Whether somebody looks.
+    is_watched: bool,
 }
 
 impl Outgoing<'_> {
@@ -205,6 +200,7 @@ impl Outgoing<'_> {
             body,
             patience: self.patience,
             keep,
+            is_watched: self.is_watched,
         }
     }
 
@@ -465,6 +461,7 @@ pub(crate) mod tests {
         let second = Duration::from_secs(1);
         Live {
             endpoints: Arc::new([Endpoint {
+                name: base.into(),
                 upstream: base.parse().unwrap(),
                 route: Route::Direct,
                 http: HttpVersion::Http11,

@@ -1,13 +1,19 @@
 //! What is known of one exchange: plain data, from where it is learned to where it is counted, listed,
 //! logged and stored.
 //!
-//! Made once, when the exchange ends ([`Exchange`]), and a small part of it when it begins ([`Begun`]).
-//! Nothing here is a secret: no field value, no content, no query.
+//! Made once, when the exchange ends ([`Exchange`]), a small part of it when it begins ([`Begun`]), and
+//! another when it is answered ([`Answered`]). Nothing here is a secret: no content, no query, of fields
+//! only those whose values are known to be none ([`ShownFields`]).
 
 use std::{
     net::IpAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
+
+mod fields;
+
+pub use self::fields::ShownFields;
 
 /// An exchange that has begun.
 #[derive(Debug, Clone)]
@@ -31,6 +37,27 @@ pub struct Begun {
     pub session: Option<Box<str>>,
 }
 
+/// An exchange whose response head is here.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Its name.
+    pub id: Box<str>,
+    /// The status.
+    pub status: u16,
+    /// The upstream that answered.
+    pub upstream: Option<Arc<str>>,
+    /// The upstream's own name for it.
+    pub upstream_request_id: Option<Box<str>>,
+    /// The model that the request names, as far as it was looked at.
+    pub model: Option<Box<str>>,
+    /// Whether the request asks for a stream.
+    pub is_stream: Option<bool>,
+    /// What the request allows at most.
+    pub max_tokens: Option<u64>,
+    /// What is known of the timings.
+    pub timings: Timings,
+}
+
 /// An exchange as it ended.
 #[derive(Debug, Clone)]
 pub struct Exchange {
@@ -38,8 +65,11 @@ pub struct Exchange {
     pub begun: Begun,
     /// The status that the client was given; none if it left before.
     pub status: Option<u16>,
-    /// The upstream that was asked last (`https://host[:port][/prefix]`).
-    pub upstream: Option<Box<str>>,
+    /// The upstream that was asked last, or whose answer it is: its URL, or `URL #2` of several with the
+    /// same.
+    pub upstream: Option<Arc<str>>,
+    /// The tries that did not bring the answer, in their order.
+    pub tries: Vec<Try>,
     /// The upstream's own name for it (`request-id`), printable ASCII of at most 128 octets.
     pub upstream_request_id: Option<Box<str>>,
     /// Octets of the request's content.
@@ -61,6 +91,58 @@ pub struct Exchange {
     /// The rate-limit fields of the answer (`anthropic-ratelimit-*-remaining`, `retry-after`): name
     /// without `anthropic-ratelimit-`, value.
     pub rate_limit: Vec<(Box<str>, Box<str>)>,
+    /// The fields of the request, where they are to be shown.
+    pub request_fields: ShownFields,
+    /// The fields of the response.
+    pub response_fields: ShownFields,
+}
+
+impl Exchange {
+    /// One of which nothing else is known.
+    pub fn new(begun: Begun, ended: Ended) -> Self {
+        Self {
+            begun,
+            status: None,
+            upstream: None,
+            tries: Vec::new(),
+            upstream_request_id: None,
+            received: 0,
+            sent: 0,
+            timings: Timings::default(),
+            ended,
+            edit: None,
+            usage: None,
+            error: None,
+            rate_limit: Vec::new(),
+            request_fields: ShownFields::default(),
+            response_fields: ShownFields::default(),
+        }
+    }
+
+    /// Whether the answer was ours: there was one, and none of the upstream's.
+    pub fn is_ours(&self) -> bool {
+        self.timings.head.is_none() && self.status.is_some()
+    }
+}
+
+/// A try to send a request that did not bring the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Try {
+    /// The upstream.
+    pub upstream: Arc<str>,
+    /// What came of it.
+    pub outcome: Tried,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// It could not be sent: there was no connection.
+    Unreachable,
+    /// It was sent, and not answered.
+    Unanswered,
+    /// It was answered by this status, and another upstream was asked.
+    Status(u16),
 }
 
 /// Moments of an exchange, counted from its beginning.
@@ -76,8 +158,8 @@ pub struct Timings {
     pub first_token: Option<Duration>,
     /// Until the end.
     pub total: Duration,
-    /// Our own time until the request's head could be sent: without the wait for the client's body, for
-    /// a connection, or for the upstream.
+    /// Our own time until the request's head was ready to be sent: without the wait for the client's
+    /// body, for a connection, or for the upstream.
     pub overhead: Duration,
 }
 
@@ -159,11 +241,11 @@ pub struct Ended {
 pub enum By {
     /// Nobody: the response was complete.
     Complete,
-    /// The client went away, or was cut at the end of a drain.
+    /// The client: it went away, stood still for too long, or its message was none.
     Client,
-    /// The upstream failed inside of its response.
+    /// The upstream: it could not be reached, did not answer, or failed inside of its response.
     Upstream,
-    /// An answer of ours.
+    /// The proxy: it refused, or was ended itself.
     Proxy,
 }
 
@@ -237,12 +319,28 @@ pub struct Tokens {
 }
 
 /// Content of an error, as it came.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ErrorContent {
     /// Its beginning.
     pub octets: bytes::Bytes,
     /// Its `Content-Encoding`, if it has one.
     pub coding: Option<Box<str>>,
+    /// Credentials that the request had: never to be shown, in the content neither.
+    pub secrets: Vec<Box<str>>,
+}
+
+impl std::fmt::Debug for ErrorContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            octets,
+            coding,
+            secrets: _,
+        } = self;
+        f.debug_struct("ErrorContent")
+            .field("octets", &octets.len())
+            .field("coding", coding)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -118,17 +118,18 @@ struct Observation {
     /// The activity and the access log. Dropped last: what is queued is written then.
     activity: Option<Activity>,
     recorder: Option<Recorder>,
-    metrics: Option<Arc<Metrics>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Observation {
-    fn start(boot: &Boot, live: &Live) -> io::Result<Self> {
+    fn start(boot: &Boot) -> io::Result<Self> {
         let has_pages = boot.dashboard || boot.admin_listen.is_some();
         let is_recorded = has_pages || boot.access_log.is_some();
         let settings = activity::Settings {
             access_log: boot.access_log.clone(),
             data_dir: boot.data_dir.clone(),
             capacity: None,
+            has_readers: has_pages,
         };
         let (activity, recorder) = is_recorded
             .then(|| Activity::start(settings))
@@ -137,7 +138,7 @@ impl Observation {
         Ok(Self {
             activity,
             recorder,
-            metrics: (is_recorded || live.metrics_public).then(Metrics::new),
+            metrics: Metrics::new(),
         })
     }
 
@@ -148,14 +149,14 @@ impl Observation {
         balance: &Arc<Balance>,
         counters: &Arc<reload::ReloadCounters>,
         live: &Arc<ArcSwap<Live>>,
-    ) -> Option<admin::Exposition> {
-        let metrics = Arc::clone(self.metrics.as_ref()?);
+    ) -> admin::Exposition {
+        let metrics = Arc::clone(&self.metrics);
         let view = self.activity.as_ref().map(Activity::view);
         let (gate, balance) = (Arc::clone(gate), Arc::clone(balance));
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
-        Some(Box::new(move || {
+        Box::new(move || {
             let live = live.load();
-            let states = balance.states();
+            let states = balance.states(&live.endpoints);
             let idle = balance.idle(&live.endpoints);
             let upstreams = live.endpoints.iter().zip(states).zip(idle);
             metrics.expose(&Gauges {
@@ -176,7 +177,7 @@ impl Observation {
                 prices_date: live.prices.date.to_string(),
                 ..Gauges::default()
             })
-        }))
+        })
     }
 }
 
@@ -188,8 +189,8 @@ struct Shared {
     edit_memory: Arc<Semaphore>,
     replay_memory: Arc<Semaphore>,
     balance: Arc<Balance>,
-    /// What is counted, where somebody looks.
-    metrics: Option<Arc<Metrics>>,
+    /// What is counted, while somebody looks.
+    metrics: Arc<Metrics>,
     /// Where exchanges are told, where somebody looks.
     recorder: Option<Recorder>,
     status: Arc<Status>,
@@ -232,7 +233,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         }
     };
     let announced = Announced::of(&listeners, &alone);
-    let observation = match Observation::start(&boot, &loaded.config.live) {
+    let observation = match Observation::start(&boot) {
         Ok(observation) => observation,
         Err(cause) => return failed("could not start the record of activity", &cause),
     };
@@ -251,7 +252,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         boot_id: status.boot_id.clone(),
         started: status.started,
         view: observation.activity.as_ref().map(Activity::view),
-        exposition: observation.exposition(&gate, &balance, &counters, &live),
+        exposition: Some(observation.exposition(&gate, &balance, &counters, &live)),
     });
     if boot.dashboard || boot.admin_listen.is_some() {
         // until the drain
@@ -263,7 +264,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         edit_memory: memory(boot.edit_memory),
         replay_memory: memory(boot.replay_memory),
         balance,
-        metrics: observation.metrics.clone(),
+        metrics: Arc::clone(&observation.metrics),
         recorder: observation.recorder.clone(),
         status,
         plane,
@@ -355,6 +356,7 @@ async fn drain(
             log::warn!("[Proxy] second signal: cutting {} exchanges", gate.in_flight());
         }
     }
+    gate.cut();
     let _ = phase.send(Phase::Cut);
     // the workers need a moment to see it and to reset what must not look complete
     let _ = tokio::time::timeout(CUT_PATIENCE, until_quiet(gate)).await;
@@ -530,20 +532,16 @@ impl Place {
     fn new(shared: &Shared) -> Self {
         let drain = Rc::new(Drain::default());
         actix_rt::spawn(follow_phase(shared.phase.clone(), Rc::downgrade(&drain)));
-        let observer = shared.metrics.as_ref().map(|metrics| {
-            Rc::new(Observer {
-                recorder: shared.recorder.clone(),
-                shard: metrics.shard(),
-            })
+        let observer = Rc::new(Observer {
+            recorder: shared.recorder.clone(),
+            shard: shared.metrics.shard(),
         });
         let worker = Rc::new(Worker {
             client: Client::new(
                 Dialer::new(shared.trust.clone()),
                 &shared.live,
                 Arc::clone(&shared.balance),
-                observer
-                    .as_ref()
-                    .map(|observer| Arc::clone(&observer.shard)),
+                Arc::clone(&observer.shard),
             ),
             observer,
             live: Arc::clone(&shared.live),
@@ -580,6 +578,7 @@ async fn worker(
             Part::Admin => web::to(admin::not_found),
         });
     let app = app.into_factory().new_service(AppConfig::default()).await?;
+    let (observer, live) = (Rc::clone(&place.worker.observer), Arc::clone(&shared.live));
     Ok(Services {
         app,
         live: Arc::clone(&shared.live),
@@ -593,6 +592,7 @@ async fn worker(
             Part::Admin => |_| true,
         },
         request_id: || RequestId::next().to_string(),
+        refused: Box::new(move |client, refused| observer.refused(&live.load(), client, refused)),
     })
 }
 

@@ -63,12 +63,12 @@ pub struct Client {
 impl Client {
     /// A client without connections, for this worker.
     ///
-    /// What it does is counted in `shard`, if there is one.
+    /// What it does is counted in `shard`.
     pub fn new(
         dialer: Dialer,
         live: &Arc<ArcSwap<Live>>,
         balance: Arc<Balance>,
-        shard: Option<Arc<Shard>>,
+        shard: Arc<Shard>,
     ) -> Self {
         let connections = Rc::new(Connections::new(dialer, &live.load(), balance, shard));
         let awc = door::client(Rc::clone(&connections), Arc::clone(live));
@@ -104,12 +104,22 @@ pub struct Road {
     pub connecting: Option<Duration>,
 }
 
+impl Road {
+    /// Had now, after so much time for making it.
+    fn had(connecting: Option<Duration>) -> Self {
+        Self {
+            had_at: Instant::now(),
+            connecting,
+        }
+    }
+}
+
 /// Connections of one worker, idle and to be made.
 struct Connections {
     dialer: Dialer,
     lanes: RefCell<Lanes>,
     balance: Arc<Balance>,
-    shard: Option<Arc<Shard>>,
+    shard: Arc<Shard>,
 }
 
 /// The lanes to the endpoints of the configuration that was last seen, in its order.
@@ -127,7 +137,7 @@ struct Lane {
 }
 
 impl Connections {
-    fn new(dialer: Dialer, live: &Live, balance: Arc<Balance>, shard: Option<Arc<Shard>>) -> Self {
+    fn new(dialer: Dialer, live: &Live, balance: Arc<Balance>, shard: Arc<Shard>) -> Self {
         let none = Lanes {
             endpoints: Arc::new([]),
             lanes: Vec::new(),
@@ -147,6 +157,7 @@ impl Connections {
         mut request: Request,
     ) -> Result<Response, Failed> {
         let lane = self.lane(live, endpoint);
+        let is_watched = request.is_watched;
         // octets both ways are HTTP/1.1's to carry
         let is_tunnel = matches!(request.body, Body::Tunnel(_));
         if let Some(http2) = &lane.http2
@@ -155,39 +166,23 @@ impl Connections {
             return http2::send(self, live, &lane, http2, request).await;
         }
         if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
-            let road = self.road(None);
+            let road = is_watched.then(|| Road::had(None));
             match http1::exchange(connection, request, &lane.pool).await {
                 Err(Failed::Unsent(unsent, _)) => {
-                    self.moved(Moved::Stale);
+                    self.shard.moved(Moved::Stale);
                     request = *unsent;
                 }
                 outcome => return outcome.map(|response| Response { road, ..response }),
             }
         }
-        let began = self.shard.is_some().then(Instant::now);
+        let began = Instant::now();
         match self.connect(live, &lane.endpoint).await {
             Ok(connection) => {
-                let road = self.road(began);
+                let road = is_watched.then(|| Road::had(Some(began.elapsed())));
                 let outcome = http1::exchange(connection, request, &lane.pool).await;
                 outcome.map(|response| Response { road, ..response })
             }
             Err(cause) => Err(Failed::Unsent(Box::new(request), cause)),
-        }
-    }
-
-    /// A connection is had, which was begun to be made then; nothing where nobody wants to know.
-    fn road(&self, began: Option<Instant>) -> Option<Road> {
-        let had_at = self.shard.as_ref().map(|_| Instant::now())?;
-        Some(Road {
-            had_at,
-            connecting: began.map(|began| had_at.saturating_duration_since(began)),
-        })
-    }
-
-    /// A request is sent once more.
-    fn moved(&self, why: Moved) {
-        if let Some(shard) = &self.shard {
-            shard.moved(why);
         }
     }
 
@@ -207,24 +202,24 @@ impl Connections {
         let Endpoint {
             upstream, route, ..
         } = endpoint;
-        let dial = || {
-            self.dialer
-                .dial_for(http, upstream, route, live.timers.connect)
+        let dial = async || {
+            let began = Instant::now();
+            let dialled = self
+                .dialer
+                .dial_for(http, upstream, route, live.timers.connect);
+            let outcome = dialled.await;
+            let label = outcome
+                .as_ref()
+                .map_or_else(|cause| cause.answer().label, |_| "ok");
+            self.shard.connected(label, began.elapsed());
+            outcome
         };
-        let began = self.shard.is_some().then(Instant::now);
-        let outcome = match dial().await {
+        match dial().await {
             Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
                 dial().await
             }
             outcome => outcome,
-        };
-        if let (Some(shard), Some(began)) = (&self.shard, began) {
-            let label = outcome
-                .as_ref()
-                .map_or_else(|cause| cause.answer().label, |_| "ok");
-            shard.connected(label, began.elapsed());
         }
-        outcome
     }
 
     /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are

@@ -204,6 +204,9 @@ pub(super) mod tests {
             }),
             error: None,
             rate_limit: Vec::new(),
+            tries: Vec::new(),
+            request_fields: Default::default(),
+            response_fields: Default::default(),
         }
     }
 

@@ -8,24 +8,24 @@ use std::{
 
 use super::{
     histogram::Histogram,
-    recent::{Done, Failure, Pending, is_ours},
+    recent::{Done, FAILURES, Failure, Pending},
     ring::Ring,
     state::{DAY, HOUR, MINUTE, State, TEN_MINUTES, Timing, second},
     sums::{Spent, Sums, input},
     view,
 };
-use crate::logging::timestamp;
+use crate::{logging::timestamp, record::ShownFields};
 
 /// A range of an overview.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
-    /// Five minutes, by seconds.
+    /// Five minutes, by two seconds.
     Minutes5,
-    /// A quarter of an hour, by seconds.
+    /// A quarter of an hour, by five seconds.
     Minutes15,
     /// An hour, by minutes.
     Hour,
-    /// Six hours, by minutes.
+    /// Six hours, by two minutes.
     Hours6,
     /// A day, by ten minutes.
     Day,
@@ -75,8 +75,10 @@ impl Range {
 
     fn step(self) -> u64 {
         match self {
-            Self::Minutes5 | Self::Minutes15 => 1,
-            Self::Hour | Self::Hours6 => MINUTE,
+            Self::Minutes5 => 2,
+            Self::Minutes15 => 5,
+            Self::Hour => MINUTE,
+            Self::Hours6 => 2 * MINUTE,
             Self::Day => TEN_MINUTES,
             Self::Week => HOUR,
         }
@@ -90,6 +92,8 @@ pub enum UsageBy {
     Model,
     /// The day, UTC.
     Day,
+    /// The model within a day.
+    ModelDay,
 }
 
 /// A range of usage: hours up to a week, days beyond.
@@ -137,16 +141,12 @@ impl Taken {
     /// Takes what a range has: for a week, 10,080 sums and 2,016 pointers.
     pub(super) fn of(state: &State, range: Range, now: u64) -> Self {
         let step = range.step();
-        let sums = if step == 1 {
-            &state.seconds
-        } else {
-            &state.minutes
-        };
         let [seconds, minutes, ten_minutes] = &state.timing;
-        let timing = match step {
-            1 => seconds,
-            MINUTE => minutes,
-            _ => ten_minutes,
+        // what an earlier process counted is known by minutes
+        let (sums, timing, since) = match step {
+            ..MINUTE => (&state.seconds, seconds, second(state.began)),
+            MINUTE..TEN_MINUTES => (&state.minutes, minutes, state.since),
+            TEN_MINUTES.. => (&state.minutes, ten_minutes, state.since),
         };
         let newest = now / step;
         let count = range.seconds() / step;
@@ -171,7 +171,7 @@ impl Taken {
         Self {
             range,
             now,
-            since: state.since,
+            since,
             steps,
         }
     }
@@ -195,6 +195,7 @@ impl Taken {
             series.t.push(at * 1000);
             series.requests.push(step.requests);
             series.errors.push(step.failed);
+            series.canceled.push(canceled(step));
             series.bytes_in.push(step.received);
             series.bytes_out.push(step.sent);
             series.tokens_in.push(input(&step.spent.tokens));
@@ -215,7 +216,8 @@ impl Taken {
             requests: sum.requests,
             succeeded: sum.succeeded,
             failed: sum.failed,
-            success_rate: share(sum.succeeded, sum.requests).unwrap_or(1.0),
+            canceled: canceled(&sum),
+            success_rate: share(sum.succeeded, sum.succeeded + sum.failed).unwrap_or(1.0),
             error_rate: share(sum.failed, sum.requests).unwrap_or_default(),
             requests_per_second: sum.requests as f64 / elapsed,
             bytes_in: sum.received,
@@ -230,6 +232,13 @@ impl Taken {
         };
         (totals, series)
     }
+}
+
+/// Those that their client left.
+fn canceled(sums: &Sums) -> u64 {
+    sums.requests
+        .saturating_sub(sums.succeeded)
+        .saturating_sub(sums.failed)
 }
 
 /// The buckets of a ring within a span of time.
@@ -283,6 +292,10 @@ pub(super) fn today(state: &State, now: u64) -> view::Today {
 
 pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
     let begun = &pending.begun;
+    let answered = pending.answered.as_deref();
+    let timings = answered
+        .map(|answered| answered.timings)
+        .unwrap_or_default();
     let duration = now.duration_since(begun.started).unwrap_or_default();
     view::Row {
         seq: pending.seq,
@@ -294,23 +307,24 @@ pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
         method: begun.method.to_string(),
         path: begun.path.to_string(),
         route: begun.route.label(),
-        status: None,
-        upstream: None,
-        upstream_request_id: None,
+        status: answered.map(|answered| answered.status),
+        upstream: answered.and_then(|it| it.upstream.as_deref().map(str::to_owned)),
+        upstream_request_id: answered
+            .and_then(|it| it.upstream_request_id.as_deref().map(str::to_owned)),
         session: begun.session.as_deref().map(str::to_owned),
         bytes_in: 0,
         bytes_out: 0,
-        connected_ms: None,
-        connecting_ms: None,
-        head_ms: None,
+        connected_ms: timings.connected.map(millis),
+        connecting_ms: timings.connecting.map(millis),
+        head_ms: timings.head.map(millis),
         ttft_ms: None,
         duration_ms: millis(duration),
-        overhead_ms: 0.0,
+        overhead_ms: millis(timings.overhead),
         ended: None,
         edit: None,
-        model: None,
-        stream: None,
-        max_tokens: None,
+        model: answered.and_then(|it| it.model.as_deref().map(str::to_owned)),
+        stream: answered.and_then(|it| it.is_stream),
+        max_tokens: answered.and_then(|it| it.max_tokens),
         tokens: None,
         server_tools: 0,
         cost_usd: None,
@@ -335,7 +349,7 @@ pub(super) fn done(done: &Done) -> view::Row {
         path: begun.path.to_string(),
         route: begun.route.label(),
         status: exchange.status,
-        upstream: owned(&exchange.upstream),
+        upstream: exchange.upstream.as_deref().map(str::to_owned),
         upstream_request_id: owned(&exchange.upstream_request_id),
         session: owned(&begun.session),
         bytes_in: exchange.received,
@@ -364,7 +378,7 @@ pub(super) fn done(done: &Done) -> view::Row {
 }
 
 /// Groups failures, which come newest first.
-pub(super) fn errors(failures: &[Failure], since: SystemTime) -> view::Errors {
+pub(super) fn errors(failures: &[Failure], since: SystemTime, began: SystemTime) -> view::Errors {
     let mut groups: BTreeMap<_, view::ErrorGroup> = BTreeMap::new();
     let mut items = Vec::new();
     for failure in failures
@@ -378,7 +392,9 @@ pub(super) fn errors(failures: &[Failure], since: SystemTime) -> view::Errors {
         let metered = exchange.usage.as_ref();
         let metered = metered.and_then(|usage| usage.error_type.as_deref());
         let content = failure.text.as_ref().map(|text| text.content.as_ref());
-        let kind = metered.map(str::to_owned).or_else(|| kind_of(content?));
+        let told = failure.text.as_ref().and_then(|text| text.kind.as_deref());
+        let kind = metered.or(told).map(str::to_owned);
+        let (by, ours) = (exchange.ended.by, exchange.is_ours());
         // a client that went away says nothing about the upstream's status
         let label = match exchange.ended.label {
             None if exchange.ended.by != crate::record::By::Complete => {
@@ -390,7 +406,8 @@ pub(super) fn errors(failures: &[Failure], since: SystemTime) -> view::Errors {
             exchange.status,
             kind.clone(),
             exchange.upstream.clone(),
-            is_ours(exchange),
+            ours,
+            by.label(),
             label,
         );
         let at = unix_millis(failure.done.ended);
@@ -398,7 +415,8 @@ pub(super) fn errors(failures: &[Failure], since: SystemTime) -> view::Errors {
             status: exchange.status,
             kind,
             upstream: exchange.upstream.as_deref().map(str::to_owned),
-            ours: is_ours(exchange),
+            by: by.label(),
+            ours,
             label,
             count: 0,
             first_at: at,
@@ -414,7 +432,12 @@ pub(super) fn errors(failures: &[Failure], since: SystemTime) -> view::Errors {
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse((group.count, group.last_at)));
-    view::Errors { groups, items }
+    view::Errors {
+        groups,
+        items,
+        kept: FAILURES,
+        since: unix_millis(began),
+    }
 }
 
 /// Failures that are listed beside their groups.
@@ -427,58 +450,67 @@ fn sample(id: &str, content: Option<&str>) -> view::Sample {
     }
 }
 
-/// The type that an error's content names: `{"error":{"type":…}}`.
-fn kind_of(content: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Content {
-        error: Kind,
-    }
-    #[derive(serde::Deserialize)]
-    struct Kind {
-        r#type: String,
-    }
-    let content: Content = serde_json::from_str(content).ok()?;
-    let kind = content.error.r#type;
-    (kind.len() <= 128).then_some(kind)
+/// The fields of a head.
+pub(super) fn fields(fields: &ShownFields) -> Vec<view::Field> {
+    let fields = fields.iter();
+    fields
+        .map(|(name, value)| view::Field {
+            name: name.to_owned(),
+            value: value.map(str::to_owned),
+        })
+        .collect()
 }
 
-/// Usage of a range.
-pub(super) fn usage(
-    state: &State,
-    range: UsageRange,
-    by: UsageBy,
-    now: u64,
-) -> Vec<view::UsageRow> {
-    let mut rows: BTreeMap<String, Spent> = BTreeMap::new();
+/// Sums by day (the second that it begins with) and model, as far as they are told apart.
+pub(super) type SpentBy = BTreeMap<(Option<u64>, Option<Box<str>>), Spent>;
+
+/// What was spent in a range, taken from the state.
+pub(super) fn spent(state: &State, range: UsageRange, by: UsageBy, now: u64) -> SpentBy {
+    let mut rows = SpentBy::new();
     let (ledger, spans, width) = match range {
+        // of days only whole ones
+        UsageRange::Hours(hours) if by != UsageBy::Model && hours >= 24 * 7 => {
+            (&state.days, hours / 24, DAY)
+        }
         UsageRange::Hours(hours) => (&state.hours, hours, HOUR),
         UsageRange::Days(days) => (&state.days, days, DAY),
     };
     for (span, model, spent) in ledger.last(spans, now) {
-        let key = match by {
-            UsageBy::Model => model.to_owned(),
-            UsageBy::Day => {
-                let at = UNIX_EPOCH + Duration::from_secs(span * width);
-                timestamp(at).chars().take("2026-11-24".len()).collect()
-            }
-        };
-        rows.entry(key).or_default().add(spent);
-    }
-    let mut rows: Vec<_> = rows
-        .into_iter()
-        .map(|(key, spent)| usage_row(key, &spent))
-        .collect();
-    match by {
-        // the day's newest first, the models by what they cost
-        UsageBy::Day => rows.reverse(),
-        UsageBy::Model => rows.sort_by(|a, b| b.cost_usd.total_cmp(&a.cost_usd)),
+        let day = (by != UsageBy::Model).then(|| span * width / DAY * DAY);
+        let model = (by != UsageBy::Day).then(|| model.into());
+        rows.entry((day, model)).or_default().add(spent);
     }
     rows
 }
 
-fn usage_row(key: String, spent: &Spent) -> view::UsageRow {
+/// Usage as rows: the newest day first, within it what costs most.
+pub(super) fn usage(spent: SpentBy, by: UsageBy) -> Vec<view::UsageRow> {
+    let mut rows: Vec<_> = spent
+        .into_iter()
+        .map(|((day, model), spent)| usage_row(day, model, &spent))
+        .collect();
+    rows.sort_by(|a, b| {
+        let by_cost = b.cost_usd.total_cmp(&a.cost_usd);
+        match by {
+            UsageBy::Model => by_cost,
+            UsageBy::Day | UsageBy::ModelDay => b.day.cmp(&a.day).then(by_cost),
+        }
+    });
+    rows
+}
+
+fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &Spent) -> view::UsageRow {
+    let day = day.map(|second| {
+        let at = UNIX_EPOCH + Duration::from_secs(second);
+        timestamp(at).chars().take("2026-11-24".len()).collect()
+    });
+    let model = model.map(String::from);
+    let key: [&str; 2] =
+        [&day, &model].map(|part: &Option<String>| part.as_deref().unwrap_or_default());
     view::UsageRow {
-        key,
+        key: key.join(" ").trim().to_owned(),
+        day,
+        model,
         requests: spent.requests,
         tokens: (&spent.tokens).into(),
         cache_hit_share: cache_hit_share(spent),
@@ -495,7 +527,7 @@ pub(super) fn upstreams(state: &State) -> Vec<view::UpstreamRow> {
     };
     let list = state.upstreams.list().into_iter();
     list.map(|(url, counts)| view::UpstreamRow {
-        url: url.into(),
+        name: url.into(),
         requests: counts.requests,
         errors: counts.errors,
         status_429: counts.status_429,
@@ -527,17 +559,6 @@ pub(super) fn paths(state: &State) -> Vec<view::PathRow> {
         bytes_out: counts.sent,
     })
     .collect()
-}
-
-pub(super) fn reloads(state: &State, since: SystemTime) -> Vec<view::Reload> {
-    let reloads = state.reloads.iter().filter(|reload| reload.at >= since);
-    reloads
-        .map(|reload| view::Reload {
-            at: unix_millis(reload.at),
-            ok: reload.ok,
-            what: reload.what.to_string(),
-        })
-        .collect()
 }
 
 /// The last five whole seconds: exchanges a second, share that failed, tokens of output a second.

@@ -106,7 +106,7 @@ impl Filter {
             mut in_flight,
             mut done,
         } = listed;
-        in_flight.retain(|pending| self.fits_pending(&pending.begun));
+        in_flight.retain(|pending| self.fits_pending(pending));
         done.retain(|done| self.fits(&done.exchange));
         let total = in_flight.len() + done.len();
         if self.status == Some(StatusFilter::Pending) {
@@ -140,12 +140,22 @@ impl Filter {
         }
     }
 
-    fn fits_pending(&self, begun: &Begun) -> bool {
+    fn fits_pending(&self, pending: &Pending) -> bool {
+        let Pending {
+            begun, answered, ..
+        } = pending;
+        let answered = answered.as_deref();
+        let model = answered.and_then(|answered| answered.model.as_deref());
+        let upstream = answered.and_then(|answered| answered.upstream.as_deref());
+        let has = |q: &String| {
+            let texts = [model, upstream];
+            has_begun(begun, q) || texts.into_iter().flatten().any(|text| contains(text, q))
+        };
         matches!(self.status, None | Some(StatusFilter::Pending))
-            && self.model.is_none()
-            && self.upstream.is_none()
+            && is_in(self.model.as_deref(), model)
+            && is_in(self.upstream.as_deref(), upstream)
             && self.fits_begun(begun)
-            && self.q.as_ref().is_none_or(|q| has_begun(begun, q))
+            && self.q.as_ref().is_none_or(has)
     }
 
     fn fits(&self, exchange: &Exchange) -> bool {

@@ -14,13 +14,13 @@ use std::{
 use super::{
     queue::{Counts, Event},
     recent::Text,
-    redact::{Length, text},
+    redact::{Length, masked, text},
     state::{Additions, State, second},
     store::Store,
 };
 use crate::{
     access_log::AccessLog,
-    record::{Begun, Exchange},
+    record::{Answered, Begun, Exchange},
 };
 
 /// How long events are gathered before the next batch: workers wake the observer 50 times a second at
@@ -42,6 +42,8 @@ pub(super) struct Observer {
     pub(super) state: Arc<Mutex<State>>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) saver: Option<Saver>,
+    /// Whether somebody reads what is kept.
+    pub(super) has_readers: bool,
     pub(super) is_ended: Arc<AtomicBool>,
 }
 
@@ -56,7 +58,10 @@ pub(super) struct Saver {
 /// An event made ready outside of the lock.
 enum Ready {
     Begun(Box<Begun>),
+    Answered(Box<Answered>),
     Ended(Box<Exchange>, Option<Text>),
+    /// It is in the access log, and nothing else is kept.
+    Logged,
 }
 
 impl Observer {
@@ -101,10 +106,12 @@ impl Observer {
             for event in batch {
                 match event {
                     Ready::Begun(begun) => state.begun(*begun, now),
+                    Ready::Answered(answered) => state.answered(*answered, now),
                     Ready::Ended(exchange, text) => {
                         let unsaved = self.saver.as_mut().map(|saver| &mut saver.unsaved);
                         state.ended(*exchange, text, now, unsaved);
                     }
+                    Ready::Logged => {}
                 }
             }
             drop(state);
@@ -128,16 +135,26 @@ impl Observer {
         {
             self.counts.took(event.octets());
             batch.push(match event {
-                Event::Begun(begun) => Ready::Begun(begun),
+                Event::Begun(mut begun) => {
+                    hide_secrets(&mut begun);
+                    Ready::Begun(begun)
+                }
+                Event::Answered(answered) => Ready::Answered(answered),
                 Event::Ended(mut exchange) => {
+                    hide_secrets(&mut exchange.begun);
                     if let Some(log) = &mut self.access_log {
                         log.push(&exchange);
+                    }
+                    if !self.has_readers {
+                        batch.push(Ready::Logged);
+                        continue;
                     }
                     let content = exchange.error.take();
                     contents += usize::from(content.is_some());
                     let content = content.filter(|_| contents <= CONTENTS);
                     let text = content.as_ref().and_then(text);
                     let text = text.map(|(content, length)| Text {
+                        kind: kind_of(&content),
                         content: content.into(),
                         is_cut: length == Length::Cut,
                     });
@@ -215,6 +232,31 @@ impl Saver {
         let _ = is_done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
+
+/// Some gateways have keys in their paths.
+fn hide_secrets(begun: &mut Begun) {
+    let path = masked(&begun.path);
+    if path != *begun.path {
+        begun.path = path.into();
+    }
+}
+
+/// The type that an error's content names: `{"error":{"type":…}}`.
+fn kind_of(content: &str) -> Option<Box<str>> {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        error: Kind,
+    }
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        r#type: Box<str>,
+    }
+    let content: Content = serde_json::from_str(content).ok()?;
+    let kind = content.error.r#type;
+    (kind.len() <= LONGEST_KIND).then_some(kind)
+}
+
+const LONGEST_KIND: usize = 128;
 
 /// The lock, whatever panicked: sums that lack one exchange are better than none.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{histogram::Histogram, recent::shortened, sums::is_success};
-use crate::record::{By, Exchange, Phase};
+use super::{histogram::Histogram, recent::shortened, sums::is_failure};
+use crate::record::{By, Exchange, Tried};
 
 /// Paths that are told apart; the rest is [`OTHER`].
 const PATHS: usize = 200;
@@ -34,11 +34,34 @@ pub(super) struct PathCounts {
 
 impl Paths {
     pub(super) fn add(&mut self, exchange: &Exchange) {
+        self.make_room(&exchange.begun.path);
         let counts = entry(&mut self.0, &exchange.begun.path, PATHS);
         counts.requests += 1;
-        counts.errors += u64::from(!is_success(exchange));
+        counts.errors += u64::from(is_failure(exchange));
         counts.took = counts.took.saturating_add(exchange.timings.total);
         counts.sent = counts.sent.saturating_add(exchange.sent);
+    }
+
+    /// Where all places are taken, a path that was asked for once gives its place to a new one: whoever
+    /// tries names would take them all.
+    fn make_room(&mut self, path: &str) {
+        if self.0.len() < PATHS || self.0.contains_key(shortened(path, LONGEST_NAME)) {
+            return;
+        }
+        let once = self
+            .0
+            .iter()
+            .find(|(path, it)| it.requests == 1 && path.as_ref() != OTHER);
+        let Some(once) = once.map(|(path, _)| path.clone()) else {
+            return;
+        };
+        if let Some(counts) = self.0.remove(&once) {
+            let other = self.0.entry(OTHER.into()).or_default();
+            other.requests += counts.requests;
+            other.errors += counts.errors;
+            other.took = other.took.saturating_add(counts.took);
+            other.sent = other.sent.saturating_add(counts.sent);
+        }
     }
 
     /// The paths, those with the most requests first.
@@ -75,32 +98,37 @@ pub(super) struct UpstreamCounts {
 
 impl Upstreams {
     pub(super) fn add(&mut self, exchange: &Exchange, at: SystemTime) {
+        for tried in &exchange.tries {
+            let counts = entry(&mut self.0, &tried.upstream, UPSTREAMS);
+            counts.requests += 1;
+            counts.errors += 1;
+            match tried.outcome {
+                Tried::Unreachable => counts.connect_failures += 1,
+                Tried::Unanswered => {}
+                Tried::Status(status) => counts.answered(status),
+            }
+        }
         let Some(upstream) = &exchange.upstream else {
             return;
         };
-        let counts = entry(&mut self.0, upstream, UPSTREAMS);
         let timings = &exchange.timings;
-        let is_theirs = exchange.ended.by != By::Proxy;
+        let Some(head) = timings.head else {
+            // what was not answered is among the tries, but for a client that did not wait
+            if exchange.ended.by == By::Client {
+                entry(&mut self.0, upstream, UPSTREAMS).requests += 1;
+            }
+            return;
+        };
+        let counts = entry(&mut self.0, upstream, UPSTREAMS);
         counts.requests += 1;
-        counts.errors += u64::from(exchange.ended.by != By::Client && !is_success(exchange));
-        counts.status_429 += u64::from(is_theirs && exchange.status == Some(429));
-        counts.status_529 += u64::from(is_theirs && exchange.status == Some(529));
-        match timings.connected {
-            Some(_) => {
-                if let Some(connecting) = timings.connecting {
-                    counts.connects += 1;
-                    counts.connect.add(connecting);
-                }
-            }
-            None => {
-                let is_failure = !is_theirs && exchange.ended.phase == Phase::Request;
-                counts.connect_failures += u64::from(is_failure);
-            }
+        counts.errors += u64::from(is_failure(exchange));
+        counts.answered(exchange.status.unwrap_or_default());
+        if let Some(connecting) = timings.connecting {
+            counts.connects += 1;
+            counts.connect.add(connecting);
         }
-        if let Some(head) = timings.head {
-            let connected = timings.connected.unwrap_or_default();
-            counts.head.add(head.saturating_sub(connected));
-        }
+        let connected = timings.connected.unwrap_or_default();
+        counts.head.add(head.saturating_sub(connected));
         for (name, value) in &exchange.rate_limit {
             counts.saw(shortened(name, LONGEST_FIELD), value, at);
         }
@@ -115,6 +143,11 @@ impl Upstreams {
 }
 
 impl UpstreamCounts {
+    fn answered(&mut self, status: u16) {
+        self.status_429 += u64::from(status == 429);
+        self.status_529 += u64::from(status == 529);
+    }
+
     fn saw(&mut self, name: &str, value: &str, at: SystemTime) {
         let value = shortened(value, LONGEST_FIELD).into();
         let mut fields = self.rate_limit.iter_mut();

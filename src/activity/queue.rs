@@ -13,7 +13,7 @@ use std::{
     thread::Thread,
 };
 
-use crate::record::{Begun, Exchange};
+use crate::record::{Answered, Begun, Exchange, Try};
 
 /// Octets of the events that wait. An event has about 1 KiB, one with an error's content up to 51 KiB.
 const MOST_OCTETS: usize = 32 << 20;
@@ -24,11 +24,13 @@ const MOST_OCTETS: usize = 32 << 20;
 pub struct Recorder {
     sender: SyncSender<Event>,
     counts: Arc<Counts>,
+    has_readers: bool,
 }
 
 /// Something that happened. Boxed: the queue's places are made at once.
 pub(super) enum Event {
     Begun(Box<Begun>),
+    Answered(Box<Answered>),
     Ended(Box<Exchange>),
 }
 
@@ -45,8 +47,11 @@ pub(super) struct Counts {
     capacity: usize,
 }
 
-/// A queue for so many events.
-pub(super) fn queue(capacity: usize) -> (Recorder, Receiver<Event>, Arc<Counts>) {
+/// A queue for so many events; only ends are told where nobody reads the rest.
+pub(super) fn queue(
+    capacity: usize,
+    has_readers: bool,
+) -> (Recorder, Receiver<Event>, Arc<Counts>) {
     let (sender, receiver) = sync_channel(capacity);
     let counts = Arc::new(Counts {
         capacity,
@@ -55,16 +60,33 @@ pub(super) fn queue(capacity: usize) -> (Recorder, Receiver<Event>, Arc<Counts>)
     let recorder = Recorder {
         sender,
         counts: Arc::clone(&counts),
+        has_readers,
     };
     (recorder, receiver, counts)
 }
 
 impl Recorder {
+    /// Whether somebody may read of what goes on; else only the access log is written.
+    pub fn has_readers(&self) -> bool {
+        self.has_readers
+    }
+
     /// An exchange has begun. Where half of the queue is taken it is not told: its end matters more.
-    pub fn begun(&self, begun: Begun) {
-        if self.counts.events.load(Relaxed) < self.counts.capacity / 2 {
-            self.push(Event::Begun(Box::new(begun)));
+    pub fn begun(&self, begun: &Begun) {
+        if self.has_room() {
+            self.push(Event::Begun(Box::new(begun.clone())));
         }
+    }
+
+    /// The response head of an exchange is here. The same holds.
+    pub fn answered(&self, answered: Answered) {
+        if self.has_room() {
+            self.push(Event::Answered(Box::new(answered)));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_readers && self.counts.events.load(Relaxed) < self.counts.capacity / 2
     }
 
     /// An exchange has ended.
@@ -136,18 +158,26 @@ impl Event {
         };
         match self {
             Self::Begun(begun) => size_of::<Begun>() + of(begun),
+            Self::Answered(answered) => {
+                size_of::<Answered>()
+                    + answered.id.len()
+                    + some(&answered.upstream_request_id)
+                    + some(&answered.model)
+            }
             Self::Ended(exchange) => {
                 let usage = exchange.usage.as_ref();
                 let error = exchange.error.as_ref();
                 let fields = exchange.rate_limit.iter();
                 size_of::<Exchange>()
                     + of(&exchange.begun)
-                    + some(&exchange.upstream)
                     + some(&exchange.upstream_request_id)
                     + usage.map_or(0, |it| {
                         some(&it.model) + some(&it.stop_reason) + some(&it.error_type)
                     })
                     + error.map_or(0, |error| error.octets.len())
+                    + exchange.request_fields.len()
+                    + exchange.response_fields.len()
+                    + exchange.tries.len() * size_of::<Try>()
                     + fields
                         .map(|(name, value)| 32 + name.len() + value.len())
                         .sum::<usize>()

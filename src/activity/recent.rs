@@ -6,8 +6,8 @@ use std::{
     time::SystemTime,
 };
 
-use super::sums::is_success;
-use crate::record::{Begun, By, Exchange};
+use super::sums::is_failure;
+use crate::record::{Answered, Begun, Exchange};
 
 /// Exchanges in flight that are listed; more are counted.
 const LISTED: usize = 10_000;
@@ -41,6 +41,8 @@ pub(super) struct Pending {
     pub(super) seq: u64,
     pub(super) change: u64,
     pub(super) begun: Arc<Begun>,
+    /// Once its response head is there.
+    pub(super) answered: Option<Arc<Answered>>,
 }
 
 /// An exchange that has ended.
@@ -61,6 +63,8 @@ pub(super) struct Failure {
 /// What the upstream said.
 #[derive(Clone)]
 pub(super) struct Text {
+    /// The type of the error that it names.
+    pub(super) kind: Option<Box<str>>,
     pub(super) content: Arc<str>,
     pub(super) is_cut: bool,
 }
@@ -84,8 +88,24 @@ impl Recent {
         if let Some(same) = self.ids.insert(begun.id.clone(), seq) {
             self.in_flight.remove(&same);
         }
-        let begun = Arc::new(begun);
-        self.in_flight.insert(seq, Pending { seq, change, begun });
+        let pending = Pending {
+            seq,
+            change,
+            begun: Arc::new(begun),
+            answered: None,
+        };
+        self.in_flight.insert(seq, pending);
+    }
+
+    pub(super) fn answered(&mut self, mut answered: Answered) {
+        let change = self.next_change();
+        let seq = self.ids.get(&answered.id);
+        if let Some(pending) = seq.and_then(|seq| self.in_flight.get_mut(seq)) {
+            cut_some(&mut answered.model);
+            cut_some(&mut answered.upstream_request_id);
+            pending.change = change;
+            pending.answered = Some(Arc::new(answered));
+        }
     }
 
     pub(super) fn ended(&mut self, mut exchange: Exchange, ended: SystemTime, text: Option<Text>) {
@@ -156,7 +176,7 @@ impl Recent {
         }
     }
 
-    /// What began or ended after a change, newest change first, and the last change.
+    /// What began, was answered or ended after a change, newest first, and the last change.
     pub(super) fn changed_since(&self, change: u64) -> (Listed, u64) {
         let done = self.done.iter().rev();
         let listed = Listed {
@@ -164,7 +184,8 @@ impl Recent {
                 .in_flight
                 .values()
                 .rev()
-                .take_while(|pending| pending.change > change)
+                // in the order of their beginning, not of the change
+                .filter(|pending| pending.change > change)
                 .cloned()
                 .collect(),
             done: done
@@ -217,21 +238,9 @@ pub(super) enum Found {
     Done(Failure),
 }
 
-/// Whether an exchange is listed among the failures: it was no success, or its stream brought an error.
-fn is_failure(exchange: &Exchange) -> bool {
-    let usage = exchange.usage.as_ref();
-    !is_success(exchange) || usage.is_some_and(|usage| usage.error_type.is_some())
-}
-
-/// Whether we answered, not the upstream.
-pub(super) fn is_ours(exchange: &Exchange) -> bool {
-    exchange.ended.by == By::Proxy
-}
-
 /// Holds the texts of an exchange to their bounds.
 fn trim_exchange(exchange: &mut Exchange) {
     trim(&mut exchange.begun);
-    cut_some(&mut exchange.upstream);
     cut_some(&mut exchange.upstream_request_id);
     if let Some(usage) = &mut exchange.usage {
         cut_some(&mut usage.model);
@@ -240,6 +249,7 @@ fn trim_exchange(exchange: &mut Exchange) {
     }
     exchange.error = None;
     exchange.rate_limit = Vec::new();
+    exchange.tries = Vec::new();
 }
 
 fn trim(begun: &mut Begun) {

@@ -222,6 +222,7 @@ mod tests {
         ErrorContent {
             octets: Bytes::from(octets),
             coding: coding.map(Into::into),
+            secrets: Vec::new(),
         }
     }
 

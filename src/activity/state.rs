@@ -1,7 +1,7 @@
 //! Everything that is held, and how an event changes it. Time comes in with the events.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,7 +14,7 @@ use super::{
     ring::Ring,
     sums::{Spent, Sums},
 };
-use crate::record::{Begun, Exchange};
+use crate::record::{Answered, Begun, Exchange};
 
 pub(super) const MINUTE: u64 = 60;
 pub(super) const TEN_MINUTES: u64 = 600;
@@ -27,16 +27,15 @@ pub(super) const HOURS: u64 = 7 * 24 + 1;
 /// Minutes of which sums are kept: a week.
 pub(super) const MINUTES: u64 = 7 * 24 * 60;
 
-/// Reloads that are kept.
-const RELOADS: usize = 100;
-const LONGEST_RELOAD: usize = 500;
 /// The name of a model that neither request nor answer named.
 const UNKNOWN: &str = "unknown";
 const LONGEST_MODEL: usize = 128;
 
 /// What is held.
 pub(super) struct State {
-    /// The second from which on sums are known.
+    /// When the process began to count.
+    pub(super) began: SystemTime,
+    /// The second from which on sums of minutes are known.
     pub(super) since: u64,
     /// When something changed.
     pub(super) updated: SystemTime,
@@ -49,7 +48,6 @@ pub(super) struct State {
     pub(super) recent: Recent,
     pub(super) paths: Paths,
     pub(super) upstreams: Upstreams,
-    pub(super) reloads: VecDeque<Reload>,
 }
 
 /// Durations of a span of time. Shared with whoever looks at them; counted on in a copy then.
@@ -57,14 +55,6 @@ pub(super) struct State {
 pub(super) struct Timing {
     pub(super) duration: Option<Arc<Histogram>>,
     pub(super) first_token: Option<Arc<Histogram>>,
-}
-
-/// A reload of the configuration.
-#[derive(Clone)]
-pub(super) struct Reload {
-    pub(super) at: SystemTime,
-    pub(super) ok: bool,
-    pub(super) what: Box<str>,
 }
 
 /// What is yet to be stored: additions by minute, and by hour and day and model.
@@ -78,6 +68,7 @@ pub(super) struct Additions {
 impl State {
     pub(super) fn new(now: SystemTime) -> Self {
         Self {
+            began: now,
             since: second(now),
             updated: now,
             seconds: Ring::new(1, 15 * 60),
@@ -92,7 +83,6 @@ impl State {
             recent: Recent::default(),
             paths: Paths::default(),
             upstreams: Upstreams::default(),
-            reloads: VecDeque::new(),
         }
     }
 
@@ -116,6 +106,11 @@ impl State {
     pub(super) fn begun(&mut self, begun: Begun, now: SystemTime) {
         self.updated = now;
         self.recent.begun(begun);
+    }
+
+    pub(super) fn answered(&mut self, answered: Answered, now: SystemTime) {
+        self.updated = now;
+        self.recent.answered(answered);
     }
 
     /// Counts an exchange at its end: begun when it says, ended so much later, but never after now.
@@ -164,14 +159,6 @@ impl State {
         self.paths.add(&exchange);
         self.upstreams.add(&exchange, ended);
         self.recent.ended(exchange, ended, text);
-    }
-
-    pub(super) fn reloaded(&mut self, at: SystemTime, ok: bool, what: &str) {
-        if self.reloads.len() == RELOADS {
-            self.reloads.pop_front();
-        }
-        let what = shortened(what, LONGEST_RELOAD).into();
-        self.reloads.push_back(Reload { at, ok, what });
     }
 }
 

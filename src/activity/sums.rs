@@ -7,6 +7,7 @@ use crate::record::{By, Exchange, Tokens, Usage};
 /// Sums of exchanges that ended in a span of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sums {
+    /// Those that succeeded or failed, and those that their client alone ended.
     pub(super) requests: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
@@ -35,12 +36,11 @@ pub(super) struct Spent {
 
 impl Sums {
     pub(super) fn of(exchange: &Exchange) -> Self {
-        let succeeded = u64::from(is_success(exchange));
         let first_token = exchange.timings.first_token;
         Self {
             requests: 1,
-            succeeded,
-            failed: 1 - succeeded,
+            succeeded: u64::from(is_success(exchange)),
+            failed: u64::from(is_failure(exchange)),
             received: exchange.received,
             sent: exchange.sent,
             duration: micros(exchange.timings.total),
@@ -95,9 +95,24 @@ impl Spent {
     }
 }
 
-/// Whether an exchange was complete, and its status no error.
+/// Whether an exchange was complete, and its answer no error, neither by its status nor inside of its
+/// stream.
 pub(super) fn is_success(exchange: &Exchange) -> bool {
-    exchange.ended.by == By::Complete && exchange.status.is_some_and(|status| status < 400)
+    exchange.ended.by == By::Complete && exchange.status.is_some() && !has_error(exchange)
+}
+
+/// Whether an exchange failed. One that its client left is neither a success nor a failure.
+pub(super) fn is_failure(exchange: &Exchange) -> bool {
+    match exchange.ended.by {
+        By::Client | By::Complete => has_error(exchange),
+        By::Upstream | By::Proxy => true,
+    }
+}
+
+fn has_error(exchange: &Exchange) -> bool {
+    let usage = exchange.usage.as_ref();
+    exchange.status.is_some_and(|status| status >= 400)
+        || usage.is_some_and(|usage| usage.error_type.is_some())
 }
 
 /// Input of all kinds.

@@ -28,8 +28,6 @@ pub struct Overview {
     pub series: Series,
     /// By path, since the process began.
     pub paths: Vec<PathRow>,
-    /// Reloads of the configuration within the range.
-    pub reloads: Vec<Reload>,
 }
 
 /// Sums over a range.
@@ -37,11 +35,13 @@ pub struct Overview {
 pub struct Totals {
     /// Exchanges that ended.
     pub requests: u64,
-    /// Those that were complete, with a status below 400.
+    /// Those that were complete, with a status below 400 and no error in their stream.
     pub succeeded: u64,
-    /// The others.
+    /// Those that failed.
     pub failed: u64,
-    /// Share of those that succeeded; 1 where there are none.
+    /// Those that their client left, which is nobody's failure.
+    pub canceled: u64,
+    /// Share of those that succeeded among them and those that failed; 1 where there are none.
     pub success_rate: f64,
     /// Share of those that failed.
     pub error_rate: f64,
@@ -128,6 +128,8 @@ pub struct Series {
     pub requests: Vec<u64>,
     /// Those that failed.
     pub errors: Vec<u64>,
+    /// Those that their client left.
+    pub canceled: Vec<u64>,
     /// Octets of requests' content.
     pub bytes_in: Vec<u64>,
     /// Octets of responses' content.
@@ -283,8 +285,21 @@ pub struct Detail {
     /// The exchange.
     #[serde(flatten)]
     pub row: Row,
+    /// The fields of the request.
+    pub request_fields: Vec<Field>,
+    /// The fields of the upstream's response.
+    pub response_fields: Vec<Field>,
     /// What the upstream said.
     pub error: Option<ErrorText>,
+}
+
+/// A field of a head.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// Its value, if it is one that is known to be no secret.
+    pub value: Option<String>,
 }
 
 /// Content of an error as text, without what looks like a secret.
@@ -303,6 +318,10 @@ pub struct Errors {
     pub groups: Vec<ErrorGroup>,
     /// The newest of them.
     pub items: Vec<Row>,
+    /// So many failures are kept at most.
+    pub kept: usize,
+    /// Nothing older is known: the process began then.
+    pub since: u64,
 }
 
 /// Failures of one kind.
@@ -315,6 +334,8 @@ pub struct ErrorGroup {
     pub kind: Option<String>,
     /// The upstream.
     pub upstream: Option<String>,
+    /// Whose doing it was: `complete` where a whole answer said so, `client`, `upstream`, `proxy`.
+    pub by: &'static str,
     /// Whether the answer was ours.
     pub ours: bool,
     /// Why it was not complete.
@@ -341,8 +362,12 @@ pub struct Sample {
 /// What a model, or a day, used and cost.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UsageRow {
-    /// The model, or the day.
+    /// The day, the model, or both.
     pub key: String,
+    /// The day (UTC), if rows are told apart by it.
+    pub day: Option<String>,
+    /// The model, if rows are told apart by it.
+    pub model: Option<String>,
     /// Exchanges.
     pub requests: u64,
     /// Their tokens.
@@ -358,11 +383,11 @@ pub struct UsageRow {
 /// What was seen of an upstream since the process began.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UpstreamRow {
-    /// The upstream, or `other`.
-    pub url: String,
-    /// Exchanges that it was asked last for.
+    /// The upstream as it is called: its URL, `URL #2` of several with the same, or `other`.
+    pub name: String,
+    /// Requests that were sent, or tried to be sent, there.
     pub requests: u64,
-    /// Those that failed, not through the client.
+    /// Those that failed, or that another upstream was asked for then; not through the client.
     pub errors: u64,
     /// Answers with status 429.
     pub status_429: u64,
@@ -370,7 +395,7 @@ pub struct UpstreamRow {
     pub status_529: u64,
     /// New connections.
     pub connects: u64,
-    /// Exchanges that got no connection.
+    /// Tries that got no connection.
     pub connect_failures: u64,
     /// What connecting took.
     pub connect_ms: Pair,

@@ -16,7 +16,7 @@ use super::{
     query::{Nothing, OfRange, OfRequests, OfUsage, read},
 };
 use crate::{
-    activity::{View, view},
+    activity::{UsageBy, View, view},
     config::{Endpoint, HttpVersion},
     upstream::circuit::State,
 };
@@ -42,11 +42,15 @@ pub(super) struct Overview {
     prices_date: String,
     /// Where requests go.
     upstreams: Vec<UpstreamState>,
+    /// Reloads of the configuration within the range.
+    reloads: Vec<view::Reload>,
 }
 
 /// An upstream, and whether requests go there.
 #[derive(Serialize, ToSchema)]
 struct UpstreamState {
+    /// What it is called: its URL, or `URL #2` of several with the same.
+    name: String,
     /// Its URL.
     url: String,
     /// Whether requests go there.
@@ -68,7 +72,7 @@ enum Circuit {
 /// What was used.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Usage {
-    /// By model, or by day.
+    /// By model, by day, or by both.
     rows: Vec<view::UsageRow>,
     /// The date of the prices.
     prices_date: String,
@@ -84,6 +88,8 @@ pub(super) struct Upstreams {
 /// An upstream.
 #[derive(Serialize, ToSchema)]
 struct Upstream {
+    /// Its URL.
+    url: String,
     /// Whether requests go there.
     circuit: Circuit,
     /// The version of HTTP that is spoken.
@@ -119,7 +125,6 @@ pub(super) async fn overview(
     let mut activity = plane.view()?.overview(range, now);
     activity.in_flight = sources.gate.in_flight();
     let since = now - Duration::from_secs(range.seconds());
-    activity.reloads = plane.reloads(since);
     Ok(web::Json(Overview {
         activity,
         version: env!("CARGO_PKG_VERSION"),
@@ -131,10 +136,12 @@ pub(super) async fn overview(
         upstreams: plane
             .circuits()
             .map(|(endpoint, circuit, _)| UpstreamState {
+                name: endpoint.name.to_string(),
                 url: endpoint.upstream.to_string(),
                 circuit,
             })
             .collect(),
+        reloads: plane.reloads(since),
     }))
 }
 
@@ -242,7 +249,7 @@ pub(super) async fn usage_csv(
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/csv; charset=utf-8"))
         .insert_header((header::CONTENT_DISPOSITION, attachment(&asked.name, "csv")))
-        .body(csv(&usage.rows)))
+        .body(csv(&usage.rows, asked.by)))
 }
 
 /// Tokens and cost as a file.
@@ -286,8 +293,9 @@ pub(super) async fn upstreams(
     let Nothing {} = read(&request)?;
     let seen = plane.view()?.upstreams();
     let items = plane.circuits().map(|(endpoint, circuit, idle)| {
-        let url = endpoint.upstream.to_string();
+        let name = endpoint.name.as_ref();
         Upstream {
+            url: endpoint.upstream.to_string(),
             circuit,
             http: match endpoint.http {
                 HttpVersion::Http11 => "1.1",
@@ -298,9 +306,9 @@ pub(super) async fn upstreams(
             idle_connections: idle,
             seen: seen
                 .iter()
-                .find(|row| row.url == url)
+                .find(|row| row.name == name)
                 .cloned()
-                .unwrap_or_else(|| unseen(url)),
+                .unwrap_or_else(|| unseen(name)),
         }
     });
     Ok(web::Json(Upstreams {
@@ -339,7 +347,7 @@ impl Plane {
     fn circuits(&self) -> impl Iterator<Item = (Endpoint, Circuit, usize)> + use<> {
         let endpoints = Arc::clone(&self.sources.live.load().endpoints);
         let idle = self.sources.balance.idle(&endpoints);
-        let states = self.sources.balance.states();
+        let states = self.sources.balance.states(&endpoints);
         (0..endpoints.len()).map(move |at| {
             let circuit = match states.get(at) {
                 Some(State::Open) => Circuit::Open,
@@ -368,9 +376,9 @@ impl Plane {
 }
 
 /// An upstream that nothing was sent to.
-fn unseen(url: String) -> view::UpstreamRow {
+fn unseen(name: &str) -> view::UpstreamRow {
     view::UpstreamRow {
-        url,
+        name: name.to_owned(),
         requests: 0,
         errors: 0,
         status_429: 0,
@@ -387,16 +395,23 @@ fn attachment(name: &str, extension: &str) -> String {
     format!("attachment; filename=\"{name}.{extension}\"")
 }
 
-fn csv(rows: &[view::UsageRow]) -> String {
-    let mut text = String::from(
-        "key,requests,input,output,cache_read,cache_write_5m,cache_write_1h,cache_hit_share,\
+fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
+    let key = match by {
+        UsageBy::Model | UsageBy::Day => "key",
+        UsageBy::ModelDay => "day,model",
+    };
+    let mut text = format!(
+        "{key},requests,input,output,cache_read,cache_write_5m,cache_write_1h,cache_hit_share,\
          cost_usd,unpriced\r\n",
     );
     for row in rows {
         let tokens = &row.tokens;
+        let key = match (&row.day, &row.model) {
+            (Some(day), Some(model)) => format!("{},{}", quoted(day), quoted(model)),
+            _ => quoted(&row.key),
+        };
         text += &format!(
-            "{},{},{},{},{},{},{},{},{},{}\r\n",
-            quoted(&row.key),
+            "{key},{},{},{},{},{},{},{},{},{}\r\n",
             row.requests,
             tokens.input,
             tokens.output,

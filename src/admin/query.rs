@@ -56,7 +56,11 @@ impl OfUsage {
             by: match by {
                 "model" => UsageBy::Model,
                 "day" => UsageBy::Day,
-                _ => return Err(Problem::BadFilter("by is neither model nor day".into())),
+                "model_day" => UsageBy::ModelDay,
+                _ => {
+                    let allowed = "by is not one of model, day, model_day";
+                    return Err(Problem::BadFilter(allowed.into()));
+                }
             },
             name: format!("usage-{range}-by-{by}"),
         })
@@ -171,7 +175,7 @@ fn usage_ranges() -> utoipa::openapi::schema::Object {
 }
 
 fn rows() -> utoipa::openapi::schema::Object {
-    choice("model, day", "model")
+    choice("model, day, model_day", "model")
 }
 
 fn statuses() -> utoipa::openapi::schema::Object {

@@ -4,7 +4,7 @@
 //! A complaint names the entry by its place in the list, and never repeats it: a URL may hold a
 //! password, and a key is one.
 
-use std::{fmt, ops::RangeInclusive};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -16,8 +16,14 @@ use super::{
 };
 
 /// One upstream, the road to it, and what is said to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Two are equal if requests take the same road to the same place with the same credential; what they are
+/// called does not count, since it depends on what else is in the list.
+#[derive(Debug, Clone)]
 pub struct Endpoint {
+    /// What it is called where it is shown: its URL; of several with the same URL the second is
+    /// `URL #2`.
+    pub name: Arc<str>,
     /// Where requests go.
     pub upstream: Upstream,
     /// The road to it.
@@ -27,6 +33,24 @@ pub struct Endpoint {
     /// What it is given instead of the client's credential (`UPSTREAM_API_KEYS`).
     pub credential: Option<Credential>,
 }
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name: _,
+            upstream,
+            route,
+            http,
+            credential,
+        } = self;
+        *upstream == other.upstream
+            && *route == other.route
+            && *http == other.http
+            && *credential == other.credential
+    }
+}
+
+impl Eq for Endpoint {}
 
 /// The HTTP version towards an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +97,18 @@ pub(super) fn urls(text: &str) -> Result<Vec<Upstream>, Bad> {
         .enumerate()
         .map(|(at, entry)| upstream::parse(entry).map_err(|bad| of_entry(at, bad)))
         .collect()
+}
+
+/// What the entries of a list are called.
+pub(super) fn names(upstreams: &[Upstream]) -> Vec<Arc<str>> {
+    let named = |(at, upstream): (usize, &Upstream)| {
+        let before = upstreams[..at].iter();
+        match before.filter(|other| *other == upstream).count() {
+            0 => upstream.to_string().into(),
+            same => format!("{upstream} #{}", same + 1).into(),
+        }
+    };
+    upstreams.iter().enumerate().map(named).collect()
 }
 
 /// One credential or none for each entry of a list.

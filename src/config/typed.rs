@@ -418,10 +418,14 @@ impl Reader {
         if has_fault {
             return None;
         }
+        let names = endpoint::names(&upstreams);
         let endpoints = upstreams.into_iter().zip(routes).zip(credentials);
         Some(
-            endpoints
-                .map(|((upstream, route), credential)| Endpoint {
+            names
+                .into_iter()
+                .zip(endpoints)
+                .map(|(name, ((upstream, route), credential))| Endpoint {
+                    name,
                     upstream,
                     route,
                     http,

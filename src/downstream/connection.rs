@@ -8,6 +8,7 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io,
+    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -44,6 +45,7 @@ use crate::{
         body::{Decoder, Framing, chunk_size_line},
         head::{BodyNotes, Fields, RelayedHead, RequestHead, Version},
         outbox::Outbox,
+        refused::Refused,
     },
     gate::{Admission, Drain, Gate, Phase},
 };
@@ -81,6 +83,8 @@ pub struct Services<A> {
     pub is_local: fn(&[u8]) -> bool,
     /// Names a refused request.
     pub request_id: fn() -> String,
+    /// Is told of it.
+    pub refused: Box<dyn Fn(Option<IpAddr>, &Refused<'_>)>,
 }
 
 /// Serves a connection until it ends.
@@ -124,6 +128,7 @@ where
         seat,
         ticket: None,
         searched: 0,
+        asked: None,
     };
     // how it ended was told to whom it concerns: the client, or the exchange that was dropped
     let _ = connection.run().await;
@@ -166,6 +171,8 @@ struct Connection<S, A> {
     seat: Option<Admission>,
     ticket: Option<usize>,
     searched: usize,
+    /// Of the request that is being answered.
+    asked: Option<Rc<BodyNotes>>,
 }
 
 impl<S, A> Drop for Connection<S, A> {
@@ -195,8 +202,7 @@ where
                     self.wire.borrow_mut().stream.close();
                     return Ok(());
                 }
-                // whatever its method is
-                Err(cause) => return self.refuse(cause.answer(), &Method::GET).await,
+                Err(cause) => return self.refuse(cause.answer(), None).await,
             };
             // the wait for the head may have been long
             self.follow_timers();
@@ -207,7 +213,7 @@ where
             }
             if self.seat.is_none() && !is_local {
                 let answer = DeniedError::TooManyConnections.answer();
-                return self.refuse(answer, &parsed.head.method).await;
+                return self.refuse(answer, Some(&parsed.head.method)).await;
             }
             if self.services.drain.phase() >= Phase::Draining || self.seat.is_none() {
                 parsed.keep_alive = KeepAlive::No;
@@ -309,11 +315,15 @@ where
                 Expect::Nothing
             };
         }
+        self.asked = Some(Rc::clone(&head.notes));
         let request = self.request(head, is_local);
         let response = match self.call(request).await? {
             Ok(response) => response,
             Err(answer) => {
-                return self.refuse(answer, &method).await.map(|()| KeepAlive::No);
+                return self
+                    .refuse(answer, Some(&method))
+                    .await
+                    .map(|()| KeepAlive::No);
             }
         };
         let (_, mut response) = response.into_parts();
@@ -419,6 +429,9 @@ where
                     Ok(Poll::Pending) => {
                         let since = self.stalled.unwrap_or_else(Instant::now);
                         if self.timer.poll(cx, since + self.timers.write).is_ready() {
+                            if let Some(asked) = &self.asked {
+                                asked.is_stalled.set(true);
+                            }
                             return Poll::Ready(Err(Gone::Client));
                         }
                     }
@@ -485,13 +498,22 @@ where
     }
 
     /// Answers a request that does not reach the handler, and closes.
-    async fn refuse(&mut self, answer: Answer, method: &Method) -> Result<(), Gone> {
+    async fn refuse(&mut self, answer: Answer, method: Option<&Method>) -> Result<(), Gone> {
         let request_id = (self.services.request_id)();
         log::info!(
             "[Proxy] refused status={} error={} request_id={request_id}",
             answer.status.as_u16(),
             answer.label
         );
+        let refused = Refused {
+            id: &request_id,
+            version: Version::Http11,
+            method: method.map_or("", Method::as_str),
+            answer: &answer,
+        };
+        (self.services.refused)(self.arrival.peer.map(|peer| peer.ip()), &refused);
+        // of what could not be read, any method but HEAD will do
+        let method = method.unwrap_or(&Method::GET);
         self.outbox
             .push(response::refusal(&answer, &request_id, method));
         self.content(BoxBody::new(()), Delimiter::Nothing, None)

@@ -207,6 +207,8 @@ pub struct BodyNotes {
     pub is_held: Cell<bool>,
     /// Whether the client began to send although it was to wait for `100 Continue`.
     pub is_unasked: Cell<bool>,
+    /// Whether the client was given up since it did not read (`WRITE_TIMEOUT`).
+    pub is_stalled: Cell<bool>,
     /// The raw trailer section (RFC 9112 §7.1.2), with its empty line, once the body has ended.
     pub trailers: RefCell<Option<Bytes>>,
 }

@@ -58,6 +58,9 @@ fn exchange(model: &str) -> Exchange {
         }),
         error: None,
         rate_limit: Vec::new(),
+        tries: Vec::new(),
+        request_fields: Default::default(),
+        response_fields: Default::default(),
     }
 }
 

@@ -21,14 +21,14 @@ use bytes::Bytes;
 use super::{RequestId, watch::Watch};
 use crate::{
     config::Endpoint,
-    error::{Answer, ProxyError},
+    error::{Answer, DownstreamError, ProxyError},
     framing::{
         body::Framing,
         head::{BodyNotes, RequestHead, ResponseHead},
         idle::IdleTimer,
     },
     gate::Admission,
-    record,
+    record::{self, Tried},
     upstream::{ResponseBody, Road, http1::BodyError},
 };
 
@@ -37,11 +37,14 @@ use crate::{
 pub(super) enum Ended {
     /// The response was complete.
     Complete,
-    /// The client went away (or was cut at the end of a drain).
+    /// The client went away, or all was cut at the end of a drain.
     Client,
-    /// The upstream failed inside of its response.
+    /// The client did what the contract does not allow, by the label of our answer.
+    Fault(&'static str),
+    /// The upstream failed, before its response head (then there is an answer of ours) or inside of its
+    /// response.
     Upstream(&'static str),
-    /// An answer of ours, by its label.
+    /// A refusal of ours, by its label.
     Proxy(&'static str),
 }
 
@@ -50,6 +53,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Complete => f.write_str("complete"),
             Self::Client => f.write_str("client_gone"),
+            Self::Fault(label) => write!(f, "client:{label}"),
             Self::Upstream(label) => write!(f, "upstream:{label}"),
             Self::Proxy(label) => write!(f, "proxy:{label}"),
         }
@@ -103,6 +107,25 @@ impl Record {
         self.id
     }
 
+    /// Whether somebody looks.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// One of the endpoints is asked.
+    pub(super) fn asks(&mut self, endpoint: &Endpoint) {
+        if let Some(watch) = &mut self.watch {
+            watch.asks(endpoint);
+        }
+    }
+
+    /// A try at one of the endpoints does not bring the answer.
+    pub(super) fn tried(&mut self, endpoint: &Endpoint, outcome: Tried) {
+        if let Some(watch) = &mut self.watch {
+            watch.tried(endpoint, outcome);
+        }
+    }
+
     /// One of the endpoints answered.
     pub(super) fn answered_by(
         &mut self,
@@ -114,15 +137,18 @@ impl Record {
             self.endpoint = Some((Arc::clone(endpoints), at));
         }
         if let Some(watch) = &mut self.watch {
-            watch.answered(&endpoints[at].upstream, road, self.started);
+            watch.answered(&endpoints[at], road, self.started);
         }
     }
 
-    /// The head is about to be sent. The body was complete then, if it was waited for.
-    pub(super) fn sends(&mut self, complete_at: Option<Instant>) {
-        if let Some(watch) = &mut self.watch {
-            watch.sends(complete_at.unwrap_or(self.started).elapsed());
-        }
+    /// The head is ready to be sent. If the body was waited for: from then, until then.
+    pub(super) fn sends(&mut self, waited: Option<(Instant, Instant)>) {
+        let Some(watch) = &mut self.watch else { return };
+        let all = self.started.elapsed();
+        let waited = waited.map_or(Duration::ZERO, |(from, until)| {
+            until.saturating_duration_since(from)
+        });
+        watch.sends(all.saturating_sub(waited));
     }
 
     /// The upstream's response head is here.
@@ -152,7 +178,12 @@ impl Record {
         };
         let (by, label) = match self.ended {
             Ended::Complete => (record::By::Complete, None),
+            Ended::Client if self.admission.is_cut() => (record::By::Proxy, Some("shutdown")),
+            Ended::Client if self.notes.is_stalled.get() => {
+                (record::By::Client, Some("write_timeout"))
+            }
             Ended::Client => (record::By::Client, Some("client_disconnected")),
+            Ended::Fault(label) => (record::By::Client, Some(label)),
             Ended::Upstream(label) => (record::By::Upstream, Some(label)),
             Ended::Proxy(label) => (record::By::Proxy, Some(label)),
         };
@@ -162,8 +193,15 @@ impl Record {
     /// The exchange ends with an answer of ours. Gives the name that the answer carries.
     pub(super) fn refuse(mut self, cause: &ProxyError, answer: &Answer) -> String {
         let id = self.id.to_string();
-        self.status = Some(answer.status);
-        self.ended = Ended::Proxy(answer.label);
+        // nobody is there to be given an answer
+        let is_gone = matches!(cause, ProxyError::Downstream(DownstreamError::Disconnected));
+        self.status = (!is_gone).then_some(answer.status);
+        self.ended = match cause {
+            ProxyError::Downstream(DownstreamError::Disconnected) => Ended::Client,
+            ProxyError::Downstream(_) => Ended::Fault(answer.label),
+            ProxyError::Upstream(_) => Ended::Upstream(answer.label),
+            ProxyError::Denied(_) | ProxyError::Internal(_) => Ended::Proxy(answer.label),
+        };
         if let ProxyError::Upstream(cause) = cause {
             log::warn!("[Proxy] {} request_id={id}", Chain(cause));
         }

@@ -7,12 +7,13 @@
 
 use std::time::SystemTime;
 
-use super::{Outgoing, Worker};
+use super::{Outgoing, Worker, exchange::Record};
 use crate::{
-    config::Live,
+    config::{Endpoint, Live},
     error::ProxyError,
     framing::head::Fields,
     metrics::Moved,
+    record::Tried,
     upstream::{
         balance::{Choice, Turn, retry_after},
         http1::{Body, Failed, Request, Response},
@@ -32,19 +33,35 @@ pub(super) async fn send(
     live: &Live,
     outgoing: &mut Outgoing<'_>,
     body: Body,
+    record: &mut Record,
 ) -> Result<Answered, ProxyError> {
     if live.endpoints.len() > 1 {
-        return send_to_several(worker, live, outgoing, body).await;
+        return send_to_several(worker, live, outgoing, body, record).await;
     }
-    let request = outgoing.request(&live.endpoints[0], body, None);
+    let endpoint = &live.endpoints[0];
+    let request = outgoing.request(endpoint, body, None);
+    record.sends(outgoing.waited);
+    record.asks(endpoint);
     match worker.client.send(live, 0, request).await {
         Ok(response) => Ok(Answered {
             response,
             endpoint: 0,
         }),
-        Err(Failed::Unsent(_, cause)) => Err(cause.into()),
-        Err(Failed::Sent(cause)) => Err(cause),
+        Err(Failed::Unsent(_, cause)) => {
+            record.tried(endpoint, Tried::Unreachable);
+            Err(cause.into())
+        }
+        Err(Failed::Sent(cause)) => Err(unanswered(cause, endpoint, record)),
     }
+}
+
+/// A request was sent, and not answered.
+fn unanswered(cause: ProxyError, endpoint: &Endpoint, record: &mut Record) -> ProxyError {
+    // what the client did wrong says nothing of the upstream
+    if matches!(cause, ProxyError::Upstream(_)) {
+        record.tried(endpoint, Tried::Unanswered);
+    }
+    cause
 }
 
 async fn send_to_several(
@@ -52,6 +69,7 @@ async fn send_to_several(
     live: &Live,
     outgoing: &mut Outgoing<'_>,
     mut body: Body,
+    record: &mut Record,
 ) -> Result<Answered, ProxyError> {
     let session = session(&outgoing.head.fields);
     let mut turn = worker.balance.turn(&live.endpoints, session);
@@ -63,8 +81,14 @@ async fn send_to_several(
     )));
     // the answer that stands if nobody gives a better one
     let mut standing: Option<Answered> = None;
+    let mut waited = Some(outgoing.waited);
     loop {
-        let request = outgoing.request(&live.endpoints[choice.endpoint], body, keep.take());
+        let endpoint = &live.endpoints[choice.endpoint];
+        let request = outgoing.request(endpoint, body, keep.take());
+        if let Some(waited) = waited.take() {
+            record.sends(waited);
+        }
+        record.asks(endpoint);
         match worker.client.send(live, choice.endpoint, request).await {
             Ok(mut response) => {
                 let is_failure = learn(&turn, choice, live, &response);
@@ -79,23 +103,25 @@ async fn send_to_several(
                 else {
                     return Ok(answered);
                 };
+                let status = answered.response.head.status.as_u16();
+                record.tried(endpoint, Tried::Status(status));
                 log::info!(
-                    "[Failover] status={} of {}, on to {}",
-                    answered.response.head.status.as_u16(),
-                    live.endpoints[choice.endpoint].upstream,
+                    "[Failover] status={status} of {}, on to {}",
+                    endpoint.upstream,
                     live.endpoints[next.endpoint].upstream,
                 );
                 let Replay {
                     body: whole,
                     keep: kept,
                 } = *replay;
-                worker.moved(Moved::Status);
+                worker.observer.shard.moved(Moved::Status);
                 outgoing.follow(&whole);
                 standing = Some(answered);
                 (body, keep, choice) = (whole, Some(kept), next);
             }
             Err(Failed::Unsent(request, cause)) => {
                 failed(&turn, choice, live);
+                record.tried(endpoint, Tried::Unreachable);
                 let Request {
                     body: whole,
                     keep: kept,
@@ -107,10 +133,10 @@ async fn send_to_several(
                 });
                 match next {
                     Some(next) => {
-                        worker.moved(Moved::Unreachable);
+                        worker.observer.shard.moved(Moved::Unreachable);
                         log::warn!(
                             "[Failover] {cause} at {}, on to {}",
-                            live.endpoints[choice.endpoint].upstream,
+                            endpoint.upstream,
                             live.endpoints[next.endpoint].upstream,
                         );
                         (body, keep, choice) = (whole, kept, next);
@@ -119,6 +145,7 @@ async fn send_to_several(
                 }
             }
             Err(Failed::Sent(cause)) => {
+                let cause = unanswered(cause, endpoint, record);
                 if !matches!(cause, ProxyError::Upstream(_)) {
                     // what the client did wrong is no upstream's to answer
                     return Err(cause);

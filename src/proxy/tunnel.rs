@@ -283,6 +283,8 @@ mod tests {
             expect: plan.expect,
             patience: live.timers.response_head,
             tunnel: plan.tunnel.as_ref(),
+            waited: None,
+            is_watched: false,
         };
         let octets = outgoing.head_for(&live.endpoints[0]);
         String::from_utf8(octets.to_vec()).unwrap()

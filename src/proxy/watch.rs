@@ -1,14 +1,18 @@
 //! What is learned of an exchange for those who look: the metrics, the activity, the access log.
 //!
-//! Nothing of it is made where nobody does: [`Record`](super::exchange::Record) then holds no
-//! [`Watch`]. All of it hangs on the beginning and the end of the exchange and on a copy of its answer.
+//! Nothing of it is made while nobody does: [`Record`](super::exchange::Record) then holds no
+//! [`Watch`]. All of it hangs on the beginning and the end of the exchange, on its response head, and on
+//! a copy of its answer.
 
 use std::{
     cell::RefCell,
     net::IpAddr,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
@@ -20,11 +24,17 @@ use futures_core::Stream;
 use super::RequestId;
 use crate::{
     activity::Recorder,
-    config::Live,
-    framing::head::{Fields, RequestHead, ResponseHead, Version},
+    config::{Endpoint, Live},
+    framing::{
+        head::{Fields, RequestHead, ResponseHead, Version},
+        refused::Refused,
+    },
     messages::usage::{Asked, Look, Tap},
     metrics::Shard,
-    record::{Begun, Ended, ErrorContent, Exchange, Route, Timings, Usage},
+    record::{
+        Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Route, ShownFields, Timings,
+        Tried, Try, Usage,
+    },
     upstream::Road,
 };
 
@@ -47,11 +57,16 @@ pub(super) struct Watch {
     look: Option<Looking>,
     tap: Option<Tap>,
     error: Option<Failure>,
-    upstream: Option<Box<str>>,
+    upstream: Option<Arc<str>>,
+    tries: Vec<Try>,
     upstream_request_id: Option<Box<str>>,
     rate_limit: Vec<(Box<str>, Box<str>)>,
     edit: Option<&'static str>,
     timings: Timings,
+    request_fields: ShownFields,
+    response_fields: ShownFields,
+    /// The request's credentials, where an error that repeats them may be shown.
+    secrets: Vec<Box<str>>,
 }
 
 /// The beginning of an error's content.
@@ -60,8 +75,16 @@ struct Failure {
     coding: Option<Box<str>>,
 }
 
+/// Octets of errors' contents that all workers hold while their exchanges last.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+/// So many; beyond it only the beginnings are kept.
+const MOST_HELD: usize = 32 << 20;
 /// Of an error, so much is kept.
 const MOST_ERROR: usize = 50 * 1000;
+/// The same while there is much of them: what an error of the API says in words is shorter.
+const FEW: usize = 2 * 1000;
+/// Of a path, so much is kept.
+const LONGEST_PATH: usize = 1024;
 /// Of a name that somebody else chose, so much is kept.
 const LONGEST_NAME: usize = 128;
 /// Fields of an answer that say how much is left.
@@ -70,7 +93,20 @@ const RATE_LIMIT: &str = "anthropic-ratelimit-";
 const MOST_RATE_LIMITS: usize = 16;
 
 impl Watch {
-    pub(super) fn new(
+    /// Of an exchange that begins, if somebody looks.
+    pub(super) fn begin(
+        observer: &Rc<Observer>,
+        live: &Arc<Live>,
+        id: RequestId,
+        head: &RequestHead,
+        client: Option<IpAddr>,
+    ) -> Option<Box<Self>> {
+        observer
+            .is_looking(live)
+            .then(|| Self::new(observer, live, id, head, client))
+    }
+
+    fn new(
         observer: &Rc<Observer>,
         live: &Arc<Live>,
         id: RequestId,
@@ -86,20 +122,23 @@ impl Watch {
             id: id.to_string().into(),
             started: SystemTime::now(),
             client,
-            version: match head.version {
-                Version::Http10 => "1.0",
-                Version::Http11 => "1.1",
-                Version::Http2 => "2",
-            },
+            version: version(head.version),
             method: head.method.as_str().into(),
-            path: path.escape_ascii().to_string().into(),
+            path: path[..path.len().min(LONGEST_PATH)]
+                .escape_ascii()
+                .to_string()
+                .into(),
             route,
             session: name(head.fields.value("x-claude-code-session-id")),
         };
         if let Some(recorder) = &observer.recorder {
-            recorder.begun(begun.clone());
+            recorder.begun(&begun);
         }
         let is_metered = live.metering && route == Route::Messages;
+        let (request_fields, secrets) = match observer.readers() {
+            Some(_) => (shown(&head.fields), secrets(&head.fields)),
+            None => Default::default(),
+        };
         Box::new(Self {
             observer: Rc::clone(observer),
             live: Arc::clone(live),
@@ -108,10 +147,14 @@ impl Watch {
             tap: None,
             error: None,
             upstream: None,
+            tries: Vec::new(),
             upstream_request_id: None,
             rate_limit: Vec::new(),
             edit: None,
             timings: Timings::default(),
+            request_fields,
+            response_fields: ShownFields::default(),
+            secrets,
         })
     }
 
@@ -125,20 +168,37 @@ impl Watch {
         self.edit = Some(outcome);
     }
 
-    /// The request's head is about to be sent; since the body was complete, or the exchange began, so
-    /// much of our own time has passed.
+    /// The request's head is ready to be sent, after so much of our own time.
     pub(super) fn sends(&mut self, overhead: Duration) {
         self.timings.overhead = overhead;
     }
 
+    /// An upstream is asked.
+    pub(super) fn asks(&mut self, endpoint: &Endpoint) {
+        self.upstream = Some(Arc::clone(&endpoint.name));
+        if let Some(credential) = &endpoint.credential
+            && self.observer.readers().is_some()
+        {
+            self.secrets.extend(secret(credential.value.as_bytes()));
+        }
+    }
+
+    /// A try does not bring the answer.
+    pub(super) fn tried(&mut self, endpoint: &Endpoint, outcome: Tried) {
+        let upstream = Arc::clone(&endpoint.name);
+        self.tries.push(Try { upstream, outcome });
+    }
+
     /// An upstream answered.
-    pub(super) fn answered(
-        &mut self,
-        upstream: &dyn std::fmt::Display,
-        road: Option<Road>,
-        started: Instant,
-    ) {
-        self.upstream = Some(upstream.to_string().into());
+    pub(super) fn answered(&mut self, endpoint: &Endpoint, road: Option<Road>, started: Instant) {
+        // the answer of a status that others were asked for stands if they gave none
+        let has_stood = |tried: &Try| {
+            matches!(tried.outcome, Tried::Status(_)) && tried.upstream == endpoint.name
+        };
+        if let Some(at) = self.tries.iter().position(has_stood) {
+            self.tries.remove(at);
+        }
+        self.upstream = Some(Arc::clone(&endpoint.name));
         if let Some(road) = road {
             self.timings.connected = Some(road.had_at.saturating_duration_since(started));
             self.timings.connecting = road.connecting;
@@ -151,7 +211,7 @@ impl Watch {
         self.upstream_request_id = name(head.fields.value("request-id"));
         self.rate_limit = rate_limit(&head.fields);
         let coding = head.fields.value("content-encoding");
-        if head.status.as_u16() >= 400 {
+        if head.status.as_u16() >= 400 && self.observer.readers().is_some() {
             self.error = Some(Failure {
                 octets: Vec::new(),
                 coding: name(coding),
@@ -159,6 +219,21 @@ impl Watch {
         }
         if self.look.is_some() {
             self.tap = Tap::new(head.fields.value("content-type"), coding);
+        }
+        if let Some(recorder) = self.observer.readers() {
+            self.response_fields = shown(&head.fields);
+            let asked = self.look.as_ref().map(|look| look.borrow().asked().clone());
+            let asked = asked.unwrap_or_default();
+            recorder.answered(Answered {
+                id: self.begun.id.clone(),
+                status: head.status.as_u16(),
+                upstream: self.upstream.clone(),
+                upstream_request_id: self.upstream_request_id.clone(),
+                model: asked.model,
+                is_stream: asked.is_stream,
+                max_tokens: asked.max_tokens,
+                timings: self.timings,
+            });
         }
     }
 
@@ -170,10 +245,7 @@ impl Watch {
             self.timings.first_token = Some(started.elapsed());
         }
         if let Some(error) = &mut self.error {
-            let room = MOST_ERROR - error.octets.len();
-            error
-                .octets
-                .extend_from_slice(&content[..content.len().min(room)]);
+            error.push(content);
         }
     }
 
@@ -192,6 +264,7 @@ impl Watch {
             begun: self.begun,
             status,
             upstream: self.upstream,
+            tries: self.tries,
             upstream_request_id: self.upstream_request_id,
             received,
             sent,
@@ -202,11 +275,14 @@ impl Watch {
             error: self
                 .error
                 .filter(|error| !error.octets.is_empty())
-                .map(|error| ErrorContent {
-                    octets: error.octets.into(),
-                    coding: error.coding,
+                .map(|mut error| ErrorContent {
+                    octets: error.take().into(),
+                    coding: error.coding.take(),
+                    secrets: self.secrets,
                 }),
             rate_limit: self.rate_limit,
+            request_fields: self.request_fields,
+            response_fields: self.response_fields,
         };
         self.observer.shard.exchange(&exchange);
         if let Some(recorder) = &self.observer.recorder {
@@ -236,6 +312,108 @@ impl Watch {
         usage.cost = price.map(|price| price.of(&usage.tokens));
         Some(usage)
     }
+}
+
+impl Observer {
+    /// Whether anything of an exchange is wanted.
+    pub fn is_looking(&self, live: &Live) -> bool {
+        self.recorder.is_some() || live.metrics_public
+    }
+
+    /// Where exchanges are told that somebody may read about, not just the access log.
+    fn readers(&self) -> Option<&Recorder> {
+        self.recorder
+            .as_ref()
+            .filter(|recorder| recorder.has_readers())
+    }
+
+    /// A request was refused before there was an exchange: its head could not be read, or there was no
+    /// place for its connection.
+    pub fn refused(&self, live: &Live, client: Option<IpAddr>, refused: &Refused<'_>) {
+        if !self.is_looking(live) {
+            return;
+        }
+        let begun = Begun {
+            id: refused.id.into(),
+            started: SystemTime::now(),
+            client,
+            version: version(refused.version),
+            method: refused.method.into(),
+            path: "".into(),
+            route: Route::Other,
+            session: None,
+        };
+        let ended = Ended {
+            // what is wrong with a request is its client's doing, a limit is ours
+            by: if refused.answer.status.is_server_error() {
+                By::Proxy
+            } else {
+                By::Client
+            },
+            phase: Phase::Request,
+            label: Some(refused.answer.label),
+        };
+        let exchange = Exchange {
+            status: Some(refused.answer.status.as_u16()),
+            ..Exchange::new(begun, ended)
+        };
+        self.shard.exchange(&exchange);
+        if let Some(recorder) = &self.recorder {
+            recorder.ended(exchange);
+        }
+    }
+}
+
+impl Failure {
+    fn push(&mut self, content: &[u8]) {
+        let most = if HELD.load(Relaxed) < MOST_HELD {
+            MOST_ERROR
+        } else {
+            FEW
+        };
+        let room = most.saturating_sub(self.octets.len()).min(content.len());
+        self.octets.extend_from_slice(&content[..room]);
+        HELD.fetch_add(room, Relaxed);
+    }
+
+    /// What was kept. It counts no longer.
+    fn take(&mut self) -> Vec<u8> {
+        HELD.fetch_sub(self.octets.len(), Relaxed);
+        std::mem::take(&mut self.octets)
+    }
+}
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "1.0",
+        Version::Http11 => "1.1",
+        Version::Http2 => "2",
+    }
+}
+
+/// Fields as they may be shown.
+fn shown(fields: &Fields) -> ShownFields {
+    ShownFields::of(fields.iter().map(|field| (field.name, field.value)))
+}
+
+/// The credentials of a request.
+fn secrets(fields: &Fields) -> Vec<Box<str>> {
+    let names = ["x-api-key", "authorization", "proxy-authorization"];
+    let values = names.iter().filter_map(|name| fields.value(name));
+    values.filter_map(secret).collect()
+}
+
+/// A credential without its scheme.
+fn secret(value: &[u8]) -> Option<Box<str>> {
+    let value = std::str::from_utf8(value).ok()?.trim();
+    let token = value.rsplit(' ').next().unwrap_or(value);
+    (!token.is_empty()).then(|| token.into())
 }
 
 /// A value that may be shown: short and printable.

@@ -97,9 +97,9 @@ impl Balance {
     }
 
     /// The state of each upstream's circuit.
-    pub fn states(&self) -> Vec<State> {
+    pub fn states(&self, endpoints: &Arc<[Endpoint]>) -> Vec<State> {
         let now = self.now();
-        let known = self.known.load();
+        let known = self.known(endpoints);
         let states = known.circuits.iter();
         states.map(|named| named.circuit.state(now)).collect()
     }
@@ -273,6 +273,7 @@ mod tests {
 
     fn endpoints(urls: &[&str]) -> Arc<[Endpoint]> {
         let endpoint = |url: &&str| Endpoint {
+            name: (*url).into(),
             upstream: url.parse().unwrap(),
             route: Route::Direct,
             http: HttpVersion::Http11,
@@ -297,7 +298,7 @@ mod tests {
         let balance = Balance::new(&endpoints);
         fail(&balance, &endpoints, 1);
         assert_eq!(
-            balance.states(),
+            balance.states(&endpoints),
             [State::Closed, State::Open, State::Closed]
         );
         let mut turn = balance.turn(&endpoints, None);
@@ -348,9 +349,8 @@ mod tests {
         let balance = Balance::new(&before);
         fail(&balance, &before, 2);
         let after = endpoints(&["http://b", "http://b", "http://c"]);
-        balance.turn(&after, None);
         assert_eq!(
-            balance.states(),
+            balance.states(&after),
             [State::Closed, State::Open, State::Closed]
         );
         // an exchange that began before still finds its own

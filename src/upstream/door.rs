@@ -131,6 +131,7 @@ where
         body: coding.map_or(Body::None, |coding| streamed(body, coding)),
         patience: live.timers.response_head,
         keep: None,
+        is_watched: false,
     }
 }
 
@@ -186,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        metrics::Metrics,
         proxy::tests::live,
         upstream::{
             Client,
@@ -217,7 +219,12 @@ mod tests {
         local.block_on(&runtime, async {
             let live = Arc::new(ArcSwap::from_pointee(live(&base)));
             let balance = Arc::new(Balance::new(&live.load().endpoints));
-            let client = Client::new(Dialer::new(Trust::new(None)), &live, balance, None);
+            let client = Client::new(
+                Dialer::new(Trust::new(None)),
+                &live,
+                balance,
+                Metrics::new().shard(),
+            );
             let mut response = client
                 .awc()
                 .get(format!("{base}/v1/models"))

@@ -26,7 +26,7 @@ use std::{
     future::poll_fn,
     rc::Rc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use h2::client::SendRequest;
 use tokio::sync::Notify;
 
 use super::{
-    Connections, Lane,
+    Connections, Lane, Road,
     http1::{self, Failed, Request, Response},
 };
 use crate::{
@@ -99,20 +99,24 @@ pub(super) async fn send(
 ) -> Result<Response, Failed> {
     for tries_left in (0..TRIES).rev() {
         let is_first = tries_left + 1 == TRIES;
-        let way = pool.way(connections, live, lane, is_first).await;
-        let road = connections.road(None);
-        let outcome = match way {
-            Ok(Way::Stream(stream)) => {
-                exchange::exchange(stream, request, &lane.endpoint.upstream).await
-            }
-            Ok(Way::Connection(connection)) => {
-                http1::exchange(connection, request, &lane.pool).await
-            }
+        let (way, connecting) = match pool.way(connections, live, lane, is_first).await {
+            Ok(had) => had,
             Err(cause) => return Err(Failed::Unsent(Box::new(request), cause)),
+        };
+        let road = request.is_watched.then(|| Road::had(connecting));
+        let (outcome, unsent_since) = match way {
+            Way::Stream(stream) => {
+                let outcome = exchange::exchange(stream, request, &lane.endpoint.upstream);
+                (outcome.await, Moved::Unprocessed)
+            }
+            Way::Connection(connection) => {
+                let outcome = http1::exchange(connection, request, &lane.pool);
+                (outcome.await, Moved::Stale)
+            }
         };
         match outcome {
             Err(Failed::Unsent(unsent, _)) if tries_left > 0 => {
-                connections.moved(Moved::Unprocessed);
+                connections.shard.moved(unsent_since);
                 request = *unsent;
             }
             outcome => return outcome.map(|response| Response { road, ..response }),
@@ -157,7 +161,7 @@ impl Pool {
     }
 
     /// A stream or a connection for one request: one that is there, the one that somebody else is
-    /// making, or a new one.
+    /// making, or a new one, and how long it took to make that.
     ///
     /// It waits for another's connection only if that one should have room for it: what the upstream
     /// allowed the last time is what it is expected to allow. If it has none, or cannot be made, the
@@ -168,21 +172,23 @@ impl Pool {
         live: &Live,
         lane: &Lane,
         is_first: bool,
-    ) -> Result<Way, UpstreamError> {
+    ) -> Result<(Way, Option<Duration>), UpstreamError> {
         let mut joins_left = JOINS;
         loop {
             if self.speaks.get() == Speaks::Http1 {
                 joins_left = 0;
                 if is_first && let Some(idle) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await
                 {
-                    return Ok(Way::Connection(idle));
+                    return Ok((Way::Connection(idle), None));
                 }
             }
             if let Some(stream) = self.stream().await {
-                return Ok(Way::Stream(stream));
+                return Ok((Way::Stream(stream), None));
             }
             let Some(dial) = (joins_left > 0).then(|| self.join()).flatten() else {
-                return self.dial(connections, live, lane).await;
+                let began = Instant::now();
+                let way = self.dial(connections, live, lane).await?;
+                return Ok((way, Some(began.elapsed())));
             };
             dial.ended.notified().await;
             // one that was given up by its client says nothing of the upstream

@@ -784,7 +784,7 @@ fn data_have_the_shapes_of_the_description() {
              step_ms today totals updated_at upstreams uptime_ms version",
         ),
         ("requests?limit=1", "items next_before total"),
-        ("errors?range=7d", "groups items"),
+        ("errors?range=7d", "groups items kept since"),
         ("usage?range=30d&by=day", "prices_date rows"),
         ("usage.json", "prices_date rows"),
         ("upstreams", "items"),
@@ -800,7 +800,9 @@ fn data_have_the_shapes_of_the_description() {
     assert_eq!(overview["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(
         overview["upstreams"],
-        serde_json::json!([{"url": "http://127.0.0.1:9", "circuit": "closed"}])
+        serde_json::json!([{
+            "name": "http://127.0.0.1:9", "url": "http://127.0.0.1:9", "circuit": "closed"
+        }])
     );
     let upstream = &get("upstreams")["items"][0];
     assert_eq!(

@@ -12,6 +12,7 @@ use std::{
 use actix_web::http::Method;
 use anthropic_proxy::{
     config::{Environment, Flags, Source},
+    metrics::Metrics,
     upstream::{
         Client,
         balance::Balance,
@@ -111,6 +112,7 @@ async fn ours(client: &Client, live: &anthropic_proxy::config::Live) -> Outcome 
         body: Body::None,
         patience: Duration::from_secs(10),
         keep: None,
+        is_watched: false,
     };
     let mut response = client.send(live, 0, request).await.map_err(|_| ())?;
     let mut content = Vec::new();
@@ -179,7 +181,7 @@ fn our_exchange_ends_as_hypers_does() {
             Dialer::new(Trust::new(None)),
             &shared,
             balance,
-            None,
+            Metrics::new().shard(),
         ))
     });
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {

@@ -20,6 +20,7 @@ mod cli;
 mod differential;
 mod docs;
 mod edit;
+mod endings;
 mod failover;
 mod faults;
 mod forwarding;

@@ -39,7 +39,8 @@ use crate::{
     error::{Answer, DeniedError, InternalError, ProxyError},
     framing::{
         body::Framing,
-        head::{BodyNotes, RelayedHead, RequestHead},
+        head::{BodyNotes, RelayedHead, RequestHead, Version},
+        refused::Refused,
     },
     gate::Admission,
 };
@@ -83,7 +84,9 @@ pub(super) async fn serve<A>(
         Ok(head) => head,
         Err(cause) => {
             drop(recv);
-            return refuse(&mut respond, &cause.answer(), &Method::GET, &shared).await;
+            let method = Method::from_bytes(parts.method.as_str().as_bytes());
+            let method = method.unwrap_or(Method::GET);
+            return refuse(&mut respond, &cause.answer(), &method, &shared).await;
         }
     };
     drop(parts);
@@ -184,7 +187,7 @@ where
         return Ok(tunnel(head, body, notes, respond, shared).await?);
     }
     let body = head.has_content.then_some(body);
-    content(head, body, respond, notes, shared).await?;
+    content(head, body, respond, (notes, Some(&asked_notes)), shared).await?;
     if framing == Framing::Length(asked_notes.octets.get()) {
         // all of it was here to be answered; that it has ended may follow in a frame of its own, and
         // some clients take the reset of a stream that they are about to end for a failure
@@ -250,6 +253,13 @@ async fn refuse<A>(
     shared: &Shared<A>,
 ) {
     let request_id = (shared.services.request_id)();
+    let refused = Refused {
+        id: &request_id,
+        version: Version::Http2,
+        method: method.as_str(),
+        answer,
+    };
+    (shared.services.refused)(shared.arrival.peer.map(|peer| peer.ip()), &refused);
     log::info!(
         "[Proxy] refused status={} error={} request_id={request_id}",
         answer.status.as_u16(),
@@ -257,7 +267,7 @@ async fn refuse<A>(
     );
     let (head, octets) = response::refusal(answer, &request_id, method);
     let body = head.has_content.then(|| BoxBody::new(octets));
-    if let Err(Gone::Stalled) = content(head, body, respond, None, shared).await {
+    if let Err(Gone::Stalled) = content(head, body, respond, (None, None), shared).await {
         respond.send_reset(Reason::CANCEL);
     }
 }
@@ -267,7 +277,7 @@ async fn content<A>(
     head: Head,
     body: Option<BoxBody>,
     respond: &mut SendResponse<Piece>,
-    notes: Option<Rc<BodyNotes>>,
+    (notes, asked): (Option<Rc<BodyNotes>>, Option<&BodyNotes>),
     shared: &Shared<A>,
 ) -> Result<(), Gone> {
     let has_content = body.is_some();
@@ -295,6 +305,9 @@ async fn content<A>(
             }
         }
         ready!(outbound.poll_stalled(cx, limit));
+        if let Some(asked) = asked {
+            asked.is_stalled.set(true);
+        }
         Poll::Ready(Err(Gone::Stalled))
     })
     .await

@@ -64,6 +64,11 @@ impl Look {
         self.left > 0
     }
 
+    /// What was found so far.
+    pub fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
     /// What was found.
     pub fn finish(self) -> Asked {
         self.asked

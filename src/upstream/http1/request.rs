@@ -25,6 +25,8 @@ pub struct Request {
     pub patience: Duration,
     /// Keeps the body, where another upstream may need it.
     pub keep: Option<Box<Keep>>,
+    /// Whether somebody wants to know how it got its connection.
+    pub is_watched: bool,
 }
 
 /// A request body.

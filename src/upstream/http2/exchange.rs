@@ -70,6 +70,7 @@ pub(super) async fn exchange(
         body,
         patience,
         keep,
+        is_watched,
     } = request;
     let mut upload = Upload::new(stream, body, keep);
     let fault = match answer(&mut response, &mut upload, Patience::new(patience)).await {
@@ -123,6 +124,7 @@ pub(super) async fn exchange(
                 body,
                 patience,
                 keep,
+                is_watched,
             };
             Err(Failed::Unsent(Box::new(request), cause))
         }
