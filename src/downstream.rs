@@ -45,6 +45,6 @@ pub enum Protocol {
 }
 
 pub use self::{
-    connection::{Services, serve},
+    connection::{Services, TellRefused, serve},
     peer::Peer,
 };

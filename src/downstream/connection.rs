@@ -84,8 +84,11 @@ pub struct Services<A> {
     /// Names a refused request.
     pub request_id: fn() -> String,
     /// Is told of it.
-    pub refused: Box<dyn Fn(Option<IpAddr>, &Refused<'_>)>,
+    pub refused: TellRefused,
 }
+
+/// Is told of a refused request and its client.
+pub type TellRefused = Box<dyn Fn(Option<IpAddr>, &Refused<'_>)>;
 
 /// Serves a connection until it ends.
 pub async fn serve<S, A>(stream: S, mut arrival: Arrival, services: Rc<Services<A>>)

@@ -51,7 +51,8 @@ impl Requests {
         if let Some(head) = timings.head {
             self.head[route].observe(&SECONDS, micros(head));
         }
-        if timings.connected.is_some() {
+        // where none was asked, nothing was made ready to be sent
+        if exchange.upstream.is_some() {
             self.overhead.observe(&OVERHEAD, nanos(timings.overhead));
         }
     }
@@ -200,7 +201,7 @@ const UNNAMED: &str = "none";
 const REQUESTS: Family = Family {
     name: "anthropic_proxy_requests",
     unit: None,
-    help: "Requests that have ended, by method, route, class of status, by whom they ended (complete, client, upstream, proxy) and when.",
+    help: "Requests that have ended, by method, route, class of status, whose doing their end was (complete, client, upstream, proxy) and when.",
 };
 
 const ABORTS: Family = Family {
@@ -236,7 +237,7 @@ const HEAD: Family = Family {
 const OWN_TIME: Family = Family {
     name: "anthropic_proxy_overhead",
     unit: Some(Unit::Seconds),
-    help: "The proxy's own time until a request's head could be sent, without waiting for the client, a connection or the upstream.",
+    help: "The proxy's own time until a request's head was ready to be sent, without waiting for the client's body, a connection or the upstream.",
 };
 
 #[cfg(test)]

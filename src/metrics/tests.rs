@@ -67,6 +67,7 @@ fn exchange(model: &str) -> Exchange {
 fn refused(label: &'static str) -> Exchange {
     let mut exchange = exchange("never-seen");
     exchange.status = Some(502);
+    exchange.upstream = None;
     exchange.timings = Timings {
         total: Duration::from_millis(2),
         ..Timings::default()
