@@ -649,6 +649,38 @@ fn one_connection_serves_requests_in_turn() {
 }
 
 #[test]
+fn the_time_for_a_connection_is_told_of_the_request_that_made_it() {
+    let server = Server::new(|mut asked| Box::pin(async move { asked.answer("ok") }));
+    let proxy = server
+        .proxy()
+        .env("WORKERS", 1)
+        .env("ACCESS_LOG", "access.log")
+        .start();
+    for _ in 0..2 {
+        assert_eq!(proxy.send(get("/")).status(), 200);
+    }
+    let end = std::time::Instant::now() + DEADLINE;
+    let log = loop {
+        let log = std::fs::read_to_string(proxy.path("access.log")).unwrap_or_default();
+        if log.lines().count() == 2 && log.ends_with('\n') {
+            break log;
+        }
+        assert!(std::time::Instant::now() < end, "{log}");
+        thread::sleep(Duration::from_millis(10));
+    };
+    let has: Vec<_> = log
+        .lines()
+        .map(|line| {
+            (
+                line.contains("connecting_ms"),
+                line.contains("connected_ms"),
+            )
+        })
+        .collect();
+    assert_eq!(has, [(true, true), (false, true)], "{log}");
+}
+
+#[test]
 fn idle_connections_are_closed() {
     let server = Server::new(|mut asked| Box::pin(async move { asked.answer("ok") }));
     let proxy = server.proxy().env("UPSTREAM_KEEP_ALIVE", "300ms").start();
