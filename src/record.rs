@@ -318,6 +318,16 @@ pub struct Tokens {
     pub cache_write_1h: u64,
 }
 
+impl Tokens {
+    /// Input of all kinds: that of the prompt.
+    pub fn prompt(&self) -> u64 {
+        self.input
+            .saturating_add(self.cache_read)
+            .saturating_add(self.cache_write_5m)
+            .saturating_add(self.cache_write_1h)
+    }
+}
+
 /// Content of an error, as it came.
 #[derive(Clone)]
 pub struct ErrorContent {

@@ -11,7 +11,7 @@ use super::{
     recent::{Done, FAILURES, Failure, Pending},
     ring::Ring,
     state::{DAY, HOUR, MINUTE, State, TEN_MINUTES, Timing, second},
-    sums::{Spent, Sums, input},
+    sums::{Spent, Sums},
     view,
 };
 use crate::{logging::timestamp, record::ShownFields};
@@ -198,7 +198,7 @@ impl Taken {
             series.canceled.push(canceled(step));
             series.bytes_in.push(step.received);
             series.bytes_out.push(step.sent);
-            series.tokens_in.push(input(&step.spent.tokens));
+            series.tokens_in.push(step.spent.tokens.prompt());
             series.tokens_out.push(step.spent.tokens.output);
             series.cost_usd.push(dollars(step.spent.cost));
             let [p50, p95, p99] = merged(duration, &mut durations);
@@ -573,7 +573,7 @@ pub(super) fn rates(state: &State, now: SystemTime) -> (f64, f64, f64) {
 }
 
 fn cache_hit_share(spent: &Spent) -> f64 {
-    share(spent.tokens.cache_read, input(&spent.tokens)).unwrap_or_default()
+    share(spent.tokens.cache_read, spent.tokens.prompt()).unwrap_or_default()
 }
 
 fn share(part: u64, whole: u64) -> Option<f64> {

@@ -115,17 +115,8 @@ fn has_error(exchange: &Exchange) -> bool {
         || usage.is_some_and(|usage| usage.error_type.is_some())
 }
 
-/// Input of all kinds.
-pub(super) fn input(tokens: &Tokens) -> u64 {
-    tokens
-        .input
-        .saturating_add(tokens.cache_read)
-        .saturating_add(tokens.cache_write_5m)
-        .saturating_add(tokens.cache_write_1h)
-}
-
 fn all(tokens: &Tokens) -> u64 {
-    input(tokens).saturating_add(tokens.output)
+    tokens.prompt().saturating_add(tokens.output)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -1,7 +1,8 @@
 //! What models cost: US dollars for a million tokens, by kind.
 //!
 //! A JSON file of the shape of `static/prices.json`, which is built in. The longest prefix of a model's
-//! name counts; a model without one has no price, and none is guessed.
+//! name counts; a model without one has no price, and none is guessed. Some models cost more where the
+//! prompt is long.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +19,19 @@ pub struct Prices {
     models: BTreeMap<Box<str>, Price>,
 }
 
-/// Prices of one model, in billionths of a dollar for a token (dollars for a million, times 1000).
+/// What one model costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Price {
+    /// What counts, if nothing else does.
+    pub rates: Rates,
+    /// What counts for all tokens of an exchange whose prompt has more than so many tokens, read from and
+    /// written to a cache included.
+    pub long_prompt: Option<(u64, Rates)>,
+}
+
+/// Prices by kind, in billionths of a dollar for a token (dollars for a million, times 1000).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
     /// Input.
     pub input: u64,
     /// Output.
@@ -34,8 +45,17 @@ pub struct Price {
 }
 
 impl Price {
-    /// What tokens cost, in billionths of a dollar.
+    /// What the tokens of one exchange cost, in billionths of a dollar.
     pub fn of(&self, tokens: &Tokens) -> u64 {
+        match &self.long_prompt {
+            Some((above, rates)) if tokens.prompt() > *above => rates.of(tokens),
+            _ => self.rates.of(tokens),
+        }
+    }
+}
+
+impl Rates {
+    fn of(&self, tokens: &Tokens) -> u64 {
         [
             (self.input, tokens.input),
             (self.output, tokens.output),
@@ -62,6 +82,18 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
+    input: f64,
+    output: f64,
+    cache_read: f64,
+    cache_write_5m: f64,
+    cache_write_1h: f64,
+    long_prompt: Option<LongRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LongRow {
+    above: u64,
     input: f64,
     output: f64,
     cache_read: f64,
@@ -105,31 +137,78 @@ impl Prices {
         })
     }
 
-    /// The price of a model: that of the longest prefix of its name. A number is not cut: `m-4-1` says
-    /// nothing of `m-4-10`.
+    /// The price of a model: that of the longest prefix of its name. Neither a number nor a version is cut:
+    /// `m-4` says something of `m-4-20250514`, and nothing of `m-4-1` or `m-40`; `m-` does of each.
     pub fn of(&self, model: &str) -> Option<&Price> {
         let is_digit = |at: usize| model.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
         (1..=model.len())
             .rev()
             .filter(|end| model.is_char_boundary(*end) && !(is_digit(end - 1) && is_digit(*end)))
+            .filter(|end| !begins_with_version(&model[*end..]))
             .find_map(|end| self.models.get(&model[..end]))
     }
 }
 
+/// Whether what follows is `-` or `.` and a number that is no date.
+fn begins_with_version(rest: &str) -> bool {
+    let number = rest.strip_prefix(['-', '.']).unwrap_or_default();
+    let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+    (1..6).contains(&digits)
+}
+
 impl Row {
     fn price(&self) -> Result<Price, Bad> {
+        let long_prompt = self.long_prompt.as_ref();
+        let long_prompt = long_prompt.map(|row| Ok((row.above, row.rates()?)));
+        Ok(Price {
+            rates: self.rates()?,
+            long_prompt: long_prompt.transpose()?,
+        })
+    }
+
+    fn rates(&self) -> Result<Rates, Bad> {
+        let Self {
+            input,
+            output,
+            cache_read,
+            cache_write_5m,
+            cache_write_1h,
+            long_prompt: _,
+        } = *self;
+        Rates::read([input, output, cache_read, cache_write_5m, cache_write_1h])
+    }
+}
+
+impl LongRow {
+    fn rates(&self) -> Result<Rates, Bad> {
+        let Self {
+            above: _,
+            input,
+            output,
+            cache_read,
+            cache_write_5m,
+            cache_write_1h,
+        } = *self;
+        Rates::read([input, output, cache_read, cache_write_5m, cache_write_1h])
+    }
+}
+
+impl Rates {
+    /// From dollars for a million tokens, in the order of the members.
+    fn read(dollars: [f64; 5]) -> Result<Self, Bad> {
         let price = |dollars: f64| {
             if !(0.0..=MOST).contains(&dollars) {
                 return Err(Bad::because("has a price that is negative or above 100000"));
             }
             Ok((dollars * 1000.0).round() as u64)
         };
-        Ok(Price {
-            input: price(self.input)?,
-            output: price(self.output)?,
-            cache_read: price(self.cache_read)?,
-            cache_write_5m: price(self.cache_write_5m)?,
-            cache_write_1h: price(self.cache_write_1h)?,
+        let [input, output, cache_read, cache_write_5m, cache_write_1h] = dollars;
+        Ok(Self {
+            input: price(input)?,
+            output: price(output)?,
+            cache_read: price(cache_read)?,
+            cache_write_5m: price(cache_write_5m)?,
+            cache_write_1h: price(cache_write_1h)?,
         })
     }
 }
@@ -146,7 +225,7 @@ mod tests {
         let prices = Prices::built_in();
         assert_eq!(prices.date.len(), 10);
         let sonnet = prices.of("claude-sonnet-4-5-20250929").unwrap();
-        assert_eq!((sonnet.input, sonnet.output), (3_000, 15_000));
+        assert_eq!((sonnet.rates.input, sonnet.rates.output), (3_000, 15_000));
         assert_eq!(prices.of("gpt-4"), None);
         assert_eq!(prices.of(""), None);
     }
@@ -164,8 +243,8 @@ mod tests {
             row(7)
         );
         let prices = Prices::parse(&text).unwrap();
-        assert_eq!(prices.of("m-small").unwrap().input, 1_000);
-        let big = prices.of("m-big-1").unwrap();
+        assert_eq!(prices.of("m-small").unwrap().rates.input, 1_000);
+        let big = prices.of("m-big-new").unwrap();
         let tokens = Tokens {
             input: 10,
             output: 3,
@@ -181,8 +260,43 @@ mod tests {
         let prices = Prices::built_in();
         assert!(prices.of("claude-opus-4-1-20250805").is_some());
         assert!(prices.of("claude-opus-4-1").is_some());
-        assert_eq!(prices.of("claude-opus-4-10"), None);
-        assert_eq!(prices.of("claude-opus-4-8"), None);
+        for unknown in [
+            "claude-opus-4-10",
+            "claude-opus-4-9",
+            "claude-opus-5-6",
+            "claude-opus-5-6-20270101",
+            "claude-opus-5.5",
+            "claude-opus-50",
+            "claude-opus",
+        ] {
+            assert_eq!(prices.of(unknown), None, "{unknown}");
+        }
+        let five = prices.of("claude-opus-5").unwrap();
+        for known in [
+            "claude-opus-5-20260724",
+            "claude-opus-5-latest",
+            "claude-opus-5[1m]",
+        ] {
+            assert_eq!(prices.of(known), Some(five), "{known}");
+        }
+        assert_ne!(prices.of("claude-opus-5-5"), Some(five));
+    }
+
+    #[test]
+    fn a_long_prompt_costs_what_it_costs() {
+        let prices = Prices::built_in();
+        let haiku = prices.of("claude-haiku-5-5").unwrap();
+        let tokens = |cache_read| Tokens {
+            input: 40_000,
+            output: 1_000,
+            cache_read,
+            cache_write_5m: 20_000,
+            cache_write_1h: 10_000,
+        };
+        // 40,000 × 100 + 1,000 × 500 + 30,000 × 10 + 20,000 × 125 + 10,000 × 200
+        assert_eq!(haiku.of(&tokens(30_000)), 9_300_000);
+        // one token more, and all of them cost five times as much
+        assert_eq!(haiku.of(&tokens(30_001)), 5 * 9_300_010);
     }
 
     #[test]
