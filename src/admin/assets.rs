@@ -24,7 +24,7 @@ const COMPRESSED: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/c
 pub(super) const INDEX: &str = "index.html";
 
 /// Files at the root that are served, each at `/admin/` and its name.
-pub(super) const AT_ROOT: [&str; 3] = ["manifest.webmanifest", "icon.svg", "icon.png"];
+pub(super) const AT_ROOT: [&str; 2] = ["manifest.webmanifest", "icon.svg"];
 
 /// Answers with a file of `static/`.
 pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, Problem> {
@@ -164,6 +164,9 @@ mod tests {
             "assets/../prices.json",
         ] {
             assert_eq!(get(name, &[]).unwrap_err(), Problem::NotFound, "{name}");
+        }
+        for name in AT_ROOT {
+            assert_eq!(get(name, &[]).unwrap().status(), StatusCode::OK, "{name}");
         }
     }
 
