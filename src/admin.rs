@@ -28,6 +28,7 @@ use crate::{
 
 mod admission;
 mod api;
+mod aside;
 mod assets;
 mod attempts;
 mod caller;
@@ -39,7 +40,7 @@ mod problem;
 mod query;
 mod session;
 
-use self::{attempts::Attempts, events::Events, problem::Problem, session::Sessions};
+use self::{aside::Aside, attempts::Attempts, events::Events, problem::Problem, session::Sessions};
 
 /// What the admin plane reads: handles of what others keep.
 pub struct Sources {
@@ -73,6 +74,7 @@ pub struct Plane {
     /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
     bearers: Sessions,
     attempts: Attempts,
+    aside: Aside,
     events: Events,
 }
 
@@ -93,6 +95,7 @@ impl Plane {
             sessions: Sessions::default(),
             bearers: Sessions::default(),
             attempts: Attempts::new(),
+            aside: Aside::new(),
             events: Events::new(),
         })
     }

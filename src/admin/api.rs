@@ -1,4 +1,5 @@
-//! The data of the API: each handler reads what is asked, and shows what others keep.
+//! The data of the API: each handler reads what is asked, and shows what others keep. What may be much is
+//! composed beside the workers, which carry streams.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -16,7 +17,7 @@ use super::{
     query::{Nothing, OfRange, OfRequests, OfUsage, read},
 };
 use crate::{
-    activity::{UsageBy, View, view},
+    activity::{Range, UsageBy, View, view},
     config::{Endpoint, HttpVersion},
     upstream::circuit::State,
 };
@@ -118,31 +119,9 @@ struct Upstream {
 pub(super) async fn overview(
     plane: web::ThinData<Arc<Plane>>,
     request: HttpRequest,
-) -> Told<Overview> {
+) -> Result<HttpResponse, Problem> {
     let range = OfRange::read(&request)?;
-    let now = SystemTime::now();
-    let sources = &plane.sources;
-    let mut activity = plane.view()?.overview(range, now);
-    activity.in_flight = sources.gate.in_flight();
-    let since = now - Duration::from_secs(range.seconds());
-    Ok(web::Json(Overview {
-        activity,
-        version: env!("CARGO_PKG_VERSION"),
-        boot_id: sources.boot_id.clone(),
-        started_at: milliseconds(sources.started),
-        uptime_ms: milliseconds(now).saturating_sub(milliseconds(sources.started)),
-        connections: sources.gate.connections(),
-        prices_date: plane.prices_date(),
-        upstreams: plane
-            .circuits()
-            .map(|(endpoint, circuit, _)| UpstreamState {
-                name: endpoint.name.to_string(),
-                url: endpoint.upstream.to_string(),
-                circuit,
-            })
-            .collect(),
-        reloads: plane.reloads(since),
-    }))
+    composed(&plane, move |plane| plane.overview(range)).await
 }
 
 /// The last exchanges, newest first; those in flight before them.
@@ -160,11 +139,12 @@ pub(super) async fn overview(
 pub(super) async fn requests(
     plane: web::ThinData<Arc<Plane>>,
     request: HttpRequest,
-) -> Told<view::Page> {
+) -> Result<HttpResponse, Problem> {
     let filter = OfRequests::read(&request)?;
-    Ok(web::Json(
-        plane.view()?.requests(&filter, SystemTime::now())?,
-    ))
+    composed(&plane, move |plane| {
+        Ok(plane.view()?.requests(&filter, SystemTime::now())?)
+    })
+    .await
 }
 
 /// One exchange, with what the upstream said if it failed.
@@ -206,9 +186,12 @@ pub(super) async fn request(
 pub(super) async fn errors(
     plane: web::ThinData<Arc<Plane>>,
     request: HttpRequest,
-) -> Told<view::Errors> {
+) -> Result<HttpResponse, Problem> {
     let range = OfRange::read(&request)?;
-    Ok(web::Json(plane.view()?.errors(range, SystemTime::now())))
+    composed(&plane, move |plane| {
+        Ok(plane.view()?.errors(range, SystemTime::now()))
+    })
+    .await
 }
 
 /// Tokens and cost, by model or day.
@@ -223,9 +206,12 @@ pub(super) async fn errors(
         Refusals,
     )
 )]
-pub(super) async fn usage(plane: web::ThinData<Arc<Plane>>, request: HttpRequest) -> Told<Usage> {
+pub(super) async fn usage(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let asked = OfUsage::read(&request)?;
-    Ok(web::Json(plane.usage(&asked)?))
+    composed(&plane, move |plane| plane.usage(&asked)).await
 }
 
 /// Tokens and cost as a file of comma-separated values (RFC 4180).
@@ -245,11 +231,12 @@ pub(super) async fn usage_csv(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let asked = OfUsage::read(&request)?;
-    let usage = plane.usage(&asked)?;
+    let name = attachment(&asked.name, "csv");
+    let text = aside(&plane, move |plane| Ok(csv(&plane.usage(&asked)?.rows, asked.by))).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/csv; charset=utf-8"))
-        .insert_header((header::CONTENT_DISPOSITION, attachment(&asked.name, "csv")))
-        .body(csv(&usage.rows, asked.by)))
+        .insert_header((header::CONTENT_DISPOSITION, name))
+        .body(text))
 }
 
 /// Tokens and cost as a file.
@@ -269,10 +256,13 @@ pub(super) async fn usage_json(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let asked = OfUsage::read(&request)?;
-    let usage = plane.usage(&asked)?;
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_DISPOSITION, attachment(&asked.name, "json")))
-        .json(usage))
+    let name = header::HeaderValue::try_from(attachment(&asked.name, "json"));
+    let mut response = composed(&plane, move |plane| plane.usage(&asked)).await?;
+    if let Ok(name) = name {
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
 }
 
 /// Where requests go, and how that went since the process began.
@@ -318,15 +308,65 @@ pub(super) async fn upstreams(
 
 /// The metrics of this moment.
 pub(super) async fn metrics(plane: web::ThinData<Arc<Plane>>) -> Result<HttpResponse, Problem> {
-    let exposition = plane.sources.exposition.as_ref();
-    let exposition = exposition.ok_or(Problem::Unavailable("there are no metrics"))?;
+    let text = aside(&plane, |plane| {
+        let exposition = plane.sources.exposition.as_ref();
+        let exposition = exposition.ok_or(Problem::Unavailable("there are no metrics"))?;
+        Ok(exposition())
+    });
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, content_type))
-        .body(exposition()))
+        .body(text.await?))
+}
+
+/// Answers with what is composed beside the workers, as JSON.
+async fn composed<T: Serialize>(
+    plane: &Arc<Plane>,
+    compose: impl FnOnce(&Plane) -> Result<T, Problem> + Send + 'static,
+) -> Result<HttpResponse, Problem> {
+    let content = aside(plane, move |plane| {
+        serde_json::to_vec(&compose(plane)?)
+            .map_err(|_| Problem::Unavailable("the answer could not be written"))
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(content.await?))
+}
+
+async fn aside<T: Send + 'static>(
+    plane: &Arc<Plane>,
+    work: impl FnOnce(&Plane) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let own = Arc::clone(plane);
+    plane.aside.run(move || work(&own)).await?
 }
 
 impl Plane {
+    fn overview(&self, range: Range) -> Result<Overview, Problem> {
+        let (sources, now) = (&self.sources, SystemTime::now());
+        let mut activity = self.view()?.overview(range, now);
+        activity.in_flight = sources.gate.in_flight();
+        let since = now - Duration::from_secs(range.seconds());
+        let upstreams = self.circuits();
+        Ok(Overview {
+            activity,
+            version: env!("CARGO_PKG_VERSION"),
+            boot_id: sources.boot_id.clone(),
+            started_at: milliseconds(sources.started),
+            uptime_ms: milliseconds(now).saturating_sub(milliseconds(sources.started)),
+            connections: sources.gate.connections(),
+            prices_date: self.prices_date(),
+            upstreams: upstreams
+                .map(|(endpoint, circuit, _)| UpstreamState {
+                    name: endpoint.name.to_string(),
+                    url: endpoint.upstream.to_string(),
+                    circuit,
+                })
+                .collect(),
+            reloads: self.reloads(since),
+        })
+    }
+
     fn view(&self) -> Result<&View, Problem> {
         let view = self.sources.view.as_ref();
         view.ok_or(Problem::Unavailable("nothing is recorded"))
