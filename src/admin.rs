@@ -36,6 +36,7 @@ mod configuration;
 mod events;
 mod login;
 mod openapi;
+mod owner;
 mod problem;
 mod query;
 mod session;

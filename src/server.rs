@@ -431,12 +431,19 @@ fn announce_dashboard(listeners: &Announced, boot: &Boot, live: &Live) {
     if boot.dashboard {
         log::info!("[Admin] the dashboard is at /admin");
     }
-    if (boot.dashboard || boot.admin_listen.is_some()) && live.dashboard_key.is_none() && !is_here {
+    if !(boot.dashboard || boot.admin_listen.is_some()) || live.dashboard_key.is_some() {
+        return;
+    }
+    if !is_here {
         log::warn!(
             "[Admin] the network reaches the dashboard, which answers programs of this machine only: \
              set DASHBOARD_API_KEY to open it"
         );
     }
+    log::warn!(
+        "[Admin] DASHBOARD_API_KEY is not set: programs of this machine need no key; behind a reverse \
+         proxy, set one, since what comes through it may look like them"
+    );
 }
 
 /// Starts the workers on the listeners.

@@ -1,10 +1,10 @@
 //! Who may read what: decided around all routes, before any of them is asked.
 //!
 //! Data needs the key, in a session or in `Authorization`; without a configured key it is for programs of
-//! this machine alone. Pages hold no data: whoever may log in may load them. What is none of the places
-//! named here counts as data.
+//! this machine alone. Pages hold no data: everybody may load them, to log in or to read how a key is set.
+//! What is none of the places named here counts as data.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use actix_web::{
     HttpRequest, ResponseError as _,
@@ -19,7 +19,7 @@ use actix_web::{
 };
 
 use super::{
-    Exposure, METRICS, PAGES, Plane, ROOT, assets, caller::Caller, login, problem::Problem,
+    Exposure, METRICS, PAGES, Plane, ROOT, assets, caller::Caller, login, owner, problem::Problem,
     session::Name,
 };
 use crate::secret::Secret;
@@ -76,7 +76,7 @@ pub(super) async fn guard(
     let plane = request.app_data::<web::ThinData<Arc<Plane>>>().cloned();
     let exposure = request.app_data::<web::ThinData<Exposure>>().cloned();
     let admitted = match (plane, exposure) {
-        (Some(plane), Some(exposure)) => plane.admits(request.request(), exposure.0),
+        (Some(plane), Some(exposure)) => plane.admits(request.request(), exposure.0).await,
         _ => Err(Problem::NotFound),
     };
     let mut response = match admitted {
@@ -88,10 +88,10 @@ pub(super) async fn guard(
 }
 
 impl Plane {
-    fn admits(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
+    async fn admits(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
         let caller = Caller::of(request);
         let place = Place::of(request.method(), request.path());
-        let live = self.sources.live.load();
+        let live = self.sources.live.load_full();
         match place {
             // it says only where the dashboard is
             Place::Home => return Ok(()),
@@ -101,12 +101,23 @@ impl Plane {
             _ => {}
         }
         match (&live.dashboard_key, place) {
-            (_, Place::Status) => Ok(()),
-            (None, _) if caller.is_loopback() => Ok(()),
+            (_, Place::Status | Place::Page | Place::Asset | Place::Home) => Ok(()),
+            (None, _) if self.is_here(&caller, request.peer_addr()).await => Ok(()),
             (None, _) => Err(Problem::Forbidden(NO_KEY)),
-            (Some(_), Place::Page | Place::Asset | Place::Login | Place::Home) => Ok(()),
-            (Some(key), Place::Data | Place::Metrics) => self.knows(request, &caller, key),
+            (Some(_), Place::Login) => Ok(()),
+            (Some(key), Place::Data | Place::Metrics) => {
+                self.knows(request, &caller, key)
+            }
         }
+    }
+
+    /// Whether it is a program of this machine that asks, and none that passes on what others ask.
+    pub(super) async fn is_here(&self, caller: &Caller<'_>, client: Option<SocketAddr>) -> bool {
+        let Some(client) = client.filter(|_| caller.is_loopback()) else {
+            return false;
+        };
+        let is_service = self.aside.run(move || owner::is_service(client)).await;
+        is_service.is_ok_and(|is_service| !is_service)
     }
 
     /// Whether whoever asks has shown the key, or shows it now.
@@ -198,9 +209,11 @@ const SECURITY: [(&str, &str); 5] = [
 const CROSS_SITE: &str = "asked for by a page of another site (Origin, Sec-Fetch-Site)";
 
 const NO_KEY: &str = "DASHBOARD_API_KEY is not set, so the dashboard answers only programs of this \
-                      machine that ask for localhost, without a proxy in between. To open it to others, \
-                      set DASHBOARD_API_KEY to 16 or more random characters, for instance those that \
-                      `openssl rand -hex 32` prints: it applies at once, without a restart.";
+                      machine that ask for localhost over TCP: nothing that came through a reverse proxy, \
+                      through a Unix socket, in HTTP/1.0, with Connection: close, or from a service's \
+                      account. To open it to others, set DASHBOARD_API_KEY to 16 or more random \
+                      characters, for instance those that `openssl rand -hex 32` prints: it applies at \
+                      once, without a restart.";
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,10 @@
 //! What a page of somebody else could make a browser send must not pass for its user. So the host that
 //! was asked for, the origin that asks, and what fetch metadata says are all looked at; a name that was
 //! rebound to this machine (DNS rebinding) is told by its `Host`.
+//!
+//! What a reverse proxy on this machine passes on must not pass for this machine either. Some of them say
+//! what they are; what others send is no program's of a user. One that does neither is told by
+//! `admin::owner`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +15,7 @@ use actix_web::{
     http::header::{self, HeaderMap},
 };
 
-use crate::framing::head::{RequestHead, Transport};
+use crate::framing::head::{RequestHead, Transport, Version, tokens};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,32 +32,44 @@ pub(super) struct Caller<'a> {
     site: Option<&'a str>,
     /// `Sec-Fetch-Mode`, if there is one.
     mode: Option<&'a str>,
-    /// Whether an intermediary says that it is one.
-    is_forwarded: bool,
+    /// Whether it looks like something that was passed on.
+    is_relayed: bool,
 }
 
 /// Fields that reverse proxies add. A client that sends them itself only keeps itself out.
-const FORWARDED: [&str; 5] = [
+const FORWARDED: [&str; 11] = [
     "forwarded",
+    "via",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
     "x-real-ip",
-    "via",
+    "x-client-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
 ];
 
 impl<'a> Caller<'a> {
     pub(super) fn of(request: &'a HttpRequest) -> Self {
-        let transport = request
-            .extensions()
-            .get::<RequestHead>()
-            .map(|head| head.transport);
+        let extensions = request.extensions();
+        let head = extensions.get::<RequestHead>();
+        let over = match head {
+            Some(head) => (head.transport, head.version),
+            None => (Transport::Clear, Version::Http11),
+        };
         let peer = request
             .peer_addr()
             .map(|address| address.ip().to_canonical());
-        Self::new(request.headers(), peer, transport == Some(Transport::Tls))
+        Self::new(request.headers(), peer, over)
     }
 
-    fn new(fields: &'a HeaderMap, peer: Option<IpAddr>, is_tls: bool) -> Self {
+    fn new(
+        fields: &'a HeaderMap,
+        peer: Option<IpAddr>,
+        (transport, version): (Transport, Version),
+    ) -> Self {
         // one that cannot be read, or one of several, is none that we know
         let only = |name: header::HeaderName| {
             let mut values = fields.get_all(name);
@@ -63,19 +79,22 @@ impl<'a> Caller<'a> {
         let named = |name: &'static str| only(header::HeaderName::from_static(name));
         Self {
             peer,
-            is_tls,
+            is_tls: transport == Transport::Tls,
             host: only(header::HOST).unwrap_or_default(),
             origin: only(header::ORIGIN),
             site: named("sec-fetch-site"),
             mode: named("sec-fetch-mode"),
-            is_forwarded: FORWARDED.iter().any(|name| fields.contains_key(*name)),
+            is_relayed: version == Version::Http10 || is_relayed(fields),
         }
     }
 
-    /// Whether it is a program of this machine that knows whom it asks.
+    /// Whether it seems to be a program of this machine that knows whom it asks. Who uses a Unix socket
+    /// cannot be told: mostly it is a reverse proxy.
     pub(super) fn is_loopback(&self) -> bool {
-        let is_here = self.peer.is_none_or(|peer| peer.is_loopback());
-        is_here && !self.is_forwarded && is_loopback_host(self.host)
+        self.peer.is_some_and(|peer| peer.is_loopback())
+            && !self.is_relayed
+            && is_loopback_host(self.host)
+            && self.origin.is_none_or(|origin| self.is_own(origin))
     }
 
     /// Whether it may be somebody else's page that asks.
@@ -107,6 +126,20 @@ impl<'a> Caller<'a> {
     }
 }
 
+/// Whether fields are such as no browser and no curl on this machine sends.
+fn is_relayed(fields: &HeaderMap) -> bool {
+    let mut connection = fields.get_all(header::CONNECTION);
+    // nginx does, before 1.29.7
+    let closes = connection
+        .any(|value| tokens(value.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"close")));
+    // a browser sends fetch metadata to origins that it trusts, such as those of its own machine
+    let agent = fields.get(header::USER_AGENT);
+    let is_browser = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    closes
+        || (is_browser && !fields.contains_key("sec-fetch-site"))
+        || FORWARDED.iter().any(|name| fields.contains_key(*name))
+}
+
 /// Whether the value of a `Host` names this machine: `localhost`, 127.0.0.0/8 or `[::1]`, with any port.
 fn is_loopback_host(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
@@ -136,6 +169,9 @@ mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
+
+    const CLEAR: (Transport, Version) = (Transport::Clear, Version::Http11);
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
     fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -174,22 +210,56 @@ mod tests {
         ] {
             let map = fields(&[("host", host)]);
             for (peer, is_here) in [
-                (None, true),
+                (None, false),
                 (Some("127.0.0.1"), true),
                 (Some("::1"), true),
                 (Some("192.0.2.1"), false),
             ] {
                 let peer = peer.map(|peer| peer.parse().unwrap());
-                let found = Caller::new(&map, peer, false).is_loopback();
+                let found = Caller::new(&map, peer, CLEAR).is_loopback();
                 assert_eq!(found, expected && is_here, "{host} {peer:?}");
             }
         }
+        let twice = fields(&[("host", "localhost"), ("host", "localhost")]);
+        assert!(!Caller::new(&twice, HERE, CLEAR).is_loopback());
+    }
+
+    #[test]
+    fn what_was_passed_on_is_not_of_this_machine() {
+        let chromium = ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)");
+        let ours = ("sec-fetch-site", "same-origin");
+        for (more, expected) in [
+            (&[][..], true),
+            (&[("user-agent", "curl/8.5.0"), ("accept", "*/*")], true),
+            (&[("connection", "keep-alive")], true),
+            (&[("connection", "Upgrade, HTTP2-Settings")], true),
+            (&[("connection", "close")], false),
+            (&[("connection", "TE, Close")], false),
+            (&[("connection", "TE"), ("connection", "close")], false),
+            (&[chromium, ours], true),
+            (&[chromium], false),
+            (&[chromium, ours, ("origin", "http://localhost")], true),
+            (&[chromium, ours, ("origin", "https://proxy.test")], false),
+        ] {
+            let mut pairs = vec![("host", "localhost")];
+            pairs.extend_from_slice(more);
+            let map = fields(&pairs);
+            let found = Caller::new(&map, HERE, CLEAR).is_loopback();
+            assert_eq!(found, expected, "{more:?}");
+        }
         for name in FORWARDED {
             let map = fields(&[("host", "localhost"), (name, "127.0.0.1")]);
-            assert!(!Caller::new(&map, None, false).is_loopback(), "{name}");
+            assert!(!Caller::new(&map, HERE, CLEAR).is_loopback(), "{name}");
         }
-        let twice = fields(&[("host", "localhost"), ("host", "localhost")]);
-        assert!(!Caller::new(&twice, None, false).is_loopback());
+        let map = fields(&[("host", "localhost")]);
+        for (version, expected) in [
+            (Version::Http10, false),
+            (Version::Http11, true),
+            (Version::Http2, true),
+        ] {
+            let found = Caller::new(&map, HERE, (Transport::Clear, version)).is_loopback();
+            assert_eq!(found, expected, "{version:?}");
+        }
     }
 
     #[test]
@@ -212,12 +282,12 @@ mod tests {
         ] {
             let map = fields(&[ours, pair]);
             assert_eq!(
-                Caller::new(&map, None, false).is_cross_site(),
+                Caller::new(&map, None, CLEAR).is_cross_site(),
                 clear,
                 "{pair:?}"
             );
             assert_eq!(
-                Caller::new(&map, None, true).is_cross_site(),
+                Caller::new(&map, None, (Transport::Tls, Version::Http11)).is_cross_site(),
                 tls,
                 "{pair:?} TLS"
             );

@@ -60,8 +60,8 @@ pub(super) async fn status(
     request: HttpRequest,
 ) -> web::Json<SessionStatus> {
     let caller = Caller::of(&request);
-    let live = plane.sources.live.load();
-    let loopback = caller.is_loopback();
+    let live = plane.sources.live.load_full();
+    let loopback = plane.is_here(&caller, request.peer_addr()).await;
     web::Json(SessionStatus {
         authenticated: match &live.dashboard_key {
             Some(key) => plane.knows(&request, &caller, key).is_ok(),

@@ -137,6 +137,8 @@ enum Caller {
     KeylessRebound,
     /// ... through a proxy.
     KeylessForwarded,
+    /// ... through one that says so otherwise.
+    KeylessClosing,
     /// ... for a page of another site.
     KeylessCrossOrigin,
     /// There is a key: who does not show it.
@@ -154,10 +156,11 @@ enum Caller {
 }
 
 impl Caller {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Keyless,
         Self::KeylessRebound,
         Self::KeylessForwarded,
+        Self::KeylessClosing,
         Self::KeylessCrossOrigin,
         Self::Nobody,
         Self::Wrong,
@@ -173,6 +176,7 @@ impl Caller {
             Self::Keyless
                 | Self::KeylessRebound
                 | Self::KeylessForwarded
+                | Self::KeylessClosing
                 | Self::KeylessCrossOrigin
         )
     }
@@ -183,6 +187,7 @@ impl Caller {
             Self::Keyless | Self::Nobody => vec![],
             Self::KeylessRebound => vec![("Host", "evil.test")],
             Self::KeylessForwarded => vec![("X-Forwarded-For", "127.0.0.1")],
+            Self::KeylessClosing => vec![("Connection", "close")],
             Self::KeylessCrossOrigin => vec![("Origin", "http://evil.test")],
             Self::Wrong => vec![("Authorization", "Bearer a-key-of-somebody")],
             Self::Right => vec![right],
@@ -211,8 +216,9 @@ impl Caller {
             Self::RightSameSite if is_page => &[200],
             Self::RightSameSite => &[403],
             _ if is_status => &[200],
-            Self::KeylessRebound | Self::KeylessForwarded => &[403],
+            // they say how to set a key
             _ if is_page => &[200],
+            Self::KeylessRebound | Self::KeylessForwarded | Self::KeylessClosing => &[403],
             // it has no content
             _ if is_login => &[400],
             _ if is_logout => &[204],
@@ -262,14 +268,121 @@ fn every_route_is_closed_to_those_who_may_not() {
 #[test]
 fn without_a_key_others_are_told_how_to_set_one() {
     let proxy = dashboard().start();
-    let response = ask(&proxy, "GET", "/admin", &[("Host", "proxy.test")]);
+    let other = [("Host", "proxy.test")];
+    let response = ask(&proxy, "GET", &format!("{API}/config"), &other);
     assert_problem(&response, 403, "forbidden");
     let message = json(&response)["error"]["message"].to_string();
     assert!(message.contains("set DASHBOARD_API_KEY"), "{message}");
+    // a page says so to a browser: it has no data, and what it asks for tells it that there is no key
+    for path in ["/admin", "/admin/icon.svg", "/admin/assets/main.js"] {
+        assert_eq!(ask(&proxy, "GET", path, &other).status(), 200, "{path}");
+    }
+    let session = ask(&proxy, "GET", &format!("{API}/session"), &other);
+    assert_eq!(
+        json(&session),
+        serde_json::json!({"authenticated": false, "key_required": false, "loopback": false})
+    );
     for host in ["localhost:8088", "127.0.0.9", "[::1]:1"] {
         let response = ask(&proxy, "GET", &format!("{API}/config"), &[("Host", host)]);
         assert_eq!(response.status(), 200, "{host}");
     }
+}
+
+#[test]
+fn without_a_key_nothing_that_was_passed_on_is_answered() {
+    let proxy = dashboard().start();
+    let host = proxy.addr().to_string();
+    let chromium = ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64)");
+    let target = format!("{API}/config");
+    let with = |fields: &[(&str, &str)]| {
+        let mut all = vec![("Host", host.as_str())];
+        all.extend_from_slice(fields);
+        ask(&proxy, "GET", &target, &all)
+    };
+    for fields in [
+        &[][..],
+        &[("User-Agent", "curl/8.5.0"), ("Accept", "*/*")],
+        &[chromium, ("Sec-Fetch-Site", "none")],
+        &[chromium, ("Sec-Fetch-Site", "same-origin")],
+        &[("Connection", "keep-alive")],
+    ] {
+        assert_eq!(with(fields).status(), 200, "{fields:?}");
+    }
+    // nginx with HTTP/1.1; one that a browser asked in clear; those that say what they are
+    for field in [
+        ("Connection", "close"),
+        chromium,
+        ("Forwarded", "for=192.0.2.1"),
+        ("Via", "1.1 x"),
+        ("X-Forwarded-For", "127.0.0.1"),
+        ("X-Forwarded-Host", "localhost"),
+        ("X-Forwarded-Port", "443"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Server", "x"),
+        ("X-Real-IP", "127.0.0.1"),
+        ("X-Client-IP", "127.0.0.1"),
+        ("CF-Connecting-IP", "127.0.0.1"),
+        ("True-Client-IP", "127.0.0.1"),
+    ] {
+        assert_problem(&with(&[field]), 403, "forbidden");
+    }
+    // nginx as it comes
+    for version in [
+        "1.0\r\nConnection: close",
+        "1.0",
+        "1.0\r\nConnection: keep-alive",
+    ] {
+        let octets = format!("GET {target} HTTP/{version}\r\nHost: {host}\r\n\r\n");
+        assert_problem(&send(proxy.addr(), "GET", octets), 403, "forbidden");
+    }
+    let status = |fields: &[(&str, &str)]| {
+        json(&ask(&proxy, "GET", &format!("{API}/session"), fields))["loopback"].clone()
+    };
+    assert_eq!(status(&[]), true);
+    assert_eq!(status(&[("Connection", "close")]), false);
+}
+
+/// nginx since 1.29.7 passes on what its client says, in HTTP/1.1, on connections that go on: only its
+/// account tells it from a user's curl.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_key_a_service_s_account_is_not_answered() {
+    use std::os::unix::process::CommandExt as _;
+
+    let proxy = dashboard().start();
+    let asks = |uid: u32| {
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{port} && \
+             printf 'GET {API}/config HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && \
+             read -r line <&3 && echo \"$line\"",
+            port = proxy.addr().port()
+        );
+        let mut shell = std::process::Command::new("bash");
+        shell.arg("-c").arg(script).current_dir("/").uid(uid);
+        let output = shell.output().ok()?;
+        assert!(output.status.success(), "{output:?}");
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(line) = asks(33) else {
+        eprintln!("not tried: only root may act for other accounts");
+        return;
+    };
+    assert_eq!(line, "HTTP/1.1 403 Forbidden");
+    for user in [0, 1000] {
+        assert_eq!(asks(user).as_deref(), Some("HTTP/1.1 200 OK"), "{user}");
+    }
+    // a key is a key, whoever shows it
+    let keyed = with_key().start();
+    assert_eq!(
+        ask(
+            &keyed,
+            "GET",
+            &format!("{API}/config"),
+            &Caller::Right.fields()
+        )
+        .status(),
+        200
+    );
 }
 
 #[track_caller]
@@ -755,22 +868,34 @@ fn http2_has_all_of_it() {
 fn a_dashboard_that_the_network_reaches_without_a_key_is_warned_of() {
     let open = dashboard().env("HOST", "0.0.0.0").start();
     open.wait_for_line(|line| line.contains("[Admin] the network reaches the dashboard"));
-    for quiet in [dashboard(), with_key().env("HOST", "0.0.0.0")] {
-        let quiet = quiet.start();
-        assert!(!quiet.stderr().contains("reaches the dashboard"));
-    }
+    let local = dashboard().start();
+    local.wait_for_line(|line| line.contains("[Admin] DASHBOARD_API_KEY is not set"));
+    assert!(local.stderr().contains("behind a reverse proxy, set one"));
+    assert!(!local.stderr().contains("reaches the dashboard"));
+    let keyed = with_key().env("HOST", "0.0.0.0").start();
+    assert_eq!(ask(&keyed, "GET", "/livez", &[]).status(), 200);
+    assert!(!keyed.stderr().contains("reaches the dashboard"));
+    assert!(!keyed.stderr().contains("is not set"));
 }
 
 #[cfg(unix)]
 #[test]
-fn a_unix_socket_is_of_this_machine() {
-    let builder = dashboard().env("PORT", "0");
-    let path = builder.path("admin.sock");
-    let proxy = builder.env("UNIX_SOCKET", path.display()).start();
-    let mut client = Wire::new(std::os::unix::net::UnixStream::connect(path).unwrap());
-    client.send(request("GET", &format!("{API}/config"), &[], ""));
-    assert_eq!(client.read_response("GET").status(), 200);
-    drop(proxy);
+fn a_unix_socket_is_nobody_s_without_a_key() {
+    let over_unix = |builder: ProxyBuilder, fields: &[(&str, &str)]| {
+        let builder = builder.env("PORT", "0");
+        let path = builder.path("admin.sock");
+        let proxy = builder.env("UNIX_SOCKET", path.display()).start();
+        let mut client = Wire::new(std::os::unix::net::UnixStream::connect(&path).unwrap());
+        client.send(request("GET", &format!("{API}/config"), fields, ""));
+        let response = client.read_response("GET");
+        drop(proxy);
+        (response, path)
+    };
+    // what asks there is a reverse proxy more often than not
+    assert_problem(&over_unix(dashboard(), &[]).0, 403, "forbidden");
+    assert_problem(&over_unix(with_key(), &[]).0, 401, "unauthorized");
+    let (response, _) = over_unix(with_key(), &Caller::Right.fields());
+    assert_eq!(response.status(), 200);
 }
 
 #[test]
