@@ -99,8 +99,12 @@ impl<'a> Caller<'a> {
 
     /// Whether it may be somebody else's page that asks.
     pub(super) fn is_cross_site(&self) -> bool {
-        let is_foreign_site = !matches!(self.site, None | Some("same-origin" | "none"));
-        is_foreign_site || self.origin.is_some_and(|origin| !self.is_own(origin))
+        match self.site {
+            // the browser knows better than we: who terminates TLS in front of us may have changed `Host`
+            Some("same-origin") => false,
+            None | Some("none") => self.origin.is_some_and(|origin| !self.is_own(origin)),
+            Some(_) => true,
+        }
     }
 
     /// Whether cookies come over TLS: here, or in front of us, as the browser's origin says.
@@ -259,6 +263,24 @@ mod tests {
         ] {
             let found = Caller::new(&map, HERE, (Transport::Clear, version)).is_loopback();
             assert_eq!(found, expected, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_browser_that_says_same_origin_is_believed() {
+        let foreign = ("origin", "https://proxy.test");
+        for (site, expected) in [
+            (Some("same-origin"), false),
+            (Some("none"), true),
+            (Some("same-site"), true),
+            (None, true),
+        ] {
+            let mut pairs = vec![("host", "127.0.0.1:8088"), foreign];
+            pairs.extend(site.map(|site| ("sec-fetch-site", site)));
+            let map = fields(&pairs);
+            let caller = Caller::new(&map, None, CLEAR);
+            assert_eq!(caller.is_cross_site(), expected, "{site:?}");
+            assert!(caller.is_secure());
         }
     }
 

@@ -454,6 +454,26 @@ fn a_key_is_exchanged_for_a_session_that_ends() {
 }
 
 #[test]
+fn who_changes_the_host_in_front_of_us_keeps_nobody_out() {
+    let proxy = with_key().start();
+    let content = format!("{{\"key\":\"{KEY}\"}}");
+    let log_in = |site: Option<&str>| {
+        let mut fields = vec![("Host", "127.0.0.1:8088"), ("Origin", "https://proxy.test")];
+        fields.extend(site.map(|site| ("Sec-Fetch-Site", site)));
+        let octets = request("POST", &format!("{API}/session"), &fields, &content);
+        send(proxy.addr(), "POST", octets)
+    };
+    let response = log_in(Some("same-origin"));
+    assert_eq!(response.status(), 204, "{}", show(&response.head.octets));
+    let cookie = response.head.one("set-cookie").unwrap();
+    assert!(cookie.ends_with("; Secure"), "{cookie}");
+    // nobody vouches for it, or it is another page
+    for site in [None, Some("same-site"), Some("cross-site"), Some("x")] {
+        assert_problem(&log_in(site), 403, "forbidden");
+    }
+}
+
+#[test]
 fn sessions_end_when_the_key_changes() {
     let file = |key: &str| format!("DASHBOARD_API_KEY={key}\n");
     let proxy = dashboard().file("env/.env", file(KEY)).start();
