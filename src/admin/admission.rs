@@ -87,6 +87,15 @@ pub(super) async fn guard(
     Ok(response)
 }
 
+/// How somebody has shown the key.
+#[derive(Clone, Copy)]
+pub(super) enum Shown {
+    /// By the session of this name.
+    Session(Name),
+    /// In `Authorization`.
+    Bearer,
+}
+
 impl Plane {
     async fn admits(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
         let caller = Caller::of(request);
@@ -106,7 +115,7 @@ impl Plane {
             (None, _) => Err(Problem::Forbidden(NO_KEY)),
             (Some(_), Place::Login) => Ok(()),
             (Some(key), Place::Data | Place::Metrics) => {
-                self.knows(request, &caller, key)
+                self.knows(request, &caller, key).map(drop)
             }
         }
     }
@@ -126,11 +135,11 @@ impl Plane {
         request: &HttpRequest,
         caller: &Caller<'_>,
         key: &Secret,
-    ) -> Result<(), Problem> {
+    ) -> Result<Shown, Problem> {
         let now = Instant::now();
         let mut ids = login::sessions(request.headers());
-        if ids.any(|name| self.sessions.is_open(name, key, now)) {
-            return Ok(());
+        if let Some(name) = ids.find(|name| self.sessions.is_open(*name, key, now)) {
+            return Ok(Shown::Session(name));
         }
         let Some(token) = bearer(request.headers()) else {
             return Err(Problem::Unauthorized);
@@ -138,12 +147,11 @@ impl Plane {
         // known by client, too: what one client has shown says nothing of what another one tries
         let client = caller.peer.map(|peer| peer.to_string());
         let name = Name::of(&[client.unwrap_or_default().as_bytes(), token]);
-        if self.bearers.is_open(name, key, now) {
-            return Ok(());
+        if !self.bearers.is_open(name, key, now) {
+            self.tries(caller, key, token)?;
+            self.bearers.open(name, key, now);
         }
-        self.tries(caller, key, token)?;
-        self.bearers.open(name, key, now);
-        Ok(())
+        Ok(Shown::Bearer)
     }
 
     /// Compares a key, as often as it may be tried.

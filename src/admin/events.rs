@@ -1,9 +1,14 @@
 //! Server-sent events: once a second, one text for all who listen.
 //!
 //! The text is made once, and only if somebody listens. A listener that does not take it in time misses
-//! some; nobody waits for it. All of them end with the drain, and where the key changes.
+//! some; nobody waits for it. All of them end with the drain and where the key changes, and each with the
+//! session that it belongs to.
 
-use std::{future::ready, sync::Arc, time::SystemTime};
+use std::{
+    future::ready,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -16,6 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
 use super::{
     Plane,
+    admission::Shown,
+    caller::Caller,
     problem::{Problem, Refusals, Shape},
     query::{Nothing, read},
 };
@@ -97,12 +104,18 @@ pub(super) async fn answer(
     if *request.method() == Method::HEAD {
         return Ok(response.streaming(stream::empty::<Told>()));
     }
+    let key = plane.sources.live.load().dashboard_key.clone();
+    let shown = match &key {
+        Some(key) => Some(plane.knows(&request, &Caller::of(&request), key)?),
+        None => None,
+    };
     let seat = Arc::clone(&plane.events.seats).try_acquire_owned();
     let seat = seat.map_err(|_| Problem::Unavailable("too many listen already"))?;
     let listener = Listener {
         texts: plane.events.sender.subscribe(),
         phase: plane.sources.phase.clone(),
-        key: plane.sources.live.load().dashboard_key.clone(),
+        key,
+        shown,
         plane: Arc::clone(&plane),
         _seat: seat,
     };
@@ -120,6 +133,8 @@ struct Listener {
     phase: watch::Receiver<Phase>,
     /// The key by which it listens.
     key: Option<Secret>,
+    /// How it has shown the key.
+    shown: Option<Shown>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -136,9 +151,19 @@ impl Listener {
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         };
+        self.may_go_on().then_some((Ok(text), self))
+    }
+
+    /// Whether what was shown is still good. To listen does not use a session.
+    fn may_go_on(&self) -> bool {
         if self.plane.sources.live.load().dashboard_key != self.key {
-            return None;
+            return false;
         }
-        Some((Ok(text), self))
+        match (&self.key, self.shown) {
+            (Some(key), Some(Shown::Session(name))) => {
+                self.plane.sessions.stands(name, key, Instant::now())
+            }
+            (Some(_), Some(Shown::Bearer)) | (_, None) | (None, _) => true,
+        }
     }
 }

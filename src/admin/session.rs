@@ -105,6 +105,13 @@ impl Sessions {
         }
     }
 
+    /// Whether the session of this name is open, which does not use it.
+    pub(super) fn stands(&self, name: Name, key: &Secret, now: Instant) -> bool {
+        let table = self.of_key(key);
+        let times = table.open.get(&name);
+        times.is_some_and(|times| !times.is_over(now))
+    }
+
     /// Ends a session.
     pub(super) fn close(&self, name: Name) {
         self.lock().open.remove(&name);
@@ -158,6 +165,21 @@ mod tests {
         sessions.open(name(1), &key, now);
         assert!(!sessions.is_open(name(1), &other, now));
         assert!(!sessions.is_open(name(1), &key, now));
+    }
+
+    #[test]
+    fn a_session_is_looked_at_without_being_used() {
+        let (sessions, now, key) = (Sessions::default(), Instant::now(), Secret::new("key"));
+        sessions.open(name(1), &key, now);
+        for hours in 0..12 {
+            let then = now + Duration::from_secs(hours * 3600);
+            assert!(sessions.stands(name(1), &key, then), "{hours}");
+        }
+        assert!(!sessions.stands(name(1), &key, now + IDLE));
+        assert!(!sessions.stands(name(2), &key, now));
+        assert!(sessions.stands(name(1), &key, now));
+        sessions.close(name(1));
+        assert!(!sessions.stands(name(1), &key, now));
     }
 
     #[test]

@@ -473,19 +473,39 @@ fn who_changes_the_host_in_front_of_us_keeps_nobody_out() {
     }
 }
 
+/// Opens the stream of events with a session.
+fn listening(proxy: &Proxy, session: &str) -> Wire {
+    let mut events = proxy.connect();
+    let target = format!("{API}/events");
+    events.send(request("GET", &target, &[("Cookie", session)], ""));
+    assert_eq!(events.read_response_head().status(), 200);
+    events
+}
+
+#[test]
+fn a_session_that_ends_ends_its_events() {
+    let proxy = with_key().start();
+    let one = cookie(&log_in(&proxy, KEY));
+    let other = cookie(&log_in(&proxy, KEY));
+    let (mut ends, mut goes_on) = (listening(&proxy, &one), listening(&proxy, &other));
+    let fields = [("Cookie", one.as_str())];
+    let out = ask(&proxy, "DELETE", &format!("{API}/session"), &fields);
+    assert_eq!(out.status(), 204);
+    // the last chunk is empty; before it come those of at most a few seconds
+    let ended = (0..5).any(|_| ends.read_chunk().is_empty());
+    assert!(ended, "the events go on");
+    assert_eq!(goes_on.read_chunk(), b"retry: 2000\n\n");
+    for _ in 0..2 {
+        assert!(tick(|| goes_on.read_chunk())["now"].is_u64());
+    }
+}
+
 #[test]
 fn sessions_end_when_the_key_changes() {
     let file = |key: &str| format!("DASHBOARD_API_KEY={key}\n");
     let proxy = dashboard().file("env/.env", file(KEY)).start();
     let session = cookie(&log_in(&proxy, KEY));
-    let mut events = proxy.connect();
-    events.send(request(
-        "GET",
-        &format!("{API}/events"),
-        &[("Cookie", &session)],
-        "",
-    ));
-    assert_eq!(events.read_response_head().status(), 200);
+    let mut events = listening(&proxy, &session);
     proxy.write("env/.env", file("another-key-of-the-tests"));
     let end = Instant::now() + DEADLINE;
     while status_with(&proxy, &session) != 401 {
