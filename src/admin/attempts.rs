@@ -1,9 +1,13 @@
-//! How often a key may be tried: by each client, and by all of them together.
+//! How often a key may be tried: by each client, by each network, and by all of them together.
+//!
+//! A try is counted before the key is looked at, so a guess that is right comes no further than one that is
+//! wrong. A client pays for its own tries only: those of others stop it at most after its first one.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
-    time::Duration,
+    sync::{Mutex, PoisonError},
+    time::{self, Duration},
 };
 
 use governor::{
@@ -13,15 +17,27 @@ use governor::{
 
 /// Tries of one client: so many at once, and as many in a minute.
 const OF_CLIENT: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
-/// Tries of all clients: so many at once, and as many in a minute.
+/// Tries of the clients of one site of IPv6, likewise.
+const OF_SITE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+/// Tries of all clients, likewise.
 const OF_ALL: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
-/// Clients that are told apart; what comes beyond them counts as one. Each takes about 40 octets.
+/// Clients, and sites, that are told apart. Each takes about 40 octets.
 const CLIENTS: usize = 10_000;
+
+/// Between two sweeps of a table that is full.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The tries so far.
 pub(super) struct Attempts {
     clock: DefaultClock,
-    of_clients: DefaultKeyedRateLimiter<IpAddr>,
+    /// By address of IPv4, and for all that are not told apart.
+    of_addresses: Table,
+    /// By network of IPv6.
+    of_networks: Table,
+    /// By site of IPv6.
+    of_sites: Table,
+    /// Who has not tried for a minute.
+    firsts: Table,
     of_all: DefaultDirectRateLimiter,
 }
 
@@ -29,7 +45,10 @@ impl Attempts {
     pub(super) fn new() -> Self {
         Self {
             clock: DefaultClock::default(),
-            of_clients: DefaultKeyedRateLimiter::keyed(Quota::per_minute(OF_CLIENT)),
+            of_addresses: Table::new(Quota::per_minute(OF_CLIENT)),
+            of_networks: Table::new(Quota::per_minute(OF_CLIENT)),
+            of_sites: Table::new(Quota::per_minute(OF_SITE)),
+            firsts: Table::new(Quota::per_minute(NonZeroU32::MIN)),
             of_all: DefaultDirectRateLimiter::direct(Quota::per_minute(OF_ALL)),
         }
     }
@@ -40,30 +59,98 @@ impl Attempts {
     /// How long to wait, where there were too many.
     pub(super) fn count(&self, client: Option<IpAddr>) -> Result<(), Duration> {
         let wait = |until: NotUntil<_>| until.wait_time_from(self.clock.now());
-        let mut client = client.map_or(SHARED, prefix);
-        if self.of_clients.len() >= CLIENTS {
-            self.of_clients.retain_recent();
-            if self.of_clients.len() >= CLIENTS {
-                client = SHARED;
+        // a client that may not try does not use up what others share with it
+        match client.map_or(SHARED, network) {
+            network @ IpAddr::V6(_) if self.of_networks.has_room() => {
+                self.of_networks.check(network).map_err(wait)?;
+                self.count_site(site(network)).map_err(wait)?;
             }
+            network @ IpAddr::V6(_) => self.count_site(site(network)).map_err(wait)?,
+            address @ IpAddr::V4(_) => self.count_address(address).map_err(wait)?,
         }
-        // a client that may not try does not use up what all may
-        self.of_clients.check_key(&client).map_err(wait)?;
-        self.of_all.check().map_err(wait)
+        // from this machine come also all clients of a reverse proxy here
+        let Some(client) = client.filter(|client| !client.to_canonical().is_loopback()) else {
+            return Ok(());
+        };
+        // many clients at once lock out none that has not tried yet
+        let is_first = !self.firsts.has_room() || self.firsts.check(site(client)).is_ok();
+        match self.of_all.check() {
+            Err(until) if !is_first => Err(wait(until)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn count_site(&self, site: IpAddr) -> Result<(), NotUntil<Instant>> {
+        if self.of_sites.has_room() {
+            self.of_sites.check(site)
+        } else {
+            self.of_addresses.check(SHARED)
+        }
+    }
+
+    fn count_address(&self, address: IpAddr) -> Result<(), NotUntil<Instant>> {
+        let is_known = self.of_addresses.has_room();
+        self.of_addresses
+            .check(if is_known { address } else { SHARED })
+    }
+}
+
+type Instant = <DefaultClock as Clock>::Instant;
+
+/// Tries by whoever is told apart.
+struct Table {
+    limiter: DefaultKeyedRateLimiter<IpAddr>,
+    swept: Mutex<Option<time::Instant>>,
+}
+
+impl Table {
+    fn new(quota: Quota) -> Self {
+        Self {
+            limiter: DefaultKeyedRateLimiter::keyed(quota),
+            swept: Mutex::default(),
+        }
+    }
+
+    fn check(&self, client: IpAddr) -> Result<(), NotUntil<Instant>> {
+        self.limiter.check_key(&client)
+    }
+
+    /// Whether one more can be told apart.
+    fn has_room(&self) -> bool {
+        if self.limiter.len() < CLIENTS {
+            return true;
+        }
+        // a sweep looks at all of them
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+            self.limiter.retain_recent();
+            *swept = Some(time::Instant::now());
+        }
+        self.limiter.len() < CLIENTS
     }
 }
 
 /// Clients without an address, or without a place.
-const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(super) const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// What one client can choose its address from: a network of 64 bits in IPv6.
-fn prefix(address: IpAddr) -> IpAddr {
+/// What one client can choose its address from: a network of 64 bits in IPv6, and this machine.
+fn network(address: IpAddr) -> IpAddr {
+    masked(address, 64)
+}
+
+/// What one customer of a provider may have: 48 bits in IPv6 (RFC 6177).
+pub(super) fn site(address: IpAddr) -> IpAddr {
+    masked(address, 48)
+}
+
+fn masked(address: IpAddr, bits: u32) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & !u128::from(u64::MAX);
+        IpAddr::V4(address) if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = u128::from(address) & !(u128::MAX >> bits);
             IpAddr::V6(Ipv6Addr::from(network))
         }
-        address @ IpAddr::V4(_) => address,
+        address => address,
     }
 }
 
@@ -101,10 +188,89 @@ mod tests {
     }
 
     #[test]
+    fn a_site_of_ipv6_is_thirty_tries() {
+        let attempts = Attempts::new();
+        let tries = |site: u16| {
+            let tries = (0..200_u16).map(|number| {
+                let network = number / 2;
+                attempts.count(address(&format!("2001:db8:{site:x}:{network:x}::1")))
+            });
+            tries.filter(Result::is_ok).count()
+        };
+        assert_eq!(tries(1), 30);
+        assert_eq!(tries(2), 30);
+    }
+
+    #[test]
+    fn many_clients_lock_out_none_that_has_not_tried() {
+        let attempts = Attempts::new();
+        let ten_tries_each = |clients: &[String]| {
+            for client in clients.iter().flat_map(|client| [client; 10]) {
+                let _ = attempts.count(address(client));
+            }
+        };
+        let networks: Vec<_> = (0..10).map(|it| format!("2001:db8:0:{it:x}::1")).collect();
+        ten_tries_each(&networks);
+        let addresses: Vec<_> = (0..200).map(|last| format!("192.0.2.{last}")).collect();
+        ten_tries_each(&addresses);
+        assert_eq!(attempts.count(address("198.51.100.1")), Ok(()));
+        assert_eq!(attempts.count(address("2001:db8:9::1")), Ok(()));
+        // who did not know it is one of the many
+        assert!(attempts.count(address("198.51.100.1")).is_err());
+        // all of them together could not try on
+        for client in &addresses {
+            assert!(attempts.count(address(client)).is_err());
+        }
+    }
+
+    #[test]
+    fn this_machine_pays_for_itself_only() {
+        let attempts = Attempts::new();
+        for last in 0..200_u8 {
+            for _ in 0..2 {
+                let _ = attempts.count(Some([192, 0, 2, last].into()));
+            }
+        }
+        for client in [address("::1"), address("127.0.0.1"), None] {
+            for _ in 0..10 {
+                assert_eq!(attempts.count(client), Ok(()), "{client:?}");
+            }
+            assert!(attempts.count(client).is_err(), "{client:?}");
+        }
+        assert!(attempts.count(address("127.0.0.2")).is_err());
+    }
+
+    #[test]
     fn all_clients_together_try_a_hundred_times() {
         let attempts = Attempts::new();
-        let tries = (0..200_u8).map(|last| attempts.count(Some([192, 0, 2, last].into())));
-        let taken = tries.filter(Result::is_ok).count();
-        assert!((100..=102).contains(&taken), "{taken}");
+        let tries = |times: usize| {
+            let clients = (0..50_u8).flat_map(|last| vec![last; times]);
+            let tries = clients.map(|last| attempts.count(Some([192, 0, 2, last].into())));
+            tries.filter(Result::is_ok).count()
+        };
+        let taken = tries(10);
+        // 100, and the first of those that came too late for them
+        assert!((100..=150).contains(&taken), "{taken}");
+        let taken = tries(1);
+        assert!(taken <= 2, "{taken}");
+    }
+
+    #[test]
+    fn the_tables_are_bounded() {
+        let attempts = Attempts::new();
+        for number in 0..15_000_u32 {
+            let _ = attempts.count(Some((number + (1 << 24)).to_be_bytes().into()));
+            let network = (0x2001_0db8_u128 << 96) | (u128::from(number) << 80);
+            let _ = attempts.count(Some(Ipv6Addr::from(network).into()));
+        }
+        for table in [
+            &attempts.of_addresses,
+            &attempts.of_networks,
+            &attempts.of_sites,
+            &attempts.firsts,
+        ] {
+            let length = table.limiter.len();
+            assert!((CLIENTS..=CLIENTS + 1).contains(&length), "{length}");
+        }
     }
 }
