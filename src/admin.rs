@@ -6,7 +6,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix_web::{
@@ -39,9 +39,13 @@ mod openapi;
 mod owner;
 mod problem;
 mod query;
+mod refused;
 mod session;
 
-use self::{aside::Aside, attempts::Attempts, events::Events, problem::Problem, session::Sessions};
+use self::{
+    aside::Aside, attempts::Attempts, events::Events, problem::Problem, refused::Refused,
+    session::Sessions,
+};
 
 /// What the admin plane reads: handles of what others keep.
 pub struct Sources {
@@ -75,6 +79,7 @@ pub struct Plane {
     /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
     bearers: Sessions,
     attempts: Attempts,
+    refused: Refused,
     aside: Aside,
     events: Events,
 }
@@ -96,12 +101,13 @@ impl Plane {
             sessions: Sessions::default(),
             bearers: Sessions::default(),
             attempts: Attempts::new(),
+            refused: Refused::default(),
             aside: Aside::new(),
             events: Events::new(),
         })
     }
 
-    /// Tells those who listen, once a second, until the drain.
+    /// Tells those who listen, and the log of keys that were refused, once a second, until the drain.
     pub async fn tell(self: Arc<Self>) {
         let mut phase = self.sources.phase.clone();
         let mut interval = tokio::time::interval(Duration::from_secs(1));
@@ -109,7 +115,12 @@ impl Plane {
         let mut teller = events::Teller::default();
         loop {
             tokio::select! {
-                _ = interval.tick() => teller.tell(&self),
+                _ = interval.tick() => {
+                    teller.tell(&self);
+                    for line in self.refused.due(Instant::now()) {
+                        log::warn!("[Admin] {line}");
+                    }
+                }
                 ended = phase.wait_for(|phase| *phase >= Phase::Draining) => {
                     drop(ended);
                     return;

@@ -161,20 +161,22 @@ impl Plane {
         key: &Secret,
         shown: &[u8],
     ) -> Result<(), Problem> {
-        let client = match caller.peer {
-            Some(peer) => peer.to_string(),
-            None => "a Unix socket".to_owned(),
-        };
-        self.attempts.count(caller.peer).map_err(|wait| {
-            log::warn!("[Admin] too many keys tried, the last by {client}");
-            // rounded up
-            Problem::TooManyAttempts(wait.as_secs() + 1)
-        })?;
-        if key.is(shown) {
+        let counted = self.attempts.count(caller.peer);
+        if counted.is_ok() && key.is(shown) {
             return Ok(());
         }
-        log::warn!("[Admin] wrong key from {client}");
-        Err(Problem::Unauthorized)
+        if self.refused.note(caller.peer, Instant::now()) {
+            let client = match caller.peer {
+                Some(peer) => peer.to_string(),
+                None => "a Unix socket".to_owned(),
+            };
+            log::warn!("[Admin] wrong key from {client}");
+        }
+        Err(match counted {
+            Ok(()) => Problem::Unauthorized,
+            // rounded up
+            Err(wait) => Problem::TooManyAttempts(wait.as_secs() + 1),
+        })
     }
 }
 

@@ -537,6 +537,18 @@ fn keys_are_tried_ten_times_at_once() {
 }
 
 #[test]
+fn keys_that_are_refused_fill_no_log() {
+    let proxy = with_key().start();
+    for _ in 0..50 {
+        assert!(matches!(log_in(&proxy, "another").status(), 401 | 429));
+    }
+    proxy.wait_for_line(|line| line.contains("[Admin] wrong key from 127.0.0.1"));
+    let said = proxy.stderr();
+    let lines = said.lines().filter(|line| line.contains("key"));
+    assert_eq!(lines.count(), 1, "{said}");
+}
+
+#[test]
 fn a_key_that_was_shown_is_not_tried_again() {
     let proxy = with_key().start();
     let right = Caller::Right.fields();
