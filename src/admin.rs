@@ -63,6 +63,8 @@ pub struct Sources {
     pub boot_id: String,
     /// When it started.
     pub started: SystemTime,
+    /// Where the main ports are, as URLs begin.
+    pub proxy_urls: Vec<String>,
     /// What was recorded of exchanges.
     pub view: Option<View>,
     /// Writes the metrics as OpenMetrics text.

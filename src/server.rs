@@ -251,6 +251,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         phase: receiver.clone(),
         boot_id: status.boot_id.clone(),
         started: status.started,
+        proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
         exposition: Some(observation.exposition(&gate, &balance, &counters, &live)),
     });

@@ -29,6 +29,10 @@ pub(super) struct Configuration {
     last_reload: Option<LastReload>,
     /// Variables whose change waits for a restart.
     pending_restart: Vec<&'static str>,
+    /// Where the proxy listens, as URLs would begin. An address such as `0.0.0.0` or `[::]` is every
+    /// address of its machine.
+    #[schema(example = json!(["http://127.0.0.1:8088", "unix:/run/proxy.sock"]))]
+    proxy_urls: Vec<String>,
 }
 
 /// One variable.
@@ -37,11 +41,13 @@ pub(super) struct Configuration {
 struct SettingShown {
     /// Its name.
     name: &'static str,
-    /// Its value as it may be shown: of a secret, its length.
+    /// The value in effect as it may be shown: of a secret, its length.
     value: Option<String>,
+    /// The value after a restart, shown alike and empty for none; null where nothing waits.
+    next: Option<String>,
     /// Its default; empty for none.
     default: &'static str,
-    /// Who said it.
+    /// Who said the value in effect.
     #[schema(example = "env/.env line 3")]
     origin: String,
     /// When a change takes effect.
@@ -79,6 +85,7 @@ struct LastReload {
 #[utoipa::path(
     get,
     path = "/admin/api/v1/config",
+    operation_id = "config",
     tag = "configuration",
     responses(
         (status = 200, body = Configuration),
@@ -92,25 +99,35 @@ pub(super) async fn answer(
 ) -> Result<web::Json<Configuration>, Problem> {
     let Nothing {} = read(&request)?;
     let standing = plane.sources.standing.load();
-    Ok(web::Json(Configuration::of(&standing)))
+    let proxy_urls = plane.sources.proxy_urls.clone();
+    Ok(web::Json(Configuration::of(&standing, proxy_urls)))
 }
 
 impl Configuration {
-    fn of(standing: &Standing) -> Self {
+    fn of(standing: &Standing, proxy_urls: Vec<String>) -> Self {
+        // both are in the order of the one table
+        let settings = standing.settings.iter().zip(&standing.next);
         Self {
-            settings: standing.settings.iter().map(SettingShown::of).collect(),
+            settings: settings
+                .map(|(now, next)| {
+                    let waits = standing.pending_restart.contains(&next.variable.name);
+                    SettingShown::of(now, waits.then_some(next))
+                })
+                .collect(),
             last_reload: standing.reloads.back().map(LastReload::of),
             pending_restart: standing.pending_restart.clone(),
+            proxy_urls,
         }
     }
 }
 
 impl SettingShown {
-    fn of(setting: &Setting) -> Self {
+    fn of(setting: &Setting, next: Option<&Setting>) -> Self {
         let variable = setting.variable;
         Self {
             name: variable.name,
             value: setting.shown(),
+            next: next.map(|next| next.shown().unwrap_or_default()),
             default: variable.default,
             origin: setting.origin.to_string(),
             applies: match variable.applies {

@@ -46,8 +46,10 @@ impl Default for ReloadCounters {
 /// How the configuration stands: a snapshot for whoever shows it.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
-    /// Every variable with its origin, as last taken; in the order of the table.
+    /// Every variable with its origin, as it is in effect; in the order of the table.
     pub settings: Vec<Setting>,
+    /// The same as it will be after a restart.
+    pub next: Vec<Setting>,
     /// Variables whose change waits for a restart.
     pub pending_restart: Vec<&'static str>,
     /// The last reloads that changed or refused something, oldest first.
@@ -102,11 +104,12 @@ pub fn spawn(
 ) -> io::Result<Watcher> {
     standing.store(Arc::new(Standing {
         settings: initial.settings.clone(),
+        next: initial.settings.clone(),
         ..Standing::default()
     }));
     let reloader = Reloader {
         source,
-        at_start: initial.settings.clone(),
+        in_effect: initial.settings.clone(),
         standing,
         last_good: initial,
         last_faults: None,
@@ -162,8 +165,8 @@ enum Outcome {
 
 struct Reloader {
     source: Source,
-    /// The settings that `Boot` was made of.
-    at_start: Vec<Setting>,
+    /// The settings that are in effect.
+    in_effect: Vec<Setting>,
     last_good: Loaded,
     /// The faults that were logged last, while they last.
     last_faults: Option<Faults>,
@@ -187,7 +190,8 @@ impl Reloader {
         }
         // what listeners speak was settled at the start, and they need a pair for as long as they do
         let before = &self.last_good.config.live.tls;
-        if before.is_some() != loaded.config.live.tls.is_some() {
+        let turns_tls = before.is_some() != loaded.config.live.tls.is_some();
+        if turns_tls {
             if changed.iter().any(|name| name.starts_with("TLS_")) {
                 let (turned, stays) = match before {
                     Some(_) => ("off", "the last certificate stays in use"),
@@ -205,7 +209,8 @@ impl Reloader {
         if self.last_good.config.live.prices != loaded.config.live.prices {
             changed.push("prices");
         }
-        let waiting = changes(&self.at_start, &loaded.settings, Applies::Restart);
+        self.in_effect = in_effect(&self.in_effect, &loaded.settings, turns_tls);
+        let waiting = waiting(&self.in_effect, &loaded.settings);
         let newly = changes(&self.last_good.settings, &loaded.settings, Applies::Restart);
         for name in newly.iter().filter(|name| waiting.contains(name)) {
             warn!("[Config] {name} has changed: restart to apply it");
@@ -239,7 +244,7 @@ impl Reloader {
                 faults: Vec::new(),
                 changed,
             });
-            self.publish(reload, Some((loaded.settings.clone(), waiting)));
+            self.publish(reload, Some((&loaded.settings, waiting)));
         }
         self.counters.last_succeeded.store(true, Ordering::Relaxed);
         self.last_good = loaded;
@@ -268,10 +273,11 @@ impl Reloader {
     }
 
     /// Replaces the snapshot of how things stand.
-    fn publish(&self, reload: Option<Reload>, taken: Option<(Vec<Setting>, Vec<&'static str>)>) {
+    fn publish(&self, reload: Option<Reload>, taken: Option<(&[Setting], Vec<&'static str>)>) {
         let mut standing = Standing::clone(&self.standing.load());
-        if let Some((settings, pending_restart)) = taken {
-            standing.settings = settings;
+        if let Some((next, pending_restart)) = taken {
+            standing.settings = self.in_effect.clone();
+            standing.next = next.to_vec();
             standing.pending_restart = pending_restart;
         }
         if let Some(reload) = reload {
@@ -289,6 +295,33 @@ fn differ(before: &[Setting], after: &[Setting]) -> bool {
     let same =
         |(one, other): (&Setting, &Setting)| one.text == other.text && one.origin == other.origin;
     !before.iter().zip(after).all(same)
+}
+
+/// The settings in effect once `new` was taken: what waits for a restart stays as it is.
+fn in_effect(now: &[Setting], new: &[Setting], turns_tls: bool) -> Vec<Setting> {
+    let waits = |new: &Setting| match new.variable.applies {
+        Applies::Restart => true,
+        Applies::Live => turns_tls && TLS_PAIR.contains(&new.variable.name),
+    };
+    now.iter()
+        .zip(new)
+        .map(|(now, new)| match waits(new) && now.text != new.text {
+            true => now.clone(),
+            false => new.clone(),
+        })
+        .collect()
+}
+
+/// These turn TLS on and off, which is settled at the start; else they apply at once.
+const TLS_PAIR: [&str; 2] = ["TLS_CERT_FILE", "TLS_KEY_FILE"];
+
+/// The names of the variables that a restart would change.
+fn waiting(now: &[Setting], next: &[Setting]) -> Vec<&'static str> {
+    now.iter()
+        .zip(next)
+        .filter(|(now, next)| now.text != next.text)
+        .map(|(_, next)| next.variable.name)
+        .collect()
 }
 
 /// The names of the variables whose text differs.
@@ -467,7 +500,7 @@ mod tests {
         let initial = source.load().unwrap();
         Reloader {
             source,
-            at_start: initial.settings.clone(),
+            in_effect: initial.settings.clone(),
             live: Arc::new(ArcSwap::from_pointee(initial.config.live.clone())),
             last_good: initial,
             last_faults: None,
@@ -627,10 +660,27 @@ mod tests {
         fs::write(dir.path().join("env/.env"), "WORKERS=3\n").unwrap();
         let new = reloader.source.load().unwrap();
         assert_eq!(
-            changes(&reloader.at_start, &new.settings, Applies::Restart),
+            changes(&reloader.in_effect, &new.settings, Applies::Restart),
             ["WORKERS"]
         );
+        let shown = |settings: &[Setting]| {
+            let workers = settings.iter().find(|it| it.variable.name == "WORKERS");
+            workers.map(|it| format!("{it:?}")).unwrap()
+        };
+        let before = shown(&reloader.in_effect);
         assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        let standing = reloader.standing.load_full();
+        assert_eq!(standing.pending_restart, ["WORKERS"]);
+        assert_eq!(shown(&standing.settings), before);
+        let next = shown(&standing.next);
+        assert!(next.starts_with("WORKERS=3 (") && next.ends_with("env/.env line 1)"));
+        // as it was again
+        fs::write(dir.path().join("env/.env"), "\n").unwrap();
+        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        let standing = reloader.standing.load_full();
+        assert_eq!(standing.pending_restart, [""; 0]);
+        assert_eq!(shown(&standing.settings), before);
+        assert_eq!(shown(&standing.next), before);
     }
 
     #[test]
@@ -650,6 +700,19 @@ mod tests {
             assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
             assert_eq!(reloader.live.load().endpoints[0].upstream.host, "two");
             assert_eq!(reloader.live.load().tls, tls);
+            let standing = reloader.standing.load_full();
+            let texts = |settings: &[Setting]| -> Vec<Option<String>> {
+                let pair = settings
+                    .iter()
+                    .filter(|it| TLS_PAIR.contains(&it.variable.name));
+                pair.map(Setting::shown).collect()
+            };
+            let (now, next) = (texts(&standing.settings), texts(&standing.next));
+            assert_eq!(
+                (now[0].is_some(), next[0].is_some()),
+                (tls.is_some(), tls.is_none())
+            );
+            assert_eq!(standing.pending_restart, TLS_PAIR);
             // and it stays so
             write(&format!("API_BASE_URL=http://three\n{later}"));
             assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);

@@ -754,7 +754,7 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
     let proxy = dashboard()
         .env("DASHBOARD_API_KEY", KEY)
         .env("UPSTREAM_API_KEYS", "canary-of-the-tests")
-        .file("env/.env", "# a line\nWORKERS=1\n")
+        .file("env/.env", "# a line\nWORKERS=1\nDATA_DIR=data\n")
         .start();
     let config = || {
         json(&ask(
@@ -779,7 +779,9 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
     assert_eq!(workers["applies"], "restart");
     assert_eq!(workers["section"], "Server");
     assert_eq!(setting(&first, "HOST")["origin"], "default");
-    assert_eq!(setting(&first, "DATA_DIR")["value"], Value::Null);
+    let before = setting(&first, "DATA_DIR")["value"].clone();
+    assert_eq!(before, "data");
+    assert_eq!(setting(&first, "ADMIN_LISTEN")["value"], Value::Null);
     let key = setting(&first, "DASHBOARD_API_KEY");
     assert_eq!(
         (&key["value"], &key["secret"]),
@@ -787,6 +789,13 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
     );
     assert!(!first.to_string().contains("canary") && !first.to_string().contains(KEY));
     assert_eq!(first["last_reload"], Value::Null);
+    assert_eq!(
+        first["proxy_urls"],
+        serde_json::json!([format!("http://{}", proxy.addr())])
+    );
+    for setting in first["settings"].as_array().unwrap() {
+        assert_eq!(setting["next"], Value::Null, "{setting}");
+    }
 
     proxy.write("env/.env", "WORKERS=2\nDEBUG_MODE=true\n");
     let end = Instant::now() + DEADLINE;
@@ -799,8 +808,28 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
         thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(second["last_reload"]["ok"], true);
-    assert_eq!(second["pending_restart"], serde_json::json!(["WORKERS"]));
-    assert_eq!(setting(&second, "DEBUG_MODE")["origin"], "env/.env line 2");
+    assert_eq!(
+        second["pending_restart"],
+        serde_json::json!(["WORKERS", "DATA_DIR"])
+    );
+    let debug = setting(&second, "DEBUG_MODE");
+    assert_eq!(debug["origin"], "env/.env line 2");
+    assert_eq!(
+        (&debug["value"], &debug["next"]),
+        (&"true".into(), &Value::Null)
+    );
+    let workers = setting(&second, "WORKERS");
+    // what is in effect, and what waits
+    assert_eq!(
+        (&workers["value"], &workers["next"]),
+        (&"1".into(), &"2".into())
+    );
+    assert_eq!(workers["origin"], "env/.env line 2");
+    let data_dir = setting(&second, "DATA_DIR");
+    assert_eq!(
+        (&data_dir["value"], &data_dir["next"]),
+        (&before, &"".into())
+    );
 
     proxy.write("env/.env", "WORKERS=none\n");
     let end = Instant::now() + DEADLINE;
@@ -814,8 +843,8 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
     };
     let fault = third["last_reload"]["faults"][0].as_str().unwrap();
     assert!(fault.starts_with("WORKERS"), "{fault}");
-    // what is in effect is what was
-    assert_eq!(setting(&third, "WORKERS")["value"], "2");
+    // what is in effect, and what waits, is what was
+    assert_eq!(setting(&third, "WORKERS"), workers);
 }
 
 /// Reads events until one is a tick, and gives its data.
@@ -946,8 +975,11 @@ fn a_unix_socket_is_nobody_s_without_a_key() {
     // what asks there is a reverse proxy more often than not
     assert_problem(&over_unix(dashboard(), &[]).0, 403, "forbidden");
     assert_problem(&over_unix(with_key(), &[]).0, 401, "unauthorized");
-    let (response, _) = over_unix(with_key(), &Caller::Right.fields());
+    let (response, path) = over_unix(with_key(), &Caller::Right.fields());
     assert_eq!(response.status(), 200);
+    let urls = json(&response)["proxy_urls"].clone();
+    let unix = format!("unix:{}", path.display());
+    assert_eq!(urls[1], unix.as_str(), "{urls}");
 }
 
 #[test]
@@ -965,7 +997,7 @@ fn data_have_the_shapes_of_the_description() {
         ("usage?range=30d&by=day", "prices_date rows"),
         ("usage.json", "prices_date rows"),
         ("upstreams", "items"),
-        ("config", "last_reload pending_restart settings"),
+        ("config", "last_reload pending_restart proxy_urls settings"),
     ] {
         let content = get(path);
         let mut found: Vec<_> = content.as_object().unwrap().keys().cloned().collect();
