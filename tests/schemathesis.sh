@@ -28,11 +28,12 @@ main() {
     mkdir "$work/cwd"
     start_listening "$work/mock.log" '^([0-9]+)$' python3 "$here/clients/mock.py" "$work/captures"
     mock=$PORT
-    start_listening "$work/proxy.log" '\[Proxy\] listening on http://127\.0\.0\.1:([0-9]+)' \
+    # where nothing is forwarded: on a main port, /metrics is only ours for GET and HEAD
+    start_listening "$work/proxy.log" '\[Admin\] listening on http://127\.0\.0\.1:([0-9]+)' \
         env -i -C "$work/cwd" "PATH=$PATH" PORT=0 "API_BASE_URL=http://127.0.0.1:$mock" \
-        ENABLE_DASHBOARD=true "DASHBOARD_API_KEY=$key" "$proxy"
+        ADMIN_LISTEN=127.0.0.1:0 "DASHBOARD_API_KEY=$key" "$proxy"
     base=http://127.0.0.1:$PORT
-    exchanges "$base"
+    exchanges "$(grep -oE -m 1 '\[Proxy\] listening on http://127\.0\.0\.1:[0-9]+' "$work/proxy.log" | grep -oE 'http.*')"
 
     # the key is remembered for this client before wrong ones are tried
     local document=$base/admin/api/v1/openapi.json

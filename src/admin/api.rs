@@ -306,7 +306,19 @@ pub(super) async fn upstreams(
     }))
 }
 
-/// The metrics of this moment.
+/// The metrics of this moment, as OpenMetrics text.
+///
+/// Without a key where `METRICS_PUBLIC` says so, and on `ADMIN_LISTEN`. Where requests are forwarded,
+/// methods other than GET and HEAD are forwarded here, too.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "metrics",
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text"),
+        Refusals,
+    )
+)]
 pub(super) async fn metrics(plane: web::ThinData<Arc<Plane>>) -> Result<HttpResponse, Problem> {
     let text = aside(&plane, |plane| {
         let exposition = plane.sources.exposition.as_ref();

@@ -17,7 +17,9 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use utoipa::ToSchema;
 
 use super::{
     Plane,
@@ -27,7 +29,7 @@ use super::{
     query::{Nothing, read},
 };
 use crate::{
-    activity::{Cursor, view::Tick},
+    activity::{Cursor, view},
     gate::Phase,
     secret::Secret,
 };
@@ -70,26 +72,44 @@ impl Teller {
             self.seen = None;
             return;
         }
-        let mut tick = view.tick(&mut self.seen, SystemTime::now());
-        tick.in_flight = plane.sources.gate.in_flight();
+        let mut activity = view.tick(&mut self.seen, SystemTime::now());
+        activity.in_flight = plane.sources.gate.in_flight();
+        let tick = Tick {
+            boot_id: &plane.sources.boot_id,
+            activity,
+        };
         // without listeners by now it is lost, as it should be
         let _ = sender.send(event(&tick));
     }
 }
 
-fn event(data: &Tick) -> Bytes {
+/// The data of an event named `tick`: what a second brought.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TickEvent)]
+pub(super) struct Tick<'a> {
+    /// Names the run of the process that tells it.
+    boot_id: &'a str,
+    #[serde(flatten)]
+    activity: view::Tick,
+}
+
+fn event(data: &Tick<'_>) -> Bytes {
     let data = serde_json::to_string(data).unwrap_or_default();
     format!("event: tick\ndata: {data}\n\n").into()
 }
 
 /// What happens, once a second.
+///
+/// Server-sent events named `tick`; the data of each is a `TickEvent` as JSON.
 #[utoipa::path(
     get,
     path = "/admin/api/v1/events",
+    operation_id = "events",
     tag = "activity",
+    extensions(("x-events" = json!({"tick": {"$ref": "#/components/schemas/TickEvent"}}))),
     responses(
-        (status = 200, description = "events named `tick`, whose data is a Tick", body = String,
-         content_type = "text/event-stream"),
+        (status = 200, description = "events named `tick`, whose data is #/components/schemas/TickEvent",
+         body = String, content_type = "text/event-stream"),
         (status = 400, description = "a query that cannot be read", body = Shape),
         Refusals,
     )

@@ -53,6 +53,7 @@ pub(super) struct SessionStatus {
     responses(
         (status = 200, body = SessionStatus),
         (status = 403, description = "asked for by another site", body = Shape),
+        (status = 405, description = "another method", body = Shape),
     )
 )]
 pub(super) async fn status(
@@ -85,6 +86,7 @@ pub(super) async fn status(
         (status = 400, description = "not a login", body = Shape),
         (status = 401, description = "a wrong key", body = Shape),
         (status = 403, description = "asked for by another site, or there is no key", body = Shape),
+        (status = 405, description = "another method", body = Shape),
         (status = 429, description = "too many keys were tried", body = Shape),
     )
 )]
@@ -120,6 +122,7 @@ pub(super) async fn log_in(
         (status = 204, description = "logged out",
          headers(("set-cookie" = String, description = "nothing"))),
         (status = 403, description = "asked for by another site, or there is no key", body = Shape),
+        (status = 405, description = "another method", body = Shape),
     )
 )]
 pub(super) async fn log_out(

@@ -37,8 +37,11 @@ use super::{
         api::upstreams,
         configuration::answer,
         events::answer,
+        api::metrics,
         answer,
     ),
+    // no answer is one, but events are
+    components(schemas(events::Tick)),
     security(("bearer" = []), ("session" = [])),
     modifiers(&Schemes),
 )]
@@ -64,6 +67,7 @@ static DOCUMENT: LazyLock<Bytes> =
 #[utoipa::path(
     get,
     path = "/admin/api/v1/openapi.json",
+    operation_id = "openapi",
     tag = "documentation",
     responses(
         (status = 200, description = "OpenAPI 3.1", body = Object),

@@ -59,6 +59,9 @@ pub(super) enum Refusals {
     /// Not for whoever asks: without a key, for programs of this machine alone; never for other sites.
     #[response(status = 403)]
     Forbidden(Shape),
+    /// Another method; `Allow` names those that there are.
+    #[response(status = 405)]
+    MethodNotAllowed(Shape),
     /// Too many keys were tried.
     #[response(status = 429)]
     TooManyAttempts(Shape),

@@ -107,7 +107,7 @@ impl OfRequests {
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
         let status = match said(this.status) {
             Some(text) => Some(StatusFilter::parse(&text).ok_or(Problem::BadFilter(
-                "status is not one of 2xx, 3xx, 4xx, 5xx, pending, aborted".into(),
+                "status is not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, aborted".into(),
             ))?),
             None => None,
         };

@@ -870,8 +870,12 @@ fn events_come_once_a_second_and_end_with_the_drain() {
     assert_eq!(head.one("cache-control"), Some("no-store"));
     // at once: how long to wait before the next try
     assert_eq!(client.read_chunk(), b"retry: 2000\n\n");
-    assert!(tick(|| client.read_chunk())["now"].is_u64());
-    assert!(tick(|| client.read_chunk())["now"].is_u64());
+    let overview = json(&ask(&proxy, "GET", &format!("{API}/overview"), &[]));
+    for _ in 0..2 {
+        let tick = tick(|| client.read_chunk());
+        assert!(tick["now"].is_u64());
+        assert_eq!(tick["boot_id"], overview["boot_id"]);
+    }
     let began = Instant::now();
     proxy.signal("TERM");
     assert!(matches!(client.read_chunked(), Body::Chunked(_)));
@@ -946,7 +950,7 @@ fn http2_has_all_of_it() {
 }
 
 #[test]
-fn a_dashboard_that_the_network_reaches_without_a_key_is_warned_of() {
+fn a_dashboard_without_a_key_is_warned_of() {
     let open = dashboard().env("HOST", "0.0.0.0").start();
     open.wait_for_line(|line| line.contains("[Admin] the network reaches the dashboard"));
     let local = dashboard().start();
@@ -1031,6 +1035,44 @@ fn data_have_the_shapes_of_the_description() {
 }
 
 #[test]
+fn the_description_names_events_metrics_and_refusals() {
+    let proxy = dashboard().start();
+    let document = json(&ask(&proxy, "GET", &format!("{API}/openapi.json"), &[]));
+    let events = &document["paths"][&format!("{API}/events")]["get"];
+    let name = events["x-events"]["tick"]["$ref"].as_str().unwrap();
+    let schema = document.pointer(name.strip_prefix('#').unwrap()).unwrap();
+    assert!(schema.to_string().contains("boot_id"), "{schema}");
+    let metrics = &document["paths"]["/metrics"]["get"]["responses"]["200"]["content"];
+    assert!(metrics["application/openmetrics-text"].is_object());
+    let mut names = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(operation["responses"]["405"].is_object(), "{method} {path}");
+            names.push(operation["operationId"].to_string());
+        }
+    }
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all, "{names:?}");
+    // what is referred to is there
+    let mut pending = vec![&document];
+    while let Some(value) = pending.pop() {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(name)) = map.get("$ref") {
+                    let pointer = name.strip_prefix('#').unwrap();
+                    assert!(document.pointer(pointer).is_some(), "{name}");
+                }
+                pending.extend(map.values());
+            }
+            Value::Array(values) => pending.extend(values),
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn queries_that_cannot_be_meant_are_refused_with_a_code() {
     let proxy = dashboard().start();
     let long = "x".repeat(257);
@@ -1043,6 +1085,7 @@ fn queries_that_cannot_be_meant_are_refused_with_a_code() {
         ("requests?limit=0", "bad_filter"),
         ("requests?limit=many", "bad_request"),
         ("requests?status=teapot", "bad_filter"),
+        ("requests?status=6xx", "bad_filter"),
         (&format!("requests?q={long}"), "bad_filter"),
         ("requests?sort=at", "bad_request"),
         ("requests/req_x?a=b", "bad_request"),
