@@ -697,6 +697,71 @@ fn a_browser_at_the_root_is_led_to_the_dashboard_and_nobody_else_is() {
     upstream.no_more();
 }
 
+/// Ways to ask for what is closed.
+const DISGUISES: [&str; 14] = [
+    "/admin/",
+    "/admin//",
+    "/admin/api/v1/config",
+    "/admin/api/v1/config/",
+    "/admin//api/v1/config",
+    "/admin/api//v1/config",
+    "/admin/api/v1/%63onfig",
+    "/admin/api%2fv1/config",
+    "/admin/./api/v1/config",
+    "/admin/assets/../api/v1/config",
+    "/admin/%2e%2e/v1/messages",
+    "/admin/../v1/messages",
+    "/admin?/api/v1/config",
+    "/admin/api/v1/session/../config",
+];
+
+#[test]
+fn no_disguise_opens_what_is_closed_or_goes_upstream() {
+    let upstream = Upstream::ok();
+    let at = |proxy: Proxy, addr: SocketAddr| (proxy, addr);
+    let main = Proxy::to(upstream.url())
+        .env("ENABLE_DASHBOARD", true)
+        .env("DASHBOARD_API_KEY", KEY)
+        .start();
+    let alone = Proxy::to(upstream.url())
+        .env("ADMIN_LISTEN", "127.0.0.1:0")
+        .env("DASHBOARD_API_KEY", KEY)
+        .start();
+    let (main_addr, alone_addr) = (main.addr(), alone.admin_addr());
+    let proxies = [at(main, main_addr), at(alone, alone_addr)];
+    for (_, addr) in &proxies {
+        for method in ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "BREW"] {
+            for target in DISGUISES {
+                for target in [target.to_owned(), format!("http://localhost{target}")] {
+                    let response = send(*addr, method, request(method, &target, &[], ""));
+                    let what = format!("{method} {target}: {}", show(&response.head.octets));
+                    let page = matches!(response.status(), 200 | 304)
+                        && response.head.one("content-type") == Some("text/html; charset=utf-8");
+                    let closed = matches!(response.status(), 401 | 404 | 405);
+                    assert!(page || closed, "{what}");
+                    assert_secure(&response);
+                }
+            }
+        }
+        let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
+        let target = format!("{API}/events");
+        let response = send(*addr, "GET", request("GET", &target, &upgrade, ""));
+        assert_problem(&response, 401, "unauthorized");
+        let health = send(*addr, "GET", request("GET", "/health", &[], ""));
+        assert_eq!(health.status(), 200);
+    }
+    upstream.no_more();
+    // where there is no dashboard, all of it is the upstream's, as it came
+    let off = Proxy::to(upstream.url()).start();
+    for method in ["GET", "OPTIONS", "POST", "BREW"] {
+        for target in DISGUISES {
+            assert_eq!(ask(&off, method, target, &[]).status(), 200);
+            let (head, _) = upstream.request();
+            assert_eq!((head.method(), head.target()), (method, target));
+        }
+    }
+}
+
 #[test]
 fn the_admin_listener_has_the_admin_plane_alone_and_is_its_only_place() {
     let upstream = Upstream::ok();
