@@ -68,7 +68,7 @@ pub struct Sources {
     /// What was recorded of exchanges.
     pub view: Option<View>,
     /// Writes the metrics as OpenMetrics text.
-    pub exposition: Option<Exposition>,
+    pub exposition: Exposition,
 }
 
 /// Writes the metrics of this moment as OpenMetrics text.

@@ -253,7 +253,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         started: status.started,
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
-        exposition: Some(observation.exposition(&gate, &balance, &counters, &live)),
+        exposition: observation.exposition(&gate, &balance, &counters, &live),
     });
     if boot.dashboard || boot.admin_listen.is_some() {
         // until the drain

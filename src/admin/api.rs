@@ -232,7 +232,10 @@ pub(super) async fn usage_csv(
 ) -> Result<HttpResponse, Problem> {
     let asked = OfUsage::read(&request)?;
     let name = attachment(&asked.name, "csv");
-    let text = aside(&plane, move |plane| Ok(csv(&plane.usage(&asked)?.rows, asked.by))).await?;
+    let text = aside(&plane, move |plane| {
+        Ok(csv(&plane.usage(&asked)?.rows, asked.by))
+    })
+    .await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/csv; charset=utf-8"))
         .insert_header((header::CONTENT_DISPOSITION, name))
@@ -320,11 +323,7 @@ pub(super) async fn upstreams(
     )
 )]
 pub(super) async fn metrics(plane: web::ThinData<Arc<Plane>>) -> Result<HttpResponse, Problem> {
-    let text = aside(&plane, |plane| {
-        let exposition = plane.sources.exposition.as_ref();
-        let exposition = exposition.ok_or(Problem::Unavailable("there are no metrics"))?;
-        Ok(exposition())
-    });
+    let text = aside(&plane, |plane| Ok((plane.sources.exposition)()));
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, content_type))

@@ -365,7 +365,7 @@ pub(super) static TABLE: &[Variable] = &[
             "DASHBOARD_API_KEY",
             "",
             "16 octets or more of printable ASCII",
-            "The key of the dashboard. Unset: it answers to this machine only.",
+            "The key of the dashboard. Unset: it answers to this machine only; behind a reverse proxy it is needed.",
         )
     },
     Variable {
