@@ -297,10 +297,35 @@ pub struct Usage {
     pub stop_reason: Option<Box<str>>,
     /// The type of the error, of the answer or inside of the stream (`overloaded_error`, …).
     pub error_type: Option<Box<str>>,
-    /// Whether the copy could not be read: then the rest is what was read before.
-    pub is_broken: bool,
+    /// Why the copy could not be read to its end, if so: then the rest is what was read before.
+    pub failure: Option<MeteringFailure>,
     /// Billionths of a US dollar that the tokens cost; none where the model has no price.
     pub cost: Option<u64>,
+}
+
+/// Why an answer was not metered, or not to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeteringFailure {
+    /// Its content is not what its fields say.
+    Broken,
+    /// There was no memory left for its decoder.
+    Memory,
+    /// Its media type or its content coding is none that we read.
+    Coding,
+}
+
+impl MeteringFailure {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Broken, Self::Memory, Self::Coding];
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Broken => "broken",
+            Self::Memory => "memory",
+            Self::Coding => "coding",
+        }
+    }
 }
 
 /// Tokens by kind.

@@ -14,7 +14,7 @@ use super::{
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, TOKENS, TOKENS_BUCKETS, micros},
     names::Names,
 };
-use crate::record::{Exchange, Route, Tokens, Usage};
+use crate::record::{Exchange, MeteringFailure, Route, Tokens, Usage};
 
 /// Counted by one worker.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Generation {
     models: [Model; MODELS + 1],
     errors: Counters<{ ERRORS + 1 }>,
     server_tools: Counters<1>,
-    failures: Counters<1>,
+    failures: Counters<{ MeteringFailure::ALL.len() }>,
 }
 
 #[derive(Debug, Default)]
@@ -83,8 +83,8 @@ impl Generation {
         if let Some(error) = &usage.error_type {
             self.errors.add(known.errors.intern(error), 1);
         }
-        if usage.is_broken {
-            self.failures.add(0, 1);
+        if let Some(failure) = usage.failure {
+            self.failures.add(failure as usize, 1);
         }
     }
 
@@ -125,7 +125,12 @@ impl Generation {
         let errors = errors.map(|(at, kind)| ([("error_type", kind)], self.errors.read(at)));
         out.counters(&ERROR_TYPES, errors)?;
         out.counter(&SERVER_TOOLS, self.server_tools.read(0))?;
-        out.counter(&FAILURES, self.failures.read(0))
+        let failures = MeteringFailure::ALL.into_iter();
+        let failures = failures.map(|failure| {
+            let count = self.failures.read(failure as usize);
+            ([("reason", failure.label())], count)
+        });
+        out.counters(&FAILURES, failures)
     }
 }
 
@@ -238,5 +243,5 @@ const SERVER_TOOLS: Family = Family {
 const FAILURES: Family = Family {
     name: "anthropic_proxy_metering_failures",
     unit: None,
-    help: "Answers whose copy could not be read for their usage; the answers themselves were not touched.",
+    help: "Answers whose copy could not be read for their usage, or not to its end: broken content, no memory left for its decoder, or a media type or coding that is not read. The answers themselves were not touched.",
 };

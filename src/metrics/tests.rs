@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::record::{Begun, By, Ended, Phase, Route, Timings, Tokens, Usage};
+use crate::record::{Begun, By, Ended, MeteringFailure, Phase, Route, Timings, Tokens, Usage};
 
 fn exchange(model: &str) -> Exchange {
     Exchange {
@@ -109,7 +109,7 @@ fn filled() -> Arc<Metrics> {
     shard.exchange(&exchange("claude-sonnet-4-5"));
     let mut unpriced = exchange("unheard-of");
     let usage = unpriced.usage.as_mut().unwrap();
-    (usage.cost, usage.is_broken) = (None, true);
+    (usage.cost, usage.failure) = (None, Some(MeteringFailure::Broken));
     usage.error_type = Some("overloaded_error".into());
     shard.exchange(&unpriced);
     shard.exchange(&refused("connection_refused"));
@@ -282,7 +282,14 @@ fn what_failed_is_counted_by_side_phase_and_reason() {
                 r#"gen_ai_server_request_duration_seconds_count{gen_ai_request_model="other"}"#,
                 1.0,
             ),
-            ("anthropic_proxy_metering_failures_total", 1.0),
+            (
+                r#"anthropic_proxy_metering_failures_total{reason="broken"}"#,
+                1.0,
+            ),
+            (
+                r#"anthropic_proxy_metering_failures_total{reason="memory"}"#,
+                0.0,
+            ),
             // an upstream was not asked: its overhead would only be that of an answer of ours
             ("anthropic_proxy_overhead_seconds_count", 3.0),
         ],

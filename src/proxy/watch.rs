@@ -218,7 +218,8 @@ impl Watch {
             });
         }
         if self.look.is_some() {
-            self.tap = Tap::new(head.fields.value("content-type"), coding);
+            let content_type = head.fields.value("content-type");
+            self.tap = Tap::of(head.status.as_u16(), content_type, coding);
         }
         if let Some(recorder) = self.observer.readers() {
             self.response_fields = shown(&head.fields);

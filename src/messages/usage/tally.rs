@@ -1,7 +1,7 @@
 //! Adds up what the events of a stream, or one answer, say of usage.
 
 use super::place::{Found, Leaf, Place};
-use crate::record::{Tokens, Usage};
+use crate::record::{MeteringFailure, Tokens, Usage};
 
 /// What one event or answer says.
 #[derive(Debug, Default)]
@@ -183,7 +183,7 @@ impl Tally {
     }
 
     /// The record of it.
-    pub(super) fn usage(self, is_stream: bool, is_broken: bool) -> Usage {
+    pub(super) fn usage(self, is_stream: bool, failure: Option<MeteringFailure>) -> Usage {
         Usage {
             model: self.model,
             is_stream,
@@ -192,7 +192,7 @@ impl Tally {
             server_tools: self.counts.server_tools.unwrap_or_default(),
             stop_reason: self.stop_reason,
             error_type: self.error_type,
-            is_broken,
+            failure,
             cost: None,
         }
     }

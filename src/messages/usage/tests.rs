@@ -39,7 +39,7 @@ fn truth(is_stream: bool) -> Usage {
         server_tools: 3,
         stop_reason: Some("tool_use".into()),
         error_type: None,
-        is_broken: false,
+        failure: None,
         cost: None,
     }
 }
@@ -72,6 +72,10 @@ fn stream(text: &str) -> Usage {
         assert_eq!(cut.1.len(), whole.1.len(), "{text}");
     }
     whole.0
+}
+
+fn is_broken(usage: &Usage) -> bool {
+    usage.failure == Some(MeteringFailure::Broken)
 }
 
 fn answer(text: &str) -> Usage {
@@ -151,7 +155,9 @@ fn only_streams_of_events_and_json_in_known_codings_are_metered() {
         (Some("application/json"), Some("zstd"), true),
         (Some("application/json"), Some("deflate"), true),
         (Some("application/json"), Some("x-gzip"), true),
-        (Some("application/json"), Some("gzip, br"), false),
+        (Some("application/json"), Some("gzip, br"), true),
+        (Some("application/json"), Some("gzip,br , zstd"), false),
+        (Some("application/json"), Some("gzip, compress"), false),
         (Some("application/json"), Some("compress"), false),
         (Some("text/html"), None, false),
         (Some(""), None, false),
@@ -160,6 +166,135 @@ fn only_streams_of_events_and_json_in_known_codings_are_metered() {
     ] {
         let tap = Tap::new(content_type.map(str::as_bytes), coding.map(str::as_bytes));
         assert_eq!(tap.is_some(), is_metered, "{content_type:?} {coding:?}");
+    }
+}
+
+#[test]
+fn a_success_that_cannot_be_metered_is_a_failure_to_meter() {
+    let failure = |status, content_type: Option<&str>, coding: Option<&str>| {
+        let content_type = content_type.map(str::as_bytes);
+        let tap = Tap::of(status, content_type, coding.map(str::as_bytes));
+        tap.map(|mut tap| {
+            assert!(!tap.push(&Bytes::from_static(b"event: content_block_delta\n")));
+            tap.finish().failure
+        })
+    };
+    let stream = Some("text/event-stream");
+    for (content_type, coding) in [
+        (stream, Some("compress")),
+        (stream, Some("gzip, br, zstd")),
+        (Some("text/html"), None),
+        (None, None),
+    ] {
+        let coded = Some(Some(MeteringFailure::Coding));
+        assert_eq!(failure(200, content_type, coding), coded);
+        // nobody expects the answers of others to be metered
+        for status in [204, 304, 404, 502] {
+            assert_eq!(failure(status, content_type, coding), None);
+        }
+    }
+    assert_eq!(failure(200, stream, Some("")), Some(None));
+    assert_eq!(failure(529, stream, None), Some(None));
+}
+
+#[test]
+fn two_codings_are_undone_in_turn() {
+    for (inner, outer) in [("gzip", "br"), ("zstd", "gzip"), ("br", "deflate")] {
+        let once = encode(inner, &events());
+        let parts: Vec<&[u8]> = once.iter().map(Vec::as_slice).collect();
+        let twice = encode(outer, &parts).concat();
+        let codings = format!("{inner},identity, {outer}");
+        for size in [1, 100, 1 << 20] {
+            let (usage, firsts) = meter(tap(true, &codings), twice.chunks(size));
+            assert_eq!((usage, firsts.len()), (truth(true), 1), "{codings}");
+        }
+        // the inner one is broken
+        let broken = encode(outer, &[&once[0], &[0xFF; 2000]]).concat();
+        let (usage, _) = meter(tap(true, &codings), broken.chunks(100));
+        assert!(is_broken(&usage), "{codings}");
+    }
+}
+
+/// So many octets of events, hardly to be compressed.
+fn pings(octets: usize) -> String {
+    let (mut text, mut random) = (String::with_capacity(octets), 0x9E37_79B9_7F4A_7C15_u64);
+    while text.len() < octets {
+        text.push_str("event: ping\ndata: ");
+        for _ in 0..10 {
+            // xorshift64
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            text.push_str(&format!("{random:x} "));
+        }
+        text.push_str("\n\n");
+    }
+    text
+}
+
+/// Taps of answers in this coding that are shown all but the end of it, until there is no memory for
+/// one more: how many, and what that one says.
+fn taps_within(budget: &'static Budget, coding: &str, parts: &[Vec<u8>]) -> (usize, Usage) {
+    let chunks = parts.iter().flat_map(|part| part.chunks(16 * 1024));
+    let chunks: Vec<Bytes> = chunks.map(Bytes::copy_from_slice).collect();
+    let mut taps = Vec::new();
+    loop {
+        let tap = Tap::within(budget, Some(b"text/event-stream"), Some(coding.as_bytes()));
+        let mut tap = tap.unwrap();
+        for chunk in &chunks {
+            tap.push(chunk);
+        }
+        // but for the tables of br
+        assert!(budget.taken() <= (4 << 20) + (64 << 10));
+        if tap.failure.is_some() {
+            break (taps.len(), tap.finish());
+        }
+        taps.push(tap);
+        assert!(taps.len() < 1_000, "there is no bound");
+    }
+}
+
+#[test]
+fn decoders_share_one_budget_and_give_it_back() {
+    for (coding, least, most) in [("gzip", 80, 85), ("br", 3, 4), ("zstd", 2, 3)] {
+        let budget: &'static Budget = Box::leak(Box::new(Budget::new(4 << 20)));
+        let begun = STREAM.split_once("event: message_delta\ndata").unwrap().0;
+        let filler = pings(1 << 20);
+        let content = encode(coding, &[begun.as_bytes(), filler.as_bytes()]);
+        let (count, usage) = taps_within(budget, coding, &content[..2]);
+        assert!((least..=most).contains(&count), "{coding}: {count}");
+        assert_eq!(usage.failure, Some(MeteringFailure::Memory), "{coding}");
+        // as far as it came: gzip is refused as it begins, the others as they grow
+        let tokens = if coding == "gzip" { 0 } else { 3 };
+        assert_eq!(usage.tokens.output, tokens, "{coding}");
+        assert_eq!(budget.taken(), 0, "{coding}");
+    }
+}
+
+#[test]
+fn what_a_decoder_is_charged_is_what_it_takes() {
+    let events = pings(5 << 19);
+    // the largest window that a frame names, by level: RFC 8878 §3.1.1.1.2
+    for (level, window) in [(1, 512 << 10), (3, 2 << 20)] {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).unwrap();
+        encoder.write_all(events.as_bytes()).unwrap();
+        let frame = encoder.finish().unwrap();
+        let mut context = zstd::zstd_safe::DCtx::create();
+        let mut output = vec![0; 1 << 16];
+        let mut input = zstd::zstd_safe::InBuffer::around(&frame);
+        while input.pos() < frame.len() {
+            let mut output = zstd::zstd_safe::OutBuffer::around(&mut output[..]);
+            context.decompress_stream(&mut output, &mut input).unwrap();
+        }
+        let budget: &'static Budget = Box::leak(Box::new(Budget::new(usize::MAX)));
+        let tap = Tap::within(budget, Some(b"text/event-stream"), Some(b"zstd"));
+        let mut tap = tap.unwrap();
+        for chunk in frame.chunks(1_000) {
+            tap.push(&Bytes::copy_from_slice(chunk));
+        }
+        let taken = budget.taken();
+        assert!(context.sizeof() <= taken, "{taken} < {}", context.sizeof());
+        assert!(taken <= window + (580 << 10), "{taken} of {window}");
     }
 }
 
@@ -214,7 +349,10 @@ fn what_is_cut_off_is_metered_as_far_as_it_came() {
                     assert!(before <= count && count <= most, "{coding} to {end}");
                 }
                 let written = tokens.cache_write_5m + tokens.cache_write_1h;
-                assert!(written <= 1_500 && !usage.is_broken, "{coding} to {end}");
+                assert!(
+                    written <= 1_500 && usage.failure.is_none(),
+                    "{coding} to {end}"
+                );
                 before = tokens;
             }
         }
@@ -316,24 +454,24 @@ fn errors_give_their_type() {
     let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}"#;
     let usage = answer(error);
     assert_eq!(usage.error_type.as_deref(), Some("overloaded_error"));
-    assert_eq!((usage.tokens, usage.is_broken), (Tokens::default(), false));
+    assert_eq!((usage.tokens, usage.failure), (Tokens::default(), None));
     let begun = STREAM.split_once("event: message_delta\ndata").unwrap().0;
     let usage = stream(&format!("{begun}event: error\ndata: {error}\n\n"));
     assert_eq!(usage.error_type.as_deref(), Some("overloaded_error"));
-    assert_eq!((usage.tokens.output, usage.is_broken), (3, false));
+    assert_eq!((usage.tokens.output, usage.failure), (3, None));
 }
 
 #[test]
 fn what_cannot_be_read_is_broken_and_what_was_read_stays() {
     let usage = answer(r#"{"usage":{"output_tokens":4},"model":"m",]"#);
-    assert!(usage.is_broken && usage.model.is_some() && usage.tokens.output == 4);
-    assert!(answer("<html>").is_broken);
+    assert!(is_broken(&usage) && usage.model.is_some() && usage.tokens.output == 4);
+    assert!(is_broken(&answer("<html>")));
     let broken = STREAM.replace(
         r#""usage":{"input_tokens":10682"#,
         r#""usage":{"input_tokens":!"#,
     );
     let usage = stream(&broken);
-    assert!(usage.is_broken && usage.tokens.input == 2_679);
+    assert!(is_broken(&usage) && usage.tokens.input == 2_679);
     let whole = STREAM.replace("event: ping\ndata: {", "event: ping\ndata: !");
     assert_eq!(stream(&whole), truth(true));
 
@@ -341,7 +479,7 @@ fn what_cannot_be_read_is_broken_and_what_was_read_stays() {
         let mut content = encode(coding, &events());
         content.insert(16, vec![0xFF; 2000]);
         let (usage, _) = meter(tap(true, coding), content.iter().map(Vec::as_slice));
-        assert!(usage.is_broken && usage.tokens.input == 2_679, "{coding}");
+        assert!(is_broken(&usage) && usage.tokens.input == 2_679, "{coding}");
     }
 }
 
@@ -370,18 +508,15 @@ fn a_bomb_is_given_up() {
         let content = encode(coding, &[begun.as_bytes(), &zeros, b"\n\n"]);
         let bombs = content.iter().flat_map(|part| part.chunks(16 * 1024));
         let (usage, _) = meter(tap(true, coding), bombs);
-        assert!(usage.is_broken && usage.tokens.output == 3, "{coding}");
+        assert!(is_broken(&usage) && usage.tokens.output == 3, "{coding}");
     }
     // RFC 9659 §3: no window above 8 MiB
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(27).unwrap();
     encoder.write_all(STREAM.as_bytes()).unwrap();
     let content = encoder.finish().unwrap();
-    assert!(
-        meter(tap(true, "zstd"), [&content[..]].into_iter())
-            .0
-            .is_broken
-    );
+    let (usage, _) = meter(tap(true, "zstd"), [&content[..]].into_iter());
+    assert!(is_broken(&usage));
 }
 
 #[test]
