@@ -2,7 +2,8 @@
 //!
 //! Rotated files are named after the moment, `NAME.YYYYMMDDTHHMMSS`, and the newest of them are kept: the
 //! disk holds at most `ACCESS_LOG_MAX_SIZE` × (`ACCESS_LOG_KEEP` + 1), and a line more where one is longer
-//! than that. A line is written whole or not at all.
+//! than that. A line is written whole or not at all. Where the file cannot be rotated (a directory that
+//! is not ours, a file that is a mount of its own), it is written on to its largest size.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,7 +19,8 @@ use crate::{
     logging::timestamp,
 };
 
-/// How often it is checked whether the file was renamed or removed, and a failed opening tried again.
+/// How often it is checked whether the file was renamed or removed, and a failed opening or rotation tried
+/// again.
 const CHECK: Duration = Duration::from_secs(1);
 /// Owner writes, group reads.
 const MODE: u32 = 0o640;
@@ -32,6 +34,8 @@ pub(super) struct Output {
     is_failing: bool,
     /// Lines that were dropped since then.
     dropped: u64,
+    /// When the file was last tried to be rotated in vain, if that was since it was.
+    stuck: Option<SystemTime>,
 }
 
 /// The file as it is open.
@@ -53,6 +57,7 @@ impl Output {
             checked: None,
             is_failing: false,
             dropped: 0,
+            stuck: None,
         }
     }
 
@@ -125,11 +130,7 @@ impl Output {
 
     /// Lets go of a file that is not the one at its path any more; looks once a second.
     fn follow(&mut self, path: &Path, now: SystemTime) {
-        let is_recent = |checked: SystemTime| {
-            let since = now.duration_since(checked);
-            since.is_ok_and(|since| since < CHECK)
-        };
-        if self.checked.is_some_and(is_recent) {
+        if self.checked.is_some_and(|at| is_recent(at, now)) {
             return;
         }
         self.checked = Some(now);
@@ -152,22 +153,48 @@ impl Output {
             open.day = today;
             return Ok(max_size);
         }
+        let fits = size + first <= max_size;
         // a clock that is set back begins no new day
-        if size + first <= max_size && open.day >= today {
+        if fits && open.day >= today {
             return Ok(max_size - size);
         }
-        if open.is_at(path) {
-            let keep = self.settings.keep;
-            rotate(path, now)?;
-            if let Err(error) = prune(path, keep) {
-                log::warn!("[Access log] a rotated file is not deleted: {error}");
-            }
+        if open.is_at(path)
+            && let Err(error) = self.rotate(path, now)
+        {
+            return if fits {
+                Ok(max_size - size)
+            } else {
+                Err(error)
+            };
         }
         self.open(path, now);
         match &self.file {
             Some(open) => Ok(max_size.saturating_sub(open.size.unwrap_or_default())),
             None => Err(io::Error::other("the file could not be opened")),
         }
+    }
+
+    /// Rotates the file; where that fails it is tried again a second later.
+    fn rotate(&mut self, path: &Path, now: SystemTime) -> io::Result<()> {
+        if self.stuck.is_some_and(|at| is_recent(at, now)) {
+            return Err(io::Error::other("the file is full and cannot be rotated"));
+        }
+        if let Err(error) = rotate(path, now) {
+            if self.stuck.replace(now).is_none() {
+                log::warn!(
+                    "[Access log] {} cannot be rotated, it is written on up to ACCESS_LOG_MAX_SIZE: {error}",
+                    path.display()
+                );
+            }
+            return Err(error);
+        }
+        if self.stuck.take().is_some() {
+            log::info!("[Access log] {} is rotated again", path.display());
+        }
+        if let Err(error) = prune(path, self.settings.keep, now) {
+            log::warn!("[Access log] a rotated file is not deleted: {error}");
+        }
+        Ok(())
     }
 
     fn open(&mut self, path: &Path, now: SystemTime) {
@@ -259,19 +286,58 @@ fn whole_lines(text: &[u8], room: u64) -> usize {
     end.map_or(text.len(), |end| end + 1)
 }
 
-/// Renames the file after the moment; a name that is taken gets a number.
+/// Whether something was less than [`CHECK`] ago.
+fn is_recent(at: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(at).is_ok_and(|since| since < CHECK)
+}
+
+/// Renames the file after the moment. Of several within a second the later have the larger numbers, also
+/// where the earlier are gone.
 fn rotate(path: &Path, now: SystemTime) -> io::Result<()> {
-    let base = format!("{}.{}", path.display(), stamp(now));
-    let numbered = (1..1000).map(|n| format!("{base}-{n:03}"));
-    let free = std::iter::once(base.clone())
-        .chain(numbered)
-        .map(PathBuf::from)
+    let stamp = stamp(now);
+    let rotated = rotated(path).unwrap_or_default();
+    let numbers = rotated.iter().filter_map(|(suffix, _)| {
+        let number = suffix.strip_prefix(&stamp)?;
+        Some(
+            number
+                .strip_prefix('-')
+                .map_or(0, |n| n.parse().unwrap_or(0)),
+        )
+    });
+    let next = numbers.max().map_or(0_u32, |last| last + 1);
+    let free = (next..1000)
+        .map(|number| match number {
+            0 => format!("{}.{stamp}", path.display()),
+            _ => format!("{}.{stamp}-{number:03}", path.display()),
+        })
         .find(|name| fs::symlink_metadata(name).is_err());
     fs::rename(path, free.ok_or(io::ErrorKind::AlreadyExists)?)
 }
 
 /// Deletes rotated files but the newest.
-fn prune(path: &Path, keep: usize) -> io::Result<()> {
+///
+/// # Errors
+/// The last one; the others are deleted nevertheless.
+fn prune(path: &Path, keep: usize, now: SystemTime) -> io::Result<()> {
+    let (now, mut rotated) = (stamp(now), rotated(path)?);
+    // names sort as their moments do; those from later than now are of a clock that was set back since,
+    // and older than what is written now
+    rotated.sort_by_cached_key(|(suffix, _)| {
+        let is_past = suffix.get(..now.len()) <= Some(now.as_str());
+        (is_past, suffix.clone())
+    });
+    let mut outcome = Ok(());
+    for (_, old) in rotated.iter().rev().skip(keep) {
+        match fs::remove_file(old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = Err(error),
+            _ => {}
+        }
+    }
+    outcome
+}
+
+/// The rotated files: what is behind their name, and where they are. What is no file is none of them.
+fn rotated(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -282,19 +348,14 @@ fn prune(path: &Path, keep: usize) -> io::Result<()> {
         let entry = entry?;
         let other = entry.file_name();
         let suffix = other.to_str().and_then(|other| other.strip_prefix(&*name));
-        if suffix
-            .and_then(|suffix| suffix.strip_prefix('.'))
-            .is_some_and(is_stamp)
+        let suffix = suffix.and_then(|suffix| suffix.strip_prefix('.'));
+        if let Some(suffix) = suffix.filter(|suffix| is_stamp(suffix))
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
         {
-            rotated.push(entry.path());
+            rotated.push((suffix.to_owned(), entry.path()));
         }
     }
-    // names sort as their moments do
-    rotated.sort();
-    for old in rotated.iter().rev().skip(keep) {
-        fs::remove_file(old)?;
-    }
-    Ok(())
+    Ok(rotated)
 }
 
 /// Whether a text is `YYYYMMDDTHHMMSS`, with a number or without.
@@ -463,6 +524,91 @@ mod tests {
         fs::rename(&path, directory.path().join("b")).unwrap();
         assert_eq!(output.write(b"5\n", at(NOON - 3600)), 0);
         assert_eq!(fs::read_to_string(&path).unwrap(), "5\n");
+    }
+
+    /// A name that has room for no suffix: the file can be written, and not be rotated.
+    fn unrotatable() -> String {
+        "a".repeat(250)
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_rotated_is_written_on_to_its_largest_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(unrotatable());
+        let tomorrow = NOON + 86_400;
+        let mut output = output(&path, 10, 3);
+        assert_eq!(output.write(b"1\n2\n", at(NOON)), 0);
+        // a new day
+        assert_eq!(output.write(b"3\n", at(tomorrow)), 0);
+        assert_eq!(output.stuck, Some(at(tomorrow)));
+        // tried again once a second at most
+        assert_eq!(output.write(b"4\n5\n6\n7\n", at(tomorrow)), 2);
+        assert_eq!(output.stuck, Some(at(tomorrow)));
+        assert_eq!(output.write(b"8\n", at(tomorrow + 1)), 1);
+        assert_eq!(output.stuck, Some(at(tomorrow + 1)));
+        assert_eq!(output.dropped, 3);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n3\n4\n5\n");
+        // and when it can be, it is
+        let short = directory.path().join("a");
+        fs::rename(&path, &short).unwrap();
+        output.settings.target = AccessLogTarget::File(short.clone());
+        assert_eq!(output.write(b"9\n", at(tomorrow + 2)), 0);
+        assert_eq!((output.stuck, output.is_failing), (None, false));
+        assert_eq!(fs::read_to_string(&short).unwrap(), "9\n");
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_stops_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        // a directory of that name is none of ours, whether it is the oldest or the newest
+        for stamp in ["20260101T000000", "20270101T000000"] {
+            fs::create_dir(directory.path().join(format!("a.{stamp}"))).unwrap();
+        }
+        for second in 0..5 {
+            fs::write(&path, "x").unwrap();
+            rotate(&path, at(NOON + second)).unwrap();
+        }
+        prune(&path, 2, at(NOON + 4)).unwrap();
+        let mut left: Vec<_> = rotated(&path).unwrap();
+        left.sort();
+        let left: Vec<_> = left.iter().map(|(suffix, _)| suffix.as_str()).collect();
+        assert_eq!(left, ["20261123T120003", "20261123T120004"]);
+    }
+
+    #[test]
+    fn after_a_clock_was_set_back_the_newest_are_kept_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let mut output = output(&path, 2, 2);
+        for (line, second) in [("1\n", 100), ("2\n", 101), ("3\n", 102)] {
+            assert_eq!(output.write(line.as_bytes(), at(NOON + second)), 0);
+        }
+        for (line, second) in [("4\n", 0), ("5\n", 1), ("6\n", 1), ("7\n", 1)] {
+            assert_eq!(output.write(line.as_bytes(), at(NOON + second)), 0);
+        }
+        assert_eq!(
+            files(directory.path()),
+            named(&[
+                ("a", "7\n"),
+                ("a.20261123T120001-001", "5\n"),
+                ("a.20261123T120001-002", "6\n"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_name_whose_file_is_gone_is_not_taken_again_within_its_second() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let mut output = output(&path, 2, 1);
+        for line in ["1\n", "2\n", "3\n", "4\n"] {
+            assert_eq!(output.write(line.as_bytes(), at(NOON)), 0);
+        }
+        assert_eq!(
+            files(directory.path()),
+            named(&[("a", "4\n"), ("a.20261123T120000-002", "3\n")])
+        );
     }
 
     #[test]
