@@ -1,7 +1,7 @@
 //! The access log: a line of JSON for each exchange, written by a thread of its own.
 //!
 //! Whoever hands lines over never waits: what the disk or the reader of stdout does not take in time is
-//! dropped, and counted. At most 16 MiB of lines wait.
+//! dropped, and counted. At most 16 MiB of lines wait, and as many again are being written.
 
 use std::{
     io,
@@ -86,15 +86,19 @@ impl AccessLog {
             return;
         }
         let mut waiting = locked(&self.shared.waiting);
-        if waiting.lines.is_empty() {
+        let room = MOST_WAITING.saturating_sub(waiting.lines.len());
+        let fitting = fitting(&self.lines, room);
+        if fitting == self.lines.len() && waiting.lines.is_empty() {
             std::mem::swap(&mut waiting.lines, &mut self.lines);
-        } else if waiting.lines.len() + self.lines.len() <= MOST_WAITING {
-            waiting.lines.extend_from_slice(&self.lines);
         } else {
-            self.shared.dropped.fetch_add(lines(&self.lines), Relaxed);
+            waiting.lines.extend_from_slice(&self.lines[..fitting]);
+            let dropped = lines(&self.lines[fitting..]);
+            self.shared.dropped.fetch_add(dropped, Relaxed);
         }
         drop(waiting);
         self.lines.clear();
+        // of a burst
+        self.lines.shrink_to(1 << 20);
         self.shared.arrived.notify_one();
     }
 
@@ -159,6 +163,14 @@ impl Shared {
     }
 }
 
+/// The length of the whole lines for which there is room.
+fn fitting(text: &[u8], room: usize) -> usize {
+    if text.len() <= room {
+        return text.len();
+    }
+    memchr::memrchr(b'\n', &text[..room]).map_or(0, |last| last + 1)
+}
+
 /// How many lines there are.
 fn lines(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
@@ -207,6 +219,28 @@ mod tests {
         drop(log);
         let written = lines(&fs::read(&path).unwrap());
         assert_eq!((written, handle.dropped()), (10_000, 0));
+    }
+
+    #[test]
+    fn no_more_waits_than_is_said_however_much_comes_at_once() {
+        let (_, is_done) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let mut log = AccessLog {
+            shared: Arc::clone(&shared),
+            is_done,
+            lines: Vec::new(),
+        };
+        let mut pushed = 0;
+        for _ in 0..2 {
+            while log.lines.len() <= MOST_WAITING {
+                log.push(&line::tests::exchange());
+                pushed += 1;
+            }
+            log.flush();
+            let waiting = locked(&shared.waiting).lines.clone();
+            assert!(waiting.len() <= MOST_WAITING && waiting.ends_with(b"\n"));
+            assert_eq!(lines(&waiting) + log.handle().dropped(), pushed);
+        }
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
         upstream_request_id: exchange.upstream_request_id.as_deref(),
         client: begun.client,
         version: begun.version,
-        method: &begun.method,
-        path: &begun.path,
+        method: beginning(&begun.method, LONGEST_METHOD),
+        path: beginning(&begun.path, LONGEST_PATH),
         route: begun.route.label(),
         status: exchange.status,
         bytes_in: exchange.received,
@@ -134,6 +134,13 @@ fn spent(tokens: &Tokens) -> Spent {
     }
 }
 
+/// At most so many octets of a text.
+fn beginning(text: &str, longest: usize) -> &str {
+    let mut ends = (0..=longest.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
 /// Milliseconds, with microseconds behind the point.
 fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
@@ -146,6 +153,11 @@ fn millis(duration: Duration) -> f64 {
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
+
+/// What is written of a path, as the pages show it.
+const LONGEST_PATH: usize = 1024;
+/// What is written of a method.
+const LONGEST_METHOD: usize = 128;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -235,6 +247,17 @@ pub(super) mod tests {
                 "ended_by": "complete", "ended_in": "response"
             })
         );
+    }
+
+    #[test]
+    fn a_line_has_the_beginning_of_what_is_long() {
+        let mut exchange = exchange();
+        exchange.begun.path = format!("/{}", "é".repeat(40_000)).into();
+        exchange.begun.method = "M".repeat(60_000).into();
+        let line = line(&exchange);
+        let length = |member: &str| line[member].as_str().unwrap().len();
+        assert_eq!((length("path"), length("method")), (1023, 128));
+        assert!(line["path"].as_str().unwrap().starts_with("/éé"));
     }
 
     #[test]
