@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::sums::Spent;
+use crate::record::Tokens;
 
-/// Models that are told apart within an hour or a day; the rest is [`OTHER`].
+/// Models that are told apart within an hour or a day; the rest is [`OTHER`]. Only one that has used tokens
+/// takes a place: else any client could fill the table with names that the upstream refuses.
 const MODELS: usize = 64;
 /// What models beyond [`MODELS`] are summed up as.
 pub(super) const OTHER: &str = "other";
@@ -47,7 +49,9 @@ impl Ledger {
             self.spans.split_off(&(newest + 1));
         }
         let models = self.spans.entry(span).or_default();
-        let name = if models.contains_key(model) || models.len() < MODELS {
+        let named = models.len() - usize::from(models.contains_key(OTHER));
+        let has_place = spent.tokens != Tokens::default() && named < MODELS;
+        let name = if has_place || models.contains_key(model) {
             model
         } else {
             OTHER
@@ -82,6 +86,10 @@ mod tests {
         Spent {
             requests: 1,
             cost,
+            tokens: Tokens {
+                output: 1,
+                ..Tokens::default()
+            },
             ..Spent::default()
         }
     }
@@ -103,5 +111,29 @@ mod tests {
         assert_eq!(held.iter().map(|(_, _, sum)| sum.cost).sum::<u64>(), 300);
         let other = held.iter().filter(|(_, model, _)| *model == OTHER);
         assert_eq!(other.map(|(_, _, sum)| sum.requests).sum::<u64>(), 3 * 36);
+    }
+
+    #[test]
+    fn a_name_without_tokens_takes_no_place() {
+        let mut ledger = Ledger::new(3600, 3);
+        let failed = Spent {
+            requests: 1,
+            ..Spent::default()
+        };
+        for model in 0..100 {
+            assert_eq!(
+                ledger.add(1, 1, &format!("invented-{model}"), &failed),
+                Some((0, OTHER))
+            );
+        }
+        for model in 0..64 {
+            let model = format!("m{model}");
+            assert_eq!(ledger.add(1, 1, &model, &spent(1)), Some((0, &*model)));
+        }
+        assert_eq!(ledger.add(1, 1, "m64", &spent(1)), Some((0, OTHER)));
+        // what fails of a model that is there is its own
+        assert_eq!(ledger.add(1, 1, "m7", &failed), Some((0, "m7")));
+        let other = ledger.last(1, 1).find(|(_, model, _)| *model == OTHER);
+        assert_eq!(other.map(|(_, _, sum)| sum.requests), Some(101));
     }
 }
