@@ -1,8 +1,11 @@
 //! The sums on disk: SQLite, one small transaction a second.
 //!
 //! What is written are additions, so that two processes may share the file while one takes over from the
-//! other. A file that is no database of ours is moved aside; a directory that cannot be written is said
-//! once, and tried again with every write.
+//! other. A file that is no database of ours is moved aside, and the newest three of those are kept; a
+//! directory that cannot be written is said once, and tried again with every write.
+//!
+//! What is old is told by what is newer, not by the clock: rows go when there are as many newer ones as are
+//! kept. So a clock that jumps, either way, costs nothing.
 
 use std::{
     fs, io,
@@ -10,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql, Transaction};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql, Transaction, types::ValueRef};
 
 use super::{
     state::{Additions, DAY, DAYS, HOUR, HOURS, MINUTE, MINUTES, second},
@@ -20,6 +23,10 @@ use crate::record::Tokens;
 
 /// The file's name in `DATA_DIR`.
 const NAME: &str = "activity.sqlite";
+/// What a file that was moved aside is called: [`NAME`], this, and the second.
+const ASIDE: &str = ".corrupt-";
+/// Of those, so many are kept.
+const KEPT_ASIDE: usize = 3;
 /// Of the tables; a file of another version is moved aside.
 const VERSION: i64 = 1;
 /// How long another process that writes is waited for.
@@ -169,7 +176,7 @@ impl Store {
     fn move_aside<T>(&self, now: SystemTime, why: &Result<T, StoreError>) -> io::Result<()> {
         let base = self.path.display();
         let aside = (0_u64..)
-            .map(|n| PathBuf::from(format!("{base}.corrupt-{}", second(now) + n)))
+            .map(|n| PathBuf::from(format!("{base}{ASIDE}{}", second(now) + n)))
             .find(|aside| !aside.exists())
             .unwrap_or_default();
         fs::rename(&self.path, &aside)?;
@@ -184,8 +191,39 @@ impl Store {
                 aside.display()
             );
         }
+        if let Err(error) = prune_aside(&self.path, &aside) {
+            log::warn!("[Activity] an old file beside {base} is not deleted: {error}");
+        }
         Ok(())
     }
+}
+
+/// Deletes what was moved aside, but the newest, of which `newest` is one whatever the clock says.
+fn prune_aside(path: &Path, newest: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut aside = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_prefix(NAME)?.strip_prefix(ASIDE));
+        // what is beside each (`-wal`, `-shm`) is no number
+        if let Some(number) = number.and_then(|number| number.parse::<u64>().ok())
+            && path != newest
+        {
+            aside.push((number, path));
+        }
+    }
+    aside.sort();
+    let mut outcome = Ok(());
+    for (_, old) in aside.iter().rev().skip(KEPT_ASIDE - 1) {
+        for suffix in ["", "-wal", "-shm"] {
+            match fs::remove_file(format!("{}{suffix}", old.display())) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = Err(error),
+                _ => {}
+            }
+        }
+    }
+    outcome
 }
 
 fn is_broken(error: &StoreError) -> bool {
@@ -313,14 +351,21 @@ fn write(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Resu
     Ok(())
 }
 
+/// Deletes rows beyond those that are kept: the newest ones up to now, and as many after it, of a clock
+/// that was set back since, of which those next to now may well be right.
 fn prune(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result<()> {
     for (table, column, width, keep) in [
         ("minute", "minute", MINUTE, MINUTES),
         ("usage_hour", "span", HOUR, HOURS),
         ("usage_day", "span", DAY, DAYS),
     ] {
-        let delete = format!("DELETE FROM {table} WHERE {column} <= ?");
-        transaction.execute(&delete, [signed(oldest(now, width, keep))])?;
+        for (side, order, beyond) in [("<=", "DESC", "<="), (">", "ASC", ">=")] {
+            let delete = format!(
+                "DELETE FROM {table} WHERE {column} {beyond} (SELECT DISTINCT {column} FROM {table}
+                    WHERE {column} {side} ?1 ORDER BY {column} {order} LIMIT 1 OFFSET ?2)"
+            );
+            transaction.execute(&delete, [signed(now / width), signed(keep)])?;
+        }
     }
     Ok(())
 }
@@ -330,13 +375,19 @@ fn oldest(now: u64, width: u64, keep: u64) -> u64 {
     (now / width).saturating_sub(keep)
 }
 
-/// A statement that adds to a row, or makes it.
+/// A statement that adds to a row, or makes it. Sums end at the largest integer: beyond it SQLite would
+/// make them floating-point numbers.
 fn addition(table: &str, keys: &[&str], columns: &[&str]) -> String {
     let all = [keys, columns].concat();
     let marks = vec!["?"; all.len()].join(", ");
     let sums = columns
         .iter()
-        .map(|column| format!("{column} = {column} + excluded.{column}"))
+        .map(|column| {
+            let (largest, more) = (i64::MAX, format!("excluded.{column}"));
+            format!(
+                "{column} = CASE WHEN {column} > {largest} - {more} THEN {largest} ELSE {column} + {more} END"
+            )
+        })
         .collect::<Vec<_>>();
     format!(
         "INSERT INTO {table} ({}) VALUES ({marks}) ON CONFLICT ({}) DO UPDATE SET {}",
@@ -377,8 +428,13 @@ fn spent_values(spent: &Spent) -> [i64; 8] {
 }
 
 fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
-    let number: i64 = row.get(at)?;
-    Ok(u64::try_from(number).unwrap_or_default())
+    match row.get_ref(at)? {
+        // a sum that had overflown before sums were clamped
+        ValueRef::Real(_) => Ok(i64::MAX as u64),
+        _ => row
+            .get::<_, i64>(at)
+            .map(|number| u64::try_from(number).unwrap_or_default()),
+    }
 }
 
 fn signed(number: u64) -> i64 {
@@ -444,24 +500,110 @@ mod tests {
     }
 
     #[test]
-    fn old_rows_are_not_read_and_are_deleted() {
+    fn old_rows_are_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let (mut store, _) = Store::open(directory.path(), at(NOW));
         assert!(store.write(&additions(NOW, 5), at(NOW)));
-        let later = NOW + 8 * DAY;
-        let (_, saved) = Store::open(directory.path(), at(later));
+        let (_, saved) = Store::open(directory.path(), at(NOW + 8 * DAY));
         assert_eq!(
             (saved.minutes.len(), saved.hours.len(), saved.days.len()),
             (0, 0, 1)
         );
-        assert!(store.write(&Additions::default(), at(later)));
+        let (_, saved) = Store::open(directory.path(), at(NOW + 401 * DAY));
+        assert!(saved.is_empty());
+    }
+
+    /// How many rows there are: minutes, hours, days.
+    fn rows(store: &Store) -> [u64; 3] {
+        let connection = store.connection.as_ref().unwrap();
+        ["minute", "usage_hour", "usage_day"].map(|table| {
+            let count = format!("SELECT count(*) FROM {table}");
+            let row = connection.query_row(&count, [], |row| number(row, 0));
+            row.unwrap()
+        })
+    }
+
+    #[test]
+    fn rows_go_when_enough_newer_ones_are_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        let mut many = Additions::default();
+        for span in 0..MINUTES + 100 {
+            many.add(Additions {
+                minutes: additions(NOW + span * MINUTE, 1).minutes,
+                hours: additions(NOW + span * HOUR, 1).hours,
+                days: additions(NOW + span * DAY, 1).days,
+            });
+        }
+        assert!(store.write(&many, at(NOW + (MINUTES + 100) * DAY)));
+        assert_eq!(rows(&store), [MINUTES, HOURS, DAYS]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_costs_no_history() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        for wrong in [NOW + 900 * DAY, 60] {
+            assert!(store.write(&additions(wrong, 1), at(wrong)));
+            assert!(store.write(&additions(wrong + HOUR, 1), at(wrong + HOUR)));
+        }
+        assert!(store.write(&Additions::default(), at(NOW + HOUR)));
+        let (store, saved) = Store::open(directory.path(), at(NOW));
+        let minute = NOW / MINUTE;
+        assert_eq!(
+            saved.minutes[&minute],
+            additions(NOW, 5).minutes[&minute],
+            "what was there is there"
+        );
+        assert_eq!(rows(&store), [5, 5, 3]);
+    }
+
+    #[test]
+    fn sums_end_at_the_largest_integer() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        for cost in [u64::MAX, 7, u64::MAX] {
+            assert!(store.write(&additions(NOW, cost), at(NOW)));
+        }
+        let cost = |saved: &Additions| saved.minutes[&(NOW / MINUTE)].spent.cost;
+        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        assert_eq!(cost(&saved), i64::MAX as u64);
+        assert_eq!(saved.minutes[&(NOW / MINUTE)].requests, 21);
+        // as it was written before they were clamped
+        let connection = store.connection.as_ref().unwrap();
+        connection
+            .execute("UPDATE minute SET cost = 9.3e18", [])
+            .unwrap();
+        assert!(store.write(&additions(NOW, 1), at(NOW)));
         let (_, saved) = Store::open(directory.path(), at(NOW));
-        assert_eq!(
-            (saved.minutes.len(), saved.hours.len(), saved.days.len()),
-            (0, 0, 1)
-        );
-        assert!(store.write(&Additions::default(), at(NOW + 401 * DAY)));
-        assert!(Store::open(directory.path(), at(NOW)).1.is_empty());
+        assert_eq!(cost(&saved), i64::MAX as u64);
+        assert_eq!(saved.minutes[&(NOW / MINUTE)].requests, 28);
+    }
+
+    #[test]
+    fn of_files_moved_aside_the_newest_three_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        let broken = "not a database, but long enough to be looked at, and then some more of it";
+        // the clock is set back before the last
+        for second in [9, 10, 100, 101, 102, 50] {
+            fs::write(&path, broken).unwrap();
+            fs::write(directory.path().join(format!("{NAME}-wal")), "x").unwrap();
+            let (mut store, _) = Store::open(directory.path(), at(NOW + second));
+            assert!(store.write(&additions(NOW, 5), at(NOW)));
+        }
+        fs::write(directory.path().join(format!("{NAME}.corrupt-x")), "kept").unwrap();
+        let left = fs::read_dir(directory.path()).unwrap();
+        let mut left: Vec<_> = left
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+            .filter_map(|name| Some(name.split_once(ASIDE)?.1.to_owned()))
+            .filter(|rest| !rest.contains('-'))
+            .collect();
+        left.sort();
+        let named = [50, 101, 102].map(|second| (NOW + second).to_string());
+        assert_eq!(left[..3], named);
+        assert_eq!(left[3..], ["x".to_owned()]);
     }
 
     #[test]
