@@ -68,6 +68,11 @@ pub fn set_debug(debug: bool) {
     }
 }
 
+/// Lines that the process could not write, since it began.
+pub fn dropped() -> u64 {
+    sink::dropped()
+}
+
 /// A logger that holds dependencies to their [`ceiling`].
 struct Capped {
     filter: env_logger::Logger,

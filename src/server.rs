@@ -35,6 +35,7 @@ use crate::{
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
     downstream::Services,
     gate::{Drain, Gate, Phase},
+    logging,
     metrics::{Gauges, Metrics, UpstreamGauges},
     proxy::{self, Observer, RequestId, Worker},
     upstream::{
@@ -166,6 +167,7 @@ impl Observation {
                 reload_succeeded: counters.succeeded.load(Relaxed),
                 reload_failed: counters.failed.load(Relaxed),
                 last_reload_successful: counters.last_succeeded.load(Relaxed),
+                log_lines_dropped: logging::dropped(),
                 access_log_lines_dropped: view.as_ref().map_or(0, |view| view.access_log_dropped()),
                 upstreams: upstreams
                     .map(|((endpoint, state), idle)| UpstreamGauges {
@@ -175,7 +177,6 @@ impl Observation {
                     })
                     .collect(),
                 prices_date: live.prices.date.to_string(),
-                ..Gauges::default()
             })
         })
     }

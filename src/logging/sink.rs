@@ -48,7 +48,16 @@ struct Shared {
     woken: AtomicBool,
     wake: Mutex<()>,
     arrived: Condvar,
+    /// Lines that were dropped and not yet spoken of.
     dropped: AtomicU64,
+}
+
+/// Lines that the process dropped.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Lines that the process dropped: nobody read standard error fast enough, or it cannot be written.
+pub(super) fn dropped() -> u64 {
+    DROPPED.load(Relaxed)
 }
 
 thread_local! {
@@ -82,13 +91,14 @@ impl Sink {
             let mut buffer = locked(buffer);
             if buffer.len() + line.len() > MOST_WAITING {
                 self.shared.dropped.fetch_add(1, Relaxed);
+                DROPPED.fetch_add(1, Relaxed);
             } else {
                 buffer.extend_from_slice(line);
             }
         });
         if is_taken.is_err() {
             // the thread is ending, and its buffer with it
-            let _ = io::stderr().write_all(line);
+            DROPPED.fetch_add(write(&mut io::stderr(), line), Relaxed);
         }
         if self.writer == Writer::Nobody {
             self.shared.drain();
@@ -138,7 +148,7 @@ impl Shared {
         for buffer in &buffers {
             let lines = std::mem::take(&mut *locked(buffer));
             if !lines.is_empty() {
-                let _ = io::stderr().write_all(&lines);
+                DROPPED.fetch_add(write(&mut io::stderr(), &lines), Relaxed);
             }
         }
         drop(buffers);
@@ -155,7 +165,69 @@ impl Shared {
     }
 }
 
+/// Writes lines. Says how many could not be.
+fn write(to: &mut impl Write, mut lines: &[u8]) -> u64 {
+    while !lines.is_empty() {
+        match to.write(lines) {
+            Ok(0) => break,
+            Ok(written) => lines = lines.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // a panic elsewhere leaves lines, which are whole or not there
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many octets, three at a time, and then no more.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let taken = octets.len().min(3).min(self.0);
+            self.0 -= taken;
+            match taken {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                _ => Ok(taken),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted() {
+        for (room, lost) in [(100, 0), (12, 0), (11, 1), (8, 1), (7, 2), (0, 3)] {
+            assert_eq!(write(&mut Full(room), b"one\ntwo\nsix\n"), lost, "{room}");
+        }
+    }
+
+    #[test]
+    fn lines_for_which_there_is_no_room_are_counted() {
+        // a sink whose writer is never woken
+        let sink = Sink {
+            shared: Arc::new(Shared::default()),
+            writer: Writer::Thread,
+        };
+        let before = dropped();
+        let counted = thread::spawn(move || {
+            let line = [&[b'x'; 1023][..], b"\n"].concat();
+            for _ in 0..1030 {
+                sink.push(&line);
+            }
+            sink.shared.dropped.load(Relaxed)
+        });
+        assert_eq!(counted.join().unwrap(), 6);
+        assert_eq!(dropped() - before, 6);
+    }
 }
