@@ -12,7 +12,10 @@ use actix_web::http::Method;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use self::scanner::Scanner;
+use self::{
+    scanner::{Leaves, Scanner},
+    usage::Asked,
+};
 use crate::config::{EditMode, EditTarget};
 
 mod nesting;
@@ -119,6 +122,36 @@ impl Hold {
     /// Whether no octet is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// What the body says of itself, as far as it came: `model`, `stream` and `max_tokens` at its top level,
+    /// of which the last counts.
+    ///
+    /// The scan has noted where they begin; here they are read, in about a microsecond.
+    pub fn asked(&self) -> Asked {
+        let Leaves {
+            model,
+            stream,
+            max_tokens,
+        } = self.scanner.leaves();
+        let value = |at: Option<u64>| at.map(|at| self.octets_from(at, usage::LONGEST_VALUE));
+        Asked::from_values(value(model), value(stream), value(max_tokens))
+    }
+
+    /// At most so many octets of the body from this one on.
+    fn octets_from(&self, at: u64, most: usize) -> Vec<u8> {
+        let mut before = usize::try_from(at).unwrap_or(usize::MAX);
+        let mut octets = Vec::new();
+        for part in self.parts.iter().map(Bytes::as_ref).chain([&self.tail[..]]) {
+            let skipped = before.min(part.len());
+            before -= skipped;
+            let part = part.get(skipped..).unwrap_or_default();
+            octets.extend_from_slice(part.get(..most - octets.len()).unwrap_or(part));
+            if octets.len() == most {
+                break;
+            }
+        }
+        octets
     }
 
     /// Gives all octets back, untouched: the body is too large, or nobody wants the edit any more.
@@ -234,6 +267,10 @@ const TAIL: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{
+        Strategy, prop, prop::sample::select, prop_assert_eq, prop_oneof, proptest,
+    };
+
     use super::*;
 
     fn hold(chunks: &[&[u8]]) -> Hold {
@@ -345,6 +382,104 @@ mod tests {
         let expected = [&octets[..], &[b'{'; SMALL], b"}"].concat();
         assert_eq!(hold.len(), expected.len() as u64);
         assert_eq!(hold.release().concat(), expected);
+    }
+
+    /// A member of a request, of those that matter and others, spelt in more ways than one.
+    fn member() -> impl Strategy<Value = String> {
+        let names = [
+            "model",
+            "stream",
+            "max_tokens",
+            "mod\\u0065l",
+            "max\\u005ftokens",
+            "system",
+            "a",
+        ];
+        let values = [
+            "true",
+            "false",
+            "null",
+            "0",
+            "32000",
+            "-1",
+            "1.5",
+            "18446744073709551616",
+            "\"claude-x\"",
+            "\"cl\\u0061ude\\\\\"",
+            "\"a\\nb\"",
+            "{\"model\":\"no\",\"stream\":false,\"max_tokens\":9}",
+            "[{\"max_tokens\":8}]",
+            "[]",
+            "{}",
+        ];
+        let long = (0..1_000_usize).prop_map(|len| format!("\"{}\"", "m".repeat(len)));
+        let value = prop_oneof![8 => select(values.to_vec()).prop_map(str::to_owned), 1 => long];
+        let space = select(vec!["", " ", "\n\t"]);
+        (select(names.to_vec()), value, space)
+            .prop_map(|(name, value, space)| format!("{space}\"{name}\"{space}:{space}{value}"))
+    }
+
+    /// What serde_json says that a request asks for.
+    fn truth(body: &str) -> Asked {
+        let value: serde_json::Value = serde_json::from_str(body).unwrap();
+        let is_name = |model: &&str| model.len() <= 128 && !model.chars().any(char::is_control);
+        Asked {
+            model: value["model"].as_str().filter(is_name).map(Into::into),
+            is_stream: value["stream"].as_bool(),
+            max_tokens: value["max_tokens"].as_u64(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_held_body_asks_for_is_what_others_read_in_it(
+            members in prop::collection::vec(member(), 0..8),
+            sizes in prop::collection::vec(1usize..5_000, 1..6),
+        ) {
+            let body = format!("{{{}}}", members.join(","));
+            let mut hold = Hold::new(EditMode::Replace, EditTarget::Prompt);
+            let mut rest = body.as_bytes();
+            for size in sizes.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (chunk, after) = rest.split_at(rest.len().min(*size));
+                hold.push(Bytes::copy_from_slice(chunk));
+                rest = after;
+            }
+            let asked = hold.asked();
+            prop_assert_eq!(&asked, &truth(&body), "{}", body);
+            // a look ends where it has all three: without duplicates that makes no difference
+            let mut look = usage::Look::new();
+            look.push(body.as_bytes());
+            look.end();
+            let names = |name: &str| body.matches(name).count();
+            let nested = names("{\"model\":\"no\"");
+            let is_once = ["model", "mod\\u0065l"].map(names).iter().sum::<usize>() - nested <= 1
+                && names("\"stream\"") - nested <= 1;
+            if is_once {
+                prop_assert_eq!(look.finish(), asked, "{}", body);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_has_not_ended_says_what_it_said_so_far() {
+        let hold = hold(&[
+            b"{\"model\":\"m\",\"stream\":true,",
+            b"\"max_tok",
+            b"ens\":3",
+        ]);
+        let asked = hold.asked();
+        assert_eq!(
+            (asked.model.as_deref(), asked.is_stream),
+            (Some("m"), Some(true))
+        );
+        assert_eq!(asked.max_tokens, None);
+        assert_eq!(
+            Hold::new(EditMode::Replace, EditTarget::Prompt).asked(),
+            Asked::default()
+        );
     }
 
     #[test]

@@ -118,7 +118,10 @@ async fn relay(
         _ if head.upgrade.is_some() => tunnel::ask(&head, payload),
         (Framing::None, _) => Plan::nothing(),
         (_, Some(edit)) if is_messages => match passes(&head, edit) {
-            None => hold::edit(&head, payload, edit, worker, live, look).await?,
+            None => {
+                let is_watched = record.watch.is_some();
+                hold::edit(&head, payload, edit, worker, live, look, is_watched).await?
+            }
             Some(reason) => {
                 let payload = passing(payload, look);
                 if live.debug {
@@ -254,7 +257,8 @@ struct Plan {
     memory: Option<tokio::sync::OwnedSemaphorePermit>,
     /// What became of the edit, where one was thinkable.
     edit: Option<&'static str>,
-    /// When the body was complete that was held.
+    /// When the body was complete that was held, or as much of it as was waited for; only where somebody
+    /// looks.
     complete_at: Option<Instant>,
     tunnel: Option<tunnel::Asked>,
 }

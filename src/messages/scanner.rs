@@ -1,6 +1,6 @@
 //! Reads a request body as it arrives, as JSON (RFC 8259), and notes the octet spans that the edit
 //! needs: the first two blocks of the top-level `system`, their texts, how many `cache_control`
-//! objects there are.
+//! objects there are. On its way it notes where `model`, `stream` and `max_tokens` stand, for metering.
 //!
 //! It keeps no octet (but for a name that a chunk boundary cuts), builds no value and does not
 //! recurse: nesting costs one bit a level. The grammar is checked in full, since an edit of what
@@ -35,6 +35,15 @@ pub(super) struct Scanner {
     /// Where the `text` being passed over begins, and in which block.
     capture: Option<(usize, u64)>,
     found: Found,
+    leaves: Leaves,
+}
+
+/// Where the values of members at the top level begin, of which the last counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Leaves {
+    pub(super) model: Option<u64>,
+    pub(super) stream: Option<u64>,
+    pub(super) max_tokens: Option<u64>,
 }
 
 /// What a scan found.
@@ -82,7 +91,13 @@ impl Scanner {
                 system: System::Absent,
                 cache_controls: 0,
             },
+            leaves: Leaves::default(),
         }
+    }
+
+    /// What metering asks for, as far as the scan has come.
+    pub(super) fn leaves(&self) -> Leaves {
+        self.leaves
     }
 
     /// Goes on with the next octets of the body.
@@ -279,6 +294,9 @@ impl Scanner {
                 }
                 self.capture = (octet == b'"').then_some((index, start));
             }
+            (_, 1, Name::Model) => self.leaves.model = Some(start),
+            (_, 1, Name::Stream) => self.leaves.stream = Some(start),
+            (_, 1, Name::MaxTokens) => self.leaves.max_tokens = Some(start),
             (_, _, Name::CacheControl) if octet == b'{' => self.found.cache_controls += 1,
             _ => {}
         }
@@ -375,7 +393,7 @@ fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::End {
     Scalar::begin(first).map_or(scalar::End::Invalid, |scalar| scalar.skip(chunk, at))
 }
 
-/// The names the edit depends on.
+/// The names that the edit depends on, and those that metering asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Name {
     #[default]
@@ -383,6 +401,9 @@ enum Name {
     System,
     Text,
     CacheControl,
+    Model,
+    Stream,
+    MaxTokens,
 }
 
 impl Name {
@@ -396,6 +417,9 @@ impl Name {
             SYSTEM => Self::System,
             TEXT => Self::Text,
             CACHE_CONTROL => Self::CacheControl,
+            MODEL => Self::Model,
+            STREAM => Self::Stream,
+            MAX_TOKENS => Self::MaxTokens,
             _ => Self::Other,
         }
     }
@@ -406,6 +430,9 @@ impl Name {
             (SYSTEM, Self::System),
             (TEXT, Self::Text),
             (CACHE_CONTROL, Self::CacheControl),
+            (MODEL, Self::Model),
+            (STREAM, Self::Stream),
+            (MAX_TOKENS, Self::MaxTokens),
         ];
         names
             .into_iter()
@@ -443,6 +470,9 @@ const WATCHED: usize = 2;
 const SYSTEM: &[u8] = b"system";
 const TEXT: &[u8] = b"text";
 const CACHE_CONTROL: &[u8] = b"cache_control";
+const MODEL: &[u8] = b"model";
+const STREAM: &[u8] = b"stream";
+const MAX_TOKENS: &[u8] = b"max_tokens";
 /// Every octet of the longest name as `\uXXXX`.
 const LONGEST_SPELLING: usize = 6 * CACHE_CONTROL.len();
 

@@ -29,9 +29,11 @@ mod coding;
 mod events;
 mod look;
 mod place;
+mod tail;
 mod tally;
 mod walk;
 
+pub(super) use self::look::LONGEST_VALUE;
 pub use self::look::{Asked, Look};
 
 /// Reads one answer along.

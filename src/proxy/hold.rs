@@ -28,7 +28,7 @@ const UNIT: u64 = 1024;
 /// What a body of unknown length takes at a time.
 const STEP: u64 = 256 * 1024;
 
-/// Holds the body, edits it, and says how to send it.
+/// Holds the body, edits it, and says how to send it. What is asked for in it is told to who looks.
 pub(super) async fn edit(
     head: &RequestHead,
     mut payload: Payload,
@@ -36,6 +36,7 @@ pub(super) async fn edit(
     worker: &Worker,
     live: &Live,
     look: Option<Looking>,
+    is_watched: bool,
 ) -> Result<Plan, ProxyError> {
     let mut share = Share::new(&worker.edit_memory);
     // a declared length is reserved whole: bodies that wait for each other's second half would all
@@ -44,16 +45,14 @@ pub(super) async fn edit(
         share.grow_to(length).await?;
     }
     head.notes.is_held.set(true);
-    if let Some(look) = &look {
-        // all of it is here to be looked at
-        look.replace(Look::whole());
-    }
     let mut hold = Hold::new(edit.mode, edit.target);
     while let Some(content) = payload.next().await {
         let content = content.map_err(|cause| DownstreamError::of(&cause))?;
         let length = hold.len() + content.len() as u64;
         if length > edit.max_body {
             head.notes.is_held.set(false);
+            let complete_at = is_watched.then(Instant::now);
+            tell(look.as_ref(), &hold);
             let mut first = hold.release();
             first.push(content);
             if live.debug {
@@ -63,17 +62,15 @@ pub(super) async fn edit(
             return Ok(Plan {
                 edit: Some("too_large"),
                 memory: share.permit,
+                complete_at,
                 ..plan
             });
         }
         share.grow_to(length).await?;
-        if let Some(look) = &look {
-            look.borrow_mut().push(&content);
-        }
         hold.push(content);
     }
-    // asked for only where somebody looks
-    let complete_at = look.map(|_| Instant::now());
+    let complete_at = is_watched.then(Instant::now);
+    tell(look.as_ref(), &hold);
     let held = hold.len();
     let (body, outcome) = hold.finish(&edit.replacement);
     if live.debug {
@@ -102,6 +99,13 @@ pub(super) async fn edit(
         complete_at,
         tunnel: None,
     })
+}
+
+/// What the body says of itself, for who looks.
+fn tell(look: Option<&Looking>, hold: &Hold) {
+    if let Some(look) = look {
+        look.replace(Look::known(hold.asked()));
+    }
 }
 
 /// One body's part of the memory for held bodies.

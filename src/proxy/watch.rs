@@ -463,10 +463,15 @@ impl Stream for Looked {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.payload).poll_next(cx);
-        if let Poll::Ready(Some(Ok(content))) = &outcome
-            && let Some(look) = &this.look
-            && !look.borrow_mut().push(content)
-        {
+        let wants_more = match (&this.look, &outcome) {
+            (Some(look), Poll::Ready(Some(Ok(content)))) => look.borrow_mut().push(content),
+            (Some(look), Poll::Ready(None)) => {
+                look.borrow_mut().end();
+                false
+            }
+            _ => true,
+        };
+        if !wants_more {
             this.look = None;
         }
         outcome

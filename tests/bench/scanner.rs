@@ -1,4 +1,5 @@
-//! What the edit costs: hold, scan and splice of bodies in chunks as a socket gives them.
+//! What the edit costs: hold, scan and splice of bodies in chunks as a socket gives them, with what metering
+//! asks of them.
 //!
 //! `cargo bench --bench scanner` (add `-- --quick` for a look). Contract: ≥ 1.5 GB/s on escaped
 //! prose.
@@ -47,6 +48,7 @@ fn edit(c: &mut Criterion) {
                 for chunk in black_box(&chunks) {
                     hold.push(chunk.clone());
                 }
+                black_box(hold.asked());
                 let (body, outcome) = hold.finish(&replacement);
                 assert_ne!(outcome, Outcome::Unchanged(Unchanged::NotJson));
                 body

@@ -78,5 +78,18 @@ fn meter(criterion: &mut Criterion) {
             assert_eq!(black_box(look.finish()).max_tokens, Some(1));
         });
     });
+    // a later turn: the beginning is walked through, and the end read backwards
+    let long = body.replace("word \\n", "word \\n ".repeat(16).as_str());
+    group.throughput(Throughput::Bytes(long.len() as u64));
+    group.bench_function("look_1m", |bencher| {
+        bencher.iter(|| {
+            let mut look = Look::new();
+            for chunk in black_box(long.as_bytes()).chunks(32 * 1024) {
+                look.push(chunk);
+            }
+            look.end();
+            assert_eq!(black_box(look.finish()).max_tokens, Some(1));
+        });
+    });
     group.finish();
 }

@@ -284,6 +284,72 @@ fn metrics_say_what_happened() {
     );
 }
 
+/// The exposition, once this holds of it.
+#[track_caller]
+fn exposition_with(proxy: &Proxy, holds: impl Fn(&str) -> bool) -> String {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let text = exposition(proxy);
+        if holds(&text) {
+            return text;
+        }
+        assert!(Instant::now() < end, "{text}");
+    }
+}
+
+const IN_FLIGHT: &str = "anthropic_proxy_in_flight_requests";
+const REQUESTS: &str = "anthropic_proxy_requests_total";
+
+#[test]
+fn the_wait_for_a_clients_body_is_no_overhead_of_ours() {
+    const WAIT: Duration = Duration::from_secs(1);
+    let pad = "x".repeat(3_000);
+    let body = format!(r#"{{"system":[{{"text":"a"}}],"messages":"{pad}{pad}"}}"#);
+    let (first, second) = body.split_at(3_000);
+    for (metering, max_body) in [
+        ("on", 10_000),
+        ("off", 10_000),
+        ("on", 4_000),
+        ("off", 4_000),
+    ] {
+        let upstream = Upstream::ok();
+        let proxy = Proxy::to(upstream.url())
+            .env("SYSTEM_PROMPT_REPLACEMENT", "Ours")
+            .env("METERING", metering)
+            .env("MAX_EDIT_BODY", max_body)
+            .env("METRICS_PUBLIC", "true")
+            .start();
+        let mut client = proxy.connect();
+        client.send(
+            "POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Transfer-Encoding: chunked\r\n\r\n",
+        );
+        client.send_chunk(first.as_bytes());
+        exposition_with(&proxy, |text| sample(text, IN_FLIGHT, &[]) >= 1.0);
+        // the client takes its time: that is what is measured
+        thread::sleep(WAIT);
+        client.send_chunk(second.as_bytes());
+        client.send_chunk(b"");
+        assert_eq!(client.read_response("POST").content(), b"ok");
+        let (_, sent) = upstream.request();
+        let outcome = if max_body == 4_000 {
+            assert_octets(sent.content(), &body, "too large to be edited");
+            "outcome=\"too_large\""
+        } else {
+            "outcome=\"replaced\""
+        };
+        let route = ["route=\"messages\""];
+        let text = exposition_with(&proxy, |text| sample(text, REQUESTS, &route) >= 1.0);
+        let edits = sample(&text, "anthropic_proxy_edits_total", &[outcome]);
+        let overhead = sample(&text, "anthropic_proxy_overhead_seconds_sum", &[]);
+        assert_eq!(edits, 1.0, "{text}");
+        assert!(
+            overhead < WAIT.as_secs_f64() / 2.0,
+            "{overhead} s, metering {metering}, {outcome}"
+        );
+    }
+}
+
 #[test]
 fn sums_of_five_thousand_concurrent_streams_are_exact() {
     const STREAMS: usize = 5_000;

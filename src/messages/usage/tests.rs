@@ -546,9 +546,10 @@ fn look(chunks: impl Iterator<Item = Vec<u8>>) -> Asked {
     let mut look = Look::new();
     for chunk in chunks {
         if !look.push(&chunk) {
-            break;
+            return look.finish();
         }
     }
+    look.end();
     look.finish()
 }
 
@@ -602,7 +603,7 @@ fn a_look_reads_the_top_level_of_a_request() {
 }
 
 #[test]
-fn a_look_ends_when_it_has_all_and_at_64_kib() {
+fn a_look_ends_when_it_has_all_and_sees_no_more_than_64_kib_at_once() {
     let mut whole = Look::new();
     assert!(whole.push(br#"{"model":"m","stream":true,"#));
     assert!(!whole.push(br#""max_tokens":7,"#));
@@ -612,12 +613,6 @@ fn a_look_ends_when_it_has_all_and_at_64_kib() {
     let behind = |len: usize| format!(r#"{{"a":"{}","model":"m","b":1"#, "x".repeat(len));
     assert!(asked(&behind(65_000)).model.is_some());
     assert!(asked(&behind(65_536)).model.is_none());
-    let mut look = Look::new();
-    assert!(look.push(&[b' '; 65_535]));
-    assert!(!look.push(b"  "));
-    let mut held = Look::whole();
-    assert!(held.push(behind(1_000_000).as_bytes()));
-    assert!(held.finish().model.is_some());
     assert!(!Look::new().push(b"{}") && !Look::new().push(b"!"));
 }
 
@@ -634,6 +629,51 @@ fn a_first_turn_of_claude_code_is_within_the_look() {
         (asked.is_stream, asked.max_tokens),
         (Some(true), Some(32_000))
     );
+}
+
+#[test]
+fn a_later_turn_of_claude_code_is_read_from_its_end() {
+    // the order of its members
+    let body = |content: &str| {
+        format!(
+            r#"{{"model":"claude-opus-4-5","messages":[{{"role":"user","content":"{content}"}}],"system":[],"tools":[{{"a":"]"}}],"metadata":{{"user_id":"{{\"a\":\"\\\\\"}}"}},"max_tokens":32000,"thinking":{{"type":"enabled","max_tokens":1}},"stream" : true }}
+"#
+        )
+    };
+    for len in (63_000..66_500).step_by(7).chain([200_000, 1_000_000]) {
+        let body = body(&"x".repeat(len));
+        for size in [4_096, 65_536, 1 << 20] {
+            let asked = look(body.as_bytes().chunks(size).map(<[u8]>::to_vec));
+            assert_eq!(asked.model.as_deref(), Some("claude-opus-4-5"), "{len}");
+            let found = (asked.is_stream, asked.max_tokens);
+            assert_eq!(found, (Some(true), Some(32_000)), "{len} in {size}");
+        }
+    }
+    let long = body(&"x".repeat(100_000));
+    for (end, is_stream) in [
+        // the last counts
+        (r#","stream":false}"#, Some(false)),
+        (r#","stream":null}"#, None),
+        (r#","model":"m\"}"}"#, Some(true)),
+        // what is in other objects does not
+        (r#","a":{"stream":false}}"#, Some(true)),
+        (r#","a":[{"stream":false}]}"#, Some(true)),
+        (r#","a":"\"stream\":false}"}"#, Some(true)),
+        // and what has no end says nothing
+        (r#","a":{"stream":false"#, None),
+    ] {
+        let body = long.replace(" }\n", end);
+        for size in [1_000, 1 << 20] {
+            let asked = look(body.as_bytes().chunks(size).map(<[u8]>::to_vec));
+            assert_eq!(asked.is_stream, is_stream, "{end}");
+        }
+    }
+    // without its end it was not seen whole: what looks like members may be in a string
+    let mut broken_off = Look::new();
+    for chunk in long.as_bytes().chunks(1_000) {
+        assert!(broken_off.push(chunk));
+    }
+    assert_eq!(broken_off.finish().is_stream, None);
 }
 
 /// Octets that are nearly a stream or an answer.
@@ -708,5 +748,13 @@ proptest! {
         prop_assert_eq!(meter(tap(is_stream, coding), encoded.chunks(size)).0, whole.0);
         prop_assert!(whole.1.len() <= 1);
         look(octets.chunks(size).map(<[u8]>::to_vec));
+        // as the end of a long body
+        let mut long = Look::new();
+        long.push(&[b' '; 65 << 10]);
+        octets.chunks(size).for_each(|chunk| {
+            long.push(chunk);
+        });
+        long.end();
+        long.finish();
     }
 }

@@ -402,7 +402,7 @@ fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::End {
 
 /// The value of a string of this spelling; `unspelt` is where escapes are undone.
 #[inline(never)]
-fn text<'a>(leaf: Leaf, spelling: &'a [u8], unspelt: &'a mut String) -> Found<'a> {
+pub(super) fn text<'a>(leaf: Leaf, spelling: &'a [u8], unspelt: &'a mut String) -> Found<'a> {
     let text: &str = match unescaped(spelling) {
         Some(Cow::Borrowed(octets)) => match str::from_utf8(octets) {
             Ok(text) => text,
@@ -424,7 +424,7 @@ fn text<'a>(leaf: Leaf, spelling: &'a [u8], unspelt: &'a mut String) -> Found<'a
 }
 
 /// The value of a number or literal.
-fn plain(leaf: Leaf, spelling: &[u8]) -> Found<'static> {
+pub(super) fn plain(leaf: Leaf, spelling: &[u8]) -> Found<'static> {
     match spelling {
         b"true" => Found::Bool(leaf, true),
         b"false" => Found::Bool(leaf, false),
@@ -436,7 +436,7 @@ fn plain(leaf: Leaf, spelling: &[u8]) -> Found<'static> {
 }
 
 /// A spelling with its escapes undone; none if it is too long, or of half a surrogate pair.
-fn unescaped(spelling: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub(super) fn unescaped(spelling: &[u8]) -> Option<Cow<'_, [u8]>> {
     if spelling.len() > LONGEST_TOKEN {
         return None;
     }
