@@ -6,6 +6,7 @@
 //! only those whose values are known to be none ([`ShownFields`]).
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -360,20 +361,15 @@ pub struct ErrorContent {
     pub octets: bytes::Bytes,
     /// Its `Content-Encoding`, if it has one.
     pub coding: Option<Box<str>>,
-    /// Credentials that the request had: never to be shown, in the content neither.
+    /// Credentials that the request had, without their scheme: they are never shown of it.
     pub secrets: Vec<Box<str>>,
 }
 
-impl std::fmt::Debug for ErrorContent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            octets,
-            coding,
-            secrets: _,
-        } = self;
+impl fmt::Debug for ErrorContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ErrorContent")
-            .field("octets", &octets.len())
-            .field("coding", coding)
+            .field("octets", &self.octets.len())
+            .field("coding", &self.coding)
             .finish_non_exhaustive()
     }
 }
@@ -381,6 +377,16 @@ impl std::fmt::Debug for ErrorContent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debug_shows_neither_content_nor_secrets_of_an_error() {
+        let content = ErrorContent {
+            octets: bytes::Bytes::from_static(b"canary"),
+            coding: None,
+            secrets: vec!["canary".into()],
+        };
+        assert!(!format!("{content:?}").contains("canary"));
+    }
 
     #[test]
     fn routes_are_told_by_method_and_path() {

@@ -1,9 +1,11 @@
 //! Content of errors as text that may be shown: decoded, cut, and without what looks like a secret.
 //!
-//! Masked are keys (`sk-…`), what follows `Bearer` or `Basic`, e-mail addresses, and long runs of
+//! Masked are, first, the credentials of the request itself, wherever they stand and however they are
+//! escaped; then what looks like one: keys (`sk-…`), what follows `Bearer` or `Basic`, the value of a member
+//! or field called `api_key`, `token`, `secret`, `password` or the like, e-mail addresses, and long runs of
 //! base64 or hexadecimal digits. Rather a word too many than a key too few.
 
-use std::io::Read;
+use std::{borrow::Cow, io::Read, ops::Range};
 
 use brotli_decompressor::Decompressor;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -19,6 +21,12 @@ const LONGEST_KEPT: usize = 50_000;
 /// the API (`toolu_…`, `req_…`) are shorter.
 const LONG_RUN: usize = 32;
 const MASK: &str = "…";
+/// The largest window of zstd as a content coding: 8 MiB (RFC 9659 §3).
+const ZSTD_WINDOW_LOG: u32 = 23;
+/// A credential that is shorter is a word like any other.
+const SHORTEST_SECRET: usize = 4;
+/// How often a secret may have been escaped: JSON in a string of JSON.
+const ESCAPED: usize = 2;
 
 /// How much of a text is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +51,19 @@ pub(super) fn text(content: &ErrorContent) -> Option<(String, Length)> {
             }
             "deflate" => read(DeflateDecoder::new(octets)),
             "br" => read(Decompressor::new(octets, 4096)),
+            "zstd" => {
+                let mut decoder = zstd::stream::read::Decoder::new(octets).ok()?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG).ok()?;
+                read(decoder)
+            }
             _ => return None,
         },
     };
     if octets.len() >= LONGEST_KEPT {
         length = Length::Cut;
     }
-    let mut text = masked(&String::from_utf8_lossy(&decoded));
+    let text = String::from_utf8_lossy(&decoded);
+    let mut text = masked(&without_secrets(&text, &content.secrets, length));
     if text.len() > LONGEST {
         text.truncate(shortened(&text, LONGEST).len());
         length = Length::Cut;
@@ -73,8 +87,198 @@ fn read(source: impl Read) -> (Vec<u8>, Length) {
 
 /// A text without what looks like a secret.
 pub(super) fn masked(text: &str) -> String {
-    without_tokens(&without_addresses(text))
+    without_tokens(&without_named(&without_addresses(text)))
 }
+
+/// A text without these, as they are or escaped as JSON; of a text that was cut, without their beginning
+/// at its end.
+fn without_secrets<'a>(text: &'a str, secrets: &[Box<str>], length: Length) -> Cow<'a, str> {
+    let secrets: Vec<&[u8]> = secrets
+        .iter()
+        .map(|secret| secret.trim().as_bytes())
+        .filter(|secret| secret.len() >= SHORTEST_SECRET)
+        .collect();
+    let mut spans = Vec::new();
+    let mut view = Unescaped::none(text);
+    for level in 0..=ESCAPED {
+        for secret in &secrets {
+            for at in memchr::memmem::find_iter(&view.octets, secret) {
+                spans.push(view.span(at..at + secret.len()));
+            }
+            let end = view.octets.len();
+            let part = (SHORTEST_SECRET..secret.len())
+                .rev()
+                .find(|part| view.octets.ends_with(&secret[..*part]));
+            if let Some(part) = part.filter(|_| length == Length::Cut) {
+                spans.push(view.span(end - part..end));
+            }
+        }
+        if level < ESCAPED {
+            view = view.once_more();
+        }
+    }
+    if spans.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    spans.sort_by_key(|span| span.start);
+    let (mut masked, mut shown) = (String::with_capacity(text.len()), 0);
+    for span in spans {
+        if span.end <= shown {
+            continue;
+        }
+        if span.start >= shown {
+            masked.push_str(text.get(shown..span.start).unwrap_or_default());
+            masked.push_str(MASK);
+        }
+        shown = span.end;
+    }
+    masked.push_str(text.get(shown..).unwrap_or_default());
+    Cow::Owned(masked)
+}
+
+/// A text with its escapes undone, and where in the original each octet is from.
+struct Unescaped {
+    octets: Vec<u8>,
+    /// One more than there are octets: the last is the end of the original.
+    from: Vec<usize>,
+}
+
+impl Unescaped {
+    /// The text itself.
+    fn none(text: &str) -> Self {
+        Self {
+            octets: text.as_bytes().to_vec(),
+            from: (0..=text.len()).collect(),
+        }
+    }
+
+    /// Undoes escapes (RFC 8259 §7). What is none stays.
+    fn once_more(&self) -> Self {
+        let mut undone = Self {
+            octets: Vec::with_capacity(self.octets.len()),
+            from: Vec::with_capacity(self.from.len()),
+        };
+        let mut at = 0;
+        while let Some(rest) = self.octets.get(at..).filter(|rest| !rest.is_empty()) {
+            let mut buffer = [0; 4];
+            let (meant, len): (&[u8], usize) = match rest {
+                [b'\\', b'u', rest @ ..] => match unit(rest) {
+                    Some(c) => (c.encode_utf8(&mut buffer).as_bytes(), 6),
+                    None => (b"\\", 1),
+                },
+                [b'\\', escaped, ..] => match escaped {
+                    b'n' => (b"\n", 2),
+                    b't' => (b"\t", 2),
+                    b'r' => (b"\r", 2),
+                    b'b' => (b"\x08", 2),
+                    b'f' => (b"\x0C", 2),
+                    b'"' | b'\\' | b'/' => (&rest[1..2], 2),
+                    _ => (b"\\", 1),
+                },
+                _ => (&rest[..1], 1),
+            };
+            for octet in meant {
+                undone.octets.push(*octet);
+                undone.from.push(self.from[at]);
+            }
+            at += len;
+        }
+        undone
+            .from
+            .push(self.from.last().copied().unwrap_or_default());
+        undone
+    }
+
+    /// Where these octets are from.
+    fn span(&self, octets: Range<usize>) -> Range<usize> {
+        self.from[octets.start]..self.from[octets.end]
+    }
+}
+
+/// The character of four hexadecimal digits.
+fn unit(digits: &[u8]) -> Option<char> {
+    let digits = std::str::from_utf8(digits.get(..4)?).ok()?;
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let unit = u32::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+    char::from_u32(unit)
+}
+
+/// A text without the values of what is called as secrets are. Numbers stay: `max_tokens: 5`.
+fn without_named(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let mut masked = String::with_capacity(text.len());
+    let (mut shown, mut from) = (0, 0);
+    while let Some(end) = name_end(&lower, from) {
+        from = end;
+        let Some(value) = value_after(text, end).filter(|value| !is_plain(&text[value.clone()]))
+        else {
+            continue;
+        };
+        masked.push_str(&text[shown..value.start]);
+        masked.push_str(MASK);
+        (shown, from) = (value.end, value.end);
+    }
+    masked.push_str(&text[shown..]);
+    masked
+}
+
+/// Where the next name ends that is called as secrets are.
+fn name_end(lower: &str, from: usize) -> Option<usize> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let ends = NAMES.iter().filter_map(|name| {
+        let at = from + lower.get(from..)?.find(name)?;
+        Some((at, at + name.len()))
+    });
+    let (_, end) = ends.min()?;
+    let rest = &lower[end..];
+    // `max_tokens` is a number of them
+    if rest.starts_with('s') {
+        return Some(end);
+    }
+    Some(end + rest.len() - rest.trim_start_matches(is_name).len())
+}
+
+/// The value after a name: behind `:` or `=`, with what quotes it left out.
+fn value_after(text: &str, name_end: usize) -> Option<Range<usize>> {
+    let rest = text[name_end..].trim_start_matches(['\\', '"', '\'']);
+    let rest = rest.trim_start().strip_prefix([':', '='])?.trim_start();
+    let slashes = rest.len() - rest.trim_start_matches('\\').len();
+    let start = text.len() - rest.len();
+    let quote = rest[slashes..].chars().next();
+    let Some(quote) = quote.filter(|quote| matches!(quote, '"' | '\'')) else {
+        let ends = |c: char| c.is_whitespace() || ",;&\"'<>)]}".contains(c);
+        let len = rest.find(ends).unwrap_or(rest.len());
+        return (len > 0).then_some(start..start + len);
+    };
+    let inside = start + slashes + 1;
+    // it ends with a quote that is escaped as the first one is; backslashes inside of it are doubled for
+    // each time
+    let ends = text[inside..].match_indices(quote).find(|(at, _)| {
+        let before = &text[inside..inside + at];
+        let escapes = before.len() - before.trim_end_matches('\\').len();
+        escapes % (2 * (slashes + 1)) == slashes
+    });
+    let end = ends.map_or(text.len(), |(at, _)| inside + at - slashes);
+    (end > inside).then_some(inside..end)
+}
+
+/// Whether a value may be shown: a number, a literal, or the beginning of something larger.
+fn is_plain(value: &str) -> bool {
+    value.starts_with(['{', '[', '…'])
+        || matches!(value, "true" | "false" | "null" | "None")
+        || value.bytes().any(|octet| octet.is_ascii_digit())
+            && value.len() <= LONGEST_NUMBER
+            && value
+                .bytes()
+                .all(|octet| octet.is_ascii_digit() || b".,+-".contains(&octet))
+}
+
+/// What names of secrets have in them.
+const NAMES: [&str; 8] = [
+    "api-key", "api_key", "api key", "apikey", "token", "secret", "password", "passwd",
+];
+/// Digits of a number: `u64::MAX` has 20. More are a key.
+const LONGEST_NUMBER: usize = 20;
 
 fn without_addresses(text: &str) -> String {
     let is_local = |c: char| c.is_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c);
@@ -135,7 +339,7 @@ fn push_run(masked: &mut String, run: &str) {
         .match_indices("sk-")
         .find(|(at, _)| {
             let begins = *at == 0 || !run.as_bytes()[at - 1].is_ascii_alphanumeric();
-            begins && run.len() - at >= "sk-".len() + 8
+            begins && run.len() - at > "sk-".len()
         })
         .map(|(at, _)| at);
     let (shown, secret) = run.split_at(key.unwrap_or(run.len()));
@@ -169,6 +373,8 @@ mod tests {
         write::{DeflateEncoder, GzEncoder, ZlibEncoder},
     };
 
+    use proptest::prelude::{Strategy, prop, prop_assert, prop_assume, prop_oneof, proptest};
+
     use super::*;
 
     #[test]
@@ -179,6 +385,37 @@ mod tests {
             ("key sk-ant-api03-AbC_12345-xyz.", "key sk-…."),
             (r#"{"key":"sk-proj-12345678"}"#, r#"{"key":"sk-…"}"#),
             ("x=sk-ant-oat01-abcdefgh&y=1", "x=sk-…&y=1"),
+            ("sk-1 and sk-", "sk-… and sk-"),
+            (r#"{"api_key":"a b","b":1}"#, r#"{"api_key":"…","b":1}"#),
+            (
+                r#"{"a":"{\"apiKey\":\"x\",\"b\":1}"}"#,
+                r#"{"a":"{\"apiKey\":\"…\",\"b\":1}"}"#,
+            ),
+            (
+                r#"{"password" : "a\"b\\", "c":1}"#,
+                r#"{"password" : "…", "c":1}"#,
+            ),
+            (r#"{"client_secret":"a"}"#, r#"{"client_secret":"…"}"#),
+            ("x-api-key: abc, other", "x-api-key: …, other"),
+            ("API Key = 'abc'; x", "API Key = '…'; x"),
+            ("secret_access_key=abc&x=1", "secret_access_key=…&x=1"),
+            ("access_token: t0k", "access_token: …"),
+            ("TOKEN=1234567890123456789012", "TOKEN=…"),
+            (
+                r#"{"max_tokens": 5, "token": 12}"#,
+                r#"{"max_tokens": 5, "token": 12}"#,
+            ),
+            ("max_tokens: Field required", "max_tokens: Field required"),
+            (
+                "max_tokens: 32001 > 32000, which is the maximum",
+                "max_tokens: 32001 > 32000, which is the maximum",
+            ),
+            (
+                r#"{"token":null,"secret":{"a":1}}"#,
+                r#"{"token":null,"secret":{"a":1}}"#,
+            ),
+            ("no token, a secret.", "no token, a secret."),
+            ("password:", "password:"),
             (
                 "risk-assessment, task-scheduler",
                 "risk-assessment, task-scheduler",
@@ -227,6 +464,69 @@ mod tests {
     }
 
     #[test]
+    fn the_credentials_of_the_request_are_masked_first() {
+        let shown = |octets: &str, secrets: &[&str]| {
+            let mut content = content(octets.into(), None);
+            content.secrets = secrets.iter().map(|secret| Box::from(*secret)).collect();
+            text(&content).unwrap().0
+        };
+        assert_eq!(shown("key: open sesame!", &["open sesame"]), "key: …!");
+        assert_eq!(shown("aXXaXX abc", &["aXXa", "XXa", "ab"]), "…XX abc");
+        // Go writes `<` and `/` so
+        assert_eq!(shown(r#"a \u003cb\/c> d"#, &["<b/c>"]), "a … d");
+        assert_eq!(shown("nothing", &["", " ", "n"]), "nothing");
+        // of content that was cut, its beginning at the end
+        let long = "x ".repeat(LONGEST) + "open";
+        let cut = format!("{}open ses", " ".repeat(LONGEST_KEPT - 8));
+        assert!(shown(&cut, &["open sesame"]).ends_with(" …"));
+        assert!(shown(&long, &["open sesame"]).ends_with("x "));
+        assert_eq!(shown("open ses", &["open sesame"]), "open ses");
+    }
+
+    proptest! {
+        #[test]
+        fn a_credential_never_survives(
+            secret in "[ -~]{6,200}",
+            before in "[ -~é]{0,30}",
+            after in "[ -~é]{0,30}",
+            escaped in 0usize..4,
+        ) {
+            let secret = secret.trim();
+            prop_assume!(secret.len() >= 6);
+            let mut spelt = secret.to_owned();
+            for _ in 0..escaped.min(ESCAPED) {
+                let quoted = serde_json::to_string(&spelt).unwrap();
+                spelt = quoted[1..quoted.len() - 1].to_owned();
+            }
+            if escaped == 3 {
+                spelt = secret.bytes().map(|octet| format!("\\u{octet:04x}")).collect();
+            }
+            let mut content = content(format!("{before}{spelt}{after}").into_bytes(), None);
+            content.secrets = vec![secret.into()];
+            let (shown, _) = text(&content).unwrap();
+            prop_assert!(!shown.contains(&spelt), "{}", shown);
+            prop_assert!(!shown.contains(secret), "{}", shown);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(
+            words in prop::collection::vec(
+                prop_oneof![
+                    prop::sample::select(vec!["token", "api_key", ":", "=", "\"", "'", "\\", "\\u", "é", "…", "@",
+                        "sk-", "Bearer ", "{", "12", " ", "password\":\""]).prop_map(str::to_owned),
+                    ".{0,6}",
+                ],
+                0..30,
+            ),
+            secret in "[ -~]{0,8}",
+        ) {
+            let mut content = content(words.concat().into_bytes(), None);
+            content.secrets = vec![secret.into()];
+            text(&content).unwrap();
+        }
+    }
+
+    #[test]
     fn codings_are_decoded_and_unknown_ones_are_not_shown() {
         let plain =
             br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
@@ -252,12 +552,16 @@ mod tests {
             (zlib.finish().unwrap(), Some("deflate")),
             (deflate.finish().unwrap(), Some("deflate")),
             (br, Some("br")),
+            (
+                zstd::stream::encode_all(&plain[..], 3).unwrap(),
+                Some("zstd"),
+            ),
         ] {
             let (text, length) = text(&content(octets, coding)).unwrap();
             assert_eq!(text.as_bytes(), plain, "{coding:?}");
             assert_eq!(length, Length::Whole, "{coding:?}");
         }
-        assert!(text(&content(plain.to_vec(), Some("zstd"))).is_none());
+        assert!(text(&content(plain.to_vec(), Some("compress"))).is_none());
     }
 
     #[test]
