@@ -259,15 +259,17 @@ fn metrics_say_what_happened() {
     origin.read_request();
     origin.send("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
     client.read_response("GET");
-    let text = exposition(&proxy);
+    // the record is written when the connection has written the last of it
+    let text = exposition_with(&proxy, |text| {
+        sample(text, REQUESTS, &["route=\"models\"", "4xx"]) >= 1.0
+    });
     assert!(text.ends_with("# EOF\n"), "{text}");
-    let requests = "anthropic_proxy_requests_total";
     assert_eq!(
-        sample(&text, requests, &["route=\"messages\""]),
+        sample(&text, REQUESTS, &["route=\"messages\""]),
         1.0,
         "{text}"
     );
-    assert_eq!(sample(&text, requests, &["route=\"models\"", "4xx"]), 1.0);
+    assert_eq!(sample(&text, REQUESTS, &["route=\"models\""]), 1.0);
     let tokens = text
         .lines()
         .filter(|line| line.starts_with("gen_ai_client_token_usage_sum"))
@@ -275,13 +277,39 @@ fn metrics_say_what_happened() {
         .join("\n");
     assert!(tokens.contains("claude-sonnet-4-5-20250929"), "{text}");
     assert!(!text.contains("canary") && !text.contains("msg_1"));
-    // without a word, nobody is told
-    let silent = Proxy::to(Upstream::ok().url()).start();
-    let response = silent.send(get("/metrics"));
-    assert_ne!(
-        response.head.one("content-type").unwrap_or_default(),
-        "application/openmetrics-text"
+}
+
+#[test]
+fn an_answer_in_an_unknown_coding_passes_and_is_a_failure_to_meter() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+        Content-Encoding: compress\r\nContent-Length: 4\r\n\r\n\x1f\x1d\x01\x02";
+    let upstream = Upstream::always(answer);
+    let proxy = Proxy::to(upstream.url())
+        .env("METRICS_PUBLIC", "true")
+        .start();
+    let response = proxy.send(post("/v1/messages", ASK));
+    assert_octets(
+        response.content(),
+        b"\x1f\x1d\x01\x02",
+        "nothing is touched",
     );
+    let failures = "anthropic_proxy_metering_failures_total";
+    let text = exposition_with(&proxy, |text| sample(text, failures, &[]) >= 1.0);
+    assert_eq!(sample(&text, failures, &["reason=\"coding\""]), 1.0);
+}
+
+#[test]
+fn metrics_are_told_to_nobody_without_a_word() {
+    let upstream = Upstream::ok();
+    let silent = Proxy::to(upstream.url()).start();
+    // it is a path like any other
+    assert_octets(
+        silent.send(get("/metrics")).content(),
+        "ok",
+        "the upstream's",
+    );
+    let (head, _) = upstream.request();
+    assert_eq!(head.target(), "/metrics");
 }
 
 /// The exposition, once this holds of it.
@@ -353,9 +381,14 @@ fn the_wait_for_a_clients_body_is_no_overhead_of_ours() {
 #[test]
 fn sums_of_five_thousand_concurrent_streams_are_exact() {
     const STREAMS: usize = 5_000;
-    // a client, and the upstream's end of it
-    let files = rlimit::increase_nofile_limit(2 * STREAMS as u64 + 500).unwrap();
-    let streams = STREAMS.min((files as usize).saturating_sub(500) / 2);
+    // a client, and the upstream's end of it; the proxy has as many, and inherits the limit
+    let needed = 2 * STREAMS as u64 + 500;
+    let files = rlimit::increase_nofile_limit(needed).unwrap();
+    assert!(
+        files >= needed,
+        "{files} files may be open: raise `ulimit -n` to {needed}"
+    );
+    let streams = STREAMS;
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url())
         .env("METRICS_PUBLIC", "true")
@@ -405,18 +438,9 @@ fn sums_of_five_thousand_concurrent_streams_are_exact() {
         reader.join().unwrap();
     }
     // the record is written when the connection has written the last of it
-    let end = Instant::now() + DEADLINE;
-    let text = loop {
-        let text = exposition(&proxy);
-        let counted = sample(
-            &text,
-            "anthropic_proxy_requests_total",
-            &["route=\"messages\""],
-        );
-        if counted as usize == streams || Instant::now() > end {
-            break text;
-        }
-    };
+    let text = exposition_with(&proxy, |text| {
+        sample(text, REQUESTS, &["route=\"messages\""]) as usize == streams
+    });
     let by_kind = |kind: &str| {
         let label = format!("gen_ai_token_type=\"{kind}\"");
         sample(&text, "gen_ai_client_token_usage_sum", &[&label])
@@ -429,10 +453,11 @@ fn sums_of_five_thousand_concurrent_streams_are_exact() {
 }
 
 #[test]
-fn a_full_disk_stops_no_request() {
+fn a_full_disk_drops_lines_counts_them_and_stops_no_request() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url())
         .env("ACCESS_LOG", "/dev/full")
+        .env("METRICS_PUBLIC", "true")
         .start();
     let mut client = proxy.connect();
     for _ in 0..100 {
@@ -440,6 +465,163 @@ fn a_full_disk_stops_no_request() {
         assert_eq!(client.read_response("GET").content(), b"ok");
     }
     proxy.wait_for_line(|line| line.to_lowercase().contains("access log"));
+    let dropped = "anthropic_proxy_log_lines_dropped_total";
+    let text = exposition_with(&proxy, |text| {
+        sample(text, dropped, &["log=\"access_log\""]) >= 100.0
+    });
+    assert_eq!(sample(&text, dropped, &["log=\"log\""]), 0.0);
+}
+
+#[test]
+fn in_flight_falls_to_nothing_after_each_way_of_ending() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("METRICS_PUBLIC", "true")
+        .env("UPSTREAM_TIMEOUT", "1s")
+        .start();
+    let in_flight = |text: &str| sample(text, IN_FLIGHT, &[]);
+    let ended = |text: &str, outcome: &str, phase: &str| {
+        let labels = [
+            format!("outcome=\"{outcome}\""),
+            format!("phase=\"{phase}\""),
+        ];
+        sample(text, REQUESTS, &[&labels[0], &labels[1]])
+    };
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let ways = [
+        ("complete", "response"),
+        ("client", "response"),
+        ("client", "request"),
+        ("upstream", "response"),
+        ("proxy", "request"),
+    ];
+    for (outcome, phase) in ways {
+        let mut client = proxy.connect();
+        client.send(get("/x"));
+        let mut origin = upstream.accept();
+        origin.read_request_head();
+        exposition_with(&proxy, |text| in_flight(text) == 1.0);
+        if phase == "response" {
+            origin.send(head);
+            origin.send(chunk(b"some"));
+            client.read_response_head();
+            client.read_chunks(4);
+        }
+        match (outcome, phase) {
+            ("complete", _) => {
+                origin.send(chunk(b""));
+                client.read_chunked();
+                drop(origin);
+            }
+            ("client", _) => client.reset(),
+            ("upstream", _) => {
+                origin.reset();
+                client.read_chunked();
+            }
+            // the upstream says nothing
+            _ => assert_eq!(client.read_response("GET").status(), 504),
+        }
+        let text = exposition_with(&proxy, |text| {
+            in_flight(text) == 0.0 && ended(text, outcome, phase) == 1.0
+        });
+        assert_eq!(ended(&text, outcome, phase), 1.0, "{text}");
+    }
+}
+
+#[test]
+fn an_access_log_is_rotated_by_size_and_the_newest_are_kept() {
+    const MAX_SIZE: u64 = 2_000;
+    let upstream = Upstream::ok();
+    let proxy = logging(upstream.url())
+        .env("ACCESS_LOG_MAX_SIZE", MAX_SIZE)
+        .env("ACCESS_LOG_KEEP", 2)
+        .start();
+    let mut client = proxy.connect();
+    let rotated = || -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(proxy.path("")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let is_rotated = |path: &std::path::PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("access.log.")
+        };
+        let mut rotated: Vec<_> = paths.filter(is_rotated).collect();
+        rotated.sort();
+        rotated
+    };
+    let end = Instant::now() + DEADLINE;
+    let (mut sent, mut oldest) = (0, None);
+    // until the first that was rotated is gone
+    loop {
+        client.send(get(&format!("/{sent}")));
+        client.read_response("GET");
+        sent += 1;
+        let now = rotated();
+        oldest = oldest.or(now.first().cloned());
+        if oldest.as_ref().is_some_and(|first| !first.exists()) {
+            break;
+        }
+        assert!(Instant::now() < end, "{sent}: {now:?}");
+    }
+    // all is written before it ends
+    proxy.signal("TERM");
+    let directory = proxy.wait_and_keep();
+    let mut lines: Vec<Value> = Vec::new();
+    let entries = std::fs::read_dir(directory.path()).unwrap();
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("access.log")
+        })
+        .collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    // `access.log` is the newest
+    files.sort();
+    files.rotate_left(1);
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.len() as u64 <= MAX_SIZE);
+        lines.extend(text.lines().map(|line| serde_json::from_str(line).unwrap()));
+    }
+    let first = sent - lines.len();
+    for (line, number) in lines.iter().zip(first..) {
+        assert_eq!(line["path"], format!("/{number}"), "none is lost nor torn");
+    }
+}
+
+#[test]
+fn sums_survive_a_restart() {
+    let upstream = Upstream::always(streamed(EVENTS));
+    let data = tempfile::tempdir().unwrap();
+    let start = || {
+        Proxy::to(upstream.url())
+            .env("DATA_DIR", data.path().display())
+            .env("ENABLE_DASHBOARD", "true")
+            .start()
+    };
+    let usage = |proxy: &Proxy| -> Value {
+        let ask = "GET /admin/api/v1/usage HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        serde_json::from_slice(proxy.send(ask).content()).unwrap()
+    };
+    for generations in 1..=3 {
+        let proxy = start();
+        proxy.send(post("/v1/messages", ASK));
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let usage = usage(&proxy);
+            let row = &usage["rows"][0];
+            if row["requests"] == generations {
+                assert_eq!(row["tokens"]["output"], 42 * generations, "{usage}");
+                break;
+            }
+            assert!(Instant::now() < end, "{usage}");
+        }
+        proxy.signal("TERM");
+        assert_eq!(proxy.wait().code, Some(0));
+    }
 }
 
 #[test]
