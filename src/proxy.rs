@@ -119,7 +119,7 @@ async fn relay(
         (Framing::None, _) => Plan::nothing(),
         (_, Some(edit)) if is_messages => match passes(&head, edit) {
             None => {
-                let is_watched = record.watch.is_some();
+                let is_watched = record.is_watched();
                 hold::edit(&head, payload, edit, worker, live, look, is_watched).await?
             }
             Some(reason) => {

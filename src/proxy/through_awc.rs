@@ -38,7 +38,7 @@ pub async fn forward(
     let plan = match (head.framing, &live.edit) {
         (Framing::None, _) => Plan::nothing(),
         (_, Some(edit)) if is_messages && passes(&head, edit).is_none() => {
-            match hold::edit(&head, payload, edit, &worker, &live).await {
+            match hold::edit(&head, payload, edit, &worker, &live, None, false).await {
                 Ok(plan) => plan,
                 Err(_) => return HttpResponse::BadGateway().finish(),
             }
