@@ -493,6 +493,8 @@ mod tests {
         ) {
             let secret = secret.trim();
             prop_assume!(secret.len() >= 6);
+            // a backslash there would escape the first one of the secret: something else is meant then
+            prop_assume!(escaped == 0 || !before.ends_with('\\'));
             let mut spelt = secret.to_owned();
             for _ in 0..escaped.min(ESCAPED) {
                 let quoted = serde_json::to_string(&spelt).unwrap();
