@@ -138,13 +138,13 @@ impl Prices {
     }
 
     /// The price of a model: that of the longest prefix of its name. Neither a number nor a version is cut:
-    /// `m-4` says something of `m-4-20250514`, and nothing of `m-4-1` or `m-40`; `m-` does of each.
+    /// `m-4` says something of `m-4-20250514`, and nothing of `m-4-1` or `m-40`; `m` does of each.
     pub fn of(&self, model: &str) -> Option<&Price> {
         let is_digit = |at: usize| model.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
         (1..=model.len())
             .rev()
             .filter(|end| model.is_char_boundary(*end) && !(is_digit(end - 1) && is_digit(*end)))
-            .filter(|end| !begins_with_version(&model[*end..]))
+            .filter(|end| !(is_digit(end - 1) && begins_with_version(&model[*end..])))
             .find_map(|end| self.models.get(&model[..end]))
     }
 }
@@ -244,7 +244,7 @@ mod tests {
         );
         let prices = Prices::parse(&text).unwrap();
         assert_eq!(prices.of("m-small").unwrap().rates.input, 1_000);
-        let big = prices.of("m-big-new").unwrap();
+        let big = prices.of("m-big-1").unwrap();
         let tokens = Tokens {
             input: 10,
             output: 3,

@@ -493,7 +493,7 @@ fn in_flight_falls_to_nothing_after_each_way_of_ending() {
         ("client", "response"),
         ("client", "request"),
         ("upstream", "response"),
-        ("proxy", "request"),
+        ("upstream", "request"),
     ];
     for (outcome, phase) in ways {
         let mut client = proxy.connect();
@@ -514,7 +514,7 @@ fn in_flight_falls_to_nothing_after_each_way_of_ending() {
                 drop(origin);
             }
             ("client", _) => client.reset(),
-            ("upstream", _) => {
+            ("upstream", "response") => {
                 origin.reset();
                 client.read_chunked();
             }
