@@ -1,9 +1,12 @@
 // What must hold of the dashboard's files without a browser: node tests/browser/static.mjs
+//
+// The modules' own tests (unit.mjs) are among it.
 
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { dirname, extname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
+import "./unit.mjs";
 
 const STATIC = join(dirname(fileURLToPath(import.meta.url)), "../../static");
 // of every file that the dashboard may load, not only those of the first page

@@ -6,6 +6,7 @@ import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Bones, Code, Copy, FaultNote, IconButton, Status } from "../parts.js";
 import { useProxyAddress } from "../proxy.js";
+import { curl } from "../curl.js";
 
 export function Drawer({ id, row: listed, onClose }) {
   const box = useRef(null);
@@ -123,16 +124,4 @@ export function pretty(text) {
   } catch {
     return text;
   }
-}
-
-const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-
-/** The request as a command: the key stays a variable, the body is yours to fill in. */
-export function curl(row, base) {
-  const lines = [`curl -sS ${row.method === "GET" ? "" : `-X ${row.method} `}${quote(base + row.path)}`, `-H "x-api-key: $ANTHROPIC_API_KEY"`, `-H 'anthropic-version: 2023-06-01'`];
-  if (row.method === "POST") {
-    const body = { model: row.model ?? "claude-sonnet-4-5", ...(row.route === "messages" ? { max_tokens: row.max_tokens ?? 1024, stream: row.stream ?? false } : {}), messages: [{ role: "user", content: "Hello" }] };
-    lines.push(`-H 'content-type: application/json'`, `-d ${quote(JSON.stringify(row.route === "messages" || row.route === "count_tokens" ? body : {}))}`);
-  }
-  return lines.join(" \\\n  ");
 }
