@@ -8,12 +8,12 @@ const ROOT = "/admin/api/v1";
 export const session = cell(null);
 /** When data last came, in this machine's time. */
 export const updated = cell(null);
-/** Counts the wishes to see everything anew: the button, or a server that is back. */
-export const refreshes = cell(0);
+/** The last wish to see everything anew: someone `asked`, or the server is `back`. */
+export const refreshes = cell({ why: null });
 /** How many questions are on their way that someone waits for; those asked by the clock are not among them. */
 export const busy = cell(0);
 
-export const refresh = () => refreshes.set(refreshes.get() + 1);
+export const refresh = (why = "asked") => refreshes.set({ why });
 
 /** An answer that is none: the API's code, or `unreachable`. */
 export class Fault extends Error {
@@ -46,10 +46,15 @@ export async function ask(path, { query, method = "GET", body, signal } = {}) {
   }
   if (!res.ok) {
     const fault = (await res.json().catch(() => null))?.error ?? {};
-    if ((res.status === 401 || res.status === 403) && path !== "/session") greet();
+    if ((res.status === 401 || res.status === 403) && path !== "/session") greet().catch(() => {});
     throw new Fault(fault.code ?? "unknown", fault.message ?? res.statusText, res.status, Number(res.headers.get("retry-after")) || null);
   }
-  return res.status === 204 ? null : res.json();
+  try {
+    return res.status === 204 ? null : await res.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Fault("unreachable", error.message, 0);
+  }
 }
 
 /** Asks who we are to the server. */

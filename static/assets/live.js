@@ -39,6 +39,8 @@ function open() {
   source.addEventListener("tick", (event) => {
     hear();
     const value = JSON.parse(event.data);
+    // another process has another past
+    if (past.at(-1)?.boot_id !== value.boot_id) past.length = 0;
     past.push(value);
     if (past.length > KEPT) past.shift();
     updated.set(Date.now());
@@ -50,7 +52,7 @@ function open() {
     // whatever was missed is asked for
     const wasAway = link.get().state !== "connecting" || past.length > 0;
     link.set({ state: "live", retryAt: null });
-    if (wasAway) refresh();
+    if (wasAway) refresh("back");
   });
   source.addEventListener("error", lose);
   hear();

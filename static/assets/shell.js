@@ -93,9 +93,8 @@ export function Shell({ page, title, children }) {
         <span class="menu-button"><${IconButton} icon="menu" label=${t("nav.open")} onClick=${() => menu.current.showModal()} /></span>
         <h1 tabindex="-1" ref=${heading}>${title}</h1>
         <div class="top-state">
-          <${LinkState} />
-          <span class="updated">${at ? t("updated", { time: clock(at) }) : ""}</span>
-          <span class=${isBusy ? "turning" : ""}><${IconButton} icon="refresh" label=${t("refresh")} onClick=${refresh} /></span>
+          <div class="now"><${LinkState} /><span class="updated">${at ? t("updated", { time: clock(at) }) : ""}</span></div>
+          <span class=${isBusy ? "turning" : ""}><${IconButton} icon="refresh" label=${t("refresh")} onClick=${() => refresh()} /></span>
         </div>
       </header>
       <main id="main" tabindex="-1">${children}</main>

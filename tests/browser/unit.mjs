@@ -11,6 +11,7 @@ const ASSETS = join(dirname(fileURLToPath(import.meta.url)), "../../static/asset
 // some modules look at the page's language when they are loaded
 globalThis.document ??= { documentElement: { lang: "en" } };
 const { curl } = await import(join(ASSETS, "curl.js"));
+const { MOST, Roster, matches } = await import(join(ASSETS, "rows.js"));
 let [passed, failed] = [0, 0];
 
 function test(name, run) {
@@ -54,6 +55,100 @@ for (const hostile of ["X`id`", "X|pwned", "X'id", "X\"$(id)", "X;pwned", "X&pwn
 test("a copied command asks as the client did", () => {
   assert.deepEqual(words(curl({ ...row, method: "HEAD" }, "http://a")).slice(0, 3), ["-sS", "--head", "http://a/v1/messages"]);
   assert.deepEqual(words(curl({ ...row, method: "GET", path: "/a/../b[1]" }, "http://a")).slice(0, 4), ["-sS", "--globoff", "--path-as-is", "http://a/a/../b[1]"]);
+});
+
+const ANY = { status: "", method: "", path: "", model: "", session: "", upstream: "", q: "" };
+const pending = (seq, more) => ({ seq, id: `req_${seq}`, at: seq, state: "pending", method: "POST", path: "/v1/messages", status: null, model: null, upstream: null, ended: null, ...more });
+const done = (seq, more) => ({ ...pending(seq), state: "done", status: 200, model: "m", ended: { by: "complete" }, ...more });
+const page = (items, { total = items.length, next = null } = {}) => ({ items, total, next_before: next });
+let moment = 0;
+const tick = (rows, more) => ({ now: (moment += 1000), boot_id: "a", rows, dropped: 0, ...more });
+const listed = (filters, ...answer) => {
+  const list = new Roster();
+  list.begin();
+  list.answer(page(...answer), filters);
+  return list;
+};
+const seqs = (list) => list.items().map((row) => row.seq);
+
+test("what is told while the list is asked for is not lost", () => {
+  const list = new Roster();
+  list.begin();
+  list.tell(tick([done(3), pending(4)]), ANY);
+  list.answer(page([pending(3), done(2)]), ANY);
+  assert.deepEqual(seqs(list), [4, 3, 2]);
+  assert.equal(list.rows.get(3).state, "done");
+  assert.equal(list.total, 3);
+});
+test("what the list knows is not taken back by what was told before", () => {
+  const list = new Roster();
+  list.begin();
+  list.tell(tick([pending(3), pending(2, { status: 200 })]), ANY);
+  list.answer(page([done(3), done(2)]), ANY);
+  assert.ok([...list.rows.values()].every((row) => row.state === "done"));
+  list.tell(tick([pending(4, { status: 200 })]), ANY);
+  list.tell(tick([pending(4)]), ANY);
+  assert.equal(list.rows.get(4).status, 200);
+});
+test("what was told before a question that was given up is in the next answer, or over", () => {
+  const filters = { ...ANY, status: "pending" };
+  const list = new Roster();
+  list.begin();
+  list.tell(tick([pending(3)]), filters);
+  list.begin();
+  list.answer(page([]), filters);
+  assert.deepEqual(seqs(list), []);
+});
+test("the total follows rows that come and go", () => {
+  const filters = { ...ANY, status: "pending" };
+  const list = listed(filters, [pending(9), pending(8)], { total: 5 });
+  list.tell(tick([done(9), done(5), pending(10)]), filters);
+  assert.deepEqual([list.items().length, list.total], [2, 4]);
+  const all = listed(ANY, [pending(9)], { total: 4 });
+  all.tell(tick([done(9), done(3)]), ANY);
+  assert.deepEqual([all.items().length, all.total], [2, 4]);
+});
+test("no more are shown or counted than the server keeps", () => {
+  const list = listed(ANY, Array.from({ length: MOST }, (_, seq) => done(seq)));
+  for (let i = 0; i < 3; i++) list.tell(tick(Array.from({ length: 50 }, (_, n) => done(MOST + i * 50 + n))), ANY), list.items();
+  assert.deepEqual([list.items().length, list.total, list.rows.size], [MOST, MOST, MOST]);
+  list.tell(tick([pending(2 * MOST)]), ANY);
+  assert.deepEqual([list.items().length, list.total], [MOST, MOST + 1]);
+});
+test("a list that stands still holds what comes, and goes on with it", () => {
+  const list = listed(ANY, [done(1)]);
+  list.pause();
+  list.tell(tick([pending(2), pending(3)]), ANY);
+  list.tell(tick([done(2)]), ANY);
+  assert.deepEqual([seqs(list), list.waiting(ANY), list.waiting({ ...ANY, status: "2xx" })], [[1], 2, 1]);
+  list.resume(ANY);
+  assert.deepEqual([seqs(list), list.isBehind], [[3, 2, 1], false]);
+});
+test("a list that stands still holds no more than the server keeps, and says so", () => {
+  const list = listed(ANY, [done(1)]);
+  list.pause();
+  for (let i = 0; i < MOST + 300; i += 100) list.tell(tick(Array.from({ length: 100 }, (_, n) => done(2 + i + n))), ANY);
+  assert.deepEqual([list.waiting(ANY), list.isBehind], [MOST, true]);
+  list.resume(ANY);
+  assert.deepEqual([seqs(list), list.isBehind], [[1], true]);
+});
+for (const [what, more] of [["more than it can say", { dropped: 7 }], ["that it is another process", { boot_id: "b" }], ["something after a silence", { now: 1e9 }]])
+  test(`a stream that tells ${what} leaves the list behind`, () => {
+    for (const isPaused of [false, true]) {
+      const list = listed(ANY, [done(1)]);
+      list.tell(tick([]), ANY);
+      if (isPaused) list.pause();
+      list.tell({ ...tick([done(2)]), ...more }, ANY);
+      assert.equal(list.isBehind, true);
+      list.begin();
+      assert.equal(list.isBehind, false);
+    }
+  });
+test("rows in flight are found by what is known of them", () => {
+  assert.ok(matches(pending(1, { model: "claude-x", status: 200 }), { ...ANY, model: "claude" }));
+  assert.ok(!matches(pending(1), { ...ANY, model: "claude" }));
+  assert.ok(!matches(pending(1, { status: 200 }), { ...ANY, status: "2xx" }));
+  assert.ok(matches(done(1, { status: 304 }), { ...ANY, status: "3xx" }));
 });
 
 console.log(`${passed} passed, ${failed} failed`);

@@ -1,0 +1,136 @@
+// The list of requests: which rows belong to it, in what order, and what became of them since it was asked for.
+
+/** The server's ring: more that have ended are never held. */
+export const MOST = 5000;
+// a tick comes every second: where some are missing, what they told is missing, too
+const SILENCE = 3000;
+
+/** Pending ones first, newest first: the server's order. */
+export const order = (a, b) => (b.state === "pending") - (a.state === "pending") || b.seq - a.seq;
+
+/** Whether a row belongs to what is asked for; the server's rules. */
+export function matches(row, filters) {
+  const has = (name, value) => !filters[name] || (value ?? "").toLowerCase().includes(filters[name].toLowerCase());
+  const { status } = filters;
+  const isState =
+    !status ||
+    (status === "pending" ? row.state === "pending"
+    : status === "aborted" ? row.state === "done" && row.ended && (row.ended.by === "client" || row.ended.by === "upstream")
+    : row.state === "done" && row.status !== null && `${Math.floor(row.status / 100)}xx` === status);
+  return isState && ["path", "model", "session", "upstream"].every((name) => has(name, row[name])) &&
+    (!filters.method || filters.method.toUpperCase() === row.method.toUpperCase()) &&
+    has("q", [row.id, row.path, row.session, row.client, row.upstream_request_id, row.upstream, row.ended?.label, row.model, row.error_type].filter(Boolean).join("\n"));
+}
+
+// a row begins, has a response head, ends: never the other way round
+const stage = (row) => (row.state === "done" ? 2 : row.status === null ? 0 : 1);
+
+/** Of two tellings of one row that which knows more; where they know the same, the one that came last. */
+export const later = (was, row) => (was && stage(was) > stage(row) ? was : row);
+
+/** How a row was when it began. */
+const begun = (row) => ({ ...row, state: "pending", status: null, ended: null, model: null, upstream: null, upstream_request_id: null, error_type: null });
+
+/** The rows that are listed: the answers to the questions for them, and what the stream tells. */
+export class Roster {
+  rows = new Map();
+  total = null;
+  next = null;
+  /** Whether something was told that is not held: then only the list itself helps. */
+  isBehind = false;
+  /** What was told since the list stands still; null while it moves. */
+  #held = null;
+  /** What was told since the list was asked for; null while it is not. */
+  #during = null;
+  #top = 0;
+  #last = null;
+
+  /** The list is asked for: from its beginning, or on from what is there. */
+  begin(isMore = false) {
+    this.#during = new Map();
+    if (isMore) return;
+    this.#held?.clear();
+    this.isBehind = false;
+  }
+
+  /** The list's answer. What was told since it was asked for may be later than it. */
+  answer(page, filters, isMore = false) {
+    if (!isMore) (this.rows = new Map()), (this.#top = 0);
+    for (const row of page.items) {
+      this.rows.set(row.seq, later(this.rows.get(row.seq), row));
+      this.#top = Math.max(this.#top, row.seq);
+    }
+    this.next = page.next_before;
+    this.total = page.total;
+    this.fail(filters);
+  }
+
+  /** There is no answer: the rows stay, and what was told meanwhile counts. */
+  fail(filters) {
+    const news = this.#during;
+    this.#during = null;
+    if (news) this.#take(news.values(), filters);
+  }
+
+  /** What a second brought. */
+  tell(tick, filters) {
+    const last = this.#last;
+    this.#last = tick;
+    const isApart = last !== null && (tick.boot_id !== last.boot_id || tick.now - last.now > SILENCE);
+    if (tick.dropped || isApart) this.isBehind = true;
+    const kept = this.#held ?? this.#during;
+    if (!kept) return this.#take(tick.rows, filters);
+    for (const row of tick.rows) {
+      if (kept.size < MOST || kept.has(row.seq)) kept.set(row.seq, later(kept.get(row.seq), row));
+      else this.isBehind = true;
+    }
+  }
+
+  pause() {
+    this.#held ??= new Map();
+  }
+
+  /** Goes on with what was told meanwhile. Where that is not all, the list must be asked for (`isBehind`). */
+  resume(filters) {
+    const news = this.#held;
+    this.#held = null;
+    if (!news || this.isBehind) return;
+    if (this.#during) for (const [seq, row] of news) this.#during.set(seq, row);
+    else this.#take(news.values(), filters);
+  }
+
+  get isPaused() {
+    return this.#held !== null;
+  }
+
+  /** How many rows wait that are not listed. */
+  waiting(filters) {
+    let count = 0;
+    for (const row of this.#held?.values() ?? []) count += !this.rows.has(row.seq) && matches(row, filters);
+    return count;
+  }
+
+  /** The rows in their order, and no more than are held. */
+  items() {
+    const items = [...this.rows.values()].sort(order);
+    for (const row of items.splice(MOST)) this.rows.delete(row.seq);
+    if (this.total !== null) {
+      const pending = items.findIndex((row) => row.state !== "pending");
+      this.total = Math.max(items.length, Math.min(this.total, MOST + (pending < 0 ? items.length : pending)));
+    }
+    return items;
+  }
+
+  #take(news, filters) {
+    for (const told of news) {
+      const was = this.rows.get(told.seq);
+      const row = later(was, told);
+      const isIn = matches(row, filters);
+      // of those that began before the question some are counted without being listed
+      const wasIn = was !== undefined || (row.seq <= this.#top && matches(begun(row), filters));
+      if (isIn) this.rows.set(row.seq, row);
+      else this.rows.delete(row.seq);
+      if (this.total !== null) this.total += isIn - wasIn;
+    }
+  }
+}
