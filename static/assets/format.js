@@ -5,19 +5,20 @@ import { locale, t } from "./i18n.js";
 const NONE = "–";
 const made = new Map();
 
-function intl(kind, options) {
-  const name = locale() + kind.name + JSON.stringify(options);
-  if (!made.has(name)) made.set(name, new kind(locale(), options));
+function intl(kind, options, lang = locale()) {
+  const name = lang + kind.name + JSON.stringify(options);
+  if (!made.has(name)) made.set(name, new kind(lang, options));
   return made.get(name);
 }
 
 const isNone = (value) => value === null || value === undefined || Number.isNaN(value);
 
-/** A count: exact up to 9,999, then 12.3K. */
+/** A count: exact up to 9,999, then as the language shortens it: 12.3K, 1.23万. */
 export function count(value) {
   if (isNone(value)) return NONE;
   if (Math.abs(value) < 10_000) return intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value);
-  return new Intl.NumberFormat("en", { notation: "compact", minimumSignificantDigits: 3, maximumSignificantDigits: 3 }).format(value);
+  // British English would write 1.23m, which elsewhere is a thousandth
+  return intl(Intl.NumberFormat, { notation: "compact", minimumSignificantDigits: 3, maximumSignificantDigits: 3 }, locale() === "en-GB" ? "en" : locale()).format(value);
 }
 
 export const exact = (value) => (isNone(value) ? NONE : intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value));
@@ -75,9 +76,19 @@ export function span(ms) {
   return rest ? `${whole} ${t(unit)} ${rest} ${t(next[1])}` : `${whole} ${t(unit)}`;
 }
 
-export const clock = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(at));
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
 
-export const moment = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(at));
+export const clock = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, CLOCK).format(at));
+
+export const moment = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, { year: "numeric", month: "short", day: "numeric", ...CLOCK }).format(at));
+
+const day = (at) => new Date(at).toDateString();
+
+/** Whether a moment is of today, where the reader is. */
+export const isToday = (at, now = Date.now()) => day(at) === day(now);
+
+/** A moment in a list: the clock for today, else with its day. */
+export const when = (at, now = Date.now()) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, isToday(at, now) ? CLOCK : { month: "short", day: "numeric", ...CLOCK }).format(at));
 
 export function ago(at, now = Date.now()) {
   if (isNone(at)) return NONE;

@@ -70,38 +70,46 @@ export const Choice = ({ label, value, options, onChoose }) =>
     ${options.map(([key, text]) => html`<button key=${key} type="button" aria-pressed=${String(key === value)} onClick=${() => onChoose(key)}>${text}</button>`)}
   </div>`;
 
+/** The ranges that the overview and the errors have; usage has others. */
 export const RANGES = ["5m", "15m", "1h", "6h", "24h", "7d"];
 
 export const RangeChoice = ({ value, onChoose, ranges = RANGES }) =>
   html`<${Choice} label=${t("range.label")} value=${value} onChoose=${onChoose} options=${ranges.map((range) => [range, t(`range.${range}`)])} />`;
 
 export function Copy({ text, label, children }) {
-  const [isDone, setDone] = useState(false);
+  // whether it was copied; null while nothing was tried
+  const [isDone, setDone] = useState(null);
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
   const copy = async () => {
-    await toClipboard(text);
-    setDone(true);
+    const isCopied = await toClipboard(text);
+    setDone(isCopied);
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => setDone(false), 1600);
+    timer.current = setTimeout(() => setDone(null), isCopied ? 1600 : 5000);
   };
-  const says = isDone ? t("copied") : (label ?? t("copy"));
+  const icon = isDone === null ? "copy" : isDone ? "check" : "errors";
+  const says = isDone === null ? null : t(isDone ? "copied" : "copy.failed");
   return children
-    ? html`<button type="button" class="button" onClick=${copy}><${Icon} name=${isDone ? "check" : "copy"} /><span aria-live="polite">${isDone ? t("copied") : children}</span></button>`
-    : html`<span class="copy" aria-live="polite"><${IconButton} icon=${isDone ? "check" : "copy"} label=${says} onClick=${copy} /></span>`;
+    ? html`<button type="button" class="button" onClick=${copy}><${Icon} name=${icon} /><span aria-live="polite">${says ?? children}</span></button>`
+    : html`<span class=${"copy" + (isDone === false ? " text-bad" : "")}><${IconButton} icon=${icon} label=${says ?? label ?? t("copy")} onClick=${copy} /><span class="unseen" role="status">${says}</span></span>`;
 }
 
+/** Whether the text is in the clipboard now. */
 async function toClipboard(text) {
   try {
-    return await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(text);
+    return true;
   } catch {
     // over plain HTTP from another machine there is no clipboard API
     const area = document.createElement("textarea");
     area.value = text;
     (document.querySelector("dialog[open]") ?? document.body).append(area);
+    const focused = document.activeElement;
     area.select();
-    document.execCommand("copy");
+    const isCopied = document.execCommand("copy");
     area.remove();
+    focused?.focus();
+    return isCopied;
   }
 }
 
@@ -110,12 +118,16 @@ export const Code = ({ text, label }) =>
 
 export const Empty = ({ title, children }) => html`<div class="empty"><p class="empty-title">${title}</p>${children && html`<p>${children}</p>`}</div>`;
 
+const FAULTS = new Set(["unreachable", "unauthorized", "forbidden", "not_found", "bad_range", "bad_filter", "bad_request", "too_many_attempts", "unavailable"]);
+
+/** What went wrong, in the reader's language: the API's own words only where its code is not known. */
+export const faultText = (fault) => (FAULTS.has(fault.code) ? t(`fault.${fault.code}`) : `${t("fault.other")} ${fault.message}`);
+
 /** What went wrong with a question, and a way to ask again. */
 export function FaultNote({ fault, onRetry }) {
   if (!fault) return null;
-  const known = { unreachable: "fault.unreachable", unauthorized: "fault.unauthorized", forbidden: "fault.forbidden", not_found: "fault.not_found" }[fault.code];
   return html`<div class="notice notice-bad" role="alert">
-    <${Icon} name="errors" /><p>${known ? t(known) : `${t("fault.other")} ${fault.message}`}</p>
+    <${Icon} name="errors" /><p>${faultText(fault)}</p>
     ${onRetry && html`<button type="button" class="button" onClick=${onRetry}>${t("retry")}</button>`}
   </div>`;
 }

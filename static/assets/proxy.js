@@ -1,18 +1,27 @@
-// Where clients reach the proxy: here, unless the dashboard listens apart from it.
+// Where clients reach the proxy: the dashboard may listen apart from it.
 
 import { useAnswer } from "./api.js";
 
-export function proxyAddress(settings) {
-  const value = (name) => settings?.find((setting) => setting.name === name)?.value || null;
-  const { protocol, hostname, origin, port } = location;
-  const admin = value("ADMIN_LISTEN");
-  const isApart = admin && admin.split(":").at(-1) === (port || (protocol === "https:" ? "443" : "80"));
-  if (!isApart) return origin;
-  const host = hostname.includes(":") && !hostname.startsWith("[") ? `[${hostname}]` : hostname;
-  return `http://${host}:${value("PORT") ?? "8088"}`;
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
+
+/**
+ * Of the addresses that the proxy listens on that which clients of whoever looks are best given: where the page
+ * itself is from, else the first. `page` is a location. `unix:PATH` only where there is nothing else.
+ */
+export function proxyAddress(urls, page) {
+  const reached = urls.filter((url) => /^https?:/.test(url)).map((url) => {
+    const address = new URL(url);
+    if (address.hostname === "0.0.0.0" || address.hostname === "[::]") address.hostname = page.hostname;
+    return address;
+  });
+  const here = new URL(page.origin);
+  const port = ({ port, protocol }) => port || (protocol === "https:" ? "443" : "80");
+  const isHere = (one) => one.protocol === here.protocol && port(one) === port(here) && (one.hostname === here.hostname || (LOOPBACK.test(one.hostname) && LOOPBACK.test(here.hostname)));
+  return reached.some(isHere) ? here.origin : (reached[0]?.origin ?? urls[0] ?? here.origin);
 }
 
+/** The proxy's address, or null until it is known. */
 export function useProxyAddress() {
-  const { data } = useAnswer("/config", null);
-  return proxyAddress(data?.settings);
+  const { data, fault } = useAnswer("/config", null);
+  return data ? proxyAddress(data.proxy_urls, location) : fault ? location.origin : null;
 }

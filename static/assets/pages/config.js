@@ -23,7 +23,7 @@ export default function Config({ query }) {
       <label class="check"><input type="checkbox" checked=${isSetOnly} onChange=${(event) => setQuery({ set: event.target.checked ? "1" : null })} /> ${t("config.set")}</label>
     </div>
     ${!data ? !fault && html`<${Bones} rows=${12} />` : !settings.length ? html`<${Empty} title=${t("config.none")} />` : html`<div class="stack">${sections.map((section) => html`<${Card} key=${section} title=${sectionName(section)} flush>
-      <div class="settings">${settings.filter((one) => one.section === section).map((one) => html`<${Setting} key=${one.name} one=${one} isPending=${data.pending_restart.includes(one.name)} />`)}</div>
+      <div class="settings">${settings.filter((one) => one.section === section).map((one) => html`<${Setting} key=${one.name} one=${one} isPending=${one.next !== null || data.pending_restart.includes(one.name)} />`)}</div>
     <//>`)}</div>`}`;
 }
 
@@ -34,11 +34,13 @@ function sectionName(section) {
   return text === key ? section : text;
 }
 
+const Value = ({ text, isSecret }) => (text === null || text === "" ? html`<span class="dim">${t("config.unset")}</span>` : html`<code class=${isSecret ? "dim" : ""}>${text}</code>`);
+
 function Setting({ one, isPending }) {
   return html`<div class="setting">
     <div><code class="setting-name">${one.name}</code><p class="note">${one.doc}</p></div>
     <div class="setting-value">
-      ${one.value === null || one.value === "" ? html`<span class="dim">${t("config.unset")}</span>` : html`<code class=${one.secret ? "dim" : ""}>${one.value}</code>`}
+      <${Value} text=${one.value} isSecret=${one.secret} />${one.next !== null && html`<span class="next">${t("config.next")} <${Value} text=${one.next} isSecret=${one.secret} /></span>`}
       <p class="note">${one.origin === "default" ? t("config.default") : one.origin}${one.origin !== "default" && one.default ? ` · ${t("config.default")}: ${one.default}` : ""}</p>
     </div>
     <div class="setting-badges">${isPending ? html`<${Badge} tone="warn">${t("config.pending")}<//>` : one.applies === "restart" && html`<${Badge}>${t("config.restart")}<//>`}${one.secret && html`<${Badge}>${t("config.secret")}<//>`}</div>

@@ -4,10 +4,13 @@ import { html, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { useProxyAddress } from "../proxy.js";
-import { Card, Code, Icon } from "../parts.js";
+import { Bones, Card, Code, Icon } from "../parts.js";
 
 export default function Connect() {
   const base = useProxyAddress();
+  if (base === null) return html`<${Bones} rows=${8} />`;
+  // no client takes a socket for an address: say where it is, and leave the rest
+  if (base.startsWith("unix:")) return html`<div class="stack"><${Card} title=${t("connect.address")}><p class="note">${t("connect.unix")}</p><${Code} text=${base} label=${t("connect.address")} /><${Test} base=${base} /><//></div>`;
   const settings = [
     ["connect.shell", `export ANTHROPIC_BASE_URL=${base}\nclaude`],
     ["connect.settings", JSON.stringify({ env: { ANTHROPIC_BASE_URL: base } }, null, 2)],
@@ -21,7 +24,7 @@ export default function Connect() {
     <p class="lead">${t("connect.lead")}</p>
     <${Card} title=${t("connect.address")}>
       <${Code} text=${base} label=${t("connect.address")} />
-      <${Test} />
+      <${Test} base=${base} />
     <//>
     <div class="grid">
       <${Card} title="Claude Code">${settings.map(([key, text]) => html`<div key=${key}><h3>${t(key)}</h3><${Code} text=${text} label=${t(key)} /></div>`)}<p class="note">${t("connect.key")}</p><//>
@@ -31,7 +34,9 @@ export default function Connect() {
   </div>`;
 }
 
-function Test() {
+/** Asks the page's own origin, which is all that its policy lets it ask: another address of the proxy is asked by a command. */
+function Test({ base }) {
+  const asked = `${location.origin}/health`;
   const [result, setResult] = useState(null);
   const run = async () => {
     setResult({ state: "busy" });
@@ -43,7 +48,8 @@ function Test() {
       setResult({ state: "bad", status: null });
     }
   };
-  const says = !result ? "" : result.state === "busy" ? t("connect.testing") : result.status === null ? t("fault.unreachable") : t(result.state === "good" ? "connect.good" : "connect.bad", { status: result.status, took: as.duration(result.took) });
+  const says = !result ? "" : result.state === "busy" ? t("connect.testing") : result.status === null ? t("fault.unreachable") : t(result.state === "good" ? "connect.good" : "connect.bad", { status: result.status, took: as.duration(result.took), url: asked });
   return html`<p class="test"><button type="button" class="button primary" onClick=${run} disabled=${result?.state === "busy"}>${t("connect.test")}</button>
-    <span role="status" class=${result ? `tone-${result.state}` : ""}>${result && result.state !== "busy" && html`<${Icon} name=${result.state === "good" ? "check" : "errors"} />`}${says}</span></p>`;
+    <span role="status" class=${result ? `tone-${result.state}` : ""}>${result && result.state !== "busy" && html`<${Icon} name=${result.state === "good" ? "check" : "errors"} />`}${says}</span></p>
+    ${base !== location.origin && !base.startsWith("unix:") && html`<p class="note">${t("connect.apart", { url: asked, base })}</p><${Code} text=${`curl -sS ${base}/health`} label="curl" />`}`;
 }

@@ -7,6 +7,8 @@ import { useAnswer } from "../api.js";
 import { Bones, Code, Copy, FaultNote, IconButton, Status } from "../parts.js";
 import { useProxyAddress } from "../proxy.js";
 import { curl } from "../curl.js";
+import { later } from "../rows.js";
+import { pretty, silence } from "../content.js";
 
 export function Drawer({ id, row: listed, onClose }) {
   const box = useRef(null);
@@ -15,7 +17,7 @@ export function Drawer({ id, row: listed, onClose }) {
   const base = useProxyAddress();
   // the stream may know more than the last answer, and knows it sooner
   const asked = data?.id === id ? data : null;
-  const row = listed && !(asked?.state === "done" && listed.state === "pending") ? { ...asked, ...listed } : asked;
+  const row = listed && later(asked, listed) === listed ? { ...asked, ...listed } : asked;
   const state = row?.state;
 
   useEffect(() => {
@@ -36,12 +38,13 @@ export function Drawer({ id, row: listed, onClose }) {
         <h2 id="drawer-title">${row ? html`<b>${row.method}</b> ${row.path}` : t("drawer.title")}</h2>
         <${IconButton} icon="close" label=${t("close")} onClick=${onClose} />
       </header>
-      ${!row ? (fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${8} />`) : html`<${Body} row=${row} error=${asked?.error} base=${base} />`}
+      ${!row ? (fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${8} />`) : html`<${Body} row=${row} asked=${asked} base=${base} />`}
     </div>
   </dialog>`;
 }
 
-function Body({ row, error, base }) {
+function Body({ row, asked, base }) {
+  const error = asked?.error;
   const isPending = row.state === "pending";
   const facts = [
     ["col.time", as.moment(row.at)],
@@ -67,16 +70,25 @@ function Body({ row, error, base }) {
     <p class="drawer-sum"><${Status} row=${row} /><span>${as.duration(isPending ? Math.max(row.duration_ms, Date.now() - row.at) : row.duration_ms)}</span><span class="dim">↑ ${as.bytes(row.bytes_in)}</span><span class="dim">↓ ${as.bytes(row.bytes_out)}</span></p>
     <section><h3>${t("drawer.timing")}</h3><${Waterfall} row=${row} /></section>
     ${error && html`<section><h3>${t("drawer.error")}</h3><${Code} text=${pretty(error.content)} label=${t("drawer.error")} />${error.truncated && html`<p class="note">${t("drawer.truncated")}</p>`}</section>`}
+    ${!error && asked?.state === "done" && row.status >= 400 && html`<section><h3>${t("drawer.error")}</h3><p class="note">${silence(row)}</p></section>`}
     ${row.tokens && html`<section><h3>${t("drawer.tokens")}</h3><${Tokens} tokens=${row.tokens} /></section>`}
     ${generation.some(([, value]) => value) && html`<section><h3>${t("drawer.generation")}</h3><${Facts} facts=${generation} /></section>`}
     <section><h3>${t("drawer.exchange")}</h3><${Facts} facts=${facts} /></section>
-    <p><${Copy} text=${curl(row, base)}>${t("drawer.curl")}<//></p>
+    <${Fields} title=${t("drawer.request_fields")} fields=${asked?.request_fields} />
+    <${Fields} title=${t("drawer.response_fields")} fields=${asked?.response_fields} />
+    ${base !== null && html`<p><${Copy} text=${curl(row, base)}>${t("drawer.curl")}<//></p>`}
     <p class="note">${t("drawer.redacted")}</p>
   </div>`;
 }
 
 const Facts = ({ facts }) =>
   html`<dl class="pairs">${facts.filter(([, value]) => value).map(([key, value, copies]) => html`<div key=${key}><dt>${t(key)}</dt><dd class=${copies ? "mono copies" : ""}><span>${value}</span>${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}</dd></div>`)}</dl>`;
+
+/** Fields as they came, in their order; of some only the name is kept. */
+function Fields({ title, fields }) {
+  if (!fields?.length) return null;
+  return html`<section><h3>${title}</h3><table class="plain fields" aria-label=${title}><tbody>${fields.map(({ name, value }, i) => html`<tr key=${i}><th scope="row" class="mono">${name}</th><td class="mono">${value === null ? html`<span class="badge badge-plain">${t("redacted")}</span>` : value}</td></tr>`)}</tbody></table></section>`;
+}
 
 const ended = (row) => (row.ended ? t(`ended.${row.ended.by}`) + (row.ended.by === "complete" ? "" : ` · ${t(`phase.${row.ended.phase}`)}`) + (row.ended.label ? ` · ${row.ended.label}` : "") : null);
 
@@ -115,13 +127,4 @@ function Tokens({ tokens }) {
   const kinds = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"];
   return html`<table class="plain"><tbody>${kinds.filter((kind) => tokens[kind] || kind === "input" || kind === "output").map((kind) => html`<tr key=${kind}><th scope="row">${t(`tokens.${kind}`)}</th><td class="num">${as.exact(tokens[kind])}</td></tr>`)}
     <tr><th scope="row">${t("sum.cache")}</th><td class="num">${as.percent(as.cacheShare(tokens))}</td></tr></tbody></table>`;
-}
-
-/** JSON is laid out; anything else is shown as it came. */
-export function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
 }

@@ -6,21 +6,21 @@ import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Link, setQuery } from "../router.js";
 import { Badge, Bones, Card, Code, Empty, FaultNote, RANGES, RangeChoice, Status, Table } from "../parts.js";
-import { pretty } from "./drawer.js";
+import { pretty, silence } from "../content.js";
 
 export default function Errors({ query }) {
   const range = RANGES.includes(query.get("range")) ? query.get("range") : "1h";
   const { data, fault, isStale, reload } = useAnswer("/errors", { range }, 5000);
   return html`
-    <div class="bar"><p class="lead">${t("errors.lead")}</p><${RangeChoice} value=${range} onChoose=${(value) => setQuery({ range: value === "1h" ? null : value })} /></div>
+    <div class="bar"><p class="lead">${t("errors.lead")}${data && html` <span class="kept">${t("errors.kept", { kept: as.exact(data.kept), since: as.when(data.since) })}</span>`}</p><${RangeChoice} value=${range} onChoose=${(value) => setQuery({ range: value === "1h" ? null : value })} /></div>
     <${FaultNote} fault=${fault} onRetry=${reload} />
     <div class=${"stack" + (isStale ? " stale" : "")}>
       ${!data ? !fault && html`<${Bones} rows=${8} />` : !data.groups.length ? html`<${Empty} title=${t("errors.empty")}>${t("errors.empty.why")}<//>` : html`
-        <div class="stack">${data.groups.map((group) => html`<${Group} key=${[group.status, group.type, group.upstream, group.label, group.ours].join()} group=${group} by=${whose(group, data.items)} />`)}</div>
+        <div class="stack">${data.groups.map((group) => html`<${Group} key=${[group.status, group.type, group.upstream, group.label, group.by].join()} group=${group} row=${data.items.find((row) => row.id === group.sample.id)} />`)}</div>
         <${Card} title=${t("errors.last")} flush>
           <${Table} label=${t("errors.last")} head=${[[t("col.time")], [t("col.status")], [t("col.request")], [t("col.type")], [t("col.duration"), "num"]]}>
             ${data.items.map((row) => html`<tr key=${row.id}>
-              <td class="dim">${as.clock(row.at)}</td><td><${Status} row=${row} /></td>
+              <td class="dim">${as.when(row.at)}</td><td><${Status} row=${row} /></td>
               <td class="wide"><${Link} to="requests" query=${{ id: row.id }} class="quiet">${row.method} ${row.path}<//></td>
               <td class="dim">${row.error_type ?? row.ended?.label ?? "–"}</td><td class="num">${as.duration(row.duration_ms)}</td>
             </tr>`)}
@@ -29,21 +29,19 @@ export default function Errors({ query }) {
     </div>`;
 }
 
-/** Whose failure it is: the example tells, if it is still listed. */
-function whose(group, items) {
-  const by = items.find((row) => row.id === group.sample?.id)?.ended?.by;
-  return by === "client" || by === "proxy" ? by : group.ours ? "proxy" : "upstream";
-}
+// ours stand out; the client's are nobody's fault here
+const TONES = { proxy: "accent", upstream: "bad", complete: "plain", client: "plain" };
 
-function Group({ group, by }) {
-  const content = group.sample?.content;
+/** Failures of one kind; `row` is the example, if it is listed. */
+function Group({ group, row }) {
+  const { content } = group.sample;
   const title = group.type ?? group.label ?? t("errors.untyped");
   const words = message(content) ?? group.label ?? "";
   return html`<details class="card group">
     <summary>
       <span class=${`group-status tone-${group.status >= 500 || !group.status ? "bad" : "warn"}`}>${group.status ?? "–"}</span>
       <span class="group-type"><b>${title}</b><span class="note">${words === title ? "" : words}</span></span>
-      <span class="group-from"><${Badge} tone=${by === "proxy" ? "accent" : "plain"}>${t(`errors.by.${by}`)}<//><span class="note">${group.upstream ?? ""}</span></span>
+      <span class="group-from"><${Badge} tone=${TONES[group.by]}>${t(`errors.by.${group.by}`)}<//><span class="note">${group.upstream ?? ""}</span></span>
       <span class="group-count"><b>${as.exact(group.count)}×</b><span class="note">${as.ago(group.last_at)}</span></span>
     </summary>
     <div class="group-body">
@@ -51,9 +49,9 @@ function Group({ group, by }) {
         <div><dt>${t("errors.first")}</dt><dd>${as.moment(group.first_at)}</dd></div>
         <div><dt>${t("errors.latest")}</dt><dd>${as.moment(group.last_at)}</dd></div>
         ${group.label && html`<div><dt>${t("errors.label")}</dt><dd class="mono">${group.label}</dd></div>`}
-        ${group.sample && html`<div><dt>${t("errors.sample")}</dt><dd class="mono"><${Link} to="requests" query=${{ id: group.sample.id }}>${group.sample.id}<//></dd></div>`}
+        <div><dt>${t("errors.sample")}</dt><dd class="mono"><${Link} to="requests" query=${{ id: group.sample.id }}>${group.sample.id}<//></dd></div>
       </dl>
-      ${content ? html`<${Code} text=${pretty(content)} label=${t("drawer.error")} />` : html`<p class="note">${t("errors.silent")}</p>`}
+      ${content ? html`<${Code} text=${pretty(content)} label=${t("drawer.error")} />` : html`<p class="note">${silence(row)}</p>`}
     </div>
   </details>`;
 }

@@ -4,12 +4,12 @@ import { html, useEffect, useRef, useState } from "../view.js";
 import { t } from "../i18n.js";
 import { login, session } from "../api.js";
 import { Switches } from "../shell.js";
-import { Code } from "../parts.js";
+import { Code, faultText } from "../parts.js";
 
 export default function Login() {
   const needsKey = session.get().key_required;
   useEffect(() => {
-    document.title = `${t("login.title")} · anthropic-proxy`;
+    document.title = `${t(needsKey ? "login.title" : "login.closed")} · anthropic-proxy`;
   });
   return html`<main class="door" id="main">
     <div class="door-box">
@@ -38,7 +38,7 @@ function Form() {
       field.current.select();
     }
   };
-  const says = fault && (fault.status === 401 ? t("login.wrong") : fault.status === 429 ? t("login.slow", { seconds: fault.retryAfter ?? 60 }) : fault.code === "unreachable" ? t("fault.unreachable") : fault.message);
+  const says = fault && (fault.status === 401 ? t("login.wrong") : fault.status === 429 ? t("login.slow", { seconds: fault.retryAfter ?? 60 }) : faultText(fault));
   return html`<form onSubmit=${submit}>
     <p>${t("login.text")}</p>
     <label for="key">${t("login.key")}</label>

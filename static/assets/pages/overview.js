@@ -1,6 +1,6 @@
 // How it goes: now, and over the chosen range.
 
-import { html, kept, useCell, useEffect, useMemo, useState } from "../view.js";
+import { html, kept, useCell, useEffect, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { session, useAnswer } from "../api.js";
@@ -74,6 +74,7 @@ function Sums({ data }) {
     ["sum.requests", sums && as.count(sums.requests)],
     ["sum.success", sums && as.percent(sums.success_rate)],
     ["sum.failed", sums && as.count(sums.failed)],
+    ["sum.canceled", sums && as.count(sums.canceled), "sum.canceled.note"],
     ["sum.average", sums && as.duration(sums.duration_ms.avg)],
     ["sum.in", sums && as.bytes(sums.bytes_in)],
     ["sum.out", sums && as.bytes(sums.bytes_out)],
@@ -83,7 +84,7 @@ function Sums({ data }) {
     ["sum.unpriced", sums && as.count(sums.unpriced_requests)],
   ];
   return html`<div class="columns sums">
-    <section class="card"><dl class="facts">${items.map(([key, value]) => html`<div key=${key}><dt>${t(key)}</dt><dd>${value ?? html`<span class="bone"></span>`}</dd></div>`)}</dl></section>
+    <section class="card"><dl class="facts">${items.map(([key, value, help]) => html`<div key=${key}><dt title=${help && t(help)}>${t(key)}</dt><dd>${value ?? html`<span class="bone"></span>`}</dd></div>`)}</dl></section>
     <section class="card flush">
       <${Table} label=${t("quantiles")} head=${[[t("quantiles")], [t("avg"), "num"], ["p50", "num"], ["p95", "num"], ["p99", "num"]]}>
         ${[["ttft", "ttft_ms"], ["duration", "duration_ms"]].map(([key, name]) => html`<tr key=${key}><th scope="row">${t(key)}</th>${["avg", "p50", "p95", "p99"].map((q) => html`<td key=${q} class="num">${sums ? as.duration(sums[name][q]) : html`<span class="bone"></span>`}</td>`)}</tr>`)}
@@ -93,15 +94,15 @@ function Sums({ data }) {
 }
 
 function Plots({ data }) {
-  const [series, step] = useMemo(() => (data ? coarser(data.series, data.step_ms) : [null, 0]), [data]);
+  const series = data?.series;
   if (data && !series.t.length) return html`<${Empty} title=${t("overview.empty")} />`;
   const marks = data?.reloads ?? [];
   const line = (key, name, colour, kind = "line") => ({ label: t(key), values: series?.[name] ?? [], colour, kind });
-  const per = data ? t("per", { span: as.span(step) }) : "";
+  const per = data ? t("per", { span: as.span(data.step_ms) }) : "";
   const plot = (title, lines, format, note, incrs) => html`<${Card} key=${title} title=${t(title)} note=${note}><${Chart} label=${t(title)} t=${series?.t} series=${lines} marks=${marks} format=${format} incrs=${incrs} /><//>`;
   const quantiles = (name) => [line("p50", `${name}_p50`, "accent"), line("p95", `${name}_p95`, "busy"), line("p99", `${name}_p99`, "edge")];
   return html`<div class="grid">
-    ${plot("plot.requests", [line("sum.requests", "requests", "accent", "area"), line("sum.failed", "errors", "bad", "bars")], as.count, per, WHOLE)}
+    ${plot("plot.requests", [line("sum.requests", "requests", "accent", "area"), line("sum.failed", "errors", "bad", "bars"), line("sum.canceled", "canceled", "warn", "bars")], as.count, per, WHOLE)}
     ${plot("plot.ttft", quantiles("ttft"), as.duration)}
     ${plot("plot.duration", quantiles("duration"), as.duration)}
     ${plot("plot.tokens", [{ ...line("sum.tokens_in", "tokens_in", "accent", "area") }, { ...line("sum.tokens_out", "tokens_out", "busy"), own: true }], as.count, per, WHOLE)}
@@ -113,36 +114,6 @@ function Plots({ data }) {
 // steps of the ticks: whole numbers, and powers of two
 const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
-// more points than this are noise at the width that a plot has
-const POINTS = 180;
-
-/** Series of at most `POINTS` steps: sums are added up, quantiles are averaged by the requests behind them. */
-export function coarser(series, step) {
-  const size = Math.ceil(series.t.length / POINTS);
-  if (size <= 1) return [series, step];
-  const merged = {};
-  // steps begin at the same moments however the window moves on, or every plot would flicker
-  const group = (i) => Math.floor(series.t[i] / (step * size));
-  const starts = series.t.map((_, i) => i).filter((i) => i === 0 || group(i) !== group(i - 1));
-  for (const name in series) {
-    const values = series[name];
-    merged[name] = starts.map((from, n) => {
-      const until = starts[n + 1] ?? values.length;
-      if (name === "t") return values[from];
-      let [sum, weight] = [0, 0];
-      const isQuantile = /_p\d+$/.test(name);
-      for (let i = from; i < until; i++) {
-        if (values[i] === null) continue;
-        const heft = isQuantile ? series.requests[i] || 1 : 1;
-        sum += values[i] * heft;
-        weight += heft;
-      }
-      return weight === 0 ? null : isQuantile ? sum / weight : sum;
-    });
-  }
-  return [merged, step * size];
-}
-
 function Recent() {
   useCell(tick);
   const { data, fault } = useAnswer("/requests", { limit: 10 }, 3000);
@@ -151,7 +122,7 @@ function Recent() {
     ${!data ? html`<${Bones} rows=${8} />` : !data.items.length ? html`<${Empty} title=${t("requests.empty")}>${t("requests.empty.why")}<//>` : html`
       <${Table} label=${t("recent.title")} head=${[[t("col.time")], [t("col.status")], [t("col.request")], [t("col.ttft"), "num"], [t("col.duration"), "num"], [t("col.bytes"), "num"], [t("col.cost"), "num"]]}>
         ${data.items.slice(0, 10).map((row) => html`<tr key=${row.id}>
-          <td class="dim">${as.clock(row.at)}</td>
+          <td class="dim">${as.when(row.at)}</td>
           <td><${Status} row=${row} /></td>
           <td class="wide"><${Link} to="requests" query=${{ id: row.id }} class="quiet">${row.method} ${row.path}<//>${row.model && html` <span class="dim">${row.model}</span>`}</td>
           <td class="num">${as.duration(row.ttft_ms)}</td>
@@ -163,7 +134,7 @@ function Recent() {
 }
 
 function Paths({ data }) {
-  return html`<${Card} title=${t("paths.title")} flush>
+  return html`<${Card} title=${t("paths.title")} note=${t("paths.since")} flush>
     ${!data ? html`<${Bones} />` : !data.paths.length ? html`<${Empty} title=${t("overview.empty")} />` : html`
       <${Table} label=${t("paths.title")} head=${[[t("col.path")], [t("sum.requests"), "num"], [t("sum.failed"), "num"], [t("sum.average"), "num"], [t("sum.out"), "num"]]}>
         ${data.paths.map((row) => html`<tr key=${row.path}>
@@ -178,7 +149,7 @@ function Paths({ data }) {
 function State({ data }) {
   return html`<${Card} title=${t("state.title")}>
     ${!data ? html`<${Bones} rows=${3} />` : html`<ul class="lines">
-      ${data.upstreams.map((one) => html`<li key=${one.url}><span class="wide mono">${one.url}</span><${Badge} tone=${circuitTone(one.circuit)}>${t(`circuit.${one.circuit}`)}<//></li>`)}
+      ${data.upstreams.map((one) => html`<li key=${one.name}><span class="wide mono">${one.name}</span><${Badge} tone=${circuitTone(one.circuit)}>${t(`circuit.${one.circuit}`)}<//></li>`)}
       ${data.reloads.slice(-5).reverse().map((one) => html`<li key=${one.at}><span class="wide">${t("reload")} <span class="dim">${one.what}</span></span><span class="dim">${as.ago(one.at, data.now)}</span><${Badge} tone=${one.ok ? "good" : "bad"}>${t(one.ok ? "reload.ok" : "reload.failed")}<//></li>`)}
     </ul>`}
   <//>`;

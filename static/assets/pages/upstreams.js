@@ -13,7 +13,7 @@ export default function Upstreams() {
   return html`
     <p class="lead">${t("upstreams.lead")}</p>
     <${FaultNote} fault=${fault} onRetry=${reload} />
-    ${!data ? !fault && html`<${Bones} rows=${8} />` : !data.items.length ? html`<${Empty} title=${t("upstreams.empty")} />` : html`<div class="grid">${data.items.map((one) => html`<${Upstream} key=${one.url} one=${one} />`)}</div>`}`;
+    ${!data ? !fault && html`<${Bones} rows=${8} />` : !data.items.length ? html`<${Empty} title=${t("upstreams.empty")} />` : html`<div class="grid">${data.items.map((one) => html`<${Upstream} key=${one.name} one=${one} />`)}</div>`}`;
 }
 
 function Upstream({ one }) {
@@ -28,7 +28,7 @@ function Upstream({ one }) {
     ["upstreams.http", one.http],
   ];
   return html`<section class="card">
-    <header><h2 class="mono">${one.url}</h2><div class="tools">${one.own_key && html`<${Badge}>${t("upstreams.own_key")}<//>`}<${Badge} tone=${circuitTone(one.circuit)}>${t(`circuit.${one.circuit}`)}<//></div></header>
+    <header><h2 class="mono">${one.name}</h2><div class="tools">${one.own_key && html`<${Badge}>${t("upstreams.own_key")}<//>`}<${Badge} tone=${circuitTone(one.circuit)}>${t(`circuit.${one.circuit}`)}<//></div></header>
     <dl class="facts">${facts.map(([key, value, isBad]) => html`<div key=${key}><dt>${t(key)}</dt><dd class=${isBad ? "text-bad" : ""}>${value}</dd></div>`)}</dl>
     <table class="plain"><thead><tr><td></td><th scope="col" class="num">p50</th><th scope="col" class="num">p95</th></tr></thead><tbody>
       ${[["upstreams.connect", one.connect_ms], ["upstreams.head", one.head_ms]].map(([key, spread]) => html`<tr key=${key}><th scope="row">${t(key)}</th><td class="num">${as.duration(spread?.p50)}</td><td class="num">${as.duration(spread?.p95)}</td></tr>`)}

@@ -1,25 +1,33 @@
-// What was used and what it cost, by model or by day.
+// What was used and what it cost, by model, by day, or both.
 
-import { html } from "../view.js";
+import { html, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { address, useAnswer } from "../api.js";
 import { setQuery } from "../router.js";
-import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon, RANGES, RangeChoice, Table, Tile } from "../parts.js";
+import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon, RangeChoice, Table, Tile } from "../parts.js";
 
+const RANGES = ["1h", "6h", "24h", "7d", "30d", "90d", "365d"];
+const GROUPS = ["model", "day", "model_day"];
+// a year by day and model has thousands of rows: these are drawn until more are asked for
+const DRAWN = 400;
 const KINDS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"];
 
 export default function Usage({ query }) {
   const range = RANGES.includes(query.get("range")) ? query.get("range") : "7d";
-  const by = query.get("by") === "day" ? "day" : "model";
+  const by = GROUPS.includes(query.get("by")) ? query.get("by") : "model";
+  const [isWhole, setWhole] = useState(false);
   const { data, fault, isStale, reload } = useAnswer("/usage", { range, by }, 15_000);
   const sum = data && total(data.rows);
   const most = data && Math.max(...data.rows.map((row) => row.cost_usd ?? 0), 1e-9);
+  // the columns of what an answer was asked by, which may be the last one still
+  const lead = data?.rows.length ? ["day", "model"].filter((name) => data.rows.some((row) => row[name] !== null)) : [];
+  const rows = data && (isWhole ? data.rows : data.rows.slice(0, DRAWN));
   const save = (kind) => html`<a class="button" href=${address(`/usage.${kind}`, { range, by })} download><${Icon} name="download" />${kind.toUpperCase()}</a>`;
   return html`
     <div class="bar">
-      <${Choice} label=${t("usage.by")} value=${by} onChoose=${(value) => setQuery({ by: value === "model" ? null : value })} options=${[["model", t("usage.by.model")], ["day", t("usage.by.day")]]} />
-      <${RangeChoice} value=${range} onChoose=${(value) => setQuery({ range: value === "7d" ? null : value })} />
+      <${Choice} label=${t("usage.by")} value=${by} onChoose=${(value) => setQuery({ by: value === "model" ? null : value })} options=${GROUPS.map((group) => [group, t(`usage.by.${group}`)])} />
+      <${RangeChoice} ranges=${RANGES} value=${range} onChoose=${(value) => setQuery({ range: value === "7d" ? null : value })} />
     </div>
     <${FaultNote} fault=${fault} onRetry=${reload} />
     <div class=${"stack" + (isStale ? " stale" : "")}>
@@ -29,16 +37,17 @@ export default function Usage({ query }) {
         <${Tile} label=${t("sum.tokens_out")} value=${sum && as.count(sum.tokens.output)} note=${sum && t("usage.requests", { n: as.count(sum.requests) })} />
         <${Tile} label=${t("sum.cache")} value=${sum && as.percent(as.cacheShare(sum.tokens) ?? 0)} note=${t("usage.cache.note")} />
       </dl>
-      <${Card} title=${t(by === "day" ? "usage.by.day" : "usage.by.model")} flush tools=${html`${save("csv")}${save("json")}`}>
+      <${Card} title=${t(`usage.by.${by}`)} flush tools=${html`${save("csv")}${save("json")}`}>
         ${!data ? html`<${Bones} />` : !data.rows.length ? html`<${Empty} title=${t("usage.empty")}>${t("usage.empty.why")}<//>` : html`
-          <${Table} label=${t("nav.usage")} head=${[[t(by === "day" ? "col.day" : "col.model")], [t("sum.requests"), "num"], ...KINDS.map((kind) => [t(`tokens.${kind}`), "num"]), [t("sum.cache"), "num"], [t("col.cost"), "num"]]}>
-            ${data.rows.map((row) => html`<tr key=${row.key}>
-              <th scope="row" class="mono">${row.key}</th><td class="num">${as.count(row.requests)}</td>
+          <${Table} label=${t("nav.usage")} head=${[...lead.map((name) => [t(`col.${name}`)]), [t("sum.requests"), "num"], ...KINDS.map((kind) => [t(`tokens.${kind}`), "num"]), [t("sum.cache"), "num"], [t("col.cost"), "num"]]}>
+            ${rows.map((row) => html`<tr key=${row.key}>
+              ${lead.map((name, i) => (i === 0 ? html`<th key=${name} scope="row" class="mono">${row[name] ?? "–"}</th>` : html`<td key=${name} class="mono">${row[name] ?? "–"}</td>`))}<td class="num">${as.count(row.requests)}</td>
               ${KINDS.map((kind) => html`<td key=${kind} class=${"num" + (row.tokens[kind] ? "" : " dim")}>${as.count(row.tokens[kind])}</td>`)}
               <td class="num">${as.percent(row.cache_hit_share)}</td>
               <td class="num cost-cell">${row.unpriced ? html`<${Badge} title=${t("unpriced.why")}>${t("unpriced")}<//>` : as.money(row.cost_usd)}<span class="share" aria-hidden="true"><i style=${{ width: `${((row.cost_usd ?? 0) / most) * 100}%` }}></i></span></td>
             </tr>`)}
-          <//>`}
+          <//>
+          ${rows.length < data.rows.length && html`<p class="rest"><button type="button" class="button" onClick=${() => setWhole(true)}>${t("usage.rest", { n: as.exact(data.rows.length - rows.length) })}</button></p>`}`}
       <//>
       <p class="note">${t("usage.note")}</p>
     </div>`;
