@@ -3,7 +3,7 @@
 //     node tests/browser/mock.mjs [PORT]       (KEY=… asks for a key; FAST=1 makes more requests)
 //
 // Pages, assets and the content security policy are those of the real thing; the data is invented.
-// POST /__mock/restart cuts every connection, answers nothing for a second, and counts from zero.
+// restart() cuts every connection, answers nothing for a second, and counts from zero; cut() ends the streams alone.
 
 import { createServer } from "node:http";
 import { readFileSync } from "node:fs";
@@ -27,14 +27,21 @@ const TYPES = {
   ".json": "application/json",
 };
 const PAGES = ["", "/requests", "/errors", "/usage", "/upstreams", "/config", "/connect", "/docs"];
-const RANGES = { "5m": 300, "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800 };
-const UPSTREAMS = ["https://api.anthropic.com", "https://backup.example/anthropic"];
+// seconds, and seconds of a step of the series
+const RANGES = { "5m": [300, 2], "15m": [900, 5], "1h": [3600, 60], "6h": [21600, 120], "24h": [86400, 600], "7d": [604800, 3600] };
+const USAGE_RANGES = { "1h": 0, "6h": 0, "24h": 0, "7d": 7, "30d": 30, "90d": 90, "365d": 365 };
+const UPSTREAMS = ["https://api.anthropic.com", "https://backup.example/anthropic", "https://api.anthropic.com"];
+const NAMES = ["https://api.anthropic.com", "https://backup.example/anthropic", "https://api.anthropic.com #2"];
+const STATUSES = ["1xx", "2xx", "3xx", "4xx", "5xx", "pending", "aborted", ""];
+const TEXTS = ["method", "path", "model", "session", "upstream", "q"];
+// what a route may be asked; everything else is refused
+const QUERIES = { "/overview": ["range"], "/errors": ["range"], "/requests": ["limit", "before", "status", ...TEXTS], "/usage": ["range", "by"], "/usage.csv": ["range", "by"], "/usage.json": ["range", "by"] };
 const MODELS = ["claude-sonnet-4-5-20250929", "claude-opus-4-5-20251101", "claude-haiku-4-5-20251001"];
 const PRICES = { [MODELS[0]]: [3, 15], [MODELS[1]]: [5, 25], [MODELS[2]]: [1, 5] };
 const SESSIONS = ["7c0c2d5e-40a1-4f0b-9d4b-1a5b0e8f5a11", "e1b6a7f2-93c4-4c55-8a56-5f0f3b7c9d20", null];
 
-/// Starts the mock; `key` null asks for none.
-export async function start({ port = 0, key = null, fast = false } = {}) {
+/// Starts the mock; `key` null asks for none, `urls` are those of a proxy that the dashboard listens apart from.
+export async function start({ port = 0, key = null, fast = false, urls = null } = {}) {
   let state = fresh();
   const sessions = new Set();
   const streams = new Set();
@@ -58,7 +65,12 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
       if (row.state !== "pending") continue;
       const spent = now - row.at;
       if (spent >= row.plan) end(state, row, spent);
-      else progress(row, spent), state.changed.add(row);
+      else {
+        // a row is told when it begins, when its response head is there, and when it ends
+        const hadHead = row.head_ms !== null;
+        progress(row, spent);
+        if (!hadHead && row.head_ms !== null) state.changed.add(row);
+      }
     }
     for (let i = 0, n = Math.floor(Math.random() * (fast ? 40 : 3)); i < n; i++) begin(state, now - Math.random() * 900);
     state.rows.length = Math.min(state.rows.length, 5000);
@@ -67,6 +79,7 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
     state.changed.clear();
     const tick = {
       now,
+      boot_id: state.boot,
       in_flight: pending,
       requests_per_second: 1.2 + Math.random(),
       error_rate: 0.02 + Math.random() * 0.02,
@@ -84,16 +97,6 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
     res.setHeader("content-security-policy", CSP);
     res.setHeader("x-content-type-options", "nosniff");
     try {
-      if (path === "/__mock/restart" && req.method === "POST") {
-        res.end();
-        isDown = true;
-        state = fresh();
-        state.started = Date.now();
-        for (const stream of streams) stream.destroy();
-        streams.clear();
-        setTimeout(() => (isDown = false), 1000);
-        return;
-      }
       if (path === "/health") return json(res, 200, { status: "ok" });
       if (path === "/" || path === "/admin/") return void res.writeHead(307, { location: "/admin" }).end();
       if (path.startsWith("/admin/api/v1/")) return await api(req, res, url);
@@ -122,8 +125,9 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
     res.end(content);
   }
 
+  const isHere = (req) => /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(req.headers.host ?? "");
   const isKnown = (req) =>
-    key === null ||
+    (key === null && isHere(req)) ||
     req.headers.authorization === `Bearer ${key}` ||
     sessions.has(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
 
@@ -131,7 +135,7 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
     const path = url.pathname.slice("/admin/api/v1".length);
     const query = url.searchParams;
     if (path === "/session") {
-      if (req.method === "GET") return json(res, 200, { authenticated: isKnown(req), key_required: key !== null, loopback: true });
+      if (req.method === "GET") return json(res, 200, { authenticated: isKnown(req), key_required: key !== null, loopback: isHere(req) });
       if (req.method === "DELETE") {
         sessions.delete(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
         return void res.writeHead(204, { "set-cookie": "anthropic_proxy_session=; Max-Age=0; Path=/admin" }).end();
@@ -147,25 +151,29 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
       sessions.add(id);
       return void res.writeHead(204, { "set-cookie": `anthropic_proxy_session=${id}; HttpOnly; SameSite=Strict; Path=/admin` }).end();
     }
+    if (key === null && !isHere(req)) return json(res, 403, fault("forbidden", "DASHBOARD_API_KEY is not set"));
     if (!isKnown(req)) return json(res, 401, fault("unauthorized", "a key is needed"));
+    const bad = refused(path, query);
+    if (bad) return json(res, 400, bad);
     const range = query.get("range");
-    if (range !== null && !RANGES[range]) return json(res, 400, fault("bad_range", `no such range: ${range}`));
     if (path === "/overview") return json(res, 200, overview(state, range ?? "15m"));
     if (path === "/requests") return json(res, 200, list(state, query));
     if (path.startsWith("/requests/")) {
       const row = state.rows.find((row) => row.id === path.slice("/requests/".length));
       if (!row) return json(res, 404, fault("not_found", "no such request"));
-      return json(res, 200, { ...shown(row), error: row.content ? { content: row.content, truncated: false } : null });
+      return json(res, 200, { ...shown(row), ...fields(row), error: row.content ? { content: row.content, truncated: false } : null });
     }
-    if (path === "/errors") return json(res, 200, errors(state));
+    if (path === "/errors") return json(res, 200, errors(state, range ?? "15m"));
     if (path === "/usage") return json(res, 200, usage(state, query));
     if (path === "/usage.csv") {
+      const { rows } = usage(state, query);
+      const lead = query.get("by") === "model_day" ? ["day", "model"] : ["key"];
       res.writeHead(200, { "content-type": "text/csv; charset=utf-8", "content-disposition": 'attachment; filename="usage.csv"' });
-      return void res.end("key,requests\r\n" + usage(state, query).rows.map((row) => `${row.key},${row.requests}\r\n`).join(""));
+      return void res.end([...lead, "requests"].join() + "\r\n" + rows.map((row) => [...lead.map((name) => `"${row[name] ?? ""}"`), row.requests].join() + "\r\n").join(""));
     }
     if (path === "/usage.json") return json(res.setHeader("content-disposition", 'attachment; filename="usage.json"'), 200, usage(state, query));
     if (path === "/upstreams") return json(res, 200, upstreams(state));
-    if (path === "/config") return json(res, 200, config(key, server.address()?.port));
+    if (path === "/config") return json(res, 200, config(key, server.address()?.port, urls));
     if (path === "/openapi.json") return json(res, 200, OPENAPI);
     if (path === "/events") {
       res.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
@@ -178,14 +186,44 @@ export async function start({ port = 0, key = null, fast = false } = {}) {
   }
 
   await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  const cut = () => {
+    for (const stream of streams) stream.destroy();
+    streams.clear();
+  };
   return {
     base: `http://127.0.0.1:${server.address().port}`,
+    cut,
+    async restart() {
+      isDown = true;
+      state = fresh();
+      state.started = Date.now();
+      cut();
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      isDown = false;
+    },
     stop() {
       clearInterval(timer);
       server.close();
       server.closeAllConnections();
     },
   };
+}
+
+/// What is wrong with a query; the API takes nothing that it does not know.
+function refused(path, query) {
+  const known = QUERIES[path] ?? [];
+  const names = [...query.keys()];
+  if (names.some((name, i) => !known.includes(name) || names.indexOf(name) !== i)) return fault("bad_request", `the query cannot be read: ${query}`);
+  const ranges = path.startsWith("/usage") ? USAGE_RANGES : RANGES;
+  const [range, by, status, limit, before] = ["range", "by", "status", "limit", "before"].map((name) => query.get(name));
+  if (range !== null && !(range in ranges)) return fault("bad_range", `range is not one of ${Object.keys(ranges).join(", ")}`);
+  if (by !== null && !["model", "day", "model_day"].includes(by)) return fault("bad_filter", "by is not one of model, day, model_day");
+  if (status !== null && !STATUSES.includes(status)) return fault("bad_filter", "status is not one of 2xx, 3xx, 4xx, 5xx, pending, aborted");
+  const long = TEXTS.find((name) => [...(query.get(name) ?? "")].length > 256);
+  if (long) return fault("bad_filter", `${long} is too long or out of range`);
+  if (limit !== null && !(Number(limit) >= 1 && Number(limit) <= 1000)) return fault("bad_filter", "limit is too long or out of range");
+  if (before !== null && !/^\d+$/.test(before)) return fault("bad_request", "the query cannot be read");
+  return null;
 }
 
 const fault = (code, message) => ({ error: { code, message } });
@@ -205,7 +243,8 @@ function begin(state, at) {
     kind < 0.78 ? ["POST", "/v1/messages", "messages"]
     : kind < 0.93 ? ["POST", "/v1/messages/count_tokens", "count_tokens"]
     : kind < 0.97 ? ["GET", "/v1/models", "models"]
-    : ["GET", "/v1/organizations/usage_report/messages", "other"];
+    : kind < 0.99 ? ["GET", "/v1/organizations/usage_report/messages", "other"]
+    : ["HEAD", "/v1/models", "models"];
   const isGeneration = route === "messages";
   const row = {
     seq: ++state.seq,
@@ -216,7 +255,7 @@ function begin(state, at) {
     version: pick(["1.1", "2"]),
     method, path, route,
     status: null,
-    upstream: pick(UPSTREAMS, Math.random() ** 3),
+    upstream: pick(NAMES, Math.random() ** 3),
     upstream_request_id: null,
     session: pick(SESSIONS),
     bytes_in: Math.round(isGeneration ? 2e4 + Math.random() * 3e5 : 300 + Math.random() * 4000),
@@ -243,7 +282,7 @@ function progress(row, spent) {
   row.connecting_ms ??= isNew ? 18 + Math.random() * 40 : null;
   row.connected_ms ??= (row.connecting_ms ?? 0) + 0.4;
   const head = row.connected_ms + Math.min(900, row.plan * 0.2);
-  if (spent > head && row.head_ms === null) (row.head_ms = head), (row.status = 200);
+  if (spent > head && row.head_ms === null) (row.head_ms = head), (row.status = 200), (row.upstream_request_id = "req_011C" + row.id.slice(4, 20));
   if (row.route === "messages" && spent > head + 240 && row.ttft_ms === null) row.ttft_ms = head + 180;
   if (row.head_ms !== null) row.bytes_out = Math.round((spent - row.head_ms) * 6);
   row.duration_ms = spent;
@@ -266,13 +305,20 @@ function end(state, row, spent) {
   };
   if (row.outcome > 0.985) fails(529, "overloaded_error", "Overloaded", 240 + Math.random() * 90);
   else if (row.outcome > 0.97) fails(429, "rate_limit_error", "This request would exceed the rate limit for your organization of 400,000 input tokens per minute.", 90);
-  else if (row.outcome > 0.96) fails(400, "invalid_request_error", "messages.3.content.0: unexpected `tool_use_id` found in `tool_result` blocks: toolu_01. Each `tool_result` block must have a corresponding `tool_use` block in the previous message.", 70);
+  else if (row.outcome > 0.965) {
+    // in a coding that nobody here can read
+    fails(500, null, "", 130);
+    row.content = undefined;
+    row.coding = "zstd";
+    row.bytes_out = 918;
+  } else if (row.outcome > 0.96) fails(400, "invalid_request_error", "messages.3.content.0: unexpected `tool_use_id` found in `tool_result` blocks: toolu_01. Each `tool_result` block must have a corresponding `tool_use` block in the previous message.", 70);
   else if (row.outcome > 0.95) {
     fails(502, "api_error", "the upstream could not be reached: connection refused", 12);
     row.ended = { by: "proxy", phase: "request", label: "connection_refused" };
     row.upstream_request_id = row.head_ms = null;
   } else if (row.outcome > 0.935) row.ended = { by: "client", phase: "response", label: "client_gone" };
   else if (row.outcome > 0.93) row.ended = { by: "upstream", phase: "response", label: "connection_terminated" };
+  if (row.route === "models" && row.status === 200 && row.seq % 4 === 0) row.status = 304;
   if (row.route === "messages" && row.status === 200) {
     const cached = Math.round(row.bytes_in / 4.2);
     row.tokens = { input: Math.round(20 + Math.random() * 900), output: Math.round(row.plan / 16), cache_read: Math.random() < 0.85 ? cached : 0, cache_write_5m: Math.round(Math.random() * 2400), cache_write_1h: 0 };
@@ -283,14 +329,25 @@ function end(state, row, spent) {
   state.changed.add(row);
 }
 
-function shown({ plan, outcome, content, ...row }) {
+function shown({ plan, outcome, content, coding, ...row }) {
   if (row.state !== "pending") return row;
-  // of a request that has begun no more is known than how it began
-  const unknown = ["status", "upstream", "connected_ms", "connecting_ms", "head_ms", "ttft_ms", "edit", "model", "stream", "max_tokens"];
+  // of a request that has begun no more is known than how it began, until its response has
+  const early = ["status", "model", "stream", "max_tokens", "upstream", "upstream_request_id", "connected_ms", "connecting_ms", "head_ms"];
+  const unknown = ["ttft_ms", "edit", ...(row.head_ms === null ? early : [])];
   return { ...row, ...Object.fromEntries(unknown.map((name) => [name, null])), bytes_in: 0, bytes_out: 0, overhead_ms: 0, duration_ms: Date.now() - row.at };
 }
 
-const isFailed = (row) => row.state === "done" && (row.status >= 400 || row.ended.by !== "complete");
+/// The fields of a row, as they are shown: what may be a secret is null.
+function fields(row) {
+  const list = (fields) => fields.filter(([, value]) => value !== undefined).map(([name, value]) => ({ name, value }));
+  return {
+    request_fields: list([["host", "127.0.0.1:8088"], ["user-agent", "claude-cli/2.0.14 (external, cli)"], ["x-api-key", null], ["anthropic-version", "2023-06-01"], ["anthropic-beta", "claude-code-20250219,interleaved-thinking-2025-05-14,fine-grained-tool-streaming-2025-05-14"], ["content-type", row.method === "POST" ? "application/json" : undefined], ["content-length", row.method === "POST" ? String(row.bytes_in) : undefined], ["cookie", null]]),
+    response_fields: row.head_ms === null ? [] : list([["date", new Date(row.at).toUTCString()], ["content-type", row.content ? "application/json" : row.route === "messages" ? "text/event-stream; charset=utf-8" : "application/json"], ["content-encoding", row.coding], ["request-id", row.upstream_request_id], ["set-cookie", null], ["cf-ray", "8f1c0a2b3c4d5e6f-FRA"]]),
+  };
+}
+
+const isCanceled = (row) => row.state === "done" && row.ended.by === "client";
+const isFailed = (row) => row.state === "done" && !isCanceled(row) && (row.status >= 400 || row.ended.by !== "complete");
 
 function list(state, query) {
   const status = query.get("status");
@@ -299,9 +356,10 @@ function list(state, query) {
   const has = (name, value) => !query.get(name) || (value ?? "").toLowerCase().includes(query.get(name).toLowerCase());
   const items = state.rows.filter(
     (row) =>
-      (!status || (status === "pending" ? row.state === "pending" : status === "aborted" ? row.ended && row.ended.by !== "complete" : row.state === "done" && `${Math.floor(row.status / 100)}xx` === status)) &&
-      ["method", "path", "model", "session", "upstream"].every((name) => has(name, shown(row)[name])) &&
-      has("q", [row.id, row.path, row.model, row.upstream_request_id, row.error_type, row.client].join(" ")),
+      (!status || (status === "pending" ? row.state === "pending" : status === "aborted" ? row.ended && (row.ended.by === "client" || row.ended.by === "upstream") : row.state === "done" && `${Math.floor(row.status / 100)}xx` === status)) &&
+      (!query.get("method") || row.method.toLowerCase() === query.get("method").toLowerCase()) &&
+      ["path", "model", "session", "upstream"].every((name) => has(name, shown(row)[name])) &&
+      has("q", [row.id, row.path, row.session, row.client, ...["model", "upstream_request_id", "upstream", "error_type"].map((name) => shown(row)[name])].join(" ")),
   );
   const done = items.filter((row) => row.state === "done" && row.seq < before).sort((a, b) => b.seq - a.seq);
   const page = done.slice(0, limit);
@@ -309,19 +367,19 @@ function list(state, query) {
   return { items: [...pending, ...page].map(shown), next_before: done.length > limit ? page.at(-1).seq : null, total: items.length };
 }
 
-function errors(state) {
+function errors(state, range) {
   const groups = new Map();
-  const failed = state.rows.filter(isFailed);
+  const failed = state.rows.filter((row) => isFailed(row) && row.at > Date.now() - RANGES[range][0] * 1000);
   for (const row of failed) {
-    const ours = row.ended.by === "proxy";
-    const name = [row.status, row.error_type, row.upstream, row.ended.label].join("|");
-    const group = groups.get(name) ?? { status: row.status, type: row.error_type ?? row.ended.label, upstream: row.upstream, ours, label: row.ended.label, count: 0, first_at: row.at, last_at: row.at, sample: { id: row.id, content: row.content ?? "" } };
+    const { by, label } = row.ended;
+    const name = [row.status, row.error_type, row.upstream, by, label].join("|");
+    const group = groups.get(name) ?? { status: row.status, type: row.error_type, upstream: row.upstream, ours: by === "proxy", by, label, count: 0, first_at: row.at, last_at: row.at, sample: { id: row.id, content: row.content ?? null } };
     group.count++;
     group.first_at = Math.min(group.first_at, row.at);
     group.last_at = Math.max(group.last_at, row.at);
     groups.set(name, group);
   }
-  return { groups: [...groups.values()].sort((a, b) => b.count - a.count), items: failed.slice(0, 100).map(shown) };
+  return { groups: [...groups.values()].sort((a, b) => b.count - a.count), items: failed.slice(0, 100).map(shown), kept: 1000, since: state.started };
 }
 
 function added(rows) {
@@ -336,40 +394,46 @@ const share = (tokens) => {
 };
 
 function usage(state, query) {
-  const rows = state.rows.filter((row) => row.tokens);
+  const by = query.get("by") ?? "model";
+  const days = USAGE_RANGES[query.get("range") ?? "24h"];
   const groups = new Map();
-  const isByDay = query.get("by") === "day";
-  for (const row of rows) {
-    const key = isByDay ? new Date(row.at - (row.seq % 7) * 86_400_000).toISOString().slice(0, 10) : row.model;
-    groups.set(key, [...(groups.get(key) ?? []), row]);
+  for (const row of state.rows.filter((row) => row.tokens)) {
+    const day = by === "model" ? null : new Date(row.at - (days ? row.seq % Math.min(days, 40) : 0) * 86_400_000).toISOString().slice(0, 10);
+    const model = by === "day" ? null : row.model;
+    const key = [day, model].filter((part) => part !== null).join(" ");
+    const group = groups.get(key) ?? { key, day, model, rows: [] };
+    groups.set(key, group);
+    group.rows.push(row);
   }
   return {
-    rows: [...groups].map(([key, rows]) => {
+    rows: [...groups.values()].map(({ key, day, model, rows }) => {
       const tokens = added(rows);
-      return { key, requests: rows.length, tokens, cache_hit_share: share(tokens), cost_usd: sum(rows, (row) => row.cost_usd ?? 0), unpriced: rows.some((row) => row.cost_usd === null) && !isByDay };
-    }).sort((a, b) => (isByDay ? (a.key < b.key ? 1 : -1) : b.cost_usd - a.cost_usd)),
+      return { key, day, model, requests: rows.length, tokens, cache_hit_share: share(tokens), cost_usd: sum(rows, (row) => row.cost_usd ?? 0), unpriced: rows.some((row) => row.cost_usd === null) };
+    }).sort((a, b) => (a.day === b.day ? b.cost_usd - a.cost_usd : a.day < b.day ? 1 : -1)),
     prices_date: "2025-11-24",
   };
 }
 
 function overview(state, range) {
   const now = Date.now();
-  const span = RANGES[range] * 1000;
-  const step = { "5m": 1e3, "15m": 1e3, "1h": 6e4, "6h": 6e4, "24h": 3e5, "7d": 3.6e6 }[range];
+  const [span, step] = RANGES[range].map((seconds) => seconds * 1000);
   const rows = state.rows.filter((row) => row.at > now - span);
   const done = rows.filter((row) => row.state === "done");
   const failed = done.filter(isFailed).length;
+  const canceled = done.filter(isCanceled).length;
+  const succeeded = done.length - failed - canceled;
   const sorted = (of) => done.map(of).filter((x) => x !== null).sort((a, b) => a - b);
-  const spread = (list) => ({ avg: list.length ? sum(list, (x) => x) / list.length : 0, p50: list[list.length >> 1] ?? 0, p95: list[Math.floor(list.length * 0.95)] ?? 0, p99: list[Math.floor(list.length * 0.99)] ?? 0 });
+  const spread = (list) => ({ avg: list.length ? sum(list, (x) => x) / list.length : null, p50: list[list.length >> 1] ?? null, p95: list[Math.floor(list.length * 0.95)] ?? null, p99: list[Math.floor(list.length * 0.99)] ?? null });
   const tokens = added(done);
-  const series = { t: [], requests: [], errors: [], bytes_in: [], bytes_out: [], tokens_in: [], tokens_out: [], cost_usd: [], duration_p50: [], duration_p95: [], duration_p99: [], ttft_p50: [], ttft_p95: [], ttft_p99: [] };
-  const first = Math.floor((now - span) / step) * step;
+  const series = { t: [], requests: [], errors: [], canceled: [], bytes_in: [], bytes_out: [], tokens_in: [], tokens_out: [], cost_usd: [], duration_p50: [], duration_p95: [], duration_p99: [], ttft_p50: [], ttft_p95: [], ttft_p99: [] };
+  const first = Math.floor(now / step) * step - span + step;
   for (let t = first; t <= now; t += step) {
     const wave = (n) => Math.max(0, Math.sin(t / span * 19 + n) + Math.sin(t / span * 61 + n * 2) * 0.4 + 1.2 + noise(t + n) * 0.8);
     const quiet = noise(t * 3) > 0.92;
     series.t.push(t);
     series.requests.push(Math.round(wave(0) * 2 * Math.min(60, step / 1000)));
     series.errors.push(noise(t + 7) > 0.93 ? Math.ceil(wave(1)) : 0);
+    series.canceled.push(noise(t + 11) > 0.96 ? 1 : 0);
     series.bytes_in.push(Math.round(wave(0) * 2e5));
     series.bytes_out.push(Math.round(wave(0) * 6e4));
     series.tokens_in.push(Math.round(wave(0) * 4e4));
@@ -389,8 +453,8 @@ function overview(state, range) {
     now, range, step_ms: step, version: "0.1.0", boot_id: state.boot, started_at: state.started, uptime_ms: now - state.started, updated_at: now,
     in_flight: rows.length - done.length, connections: 9,
     totals: {
-      requests: rows.length, succeeded: done.length - failed, failed,
-      success_rate: done.length ? 1 - failed / done.length : 1, error_rate: done.length ? failed / done.length : 0,
+      requests: done.length, succeeded, failed, canceled,
+      success_rate: succeeded + failed ? succeeded / (succeeded + failed) : 1, error_rate: done.length ? failed / done.length : 0,
       requests_per_second: rows.length / Math.min(span / 1000, 900),
       bytes_in: sum(rows, (row) => row.bytes_in), bytes_out: sum(rows, (row) => row.bytes_out),
       duration_ms: spread(sorted((row) => row.duration_ms)), ttft_ms: spread(sorted((row) => row.ttft_ms)),
@@ -400,18 +464,20 @@ function overview(state, range) {
     today: { requests: done.length * 3, cost_usd: sum(done, (row) => row.cost_usd ?? 0) * 3, tokens },
     prices_date: "2025-11-24", series, paths: paths.sort((a, b) => b.requests - a.requests),
     reloads: [{ at: now - span * 0.4, ok: true, what: "env/.env" }, { at: now - span * 0.15, ok: false, what: "PORT: not a number" }],
-    upstreams: [{ url: UPSTREAMS[0], circuit: "closed" }, { url: UPSTREAMS[1], circuit: "half_open" }],
+    upstreams: UPSTREAMS.map((url, i) => ({ url, name: NAMES[i], circuit: CIRCUITS[i] })),
   };
 }
 
 const noise = (x) => { const y = Math.sin(x * 12.9898) * 43758.5453; return y - Math.floor(y); };
 
+const CIRCUITS = ["closed", "half_open", "open"];
+
 function upstreams(state) {
   return {
     items: UPSTREAMS.map((url, i) => {
-      const of = state.rows.filter((row) => row.upstream === url);
+      const of = state.rows.filter((row) => row.upstream === NAMES[i]);
       return {
-        url, circuit: i ? "half_open" : "closed", http: i ? "2" : "1.1", own_key: !!i, idle_connections: i ? 0 : 6,
+        url, name: NAMES[i], circuit: CIRCUITS[i], http: i ? "2" : "1.1", own_key: !!i, idle_connections: i ? 0 : 6,
         requests: of.length, errors: of.filter(isFailed).length,
         status_429: of.filter((row) => row.status === 429).length, status_529: of.filter((row) => row.status === 529).length,
         connects: Math.round(of.length / 3), connect_failures: of.filter((row) => row.status === 502).length,
@@ -429,18 +495,20 @@ function upstreams(state) {
 
 const SECTIONS = { SystemPrompt: "System prompt", Proxies: "Outbound proxies" };
 
-function config(key, port) {
+function config(key, port, urls) {
   const source = readFileSync(join(ROOT, "src/config/env/table.rs"), "utf8");
   const settings = [];
   for (const [, applies, section, name, fallback, , doc] of source.matchAll(/(live|boot)\(\s*Section::(\w+),\s*"(\w+)",\s*"((?:[^"\\]|\\.)*)",\s*(?:"((?:[^"\\]|\\.)*)"|\w+),\s*"((?:[^"\\]|\\.)*)",?\s*\)/g))
-    settings.push({ name, value: fallback || null, default: fallback, origin: "default", applies: applies === "boot" ? "restart" : "live", section: SECTIONS[section] ?? section, doc: doc.replaceAll('\\"', '"'), secret: /KEY/.test(name) && !/FILE/.test(name) });
-  const set = (name, value, origin) => Object.assign(settings.find((setting) => setting.name === name) ?? {}, { value, origin });
+    settings.push({ name, value: fallback || null, default: fallback, origin: "default", applies: applies === "boot" ? "restart" : "live", section: SECTIONS[section] ?? section, doc: doc.replaceAll('\\"', '"'), next: null, secret: /KEY/.test(name) && !/FILE/.test(name) });
+  const set = (name, value, origin, next = null) => Object.assign(settings.find((setting) => setting.name === name) ?? {}, { value, origin, next });
   set("PORT", String(port), "flag --port");
   set("API_BASE_URL", "https://api.anthropic.com", "env/.env line 3");
+  set("WORKERS", "1", "env/.env line 4", "2");
+  set("UNIX_SOCKET", "/run/x.sock", "environment", "");
   set("ENABLE_DASHBOARD", "true", "environment");
   set("SYSTEM_PROMPT_REPLACEMENT", "(412 octets)", "env/.env line 9");
   if (key) set("DASHBOARD_API_KEY", `(${key.length} octets)`, "environment");
-  return { settings, last_reload: { at: Date.now() - 135_000, ok: false, faults: ["env/.env line 12: MAX_IN_FLIGHT: \"many\" is not a number"] }, pending_restart: ["WORKERS"] };
+  return { settings, last_reload: { at: Date.now() - 135_000, ok: false, faults: ["env/.env line 12: MAX_IN_FLIGHT: \"many\" is not a number"] }, pending_restart: ["WORKERS", "UNIX_SOCKET"], proxy_urls: urls ?? ["unix:/run/x.sock", `http://0.0.0.0:${port}`] };
 }
 
 const ref = (name) => ({ $ref: `#/components/schemas/${name}` });

@@ -5,17 +5,21 @@
 //                                                 four good POST /v1/messages at least
 //
 // With KEY the proxy must ask for it. TRAFFIC=URL is asked now and then, so that the proxy under test
-// has something to show. SHOTS=0 takes no pictures; they go to .shots/, for a person to look at.
+// has something to show. PROGRAM=PATH is the built program, for tests that need one to themselves: restarts,
+// no key, other settings; without it they are made with the mock. SHOTS=0 takes no pictures; they go to
+// .shots/, for a person to look at.
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { start } from "./mock.mjs";
+import { start as startProgram } from "./program.mjs";
 
 const SHOTS = join(dirname(fileURLToPath(import.meta.url)), ".shots");
 const PAGES = ["", "/requests", "/errors", "/usage", "/upstreams", "/config", "/connect", "/docs"];
-const ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP elsewhere.test 127.0.0.1"];
 const WAIT = 10_000;
 const isMock = !process.env.BASE;
 const key = process.env.KEY || (isMock ? "a key of the test" : null);
@@ -46,9 +50,9 @@ async function enter() {
 }
 
 /** A fresh browser profile; what the console says against the page is kept. */
-async function visitor({ width = 1280, height = 860, scheme = "light", locale = "en-GB", isIn = true } = {}) {
+async function visitor({ width = 1280, height = 860, scheme = "light", locale = "en-GB", isIn = true, timezone = undefined } = {}) {
   const storageState = isIn && key ? (opened ??= await enter()) : undefined;
-  const context = await browser.newContext({ storageState, viewport: { width, height }, colorScheme: scheme, locale, reducedMotion: "reduce" });
+  const context = await browser.newContext({ storageState, viewport: { width, height }, colorScheme: scheme, locale, timezoneId: timezone, reducedMotion: "reduce" });
   context.setDefaultTimeout(WAIT);
   const page = await context.newPage();
   const complaints = [];
@@ -85,6 +89,11 @@ const settled = async (page) => {
   await page.waitForFunction(() => !document.querySelector("main .bones, main .bone"));
 };
 const shoot = (page, name) => (process.env.SHOTS === "0" ? null : page.screenshot({ path: join(SHOTS, `${name}.png`) }));
+const hide = (page, isHidden) =>
+  page.evaluate((isHidden) => {
+    Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, isHidden);
 const live = (page) => page.locator(".link-state.tone-good").first().waitFor();
 
 for (const path of PAGES) {
@@ -152,6 +161,25 @@ await test("the range stands in the address", {}, async (page) => {
   await settled(page);
 });
 
+for (const path of ["", "/errors", "/usage"])
+  await test(`every range of ${path.slice(1) || "overview"} is answered`, {}, async (page) => {
+    await open(page, path);
+    await settled(page);
+    const ranges = page.locator('.choice[aria-label="Time range"] button');
+    const count = await ranges.count();
+    holds(count === (path === "/usage" ? 7 : 6), `${count} ranges`);
+    for (let i = 0; i < count; i++) {
+      const answer = page.waitForResponse((res) => /\/api\/v1\/(overview|errors|usage)\?/.test(res.url()) && !res.url().includes("range=none"));
+      // the one that is shown is asked for by a refresh
+      if ((await ranges.nth(i).getAttribute("aria-pressed")) === "true") await page.locator('.top button[aria-label="Refresh"]').click();
+      else await ranges.nth(i).click();
+      const res = await answer;
+      holds(res.status() === 200, `${await ranges.nth(i).textContent()}: ${res.status()}`);
+      holds((await ranges.nth(i).getAttribute("aria-pressed")) === "true", "it is chosen");
+      holds((await page.locator(".notice-bad").count()) === 0, "no fault");
+    }
+  });
+
 await test("a manual refresh asks anew", {}, async (page) => {
   await open(page, "");
   await settled(page);
@@ -166,7 +194,17 @@ await test("filters work and stand in the address", {}, async (page) => {
   const answer = page.waitForResponse((res) => /\/requests\?.*status=2xx/.test(res.url()));
   await page.selectOption("#filter-status", "2xx");
   await answer;
-  await page.waitForFunction(() => [...document.querySelectorAll(".vrow .status")].every((one) => /^2/.test(one.textContent)));
+  await page.waitForFunction(() => {
+    const all = [...document.querySelectorAll(".vrow .status")];
+    return all.length > 0 && all.every((one) => /^2/.test(one.textContent));
+  });
+  await page.fill("#filter-path", "/v1/models");
+  await page.waitForFunction(() => {
+    const all = [...document.querySelectorAll(".vrow .c-request")];
+    return all.length > 0 && all.every((one) => one.textContent.includes("/v1/models"));
+  });
+  await page.fill("#filter-path", "");
+  await page.waitForFunction(() => !new URL(location).searchParams.has("path"));
   holds(new URL(page.url()).searchParams.get("status") === "2xx", page.url());
   await page.fill("#filter-q", "no such thing anywhere");
   await page.locator(".empty").waitFor();
@@ -181,11 +219,46 @@ await test("filters work and stand in the address", {}, async (page) => {
 
 await test("a long filter cannot be typed", {}, async (page) => {
   await open(page, "/requests");
-  await page.fill("#filter-path", "x".repeat(400)).catch(() => {});
-  await page.locator("#filter-path").pressSequentially("y");
-  holds((await page.inputValue("#filter-path")).length <= 400, "typed");
-  holds((await page.getAttribute("#filter-path", "maxlength")) === "256", "at most 256");
+  await page.locator("#filter-path").focus();
+  await page.keyboard.insertText("x".repeat(300));
+  await page.keyboard.type("y");
+  holds((await page.inputValue("#filter-path")) === "x".repeat(256), `${(await page.inputValue("#filter-path")).length} characters`);
+  await page.waitForFunction(() => new URL(location).searchParams.get("path")?.length === 256);
+  await page.locator(".empty").waitFor();
   await page.fill("#filter-path", "");
+});
+
+await test("what is typed stays, letter by letter, while the page is live", {}, async (page) => {
+  await open(page, "/requests");
+  await live(page);
+  await page.locator(".vrow").first().waitFor();
+  const text = "claude-sonnet 4 5 x";
+  await page.locator("#filter-q").pressSequentially(text, { delay: 150 });
+  holds((await page.inputValue("#filter-q")) === text, await page.inputValue("#filter-q"));
+  await page.waitForFunction((text) => new URL(location).searchParams.get("q") === text, text);
+  // two fields at once: neither takes the other's wait
+  await page.locator("#filter-path").pressSequentially("/v1");
+  await page.locator("#filter-model").pressSequentially("cl");
+  await page.waitForFunction(() => new URL(location).searchParams.get("path") === "/v1" && new URL(location).searchParams.get("model") === "cl");
+  // cleared with a letter on its way
+  await page.locator("#filter-session").pressSequentially("s");
+  await page.locator("text=Clear filters").click();
+  await page.waitForTimeout(500);
+  holds(new URL(page.url()).search === "" && (await page.inputValue("#filter-session")) === "", page.url());
+  // another page with a letter on its way
+  await page.locator("#filter-session").pressSequentially("s");
+  await page.locator("aside nav a", { hasText: "Usage" }).click();
+  await page.waitForTimeout(500);
+  holds(new URL(page.url()).search === "", page.url());
+});
+
+await test("filters that the address names are chosen", {}, async (page) => {
+  for (const status of ["1xx", "3xx"]) {
+    await open(page, `/requests?status=${status}&method=OPTIONS`);
+    await page.locator("#filter-status").waitFor();
+    holds((await page.inputValue("#filter-status")) === status, await page.inputValue("#filter-status"));
+    holds((await page.inputValue("#filter-method")) === "OPTIONS", await page.inputValue("#filter-method"));
+  }
 });
 
 await test("the list pauses and goes on", {}, async (page) => {
@@ -198,7 +271,19 @@ await test("the list pauses and goes on", {}, async (page) => {
   const before = await ids();
   await page.waitForTimeout(2500);
   holds((await ids()) === before, "nothing moves while paused");
+  // hidden and seen again, it is live again: the list stays
+  await hide(page, true);
+  await page.locator(".link-state.tone-plain").waitFor();
+  await page.waitForTimeout(1500);
+  const asked = [];
+  page.on("request", (req) => /\/requests(\?|$)/.test(req.url()) && asked.push(req.url()));
+  await hide(page, false);
+  await live(page);
+  await page.waitForTimeout(1500);
+  holds((await ids()) === before && asked.length === 0, `nothing moves when it is live again: ${asked}`);
   await page.keyboard.press("p");
+  await page.waitForFunction((before) => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join() !== before, before);
+  holds(asked.length === 1, "what was missed is asked for once");
   await page.locator('.list-bar button[aria-pressed="false"]').waitFor();
 });
 
@@ -240,7 +325,12 @@ for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], 
     await page.locator(".vrow").nth(3).click();
     const drawer = page.locator("dialog.drawer[open]");
     await drawer.locator(".waterfall .span").first().waitFor();
-    holds((await drawer.locator(".pairs").count()) > 0, "the fields are there");
+    holds((await drawer.locator(".pairs").count()) > 0, "its facts are there");
+    await drawer.locator("h3", { hasText: "Request fields" }).waitFor();
+    await drawer.locator("h3", { hasText: "Response fields" }).waitFor();
+    const field = (name) => drawer.locator(".fields tr", { has: page.locator("th", { hasText: new RegExp(`^${name}$`, "i") }) }).first().locator("td");
+    holds((await field("x-api-key").textContent()) === "redacted", "a key is redacted");
+    holds(/event-stream|json/.test(await field("content-type").last().textContent()), "a media type is shown");
     // focus stays inside of the dialog
     for (let i = 0; i < 12; i++) await page.keyboard.press("Tab");
     holds(await page.evaluate(() => document.activeElement === document.body || !!document.activeElement.closest("dialog")), "focus is held");
@@ -249,6 +339,8 @@ for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], 
     const text = await page.evaluate(() => navigator.clipboard.readText());
     holds(text.startsWith("curl ") && text.includes("/v1/messages"), text);
     await shoot(page, `drawer-${width}-${scheme}`);
+    await drawer.locator("h3", { hasText: "Response fields" }).evaluate((one) => one.scrollIntoView());
+    await shoot(page, `drawer-${width}-${scheme}-below`);
     const wide = await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth);
     holds(wide <= 0, `nothing sticks out: ${wide} px`);
   });
@@ -256,10 +348,20 @@ for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], 
 await test("usage is exported", {}, async (page) => {
   await open(page, "/usage");
   await settled(page);
-  for (const kind of ["CSV", "JSON"]) {
-    const download = page.waitForEvent("download");
-    await page.locator("a.button", { hasText: kind }).click();
-    holds((await download).suggestedFilename().endsWith(`.${kind.toLowerCase()}`), "its name");
+  for (const [by, text, lead] of [["model", "By model", "key,"], ["day", "By day (UTC)", "key,"], ["model_day", "By model and day", "day,model,"]]) {
+    await page.locator('.choice[aria-label="Group by"] button').getByText(text, { exact: true }).click();
+    await page.locator("main:not(:has(.stale)) h2", { hasText: text }).waitFor();
+    await page.locator("thead th", { hasText: by === "model" ? "Model" : "Day (UTC)" }).waitFor();
+    for (const kind of ["CSV", "JSON"]) {
+      const download = page.waitForEvent("download");
+      await page.locator("a.button", { hasText: kind }).click();
+      const file = await download;
+      holds(file.suggestedFilename().endsWith(`.${kind.toLowerCase()}`), "its name");
+      const content = readFileSync(await file.path(), "utf8");
+      if (kind === "CSV") holds(content.startsWith(lead), `${by}: ${content.slice(0, 40)}`);
+      else holds(JSON.parse(content).rows.every((row) => (row.day === null) === (by === "model") && (row.model === null) === (by === "day")), `${by}: ${content.slice(0, 200)}`);
+    }
+    if (by === "model_day") await shoot(page, "usage-model-day-1280-light");
   }
 });
 
@@ -274,7 +376,81 @@ await test("the settings are searched", {}, async (page) => {
 await test("the proxy is tested", {}, async (page) => {
   await open(page, "/connect");
   await page.locator("button", { hasText: "Test the proxy" }).click();
-  await page.locator(".test .tone-good").waitFor();
+  await page.locator(".test .tone-good", { hasText: `asked at ${base}/health` }).waitFor();
+});
+
+await test("the overview tells what its numbers are of", {}, async (page) => {
+  await open(page, "");
+  await settled(page);
+  await page.locator(".tile dt", { hasText: "Cost today (UTC)" }).waitFor();
+  await page.locator(".facts dt", { hasText: "Canceled" }).waitFor();
+  await page.locator(".legend", { hasText: "Canceled" }).waitFor();
+  await page.locator(".card header", { hasText: "since the proxy started" }).waitFor();
+});
+
+for (const width of [390, 700, 1000])
+  await test(`nothing of a request is left out at ${width} px`, { width, height: 844 }, async (page) => {
+    await open(page, "/requests?status=2xx&path=%2Fv1%2Fmessages");
+    await page.locator(".vrow").first().waitFor();
+    await live(page);
+    const hidden = await page.evaluate(() => ["time", "status", "request", "model", "ttft", "duration", "bytes", "tokens", "cost"].filter((name) => {
+      const one = document.querySelector(`.vrow .c-${name}`);
+      const [box, row] = [one.getBoundingClientRect(), one.closest(".vrow").getBoundingClientRect()];
+      return !one.checkVisibility() || box.width < 20 || box.top < row.top || box.bottom > row.bottom + 0.5;
+    }));
+    holds(hidden.length === 0, `hidden: ${hidden}`);
+    const over = await page.evaluate(() => {
+      const boxes = [...document.querySelector(".vrow").children].map((one) => [one.className, one.getBoundingClientRect()]);
+      return boxes.flatMap(([name, a], i) => boxes.slice(i + 1).filter(([, b]) => a.left < b.right - 0.5 && b.left < a.right - 0.5 && a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5).map(([other]) => `${name} over ${other}`));
+    });
+    holds(over.length === 0, over.join());
+    holds(await page.locator(".updated").isVisible() && /Updated \d/.test(await page.locator(".updated").textContent()), "when it was updated");
+    holds((await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth)) <= 0, "nothing sticks out");
+    await shoot(page, `requests-${width}-rows`);
+  });
+
+await test("rows of another day tell it", { timezone: "Pacific/Kiritimati" }, async (page) => {
+  // the page's clock is two days ahead of the proxy's
+  await page.clock.setFixedTime(Date.now() + 2 * 86_400_000);
+  for (const path of ["", "/requests", "/errors"]) {
+    await open(page, path);
+    const stamp = page.locator(path === "/requests" ? ".vrow .c-time" : "main .card:not(.group) tbody td.dim:first-child").first();
+    await stamp.waitFor();
+    holds(/^\d+ \w+, \d\d:\d\d:\d\d$/.test(await stamp.textContent()), `${path}: ${await stamp.textContent()}`);
+  }
+});
+
+await test("a copy that fails says so", {}, async (page) => {
+  await page.addInitScript(() => {
+    Object.defineProperty(navigator, "clipboard", { value: undefined });
+    document.execCommand = () => false;
+  });
+  await open(page, "/connect");
+  await page.locator(".code .copy button").first().click();
+  await page.locator('.copy.text-bad [role="status"]', { hasText: "Not copied" }).waitFor({ state: "attached" });
+  await page.evaluate(() => (document.execCommand = () => true));
+  await page.locator(".code .copy button").nth(1).click();
+  await page.locator('.copy [role="status"]', { hasText: /^Copied$/ }).waitFor({ state: "attached" });
+});
+
+await test("faults are told in the reader's language", { locale: "zh-CN" }, async (page, { complaints }) => {
+  await open(page, "/requests?status=9xx");
+  const fault = page.locator(".notice-bad p");
+  await fault.waitFor();
+  holds(/^筛选/.test(await fault.textContent()) && !/[a-z]{3}/.test(await fault.textContent()), await fault.textContent());
+  complaints.length = 0;
+});
+
+await test("a session that cannot be asked for is no error of the page", {}, async (page, { complaints }) => {
+  await open(page, "");
+  await settled(page);
+  await page.route("**/api/v1/session", (route) => route.abort());
+  await page.route("**/api/v1/overview*", (route) => route.fulfill({ status: 401, json: { error: { code: "unauthorized", message: "" } } }));
+  await page.locator('.top button[aria-label="Refresh"]').click();
+  await page.locator(".notice-bad").waitFor();
+  await page.waitForTimeout(200);
+  holds(!complaints.some((text) => /Uncaught|Fault|TypeError/.test(text)), complaints.join(" | "));
+  complaints.length = 0;
 });
 
 await test("the API's description is read and asked", {}, async (page) => {
@@ -331,11 +507,33 @@ await test("the content is a skip away", {}, async (page) => {
   holds(await page.evaluate(() => document.activeElement.id === "main"), "and leads to the content");
 });
 
-await test("it can be installed", {}, async (page) => {
-  await open(page, "");
-  const manifest = await page.evaluate(async () => (await fetch(document.querySelector("link[rel=manifest]").href)).json());
-  for (const icon of manifest.icons) holds((await page.request.get(base + icon.src)).ok(), icon.src);
-});
+if (!only || "it can be installed".includes(only)) {
+  // not in a private window, from which nothing is installed
+  const profile = mkdtempSync(join(tmpdir(), "profile-"));
+  const context = await chromium.launchPersistentContext(profile, { executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ARGS });
+  await test("it can be installed", {}, async () => {
+    if (key) await context.request.post(`${base}/admin/api/v1/session`, { data: { key } });
+    const page = await context.newPage();
+    await open(page, "");
+    const session = await context.newCDPSession(page);
+    const manifest = await session.send("Page.getAppManifest");
+    holds(manifest.errors.length === 0, `the manifest is read: ${JSON.stringify(manifest.errors)}`);
+    holds(manifest.url === `${base}/admin/manifest.webmanifest` && JSON.parse(manifest.data).start_url === "/admin", `it is ours: ${manifest.url}`);
+    const { installabilityErrors } = await session.send("Page.getInstallabilityErrors");
+    holds(installabilityErrors.length === 0, `it is taken: ${JSON.stringify(installabilityErrors)}`);
+    for (const icon of JSON.parse(manifest.data).icons) {
+      const size = await page.evaluate(async (src) => {
+        const image = new Image();
+        image.src = src;
+        await image.decode();
+        return `${image.naturalWidth}x${image.naturalHeight}`;
+      }, icon.src);
+      holds(icon.sizes === "any" || icon.sizes === size, `${icon.src}: ${size}`);
+    }
+  });
+  await context.close();
+  rmSync(profile, { recursive: true, force: true });
+}
 
 await test("an unknown page says so, in the page", {}, async (page) => {
   await open(page, "");
@@ -344,18 +542,40 @@ await test("an unknown page says so, in the page", {}, async (page) => {
 });
 
 await test("a hidden page is not live", {}, async (page) => {
-  await open(page, "");
-  await live(page);
-  await page.evaluate(() => {
-    Object.defineProperty(document, "hidden", { value: true, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
+  // streams are counted where they are opened and closed
+  await page.addInitScript(() => {
+    const open = new Set();
+    window.streams = () => [...open].filter((one) => one.readyState !== EventSource.CLOSED).length;
+    window.EventSource = class extends EventSource {
+      constructor(...given) {
+        super(...given);
+        open.add(this);
+      }
+    };
   });
-  await page.locator(".link-state.tone-plain").waitFor();
-  await page.evaluate(() => {
-    Object.defineProperty(document, "hidden", { value: false, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-  });
-  await live(page);
+  for (const path of ["", "/requests", "/errors"]) {
+    await open(page, path);
+    await live(page);
+    await settled(page);
+    if (path === "/requests") {
+      await page.keyboard.press("j");
+      await page.locator("dialog.drawer[open]").waitFor();
+    }
+    holds((await page.evaluate(() => streams())) === 1, "one stream while it is seen");
+    await hide(page, true);
+    await page.locator(".link-state.tone-plain").waitFor();
+    holds((await page.evaluate(() => streams())) === 0, "none while it is hidden");
+    const asked = [];
+    const hear = (req) => asked.push(req.url());
+    await page.waitForTimeout(300);
+    page.on("request", hear);
+    await page.waitForTimeout(5500);
+    page.off("request", hear);
+    holds(asked.length === 0, `${path}: nothing is asked while hidden: ${asked}`);
+    await hide(page, false);
+    await live(page);
+    holds((await page.evaluate(() => streams())) === 1, "one stream when it is seen again");
+  }
 });
 
 if (key) {
@@ -396,10 +616,17 @@ if (key) {
   });
 }
 
-if (isMock) {
-  const keyless = await start({ key: null });
+// what needs a process to itself: the program, or else a mock without a key
+const own = process.env.PROGRAM ? await startProgram(process.env.PROGRAM) : isMock ? await start({ key: null, urls: ["unix:/run/x.sock", "http://0.0.0.0:8088", "http://[::]:8443"] }) : null;
+if (own) {
+  const enter = async (page, path) => {
+    await page.goto(`${own.base}/admin${path}`);
+    await page.locator("main").waitFor();
+  };
+  await own.traffic?.();
+
   await test("without a key it opens, and says how to set one", { isIn: false }, async (page) => {
-    await page.goto(`${keyless.base}/admin`);
+    await enter(page, "");
     const hint = page.locator(".notice", { hasText: "DASHBOARD_API_KEY" });
     await hint.waitFor();
     await settled(page);
@@ -410,44 +637,111 @@ if (isMock) {
     await settled(page);
     holds((await hint.count()) === 0, "it is dismissed for good");
   });
-  await test("without a key and from elsewhere it stays closed, and says why", { isIn: false, width: 390, height: 844 }, async (page) => {
-    await page.route("**/api/v1/session", (route) => route.fulfill({ json: { authenticated: false, key_required: false, loopback: false } }));
-    await page.goto(`${keyless.base}/admin`);
-    await page.locator("h1", { hasText: "closed" }).waitFor();
-    holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY"), "how to set one");
-    await shoot(page, "closed-390-light");
-  });
-  keyless.stop();
 
-  await test("a restart is told and survived", {}, async (page, { complaints }) => {
-    await open(page, "");
-    await live(page);
-    await page.request.post(`${base}/__mock/restart`);
-    await page.locator(".link-state.tone-bad").waitFor();
-    await shoot(page, "lost-1280-light");
-    await live(page);
-    complaints.length = 0;
+  for (const [width, scheme, locale, title] of [[390, "light", "en-GB", "The dashboard is closed"], [1280, "dark", "zh-CN", "控制台未开放"]])
+    await test(`without a key and from elsewhere it stays closed, and says why, ${locale}`, { isIn: false, width, height: 844, scheme, locale }, async (page) => {
+      const asked = [];
+      page.on("request", (req) => req.url().includes("/api/") && asked.push(new URL(req.url()).pathname));
+      await page.goto(`http://elsewhere.test:${new URL(own.base).port}/admin/requests`);
+      await page.locator("h1", { hasText: title }).waitFor();
+      holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY"), "how to set one");
+      holds((await page.title()).startsWith(title), await page.title());
+      await page.waitForTimeout(1000);
+      holds(asked.every((path) => path === "/admin/api/v1/session"), `no data is asked for: ${asked}`);
+      await shoot(page, `closed-${width}-${scheme}`);
+    });
+
+  await test("clients are given the proxy's address, not the dashboard's", { isIn: false }, async (page) => {
+    await enter(page, "/connect");
+    const address = own.main ?? "http://127.0.0.1:8088";
+    await page.locator(".code", { hasText: new RegExp(`^${address}$`) }).waitFor();
+    await page.locator("main", { hasText: `ANTHROPIC_BASE_URL=${address}` }).waitFor();
+    await page.locator("button", { hasText: "Test the proxy" }).click();
+    await page.locator(".test .tone-good", { hasText: `asked at ${own.base}/health` }).waitFor();
+    await page.locator(".code", { hasText: `curl -sS ${address}/health` }).waitFor();
+    await shoot(page, "connect-apart-1280-light");
   });
 
-  await test("a pending row ends in place", {}, async (page) => {
-    await open(page, "/requests?status=pending");
-    const row = page.locator(".vrow").first();
-    await row.waitFor();
+  await test("a setting that waits for a restart tells both values", { isIn: false }, async (page) => {
+    own.write?.("WORKERS=2\n");
+    await enter(page, "/config");
+    await page.locator(".setting", { has: page.locator("code", { hasText: /^WORKERS$/ }) }).locator(".setting-value", { hasText: /^1, after a restart 2/ }).waitFor();
+    await shoot(page, "config-next-1280-light");
+    own.write?.("WORKERS=1\n");
+  });
+
+  await test("a pending row tells what is known, and ends in place", { isIn: false }, async (page) => {
+    await enter(page, "/requests?status=pending");
+    await live(page);
+    own.ask?.("slowly");
+    const row = page.locator(".vrow", { has: page.locator(".c-status", { hasText: "200 streaming" }), hasText: "claude-" }).first();
+    await row.waitFor({ timeout: 25_000 });
+    holds((await row.locator(".c-model").textContent()).startsWith("claude-"), "its model");
     const id = await row.getAttribute("data-id");
+    await shoot(page, "pending-1280-light");
     await page.locator(`.vrow[data-id="${id}"]`).waitFor({ state: "detached", timeout: 25_000 });
   });
 
   for (const [width, scheme] of [[1280, "light"], [390, "dark"]])
-    await test(`an error's words are shown, ${width} px, ${scheme}`, { width, height: 844, scheme }, async (page) => {
-      await open(page, "/errors");
-      await page.locator("details.group summary").first().click();
-      await page.locator("details.group[open] .group-body").waitFor();
+    await test(`an error's words are shown, ${width} px, ${scheme}`, { isIn: false, width, height: 844, scheme }, async (page) => {
+      await enter(page, "/errors");
+      await page.locator(".kept", { hasText: /Of the last 1,000 failures since ./ }).waitFor();
+      const group = (text) => page.locator("details.group", { has: page.locator("summary", { hasText: text }) }).first();
+      await group("529").locator(".badge", { hasText: "answered by the upstream" }).waitFor();
+      await group("529").locator("summary").click();
+      await group("529").locator(".group-body code", { hasText: "overloaded_error" }).waitFor();
       await shoot(page, `error-${width}-${scheme}`);
-      await open(page, "/requests?status=4xx");
+      await group("500").locator("summary").click();
+      await group("500").locator(".group-body", { hasText: "in a coding that the proxy cannot read" }).waitFor();
+      await enter(page, "/requests?status=4xx");
       await page.locator(".vrow").first().click();
-      await page.locator("dialog.drawer .code").waitFor();
+      await page.locator("dialog.drawer .code", { hasText: "error" }).first().waitFor();
       await shoot(page, `drawer-error-${width}-${scheme}`);
     });
+
+  await test("a restart is told and survived", { isIn: false }, async (page, { complaints }) => {
+    await enter(page, "/requests");
+    await live(page);
+    await page.locator(".vrow").first().waitFor();
+    const before = await page.locator(".vrow").first().getAttribute("data-id");
+    const restarted = own.restart();
+    await page.locator(".link-state.tone-bad").waitFor();
+    await shoot(page, "lost-1280-light");
+    await restarted;
+    await live(page);
+    await own.traffic?.();
+    await page.waitForFunction((before) => document.querySelector(".vrow") && ![...document.querySelectorAll(".vrow")].some((row) => row.dataset.id === before), before);
+    complaints.length = 0;
+  });
+  await own.stop();
+}
+
+if (isMock) {
+  await test("one URL that stands twice is two upstreams", {}, async (page) => {
+    for (const path of ["/upstreams", ""]) {
+      await open(page, path);
+      await page.locator("main .mono", { hasText: /^https:\/\/api\.anthropic\.com #2$/ }).waitFor();
+      holds((await page.locator("main .mono", { hasText: /^https:\/\/api\.anthropic\.com$/ }).count()) === 1, "and the first");
+    }
+  });
+  await test("a paused list survives a cut of the line", {}, async (page, { complaints }) => {
+    await open(page, "/requests");
+    await live(page);
+    await page.locator(".vrow").first().waitFor();
+    await page.keyboard.press("p");
+    await page.locator('.list-bar button[aria-pressed="true"]').waitFor();
+    const ids = () => page.evaluate(() => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join());
+    const before = await ids();
+    mock.cut();
+    await page.locator(".link-state.tone-bad").waitFor();
+    await live(page);
+    await page.waitForTimeout(1500);
+    holds((await ids()) === before, "nothing moves");
+    holds(/\d\+/.test(await page.locator('.list-bar button[aria-pressed="true"]').textContent()), "it says that there is more");
+    await page.keyboard.press("p");
+    await page.waitForFunction((before) => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join() !== before, before);
+    complaints.length = 0;
+  });
 }
 
 clearInterval(traffic);
