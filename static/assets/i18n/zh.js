@@ -125,6 +125,7 @@ export default {
   "col.request": "请求",
   "col.model": "模型",
   "col.ttft": "首个 Token",
+  "col.ttft.short": "首 Token",
   "col.duration": "耗时",
   "col.bytes": "字节",
   "col.tokens": "Token 入 → 出",

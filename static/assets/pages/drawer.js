@@ -67,7 +67,7 @@ function Body({ row, asked, base }) {
     ["col.cost", row.cost_usd === null ? (row.tokens ? t("unpriced") : null) : as.money(row.cost_usd)],
   ];
   return html`<div class="drawer-body">
-    <p class="drawer-sum"><${Status} row=${row} /><span>${as.duration(isPending ? Math.max(row.duration_ms, Date.now() - row.at) : row.duration_ms)}</span><span class="dim">↑ ${as.bytes(row.bytes_in)}</span><span class="dim">↓ ${as.bytes(row.bytes_out)}</span></p>
+    <p class="drawer-sum"><${Status} row=${row} /><span>${as.duration(isPending ? Math.max(row.duration_ms, Date.now() - row.at) : row.duration_ms)}</span><span class="dim">↑ ${as.bytes(isPending ? row.bytes_in || null : row.bytes_in)}</span><span class="dim">↓ ${as.bytes(isPending ? row.bytes_out || null : row.bytes_out)}</span></p>
     <section><h3>${t("drawer.timing")}</h3><${Waterfall} row=${row} /></section>
     ${error && html`<section><h3>${t("drawer.error")}</h3><${Code} text=${pretty(error.content)} label=${t("drawer.error")} />${error.truncated && html`<p class="note">${t("drawer.truncated")}</p>`}</section>`}
     ${!error && asked?.state === "done" && row.status >= 400 && html`<section><h3>${t("drawer.error")}</h3><p class="note">${silence(row)}</p></section>`}

@@ -75,7 +75,6 @@ function Sums({ data }) {
     ["sum.success", sums && as.percent(sums.success_rate)],
     ["sum.failed", sums && as.count(sums.failed)],
     ["sum.canceled", sums && as.count(sums.canceled), "sum.canceled.note"],
-    ["sum.average", sums && as.duration(sums.duration_ms.avg)],
     ["sum.in", sums && as.bytes(sums.bytes_in)],
     ["sum.out", sums && as.bytes(sums.bytes_out)],
     ["sum.tokens_in", sums && as.count(as.read(sums.tokens))],

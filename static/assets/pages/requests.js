@@ -18,7 +18,7 @@ const METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD"];
 const LONGEST = 256;
 const WORDS = new Set(["pending", "aborted"]);
 const narrow = matchMedia("(max-width: 760px)");
-const middle = matchMedia("(max-width: 1180px)");
+const middle = matchMedia("(max-width: 1360px)");
 const measured = () => (narrow.matches ? "narrow" : middle.matches ? "middle" : "wide");
 // of a row, in one, two or three lines: app.css has the same
 const HEIGHTS = { wide: 38, middle: 54, narrow: 80 };
@@ -229,7 +229,7 @@ function Row({ row, now, index, top, isSelected, onOpen }) {
     <span role="gridcell" class="c-status"><${Status} row=${row} /></span>
     <span role="gridcell" class="c-request" title=${`${row.method} ${row.path}`}><b>${row.method}</b> ${row.path}</span>
     <span role="gridcell" class="c-model dim" title=${row.model}>${row.model ?? "–"}</span>
-    <span role="gridcell" class="c-ttft num" data-label=${t("col.ttft")}>${as.duration(row.ttft_ms)}</span>
+    <span role="gridcell" class="c-ttft num" data-label=${t("col.ttft.short")}>${as.duration(row.ttft_ms)}</span>
     <span role="gridcell" class="c-duration num">${as.duration(spent)}</span>
     <span role="gridcell" class="c-bytes num">${as.bytes(row.state === "pending" ? row.bytes_out || null : row.bytes_out)}</span>
     <span role="gridcell" class="c-tokens num">${row.tokens ? `${as.count(as.read(row.tokens))} → ${as.count(row.tokens.output)}` : "–"}</span>
