@@ -3,6 +3,8 @@
 #
 #     tests/browser.sh [NAME]           (the tests whose name holds NAME; default: all)
 #
+# What needs a process to itself (restarts, no key, other settings) has one: tests/browser/program.mjs.
+#
 # Needs Debian's chromium, node and npm, python3 and curl. Screenshots go to tests/browser/.shots.
 #
 #     PROXY    the program (default: target/release/anthropic-proxy)
@@ -34,7 +36,7 @@ main() {
     admin=http://127.0.0.1:$PORT
     main=http://$(sed -nE 's#.*\[Proxy\] listening on http://([0-9.:]+).*#\1#p' "$run/proxy.log" | head -n 1)
     traffic "$main"
-    BASE=$admin KEY=$key TRAFFIC=$main/v1/models node "$here/browser/run.mjs" "$@"
+    BASE=$admin KEY=$key TRAFFIC=$main/v1/models PROGRAM=$proxy node "$here/browser/run.mjs" "$@"
     echo "browser: all passed"
 }
 

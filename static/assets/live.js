@@ -21,6 +21,8 @@ let timer = null;
 let watch = null;
 let failures = 0;
 let isWanted = false;
+// whether something was missed: known when the line is back, asked for when it tells again
+let isBack = false;
 
 export function follow() {
   isWanted = true;
@@ -45,14 +47,15 @@ function open() {
     if (past.length > KEPT) past.shift();
     updated.set(Date.now());
     tick.set(value);
+    // the stream tells what changes after its first tick: what was asked for before that may lack some
+    if (isBack) refresh("back");
+    isBack = false;
   });
   source.addEventListener("open", () => {
     hear();
     failures = 0;
-    // whatever was missed is asked for
-    const wasAway = link.get().state !== "connecting" || past.length > 0;
+    isBack ||= link.get().state !== "connecting" || past.length > 0;
     link.set({ state: "live", retryAt: null });
-    if (wasAway) refresh("back");
   });
   source.addEventListener("error", lose);
   hear();

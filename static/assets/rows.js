@@ -43,7 +43,12 @@ export class Roster {
   /** What was told since the list was asked for; null while it is not. */
   #during = null;
   #top = 0;
-  #last = null;
+  #last;
+
+  /** `last`: what the stream told last, or null if it has not begun. */
+  constructor(last = null) {
+    this.#last = last;
+  }
 
   /** The list is asked for: from its beginning, or on from what is there. */
   begin(isMore = false) {
@@ -76,7 +81,8 @@ export class Roster {
   tell(tick, filters) {
     const last = this.#last;
     this.#last = tick;
-    const isApart = last !== null && (tick.boot_id !== last.boot_id || tick.now - last.now > SILENCE);
+    // the first tick tells nothing of what went before it
+    const isApart = last === null || tick.boot_id !== last.boot_id || tick.now - last.now > SILENCE;
     if (tick.dropped || isApart) this.isBehind = true;
     const kept = this.#held ?? this.#during;
     if (!kept) return this.#take(tick.rows, filters);

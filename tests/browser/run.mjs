@@ -128,6 +128,7 @@ await test("the first paint comes within 300 ms", {}, async (page) => {
   await open(page, "");
   // the first visit warms the browser up; the second is measured, with its cache empty
   const session = await page.context().newCDPSession(page);
+  await session.send("Network.enable");
   await session.send("Network.setCacheDisabled", { cacheDisabled: true });
   const took = [];
   for (let i = 0; i < 3; i++) {
@@ -139,7 +140,7 @@ await test("the first paint comes within 300 ms", {}, async (page) => {
   holds(Math.min(...took) < 300, `first paint ${took} ms`);
   const bytes = await page.evaluate(() => performance.getEntries().filter((one) => one.encodedBodySize && !one.name.includes("/api/")).reduce((sum, one) => sum + one.encodedBodySize, 0));
   console.log(`     ${(bytes / 1024).toFixed(1)} KiB for the first page`);
-  holds(bytes <= 120 * 1024, `the first page is ${bytes} bytes`);
+  holds(bytes > 30 * 1024 && bytes <= 120 * 1024, `the first page is ${bytes} bytes`);
 });
 
 await test("live data arrives", {}, async (page) => {
@@ -665,9 +666,13 @@ if (own) {
   });
 
   await test("a setting that waits for a restart tells both values", { isIn: false }, async (page) => {
-    own.write?.("WORKERS=2\n");
+    if (own.write) {
+      own.write("WORKERS=2\n");
+      for (let i = 0; i < 50 && !(await (await fetch(`${own.base}/admin/api/v1/config`)).json()).pending_restart.includes("WORKERS"); i++) await new Promise((resolve) => setTimeout(resolve, 200));
+    }
     await enter(page, "/config");
     await page.locator(".setting", { has: page.locator("code", { hasText: /^WORKERS$/ }) }).locator(".setting-value", { hasText: /^1, after a restart 2/ }).waitFor();
+    await page.fill('input[type="search"]', "workers");
     await shoot(page, "config-next-1280-light");
     own.write?.("WORKERS=1\n");
   });

@@ -64,7 +64,7 @@ const page = (items, { total = items.length, next = null } = {}) => ({ items, to
 let moment = 0;
 const tick = (rows, more) => ({ now: (moment += 1000), boot_id: "a", rows, dropped: 0, ...more });
 const listed = (filters, ...answer) => {
-  const list = new Roster();
+  const list = new Roster(tick([]));
   list.begin();
   list.answer(page(...answer), filters);
   return list;
@@ -72,7 +72,7 @@ const listed = (filters, ...answer) => {
 const seqs = (list) => list.items().map((row) => row.seq);
 
 test("what is told while the list is asked for is not lost", () => {
-  const list = new Roster();
+  const list = new Roster(tick([]));
   list.begin();
   list.tell(tick([done(3), pending(4)]), ANY);
   list.answer(page([pending(3), done(2)]), ANY);
@@ -81,7 +81,7 @@ test("what is told while the list is asked for is not lost", () => {
   assert.equal(list.total, 3);
 });
 test("what the list knows is not taken back by what was told before", () => {
-  const list = new Roster();
+  const list = new Roster(tick([]));
   list.begin();
   list.tell(tick([pending(3), pending(2, { status: 200 })]), ANY);
   list.answer(page([done(3), done(2)]), ANY);
@@ -92,7 +92,7 @@ test("what the list knows is not taken back by what was told before", () => {
 });
 test("what was told before a question that was given up is in the next answer, or over", () => {
   const filters = { ...ANY, status: "pending" };
-  const list = new Roster();
+  const list = new Roster(tick([]));
   list.begin();
   list.tell(tick([pending(3)]), filters);
   list.begin();
@@ -144,6 +144,13 @@ for (const [what, more] of [["more than it can say", { dropped: 7 }], ["that it 
       assert.equal(list.isBehind, false);
     }
   });
+test("a list that was asked for before the stream began is asked for again", () => {
+  const list = new Roster();
+  list.begin();
+  list.answer(page([done(1)]), ANY);
+  list.tell(tick([]), ANY);
+  assert.equal(list.isBehind, true);
+});
 test("rows in flight are found by what is known of them", () => {
   assert.ok(matches(pending(1, { model: "claude-x", status: 200 }), { ...ANY, model: "claude" }));
   assert.ok(!matches(pending(1), { ...ANY, model: "claude" }));

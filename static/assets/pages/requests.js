@@ -73,7 +73,7 @@ export default function Requests({ query }) {
 /** The rows: what the server lists, and what the stream tells since. */
 function useList(filters, asked, isPaused) {
   const roster = useRef(null);
-  const list = (roster.current ??= new Roster());
+  const list = (roster.current ??= new Roster(tick.get()));
   const [view, setView] = useState({ items: [], fault: null, isFirst: true });
   const running = useRef(null);
   const listed = useRef(null);
