@@ -12,6 +12,9 @@ const ASSETS = join(dirname(fileURLToPath(import.meta.url)), "../../static/asset
 globalThis.document ??= { documentElement: { lang: "en" } };
 const { curl } = await import(join(ASSETS, "curl.js"));
 const { MOST, Roster, matches } = await import(join(ASSETS, "rows.js"));
+const { proxyAddress } = await import(join(ASSETS, "proxy.js"));
+const as = await import(join(ASSETS, "format.js"));
+const { speak } = await import(join(ASSETS, "i18n.js"));
 let [passed, failed] = [0, 0];
 
 function test(name, run) {
@@ -157,6 +160,31 @@ test("rows in flight are found by what is known of them", () => {
   assert.ok(!matches(pending(1, { status: 200 }), { ...ANY, status: "2xx" }));
   assert.ok(matches(done(1, { status: 304 }), { ...ANY, status: "3xx" }));
 });
+
+for (const [page, urls, expected] of [
+  ["http://127.0.0.1:8089", ["http://127.0.0.1:8088"], "http://127.0.0.1:8088"],
+  ["http://127.0.0.1:8088", ["http://127.0.0.1:8088"], "http://127.0.0.1:8088"],
+  // loopback has many names
+  ["http://localhost:8088", ["https://127.0.0.1:8443", "http://127.0.0.1:8088"], "http://localhost:8088"],
+  ["http://[::1]:8088", ["http://127.0.0.1:8088"], "http://[::1]:8088"],
+  // wherever the page was reached, clients reach all addresses
+  ["http://10.0.0.5:8089", ["http://0.0.0.0:8088", "https://[::]:8443"], "http://10.0.0.5:8088"],
+  ["https://proxy.example:8443", ["http://0.0.0.0:8088", "https://[::]:8443"], "https://proxy.example:8443"],
+  ["https://proxy.example", ["http://0.0.0.0:80", "https://0.0.0.0:443"], "https://proxy.example"],
+  ["http://[2001:db8::1]:8089", ["http://[::]:8088"], "http://[2001:db8::1]:8088"],
+  ["http://127.0.0.1:8089", ["unix:/run/x.sock", "http://10.0.0.5:8088"], "http://10.0.0.5:8088"],
+  ["http://127.0.0.1:8089", ["unix:/run/x.sock"], "unix:/run/x.sock"],
+  ["http://127.0.0.1:8088", [], "http://127.0.0.1:8088"],
+])
+  test(`from ${page} the proxy at ${urls.join(", ") || "nowhere"} is ${expected}`, () => assert.equal(proxyAddress(urls, new URL(page)), expected));
+for (const [lang, texts] of [["en", ["9,999", "12.3K", "1.23M", "14:03:22", "23 Nov, 14:03:22"]], ["zh", ["9,999", "1.23万", "123万", "14:03:22", "11月23日 14:03:22"]]]) {
+  await speak(lang);
+  test(`counts and moments are written as ${lang} does`, () => {
+    const at = new Date(2026, 10, 23, 14, 3, 22).getTime();
+    const said = [as.count(9999), as.count(12_345), as.count(1_234_567), as.when(at, at + 3_600_000), as.when(at, at + 86_400_000)];
+    assert.deepEqual(said, texts);
+  });
+}
 
 console.log(`${passed} passed, ${failed} failed`);
 if (failed) process.exit(1);
