@@ -391,6 +391,11 @@ await test("the overview tells what its numbers are of", {}, async (page) => {
 
 for (const width of [390, 700, 910, 1000, 1280, 1480])
   await test(`nothing of a request is left out at ${width} px`, { width, height: 844 }, async (page) => {
+    if (isMock) {
+      await open(page, "/requests?status=pending");
+      await page.locator(".vrow .c-status", { hasText: "200 streaming" }).first().waitFor({ timeout: 25_000 });
+      holds(await page.evaluate(() => [...document.querySelectorAll(".vrow .c-status")].every((one) => one.scrollWidth <= one.clientWidth)), "what streams says so");
+    }
     await open(page, "/requests?status=2xx&path=%2Fv1%2Fmessages");
     await page.locator(".vrow").first().waitFor();
     await live(page);
