@@ -64,6 +64,11 @@
 //!   outside of an actix `System`: waking a task does not go through a `LocalSet`.
 //! - **Log lines are gathered by thread and written by another** ([`logging`]): a line for each exchange is
 //!   on by default, and must not cost a system call.
+//! - **What is observed hangs on the record** (`proxy::watch`): while somebody looks, an exchange has a
+//!   watch, which reads copies and keeps plain data ([`record`]). At its end the worker counts it in
+//!   atomics of its own ([`metrics`], added up on a scrape) and hands it to one thread through a bounded
+//!   queue that nobody waits for ([`activity`]); that thread keeps the sums and writes the access log.
+//!   Answers of the admin plane are composed beside the workers, which carry streams ([`admin`]).
 
 pub mod access_log;
 pub mod activity;

@@ -386,15 +386,19 @@ pub(super) fn errors(failures: &[Failure], since: SystemTime, began: SystemTime)
         .filter(|failure| failure.done.ended >= since)
     {
         let exchange = &failure.done.exchange;
-        if items.len() < ITEMS {
-            items.push(done(&failure.done));
-        }
         let metered = exchange.usage.as_ref();
         let metered = metered.and_then(|usage| usage.error_type.as_deref());
         let content = failure.text.as_ref().map(|text| text.content.as_ref());
         let told = failure.text.as_ref().and_then(|text| text.kind.as_deref());
         let kind = metered.or(told).map(str::to_owned);
         let (by, ours) = (exchange.ended.by, exchange.is_ours());
+        if items.len() < ITEMS {
+            // of what is not metered its text says it alone
+            items.push(view::Row {
+                error_type: kind.clone(),
+                ..done(&failure.done)
+            });
+        }
         // a client that went away says nothing about the upstream's status
         let label = match exchange.ended.label {
             None if exchange.ended.by != crate::record::By::Complete => {

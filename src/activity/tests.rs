@@ -483,6 +483,9 @@ fn failures_are_grouped_with_the_upstreams_words() {
     drop(activity);
     let errors = view.errors(Range::Minutes5, at(now));
     assert_eq!(errors.items.len(), 4);
+    let kinds = errors.items.iter().map(|row| row.error_type.as_deref());
+    let kinds: Vec<_> = kinds.flatten().collect();
+    assert_eq!(kinds, ["overloaded_error"; 3]);
     assert_eq!(errors.groups.len(), 2);
     let theirs = &errors.groups[0];
     assert_eq!(

@@ -1,6 +1,6 @@
 //! The fields of a head as they may be shown: every name, and the values that are known to be no secret.
 
-use std::fmt::Write as _;
+use std::cell::RefCell;
 
 /// Fields of a head: their names in the order of the wire, and values where they may be shown.
 ///
@@ -68,40 +68,31 @@ const SHOWN_KINDS: [&str; 2] = ["anthropic-ratelimit-", "x-stainless-"];
 impl ShownFields {
     /// What may be shown of these fields; what is too much is left out.
     pub fn of<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
-        let mut text = String::with_capacity(1024);
-        for (name, value) in fields {
-            let begin = text.len();
-            let name = &name[..name.len().min(LONGEST_NAME)];
-            // names are tokens: nothing is escaped but what is none
-            let _ = write!(text, "{}", name.escape_ascii());
-            text[begin..].make_ascii_lowercase();
-            if is_shown(&text[begin..]) {
-                text.push_str(": ");
-                let shown = &value[..value.len().min(LONGEST_VALUE)];
-                for chunk in shown.utf8_chunks() {
-                    // what is printable passes as it is, the rest as `\n`, `\u{…}` or a mark
-                    for c in chunk.valid().chars() {
-                        if c.is_control() {
-                            text.extend(c.escape_default());
-                        } else {
-                            text.push(c);
-                        }
-                    }
-                    if !chunk.invalid().is_empty() {
-                        text.push(char::REPLACEMENT_CHARACTER);
-                    }
-                }
-                if shown.len() < value.len() {
-                    text.push('…');
-                }
-            }
-            if text.len() > MOST {
-                text.truncate(begin);
-                break;
-            }
-            text.push('\n');
+        thread_local! {
+            // so that what is kept is allocated once, in its size
+            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
         }
-        Self(text.into())
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            for (name, value) in fields {
+                let begin = text.len();
+                push(text, &name[..name.len().min(LONGEST_NAME)]);
+                text[begin..].make_ascii_lowercase();
+                if is_shown(&text[begin..]) {
+                    text.push_str(": ");
+                    push(text, &value[..value.len().min(LONGEST_VALUE)]);
+                    if LONGEST_VALUE < value.len() {
+                        text.push('…');
+                    }
+                }
+                if text.len() > MOST {
+                    text.truncate(begin);
+                    break;
+                }
+                text.push('\n');
+            }
+            Self(text.as_str().into())
+        })
     }
 
     /// Names, and values where they may be shown.
@@ -120,6 +111,29 @@ impl ShownFields {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Adds what is printable as it is, the rest as `\n`, `\u{…}` or a mark.
+fn push(text: &mut String, octets: &[u8]) {
+    match std::str::from_utf8(octets) {
+        Ok(plain) if plain.bytes().all(|octet| matches!(octet, b' '..=b'~')) => {
+            text.push_str(plain);
+        }
+        _ => {
+            for chunk in octets.utf8_chunks() {
+                for c in chunk.valid().chars() {
+                    if c.is_control() {
+                        text.extend(c.escape_default());
+                    } else {
+                        text.push(c);
+                    }
+                }
+                if !chunk.invalid().is_empty() {
+                    text.push(char::REPLACEMENT_CHARACTER);
+                }
+            }
+        }
     }
 }
 
