@@ -23,9 +23,11 @@ use crate::{
     record::{Answered, Begun, Exchange},
 };
 
-/// How long events are gathered before the next batch: workers wake the observer 50 times a second at
-/// most.
+/// How long events are gathered before the next batch.
 const BATCH: Duration = Duration::from_millis(20);
+/// So many batches without an event, a second of them, and the observer goes to sleep: only the event
+/// that comes then has to wake it, which costs its worker a system call.
+const QUIET: u32 = 50;
 /// Events that are applied under one lock: well under a millisecond.
 const AT_ONCE: usize = 256;
 /// Contents of errors that are decoded of one batch: a storm of them must not hold up the sums.
@@ -67,7 +69,7 @@ enum Ready {
 impl Observer {
     /// Takes events until the end, and then those that are left.
     pub(super) fn run(mut self) {
-        let mut lost = 0;
+        let (mut lost, mut quiet) = (0, 0);
         loop {
             // before the queue is emptied: what was pushed before the end is taken
             let is_ended = self.is_ended.load(SeqCst);
@@ -75,9 +77,10 @@ impl Observer {
             if is_ended {
                 break;
             }
-            if taken > 0 {
-                // the first event is taken at once, those that follow it together
-                thread::sleep(BATCH);
+            quiet = if taken > 0 { 0 } else { quiet + 1 };
+            if quiet < QUIET {
+                // the end cuts it short
+                thread::park_timeout(BATCH);
                 continue;
             }
             self.counts.ask_to_be_woken();
