@@ -211,7 +211,7 @@ pub enum Outcome {
 pub enum CacheControl {
     /// It does: `{"type":"ephemeral"}`.
     Ephemeral,
-    /// It does not: the request has as many `cache_control` as may be.
+    /// It does not: the request has as many `cache_control` as may be, or one with a `ttl`.
     Omitted,
 }
 

@@ -1,12 +1,17 @@
 //! The edit as the contract puts it, on a tree of values: what the scanner and the splice are held
 //! against in tests, with any JSON, any octets and any chunks.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 use proptest::{
     prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest},
     sample::select,
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
 };
 
 use super::{Body, Outcome, Unchanged, scanner::Scanner, system};
@@ -95,20 +100,75 @@ impl Json {
             .rposition(|(spelling, _)| meaning(spelling) == name)?;
         Some((&members[index].1, &span.inner[index]))
     }
+}
 
-    fn cache_controls(&self) -> usize {
-        match self {
-            Json::Scalar(_) | Json::String(_) => 0,
-            Json::Array(elements) => elements.iter().map(Json::cache_controls).sum(),
-            Json::Object(members) => members
-                .iter()
-                .map(|(name, value)| {
-                    let is_one =
-                        meaning(name) == "cache_control" && matches!(value, Json::Object(_));
-                    usize::from(is_one) + value.cache_controls()
-                })
-                .sum(),
+/// What serde_json reads of caching in a body, duplicate names included.
+#[derive(Default)]
+struct Caching {
+    controls: usize,
+    has_ttl: bool,
+    is_object: bool,
+    is_string: bool,
+}
+
+impl<'de> Deserialize<'de> for Caching {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Walk)
+    }
+}
+
+struct Walk;
+
+impl<'de> Visitor<'de> for Walk {
+    type Value = Caching;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Caching, E> {
+        Ok(Caching::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Caching, E> {
+        Ok(Caching::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Caching, E> {
+        Ok(Caching::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Caching, E> {
+        Ok(Caching::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Caching, E> {
+        Ok(Caching {
+            is_string: true,
+            ..Caching::default()
+        })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Caching, A::Error> {
+        let mut all = Caching::default();
+        while let Some(element) = elements.next_element::<Caching>()? {
+            all.controls += element.controls;
+            all.has_ttl |= element.has_ttl;
         }
+        Ok(all)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Caching, A::Error> {
+        let mut all = Caching {
+            is_object: true,
+            ..Caching::default()
+        };
+        while let Some((name, value)) = members.next_entry::<String, Caching>()? {
+            all.controls +=
+                value.controls + usize::from(name == "cache_control" && value.is_object);
+            all.has_ttl |= value.has_ttl || name == "ttl" && value.is_string;
+        }
+        Ok(all)
     }
 }
 
@@ -116,6 +176,7 @@ impl Json {
 fn reference(
     json: &Json,
     span: &Span,
+    body: &str,
     mode: EditMode,
     target: EditTarget,
 ) -> Option<(Range<usize>, String)> {
@@ -133,7 +194,8 @@ fn reference(
     if mode == EditMode::Replace || text.to_ascii_lowercase().contains("claude code") {
         return Some((octets, REPLACEMENT.to_owned()));
     }
-    let cache_control = if json.cache_controls() < 4 {
+    let caching: Caching = serde_json::from_str(body).unwrap();
+    let cache_control = if caching.controls < 4 && !caching.has_ttl {
         r#","cache_control":{"type":"ephemeral"}"#
     } else {
         ""
@@ -147,9 +209,10 @@ fn reference(
 
 fn names() -> impl Strategy<Value = String> {
     prop_oneof![
-        4 => select(vec!["system", "text", "cache_control"]),
-        2 => select(vec![r"sys\u0074em", r"\u0074ext", r"cache\u005Fcontrol", r"te\\xt", "Text"]),
-        1 => select(vec!["", "a", "messages", r"\n", "\u{e9}"]),
+        8 => select(vec!["system", "text", "cache_control"]),
+        1 => select(vec!["ttl", r"t\u0074l"]),
+        4 => select(vec![r"sys\u0074em", r"\u0074ext", r"cache\u005Fcontrol", r"te\\xt", "Text"]),
+        2 => select(vec!["", "a", "messages", r"\n", "\u{e9}"]),
     ]
     .prop_map(str::to_owned)
 }
@@ -222,7 +285,7 @@ proptest! {
         let mut body = String::new();
         let span = write(&json, &mut body, &mut space.into_iter().cycle());
         let mut expected = body.clone();
-        let decision = reference(&json, &span, mode, target);
+        let decision = reference(&json, &span, &body, mode, target);
         if let Some((octets, by)) = &decision {
             expected.replace_range(octets.clone(), by);
         }

@@ -1,6 +1,6 @@
 //! Reads a request body as it arrives, as JSON (RFC 8259), and notes the octet spans that the edit
 //! needs: the first two blocks of the top-level `system`, their texts, how many `cache_control`
-//! objects there are. On its way it notes where `model`, `stream` and `max_tokens` stand, for metering.
+//! objects there are, and whether one of them may have a `ttl`. On its way it notes where `model`, `stream` and `max_tokens` stand, for metering.
 //!
 //! It keeps no octet (but for a name that a chunk boundary cuts), builds no value and does not
 //! recurse: nesting costs one bit a level. The grammar is checked in full, since an edit of what
@@ -53,6 +53,8 @@ pub(super) struct Found {
     pub(super) system: System,
     /// Objects that are the value of a `cache_control`, anywhere.
     pub(super) cache_controls: u64,
+    /// Whether a `ttl` has a string for its value, anywhere.
+    pub(super) has_ttl: bool,
 }
 
 /// The value of `system`.
@@ -90,6 +92,7 @@ impl Scanner {
             found: Found {
                 system: System::Absent,
                 cache_controls: 0,
+                has_ttl: false,
             },
             leaves: Leaves::default(),
         }
@@ -298,6 +301,7 @@ impl Scanner {
             (_, 1, Name::Stream) => self.leaves.stream = Some(start),
             (_, 1, Name::MaxTokens) => self.leaves.max_tokens = Some(start),
             (_, _, Name::CacheControl) if octet == b'{' => self.found.cache_controls += 1,
+            (_, _, Name::Ttl) if octet == b'"' => self.found.has_ttl = true,
             _ => {}
         }
     }
@@ -401,6 +405,7 @@ enum Name {
     System,
     Text,
     CacheControl,
+    Ttl,
     Model,
     Stream,
     MaxTokens,
@@ -417,6 +422,7 @@ impl Name {
             SYSTEM => Self::System,
             TEXT => Self::Text,
             CACHE_CONTROL => Self::CacheControl,
+            TTL => Self::Ttl,
             MODEL => Self::Model,
             STREAM => Self::Stream,
             MAX_TOKENS => Self::MaxTokens,
@@ -430,6 +436,7 @@ impl Name {
             (SYSTEM, Self::System),
             (TEXT, Self::Text),
             (CACHE_CONTROL, Self::CacheControl),
+            (TTL, Self::Ttl),
             (MODEL, Self::Model),
             (STREAM, Self::Stream),
             (MAX_TOKENS, Self::MaxTokens),
@@ -470,6 +477,7 @@ const WATCHED: usize = 2;
 const SYSTEM: &[u8] = b"system";
 const TEXT: &[u8] = b"text";
 const CACHE_CONTROL: &[u8] = b"cache_control";
+const TTL: &[u8] = b"ttl";
 const MODEL: &[u8] = b"model";
 const STREAM: &[u8] = b"stream";
 const MAX_TOKENS: &[u8] = b"max_tokens";

@@ -64,6 +64,7 @@ fn decide(
     let Found {
         system,
         cache_controls,
+        has_ttl,
     } = found.ok_or(Unchanged::NotJson)?;
     let [first, second] = match system {
         System::Absent => return Err(Unchanged::NoSystem),
@@ -80,7 +81,7 @@ fn decide(
     let span = block.text.ok_or(Unchanged::TargetNotText)?;
     match mode {
         EditMode::InsertIfAbsent if !text::mentions_claude_code(inside(body, &span)) => {
-            let cache_control = if cache_controls < MAX_CACHE_CONTROLS {
+            let cache_control = if cache_controls < MAX_CACHE_CONTROLS && !has_ttl {
                 CacheControl::Ephemeral
             } else {
                 CacheControl::Omitted
@@ -147,7 +148,9 @@ fn within(part: &Bytes, base: u64, offset: u64) -> usize {
 
 /// What the text of Claude Code's attribution block begins with.
 const ATTRIBUTION: &[u8] = b"x-anthropic-billing-header:";
-/// The upstream refuses a request with more.
+/// The upstream refuses a request with more, and one in which a block that is cached for 5 minutes, as the
+/// inserted one would be, stands before one with `"ttl":"1h"`. Without `cache_control` it is cached with
+/// the block after it.
 const MAX_CACHE_CONTROLS: u64 = 4;
 /// An inserted block up to its text.
 const BLOCK_START: &[u8] = br#"{"type":"text","text":"#;
@@ -276,6 +279,34 @@ mod tests {
             let count = count + usize::from(cache_control == CacheControl::Ephemeral);
             assert_eq!(edited.matches("cache_control").count(), count);
             serde_json::from_str::<serde_json::Value>(&edited).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_cache_control_is_added_where_one_has_a_ttl() {
+        let inserted = |rest: &str| {
+            let body = format!(r#"{{"system":[{{"text":"old"}}],{rest}}}"#);
+            let (edited, outcome) = edit_body(&body, EditMode::InsertIfAbsent, EditTarget::Prompt);
+            serde_json::from_str::<serde_json::Value>(&edited).unwrap();
+            match outcome {
+                Outcome::Inserted { cache_control, .. } => cache_control,
+                other => panic!("{other:?}"),
+            }
+        };
+        for with_ttl in [
+            r#""tools":[{"cache_control":{"type":"ephemeral","ttl":"1h"}}]"#,
+            r#""messages":[{"content":[{"cache_control":{"ttl":"5m"}}]}]"#,
+            r#""cache_control":{"t\u0074l":"1h"}"#,
+        ] {
+            assert_eq!(inserted(with_ttl), CacheControl::Omitted, "{with_ttl}");
+        }
+        for without in [
+            r#""tools":[{"cache_control":{"type":"ephemeral"}}]"#,
+            // of a tool: no ttl of a cache is a number or an object
+            r#""tools":[{"input_schema":{"properties":{"ttl":{"type":"number"}}}}]"#,
+            r#""messages":[{"content":[{"input":{"ttl":60,"TTL":"1h","a":"ttl"}}]}]"#,
+        ] {
+            assert_eq!(inserted(without), CacheControl::Ephemeral, "{without}");
         }
     }
 
