@@ -59,6 +59,9 @@ pub enum DownstreamError {
     /// A request target that is neither origin-form nor absolute-form (RFC 9112 §3.2).
     #[error("unsupported request target")]
     UnsupportedTarget,
+    /// An extended CONNECT to a protocol that carries HTTP, or to none (RFC 8441, RFC 9220 §3).
+    #[error("unsupported protocol")]
+    UnsupportedProtocol,
 }
 
 /// Refusals.
@@ -239,6 +242,12 @@ impl DownstreamError {
                 INVALID,
                 "unsupported_target",
                 "The request target must be a path: this is a reverse proxy, CONNECT is not served.",
+            ),
+            Self::UnsupportedProtocol => row(
+                501,
+                INVALID,
+                "unsupported_protocol",
+                "The protocol in `:protocol` is not tunnelled: HTTP (h2c, HTTP/*) and TLS inside of a tunnel are refused. Send the request itself over this connection.",
             ),
         }
     }

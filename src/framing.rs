@@ -11,6 +11,7 @@ pub mod idle;
 pub mod outbox;
 pub mod read;
 pub mod refused;
+pub mod upgrade;
 
 /// Largest message head that is taken, either way (contract §2).
 pub const MAX_HEAD: usize = 64 * 1024;

@@ -16,6 +16,7 @@ use crate::{
         head::{
             Fields, RequestHead, Role, Transport, Version, content_length, may_be_complete, tokens,
         },
+        upgrade::tunnelled,
     },
 };
 
@@ -199,7 +200,8 @@ impl Facts {
             if !names_upgrade {
                 return Err(DownstreamError::MalformedUpgrade);
             }
-            upgrade = protocols(fields);
+            let values = fields.iter().filter(|field| field.role() == Role::Upgrade);
+            upgrade = tunnelled(values.map(|field| field.value));
         }
         if upgrade.is_some() {
             if !matches!(framing, Framing::None | Framing::Length(0)) {
@@ -228,28 +230,6 @@ impl Facts {
         })
     }
 }
-
-/// The protocols that a tunnel is asked for: those of `Upgrade`, but for HTTP itself. `h2c` is no more
-/// (RFC 9113 §3.1), and requests inside of a tunnel, or of TLS inside of it (RFC 2817), would be
-/// requests that nobody here has seen: a client that offers them is answered without.
-fn protocols(fields: &Fields) -> Option<Bytes> {
-    let mut protocols = BytesMut::new();
-    let values = fields.iter().filter(|field| field.role() == Role::Upgrade);
-    for token in values.flat_map(|field| tokens(field.value)) {
-        let name = token.split(|&octet| octet == b'/').next();
-        let name = name.unwrap_or_default();
-        if CARRY_HTTP.iter().any(|it| name.eq_ignore_ascii_case(it)) {
-            continue;
-        }
-        if !protocols.is_empty() {
-            protocols.extend_from_slice(b", ");
-        }
-        protocols.extend_from_slice(token);
-    }
-    (!protocols.is_empty()).then(|| protocols.freeze())
-}
-
-const CARRY_HTTP: [&[u8]; 4] = [b"h2c", b"h2", b"http", b"tls"];
 
 #[cfg(test)]
 mod tests {

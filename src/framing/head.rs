@@ -331,7 +331,7 @@ pub enum Role {
     ForwardedProto,
     /// `X-Forwarded-Host`.
     ForwardedHost,
-    /// Any other field that ends here: `Keep-Alive`, `Proxy-*`.
+    /// Any other field that ends here: `Keep-Alive`, `Proxy-*`, `HTTP2-Settings`.
     HopByHop,
     /// A field that travels on unless `Connection` names it.
     EndToEnd,
@@ -349,6 +349,8 @@ impl Role {
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::HopByHop,
             14 if is("content-length") => Self::ContentLength,
+            // of an offer of h2c, which ends here whether `Connection` names it or not
+            14 if is("http2-settings") => Self::HopByHop,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("x-forwarded-host") => Self::ForwardedHost,
             17 if is("transfer-encoding") => Self::TransferEncoding,
@@ -419,6 +421,7 @@ mod tests {
             ("Proxy-Authorization", Role::HopByHop),
             ("proxy-", Role::HopByHop),
             ("proxy", Role::EndToEnd),
+            ("HTTP2-Settings", Role::HopByHop),
             ("x-api-key", Role::EndToEnd),
             ("Content-length", Role::ContentLength),
             ("trailer", Role::EndToEnd),

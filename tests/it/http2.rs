@@ -860,6 +860,40 @@ fn an_extended_connect_that_is_refused_gets_the_upstreams_answer() {
 }
 
 #[test]
+fn an_extended_connect_to_http_itself_is_refused() {
+    let upstream = Upstream::ok();
+    let proxy = h2c(upstream.url()).start();
+    let mut client = Client::connect(&proxy);
+    let response = client.get("/health");
+    client.answer(response);
+    for protocol in [
+        "h2c",
+        "H2C",
+        "h2c-14",
+        "HTTP/2.0",
+        "http/1.1",
+        "TLS/1.0",
+        "tls",
+        "websocket, h2c",
+        "web socket",
+    ] {
+        let mut asked = request("CONNECT", "/v1/messages");
+        asked
+            .extensions_mut()
+            .insert(h2::ext::Protocol::from_static(protocol));
+        let settings = http::HeaderValue::from_static("AAMAAABkAAQAAP__");
+        asked.headers_mut().insert("http2-settings", settings);
+        let (response, _stream) = client.send(asked, false);
+        let answer = client.answer(response);
+        answer.assert_proxy_error(501, "invalid_request_error", "unsupported_protocol");
+    }
+    upstream.no_more();
+    // and the connection serves on
+    let response = client.get("/");
+    assert_eq!(client.answer(response).content, b"ok");
+}
+
+#[test]
 fn a_drain_lets_streams_end() {
     let (upstream, proxy) = setup();
     let mut idle = raw(&proxy);

@@ -317,6 +317,15 @@ fn an_offer_of_h2c_is_answered_without() {
         format!("GET /x HTTP/1.1\r\nHost: x\r\n{offer}\r\n"),
         // as curl and Java do
         format!("POST /x HTTP/1.1\r\nHost: x\r\n{offer}Content-Length: 2\r\n\r\n{{}}"),
+        // in whatever way it is spelled, or hidden among others
+        format!("GET /x HTTP/1.1\r\nHost: x\r\n{}\r\n", offer.replace("h2c", "H2C")),
+        format!("GET /x HTTP/1.1\r\nHost: x\r\n{}\r\n", offer.replace("h2c", "HTTP/2.0")),
+        format!("GET /x HTTP/1.1\r\nHost: x\r\n{}\r\n", offer.replace("h2c", "tls/1.0,h2c-16")),
+        format!("GET /x HTTP/1.1\r\nHost: x\r\n{}\r\n", offer.replace("h2c", "h2c /1,, h2c x")),
+        format!("GET /x HTTP/1.1\r\nHost: x\r\nUpgrade: TLS/1.3\r\n{offer}Upgrade: h2\r\n\r\n"),
+        // whose settings `Connection` does not name
+        "GET /x HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n\r\n"
+            .to_owned(),
         // nothing is offered
         "GET /x HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n\r\n".to_owned(),
     ] {

@@ -14,6 +14,7 @@ use crate::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
         head::{Fields, RequestHead, Role, Transport, Version, content_length, tokens},
+        upgrade::tunnelled,
     },
 };
 
@@ -33,10 +34,13 @@ pub(super) fn head(
     transport: Transport,
 ) -> Result<RequestHead, DownstreamError> {
     let protocol = parts.extensions.get::<h2::ext::Protocol>();
-    let upgrade = protocol.map(|protocol| Bytes::copy_from_slice(protocol.as_ref()));
-    if upgrade.as_deref().is_some_and(|name| !is_protocol(name)) {
-        return Err(DownstreamError::MalformedHead);
-    }
+    let upgrade = protocol.map(|protocol| {
+        let protocol: &[u8] = protocol.as_ref();
+        // it names one, where `Upgrade` has a list
+        let found = tunnelled([protocol]).filter(|found| found == protocol);
+        found.ok_or(DownstreamError::UnsupportedProtocol)
+    });
+    let upgrade = upgrade.transpose()?;
     let method = match (&parts.method, &upgrade) {
         // RFC 8441 §5: what is a GET with `Upgrade` in HTTP/1.1
         (&http::Method::CONNECT, Some(_)) => Method::GET,
@@ -159,12 +163,6 @@ fn host(parts: &Parts) -> Result<&[u8], DownstreamError> {
         return Err(DownstreamError::MalformedHead);
     }
     Ok(host)
-}
-
-/// Whether it is a `protocol` as `Upgrade` takes it (RFC 9110 §7.8).
-fn is_protocol(name: &[u8]) -> bool {
-    let is_ours = |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(octet);
-    !name.is_empty() && name.iter().all(is_ours)
 }
 
 /// `: ` and CRLF, which HTTP/1.1 counts.
@@ -292,10 +290,21 @@ mod tests {
             (head.method, head.framing, &head.target[..]),
             (Method::GET, Framing::UntilClose, &b"/chat"[..])
         );
-        assert_eq!(
-            extended("web socket\r\nx: y", &[]).unwrap_err(),
-            DownstreamError::MalformedHead
-        );
+        for refused in [
+            "h2c",
+            "TLS/1.0",
+            "HTTP/2.0",
+            "http/1.1",
+            "websocket, h2c",
+            "web socket\r\nx: y",
+            "",
+        ] {
+            assert_eq!(
+                extended(refused, &[]).unwrap_err(),
+                DownstreamError::UnsupportedProtocol,
+                "{refused:?}"
+            );
+        }
         assert_eq!(
             extended("websocket", &[("content-length", "1")]).unwrap_err(),
             DownstreamError::AmbiguousFraming
