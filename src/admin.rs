@@ -259,24 +259,43 @@ fn guarded(
         .wrap(middleware::from_fn(admission::guard))
 }
 
-/// `/` where a browser asks for a page, and what is below [`ROOT`] but cannot be routed: what looks like the
-/// dashboard's must not go upstream.
+/// What is routed as `/` and is the dashboard's: a browser's home page and icon, and what is below [`ROOT`]
+/// but cannot be routed: what looks like the dashboard's must not go upstream.
 ///
 /// Every request that is forwarded is routed as `/`, so the guard reads the head itself.
 fn home() -> Resource {
     let is_ours = |context: &GuardContext<'_>| {
         let data = context.req_data();
-        let head = data.get::<RequestHead>();
-        head.is_some_and(|head| is_home_of_a_browser(head) || owns(head.path()))
+        data.get::<RequestHead>().and_then(AtRoot::of).is_some()
     };
     web::resource("/")
         .guard(guard::fn_guard(is_ours))
-        .route(web::to(redirect))
+        .route(web::to(at_root))
+}
+
+/// A request that is routed as `/` and answered here.
+enum AtRoot {
+    /// A browser's at `/`.
+    Home,
+    /// A browser's for `/favicon.ico`, which it makes on its own.
+    Icon,
+    /// Anything below [`ROOT`].
+    Nothing,
+}
+
+impl AtRoot {
+    fn of(head: &RequestHead) -> Option<Self> {
+        match head.path() {
+            b"/" if is_home_of_a_browser(head) => Some(Self::Home),
+            b"/favicon.ico" if is_icon_of_a_browser(head) => Some(Self::Icon),
+            path if owns(path) => Some(Self::Nothing),
+            _ => None,
+        }
+    }
 }
 
 fn is_home_of_a_browser(head: &RequestHead) -> bool {
     head.method == Method::GET
-        && head.path() == b"/"
         && head.upgrade.is_none()
         && head.fields.value("accept").is_some_and(|accept| {
             let mut types = accept.split(|&octet| octet == b',' || octet == b';');
@@ -284,16 +303,23 @@ fn is_home_of_a_browser(head: &RequestHead) -> bool {
         })
 }
 
-async fn redirect(request: HttpRequest) -> Result<HttpResponse, Problem> {
+fn is_icon_of_a_browser(head: &RequestHead) -> bool {
+    let agent = head.fields.value("user-agent");
+    (head.method == Method::GET || head.method == Method::HEAD)
+        && (head.fields.value("sec-fetch-dest").is_some()
+            || agent.is_some_and(|agent| agent.starts_with(b"Mozilla/")))
+}
+
+async fn at_root(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let extensions = request.extensions();
-    let head = extensions.get::<RequestHead>();
-    if !head.is_some_and(is_home_of_a_browser) {
-        return Err(Problem::NotFound);
+    match extensions.get::<RequestHead>().and_then(AtRoot::of) {
+        Some(AtRoot::Home) => Ok(HttpResponse::Found()
+            .insert_header((header::LOCATION, ROOT))
+            .insert_header((header::VARY, "accept"))
+            .finish()),
+        Some(AtRoot::Icon) => assets::answer(&request, assets::ICON),
+        Some(AtRoot::Nothing) | None => Err(Problem::NotFound),
     }
-    Ok(HttpResponse::Found()
-        .insert_header((header::LOCATION, ROOT))
-        .insert_header((header::VARY, "accept"))
-        .finish())
 }
 
 async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {

@@ -76,6 +76,9 @@ pub enum DeniedError {
     /// `EDIT_MEMORY` was not free for 10 s.
     #[error("memory for held request bodies exhausted")]
     EditMemory,
+    /// A browser would run the upstream's answer on the dashboard's origin.
+    #[error("a browser would run the answer on the dashboard's origin")]
+    DashboardOrigin,
 }
 
 /// Faults of the upstream, before its response head was complete.
@@ -256,7 +259,16 @@ impl DownstreamError {
 impl DeniedError {
     /// The row of the table for this cause.
     pub fn answer(self) -> Answer {
+        const PERMISSION: &str = "permission_error";
         let (label, message) = match self {
+            Self::DashboardOrigin => {
+                return row(
+                    403,
+                    PERMISSION,
+                    "dashboard_origin",
+                    "A browser asked for a page, script or worker on a port that serves the dashboard (ENABLE_DASHBOARD). The upstream's answer would run beside the dashboard, so the request was not forwarded. Use an API client, or give the dashboard a port of its own (ADMIN_LISTEN).",
+                );
+            }
             Self::TooManyConnections => (
                 "too_many_connections",
                 "The proxy has as many connections as MAX_CONNECTIONS or its file-descriptor limit allows. Try again shortly.",

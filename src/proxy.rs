@@ -35,6 +35,7 @@ use crate::{
     },
 };
 
+mod browser;
 mod exchange;
 mod failover;
 pub mod field;
@@ -69,6 +70,8 @@ pub struct Worker {
     pub balance: Arc<Balance>,
     /// Who looks at the exchanges.
     pub observer: Rc<Observer>,
+    /// Whether the ports that forward serve the dashboard, too.
+    pub serves_dashboard: bool,
 }
 
 /// Forwards one request.
@@ -107,6 +110,9 @@ async fn relay(
     live: &Live,
     record: &mut Record,
 ) -> Result<Response, ProxyError> {
+    if worker.serves_dashboard && browser::runs_the_answer(&head.fields) {
+        return Err(DeniedError::DashboardOrigin.into());
+    }
     if record.admission.position > live.max_in_flight {
         return Err(DeniedError::TooManyInFlight.into());
     }
@@ -449,6 +455,12 @@ fn refused(cause: &ProxyError, record: Record) -> HttpResponse {
         .insert_header((header::CONTENT_TYPE, "application/json"))
         .insert_header(("request-id", request_id.as_str()))
         .insert_header(("x-proxy-error", answer.label));
+    if let ProxyError::Denied(DeniedError::DashboardOrigin) = cause {
+        for field in browser::PAGE_FIELDS {
+            response.insert_header(field);
+        }
+        return response.body(browser::page(answer.message, &request_id));
+    }
     if let Some(seconds) = answer.retry_after {
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }

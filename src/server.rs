@@ -558,6 +558,7 @@ impl Place {
             edit_memory: Arc::clone(&shared.edit_memory),
             replay_memory: Arc::clone(&shared.replay_memory),
             balance: Arc::clone(&shared.balance),
+            serves_dashboard: shared.has_dashboard,
         });
         Self { worker, drain }
     }

@@ -23,8 +23,11 @@ const COMPRESSED: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/c
 /// What a page is, whatever its path: the rest is told in the browser.
 pub(super) const INDEX: &str = "index.html";
 
+/// The dashboard's icon.
+pub(super) const ICON: &str = "icon.svg";
+
 /// Files at the root that are served, each at `/admin/` and its name.
-pub(super) const AT_ROOT: [&str; 2] = ["manifest.webmanifest", "icon.svg"];
+pub(super) const AT_ROOT: [&str; 2] = ["manifest.webmanifest", ICON];
 
 /// Answers with a file of `static/`.
 pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, Problem> {

@@ -200,6 +200,8 @@ impl Record {
             ProxyError::Downstream(DownstreamError::Disconnected) => Ended::Client,
             ProxyError::Downstream(_) => Ended::Fault(answer.label),
             ProxyError::Upstream(_) => Ended::Upstream(answer.label),
+            // a rule of ours that the client broke, and no limit
+            ProxyError::Denied(_) if answer.status.is_client_error() => Ended::Fault(answer.label),
             ProxyError::Denied(_) | ProxyError::Internal(_) => Ended::Proxy(answer.label),
         };
         if let ProxyError::Upstream(cause) = cause {

@@ -33,6 +33,7 @@ mod listeners;
 mod logs;
 mod names;
 mod observation;
+mod origins;
 mod proxies;
 mod roads;
 mod secrets;
