@@ -20,9 +20,23 @@ use super::{
 #[derive(Default)]
 pub(super) struct Gathered {
     pub(super) env_file: PathBuf,
+    pub(super) env_facts: EnvFileFacts,
     pub(super) settings: Vec<Setting>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Warning>,
+}
+
+/// An environment file in a few facts, without its content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct EnvFileFacts {
+    /// Whether there is none.
+    pub(super) is_missing: bool,
+    /// Lines that set something.
+    pub(super) settings: usize,
+    /// Names that are given an empty value, which is to unset them on purpose.
+    pub(super) cleared: Vec<String>,
+    /// Whether it ends with a line break.
+    pub(super) is_whole: bool,
 }
 
 impl Source {
@@ -168,7 +182,10 @@ impl Gathered {
         let mut said = BTreeMap::new();
         let text = match read::text(&self.env_file) {
             Ok(text) => text,
-            Err(read::ReadError::Missing) if !named => return said,
+            Err(read::ReadError::Missing) if !named => {
+                self.env_facts.is_missing = true;
+                return said;
+            }
             Err(error) => {
                 self.faults.push(Fault {
                     variable: None,
@@ -185,6 +202,7 @@ impl Gathered {
             }
         };
         let (entries, bad_lines) = envfile::parse(&text);
+        self.env_facts.is_whole = text.ends_with('\n');
         for bad in bad_lines {
             self.faults.push(Fault {
                 variable: None,
@@ -211,6 +229,10 @@ impl Gathered {
                 });
             }
         }
+        let (cleared, set): (Vec<_>, Vec<_>) =
+            said.iter().partition(|(_, found)| found.value.is_empty());
+        self.env_facts.settings = set.len();
+        self.env_facts.cleared = cleared.into_iter().map(|(name, _)| name.clone()).collect();
         said
     }
 

@@ -10,6 +10,8 @@ use std::{fs, fs::File, io, io::Read, path::Path};
 pub(super) enum ReadError {
     #[error("does not exist")]
     Missing,
+    #[error("is a link to nothing, or below one")]
+    Dangling,
     #[error("is a directory")]
     Directory,
     #[error("is not a regular file")]
@@ -24,7 +26,9 @@ pub(super) enum ReadError {
 
 /// The text of the file at `path`, without a byte order mark.
 pub(super) fn text(path: &Path) -> Result<String, ReadError> {
-    let kind = fs::metadata(path).map_err(from_io)?.file_type();
+    let kind = fs::metadata(path)
+        .map_err(|error| missing(from_io(error), path))?
+        .file_type();
     if kind.is_dir() {
         return Err(ReadError::Directory);
     }
@@ -47,6 +51,17 @@ pub(super) fn text(path: &Path) -> Result<String, ReadError> {
         Some(rest) => rest.to_owned(),
         None => text,
     })
+}
+
+/// What is missing, unless a link says that something should be there: who made the link did not
+/// mean that there is no file.
+fn missing(error: ReadError, path: &Path) -> ReadError {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink());
+    let is_dangling = |path: &Path| is_link(path) && fs::metadata(path).is_err();
+    match error {
+        ReadError::Missing if path.ancestors().any(is_dangling) => ReadError::Dangling,
+        error => error,
+    }
 }
 
 fn from_io(error: io::Error) -> ReadError {

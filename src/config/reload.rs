@@ -1,13 +1,15 @@
 //! Publishes a new configuration when the files change or somebody asks, and keeps the last good.
 //!
 //! One thread owns the source; it reads, validates and swaps the whole [`Live`] at once, so an
-//! exchange sees the old or the new configuration and never a mixture. The thread ends with its
-//! [`Watcher`]. What is in [`super::Boot`] is never swapped: its changes are named and wait for a
+//! exchange sees the old or the new configuration and never a mixture. A file that is being written
+//! is waited for, and one that lost what it had is refused. The thread ends with its [`Watcher`].
+//! What is in [`super::Boot`] is never swapped: its changes are named and wait for a
 //! restart.
 
 use std::{
     collections::VecDeque,
     io,
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +21,12 @@ use std::{
 use arc_swap::ArcSwap;
 use log::{debug, error, info, warn};
 
-use super::{Faults, Live, Loaded, Setting, Source, env::Applies, watch::Surroundings};
+use super::{
+    Fault, Faults, Live, Loaded, Origin, Setting, Source,
+    env::Applies,
+    settle::{Fingerprint, Settled, settle},
+    watch::Surroundings,
+};
 use crate::logging;
 
 /// How reloads went, for the metrics.
@@ -136,7 +143,11 @@ fn start(
             while let Some(why) = trigger {
                 // Watch first, read then: what changes in between comes as the next trigger.
                 surroundings.follow(&reloader.source.files());
-                observe(reloader.reload(why));
+                let is_being_written = || surroundings.is_being_written();
+                let Some(read) = reloader.read(is_being_written, |span| inner.pause(span)) else {
+                    break;
+                };
+                observe(reloader.judge(read, why));
                 trigger = inner.next();
             }
         })?;
@@ -176,8 +187,31 @@ struct Reloader {
 }
 
 impl Reloader {
-    fn reload(&mut self, why: Trigger) -> Outcome {
-        match self.source.load() {
+    /// Reads the files once they are still; none where it was broken off.
+    fn read(
+        &self,
+        is_being_written: impl Fn() -> bool,
+        pause: impl Fn(Duration) -> bool,
+    ) -> Option<Result<Loaded, Faults>> {
+        for _ in 0..READS {
+            let files = self.source.files();
+            match settle(&files, &is_being_written, &pause) {
+                Settled::Still => {}
+                Settled::Moving(path) => return Some(Err(moving(path))),
+                Settled::Stopped => return None,
+            }
+            let before = Fingerprint::of(&files);
+            let read = self.source.load_after(&self.last_good);
+            let after = Fingerprint::of(&self.source.files());
+            if after == before {
+                return Some(read);
+            }
+        }
+        Some(Err(moving(self.last_good.config.boot.env_file.clone())))
+    }
+
+    fn judge(&mut self, read: Result<Loaded, Faults>, why: Trigger) -> Outcome {
+        match read {
             Ok(loaded) => self.take(loaded, why),
             Err(faults) => self.refuse(faults, why),
         }
@@ -290,6 +324,22 @@ impl Reloader {
     }
 }
 
+/// A file that is written again and again.
+fn moving(path: PathBuf) -> Faults {
+    let fault = Fault {
+        variable: None,
+        origin: Origin::File { path, line: None },
+        found: None,
+        problem: "is being written without a pause".to_owned(),
+        expected: "a file that is still when it is read".into(),
+        fix: None,
+    };
+    Faults {
+        faults: vec![fault],
+        warnings: Vec::new(),
+    }
+}
+
 /// Whether what is shown of the settings differs: texts, or who said them.
 fn differ(before: &[Setting], after: &[Setting]) -> bool {
     let same =
@@ -385,24 +435,32 @@ impl Signals {
         }
     }
 
+    /// Waits for this long, or until the stop; says whether to go on.
+    fn pause(&self, span: Duration) -> bool {
+        let (pending, _) = self
+            .arrived
+            .wait_timeout_while(self.lock(), span, |pending| !pending.stop)
+            .unwrap_or_else(PoisonError::into_inner);
+        !pending.stop
+    }
+
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Longer than an editor takes between truncating, writing and renaming.
+/// Events of one change come in a burst.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// A directory that never falls quiet is looked at all the same.
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// Files that change while they are read, after they were still, are read again this often.
+const READS: usize = 3;
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        path::{Path, PathBuf},
-        sync::mpsc,
-    };
+    use std::{fs, io::Write as _, path::Path, sync::mpsc};
 
     use super::super::{Environment, Flags};
     use super::*;
@@ -509,6 +567,14 @@ mod tests {
         }
     }
 
+    impl Reloader {
+        /// A round that waits for nothing.
+        fn reload(&mut self, why: Trigger) -> Outcome {
+            let read = self.read(|| false, |_| true).unwrap();
+            self.judge(read, why)
+        }
+    }
+
     #[test]
     fn a_file_that_is_replaced_is_taken() {
         let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
@@ -540,12 +606,54 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_loses_what_it_had_keeps_the_last_good() {
+        type Harm = fn(&Path);
+        let harms: [Harm; 4] = [
+            |file| fs::write(file, "").unwrap(),
+            |file| fs::remove_file(file).unwrap(),
+            |file| fs::write(file, "API_BASE_URL=http://o").unwrap(),
+            |file| fs::write(file, "PORT=8088\n").unwrap(),
+        ];
+        for harm in harms {
+            let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
+            harm(&rig.path("env/.env"));
+            rig.await_outcome(Outcome::Refused);
+            assert_eq!(rig.host(), "one");
+            rig.watcher.reload_now();
+            rig.await_outcome(Outcome::Refused);
+            assert_eq!(rig.counts(), (0, 2, false));
+            rig.replace("env/.env", "API_BASE_URL=http://two\n");
+            rig.await_host("two");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_writer_that_pauses_is_waited_for() {
+        let rig = Rig::with_env_file("API_BASE_URL=http://one\nPORT=1\n");
+        let mut file = fs::File::create(rig.path("env/.env")).unwrap();
+        // whole lines, so that nothing but the open file tells that more comes
+        file.write_all(b"API_BASE_URL=http://half\n").unwrap();
+        file.sync_all().unwrap();
+        let early = rig.outcomes.recv_timeout(Duration::from_secs(1));
+        assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout));
+        assert_eq!(rig.host(), "one");
+        file.write_all(b"API_BASE_URL=http://two\n").unwrap();
+        drop(file);
+        assert_eq!(rig.outcomes.recv_timeout(SOON), Ok(Outcome::Swapped));
+        assert_eq!(rig.host(), "two");
+    }
+
+    #[test]
     fn the_headers_file_is_watched_too() {
         let rig = Rig::with_env_file("");
         rig.replace("env/.env.headers.json", r#"{"x-a": "1"}"#);
         rig.await_outcome(Outcome::Swapped);
         assert_eq!(rig.live.load().custom_fields.len(), 1);
         fs::remove_file(rig.path("env/.env.headers.json")).unwrap();
+        rig.await_outcome(Outcome::Refused);
+        assert_eq!(rig.live.load().custom_fields.len(), 1);
+        rig.replace("env/.env.headers.json", "{}");
         rig.await_outcome(Outcome::Swapped);
         assert!(rig.live.load().custom_fields.is_empty());
     }
@@ -675,7 +783,7 @@ mod tests {
         let next = shown(&standing.next);
         assert!(next.starts_with("WORKERS=3 (") && next.ends_with("env/.env line 1)"));
         // as it was again
-        fs::write(dir.path().join("env/.env"), "\n").unwrap();
+        fs::write(dir.path().join("env/.env"), "PORT=8088\n").unwrap();
         assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
         let standing = reloader.standing.load_full();
         assert_eq!(standing.pending_restart, [""; 0]);

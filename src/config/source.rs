@@ -18,6 +18,7 @@ use super::{
     Config, Listen,
     env::Variable,
     fault::{self, Faults, Warning},
+    gather::EnvFileFacts,
     typed,
 };
 
@@ -158,6 +159,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// Every variable with its origin, in the order of the table.
     pub settings: Vec<Setting>,
+    /// What is known of the environment file that a later one is compared with.
+    pub(super) env_file: EnvFileFacts,
 }
 
 /// Where a configuration comes from.

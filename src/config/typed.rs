@@ -27,22 +27,10 @@ use super::{
 
 /// The configuration, or every fault of `gathered` and of the files it names.
 pub(super) fn load(gathered: Gathered, root: &Path) -> Result<Loaded, Faults> {
-    let Gathered {
-        env_file,
-        settings,
-        faults,
-        warnings,
-    } = gathered;
-    let mut reader = Reader {
-        gathered: Gathered {
-            env_file,
-            settings,
-            faults,
-            warnings,
-        },
-    };
+    let mut reader = Reader { gathered };
     let config = reader.raw().and_then(|raw| reader.config(&raw, root));
     let Gathered {
+        env_facts,
         settings,
         faults,
         warnings,
@@ -53,6 +41,7 @@ pub(super) fn load(gathered: Gathered, root: &Path) -> Result<Loaded, Faults> {
             config,
             warnings,
             settings,
+            env_file: env_facts,
         }),
         _ => Err(Faults { faults, warnings }),
     }

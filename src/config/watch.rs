@@ -3,20 +3,21 @@
 //! Editors replace files, Kubernetes swaps a symbolic link beside them, and a file or its folder
 //! may not exist yet. Hence never the file is watched but the directories around it: of the file,
 //! of its folder, of every symbolic link on the way, and the deepest that exists where the rest is
-//! missing. It reads no content and decides nothing: a change is a reason to look.
+//! missing. It reads no content and decides nothing: a change is a reason to look, and a file that was
+//! written and not closed since is a reason to wait.
 
 use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs, io,
     path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use log::warn;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, CreateKind, ModifyKind},
 };
 
 /// The directories around some files, and who is told when something there changes.
@@ -24,28 +25,28 @@ pub(super) struct Surroundings {
     /// None where the system gives no watcher; then only SIGHUP reloads.
     watcher: Option<RecommendedWatcher>,
     trail: Trail,
-    /// Names of interest, shared with the watcher's thread.
-    names: Arc<Mutex<BTreeSet<OsString>>>,
+    /// Shared with the watcher's thread.
+    seen: Arc<Mutex<Seen>>,
     has_warned: bool,
 }
 
 impl Surroundings {
     /// Watches nothing yet; `on_change` is called from a thread of the watcher.
     pub(super) fn new(on_change: impl Fn() + Send + 'static) -> Self {
-        let names = Arc::new(Mutex::new(BTreeSet::new()));
-        let of_interest = Arc::clone(&names);
+        let seen = Arc::<Mutex<Seen>>::default();
+        let shared = Arc::clone(&seen);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let names = of_interest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
             // An error may hide a change: look.
-            if event.map_or(true, |event| matters(&event, &names)) {
-                drop(names);
+            if event.map_or(true, |event| seen.take(&event)) {
+                drop(seen);
                 on_change();
             }
         });
         let mut this = Self {
             watcher: None,
             trail: Trail::default(),
-            names,
+            seen,
             has_warned: false,
         };
         match watcher {
@@ -69,11 +70,20 @@ impl Surroundings {
         }
     }
 
+    /// Whether a file was written and not closed since, as far as the system tells.
+    pub(super) fn is_being_written(&self) -> bool {
+        !self.seen().open.is_empty()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn watch(&mut self, trail: Trail) {
+        self.seen().names.clone_from(&trail.names);
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = trail.names.clone();
         let mut failure = None;
         for directory in &trail.directories {
             if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
@@ -99,6 +109,53 @@ impl Surroundings {
         }
     }
 }
+
+/// What the watcher's thread knows.
+#[derive(Default)]
+struct Seen {
+    /// Names of interest.
+    names: BTreeSet<OsString>,
+    /// Files that were written or made, and not closed by their writer since.
+    open: BTreeSet<PathBuf>,
+}
+
+impl Seen {
+    /// Notes an event; says whether it is a reason to look.
+    fn take(&mut self, event: &Event) -> bool {
+        let matters = matters(event, &self.names);
+        if event.need_rescan() {
+            // the end of a write may be among what was lost
+            self.open.clear();
+        } else if matters && TELLS_CLOSING {
+            for path in &event.paths {
+                match begins_or_ends(event.kind, path) {
+                    Some(true) => self.open.insert(path.clone()),
+                    Some(false) => self.open.remove(path),
+                    None => false,
+                };
+            }
+        }
+        matters
+    }
+}
+
+/// Whether a writer begins with this event or is at its end; none where it tells of neither.
+fn begins_or_ends(kind: EventKind, path: &Path) -> Option<bool> {
+    match kind {
+        EventKind::Modify(ModifyKind::Data(_)) => Some(true),
+        // a link is made and not written
+        EventKind::Create(CreateKind::File) => {
+            fs::symlink_metadata(path).ok().map(|it| it.is_file())
+        }
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Remove(_)
+        | EventKind::Modify(ModifyKind::Name(_)) => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether the system tells when a writer closes its file, as inotify does.
+const TELLS_CLOSING: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Whether an event may be a change of a file of ours. Opening and reading are not: our own
 /// reading would wake us for ever.
@@ -270,6 +327,39 @@ mod tests {
         symlink("b", dir.path().join("a")).unwrap();
         symlink("a", dir.path().join("b")).unwrap();
         assert!(!Trail::of(&[dir.path().join("a")]).directories.is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_writer_is_open_from_its_first_write_to_its_close() {
+        use notify::event::{DataChange, Flag, RemoveKind};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".env");
+        fs::write(&path, "").unwrap();
+        let mut seen = Seen::default();
+        seen.names.insert(OsString::from(".env"));
+        let event = |kind| Event::new(kind).add_path(path.clone());
+        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let create = EventKind::Create(CreateKind::File);
+        let remove = EventKind::Remove(RemoveKind::File);
+        for (kind, is_open) in [
+            (data, true),
+            (close, false),
+            (create, true),
+            (data, true),
+            (remove, false),
+            (data, true),
+        ] {
+            assert!(seen.take(&event(kind)));
+            assert_eq!(!seen.open.is_empty(), is_open, "{kind:?}");
+        }
+        seen.take(&Event::new(EventKind::Other).set_flag(Flag::Rescan));
+        assert!(seen.open.is_empty());
+        fs::remove_file(&path).unwrap();
+        symlink("other", &path).unwrap();
+        seen.take(&event(create));
+        assert!(seen.open.is_empty());
     }
 
     #[test]

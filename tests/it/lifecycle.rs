@@ -49,7 +49,7 @@ fn refuses_connections(proxy: &Proxy) {
 
 /// Asks again until the answer is as wanted: a reload has no other sign that all may see.
 #[track_caller]
-fn eventually(what: &str, wanted: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, wanted: impl Fn() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !wanted() {
         assert!(Instant::now() < end, "{what} did not happen");

@@ -35,6 +35,8 @@ mod names;
 mod observation;
 mod origins;
 mod proxies;
+#[cfg(unix)]
+mod reload;
 mod roads;
 mod secrets;
 mod support;

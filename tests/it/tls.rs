@@ -497,7 +497,7 @@ fn tls_is_not_turned_off_under_way() {
             format!("TLS_CERT_FILE={CERT}\nTLS_KEY_FILE={KEY}\n"),
         )
         .start();
-    proxy.write("env/.env", "");
+    proxy.write("env/.env", "METERING=true\n");
     proxy.wait_for_line(|line| line.contains("restart to turn TLS off"));
     let mut client = pair.connect(proxy.tls_addr());
     client.send(get("/"));

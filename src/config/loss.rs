@@ -1,0 +1,301 @@
+//! What a reload would lose that protects traffic and keys: a fault, never a new configuration.
+//!
+//! A file that was emptied, cut or deleted says nothing about what its owner wants, and what is in
+//! effect without it is worse than what was: traffic and the clients' keys would go to the built-in
+//! upstream, the dashboard would answer without its key. So a reload keeps the last good
+//! configuration and says what is missing. A start knows of no earlier file and judges nothing here.
+
+use std::path::Path;
+
+use super::{
+    fault::{Fault, Faults},
+    gather::Gathered,
+    read,
+    source::{Loaded, Origin, Setting, Source},
+    typed,
+};
+
+impl Source {
+    /// Reads everything anew for a reload after `last`, which is in effect.
+    pub(super) fn load_after(&self, last: &Loaded) -> Result<Loaded, Faults> {
+        let mut gathered = self.gather();
+        if let Some(lost) = lost_file(last, &gathered) {
+            // what its settings leave behind where they are missing is no news
+            gathered.faults.push(lost);
+            let Gathered {
+                faults, warnings, ..
+            } = gathered;
+            return Err(Faults { faults, warnings });
+        }
+        let lost = lost_settings(last, &gathered, &self.root);
+        gathered.faults.extend(lost);
+        typed::load(gathered, &self.root)
+    }
+}
+
+/// An environment file that had settings and has none.
+fn lost_file(last: &Loaded, now: &Gathered) -> Option<Fault> {
+    let had = last.env_file.settings;
+    // a file that cannot be read is a fault already
+    if had == 0 || now.env_facts.settings > 0 || !now.faults.is_empty() {
+        return None;
+    }
+    let settings = if had == 1 { "setting" } else { "settings" };
+    let state = if now.env_facts.is_missing {
+        "missing"
+    } else {
+        "empty"
+    };
+    Some(Fault {
+        variable: None,
+        origin: env_file(now),
+        found: None,
+        problem: format!("had {had} {settings} and is now {state}"),
+        expected: "the settings that are in effect, or others".into(),
+        fix: Some("restore the file; to run without it, restart".to_owned()),
+    })
+}
+
+/// Settings that must not vanish with a line.
+fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if last.env_file.is_whole && !now.env_facts.is_whole {
+        faults.push(Fault {
+            variable: None,
+            origin: env_file(now),
+            found: None,
+            problem: "ends in the middle of a line, which it did not before: it may be cut"
+                .to_owned(),
+            expected: "a line break at its end".into(),
+            fix: Some("end the last line with a line break".to_owned()),
+        });
+    }
+    let was_set = |name: &str| last.settings.iter().any(|it| is_set(it, name));
+    let still_set = |name: &str| now.settings.iter().any(|it| is_set(it, name));
+    if UPSTREAMS.iter().any(|name| was_set(name)) && !UPSTREAMS.iter().any(|name| still_set(name)) {
+        faults.push(Fault {
+            variable: Some("API_BASE_URL".to_owned()),
+            origin: env_file(now),
+            found: None,
+            problem: "was set and is not any more".to_owned(),
+            expected: "an upstream: a reload never goes back to the built-in one".into(),
+            fix: Some("set it again, or restart".to_owned()),
+        });
+    }
+    for name in GUARDED {
+        let is_cleared = now.env_facts.cleared.iter().any(|cleared| cleared == name);
+        if was_set(name) && !still_set(name) && !is_cleared {
+            faults.push(Fault {
+                variable: Some((*name).to_owned()),
+                origin: env_file(now),
+                found: None,
+                problem: "was set and its line is gone".to_owned(),
+                expected: "the line".into(),
+                fix: Some(format!(
+                    "restore it; to unset it on purpose, write `{name}=`"
+                )),
+            });
+        }
+    }
+    faults.extend(lost_fields(last, now, root));
+    faults
+}
+
+/// A file of custom fields that had some and is gone. One that is named is a fault already.
+fn lost_fields(last: &Loaded, now: &Gathered, root: &Path) -> Option<Fault> {
+    let path = root.join(now.text("HEADERS_FILE")?);
+    let had = last.config.live.custom_fields.len();
+    let is_lost = had > 0
+        && path == last.config.boot.headers_file
+        && !now.settings.iter().any(|it| is_set(it, "HEADERS_FILE"))
+        && matches!(read::text(&path), Err(read::ReadError::Missing));
+    is_lost.then(|| Fault {
+        variable: None,
+        origin: Origin::File { path, line: None },
+        found: None,
+        problem: "had fields and is now missing".to_owned(),
+        expected: "a readable JSON file".into(),
+        fix: Some("restore it; to send no fields, write {} into it".to_owned()),
+    })
+}
+
+fn is_set(setting: &Setting, name: &str) -> bool {
+    setting.variable.name == name && setting.origin != Origin::Default
+}
+
+fn env_file(now: &Gathered) -> Origin {
+    Origin::File {
+        path: now.env_file.clone(),
+        line: None,
+    }
+}
+
+/// The variables that name upstreams; one may take the other's place.
+const UPSTREAMS: [&str; 2] = ["API_BASE_URL", "API_BASE_URLS"];
+
+/// What is kept until it is unset in so many words: without the first, clients' keys go upstream;
+/// without the second, fields that the upstream may need or others must not see change; without the
+/// third, the dashboard answers without a key.
+const GUARDED: &[&str] = &["UPSTREAM_API_KEYS", "HEADERS_FILE", "DASHBOARD_API_KEY"];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Environment, Flags};
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    struct Case {
+        dir: tempfile::TempDir,
+        source: Source,
+        last: Loaded,
+    }
+
+    impl Case {
+        fn new(text: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("env")).unwrap();
+            fs::write(dir.path().join("env/.env"), text).unwrap();
+            fs::write(dir.path().join("h.json"), r#"{"x-a": "1"}"#).unwrap();
+            let source = Source::new(Flags::default(), Environment::default()).rooted(dir.path());
+            let last = source.load().unwrap();
+            Self { dir, source, last }
+        }
+
+        fn write(&self, text: &str) {
+            fs::write(self.dir.path().join("env/.env"), text).unwrap();
+        }
+
+        /// What is at fault with a file of this text; `Ok` where nothing is.
+        fn reload(&self, text: &str) -> Result<Loaded, Vec<String>> {
+            self.write(text);
+            self.source
+                .load_after(&self.last)
+                .map_err(|faults| faults.faults.iter().map(ToString::to_string).collect())
+        }
+    }
+
+    fn full() -> String {
+        format!(
+            "API_BASE_URL=http://one.test\nUPSTREAM_API_KEYS=sk-1\nDASHBOARD_API_KEY={KEY}\n\
+             HEADERS_FILE=h.json\n"
+        )
+    }
+
+    #[test]
+    fn every_cut_of_the_file_is_a_fault() {
+        let text = full();
+        let case = Case::new(&text);
+        for end in 0..text.len() {
+            assert!(case.reload(&text[..end]).is_err(), "cut at {end}");
+        }
+        case.reload(&text).unwrap();
+    }
+
+    #[test]
+    fn a_file_without_settings_or_without_itself_is_one_clear_fault() {
+        let case = Case::new(&full());
+        for text in [
+            "",
+            "\n\n",
+            "# API_BASE_URL=http://one.test\n",
+            "API_BASE_URL=\n",
+        ] {
+            let faults = case.reload(text).unwrap_err();
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(
+                faults[0].contains("env/.env: had 4 settings and is now empty; expected"),
+                "{faults:?}"
+            );
+        }
+        fs::remove_file(case.dir.path().join("env/.env")).unwrap();
+        let faults = case.source.load_after(&case.last).unwrap_err();
+        assert!(
+            faults
+                .to_string()
+                .contains("had 4 settings and is now missing")
+        );
+        fs::remove_dir(case.dir.path().join("env")).unwrap();
+        assert!(case.source.load_after(&case.last).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_nothing_is_a_fault_at_the_start_and_later() {
+        use std::os::unix::fs::symlink;
+        let case = Case::new(&full());
+        let path = case.dir.path().join("env/.env");
+        fs::remove_file(&path).unwrap();
+        symlink("nowhere", &path).unwrap();
+        for faults in [
+            case.source.load().unwrap_err(),
+            case.source.load_after(&case.last).unwrap_err(),
+        ] {
+            assert!(
+                faults.to_string().contains("is a link to nothing"),
+                "{faults}"
+            );
+        }
+        fs::remove_dir_all(case.dir.path().join("env")).unwrap();
+        symlink("nowhere", case.dir.path().join("env")).unwrap();
+        assert!(case.source.load().is_err());
+    }
+
+    #[test]
+    fn an_upstream_that_was_set_moves_but_never_falls_back() {
+        let case = Case::new("API_BASE_URL=http://one.test\nPORT=1\n");
+        for text in ["PORT=1\n", "API_BASE_URL=\nPORT=1\n"] {
+            let faults = case.reload(text).unwrap_err();
+            assert!(faults[0].starts_with("API_BASE_URL ("), "{faults:?}");
+        }
+        case.reload("API_BASE_URLS=http://two.test\nPORT=1\n")
+            .unwrap();
+        case.reload("API_BASE_URL=https://anyrouter.top\n").unwrap();
+        // none was set: there is nothing to fall back from
+        let case = Case::new("PORT=1\n");
+        case.reload("PORT=2\n").unwrap();
+    }
+
+    #[test]
+    fn keys_and_fields_are_unset_in_so_many_words_only() {
+        let case = Case::new(&full());
+        for name in GUARDED {
+            let line = |line: &&str| !line.starts_with(name);
+            let kept: Vec<&str> = full().leak().lines().filter(line).collect();
+            let kept = format!("{}\n", kept.join("\n"));
+            let faults = case.reload(&kept).unwrap_err();
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(
+                faults[0].contains(&format!("write `{name}=`")),
+                "{faults:?}"
+            );
+            case.reload(&format!("{kept}{name}=\n")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_never_ended_in_a_line_break_need_not() {
+        let case = Case::new("API_BASE_URL=http://one.test");
+        case.reload("API_BASE_URL=http://two.test").unwrap();
+    }
+
+    #[test]
+    fn fields_are_dropped_by_an_empty_object_and_not_with_their_file() {
+        let case = Case::new("PORT=1\n");
+        let path = case.dir.path().join("env/.env.headers.json");
+        fs::write(&path, r#"{"x-a": "1"}"#).unwrap();
+        let last = case.source.load().unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(case.source.load_after(&last).is_err());
+        fs::remove_file(&path).unwrap();
+        let faults = case.source.load_after(&last).unwrap_err();
+        assert!(faults.to_string().contains("had fields and is now missing"));
+        fs::write(&path, "{}").unwrap();
+        let none = case.source.load_after(&last).unwrap();
+        // without fields, nothing is lost with the file
+        fs::remove_file(&path).unwrap();
+        case.source.load_after(&none).unwrap();
+    }
+}
