@@ -169,6 +169,10 @@ fn ceiling(target: &str) -> LevelFilter {
         // They Debug-print the error of every body that ends early; our own line for the exchange
         // has said it already, once and without content.
         LevelFilter::Off
+    } else if is_in("notify") {
+        // It warns of each directory that goes with its watch, as at every swap of a ConfigMap; what
+        // it cannot do comes back as an error.
+        LevelFilter::Error
     } else if is_in("actix_http") || is_in("actix_server") || is_in("h2") || is_in("tracing") {
         LevelFilter::Error
     } else {
@@ -336,6 +340,7 @@ mod tests {
         assert!(passes("actix_http::h1::decoder", Level::Error));
         assert!(!passes("actix_http::h1::dispatcher", Level::Error));
         assert!(!passes("tracing::span", Level::Debug));
+        assert!(!passes("notify::inotify", Level::Warn));
         assert!(passes("actix_server::server", Level::Error));
     }
 }
