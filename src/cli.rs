@@ -32,10 +32,15 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let code = match cli.verb.unwrap_or(Verb::Serve(cli.settings)) {
-        Verb::Serve(settings) => serve::run(settings.source()),
-        Verb::Check(settings) => check::run(&settings.source()),
-        Verb::Healthcheck(asked) => healthcheck::run(&asked),
+    // flags may stand before the verb or after it
+    let before = cli.settings;
+    let code = match cli.verb.unwrap_or(Verb::Serve(Settings::default())) {
+        Verb::Serve(settings) => serve::run(settings.or(before).source()),
+        Verb::Check(settings) => check::run(&settings.or(before).source()),
+        Verb::Healthcheck(mut asked) => {
+            asked.settings = asked.settings.or(before);
+            healthcheck::run(&asked)
+        }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
@@ -52,7 +57,7 @@ pub fn main() -> ExitCode {
 /// Without a verb it serves. It is configured by flags, the environment and the file env/.env, in
 /// this order of precedence; .env.example lists every variable.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, args_conflicts_with_subcommands = true)]
+#[command(name = NAME, version)]
 struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -79,7 +84,7 @@ enum Verb {
 }
 
 /// Flags that override variables.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 struct Settings {
     /// File of KEY=VALUE lines [default: env/.env, if it exists]
     #[arg(long, value_name = "PATH")]
@@ -102,6 +107,18 @@ struct Settings {
 }
 
 impl Settings {
+    /// These flags, and of those that are missing here the earlier ones.
+    fn or(self, earlier: Self) -> Self {
+        Self {
+            env_file: self.env_file.or(earlier.env_file),
+            headers_file: self.headers_file.or(earlier.headers_file),
+            host: self.host.or(earlier.host),
+            port: self.port.or(earlier.port),
+            api_base_url: self.api_base_url.or(earlier.api_base_url),
+            workers: self.workers.or(earlier.workers),
+        }
+    }
+
     fn source(self) -> Source {
         let Self {
             env_file,

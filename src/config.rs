@@ -30,6 +30,7 @@ pub mod source;
 mod typed;
 mod upstream;
 mod watch;
+mod writable;
 
 pub use self::{
     endpoint::{Credential, Endpoint, HttpVersion, Statuses},

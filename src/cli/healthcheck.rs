@@ -31,7 +31,7 @@ pub(super) struct Healthcheck {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
-    settings: super::Settings,
+    pub(super) settings: super::Settings,
 }
 
 pub(super) fn run(asked: &Healthcheck) -> ExitCode {

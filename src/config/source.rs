@@ -192,7 +192,10 @@ impl Source {
 
     /// Reads everything anew and gives a configuration, or all faults at once.
     pub fn load(&self) -> Result<Loaded, Faults> {
-        typed::load(self.gather(), &self.root)
+        let mut gathered = self.gather();
+        let unwritable = self.unwritable(&gathered);
+        gathered.faults.extend(unwritable);
+        typed::load(gathered, &self.root)
     }
 
     /// Where the server listens, whatever else is at fault: the health check asks there.

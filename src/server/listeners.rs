@@ -92,6 +92,8 @@ impl ListenError {
             #[cfg(unix)]
             Self::Passed(PassedError::NoCertificate(_)) => ExitCode::from(2),
             #[cfg(unix)]
+            Self::Unix(fault) if fault.is_of_the_path() => ExitCode::from(2),
+            #[cfg(unix)]
             Self::Unix(_) | Self::Passed(_) => ExitCode::FAILURE,
             Self::Bind(_) => ExitCode::FAILURE,
         }

@@ -41,6 +41,16 @@ pub(super) enum UnixError {
     Other(PathBuf, #[source] io::Error),
 }
 
+impl UnixError {
+    /// Whether another path is needed, whatever else runs.
+    pub(super) fn is_of_the_path(&self) -> bool {
+        match self {
+            Self::NotASocket(_) | Self::NoDirectory(_) | Self::TooLong(_) | Self::Denied(_) => true,
+            Self::InUse(_) | Self::Other(..) => false,
+        }
+    }
+}
+
 /// The file of a socket; it is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile {

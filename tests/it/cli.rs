@@ -59,6 +59,44 @@ fn check_exits_2_with_every_fault() {
 }
 
 #[test]
+fn bad_paths_fail_at_the_start_and_in_check() {
+    for (name, value) in [
+        ("ACCESS_LOG", "/etc"),
+        ("ACCESS_LOG", "no/such/access.log"),
+        ("DATA_DIR", "file"),
+        ("UNIX_SOCKET", "no/such/socket"),
+    ] {
+        for verb in ["check", "serve"] {
+            let ended = ProxyBuilder::new()
+                .env(name, value)
+                .file("file", "")
+                .arg(verb)
+                .run();
+            assert_eq!(ended.code, Some(2), "{ended:?}");
+            let says = format!("{name} (environment): `{value}` is");
+            assert!(ended.stderr.contains(&says), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn flags_may_stand_before_the_verb() {
+    let run = |arguments: &[&str]| {
+        let builder = arguments
+            .iter()
+            .fold(ProxyBuilder::new(), |it, arg| it.arg(arg));
+        let ended = builder.run();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout
+    };
+    let after = run(&["check", "--port", "4711"]);
+    assert!(after.contains("127.0.0.1:4711"), "{after}");
+    assert_eq!(run(&["--port", "4711", "check"]), after);
+    // the nearer one counts
+    assert_eq!(run(&["--port", "1", "check", "--port", "4711"]), after);
+}
+
+#[test]
 fn healthcheck_exits_0_where_the_server_runs() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();

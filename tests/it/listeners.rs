@@ -100,22 +100,22 @@ fn a_stale_unix_socket_is_replaced() {
 
 #[test]
 fn what_stands_in_the_way_of_a_unix_socket_is_named_and_left_alone() {
-    let fails = |builder: ProxyBuilder, says: &str| {
+    let fails = |builder: ProxyBuilder, says: &str, code: i32| {
         let ended = builder.run();
-        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.code, Some(code), "{ended:?}");
         assert!(ended.stderr.contains("UNIX_SOCKET"), "{ended:?}");
         assert!(ended.stderr.contains(says), "{says}: {ended:?}");
     };
     let builder = ProxyBuilder::new().env("UNIX_SOCKET", "s");
     let taken = UnixListener::bind(builder.path("s")).unwrap();
-    fails(builder, "is in use");
+    fails(builder, "is in use", 1);
     taken.set_nonblocking(true).unwrap();
     let builder = ProxyBuilder::new().env("UNIX_SOCKET", "f");
-    fails(builder.file("f", "kept"), "not a socket");
+    fails(builder.file("f", "kept"), "not a socket", 2);
     let builder = ProxyBuilder::new().env("UNIX_SOCKET", "no/s");
-    fails(builder, "does not exist");
+    fails(builder, "does not exist", 2);
     let builder = ProxyBuilder::new().env("UNIX_SOCKET", "x".repeat(200));
-    fails(builder, "too long");
+    fails(builder, "too long", 2);
 }
 
 #[test]
