@@ -17,10 +17,10 @@
 //! | `anthropic_proxy_overhead_seconds` | | 17 |
 //! | `gen_ai_client_token_usage` | model 51 × type 5 | 255 × 17; only those seen |
 //! | `gen_ai_server_time_to_first_token_seconds`, `gen_ai_server_request_duration_seconds` | model 51 | 51 × 22 each; only those seen |
-//! | `anthropic_proxy_cost_usd_total`, `anthropic_proxy_unpriced_requests_total` | model 51 | 51 each |
+//! | `anthropic_proxy_cost_usd_total`, `anthropic_proxy_unpriced_requests_total`, `anthropic_proxy_at_least_requests_total` | model 51 | 51 each |
 //! | `anthropic_proxy_upstream_errors_total` | error type 24 | 24 |
 //! | `anthropic_proxy_server_tool_requests_total` | | 1 |
-//! | `anthropic_proxy_metering_failures_total` | reason 3 | 3 |
+//! | `anthropic_proxy_metering_failures_total` | reason 6 | 6 |
 //! | `anthropic_proxy_upstream_connects_total` | outcome 24 | 24 |
 //! | `anthropic_proxy_upstream_connect_duration_seconds` | result 2 | 2 × 22 |
 //! | `anthropic_proxy_upstream_moves_total` | reason 4 | 4 |

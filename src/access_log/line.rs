@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     logging::timestamp,
-    record::{Exchange, Tokens},
+    record::{self, Exchange, MeteringFailure, Tokens},
 };
 
 #[derive(Serialize)]
@@ -61,12 +61,39 @@ struct Usage<'a> {
     tokens: Spent,
     #[serde(skip_serializing_if = "is_zero")]
     server_tools: u64,
+    /// Of the whole exchange, other models included.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd: Option<f64>,
+    /// Tokens and cost are a floor.
+    #[serde(skip_serializing_if = "is_false")]
+    at_least: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_estimate: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_estimate_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_models: Vec<OtherModel<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inference_geo: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speed: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metering_failure: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop_reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_type: Option<&'a str>,
+}
+
+/// What another model used; not part of `tokens`.
+#[derive(Serialize)]
+struct OtherModel<'a> {
+    model: &'a str,
+    tokens: Spent,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -108,7 +135,18 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
             max_tokens: usage.max_tokens,
             tokens: spent(&usage.tokens),
             server_tools: usage.server_tools,
-            cost_usd: usage.cost.map(|cost| cost as f64 / 1e9),
+            cost_usd: usage.total_cost().map(dollars),
+            at_least: usage.at_least,
+            output_estimate: usage.estimate.map(|estimate| estimate.output),
+            cost_estimate_usd: usage
+                .estimate
+                .and_then(|estimate| estimate.cost)
+                .map(dollars),
+            other_models: usage.others.iter().map(other_model).collect(),
+            inference_geo: usage.terms.inference_geo.as_deref(),
+            speed: usage.terms.speed.as_deref(),
+            service_tier: usage.terms.service_tier.as_deref(),
+            metering_failure: usage.failure.map(MeteringFailure::label),
             stop_reason: usage.stop_reason.as_deref(),
             error_type: usage.error_type.as_deref(),
         }),
@@ -122,6 +160,18 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
         // nothing of it can fail; half a line would be worse than none
         Err(_) => lines.truncate(before),
     }
+}
+
+fn other_model(other: &record::OtherModel) -> OtherModel<'_> {
+    OtherModel {
+        model: &other.model,
+        tokens: spent(&other.tokens),
+        cost_usd: other.cost.map(dollars),
+    }
+}
+
+fn dollars(billionths: u64) -> f64 {
+    billionths as f64 / 1e9
 }
 
 fn spent(tokens: &Tokens) -> Spent {
@@ -152,6 +202,14 @@ fn millis(duration: Duration) -> f64 {
 )]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// What is written of a path, as the pages show it.

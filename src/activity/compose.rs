@@ -14,7 +14,10 @@ use super::{
     sums::{Spent, Sums},
     view,
 };
-use crate::{logging::timestamp, record::ShownFields};
+use crate::{
+    logging::timestamp,
+    record::{self, MeteringFailure, ShownFields, Usage},
+};
 
 /// A range of an overview.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +232,8 @@ impl Taken {
             cache_hit_share: cache_hit_share(&sum.spent),
             cost_usd: dollars(sum.spent.cost),
             unpriced_requests: sum.spent.unpriced,
+            at_least_requests: sum.spent.at_least,
+            cost_estimate_usd: with_estimate(&sum.spent),
         };
         (totals, series)
     }
@@ -286,6 +291,7 @@ pub(super) fn today(state: &State, now: u64) -> view::Today {
     view::Today {
         requests: sum.requests,
         cost_usd: dollars(sum.spent.cost),
+        at_least_requests: sum.spent.at_least,
         tokens: (&sum.spent.tokens).into(),
     }
 }
@@ -328,6 +334,13 @@ pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
         tokens: None,
         server_tools: 0,
         cost_usd: None,
+        at_least: false,
+        estimate: None,
+        other_models: Vec::new(),
+        inference_geo: None,
+        speed: None,
+        service_tier: None,
+        metering_failure: None,
         stop_reason: None,
         error_type: None,
     }
@@ -371,7 +384,16 @@ pub(super) fn done(done: &Done) -> view::Row {
         max_tokens: usage.and_then(|usage| usage.max_tokens),
         tokens: usage.map(|usage| (&usage.tokens).into()),
         server_tools: usage.map_or(0, |usage| usage.server_tools),
-        cost_usd: usage.and_then(|usage| usage.cost).map(dollars),
+        cost_usd: usage.and_then(Usage::total_cost).map(dollars),
+        at_least: usage.is_some_and(|usage| usage.at_least),
+        estimate: usage.and_then(|usage| usage.estimate).map(estimate),
+        other_models: usage.map_or_else(Vec::new, others),
+        inference_geo: usage.and_then(|usage| owned(&usage.terms.inference_geo)),
+        speed: usage.and_then(|usage| owned(&usage.terms.speed)),
+        service_tier: usage.and_then(|usage| owned(&usage.terms.service_tier)),
+        metering_failure: usage
+            .and_then(|usage| usage.failure)
+            .map(MeteringFailure::label),
         stop_reason: usage.and_then(|usage| owned(&usage.stop_reason)),
         error_type: usage.and_then(|usage| owned(&usage.error_type)),
     }
@@ -520,6 +542,8 @@ fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &Spent) -> view::
         cache_hit_share: cache_hit_share(spent),
         cost_usd: dollars(spent.cost),
         unpriced: spent.unpriced > 0,
+        at_least: spent.at_least > 0,
+        cost_estimate_usd: with_estimate(spent),
     }
 }
 
@@ -574,6 +598,28 @@ pub(super) fn rates(state: &State, now: SystemTime) -> (f64, f64, f64) {
         share(sum.failed, sum.requests).unwrap_or_default(),
         sum.spent.tokens.output as f64 / SECONDS as f64,
     )
+}
+
+fn estimate(estimate: record::Estimate) -> view::Estimate {
+    view::Estimate {
+        output: estimate.output,
+        cost_usd: estimate.cost.map(dollars),
+    }
+}
+
+fn others(usage: &Usage) -> Vec<view::OtherModel> {
+    let others = usage.others.iter();
+    others
+        .map(|other| view::OtherModel {
+            model: other.model.to_string(),
+            tokens: (&other.tokens).into(),
+            cost_usd: other.cost.map(dollars),
+        })
+        .collect()
+}
+
+fn with_estimate(spent: &Spent) -> f64 {
+    dollars(spent.cost.saturating_add(spent.estimated))
 }
 
 fn cache_hit_share(spent: &Spent) -> f64 {

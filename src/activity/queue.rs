@@ -13,7 +13,7 @@ use std::{
     thread::Thread,
 };
 
-use crate::record::{Answered, Begun, Exchange, Try};
+use crate::record::{Answered, Begun, Exchange, OtherModel, Try};
 
 /// Octets of the events that wait. An event has about 1 KiB, one with an error's content up to 51 KiB.
 const MOST_OCTETS: usize = 32 << 20;
@@ -172,7 +172,16 @@ impl Event {
                     + of(&exchange.begun)
                     + some(&exchange.upstream_request_id)
                     + usage.map_or(0, |it| {
-                        some(&it.model) + some(&it.stop_reason) + some(&it.error_type)
+                        let others = it.others.iter();
+                        let others = others.map(|it| size_of::<OtherModel>() + it.model.len());
+                        let terms = &it.terms;
+                        some(&it.model)
+                            + some(&it.stop_reason)
+                            + some(&it.error_type)
+                            + some(&terms.inference_geo)
+                            + some(&terms.speed)
+                            + some(&terms.service_tier)
+                            + others.sum::<usize>()
                     })
                     + error.map_or(0, |error| error.octets.len())
                     + exchange.request_fields.len()

@@ -19,6 +19,8 @@ pub(super) const FAILURES: usize = 1_000;
 const CONTENT: usize = 16 << 20;
 /// What is kept of a path.
 const PATH: usize = 1024;
+/// Calls of other models that are listed of an exchange.
+const OTHERS: usize = 16;
 /// What is kept of other texts.
 const TEXT: usize = 128;
 
@@ -246,6 +248,8 @@ fn trim_exchange(exchange: &mut Exchange) {
         cut_some(&mut usage.model);
         cut_some(&mut usage.stop_reason);
         cut_some(&mut usage.error_type);
+        usage.others.truncate(OTHERS);
+        usage.others.shrink_to_fit();
     }
     exchange.error = None;
     exchange.rate_limit = Vec::new();

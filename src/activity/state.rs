@@ -142,17 +142,20 @@ impl State {
         }
         if let Some(usage) = &exchange.usage {
             let model = usage.model.as_deref().unwrap_or(UNKNOWN);
-            let model = shortened(model, LONGEST_MODEL);
-            let hour = self.hours.add(at, now_second, model, &sums.spent);
-            let day = self.days.add(at, now_second, model, &sums.spent);
-            if let Some(unsaved) = unsaved {
-                if let Some((hour, model)) = hour {
-                    let spent = unsaved.hours.entry((hour, model.into())).or_default();
-                    spent.add(&sums.spent);
-                }
-                if let Some((day, model)) = day {
-                    let spent = unsaved.days.entry((day, model.into())).or_default();
-                    spent.add(&sums.spent);
+            let own = std::iter::once((model, Spent::of_model(usage)));
+            for (model, spent) in own.chain(Spent::of_others(usage)) {
+                let model = shortened(model, LONGEST_MODEL);
+                let hour = self.hours.add(at, now_second, model, &spent);
+                let day = self.days.add(at, now_second, model, &spent);
+                if let Some(unsaved) = &mut unsaved {
+                    if let Some((hour, model)) = hour {
+                        let held = unsaved.hours.entry((hour, model.into())).or_default();
+                        held.add(&spent);
+                    }
+                    if let Some((day, model)) = day {
+                        let held = unsaved.days.entry((day, model.into())).or_default();
+                        held.add(&spent);
+                    }
                 }
             }
         }

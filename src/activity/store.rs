@@ -53,7 +53,7 @@ const TABLES: &str = "
     PRAGMA user_version = 1;";
 
 /// Columns of what was spent, in the order of the tables.
-const SPENT: [&str; 8] = [
+const SPENT: [&str; 10] = [
     "metered",
     "input",
     "output",
@@ -62,7 +62,11 @@ const SPENT: [&str; 8] = [
     "cache_write_1h",
     "cost",
     "unpriced",
+    "at_least",
+    "estimated",
 ];
+/// Of these, the ones that are newer than the tables.
+const ADDED: [&str; 2] = ["at_least", "estimated"];
 /// Columns of a minute before them.
 const SUMS: [&str; 8] = [
     "requests",
@@ -264,7 +268,28 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         0 => connection.execute_batch(TABLES)?,
         other => return Err(StoreError::Version(other)),
     }
+    add_columns(&connection)?;
     Ok(connection)
+}
+
+/// Adds the columns that a file of an earlier release has not; that release writes to it as before.
+fn add_columns(connection: &Connection) -> rusqlite::Result<()> {
+    const EXISTS: &str = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
+    for table in ["minute", "usage_hour", "usage_day"] {
+        for column in ADDED {
+            let exists = || connection.query_row(EXISTS, [table, column], |row| number(row, 0));
+            if exists()? == 0 {
+                let add =
+                    format!("ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0");
+                // another process may have been faster
+                match connection.execute_batch(&add) {
+                    Err(_) if exists()? > 0 => {}
+                    outcome => outcome?,
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Additions> {
@@ -409,10 +434,12 @@ fn spent(row: &Row<'_>, from: usize) -> rusqlite::Result<Spent> {
         },
         cost: number(row, from + 6)?,
         unpriced: number(row, from + 7)?,
+        at_least: number(row, from + 8)?,
+        estimated: number(row, from + 9)?,
     })
 }
 
-fn spent_values(spent: &Spent) -> [i64; 8] {
+fn spent_values(spent: &Spent) -> [i64; SPENT.len()] {
     let tokens = &spent.tokens;
     [
         spent.requests,
@@ -423,6 +450,8 @@ fn spent_values(spent: &Spent) -> [i64; 8] {
         tokens.cache_write_1h,
         spent.cost,
         spent.unpriced,
+        spent.at_least,
+        spent.estimated,
     ]
     .map(signed)
 }
@@ -465,6 +494,8 @@ mod tests {
                 cache_write_1h: 5,
             },
             unpriced: 6,
+            at_least: 7,
+            estimated: 8,
         };
         let sums = Sums {
             requests: 7,
@@ -497,6 +528,34 @@ mod tests {
         let mut expected = additions(NOW, 5);
         expected.add(additions(NOW, 6));
         assert_eq!(saved, expected);
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_release_is_read_and_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let old = Connection::open(directory.path().join(NAME)).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        let row = "INSERT INTO usage_day VALUES (?, 'm', 1, 1, 2, 3, 4, 5, 5, 6)";
+        old.execute(row, [signed(NOW / DAY)]).unwrap();
+        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        let mut expected = additions(NOW, 5).days;
+        for spent in expected.values_mut() {
+            (spent.at_least, spent.estimated) = (0, 0);
+        }
+        assert_eq!(saved.days, expected);
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        // which still runs beside it
+        let insert = "INSERT INTO usage_day (span, model, metered, input, output, cache_read, \
+            cache_write_5m, cache_write_1h, cost, unpriced) VALUES (?, 'n', 1, 1, 1, 1, 1, 1, 1, 1)";
+        old.execute(insert, [signed(NOW / DAY)]).unwrap();
+        let (_, saved) = Store::open(directory.path(), at(NOW));
+        let at_least = saved.days.values().map(|spent| spent.at_least);
+        assert_eq!(at_least.collect::<Vec<_>>(), [7, 0]);
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            3,
+            "nothing is moved aside"
+        );
     }
 
     #[test]

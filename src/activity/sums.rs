@@ -32,6 +32,10 @@ pub(super) struct Spent {
     pub(super) cost: u64,
     /// Those with tokens and without a price.
     pub(super) unpriced: u64,
+    /// Those of which tokens and cost are a floor.
+    pub(super) at_least: u64,
+    /// Billionths of a dollar that these may have cost besides, as far as it was estimated.
+    pub(super) estimated: u64,
 }
 
 impl Sums {
@@ -68,30 +72,58 @@ impl Sums {
 }
 
 impl Spent {
+    /// Of a generation, all models together.
     pub(super) fn of(usage: &Usage) -> Self {
-        let is_unpriced = usage.cost.is_none() && all(&usage.tokens) > 0;
+        let mut all = Self::of_model(usage);
+        for (_, other) in Self::of_others(usage) {
+            all.add(&other);
+        }
+        // an exchange is one, whatever its models
+        all.unpriced = all.unpriced.min(1);
+        all
+    }
+
+    /// Of a generation, what its own model used.
+    pub(super) fn of_model(usage: &Usage) -> Self {
+        let is_unpriced = usage.cost.is_none() && usage.tokens.all() > 0;
+        let cost = usage.cost.unwrap_or_default();
+        let estimate = usage.estimate.and_then(|estimate| estimate.cost);
+        let known = usage.total_cost().unwrap_or_default();
         Self {
             requests: 1,
             tokens: usage.tokens,
-            cost: usage.cost.unwrap_or_default(),
+            cost,
             unpriced: u64::from(is_unpriced),
+            at_least: u64::from(usage.at_least),
+            estimated: estimate.unwrap_or_default().saturating_sub(known),
         }
     }
 
+    /// Of a generation, what other models used; the exchange is not theirs.
+    pub(super) fn of_others(usage: &Usage) -> impl Iterator<Item = (&str, Self)> {
+        usage.others.iter().map(|other| {
+            let is_unpriced = other.cost.is_none() && other.tokens.all() > 0;
+            let spent = Self {
+                tokens: other.tokens,
+                cost: other.cost.unwrap_or_default(),
+                unpriced: u64::from(is_unpriced),
+                ..Self::default()
+            };
+            (other.model.as_ref(), spent)
+        })
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
-        let (tokens, others) = (&mut self.tokens, &other.tokens);
         for (sum, part) in [
             (&mut self.requests, other.requests),
             (&mut self.cost, other.cost),
             (&mut self.unpriced, other.unpriced),
-            (&mut tokens.input, others.input),
-            (&mut tokens.output, others.output),
-            (&mut tokens.cache_read, others.cache_read),
-            (&mut tokens.cache_write_5m, others.cache_write_5m),
-            (&mut tokens.cache_write_1h, others.cache_write_1h),
+            (&mut self.at_least, other.at_least),
+            (&mut self.estimated, other.estimated),
         ] {
             *sum = sum.saturating_add(part);
         }
+        self.tokens.add(&other.tokens);
     }
 }
 
@@ -113,10 +145,6 @@ fn has_error(exchange: &Exchange) -> bool {
     let usage = exchange.usage.as_ref();
     exchange.status.is_some_and(|status| status >= 400)
         || usage.is_some_and(|usage| usage.error_type.is_some())
-}
-
-fn all(tokens: &Tokens) -> u64 {
-    tokens.prompt().saturating_add(tokens.output)
 }
 
 fn micros(duration: Duration) -> u64 {

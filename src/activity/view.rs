@@ -65,6 +65,11 @@ pub struct Totals {
     pub cost_usd: f64,
     /// Exchanges whose model has no price.
     pub unpriced_requests: u64,
+    /// Exchanges of which tokens and cost are a floor: the answer was broken off, or not all of it could be
+    /// read or has a price.
+    pub at_least_requests: u64,
+    /// What it cost with an estimate for the streams that were broken off; `cost_usd` where there is none.
+    pub cost_estimate_usd: f64,
 }
 
 /// An average and quantiles; null where there is nothing. Of what an earlier process stored only the
@@ -115,6 +120,8 @@ pub struct Today {
     pub requests: u64,
     /// What they cost.
     pub cost_usd: f64,
+    /// Exchanges of which tokens and cost are a floor.
+    pub at_least_requests: u64,
     /// Their tokens.
     pub tokens: Tokens,
 }
@@ -249,12 +256,47 @@ pub struct Row {
     pub tokens: Option<Tokens>,
     /// Requests of server tools.
     pub server_tools: u64,
-    /// What it cost.
+    /// What it cost, other models included.
     pub cost_usd: Option<f64>,
+    /// Whether tokens and cost are a floor: the answer was broken off, or not all of it could be read or has
+    /// a price.
+    pub at_least: bool,
+    /// What a stream that was broken off may have used and cost, from the deltas that passed.
+    pub estimate: Option<Estimate>,
+    /// What other models used for it (advisors), each call; not part of `tokens`.
+    pub other_models: Vec<OtherModel>,
+    /// Where the model ran, as the answer says.
+    pub inference_geo: Option<String>,
+    /// How fast the model was, as the answer says.
+    pub speed: Option<String>,
+    /// The service tier, as the answer says.
+    pub service_tier: Option<String>,
+    /// Why not all of the answer could be metered.
+    pub metering_failure: Option<&'static str>,
     /// Why the generation ended.
     pub stop_reason: Option<String>,
     /// The type of the error.
     pub error_type: Option<String>,
+}
+
+/// What a stream that was broken off may have used.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct Estimate {
+    /// Tokens of output.
+    pub output: u64,
+    /// What the exchange cost with them.
+    pub cost_usd: Option<f64>,
+}
+
+/// What another model used.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct OtherModel {
+    /// The model.
+    pub model: String,
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// What they cost; null where it has no price.
+    pub cost_usd: Option<f64>,
 }
 
 /// How an exchange ended.
@@ -378,6 +420,10 @@ pub struct UsageRow {
     pub cost_usd: f64,
     /// Whether some of them have no price.
     pub unpriced: bool,
+    /// Whether tokens and cost of some of them are a floor.
+    pub at_least: bool,
+    /// What they cost with an estimate for the streams that were broken off.
+    pub cost_estimate_usd: f64,
 }
 
 /// What was seen of an upstream since the process began.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     activity::{Range, UsageBy, View, view},
-    config::{Endpoint, HttpVersion},
+    config::{Endpoint, HttpVersion, prices::NOT_PRICED},
     upstream::circuit::State,
 };
 
@@ -77,6 +77,9 @@ pub(super) struct Usage {
     rows: Vec<view::UsageRow>,
     /// The date of the prices.
     prices_date: String,
+    /// What costs money and is in no sum: `regional_premium` (of Bedrock and Vertex), `priority_tier`,
+    /// `code_execution_time`.
+    not_priced: Vec<&'static str>,
 }
 
 /// Where requests go.
@@ -392,6 +395,7 @@ impl Plane {
         Ok(Usage {
             rows: view.usage(asked.range, asked.by, SystemTime::now()),
             prices_date: self.prices_date(),
+            not_priced: NOT_PRICED.to_vec(),
         })
     }
 
@@ -453,7 +457,7 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
     };
     let mut text = format!(
         "{key},requests,input,output,cache_read,cache_write_5m,cache_write_1h,cache_hit_share,\
-         cost_usd,unpriced\r\n",
+         cost_usd,unpriced,at_least,cost_estimate_usd\r\n",
     );
     for row in rows {
         let tokens = &row.tokens;
@@ -462,7 +466,7 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
             _ => quoted(&row.key),
         };
         text += &format!(
-            "{key},{},{},{},{},{},{},{},{},{}\r\n",
+            "{key},{},{},{},{},{},{},{},{},{},{},{}\r\n",
             row.requests,
             tokens.input,
             tokens.output,
@@ -472,6 +476,8 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
             row.cache_hit_share,
             row.cost_usd,
             row.unpriced,
+            row.at_least,
+            row.cost_estimate_usd,
         );
     }
     text

@@ -3,7 +3,7 @@
 //! A [`Tap`] is shown each chunk of the answer's content and keeps none of it. It undoes the content
 //! coding (`coding`), finds the events of a stream (`events`), and reads the few that matter, or the one
 //! JSON answer, member by member (`walk`, `place`). Nearly all events are `content_block_delta`: of those
-//! it looks at the name and for the end. Nothing here can change, delay or end an answer: why one cannot
+//! it looks at the name and for the end, and counts the octets. Nothing here can change, delay or end an answer: why one cannot
 //! be read is its record's `failure`.
 //!
 //! Memory is bounded whatever comes: nothing is kept of an answer but strings of note, of at most 128
@@ -22,11 +22,12 @@ use self::{
     tally::{Read, Tally},
     walk::Walk,
 };
-use crate::record::{MeteringFailure, Usage};
+use crate::record::{Estimate, MeteringFailure, Tokens, Usage};
 
 mod budget;
 mod coding;
 mod events;
+mod iterations;
 mod look;
 mod place;
 mod tail;
@@ -44,6 +45,10 @@ pub struct Tap {
     content: Content,
     tally: Tally,
     failure: Option<MeteringFailure>,
+    /// The answer is a success: it should say what it used.
+    is_success: bool,
+    /// All of the content has come.
+    has_ended: bool,
 }
 
 /// What the answer is.
@@ -71,8 +76,10 @@ impl Tap {
         content_encoding: Option<&[u8]>,
     ) -> Option<Self> {
         let has_content = matches!(status, 200..=203 | 206..=299);
-        Self::new(content_type, content_encoding)
-            .or_else(|| has_content.then(|| Self::failed(MeteringFailure::Coding)))
+        let mut tap = Self::new(content_type, content_encoding)
+            .or_else(|| has_content.then(|| Self::failed(MeteringFailure::Coding)))?;
+        tap.is_success = has_content;
+        Some(tap)
     }
 
     fn within(
@@ -99,6 +106,8 @@ impl Tap {
                 content,
                 tally: Tally::default(),
                 failure: None,
+                is_success: true,
+                has_ended: false,
             }),
             Err(MeteringFailure::Coding) => None,
             Err(failure) => Some(Self::failed(failure)),
@@ -112,6 +121,8 @@ impl Tap {
             content: Content::Unread,
             tally: Tally::default(),
             failure: Some(failure),
+            is_success: true,
+            has_ended: false,
         }
     }
 
@@ -153,19 +164,49 @@ impl Tap {
         is_first
     }
 
-    /// What was read, as far as it came. (`cost` is left to who has the prices.)
-    pub fn finish(self) -> Usage {
-        let (is_stream, is_broken) = match &self.content {
-            Content::Events(events) => (true, events.is_broken()),
-            Content::Answer { walk, .. } => (false, walk.is_invalid()),
-            Content::Unread => (false, false),
-        };
+    /// All of the answer's content has come, as its framing says: what it ends inside of is broken off.
+    pub fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// What was read, as far as it came, and the beginning of the content of an error in it. (`cost` is left
+    /// to the prices.)
+    pub fn finish(self) -> (Usage, Vec<u8>) {
+        let is_cut = self.decoders.iter().any(|decoder| !decoder.is_complete())
+            || match &self.content {
+                Content::Events(events) => events.is_cut(),
+                Content::Answer { walk, .. } => !walk.is_complete(),
+                Content::Unread => false,
+            };
         let mut tally = self.tally;
-        if let Content::Answer { read, .. } = self.content {
-            tally.answer(read);
+        let (is_stream, is_broken, passed) = match self.content {
+            Content::Events(events) => (true, events.is_broken(), events.estimate()),
+            Content::Answer { walk, read } => {
+                tally.answer(read, walk.is_complete());
+                (false, walk.is_invalid(), None)
+            }
+            Content::Unread => (false, false, None),
+        };
+        let (is_final, has_error) = (tally.is_final(), tally.has_error());
+        let is_missing = self.is_success && !tally.has_usage() && !has_error;
+        let failure = self
+            .failure
+            .or(is_broken.then_some(MeteringFailure::Broken))
+            .or((self.has_ended && is_cut).then_some(MeteringFailure::Truncated))
+            .or((self.has_ended && is_missing).then_some(MeteringFailure::Missing));
+        let words = std::mem::take(&mut tally.words);
+        let known = tally.output();
+        let mut usage = tally.usage(is_stream, failure);
+        // an error that came first is all that there was
+        let is_nothing = has_error && usage.tokens == Tokens::default();
+        usage.at_least = self.is_success && (!is_final || usage.failure.is_some()) && !is_nothing;
+        if usage.at_least && !is_final {
+            usage.estimate = passed.map(|output| Estimate {
+                output: output.max(known),
+                cost: None,
+            });
         }
-        let broken = is_broken.then_some(MeteringFailure::Broken);
-        tally.usage(is_stream, self.failure.or(broken))
+        (usage, words)
     }
 }
 
@@ -180,6 +221,7 @@ impl Content {
                     read.take(found);
                     ControlFlow::Continue(())
                 });
+                read.keep_words(plain);
                 false
             }
             Self::Unread => false,

@@ -33,6 +33,7 @@ struct Model {
     /// Billionths of a dollar.
     cost: Counters<1>,
     unpriced: Counters<1>,
+    at_least: Counters<1>,
 }
 
 /// Labels that are learned.
@@ -67,15 +68,17 @@ impl Generation {
         if let Some(first_token) = timings.first_token {
             model.first_token.observe(&SECONDS, micros(first_token));
         }
-        if has_used(&usage.tokens) {
-            let counts = kinds(&usage.tokens).into_iter().enumerate();
-            for (kind, count) in counts.filter(|(_, count)| *count > 0) {
-                model.tokens[kind].observe(&TOKENS, count);
-            }
-            match usage.cost {
-                Some(cost) => model.cost.add(0, cost),
-                None => model.unpriced.add(0, 1),
-            }
+        model.used(&usage.tokens, usage.cost);
+        for other in &usage.others {
+            let model = if has_used(&other.tokens) {
+                known.models.intern(&other.model)
+            } else {
+                MODELS
+            };
+            self.models[model].used(&other.tokens, other.cost);
+        }
+        if usage.at_least {
+            model.at_least.add(0, 1);
         }
         if usage.server_tools > 0 {
             self.server_tools.add(0, usage.server_tools);
@@ -121,6 +124,8 @@ impl Generation {
         out.counters(&COST, cost)?;
         let unpriced = models().map(|(model, name)| ([name], model.unpriced.read(0)));
         out.counters(&UNPRICED, unpriced)?;
+        let at_least = models().map(|(model, name)| ([name], model.at_least.read(0)));
+        out.counters(&AT_LEAST, at_least)?;
         let errors = known.errors.labels();
         let errors = errors.map(|(at, kind)| ([("error_type", kind)], self.errors.read(at)));
         out.counters(&ERROR_TYPES, errors)?;
@@ -135,6 +140,20 @@ impl Generation {
 }
 
 impl Model {
+    fn used(&self, tokens: &Tokens, cost: Option<u64>) {
+        if !has_used(tokens) {
+            return;
+        }
+        let counts = kinds(tokens).into_iter().enumerate();
+        for (kind, count) in counts.filter(|(_, count)| *count > 0) {
+            self.tokens[kind].observe(&TOKENS, count);
+        }
+        match cost {
+            Some(cost) => self.cost.add(0, cost),
+            None => self.unpriced.add(0, 1),
+        }
+    }
+
     fn absorb(&self, other: &Self) {
         let Self {
             tokens,
@@ -142,6 +161,7 @@ impl Model {
             duration,
             cost,
             unpriced,
+            at_least,
         } = other;
         for (ours, theirs) in self.tokens.iter().zip(tokens) {
             ours.absorb(theirs);
@@ -150,6 +170,7 @@ impl Model {
         self.duration.absorb(duration);
         self.cost.absorb(cost);
         self.unpriced.absorb(unpriced);
+        self.at_least.absorb(at_least);
     }
 }
 
@@ -228,6 +249,12 @@ const UNPRICED: Family = Family {
     help: "Generations whose model has no price, by model: they are in no sum of costs.",
 };
 
+const AT_LEAST: Family = Family {
+    name: "anthropic_proxy_at_least_requests",
+    unit: None,
+    help: "Generations of which tokens and cost are a floor, by model: the answer was broken off, or not all of it could be read or has a price.",
+};
+
 const ERROR_TYPES: Family = Family {
     name: "anthropic_proxy_upstream_errors",
     unit: None,
@@ -243,5 +270,5 @@ const SERVER_TOOLS: Family = Family {
 const FAILURES: Family = Family {
     name: "anthropic_proxy_metering_failures",
     unit: None,
-    help: "Answers whose copy could not be read for their usage, or not to its end: broken content, no memory left for its decoder, or a media type or coding that is not read. The answers themselves were not touched.",
+    help: "Answers whose copy could not be read for their usage, or not to its end: broken content, no memory left for its decoder, a media type or coding that is not read, content truncated inside of whole framing, a value of its usage that is not read, or no usage where there should be some (missing). The answers themselves were not touched.",
 };

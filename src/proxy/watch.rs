@@ -260,7 +260,8 @@ impl Watch {
         total: Duration,
     ) {
         self.timings.total = total;
-        let usage = self.usage();
+        let (usage, words) = self.usage(ended).unzip();
+        let error = self.error_content(words.unwrap_or_default());
         let exchange = Exchange {
             begun: self.begun,
             status,
@@ -273,14 +274,7 @@ impl Watch {
             ended,
             edit: self.edit,
             usage,
-            error: self
-                .error
-                .filter(|error| !error.octets.is_empty())
-                .map(|mut error| ErrorContent {
-                    octets: error.take().into(),
-                    coding: error.coding.take(),
-                    secrets: self.secrets,
-                }),
+            error,
             rate_limit: self.rate_limit,
             request_fields: self.request_fields,
             response_fields: self.response_fields,
@@ -291,8 +285,23 @@ impl Watch {
         }
     }
 
-    /// What was metered, with its price.
-    fn usage(&mut self) -> Option<Usage> {
+    /// What the upstream said of an error: the content of its answer, or an error inside of a success.
+    fn error_content(&mut self, words: Vec<u8>) -> Option<ErrorContent> {
+        let (octets, coding) = match &mut self.error {
+            Some(error) => (error.take(), error.coding.take()),
+            // undone already
+            None => (words, None),
+        };
+        let is_shown = !octets.is_empty() && self.observer.readers().is_some();
+        is_shown.then(|| ErrorContent {
+            octets: octets.into(),
+            coding,
+            secrets: std::mem::take(&mut self.secrets),
+        })
+    }
+
+    /// What was metered, with its price, and the beginning of the content of an error inside of a success.
+    fn usage(&mut self, ended: Ended) -> Option<(Usage, Vec<u8>)> {
         let asked = match self.look.take() {
             Some(look) => std::mem::take(&mut *look.borrow_mut()).finish(),
             None => return None,
@@ -302,16 +311,25 @@ impl Watch {
             is_stream,
             max_tokens,
         } = asked;
-        let mut usage = self.tap.take().map(Tap::finish).unwrap_or_default();
+        let (mut usage, words) = match self.tap.take() {
+            Some(mut tap) => {
+                if ended.by == By::Complete {
+                    tap.end();
+                }
+                tap.finish()
+            }
+            None => Default::default(),
+        };
+        // a request that was sent may have been worked on until it was given up
+        let last = self.tries.last().map(|tried| tried.outcome);
+        let is_given_up = ended.by == By::Client && ended.phase == Phase::Request;
+        usage.at_least |= self.timings.head.is_none()
+            && (is_given_up && self.upstream.is_some() || last == Some(Tried::Unanswered));
         usage.model = usage.model.or(model);
         usage.is_stream |= is_stream.unwrap_or_default();
         usage.max_tokens = max_tokens;
-        let price = usage
-            .model
-            .as_deref()
-            .and_then(|model| self.live.prices.of(model));
-        usage.cost = price.map(|price| price.of(&usage.tokens));
-        Some(usage)
+        self.live.prices.apply(&mut usage);
+        Some((usage, words))
     }
 }
 

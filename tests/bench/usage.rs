@@ -49,7 +49,7 @@ fn meter(criterion: &mut Criterion) {
             for chunk in &chunks {
                 tap.push(black_box(chunk));
             }
-            assert_eq!(black_box(tap.finish()).tokens.output, 510);
+            assert_eq!(black_box(tap.finish()).0.tokens.output, 510);
         });
     });
     let answer = Bytes::from(format!(
@@ -63,7 +63,7 @@ fn meter(criterion: &mut Criterion) {
             for at in (0..answer.len()).step_by(16 * 1024) {
                 tap.push(&black_box(&answer).slice(at..answer.len().min(at + 16 * 1024)));
             }
-            assert_eq!(black_box(tap.finish()).tokens.output, 1);
+            assert_eq!(black_box(tap.finish()).0.tokens.output, 1);
         });
     });
     let body = format!(

@@ -17,6 +17,7 @@ mod admin;
 mod bad_input;
 mod cancel;
 mod cli;
+mod counting;
 mod differential;
 mod docs;
 mod edit;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What all decoders together may take: 256 MiB. That is about 5,400 streams in gzip (48 KiB each,
-/// whatever their length), 1,600 in zstd or 2,300 in br that have come to 60 KB of events, and 400 in
+/// whatever their length), 1,400 in zstd or 2,300 in br that have come to 60 KB of events, and 250 in
 /// zstd or 60 in br of megabytes that fill windows of 512 KiB and 4 MiB.
 pub(super) static DECODERS: Budget = Budget::new(256 << 20);
 

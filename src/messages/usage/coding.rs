@@ -18,7 +18,8 @@
 //! default), up to 8 MiB for zstd (512 KiB at its level 1, 2 MiB at 3, 4 MiB at 9). All decoders of the
 //! process share one [`Budget`]. gzip and deflate are charged as they begin. A decoder of br has what it
 //! asks for from [`Charged`], so it is charged exactly. zstd asks for its window and [`ZSTD_OWN`] at once,
-//! but memory that nothing was written to is none: it is charged for what it has written.
+//! but memory that nothing was written to is none: it is charged for what it has written, and for the block
+//! of which a part has come, which it keeps until it can be decoded: as if all that has come were in it.
 
 use brotli_decompressor::{
     Allocator, BrotliDecoderErrorCode, BrotliDecompressStream, BrotliResult, BrotliState,
@@ -170,7 +171,7 @@ impl Decoder {
                 return Err(MeteringFailure::Broken);
             }
             if let State::Zstd(_, frame) = &self.state
-                && !self.share.grow_to(frame.charge(self.given))
+                && !self.share.grow_to(frame.charge(self.taken, self.given))
             {
                 return Err(MeteringFailure::Memory);
             }
@@ -188,6 +189,19 @@ impl Decoder {
             if step.read == 0 && step.written == 0 {
                 return Err(MeteringFailure::Broken);
             }
+        }
+    }
+}
+
+impl Decoder {
+    /// Whether the content has come to its end, as the coding says; or nothing has come.
+    pub(super) fn is_complete(&self) -> bool {
+        match &self.state {
+            State::Gzip(_) | State::Deflate(_) | State::Brotli(_) | State::Undecided(_) => {
+                self.taken == 0
+            }
+            State::Zstd(_, frame) => frame.len == 0,
+            State::GzipEnd | State::End => true,
         }
     }
 }
@@ -299,12 +313,13 @@ impl Frame {
         self.len = 0;
     }
 
-    /// Octets that are taken where so many were given: in steps, so that the counter is not touched
+    /// Octets of memory where so many were taken and given: in steps, so that the counter is not touched
     /// with every event.
-    fn charge(&self, given: u64) -> usize {
-        let given = usize::try_from(given).unwrap_or(usize::MAX);
-        let written = given.min(self.window + ZSTD_OWN - ZSTD_CONTEXT);
-        ZSTD_CONTEXT + written.next_multiple_of(ZSTD_STEP)
+    fn charge(&self, taken: u64, given: u64) -> usize {
+        let octets = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let input = octets(taken).min(ZSTD_INPUT);
+        let output = octets(given).min(self.window + ZSTD_OWN - ZSTD_CONTEXT - ZSTD_INPUT);
+        ZSTD_CONTEXT + (input + output).next_multiple_of(ZSTD_STEP)
     }
 }
 
@@ -436,7 +451,9 @@ const ZSTD_MAGIC: u32 = 0xFD2F_B528;
 const ZSTD_OWN: usize = 480 * 1024;
 /// Of that, what there is from the beginning: 95,976 octets.
 const ZSTD_CONTEXT: usize = 96 * 1024;
-const ZSTD_STEP: usize = 64 * 1024;
+/// Of that, the largest block, which is kept until all of it has come (RFC 8878 §3.1.1.2.4): 128 KiB.
+const ZSTD_INPUT: usize = 128 * 1024;
+const ZSTD_STEP: usize = 16 * 1024;
 /// The first octet of a member of gzip (RFC 1952 §2.3.1).
 const GZIP_FIRST: u8 = 0x1F;
 /// Content may always grow to this size…

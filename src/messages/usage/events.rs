@@ -24,6 +24,8 @@ pub(super) struct Events {
     name: Start<LONGEST_NAME>,
     kind: Kind,
     has_data: bool,
+    /// Octets of its data.
+    data: u64,
     /// Data of this event was read.
     is_read: bool,
     walk: Walk,
@@ -32,8 +34,10 @@ pub(super) struct Events {
     is_after_cr: bool,
     /// A byte order mark may come.
     is_first_line: bool,
-    /// A delta has come.
-    has_token: bool,
+    /// Deltas that have come.
+    tokens: u64,
+    /// Octets of their data.
+    passed: u64,
     is_broken: bool,
 }
 
@@ -91,14 +95,33 @@ impl Events {
             name: Start::EMPTY,
             kind: Kind::Unnamed,
             has_data: false,
+            data: 0,
             is_read: false,
             walk: Walk::new(Place::Event),
             read: Read::default(),
             is_after_cr: false,
             is_first_line: true,
-            has_token: false,
+            tokens: 0,
+            passed: 0,
             is_broken: false,
         }
+    }
+
+    /// Whether the octets so far end inside of an event. What cannot be the beginning of one, such as the
+    /// `[DONE]` that some servers end with, is none.
+    pub(super) fn is_cut(&self) -> bool {
+        let is_noise = self.kind == Kind::Unnamed && self.walk.is_invalid();
+        let is_in_name = matches!(self.line, Line::BeforeName | Line::Name);
+        self.has_data && !is_noise || is_in_name || self.name.len > 0 || self.field.len > 0
+    }
+
+    /// How many tokens the deltas had that have passed, by their octets; none if there was no delta.
+    ///
+    /// The API does not say it before the end. A token of English text has about four octets; no delta has
+    /// less than one token.
+    pub(super) fn estimate(&self) -> Option<u64> {
+        let content = self.passed.saturating_sub(self.tokens * DELTA_FRAME);
+        (self.tokens > 0).then(|| (content / OCTETS_OF_A_TOKEN).max(self.tokens))
     }
 
     /// Whether an event of note could not be read.
@@ -108,7 +131,7 @@ impl Events {
 
     /// The next octets. True if the first `content_block_delta` ended in them.
     pub(super) fn push(&mut self, mut chunk: &[u8], tally: &mut Tally) -> bool {
-        let had_token = self.has_token;
+        let had_token = self.tokens > 0;
         if self.is_after_cr && !chunk.is_empty() {
             self.is_after_cr = false;
             chunk = chunk.strip_prefix(b"\n").unwrap_or(chunk);
@@ -130,7 +153,7 @@ impl Events {
         if !chunk.is_empty() {
             self.piece(chunk);
         }
-        self.has_token && !had_token
+        self.tokens > 0 && !had_token
     }
 
     /// Octets of a line.
@@ -213,6 +236,7 @@ impl Events {
     }
 
     fn data(&mut self, data: &[u8]) {
+        self.data += data.len() as u64;
         if !self.kind.is_read() {
             return;
         }
@@ -226,6 +250,14 @@ impl Events {
                 ControlFlow::Continue(())
             }
         });
+        match kind {
+            Kind::Error => {
+                read.kind = Kind::Error;
+                read.keep_words(data);
+            }
+            Kind::Unnamed | Kind::Unknown => read.keep_words(data),
+            Kind::Start | Kind::Delta | Kind::Stop | Kind::Token | Kind::Other => {}
+        }
     }
 
     #[inline]
@@ -257,16 +289,26 @@ impl Events {
         };
         match kind {
             _ if !self.has_data => {}
-            Kind::Token => self.has_token = true,
-            Kind::Start | Kind::Delta | Kind::Error => {
+            Kind::Token => {
+                self.tokens += 1;
+                self.passed += self.data;
+            }
+            // whatever it says
+            Kind::Error => tally.event(kind, std::mem::take(&mut self.read)),
+            Kind::Start | Kind::Delta => {
                 if self.walk.is_complete() {
                     tally.event(kind, std::mem::take(&mut self.read));
                 } else {
                     self.is_broken = true;
                 }
             }
-            Kind::Unnamed | Kind::Other => {}
+            Kind::Stop => tally.event(kind, Read::default()),
+            Kind::Unnamed | Kind::Unknown if self.read.has_error() => {
+                tally.event(kind, std::mem::take(&mut self.read));
+            }
+            Kind::Unnamed | Kind::Unknown | Kind::Other => {}
         }
+        self.data = 0;
         if self.is_read {
             self.is_read = false;
             self.walk.restart(Place::Event);
@@ -282,5 +324,10 @@ impl Events {
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Octets of the longest name of a field that we look for, and one more.
 const LONGEST_FIELD: usize = b"event".len() + 1;
+/// Octets of a delta's data besides its text: `{"type":"content_block_delta","index":0,"delta":{"type":
+/// "text_delta","text":""}}`.
+const DELTA_FRAME: u64 = 80;
+/// Octets of a token of English text.
+const OCTETS_OF_A_TOKEN: u64 = 4;
 /// Octets of the longest name of an event that we look for, and one more.
 const LONGEST_NAME: usize = b"content_block_delta".len() + 1;

@@ -128,19 +128,22 @@ impl Asked {
     /// Of duplicates the last counts.
     fn take(&mut self, found: Found<'_>) -> ControlFlow<()> {
         match found {
-            Found::Text(Leaf::Model, text) => self.model = Some(text.into()),
+            Found::Text(Leaf::Model, text) if !text.trim().is_empty() => {
+                self.model = Some(text.into());
+            }
             Found::Bool(Leaf::Stream, value) => self.is_stream = Some(value),
             Found::Number(Leaf::MaxTokens, number) => self.max_tokens = Some(number),
             Found::Text(leaf, _)
             | Found::Bool(leaf, _)
             | Found::Number(leaf, _)
+            | Found::Null(leaf)
             | Found::Other(leaf) => match leaf {
                 Leaf::Model => self.model = None,
                 Leaf::Stream => self.is_stream = None,
                 Leaf::MaxTokens => self.max_tokens = None,
                 _ => {}
             },
-            Found::Object(_) => {}
+            Found::Object(_) | Found::Left(_) => {}
         }
         if self.model.is_some() && self.is_stream.is_some() && self.max_tokens.is_some() {
             ControlFlow::Break(())

@@ -21,6 +21,10 @@ pub(super) enum Place {
     CacheCreation,
     /// `usage.server_tool_use`
     ServerTools,
+    /// `usage.iterations`, an array.
+    Iterations,
+    /// An element of it.
+    Iteration,
 }
 
 /// A member whose value is read.
@@ -38,6 +42,16 @@ pub(super) enum Leaf {
     StopReason,
     /// `error.type`
     ErrorType,
+    /// `error.code`
+    ErrorCode,
+    /// `inference_geo`
+    InferenceGeo,
+    /// `speed`
+    Speed,
+    /// `service_tier`
+    ServiceTier,
+    /// `type` of an iteration.
+    IterationType,
     /// `input_tokens`
     Input,
     /// `output_tokens`
@@ -50,8 +64,37 @@ pub(super) enum Leaf {
     CacheWrite5m,
     /// `ephemeral_1h_input_tokens`
     CacheWrite1h,
-    /// Requests of one of the server tools.
+    /// `web_search_requests`
+    WebSearch,
+    /// Requests of another of the server tools.
     ServerTool,
+}
+
+impl Leaf {
+    /// Whether a count is expected.
+    pub(super) fn is_count(self) -> bool {
+        match self {
+            Self::Input
+            | Self::Output
+            | Self::CacheRead
+            | Self::CacheWrite
+            | Self::CacheWrite5m
+            | Self::CacheWrite1h
+            | Self::WebSearch
+            | Self::ServerTool => true,
+            Self::Type
+            | Self::Model
+            | Self::Stream
+            | Self::MaxTokens
+            | Self::StopReason
+            | Self::ErrorType
+            | Self::ErrorCode
+            | Self::InferenceGeo
+            | Self::Speed
+            | Self::ServiceTier
+            | Self::IterationType => false,
+        }
+    }
 }
 
 /// What a member is.
@@ -61,6 +104,8 @@ pub(super) enum Member {
     Other,
     /// If it is an object, its members are looked at.
     Object(Place),
+    /// If it is an array, the members of its objects are looked at.
+    Array(Place),
     /// Its value is read.
     Leaf(Leaf),
 }
@@ -68,14 +113,18 @@ pub(super) enum Member {
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    /// An object of note begins.
+    /// An object of note begins, or an array; or a string stands where an error may.
     Object(Place),
+    /// An element of an array of note has ended.
+    Left(Place),
     /// A string: Unicode without control characters, not too long.
     Text(Leaf, &'a str),
     /// A whole number.
     Number(Leaf, u64),
     /// `true` or `false`.
     Bool(Leaf, bool),
+    /// `null`
+    Null(Leaf),
     /// Some other value.
     Other(Leaf),
 }
@@ -95,15 +144,31 @@ impl Place {
             (Self::Event, b"message") => O(Self::Message),
             (Self::Event, b"delta") => O(Self::Delta),
             (Self::Error, b"type") => L(Leaf::ErrorType),
-            (Self::Usage, b"input_tokens") => L(Leaf::Input),
-            (Self::Usage, b"output_tokens") => L(Leaf::Output),
-            (Self::Usage, b"cache_read_input_tokens") => L(Leaf::CacheRead),
-            (Self::Usage, b"cache_creation_input_tokens") => L(Leaf::CacheWrite),
-            (Self::Usage, b"cache_creation") => O(Self::CacheCreation),
+            (Self::Error, b"code") => L(Leaf::ErrorCode),
+            (Self::Usage | Self::Iteration, b"input_tokens") => L(Leaf::Input),
+            (Self::Usage | Self::Iteration, b"output_tokens") => L(Leaf::Output),
+            (Self::Usage | Self::Iteration, b"cache_read_input_tokens") => L(Leaf::CacheRead),
+            (Self::Usage | Self::Iteration, b"cache_creation_input_tokens") => L(Leaf::CacheWrite),
+            (Self::Usage | Self::Iteration, b"cache_creation") => O(Self::CacheCreation),
             (Self::Usage, b"server_tool_use") => O(Self::ServerTools),
+            (Self::Usage, b"iterations") => Member::Array(Self::Iterations),
+            (Self::Usage, b"inference_geo") => L(Leaf::InferenceGeo),
+            (Self::Usage, b"speed") => L(Leaf::Speed),
+            (Self::Usage, b"service_tier") => L(Leaf::ServiceTier),
+            (Self::Iteration, b"type") => L(Leaf::IterationType),
+            (Self::Iteration, b"model") => L(Leaf::Model),
             (Self::CacheCreation, b"ephemeral_5m_input_tokens") => L(Leaf::CacheWrite5m),
             (Self::CacheCreation, b"ephemeral_1h_input_tokens") => L(Leaf::CacheWrite1h),
+            (Self::ServerTools, b"web_search_requests") => L(Leaf::WebSearch),
             (Self::ServerTools, _) => L(Leaf::ServerTool),
+            _ => Member::Other,
+        }
+    }
+
+    /// What an element of it is, if it is an array.
+    pub(super) fn element(self) -> Member {
+        match self {
+            Self::Iterations => Member::Object(Self::Iteration),
             _ => Member::Other,
         }
     }

@@ -8,7 +8,7 @@ use proptest::prelude::{
 };
 
 use super::*;
-use crate::record::Tokens;
+use crate::record::Terms;
 
 /// A stream as the API sends it: thinking, a server's tool, text, a client's tool, pings; its texts
 /// quote events.
@@ -37,10 +37,13 @@ fn truth(is_stream: bool) -> Usage {
             cache_write_1h: 400,
         },
         server_tools: 3,
+        web_searches: 2,
+        terms: Terms {
+            service_tier: Some("standard".into()),
+            ..Terms::default()
+        },
         stop_reason: Some("tool_use".into()),
-        error_type: None,
-        failure: None,
-        cost: None,
+        ..Usage::default()
     }
 }
 
@@ -61,7 +64,17 @@ fn meter<'a>(mut tap: Tap, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, Ve
         .filter(|(_, chunk)| tap.push(&Bytes::copy_from_slice(chunk)))
         .map(|(number, _)| number)
         .collect();
-    (tap.finish(), firsts)
+    (tap.finish().0, firsts)
+}
+
+/// The usage of an answer that has ended, as its framing says.
+fn ended<'a>(mut tap: Tap, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, String) {
+    for chunk in chunks {
+        tap.push(&Bytes::copy_from_slice(chunk));
+    }
+    tap.end();
+    let (usage, words) = tap.finish();
+    (usage, String::from_utf8(words).unwrap())
 }
 
 fn stream(text: &str) -> Usage {
@@ -176,7 +189,7 @@ fn a_success_that_cannot_be_metered_is_a_failure_to_meter() {
         let tap = Tap::of(status, content_type, coding.map(str::as_bytes));
         tap.map(|mut tap| {
             assert!(!tap.push(&Bytes::from_static(b"event: content_block_delta\n")));
-            tap.finish().failure
+            tap.finish().0.failure
         })
     };
     let stream = Some("text/event-stream");
@@ -247,7 +260,7 @@ fn taps_within(budget: &'static Budget, coding: &str, parts: &[Vec<u8>]) -> (usi
         // but for the tables of br
         assert!(budget.taken() <= (4 << 20) + (64 << 10));
         if tap.failure.is_some() {
-            break (taps.len(), tap.finish());
+            break (taps.len(), tap.finish().0);
         }
         taps.push(tap);
         assert!(taps.len() < 1_000, "there is no bound");
@@ -413,7 +426,7 @@ fn events_without_a_name_are_told_by_their_type() {
 }
 
 #[test]
-fn later_counts_stand_for_earlier_ones() {
+fn larger_counts_stand_for_earlier_ones() {
     let event = |name: &str, data: &str| format!("event: {name}\ndata: {data}\n\n");
     let start = |usage: &str| {
         event(
@@ -447,6 +460,308 @@ fn later_counts_stand_for_earlier_ones() {
     assert_eq!(usage.server_tools, 5);
     let absurd = stream(&delta(r#"{"output_tokens":18446744073709551615}"#));
     assert_eq!(absurd.tokens.output, 0);
+    assert_eq!(absurd.failure, Some(MeteringFailure::Value));
+    // a last event of zeros takes nothing away
+    let whole = start(
+        r#"{"input_tokens":1500,"cache_read_input_tokens":30000,"cache_creation_input_tokens":2000}"#,
+    );
+    let zeros = delta(
+        r#"{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":10}"#,
+    );
+    let last = delta(r#"{"input_tokens":0,"output_tokens":0}"#);
+    let usage = stream(&(whole + &zeros + &last));
+    let expected = Tokens {
+        input: 1_500,
+        output: 10,
+        cache_read: 30_000,
+        cache_write_5m: 2_000,
+        cache_write_1h: 0,
+    };
+    assert_eq!((usage.tokens, usage.failure), (expected, None));
+}
+
+#[test]
+fn counts_are_read_in_every_spelling_and_what_is_none_is_a_failure() {
+    let usage = |input: &str| {
+        let text =
+            format!(r#"{{"model":"m","usage":{{"input_tokens":{input},"output_tokens":2}}}}"#);
+        let whole = ended(tap(false, ""), [text.as_bytes()].into_iter()).0;
+        for size in 1..4 {
+            let cut = ended(tap(false, ""), text.as_bytes().chunks(size)).0;
+            assert_eq!(cut, whole, "{input}");
+        }
+        assert_eq!(whole.at_least, whole.failure.is_some(), "{input}");
+        (whole.tokens.input, whole.failure)
+    };
+    for input in ["10", "10.0", "1e1", "\"10\"", "\"10.0\"", "\" 10 \""] {
+        assert_eq!(usage(input), (10, None), "{input}");
+    }
+    assert_eq!(usage("null"), (0, None));
+    for input in [
+        "10.5", "-1", "\"\"", "\"ten\"", "\"-1\"", "\"nan\"", "\"inf\"", "true", "[10]", "{}",
+        "1e300",
+    ] {
+        assert_eq!(usage(input), (0, Some(MeteringFailure::Value)), "{input}");
+    }
+    let named = |model: &str| answer(&format!(r#"{{"model":{model},"usage":{{}}}}"#)).model;
+    assert_eq!(named("\"\""), None, "an empty name is none");
+    assert_eq!(named("\" \""), None);
+    assert_eq!(named("\"m\"").as_deref(), Some("m"));
+}
+
+#[test]
+fn iterations_count_what_is_not_in_the_message() {
+    let tokens = |input, output| Tokens {
+        input,
+        output,
+        ..Tokens::default()
+    };
+    let compaction = r#"{"input_tokens":23000,"output_tokens":1000,"iterations":[
+        {"type":"compaction","input_tokens":180000,"output_tokens":3500,"cache_creation":{"ephemeral_1h_input_tokens":7}},
+        {"type":"message","input_tokens":23000,"output_tokens":1000}],"inference_geo":"us","speed":"fast"}"#;
+    let advisor = r#"{"iterations":[{"type":"message","input_tokens":1,"output_tokens":45},
+        {"model":"other","type":"advisor_message","input_tokens":159419,"output_tokens":7805,"cache_read_input_tokens":0},
+        {"type":"fallback_message","model":"no","input_tokens":1,"output_tokens":446},1,[{"type":"compaction","input_tokens":9}]],
+        "output_tokens":491,"input_tokens":2}"#;
+    let both = |usage: &str| {
+        let text = format!(r#"{{"model":"m","usage":{usage}}}"#);
+        let plain = ended(tap(false, ""), text.as_bytes().chunks(7)).0;
+        let delta = format!(
+            "event: message_delta\ndata: {{\"usage\":{}}}\n\n",
+            usage.replace('\n', " ")
+        );
+        // the events repeat what came before
+        let stream = stream(&format!("{delta}{delta}"));
+        assert_eq!(plain.tokens, stream.tokens);
+        assert_eq!(plain.compactions, stream.compactions);
+        assert_eq!(plain.others, stream.others);
+        assert_eq!(plain.failure, stream.failure);
+        plain
+    };
+    let usage = both(compaction);
+    let mut compacted = tokens(180_000, 3_500);
+    compacted.cache_write_1h = 7;
+    assert_eq!(usage.tokens, tokens(23_000, 1_000));
+    assert_eq!(usage.compactions, [compacted]);
+    assert_eq!((usage.model.as_deref(), usage.failure), (Some("m"), None));
+    assert_eq!(usage.terms.inference_geo.as_deref(), Some("us"));
+    assert_eq!(usage.terms.speed.as_deref(), Some("fast"));
+    let usage = both(advisor);
+    assert_eq!(
+        usage.tokens,
+        tokens(2, 491),
+        "what follows the array is the message's"
+    );
+    let other = crate::record::OtherModel {
+        model: "other".into(),
+        tokens: tokens(159_419, 7_805),
+        cost: None,
+    };
+    assert_eq!((usage.others, usage.compactions), (vec![other], vec![]));
+    assert_eq!((usage.model.as_deref(), usage.failure), (Some("m"), None));
+    for unread in [
+        r#"{"input_tokens":1,"iterations":[{"type":"new_kind","input_tokens":5}]}"#,
+        r#"{"input_tokens":1,"iterations":[{"input_tokens":5}]}"#,
+        // without a name
+        r#"{"input_tokens":1,"iterations":[{"type":"advisor_message","input_tokens":5}]}"#,
+        r#"{"input_tokens":1,"iterations":[{"type":"compaction","input_tokens":"x"}]}"#,
+    ] {
+        assert_eq!(
+            both(unread).failure,
+            Some(MeteringFailure::Value),
+            "{unread}"
+        );
+    }
+    for nothing in ["null", "[]", "{}", "\"x\"", "[[],{\"type\":\"message\"}]"] {
+        let usage = both(&format!(r#"{{"input_tokens":1,"iterations":{nothing}}}"#));
+        assert_eq!((usage.tokens.input, usage.failure), (1, None), "{nothing}");
+    }
+}
+
+#[test]
+fn an_error_inside_of_a_success_is_one_whatever_it_looks_like() {
+    for (text, error, words) in [
+        (
+            "event: error\ndata: {\"error\":{\"message\":\"quota\"}}\n\n",
+            "error",
+            "quota",
+        ),
+        (
+            "event: error\ndata: upstream timeout\n\n",
+            "error",
+            "upstream timeout",
+        ),
+        ("event: error\ndata: a\ndata: b\n\n", "error", "a\nb"),
+        (
+            "data: {\"error\":{\"message\":\"quota\",\"type\":\"new_api_error\"}}\n\ndata: [DONE]\n\n",
+            "new_api_error",
+            "quota",
+        ),
+        ("data: {\"error\":\"quota\",\"x\":{}}\n\n", "error", "quota"),
+        (
+            "data: {\"type\":\"odd\",\"error\":{\"code\":\"no_quota\"}}\n\n",
+            "no_quota",
+            "odd",
+        ),
+        (
+            "event: odd\ndata: {\"error\":{\"type\":\"x\"}}\n\n",
+            "x",
+            "type",
+        ),
+        (
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n",
+            "overloaded_error",
+            "overloaded",
+        ),
+    ] {
+        let (usage, said) = ended(tap(true, ""), [text.as_bytes()].into_iter());
+        assert_eq!(usage.error_type.as_deref(), Some(error), "{text}");
+        assert_eq!((usage.failure, usage.at_least), (None, false), "{text}");
+        assert!(said.contains(words), "{text}: {said}");
+        assert_eq!(stream(text).error_type.as_deref(), Some(error), "{text}");
+    }
+    for (text, error) in [
+        (
+            r#"{"error":{"message":"quota exceeded","code":"insufficient_quota"}}"#,
+            "insufficient_quota",
+        ),
+        (
+            r#"{"error":{"message":"quota exceeded","code":7,"type":null}}"#,
+            "error",
+        ),
+        (r#"{"error":"quota exceeded"}"#, "error"),
+        (
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"quota exceeded"}}"#,
+            "overloaded_error",
+        ),
+    ] {
+        for coding in CODINGS {
+            let content = encode(coding, &[text.as_bytes()]).concat();
+            let (usage, said) = ended(tap(false, coding), [&content[..]].into_iter());
+            assert_eq!(usage.error_type.as_deref(), Some(error), "{text}");
+            assert_eq!((usage.failure, said.as_str()), (None, text), "{text}");
+        }
+    }
+    // none is none, and what is elsewhere is none
+    for text in [
+        r#"{"error":null,"usage":{"output_tokens":1}}"#,
+        r#"{"error":false,"usage":{"output_tokens":1,"error":{}}}"#,
+        r#"{"content":[{"error":{"type":"x"}}],"usage":{"output_tokens":1}}"#,
+    ] {
+        let (usage, said) = ended(tap(false, ""), [text.as_bytes()].into_iter());
+        assert_eq!((usage.error_type, said.as_str()), (None, ""), "{text}");
+    }
+    let long = format!(r#"{{"error":{{"message":"{}"}}}}"#, "x".repeat(100_000));
+    let (_, said) = ended(tap(false, ""), long.as_bytes().chunks(1_000));
+    assert_eq!(said, long[..2_000]);
+}
+
+#[test]
+fn what_ends_early_inside_of_whole_framing_is_a_failure() {
+    let truncated = Some(MeteringFailure::Truncated);
+    let mut none = 0;
+    for coding in CODINGS {
+        for (is_stream, parts) in [(true, events()), (false, vec![ANSWER.as_bytes()])] {
+            let content = encode(coding, &parts).concat();
+            let (whole, _) = ended(tap(is_stream, coding), [&content[..]].into_iter());
+            assert_eq!(whole, truth(is_stream), "{coding}");
+            for end in 1..content.len() {
+                let (usage, _) = ended(tap(is_stream, coding), [&content[..end]].into_iter());
+                let is_between =
+                    coding.is_empty() && is_stream && content[..end].ends_with(b"\n\n");
+                if is_between {
+                    none += 1;
+                    continue;
+                }
+                assert_eq!(usage.failure, truncated, "{coding} to {end}");
+                assert!(usage.at_least, "{coding} to {end}");
+            }
+        }
+    }
+    assert_eq!(none, events().len() - 1, "the ends of events");
+    // what follows the end of the content, or is no event, is no part of it
+    for after in ["data: [DONE]\n", ": comment", "\n"] {
+        let text = format!("{STREAM}{after}");
+        let (usage, _) = ended(tap(true, ""), [text.as_bytes()].into_iter());
+        assert_eq!(usage, truth(true), "{after}");
+    }
+    // an answer that says nothing of usage
+    for (is_stream, text) in [
+        (true, ""),
+        (true, ": nothing\n\n"),
+        (false, "{}"),
+        (false, r#"{"code":401,"message":"invalid token"}"#),
+    ] {
+        let (usage, _) = ended(tap(is_stream, ""), [text.as_bytes()].into_iter());
+        let failure = usage.failure;
+        assert_eq!(failure, Some(MeteringFailure::Missing), "{text}");
+        assert_eq!(
+            meter(tap(is_stream, ""), [text.as_bytes()].into_iter())
+                .0
+                .failure,
+            None
+        );
+    }
+    let (usage, _) = ended(tap(false, ""), [&b""[..]].into_iter());
+    assert_eq!(usage.failure, truncated, "nothing is no JSON");
+}
+
+#[test]
+fn a_stream_that_is_broken_off_is_a_floor_with_an_estimate() {
+    let events = events();
+    let stop = events
+        .iter()
+        .position(|event| event.starts_with(b"event: message_delta"));
+    let stop = stop.unwrap();
+    let (mut deltas, mut before) = (0, 0);
+    for end in 1..=events.len() {
+        deltas += u64::from(events[end - 1].starts_with(b"event: content_block_delta"));
+        for size in [7, 1 << 20] {
+            let content = events[..end].concat();
+            let (usage, _) = meter(tap(true, ""), content.chunks(size));
+            assert_eq!(usage.at_least, end <= stop, "{end}");
+            let estimate = usage.estimate.map(|estimate| estimate.output);
+            assert_eq!(estimate.is_some(), end <= stop && deltas > 0, "{end}");
+            if let Some(output) = estimate {
+                assert!(output >= deltas.max(before), "{end}: {output}");
+                before = output;
+            }
+        }
+    }
+    assert!(before >= deltas && deltas > 5, "{before} {deltas}");
+    // 400 octets in ten deltas are about 100 tokens
+    let delta = |text: &str| {
+        format!(
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+        )
+    };
+    let begun = "event: message_start\ndata: {\"message\":{\"model\":\"m\",\"usage\":{\"output_tokens\":1}}}\n\n";
+    let text = begun.to_owned() + &delta(&"word ".repeat(8)).repeat(10);
+    let output = stream(&text).estimate.unwrap().output;
+    assert!((90..=110).contains(&output), "{output}");
+    // and an answer that is no stream has none
+    let (usage, _) = meter(tap(false, ""), [&ANSWER.as_bytes()[..300]].into_iter());
+    assert_eq!((usage.at_least, usage.estimate), (true, None));
+}
+
+#[test]
+fn a_block_that_has_not_ended_is_charged() {
+    let budget: &'static Budget = Box::leak(Box::new(Budget::new(usize::MAX)));
+    let tap = Tap::within(budget, Some(b"text/event-stream"), Some(b"zstd"));
+    let mut tap = tap.unwrap();
+    // a frame with a window of 8 MiB, and a raw block of 128 KiB of which the last octet does not come
+    let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x00, 13 << 3];
+    let header: u32 = (128 << 10) << 3 | 1;
+    frame.extend(&header.to_le_bytes()[..3]);
+    frame.resize(frame.len() + (128 << 10) - 1, b':');
+    for chunk in frame.chunks(16 << 10) {
+        tap.push(&Bytes::copy_from_slice(chunk));
+    }
+    assert_eq!(tap.failure, None);
+    // its context, and what waits
+    assert!(budget.taken() >= (96 + 127) << 10, "{}", budget.taken());
+    drop(tap);
+    assert_eq!(budget.taken(), 0);
 }
 
 #[test]
@@ -729,7 +1044,7 @@ proptest! {
         }
         firsts += usize::from(tap.push(&Bytes::copy_from_slice(rest)));
         prop_assert_eq!(firsts, usize::from(is_stream));
-        prop_assert_eq!(tap.finish(), truth(is_stream));
+        prop_assert_eq!(tap.finish().0, truth(is_stream));
     }
 
     #[test]

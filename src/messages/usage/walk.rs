@@ -240,12 +240,12 @@ impl Walk {
                     Container::Array => Expect::Value,
                 },
                 (Expect::Next, b'}') if self.nesting.container() == Container::Object => {
-                    self.leave()
+                    self.leave(show)?
                 }
                 (Expect::Next, b']') if self.nesting.container() == Container::Array => {
-                    self.leave()
+                    self.leave(show)?
                 }
-                (Expect::NameOrEnd, b'}') | (Expect::ValueOrEnd, b']') => self.leave(),
+                (Expect::NameOrEnd, b'}') | (Expect::ValueOrEnd, b']') => self.leave(show)?,
                 (Expect::Name | Expect::NameOrEnd, b'"') => {
                     let is_watched = self.nesting.depth == self.watched;
                     match string::skip(simd, chunk, at) {
@@ -271,7 +271,11 @@ impl Walk {
                     let member = mem::replace(&mut self.member, Member::Other);
                     let leaf = match member {
                         Member::Leaf(leaf) => Some(leaf),
-                        Member::Object(_) | Member::Other => None,
+                        Member::Object(Place::Error) if octet == b'"' => {
+                            shown(show(Found::Object(Place::Error)))?;
+                            None
+                        }
+                        Member::Object(_) | Member::Array(_) | Member::Other => None,
                     };
                     match octet {
                         b'"' => match string::skip(simd, chunk, at) {
@@ -300,6 +304,10 @@ impl Walk {
                                 shown(show(Found::Other(leaf)))?;
                             }
                             if octet == b'{' {
+                                let member = match member {
+                                    Member::Other => self.element(),
+                                    member => member,
+                                };
                                 if let Member::Object(place) = member {
                                     self.watch(place);
                                     shown(show(Found::Object(place)))?;
@@ -307,6 +315,10 @@ impl Walk {
                                 self.nesting.enter(Container::Object);
                                 Expect::NameOrEnd
                             } else {
+                                if let Member::Array(place) = member {
+                                    self.watch(place);
+                                    shown(show(Found::Object(place)))?;
+                                }
                                 self.nesting.enter(Container::Array);
                                 Expect::ValueOrEnd
                             }
@@ -337,14 +349,26 @@ impl Walk {
         Ok(expect)
     }
 
+    /// The innermost object or array of note that is open.
+    fn innermost(&self) -> Option<Place> {
+        let innermost = usize::try_from(self.watched).unwrap_or(usize::MAX);
+        let index = innermost.checked_sub(1)?;
+        self.places.get(index).copied()
+    }
+
+    /// What an object that begins is where no member's name said so.
+    #[inline(always)]
+    fn element(&self) -> Member {
+        if self.nesting.depth != self.watched {
+            return Member::Other;
+        }
+        self.innermost().map_or(Member::Other, Place::element)
+    }
+
     /// The name of a member that is looked at.
     #[inline(never)]
     fn named(&mut self, spelling: &[u8]) {
-        let innermost = usize::try_from(self.watched).unwrap_or(usize::MAX);
-        let place = innermost
-            .checked_sub(1)
-            .and_then(|index| self.places.get(index));
-        self.member = match (place, unescaped(spelling)) {
+        self.member = match (self.innermost(), unescaped(spelling)) {
             (Some(place), Some(name)) => place.member(&name),
             _ => Member::Other,
         };
@@ -361,10 +385,19 @@ impl Walk {
 
     /// An object or array ended.
     #[inline(always)]
-    fn leave(&mut self) -> Expect {
+    fn leave(
+        &mut self,
+        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<Expect, Halt> {
         self.nesting.leave();
-        self.watched = self.watched.min(self.nesting.depth);
-        self.after()
+        if self.watched > self.nesting.depth {
+            let left = self.innermost();
+            self.watched = self.nesting.depth;
+            if left == Some(Place::Iteration) {
+                shown(show(Found::Left(Place::Iteration)))?;
+            }
+        }
+        Ok(self.after())
     }
 
     /// What may come after a value.
@@ -428,11 +461,28 @@ pub(super) fn plain(leaf: Leaf, spelling: &[u8]) -> Found<'static> {
     match spelling {
         b"true" => Found::Bool(leaf, true),
         b"false" => Found::Bool(leaf, false),
+        b"null" => Found::Null(leaf),
         _ => str::from_utf8(spelling)
             .ok()
-            .and_then(|digits| digits.parse().ok())
+            .and_then(whole)
             .map_or(Found::Other(leaf), |number| Found::Number(leaf, number)),
     }
+}
+
+/// The whole number of this spelling, of those that JSON has: `10`, and what some servers make of it, `10.0`
+/// or `1e1`.
+pub(super) fn whole(spelling: &str) -> Option<u64> {
+    let spelling = spelling.trim();
+    if let Ok(number) = spelling.parse() {
+        return Some(number);
+    }
+    if !spelling.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let number: f64 = spelling.parse().ok()?;
+    // beyond it not every whole number is one of these
+    let is_exact = number.fract() == 0.0 && number <= LARGEST_EXACT;
+    is_exact.then_some(number as u64)
 }
 
 /// A spelling with its escapes undone; none if it is too long, or of half a surrogate pair.
@@ -450,8 +500,11 @@ pub(super) fn unescaped(spelling: &[u8]) -> Option<Cow<'_, [u8]>> {
 
 /// What some put before JSON in UTF-8 (RFC 8259 §8.1 lets a parser ignore it).
 const BYTE_ORDER_MARK: Scalar = Scalar::Literal(b"\xEF\xBB\xBF");
-/// Objects of note in each other at most: event, `message`, `usage`, `cache_creation`.
-const PLACES: usize = 4;
+/// Objects and arrays of note in each other at most: event, `message`, `usage`, `iterations`, its element,
+/// `cache_creation`.
+const PLACES: usize = 6;
+/// 2⁵³
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 /// Octets of a string of note, other than its spelling.
 const LONGEST_TEXT: usize = 128;
 /// Octets of a token of note: every octet of the longest text as `\uXXXX`.
@@ -509,7 +562,7 @@ mod tests {
                 "Number(CacheWrite1h, 7)",
                 "Number(Input, 6)",
                 "Object(Delta)",
-                "Other(StopReason)",
+                "Null(StopReason)",
             ]
         );
         for other in [r#"[{"model":"m"}]"#, r#""model""#, "1", "null", "[[]]"] {
@@ -527,8 +580,13 @@ mod tests {
             (r#""\ud800""#, "Other(Model)"),
             ("12", "Number(Model, 12)"),
             ("-1", "Other(Model)"),
-            ("1e3", "Other(Model)"),
-            ("1.0", "Other(Model)"),
+            ("-0", "Other(Model)"),
+            ("1e3", "Number(Model, 1000)"),
+            ("10.0", "Number(Model, 10)"),
+            ("1.5", "Other(Model)"),
+            ("1e-1", "Other(Model)"),
+            ("1e400", "Other(Model)"),
+            ("9007199254740994.0", "Other(Model)"),
             (
                 "18446744073709551615",
                 "Number(Model, 18446744073709551615)",
@@ -536,7 +594,7 @@ mod tests {
             ("18446744073709551616", "Other(Model)"),
             ("true", "Bool(Model, true)"),
             ("false", "Bool(Model, false)"),
-            ("null", "Other(Model)"),
+            ("null", "Null(Model)"),
             ("[1]", "Other(Model)"),
             (r#"{"model":"b"}"#, "Other(Model)"),
         ] {

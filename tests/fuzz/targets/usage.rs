@@ -21,7 +21,7 @@ fn meter(content_type: u8, coding: u8, content: &[u8], size: usize) -> (Usage, u
         .chunks(size)
         .filter(|chunk| tap.push(&Bytes::copy_from_slice(chunk)))
         .count();
-    (tap.finish(), firsts)
+    (tap.finish().0, firsts)
 }
 
 fn look(content: &[u8], size: usize) -> Asked {
