@@ -35,6 +35,7 @@ mod caller;
 mod configuration;
 mod events;
 mod login;
+mod near;
 mod openapi;
 mod owner;
 mod problem;
@@ -43,8 +44,8 @@ mod refused;
 mod session;
 
 use self::{
-    aside::Aside, attempts::Attempts, events::Events, problem::Problem, refused::Refused,
-    session::Sessions,
+    admission::bearer, aside::Aside, attempts::Attempts, events::Events, problem::Problem,
+    refused::Refused, session::Sessions,
 };
 
 /// What the admin plane reads: handles of what others keep.
@@ -81,6 +82,8 @@ pub struct Plane {
     /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
     bearers: Sessions,
     attempts: Attempts,
+    /// Keys beside a path that misses one of the plane's by little.
+    near_misses: Attempts,
     refused: Refused,
     aside: Aside,
     events: Events,
@@ -103,6 +106,7 @@ impl Plane {
             sessions: Sessions::default(),
             bearers: Sessions::default(),
             attempts: Attempts::new(),
+            near_misses: Attempts::new(),
             refused: Refused::default(),
             aside: Aside::new(),
             events: Events::new(),
@@ -159,9 +163,21 @@ const PAGES: [&str; 9] = [
     "/docs",
 ];
 
+/// What a main port serves of the plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The dashboard and the metrics.
+    Here,
+    /// Nothing: the plane has a listener of its own.
+    Elsewhere,
+    /// Nothing, and there is no dashboard.
+    Nowhere,
+}
+
 /// Puts the plane before what a main port forwards: the metrics where they are public, and the dashboard if
-/// it is to be there.
-pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<Plane>, has_dashboard: bool) {
+/// it is to be there. Where the plane is served at all, what was meant for it does not go upstream.
+pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<Plane>, served: Served) {
+    let has_dashboard = served == Served::Here;
     let live = Arc::clone(&plane.sources.live);
     let is_answered = move |context: &GuardContext<'_>| {
         let method = &context.head().method;
@@ -173,6 +189,9 @@ pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<Plane>, has_dashboard:
     if has_dashboard {
         routes.service(scope(plane, Exposure::Main));
         routes.service(guarded(home(), plane, Exposure::Main));
+    }
+    if served != Served::Nowhere {
+        routes.service(near_misses(plane, served));
     }
 }
 
@@ -271,6 +290,38 @@ fn home() -> Resource {
     web::resource("/")
         .guard(guard::fn_guard(is_ours))
         .route(web::to(at_root))
+}
+
+/// What is not forwarded although the plane is not to be found there: all that is below [`ROOT`] while it is
+/// elsewhere, and what misses the plane's paths by little and carries its key or its session.
+fn near_misses(plane: &Arc<Plane>, served: Served) -> Resource {
+    let plane = Arc::clone(plane);
+    let is_refused = move |context: &GuardContext<'_>| {
+        let refusal = {
+            let data = context.req_data();
+            let Some(head) = data.get::<RequestHead>() else {
+                return false;
+            };
+            if served == Served::Elsewhere && owns(head.path()) {
+                Some(Problem::NotFound)
+            } else {
+                let client = context.head().peer_addr.map(|client| client.ip());
+                plane.refuses_near_miss(head, client)
+            }
+        };
+        refusal
+            .map(|problem| context.req_data_mut().insert(problem))
+            .is_some()
+    };
+    web::resource(["/", METRICS])
+        .guard(guard::fn_guard(is_refused))
+        .route(web::to(refuse))
+}
+
+/// Answers with the problem that a guard found.
+async fn refuse(request: HttpRequest) -> HttpResponse {
+    let problem = request.extensions_mut().remove::<Problem>();
+    told(&problem.unwrap_or(Problem::NotFound))
 }
 
 /// A request that is routed as `/` and answered here.

@@ -19,6 +19,7 @@ mod gather;
 mod headers;
 mod identity;
 mod loss;
+mod origins;
 pub mod prices;
 mod read;
 pub mod reload;
@@ -36,6 +37,7 @@ pub use self::{
     endpoint::{Credential, Endpoint, HttpVersion, Statuses},
     fault::{Fault, Faults, Warning},
     identity::Identity,
+    origins::AllowedOrigins,
     prices::Prices,
     source::{Environment, Flags, Loaded, Origin, Setting, Source},
     upstream::InvalidUpstream,
@@ -142,6 +144,10 @@ pub struct Live {
     pub edit: Option<Edit>,
     /// Fields that replace the client's fields of the same name, in the order of the file.
     pub custom_fields: Vec<(HeaderName, HeaderValue)>,
+    /// Whether a credential of ours is added to requests, by the fields or by an endpoint.
+    pub adds_credential: bool,
+    /// Web pages that may use it (`ALLOWED_ORIGINS`).
+    pub allowed_origins: AllowedOrigins,
     /// Whether the client's `Host` goes upstream (`PRESERVE_HOST`).
     pub preserve_host: bool,
     /// The timers of an exchange.

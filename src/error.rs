@@ -79,6 +79,9 @@ pub enum DeniedError {
     /// A browser would run the upstream's answer on the dashboard's origin.
     #[error("a browser would run the answer on the dashboard's origin")]
     DashboardOrigin,
+    /// A web page of another site would use a credential of the operator.
+    #[error("a web page of another site would use the operator's credential")]
+    ForeignOrigin,
 }
 
 /// Faults of the upstream, before its response head was complete.
@@ -267,6 +270,14 @@ impl DeniedError {
                     PERMISSION,
                     "dashboard_origin",
                     "A browser asked for a page, script or worker on a port that serves the dashboard (ENABLE_DASHBOARD). The upstream's answer would run beside the dashboard, so the request was not forwarded. Use an API client, or give the dashboard a port of its own (ADMIN_LISTEN).",
+                );
+            }
+            Self::ForeignOrigin => {
+                return row(
+                    403,
+                    PERMISSION,
+                    "foreign_origin",
+                    "A web page of another site made this request, and a key of the proxy's operator would be added to it (UPSTREAM_API_KEYS, HEADERS_FILE): it was not forwarded. To let that page use the key, name its origin in ALLOWED_ORIGINS.",
                 );
             }
             Self::TooManyConnections => (

@@ -5,9 +5,11 @@
 //! It decides nothing about who may send what to whom: that is [`crate::proxy`]'s.
 
 pub mod body;
+pub mod cookie;
 pub mod frames;
 pub mod head;
 pub mod idle;
+pub mod origin;
 pub mod outbox;
 pub mod read;
 pub mod refused;

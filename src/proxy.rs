@@ -41,6 +41,7 @@ mod failover;
 pub mod field;
 mod hold;
 mod id;
+mod origin;
 mod target;
 #[cfg(feature = "awc-hot-path")]
 pub mod through_awc;
@@ -72,6 +73,8 @@ pub struct Worker {
     pub observer: Rc<Observer>,
     /// Whether the ports that forward serve the dashboard, too.
     pub serves_dashboard: bool,
+    /// Whether only this machine is listened to.
+    pub is_loopback: bool,
 }
 
 /// Forwards one request.
@@ -112,6 +115,10 @@ async fn relay(
 ) -> Result<Response, ProxyError> {
     if worker.serves_dashboard && browser::runs_the_answer(&head.fields) {
         return Err(DeniedError::DashboardOrigin.into());
+    }
+    if live.adds_credential && origin::is_foreign(&head, &live.allowed_origins, worker.is_loopback)
+    {
+        return Err(DeniedError::ForeignOrigin.into());
     }
     if record.admission.position > live.max_in_flight {
         return Err(DeniedError::TooManyInFlight.into());
@@ -493,6 +500,8 @@ pub(crate) mod tests {
             h2c: false,
             edit: None::<config::Edit>,
             custom_fields: Vec::new(),
+            adds_credential: false,
+            allowed_origins: config::AllowedOrigins::default(),
             preserve_host: false,
             timers: Timers {
                 request_head: second,

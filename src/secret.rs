@@ -4,6 +4,22 @@ use std::fmt;
 
 use ring::digest::{SHA256, digest};
 
+/// Whether a field of this name, in lower case, holds a credential: those that are known, and those that are
+/// named alike.
+pub fn names_credential(name: &str) -> bool {
+    [
+        "auth",
+        "cookie",
+        "key",
+        "token",
+        "secret",
+        "password",
+        "credential",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
+}
+
 /// A secret.
 #[derive(Clone)]
 pub struct Secret(Box<str>);
@@ -46,6 +62,25 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_told_by_their_names() {
+        for name in [
+            "authorization",
+            "proxy-authorization",
+            "x-api-key",
+            "api-key",
+            "x-goog-api-key",
+            "cookie",
+            "x-amz-security-token",
+            "cf-access-client-secret",
+        ] {
+            assert!(names_credential(name), "{name}");
+        }
+        for name in ["user-agent", "anthropic-beta", "x-app", "content-type"] {
+            assert!(!names_credential(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_secret_is_compared_and_not_shown() {

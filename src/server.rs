@@ -196,8 +196,10 @@ struct Shared {
     recorder: Option<Recorder>,
     status: Arc<Status>,
     plane: Arc<Plane>,
-    /// Whether the dashboard is on the main ports.
-    has_dashboard: bool,
+    /// What the main ports serve of the admin plane.
+    served: admin::Served,
+    /// Whether only this machine is listened to.
+    is_loopback: bool,
     phase: watch::Receiver<Phase>,
     trust: Trust,
     max_connections: usize,
@@ -270,7 +272,12 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         recorder: observation.recorder.clone(),
         status,
         plane,
-        has_dashboard: boot.dashboard,
+        served: match boot.admin_listen {
+            Some(_) => admin::Served::Elsewhere,
+            None if boot.dashboard => admin::Served::Here,
+            None => admin::Served::Nowhere,
+        },
+        is_loopback: announced.are_local,
         phase: receiver,
         trust,
         max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
@@ -558,7 +565,8 @@ impl Place {
             edit_memory: Arc::clone(&shared.edit_memory),
             replay_memory: Arc::clone(&shared.replay_memory),
             balance: Arc::clone(&shared.balance),
-            serves_dashboard: shared.has_dashboard,
+            serves_dashboard: shared.served == admin::Served::Here,
+            is_loopback: shared.is_loopback,
         });
         Self { worker, drain }
     }
@@ -580,7 +588,7 @@ async fn worker(
         .service(own("/livez", part).route(local().to(status::livez)))
         .service(own("/readyz", part).route(local().to(status::readyz)))
         .configure(|routes| match part {
-            Part::Main => admin::mount(routes, &shared.plane, shared.has_dashboard),
+            Part::Main => admin::mount(routes, &shared.plane, shared.served),
             Part::Admin => admin::mount_alone(routes, &shared.plane),
         })
         .default_service(match part {
@@ -597,7 +605,7 @@ async fn worker(
         write_timeout: shared.write_timeout,
         drain,
         is_local: match part {
-            Part::Main if shared.has_dashboard => status::is_local_or_dashboard,
+            Part::Main if shared.served == admin::Served::Here => status::is_local_or_dashboard,
             Part::Main => status::is_local,
             Part::Admin => |_| true,
         },

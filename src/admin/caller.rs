@@ -8,14 +8,17 @@
 //! what they are; what others send is no program's of a user. One that does neither is told by
 //! `admin::owner`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use actix_web::{
     HttpMessage as _, HttpRequest,
     http::header::{self, HeaderMap},
 };
 
-use crate::framing::head::{RequestHead, Transport, Version, tokens};
+use crate::framing::{
+    head::{RequestHead, Transport, Version, tokens},
+    origin::{self, is_loopback_host},
+};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,15 +121,9 @@ impl<'a> Caller<'a> {
         self.origin.is_none() && matches!(self.mode, None | Some("navigate"))
     }
 
-    /// Whether an origin (RFC 6454 §6.1) is that of our pages. Who terminates TLS in front of us makes
-    /// `https` of what comes in clear; the other way round it is none of ours.
+    /// Whether an origin (RFC 6454 §6.1) is that of our pages.
     fn is_own(&self, origin: &str) -> bool {
-        let authority = match origin.split_once("://") {
-            Some(("https", authority)) => authority,
-            Some(("http", authority)) if !self.is_tls => authority,
-            _ => return false,
-        };
-        !authority.is_empty() && authority.eq_ignore_ascii_case(self.host)
+        origin::is_same(origin, self.host, self.is_tls)
     }
 }
 
@@ -144,32 +141,10 @@ fn is_relayed(fields: &HeaderMap) -> bool {
         || FORWARDED.iter().any(|name| fields.contains_key(*name))
 }
 
-/// Whether the value of a `Host` names this machine: `localhost`, 127.0.0.0/8 or `[::1]`, with any port.
-fn is_loopback_host(host: &str) -> bool {
-    if let Some(rest) = host.strip_prefix('[') {
-        let Some((address, port)) = rest.split_once(']') else {
-            return false;
-        };
-        return is_port(port) && address.parse() == Ok(Ipv6Addr::LOCALHOST);
-    }
-    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-    let is_local = name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse()
-            .is_ok_and(|address: Ipv4Addr| address.is_loopback());
-    is_local && is_port(port)
-}
-
-/// Nothing, or a colon and digits.
-fn is_port(text: &str) -> bool {
-    match text.strip_prefix(':') {
-        Some(digits) => digits.parse::<u16>().is_ok(),
-        None => text.is_empty(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;

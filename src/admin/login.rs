@@ -16,14 +16,10 @@ use super::{
     problem::{Problem, Shape},
     session::{self, LIFETIME, Name},
 };
-
-const COOKIE: &str = "anthropic_proxy_session";
+use crate::framing::cookie::{self, SESSION};
 
 /// Octets of a request's content that are read.
 const MAX_BODY: usize = 64 * 1024;
-
-/// Cookies of our name that are looked at: those of other paths or hosts may come along.
-const MAX_COOKIES: usize = 8;
 
 /// The key, to log in with.
 #[derive(Deserialize, ToSchema)]
@@ -106,7 +102,7 @@ pub(super) async fn log_in(
     plane
         .sessions
         .open(Name::of(&[id.as_bytes()]), key, Instant::now());
-    let cookie = cookie(&id, LIFETIME.as_secs(), caller.is_secure());
+    let cookie = set_cookie(&id, LIFETIME.as_secs(), caller.is_secure());
     Ok(HttpResponse::NoContent()
         .insert_header((header::SET_COOKIE, cookie))
         .finish())
@@ -132,28 +128,25 @@ pub(super) async fn log_out(
     for name in sessions(request.headers()) {
         plane.sessions.close(name);
     }
-    let cookie = cookie("", 0, Caller::of(&request).is_secure());
+    let cookie = set_cookie("", 0, Caller::of(&request).is_secure());
     HttpResponse::NoContent()
         .insert_header((header::SET_COOKIE, cookie))
         .finish()
 }
 
-/// The sessions that a request names.
+/// The sessions that a request names: cookies of our name may be those of other ports and paths, and there
+/// may be as many of them as a head holds.
 pub(super) fn sessions(fields: &HeaderMap) -> impl Iterator<Item = Name> {
     fields
         .get_all(header::COOKIE)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| {
-            let (name, id) = cookie.trim().split_once('=')?;
-            (name == COOKIE && !id.is_empty()).then(|| Name::of(&[id.as_bytes()]))
-        })
-        .take(MAX_COOKIES)
+        .flat_map(|cookies| cookie::sessions(cookies.as_bytes()))
+        .filter(|id| session::is_id(id))
+        .map(|id| Name::of(&[id]))
 }
 
-fn cookie(id: &str, seconds: u64, is_secure: bool) -> String {
+fn set_cookie(id: &str, seconds: u64, is_secure: bool) -> String {
     let secure = if is_secure { "; Secure" } else { "" };
-    format!("{COOKIE}={id}; Path=/admin; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+    format!("{SESSION}={id}; Path=/admin; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
 async fn read(request: &HttpRequest, payload: web::Payload) -> Result<Login, Problem> {

@@ -47,6 +47,11 @@ pub(super) fn random_id() -> Option<String> {
     Some(octets.iter().map(|octet| format!("{octet:02x}")).collect())
 }
 
+/// Whether a text looks like one of those ids; what does not is none, and need not be looked up.
+pub(super) fn is_id(text: &[u8]) -> bool {
+    text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit)
+}
+
 /// Those who have shown the key.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<Table>);
@@ -203,7 +208,8 @@ mod tests {
     #[test]
     fn ids_are_long_and_differ() {
         let (one, other) = (random_id().unwrap(), random_id().unwrap());
-        assert!(one.len() == 64 && one != other);
+        assert!(is_id(one.as_bytes()) && one != other);
+        assert!(!is_id(b"0") && !is_id(&[b'x'; 64]));
         assert!(Name::of(&[b"ab", b"c"]) != Name::of(&[b"a", b"bc"]));
     }
 }

@@ -128,6 +128,7 @@ pub(super) struct Raw {
     pub(super) failover_status: Option<String>,
     pub(super) preserve_host: Option<String>,
     pub(super) headers_file: Option<String>,
+    pub(super) allowed_origins: Option<String>,
     pub(super) system_prompt_replacement: Option<String>,
     pub(super) system_prompt_block_insert_if_not_exist: Option<String>,
     pub(super) system_prompt_target: Option<String>,

@@ -9,21 +9,23 @@ use std::{
     sync::Arc,
 };
 
+use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    AccessLog, AccessLogTarget, Boot, Config, Edit, EditMode, Endpoint, Identity, Listen, Live,
-    Prices, Timers, Upstream, duration, endpoint,
+    AccessLog, AccessLogTarget, AllowedOrigins, Boot, Config, Edit, EditMode, Endpoint, Identity,
+    Listen, Live, Prices, Timers, Upstream, duration, endpoint,
     env::{self, Raw},
     fault::{self, Fault, Faults, Warning},
     gather::Gathered,
-    headers, identity, read, route,
+    headers, identity, origins, read, route,
     scalar::{self, Bad},
     size,
     source::{Loaded, Origin},
     upstream,
 };
+use crate::secret::names_credential;
 
 /// The configuration, or every fault of `gathered` and of the files it names.
 pub(super) fn load(gathered: Gathered, root: &Path) -> Result<Loaded, Faults> {
@@ -130,6 +132,10 @@ impl Reader {
         let preserve_host = self.read("PRESERVE_HOST", &raw.preserve_host, scalar::flag);
         let headers_file = root.join(raw.headers_file.as_deref().unwrap_or_default());
         let custom_fields = self.custom_fields(&headers_file);
+        let allowed_origins = match &raw.allowed_origins {
+            Some(_) => self.read("ALLOWED_ORIGINS", &raw.allowed_origins, origins::parse),
+            None => Some(AllowedOrigins::default()),
+        };
 
         let insert = self.read(
             "SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST",
@@ -205,6 +211,8 @@ impl Reader {
                 headers_file,
             },
             live: Live {
+                adds_credential: adds_credential(endpoints.as_ref()?, custom_fields.as_ref()?),
+                allowed_origins: allowed_origins?,
                 endpoints: endpoints?,
                 failover_status: failover_status?,
                 max_replay_body: max_replay_body?,
@@ -496,15 +504,7 @@ impl Reader {
         }
     }
 
-    fn custom_fields(
-        &mut self,
-        path: &Path,
-    ) -> Option<
-        Vec<(
-            actix_web::http::header::HeaderName,
-            actix_web::http::header::HeaderValue,
-        )>,
-    > {
+    fn custom_fields(&mut self, path: &Path) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let setting = self.gathered.setting("HEADERS_FILE")?;
         let (origin, named) = (setting.origin.clone(), setting.origin != Origin::Default);
         let text = match read::text(path) {
@@ -573,6 +573,16 @@ impl Reader {
 /// The addresses of a host of this machine.
 ///
 /// `localhost` is 127.0.0.1 without asking: with PORT=0, two addresses would get two ports.
+/// Whether a credential of the operator's is added to requests.
+fn adds_credential(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> bool {
+    endpoints
+        .iter()
+        .any(|endpoint| endpoint.credential.is_some())
+        || fields
+            .iter()
+            .any(|(name, _)| names_credential(name.as_str()))
+}
+
 fn addresses(host: &str) -> Result<Vec<IpAddr>, Bad> {
     let host = host.trim();
     let bare = host

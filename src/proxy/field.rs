@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::{
     config::{Endpoint, Live},
+    framing::cookie,
     framing::head::{
         Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, is_credential, tokens,
     },
@@ -111,6 +112,13 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
             || is_overridden(live, &field)
             || (credential.is_some() && is_credential(field.name))
         {
+            continue;
+        }
+        if field.name.len() == 6 && field.is("cookie") {
+            // the dashboard's session is ours, whatever port the browser sends it to
+            if let Some(rest) = cookie::without_sessions(field.value) {
+                put(octets, field.name, &rest);
+            }
             continue;
         }
         put(octets, field.name, field.value);
@@ -382,6 +390,10 @@ mod tests {
                 "Authorization: a\r\nx-api-key: b\r\nanthropic-beta: c\r\n",
             ),
             ("Host: c\r\nTE: gzip\r\n", ""),
+            (
+                "Host: c\r\nCookie: a=1; anthropic_proxy_session=x;b=2\r\ncookie: anthropic_proxy_session=y\r\n",
+                "Cookie: a=1;b=2\r\n",
+            ),
             (
                 "Host: c\r\nExpect: 100-continue\r\n",
                 "Expect: 100-continue\r\n",

@@ -454,6 +454,29 @@ fn a_key_is_exchanged_for_a_session_that_ends() {
 }
 
 #[test]
+fn cookies_of_other_ports_and_paths_lock_nobody_out() {
+    let proxy = with_key().start();
+    let ours = cookie(&log_in(&proxy, KEY));
+    let foreign = |id: &str| format!("{COOKIE}{id}; ").repeat(8);
+    for others in [
+        foreign("x"),
+        foreign(""),
+        foreign(&"0".repeat(64)),
+        foreign(&"0".repeat(64)).repeat(80),
+    ] {
+        assert_eq!(status_with(&proxy, &format!("{others}{ours}")), 200);
+    }
+    let one_each: Vec<_> = (0..9).map(|at| format!("{COOKIE}{at:064}")).collect();
+    let mut fields: Vec<(&str, &str)> = one_each.iter().map(|it| ("Cookie", &**it)).collect();
+    fields.push(("Cookie", &ours));
+    let target = format!("{API}/config");
+    assert_eq!(ask(&proxy, "GET", &target, &fields).status(), 200);
+    let out = ask(&proxy, "DELETE", &format!("{API}/session"), &fields);
+    assert_eq!(out.status(), 204);
+    assert_eq!(ask(&proxy, "GET", &target, &fields).status(), 401);
+}
+
+#[test]
 fn who_changes_the_host_in_front_of_us_keeps_nobody_out() {
     let proxy = with_key().start();
     let content = format!("{{\"key\":\"{KEY}\"}}");
@@ -788,8 +811,14 @@ fn the_admin_listener_has_the_admin_plane_alone_and_is_its_only_place() {
     }
     let posted = send(admin, "POST", request("POST", "/health", &[], ""));
     assert_problem(&posted, 405, "method_not_allowed");
+    // what is the dashboard's elsewhere is not the upstream's here
+    for path in ["/admin", "/admin/", "/admin/api/v1/config", "/admin/<>"] {
+        for method in ["GET", "POST"] {
+            assert_problem(&ask(&proxy, method, path, &[]), 404, "not_found");
+        }
+    }
     upstream.no_more();
-    for path in ["/admin", "/admin/api/v1/config", "/metrics"] {
+    for path in ["/metrics", "/adminx", "/v1/admin"] {
         assert_eq!(ask(&proxy, "GET", path, &[]).status(), 200);
         assert_eq!(upstream.request().0.target(), path);
     }

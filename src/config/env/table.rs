@@ -67,6 +67,16 @@ pub(super) static TABLE: &[Variable] = &[
         "Fields that replace the client's fields of the same name; keys beginning with __ are comments.",
     ),
     Variable {
+        example: "https://app.example,http://localhost:3000",
+        ..live(
+            Section::Upstream,
+            "ALLOWED_ORIGINS",
+            "",
+            "origins as browsers write them (scheme://host or scheme://host:port), separated by commas; null; or * for every page",
+            "Web pages of other sites that may send requests to which a key of yours is added (UPSTREAM_API_KEYS, HEADERS_FILE).",
+        )
+    },
+    Variable {
         shown: Shown::AsLength,
         example: "You are a helpful assistant.",
         ..live(
