@@ -1,6 +1,7 @@
 //! The admin plane: the dashboard's pages, the API that they read, and the metrics.
 //!
-//! It reads what others keep and changes nothing but its own sessions. Who may read what is decided in one
+//! It reads what others keep and changes nothing but its own sessions; the one thing that it does to what
+//! passes is to end an exchange (`admin::end`). Who may read what is decided in one
 //! place, around all routes (`admin::admission`): a path that is not named there is closed. The routes are a
 //! table here; their handlers are thin.
 
@@ -23,6 +24,7 @@ use crate::{
     config::{Live, reload::Standing},
     framing::head::RequestHead,
     gate::{Gate, Phase},
+    metrics::Format,
     upstream::balance::Balance,
 };
 
@@ -33,6 +35,7 @@ mod assets;
 mod attempts;
 mod caller;
 mod configuration;
+mod end;
 mod events;
 mod login;
 mod near;
@@ -68,12 +71,12 @@ pub struct Sources {
     pub proxy_urls: Vec<String>,
     /// What was recorded of exchanges.
     pub view: Option<View>,
-    /// Writes the metrics as OpenMetrics text.
+    /// Writes the metrics.
     pub exposition: Exposition,
 }
 
-/// Writes the metrics of this moment as OpenMetrics text.
-pub type Exposition = Box<dyn Fn() -> String + Send + Sync>;
+/// Writes the metrics of this moment.
+pub type Exposition = Box<dyn Fn(Format) -> String + Send + Sync>;
 
 /// The admin plane of the process.
 pub struct Plane {
@@ -240,6 +243,11 @@ fn api(routes: &mut web::ServiceConfig) {
         .service(resource("/overview", api::overview))
         .service(resource("/requests", api::requests))
         .service(resource("/requests/{id}", api::request))
+        .service(
+            web::resource("/requests/{id}/end")
+                .route(web::post().to(end::answer))
+                .default_service(web::to(|| refused("POST"))),
+        )
         .service(resource("/errors", api::errors))
         .service(resource("/usage", api::usage))
         .service(resource("/usage.csv", api::usage_csv))

@@ -82,6 +82,9 @@ pub enum DeniedError {
     /// A web page of another site would use a credential of the operator.
     #[error("a web page of another site would use the operator's credential")]
     ForeignOrigin,
+    /// An operator ended the exchange through the admin API.
+    #[error("ended by an operator")]
+    EndedByOperator,
 }
 
 /// Faults of the upstream, before its response head was complete.
@@ -292,6 +295,14 @@ impl DeniedError {
                 "edit_memory_exhausted",
                 "The proxy's memory for held request bodies (EDIT_MEMORY) is in use. Try again shortly.",
             ),
+            Self::EndedByOperator => {
+                return row(
+                    403,
+                    PERMISSION,
+                    "ended_by_operator",
+                    "An operator of this proxy ended the request. Ask the operator before you send it again.",
+                );
+            }
         };
         Answer {
             retry_after: Some(1),

@@ -1,4 +1,4 @@
-//! Metrics of the process: counted by worker, merged and written as OpenMetrics text on a scrape.
+//! Metrics of the process: counted by worker, merged and written as text or OpenMetrics on a scrape.
 //!
 //! A worker has a [`Shard`]: dense arrays of relaxed atomics, on cache lines that no other worker
 //! writes to. To count an exchange takes no lock and allocates nothing; models and other names that
@@ -9,13 +9,13 @@
 //!
 //! | family | labels | at most |
 //! |---|---|---|
-//! | `anthropic_proxy_requests_total` | method 8 × route 7 × status 6 × outcome 4 × phase 2 | 2,688; only those seen, about 30 |
+//! | `anthropic_proxy_requests_total` | method 8 × route 7 × status 6 × outcome 4 × phase 2 × result 3 | 8,064; only those seen, about 30 |
 //! | `anthropic_proxy_aborts_total` | side 3 × phase 2 × reason 48 | 288; only those seen |
 //! | `anthropic_proxy_edits_total` | outcome 24 | 24 |
 //! | `anthropic_proxy_content_bytes_total` | direction 2 × route 7 | 14 |
 //! | `anthropic_proxy_request_duration_seconds`, `anthropic_proxy_time_to_head_seconds` | route 7 | 7 × 22 each |
 //! | `anthropic_proxy_overhead_seconds` | | 17 |
-//! | `gen_ai_client_token_usage` | model 51 × type 5 | 255 × 17; only those seen |
+//! | `gen_ai_client_token_usage` | model 51 × type 5 | 255 × 35; only those seen |
 //! | `gen_ai_server_time_to_first_token_seconds`, `gen_ai_server_request_duration_seconds` | model 51 | 51 × 22 each; only those seen |
 //! | `anthropic_proxy_cost_usd_total`, `anthropic_proxy_unpriced_requests_total`, `anthropic_proxy_at_least_requests_total` | model 51 | 51 each |
 //! | `anthropic_proxy_upstream_errors_total` | error type 24 | 24 |
@@ -25,7 +25,7 @@
 //! | `anthropic_proxy_upstream_connect_duration_seconds` | result 2 | 2 × 22 |
 //! | `anthropic_proxy_upstream_moves_total` | reason 4 | 4 |
 //! | `anthropic_proxy_upstream_circuits`, `anthropic_proxy_upstream_idle_connections` | upstream × state 3; upstream | 4 an upstream |
-//! | build, prices, in flight, connections, reloads, log lines, `process_*` | | 16 |
+//! | build, prices, in flight, connections, reloads, log lines, lost exchanges, `process_*` | | 17 |
 
 use std::{
     fmt,
@@ -35,12 +35,13 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, text},
+    encoding::{DescriptorEncoder, prometheus_text, text},
     registry::Registry,
 };
 
 mod counters;
 mod family;
+mod format;
 mod generation;
 mod histogram;
 mod names;
@@ -49,11 +50,8 @@ mod requests;
 mod state;
 mod upstream;
 
-pub use self::upstream::Moved;
+pub use self::{format::Format, upstream::Moved};
 use crate::record::Exchange;
-
-/// The media type of what [`Metrics::expose`] gives.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics of the process.
 #[derive(Debug, Default)]
@@ -101,6 +99,8 @@ pub struct Gauges {
     pub log_lines_dropped: u64,
     /// Lines lost of the access log.
     pub access_log_lines_dropped: u64,
+    /// Exchanges that are in no sum of the activity, since its queue was full.
+    pub exchanges_dropped: u64,
     /// The upstreams of the configuration.
     pub upstreams: Vec<UpstreamGauges>,
     /// The day that the prices are of.
@@ -135,11 +135,15 @@ impl Metrics {
         shard
     }
 
-    /// Everything, as OpenMetrics text.
-    pub fn expose(&self, now: &Gauges) -> String {
+    /// Everything, in a format.
+    pub fn expose(&self, now: &Gauges, format: Format) -> String {
         let mut exposition = String::with_capacity(ROOM);
+        let registry = self.scrape(now);
         // to write into a String does not fail
-        let _ = text::encode(&mut exposition, &self.scrape(now));
+        let _ = match format {
+            Format::Text => prometheus_text::encode(&mut exposition, &registry),
+            Format::OpenMetrics => text::encode(&mut exposition, &registry),
+        };
         exposition
     }
 

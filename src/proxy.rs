@@ -4,9 +4,12 @@
 //! is observed hangs on `exchange::Record` alone.
 
 use std::{
+    future::{Future, poll_fn},
     net::IpAddr,
+    pin::pin,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -22,10 +25,11 @@ use crate::{
     error::{DeniedError, ProxyError},
     framing::{
         body::Framing,
-        head::{Fields, RelayedHead, RequestHead, Transport, Version},
+        head::{BodyNotes, Fields, RelayedHead, RequestHead, Transport, Version},
     },
     gate::Gate,
     messages,
+    record::Progress,
     upstream::{
         Client,
         balance::Balance,
@@ -89,19 +93,39 @@ pub async fn forward(
         let client = req.peer_addr().map(|address| address.ip());
         Watch::begin(&worker.observer, &live, id, &head, client)
     });
-    match relay(
-        &req,
-        head,
-        payload.into_inner(),
-        &worker,
-        &live,
-        &mut record,
-    )
-    .await
-    {
+    let (progress, notes) = (record.progress().cloned(), Rc::clone(&head.notes));
+    let outcome = {
+        let payload = payload.into_inner();
+        let relayed = relay(&req, head, payload, &worker, &live, &mut record);
+        unless_ended(relayed, progress.as_deref(), &notes).await
+    };
+    match outcome {
         Ok(response) => relayed(response, record, &live, version(&req)),
         Err(cause) => refused(&cause, record),
     }
+}
+
+/// Runs the exchange up to its response head, or until an operator ends it.
+async fn unless_ended(
+    relayed: impl Future<Output = Result<Response, ProxyError>>,
+    progress: Option<&Progress>,
+    notes: &BodyNotes,
+) -> Result<Response, ProxyError> {
+    let mut relayed = pin!(relayed);
+    poll_fn(|cx| {
+        if let Some(progress) = progress
+            && progress.poll_ending(cx)
+        {
+            progress.finishes();
+            return Poll::Ready(Err(DeniedError::EndedByOperator.into()));
+        }
+        let outcome = relayed.as_mut().poll(cx);
+        if let Some(progress) = progress {
+            progress.receives(notes.octets.get());
+        }
+        outcome
+    })
+    .await
 }
 
 /// From the client's request to the upstream's response.

@@ -13,8 +13,12 @@ use std::{
 };
 
 mod fields;
+mod progress;
 
-pub use self::fields::ShownFields;
+pub use self::{
+    fields::ShownFields,
+    progress::{Progress, Reading},
+};
 
 /// An exchange that has begun.
 #[derive(Debug, Clone)]
@@ -36,6 +40,8 @@ pub struct Begun {
     /// Claude Code's session (`X-Claude-Code-Session-Id`), if it is printable ASCII of at most 128
     /// octets.
     pub session: Option<Box<str>>,
+    /// `User-Agent`: printable, at most 256 octets.
+    pub user_agent: Option<Box<str>>,
 }
 
 /// An exchange whose response head is here.
@@ -120,9 +126,57 @@ impl Exchange {
         }
     }
 
+    /// The one verdict on an exchange.
+    ///
+    /// It **failed** if its status is 400 or more, if its answer carried an error, or if the upstream or the
+    /// proxy ended it early; it was **canceled** if its client left it before any of that; else it
+    /// **succeeded**.
+    pub fn verdict(&self) -> Verdict {
+        let error_type = self.usage.as_ref().and_then(|it| it.error_type.as_ref());
+        let has_error = self.status.is_some_and(|status| status >= 400) || error_type.is_some();
+        match self.ended.by {
+            By::Upstream | By::Proxy => Verdict::Failed,
+            By::Client | By::Complete if has_error => Verdict::Failed,
+            By::Complete if self.status.is_some() => Verdict::Succeeded,
+            By::Client | By::Complete => Verdict::Canceled,
+        }
+    }
+
+    /// Whether the client did not get a whole answer: it left before there was one, or the answer was broken
+    /// off.
+    pub fn is_aborted(&self) -> bool {
+        let is_cut = self.ended.by != By::Complete && self.ended.phase == Phase::Response;
+        is_cut || self.status.is_none()
+    }
+
     /// Whether the answer was ours: there was one, and none of the upstream's.
     pub fn is_ours(&self) -> bool {
         self.timings.head.is_none() && self.status.is_some()
+    }
+}
+
+/// Whether an exchange succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// A whole answer without an error.
+    Succeeded,
+    /// An error, or an answer that the upstream or the proxy broke off.
+    Failed,
+    /// Left by its client.
+    Canceled,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Canceled];
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
     }
 }
 

@@ -155,12 +155,12 @@ impl Observation {
         let view = self.activity.as_ref().map(Activity::view);
         let (gate, balance) = (Arc::clone(gate), Arc::clone(balance));
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
-        Box::new(move || {
+        Box::new(move |format| {
             let live = live.load();
             let states = balance.states(&live.endpoints);
             let idle = balance.idle(&live.endpoints);
             let upstreams = live.endpoints.iter().zip(states).zip(idle);
-            metrics.expose(&Gauges {
+            let gauges = Gauges {
                 version: env!("CARGO_PKG_VERSION"),
                 in_flight: gate.in_flight(),
                 connections: gate.connections(),
@@ -168,6 +168,7 @@ impl Observation {
                 reload_failed: counters.failed.load(Relaxed),
                 last_reload_successful: counters.last_succeeded.load(Relaxed),
                 log_lines_dropped: logging::dropped(),
+                exchanges_dropped: view.as_ref().map_or(0, |view| view.dropped()),
                 access_log_lines_dropped: view.as_ref().map_or(0, |view| view.access_log_dropped()),
                 upstreams: upstreams
                     .map(|((endpoint, state), idle)| UpstreamGauges {
@@ -177,7 +178,8 @@ impl Observation {
                     })
                     .collect(),
                 prices_date: live.prices.date.to_string(),
-            })
+            };
+            metrics.expose(&gauges, format)
         })
     }
 }

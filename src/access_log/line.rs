@@ -41,9 +41,13 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     edit: Option<&'a str>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     usage: Option<Usage<'a>>,
+    /// `succeeded`, `failed` or `canceled`.
+    result: &'a str,
     /// Who ended it: `complete`, `client`, `upstream`, `proxy`.
     ended_by: &'a str,
     ended_in: &'a str,
@@ -128,6 +132,7 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
         ttft_ms: timings.first_token.map(millis),
         upstream: exchange.upstream.as_deref(),
         session: begun.session.as_deref(),
+        user_agent: begun.user_agent.as_deref(),
         edit: exchange.edit,
         usage: exchange.usage.as_ref().map(|usage| Usage {
             model: usage.model.as_deref(),
@@ -150,6 +155,7 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
             stop_reason: usage.stop_reason.as_deref(),
             error_type: usage.error_type.as_deref(),
         }),
+        result: exchange.verdict().label(),
         ended_by: exchange.ended.by.label(),
         ended_in: exchange.ended.phase.label(),
         ended_label: exchange.ended.label,
@@ -237,6 +243,7 @@ pub(super) mod tests {
                 path: "/v1/messages".into(),
                 route: Route::Messages,
                 session: Some("s".into()),
+                user_agent: Some("curl/8".into()),
             },
             status: Some(200),
             upstream: Some("https://a.example".into()),
@@ -297,12 +304,13 @@ pub(super) mod tests {
                 "method": "POST", "path": "/v1/messages", "route": "messages", "status": 200,
                 "bytes_in": 10, "bytes_out": 20, "duration_ms": 500.0, "overhead_ms": 0.07,
                 "connected_ms": 1.5, "connecting_ms": 1.0, "head_ms": 30.0, "ttft_ms": 40.0,
-                "upstream": "https://a.example", "session": "s", "edit": "replaced",
+                "upstream": "https://a.example", "session": "s", "user_agent": "curl/8",
+                "edit": "replaced",
                 "model": "claude-x", "stream": true, "max_tokens": 1000,
                 "tokens": {"input": 1, "output": 2, "cache_read": 3, "cache_write_5m": 4,
                            "cache_write_1h": 5},
                 "cost_usd": 0.0015, "stop_reason": "end_turn",
-                "ended_by": "complete", "ended_in": "response"
+                "result": "succeeded", "ended_by": "complete", "ended_in": "response"
             })
         );
     }
@@ -323,6 +331,7 @@ pub(super) mod tests {
         let mut exchange = exchange();
         exchange.begun.client = None;
         exchange.begun.session = None;
+        exchange.begun.user_agent = None;
         exchange.begun.path = "/a\"b\nc".into();
         exchange.status = None;
         exchange.upstream = None;
@@ -341,7 +350,7 @@ pub(super) mod tests {
                 "time": "2026-11-23T03:00:00.123Z", "request_id": "req_1", "version": "1.1",
                 "method": "POST", "path": "/a\"b\nc", "route": "messages",
                 "bytes_in": 10, "bytes_out": 20, "duration_ms": 0.0, "overhead_ms": 0.0,
-                "ended_by": "client", "ended_in": "request", "ended_label": "client_gone"
+                "result": "canceled", "ended_by": "client", "ended_in": "request", "ended_label": "client_gone"
             })
         );
     }

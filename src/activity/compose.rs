@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     logging::timestamp,
-    record::{self, MeteringFailure, ShownFields, Usage},
+    record::{self, MeteringFailure, Reading, ShownFields, Tokens, Usage},
 };
 
 /// A range of an overview.
@@ -220,8 +220,9 @@ impl Taken {
             succeeded: sum.succeeded,
             failed: sum.failed,
             canceled: canceled(&sum),
-            success_rate: share(sum.succeeded, sum.succeeded + sum.failed).unwrap_or(1.0),
+            success_rate: share(sum.succeeded, sum.requests).unwrap_or(1.0),
             error_rate: share(sum.failed, sum.requests).unwrap_or_default(),
+            canceled_rate: share(canceled(&sum), sum.requests).unwrap_or_default(),
             requests_per_second: sum.requests as f64 / elapsed,
             bytes_in: sum.received,
             bytes_out: sum.sent,
@@ -302,7 +303,11 @@ pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
     let timings = answered
         .map(|answered| answered.timings)
         .unwrap_or_default();
+    let progress = &pending.progress;
+    let so_far = progress.read();
     let duration = now.duration_since(begun.started).unwrap_or_default();
+    let upstream = answered.and_then(|it| it.upstream.as_ref());
+    let model = answered.and_then(|it| it.model.as_deref());
     view::Row {
         seq: pending.seq,
         id: begun.id.to_string(),
@@ -314,24 +319,29 @@ pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
         path: begun.path.to_string(),
         route: begun.route.label(),
         status: answered.map(|answered| answered.status),
-        upstream: answered.and_then(|it| it.upstream.as_deref().map(str::to_owned)),
+        upstream: upstream.or(progress.upstream()).map(|it| it.to_string()),
         upstream_request_id: answered
             .and_then(|it| it.upstream_request_id.as_deref().map(str::to_owned)),
         session: begun.session.as_deref().map(str::to_owned),
-        bytes_in: 0,
-        bytes_out: 0,
+        user_agent: begun.user_agent.as_deref().map(str::to_owned),
+        bytes_in: so_far.received,
+        bytes_out: so_far.sent,
         connected_ms: timings.connected.map(millis),
         connecting_ms: timings.connecting.map(millis),
         head_ms: timings.head.map(millis),
-        ttft_ms: None,
+        ttft_ms: so_far.first_token.map(millis),
         duration_ms: millis(duration),
         overhead_ms: millis(timings.overhead),
+        ended_at: None,
         ended: None,
-        edit: None,
-        model: answered.and_then(|it| it.model.as_deref().map(str::to_owned)),
+        result: None,
+        ending: so_far.is_ending,
+        edit: progress.edit(),
+        model: model.or(progress.model()).map(str::to_owned),
         stream: answered.and_then(|it| it.is_stream),
         max_tokens: answered.and_then(|it| it.max_tokens),
-        tokens: None,
+        tokens: is_metered(&so_far).then(|| (&so_far.tokens).into()),
+        output_events: is_metered(&so_far).then_some(so_far.deltas),
         server_tools: 0,
         cost_usd: None,
         at_least: false,
@@ -365,6 +375,7 @@ pub(super) fn done(done: &Done) -> view::Row {
         upstream: exchange.upstream.as_deref().map(str::to_owned),
         upstream_request_id: owned(&exchange.upstream_request_id),
         session: owned(&begun.session),
+        user_agent: owned(&begun.user_agent),
         bytes_in: exchange.received,
         bytes_out: exchange.sent,
         connected_ms: timings.connected.map(millis),
@@ -373,16 +384,20 @@ pub(super) fn done(done: &Done) -> view::Row {
         ttft_ms: timings.first_token.map(millis),
         duration_ms: millis(timings.total),
         overhead_ms: millis(timings.overhead),
+        ended_at: Some(unix_millis(done.ended)),
         ended: Some(view::Ended {
             by: exchange.ended.by.label(),
             phase: exchange.ended.phase.label(),
             label: exchange.ended.label,
         }),
+        result: Some(exchange.verdict().label()),
+        ending: false,
         edit: exchange.edit,
         model: usage.and_then(|usage| owned(&usage.model)),
         stream: usage.map(|usage| usage.is_stream),
         max_tokens: usage.and_then(|usage| usage.max_tokens),
         tokens: usage.map(|usage| (&usage.tokens).into()),
+        output_events: None,
         server_tools: usage.map_or(0, |usage| usage.server_tools),
         cost_usd: usage.and_then(Usage::total_cost).map(dollars),
         at_least: usage.is_some_and(|usage| usage.at_least),
@@ -399,14 +414,39 @@ pub(super) fn done(done: &Done) -> view::Row {
     }
 }
 
+/// Whether anything of an answer in flight was metered.
+fn is_metered(so_far: &Reading) -> bool {
+    so_far.deltas > 0 || so_far.tokens != Tokens::default()
+}
+
+/// How far an exchange in flight has come.
+pub(super) fn running(pending: &Pending, so_far: &Reading, now: SystemTime) -> view::Running {
+    let duration = now.duration_since(pending.begun.started);
+    view::Running {
+        seq: pending.seq,
+        id: pending.begun.id.to_string(),
+        upstream: pending.progress.upstream().map(|it| it.to_string()),
+        bytes_in: so_far.received,
+        bytes_out: so_far.sent,
+        ttft_ms: so_far.first_token.map(millis),
+        duration_ms: millis(duration.unwrap_or_default()),
+        tokens: (&so_far.tokens).into(),
+        output_events: so_far.deltas,
+        ending: so_far.is_ending,
+    }
+}
+
 /// Groups failures, which come newest first.
 pub(super) fn errors(failures: &[Failure], since: SystemTime, began: SystemTime) -> view::Errors {
     let mut groups: BTreeMap<_, view::ErrorGroup> = BTreeMap::new();
     let mut items = Vec::new();
-    for failure in failures
+    let mut failures: Vec<_> = failures
         .iter()
         .filter(|failure| failure.done.ended >= since)
-    {
+        .collect();
+    // what ended last first: records come in bunches of the workers
+    failures.sort_by_key(|failure| std::cmp::Reverse(failure.done.ended));
+    for failure in failures {
         let exchange = &failure.done.exchange;
         let metered = exchange.usage.as_ref();
         let metered = metered.and_then(|usage| usage.error_type.as_deref());
@@ -541,9 +581,11 @@ fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &Spent) -> view::
         tokens: (&spent.tokens).into(),
         cache_hit_share: cache_hit_share(spent),
         cost_usd: dollars(spent.cost),
+        cost_is_floor: spent.unpriced > 0 || spent.at_least > 0,
         unpriced: spent.unpriced > 0,
         at_least: spent.at_least > 0,
         cost_estimate_usd: with_estimate(spent),
+        unpriced_requests: spent.unpriced,
     }
 }
 

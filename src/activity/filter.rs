@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::recent::{Done, Listed, Pending};
-use crate::record::{Begun, By, Exchange};
+use super::{
+    compose::unix_millis,
+    recent::{Done, Listed, Pending},
+};
+use crate::record::{Begun, Exchange, Verdict};
 
 /// The longest text of a filter, in characters.
 const LONGEST: usize = 256;
@@ -30,6 +33,12 @@ pub struct Filter {
     pub session: Option<String>,
     /// The upstream.
     pub upstream: Option<String>,
+    /// The client's own name, `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Begun at this moment or later, in Unix milliseconds.
+    pub since: Option<u64>,
+    /// Begun before this moment, in Unix milliseconds.
+    pub until: Option<u64>,
     /// Any of these, the ids, the client, or the error.
     pub q: Option<String>,
 }
@@ -37,21 +46,39 @@ pub struct Filter {
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusFilter {
+    /// With exactly this status.
+    Exactly(u16),
     /// With a status of this hundred.
     Class(u16),
     /// Not yet.
     Pending,
-    /// Before it was complete, by the client or the upstream.
+    /// Without a whole answer.
     Aborted,
+    /// With this verdict.
+    Verdict(Verdict),
 }
 
 impl StatusFilter {
-    /// Reads a filter: `2xx`, `4xx`, `pending`, `aborted`.
+    /// Reads a filter: `404`, `2xx`, `4xx`, `pending`, `succeeded`, `failed`, `canceled`, `aborted`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "pending" => Some(Self::Pending),
             "aborted" => Some(Self::Aborted),
-            "1xx" | "2xx" | "3xx" | "4xx" | "5xx" => text[..1].parse().ok().map(Self::Class),
+            _ => {
+                let verdict = Verdict::ALL.into_iter().find(|it| it.label() == text);
+                verdict.map(Self::Verdict).or_else(|| Self::number(text))
+            }
+        }
+    }
+}
+
+impl StatusFilter {
+    /// Reads a status of three digits, or its hundred.
+    fn number(text: &str) -> Option<Self> {
+        let is_number = |digits: &str| digits.bytes().all(|octet| octet.is_ascii_digit());
+        match text.as_bytes() {
+            [hundred @ b'1'..=b'5', b'x', b'x'] => Some(Self::Class(u16::from(hundred - b'0'))),
+            [b'1'..=b'9', _, _] if is_number(text) => text.parse().ok().map(Self::Exactly),
             _ => None,
         }
     }
@@ -82,6 +109,7 @@ impl Filter {
             ("model", &self.model),
             ("session", &self.session),
             ("upstream", &self.upstream),
+            ("user_agent", &self.user_agent),
             ("q", &self.q),
         ] {
             if text
@@ -146,7 +174,9 @@ impl Filter {
         } = pending;
         let answered = answered.as_deref();
         let model = answered.and_then(|answered| answered.model.as_deref());
+        let model = model.or_else(|| pending.progress.model());
         let upstream = answered.and_then(|answered| answered.upstream.as_deref());
+        let upstream = upstream.or_else(|| pending.progress.upstream().map(AsRef::as_ref));
         let has = |q: &String| {
             let texts = [model, upstream];
             has_begun(begun, q) || texts.into_iter().flatten().any(|text| contains(text, q))
@@ -169,9 +199,9 @@ impl Filter {
             Some(StatusFilter::Class(class)) => {
                 exchange.status.is_some_and(|status| status / 100 == class)
             }
-            Some(StatusFilter::Aborted) => {
-                matches!(exchange.ended.by, By::Client | By::Upstream)
-            }
+            Some(StatusFilter::Exactly(status)) => exchange.status == Some(status),
+            Some(StatusFilter::Aborted) => exchange.is_aborted(),
+            Some(StatusFilter::Verdict(verdict)) => exchange.verdict() == verdict,
         };
         is_status
             && self.fits_begun(&exchange.begun)
@@ -182,7 +212,11 @@ impl Filter {
 
     fn fits_begun(&self, begun: &Begun) -> bool {
         let is_method = |method: &String| method.eq_ignore_ascii_case(&begun.method);
+        let at = unix_millis(begun.started);
         self.method.as_ref().is_none_or(is_method)
+            && self.since.is_none_or(|since| at >= since)
+            && self.until.is_none_or(|until| at < until)
+            && is_in(self.user_agent.as_deref(), begun.user_agent.as_deref())
             && is_in(self.path.as_deref(), Some(&begun.path))
             && is_in(self.session.as_deref(), begun.session.as_deref())
     }
@@ -193,6 +227,7 @@ fn has_begun(begun: &Begun, q: &str) -> bool {
         Some(begun.id.as_ref()),
         Some(&begun.path),
         begun.session.as_deref(),
+        begun.user_agent.as_deref(),
     ];
     texts.into_iter().flatten().any(|text| contains(text, q))
         || begun

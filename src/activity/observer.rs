@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     access_log::AccessLog,
-    record::{Answered, Begun, Exchange},
+    record::{Answered, Begun, Exchange, Progress},
 };
 
 /// How long events are gathered before the next batch.
@@ -59,7 +59,7 @@ pub(super) struct Saver {
 
 /// An event made ready outside of the lock.
 enum Ready {
-    Begun(Box<Begun>),
+    Begun(Box<Begun>, Arc<Progress>),
     Answered(Box<Answered>),
     Ended(Box<Exchange>, Option<Text>),
     /// It is in the access log, and nothing else is kept.
@@ -108,7 +108,7 @@ impl Observer {
             }
             for event in batch {
                 match event {
-                    Ready::Begun(begun) => state.begun(*begun, now),
+                    Ready::Begun(begun, progress) => state.begun(*begun, progress, now),
                     Ready::Answered(answered) => state.answered(*answered, now),
                     Ready::Ended(exchange, text) => {
                         let unsaved = self.saver.as_mut().map(|saver| &mut saver.unsaved);
@@ -138,9 +138,9 @@ impl Observer {
         {
             self.counts.took(event.octets());
             batch.push(match event {
-                Event::Begun(mut begun) => {
+                Event::Begun(mut begun, progress) => {
                     hide_secrets(&mut begun);
-                    Ready::Begun(begun)
+                    Ready::Begun(begun, progress)
                 }
                 Event::Answered(answered) => Ready::Answered(answered),
                 Event::Ended(mut exchange) => {
@@ -236,11 +236,17 @@ impl Saver {
     }
 }
 
-/// Some gateways have keys in their paths.
+/// Some gateways have keys in their paths, and some clients in their names.
 fn hide_secrets(begun: &mut Begun) {
     let path = masked(&begun.path);
     if path != *begun.path {
         begun.path = path.into();
+    }
+    if let Some(agent) = &mut begun.user_agent {
+        let shown = masked(agent);
+        if shown != **agent {
+            *agent = shown.into();
+        }
     }
 }
 

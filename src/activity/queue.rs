@@ -13,7 +13,7 @@ use std::{
     thread::Thread,
 };
 
-use crate::record::{Answered, Begun, Exchange, OtherModel, Try};
+use crate::record::{Answered, Begun, Exchange, OtherModel, Progress, Try};
 
 /// Octets of the events that wait. An event has about 1 KiB, one with an error's content up to 51 KiB.
 const MOST_OCTETS: usize = 32 << 20;
@@ -29,7 +29,7 @@ pub struct Recorder {
 
 /// Something that happened. Boxed: the queue's places are made at once.
 pub(super) enum Event {
-    Begun(Box<Begun>),
+    Begun(Box<Begun>, Arc<Progress>),
     Answered(Box<Answered>),
     Ended(Box<Exchange>),
 }
@@ -72,9 +72,9 @@ impl Recorder {
     }
 
     /// An exchange has begun. Where half of the queue is taken it is not told: its end matters more.
-    pub fn begun(&self, begun: &Begun) {
+    pub fn begun(&self, begun: &Begun, progress: &Arc<Progress>) {
         if self.has_room() {
-            self.push(Event::Begun(Box::new(begun.clone())));
+            self.push(Event::Begun(Box::new(begun.clone()), Arc::clone(progress)));
         }
     }
 
@@ -154,10 +154,15 @@ impl Event {
     pub(super) fn octets(&self) -> usize {
         let some = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let of = |begun: &Begun| {
-            begun.id.len() + begun.method.len() + begun.path.len() + some(&begun.session)
+            begun.id.len()
+                + begun.method.len()
+                + begun.path.len()
+                + some(&begun.session)
+                + some(&begun.user_agent)
         };
         match self {
-            Self::Begun(begun) => size_of::<Begun>() + of(begun),
+            // the progress is the exchange's own
+            Self::Begun(begun, _) => size_of::<Begun>() + of(begun),
             Self::Answered(answered) => {
                 size_of::<Answered>()
                     + answered.id.len()

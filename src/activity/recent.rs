@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::sums::is_failure;
-use crate::record::{Answered, Begun, Exchange};
+use crate::record::{Answered, Begun, Exchange, Progress};
 
 /// Exchanges in flight that are listed; more are counted.
 const LISTED: usize = 10_000;
@@ -21,6 +21,8 @@ const CONTENT: usize = 16 << 20;
 const PATH: usize = 1024;
 /// Calls of other models that are listed of an exchange.
 const OTHERS: usize = 16;
+/// What is kept of a client's name.
+const AGENT: usize = 256;
 /// What is kept of other texts.
 const TEXT: usize = 128;
 
@@ -43,6 +45,8 @@ pub(super) struct Pending {
     pub(super) seq: u64,
     pub(super) change: u64,
     pub(super) begun: Arc<Begun>,
+    /// What its worker tells of it meanwhile.
+    pub(super) progress: Arc<Progress>,
     /// Once its response head is there.
     pub(super) answered: Option<Arc<Answered>>,
 }
@@ -80,7 +84,7 @@ pub(super) struct Listed {
 }
 
 impl Recent {
-    pub(super) fn begun(&mut self, mut begun: Begun) {
+    pub(super) fn begun(&mut self, mut begun: Begun, progress: Arc<Progress>) {
         if self.in_flight.len() >= LISTED {
             self.unlisted += 1;
             return;
@@ -94,6 +98,7 @@ impl Recent {
             seq,
             change,
             begun: Arc::new(begun),
+            progress,
             answered: None,
         };
         self.in_flight.insert(seq, pending);
@@ -198,6 +203,11 @@ impl Recent {
         (listed, self.changes)
     }
 
+    /// The newest exchanges in flight; pointers only.
+    pub(super) fn newest_in_flight(&self, count: usize) -> Vec<Pending> {
+        self.in_flight.values().rev().take(count).cloned().collect()
+    }
+
     /// The exchange of a name.
     pub(super) fn find(&self, id: &str) -> Option<Found> {
         if let Some(seq) = self.ids.get(id) {
@@ -261,6 +271,9 @@ fn trim(begun: &mut Begun) {
     cut(&mut begun.method, TEXT);
     cut(&mut begun.id, TEXT);
     cut_some(&mut begun.session);
+    if let Some(agent) = &mut begun.user_agent {
+        cut(agent, AGENT);
+    }
 }
 
 fn cut_some(text: &mut Option<Box<str>>) {

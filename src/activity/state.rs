@@ -14,7 +14,7 @@ use super::{
     ring::Ring,
     sums::{Spent, Sums},
 };
-use crate::record::{Answered, Begun, Exchange};
+use crate::record::{Answered, Begun, Exchange, Progress};
 
 pub(super) const MINUTE: u64 = 60;
 pub(super) const TEN_MINUTES: u64 = 600;
@@ -103,9 +103,9 @@ impl State {
         }
     }
 
-    pub(super) fn begun(&mut self, begun: Begun, now: SystemTime) {
+    pub(super) fn begun(&mut self, begun: Begun, progress: Arc<Progress>, now: SystemTime) {
         self.updated = now;
-        self.recent.begun(begun);
+        self.recent.begun(begun, progress);
     }
 
     pub(super) fn answered(&mut self, answered: Answered, now: SystemTime) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::record::{By, Exchange, Tokens, Usage};
+use crate::record::{Exchange, Tokens, Usage, Verdict};
 
 /// Sums of exchanges that ended in a span of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Sums {
         let first_token = exchange.timings.first_token;
         Self {
             requests: 1,
-            succeeded: u64::from(is_success(exchange)),
+            succeeded: u64::from(exchange.verdict() == Verdict::Succeeded),
             failed: u64::from(is_failure(exchange)),
             received: exchange.received,
             sent: exchange.sent,
@@ -127,24 +127,9 @@ impl Spent {
     }
 }
 
-/// Whether an exchange was complete, and its answer no error, neither by its status nor inside of its
-/// stream.
-pub(super) fn is_success(exchange: &Exchange) -> bool {
-    exchange.ended.by == By::Complete && exchange.status.is_some() && !has_error(exchange)
-}
-
-/// Whether an exchange failed. One that its client left is neither a success nor a failure.
+/// Whether an exchange failed.
 pub(super) fn is_failure(exchange: &Exchange) -> bool {
-    match exchange.ended.by {
-        By::Client | By::Complete => has_error(exchange),
-        By::Upstream | By::Proxy => true,
-    }
-}
-
-fn has_error(exchange: &Exchange) -> bool {
-    let usage = exchange.usage.as_ref();
-    exchange.status.is_some_and(|status| status >= 400)
-        || usage.is_some_and(|usage| usage.error_type.is_some())
+    exchange.verdict() == Verdict::Failed
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -1,4 +1,7 @@
-use std::{fs, thread, time::UNIX_EPOCH};
+use std::{
+    fs, thread,
+    time::{Instant, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 
@@ -8,8 +11,8 @@ use super::{
     *,
 };
 use crate::record::{
-    Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Route, Timings, Tokens, Tried, Try,
-    Usage,
+    Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Progress, Route, Timings, Tokens,
+    Tried, Try, Usage,
 };
 
 const NOON: u64 = 1_795_435_200;
@@ -28,6 +31,7 @@ fn begun(id: &str, started: SystemTime) -> Begun {
         path: "/v1/messages".into(),
         route: Route::Messages,
         session: Some("session-1".into()),
+        user_agent: Some("claude-cli/2.1.330 (external, cli)".into()),
     }
 }
 
@@ -200,8 +204,8 @@ fn a_clock_that_goes_back_loses_nothing_that_comes_after() {
 #[test]
 fn an_exchange_is_listed_in_flight_until_it_ends() {
     let view = filled(NOON, |state| {
-        state.begun(begun("a", at(NOON)), at(NOON));
-        state.begun(begun("b", at(NOON)), at(NOON));
+        state.begun(begun("a", at(NOON)), Arc::default(), at(NOON));
+        state.begun(begun("b", at(NOON)), Arc::default(), at(NOON));
         state.ended(exchange("a", NOON + 1), None, at(NOON + 1), None);
     });
     let page = view.requests(&Filter::default(), at(NOON + 2)).unwrap();
@@ -229,7 +233,7 @@ fn an_exchange_is_listed_in_flight_until_it_ends() {
 fn ends_that_were_lost_leave_nothing_in_flight_for_ever() {
     let mut state = State::new(at(NOON));
     for id in ["a", "b", "c"] {
-        state.begun(begun(id, at(NOON)), at(NOON));
+        state.begun(begun(id, at(NOON)), Arc::default(), at(NOON));
     }
     state.recent.forget_in_flight(1);
     assert!(state.recent.listed().in_flight.is_empty());
@@ -243,7 +247,7 @@ fn ends_that_were_lost_leave_nothing_in_flight_for_ever() {
 fn pages_follow_each_other_and_show_each_exchange_once() {
     let view = filled(NOON, |state| {
         for i in 0..6000 {
-            state.begun(begun(&format!("{i}"), at(NOON)), at(NOON));
+            state.begun(begun(&format!("{i}"), at(NOON)), Arc::default(), at(NOON));
         }
         // they end in another order than they began
         for i in (0..5950).rev() {
@@ -301,6 +305,7 @@ fn filters_choose_what_they_say() {
         other.begun.method = "GET".into();
         other.begun.path = "/v1/models".into();
         other.begun.session = None;
+        other.begun.user_agent = Some("curl/8.5.0".into());
         other.upstream = Some("https://b.example".into());
         other.begun.client = Some([10, 1, 2, 3].into());
         state.ended(other, None, at(NOON), None);
@@ -312,7 +317,7 @@ fn filters_choose_what_they_say() {
             usage.error_type = Some("overloaded_error".into());
         }
         state.ended(gone, None, at(NOON), None);
-        state.begun(begun("req_now", at(NOON)), at(NOON));
+        state.begun(begun("req_now", at(NOON)), Arc::default(), at(NOON));
     });
     let ids = |filter: Filter| -> String {
         let page = view.requests(&filter, at(NOON)).unwrap();
@@ -331,12 +336,37 @@ fn filters_choose_what_they_say() {
         ("4xx", ""),
         ("pending", "now "),
         ("aborted", "gone "),
+        ("529", "other "),
+        ("200", "gone ok "),
+        ("failed", "gone other "),
+        ("succeeded", "ok "),
+        ("canceled", ""),
     ] {
         let status = StatusFilter::parse(status);
         assert!(status.is_some());
         assert_eq!(ids(Filter { status, ..none() }), expected);
     }
-    assert_eq!(StatusFilter::parse("6xx"), None);
+    for bad in ["6xx", "20", "2000", "+20", "Failed", "09x"] {
+        assert_eq!(StatusFilter::parse(bad), None, "{bad}");
+    }
+    let between = |since: u64, until: u64| {
+        ids(Filter {
+            since: Some(since),
+            until: Some(until),
+            ..none()
+        })
+    };
+    // those that ended at noon began half a second before
+    assert_eq!(between(NOON * 1000, NOON * 1000 + 1), "now ");
+    assert_eq!(between(NOON * 1000 - 500, NOON * 1000), "gone other ok ");
+    assert_eq!(between(NOON * 1000 - 499, NOON * 1000), "");
+    assert_eq!(
+        ids(Filter {
+            user_agent: text("CURL"),
+            ..none()
+        }),
+        "other "
+    );
     assert_eq!(
         ids(Filter {
             method: text("get"),
@@ -379,6 +409,7 @@ fn filters_choose_what_they_say() {
         ("client_", "gone "),
         ("req_theirs", "gone other ok "),
         ("nothing", ""),
+        ("curl/8", "other "),
     ] {
         assert_eq!(
             ids(Filter {
@@ -424,7 +455,7 @@ fn filters_choose_what_they_say() {
 #[test]
 fn ticks_bring_each_change_once() {
     let view = filled(NOON, |state| {
-        state.begun(begun("before", at(NOON)), at(NOON));
+        state.begun(begun("before", at(NOON)), Arc::default(), at(NOON));
     });
     let mut cursor = None;
     let tick = view.tick(&mut cursor, at(NOON));
@@ -441,7 +472,7 @@ fn ticks_bring_each_change_once() {
             None,
         );
     }
-    state.begun(begun("now", at(NOON)), at(NOON));
+    state.begun(begun("now", at(NOON)), Arc::default(), at(NOON));
     drop(state);
     let tick = view.tick(&mut cursor, at(NOON + 5));
     assert_eq!((tick.rows.len(), tick.dropped, tick.in_flight), (11, 0, 2));
@@ -450,7 +481,7 @@ fn ticks_bring_each_change_once() {
     assert!(view.tick(&mut cursor, at(NOON + 6)).rows.is_empty());
     let mut state = locked(&view.state);
     for i in 0..150 {
-        state.begun(begun(&format!("p{i}"), at(NOON)), at(NOON));
+        state.begun(begun(&format!("p{i}"), at(NOON)), Arc::default(), at(NOON));
     }
     drop(state);
     let tick = view.tick(&mut cursor, at(NOON + 6));
@@ -563,13 +594,22 @@ fn sums_are_exact_under_load() {
                 for i in 0..25_000 {
                     let mut exchange = exchange(&format!("{thread}-{i}"), now);
                     exchange.sent = i;
-                    recorder.begun(&exchange.begun);
+                    recorder.begun(&exchange.begun, &Arc::default());
                     recorder.ended(exchange);
                 }
             });
         }
     });
     drop(activity);
+    // a busy machine may need longer than the end waits
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let counted = || {
+        let overview = view.overview(Range::Hour, SystemTime::now());
+        overview.totals.requests + view.dropped()
+    };
+    while counted() < 100_000 && Instant::now() < deadline {
+        thread::yield_now();
+    }
     let overview = view.overview(Range::Hour, SystemTime::now());
     assert_eq!(overview.totals.requests + view.dropped(), 100_000);
     if view.dropped() == 0 {
@@ -583,7 +623,7 @@ fn sums_are_exact_under_load() {
 fn a_full_queue_drops_and_counts_and_never_blocks() {
     let (recorder, events, counts) = queue::queue(16, true);
     for i in 0..100 {
-        recorder.begun(&begun(&format!("{i}"), at(NOON)));
+        recorder.begun(&begun(&format!("{i}"), at(NOON)), &Arc::default());
         recorder.ended(exchange(&format!("{i}"), NOON));
     }
     let taken: Vec<_> = events.try_iter().collect();
@@ -686,7 +726,7 @@ fn the_access_log_has_a_line_for_each_exchange() {
     };
     let (activity, recorder) = Activity::start(settings).unwrap();
     for i in 0..1000 {
-        recorder.begun(&begun(&format!("req_{i}"), at(NOON)));
+        recorder.begun(&begun(&format!("req_{i}"), at(NOON)), &Arc::default());
         recorder.ended(exchange(&format!("req_{i}"), NOON));
     }
     let view = activity.view();
@@ -755,14 +795,15 @@ fn largest() {
     let mut state = State::new(at(NOON));
     let long = |i: u64, length: usize| -> Box<str> { format!("{i:0length$}").into() };
     let value = [b'x'; 200];
-    let fields = crate::record::ShownFields::of([(&b"accept"[..], &value[..]); 30]);
+    let fields = || crate::record::ShownFields::of([(&b"accept"[..], &value[..]); 30]);
     let largest = |i: u64, second: u64| {
         let mut exchange = exchange(&format!("req_{i:024}"), second);
         exchange.begun.path = long(i % 1000, 4096);
         exchange.begun.session = Some(long(i, 128));
+        exchange.begun.user_agent = Some(long(i, 256));
         exchange.upstream = Some(format!("{:0500}", i % 100).into());
-        exchange.request_fields = fields.clone();
-        exchange.response_fields = fields.clone();
+        exchange.request_fields = fields();
+        exchange.response_fields = fields();
         exchange.upstream_request_id = Some(long(i, 128));
         exchange.rate_limit = (0..20).map(|n| (long(n, 200), long(i, 200))).collect();
         exchange.status = Some(if i.is_multiple_of(2) { 200 } else { 500 });
@@ -805,7 +846,7 @@ fn largest() {
             max_tokens: Some(1),
             timings: Timings::default(),
         };
-        state.begun(begun, at(NOON));
+        state.begun(begun, Arc::default(), at(NOON));
         state.answered(answered, at(NOON));
     }
     for i in 0..1000 {
@@ -833,15 +874,15 @@ fn largest() {
     println!("{used} octets");
     assert!(used > 30 << 20, "not the largest case: {used}");
     // the documented bound, and what the allocator keeps of what was let go
-    assert!(used < 100 << 20, "{used}");
+    assert!(used < 110 << 20, "{used}");
     drop(state);
 }
 
 #[test]
 fn a_pending_row_says_what_the_response_head_told() {
     let view = filled(NOON, |state| {
-        state.begun(begun("a", at(NOON)), at(NOON));
-        state.begun(begun("b", at(NOON)), at(NOON));
+        state.begun(begun("a", at(NOON)), Arc::default(), at(NOON));
+        state.begun(begun("b", at(NOON)), Arc::default(), at(NOON));
     });
     let mut cursor = None;
     view.tick(&mut cursor, at(NOON));
@@ -924,7 +965,8 @@ fn what_a_client_left_is_no_failure() {
         ),
         (5, 1, 2, 2)
     );
-    assert!((totals.success_rate - 1.0 / 3.0).abs() < 1e-9);
+    let rates = [totals.success_rate, totals.error_rate, totals.canceled_rate];
+    assert_eq!(rates, [0.2, 0.4, 0.4], "together one");
     assert_eq!(overview.series.canceled.iter().sum::<u64>(), 2);
     let errors = view.errors(Range::Minutes5, at(NOON));
     let listed: Vec<_> = errors.items.iter().map(|row| row.id.as_str()).collect();
@@ -1041,10 +1083,68 @@ fn usage_is_told_by_model_within_a_day() {
 fn the_access_log_alone_keeps_nothing() {
     let (activity, recorder) = Activity::start(Settings::default()).unwrap();
     let view = activity.view();
-    recorder.begun(&begun("x", SystemTime::now()));
+    recorder.begun(&begun("x", SystemTime::now()), &Arc::default());
     recorder.ended(failing("x", second(SystemTime::now()), 500, "words"));
     drop(activity);
     let overview = view.overview(Range::Hour, SystemTime::now());
     assert_eq!((overview.totals.requests, overview.in_flight), (0, 0));
     assert!(view.request("x", SystemTime::now()).is_none());
+}
+
+#[test]
+fn an_exchange_in_flight_shows_its_progress_and_can_be_ended() {
+    let progress = Arc::<Progress>::default();
+    let view = filled(NOON, |state| {
+        state.begun(begun("a", at(NOON)), Arc::clone(&progress), at(NOON));
+        state.begun(begun("b", at(NOON)), Arc::default(), at(NOON));
+        state.ended(exchange("c", NOON), None, at(NOON), None);
+    });
+    let mut cursor = None;
+    assert_eq!(view.tick(&mut cursor, at(NOON)).running.len(), 2);
+    assert!(view.tick(&mut cursor, at(NOON)).running.is_empty());
+    let fields = [(&b"accept"[..], &b"text/event-stream"[..])];
+    progress.asked_with(&crate::record::ShownFields::of(fields));
+    progress.asks(&"https://b.example".into());
+    progress.names("claude-z");
+    progress.edited("replaced");
+    progress.receives(5);
+    progress.sends(6);
+    let tokens = Tokens {
+        input: 3,
+        output: 4,
+        ..Tokens::default()
+    };
+    progress.meters(&tokens, 9, Some(Duration::from_millis(30)));
+    let tick = view.tick(&mut cursor, at(NOON + 2));
+    let [running] = tick.running.as_slice() else {
+        panic!("{:?}", tick.running)
+    };
+    assert_eq!((running.id.as_str(), running.seq), ("a", 1));
+    assert_eq!((running.bytes_in, running.bytes_out), (5, 6));
+    assert_eq!((running.ttft_ms, running.duration_ms), (Some(30.0), 2000.0));
+    assert_eq!((running.tokens.output, running.output_events), (4, 9));
+    assert_eq!(running.upstream.as_deref(), Some("https://b.example"));
+    assert!(tick.rows.is_empty() && !running.ending);
+
+    let detail = view.request("a", at(NOON + 2)).unwrap();
+    let row = &detail.row;
+    assert_eq!(
+        (row.bytes_in, row.bytes_out, row.edit),
+        (5, 6, Some("replaced"))
+    );
+    assert_eq!(row.tokens.map(|tokens| tokens.input), Some(3));
+    assert_eq!(row.model.as_deref(), Some("claude-z"));
+    assert_eq!(detail.request_fields[0].name, "accept");
+    let by_upstream = Filter {
+        upstream: Some("b.example".into()),
+        ..Filter::default()
+    };
+    assert_eq!(view.requests(&by_upstream, at(NOON)).unwrap().total, 1);
+
+    assert_eq!(view.end("a"), End::Asked);
+    assert!(progress.is_ending());
+    assert_eq!(view.end("a"), End::TooLate);
+    assert_eq!(view.end("c"), End::TooLate);
+    assert_eq!(view.end("d"), End::Unknown);
+    assert!(view.tick(&mut cursor, at(NOON + 3)).running[0].ending);
 }

@@ -20,6 +20,8 @@ pub struct Overview {
     pub updated_at: u64,
     /// Exchanges in flight.
     pub in_flight: usize,
+    /// Exchanges since the start that are in no sum, since telemetry could not keep up.
+    pub lost: u64,
     /// Sums over the range.
     pub totals: Totals,
     /// Sums since midnight, UTC.
@@ -33,18 +35,22 @@ pub struct Overview {
 /// Sums over a range.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Totals {
-    /// Exchanges that ended.
+    /// Exchanges that ended: `succeeded + failed + canceled`.
     pub requests: u64,
-    /// Those that were complete, with a status below 400 and no error in their stream.
+    /// Those with a whole answer, a status below 400 and no error in the answer.
     pub succeeded: u64,
-    /// Those that failed.
+    /// Those whose status is 400 or more, whose answer carried an error, or that the upstream or the proxy
+    /// ended early. It is the same everywhere: totals, series, the filter `status=failed`, the errors, and
+    /// `result="failed"` in the metrics.
     pub failed: u64,
-    /// Those that their client left, which is nobody's failure.
+    /// Those that their client left before any of that: they are not failures.
     pub canceled: u64,
-    /// Share of those that succeeded among them and those that failed; 1 where there are none.
+    /// Share of `requests` that succeeded; 1 where there are none.
     pub success_rate: f64,
-    /// Share of those that failed.
+    /// Share of `requests` that failed. `success_rate + error_rate + canceled_rate` is 1.
     pub error_rate: f64,
+    /// Share of `requests` that were canceled.
+    pub canceled_rate: f64,
     /// Exchanges a second.
     pub requests_per_second: f64,
     /// Octets of requests' content.
@@ -226,9 +232,11 @@ pub struct Row {
     pub upstream_request_id: Option<String>,
     /// Claude Code's session.
     pub session: Option<String>,
-    /// Octets of the request's content.
+    /// The client's own name (`User-Agent`), at most 256 characters.
+    pub user_agent: Option<String>,
+    /// Octets of the request's content, so far where it is in flight.
     pub bytes_in: u64,
-    /// Octets of the response's content.
+    /// Octets of the response's content, so far where it is in flight.
     pub bytes_out: u64,
     /// Until a connection was had.
     pub connected_ms: Option<f64>,
@@ -242,8 +250,15 @@ pub struct Row {
     pub duration_ms: f64,
     /// Our own time.
     pub overhead_ms: f64,
+    /// When it ended.
+    pub ended_at: Option<u64>,
     /// How it ended.
     pub ended: Option<Ended>,
+    /// `succeeded`, `failed` or `canceled`; null in flight.
+    #[schema(example = "succeeded")]
+    pub result: Option<&'static str>,
+    /// Whether an operator has asked for its end, while it is in flight.
+    pub ending: bool,
     /// What became of the edit.
     pub edit: Option<&'static str>,
     /// The model.
@@ -252,8 +267,11 @@ pub struct Row {
     pub stream: Option<bool>,
     /// What the request allowed at most.
     pub max_tokens: Option<u64>,
-    /// The tokens.
+    /// The tokens; in flight, those that the upstream has reported so far.
     pub tokens: Option<Tokens>,
+    /// Events with a piece of output (`content_block_delta`) that have passed, in flight; each carries about
+    /// one token or more. Null where it has ended or is not metered.
+    pub output_events: Option<u64>,
     /// Requests of server tools.
     pub server_tools: u64,
     /// What it cost, other models included.
@@ -329,7 +347,7 @@ pub struct Detail {
     pub row: Row,
     /// The fields of the request.
     pub request_fields: Vec<Field>,
-    /// The fields of the upstream's response.
+    /// The fields of the upstream's response, once they are there.
     pub response_fields: Vec<Field>,
     /// What the upstream said.
     pub error: Option<ErrorText>,
@@ -358,7 +376,7 @@ pub struct ErrorText {
 pub struct Errors {
     /// The groups, largest first.
     pub groups: Vec<ErrorGroup>,
-    /// The newest of them.
+    /// The newest 100 of them, that which ended last (`ended_at`) first.
     pub items: Vec<Row>,
     /// So many failures are kept at most.
     pub kept: usize,
@@ -416,14 +434,19 @@ pub struct UsageRow {
     pub tokens: Tokens,
     /// Share of the input that was read from a cache.
     pub cache_hit_share: f64,
-    /// What they cost.
+    /// What they cost, as far as that is known: a floor where `cost_is_floor` says so.
     pub cost_usd: f64,
+    /// Whether they cost more than `cost_usd`: some of them have no price (`unpriced`), or were broken off
+    /// (`at_least`).
+    pub cost_is_floor: bool,
     /// Whether some of them have no price.
     pub unpriced: bool,
     /// Whether tokens and cost of some of them are a floor.
     pub at_least: bool,
     /// What they cost with an estimate for the streams that were broken off.
     pub cost_estimate_usd: f64,
+    /// How many have no price.
+    pub unpriced_requests: u64,
 }
 
 /// What was seen of an upstream since the process began.
@@ -484,8 +507,35 @@ pub struct Tick {
     pub error_rate: f64,
     /// Tokens of output a second, over the last five.
     pub tokens_per_second: f64,
-    /// Exchanges that began or ended since the last tick.
+    /// Exchanges that began, were answered or ended since the last tick, at most 100.
     pub rows: Vec<Row>,
     /// How many more there were.
     pub dropped: usize,
+    /// What changed of exchanges in flight, of the newest 200.
+    pub running: Vec<Running>,
+}
+
+/// How far an exchange in flight has come.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Running {
+    /// Its number.
+    pub seq: u64,
+    /// Its name.
+    pub id: String,
+    /// The upstream that is asked.
+    pub upstream: Option<String>,
+    /// Octets of the request's content so far.
+    pub bytes_in: u64,
+    /// Octets of the response's content so far.
+    pub bytes_out: u64,
+    /// Until the first token.
+    pub ttft_ms: Option<f64>,
+    /// Since it began.
+    pub duration_ms: f64,
+    /// Tokens that the upstream has reported so far.
+    pub tokens: Tokens,
+    /// Events with a piece of output (`content_block_delta`) so far.
+    pub output_events: u64,
+    /// Whether an operator has asked for its end.
+    pub ending: bool,
 }

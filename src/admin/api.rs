@@ -19,6 +19,7 @@ use super::{
 use crate::{
     activity::{Range, UsageBy, View, view},
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
+    metrics::Format,
     upstream::circuit::State,
 };
 
@@ -312,7 +313,7 @@ pub(super) async fn upstreams(
     }))
 }
 
-/// The metrics of this moment, as OpenMetrics text.
+/// The metrics of this moment: OpenMetrics where `Accept` names it, else Prometheus' text format 0.0.4.
 ///
 /// Without a key where `METRICS_PUBLIC` says so, and on `ADMIN_LISTEN`. Where requests are forwarded,
 /// methods other than GET and HEAD are forwarded here, too.
@@ -321,15 +322,25 @@ pub(super) async fn upstreams(
     path = "/metrics",
     tag = "metrics",
     responses(
-        (status = 200, body = String, content_type = "application/openmetrics-text"),
+        (status = 200, content(
+            (String = "text/plain"),
+            (String = "application/openmetrics-text"),
+        )),
         Refusals,
     )
 )]
-pub(super) async fn metrics(plane: web::ThinData<Arc<Plane>>) -> Result<HttpResponse, Problem> {
-    let text = aside(&plane, |plane| Ok((plane.sources.exposition)()));
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) async fn metrics(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let accept = request.headers().get_all(header::ACCEPT);
+    // several fields are one list (RFC 9110 §5.3)
+    let accept: Vec<&[u8]> = accept.map(|value| value.as_bytes()).collect();
+    let format = Format::of(&accept.join(&b','));
+    let text = aside(&plane, move |plane| Ok((plane.sources.exposition)(format)));
     Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, content_type))
+        .insert_header((header::CONTENT_TYPE, format.content_type()))
+        .insert_header((header::VARY, "accept"))
         .body(text.await?))
 }
 
@@ -381,7 +392,7 @@ impl Plane {
         })
     }
 
-    fn view(&self) -> Result<&View, Problem> {
+    pub(super) fn view(&self) -> Result<&View, Problem> {
         let view = self.sources.view.as_ref();
         view.ok_or(Problem::Unavailable("nothing is recorded"))
     }
@@ -457,7 +468,7 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
     };
     let mut text = format!(
         "{key},requests,input,output,cache_read,cache_write_5m,cache_write_1h,cache_hit_share,\
-         cost_usd,unpriced,at_least,cost_estimate_usd\r\n",
+         cost_usd,unpriced,at_least,cost_estimate_usd,cost_is_floor,unpriced_requests\r\n",
     );
     for row in rows {
         let tokens = &row.tokens;
@@ -466,7 +477,7 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
             _ => quoted(&row.key),
         };
         text += &format!(
-            "{key},{},{},{},{},{},{},{},{},{},{},{}\r\n",
+            "{key},{},{},{},{},{},{},{},{},{},{},{},{},{}\r\n",
             row.requests,
             tokens.input,
             tokens.output,
@@ -478,6 +489,8 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
             row.unpriced,
             row.at_least,
             row.cost_estimate_usd,
+            row.cost_is_floor,
+            row.unpriced_requests,
         );
     }
     text

@@ -7,7 +7,7 @@ use actix_web::{
     http::header::{self, HeaderMap},
     web,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 
 use super::{
@@ -91,7 +91,7 @@ pub(super) async fn log_in(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let Login { key: shown } = read(&request, payload).await?;
+    let Login { key: shown } = json(&request, payload, "{\"key\": \"…\"}").await?;
     let caller = Caller::of(&request);
     let live = plane.sources.live.load();
     let Some(key) = &live.dashboard_key else {
@@ -149,7 +149,12 @@ fn set_cookie(id: &str, seconds: u64, is_secure: bool) -> String {
     format!("{SESSION}={id}; Path=/admin; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
-async fn read(request: &HttpRequest, payload: web::Payload) -> Result<Login, Problem> {
+/// Reads a request's content of this shape.
+pub(super) async fn json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    shape: &str,
+) -> Result<T, Problem> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let media_type = content_type
         .and_then(|value| value.to_str().ok())
@@ -166,5 +171,5 @@ async fn read(request: &HttpRequest, payload: web::Payload) -> Result<Login, Pro
         Err(_) => return Err(Problem::BadRequest("the content is too large".into())),
     };
     serde_json::from_slice(&content)
-        .map_err(|_| Problem::BadRequest("the content is not {\"key\": \"…\"}".into()))
+        .map_err(|_| Problem::BadRequest(format!("the content is not {shape}").into()))
 }

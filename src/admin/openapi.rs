@@ -10,7 +10,7 @@ use utoipa::{
 };
 
 use super::{
-    api, configuration, events, login,
+    api, configuration, end, events, login,
     problem::{Problem, Refusals, Shape},
     query::{Nothing, read},
 };
@@ -30,6 +30,7 @@ use super::{
         api::overview,
         api::requests,
         api::request,
+        end::answer,
         api::errors,
         api::usage,
         api::usage_csv,

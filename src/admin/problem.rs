@@ -18,6 +18,8 @@ pub(super) enum Problem {
     Forbidden(&'static str),
     /// There is no such thing.
     NotFound,
+    /// It is over already.
+    TooLate,
     /// The method is not one of those.
     MethodNotAllowed(&'static str),
     /// `range` is none of those.
@@ -77,6 +79,7 @@ impl Problem {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::NotFound => "not_found",
+            Self::TooLate => "too_late",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::BadRange(_) => "bad_range",
             Self::BadFilter(_) => "bad_filter",
@@ -95,6 +98,7 @@ impl fmt::Display for Problem {
             }
             Self::Forbidden(why) | Self::Unavailable(why) => f.write_str(why),
             Self::NotFound => f.write_str("there is nothing here"),
+            Self::TooLate => f.write_str("the request has ended, or its end was asked for before"),
             Self::MethodNotAllowed(allowed) => write!(f, "the method is not one of {allowed}"),
             Self::BadRange(ranges) => write!(f, "range is not one of {ranges}"),
             Self::BadFilter(why) | Self::BadRequest(why) => f.write_str(why),
@@ -109,6 +113,7 @@ impl ResponseError for Problem {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::TooLate => StatusCode::CONFLICT,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRange(_) | Self::BadFilter(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -134,6 +139,7 @@ impl ResponseError for Problem {
             }
             Self::Forbidden(_)
             | Self::NotFound
+            | Self::TooLate
             | Self::BadRange(_)
             | Self::BadFilter(_)
             | Self::BadRequest(_) => {}

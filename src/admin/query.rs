@@ -78,7 +78,9 @@ pub(super) struct OfRequests {
     /// `next_before` of the page before.
     #[param(maximum = 9007199254740991_u64)]
     before: Option<u64>,
-    /// How they ended.
+    /// How they ended: a status (`404`), its hundred (`4xx`), a result (`succeeded`, `failed`, `canceled`, as
+    /// `result` says it), `pending` for those in flight, or `aborted` for those whose client did not get a
+    /// whole answer.
     #[param(schema_with = statuses)]
     status: Option<String>,
     /// The method.
@@ -96,6 +98,15 @@ pub(super) struct OfRequests {
     /// The upstream.
     #[param(max_length = 256)]
     upstream: Option<String>,
+    /// The client's own name, `User-Agent`.
+    #[param(max_length = 256)]
+    user_agent: Option<String>,
+    /// Begun at this moment or later, in Unix milliseconds.
+    #[param(maximum = 9007199254740991_u64)]
+    since: Option<u64>,
+    /// Begun before this moment, in Unix milliseconds.
+    #[param(maximum = 9007199254740991_u64)]
+    until: Option<u64>,
     /// Any of these, or the names of the exchange.
     #[param(max_length = 256)]
     q: Option<String>,
@@ -107,12 +118,20 @@ impl OfRequests {
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
         let status = match said(this.status) {
             Some(text) => Some(StatusFilter::parse(&text).ok_or(Problem::BadFilter(
-                "status is not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, aborted".into(),
+                "status is no status of three digits and not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, \
+                 succeeded, failed, canceled, aborted"
+                    .into(),
             ))?),
             None => None,
         };
-        if this.before.is_some_and(|before| before > LARGEST) {
-            return Err(Problem::BadFilter("before is out of range".into()));
+        for (name, number) in [
+            ("before", this.before),
+            ("since", this.since),
+            ("until", this.until),
+        ] {
+            if number.is_some_and(|number| number > LARGEST) {
+                return Err(Problem::BadFilter(format!("{name} is out of range").into()));
+            }
         }
         let filter = Filter {
             limit: this.limit,
@@ -123,6 +142,9 @@ impl OfRequests {
             model: said(this.model),
             session: said(this.session),
             upstream: said(this.upstream),
+            user_agent: said(this.user_agent),
+            since: this.since,
+            until: this.until,
             q: said(this.q),
         };
         filter.check()?;
@@ -180,7 +202,11 @@ fn rows() -> utoipa::openapi::schema::Object {
 
 fn statuses() -> utoipa::openapi::schema::Object {
     // an empty one is none, as for the other filters
-    choice("1xx, 2xx, 3xx, 4xx, 5xx, pending, aborted, ", "")
+    let pattern = "^([1-9][0-9]{2}|[1-5]xx|pending|succeeded|failed|canceled|aborted|)$";
+    utoipa::openapi::schema::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .pattern(Some(pattern))
+        .build()
 }
 
 #[cfg(test)]
@@ -225,7 +251,15 @@ mod tests {
             ("before=1.5", Err("bad_request")),
             ("before=9007199254740991", Ok(())),
             ("before=9007199254740992", Err("bad_filter")),
+            ("status=404&since=1&until=2&user_agent=claude-cli", Ok(())),
+            ("status=failed", Ok(())),
+            ("status=canceled", Ok(())),
             ("status=6xx", Err("bad_filter")),
+            ("status=099", Err("bad_filter")),
+            ("status=2000", Err("bad_filter")),
+            ("status=%2B20", Err("bad_filter")),
+            ("since=9007199254740992", Err("bad_filter")),
+            ("until=x", Err("bad_request")),
             ("sort=at", Err("bad_request")),
             (&format!("model={long}"), Err("bad_filter")),
             (&format!("q={}", &long[1..]), Ok(())),

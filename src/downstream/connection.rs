@@ -440,7 +440,8 @@ where
                     }
                     Err(_) => return Poll::Ready(Err(Gone::Client)),
                 }
-                if self.services.drain.phase() == Phase::Cut {
+                let is_ending = self.asked.as_ref().is_some_and(|asked| asked.is_ending());
+                if is_ending || self.services.drain.phase() == Phase::Cut {
                     return Poll::Ready(Err(Gone::Cut));
                 }
                 ready!(poll_watch(cx, &mut wire, &mut self.timer));

@@ -4,14 +4,16 @@
 //! duplicates, and a field that is only passed on costs one copy into the next head.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
 use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use bytes::{Bytes, BytesMut};
 
 use super::body::Framing;
+use crate::record::Progress;
 
 /// Fields of one head (RFC 9110 §5), in the order they came.
 #[derive(Debug, Default, Clone)]
@@ -209,11 +211,18 @@ pub struct BodyNotes {
     pub is_unasked: Cell<bool>,
     /// Whether the client was given up since it did not read (`WRITE_TIMEOUT`).
     pub is_stalled: Cell<bool>,
+    /// The progress of the exchange, where it is observed: through it an operator may end the exchange.
+    pub progress: OnceCell<Arc<Progress>>,
     /// The raw trailer section (RFC 9112 §7.1.2), with its empty line, once the body has ended.
     pub trailers: RefCell<Option<Bytes>>,
 }
 
 impl BodyNotes {
+    /// Whether an operator has asked for the end of the exchange.
+    pub fn is_ending(&self) -> bool {
+        self.progress.get().is_some_and(|it| it.is_ending())
+    }
+
     /// What ends a chunked body: the last chunk's size line, then the trailer section.
     pub fn end_of_chunks(notes: Option<&Self>) -> [Bytes; 2] {
         Self::end_with(notes.and_then(|notes| notes.trailers.take()))

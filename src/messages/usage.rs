@@ -169,6 +169,15 @@ impl Tap {
         self.has_ended = true;
     }
 
+    /// The tokens reported so far, and the number of `content_block_delta` events that passed.
+    pub fn so_far(&self) -> (Tokens, u64) {
+        let deltas = match &self.content {
+            Content::Events(events) => events.deltas(),
+            Content::Answer { .. } | Content::Unread => 0,
+        };
+        (self.tally.tokens(), deltas)
+    }
+
     /// What was read, as far as it came, and the beginning of the content of an error in it. (`cost` is left
     /// to the prices.)
     pub fn finish(self) -> (Usage, Vec<u8>) {

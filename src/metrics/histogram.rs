@@ -135,21 +135,40 @@ pub(super) const OVERHEAD: Bounds<OVERHEAD_BUCKETS> = Bounds::new(
 );
 
 /// Buckets of [`TOKENS`].
-pub(super) const TOKENS_BUCKETS: usize = 15;
+pub(super) const TOKENS_BUCKETS: usize = 33;
 
-/// Tokens of one generation: the bounds that OpenTelemetry advises, powers of 4.
+/// Tokens of one generation: the bounds that OpenTelemetry advises, powers of 4, and between 64 and 262,144
+/// half powers of 2, so that a quantile of what is usual is within a third of the truth.
 pub(super) const TOKENS: Bounds<TOKENS_BUCKETS> = Bounds::new(
     [
         1,
         4,
         16,
         64,
+        128,
+        192,
         256,
+        384,
+        512,
+        768,
         1_024,
+        1_536,
+        2_048,
+        3_072,
         4_096,
+        6_144,
+        8_192,
+        12_288,
         16_384,
+        24_576,
+        32_768,
+        49_152,
         65_536,
+        98_304,
+        131_072,
+        196_608,
         262_144,
+        524_288,
         1_048_576,
         4_194_304,
         16_777_216,
@@ -173,8 +192,8 @@ mod tests {
         assert_eq!(read.buckets[0], (1.0, 2));
         assert_eq!(read.buckets[1], (4.0, 2));
         assert_eq!(read.buckets[2], (16.0, 1));
-        assert_eq!(read.buckets[13], (67_108_864.0, 1));
-        assert_eq!(read.buckets[14], (f64::INFINITY, 1));
+        assert_eq!(read.buckets[31], (67_108_864.0, 1));
+        assert_eq!(read.buckets[32], (f64::INFINITY, 1));
         assert_eq!((read.count, read.sum), (7, 134_217_741.0));
     }
 

@@ -8,12 +8,14 @@ use super::{
     histogram::{Histogram, OVERHEAD, OVERHEAD_BUCKETS, SECONDS, SECONDS_BUCKETS, micros, nanos},
     names::Names,
 };
-use crate::record::{By, Exchange, Phase, Route};
+use crate::record::{By, Exchange, Phase, Route, Verdict};
 
 /// Counted by one worker.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    requests: Counters<{ METHODS.len() * ROUTES * STATUSES.len() * BY.len() * PHASES.len() }>,
+    requests: Counters<
+        { METHODS.len() * ROUTES * STATUSES.len() * BY.len() * PHASES.len() * RESULTS.len() },
+    >,
     aborts: Counters<{ BY.len() * PHASES.len() * (REASONS + 1) }>,
     edits: Counters<{ EDITS + 1 }>,
     received: Counters<ROUTES>,
@@ -36,8 +38,9 @@ impl Requests {
         let route = exchange.begun.route as usize;
         let (by, phase) = (ended.by as usize, ended.phase as usize);
         let (method, status) = (method(&exchange.begun.method), status(exchange.status));
+        let result = exchange.verdict() as usize;
         self.requests
-            .add(place(method, route, status, by, phase), 1);
+            .add(place(method, route, status, by, phase, result), 1);
         if ended.by != By::Complete {
             let reason = known.reasons.intern(ended.label.unwrap_or(UNNAMED));
             self.aborts.add(abort(by, phase, reason), 1);
@@ -118,18 +121,23 @@ impl Requests {
             })
             .flat_map(|answered| BY.map(|by| (answered, by)))
             .flat_map(|answered| PHASES.map(|phase| (answered, phase)))
-            .filter_map(|(((((at, method), route), (class, status)), by), phase)| {
-                let place = place(at, route as usize, class, by as usize, phase as usize);
-                let count = self.requests.read(place);
-                let labels = [
-                    ("method", *method),
-                    ("route", route.label()),
-                    ("status", *status),
-                    ("outcome", by.label()),
-                    ("phase", phase.label()),
-                ];
-                (count > 0).then_some((labels, count))
-            });
+            .flat_map(|ended| RESULTS.map(|result| (ended, result)))
+            .filter_map(
+                |((((((at, method), route), (class, status)), by), phase), result)| {
+                    let (route_at, by_at) = (route as usize, by as usize);
+                    let place = place(at, route_at, class, by_at, phase as usize, result as usize);
+                    let count = self.requests.read(place);
+                    let labels = [
+                        ("method", *method),
+                        ("route", route.label()),
+                        ("status", *status),
+                        ("outcome", by.label()),
+                        ("phase", phase.label()),
+                        ("result", result.label()),
+                    ];
+                    (count > 0).then_some((labels, count))
+                },
+            );
         out.counters(&REQUESTS, seen)
     }
 
@@ -153,10 +161,18 @@ impl Requests {
     }
 }
 
-fn place(method: usize, route: usize, status: usize, by: usize, phase: usize) -> usize {
+fn place(
+    method: usize,
+    route: usize,
+    status: usize,
+    by: usize,
+    phase: usize,
+    result: usize,
+) -> usize {
     let asked = method * ROUTES + route;
     let answered = asked * STATUSES.len() + status;
-    (answered * BY.len() + by) * PHASES.len() + phase
+    let ended = (answered * BY.len() + by) * PHASES.len() + phase;
+    ended * RESULTS.len() + result
 }
 
 fn abort(by: usize, phase: usize, reason: usize) -> usize {
@@ -188,6 +204,7 @@ const STATUSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 const ROUTES: usize = Route::ALL.len();
 const BY: [By; 4] = [By::Complete, By::Client, By::Upstream, By::Proxy];
 const PHASES: [Phase; 2] = [Phase::Request, Phase::Response];
+const RESULTS: [Verdict; 3] = Verdict::ALL;
 
 /// Labels of errors: `error.rs` has 28.
 const REASONS: usize = 47;
@@ -201,7 +218,7 @@ const UNNAMED: &str = "none";
 const REQUESTS: Family = Family {
     name: "anthropic_proxy_requests",
     unit: None,
-    help: "Requests that have ended, by method, route, class of status, whose doing their end was (complete, client, upstream, proxy) and when.",
+    help: "Requests that have ended, by method, route, class of status, whose doing their end was (complete, client, upstream, proxy), when, and the result: failed where the status is 400 or more, the answer carried an error, or the upstream or the proxy ended it early; canceled where the client left before that; else succeeded.",
 };
 
 const ABORTS: Family = Family {
@@ -255,8 +272,11 @@ mod tests {
         for (at, phase) in PHASES.into_iter().enumerate() {
             assert_eq!(phase as usize, at);
         }
-        let last = place(METHODS.len() - 1, ROUTES - 1, STATUSES.len() - 1, 3, 1);
-        assert_eq!(last, 8 * 7 * 6 * 4 * 2 - 1);
+        for (at, result) in RESULTS.into_iter().enumerate() {
+            assert_eq!(result as usize, at);
+        }
+        let last = place(METHODS.len() - 1, ROUTES - 1, STATUSES.len() - 1, 3, 1, 2);
+        assert_eq!(last, 8 * 7 * 6 * 4 * 2 * 3 - 1);
         assert_eq!(abort(3, 1, REASONS), 4 * 2 * (REASONS + 1) - 1);
     }
 

@@ -23,7 +23,8 @@ impl Gauges {
             ([("log", "log")], self.log_lines_dropped),
             ([("log", "access_log")], self.access_log_lines_dropped),
         ];
-        out.counters(&DROPPED, dropped)
+        out.counters(&DROPPED, dropped)?;
+        out.counter(&LOST, self.exchanges_dropped)
     }
 }
 
@@ -61,6 +62,12 @@ const RELOADS: Family = Family {
     name: "anthropic_proxy_config_reloads",
     unit: None,
     help: "How often the configuration was read again, by result.",
+};
+
+const LOST: Family = Family {
+    name: "anthropic_proxy_telemetry_dropped_exchanges",
+    unit: None,
+    help: "Exchanges that the dashboard and the access log lack, because their queue was full. These metrics have them.",
 };
 
 const DROPPED: Family = Family {

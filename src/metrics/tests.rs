@@ -22,6 +22,7 @@ fn exchange(model: &str) -> Exchange {
             path: "/v1/messages".into(),
             route: Route::Messages,
             session: Some("session-canary".into()),
+            user_agent: Some("agent-canary".into()),
         },
         status: Some(200),
         upstream: Some("https://api.anthropic.com".into()),
@@ -97,6 +98,7 @@ fn gauges() -> Gauges {
         last_reload_successful: true,
         log_lines_dropped: 7,
         access_log_lines_dropped: 8,
+        exchanges_dropped: 9,
         upstreams: vec![upstream("closed"), upstream("open")],
         prices_date: "2025-11-24".to_owned(),
     }
@@ -156,7 +158,7 @@ fn shards_are_summed_up_exactly() {
         }
     });
     let all = (4 * EACH) as f64;
-    let samples = samples(&metrics.expose(&gauges()));
+    let samples = samples(&metrics.expose(&gauges(), Format::OpenMetrics));
     let model = r#"gen_ai_request_model="claude-sonnet-4-5""#;
     let tokens =
         |kind| format!(r#"gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="{kind}"}}"#);
@@ -164,7 +166,7 @@ fn shards_are_summed_up_exactly() {
         &samples,
         &[
             (
-                r#"anthropic_proxy_requests_total{method="POST",route="messages",status="2xx",outcome="complete",phase="response"}"#,
+                r#"anthropic_proxy_requests_total{method="POST",route="messages",status="2xx",outcome="complete",phase="response",result="succeeded"}"#,
                 all,
             ),
             (r#"anthropic_proxy_edits_total{outcome="replaced"}"#, all),
@@ -246,12 +248,12 @@ fn what_failed_is_counted_by_side_phase_and_reason() {
         label: None,
     };
     metrics.shard().exchange(&cut);
-    let samples = samples(&metrics.expose(&gauges()));
+    let samples = samples(&metrics.expose(&gauges(), Format::OpenMetrics));
     holds(
         &samples,
         &[
             (
-                r#"anthropic_proxy_requests_total{method="POST",route="messages",status="5xx",outcome="proxy",phase="request"}"#,
+                r#"anthropic_proxy_requests_total{method="POST",route="messages",status="5xx",outcome="proxy",phase="request",result="failed"}"#,
                 1.0,
             ),
             (
@@ -303,7 +305,7 @@ fn the_first_fifty_models_are_labels_and_the_rest_is_other() {
     for at in 0..60 {
         shards[at % 2].exchange(&exchange(&format!("model-{at}")));
     }
-    let samples = samples(&metrics.expose(&gauges()));
+    let samples = samples(&metrics.expose(&gauges(), Format::OpenMetrics));
     let count = |model: &str| {
         let series = format!(
             r#"gen_ai_client_token_usage_count{{gen_ai_request_model="{model}",gen_ai_token_type="output"}}"#
@@ -326,7 +328,11 @@ fn a_model_that_used_nothing_takes_no_label() {
     for _ in 0..60 {
         shard.exchange(&refused);
     }
-    assert!(!metrics.expose(&gauges()).contains("made-up"));
+    assert!(
+        !metrics
+            .expose(&gauges(), Format::OpenMetrics)
+            .contains("made-up")
+    );
 }
 
 #[test]
@@ -339,7 +345,7 @@ fn the_shard_of_a_worker_that_is_gone_is_used_again() {
     let (again, other) = (metrics.shard(), metrics.shard());
     assert_eq!(Arc::as_ptr(&again), first);
     assert_ne!(Arc::as_ptr(&other), first);
-    let samples = samples(&metrics.expose(&gauges()));
+    let samples = samples(&metrics.expose(&gauges(), Format::OpenMetrics));
     holds(
         &samples,
         &[(
@@ -357,7 +363,7 @@ fn shards_do_not_share_cache_lines() {
 
 #[test]
 fn gauges_are_as_given_and_label_values_escaped() {
-    let exposition = Metrics::new().expose(&gauges());
+    let exposition = Metrics::new().expose(&gauges(), Format::OpenMetrics);
     let samples = samples(&exposition);
     let upstream = r#"upstream="https://a.example/\"quoted\\\n""#;
     holds(
@@ -378,6 +384,7 @@ fn gauges_are_as_given_and_label_values_escaped() {
                 r#"anthropic_proxy_log_lines_dropped_total{log="access_log"}"#,
                 8.0,
             ),
+            ("anthropic_proxy_telemetry_dropped_exchanges_total", 9.0),
             // the same URL twice in the configuration is one label
             (
                 &format!(r#"anthropic_proxy_upstream_circuits{{{upstream},state="closed"}}"#),
@@ -401,7 +408,7 @@ fn gauges_are_as_given_and_label_values_escaped() {
 
 #[test]
 fn buckets_add_up_to_the_count() {
-    let samples = samples(&filled().expose(&gauges()));
+    let samples = samples(&filled().expose(&gauges(), Format::OpenMetrics));
     let mut histograms = 0;
     for (series, count) in &samples {
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -433,13 +440,13 @@ fn tail(labels: &str) -> String {
 
 #[test]
 fn nothing_of_one_exchange_is_a_label() {
-    let exposition = filled().expose(&gauges());
+    let exposition = filled().expose(&gauges(), Format::OpenMetrics);
     assert!(!exposition.contains("canary") && !exposition.contains("req_"));
 }
 
 #[test]
 fn the_exposition_is_whole() {
-    let exposition = filled().expose(&gauges());
+    let exposition = filled().expose(&gauges(), Format::OpenMetrics);
     assert!(exposition.ends_with("\n# EOF\n"));
     #[cfg(target_os = "linux")]
     for family in OF_THE_PROCESS {
@@ -472,11 +479,11 @@ fn expositions_are_written_for_promtool() {
             let path = Path::new(&folder).join(name).with_extension(extension);
             std::fs::write(path, text).unwrap();
         };
-        write("openmetrics", &metrics.expose(&gauges()));
-        let mut text = String::new();
-        prometheus_client::encoding::prometheus_text::encode(&mut text, &metrics.scrape(&gauges()))
-            .unwrap();
-        write("prometheus", &text);
+        write(
+            "openmetrics",
+            &metrics.expose(&gauges(), Format::OpenMetrics),
+        );
+        write("prometheus", &metrics.expose(&gauges(), Format::Text));
     }
 }
 
@@ -486,7 +493,7 @@ fn expositions_are_written_for_promtool() {
 fn the_grafana_dashboard_uses_only_what_is_exposed() {
     let text = std::fs::read_to_string("static/grafana/anthropic-proxy.json").unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let exposition = filled().expose(&gauges());
+    let exposition = filled().expose(&gauges(), Format::OpenMetrics);
     let mut labels_of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for series in samples(&exposition).into_keys() {
         let series = series.replace("\\\"", "");

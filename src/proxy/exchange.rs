@@ -21,16 +21,19 @@ use bytes::Bytes;
 use super::{RequestId, watch::Watch};
 use crate::{
     config::Endpoint,
-    error::{Answer, DownstreamError, ProxyError},
+    error::{Answer, DeniedError, DownstreamError, ProxyError},
     framing::{
         body::Framing,
         head::{BodyNotes, RequestHead, ResponseHead},
         idle::IdleTimer,
     },
     gate::Admission,
-    record::{self, Tried},
+    record::{self, Progress, Tried},
     upstream::{ResponseBody, Road, http1::BodyError},
 };
+
+/// The label of an exchange that an operator ended.
+pub(super) const ENDED_BY_OPERATOR: &str = "ended_by_operator";
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +169,33 @@ impl Record {
     fn content(&mut self, content: &Bytes) {
         self.sent += content.len() as u64;
         if let Some(watch) = &mut self.watch {
-            watch.content(content, self.started);
+            watch.content(content, self.sent, self.started);
+        }
+    }
+
+    /// Octets of a tunnel pass towards the client.
+    pub(super) fn relays(&mut self, octets: usize) {
+        self.sent += octets as u64;
+        if let Some(progress) = self.progress() {
+            progress.sends(self.sent);
+        }
+    }
+
+    /// The progress that telemetry reads, where there is one.
+    pub(super) fn progress(&self) -> Option<&Arc<Progress>> {
+        self.watch.as_ref()?.progress()
+    }
+
+    /// Whether an operator has asked for the end of the exchange, which wakes the task of the context.
+    pub(super) fn poll_ending(&self, cx: &Context<'_>) -> bool {
+        let progress = self.progress();
+        progress.is_some_and(|progress| progress.poll_ending(cx))
+    }
+
+    /// Tells how much of the request has come: it may still come while the answer passes.
+    pub(super) fn receives(&self) {
+        if let Some(progress) = self.progress() {
+            progress.receives(self.notes.octets.get());
         }
     }
 
@@ -176,7 +205,7 @@ impl Record {
             Some(_) => record::Phase::Response,
             None => record::Phase::Request,
         };
-        let (by, label) = match self.ended {
+        let (by, label) = match self.outcome() {
             Ended::Complete => (record::By::Complete, None),
             Ended::Client if self.admission.is_cut() => (record::By::Proxy, Some("shutdown")),
             Ended::Client if self.notes.is_stalled.get() => {
@@ -190,6 +219,14 @@ impl Record {
         record::Ended { by, phase, label }
     }
 
+    /// How it ended: an exchange that was dropped since an operator ended it was not left by its client.
+    fn outcome(&self) -> Ended {
+        match self.ended {
+            Ended::Client if self.notes.is_ending() => Ended::Proxy(ENDED_BY_OPERATOR),
+            ended => ended,
+        }
+    }
+
     /// The exchange ends with an answer of ours. Gives the name that the answer carries.
     pub(super) fn refuse(mut self, cause: &ProxyError, answer: &Answer) -> String {
         let id = self.id.to_string();
@@ -200,6 +237,7 @@ impl Record {
             ProxyError::Downstream(DownstreamError::Disconnected) => Ended::Client,
             ProxyError::Downstream(_) => Ended::Fault(answer.label),
             ProxyError::Upstream(_) => Ended::Upstream(answer.label),
+            ProxyError::Denied(DeniedError::EndedByOperator) => Ended::Proxy(answer.label),
             // a rule of ours that the client broke, and no limit
             ProxyError::Denied(_) if answer.status.is_client_error() => Ended::Fault(answer.label),
             ProxyError::Denied(_) | ProxyError::Internal(_) => Ended::Proxy(answer.label),
@@ -213,9 +251,17 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let outcome = self.outcome();
         if let Some(watch) = self.watch.take() {
             let status = self.status.map(|status| status.as_u16());
             let (received, total) = (self.notes.octets.get(), self.started.elapsed());
+            if let Some(progress) = watch
+                .progress()
+                .filter(|_| outcome != Ended::Proxy(ENDED_BY_OPERATOR))
+            {
+                // what still waits for the client is not to be cut
+                progress.finishes();
+            }
             watch.end(self.ended(), status, received, self.sent, total);
         }
         log::info!(
@@ -227,7 +273,7 @@ impl Drop for Record {
             self.sent,
             Millis(self.head.unwrap_or_default()),
             Millis(self.started.elapsed()),
-            self.ended,
+            outcome,
             By(self.endpoint.as_ref()),
             self.id,
         );
@@ -306,6 +352,7 @@ impl ExchangeBody {
 
     fn fail(&mut self, label: &'static str, cause: StreamError) -> StreamError {
         self.record.ended = match &cause {
+            StreamError::Ended => Ended::Proxy(label),
             StreamError::Body(BodyError::Downstream(_)) => Ended::Client,
             _ => Ended::Upstream(label),
         };
@@ -330,7 +377,13 @@ impl MessageBody for ExchangeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
-        match this.body.poll_content(cx) {
+        if this.record.poll_ending(cx) {
+            let ended = this.fail(ENDED_BY_OPERATOR, StreamError::Ended);
+            return Poll::Ready(Some(Err(ended.into())));
+        }
+        let polled = this.body.poll_content(cx);
+        this.record.receives();
+        match polled {
             Poll::Ready(Some(Ok(content))) => {
                 this.record.content(&content);
                 this.idle.heard();
@@ -373,4 +426,6 @@ enum StreamError {
     Body(#[from] BodyError),
     #[error("upstream was silent for STREAM_IDLE_TIMEOUT")]
     Idle,
+    #[error("an operator ended the exchange")]
+    Ended,
 }

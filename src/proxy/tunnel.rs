@@ -26,7 +26,7 @@ use ring::{
 
 use super::{
     Plan,
-    exchange::{Chain, Ended, Record},
+    exchange::{Chain, ENDED_BY_OPERATOR, Ended, Record},
     field,
 };
 use crate::{
@@ -193,13 +193,18 @@ impl MessageBody for TunnelBody {
         let Some(tunnel) = &mut this.tunnel else {
             return Poll::Ready(None);
         };
+        if this.record.poll_ending(cx) {
+            let ended = Ended::Proxy(ENDED_BY_OPERATOR);
+            return Poll::Ready(Some(Err(this.fail(TunnelError::Ended, ended).into())));
+        }
         let outcome = tunnel.poll_content(cx, this.notes.is_held_back.get());
+        this.record.receives();
         this.notes.upstream_ended.set(tunnel.upstream_ended());
         let sent = std::mem::replace(&mut this.sent, tunnel.sent());
         match outcome {
             Poll::Ready(Some(Ok(content))) => {
                 this.idle.heard();
-                this.record.sent += content.len() as u64;
+                this.record.relays(content.len());
                 Poll::Ready(Some(Ok(content)))
             }
             Poll::Ready(None) => {
@@ -235,6 +240,8 @@ enum TunnelError {
     Aborted(#[from] BodyError),
     #[error("tunnel was silent for TUNNEL_IDLE_TIMEOUT")]
     Idle,
+    #[error("an operator ended the tunnel")]
+    Ended,
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ use crate::{
     messages::usage::{Asked, Look, Tap},
     metrics::Shard,
     record::{
-        Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Route, ShownFields, Timings,
-        Tried, Try, Usage,
+        Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Progress, Route, ShownFields,
+        Timings, Tried, Try, Usage,
     },
     upstream::Road,
 };
@@ -54,6 +54,8 @@ pub(super) struct Watch {
     observer: Rc<Observer>,
     live: Arc<Live>,
     begun: Begun,
+    /// What telemetry reads while the exchange runs, where it may be read.
+    progress: Option<Arc<Progress>>,
     look: Option<Looking>,
     tap: Option<Tap>,
     error: Option<Failure>,
@@ -87,6 +89,8 @@ const FEW: usize = 2 * 1000;
 const LONGEST_PATH: usize = 1024;
 /// Of a name that somebody else chose, so much is kept.
 const LONGEST_NAME: usize = 128;
+/// Of the name that a client gives itself, so much is kept.
+const LONGEST_AGENT: usize = 256;
 /// Fields of an answer that say how much is left.
 const RATE_LIMIT: &str = "anthropic-ratelimit-";
 /// Of those, so many are kept: Anthropic sends twelve.
@@ -130,19 +134,24 @@ impl Watch {
                 .into(),
             route,
             session: name(head.fields.value("x-claude-code-session-id")),
+            user_agent: agent(head.fields.value("user-agent")),
         };
-        if let Some(recorder) = &observer.recorder {
-            recorder.begun(&begun);
-        }
         let is_metered = live.metering && route == Route::Messages;
-        let (request_fields, secrets) = match observer.readers() {
-            Some(_) => (shown(&head.fields), secrets(&head.fields)),
+        let (request_fields, secrets, progress) = match observer.readers() {
+            Some(recorder) => {
+                let (fields, progress) = (shown(&head.fields), Arc::<Progress>::default());
+                progress.asked_with(&fields);
+                recorder.begun(&begun, &progress);
+                let _ = head.notes.progress.set(Arc::clone(&progress));
+                (fields, secrets(&head.fields), Some(progress))
+            }
             None => Default::default(),
         };
         Box::new(Self {
             observer: Rc::clone(observer),
             live: Arc::clone(live),
             begun,
+            progress,
             look: is_metered.then(|| Rc::new(RefCell::new(Look::new()))),
             tap: None,
             error: None,
@@ -158,6 +167,11 @@ impl Watch {
         })
     }
 
+    /// What telemetry reads while the exchange runs.
+    pub(super) fn progress(&self) -> Option<&Arc<Progress>> {
+        self.progress.as_ref()
+    }
+
     /// What looks at the request's body as it passes, if it is to be looked at.
     pub(super) fn look(&self) -> Option<Looking> {
         self.look.clone()
@@ -166,16 +180,27 @@ impl Watch {
     /// What became of the edit.
     pub(super) fn edited(&mut self, outcome: &'static str) {
         self.edit = Some(outcome);
+        if let Some(progress) = &self.progress {
+            progress.edited(outcome);
+        }
     }
 
     /// The request's head is ready to be sent, after so much of our own time.
     pub(super) fn sends(&mut self, overhead: Duration) {
         self.timings.overhead = overhead;
+        if let (Some(progress), Some(look)) = (&self.progress, &self.look)
+            && let Some(model) = &look.borrow().asked().model
+        {
+            progress.names(model);
+        }
     }
 
     /// An upstream is asked.
     pub(super) fn asks(&mut self, endpoint: &Endpoint) {
         self.upstream = Some(Arc::clone(&endpoint.name));
+        if let Some(progress) = &self.progress {
+            progress.asks(&endpoint.name);
+        }
         if let Some(credential) = &endpoint.credential
             && self.observer.readers().is_some()
         {
@@ -223,6 +248,9 @@ impl Watch {
         }
         if let Some(recorder) = self.observer.readers() {
             self.response_fields = shown(&head.fields);
+            if let Some(progress) = &self.progress {
+                progress.answered_with(&self.response_fields);
+            }
             let asked = self.look.as_ref().map(|look| look.borrow().asked().clone());
             let asked = asked.unwrap_or_default();
             recorder.answered(Answered {
@@ -239,11 +267,18 @@ impl Watch {
     }
 
     /// Content of the answer passes.
-    pub(super) fn content(&mut self, content: &Bytes, started: Instant) {
+    pub(super) fn content(&mut self, content: &Bytes, sent: u64, started: Instant) {
         if let Some(tap) = &mut self.tap
             && tap.push(content)
         {
             self.timings.first_token = Some(started.elapsed());
+        }
+        if let Some(progress) = &self.progress {
+            progress.sends(sent);
+            if let Some(tap) = &self.tap {
+                let (tokens, deltas) = tap.so_far();
+                progress.meters(&tokens, deltas, self.timings.first_token);
+            }
         }
         if let Some(error) = &mut self.error {
             error.push(content);
@@ -361,6 +396,7 @@ impl Observer {
             path: "".into(),
             route: Route::Other,
             session: None,
+            user_agent: None,
         };
         let ended = Ended {
             // what is wrong with a request is its client's doing, a limit is ours
@@ -441,6 +477,18 @@ fn name(value: Option<&[u8]>) -> Option<Box<str>> {
     let is_shown =
         value.len() <= LONGEST_NAME && value.bytes().all(|octet| octet.is_ascii_graphic());
     (is_shown && !value.is_empty()).then(|| value.into())
+}
+
+/// The beginning of a client's own name, without what is not printable.
+fn agent(value: Option<&[u8]>) -> Option<Box<str>> {
+    let value = value?;
+    let value = value[..value.len().min(LONGEST_AGENT)].trim_ascii();
+    let shown = |&octet: &u8| match octet {
+        b' '..=b'~' => char::from(octet),
+        _ => '?',
+    };
+    let text: String = value.iter().map(shown).collect();
+    (!text.is_empty()).then(|| text.into())
 }
 
 fn rate_limit(fields: &Fields) -> Vec<(Box<str>, Box<str>)> {

@@ -1,12 +1,13 @@
 //! The fields of a head as they may be shown: every name, and the values that are known to be no secret.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 /// Fields of a head: their names in the order of the wire, and values where they may be shown.
 ///
-/// One text, `name: value` or `name` a line, since thousands are kept.
+/// One text, `name: value` or `name` a line, since thousands are kept; shared with the progress of an
+/// exchange in flight.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ShownFields(Box<str>);
+pub struct ShownFields(Option<Arc<str>>);
 
 /// Octets of a head's fields that are kept: Claude Code's have about 1,000.
 const MOST: usize = 2048;
@@ -91,13 +92,13 @@ impl ShownFields {
                 }
                 text.push('\n');
             }
-            Self(text.as_str().into())
+            Self((!text.is_empty()).then(|| text.as_str().into()))
         })
     }
 
     /// Names, and values where they may be shown.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.lines().map(|line| match line.split_once(": ") {
+        self.text().lines().map(|line| match line.split_once(": ") {
             Some((name, value)) => (name, Some(value)),
             None => (line, None),
         })
@@ -105,12 +106,16 @@ impl ShownFields {
 
     /// Octets that they take.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.text().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
+    }
+
+    fn text(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
     }
 }
 

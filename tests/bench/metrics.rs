@@ -27,6 +27,7 @@ fn exchange(model: &str) -> Exchange {
             path: "/v1/messages".into(),
             route: Route::Messages,
             session: None,
+            user_agent: None,
         },
         status: Some(200),
         upstream: None,

@@ -204,6 +204,7 @@ impl Caller {
         let is_status = is_session && method == "GET";
         let is_login = is_session && method == "POST";
         let is_logout = is_session && method == "DELETE";
+        let is_end = path == "/admin/api/v1/requests/req_x/end";
         let is_nothing = matches!(
             path,
             "/admin/grafana/x.json"
@@ -219,6 +220,9 @@ impl Caller {
             // they say how to set a key
             _ if is_page => &[200],
             Self::KeylessRebound | Self::KeylessForwarded | Self::KeylessClosing => &[403],
+            // the key alone is good for it, and this has no content
+            Self::Keyless if is_end => &[403],
+            Self::Right | Self::RightRebound if is_end => &[400],
             // it has no content
             _ if is_login => &[400],
             _ if is_logout => &[204],
@@ -1087,7 +1091,7 @@ fn data_have_the_shapes_of_the_description() {
     for (path, keys) in [
         (
             "overview?range=5m",
-            "boot_id connections in_flight now paths prices_date range reloads series started_at \
+            "boot_id connections in_flight lost now paths prices_date range reloads series started_at \
              step_ms today totals updated_at upstreams uptime_ms version",
         ),
         ("requests?limit=1", "items next_before total"),
@@ -1138,6 +1142,7 @@ fn the_description_names_events_metrics_and_refusals() {
     assert!(schema.to_string().contains("boot_id"), "{schema}");
     let metrics = &document["paths"]["/metrics"]["get"]["responses"]["200"]["content"];
     assert!(metrics["application/openmetrics-text"].is_object());
+    assert!(metrics["text/plain"].is_object());
     let mut names = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {

@@ -95,7 +95,7 @@ fn a_client_that_leaves_its_upload_is_the_client_s_doing() {
         wait_for(
             &proxy,
             "anthropic_proxy_requests_total{method=\"POST\",route=\"messages\",status=\"none\",\
-             outcome=\"client\",phase=\"request\"} 1",
+             outcome=\"client\",phase=\"request\",result=\"canceled\"} 1",
         );
         wait_for(&proxy, "anthropic_proxy_in_flight_requests 0");
     }
@@ -436,6 +436,6 @@ fn metrics_that_become_public_by_a_reload_count_from_then_on() {
     wait_for(
         &proxy,
         "anthropic_proxy_requests_total{method=\"GET\",route=\"models\",status=\"2xx\",\
-         outcome=\"complete\",phase=\"response\"} 1",
+         outcome=\"complete\",phase=\"response\",result=\"succeeded\"} 1",
     );
 }

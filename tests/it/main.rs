@@ -39,6 +39,7 @@ mod proxies;
 #[cfg(unix)]
 mod reload;
 mod roads;
+mod running;
 mod secrets;
 mod support;
 mod timers;

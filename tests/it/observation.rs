@@ -263,7 +263,6 @@ fn metrics_say_what_happened() {
     let text = exposition_with(&proxy, |text| {
         sample(text, REQUESTS, &["route=\"models\"", "4xx"]) >= 1.0
     });
-    assert!(text.ends_with("# EOF\n"), "{text}");
     assert_eq!(
         sample(&text, REQUESTS, &["route=\"messages\""]),
         1.0,
@@ -296,6 +295,41 @@ fn an_answer_in_an_unknown_coding_passes_and_is_a_failure_to_meter() {
     let failures = "anthropic_proxy_metering_failures_total";
     let text = exposition_with(&proxy, |text| sample(text, failures, &[]) >= 1.0);
     assert_eq!(sample(&text, failures, &["reason=\"coding\""]), 1.0);
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_asked_for() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("METRICS_PUBLIC", true)
+        .start();
+    proxy.send(get("/v1/models"));
+    let scrape = |accept: &str| {
+        let response = proxy.send(format!(
+            "GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}Connection: close\r\n\r\n"
+        ));
+        let text = String::from_utf8(response.content().to_vec()).unwrap();
+        (response.head.one("content-type").unwrap().to_owned(), text)
+    };
+    // as curl asks, and who says nothing
+    for accept in ["", "Accept: */*\r\n"] {
+        let (content_type, text) = scrape(accept);
+        assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+        assert!(text.contains("# TYPE anthropic_proxy_requests_total counter\n"));
+        assert!(
+            !text.contains("# EOF") && !text.contains("# UNIT"),
+            "{text}"
+        );
+    }
+    let (content_type, text) = scrape(
+        "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n",
+    );
+    assert_eq!(
+        content_type,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    assert!(text.contains("# TYPE anthropic_proxy_requests counter\n"));
+    assert!(text.ends_with("# EOF\n"));
 }
 
 #[test]

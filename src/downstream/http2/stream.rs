@@ -294,6 +294,10 @@ async fn content<A>(
             return Poll::Ready(Err(Gone::Client));
         }
         outbound.pull(cx)?;
+        // an end that an operator asked for does not wait for a client that does not read
+        if asked.is_some_and(BodyNotes::is_ending) {
+            return Poll::Ready(Err(Gone::Body));
+        }
         if outbound.queue.octets() == 0 {
             match outbound.source {
                 Source::Open(_) => {

@@ -129,6 +129,11 @@ impl Events {
         self.is_broken
     }
 
+    /// `content_block_delta` events so far.
+    pub(super) fn deltas(&self) -> u64 {
+        self.tokens
+    }
+
     /// The next octets. True if the first `content_block_delta` ended in them.
     pub(super) fn push(&mut self, mut chunk: &[u8], tally: &mut Tally) -> bool {
         let had_token = self.tokens > 0;

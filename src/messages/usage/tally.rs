@@ -332,6 +332,11 @@ impl Tally {
         self.counts.output.unwrap_or_default()
     }
 
+    /// The tokens reported so far.
+    pub(super) fn tokens(&self) -> Tokens {
+        self.counts.tokens()
+    }
+
     /// The record of it.
     pub(super) fn usage(self, is_stream: bool, failure: Option<MeteringFailure>) -> Usage {
         let iterations = self.iterations.unwrap_or_default();

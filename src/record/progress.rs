@@ -1,0 +1,287 @@
+//! The progress of an exchange in flight: atomics that its worker writes and telemetry reads.
+//!
+//! Made only where someone may read it, one for each exchange, so that a worker shares no cache line with
+//! another worker. An operator can ask for the end of an exchange through it; the worker that carries the
+//! exchange is woken and ends it.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicU8, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
+    task::Context,
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+
+use super::{ShownFields, Tokens};
+
+/// Upstreams that are remembered while they are asked one after the other.
+const UPSTREAMS: usize = 4;
+
+/// The progress of one exchange in flight.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Progress {
+    /// Bytes of the request's content.
+    received: AtomicU64,
+    /// Bytes of the response's content.
+    sent: AtomicU64,
+    /// Microseconds until the first token, and one; 0 before it.
+    first_token: AtomicU64,
+    input: AtomicU64,
+    output: AtomicU64,
+    cache_read: AtomicU64,
+    cache_write_5m: AtomicU64,
+    cache_write_1h: AtomicU64,
+    /// `content_block_delta` events.
+    deltas: AtomicU64,
+    state: AtomicU8,
+    /// The worker's task.
+    waker: AtomicWaker,
+    /// The upstreams that were asked, in their order.
+    upstreams: [OnceLock<Arc<str>>; UPSTREAMS],
+    model: OnceLock<Box<str>>,
+    edit: OnceLock<&'static str>,
+    request_fields: OnceLock<ShownFields>,
+    response_fields: OnceLock<ShownFields>,
+}
+
+/// A reading of the progress.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Bytes of the request's content.
+    pub received: u64,
+    /// Bytes of the response's content.
+    pub sent: u64,
+    /// Until the first token.
+    pub first_token: Option<Duration>,
+    /// Tokens that the upstream has reported.
+    pub tokens: Tokens,
+    /// `content_block_delta` events.
+    pub deltas: u64,
+    /// Whether an operator has asked for the end.
+    pub is_ending: bool,
+}
+
+/// The exchange runs.
+const RUNNING: u8 = 0;
+/// An operator has asked for its end.
+const ENDING: u8 = 1;
+/// The exchange has ended, or the client is being answered: nothing of it is to be cut.
+const FINISHED: u8 = 2;
+
+impl Progress {
+    /// Stores the bytes of the request's content.
+    pub fn receives(&self, octets: u64) {
+        self.received.store(octets, Relaxed);
+    }
+
+    /// Stores the bytes of the response's content.
+    pub fn sends(&self, octets: u64) {
+        self.sent.store(octets, Relaxed);
+    }
+
+    /// Stores what was metered so far.
+    pub fn meters(&self, tokens: &Tokens, deltas: u64, first_token: Option<Duration>) {
+        let Tokens {
+            input,
+            output,
+            cache_read,
+            cache_write_5m,
+            cache_write_1h,
+        } = tokens;
+        for (atomic, number) in [
+            (&self.input, *input),
+            (&self.output, *output),
+            (&self.cache_read, *cache_read),
+            (&self.cache_write_5m, *cache_write_5m),
+            (&self.cache_write_1h, *cache_write_1h),
+            (&self.deltas, deltas),
+        ] {
+            atomic.store(number, Relaxed);
+        }
+        if let Some(first_token) = first_token {
+            let micros = u64::try_from(first_token.as_micros()).unwrap_or(u64::MAX);
+            self.first_token.store(micros.saturating_add(1), Relaxed);
+        }
+    }
+
+    /// Remembers the upstream that is asked now.
+    pub fn asks(&self, upstream: &Arc<str>) {
+        let free = self.upstreams.iter().find(|place| place.get().is_none());
+        if let Some(free) = free {
+            let _ = free.set(Arc::clone(upstream));
+        }
+    }
+
+    /// Remembers the model that the request names.
+    pub fn names(&self, model: &str) {
+        let _ = self.model.set(model.into());
+    }
+
+    /// Remembers the outcome of the edit.
+    pub fn edited(&self, outcome: &'static str) {
+        let _ = self.edit.set(outcome);
+    }
+
+    /// Remembers the fields of the request.
+    pub fn asked_with(&self, fields: &ShownFields) {
+        let _ = self.request_fields.set(fields.clone());
+    }
+
+    /// Remembers the fields of the response.
+    pub fn answered_with(&self, fields: &ShownFields) {
+        let _ = self.response_fields.set(fields.clone());
+    }
+
+    /// The upstream that was asked last.
+    pub fn upstream(&self) -> Option<&Arc<str>> {
+        self.upstreams.iter().rev().find_map(OnceLock::get)
+    }
+
+    /// The model that the request names.
+    pub fn model(&self) -> Option<&str> {
+        self.model.get().map(AsRef::as_ref)
+    }
+
+    /// The outcome of the edit.
+    pub fn edit(&self) -> Option<&'static str> {
+        self.edit.get().copied()
+    }
+
+    /// The fields of the request.
+    pub fn request_fields(&self) -> Option<&ShownFields> {
+        self.request_fields.get()
+    }
+
+    /// The fields of the response.
+    pub fn response_fields(&self) -> Option<&ShownFields> {
+        self.response_fields.get()
+    }
+
+    /// The numbers of this moment.
+    pub fn read(&self) -> Reading {
+        let of = |atomic: &AtomicU64| atomic.load(Relaxed);
+        Reading {
+            received: of(&self.received),
+            sent: of(&self.sent),
+            first_token: of(&self.first_token)
+                .checked_sub(1)
+                .map(Duration::from_micros),
+            tokens: Tokens {
+                input: of(&self.input),
+                output: of(&self.output),
+                cache_read: of(&self.cache_read),
+                cache_write_5m: of(&self.cache_write_5m),
+                cache_write_1h: of(&self.cache_write_1h),
+            },
+            deltas: of(&self.deltas),
+            is_ending: self.state.load(Relaxed) == ENDING,
+        }
+    }
+
+    /// Asks for the end of the exchange and wakes its worker. False if that was asked before, or it has ended.
+    pub fn end(&self) -> bool {
+        let asked = self
+            .state
+            .compare_exchange(RUNNING, ENDING, AcqRel, Acquire)
+            .is_ok();
+        if asked {
+            self.waker.wake();
+        }
+        asked
+    }
+
+    /// Whether an operator has asked for the end; the task of the context is woken when one does.
+    pub fn poll_ending(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.is_ending()
+    }
+
+    /// Whether an operator has asked for the end, and the exchange has not finished.
+    pub fn is_ending(&self) -> bool {
+        self.state.load(Acquire) == ENDING
+    }
+
+    /// Says that the exchange has ended, or that the proxy answers the client: what is written from now on is
+    /// not to be cut.
+    pub fn finishes(&self) {
+        self.state.store(FINISHED, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::AtomicUsize,
+        task::{Wake, Waker},
+    };
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_they_were_stored() {
+        let progress = Progress::default();
+        assert_eq!(progress.read(), Reading::default());
+        let tokens = Tokens {
+            input: 1,
+            output: 2,
+            cache_read: 3,
+            cache_write_5m: 4,
+            cache_write_1h: 5,
+        };
+        progress.receives(10);
+        progress.sends(20);
+        progress.meters(&tokens, 7, Some(Duration::ZERO));
+        let expected = Reading {
+            received: 10,
+            sent: 20,
+            first_token: Some(Duration::ZERO),
+            tokens,
+            deltas: 7,
+            is_ending: false,
+        };
+        assert_eq!(progress.read(), expected);
+    }
+
+    #[test]
+    fn the_upstream_asked_last_is_shown() {
+        let progress = Progress::default();
+        assert_eq!(progress.upstream(), None);
+        for name in ["a", "b", "c", "d"] {
+            progress.asks(&name.into());
+            assert_eq!(progress.upstream().map(AsRef::as_ref), Some(name));
+        }
+        progress.asks(&"e".into());
+        assert_eq!(progress.upstream().map(AsRef::as_ref), Some("d"));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_end_is_asked_for_once_and_wakes_the_task() {
+        let (progress, woken) = (Progress::default(), Arc::new(Woken::default()));
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        assert!(!progress.poll_ending(&cx));
+        assert!(progress.end());
+        assert!(!progress.end());
+        assert_eq!(woken.0.load(Relaxed), 1);
+        assert!(progress.poll_ending(&cx) && progress.is_ending());
+        progress.finishes();
+        assert!(!progress.is_ending());
+        assert!(!progress.end());
+    }
+}
