@@ -198,6 +198,8 @@ pub enum Tried {
     Unanswered,
     /// It was answered by this status, and another upstream was asked.
     Status(u16),
+    /// It was answered by a stream that began with an `overloaded_error`, and another upstream was asked.
+    Overloaded,
 }
 
 /// Moments of an exchange, counted from its beginning.

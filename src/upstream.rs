@@ -37,6 +37,7 @@ mod budget;
 pub mod circuit;
 pub mod dial;
 mod door;
+pub mod first_event;
 pub mod http1;
 pub mod http2;
 pub mod pool;

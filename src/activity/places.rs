@@ -106,6 +106,8 @@ impl Upstreams {
                 Tried::Unreachable => counts.connect_failures += 1,
                 Tried::Unanswered => {}
                 Tried::Status(status) => counts.answered(status),
+                // the status that says the same
+                Tried::Overloaded => counts.answered(529),
             }
         }
         let Some(upstream) = &exchange.upstream else {

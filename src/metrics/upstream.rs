@@ -17,6 +17,8 @@ pub enum Moved {
     Unreachable,
     /// It was answered by a status of `FAILOVER_STATUS`: on to the next upstream.
     Status,
+    /// It was answered by a stream that began with an `overloaded_error`: on to the next upstream.
+    Overloaded,
     /// The pooled connection had been closed: again on a new one.
     Stale,
     /// The upstream said that it did not process it (RFC 9113 §8.7): again on a new connection.
@@ -24,9 +26,10 @@ pub enum Moved {
 }
 
 impl Moved {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Unreachable,
         Self::Status,
+        Self::Overloaded,
         Self::Stale,
         Self::Unprocessed,
     ];
@@ -35,6 +38,7 @@ impl Moved {
         match self {
             Self::Unreachable => "unreachable",
             Self::Status => "status",
+            Self::Overloaded => "overloaded",
             Self::Stale => "stale",
             Self::Unprocessed => "unprocessed",
         }
@@ -157,7 +161,7 @@ const CONNECTING: Family = Family {
 const MOVES: Family = Family {
     name: "anthropic_proxy_upstream_moves",
     unit: None,
-    help: "Requests that were sent again, to another upstream (unreachable, status) or on another connection (stale, unprocessed).",
+    help: "Requests that were sent again, to another upstream (unreachable, status, overloaded) or on another connection (stale, unprocessed).",
 };
 
 const CIRCUITS: Family = Family {

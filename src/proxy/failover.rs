@@ -1,21 +1,23 @@
 //! On to the next upstream: before a response head has gone out, and only if nothing was lost.
 //!
 //! A request that could not be sent at all goes on freely: the upstream that failed got nothing of it.
-//! One that was answered by a status of `FAILOVER_STATUS` goes on if its body was kept and the retry
-//! budget allows it; the answer is held meanwhile, and stands if the next upstream does no better. A
-//! request that was sent and not answered goes nowhere: it may have been processed.
+//! One that was answered by a status of `FAILOVER_STATUS`, or by a stream that begins with an
+//! `overloaded_error`, goes on if its body was kept and the retry budget allows it; the answer is held
+//! meanwhile, and stands if the next upstream does no better. A request that was sent and not answered
+//! goes nowhere: it may have been processed.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Outgoing, Worker, exchange::Record};
 use crate::{
     config::{Endpoint, Live},
     error::ProxyError,
-    framing::head::Fields,
+    framing::head::{Fields, ResponseHead},
     metrics::Moved,
     record::Tried,
     upstream::{
         balance::{Choice, Turn, retry_after},
+        first_event::{self, FirstEvent},
         http1::{Body, Failed, Request, Response},
         replay::{Keep, Replay},
     },
@@ -91,8 +93,9 @@ async fn send_to_several(
         record.asks(endpoint);
         match worker.client.send(live, choice.endpoint, request).await {
             Ok(mut response) => {
-                let is_failure = learn(&turn, choice, live, &response);
                 let replay = response.replay.take();
+                let (response, is_overloaded) = begun(response, replay.is_some(), live).await;
+                let is_failure = learn(&turn, choice, live, &response.head, is_overloaded);
                 let answered = Answered {
                     response,
                     endpoint: choice.endpoint,
@@ -104,9 +107,17 @@ async fn send_to_several(
                     return Ok(answered);
                 };
                 let status = answered.response.head.status.as_u16();
-                record.tried(endpoint, Tried::Status(status));
+                let (tried, moved, what) = match is_overloaded {
+                    true => (
+                        Tried::Overloaded,
+                        Moved::Overloaded,
+                        " with overloaded_error",
+                    ),
+                    false => (Tried::Status(status), Moved::Status, ""),
+                };
+                record.tried(endpoint, tried);
                 log::info!(
-                    "[Failover] status={status} of {}, on to {}",
+                    "[Failover] status={status}{what} of {}, on to {}",
                     endpoint.upstream,
                     live.endpoints[next.endpoint].upstream,
                 );
@@ -114,7 +125,7 @@ async fn send_to_several(
                     body: whole,
                     keep: kept,
                 } = *replay;
-                worker.observer.shard.moved(Moved::Status);
+                worker.observer.shard.moved(moved);
                 outgoing.follow(&whole);
                 standing = Some(answered);
                 (body, keep, choice) = (whole, Some(kept), next);
@@ -157,9 +168,33 @@ async fn send_to_several(
     }
 }
 
+/// The response, and whether it is a stream that begins with an `overloaded_error`, where that is to
+/// count as a failure. The head of the stream waits for its first octets only if the request can go on.
+async fn begun(response: Response, can_go_on: bool, live: &Live) -> (Response, bool) {
+    let counts = live.failover_status.contains(first_event::OVERLOADED);
+    if !counts || !first_event::is_event_stream(&response.head) {
+        return (response, false);
+    }
+    let patience = match can_go_on {
+        true => first_event::PATIENCE,
+        false => Duration::ZERO,
+    };
+    let (response, first) = first_event::read(response, patience).await;
+    (response, first == FirstEvent::Overloaded)
+}
+
 /// Tells the endpoint's health how it answered, and the caller whether that was a failure.
-fn learn(turn: &Turn<'_>, choice: Choice, live: &Live, response: &Response) -> bool {
-    let status = response.head.status.as_u16();
+fn learn(
+    turn: &Turn<'_>,
+    choice: Choice,
+    live: &Live,
+    head: &ResponseHead,
+    is_overloaded: bool,
+) -> bool {
+    let status = match is_overloaded {
+        true => first_event::OVERLOADED,
+        false => head.status.as_u16(),
+    };
     let is_failure = live.failover_status.contains(status);
     // 401, 429 and the like are about a credential: where it is the client's own, they say nothing of
     // the upstream, and others need not wait for it
@@ -175,7 +210,7 @@ fn learn(turn: &Turn<'_>, choice: Choice, live: &Live, response: &Response) -> b
     }
     let may_ask_for_rest = matches!(status, 503 | 529) || (status == 429 && is_ours);
     if may_ask_for_rest
-        && let Some(value) = response.head.fields.value("retry-after")
+        && let Some(value) = head.fields.value("retry-after")
         && let Some(wait) = retry_after(value, SystemTime::now())
     {
         turn.rest(choice, wait);

@@ -218,7 +218,8 @@ impl Watch {
     pub(super) fn answered(&mut self, endpoint: &Endpoint, road: Option<Road>, started: Instant) {
         // the answer of a status that others were asked for stands if they gave none
         let has_stood = |tried: &Try| {
-            matches!(tried.outcome, Tried::Status(_)) && tried.upstream == endpoint.name
+            matches!(tried.outcome, Tried::Status(_) | Tried::Overloaded)
+                && tried.upstream == endpoint.name
         };
         if let Some(at) = self.tries.iter().position(has_stood) {
             self.tries.remove(at);

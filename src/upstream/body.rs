@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::{
+    first_event::Prefetched,
     http1::{BodyError, Http1Body, Tunnel},
     http2::Http2Body,
 };
@@ -23,6 +24,8 @@ pub enum ResponseBody {
     Http1(Http1Body),
     /// Over a stream.
     Http2(Http2Body),
+    /// Either of them, whose beginning was read already.
+    Prefetched(Box<Prefetched>),
 }
 
 impl ResponseBody {
@@ -31,6 +34,7 @@ impl ResponseBody {
         match self {
             Self::Http1(body) => body.poll_content(cx),
             Self::Http2(body) => body.poll_content(cx),
+            Self::Prefetched(body) => body.poll_content(cx),
         }
     }
 
@@ -39,6 +43,7 @@ impl ResponseBody {
         match self {
             Self::Http1(body) => body.is_done(),
             Self::Http2(body) => body.is_done(),
+            Self::Prefetched(body) => body.is_done(),
         }
     }
 
@@ -46,7 +51,7 @@ impl ResponseBody {
     pub fn into_tunnel(self) -> Option<Tunnel> {
         match self {
             Self::Http1(body) => body.into_tunnel(),
-            Self::Http2(_) => None,
+            Self::Http2(_) | Self::Prefetched(_) => None,
         }
     }
 
@@ -55,6 +60,7 @@ impl ResponseBody {
         match self {
             Self::Http1(body) => body.take_trailers(),
             Self::Http2(body) => body.take_trailers(),
+            Self::Prefetched(body) => body.take_trailers(),
         }
     }
 }

@@ -100,7 +100,8 @@ pub struct Response {
     pub framing: Framing,
     /// Its body.
     pub body: ResponseBody,
-    /// The request, if it was kept and this answer is one that another upstream may better.
+    /// The request, if it was kept and this answer is one that another upstream may better: by its
+    /// status, or by its first event.
     pub replay: Option<Box<Replay>>,
     /// How it got its connection, where somebody wants to know.
     pub road: Option<Road>,
@@ -437,6 +438,10 @@ impl Exchange {
         } = found;
         let replay = match &self.keep {
             Some(keep) if keep.is_wanted_for(head.status.as_u16()) => {
+                self.take_body().map(Box::new)
+            }
+            // a request that still runs is not taken from a stream that may well go on
+            Some(keep) if keep.may_be_wanted_for(&head) && self.upload_is_done() => {
                 self.take_body().map(Box::new)
             }
             _ => None,

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::http1::{Body, Pieces};
-use crate::config::Statuses;
+use super::{
+    first_event,
+    http1::{Body, Pieces},
+};
+use crate::{config::Statuses, framing::head::ResponseHead};
 
 /// The content of one request, as long as it is kept.
 #[derive(Debug)]
@@ -65,6 +68,11 @@ impl Keep {
     /// Whether this answer makes the request worth sending again.
     pub(super) fn is_wanted_for(&self, status: u16) -> bool {
         self.statuses.contains(status)
+    }
+
+    /// Whether this answer makes it so if its first event is an `overloaded_error`.
+    pub(super) fn may_be_wanted_for(&self, answer: &ResponseHead) -> bool {
+        self.statuses.contains(first_event::OVERLOADED) && first_event::is_event_stream(answer)
     }
 
     /// Content that is about to leave.

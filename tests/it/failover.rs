@@ -93,7 +93,7 @@ fn a_name_that_does_not_resolve_and_a_handshake_that_fails_are_passed_over() {
 
 #[test]
 fn a_status_of_the_list_moves_a_request_on_with_its_body() {
-    for status in [502, 503, 504, 520, 524, 529] {
+    for status in [502, 503, 520, 521, 522, 523, 529] {
         let first = Upstream::always(answer(status, "", "no"));
         let second = Upstream::ok();
         let proxy = before(&[&first.url(), &second.url()]).start();
@@ -109,7 +109,7 @@ fn a_status_of_the_list_moves_a_request_on_with_its_body() {
 
 #[test]
 fn a_status_of_no_list_is_passed_on() {
-    for status in [400, 401, 404, 429, 500, 501, 525, 530] {
+    for status in [400, 401, 404, 429, 500, 501, 504, 524, 525, 530] {
         let first = Upstream::always(answer(status, "retry-after: 7\r\n", "no"));
         let second = Upstream::ok();
         let proxy = before(&[&first.url(), &second.url()]).start();
@@ -740,4 +740,138 @@ fn a_reset_between_two_upstreams_ends_both() {
     let second = std::time::Duration::from_secs(1);
     one.closed_within(second);
     other.closed_within(second);
+}
+
+/// A stream that begins like this, in one piece a chunk.
+fn stream(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut octets = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
+          Transfer-Encoding: chunked\r\n\r\n"
+        .to_vec();
+    pieces.iter().for_each(|piece| octets.extend(chunk(piece)));
+    octets.extend(chunk(b""));
+    octets
+}
+
+const OVERLOADED: &[u8] = b"event: error\ndata: {\"type\":\"error\",\"error\":\
+    {\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+
+#[test]
+fn an_overloaded_error_as_the_first_event_moves_a_request_on() {
+    let octets: Vec<&[u8]> = OVERLOADED.chunks(1).collect();
+    let halves: Vec<&[u8]> = OVERLOADED.chunks(50).collect();
+    for pieces in [&[OVERLOADED][..], &octets, &halves] {
+        let first = Upstream::always(stream(pieces));
+        let second = Upstream::ok();
+        let proxy = before(&[&first.url(), &second.url()]).start();
+        let request = post("/v1/messages", noise(100_000));
+        assert_eq!(proxy.send(&request).content(), b"ok");
+        assert_eq!(first.request().1, second.request().1);
+    }
+}
+
+#[test]
+fn overloaded_streams_open_the_circuit() {
+    let first = Upstream::always(stream(&[OVERLOADED]));
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    for n in 0..8 {
+        let response = proxy.send(message(&n.to_string()));
+        // beyond the retry budget the stream itself is the answer
+        assert!(matches!(response.content(), b"ok" | OVERLOADED));
+    }
+    assert_eq!(count(&first), 5);
+}
+
+#[test]
+fn an_overloaded_stream_stands_where_the_next_does_no_better() {
+    let first = Upstream::always(stream(&OVERLOADED.chunks(30).collect::<Vec<_>>()));
+    for more in [&[][..], &[("FAILOVER_STATUS", "502,503")]] {
+        let other = format!("http://{}", nobody());
+        let proxy = before(&[&first.url(), &other]);
+        let proxy = more
+            .iter()
+            .fold(proxy, |proxy, (name, value)| proxy.env(name, value));
+        let response = proxy.start().send(message("s"));
+        assert_eq!((response.status(), response.content()), (200, OVERLOADED));
+        assert!(!response.head.has("x-proxy-error"));
+    }
+}
+
+#[test]
+fn a_stream_that_begins_otherwise_is_not_held() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let start =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // `event: m` is enough, and so is an error that is no overload
+    for (begins, rest) in [
+        (&b"event: m"[..], &b"essage_start\ndata: {}\n\n"[..]),
+        (
+            b"event: error\ndata: {\"error\":{\"type\":\"api_error\"}}\n\n",
+            b"more",
+        ),
+        (b": comment\n", OVERLOADED),
+    ] {
+        let mut client = proxy.connect();
+        client.send(message("s"));
+        let mut origin = first.accept();
+        origin.read_request();
+        origin.send(start);
+        origin.send(chunk(begins));
+        client.read_response_head();
+        assert_eq!(client.read_chunk(), begins);
+        origin.send(chunk(rest));
+        origin.send(chunk(b""));
+        assert_eq!(client.read_chunked(), Body::Chunked(rest.to_vec()));
+        drop(origin);
+    }
+    // a head without content is not waited for: it goes out after a while
+    let mut client = proxy.connect();
+    client.send(message("s"));
+    let mut origin = first.accept();
+    origin.read_request();
+    origin.send(start);
+    assert_eq!(client.read_response_head().status(), 200);
+    // then it is too late
+    origin.send(chunk(OVERLOADED));
+    assert_eq!(client.read_chunk(), OVERLOADED);
+    second.no_more();
+}
+
+#[test]
+fn a_stream_that_is_cut_in_its_first_event_is_cut_for_the_client() {
+    let first = Upstream::bind();
+    let second = Upstream::ok();
+    let proxy = before(&[&first.url(), &second.url()]).start();
+    let mut client = proxy.connect();
+    client.send(message("s"));
+    let mut origin = first.accept();
+    origin.read_request();
+    let octets = stream(&[OVERLOADED]);
+    origin.send(&octets[..octets.len() - 60]);
+    drop(origin);
+    let head = client.read_response_head();
+    assert_eq!(head.status(), 200);
+    assert!(matches!(
+        client.read_response_body("POST", &head),
+        Body::Cut(..)
+    ));
+    second.no_more();
+}
+
+#[test]
+fn with_one_upstream_a_stream_is_not_looked_at() {
+    let origin = Upstream::bind();
+    let proxy = before(&[&origin.url()]).start();
+    let mut client = proxy.connect();
+    client.send(message("s"));
+    let mut origin = origin.accept();
+    origin.read_request();
+    origin.send(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
+    assert_eq!(client.read_response_head().status(), 200);
+    origin.send(chunk(b"event: err"));
+    assert_eq!(client.read_chunk(), b"event: err");
 }

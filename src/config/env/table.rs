@@ -48,7 +48,7 @@ pub(super) static TABLE: &[Variable] = &[
     live(
         Section::Upstream,
         "FAILOVER_STATUS",
-        "502,503,504,520-524,529",
+        "502,503,520-523,529",
         "status codes and ranges of them from 400 to 599, separated by commas, or none",
         "Answers that send a request on to the next upstream, if there is one and its body is still held.",
     ),

@@ -76,9 +76,9 @@ pub(super) async fn exchange(
     let fault = match answer(&mut response, &mut upload, Patience::new(patience)).await {
         Ok(answer) => {
             let (parts, receive) = answer.into_parts();
-            let replay = upload.answered(parts.status.as_u16());
             let (head, framing) = head::response(&parts, &method, receive.is_end_stream())
                 .map_err(|cause| Failed::Sent(cause.into()))?;
+            let replay = upload.answered(&head);
             let body = match framing {
                 Framing::None | Framing::Length(0) => {
                     if !receive.is_end_stream() && upload.is_over() {

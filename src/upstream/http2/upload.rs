@@ -16,6 +16,7 @@ use h2::SendStream;
 use super::{connection::SEND_BUFFER, head};
 use crate::{
     error::DownstreamError,
+    framing::head::ResponseHead,
     upstream::{
         http1::{Body, CONTINUE_PATIENCE, Coding, Continue, Held, Incoming, Pieces},
         replay::{Keep, Replay},
@@ -177,11 +178,14 @@ impl Upload {
 
     /// There is a final response: the request is not sent to this upstream again, and a client that
     /// waits for its word need not send its body (RFC 9110 §10.1.1). Gives the request to those that
-    /// may better an answer of this status, if it was kept.
-    pub(super) fn answered(&mut self, status: u16) -> Option<Box<Replay>> {
+    /// may better this answer, if it was kept.
+    pub(super) fn answered(&mut self, answer: &ResponseHead) -> Option<Box<Replay>> {
         let kept = std::mem::replace(&mut self.kept, Kept::Gone);
+        // a request that still runs is not taken from a stream that may well go on
+        let is_sent = self.is_over && matches!(self.source, Source::Here(_));
         if let Some(keep) = self.keep.take()
-            && keep.is_wanted_for(status)
+            && (keep.is_wanted_for(answer.status.as_u16())
+                || (is_sent && keep.may_be_wanted_for(answer)))
         {
             return self.take_body(kept, keep).map(Box::new);
         }

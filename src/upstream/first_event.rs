@@ -1,0 +1,324 @@
+//! The first event of a stream of server-sent events, read before its head goes to the client.
+//!
+//! Anthropic says "overloaded" either by status 529 or, once it has answered 200, by an
+//! `overloaded_error` as the first event. Where another upstream could take the request, the second is
+//! worth as much as the first, as long as nothing of the answer went to the client.
+//!
+//! Every octet is judged as it arrives: a stream that does not begin as an error does passes with its
+//! first octets. What was read stays the beginning of the body, octet for octet. A content-coded stream
+//! is not read: the API does not encode its streams, and a decoder would have to hold content back.
+
+use std::{
+    collections::VecDeque,
+    future::{Future as _, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    body::ResponseBody,
+    http1::{BodyError, Response},
+};
+use crate::framing::head::ResponseHead;
+
+/// The status that says the same: the first event counts where `FAILOVER_STATUS` has this one.
+pub const OVERLOADED: u16 = 529;
+/// How long the head of a stream waits for its first octets. The API sends both at once; a relay that
+/// sends its head earlier delays nothing but the head, by so much at most.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Octets of a first event that are read. An error of the API has about 130.
+const LIMIT: usize = 4 * 1024;
+
+/// What a stream begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstEvent {
+    /// An `overloaded_error`.
+    Overloaded,
+    /// Anything else, or it is not known yet.
+    Other,
+}
+
+/// Whether the body of an answer is a stream that may begin with an `overloaded_error`.
+pub fn is_event_stream(head: &ResponseHead) -> bool {
+    let is_coded = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
+    head.status == 200
+        && head.fields.value("content-type").is_some_and(|value| {
+            let end = memchr::memchr(b';', value).unwrap_or(value.len());
+            value[..end]
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"text/event-stream")
+        })
+        && !head.fields.value("content-encoding").is_some_and(is_coded)
+}
+
+/// Reads until it is known what the stream begins with, or for as long as `patience`. The response that
+/// is given back is the same, with the beginning of its body.
+pub async fn read(response: Response, patience: Duration) -> (Response, FirstEvent) {
+    let mut body = Prefetched {
+        content: VecDeque::new(),
+        failure: None,
+        rest: response.body,
+    };
+    let mut beginning = Vec::new();
+    let mut timer = pin!(actix_rt::time::sleep(patience));
+    let first = poll_fn(|cx| {
+        loop {
+            let content = match body.rest.poll_content(cx) {
+                Poll::Ready(Some(Ok(content))) => content,
+                Poll::Ready(None) => return Poll::Ready(judge(&beginning, true)),
+                Poll::Ready(Some(Err(cause))) => {
+                    body.failure = Some(cause);
+                    return Poll::Ready(Some(FirstEvent::Other));
+                }
+                Poll::Pending => return timer.as_mut().poll(cx).map(|()| None),
+            };
+            let room = content.len().min(LIMIT - beginning.len());
+            beginning.extend_from_slice(&content[..room]);
+            body.content.push_back(content);
+            if let Some(first) = judge(&beginning, false) {
+                return Poll::Ready(Some(first));
+            }
+        }
+    })
+    .await;
+    let response = Response {
+        body: ResponseBody::Prefetched(Box::new(body)),
+        ..response
+    };
+    (response, first.unwrap_or(FirstEvent::Other))
+}
+
+/// A body of which the beginning was read.
+#[derive(Debug)]
+pub struct Prefetched {
+    content: VecDeque<Bytes>,
+    /// Why there was no more.
+    failure: Option<BodyError>,
+    rest: ResponseBody,
+}
+
+impl Prefetched {
+    pub(super) fn poll_content(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(content) = self.content.pop_front() {
+            return Poll::Ready(Some(Ok(content)));
+        }
+        match self.failure.take() {
+            Some(cause) => Poll::Ready(Some(Err(cause))),
+            None => self.rest.poll_content(cx),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.content.is_empty() && self.failure.is_none() && self.rest.is_done()
+    }
+
+    pub(super) fn take_trailers(&mut self) -> Option<Bytes> {
+        self.rest.take_trailers()
+    }
+}
+
+/// What a stream with this beginning begins with, if that can be told. Without more to come, it can.
+fn judge(beginning: &[u8], is_whole: bool) -> Option<FirstEvent> {
+    match begins_as_error(beginning) {
+        Some(false) => return Some(FirstEvent::Other),
+        Some(true) => {}
+        None if is_whole => return Some(FirstEvent::Other),
+        None => return None,
+    }
+    let beginning = beginning.strip_prefix(BOM).unwrap_or(beginning);
+    match end_of_event(beginning) {
+        Some(end) => Some(kind(&beginning[..end])),
+        None if is_whole => Some(kind(beginning)),
+        None => (beginning.len() >= LIMIT).then_some(FirstEvent::Other),
+    }
+}
+
+/// Whether it begins with `event: error`, or with data that begin as an error does; `None` while it
+/// may still turn out so.
+fn begins_as_error(beginning: &[u8]) -> Option<bool> {
+    let mut rest = Beginning(beginning);
+    if rest.0.first() == BOM.first() && !rest.literal(BOM)? {
+        return Some(false);
+    }
+    match rest.0.first()? {
+        b'e' => {
+            if !rest.literal(b"event:")? {
+                return Some(false);
+            }
+            rest.space()?;
+            if !rest.literal(b"error")? {
+                return Some(false);
+            }
+            Some(matches!(rest.0.first()?, b'\r' | b'\n'))
+        }
+        b'd' => {
+            if !rest.literal(b"data:")? {
+                return Some(false);
+            }
+            rest.blanks()?;
+            if !rest.literal(b"{")? {
+                return Some(false);
+            }
+            rest.blanks()?;
+            if !rest.literal(b"\"")? {
+                return Some(false);
+            }
+            if rest.0.first()? == &b'e' {
+                return rest.literal(b"error\"");
+            }
+            if !rest.literal(b"type\"")? {
+                return Some(false);
+            }
+            rest.blanks()?;
+            if !rest.literal(b":")? {
+                return Some(false);
+            }
+            rest.blanks()?;
+            rest.literal(b"\"error\"")
+        }
+        _ => Some(false),
+    }
+}
+
+/// What of a beginning was not compared yet.
+struct Beginning<'a>(&'a [u8]);
+
+impl Beginning<'_> {
+    /// Takes these octets, if it goes on with them; `None` where it ends inside of them.
+    fn literal(&mut self, expected: &[u8]) -> Option<bool> {
+        if let Some(rest) = self.0.strip_prefix(expected) {
+            self.0 = rest;
+            return Some(true);
+        }
+        (!expected.starts_with(self.0)).then_some(false)
+    }
+
+    /// Takes the one space that may follow a field name; `None` at the end.
+    fn space(&mut self) -> Option<()> {
+        self.0.first()?;
+        self.0 = self.0.strip_prefix(b" ").unwrap_or(self.0);
+        Some(())
+    }
+
+    /// Takes blanks; `None` at the end.
+    fn blanks(&mut self) -> Option<()> {
+        let blanks = self
+            .0
+            .iter()
+            .take_while(|octet| matches!(octet, b' ' | b'\t'));
+        self.0 = &self.0[blanks.count()..];
+        self.0.first().map(|_| ())
+    }
+}
+
+/// Where the empty line is that ends an event.
+fn end_of_event(octets: &[u8]) -> Option<usize> {
+    let ends: [&[u8]; 3] = [b"\n\n", b"\n\r\n", b"\r\r"];
+    let ends = ends.map(|end| memchr::memmem::find(octets, end));
+    ends.into_iter().flatten().min()
+}
+
+/// What an event is whose data are complete.
+fn kind(event: &[u8]) -> FirstEvent {
+    let mut data = Vec::with_capacity(event.len());
+    for line in event.split(|octet| matches!(octet, b'\r' | b'\n')) {
+        if let Some(value) = line.strip_prefix(b"data:") {
+            data.extend_from_slice(value);
+            data.push(b'\n');
+        }
+    }
+    let data: Option<serde_json::Value> = serde_json::from_slice(&data).ok();
+    match data.is_some_and(|data| data["error"]["type"] == "overloaded_error") {
+        true => FirstEvent::Overloaded,
+        false => FirstEvent::Other,
+    }
+}
+
+/// What a stream may begin with, and means nothing.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ERROR: &str = "event: error\ndata: {\"type\":\"error\",\"error\":{\"details\":null,\
+                         \"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+
+    /// The verdict, and after how many octets it is known; `None` if not before the end.
+    fn told(stream: &[u8]) -> (Option<usize>, FirstEvent) {
+        let known = (0..=stream.len()).find_map(|at| Some((at, judge(&stream[..at], false)?)));
+        match known {
+            Some((at, verdict)) => {
+                // what was told once stays so
+                for more in at..=stream.len() {
+                    assert_eq!(judge(&stream[..more], false), Some(verdict), "{more}");
+                }
+                (Some(at), verdict)
+            }
+            None => (None, judge(stream, true).unwrap()),
+        }
+    }
+
+    #[test]
+    fn an_overloaded_error_is_told_at_the_end_of_its_event() {
+        let bare = ERROR.replace("event: error\n", "");
+        let crlf = ERROR.replace('\n', "\r\n");
+        let spaced =
+            "data: { \"type\" : \"error\",\ndata: \"error\":{\"type\":\"overloaded_error\"}}\n\n";
+        let turned = "data:{\"error\":{\"type\":\"overloaded_error\"}}\r\r";
+        let marked = format!("\u{feff}{ERROR}");
+        for stream in [ERROR, &bare, &crlf, spaced, turned, &marked] {
+            let (at, verdict) = told(stream.as_bytes());
+            assert_eq!(verdict, FirstEvent::Overloaded, "{stream}");
+            assert!(at.unwrap() >= stream.len() - 1, "{stream}");
+            // what follows changes nothing
+            let more = format!("{stream}event: message_start\n\n");
+            assert_eq!(told(more.as_bytes()), (at, verdict), "{stream}");
+        }
+        // relays end a stream without the empty line
+        let (at, verdict) = told(ERROR.trim_end().as_bytes());
+        assert_eq!((at, verdict), (None, FirstEvent::Overloaded));
+    }
+
+    #[test]
+    fn anything_else_passes_with_its_first_octets() {
+        for (stream, octets) in [
+            (
+                "event: message_start\ndata: {\"type\":\"message_start\"}\n\n",
+                8,
+            ),
+            ("event: ping\n", 8),
+            ("event: errors\n", 13),
+            ("event:err0r\n", 10),
+            (": comment\n\n", 1),
+            ("\n", 1),
+            ("id: 1\n", 1),
+            ("data: [DONE]\n\n", 7),
+            ("data: {\"type\":\"message_start\"", 16),
+            ("data: {\"id\":1}", 9),
+            ("data: {\"typ\":1}", 12),
+            ("\u{feff}: comment\n", 4),
+            ("\u{fe00}", 2),
+        ] {
+            let (at, verdict) = told(stream.as_bytes());
+            assert_eq!((at, verdict), (Some(octets), FirstEvent::Other), "{stream}");
+        }
+    }
+
+    #[test]
+    fn another_error_or_one_without_an_end_passes() {
+        let other = ERROR.replace("overloaded_error", "api_error");
+        assert_eq!(told(other.as_bytes()).1, FirstEvent::Other);
+        assert_eq!(told(b"event: error\ndata: {\n\n").1, FirstEvent::Other);
+        assert_eq!(told(b"event: error\n\n").1, FirstEvent::Other);
+        assert_eq!(told(b"").1, FirstEvent::Other);
+        let endless = format!("event: error\ndata: {}", "x".repeat(2 * LIMIT));
+        assert_eq!(told(endless.as_bytes()), (Some(LIMIT), FirstEvent::Other));
+    }
+}
