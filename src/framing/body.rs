@@ -187,6 +187,11 @@ impl Decoder {
         let start = searched.saturating_sub(3);
         if let Some(at) = memchr::memmem::find(&buffer[start..], b"\r\n\r\n") {
             let raw = buffer.split_to(start + at + 4).freeze();
+            // the parser takes a bare LF for a line end; others take it for part of a value, and such a
+            // section is passed on as it is
+            if memchr::memchr_iter(b'\n', &raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
+                return Err(Malformed);
+            }
             let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
             let fields = match httparse::parse_headers(&raw, &mut fields) {
                 Ok(httparse::Status::Complete((used, fields))) if used == raw.len() => fields,
@@ -282,6 +287,9 @@ mod tests {
             (b"FFFFFFFFFFFFFFFF\r\n", Err(Malformed)),
             (b"0\r\n\rX", Err(Malformed)),
             (b"0\r\nbad trailer\r\n\r\n", Err(Malformed)),
+            (b"0\r\nx: y\nz: w\r\n\r\n", Err(Malformed)),
+            (b"0\r\n\nx: y\r\n\r\n", Err(Malformed)),
+            (b"0\r\nx: y\n\r\n\r\n", Err(Malformed)),
         ] {
             assert_eq!(
                 decode(Framing::Chunked, input, &[]),

@@ -205,10 +205,79 @@ fn a_204_with_a_content_length_is_not_waited_for() {
     let upstream = Upstream::always("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
     let proxy = Proxy::to(upstream.url()).start();
     let mut client = proxy.connect();
-    for _ in 0..2 {
-        client.send(get("/"));
-        assert_eq!(client.read_response("GET").status(), 204);
+    for method in ["GET", "HEAD"] {
+        client.send(format!("{method} / HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let response = client.read_response(method);
+        assert_eq!(response.status(), 204);
+        assert!(!response.head.has("content-length"), "{method}");
     }
+}
+
+#[test]
+fn a_length_that_is_said_twice_is_relayed_once() {
+    for (fields, length) in [
+        ("Content-Length: 5\r\ncontent-length: 5", Some("5")),
+        ("Content-Length : 5\r\nX-A\t: 1", Some("5")),
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked", None),
+    ] {
+        let body = match length {
+            Some(_) => "hello",
+            None => "5\r\nhello\r\n0\r\n\r\n",
+        };
+        let upstream = Upstream::answering(move |head, _| {
+            let body = if head.method() == "HEAD" { "" } else { body };
+            format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{body}").into()
+        });
+        let proxy = Proxy::to(upstream.url()).start();
+        for method in ["GET", "HEAD"] {
+            let mut client = proxy.connect();
+            client.send(format!("{method} / HTTP/1.1\r\nHost: x\r\n\r\n"));
+            let response = client.read_response(method);
+            assert_eq!(
+                response.head.one("content-length"),
+                length,
+                "{method} {fields}"
+            );
+            assert_eq!(response.head.has("x-a"), fields.contains("X-A"));
+            if method == "GET" {
+                assert_eq!(response.content(), b"hello", "{fields}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bare_line_feed_in_a_trailer_section_is_malformed() {
+    let (_proxy, _upstream, mut client, mut origin) = exchange(get("/"));
+    origin.send(format!("{CHUNKED}1\r\na\r\n0\r\nx: y\nz: w\r\n\r\n"));
+    let response = client.read_response("GET");
+    assert!(
+        matches!(response.body, Body::Cut(..)),
+        "{:?}",
+        response.body
+    );
+    // and in a request
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).start();
+    let response =
+        proxy.send(upload("Transfer-Encoding: chunked") + "1\r\na\r\n0\r\nx: y\nz: w\r\n\r\n");
+    assert_proxy_error(&response, 400, "invalid_request_error", "malformed_body");
+    upstream.no_more();
+}
+
+#[test]
+fn a_chunked_answer_of_http_1_0_is_the_last_of_its_connection() {
+    let (_proxy, upstream, mut client, mut origin) = exchange(get("/1"));
+    origin.send(
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 2\r\nok\r\n0\r\n\r\n",
+    );
+    assert_eq!(client.read_response("GET").content(), b"ok");
+    client.send(get("/2"));
+    let mut fresh = upstream.accept();
+    fresh.read_request();
+    fresh.send(OK);
+    assert_eq!(client.read_response("GET").content(), b"ok");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A response head, parsed strictly (RFC 9112 §4 and §6.3).
 //!
-//! Whatever frames a body in two ways is refused: what follows it could be taken for the answer to
-//! somebody else.
+//! What frames a body in contradictory ways is refused: what follows it could be taken for the answer
+//! to another request. What says the same twice is reduced to one length here, so that a relayed head
+//! cannot say anything else than the framing that was read (RFC 9112 §6.3).
 
 use std::mem::MaybeUninit;
 
@@ -13,7 +14,7 @@ use crate::{
     framing::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Fields, ResponseHead, Role, content_length, tokens},
+        head::{Field, Fields, ResponseHead, Role, content_length, tokens},
     },
 };
 
@@ -35,11 +36,10 @@ pub struct Found {
 pub fn parse_head(buffer: &mut BytesMut, method: &Method) -> Result<Option<Found>, UpstreamError> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
-    let result = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut parsed,
-        buffer,
-        &mut slots,
-    );
+    let mut parser = httparse::ParserConfig::default();
+    // RFC 9112 §5.1: a proxy removes them from a response
+    parser.allow_spaces_after_header_name_in_responses(true);
+    let result = parser.parse_response_with_uninit_headers(&mut parsed, buffer, &mut slots);
     let length = match result {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
@@ -64,17 +64,28 @@ pub fn parse_head(buffer: &mut BytesMut, method: &Method) -> Result<Option<Found
     let spans = Fields::spans(buffer.as_ptr(), parsed.headers);
     let raw = buffer.split_to(length).freeze();
     let fields = Fields::with_spans(raw.clone(), spans);
-    let head = ResponseHead {
+    let mut head = ResponseHead {
         status,
         reason: raw.slice(reason),
         fields,
     };
-    let (framing, reusable) = response_framing(&head, method, version_11)?;
+    let judged = response_framing(&head, method, version_11)?;
+    if judged.excess_lengths > 0 {
+        head.fields = last_lengths_removed(&head.fields, judged.excess_lengths);
+    }
     Ok(Some(Found {
         head,
-        framing,
-        reusable,
+        framing: judged.framing,
+        reusable: judged.reusable,
     }))
+}
+
+/// What a head says of its body.
+struct Judged {
+    framing: Framing,
+    reusable: bool,
+    /// `Content-Length` fields that are not to be relayed.
+    excess_lengths: usize,
 }
 
 /// How the body ends (RFC 9112 §6.3), and whether the connection may serve again.
@@ -82,8 +93,9 @@ fn response_framing(
     head: &ResponseHead,
     method: &Method,
     version_11: bool,
-) -> Result<(Framing, bool), UpstreamError> {
+) -> Result<Judged, UpstreamError> {
     let mut length = None;
+    let mut lengths = 0;
     let mut chunked = false;
     let mut reusable = version_11;
     for field in head.fields.iter() {
@@ -95,6 +107,7 @@ fn response_framing(
                     return Err(UpstreamError::HttpResponseTransferCoding);
                 }
                 length = Some(value);
+                lengths += 1;
             }
             Role::TransferEncoding => {
                 if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
@@ -115,15 +128,34 @@ fn response_framing(
         }
     }
     let status = head.status.as_u16();
-    Ok(match (chunked, length) {
+    // Transfer-Encoding wins, and beside a length or in HTTP/1.0 the connection is not trusted again
+    // (§6.1; §6.3, 3.)
+    let reusable = reusable && !(chunked && (length.is_some() || !version_11));
+    let (framing, reusable) = match (chunked, length) {
         _ if *method == Method::HEAD || matches!(status, 100..=199 | 204 | 304) => {
             (Framing::None, reusable)
         }
-        // both: Transfer-Encoding wins, and the connection is not trusted again (§6.3, 3.)
-        (true, length) => (Framing::Chunked, reusable && length.is_none()),
-        (false, Some(0)) => (Framing::Length(0), reusable),
+        (true, _) => (Framing::Chunked, reusable),
         (false, Some(length)) => (Framing::Length(length), reusable),
         (false, None) => (Framing::UntilClose, false),
+    };
+    // RFC 9110 §8.6: a 1xx or 204 has none
+    let has_length = !chunked && !matches!(status, 100..=199 | 204);
+    Ok(Judged {
+        framing,
+        reusable,
+        excess_lengths: lengths - usize::from(has_length).min(lengths),
+    })
+}
+
+/// The fields without the last so many `Content-Length`.
+fn last_lengths_removed(fields: &Fields, excess: usize) -> Fields {
+    let is_length = |field: &Field<'_>| field.role() == Role::ContentLength;
+    let kept = fields.iter().filter(is_length).count() - excess;
+    let mut seen = 0;
+    fields.retain(|field| {
+        seen += usize::from(is_length(field));
+        !is_length(field) || seen <= kept
     })
 }
 
@@ -178,6 +210,21 @@ mod tests {
                 (Framing::Chunked, false),
             ),
             (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n",
+                &get,
+                (Framing::Chunked, true),
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n",
+                &get,
+                (Framing::Chunked, false),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+                &head,
+                (Framing::None, false),
+            ),
+            (
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, Close\r\n",
                 &get,
                 (Framing::Length(5), false),
@@ -227,6 +274,45 @@ mod tests {
                 parse_head(&mut BytesMut::from(text), &Method::GET).is_err(),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_head_says_one_length_or_none() {
+        let fields = |text: &str, method: &Method| {
+            let mut octets = BytesMut::from(text);
+            let found = parse_head(&mut octets, method).unwrap().unwrap();
+            let fields = found.head.fields.iter();
+            fields
+                .map(|field| String::from_utf8([field.name, b":", field.value].concat()).unwrap())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        for (text, kept) in [
+            (
+                "HTTP/1.1 200 OK\r\nA : 1\r\nContent-Length \t: 5\r\n\r\n",
+                "A:1 Content-Length:5",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\na: 1\r\ncontent-length: 5\r\nContent-length: 5\r\n\r\n",
+                "Content-Length:5 a:1",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "Transfer-Encoding:chunked",
+            ),
+            (
+                "HTTP/1.1 204 No\r\nContent-Length: 5\r\na: 1\r\n\r\n",
+                "a:1",
+            ),
+            (
+                "HTTP/1.1 304 Same\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+                "Content-Length:5",
+            ),
+        ] {
+            for method in [Method::GET, Method::HEAD] {
+                assert_eq!(fields(text, &method), kept, "{method} {text}");
+            }
         }
     }
 

@@ -168,8 +168,12 @@ pub(super) fn response(
     }
     let status = StatusCode::from_u16(parts.status.as_u16())
         .map_err(|_| UpstreamError::HttpProtocolError)?;
-    // h2 has seen to it that there is one length, and that the content has it
-    let length = parts.headers.get(http::header::CONTENT_LENGTH);
+    // h2 has seen to it that the first length is one, and that the content has it
+    let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    if lengths.any(|other| Some(other) != length) {
+        return Err(UpstreamError::HttpResponseTransferCoding);
+    }
     let length = length.and_then(|value| content_length(value.as_bytes()));
     let framing = match length {
         _ if *method == Method::HEAD || matches!(status.as_u16(), 204 | 304) => Framing::None,
@@ -177,7 +181,11 @@ pub(super) fn response(
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    let pairs = parts.headers.iter();
+    // one length is said, and of a 204 none (RFC 9110 §8.6)
+    let mut lengths_left = usize::from(status != 204);
+    let pairs = parts.headers.iter().filter(|(name, _)| {
+        *name != http::header::CONTENT_LENGTH || std::mem::replace(&mut lengths_left, 0) > 0
+    });
     let head = ResponseHead {
         status,
         // HTTP/2 has no reason phrase (§8.3.2)
