@@ -182,7 +182,8 @@ impl Upload {
     pub(super) fn answered(&mut self, answer: &ResponseHead) -> Option<Box<Replay>> {
         let kept = std::mem::replace(&mut self.kept, Kept::Gone);
         // a request that still runs is not taken from a stream that may well go on
-        let is_sent = self.is_over && matches!(self.source, Source::Here(_));
+        let has_ended = matches!(self.source, Source::Here(_)) || self.framing.is_some();
+        let is_sent = self.is_over && has_ended;
         if let Some(keep) = self.keep.take()
             && (keep.is_wanted_for(answer.status.as_u16())
                 || (is_sent && keep.may_be_wanted_for(answer)))
