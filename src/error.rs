@@ -4,7 +4,7 @@
 //! is the row of the table: status, Anthropic error type, label, message. The label is the one
 //! word that appears in the metric, in the access log and in the field `x-proxy-error`.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use actix_web::{error::PayloadError, http::StatusCode};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub enum ProxyError {
     Denied(#[from] DeniedError),
     /// The upstream (or the road to it) failed before its response head was complete.
     #[error("upstream: {0}")]
-    Upstream(#[from] UpstreamError),
+    Upstream(#[source] UpstreamError),
     /// A defect of ours.
     #[error("internal: {0}")]
     Internal(#[from] InternalError),
@@ -85,6 +85,23 @@ pub enum DeniedError {
     /// An operator ended the exchange through the admin API.
     #[error("ended by an operator")]
     EndedByOperator,
+    /// No file descriptor was left for a connection to the upstream.
+    #[error("file descriptors exhausted")]
+    DescriptorsExhausted,
+    /// The upstream's address is one of our own listeners.
+    #[error("the upstream is this proxy itself")]
+    LoopDetected,
+}
+
+/// What the proxy itself refused while it connected is no fault of the upstream.
+impl From<UpstreamError> for ProxyError {
+    fn from(cause: UpstreamError) -> Self {
+        match cause {
+            UpstreamError::DescriptorsExhausted(_) => DeniedError::DescriptorsExhausted.into(),
+            UpstreamError::LoopDetected(_) => DeniedError::LoopDetected.into(),
+            cause => Self::Upstream(cause),
+        }
+    }
 }
 
 /// Faults of the upstream, before its response head was complete.
@@ -102,6 +119,12 @@ pub enum UpstreamError {
     /// Any other failure to connect.
     #[error("could not connect")]
     ConnectionFailed(#[source] io::Error),
+    /// The process or the system has no file descriptor left (EMFILE, ENFILE).
+    #[error("file descriptors exhausted")]
+    DescriptorsExhausted(#[source] io::Error),
+    /// The address is one of our own listeners: the request would come back to us for ever.
+    #[error("{0} is a listener of this proxy")]
+    LoopDetected(SocketAddr),
     /// The TCP or TLS handshake did not end in time.
     #[error("connection timed out")]
     ConnectionTimeout,
@@ -303,6 +326,18 @@ impl DeniedError {
                     "An operator of this proxy ended the request. Ask the operator before you send it again.",
                 );
             }
+            Self::DescriptorsExhausted => (
+                "descriptors_exhausted",
+                "The proxy has no file descriptor left for a connection to the upstream. Try again shortly; if it lasts, raise the limit (`ulimit -n`, LimitNOFILE=).",
+            ),
+            Self::LoopDetected => {
+                return row(
+                    508,
+                    "api_error",
+                    "loop_detected",
+                    "The upstream's address is this proxy itself, so that requests would go in a circle: set API_BASE_URL to the upstream.",
+                );
+            }
         };
         Answer {
             retry_after: Some(1),
@@ -341,6 +376,8 @@ impl UpstreamError {
                 "connection_failed",
                 "Could not connect to the upstream: check API_BASE_URL, the network and HTTPS_PROXY.",
             ),
+            Self::DescriptorsExhausted(_) => DeniedError::DescriptorsExhausted.answer(),
+            Self::LoopDetected(_) => DeniedError::LoopDetected.answer(),
             Self::ConnectionTimeout => row(
                 504,
                 TIMEOUT,

@@ -204,6 +204,8 @@ struct Shared {
     is_loopback: bool,
     phase: watch::Receiver<Phase>,
     trust: Trust,
+    /// Where the process listens: no upstream may be there.
+    own_addresses: Arc<[SocketAddr]>,
     max_connections: usize,
     /// `WRITE_TIMEOUT` as the listeners have it.
     write_timeout: Duration,
@@ -264,6 +266,10 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         // until the drain
         tokio::spawn(Arc::clone(&plane).tell());
     }
+    let own_addresses = listeners
+        .addresses()
+        .chain(announced.alone.iter().copied())
+        .collect();
     let shared = Shared {
         live: Arc::clone(&live),
         gate,
@@ -282,6 +288,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         is_loopback: announced.are_local,
         phase: receiver,
         trust,
+        own_addresses,
         max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
         write_timeout,
     };
@@ -556,7 +563,7 @@ impl Place {
         });
         let worker = Rc::new(Worker {
             client: Client::new(
-                Dialer::new(shared.trust.clone()),
+                Dialer::new(shared.trust.clone()).that_refuses(Arc::clone(&shared.own_addresses)),
                 &shared.live,
                 Arc::clone(&shared.balance),
                 Arc::clone(&observer.shard),

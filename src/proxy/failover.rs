@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::{Outgoing, Worker, exchange::Record};
 use crate::{
     config::{Endpoint, Live},
-    error::ProxyError,
+    error::{ProxyError, UpstreamError},
     framing::head::{Fields, ResponseHead},
     metrics::Moved,
     record::Tried,
@@ -50,8 +50,12 @@ pub(super) async fn send(
             endpoint: 0,
         }),
         Err(Failed::Unsent(_, cause)) => {
-            record.tried(endpoint, Tried::Unreachable);
-            Err(cause.into())
+            let cause = cause.into();
+            // what the proxy refused says nothing of the upstream
+            if matches!(cause, ProxyError::Upstream(_)) {
+                record.tried(endpoint, Tried::Unreachable);
+            }
+            Err(cause)
         }
         Err(Failed::Sent(cause)) => Err(unanswered(cause, endpoint, record)),
     }
@@ -129,6 +133,10 @@ async fn send_to_several(
                 outgoing.follow(&whole);
                 standing = Some(answered);
                 (body, keep, choice) = (whole, Some(kept), next);
+            }
+            // nor would the next upstream get a connection, nor has this one failed
+            Err(Failed::Unsent(_, cause @ UpstreamError::DescriptorsExhausted(_))) => {
+                return standing.ok_or(cause.into());
             }
             Err(Failed::Unsent(request, cause)) => {
                 failed(&turn, choice, live);

@@ -1,6 +1,10 @@
 //! Where connections come from: sockets that systemd passed, or else those that the settings name.
 
-use std::{net::TcpListener, process::ExitCode, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    time::Duration,
+};
 
 use super::sockets::{self, BindError};
 #[cfg(unix)]
@@ -43,6 +47,15 @@ impl Listener {
         }
     }
 
+    /// Its address, if it has one of IP.
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(listener) | Self::Tls(listener) => listener.local_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether only this machine reaches it.
     fn is_local(&self) -> bool {
         match self {
@@ -68,6 +81,11 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
+    /// The addresses of those that have one.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().filter_map(Listener::address)
+    }
+
     /// Whether HOST keeps the network out.
     pub(super) fn are_local(&self) -> bool {
         !self.are_passed && self.sockets.iter().all(Listener::is_local)

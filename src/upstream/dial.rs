@@ -5,7 +5,7 @@
 //! hands, with the authorities of `trust`. This file owns their order and their deadlines, and
 //! says which failure is which. It pools nothing, retries nothing and sends no request.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,
@@ -18,7 +18,7 @@ pub use self::{
     trust::{Trust, TrustError, store, tls_config},
 };
 use self::{
-    proxy::{ProxyError, Target},
+    proxy::{Inside, ProxyError, Target},
     race::race,
     resolve::{Names, ResolveError},
 };
@@ -27,6 +27,8 @@ use crate::{
     error::UpstreamError,
 };
 
+mod exhausted;
+mod itself;
 mod proxy;
 mod race;
 mod resolve;
@@ -39,6 +41,8 @@ mod watched;
 pub struct Dialer {
     trust: Trust,
     names: Names,
+    /// Where the process itself listens.
+    listeners: Arc<[SocketAddr]>,
 }
 
 impl Dialer {
@@ -47,7 +51,13 @@ impl Dialer {
         Self {
             trust,
             names: Names::system(),
+            listeners: Arc::new([]),
         }
+    }
+
+    /// The same, which refuses to connect to these listeners of the process itself.
+    pub fn that_refuses(self, listeners: Arc<[SocketAddr]>) -> Self {
+        Self { listeners, ..self }
     }
 
     /// Connects to `upstream` by `route`, to speak HTTP/1.1.
@@ -75,8 +85,19 @@ impl Dialer {
     ///
     /// # Errors
     /// The step that failed. [`UpstreamError::TlsProtocolError`] also if only HTTP/2 would do and was
-    /// not negotiated.
+    /// not negotiated; [`UpstreamError::DescriptorsExhausted`] in whichever step that happened.
     pub async fn dial_for(
+        &self,
+        http: HttpVersion,
+        upstream: &Upstream,
+        route: &Route,
+        connect_timeout: Duration,
+    ) -> Result<Stream, UpstreamError> {
+        let dialled = self.dial_step_by_step(http, upstream, route, connect_timeout);
+        dialled.await.map_err(exhausted::told)
+    }
+
+    async fn dial_step_by_step(
         &self,
         http: HttpVersion,
         upstream: &Upstream,
@@ -126,10 +147,14 @@ impl Dialer {
         let addresses = timeout_at(deadline, self.names.resolve(host))
             .await
             .map_err(|_| UpstreamError::DnsTimeout)??;
-        timeout_at(deadline, race(&addresses, port, stream::connect))
+        let tcp = timeout_at(deadline, race(&addresses, port, stream::connect))
             .await
             .map_err(|_| UpstreamError::ConnectionTimeout)?
-            .map_err(classify)
+            .map_err(classify)?;
+        match itself::listener(&tcp, &self.listeners) {
+            Some(listener) => Err(UpstreamError::LoopDetected(listener)),
+            None => Ok(tcp),
+        }
     }
 
     /// Connects to the HTTP proxy, and through it where the upstream speaks TLS or HTTP/2.
@@ -141,8 +166,13 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<TcpStream, UpstreamError> {
         let mut tcp = self.reach(proxy, deadline).await?;
-        if upstream.scheme == Scheme::Https || http == HttpVersion::Http2 {
-            let connect = proxy::connect(&mut tcp, proxy, &upstream.host, upstream.port);
+        let inside = match (upstream.scheme, http) {
+            (Scheme::Https, _) => Some(Inside::Tls),
+            (Scheme::Http, HttpVersion::Http2) => Some(Inside::Http2),
+            (Scheme::Http, HttpVersion::Http11 | HttpVersion::Auto) => None,
+        };
+        if let Some(inside) = inside {
+            let connect = proxy::connect(&mut tcp, proxy, &upstream.host, upstream.port, inside);
             timeout_at(deadline, connect)
                 .await
                 .map_err(|_| UpstreamError::ConnectionTimeout)??;

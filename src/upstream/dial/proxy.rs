@@ -57,12 +57,22 @@ pub fn proxy_authorization(route: &Route) -> Option<HeaderValue> {
     }
 }
 
+/// What is spoken inside a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// TLS: the server waits for our hello, and octets that come first are not its own.
+    Tls,
+    /// HTTP/2: the server may begin with its SETTINGS, which stay in the socket (RFC 9113 §3.4).
+    Http2,
+}
+
 /// Opens a tunnel to `host:port` with CONNECT.
 pub(super) async fn connect(
     tcp: &mut TcpStream,
     proxy: &ProxyAddress,
     host: &str,
     port: u16,
+    inside: Inside,
 ) -> Result<(), ProxyError> {
     // Authority-form always has a port (RFC 9112 §3.2.3), an IPv6 address its brackets.
     let authority = match host.contains(':') {
@@ -77,7 +87,7 @@ pub(super) async fn connect(
     }
     head.push_str("\r\n");
     tcp.write_all(head.as_bytes()).await?;
-    read_answer(tcp).await
+    read_answer(tcp, inside).await
 }
 
 /// Asks a SOCKS5 proxy for a connection to `target`.
@@ -112,30 +122,38 @@ pub(super) enum Target<'a> {
     Name(&'a str, u16),
 }
 
-/// Any 2xx opens the tunnel, whatever fields it has (RFC 9110 §9.3.6).
-async fn read_answer(tcp: &mut TcpStream) -> Result<(), ProxyError> {
+/// Any 2xx opens the tunnel, whatever fields it has (RFC 9110 §9.3.6). Octets are looked at before they
+/// are taken, so that none behind the head is.
+async fn read_answer(tcp: &mut TcpStream, inside: Inside) -> Result<(), ProxyError> {
     let mut head = Vec::with_capacity(1024);
     loop {
-        let room = (MAX_HEAD - head.len()) as u64;
-        if room == 0 {
+        let taken = head.len();
+        if taken == MAX_HEAD {
             return Err(ProxyError::HeadTooLarge);
         }
-        if (&mut *tcp).take(room).read_buf(&mut head).await? == 0 {
+        head.resize(MAX_HEAD, 0);
+        let seen = tcp.peek(&mut head[taken..]).await?;
+        head.truncate(taken + seen);
+        if seen == 0 {
             return Err(ProxyError::Closed);
         }
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut answer = httparse::Response::new(&mut fields);
         let parsed = answer.parse(&head).map_err(|_| ProxyError::Malformed)?;
-        let httparse::Status::Complete(length) = parsed else {
-            continue;
+        let (end, code) = match parsed {
+            httparse::Status::Complete(end) => (end, Some(answer.code)),
+            httparse::Status::Partial => (head.len(), None),
         };
-        return match answer.code {
-            // The server inside the tunnel is a TLS server and waits for our hello: octets that
-            // come first are not its own.
-            Some(200..=299) if head.len() > length => Err(ProxyError::EarlyOctets),
-            Some(200..=299) => Ok(()),
-            Some(status) => Err(ProxyError::Status(status)),
-            None => Err(ProxyError::Malformed),
+        let has_more = head.len() > end;
+        tcp.read_exact(&mut head[taken..end]).await?;
+        return match code {
+            None => continue,
+            Some(Some(200..=299)) if has_more && inside == Inside::Tls => {
+                Err(ProxyError::EarlyOctets)
+            }
+            Some(Some(200..=299)) => Ok(()),
+            Some(Some(status)) => Err(ProxyError::Status(status)),
+            Some(None) => Err(ProxyError::Malformed),
         };
     }
 }

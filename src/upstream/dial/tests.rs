@@ -5,6 +5,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -37,6 +38,7 @@ fn dialer(trust: Trust, folder: &Path, hosts: &str) -> Dialer {
     Dialer {
         trust,
         names: names(&path, None),
+        listeners: Arc::new([]),
     }
 }
 
@@ -157,6 +159,7 @@ async fn dns_failures_are_told_apart() {
         let nobody = Dialer {
             trust: Trust::new(None),
             names: names(missing, None),
+            listeners: Arc::new([]),
         };
         let error = nobody.dial(&api, &Route::Direct, LONG).await.unwrap_err();
         assert!(matches!(error, UpstreamError::DnsError(_)));
@@ -170,6 +173,7 @@ async fn dns_failures_are_told_apart() {
         let empty = Dialer {
             trust: Trust::new(None),
             names: names(missing, Some(server)),
+            listeners: Arc::new([]),
         };
         let error = empty.dial(&api, &Route::Direct, LONG).await.unwrap_err();
         assert!(matches!(error, UpstreamError::DnsError(_)));
@@ -183,6 +187,7 @@ async fn dns_failures_are_told_apart() {
         let silent = Dialer {
             trust: Trust::new(None),
             names: names(missing, Some(server)),
+            listeners: Arc::new([]),
         };
         for patience in [SHORT, LONG] {
             let error = silent
@@ -204,6 +209,7 @@ async fn a_name_from_dns_is_dialled() {
         let dialer = Dialer {
             trust: Trust::new(None),
             names,
+            listeners: Arc::new([]),
         };
         let upstream = upstream(Scheme::Http, "api.test", address.port());
         let stream = dialer.dial(&upstream, &Route::Direct, LONG).await.unwrap();

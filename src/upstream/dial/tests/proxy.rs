@@ -7,7 +7,7 @@ use super::{
     tls::Authority,
     *,
 };
-use crate::config::Resolve;
+use crate::config::{HttpVersion, Resolve};
 
 fn proxy(port: u16, credentials: bool) -> ProxyAddress {
     let credentials = credentials.then(|| ("us:er".to_owned(), "pässword".to_owned()));
@@ -154,6 +154,41 @@ async fn what_is_not_2xx_is_a_refusal_by_the_proxy() {
             chain(&error)
         );
         assert_no_secret(&error);
+    }
+}
+
+#[tokio::test]
+async fn octets_that_come_with_the_tunnel_stay_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, address) = listen().await;
+    for parts in [
+        &[&b"HTTP/1.1 200 OK\r\n\r\nsettings"[..]][..],
+        &[b"HTTP/1.1 200 OK\r\nx: y\r\n", b"\r", b"\nsett", b"ings"],
+    ] {
+        let server = async {
+            let mut tcp = listener.accept().await.unwrap().0;
+            tcp.set_nodelay(true).unwrap();
+            read_head(&mut tcp).await;
+            for part in parts {
+                tcp.write_all(part).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            tcp
+        };
+        let client = async {
+            let upstream = upstream(Scheme::Http, "api.test", 80);
+            let route = Route::HttpProxy(proxy(address.port(), false));
+            let dialer = plain_dialer(folder.path(), "");
+            let http = HttpVersion::Http2;
+            let mut stream = dialer
+                .dial_for(http, &upstream, &route, LONG)
+                .await
+                .unwrap();
+            let mut first = [0; 8];
+            stream.read_exact(&mut first).await.unwrap();
+            assert_eq!(&first, b"settings");
+        };
+        tokio::join!(server, client);
     }
 }
 
