@@ -295,11 +295,13 @@ pub struct Timers {
     pub keep_alive: Duration,
     /// Idle connection to the upstream (`UPSTREAM_KEEP_ALIVE`).
     pub upstream_keep_alive: Duration,
+    /// Age beyond which a connection to the upstream takes no new request (`UPSTREAM_MAX_AGE`).
+    pub upstream_max_age: Duration,
     /// DNS and TCP, and then again TLS (`UPSTREAM_CONNECT_TIMEOUT`).
     pub connect: Duration,
     /// Upstream's response head (`UPSTREAM_TIMEOUT`).
     pub response_head: Duration,
-    /// The same for `POST /v1/messages` (`GENERATION_TIMEOUT`).
+    /// The same for paths that generate (`GENERATION_TIMEOUT`).
     pub generation: Duration,
     /// Silence inside a response (`STREAM_IDLE_TIMEOUT`).
     pub stream_idle: Duration,

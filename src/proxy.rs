@@ -533,6 +533,7 @@ pub(crate) mod tests {
                 write: second,
                 keep_alive: second,
                 upstream_keep_alive: second,
+                upstream_max_age: second * 60,
                 connect: second,
                 response_head: second,
                 generation: second * 2,

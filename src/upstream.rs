@@ -16,6 +16,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
+    io,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
     task::Poll,
@@ -25,12 +26,13 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::{Endpoint, HttpVersion, Live},
+    config::{Endpoint, HttpVersion, Live, Route, Scheme},
     error::UpstreamError,
     metrics::{Moved, Shard},
 };
 
 mod affinity;
+mod age;
 pub mod balance;
 mod body;
 mod budget;
@@ -173,7 +175,7 @@ impl Connections {
                     self.shard.moved(Moved::Stale);
                     request = *unsent;
                 }
-                outcome => return outcome.map(|response| Response { road, ..response }),
+                outcome => return told(outcome, &lane.endpoint, road),
             }
         }
         let began = Instant::now();
@@ -181,7 +183,7 @@ impl Connections {
             Ok(connection) => {
                 let road = is_watched.then(|| Road::had(Some(began.elapsed())));
                 let outcome = http1::exchange(connection, request, &lane.pool).await;
-                outcome.map(|response| Response { road, ..response })
+                told(outcome, &lane.endpoint, road)
             }
             Err(cause) => Err(Failed::Unsent(Box::new(request), cause)),
         }
@@ -193,7 +195,8 @@ impl Connections {
         Ok(Connection::new(stream))
     }
 
-    /// A new connection; a second try if the first could not be made.
+    /// A new connection; a second try if the first could not be made. Where file descriptors ran out,
+    /// idle connections are closed before it.
     async fn dial(
         &self,
         live: &Live,
@@ -219,8 +222,42 @@ impl Connections {
             Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
                 dial().await
             }
+            Err(cause @ UpstreamError::DescriptorsExhausted(_)) => {
+                let closed = self.close_idle().await;
+                log::warn!(
+                    "[Upstream] {cause}: {closed} idle connections to upstreams were closed; raise the limit \
+                     (`ulimit -n`, LimitNOFILE=) or lower MAX_CONNECTIONS"
+                );
+                match closed {
+                    0 => Err(cause),
+                    _ => dial().await,
+                }
+            }
+            Err(cause @ UpstreamError::LoopDetected(_)) => {
+                log::warn!(
+                    "[Upstream] {}: {cause}; requests to it are answered with 508; set API_BASE_URL to \
+                     another address",
+                    upstream.authority
+                );
+                Err(cause)
+            }
             outcome => outcome,
         }
+    }
+
+    /// Closes this worker's idle connections to all upstreams. Gives how many there were.
+    async fn close_idle(&self) -> usize {
+        let lanes = self.lanes.borrow().lanes.clone();
+        let close = |lane: &Rc<Lane>| {
+            let http2 = lane.http2.as_ref().map_or(0, |http2| http2.close_idle());
+            lane.pool.close_idle() + http2
+        };
+        let closed = lanes.iter().map(close).sum();
+        // the driver of an HTTP/2 connection closes its socket in its own task
+        for _ in 0..DRIVER_TURNS {
+            tokio::task::yield_now().await;
+        }
+        closed
     }
 
     /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are
@@ -231,13 +268,36 @@ impl Connections {
             *lanes = lanes.follow(live, &self.balance);
         }
         let lane = Rc::clone(&lanes.lanes[endpoint]);
-        lane.pool.keep_alive(live.timers.upstream_keep_alive);
+        lane.pool.follow(&live.timers);
         if let Some(http2) = &lane.http2 {
-            http2.keep_alive(live.timers.upstream_keep_alive);
+            http2.follow(&live.timers);
         }
         lane
     }
 }
+
+/// The outcome of an exchange, as it is told: an outbound proxy that asks for credentials did not pass
+/// the request on, and its challenge is for us, not for the client (RFC 9110 §15.5.8).
+fn told(
+    outcome: Result<Response, Failed>,
+    endpoint: &Endpoint,
+    road: Option<Road>,
+) -> Result<Response, Failed> {
+    let response = outcome?;
+    let is_by_proxy = matches!(endpoint.route, Route::HttpProxy(_))
+        && endpoint.upstream.scheme == Scheme::Http
+        && response.head.status == 407;
+    if is_by_proxy {
+        let cause = io::Error::other("the outbound proxy answered with status 407");
+        return Err(Failed::Sent(
+            UpstreamError::ProxyConnectionRefused(cause).into(),
+        ));
+    }
+    Ok(Response { road, ..response })
+}
+
+/// Turns of the runtime that a driver needs to see its last handle gone, say goodbye, and end.
+const DRIVER_TURNS: usize = 4;
 
 impl Lanes {
     /// The lanes of another configuration, with the connections of those that stay.
@@ -248,8 +308,8 @@ impl Lanes {
             self.lanes.iter().find(same).cloned().unwrap_or_else(|| {
                 Rc::new(Lane {
                     endpoint: endpoint.clone(),
-                    pool: Pool::new(live.timers.upstream_keep_alive, Arc::clone(idle)),
-                    http2: http2::Pool::of(endpoint, live.timers.upstream_keep_alive),
+                    pool: Pool::new(&live.timers, Arc::clone(idle)),
+                    http2: http2::Pool::of(endpoint, &live.timers),
                 })
             })
         };

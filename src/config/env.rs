@@ -151,6 +151,7 @@ pub(super) struct Raw {
     pub(super) write_timeout: Option<String>,
     pub(super) keep_alive: Option<String>,
     pub(super) upstream_keep_alive: Option<String>,
+    pub(super) upstream_max_age: Option<String>,
     pub(super) upstream_connect_timeout: Option<String>,
     pub(super) upstream_timeout: Option<String>,
     pub(super) generation_timeout: Option<String>,

@@ -273,6 +273,7 @@ impl Reader {
         let write = timer("WRITE_TIMEOUT", &raw.write_timeout);
         let keep_alive = timer("KEEP_ALIVE", &raw.keep_alive);
         let upstream_keep_alive = timer("UPSTREAM_KEEP_ALIVE", &raw.upstream_keep_alive);
+        let upstream_max_age = timer("UPSTREAM_MAX_AGE", &raw.upstream_max_age);
         let connect = timer("UPSTREAM_CONNECT_TIMEOUT", &raw.upstream_connect_timeout);
         let response_head = timer("UPSTREAM_TIMEOUT", &raw.upstream_timeout);
         let generation = timer("GENERATION_TIMEOUT", &raw.generation_timeout);
@@ -284,6 +285,7 @@ impl Reader {
             write: write?,
             keep_alive: keep_alive?,
             upstream_keep_alive: upstream_keep_alive?,
+            upstream_max_age: upstream_max_age?,
             connect: connect?,
             response_head: response_head?,
             generation: generation?,
@@ -707,6 +709,7 @@ mod tests {
                 write: seconds(60),
                 keep_alive: seconds(75),
                 upstream_keep_alive: seconds(60),
+                upstream_max_age: seconds(600),
                 connect: seconds(5),
                 response_head: seconds(60),
                 generation: seconds(600),

@@ -25,6 +25,7 @@ use tokio::io::AsyncWrite;
 
 use super::{
     Road,
+    age::Age,
     body::ResponseBody,
     dial::Stream,
     pool::{self, Pool},
@@ -65,6 +66,9 @@ pub(super) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Connection {
     stream: Stream,
     pub(super) read: ReadBuffer,
+    pub(super) age: Age,
+    /// Whether it has served and was kept.
+    pub(super) is_kept: bool,
 }
 
 impl Connection {
@@ -73,6 +77,8 @@ impl Connection {
         Self {
             stream,
             read: ReadBuffer::default(),
+            age: Age::new(),
+            is_kept: false,
         }
     }
 
@@ -111,7 +117,7 @@ pub struct Response {
 #[derive(Debug)]
 pub enum Failed {
     /// No octet of the request left, or the upstream said that it did not process it (RFC 9113
-    /// §8.7): here it is back.
+    /// §8.7), or it may be sent again whatever became of it (RFC 9110 §9.2.2): here it is back.
     Unsent(Box<Request>, UpstreamError),
     /// It cannot be sent again.
     Sent(ProxyError),
@@ -120,7 +126,8 @@ pub enum Failed {
 /// Sends a request over a connection and waits for the response head.
 ///
 /// # Errors
-/// [`Failed::Unsent`] only if the connection was dead before anything was written to it.
+/// [`Failed::Unsent`] only if the connection was dead before anything was written to it; or if it was a
+/// kept one that closed before any octet of an answer, and the request may be repeated.
 pub async fn exchange(
     connection: Connection,
     request: Request,
@@ -144,7 +151,10 @@ pub async fn exchange(
                 Err(cause) => return Poll::Ready(Err(cause.into())),
             }
             let cause = match exchange.poll_read(cx) {
-                Poll::Ready(Ok(1..)) => continue,
+                Poll::Ready(Ok(1..)) => {
+                    exchange.is_heard = true;
+                    continue;
+                }
                 Poll::Ready(Ok(0)) => exchange.write_error.take(),
                 Poll::Ready(Err(cause)) => Some(cause),
                 Poll::Pending if patience_timer.as_mut().poll(cx).is_ready() => {
@@ -163,7 +173,11 @@ pub async fn exchange(
     match outcome {
         Ok(found) => Ok(exchange.respond(found, pool)),
         Err(ProxyError::Upstream(cause @ UpstreamError::ConnectionTerminated(_)))
-            if exchange.sent == 0 =>
+            if exchange.sent == 0
+                || (exchange.connection.is_kept
+                    && !exchange.is_heard
+                    && is_repeatable(&request.method)
+                    && matches!(exchange.upload, Upload::Done(Kept::None))) =>
         {
             let Some((body, keep)) = exchange.unsent_body() else {
                 return Err(Failed::Sent(cause.into()));
@@ -177,6 +191,13 @@ pub async fn exchange(
         }
         Err(cause) => Err(Failed::Sent(cause)),
     }
+}
+
+/// Whether a request of this method, without content, may be sent again once whatever became of it (RFC
+/// 9110 §9.2.2). Other idempotent methods are left to their clients: what they change is not ours to
+/// judge.
+pub(super) fn is_repeatable(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The timer for the response head: counted from the last octet that left, so that an upload of an
@@ -221,6 +242,8 @@ struct Exchange {
     keep: Option<Box<Keep>>,
     /// Octets of the request that left.
     sent: u64,
+    /// Whether an octet came from the upstream.
+    is_heard: bool,
     flushed: bool,
     /// Whether the body was released and not polled since.
     goes_on: bool,
@@ -294,6 +317,7 @@ impl Exchange {
             upload,
             keep,
             sent: 0,
+            is_heard: false,
             flushed: true,
             goes_on: false,
             write_error: None,

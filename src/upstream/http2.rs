@@ -38,7 +38,7 @@ use super::{
     http1::{self, Failed, Request, Response},
 };
 use crate::{
-    config::{Endpoint, HttpVersion, Live, Scheme},
+    config::{Endpoint, HttpVersion, Live, Scheme, Timers},
     error::UpstreamError,
     metrics::Moved,
 };
@@ -60,6 +60,7 @@ pub(super) struct Pool {
     connections: RefCell<Vec<Connection>>,
     dials: RefCell<Vec<Rc<Dial>>>,
     keep_alive: Cell<Duration>,
+    max_age: Cell<Duration>,
     /// What the last connection turned out to speak: an upstream rarely changes its mind.
     speaks: Cell<Speaks>,
     /// Streams that the last connection took.
@@ -104,9 +105,12 @@ pub(super) async fn send(
             Err(cause) => return Err(Failed::Unsent(Box::new(request), cause)),
         };
         let road = request.is_watched.then(|| Road::had(connecting));
+        // once: a second connection that is lost in the same way is no chance any more
+        let may_repeat = is_first && connecting.is_none();
         let (outcome, unsent_since) = match way {
             Way::Stream(stream) => {
-                let outcome = exchange::exchange(stream, request, &lane.endpoint.upstream);
+                let upstream = &lane.endpoint.upstream;
+                let outcome = exchange::exchange(stream, request, upstream, may_repeat);
                 (outcome.await, Moved::Unprocessed)
             }
             Way::Connection(connection) => {
@@ -130,22 +134,41 @@ pub(super) async fn send(
 
 impl Pool {
     /// A pool where HTTP/2 may be spoken.
-    pub(super) fn of(endpoint: &Endpoint, keep_alive: Duration) -> Option<Rc<Self>> {
+    pub(super) fn of(endpoint: &Endpoint, timers: &Timers) -> Option<Rc<Self>> {
         match (endpoint.http, endpoint.upstream.scheme) {
             (HttpVersion::Http11, _) | (HttpVersion::Auto, Scheme::Http) => None,
             (HttpVersion::Http2, _) | (HttpVersion::Auto, Scheme::Https) => Some(Rc::new(Self {
                 connections: RefCell::default(),
                 dials: RefCell::default(),
-                keep_alive: Cell::new(keep_alive),
+                keep_alive: Cell::new(timers.upstream_keep_alive),
+                max_age: Cell::new(timers.upstream_max_age),
                 speaks: Cell::new(Speaks::Http2),
                 usual_limit: Cell::new(usize::MAX),
             })),
         }
     }
 
-    /// How long a connection may be idle.
-    pub(super) fn keep_alive(&self, keep_alive: Duration) {
-        self.keep_alive.set(keep_alive);
+    /// How long a connection may be idle, and how old it may become.
+    pub(super) fn follow(&self, timers: &Timers) {
+        self.keep_alive.set(timers.upstream_keep_alive);
+        self.max_age.set(timers.upstream_max_age);
+    }
+
+    /// Closes the connections that have no stream. Gives how many there were.
+    pub(super) fn close_idle(&self) -> usize {
+        self.forget_those(|connection| connection.state.idle().is_some())
+    }
+
+    /// Takes no more streams from these connections. What runs there runs on.
+    fn forget_those(&self, is_meant: impl Fn(&Connection) -> bool) -> usize {
+        let forgotten: Vec<Connection> = {
+            let mut connections = self.connections.borrow_mut();
+            connections
+                .extract_if(.., |connection| is_meant(connection))
+                .collect()
+        };
+        // what is dropped wakes its driver, which must find the list free
+        forgotten.len()
     }
 
     /// Takes no more streams from this connection. What runs there runs on.
@@ -202,6 +225,8 @@ impl Pool {
 
     /// A stream of a connection that has room for it.
     async fn stream(&self) -> Option<(SendRequest<Bytes>, Claim)> {
+        let max_age = self.max_age.get();
+        self.forget_those(|connection| connection.state.age.is_over(max_age));
         for _ in 0..LOOKS {
             let mut is_stirring = false;
             {

@@ -1,7 +1,7 @@
 //! Idle connections to the upstream, of one worker.
 //!
 //! Last in, first out, so that the warmest connection is taken and the others age. A reaper closes
-//! what is too old and what the upstream closed, as soon as it is closed: nothing is left in
+//! what is idle for too long, what is too old and what the upstream closed, as soon as it is closed: nothing is left in
 //! CLOSE_WAIT, and a request is not sent into a connection that is known to be dead.
 
 use std::{
@@ -18,6 +18,7 @@ use std::{
 };
 
 use super::http1::Connection;
+use crate::config::Timers;
 
 /// How often the reaper looks at ages. What the upstream closes wakes it at once, except within the
 /// first interval after a connection went idle.
@@ -28,6 +29,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Pool {
     idle: RefCell<Vec<Idle>>,
     keep_alive: Cell<Duration>,
+    max_age: Cell<Duration>,
     /// Those of all workers together, for whoever shows it.
     count: Arc<AtomicUsize>,
 }
@@ -42,19 +44,21 @@ impl Pool {
     /// An empty pool and its reaper, which ends when the pool is dropped.
     ///
     /// Idle connections are counted in `count`, too.
-    pub fn new(keep_alive: Duration, count: Arc<AtomicUsize>) -> Rc<Self> {
+    pub fn new(timers: &Timers, count: Arc<AtomicUsize>) -> Rc<Self> {
         let pool = Rc::new(Self {
             idle: RefCell::default(),
-            keep_alive: Cell::new(keep_alive),
+            keep_alive: Cell::new(timers.upstream_keep_alive),
+            max_age: Cell::new(timers.upstream_max_age),
             count,
         });
         actix_rt::spawn(reap(Rc::downgrade(&pool)));
         pool
     }
 
-    /// How long a connection may be idle.
-    pub fn keep_alive(&self, keep_alive: Duration) {
-        self.keep_alive.set(keep_alive);
+    /// How long a connection may be idle, and how old it may become.
+    pub fn follow(&self, timers: &Timers) {
+        self.keep_alive.set(timers.upstream_keep_alive);
+        self.max_age.set(timers.upstream_max_age);
     }
 
     /// A connection that has nothing to read and is not closed, as far as this end can know.
@@ -64,6 +68,7 @@ impl Pool {
             let mut idle = self.idle.borrow_mut().pop()?;
             self.count.fetch_sub(1, Relaxed);
             if idle.since.elapsed() < keep_alive
+                && !idle.connection.age.is_over(self.max_age.get())
                 && idle.connection.is_quiet(cx)
                 && idle.connection.is_open()
             {
@@ -74,7 +79,8 @@ impl Pool {
 
     /// Takes a connection back whose exchange is complete.
     pub fn put(&self, mut connection: Connection) {
-        if !self.keep_alive.get().is_zero() {
+        if !self.keep_alive.get().is_zero() && !connection.age.is_over(self.max_age.get()) {
+            connection.is_kept = true;
             connection.read.shrink();
             self.count.fetch_add(1, Relaxed);
             self.idle.borrow_mut().push(Idle {
@@ -84,11 +90,22 @@ impl Pool {
         }
     }
 
+    /// Closes all idle connections. Gives how many there were.
+    pub(super) fn close_idle(&self) -> usize {
+        let closed = std::mem::take(&mut *self.idle.borrow_mut()).len();
+        self.count.fetch_sub(closed, Relaxed);
+        closed
+    }
+
     fn sweep(&self, cx: &mut Context<'_>) {
-        let keep_alive = self.keep_alive.get();
+        let (keep_alive, max_age) = (self.keep_alive.get(), self.max_age.get());
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain_mut(|idle| idle.since.elapsed() < keep_alive && idle.connection.is_quiet(cx));
+        idle.retain_mut(|idle| {
+            idle.since.elapsed() < keep_alive
+                && !idle.connection.age.is_over(max_age)
+                && idle.connection.is_quiet(cx)
+        });
         if idle.len() < before {
             self.count.fetch_sub(before - idle.len(), Relaxed);
         }

@@ -18,6 +18,7 @@ mod bad_input;
 mod cancel;
 mod cli;
 mod counting;
+mod dialing;
 mod differential;
 mod docs;
 mod edit;

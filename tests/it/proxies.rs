@@ -276,6 +276,25 @@ fn a_proxy_that_refuses_is_502() {
 }
 
 #[test]
+fn a_challenge_of_the_outbound_proxy_is_not_for_the_client() {
+    let challenge = "HTTP/1.1 407 Proxy Authentication Required\r\n\
+                     Proxy-Authenticate: Basic realm=\"corp\"\r\nContent-Length: 0\r\n\r\n";
+    let outbound = Upstream::always(challenge);
+    let proxy = Proxy::to("http://upstream.invalid")
+        .env("HTTP_PROXY", outbound.url())
+        .start();
+    for _ in 0..2 {
+        let response = proxy.send(get("/"));
+        assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
+        assert!(!response.head.has("proxy-authenticate"));
+        assert_eq!(outbound.request().0.target(), "http://upstream.invalid/");
+    }
+    // an upstream that is asked directly may say what it likes
+    let proxy = Proxy::to(outbound.url()).start();
+    assert_eq!(proxy.send(get("/")).status(), 407);
+}
+
+#[test]
 fn a_proxy_that_is_silent_is_504() {
     let outbound = Upstream::bind();
     let proxy = Proxy::to("https://upstream.invalid")

@@ -708,6 +708,105 @@ fn a_connection_that_the_upstream_closed_is_not_used() {
 }
 
 #[test]
+fn a_get_whose_connection_is_lost_is_sent_again_once() {
+    let upstream = Upstream::bind();
+    let proxy = http2(upstream.url()).env("WORKERS", 1).start();
+    for (request, is_repeatable) in [(get("/x").into_bytes(), true), (post("/x", "{}"), false)] {
+        let mut client = proxy.connect();
+        client.send(get("/1"));
+        let mut raw = Raw::accept(&upstream, &[]);
+        let stream = raw.request();
+        raw.ok(stream, b"ok");
+        assert_eq!(client.read_response("GET").content(), b"ok");
+        client.send(&request);
+        raw.request();
+        // it is closed without a GOAWAY
+        drop(raw);
+        if is_repeatable {
+            let mut raw = Raw::accept(&upstream, &[]);
+            raw.request();
+            drop(raw);
+        }
+        let response = client.read_response("GET");
+        assert_proxy_error(&response, 502, "api_error", "connection_terminated");
+    }
+    upstream.no_more();
+}
+
+#[test]
+fn a_connection_that_is_old_drains() {
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let wait = std::sync::Mutex::new(Some(wait));
+    let server = Server::new(move |mut asked| {
+        let wait = wait.lock().unwrap().take();
+        Box::pin(async move {
+            let mut body = asked.start(Response::builder(), false);
+            let _ = body.send_data("a".into(), false);
+            if let Some(wait) = wait {
+                let _ = wait.await;
+            }
+            let _ = body.send_data("b".into(), true);
+        })
+    });
+    let age = Duration::from_millis(300);
+    let proxy = server
+        .proxy()
+        .env("WORKERS", 1)
+        .env("UPSTREAM_MAX_AGE", "300ms")
+        .start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    client.read_response_head();
+    assert_eq!(client.read_chunk(), b"a");
+    // busy all the time, and yet not for ever the same
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < age {
+        assert_eq!(proxy.send(get("/")).content(), b"ab");
+    }
+    assert_eq!(proxy.send(get("/")).content(), b"ab");
+    assert!(server.connections() >= 2);
+    // what runs on the first runs on
+    go.send(()).unwrap();
+    assert_eq!(client.read_chunk(), b"b");
+    assert_eq!(client.read_chunk(), b"");
+    // and in the end all of them are closed
+    server.wait_for_open(0);
+}
+
+#[test]
+fn an_overloaded_error_as_the_first_event_moves_a_request_on() {
+    let overloaded =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+    let first = Server::new(move |mut asked| {
+        Box::pin(async move {
+            asked.content().await;
+            let head = Response::builder().header("content-type", "text/event-stream");
+            let mut body = asked.start(head, false);
+            for octets in overloaded.as_bytes().chunks(20) {
+                let _ = body.send_data(Bytes::from_static(octets), false);
+            }
+            let _ = body.send_data(Bytes::new(), true);
+        })
+    });
+    let second = Server::new(|mut asked| {
+        Box::pin(async move {
+            let content = asked.content().await.0;
+            asked.answer(content);
+        })
+    });
+    let proxy = http2(first.url())
+        .env("API_BASE_URLS", second.url())
+        .start();
+    let content = noise(50_000);
+    assert_octets(
+        proxy.send(post("/v1/messages", &content)).content(),
+        &content,
+        "the content",
+    );
+    assert_eq!(first.connections(), 1);
+}
+
+#[test]
 fn a_left_lane_drains() {
     let (go, wait) = tokio::sync::oneshot::channel::<()>();
     let wait = std::sync::Mutex::new(Some(wait));
@@ -1448,10 +1547,11 @@ fn prior_knowledge_goes_through_an_outbound_proxy_by_connect() {
     let mut tunnel = crate::support::Wire::tcp(stream.try_clone().unwrap());
     let head = tunnel.read_request_head();
     assert_eq!(head.line, "CONNECT upstream.invalid:80 HTTP/1.1");
-    tunnel.send("HTTP/1.1 200 OK\r\n\r\n");
+    // the server behind the tunnel may be the first to speak
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    tunnel.send([b"HTTP/1.1 200 OK\r\n\r\n", &settings[..]].concat());
     let mut raw = Raw { stream };
     raw.stream.read_exact(&mut [0; 24]).unwrap();
-    raw.settings(&[]);
     let request = raw.expect(HEADERS);
     assert!(!contains(&request.payload, b"proxy-authorization"));
     raw.ok(request.stream, b"ok");

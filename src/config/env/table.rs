@@ -255,6 +255,13 @@ pub(super) static TABLE: &[Variable] = &[
     ),
     live(
         Section::Timers,
+        "UPSTREAM_MAX_AGE",
+        "10m",
+        TIME,
+        "The age (up to a fifth less) beyond which an upstream connection takes no new request: a busy pool follows DNS.",
+    ),
+    live(
+        Section::Timers,
         "UPSTREAM_CONNECT_TIMEOUT",
         "5",
         TIME,
@@ -272,7 +279,7 @@ pub(super) static TABLE: &[Variable] = &[
         "GENERATION_TIMEOUT",
         "600",
         TIME,
-        "The same for POST /v1/messages, where an answer may be generated before it begins.",
+        "The same for paths that generate (/v1/messages, chat/completions, invoke, ...), where an answer may be whole before it begins.",
     ),
     live(
         Section::Timers,

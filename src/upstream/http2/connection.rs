@@ -21,7 +21,11 @@ use h2::client::SendRequest;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{Pool, wire::Wire};
-use crate::{error::UpstreamError, framing::MAX_HEAD, upstream::dial::Stream};
+use crate::{
+    error::UpstreamError,
+    framing::MAX_HEAD,
+    upstream::{age::Age, dial::Stream},
+};
 
 /// A connection that takes new streams.
 pub(super) struct Connection {
@@ -48,6 +52,7 @@ pub(super) struct State {
     /// Streams that it was seen to take: less than it allows once it refused one.
     taken: Cell<usize>,
     idle_since: Cell<Instant>,
+    pub(super) age: Age,
     ended: Cell<bool>,
     /// Why it ended, if anybody waits for it.
     cause: RefCell<Option<UpstreamError>>,
@@ -116,6 +121,7 @@ impl State {
             limit: Cell::new(0),
             taken: Cell::new(MAX_STREAMS),
             idle_since: Cell::new(Instant::now()),
+            age: Age::new(),
             ended: Cell::new(false),
             cause: RefCell::default(),
             changed: Notify::new(),
@@ -163,7 +169,7 @@ impl State {
     }
 
     /// How long it has had no stream.
-    fn idle(&self) -> Option<Duration> {
+    pub(super) fn idle(&self) -> Option<Duration> {
         (self.streams.get() == 0).then(|| self.idle_since.get().elapsed())
     }
 
@@ -270,7 +276,7 @@ async fn drive(
     }
 }
 
-/// Ready when the connection has had no stream for too long.
+/// Ready when the connection has had no stream for too long, or has none and is too old.
 fn poll_idle(
     cx: &mut Context<'_>,
     state: &State,
@@ -280,11 +286,13 @@ fn poll_idle(
     let Some(idle) = state.idle() else {
         return Poll::Pending;
     };
-    let rest = pool.keep_alive.get().saturating_sub(idle);
-    let timer = timer.get_or_insert_with(|| Box::pin(actix_rt::time::sleep(rest)));
-    while timer.as_mut().poll(cx).is_ready() {
-        let idle = state.idle().unwrap_or_default();
+    let rest = |idle: Duration| {
         let rest = pool.keep_alive.get().saturating_sub(idle);
+        rest.min(state.age.left(pool.max_age.get()))
+    };
+    let timer = timer.get_or_insert_with(|| Box::pin(actix_rt::time::sleep(rest(idle))));
+    while timer.as_mut().poll(cx).is_ready() {
+        let rest = rest(state.idle().unwrap_or_default());
         if rest.is_zero() {
             return Poll::Ready(());
         }

@@ -28,7 +28,7 @@ use crate::{
     framing::body::Framing,
     upstream::{
         body::ResponseBody,
-        http1::{Failed, Patience, Request, Response},
+        http1::{Failed, Patience, Request, Response, is_repeatable},
     },
 };
 
@@ -45,17 +45,20 @@ enum Fault {
 /// # Errors
 /// [`Failed::Unsent`] if the request was provably not processed: nothing was written since it was
 /// given to the connection, or the peer refused its stream, or went away before it (RFC 9113 §8.7 and
-/// §6.8).
+/// §6.8). Also, if it may be repeated, for a GET or HEAD without content whose connection was lost
+/// before anything more came from it (RFC 9110 §9.2.2).
 pub(super) async fn exchange(
     (mut send, claim): (SendRequest<Bytes>, Claim),
     request: Request,
     upstream: &Upstream,
+    may_repeat: bool,
 ) -> Result<Response, Failed> {
     let Ok(head) = head::request(&request.head, upstream) else {
         return Err(Failed::Sent(DownstreamError::UnsupportedTarget.into()));
     };
     let (written, heard) = (claim.written(), claim.heard());
-    let (mut response, stream) = match send.send_request(head, Upload::is_nothing(&request.body)) {
+    let is_empty = Upload::is_nothing(&request.body);
+    let (mut response, stream) = match send.send_request(head, is_empty) {
         Ok(opened) => opened,
         Err(cause) => {
             claim.exhausted();
@@ -114,7 +117,10 @@ pub(super) async fn exchange(
     if is_refused {
         claim.refused();
     }
-    let is_unprocessed = is_refused || claim.was_left_behind(id) || claim.written() == written;
+    let is_lost = !fault.is_reset() && claim.heard() == heard;
+    let is_repeatable = may_repeat && is_lost && is_empty && is_repeatable(&method);
+    let is_unprocessed =
+        is_refused || is_repeatable || claim.was_left_behind(id) || claim.written() == written;
     let cause = failed(fault);
     match upload.into_body() {
         Some((body, keep)) if is_unprocessed => {

@@ -1,0 +1,73 @@
+//! How old a connection to an upstream may become.
+//!
+//! A connection that is never idle would never be closed, and its upstream's new addresses never be
+//! asked for: a busy pool would stay where DNS was when it was filled. Beyond its age a connection
+//! takes no new request; what runs on it runs on.
+
+use std::{
+    cell::Cell,
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+
+/// The age of one connection, and its share of jitter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Age {
+    born: Instant,
+    /// 256ths of the jitter that this one lives less.
+    less: u8,
+}
+
+thread_local! {
+    /// Where the next connection's jitter lies. Workers begin at different places.
+    static NEXT: Cell<u8> = Cell::new(RandomState::new().hash_one(0_u8) as u8);
+}
+
+/// 256 divided by the golden ratio: those that are made one after another lie far apart.
+const STRIDE: u8 = 158;
+/// What the longest-lived lives longer than the shortest-lived: a fifth. Connections that were made in
+/// one burst are not all made anew in another.
+const JITTER: u32 = 5;
+
+impl Age {
+    /// Of a connection that is made now.
+    pub(super) fn new() -> Self {
+        let less = NEXT.get();
+        NEXT.set(less.wrapping_add(STRIDE));
+        Self {
+            born: Instant::now(),
+            less,
+        }
+    }
+
+    /// How much longer it may take requests; nothing once it is too old.
+    pub(super) fn left(&self, most: Duration) -> Duration {
+        let mine = most - most / JITTER / 256 * u32::from(self.less);
+        mine.saturating_sub(self.born.elapsed())
+    }
+
+    /// Whether it takes no new request.
+    pub(super) fn is_over(&self, most: Duration) -> bool {
+        self.left(most).is_zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_lie_between_four_fifths_and_the_whole() {
+        let most = Duration::from_secs(600);
+        let mut left: Vec<u64> = (0..64).map(|_| Age::new().left(most).as_secs()).collect();
+        assert!(
+            left.iter().all(|left| (478..=600).contains(left)),
+            "{left:?}"
+        );
+        left.sort_unstable();
+        let widest = left.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(widest < Some(10), "{left:?}");
+        assert!(Age::new().is_over(Duration::ZERO));
+        assert!(!Age::new().is_over(Duration::MAX));
+    }
+}
