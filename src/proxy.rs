@@ -43,6 +43,7 @@ mod browser;
 mod exchange;
 mod failover;
 pub mod field;
+mod generation;
 mod hold;
 mod id;
 mod origin;
@@ -149,6 +150,13 @@ async fn relay(
     }
     let is_messages = std::str::from_utf8(head.path())
         .is_ok_and(|path| messages::is_messages(&head.method, path));
+    let generates = generation::kind(&head.method, head.path());
+    if let Some(kind) = generates
+        && !is_messages
+        && (live.edit.is_some() || (live.metering && record.is_watched()))
+    {
+        kind.passes_unseen();
+    }
     let look = record.watch.as_ref().and_then(|watch| watch.look());
     let held_from = record.is_watched().then(Instant::now);
     let plan = match (head.framing, &live.edit) {
@@ -193,7 +201,7 @@ async fn relay(
         client: req.peer_addr().map(|address| address.ip()),
         framing: plan.framing,
         expect: plan.expect,
-        patience: patience(&head.fields, is_messages, live),
+        patience: patience(&head.fields, generates.is_some(), live),
         tunnel: plan.tunnel.as_ref(),
         waited: held_from.zip(plan.complete_at),
         is_watched: record.is_watched(),
@@ -435,8 +443,8 @@ fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
 }
 
 /// How long the response head is waited for (contract §4).
-fn patience(fields: &Fields, is_messages: bool, live: &Live) -> Duration {
-    let ours = if is_messages {
+fn patience(fields: &Fields, generates: bool, live: &Live) -> Duration {
+    let ours = if generates {
         live.timers.generation
     } else {
         live.timers.response_head
@@ -556,14 +564,14 @@ pub(crate) mod tests {
             );
             Fields::from_map(&map)
         };
-        for (value, is_messages, seconds) in [
+        for (value, generates, seconds) in [
             ("600", true, 600),
             ("1", true, 2),
             ("1", false, 1),
             ("99999", false, 3600),
             ("soon", false, 1),
         ] {
-            let found = patience(&declared(value), is_messages, &live);
+            let found = patience(&declared(value), generates, &live);
             assert_eq!(found, Duration::from_secs(seconds), "{value}");
         }
     }
