@@ -32,15 +32,16 @@ pub enum DownstreamError {
     /// The head is not HTTP/1.1 as RFC 9112 defines it.
     #[error("malformed request head")]
     MalformedHead,
+    /// `Host`, `:authority` or the authority of the target is not a host with an optional port
+    /// (RFC 9110 §7.2), or they name different ones.
+    #[error("invalid host")]
+    InvalidHost,
     /// The framing of the body is ambiguous (RFC 9112 §6.3).
     #[error("ambiguous request framing")]
     AmbiguousFraming,
     /// The chunked coding of the body is broken (RFC 9112 §7.1).
     #[error("malformed chunked request body")]
     MalformedBody,
-    /// Half an upgrade: `Upgrade` that `Connection` does not name, or with a body.
-    #[error("malformed upgrade")]
-    MalformedUpgrade,
     /// More than 64 KiB of head, or more than 256 fields.
     #[error("request head too large")]
     HeadTooLarge,
@@ -221,6 +222,12 @@ impl DownstreamError {
                 "malformed_head",
                 "The request head is not valid HTTP (RFC 9112; for HTTP/2, RFC 9113).",
             ),
+            Self::InvalidHost => row(
+                400,
+                INVALID,
+                "invalid_host",
+                "The request does not name one valid host: Host, :authority and the target must agree and be a host name or address with an optional port (RFC 9110 section 7.2).",
+            ),
             Self::AmbiguousFraming => row(
                 400,
                 INVALID,
@@ -232,12 +239,6 @@ impl DownstreamError {
                 INVALID,
                 "malformed_body",
                 "The chunked request body is malformed (RFC 9112 section 7.1).",
-            ),
-            Self::MalformedUpgrade => row(
-                400,
-                INVALID,
-                "malformed_upgrade",
-                "An upgrade needs `Upgrade` and `Connection: upgrade` and has no body (RFC 9110 section 7.8): send both fields, or neither.",
             ),
             Self::HeadTooLarge => row(
                 431,

@@ -8,6 +8,7 @@ pub mod body;
 pub mod cookie;
 pub mod frames;
 pub mod head;
+pub mod host;
 pub mod idle;
 pub mod origin;
 pub mod outbox;

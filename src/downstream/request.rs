@@ -16,6 +16,7 @@ use crate::{
         head::{
             Fields, RequestHead, Role, Transport, Version, content_length, may_be_complete, tokens,
         },
+        host::{is_host, is_same},
         upgrade::tunnelled,
     },
 };
@@ -74,9 +75,8 @@ pub(super) fn parse(
     let raw = buffer.split_to(length).freeze();
     let (target, authority) = origin_form(raw.slice(target), &method)?;
     let fields = Fields::with_spans(raw, spans);
-    if authority.is_some() && fields.value("host") != authority.as_deref() {
-        // RFC 9112 §3.2.2 lets the target win; two answers to one question are refused here
-        return Err(DownstreamError::AmbiguousFraming);
+    if let Some(authority) = authority {
+        authority.check(fields.value("host"))?;
     }
     let facts = Facts::of(&fields, version)?;
     let head = RequestHead {
@@ -104,19 +104,45 @@ fn within_limit(octets: usize) -> Result<(), DownstreamError> {
     }
 }
 
+/// The authority of an absolute-form target (RFC 9112 §3.2.2).
+struct Authority {
+    name: Bytes,
+    default_port: &'static [u8],
+}
+
+impl Authority {
+    /// RFC 9112 §3.2.2 lets the target win over `Host`; two answers to one question are refused here.
+    fn check(&self, host: Option<&[u8]>) -> Result<(), DownstreamError> {
+        if self.name.is_empty() || !is_host(&self.name) {
+            return Err(DownstreamError::InvalidHost);
+        }
+        match host {
+            Some(host) if !is_same(&self.name, host, self.default_port) => {
+                Err(DownstreamError::InvalidHost)
+            }
+            // only HTTP/1.0 has none
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// The path and query of a target, and the authority if it names one (RFC 9112 §3.2).
-fn origin_form(target: Bytes, method: &Method) -> Result<(Bytes, Option<Bytes>), DownstreamError> {
+fn origin_form(
+    target: Bytes,
+    method: &Method,
+) -> Result<(Bytes, Option<Authority>), DownstreamError> {
     if *method == Method::CONNECT {
         return Err(DownstreamError::UnsupportedTarget);
     }
     if target.starts_with(b"/") || (&target[..] == b"*" && *method == Method::OPTIONS) {
         return Ok((target, None));
     }
-    let Some(rest) = ["http://", "https://"].iter().find_map(|scheme| {
+    let schemes = [("http://", &b"80"[..]), ("https://", b"443")];
+    let Some((rest, default_port)) = schemes.iter().find_map(|(scheme, port)| {
         let (start, _) = target.split_at_checked(scheme.len())?;
         start
             .eq_ignore_ascii_case(scheme.as_bytes())
-            .then_some(scheme.len())
+            .then_some((scheme.len(), *port))
     }) else {
         return Err(DownstreamError::UnsupportedTarget);
     };
@@ -132,7 +158,8 @@ fn origin_form(target: Bytes, method: &Method) -> Result<(Bytes, Option<Bytes>),
     if end == rest || !path.starts_with(b"/") {
         return Err(DownstreamError::UnsupportedTarget);
     }
-    Ok((path, Some(target.slice(rest..end))))
+    let name = target.slice(rest..end);
+    Ok((path, Some(Authority { name, default_port })))
 }
 
 /// What the fields say about framing and connection.
@@ -167,7 +194,12 @@ impl Facts {
                     }
                     chunked = true;
                 }
-                Role::Host => hosts += 1,
+                Role::Host => {
+                    if !is_host(field.value) {
+                        return Err(DownstreamError::InvalidHost);
+                    }
+                    hosts += 1;
+                }
                 Role::Connection => {
                     for token in tokens(field.value) {
                         close |= token.eq_ignore_ascii_case(b"close");
@@ -195,18 +227,15 @@ impl Facts {
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::None,
         };
+        // RFC 9110 §7.8: an offer that may be ignored. Without `Connection: upgrade` it was meant for
+        // another connection; with content there is no tunnel until the content has ended
+        let has_content = !matches!(framing, Framing::None | Framing::Length(0));
         let mut upgrade = None;
-        if has_upgrade {
-            if !names_upgrade {
-                return Err(DownstreamError::MalformedUpgrade);
-            }
+        if has_upgrade && names_upgrade && !has_content {
             let values = fields.iter().filter(|field| field.role() == Role::Upgrade);
             upgrade = tunnelled(values.map(|field| field.value));
         }
         if upgrade.is_some() {
-            if !matches!(framing, Framing::None | Framing::Length(0)) {
-                return Err(DownstreamError::MalformedUpgrade);
-            }
             // if the upstream agrees, the body is whatever comes
             framing = Framing::UntilClose;
         }
@@ -280,8 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_whole_or_refused() {
-        let half = || Err(DownstreamError::MalformedUpgrade);
+    fn an_upgrade_is_whole_or_dropped() {
         for (fields, expected) in [
             (
                 "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n",
@@ -299,20 +327,22 @@ mod tests {
             ("Connection: upgrade\r\nUpgrade: HTTP/2.0\r\n", Ok(None)),
             ("Connection: upgrade\r\n", Ok(None)),
             ("Connection: upgrade\r\nUpgrade:\r\n", Ok(None)),
-            ("Upgrade: websocket\r\n", half()),
-            ("Connection: close\r\nUpgrade: h2c\r\n", half()),
+            // half of one, and one with content
+            ("Upgrade: websocket\r\n", Ok(None)),
+            ("Connection: close\r\nUpgrade: h2c\r\n", Ok(None)),
             (
                 "Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n",
-                half(),
+                Ok(None),
             ),
             (
                 "Connection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n",
-                half(),
+                Ok(None),
             ),
         ] {
             let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
             let found = parse_all(head.as_bytes()).map(|parsed| parsed.unwrap().head.upgrade);
-            let expected = expected.map(|it: Option<&str>| it.map(Bytes::from));
+            let expected: Result<_, DownstreamError> =
+                expected.map(|it: Option<&str>| it.map(Bytes::from));
             assert_eq!(found, expected, "{fields:?}");
         }
         let old = b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
@@ -329,6 +359,12 @@ mod tests {
             ("OPTIONS * HTTP/1.1", Some("*")),
             ("GET http://a/b?c HTTP/1.1", Some("/b?c")),
             ("GET http://a HTTP/1.1", Some("/")),
+            ("GET http://A/b HTTP/1.1", Some("/b")),
+            ("GET http://a:80/b HTTP/1.1", Some("/b")),
+            ("GET HTTPS://a:443?c HTTP/1.1", None),
+            ("GET HTTPS://a:443/?c HTTP/1.1", Some("/?c")),
+            ("GET https://a:80/b HTTP/1.1", None),
+            ("GET http://u@a/b HTTP/1.1", None),
             ("GET http://other/b HTTP/1.1", None),
             ("GET http:///b HTTP/1.1", None),
             ("GET * HTTP/1.1", None),
@@ -339,6 +375,29 @@ mod tests {
             let found = found.ok().flatten().map(|parsed| parsed.head.target);
             assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{line}");
         }
+    }
+
+    #[test]
+    fn a_host_is_one_or_the_head_is_malformed() {
+        let parse = |head: String| parse_all(head.as_bytes()).map(|parsed| parsed.is_some());
+        for host in ["", "a:8088", "[::1]:80", "a,b"] {
+            let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(parse(head), Ok(true), "{host}");
+        }
+        for host in [
+            "foo bar", "a@b", "[::1", "a:b:c", "a/../b", "<script>", "a#b",
+        ] {
+            for version in ["1.0", "1.1"] {
+                let head = format!("GET / HTTP/{version}\r\nHost: {host}\r\n\r\n");
+                assert_eq!(parse(head), Err(DownstreamError::InvalidHost), "{host}");
+            }
+        }
+        // HTTP/1.0 may do without, also where the target names one
+        assert_eq!(parse("GET http://a/ HTTP/1.0\r\n\r\n".into()), Ok(true));
+        assert_eq!(
+            parse("GET http://a/ HTTP/1.1\r\n\r\n".into()),
+            Err(DownstreamError::MalformedHead)
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
         head::{Fields, RequestHead, Role, Transport, Version, content_length, tokens},
+        host::{is_host, is_same},
         upgrade::tunnelled,
     },
 };
@@ -150,19 +151,27 @@ fn fields(parts: &Parts, target: &[u8]) -> Result<Fields, DownstreamError> {
 fn host(parts: &Parts) -> Result<&[u8], DownstreamError> {
     let authority = parts.uri.authority().map(|name| name.as_str().as_bytes());
     let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = match (authority, hosts.next()) {
-        (Some(authority), Some(host)) if host.as_bytes() != authority => {
-            return Err(DownstreamError::AmbiguousFraming);
-        }
-        (Some(authority), _) => authority,
-        (None, Some(host)) => host.as_bytes(),
-        (None, None) => return Err(DownstreamError::MalformedHead),
-    };
+    let host = hosts.next().map(http::HeaderValue::as_bytes);
+    let is_valid = |name: Option<&[u8]>| name.is_none_or(is_host);
     // no user information, and no second answer to one question
-    if hosts.next().is_some() || host.contains(&b'@') {
+    if hosts.next().is_some() {
         return Err(DownstreamError::MalformedHead);
     }
-    Ok(host)
+    if !is_valid(authority) || !is_valid(host) {
+        return Err(DownstreamError::InvalidHost);
+    }
+    let default_port: &[u8] = match parts.uri.scheme_str() {
+        Some("https") => b"443",
+        _ => b"80",
+    };
+    match (authority, host) {
+        (Some(authority), Some(host)) if !is_same(authority, host, default_port) => {
+            Err(DownstreamError::InvalidHost)
+        }
+        (Some(authority), _) => Ok(authority),
+        (None, Some(host)) => Ok(host),
+        (None, None) => Err(DownstreamError::MalformedHead),
+    }
 }
 
 /// `: ` and CRLF, which HTTP/1.1 counts.
@@ -194,7 +203,7 @@ mod tests {
         }
         for (method, uri, expected) in [
             ("CONNECT", "a:443", DownstreamError::UnsupportedTarget),
-            ("GET", "http://u@a/", DownstreamError::MalformedHead),
+            ("GET", "http://u@a/", DownstreamError::InvalidHost),
             ("GET", "/", DownstreamError::MalformedHead),
         ] {
             let outcome = head(&parts(method, uri, &[]), Ends::Stream, Transport::Clear);
@@ -231,10 +240,13 @@ mod tests {
     fn one_authority_is_named_or_none() {
         let host = |fields| parse("http://a/", fields, Ends::Stream).map(|head| head.fields.len());
         assert_eq!(host(&[("host", "a")]), Ok(1));
+        assert_eq!(host(&[("host", "A:80")]), Ok(1));
         assert_eq!(
-            host(&[("host", "b")]),
-            Err(DownstreamError::AmbiguousFraming)
+            host(&[("host", "a:443")]),
+            Err(DownstreamError::InvalidHost)
         );
+        assert_eq!(host(&[("host", "a b")]), Err(DownstreamError::InvalidHost));
+        assert_eq!(host(&[("host", "b")]), Err(DownstreamError::InvalidHost));
         assert_eq!(
             host(&[("host", "a"), ("host", "a")]),
             Err(DownstreamError::MalformedHead)
