@@ -16,8 +16,9 @@ use crate::{
     },
 };
 
-/// Names that `Connection` named. Nearly always none.
-type Named<'a> = SmallVec<[&'a [u8]; 4]>;
+mod named;
+
+use self::named::Named;
 
 /// What the request's fields do not say themselves.
 pub struct Request<'a> {
@@ -74,7 +75,7 @@ pub enum Expect {
 pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     let live = request.live;
     let credential = request.endpoint.credential.as_ref();
-    let named = named(request.fields);
+    let named = Named::of(request.fields);
     let host = request.fields.value("host");
     match host {
         Some(host) if live.preserve_host => put(octets, b"host", host),
@@ -108,7 +109,7 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
             Role::ForwardedHost => host_is_set = true,
             Role::Expect | Role::ForwardedFor | Role::EndToEnd => {}
         }
-        if is_named(&named, &field)
+        if named.contains(&field)
             || is_overridden(live, &field)
             || (credential.is_some() && is_credential(field.name))
         {
@@ -188,7 +189,7 @@ fn put_upgrade(octets: &mut BytesMut, fields: &Fields, upgrade: &Upgrade<'_>) {
 /// What a response says to a client of this version, without its framing: for HTTP/1 without the
 /// empty line.
 pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> HeadContent {
-    let named = named(&head.fields);
+    let named = Named::of(&head.fields);
     // RFC 9110 §15.5.22: a 426 says what it would have; in HTTP/2 neither has a meaning (RFC 8441)
     let upgrades = client == Version::Http11 && matches!(head.status.as_u16(), 101 | 426);
     let passes = |field: &Field<'_>| {
@@ -211,7 +212,7 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
             | Role::ForwardedHost
             | Role::EndToEnd => true,
         };
-        by_role && !is_named(&named, field)
+        by_role && !named.contains(field)
     };
     if client == Version::Http2 {
         return HeadContent::Fields(head.fields.retain(passes));
@@ -250,52 +251,6 @@ fn put_forwarded(octets: &mut BytesMut, live: &Live, client: Option<IpAddr>, bef
     octets.put_slice(b"\r\n");
 }
 
-/// The names that `Connection` names, but for those that we depend on: a client may not make a
-/// credential or the length of its own content disappear.
-fn named(fields: &Fields) -> Named<'_> {
-    fields
-        .iter()
-        .filter(|field| field.role() == Role::Connection)
-        .flat_map(|field| tokens(field.value))
-        .filter(|name| !is_protected(name))
-        .collect()
-}
-
-fn is_protected(name: &[u8]) -> bool {
-    let starts_with = |prefix: &str| {
-        name.get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
-    PROTECTED
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-        || starts_with("anthropic-")
-        || starts_with("x-forwarded-")
-}
-
-/// End-to-end fields that decide who asks and what about.
-const PROTECTED: [&str; 13] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "content-type",
-    "content-encoding",
-    "authorization",
-    "x-api-key",
-    "accept",
-    "accept-encoding",
-    "cookie",
-    "set-cookie",
-    "retry-after",
-    "expect",
-];
-
-fn is_named(named: &[&[u8]], field: &Field<'_>) -> bool {
-    named
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(field.name))
-}
-
 fn is_overridden(live: &Live, field: &Field<'_>) -> bool {
     live.custom_fields
         .iter()
@@ -325,7 +280,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{named::is_protected, *};
     use crate::{config::Credential, framing::head, proxy::tests::live};
 
     /// Fields as a client would send them.

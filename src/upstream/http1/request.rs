@@ -43,6 +43,9 @@ pub enum Body {
     Tunnel(Switch),
 }
 
+/// Protocols that one answer may name.
+const MOST_CHOSEN: usize = 16;
+
 /// What a request to switch protocols asks, and what will follow it (RFC 9110 §7.8).
 pub struct Switch {
     /// The protocols that were asked for, as a list.
@@ -56,7 +59,8 @@ pub struct Switch {
 
 impl Switch {
     /// Whether a 101 is an answer to what was asked: it names a protocol of the list, whatever the
-    /// version, and nothing else.
+    /// version, and nothing else. Nobody switches to many at once, and comparing many with many would
+    /// take long.
     pub(super) fn agrees(&self, answer: &ResponseHead) -> bool {
         let name = |token: &[u8]| {
             let end = token.iter().position(|&octet| octet == b'/');
@@ -68,8 +72,10 @@ impl Switch {
             .iter()
             .filter(|field| field.role() == Role::Upgrade)
             .flat_map(|field| tokens(field.value))
+            .enumerate()
             .peekable();
-        chosen.peek().is_some() && chosen.all(|token| asked.contains(&name(token)))
+        chosen.peek().is_some()
+            && chosen.all(|(index, token)| index < MOST_CHOSEN && asked.contains(&name(token)))
     }
 
     /// The upstream agreed: the rest of the request is raw octets.
