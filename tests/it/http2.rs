@@ -536,6 +536,43 @@ fn floods_end_their_connection_and_no_other() {
 }
 
 #[test]
+fn resets_that_a_client_provokes_end_its_connection() {
+    let upstream = Upstream::bind();
+    let proxy = h2c(upstream.url()).start();
+    let mut wire = raw(&proxy);
+    let mut reader = wire.clone_writer();
+    let sending = thread::spawn(move || {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/"),
+            ("content-length", "1"),
+        ];
+        let fields = block(&fields);
+        for number in 0..1_000_000_u32 {
+            let stream = 2 * number + 1;
+            let mut frames = Frame::octets(HEADERS, END_HEADERS, stream, &fields);
+            // more than was announced (RFC 9113 §8.1.1)
+            frames.extend(Frame::octets(DATA, 0, stream, b"more"));
+            if wire.try_send(frames).is_err() {
+                return;
+            }
+        }
+        panic!("all of it was taken");
+    });
+    reader.read_to_end();
+    sending.join().unwrap();
+    proxy.wait_for_line(|line| line.contains("too many HTTP/2 frames"));
+    let mut begun = 0;
+    while upstream.accept_soon().is_some() {
+        begun += 1;
+    }
+    // as many as a client may reset itself, and those that were under way
+    assert!(begun <= 400, "{begun} requests were begun");
+}
+
+#[test]
 fn rapid_resets_end_their_connection() {
     let (upstream, proxy) = setup();
     let mut wire = raw(&proxy);

@@ -27,6 +27,8 @@ pub(super) struct Guarded<S> {
     /// Octets of the preface that are still to come.
     preface: usize,
     frames: Frames,
+    /// Frames on the way out.
+    sent: Frames,
     /// Whether a header block is open: only its CONTINUATION may follow.
     is_in_block: bool,
     last_kind: u8,
@@ -40,6 +42,7 @@ impl<S> Guarded<S> {
             first,
             preface: PREFACE.len(),
             frames: Frames::default(),
+            sent: Frames::default(),
             is_in_block: false,
             last_kind: frames::SETTINGS,
             watch,
@@ -79,6 +82,14 @@ impl<S> Guarded<S> {
             (false, false) => None,
         };
         watch.set_half(half);
+    }
+}
+
+impl<S> Guarded<S> {
+    /// Looks at octets that were written.
+    fn look_at_sent(&mut self, octets: &[u8]) {
+        let Self { sent, watch, .. } = self;
+        sent.scan(octets, |frame| watch.count_sent(&frame));
     }
 }
 
@@ -127,7 +138,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_with(|stream| stream.poll_write(cx, octets))
+        let written = self.poll_with(|stream| stream.poll_write(cx, octets));
+        if let Poll::Ready(Ok(count)) = written {
+            self.get_mut().look_at_sent(&octets[..count]);
+        }
+        written
     }
 
     fn poll_write_vectored(
@@ -135,7 +150,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_with(|stream| stream.poll_write_vectored(cx, slices))
+        let written = self.poll_with(|stream| stream.poll_write_vectored(cx, slices));
+        if let Poll::Ready(Ok(mut left)) = written {
+            let this = self.get_mut();
+            for slice in slices {
+                let taken = slice.len().min(left);
+                this.look_at_sent(&slice[..taken]);
+                left -= taken;
+            }
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -207,6 +231,40 @@ mod tests {
             }
             assert_eq!(guarded.watch.flood(), flood, "{octets:?}");
         }
+    }
+
+    #[test]
+    fn resets_that_the_client_provokes_count_as_its_own() {
+        let reset = |stream: u8, code: u8| {
+            let mut octets = frame(frames::RST_STREAM, 0, &[0, 0, 0, code]);
+            octets[8] = stream;
+            octets
+        };
+        for (codes, flood) in [
+            (&[1, 3, 5, 6][..], Some("what is answered by RST_STREAM")),
+            // ours: a refusal, a failure of the upstream, the end of an upload nobody reads
+            (&[0, 2, 7, 8], None),
+        ] {
+            let mut guarded = guarded();
+            for number in 0..1100 {
+                let code = codes[number % codes.len()];
+                guarded.look_at_sent(&reset((number % 2) as u8, code));
+            }
+            assert_eq!(guarded.watch.flood(), flood, "{codes:?}");
+        }
+        // late frames for one stream are one fault
+        let mut late = guarded();
+        for _ in 0..1100 {
+            late.look_at_sent(&reset(1, 5));
+        }
+        assert_eq!(late.watch.flood(), None);
+        // half and half, they are two of the same
+        let mut both = guarded();
+        for number in 0..110 {
+            both.look_at_sent(&reset(number, 1));
+            both.look(&frame(frames::RST_STREAM, 0, &[0; 4]));
+        }
+        assert!(both.watch.flood().is_some());
     }
 
     #[test]

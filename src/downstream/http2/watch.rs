@@ -19,6 +19,9 @@ const RESETS: Rate = Rate {
     burst: 200,
     per_second: 33,
 };
+/// Error codes that blame the client's frames (RFC 9113 §7): PROTOCOL_ERROR, FLOW_CONTROL_ERROR,
+/// STREAM_CLOSED, FRAME_SIZE_ERROR.
+const PROVOKED: [u32; 4] = [1, 3, 5, 6];
 /// Frames about the connection at once. A client that starts sends about ten (SETTINGS, its ACK,
 /// windows, Firefox's five PRIORITY), one that keeps itself alive a PING in seconds; those that answer
 /// what we send are paid for by it.
@@ -88,6 +91,8 @@ impl Bucket {
 #[derive(Debug)]
 pub(super) struct Watch {
     resets: Bucket,
+    /// The last stream whose reset of ours was counted.
+    last_reset: Cell<u32>,
     controls: Bucket,
     flood: Cell<Option<&'static str>>,
     half: Cell<Option<(Half, Instant)>>,
@@ -117,6 +122,7 @@ impl Watch {
         let now = Instant::now();
         Rc::new(Self {
             resets: Bucket::new(RESETS, now),
+            last_reset: Cell::default(),
             controls: Bucket::new(CONTROLS, now),
             flood: Cell::default(),
             half: Cell::default(),
@@ -181,6 +187,19 @@ impl Watch {
         };
         if !bucket.take(Instant::now) {
             self.flood.set(Some(name(frame.kind)));
+        }
+    }
+
+    /// Counts a frame that is sent. A client can have its streams reset by frames that are faulty: that
+    /// begins as many requests and costs it as little as resetting them itself.
+    pub(super) fn count_sent(&self, frame: &Frame) {
+        if frame.kind != frames::RST_STREAM || !PROVOKED.contains(&frame.first) {
+            return;
+        }
+        // each of several late frames for a stream may be answered by a reset
+        if self.last_reset.replace(frame.stream) != frame.stream && !self.resets.take(Instant::now)
+        {
+            self.flood.set(Some("what is answered by RST_STREAM"));
         }
     }
 }
