@@ -68,7 +68,9 @@ pub struct Boot {
     pub log_filter: Option<String>,
     /// Extra trusted CAs for the upstream (`UPSTREAM_CA_FILE`), in PEM.
     pub upstream_ca_file: Option<PathBuf>,
-    /// Time for running streams after SIGTERM (`SHUTDOWN_TIMEOUT`).
+    /// Time after SIGTERM in which connections are still accepted (`DRAIN_DELAY`).
+    pub drain_delay: Duration,
+    /// Time for running streams after that (`SHUTDOWN_TIMEOUT`).
     pub shutdown_timeout: Duration,
     /// Octets of request bodies held for the edit, over all workers (`EDIT_MEMORY`).
     pub edit_memory: u64,

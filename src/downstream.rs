@@ -12,6 +12,7 @@
 
 mod body;
 mod connection;
+mod entry;
 mod http2;
 mod peer;
 mod request;
@@ -46,5 +47,6 @@ pub enum Protocol {
 
 pub use self::{
     connection::{Services, TellRefused, serve},
+    entry::Entry,
     peer::Peer,
 };

@@ -313,7 +313,7 @@ impl DeniedError {
             ),
             Self::TooManyInFlight => (
                 "too_many_in_flight",
-                "The proxy has as many requests in flight as MAX_IN_FLIGHT allows. Try again shortly.",
+                "The proxy has as many requests in flight as MAX_IN_FLIGHT or its file-descriptor limit allows. Try again shortly.",
             ),
             Self::EditMemory => (
                 "edit_memory_exhausted",

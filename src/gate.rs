@@ -11,15 +11,24 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Poll, Waker},
+    time::{Duration, Instant},
 };
+
+mod overflow;
+
+pub use self::overflow::{Overflow, OverflowPermit};
+
+/// How long a connection that has not sent an octet is waited for once the drain has begun: its first
+/// request may be on the way. Two round trips to anywhere, and no noticeable delay of a restart.
+const FIRST_HEAD_GRACE: Duration = Duration::from_secs(1);
 
 /// Counts of the whole process.
 #[derive(Debug, Default)]
 pub struct Gate {
     connections: AtomicUsize,
     seats: AtomicUsize,
-    spares: AtomicUsize,
     in_flight: AtomicUsize,
+    draining_workers: AtomicUsize,
     is_cut: AtomicBool,
 }
 
@@ -32,17 +41,8 @@ impl Gate {
     /// A place among the connections that are served, if there is one of so many left. Connections
     /// beyond the limit are open for a moment, too, but take no place.
     pub fn seat(self: &Arc<Self>, limit: usize) -> Option<Admission> {
-        self.place(Kind::Seat, limit)
-    }
-
-    /// A place among the few connections beyond the limit that cost too much to be served without one.
-    pub fn spare(self: &Arc<Self>, limit: usize) -> Option<Admission> {
-        self.place(Kind::Spare, limit)
-    }
-
-    fn place(self: &Arc<Self>, kind: Kind, limit: usize) -> Option<Admission> {
-        let place = Admission::new(Arc::clone(self), kind);
-        (place.position <= limit).then_some(place)
+        let seat = Admission::new(Arc::clone(self), Kind::Seat);
+        (seat.position <= limit).then_some(seat)
     }
 
     /// Counts an exchange in; it counts itself out.
@@ -60,6 +60,16 @@ impl Gate {
         self.in_flight.load(Relaxed)
     }
 
+    /// A worker has begun to drain, and has counted what was accepted for it before.
+    pub fn drains(&self) {
+        self.draining_workers.fetch_add(1, Relaxed);
+    }
+
+    /// Workers that have begun to drain.
+    pub fn draining_workers(&self) -> usize {
+        self.draining_workers.load(Relaxed)
+    }
+
     /// What still runs is cut from now on.
     pub fn cut(&self) {
         self.is_cut.store(true, Relaxed);
@@ -69,7 +79,6 @@ impl Gate {
         match kind {
             Kind::Connection => &self.connections,
             Kind::Seat => &self.seats,
-            Kind::Spare => &self.spares,
             Kind::Exchange => &self.in_flight,
         }
     }
@@ -79,7 +88,6 @@ impl Gate {
 enum Kind {
     Connection,
     Seat,
-    Spare,
     Exchange,
 }
 
@@ -123,6 +131,8 @@ pub enum Phase {
     Starting,
     /// Serving.
     Running,
+    /// Serving, and not ready any more: load balancers may take their time to see it (`DRAIN_DELAY`).
+    Leaving,
     /// No new connections; what runs may end.
     Draining,
     /// Time is up: what still runs is cut.
@@ -133,6 +143,8 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Drain {
     phase: Cell<Phase>,
+    /// When the drain began.
+    began: Cell<Option<Instant>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
 }
@@ -141,6 +153,7 @@ impl Default for Drain {
     fn default() -> Self {
         Self {
             phase: Cell::new(Phase::Running),
+            began: Cell::default(),
             wakers: RefCell::default(),
             free: RefCell::default(),
         }
@@ -156,9 +169,26 @@ impl Drain {
     /// Goes on to a phase and wakes every connection.
     pub fn advance(&self, phase: Phase) {
         self.phase.set(phase);
+        if phase >= Phase::Draining && self.began.get().is_none() {
+            self.began.set(Some(Instant::now()));
+        }
         let wakers: Vec<Waker> = self.wakers.borrow().iter().flatten().cloned().collect();
         for waker in wakers {
             waker.wake();
+        }
+    }
+
+    /// While draining: until when a connection of this age may begin its first request.
+    pub fn first_head_until(&self, since: Instant) -> Option<Instant> {
+        let began = self.began.get()?;
+        Some(began.max(since) + FIRST_HEAD_GRACE)
+    }
+
+    /// Waits until a connection of this age may not begin its first request any more.
+    pub async fn first_head_over(&self, since: Instant) {
+        self.reached(Phase::Draining).await;
+        if let Some(until) = self.first_head_until(since) {
+            tokio::time::sleep_until(until.into()).await;
         }
     }
 
@@ -240,6 +270,24 @@ mod tests {
         assert!(gate.seat(1).is_none() && gate.seat(1).is_none());
         drop(first);
         assert!(gate.seat(1).is_some());
+    }
+
+    #[test]
+    fn a_first_head_has_its_grace_from_the_drain_or_the_connection_on() {
+        let drain = Drain::default();
+        let before = Instant::now();
+        drain.advance(Phase::Leaving);
+        assert_eq!(drain.first_head_until(before), None);
+        drain.advance(Phase::Draining);
+        let until = drain.first_head_until(before).unwrap();
+        assert!(until >= before + FIRST_HEAD_GRACE);
+        drain.advance(Phase::Cut);
+        assert_eq!(drain.first_head_until(before), Some(until));
+        let later = Instant::now() + FIRST_HEAD_GRACE;
+        assert_eq!(
+            drain.first_head_until(later),
+            Some(later + FIRST_HEAD_GRACE)
+        );
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -156,6 +156,13 @@ impl Clock {
     }
 }
 
+/// Says nothing more of failures to accept: the sockets are closed on purpose.
+pub fn hush_accept() {
+    IS_ACCEPT_HUSHED.store(true, Ordering::Relaxed);
+}
+
+static IS_ACCEPT_HUSHED: AtomicBool = AtomicBool::new(false);
+
 /// The most that a target may say, whatever the filter asks for.
 fn ceiling(target: &str) -> LevelFilter {
     let is_in = |name: &str| {
@@ -173,6 +180,8 @@ fn ceiling(target: &str) -> LevelFilter {
         // It warns of each directory that goes with its watch, as at every swap of a ConfigMap; what
         // it cannot do comes back as an error.
         LevelFilter::Error
+    } else if is_in("actix_server::accept") && IS_ACCEPT_HUSHED.load(Ordering::Relaxed) {
+        LevelFilter::Off
     } else if is_in("actix_http") || is_in("actix_server") || is_in("h2") || is_in("tracing") {
         LevelFilter::Error
     } else {

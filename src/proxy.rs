@@ -68,6 +68,8 @@ pub struct Worker {
     pub live: Arc<ArcSwap<Live>>,
     /// Counts of the process.
     pub gate: Arc<Gate>,
+    /// Exchanges that the file descriptors allow, whatever `MAX_IN_FLIGHT` becomes.
+    pub max_in_flight: usize,
     /// Free memory for held bodies, in KiB, of the process.
     pub edit_memory: Arc<Semaphore>,
     /// The same for bodies that are kept for the next upstream.
@@ -145,7 +147,7 @@ async fn relay(
     {
         return Err(DeniedError::ForeignOrigin.into());
     }
-    if record.admission.position > live.max_in_flight {
+    if record.admission.position > live.max_in_flight.min(worker.max_in_flight) {
         return Err(DeniedError::TooManyInFlight.into());
     }
     let is_messages = std::str::from_utf8(head.path())

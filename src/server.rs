@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix_http::Request;
-use actix_server::{Server, ServerHandle};
+use actix_server::{Server, ServerBuilder, ServerHandle};
 use actix_service::{
     IntoServiceFactory as _, Service, ServiceFactory as _, fn_factory, fn_service,
 };
@@ -34,7 +34,7 @@ use crate::{
     admin::{self, Plane},
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
     downstream::Services,
-    gate::{Drain, Gate, Phase},
+    gate::{Drain, Gate, Overflow, Phase},
     logging,
     metrics::{Gauges, Metrics, UpstreamGauges},
     proxy::{self, Observer, RequestId, Worker},
@@ -47,6 +47,8 @@ use crate::{
 
 #[cfg(unix)]
 mod activation;
+mod closing;
+mod descriptors;
 mod inbound;
 mod listeners;
 mod signals;
@@ -56,6 +58,8 @@ mod status;
 mod unix;
 
 use self::{
+    closing::Closing,
+    descriptors::Shares,
     inbound::Inbound,
     listeners::{Listener, Listeners},
     signals::Signal,
@@ -206,7 +210,9 @@ struct Shared {
     trust: Trust,
     /// Where the process listens: no upstream may be there.
     own_addresses: Arc<[SocketAddr]>,
-    max_connections: usize,
+    /// What the file descriptors allow.
+    shares: Shares,
+    workers: usize,
     /// `WRITE_TIMEOUT` as the listeners have it.
     write_timeout: Duration,
 }
@@ -289,22 +295,29 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         phase: receiver,
         trust,
         own_addresses,
-        max_connections: sockets::connection_limit(boot.max_connections, boot.workers.get()),
+        shares: descriptors::share(descriptors::Wanted {
+            connections: boot.max_connections,
+            in_flight: live.load().max_in_flight,
+            workers: boot.workers.get(),
+            has_admin: boot.admin_listen.is_some(),
+        }),
+        workers: boot.workers.get(),
         write_timeout,
     };
-    let server = match start(
-        &boot,
-        std::mem::take(&mut listeners.sockets),
-        alone,
-        &shared,
-    ) {
-        Ok(server) => server,
+    let closing = Closing::of(&listeners.sockets, listeners.are_passed);
+    let sockets = std::mem::take(&mut listeners.sockets);
+    let started = start(&boot, sockets, &shared)
+        .and_then(|server| Ok((server, start_admin(&boot, alone, &shared)?)));
+    let (server, admin_server) = match started {
+        Ok(started) => started,
         Err(cause) => return failed("could not start the workers", &cause),
     };
     let handle = server.handle();
     let server = tokio::spawn(server);
+    // until the end: probes ask there while the drain goes on
+    let admin_server = admin_server.map(tokio::spawn);
     let _ = phase.send(Phase::Running);
-    announce(&announced, &boot, &live.load(), shared.max_connections);
+    announce(&announced, &boot, &live.load(), shared.shares.connections);
     let reloader = reload::spawn(source, loaded, live, counters, standing);
     let mut reloader = match reloader {
         Ok(reloader) => Some(reloader),
@@ -326,67 +339,109 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
                 }
             }
             Signal::Stop(name) => {
-                log::info!(
-                    "[Proxy] {name}: draining, up to {:?} for {} exchanges",
-                    boot.shutdown_timeout,
-                    shared.gate.in_flight()
-                );
+                drop(reloader);
+                let end = End {
+                    name,
+                    server: &handle,
+                    closing,
+                    phase: &phase,
+                    gate: &shared.gate,
+                    workers: shared.workers,
+                    delay: boot.drain_delay,
+                    patience: boot.shutdown_timeout,
+                };
+                // the next process may want the path of a Unix socket: its file goes with the listeners
+                end.drain(listeners, &mut signals).await;
                 break;
             }
         }
     }
-    drop(reloader);
-    // before the drain: the next process may want the path of a Unix socket
-    drop(listeners);
-    let code = drain(
-        &handle,
-        &phase,
-        &shared.gate,
-        boot.shutdown_timeout,
-        &mut signals,
-    )
-    .await;
     server.abort();
-    code
-}
-
-/// Readiness fails, the listeners close, idle connections end, and what runs may run on for a while.
-async fn drain(
-    handle: &ServerHandle,
-    phase: &watch::Sender<Phase>,
-    gate: &Arc<Gate>,
-    patience: Duration,
-    signals: &mut signals::Signals,
-) -> ExitCode {
-    let _ = phase.send(Phase::Draining);
-    // closes the listeners at once; the workers are waited for here, not there
-    drop(handle.stop(true));
-    let quiet = until_quiet(gate);
-    tokio::select! {
-        () = quiet => {
-            log::info!("[Proxy] drained");
-            return ExitCode::SUCCESS;
-        }
-        () = tokio::time::sleep(patience) => {
-            log::warn!("[Proxy] SHUTDOWN_TIMEOUT: cutting {} exchanges", gate.in_flight());
-        }
-        () = signals.stop() => {
-            log::warn!("[Proxy] second signal: cutting {} exchanges", gate.in_flight());
-        }
+    if let Some(server) = admin_server {
+        server.abort();
     }
-    gate.cut();
-    let _ = phase.send(Phase::Cut);
-    // the workers need a moment to see it and to reset what must not look complete
-    let _ = tokio::time::timeout(CUT_PATIENCE, until_quiet(gate)).await;
     ExitCode::SUCCESS
 }
+
+/// What the end of the process takes.
+struct End<'a> {
+    /// The signal that asked for it.
+    name: &'static str,
+    server: &'a ServerHandle,
+    closing: Closing,
+    phase: &'a watch::Sender<Phase>,
+    gate: &'a Arc<Gate>,
+    workers: usize,
+    delay: Duration,
+    patience: Duration,
+}
+
+impl End<'_> {
+    /// Readiness fails; after a delay the listeners close and idle connections end, and what runs may
+    /// run on for a while. What still runs then, or at a second signal, is cut.
+    async fn drain(self, listeners: Listeners, signals: &mut signals::Signals) {
+        let cause = tokio::select! {
+            biased;
+            () = signals.stop() => "second signal",
+            is_quiet = self.run_out(listeners) => match is_quiet {
+                true => return log::info!("[Proxy] drained"),
+                false => "SHUTDOWN_TIMEOUT",
+            },
+        };
+        log::warn!(
+            "[Proxy] {cause}: cutting {} exchanges",
+            self.gate.in_flight()
+        );
+        self.gate.cut();
+        let _ = self.phase.send(Phase::Cut);
+        // the workers need a moment to see it and to reset what must not look complete
+        let _ = tokio::time::timeout(CUT_PATIENCE, until_quiet(self.gate)).await;
+    }
+
+    /// Whether everything ended in time.
+    async fn run_out(&self, listeners: Listeners) -> bool {
+        let Self { name, patience, .. } = self;
+        if !self.delay.is_zero() {
+            let _ = self.phase.send(Phase::Leaving);
+            log::info!(
+                "[Proxy] {name}: not ready any more; connections are accepted for another {:?} (DRAIN_DELAY)",
+                self.delay
+            );
+            tokio::time::sleep(self.delay).await;
+        }
+        log::info!(
+            "[Proxy] {name}: draining, up to {patience:?} for {} exchanges",
+            self.gate.in_flight()
+        );
+        let _ = self.phase.send(Phase::Draining);
+        self.closing.close(self.server).await;
+        drop(listeners);
+        // stopping the server drops what its workers have not begun to serve; a worker that died since
+        // the last look will not begin
+        let _ = tokio::time::timeout(BEGIN_PATIENCE, async {
+            while self.gate.draining_workers() < self.workers {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        })
+        .await;
+        drop(self.server.stop(true));
+        tokio::time::timeout(*patience, until_quiet(self.gate))
+            .await
+            .is_ok()
+    }
+}
+
+/// For all workers to begin the drain, on however busy a machine.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(2);
+/// Between looks at what the workers count.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// For a cut to reach every connection.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
 
 async fn until_quiet(gate: &Gate) {
     while gate.connections() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -465,19 +520,8 @@ fn announce_dashboard(listeners: &Announced, boot: &Boot, live: &Live) {
 }
 
 /// Starts the workers on the listeners.
-fn start(
-    boot: &Boot,
-    listeners: Vec<Listener>,
-    alone: Vec<TcpListener>,
-    shared: &Shared,
-) -> io::Result<Server> {
-    let mut builder = Server::build()
-        .workers(boot.workers.get())
-        .disable_signals()
-        // we count connections ourselves and answer those beyond the limit; a queue would not
-        .max_concurrent_connections(usize::MAX >> 1)
-        // the drain decides; this only must not be shorter
-        .shutdown_timeout(boot.shutdown_timeout.as_secs() + 60);
+fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<Server> {
+    let mut builder = builder(boot, boot.workers.get(), &shared.shares);
     for (index, listener) in listeners.into_iter().enumerate() {
         let (name, shared) = (format!("listener-{index}"), shared.clone());
         builder = match listener {
@@ -496,6 +540,24 @@ fn start(
             })?,
         };
     }
+    Ok(builder.run())
+}
+
+/// Starts the admin plane's own worker, where it has a listener. It counts its connections by itself:
+/// they take no place of clients, and no drain waits for them.
+fn start_admin(
+    boot: &Boot,
+    alone: Vec<TcpListener>,
+    shared: &Shared,
+) -> io::Result<Option<Server>> {
+    if alone.is_empty() {
+        return Ok(None);
+    }
+    let mut shared = shared.clone();
+    shared.gate = Arc::default();
+    shared.shares.connections = shared.shares.admin;
+    shared.workers = 1;
+    let mut builder = builder(boot, 1, &shared.shares);
     for socket in alone {
         let shared = shared.clone();
         builder = builder.listen("admin", socket, move || {
@@ -503,8 +565,24 @@ fn start(
             fn_factory(move || service::<inbound::Plain>(shared.clone(), Part::Admin))
         })?;
     }
-    Ok(builder.run())
+    Ok(Some(builder.run()))
 }
+
+fn builder(boot: &Boot, workers: usize, shares: &Shares) -> ServerBuilder {
+    // We count connections ourselves, and answer some of those beyond the limit. This bounds what is
+    // accepted and not yet counted: the rest waits in the kernel.
+    let most = (shares.connections + shares.overflow).div_ceil(workers) + MOST_QUEUED;
+    Server::build()
+        .workers(workers)
+        .disable_signals()
+        .max_concurrent_connections(most)
+        // the drain decides; this only must not be shorter
+        .shutdown_timeout(boot.shutdown_timeout.as_secs() + 60)
+}
+
+/// Connections of one worker that are accepted and not yet counted: half of the descriptors that are
+/// reserved for a worker.
+const MOST_QUEUED: usize = 8;
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -521,7 +599,12 @@ async fn service<I: Inbound>(
     part: Part,
 ) -> Result<impl Service<I::Stream, Response = (), Error = ()>, ()> {
     let place = Place::here(&shared);
-    let services = Rc::new(worker(shared, Rc::clone(&place), part).await?);
+    let overflow = match I::IS_COSTLY {
+        true => &place.costly_overflow,
+        false => &place.overflow,
+    };
+    let overflow = Rc::clone(overflow);
+    let services = Rc::new(worker(shared, Rc::clone(&place), part, overflow).await?);
     Ok(fn_service(move |stream| {
         // the listeners that start later find it
         let _place = &place;
@@ -537,7 +620,12 @@ async fn service<I: Inbound>(
 struct Place {
     worker: Rc<Worker>,
     drain: Rc<Drain>,
+    overflow: Rc<Overflow>,
+    costly_overflow: Rc<Overflow>,
 }
+
+/// Connections over TLS beyond the limit, at a time, of the process: each takes tens of kilobytes.
+const COSTLY_OVERFLOW: usize = 64;
 
 impl Place {
     /// That of this thread, which is one worker's.
@@ -556,7 +644,11 @@ impl Place {
 
     fn new(shared: &Shared) -> Self {
         let drain = Rc::new(Drain::default());
-        actix_rt::spawn(follow_phase(shared.phase.clone(), Rc::downgrade(&drain)));
+        actix_rt::spawn(follow_phase(
+            shared.phase.clone(),
+            Rc::downgrade(&drain),
+            Arc::clone(&shared.gate),
+        ));
         let observer = Rc::new(Observer {
             recorder: shared.recorder.clone(),
             shard: shared.metrics.shard(),
@@ -576,8 +668,15 @@ impl Place {
             balance: Arc::clone(&shared.balance),
             serves_dashboard: shared.served == admin::Served::Here,
             is_loopback: shared.is_loopback,
+            max_in_flight: shared.shares.in_flight,
         });
-        Self { worker, drain }
+        let of_worker = |all: usize| Overflow::new((all / shared.workers).max(1));
+        Self {
+            worker,
+            drain,
+            overflow: of_worker(shared.shares.overflow),
+            costly_overflow: of_worker(shared.shares.overflow.min(COSTLY_OVERFLOW)),
+        }
     }
 }
 
@@ -586,6 +685,7 @@ async fn worker(
     shared: Shared,
     place: Rc<Place>,
     part: Part,
+    overflow: Rc<Overflow>,
 ) -> Result<Services<impl Service<Request, Response = ServiceResponse<BoxBody>>>, ()> {
     let (worker, drain) = (Rc::clone(&place.worker), Rc::clone(&place.drain));
     let (status, phase) = (Arc::clone(&shared.status), shared.phase.clone());
@@ -610,7 +710,8 @@ async fn worker(
         app,
         live: Arc::clone(&shared.live),
         gate: Arc::clone(&shared.gate),
-        max_connections: shared.max_connections,
+        max_connections: shared.shares.connections,
+        overflow,
         write_timeout: shared.write_timeout,
         drain,
         is_local: match part {
@@ -641,12 +742,23 @@ fn local() -> actix_web::Route {
 }
 
 /// Tells the worker's connections how far the end has come.
-async fn follow_phase(mut phase: watch::Receiver<Phase>, drain: std::rc::Weak<Drain>) {
+async fn follow_phase(
+    mut phase: watch::Receiver<Phase>,
+    drain: std::rc::Weak<Drain>,
+    gate: Arc<Gate>,
+) {
+    let mut drains = false;
     loop {
         let now = *phase.borrow_and_update();
         let Some(drain) = drain.upgrade() else { return };
         drain.advance(now);
         drop(drain);
+        if now >= Phase::Draining && !std::mem::replace(&mut drains, true) {
+            // the connections that were sent to this worker before it was woken for this are spawned by
+            // now, and count themselves when they are polled first
+            tokio::task::yield_now().await;
+            gate.drains();
+        }
         if phase.changed().await.is_err() {
             return;
         }

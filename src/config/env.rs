@@ -157,6 +157,7 @@ pub(super) struct Raw {
     pub(super) generation_timeout: Option<String>,
     pub(super) stream_idle_timeout: Option<String>,
     pub(super) tunnel_idle_timeout: Option<String>,
+    pub(super) drain_delay: Option<String>,
     pub(super) shutdown_timeout: Option<String>,
     pub(super) log_format: Option<String>,
     pub(super) rust_log: Option<String>,

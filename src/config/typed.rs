@@ -155,6 +155,7 @@ impl Reader {
         let tls = self.identity(raw, root);
         let h2c = self.read("H2C", &raw.h2c, scalar::flag);
         let workers = self.read("WORKERS", &raw.workers, scalar::workers);
+        let drain_delay = self.read("DRAIN_DELAY", &raw.drain_delay, duration::any);
         let shutdown = self.read("SHUTDOWN_TIMEOUT", &raw.shutdown_timeout, duration::any);
         let max_connections = self.read("MAX_CONNECTIONS", &raw.max_connections, scalar::count);
         let max_in_flight = self.read("MAX_IN_FLIGHT", &raw.max_in_flight, scalar::count);
@@ -200,6 +201,7 @@ impl Reader {
                 log_format: log_format?,
                 log_filter,
                 upstream_ca_file,
+                drain_delay: drain_delay?,
                 shutdown_timeout: shutdown?,
                 edit_memory: edit_memory?,
                 replay_memory: replay_memory?,
@@ -685,6 +687,7 @@ mod tests {
         assert_eq!(boot.max_connections, 25_000);
         assert_eq!(boot.log_format, LogFormat::Text);
         assert_eq!(boot.log_filter, None);
+        assert_eq!(boot.drain_delay, Duration::ZERO);
         assert_eq!(boot.shutdown_timeout, Duration::from_secs(30));
         assert_eq!(boot.edit_memory, 512 << 20);
         let [endpoint] = &live.endpoints[..] else {

@@ -32,6 +32,7 @@ use tokio::io::AsyncWrite;
 use super::{
     Arrival, Protocol,
     body::{Expect, RequestBody, Wire},
+    entry::Entry,
     http2::{self, Preface},
     peer::Peer,
     request::{self, KeepAlive, Parsed},
@@ -47,7 +48,7 @@ use crate::{
         outbox::Outbox,
         refused::Refused,
     },
-    gate::{Admission, Drain, Gate, Phase},
+    gate::{Drain, Gate, Overflow, Phase},
 };
 
 mod tunnel;
@@ -76,6 +77,8 @@ pub struct Services<A> {
     pub gate: Arc<Gate>,
     /// Connections that the process takes.
     pub max_connections: usize,
+    /// Permits for those beyond.
+    pub overflow: Rc<Overflow>,
     /// The end of the worker.
     pub drain: Rc<Drain>,
     /// Paths that are answered here: they need their fields in actix-web's map, and are served
@@ -91,13 +94,11 @@ pub struct Services<A> {
 pub type TellRefused = Box<dyn Fn(Option<IpAddr>, &Refused<'_>)>;
 
 /// Serves a connection until it ends.
-pub async fn serve<S, A>(stream: S, mut arrival: Arrival, services: Rc<Services<A>>)
+pub async fn serve<S, A>(stream: S, mut arrival: Arrival, services: Rc<Services<A>>, entry: Entry)
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
 {
-    let open = services.gate.connection();
-    let seat = services.gate.seat(services.max_connections);
     let (mut timers, h2c) = {
         let live = services.live.load();
         (live.timers, live.h2c)
@@ -107,14 +108,7 @@ where
         Protocol::Http2 => {
             // boxed here and below: it is larger than all that HTTP/1.1 needs
             let octets = Bytes::new();
-            return Box::pin(http2::serve(
-                stream,
-                octets,
-                arrival,
-                services,
-                (open, seat),
-            ))
-            .await;
+            return Box::pin(http2::serve(stream, octets, arrival, services, entry)).await;
         }
         Protocol::Unsaid if h2c => {}
         Protocol::Unsaid | Protocol::Http1 => arrival.protocol = Protocol::Http1,
@@ -127,8 +121,7 @@ where
         stalled: None,
         arrival,
         services,
-        _open: open,
-        seat,
+        entry,
         ticket: None,
         searched: 0,
         asked: None,
@@ -138,12 +131,12 @@ where
     if connection.arrival.protocol == Protocol::Http2 {
         let (wire, arrival) = (Rc::clone(&connection.wire), connection.arrival);
         let services = Rc::clone(&connection.services);
-        let admissions = (services.gate.connection(), connection.seat.take());
+        let entry = connection.entry.hand_over(&services);
         drop(connection);
         if let Some(wire) = Rc::into_inner(wire) {
             let Wire { stream, read, .. } = wire.into_inner();
             let octets = read.octets.freeze();
-            Box::pin(http2::serve(stream, octets, arrival, services, admissions)).await;
+            Box::pin(http2::serve(stream, octets, arrival, services, entry)).await;
         }
     }
 }
@@ -168,10 +161,7 @@ struct Connection<S, A> {
     stalled: Option<Instant>,
     arrival: Arrival,
     services: Rc<Services<A>>,
-    /// Counts the socket, for the drain.
-    _open: Admission,
-    /// Its place below the limit of connections.
-    seat: Option<Admission>,
+    entry: Entry,
     ticket: Option<usize>,
     searched: usize,
     /// Of the request that is being answered.
@@ -207,18 +197,16 @@ where
                 }
                 Err(cause) => return self.refuse(cause.answer(), None).await,
             };
+            self.entry.set_idle(false);
             // the wait for the head may have been long
             self.follow_timers();
             let is_local = (self.services.is_local)(parsed.head.path());
-            if self.seat.is_none() {
-                // one may have become free since
-                self.seat = self.services.gate.seat(self.services.max_connections);
-            }
-            if self.seat.is_none() && !is_local {
+            let is_seated = self.entry.has_seat(&self.services);
+            if !is_seated && !is_local {
                 let answer = DeniedError::TooManyConnections.answer();
                 return self.refuse(answer, Some(&parsed.head.method)).await;
             }
-            if self.services.drain.phase() >= Phase::Draining || self.seat.is_none() {
+            if self.services.drain.phase() >= Phase::Leaving || !is_seated {
                 parsed.keep_alive = KeepAlive::No;
             }
             let keep_alive = self.exchange(parsed, is_local).await?;
@@ -260,6 +248,9 @@ where
                     // it is neither yet
                     Protocol::Unsaid => {}
                     Protocol::Http1 => {
+                        if request::skip_empty_lines(&mut wire.read.octets) {
+                            self.searched = 0;
+                        }
                         let parsed = request::parse(&mut wire.read.octets, &mut self.searched)?;
                         if let Some(parsed) = parsed {
                             return Poll::Ready(Ok(Some(parsed)));
@@ -271,25 +262,35 @@ where
                     Poll::Ready(_) => return Poll::Ready(Ok(None)),
                     Poll::Pending => {}
                 }
-                let is_idle = wire.read.octets.is_empty();
-                if is_idle && self.services.drain.phase() >= Phase::Draining {
+                if self.entry.poll_evicted(cx).is_ready() {
                     return Poll::Ready(Ok(None));
                 }
-                if self.services.drain.phase() == Phase::Cut {
+                let is_idle = !request::is_begun(&wire.read.octets);
+                let drain = &self.services.drain;
+                if drain.phase() == Phase::Cut {
                     return Poll::Ready(Ok(None));
                 }
-                let deadline = match (waits, is_idle) {
+                let head = self.timers.request_head;
+                let (deadline, late) = match (waits, is_idle) {
+                    (Waits::Next(_), true) if drain.phase() >= Phase::Draining => {
+                        return Poll::Ready(Ok(None));
+                    }
                     (Waits::Next(since), true) => {
                         wire.read.shrink();
-                        since + self.timers.keep_alive
+                        (since + self.timers.keep_alive, Ok(None))
                     }
-                    _ => *began.get_or_insert_with(Instant::now) + self.timers.request_head,
+                    // the drain does not wait for those that have nothing to say
+                    (Waits::First(since), true) => match drain.first_head_until(since) {
+                        Some(until) => (until.min(since + head), Ok(None)),
+                        None => (since + head, Err(DownstreamError::HeadTimeout)),
+                    },
+                    (_, false) => {
+                        let began = *began.get_or_insert_with(Instant::now);
+                        (began + head, Err(DownstreamError::HeadTimeout))
+                    }
                 };
                 ready!(self.timer.poll(cx, deadline));
-                return Poll::Ready(match (waits, is_idle) {
-                    (Waits::Next(_), true) => Ok(None),
-                    _ => Err(DownstreamError::HeadTimeout),
-                });
+                return Poll::Ready(late);
             }
         })
         .await
@@ -341,7 +342,7 @@ where
             self.wire.borrow_mut().discard();
         }
         // what is unread of the request must be read before the next one, and nobody reads it
-        if !self.wire.borrow().decoder.is_done() || self.services.drain.phase() >= Phase::Draining {
+        if !self.wire.borrow().decoder.is_done() || self.services.drain.phase() >= Phase::Leaving {
             keep_alive = KeepAlive::No;
         }
         let notes = relayed_head.as_ref().and_then(|head| head.notes.clone());
@@ -530,7 +531,11 @@ where
     async fn linger(&mut self) -> Result<(), Gone> {
         let deadline = Instant::now() + LINGER;
         let mut thrown_away = 0;
+        self.entry.set_idle(true);
         poll_fn(|cx| {
+            if self.entry.poll_evicted(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
             let mut wire = self.wire.borrow_mut();
             match Pin::new(&mut wire.stream).poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => {}

@@ -44,12 +44,14 @@ use self::{
 use super::{
     Arrival, Services,
     connection::{LINGER, LINGER_OCTETS},
+    entry::Entry,
     peer::Peer,
     timer::Timer,
 };
 use crate::{
+    config::Timers,
     framing::MAX_HEAD,
-    gate::{Admission, Drain, Phase},
+    gate::{Drain, Phase},
 };
 
 /// What a client begins with (RFC 9113 §3.4).
@@ -87,14 +89,13 @@ pub(super) fn preface(octets: &[u8]) -> Preface {
     }
 }
 
-/// Serves a connection, of which some octets may have been read, until it ends. The admissions are
-/// that of the socket, and its place below the limit of connections.
+/// Serves a connection, of which some octets may have been read, until it ends.
 pub(super) async fn serve<S, A>(
     stream: S,
     octets: Bytes,
     arrival: Arrival,
     services: Rc<Services<A>>,
-    (_open, seat): (Admission, Option<Admission>),
+    entry: Entry,
 ) where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
@@ -105,7 +106,7 @@ pub(super) async fn serve<S, A>(
     let shared = Rc::new(Shared {
         arrival,
         timers: Cell::new(timers),
-        seat: RefCell::new(seat),
+        entry: RefCell::new(entry),
         watch: Rc::clone(&watch),
         services,
     });
@@ -121,10 +122,12 @@ pub(super) async fn serve<S, A>(
         if let Poll::Ready(outcome) = handshake.as_mut().poll(cx) {
             return Poll::Ready(outcome.ok());
         }
-        if drain.phase() >= Phase::Draining {
+        if drain.phase() == Phase::Cut || shared.entry.borrow().poll_evicted(cx).is_ready() {
             return Poll::Ready(None);
         }
-        timer.poll(cx, began + timers.request_head).map(|()| None)
+        timer
+            .poll(cx, first_head_until(&drain, began, &timers))
+            .map(|()| None)
     })
     .await;
     let Some(h2) = h2 else { return };
@@ -206,6 +209,14 @@ async fn linger<S: Peer>(socket: &RefCell<S>, drain: &Drain, timer: &mut Timer) 
     .await;
 }
 
+/// Until when the first request may begin.
+fn first_head_until(drain: &Drain, since: Instant, timers: &Timers) -> Instant {
+    let until = since + timers.request_head;
+    drain
+        .first_head_until(since)
+        .map_or(until, |end| end.min(until))
+}
+
 fn flooded(kind: &dyn std::fmt::Display) {
     log::warn!("[Proxy] too many HTTP/2 frames, connection closed: {kind}");
 }
@@ -282,9 +293,16 @@ where
         if phase == Phase::Cut {
             return Poll::Ready(Ends::With(Reason::INTERNAL_ERROR));
         }
-        let is_unseated = || self.shared.seat.borrow().is_none();
+        let entry = self.shared.entry.borrow();
+        entry.set_idle(self.streams.is_empty());
+        if entry.poll_evicted(cx).is_ready() {
+            return Poll::Ready(Ends::Gone);
+        }
+        let is_seated = entry.is_seated();
+        drop(entry);
+        // the first request is waited for, a while also by a drain
         let is_first = matches!(self.waits, Waits::First(_));
-        if phase == Phase::Draining || (!is_first && is_unseated()) {
+        if !is_first && (phase == Phase::Draining || !is_seated) {
             self.leave(cx);
         }
         self.poll_timers(cx)
@@ -357,7 +375,10 @@ where
             let idle = match (self.waits, self.leaving) {
                 (Waits::Busy, _) => None,
                 (_, Some(leaving)) => Some(leaving),
-                (Waits::First(since), None) => Some(since + timers.request_head),
+                (Waits::First(since), None) => {
+                    let drain = &self.shared.services.drain;
+                    Some(first_head_until(drain, since, &timers))
+                }
                 (Waits::Next(since), None) => Some(since + timers.keep_alive),
             };
             let Some(deadline) = idle.into_iter().chain(watch.map(|(_, at)| at)).min() else {

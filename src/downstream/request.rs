@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use actix_web::http::Method;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::{
     error::DownstreamError,
@@ -33,6 +33,26 @@ pub(super) struct Parsed {
 pub(super) enum KeepAlive {
     Yes,
     No,
+}
+
+/// Drops empty lines before a request line (RFC 9112 §2.2): some clients end content with one. Says
+/// whether there were any.
+pub(super) fn skip_empty_lines(buffer: &mut BytesMut) -> bool {
+    let mut skipped = false;
+    loop {
+        let length = match &buffer[..] {
+            [b'\r', b'\n', ..] => 2,
+            [b'\n', ..] => 1,
+            _ => return skipped,
+        };
+        buffer.advance(length);
+        skipped = true;
+    }
+}
+
+/// Whether a head has begun. The first half of an empty line is none.
+pub(super) fn is_begun(octets: &[u8]) -> bool {
+    !matches!(octets, b"" | b"\r")
 }
 
 /// Takes one head from the front of the buffer, if it is complete. `searched` remembers how much of
@@ -451,6 +471,24 @@ mod tests {
             parse_all(long.as_bytes()).unwrap_err(),
             DownstreamError::HeadTooLarge
         );
+    }
+
+    #[test]
+    fn empty_lines_before_a_head_are_none_of_it() {
+        for (sent, left) in [
+            ("", ""),
+            ("\r", "\r"),
+            ("\r\n", ""),
+            ("\n\r\n\n\r", "\r"),
+            ("\r\nGET", "GET"),
+            ("GET\r\n", "GET\r\n"),
+            ("\rGET", "\rGET"),
+        ] {
+            let mut buffer = BytesMut::from(sent);
+            assert_eq!(skip_empty_lines(&mut buffer), sent != left, "{sent:?}");
+            assert_eq!(buffer, left, "{sent:?}");
+            assert_eq!(is_begun(&buffer), left.contains("GET"), "{sent:?}");
+        }
     }
 
     #[test]

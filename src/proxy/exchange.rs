@@ -207,7 +207,6 @@ impl Record {
         };
         let (by, label) = match self.outcome() {
             Ended::Complete => (record::By::Complete, None),
-            Ended::Client if self.admission.is_cut() => (record::By::Proxy, Some("shutdown")),
             Ended::Client if self.notes.is_stalled.get() => {
                 (record::By::Client, Some("write_timeout"))
             }
@@ -219,9 +218,11 @@ impl Record {
         record::Ended { by, phase, label }
     }
 
-    /// How it ended: an exchange that was dropped since an operator ended it was not left by its client.
+    /// How it ended: an exchange that was dropped since the process ends, or since an operator ended it,
+    /// was not left by its client.
     fn outcome(&self) -> Ended {
         match self.ended {
+            Ended::Client if self.admission.is_cut() => Ended::Proxy(SHUTDOWN),
             Ended::Client if self.notes.is_ending() => Ended::Proxy(ENDED_BY_OPERATOR),
             ended => ended,
         }
@@ -279,6 +280,9 @@ impl Drop for Record {
         );
     }
 }
+
+/// The label of what the end of the process cuts.
+const SHUTDOWN: &str = "shutdown";
 
 /// The endpoint that answered, where there are several.
 struct By<'a>(Option<&'a (Arc<[Endpoint]>, usize)>);

@@ -1,12 +1,11 @@
 //! From an accepted socket to a connection that is served: its options, and under TLS the handshake.
 //!
-//! A connection shakes hands in its own task, with the certificate of that moment. Until then it has
-//! a seat like any other, no more time than a request head has, and ends with the drain. Beyond the
-//! limit of connections a few handshakes are still made, since only under TLS can a client be told
-//! 503, and a health check be answered; whoever comes beyond those, too, is closed without a word,
-//! so that a flood of half handshakes costs no more memory than so many.
+//! A connection shakes hands in its own task, with the certificate of that moment, and has no more time
+//! for it than a request head has, or than a drain leaves to a first head. Beyond the limit of
+//! connections it needs a permit already for the handshake, which it may lose to a newcomer: a flood of
+//! half handshakes costs no more memory than there are permits.
 
-use std::{io, rc::Rc};
+use std::{io, rc::Rc, time::Instant};
 
 use actix_http::Request;
 use actix_rt::net::TcpStream;
@@ -15,13 +14,10 @@ use actix_web::{body::BoxBody, dev::ServiceResponse};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    downstream::{self, Arrival, Protocol, Services},
+    downstream::{self, Arrival, Entry, Protocol, Services},
     framing::head::Transport,
-    gate::{Admission, Phase},
 };
 
-/// Connections over TLS beyond the limit, at a time.
-const SPARES: usize = 64;
 /// Octets that rustls may hold of what a slow reader does not take: one record (RFC 8446 §5.1).
 const RECORD: usize = 16 * 1024;
 
@@ -29,6 +25,9 @@ const RECORD: usize = 16 * 1024;
 pub(super) trait Inbound: 'static {
     /// What actix-server hands out.
     type Stream: 'static;
+
+    /// Whether one costs the memory of a TLS session before it has said anything.
+    const IS_COSTLY: bool = false;
 
     /// Serves one until it ends.
     async fn serve<A>(stream: Self::Stream, services: Rc<Services<A>>)
@@ -46,8 +45,8 @@ impl Inbound for Plain {
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
     {
-        let Ok(peer) = stream.peer_addr() else {
-            return; // reset already
+        let (Some(entry), Ok(peer)) = (services.admit(), stream.peer_addr()) else {
+            return; // one too many, or reset already
         };
         let arrival = Arrival {
             peer: Some(peer),
@@ -55,7 +54,7 @@ impl Inbound for Plain {
             protocol: Protocol::Unsaid,
         };
         set_options(&stream);
-        downstream::serve(stream, arrival, services).await;
+        downstream::serve(stream, arrival, services, entry).await;
     }
 }
 
@@ -65,15 +64,17 @@ pub(super) struct Tls;
 impl Inbound for Tls {
     type Stream = TcpStream;
 
+    const IS_COSTLY: bool = true;
+
     async fn serve<A>(stream: TcpStream, services: Rc<Services<A>>)
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
     {
-        let Ok(peer) = stream.peer_addr() else {
-            return; // reset already
+        let (Some(entry), Ok(peer)) = (services.admit(), stream.peer_addr()) else {
+            return; // one too many, or reset already
         };
         set_options(&stream);
-        let Some((stream, _spare)) = handshake(stream, &services).await else {
+        let Some(stream) = handshake(stream, &services, &entry).await else {
             return;
         };
         let arrival = Arrival {
@@ -84,7 +85,7 @@ impl Inbound for Tls {
                 _ => Protocol::Http1,
             },
         };
-        downstream::serve(stream, arrival, services).await;
+        downstream::serve(stream, arrival, services, entry).await;
     }
 }
 
@@ -100,12 +101,15 @@ impl Inbound for Unix {
     where
         A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
     {
+        let Some(entry) = services.admit() else {
+            return; // one too many
+        };
         let arrival = Arrival {
             peer: None,
             transport: Transport::Clear,
             protocol: Protocol::Unsaid,
         };
-        downstream::serve(stream, arrival, services).await;
+        downstream::serve(stream, arrival, services, entry).await;
     }
 }
 
@@ -114,18 +118,13 @@ fn set_options(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
 }
 
-/// The connection under TLS, and its place beyond the limit if it has no seat; none if it is to end.
+/// The connection under TLS; none if it is to end.
 async fn handshake<A>(
     tcp: TcpStream,
     services: &Services<A>,
-) -> Option<(TlsStream<TcpStream>, Option<Admission>)> {
-    // both count for the handshake only: what comes after it counts for itself
-    let _open = services.gate.connection();
-    let seat = services.gate.seat(services.max_connections);
-    let spare = match &seat {
-        Some(_) => None,
-        None => Some(services.gate.spare(SPARES)?),
-    };
+    entry: &Entry,
+) -> Option<TlsStream<TcpStream>> {
+    let began = Instant::now();
     let (config, limit) = {
         let live = services.live.load();
         (
@@ -140,10 +139,11 @@ async fn handshake<A>(
     );
     let accepted = tokio::select! {
         accepted = tokio::time::timeout(limit, accept) => accepted,
-        () = services.drain.reached(Phase::Draining) => return None,
+        () = services.drain.first_head_over(began) => return None,
+        () = entry.evicted() => return None,
     };
     match accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(stream) => Some((stream, spare)),
+        Ok(stream) => Some(stream),
         Err(cause) => {
             // whoever scans ports can cause it: no business of an operator
             log::debug!("[Proxy] no TLS handshake: {cause}");

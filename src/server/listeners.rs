@@ -56,6 +56,18 @@ impl Listener {
         }
     }
 
+    /// A second handle on the socket.
+    pub(super) fn handle(&self) -> Option<socket2::Socket> {
+        let socket = match self {
+            Self::Plain(listener) | Self::Tls(listener) => {
+                socket2::SockRef::from(listener).try_clone()
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => socket2::SockRef::from(listener).try_clone(),
+        };
+        socket.ok()
+    }
+
     /// Whether only this machine reaches it.
     fn is_local(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! TCP sockets to listen on, and how many connections the process can have.
+//! TCP sockets to listen on, and what accepted ones inherit.
 
 use std::{
     io,
@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
-/// File descriptors that are not connections: standard streams, listeners, the reactors of main and
-/// workers, files being reloaded, sockets to a resolver.
-const RESERVED_FILES: u64 = 64;
-const RESERVED_FILES_PER_WORKER: u64 = 16;
+/// A client that is silent for this long is asked whether it is still there, this often, and given up
+/// after so many questions. It may have vanished while its upstream is silent, too, and nothing is on its
+/// way to it that could time out.
+const PROBE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15));
 
 /// Why an address cannot be listened on. The first of each is the variable that gave the port.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,7 @@ fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListene
 /// Sets what accepted sockets inherit: a peer that vanished while data is on its way ends the
 /// connection.
 pub(super) fn bequeath(socket: SockRef<'_>, write_timeout: Duration) -> io::Result<()> {
+    socket.set_tcp_keepalive(&PROBE)?;
     #[cfg(target_os = "linux")]
     return socket.set_tcp_user_timeout(Some(write_timeout));
     #[cfg(not(target_os = "linux"))]
@@ -87,47 +90,9 @@ pub(super) fn bequeath(socket: SockRef<'_>, write_timeout: Duration) -> io::Resu
     }
 }
 
-/// How many connections may be open: as asked, or what the limit of file descriptors leaves. A
-/// connection may need two, its own and one to the upstream.
-pub(super) fn connection_limit(asked: usize, workers: usize) -> usize {
-    let needed = 2 * asked as u64 + reserved(workers);
-    let files = match rlimit::increase_nofile_limit(needed) {
-        Ok(files) => files,
-        Err(cause) => {
-            log::warn!("[Proxy] could not read the limit of open files: {cause}");
-            return asked;
-        }
-    };
-    let limit = limit(asked, workers, files);
-    if limit < asked {
-        log::warn!(
-            "[Proxy] MAX_CONNECTIONS={asked} needs {needed} open files, the limit is {files}: using {limit}; raise it with `ulimit -n`, LimitNOFILE= or ulimits.nofile"
-        );
-    }
-    limit
-}
-
-fn reserved(workers: usize) -> u64 {
-    RESERVED_FILES + RESERVED_FILES_PER_WORKER * workers as u64
-}
-
-fn limit(asked: usize, workers: usize, files: u64) -> usize {
-    let free = files.saturating_sub(reserved(workers)) / 2;
-    asked
-        .min(usize::try_from(free).unwrap_or(usize::MAX))
-        .max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_limit_leaves_a_reserve() {
-        assert_eq!(limit(25_000, 2, 1_048_576), 25_000);
-        assert_eq!(limit(25_000, 2, 1024), (1024 - 64 - 32) / 2);
-        assert_eq!(limit(25_000, 64, 256), 1);
-    }
 
     #[test]
     fn a_busy_port_is_named() {

@@ -60,7 +60,9 @@ pub(super) async fn readyz(phase: web::ThinData<watch::Receiver<Phase>>) -> Http
     match *phase.borrow() {
         Phase::Running => plain(HttpResponse::Ok(), "ready\n"),
         Phase::Starting => plain(HttpResponse::ServiceUnavailable(), "starting\n"),
-        Phase::Draining | Phase::Cut => plain(HttpResponse::ServiceUnavailable(), "draining\n"),
+        Phase::Leaving | Phase::Draining | Phase::Cut => {
+            plain(HttpResponse::ServiceUnavailable(), "draining\n")
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use crate::support::{
     Body, DEADLINE, End, Proxy, ProxyBuilder, Response, Upstream, Wire, assert_proxy_error, get,
+    h2::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, get_block, raw},
     post,
     upstream::OK,
     wire::{assert_octets, show},
@@ -275,6 +276,141 @@ fn a_second_signal_ends_at_once() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn a_connection_that_was_silent_until_the_drain_gets_its_first_answer() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).env("H2C", "true").start();
+    let mut silent: Vec<Wire> = (0..20).map(|_| proxy.connect()).collect();
+    let mut begun = proxy.connect();
+    begun.send(b"GET / HTT");
+    let mut http2 = proxy.connect();
+    proxy.signal("TERM");
+    proxy.wait_for_line(|line| line.contains("draining"));
+    refuses_connections(&proxy);
+    for client in &mut silent {
+        client.send(get("/"));
+    }
+    http2.send(PREFACE);
+    http2.send_frame(SETTINGS, 0, 0, &[]);
+    http2.send_frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_block("/"));
+    for client in &mut silent {
+        let response = client.read_response("GET");
+        assert_eq!(response.content(), b"ok");
+        assert_eq!(response.head.one("connection"), Some("close"));
+    }
+    while http2.read_frame().kind != DATA {}
+    begun.send(b"P/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(begun.read_response("GET").content(), b"ok");
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn a_connection_that_stays_silent_does_not_hold_up_a_drain() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("REQUEST_HEAD_TIMEOUT", "1h")
+        .env("SHUTDOWN_TIMEOUT", "1h")
+        .env("KEEP_ALIVE", "1h")
+        .env("H2C", "true")
+        .start();
+    let mut silent = proxy.connect();
+    let mut http2 = proxy.connect();
+    http2.send(PREFACE);
+    let mut idle = proxy.connect();
+    idle.send(get("/"));
+    idle.read_response("GET");
+    // no request: an empty line may follow content (RFC 9112 §2.2)
+    idle.send("\r\n");
+    proxy.signal("TERM");
+    assert_eq!(silent.read_to_end(), (Vec::new(), End::Fin));
+    assert_eq!(idle.read_to_end().0, b"");
+    http2.read_to_end();
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn readiness_fails_while_connections_are_still_accepted() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url()).env("DRAIN_DELAY", "1h").start();
+    assert_eq!(proxy.send(get("/readyz")).status(), 200);
+    let mut kept = proxy.connect();
+    kept.send(get("/"));
+    kept.read_response("GET");
+    proxy.signal("TERM");
+    eventually("the end of readiness", || {
+        proxy.send(get("/readyz")).status() == 503
+    });
+    for path in ["/livez", "/health"] {
+        assert_eq!(proxy.send(get(path)).status(), 200, "{path}");
+    }
+    let response = proxy.send(get("/"));
+    assert_eq!(response.content(), b"ok");
+    // the client is asked to take its next request elsewhere
+    assert_eq!(response.head.one("connection"), Some("close"));
+    kept.send(get("/"));
+    assert_eq!(kept.read_response("GET").content(), b"ok");
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn the_drain_follows_its_delay() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("DRAIN_DELAY", "200ms")
+        .start();
+    let (client, origin) = stream(&proxy, &upstream);
+    let start = Instant::now();
+    proxy.signal("TERM");
+    refuses_connections(&proxy);
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    finish(client, origin);
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn health_is_answered_on_the_admin_listener_until_the_end() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("ADMIN_LISTEN", "127.0.0.1:0")
+        .start();
+    let admin = proxy.admin_addr();
+    let ask = |path: &str| {
+        let mut client = Wire::tcp(TcpStream::connect(admin).expect("it still listens"));
+        client.send(get(path));
+        client.read_response("GET").status()
+    };
+    assert_eq!(ask("/readyz"), 200);
+    let (client, origin) = stream(&proxy, &upstream);
+    // a page that is looked at does not hold up the end
+    let _page = TcpStream::connect(admin).unwrap();
+    proxy.signal("TERM");
+    refuses_connections(&proxy);
+    for (path, status) in [("/readyz", 503), ("/livez", 200), ("/health", 200)] {
+        assert_eq!(ask(path), status, "{path}");
+    }
+    finish(client, origin);
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
+fn the_log_says_who_cut_what_a_drain_cuts() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("SHUTDOWN_TIMEOUT", "0")
+        .start();
+    let (mut client, _origin) = stream(&proxy, &upstream);
+    proxy.signal("TERM");
+    assert!(matches!(client.read_chunked(), Body::Cut(..)));
+    let ended = proxy.wait();
+    assert!(
+        ended.stderr.contains("ended=proxy:shutdown"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("client_gone"), "{}", ended.stderr);
 }
 
 #[test]
@@ -690,6 +826,7 @@ fn a_crowd_beyond_the_file_descriptors_is_survived() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url()).descriptors(128).start();
     let crowd: Vec<Wire> = (0..400).map(|_| proxy.connect()).collect();
+    assert_eq!(proxy.send(get("/health")).status(), 200);
     let before = processor_ticks(&proxy);
     // Nothing is asked for: whoever is busy now is spinning.
     thread::sleep(Duration::from_secs(1));
@@ -700,6 +837,104 @@ fn a_crowd_beyond_the_file_descriptors_is_survived() {
     );
     drop(crowd);
     eventually("room", || proxy.send(get("/")).status() == 200);
+}
+
+#[test]
+fn silent_connections_cost_seated_ones_nothing() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("WORKERS", 1)
+        .env("REQUEST_HEAD_TIMEOUT", "1h")
+        .descriptors(256)
+        .start();
+    let mut seated: Vec<Wire> = (0..4).map(|_| proxy.connect()).collect();
+    for client in &mut seated {
+        client.send(get("/"));
+        assert_eq!(client.read_response("GET").content(), b"ok");
+    }
+    let mut silent: Vec<Wire> = (0..300).map(|_| proxy.connect()).collect();
+    for client in &mut seated {
+        client.send(get("/"));
+        assert_eq!(client.read_response("GET").content(), b"ok");
+        assert_eq!(proxy.send(get("/health")).status(), 200);
+    }
+    refused(&proxy.send(get("/")), "too_many_connections");
+    // those that had to go are closed, the oldest without a seat first
+    let open = silent.iter_mut().filter(|client| client.is_open()).count();
+    assert!((1..200).contains(&open), "{open} are open");
+}
+
+#[test]
+fn exchanges_are_bounded_by_file_descriptors() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("WORKERS", 1)
+        .env("H2C", "true")
+        .descriptors(256)
+        .start();
+    let line = proxy.wait_for_line(|line| line.contains("MAX_IN_FLIGHT"));
+    assert!(line.contains("the limit is 256: using "), "{line}");
+    let mut clients: Vec<Wire> = (0..3).map(|_| raw(&proxy)).collect();
+    for client in &mut clients {
+        for number in 0..100 {
+            let flags = END_HEADERS | END_STREAM;
+            client.send_frame(HEADERS, flags, 2 * number + 1, &get_block("/"));
+        }
+    }
+    // one that is refused was not sent; every other one has its connection
+    let mut origins = Vec::new();
+    while let Some(mut origin) = upstream.accept_soon() {
+        origin.read_request();
+        origins.push(origin);
+        assert_eq!(proxy.send(get("/health")).status(), 200);
+    }
+    assert!((50..=152).contains(&origins.len()), "{}", origins.len());
+    for origin in &mut origins {
+        origin.send(OK);
+    }
+    let mut answered = 0;
+    for client in &mut clients {
+        let mut ended = 0;
+        while ended < 100 {
+            let frame = client.read_frame();
+            ended += u32::from(frame.kind <= HEADERS && frame.flags & END_STREAM != 0);
+            answered += usize::from(frame.kind == DATA && frame.payload == b"ok");
+        }
+    }
+    assert_eq!(answered, origins.len());
+    assert!(!proxy.stderr().contains("connection_failed"));
+}
+
+/// A client that vanishes while its upstream is silent is noticed by probes (RFC 1122 §4.2.3.6).
+#[cfg(target_os = "linux")]
+#[test]
+fn silent_clients_are_probed() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    let mut client = proxy.connect();
+    client.send(get("/"));
+    let _origin = upstream.accept();
+    let ports = [
+        proxy.addr().port(),
+        client
+            .socket()
+            .local_addr()
+            .unwrap()
+            .as_socket()
+            .unwrap()
+            .port(),
+    ];
+    let [local, remote] = ports.map(|port| format!("0100007F:{port:04X}"));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timer = table.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        (columns[1] == local && columns[2] == remote).then(|| columns[5].to_owned())
+    });
+    // 02: the timer of keep-alive probes
+    assert!(
+        timer.as_ref().is_some_and(|timer| timer.starts_with("02:")),
+        "{timer:?}"
+    );
 }
 
 #[track_caller]

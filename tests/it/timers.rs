@@ -71,6 +71,29 @@ fn a_second_head_that_does_not_end_is_408() {
 }
 
 #[test]
+fn an_empty_line_after_an_answer_begins_no_request() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("REQUEST_HEAD_TIMEOUT", "100ms")
+        .env("KEEP_ALIVE", "1h")
+        .start();
+    for stray in ["\r\n", "\n", "\r", "\r\n\r\n"] {
+        let mut client = proxy.connect();
+        client.send(get("/"));
+        client.read_response("GET");
+        client.send(stray);
+        // nothing may come of it: no 408, no close
+        client.quiet();
+        client.quiet();
+        if stray.ends_with('\r') {
+            client.send("\n");
+        }
+        client.send(get("/"));
+        assert_eq!(client.read_response("GET").content(), b"ok", "{stray:?}");
+    }
+}
+
+#[test]
 fn a_head_that_trickles_does_not_reset_its_timer() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url())

@@ -178,10 +178,17 @@ pub(super) static TABLE: &[Variable] = &[
     ),
     boot(
         Section::Server,
+        "DRAIN_DELAY",
+        "0",
+        TIME,
+        "How long connections are still accepted after SIGTERM, while /readyz is 503 already: the time that a load balancer needs to notice.",
+    ),
+    boot(
+        Section::Server,
         "SHUTDOWN_TIMEOUT",
         "30",
         TIME,
-        "How long running exchanges may go on after SIGTERM. 0: not at all.",
+        "How long running exchanges may go on after that. 0: not at all.",
     ),
     boot(
         Section::Limits,
@@ -195,7 +202,7 @@ pub(super) static TABLE: &[Variable] = &[
         "MAX_IN_FLIGHT",
         "10000",
         COUNT,
-        "Exchanges at a time; beyond, clients get a 503 at once.",
+        "Exchanges at a time; beyond, clients get a 503 at once. Fewer where the file-descriptor limit is lower.",
     ),
     boot(
         Section::Limits,

@@ -34,6 +34,7 @@ use crate::{
     downstream::{
         Arrival, Services,
         connection::{LINGER, WRITE_AHEAD, routed},
+        entry::Entry,
         timer::Timer,
     },
     error::{Answer, DeniedError, InternalError, ProxyError},
@@ -42,7 +43,6 @@ use crate::{
         head::{BodyNotes, RelayedHead, RequestHead, Version},
         refused::Refused,
     },
-    gate::Admission,
 };
 
 /// What the streams of a connection share.
@@ -50,8 +50,8 @@ pub(super) struct Shared<A> {
     pub(super) services: Rc<Services<A>>,
     pub(super) arrival: Arrival,
     pub(super) timers: Cell<Timers>,
-    /// The connection's place below the limit of connections.
-    pub(super) seat: RefCell<Option<Admission>>,
+    /// What the connection is served by.
+    pub(super) entry: RefCell<Entry>,
     pub(super) watch: Rc<Watch>,
 }
 
@@ -131,11 +131,7 @@ impl<A> Shared<A> {
 
     /// Whether the connection has its place; one may have become free since it came.
     fn has_seat(&self) -> bool {
-        let mut seat = self.seat.borrow_mut();
-        if seat.is_none() {
-            *seat = self.services.gate.seat(self.services.max_connections);
-        }
-        seat.is_some()
+        self.entry.borrow_mut().has_seat(&self.services)
     }
 }
 

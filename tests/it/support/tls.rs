@@ -67,6 +67,12 @@ impl Pair {
         connect(self.client(rustls::ALL_VERSIONS), addr)
     }
 
+    /// Shakes hands on a connection that has waited.
+    #[track_caller]
+    pub(crate) fn shake_hands(&self, tcp: TcpStream) -> TlsWire {
+        shake_hands(self.client(rustls::ALL_VERSIONS), tcp).expect("the proxy shakes hands")
+    }
+
     /// A connection that has shaken hands.
     #[track_caller]
     pub(crate) fn connect(&self, addr: SocketAddr) -> TlsWire {
@@ -76,7 +82,11 @@ impl Pair {
 
 /// Shakes hands.
 pub(crate) fn connect(config: Arc<ClientConfig>, addr: SocketAddr) -> io::Result<TlsWire> {
-    let mut tcp = TcpStream::connect(addr)?;
+    shake_hands(config, TcpStream::connect(addr)?)
+}
+
+/// Shakes hands on a connection.
+fn shake_hands(config: Arc<ClientConfig>, mut tcp: TcpStream) -> io::Result<TlsWire> {
     tcp.set_nodelay(true)?;
     tcp.set_read_timeout(Some(DEADLINE))?;
     tcp.set_write_timeout(Some(DEADLINE))?;

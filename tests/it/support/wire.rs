@@ -114,6 +114,14 @@ impl Wire<TcpStream> {
         (octets, end)
     }
 
+    /// Whether the peer has not closed yet, without waiting.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let outcome = self.stream.peek(&mut [0; 1]);
+        self.stream.set_nonblocking(false).unwrap();
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Asserts that the peer neither sends nor closes for a moment.
     #[track_caller]
     pub(crate) fn quiet(&mut self) {

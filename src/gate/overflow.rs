@@ -1,0 +1,136 @@
+//! Connections beyond `MAX_CONNECTIONS`: a few at a time, so that each is told 503 and a health check is
+//! answered, and no more than the file descriptors and memory that were set aside for them.
+//!
+//! A newcomer takes the permit of the oldest that has sent nothing: silent connections cannot keep a
+//! health check out, however many they are. Permits are a worker's own.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+/// The permits of one worker.
+#[derive(Debug)]
+pub struct Overflow {
+    limit: usize,
+    /// Those that are held, the oldest first.
+    held: RefCell<VecDeque<Rc<State>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    is_idle: Cell<bool>,
+    is_evicted: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The right of one connection to be served beyond the limit, until a newcomer takes it.
+#[derive(Debug)]
+pub struct OverflowPermit {
+    overflow: Rc<Overflow>,
+    state: Rc<State>,
+}
+
+impl Overflow {
+    /// So many permits.
+    pub fn new(limit: usize) -> Rc<Self> {
+        Rc::new(Self {
+            limit,
+            held: RefCell::default(),
+        })
+    }
+
+    /// A permit for one more connection. None where all that are held are at work.
+    pub fn permit(self: &Rc<Self>) -> Option<OverflowPermit> {
+        let mut held = self.held.borrow_mut();
+        if held.len() >= self.limit {
+            let oldest = held.iter().position(|state| state.is_idle.get())?;
+            let oldest = held.remove(oldest)?;
+            oldest.is_evicted.set(true);
+            if let Some(waker) = oldest.waker.take() {
+                waker.wake();
+            }
+        }
+        let state = Rc::new(State {
+            is_idle: Cell::new(true),
+            is_evicted: Cell::new(false),
+            waker: RefCell::default(),
+        });
+        held.push_back(Rc::clone(&state));
+        Some(OverflowPermit {
+            overflow: Rc::clone(self),
+            state,
+        })
+    }
+}
+
+impl OverflowPermit {
+    /// Says whether the connection waits for its client, so that it may lose its permit.
+    pub fn set_idle(&self, is_idle: bool) {
+        self.state.is_idle.set(is_idle);
+    }
+
+    /// Ready once a newcomer has taken the permit.
+    pub fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.state.is_evicted.get() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.state.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Waits until a newcomer has taken the permit.
+    pub async fn evicted(&self) {
+        poll_fn(|cx| self.poll_evicted(cx)).await;
+    }
+}
+
+impl Drop for OverflowPermit {
+    fn drop(&mut self) {
+        let mut held = self.overflow.held.borrow_mut();
+        if let Some(at) = held.iter().position(|state| Rc::ptr_eq(state, &self.state)) {
+            held.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_evicted(permit: &OverflowPermit) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        permit.poll_evicted(&mut cx).is_ready()
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_the_oldest_that_is_idle() {
+        let overflow = Overflow::new(2);
+        let first = overflow.permit().unwrap();
+        let second = overflow.permit().unwrap();
+        first.set_idle(false);
+        let third = overflow.permit().unwrap();
+        assert!(!is_evicted(&first) && is_evicted(&second) && !is_evicted(&third));
+        third.set_idle(false);
+        assert!(overflow.permit().is_none(), "both are at work");
+        drop(first);
+        assert!(overflow.permit().is_some());
+    }
+
+    #[test]
+    fn a_permit_that_was_taken_gives_none_back() {
+        let overflow = Overflow::new(1);
+        let first = overflow.permit().unwrap();
+        let second = overflow.permit().unwrap();
+        second.set_idle(false);
+        drop(first);
+        assert!(overflow.permit().is_none());
+    }
+}
