@@ -346,6 +346,7 @@ fn one_upstream_that_hangs_holds_up_no_other_exchange() {
             format!("{},{}", hanging.url(), other.url()),
         )
         .env("WORKERS", 1)
+        .env("UPSTREAM_CONNECT_TIMEOUT", "10m")
         .start();
     let waiting: Vec<Wire> = (0..50)
         .map(|_| {
@@ -354,16 +355,19 @@ fn one_upstream_that_hangs_holds_up_no_other_exchange() {
             client
         })
         .collect();
-    let origins: Vec<Wire> = (0..50).map(|_| hanging.accept()).collect();
+    let mut origins: Vec<Wire> = (0..50).map(|_| hanging.accept()).collect();
     let mut client = proxy.connect();
     client.send(get("/"));
     let mut origin = hanging.accept();
     origin.read_request();
     origin.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(client.read_response("GET").content(), b"ok");
-    for (mut client, mut origin) in waiting.into_iter().zip(origins) {
+    // all of them before any is waited for: nobody says which one is whose
+    for origin in &mut origins {
         origin.read_request();
         origin.send(OK);
+    }
+    for mut client in waiting {
         assert_eq!(client.read_response("GET").status(), 200);
     }
 }

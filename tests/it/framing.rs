@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::support::{
-    Body, DEADLINE, End, Proxy, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise,
-    post,
+    Body, DEADLINE, End, Proxy, Upstream, Wire, assert_aborted, assert_prompt, assert_proxy_error,
+    get, noise, post,
     upstream::OK,
     wire::{assert_octets, chunk, show},
 };
@@ -409,21 +409,21 @@ fn a_refusal_reaches_a_client_that_waits_to_continue() {
 fn a_client_that_expects_100_but_does_not_wait_is_served() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(upload("Content-Length: 5\r\nExpect: 100-continue") + "hello");
-    let start = Instant::now();
-    let mut response = client.read_response("POST");
-    if response.status() == 100 {
-        response = client.read_response("POST");
-    }
-    assert_eq!((response.status(), response.content()), (200, &b"ok"[..]));
-    assert_eq!(upstream.request().1, Body::Length(b"hello".to_vec()));
-    // Nobody has to wait for the upstream's word on what was sent already.
-    assert!(
-        start.elapsed() < Duration::from_millis(700),
-        "{:?}",
-        start.elapsed()
-    );
+    // Nobody has to wait for the upstream's word on what was sent already: that would be a second. On a
+    // busy machine one of a few tries is quick.
+    let is_prompt = (0..20).any(|_| {
+        let mut client = proxy.connect();
+        client.send(upload("Content-Length: 5\r\nExpect: 100-continue") + "hello");
+        let start = Instant::now();
+        let mut response = client.read_response("POST");
+        if response.status() == 100 {
+            response = client.read_response("POST");
+        }
+        assert_eq!((response.status(), response.content()), (200, &b"ok"[..]));
+        assert_eq!(upstream.request().1, Body::Length(b"hello".to_vec()));
+        start.elapsed() < Duration::from_millis(700)
+    });
+    assert!(is_prompt, "a second is waited for");
     upstream.no_more();
 }
 
@@ -564,20 +564,16 @@ fn small_pieces_do_not_wait_for_each_other() {
     origin.send(CHUNKED);
     client.read_response_head();
     let start = Instant::now();
-    for _ in 0..100 {
+    for _ in 0..400 {
         client.send_chunk(b"x");
         assert_eq!(origin.read_chunk(), b"x");
     }
-    for _ in 0..100 {
+    for _ in 0..400 {
         origin.send_chunk(b"x");
         assert_eq!(client.read_chunk(), b"x");
     }
-    // Nagle's algorithm against delayed acknowledgements would make it 40 ms each.
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    // Nagle's algorithm against delayed acknowledgements would make it 40 ms each, 32 s.
+    assert_prompt(start, Duration::from_secs(2));
 }
 
 #[test]

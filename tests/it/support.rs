@@ -1,7 +1,7 @@
 //! What every test needs: the process under test, the raw sockets on both its sides, and the few
 //! assertions that many themes share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) mod client;
 pub(crate) mod h2;
@@ -17,8 +17,22 @@ pub(crate) use proxy::{Proxy, ProxyBuilder};
 pub(crate) use upstream::{Answering, Upstream};
 pub(crate) use wire::{Body, End, Head, Response, Wire};
 
-/// How long a test waits for anything that must happen.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a test waits for anything that must happen, and that nothing else bounds: minutes, since
+/// the machine may have more to do.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long what happens within `limit` on a machine with nothing else to do may take on a busy one. It
+/// stays below the timers that would bring it about otherwise (30 s and more).
+pub(crate) fn on_a_busy_machine(limit: Duration) -> Duration {
+    limit.max((limit * 10).min(Duration::from_secs(25)))
+}
+
+/// Asserts that something did not take longer than `limit`, on a busy machine not much longer.
+#[track_caller]
+pub(crate) fn assert_prompt(start: Instant, limit: Duration) {
+    let (taken, allowed) = (start.elapsed(), on_a_busy_machine(limit));
+    assert!(taken < allowed, "{taken:?} is more than {allowed:?}");
+}
 
 /// How long a test watches for something that must not happen.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);

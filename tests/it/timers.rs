@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::support::{
-    End, Proxy, Upstream, Wire, assert_aborted, assert_proxy_error, get, noise, post, upstream::OK,
-    wire::chunk,
+    End, Proxy, Upstream, Wire, assert_aborted, assert_prompt, assert_proxy_error, get, noise,
+    post, upstream::OK, wire::chunk,
 };
 
 const SHORT: &str = "300ms";
@@ -108,7 +108,7 @@ fn a_head_that_trickles_does_not_reset_its_timer() {
         }
     });
     times_out(&mut client, "request_head_timeout");
-    assert!(start.elapsed() < SOON);
+    assert_prompt(start, SOON);
 }
 
 #[test]
@@ -139,12 +139,12 @@ fn a_body_that_stands_still_is_408() {
 fn a_body_that_moves_is_not_timed() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url())
-        .env("REQUEST_BODY_TIMEOUT", "500ms")
+        .env("REQUEST_BODY_TIMEOUT", "4s")
         .start();
     let mut client = proxy.connect();
     client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n");
     for _ in 0..8 {
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(600));
         client.send("x");
     }
     assert_eq!(client.read_response("POST").content(), b"ok");
@@ -186,11 +186,7 @@ fn a_client_that_does_not_read_is_given_up() {
     let start = Instant::now();
     // The socket's own deadline would be an error too: 10 s.
     while origin.try_send(&block).is_ok() {}
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert_prompt(start, Duration::from_secs(5));
     let body = {
         client.read_response_head();
         client.read_chunked()
@@ -244,9 +240,7 @@ fn a_connection_takes_the_timers_of_a_reload() {
 #[test]
 fn a_client_that_reads_slowly_is_not_given_up() {
     let upstream = Upstream::bind();
-    let proxy = Proxy::to(upstream.url())
-        .env("WRITE_TIMEOUT", "500ms")
-        .start();
+    let proxy = Proxy::to(upstream.url()).env("WRITE_TIMEOUT", "4s").start();
     let mut client = proxy.connect();
     client.socket().set_recv_buffer_size(16 * 1024).unwrap();
     client.send(get("/"));
@@ -265,7 +259,7 @@ fn a_client_that_reads_slowly_is_not_given_up() {
     client.read_response_head();
     let mut read = Vec::new();
     for _ in 0..10 {
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(500));
         read.extend(client.read_exact(400_000));
     }
     read.extend(client.read_exact(content.len() - read.len()));
@@ -488,8 +482,7 @@ fn silence_inside_a_stream_is_an_abort() {
     client.send(post("/v1/messages", "{}"));
     let mut origin = upstream.accept();
     origin.read_request();
-    origin.send(STREAM);
-    origin.send_chunk(b"event: ping\n\n");
+    origin.send([STREAM.as_bytes(), &chunk(b"event: ping\n\n")].concat());
     let head = client.read_response_head();
     assert_aborted(&head, &client.read_chunked(), b"event: ping\n\n");
     origin.closed_within(SOON);
@@ -499,14 +492,14 @@ fn silence_inside_a_stream_is_an_abort() {
 fn a_stream_that_moves_is_not_timed() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url())
-        .env("STREAM_IDLE_TIMEOUT", "500ms")
-        .env("UPSTREAM_TIMEOUT", SHORT)
-        .env("GENERATION_TIMEOUT", SHORT)
-        .env("KEEP_ALIVE", SHORT)
-        .env("WRITE_TIMEOUT", SHORT)
-        .env("REQUEST_HEAD_TIMEOUT", SHORT)
-        .env("REQUEST_BODY_TIMEOUT", SHORT)
-        .env("UPSTREAM_KEEP_ALIVE", SHORT)
+        .env("STREAM_IDLE_TIMEOUT", "4s")
+        .env("UPSTREAM_TIMEOUT", "4s")
+        .env("GENERATION_TIMEOUT", "4s")
+        .env("KEEP_ALIVE", "4s")
+        .env("WRITE_TIMEOUT", "4s")
+        .env("REQUEST_HEAD_TIMEOUT", "4s")
+        .env("REQUEST_BODY_TIMEOUT", "4s")
+        .env("UPSTREAM_KEEP_ALIVE", "4s")
         .start();
     let mut client = proxy.connect();
     client.send(post("/v1/messages", "{}"));
@@ -514,7 +507,7 @@ fn a_stream_that_moves_is_not_timed() {
     origin.read_request();
     origin.send(STREAM);
     for _ in 0..12 {
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(400));
         origin.send_chunk(b"x");
     }
     origin.send_chunk(b"");

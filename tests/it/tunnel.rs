@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::support::{
-    Answering, End, Head, Proxy, Upstream, Wire, assert_proxy_error, get, noise, post,
+    Answering, End, Head, Proxy, Upstream, Wire, assert_prompt, assert_proxy_error, get, noise,
+    post,
     upstream::OK,
     wire::{assert_octets, show},
 };
@@ -437,11 +438,11 @@ fn an_abort_reaches_the_other_side() {
                 assert_eq!(end, End::Reset);
             } else {
                 while other.try_send("x").is_ok() {
-                    assert!(start.elapsed() < LIMIT, "{state} {by_client}");
+                    assert_prompt(start, LIMIT);
                     thread::sleep(Duration::from_millis(20));
                 }
             }
-            assert!(start.elapsed() < LIMIT, "{state} {by_client}");
+            assert_prompt(start, LIMIT);
             drop((other, full));
         }
     }
@@ -517,15 +518,15 @@ fn a_client_that_does_not_read_is_cut() {
 
 #[test]
 fn silence_both_ways_ends_a_tunnel() {
-    let idle = Duration::from_millis(400);
+    let idle = Duration::from_secs(3);
     let Tunnel {
         proxy,
         mut client,
         mut origin,
-    } = tunnel(&[("TUNNEL_IDLE_TIMEOUT", "400ms")]);
+    } = tunnel(&[("TUNNEL_IDLE_TIMEOUT", "3s")]);
     // any octet puts it off, whoever sends it
     for turn in 0..8 {
-        thread::sleep(idle / 2);
+        thread::sleep(idle / 6);
         let (from, to) = if turn < 4 {
             (&mut client, &mut origin)
         } else {
@@ -537,7 +538,7 @@ fn silence_both_ways_ends_a_tunnel() {
     let start = Instant::now();
     assert_eq!(client.closed_within(LIMIT), (vec![], End::Reset));
     assert_eq!(origin.closed_within(LIMIT), (vec![], End::Reset));
-    assert!(start.elapsed() > idle / 2);
+    assert!(start.elapsed() > idle / 6);
     let record = record(&proxy);
     assert!(
         record.contains("ended=proxy:tunnel_idle_timeout"),
@@ -552,14 +553,14 @@ fn no_other_timer_ends_a_tunnel() {
         mut client,
         mut origin,
     } = tunnel(&[
-        ("REQUEST_HEAD_TIMEOUT", "200ms"),
-        ("REQUEST_BODY_TIMEOUT", "200ms"),
-        ("STREAM_IDLE_TIMEOUT", "200ms"),
-        ("UPSTREAM_TIMEOUT", "200ms"),
-        ("KEEP_ALIVE_TIMEOUT", "200ms"),
-        ("WRITE_TIMEOUT", "200ms"),
+        ("REQUEST_HEAD_TIMEOUT", "2s"),
+        ("REQUEST_BODY_TIMEOUT", "2s"),
+        ("STREAM_IDLE_TIMEOUT", "2s"),
+        ("UPSTREAM_TIMEOUT", "2s"),
+        ("KEEP_ALIVE_TIMEOUT", "2s"),
+        ("WRITE_TIMEOUT", "2s"),
     ]);
-    thread::sleep(Duration::from_millis(600));
+    thread::sleep(Duration::from_millis(2500));
     client.send("a");
     assert_eq!(origin.read_exact(1), b"a");
     origin.send("b");
@@ -628,7 +629,7 @@ fn a_tunnel_counts_as_in_flight() {
     record(&proxy);
     let start = Instant::now();
     while proxy.send(get("/")).status() == 503 {
-        assert!(start.elapsed() < LIMIT);
+        assert_prompt(start, LIMIT);
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
     net::{Shutdown, TcpStream},
     sync::mpsc,
     thread,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -361,7 +360,7 @@ impl Wire {
         let writer = self.clone_writer();
         let (frames, mut writer) = (frames.to_vec(), writer);
         let sending = thread::spawn(move || (0..most).all(|_| writer.try_send(&frames).is_ok()));
-        self.set_deadline(Duration::from_secs(5));
+        self.set_deadline(DEADLINE);
         let (octets, end) = self.read_to_end();
         assert!(
             !sending.join().unwrap() || end == End::Fin,
