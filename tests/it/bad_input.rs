@@ -410,8 +410,10 @@ fn a_host_that_is_none_is_refused() {
     ] {
         let response = proxy.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_proxy_error(&response, 400, "invalid_request_error", "invalid_host");
-        let response = proxy.send(format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert_eq!(response.status(), 400, "{host}");
+        if !host.contains('/') {
+            let response = proxy.send(format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(response.status(), 400, "{host}");
+        }
     }
     upstream.no_more();
 }

@@ -849,7 +849,7 @@ fn malformed_requests_are_refused_on_their_stream_only() {
     assert_eq!(wire.read_until(HEADERS).stream, stream);
     let mut client = Client::connect(&proxy);
     for (name, value, label) in [
-        ("host", "another.test", "ambiguous_framing"),
+        ("host", "another.test", "invalid_host"),
         ("x", " y", "malformed_head"),
     ] {
         let mut request = request("GET", "/");

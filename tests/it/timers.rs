@@ -240,7 +240,9 @@ fn a_connection_takes_the_timers_of_a_reload() {
 #[test]
 fn a_client_that_reads_slowly_is_not_given_up() {
     let upstream = Upstream::bind();
-    let proxy = Proxy::to(upstream.url()).env("WRITE_TIMEOUT", "4s").start();
+    let proxy = Proxy::to(upstream.url())
+        .env("WRITE_TIMEOUT", "500ms")
+        .start();
     let mut client = proxy.connect();
     client.socket().set_recv_buffer_size(16 * 1024).unwrap();
     client.send(get("/"));
@@ -259,7 +261,7 @@ fn a_client_that_reads_slowly_is_not_given_up() {
     client.read_response_head();
     let mut read = Vec::new();
     for _ in 0..10 {
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(100));
         read.extend(client.read_exact(400_000));
     }
     read.extend(client.read_exact(content.len() - read.len()));
