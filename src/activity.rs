@@ -274,13 +274,14 @@ impl View {
         }
     }
 
-    /// The failures of a range, of those that are kept.
+    /// The failures of a range, of those that are kept, and the attempts that another upstream made good.
     pub fn errors(&self, range: Range, now: SystemTime) -> view::Errors {
         let state = locked(&self.state);
         let (failures, began) = (state.recent.failures(), state.began);
+        let attempts = state.recent.failed_attempts();
         drop(state);
         let since = now.checked_sub(Duration::from_secs(range.seconds()));
-        compose::errors(&failures, since.unwrap_or(now), began)
+        compose::errors(&failures, &attempts, since.unwrap_or(now), began)
     }
 
     /// What was used, by model or by day.

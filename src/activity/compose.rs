@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     histogram::Histogram,
-    recent::{Done, FAILURES, Failure, Pending},
+    recent::{Done, FAILURES, FailedAttempt, Failure, Pending},
     ring::Ring,
     state::{DAY, HOUR, MINUTE, State, TEN_MINUTES, Timing, second},
     sums::{Spent, Sums},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     logging::timestamp,
-    record::{self, MeteringFailure, Reading, ShownFields, Tokens, Usage},
+    record::{self, MeteringFailure, Reading, ShownFields, Tokens, Tried, Usage},
 };
 
 /// A range of an overview.
@@ -437,7 +437,12 @@ pub(super) fn running(pending: &Pending, so_far: &Reading, now: SystemTime) -> v
 }
 
 /// Groups failures, which come newest first.
-pub(super) fn errors(failures: &[Failure], since: SystemTime, began: SystemTime) -> view::Errors {
+pub(super) fn errors(
+    failures: &[Failure],
+    attempts: &[FailedAttempt],
+    since: SystemTime,
+    began: SystemTime,
+) -> view::Errors {
     let mut groups: BTreeMap<_, view::ErrorGroup> = BTreeMap::new();
     let mut items = Vec::new();
     let mut failures: Vec<_> = failures
@@ -495,6 +500,45 @@ pub(super) fn errors(failures: &[Failure], since: SystemTime, began: SystemTime)
         if group.sample.content.is_none() && content.is_some() {
             group.sample = sample(exchange.begun.id.as_ref(), content);
         }
+    }
+    // an attempt is an error of its upstream, although its client was answered by another one
+    for failed in attempts.iter().filter(|failed| failed.ended >= since) {
+        let (status, kind, label) = match failed.attempt.outcome {
+            Tried::Unreachable => (None, None, "unreachable"),
+            Tried::Unanswered => (None, None, "unanswered"),
+            Tried::Status(status) => (Some(status), None, "failed_over"),
+            Tried::Overloaded => (
+                Some(200),
+                Some("overloaded_error".to_owned()),
+                "failed_over",
+            ),
+        };
+        let by = crate::record::By::Upstream.label();
+        let upstream = Some(Arc::clone(&failed.attempt.upstream));
+        let key = (
+            status,
+            kind.clone(),
+            upstream.clone(),
+            false,
+            by,
+            Some(label),
+        );
+        let at = unix_millis(failed.ended);
+        let group = groups.entry(key).or_insert_with(|| view::ErrorGroup {
+            status,
+            kind,
+            upstream: upstream.as_deref().map(str::to_owned),
+            by,
+            ours: false,
+            label: Some(label),
+            count: 0,
+            first_at: at,
+            last_at: at,
+            sample: sample(&failed.id, None),
+        });
+        group.count += 1;
+        group.first_at = group.first_at.min(at);
+        group.last_at = group.last_at.max(at);
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse((group.count, group.last_at)));

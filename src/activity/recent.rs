@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::sums::is_failure;
-use crate::record::{Answered, Begun, Exchange, Progress};
+use crate::record::{Answered, Begun, By, Exchange, Progress, Try};
 
 /// Exchanges in flight that are listed; more are counted.
 const LISTED: usize = 10_000;
@@ -36,6 +36,7 @@ pub(super) struct Recent {
     unlisted: usize,
     done: VecDeque<Arc<Done>>,
     failures: VecDeque<Failure>,
+    attempts: VecDeque<FailedAttempt>,
     content: usize,
 }
 
@@ -64,6 +65,16 @@ pub(super) struct Done {
 pub(super) struct Failure {
     pub(super) done: Arc<Done>,
     pub(super) text: Option<Text>,
+}
+
+/// An attempt at one upstream that failed, and after which another one was asked.
+#[derive(Clone)]
+pub(super) struct FailedAttempt {
+    /// When its exchange ended.
+    pub(super) ended: SystemTime,
+    /// The name of its exchange.
+    pub(super) id: Box<str>,
+    pub(super) attempt: Try,
 }
 
 /// What the upstream said.
@@ -126,6 +137,7 @@ impl Recent {
                 self.next_seq()
             }
         };
+        self.failed_over(&exchange, ended);
         trim_exchange(&mut exchange);
         let done = Arc::new(Done {
             seq,
@@ -139,6 +151,24 @@ impl Recent {
         self.done.push_back(Arc::clone(&done));
         if is_failure(&done.exchange) {
             self.failed(Failure { done, text });
+        }
+    }
+
+    /// Keeps the attempts after which another upstream was asked. The last one of an exchange that was
+    /// not answered is the failure of that exchange.
+    fn failed_over(&mut self, exchange: &Exchange, ended: SystemTime) {
+        let is_own = exchange.timings.head.is_none() && exchange.ended.by == By::Upstream;
+        let own = usize::from(is_own);
+        let others = exchange.tries.len().saturating_sub(own);
+        for attempt in &exchange.tries[..others] {
+            if self.attempts.len() == FAILURES {
+                self.attempts.pop_front();
+            }
+            self.attempts.push_back(FailedAttempt {
+                ended,
+                id: shortened(&exchange.begun.id, TEXT).into(),
+                attempt: attempt.clone(),
+            });
         }
     }
 
@@ -229,6 +259,11 @@ impl Recent {
     /// The failures, newest first.
     pub(super) fn failures(&self) -> Vec<Failure> {
         self.failures.iter().rev().cloned().collect()
+    }
+
+    /// The attempts after which another upstream was asked, newest first.
+    pub(super) fn failed_attempts(&self) -> Vec<FailedAttempt> {
+        self.attempts.iter().rev().cloned().collect()
     }
 
     fn next_seq(&mut self) -> u64 {

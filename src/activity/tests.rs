@@ -1019,6 +1019,20 @@ fn every_try_counts_for_its_upstream() {
         counts,
         [("a", 3, 2, 1, 0), ("b", 1, 1, 0, 1), ("c", 1, 0, 0, 0)]
     );
+    // and is an error of it, whoever answered in the end; the last one of `failed` is its own failure
+    let errors = view.errors(Range::Day, at(NOON));
+    let mut groups: Vec<_> = errors
+        .groups
+        .iter()
+        .map(|it| (it.upstream.as_deref(), it.status, it.label, it.count))
+        .collect();
+    groups.sort();
+    let expected = [
+        (Some("a"), None, Some("unreachable"), 1),
+        (Some("a"), Some(502), Some("upstream"), 1),
+        (Some("b"), Some(529), Some("failed_over"), 1),
+    ];
+    assert_eq!(groups, expected);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
     activity::{Range, UsageBy, View, view},
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
     metrics::Format,
-    upstream::circuit::State,
+    upstream::circuit::{State, THRESHOLD},
 };
 
 type Told<T> = Result<web::Json<T>, Problem>;
@@ -55,20 +55,52 @@ struct UpstreamState {
     name: String,
     /// Its URL.
     url: String,
+    #[serde(flatten)]
+    health: Health,
+}
+
+/// What is known of an upstream's health.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+struct Health {
     /// Whether requests go there.
     circuit: Circuit,
+    /// Requests in a row that failed since the last success, while it is `failing`.
+    failures: u32,
+    /// Failures in a row that open the circuit.
+    failures_to_open: u32,
 }
 
 /// Whether requests go to an upstream.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Circuit {
-    /// They do.
+    /// They do, but none was sent yet: nothing is known of it.
+    Unknown,
+    /// They do, and the last one succeeded.
     Closed,
+    /// They do, and the last ones failed.
+    Failing,
     /// They do not.
     Open,
     /// The next one tries.
     HalfOpen,
+}
+
+impl From<State> for Health {
+    fn from(state: State) -> Self {
+        let (circuit, failures) = match state {
+            State::Unknown => (Circuit::Unknown, 0),
+            State::Closed => (Circuit::Closed, 0),
+            State::Failing(failures) => (Circuit::Failing, failures),
+            State::Open => (Circuit::Open, 0),
+            State::HalfOpen => (Circuit::HalfOpen, 0),
+        };
+        Self {
+            circuit,
+            failures,
+            failures_to_open: THRESHOLD,
+        }
+    }
 }
 
 /// What was used.
@@ -95,8 +127,8 @@ pub(super) struct Upstreams {
 struct Upstream {
     /// Its URL.
     url: String,
-    /// Whether requests go there.
-    circuit: Circuit,
+    #[serde(flatten)]
+    health: Health,
     /// The version of HTTP that is spoken.
     #[schema(example = "1.1")]
     http: &'static str,
@@ -289,11 +321,11 @@ pub(super) async fn upstreams(
 ) -> Told<Upstreams> {
     let Nothing {} = read(&request)?;
     let seen = plane.view()?.upstreams();
-    let items = plane.circuits().map(|(endpoint, circuit, idle)| {
+    let items = plane.circuits().map(|(endpoint, health, idle)| {
         let name = endpoint.name.as_ref();
         Upstream {
             url: endpoint.upstream.to_string(),
-            circuit,
+            health,
             http: match endpoint.http {
                 HttpVersion::Http11 => "1.1",
                 HttpVersion::Http2 => "2",
@@ -382,10 +414,10 @@ impl Plane {
             connections: sources.gate.connections(),
             prices_date: self.prices_date(),
             upstreams: upstreams
-                .map(|(endpoint, circuit, _)| UpstreamState {
+                .map(|(endpoint, health, _)| UpstreamState {
                     name: endpoint.name.to_string(),
                     url: endpoint.upstream.to_string(),
-                    circuit,
+                    health,
                 })
                 .collect(),
             reloads: self.reloads(since),
@@ -410,18 +442,13 @@ impl Plane {
         })
     }
 
-    fn circuits(&self) -> impl Iterator<Item = (Endpoint, Circuit, usize)> + use<> {
+    fn circuits(&self) -> impl Iterator<Item = (Endpoint, Health, usize)> + use<> {
         let endpoints = Arc::clone(&self.sources.live.load().endpoints);
         let idle = self.sources.balance.idle(&endpoints);
         let states = self.sources.balance.states(&endpoints);
         (0..endpoints.len()).map(move |at| {
-            let circuit = match states.get(at) {
-                Some(State::Open) => Circuit::Open,
-                Some(State::HalfOpen) => Circuit::HalfOpen,
-                // one that no request has met yet, too
-                Some(State::Closed) | None => Circuit::Closed,
-            };
-            (endpoints[at].clone(), circuit, idle[at].load(Relaxed))
+            let state = states.get(at).copied().unwrap_or(State::Unknown);
+            (endpoints[at].clone(), state.into(), idle[at].load(Relaxed))
         })
     }
 

@@ -399,6 +399,14 @@ fn gauges_are_as_given_and_label_values_escaped() {
                 0.0,
             ),
             (
+                &format!(r#"anthropic_proxy_upstream_circuits{{{upstream},state="failing"}}"#),
+                0.0,
+            ),
+            (
+                &format!(r#"anthropic_proxy_upstream_circuits{{{upstream},state="unknown"}}"#),
+                0.0,
+            ),
+            (
                 &format!("anthropic_proxy_upstream_idle_connections{{{upstream}}}"),
                 4.0,
             ),

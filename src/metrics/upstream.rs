@@ -144,7 +144,7 @@ const OK: &str = "ok";
 /// Outcomes of connects: `error.rs` has nine that are about connecting.
 const OUTCOMES: usize = 23;
 
-const STATES: [&str; 3] = ["closed", "half_open", "open"];
+const STATES: [&str; 5] = ["unknown", "closed", "failing", "half_open", "open"];
 
 const CONNECTS: Family = Family {
     name: "anthropic_proxy_upstream_connects",
@@ -167,7 +167,7 @@ const MOVES: Family = Family {
 const CIRCUITS: Family = Family {
     name: "anthropic_proxy_upstream_circuits",
     unit: None,
-    help: "Circuits of an upstream by state, one a line of the configuration: open means that it is passed over.",
+    help: "Circuits of an upstream by state, one a line of the configuration: open and half_open mean that it is passed over, failing that the last requests failed, unknown that it was not asked yet.",
 };
 
 const IDLE: Family = Family {

@@ -45,19 +45,30 @@ pub(super) async fn send(
     record.sends(outgoing.waited);
     record.asks(endpoint);
     match worker.client.send(live, 0, request).await {
-        Ok(response) => Ok(Answered {
-            response,
-            endpoint: 0,
-        }),
+        Ok(response) => {
+            let has_failed = is_health_failure(live, 0, response.head.status.as_u16());
+            worker.balance.learned_of_only(&live.endpoints, has_failed);
+            Ok(Answered {
+                response,
+                endpoint: 0,
+            })
+        }
         Err(Failed::Unsent(_, cause)) => {
             let cause = cause.into();
             // what the proxy refused says nothing of the upstream
             if matches!(cause, ProxyError::Upstream(_)) {
+                worker.balance.learned_of_only(&live.endpoints, true);
                 record.tried(endpoint, Tried::Unreachable);
             }
             Err(cause)
         }
-        Err(Failed::Sent(cause)) => Err(unanswered(cause, endpoint, record)),
+        Err(Failed::Sent(cause)) => {
+            let cause = unanswered(cause, endpoint, record);
+            if matches!(cause, ProxyError::Upstream(_)) {
+                worker.balance.learned_of_only(&live.endpoints, true);
+            }
+            Err(cause)
+        }
     }
 }
 
@@ -204,10 +215,8 @@ fn learn(
         false => head.status.as_u16(),
     };
     let is_failure = live.failover_status.contains(status);
-    // 401, 429 and the like are about a credential: where it is the client's own, they say nothing of
-    // the upstream, and others need not wait for it
     let is_ours = live.endpoints[choice.endpoint].credential.is_some();
-    if is_failure && (status >= 500 || is_ours) {
+    if is_health_failure(live, choice.endpoint, status) {
         failed(turn, choice, live);
     } else {
         turn.succeeded(choice);
@@ -224,6 +233,13 @@ fn learn(
         turn.rest(choice, wait);
     }
     is_failure
+}
+
+/// Whether a status says that the upstream is not well. 401, 429 and the like are about a credential:
+/// where it is the client's own, they say nothing of the upstream, and others need not wait for it.
+fn is_health_failure(live: &Live, endpoint: usize, status: u16) -> bool {
+    let is_ours = || live.endpoints[endpoint].credential.is_some();
+    live.failover_status.contains(status) && (status >= 500 || is_ours())
 }
 
 fn failed(turn: &Turn<'_>, choice: Choice, live: &Live) {

@@ -96,6 +96,30 @@ impl Balance {
         Arc::new(known.follow(endpoints, &self.hasher))
     }
 
+    /// What is learned of the only upstream. Nothing is decided by it: requests have nowhere else to go,
+    /// but it is shown.
+    pub fn learned_of_only(&self, endpoints: &Arc<[Endpoint]>, has_failed: bool) {
+        let known = self.known.load();
+        if Arc::ptr_eq(&known.endpoints, endpoints) {
+            self.learned(&known, has_failed);
+        } else {
+            self.learned(&self.known(endpoints), has_failed);
+        }
+    }
+
+    fn learned(&self, known: &Known, has_failed: bool) {
+        let Some(Named { circuit, .. }) = known.circuits.first().map(|named| &**named) else {
+            return;
+        };
+        if has_failed {
+            let now = self.now();
+            let pass = circuit.pass(now).unwrap_or(Pass::LastResort);
+            circuit.failed(pass, now);
+        } else {
+            circuit.succeeded();
+        }
+    }
+
     /// The state of each upstream's circuit.
     pub fn states(&self, endpoints: &Arc<[Endpoint]>) -> Vec<State> {
         let now = self.now();
@@ -299,7 +323,7 @@ mod tests {
         fail(&balance, &endpoints, 1);
         assert_eq!(
             balance.states(&endpoints),
-            [State::Closed, State::Open, State::Closed]
+            [State::Unknown, State::Open, State::Unknown]
         );
         let mut turn = balance.turn(&endpoints, None);
         assert_eq!(turn.first().endpoint, 0);
@@ -344,6 +368,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_learned_of_the_only_one_is_shown() {
+        let endpoints = endpoints(&["http://a"]);
+        let balance = Balance::new(&endpoints);
+        assert_eq!(balance.states(&endpoints), [State::Unknown]);
+        balance.learned_of_only(&endpoints, true);
+        balance.learned_of_only(&endpoints, true);
+        assert_eq!(balance.states(&endpoints), [State::Failing(2)]);
+        for _ in 0..9 {
+            balance.learned_of_only(&endpoints, true);
+        }
+        assert_eq!(balance.states(&endpoints), [State::Open]);
+        balance.learned_of_only(&endpoints, false);
+        assert_eq!(balance.states(&endpoints), [State::Closed]);
+    }
+
+    #[test]
     fn another_configuration_keeps_what_is_known() {
         let before = endpoints(&["http://a", "http://b", "http://b"]);
         let balance = Balance::new(&before);
@@ -351,7 +391,7 @@ mod tests {
         let after = endpoints(&["http://b", "http://b", "http://c"]);
         assert_eq!(
             balance.states(&after),
-            [State::Closed, State::Open, State::Closed]
+            [State::Unknown, State::Open, State::Unknown]
         );
         // an exchange that began before still finds its own
         assert_eq!(balance.turn(&before, None).first().endpoint, 0);

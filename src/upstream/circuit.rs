@@ -8,14 +8,14 @@
 
 use std::{
     sync::atomic::{
-        AtomicU32, AtomicU64,
+        AtomicBool, AtomicU32, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
     time::Duration,
 };
 
 /// Failures in a row that open a circuit: one bad answer is chance, five are not.
-const THRESHOLD: u32 = 5;
+pub const THRESHOLD: u32 = 5;
 /// The first opening; each probe that brings no success doubles it.
 const FIRST_OPENING: Duration = Duration::from_secs(1);
 /// 2^6 s is about a minute: longer would keep sessions off an upstream that has long recovered.
@@ -28,6 +28,8 @@ const LONGEST_REST: Duration = Duration::from_secs(600);
 /// is more than 0 ago.
 #[derive(Debug, Default)]
 pub struct Circuit {
+    /// Whether an exchange was had with the upstream, since the process began.
+    was_asked: AtomicBool,
     /// Failures since the last success.
     failures: AtomicU32,
     /// Openings since the last success: the first, and one for each probe.
@@ -52,7 +54,11 @@ pub enum Pass {
 /// The state of a circuit, as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Requests pass.
+    /// Requests pass; the upstream was not asked yet, and nothing is known of it.
+    Unknown,
+    /// Requests pass; so many in a row failed since the last success, fewer than open the circuit.
+    Failing(u32),
+    /// Requests pass, and the last one succeeded.
     Closed,
     /// Requests go elsewhere.
     Open,
@@ -64,6 +70,8 @@ impl State {
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Unknown => "unknown",
+            Self::Failing(_) => "failing",
             Self::Closed => "closed",
             Self::Open => "open",
             Self::HalfOpen => "half_open",
@@ -95,6 +103,7 @@ impl Circuit {
 
     /// The upstream answered as it should.
     pub fn succeeded(&self) {
+        self.asked();
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
@@ -106,6 +115,7 @@ impl Circuit {
 
     /// The upstream failed. Tells whether that opened the circuit, or opened it again.
     pub fn failed(&self, pass: Pass, now: u64) -> bool {
+        self.asked();
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
         let is_closed = self.probe_at.load(Acquire) == 0;
         // what was on its way when the circuit opened says nothing new
@@ -120,6 +130,13 @@ impl Circuit {
         true
     }
 
+    fn asked(&self) {
+        // read by every exchange, written by the first
+        if !self.was_asked.load(Relaxed) {
+            self.was_asked.store(true, Relaxed);
+        }
+    }
+
     /// The upstream asked not to be asked for a while.
     pub fn rest(&self, wait: Duration, now: u64) {
         let until = now + millis(wait.min(LONGEST_REST));
@@ -130,7 +147,11 @@ impl Circuit {
     pub fn state(&self, now: u64) -> State {
         match self.probe_at.load(Relaxed) {
             _ if self.rests_until.load(Relaxed) > now => State::Open,
-            0 => State::Closed,
+            0 if !self.was_asked.load(Relaxed) => State::Unknown,
+            0 => match self.failures.load(Relaxed) {
+                0 => State::Closed,
+                failures => State::Failing(failures),
+            },
             probe_at if probe_at > now => State::Open,
             _ => State::HalfOpen,
         }
@@ -170,6 +191,23 @@ mod tests {
         assert_eq!(circuit.pass(1), Some(Pass::Regular));
         assert_eq!(opened(1).pass(1), None);
         assert_eq!(opened(1).state(1), State::Open);
+    }
+
+    #[test]
+    fn an_upstream_is_not_well_before_it_has_answered() {
+        let circuit = Circuit::default();
+        assert_eq!(circuit.state(1), State::Unknown);
+        for nth in 1..THRESHOLD {
+            circuit.failed(Pass::Regular, 1);
+            assert_eq!(circuit.state(1), State::Failing(nth));
+        }
+        circuit.failed(Pass::Regular, 1);
+        assert_eq!(circuit.state(1), State::Open);
+        circuit.succeeded();
+        assert_eq!(circuit.state(1), State::Closed);
+        let circuit = Circuit::default();
+        circuit.rest(Duration::from_secs(1), 1);
+        assert_eq!(circuit.state(1), State::Open);
     }
 
     #[test]

@@ -1096,8 +1096,8 @@ fn data_have_the_shapes_of_the_description() {
         ),
         ("requests?limit=1", "items next_before total"),
         ("errors?range=7d", "groups items kept since"),
-        ("usage?range=30d&by=day", "prices_date rows"),
-        ("usage.json", "prices_date rows"),
+        ("usage?range=30d&by=day", "not_priced prices_date rows"),
+        ("usage.json", "not_priced prices_date rows"),
         ("upstreams", "items"),
         ("config", "last_reload pending_restart proxy_urls settings"),
     ] {
@@ -1112,7 +1112,8 @@ fn data_have_the_shapes_of_the_description() {
     assert_eq!(
         overview["upstreams"],
         serde_json::json!([{
-            "name": "http://127.0.0.1:9", "url": "http://127.0.0.1:9", "circuit": "closed"
+            "name": "http://127.0.0.1:9", "url": "http://127.0.0.1:9",
+            "circuit": "unknown", "failures": 0, "failures_to_open": 5
         }])
     );
     let upstream = &get("upstreams")["items"][0];

@@ -115,6 +115,8 @@ export default {
   "paths.since": "since the proxy started",
   "state.title": "Upstreams and reloads",
   "circuit.closed": "up",
+  "circuit.unknown": "not asked yet",
+  "circuit.failing": "failing",
   "circuit.half_open": "being tried",
   "circuit.open": "down",
   "reload": "Reload",

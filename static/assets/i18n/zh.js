@@ -115,6 +115,8 @@ export default {
   "paths.since": "自代理启动以来",
   "state.title": "上游与重载",
   "circuit.closed": "可用",
+  "circuit.unknown": "尚未请求",
+  "circuit.failing": "连续失败",
   "circuit.half_open": "试探中",
   "circuit.open": "不可用",
   "reload": "重载",

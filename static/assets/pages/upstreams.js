@@ -6,7 +6,7 @@ import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Badge, Bones, Empty, FaultNote } from "../parts.js";
 
-export const circuitTone = (circuit) => ({ closed: "good", half_open: "warn", open: "bad" })[circuit] ?? "plain";
+export const circuitTone = (circuit) => ({ closed: "good", failing: "warn", half_open: "warn", open: "bad" })[circuit] ?? "plain";
 
 export default function Upstreams() {
   const { data, fault, reload } = useAnswer("/upstreams", null, 3000);
