@@ -159,7 +159,7 @@ fn what_an_answer_costs_is_what_the_bill_says() {
         (plain("Claude-Sonnet-4-5", small()), 0.0045),
         (plain("claude-opus-4@20250514", small()), 0.0225),
         // 1,500 × 3 + 10 × 15 + 30,000 × 0.3 + 2,000 × 3.75 millionths
-        (streamed(&[zeros.clone()]), 0.021_15),
+        (streamed(std::slice::from_ref(&zeros)), 0.021_15),
         (
             streamed(&[zeros, json!({"input_tokens": 0, "output_tokens": 0})]),
             0.021_15,
