@@ -58,7 +58,7 @@ use self::{
     failover::Answered,
     watch::{Looking, Watch},
 };
-pub use self::{id::RequestId, watch::Observer};
+pub use self::{hold::EditMemory, id::RequestId, watch::Observer};
 
 /// What the default service needs of its worker.
 pub struct Worker {
@@ -70,9 +70,9 @@ pub struct Worker {
     pub gate: Arc<Gate>,
     /// Exchanges that the file descriptors allow, whatever `MAX_IN_FLIGHT` becomes.
     pub max_in_flight: usize,
-    /// Free memory for held bodies, in KiB, of the process.
-    pub edit_memory: Arc<Semaphore>,
-    /// The same for bodies that are kept for the next upstream.
+    /// Memory for held bodies, of the process.
+    pub edit_memory: EditMemory,
+    /// Free memory for bodies that are kept for the next upstream, in KiB, of the process.
     pub replay_memory: Arc<Semaphore>,
     /// What all workers know of the upstreams.
     pub balance: Arc<Balance>,
@@ -301,7 +301,7 @@ struct Plan {
     body: Body,
     framing: field::Length,
     expect: field::Expect,
-    memory: Option<tokio::sync::OwnedSemaphorePermit>,
+    memory: Option<hold::Share>,
     /// What became of the edit, where one was thinkable.
     edit: Option<&'static str>,
     /// When the body was complete that was held, or as much of it as was waited for; only where somebody

@@ -37,7 +37,7 @@ use crate::{
     gate::{Drain, Gate, Overflow, Phase},
     logging,
     metrics::{Gauges, Metrics, UpstreamGauges},
-    proxy::{self, Observer, RequestId, Worker},
+    proxy::{self, EditMemory, Observer, RequestId, Worker},
     upstream::{
         Client,
         balance::Balance,
@@ -193,7 +193,7 @@ impl Observation {
 struct Shared {
     live: Arc<ArcSwap<Live>>,
     gate: Arc<Gate>,
-    edit_memory: Arc<Semaphore>,
+    edit_memory: EditMemory,
     replay_memory: Arc<Semaphore>,
     balance: Arc<Balance>,
     /// What is counted, while somebody looks.
@@ -276,10 +276,12 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         .addresses()
         .chain(announced.alone.iter().copied())
         .collect();
+    // a reload may set another one, or the first
+    let largest_edit = live.load().edit.as_ref().map_or(0, |edit| edit.max_body);
     let shared = Shared {
         live: Arc::clone(&live),
         gate,
-        edit_memory: memory(boot.edit_memory),
+        edit_memory: EditMemory::new(boot.edit_memory, largest_edit),
         replay_memory: memory(boot.replay_memory),
         balance,
         metrics: Arc::clone(&observation.metrics),
@@ -663,7 +665,7 @@ impl Place {
             observer,
             live: Arc::clone(&shared.live),
             gate: Arc::clone(&shared.gate),
-            edit_memory: Arc::clone(&shared.edit_memory),
+            edit_memory: shared.edit_memory.clone(),
             replay_memory: Arc::clone(&shared.replay_memory),
             balance: Arc::clone(&shared.balance),
             serves_dashboard: shared.served == admin::Served::Here,

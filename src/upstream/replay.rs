@@ -44,9 +44,9 @@ struct Memory {
 
 /// Memory is counted in KiB, so that 32 bits of permits are 4 TiB.
 const UNIT: u64 = 1024;
-/// What is taken at a time, so that a stream of small reads asks seldom: a Claude Code turn of 50 kB
-/// asks once.
-const STEP: u64 = 64 * 1024;
+/// What is taken first, so that a stream of small reads asks seldom; each further step doubles it. A
+/// client that declares much and sends little takes no more.
+const STEP: u64 = 4 * 1024;
 
 impl Keep {
     /// Keeps up to `limit` octets, within the KiB that `memory` has, until an answer comes; longer if

@@ -748,3 +748,57 @@ fn what_is_not_held_needs_no_memory() {
         200
     );
 }
+
+#[test]
+fn what_clients_declare_locks_nobody_out() {
+    let upstream = Upstream::ok();
+    let proxy = replacing(&upstream).env("WORKERS", 1).start();
+    // together they declare all of the default EDIT_MEMORY, and send an octet each
+    let idle: Vec<Wire> = (0..17)
+        .map(|_| {
+            let mut client = proxy.connect();
+            client.send(
+                "POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                 Content-Length: 33554432\r\n\r\n{",
+            );
+            client
+        })
+        .collect();
+    let health = proxy.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(health.status(), 200);
+    for content in [body(&[IDENTITY]), held()] {
+        assert_eq!(proxy.send(post("/v1/messages", content)).status(), 200);
+        upstream.request();
+    }
+    drop(idle);
+}
+
+#[test]
+fn a_held_body_that_trickles_is_408() {
+    let upstream = Upstream::bind();
+    let proxy = replacing(&upstream)
+        .env("REQUEST_BODY_TIMEOUT", "500ms")
+        .start();
+    for framing in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
+        let mut client = proxy.connect();
+        client.send(format!(
+            "POST /v1/messages HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n"
+        ));
+        let mut writer = client.clone_writer();
+        let octet: &[u8] = if framing.starts_with('C') {
+            b"{"
+        } else {
+            b"1\r\n{\r\n"
+        };
+        let trickling = std::thread::spawn(move || {
+            while writer.try_send(octet).is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let response = client.read_response("POST");
+        assert_proxy_error(&response, 408, "timeout_error", "request_body_timeout");
+        drop(client);
+        trickling.join().unwrap();
+    }
+    upstream.no_more();
+}
