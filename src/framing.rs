@@ -12,6 +12,7 @@ pub mod host;
 pub mod idle;
 pub mod origin;
 pub mod outbox;
+pub mod pace;
 pub mod read;
 pub mod refused;
 pub mod upgrade;

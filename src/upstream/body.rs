@@ -38,6 +38,18 @@ impl ResponseBody {
         }
     }
 
+    /// Drives the rest of the upload, and takes nothing of the response.
+    ///
+    /// # Errors
+    /// What the client did wrong.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        match self {
+            Self::Http1(body) => body.poll_upload(cx),
+            Self::Http2(body) => body.poll_upload(cx),
+            Self::Prefetched(body) => body.poll_upload(cx),
+        }
+    }
+
     /// Whether the whole response was read.
     pub fn is_done(&self) -> bool {
         match self {

@@ -114,6 +114,10 @@ impl Prefetched {
         }
     }
 
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        self.rest.poll_upload(cx)
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.content.is_empty() && self.failure.is_none() && self.rest.is_done()
     }

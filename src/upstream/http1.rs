@@ -37,6 +37,7 @@ use crate::{
         body::{Framing, chunk_size_line},
         head::{BodyNotes, ResponseHead, may_be_complete},
         outbox::Outbox,
+        pace::Pace,
         read::ReadBuffer,
     },
 };
@@ -237,6 +238,7 @@ impl Patience {
 struct Exchange {
     connection: Connection,
     outbox: Outbox,
+    pace: Pace,
     upload: Upload,
     /// Keeps what leaves, where another upstream may need it.
     keep: Option<Box<Keep>>,
@@ -314,6 +316,7 @@ impl Exchange {
         Self {
             connection,
             outbox,
+            pace: Pace::default(),
             upload,
             keep,
             sent: 0,
@@ -324,13 +327,24 @@ impl Exchange {
         }
     }
 
-    /// Moves what can be moved from the client to the upstream.
+    /// Moves what can be moved from the client to the upstream, as long as it is its turn.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
-        while let Poll::Ready(moved) = self.poll_round(cx) {
-            moved?;
+        while self.pace.poll_turn(cx).is_ready() {
+            match self.poll_round(cx) {
+                Poll::Ready(moved) => moved?,
+                Poll::Pending => break,
+            }
         }
         self.flush(cx);
         Ok(())
+    }
+
+    /// The same while the response comes.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
+        if self.upload_is_done() {
+            return Ok(());
+        }
+        self.poll_upload(cx)
     }
 
     /// Takes from the client what there is room for, and writes once. `Pending` when nothing more
@@ -346,6 +360,7 @@ impl Exchange {
         match ready!(self.outbox.poll_write(cx, &mut self.connection.stream)) {
             Ok(written) => {
                 self.sent += written as u64;
+                self.pace.spend(written);
                 self.flushed = false;
                 if let Upload::Done(kept) = &mut self.upload
                     && let Kept::Held(held) = kept

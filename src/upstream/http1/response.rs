@@ -59,9 +59,7 @@ impl ResponseBody {
             let Some(exchange) = &mut self.exchange else {
                 return Poll::Ready(None);
             };
-            if !exchange.upload_is_done()
-                && let Err(cause) = exchange.poll_upload(cx)
-            {
+            if let Err(cause) = exchange.poll_rest(cx) {
                 return Poll::Ready(Some(Err(BodyError::Downstream(cause))));
             }
             match self.decoder.decode(&mut exchange.connection.read.octets) {
@@ -90,6 +88,18 @@ impl ResponseBody {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Drives the rest of the upload, and takes nothing of the response.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        let Some(exchange) = &mut self.exchange else {
+            return Ok(());
+        };
+        let outcome = exchange.poll_rest(cx).map_err(BodyError::Downstream);
+        if outcome.is_err() {
+            self.exchange = None;
+        }
+        outcome
     }
 
     /// The body of a 101: octets both ways. `None` if this response is complete.

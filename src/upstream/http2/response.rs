@@ -110,6 +110,20 @@ impl Http2Body {
         }
     }
 
+    pub(in crate::upstream) fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Result<(), BodyError> {
+        let outcome = match &mut self.running {
+            Some(running) if !running.upload.is_over() => running.upload.poll(cx),
+            _ => Ok(()),
+        };
+        if outcome.is_err() {
+            self.running = None;
+        }
+        outcome.map_err(BodyError::Downstream)
+    }
+
     pub(in crate::upstream) fn is_done(&self) -> bool {
         self.running.is_none()
     }
