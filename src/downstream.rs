@@ -12,12 +12,15 @@
 
 mod body;
 mod connection;
+mod delivery;
 mod entry;
 mod http2;
 mod peer;
 mod request;
 mod response;
 mod timer;
+#[cfg(target_os = "linux")]
+mod unacknowledged;
 
 use std::net::SocketAddr;
 

@@ -213,8 +213,6 @@ struct Shared {
     /// What the file descriptors allow.
     shares: Shares,
     workers: usize,
-    /// `WRITE_TIMEOUT` as the listeners have it.
-    write_timeout: Duration,
 }
 
 /// So much memory, counted in KiB; a semaphore holds at least 2^61 of them.
@@ -228,9 +226,8 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         Ok(signals) => signals,
         Err(cause) => return failed("could not listen for signals", &cause),
     };
-    let write_timeout = loaded.config.live.timers.write;
     let has_certificate = loaded.config.live.tls.is_some();
-    let mut listeners = match listeners::open(&boot.listen, has_certificate, write_timeout) {
+    let mut listeners = match listeners::open(&boot.listen, has_certificate) {
         Ok(listeners) => listeners,
         Err(fault) => {
             log::error!("[Proxy] {fault}");
@@ -238,7 +235,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         }
     };
     let address = boot.admin_listen.as_slice();
-    let alone = match sockets::bind(address, "ADMIN_LISTEN", write_timeout) {
+    let alone = match sockets::bind(address, "ADMIN_LISTEN") {
         Ok(alone) => alone,
         Err(fault) => {
             log::error!("[Admin] {fault}");
@@ -304,7 +301,6 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             has_admin: boot.admin_listen.is_some(),
         }),
         workers: boot.workers.get(),
-        write_timeout,
     };
     let closing = Closing::of(&listeners.sockets, listeners.are_passed);
     let sockets = std::mem::take(&mut listeners.sockets);
@@ -714,7 +710,6 @@ async fn worker(
         gate: Arc::clone(&shared.gate),
         max_connections: shared.shares.connections,
         overflow,
-        write_timeout: shared.write_timeout,
         drain,
         is_local: match part {
             Part::Main if shared.served == admin::Served::Here => status::is_local_or_dashboard,

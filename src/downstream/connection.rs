@@ -32,6 +32,7 @@ use tokio::io::AsyncWrite;
 use super::{
     Arrival, Protocol,
     body::{Expect, RequestBody, Wire},
+    delivery::{Delivery, Seen},
     entry::Entry,
     http2::{self, Preface},
     peer::Peer,
@@ -46,6 +47,7 @@ use crate::{
         body::{Decoder, Framing, chunk_size_line},
         head::{BodyNotes, Fields, RelayedHead, RequestHead, Version},
         outbox::Outbox,
+        pace::Pace,
         refused::Refused,
     },
     gate::{Drain, Gate, Overflow, Phase},
@@ -59,7 +61,14 @@ pub(super) const WRITE_AHEAD: usize = 16 * 1024;
 /// Octets that are read ahead of need, to see whether the client is still there.
 const READ_AHEAD: usize = 16 * 1024;
 /// How often a client is looked at that cannot be read from any more.
-const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// A response of at most so many octets counts as delivered when the socket has taken it: they are on
+/// their way for a round trip or two. Of a larger one the last octets may wait in the kernel for
+/// minutes.
+pub(super) const IN_FLIGHT: u64 = 64 * 1024;
+/// When the arrival of a response is looked at first; each further look takes twice as long, up to
+/// [`WATCH_INTERVAL`]. An acknowledgement may take 40 ms.
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(5);
 /// After an answer to an unfinished request: how long what still comes is thrown away, so that the
 /// answer is not lost to a reset (RFC 9112 §9.6), and how much of it.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -71,8 +80,6 @@ pub struct Services<A> {
     pub app: A,
     /// The configuration: timers are read anew for every request.
     pub live: Arc<ArcSwap<Live>>,
-    /// `WRITE_TIMEOUT` at the start, which accepted sockets inherit.
-    pub write_timeout: Duration,
     /// Counts of the process.
     pub gate: Arc<Gate>,
     /// Connections that the process takes.
@@ -99,11 +106,10 @@ where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
 {
-    let (mut timers, h2c) = {
+    let (timers, h2c) = {
         let live = services.live.load();
         (live.timers, live.h2c)
     };
-    timers.write = services.write_timeout;
     match arrival.protocol {
         Protocol::Http2 => {
             // boxed here and below: it is larger than all that HTTP/1.1 needs
@@ -118,13 +124,15 @@ where
         outbox: Outbox::default(),
         timers,
         timer: Timer::default(),
-        stalled: None,
+        delivery: Delivery::default(),
+        pace: Pace::default(),
         arrival,
         services,
         entry,
         ticket: None,
         searched: 0,
         asked: None,
+        upload: None,
     };
     // how it ended was told to whom it concerns: the client, or the exchange that was dropped
     let _ = connection.run().await;
@@ -157,8 +165,10 @@ struct Connection<S, A> {
     outbox: Outbox,
     timers: Timers,
     timer: Timer,
-    /// Since when the client does not take what is written.
-    stalled: Option<Instant>,
+    /// Whether the client takes what is written.
+    delivery: Delivery,
+    /// Of the response.
+    pace: Pace,
     arrival: Arrival,
     services: Rc<Services<A>>,
     entry: Entry,
@@ -166,6 +176,8 @@ struct Connection<S, A> {
     searched: usize,
     /// Of the request that is being answered.
     asked: Option<Rc<BodyNotes>>,
+    /// The same where the response is the upstream's, whose body drives the rest of the request's.
+    upload: Option<Rc<BodyNotes>>,
 }
 
 impl<S, A> Drop for Connection<S, A> {
@@ -219,11 +231,7 @@ where
 
     /// Takes the timers of the present configuration.
     fn follow_timers(&mut self) {
-        let before = self.timers.write;
         self.timers = self.services.live.load().timers;
-        if self.timers.write != before {
-            self.wire.borrow().stream.write_timeout(self.timers.write);
-        }
     }
 
     /// The next head; `None` if there is none to come.
@@ -320,6 +328,7 @@ where
             };
         }
         self.asked = Some(Rc::clone(&head.notes));
+        let has_body = head.framing != Framing::None;
         let request = self.request(head, is_local);
         let response = match self.call(request).await? {
             Ok(response) => response,
@@ -345,6 +354,10 @@ where
         if !self.wire.borrow().decoder.is_done() || self.services.drain.phase() >= Phase::Leaving {
             keep_alive = KeepAlive::No;
         }
+        self.upload = match (&relayed_head, has_body) {
+            (Some(_), true) => self.asked.clone(),
+            _ => None,
+        };
         let notes = relayed_head.as_ref().and_then(|head| head.notes.clone());
         let (head, delimiter) = match relayed_head {
             Some(head) => response::relayed(head, response.head(), version, &mut keep_alive),
@@ -388,7 +401,8 @@ where
     ) -> Result<Result<ServiceResponse<BoxBody>, Answer>, Gone> {
         let mut handler = std::pin::pin!(self.services.app.call(request));
         let (wire, outbox) = (&self.wire, &mut self.outbox);
-        let (timer, stalled, drain) = (&mut self.timer, &mut self.stalled, &self.services.drain);
+        let (timer, delivery) = (&mut self.timer, &mut self.delivery);
+        let drain = &self.services.drain;
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = handler.as_mut().poll(cx) {
                 let failed = ProxyError::Internal(InternalError::Handler);
@@ -399,7 +413,7 @@ where
                 wire.expect = Expect::Nothing;
                 outbox.push(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
             }
-            if poll_flush(cx, outbox, &mut wire.stream, stalled).is_err() {
+            if poll_flush(cx, outbox, &mut wire.stream, delivery).is_err() {
                 return Poll::Ready(Err(Gone::Client));
             }
             if drain.phase() == Phase::Cut {
@@ -411,49 +425,147 @@ where
         .await
     }
 
-    /// Writes head and content as they come.
+    /// Writes head and content as they come, and sees to it that they arrive.
     async fn content(
         &mut self,
         body: BoxBody,
         delimiter: Delimiter,
         notes: Option<Rc<BodyNotes>>,
     ) -> Result<(), Gone> {
-        let mut body = Source::new((delimiter != Delimiter::Nothing).then_some(body));
-        let outcome = poll_fn(|cx| {
+        let mut source = Source::new((delimiter != Delimiter::Nothing).then_some(body));
+        let undelivered = Undelivered::new(self.asked.clone());
+        let before = self.delivery.written();
+        let outcome = poll_fn(|cx| self.poll_content(cx, &mut source, delimiter, notes.as_deref()));
+        let mut outcome = outcome.await;
+        if outcome.is_ok() && self.delivery.written() - before > IN_FLIGHT {
+            outcome = self.arrival_of_all().await;
+        }
+        match outcome {
+            Ok(()) => undelivered.clear(),
+            Err(_) if delimiter == Delimiter::Close => self.wire.borrow().stream.reset_on_close(),
+            Err(_) => {}
+        }
+        // the record of the exchange is written with it
+        drop(source);
+        outcome
+    }
+
+    fn poll_content(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Source,
+        delimiter: Delimiter,
+        notes: Option<&BodyNotes>,
+    ) -> Poll<Result<(), Gone>> {
+        loop {
+            if self.pace.poll_turn(cx).is_pending() {
+                // the upload has turns of its own, and would hold up others if it did not take them
+                self.poll_upload(cx, source);
+                break;
+            }
+            let pulled = self.pull(cx, source, delimiter, notes);
+            let waiting = self.outbox.octets();
+            let mut wire = self.wire.borrow_mut();
+            let flushed = poll_flush(cx, &mut self.outbox, &mut wire.stream, &mut self.delivery);
+            self.pace.spend(waiting - self.outbox.octets());
+            match flushed {
+                Ok(Poll::Ready(())) => match pulled {
+                    Pulled::Everything => return Poll::Ready(Ok(())),
+                    Pulled::Failure => return Poll::Ready(Err(Gone::Body)),
+                    Pulled::Enough => continue,
+                    Pulled::WhatThereWas => wire.read.shrink(),
+                },
+                Ok(Poll::Pending) => {
+                    drop(wire);
+                    self.poll_upload(cx, source);
+                }
+                Err(_) => return Poll::Ready(Err(Gone::Client)),
+            }
+            break;
+        }
+        if self.poll_stalled(cx).is_ready() {
+            return Poll::Ready(Err(Gone::Client));
+        }
+        let is_ending = self.asked.as_ref().is_some_and(|asked| asked.is_ending());
+        if is_ending || self.services.drain.phase() == Phase::Cut {
+            return Poll::Ready(Err(Gone::Cut));
+        }
+        let mut wire = self.wire.borrow_mut();
+        poll_watch(cx, &mut wire, &mut self.timer).map(|()| Err(Gone::Client))
+    }
+
+    /// Moves what the client sends, while it takes nothing of the response: the two directions do not
+    /// wait for each other.
+    fn poll_upload(&self, cx: &mut Context<'_>, source: &mut Source) {
+        let (Source::Open(body), Some(upload)) = (&mut *source, &self.upload) else {
+            return;
+        };
+        upload.is_held_back.set(true);
+        let polled = Pin::new(body).poll_next(cx);
+        upload.is_held_back.set(false);
+        if let Poll::Ready(Some(Err(_))) = polled {
+            *source = Source::Failed;
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Ready when the client has acknowledged nothing for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.timers.write;
+        while let Some(look_at) = self.delivery.next_look(limit) {
+            ready!(self.timer.poll(cx, look_at));
+            let unacknowledged = self.wire.borrow().stream.unacknowledged();
+            let asked = self.asked.as_ref();
+            let received = asked.map_or(0, |asked| asked.octets.get());
+            let now = Instant::now();
+            if self.delivery.look(unacknowledged, received, now, limit) == Seen::Stalled {
+                if let Some(asked) = asked {
+                    asked.is_stalled.set(true);
+                }
+                // what waits in the kernel goes with it
+                self.wire.borrow().stream.reset_on_close();
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Waits until the client has acknowledged all that was written, as far as that can be told.
+    async fn arrival_of_all(&mut self) -> Result<(), Gone> {
+        let mut interval = FIRST_LOOK;
+        let mut look_at = None;
+        poll_fn(|cx| {
             loop {
-                let pulled = self.pull(cx, &mut body, delimiter, notes.as_deref());
-                let mut wire = self.wire.borrow_mut();
-                match poll_flush(cx, &mut self.outbox, &mut wire.stream, &mut self.stalled) {
-                    Ok(Poll::Ready(())) => match pulled {
-                        Pulled::Everything => return Poll::Ready(Ok(())),
-                        Pulled::Failure => return Poll::Ready(Err(Gone::Body)),
-                        Pulled::Enough => continue,
-                        Pulled::WhatThereWas => wire.read.shrink(),
-                    },
-                    Ok(Poll::Pending) => {
-                        let since = self.stalled.unwrap_or_else(Instant::now);
-                        if self.timer.poll(cx, since + self.timers.write).is_ready() {
-                            if let Some(asked) = &self.asked {
-                                asked.is_stalled.set(true);
-                            }
-                            return Poll::Ready(Err(Gone::Client));
-                        }
-                    }
-                    Err(_) => return Poll::Ready(Err(Gone::Client)),
+                let (unacknowledged, is_aborted) = {
+                    let stream = &self.wire.borrow().stream;
+                    (stream.unacknowledged(), stream.is_aborted())
+                };
+                match unacknowledged {
+                    _ if is_aborted => return Poll::Ready(Err(Gone::Client)),
+                    Some(1..) => {}
+                    Some(0) | None => return Poll::Ready(Ok(())),
+                }
+                if self.poll_stalled(cx).is_ready() {
+                    return Poll::Ready(Err(Gone::Client));
                 }
                 let is_ending = self.asked.as_ref().is_some_and(|asked| asked.is_ending());
                 if is_ending || self.services.drain.phase() == Phase::Cut {
                     return Poll::Ready(Err(Gone::Cut));
                 }
-                ready!(poll_watch(cx, &mut wire, &mut self.timer));
-                return Poll::Ready(Err(Gone::Client));
+                let mut wire = self.wire.borrow_mut();
+                if poll_watch(cx, &mut wire, &mut self.timer).is_ready() {
+                    let has_arrived = wire.stream.unacknowledged() == Some(0);
+                    let outcome = has_arrived.then_some(()).ok_or(Gone::Client);
+                    return Poll::Ready(outcome);
+                }
+                drop(wire);
+                let at = *look_at.get_or_insert_with(|| Instant::now() + interval);
+                ready!(self.timer.poll(cx, at));
+                interval = (2 * interval).min(WATCH_INTERVAL);
+                look_at = None;
             }
         })
-        .await;
-        if outcome.is_err() && delimiter == Delimiter::Close {
-            self.wire.borrow().stream.reset_on_close();
-        }
-        outcome
+        .await
     }
 
     /// Takes content from the handler's body while there is room.
@@ -467,14 +579,14 @@ where
         while self.outbox.octets() < WRITE_AHEAD {
             let body = match source {
                 Source::Open(body) => body,
-                Source::Ended => return Pulled::Everything,
+                Source::Ended(_) => return Pulled::Everything,
                 Source::Failed => return Pulled::Failure,
             };
             match Pin::new(body).poll_next(cx) {
                 Poll::Ready(Some(Ok(content))) if content.is_empty() => {}
                 Poll::Ready(Some(Ok(content))) => self.push(content, delimiter),
                 Poll::Ready(None) => {
-                    *source = Source::Ended;
+                    source.end();
                     if delimiter == Delimiter::Chunks {
                         for piece in BodyNotes::end_of_chunks(notes) {
                             self.outbox.push(piece);
@@ -487,7 +599,7 @@ where
         }
         match source {
             Source::Open(_) => Pulled::Enough,
-            Source::Ended => Pulled::Everything,
+            Source::Ended(_) => Pulled::Everything,
             Source::Failed => Pulled::Failure,
         }
     }
@@ -588,13 +700,39 @@ pub(super) fn routed(
 /// Where content comes from.
 enum Source {
     Open(BoxBody),
-    Ended,
+    /// Kept until all of it has arrived: its end writes the record of the exchange.
+    Ended(#[expect(dead_code, reason = "dropped at its time")] Option<BoxBody>),
     Failed,
 }
 
 impl Source {
     fn new(body: Option<BoxBody>) -> Self {
-        body.map_or(Self::Ended, Self::Open)
+        body.map_or(Self::Ended(None), Self::Open)
+    }
+
+    fn end(&mut self) {
+        *self = match std::mem::replace(self, Self::Failed) {
+            Self::Open(body) => Self::Ended(Some(body)),
+            other => other,
+        };
+    }
+}
+
+/// Says of an exchange that its response has not reached the client, until it has.
+struct Undelivered(Option<Rc<BodyNotes>>);
+
+impl Undelivered {
+    fn new(asked: Option<Rc<BodyNotes>>) -> Self {
+        if let Some(asked) = &asked {
+            asked.is_undelivered.set(true);
+        }
+        Self(asked)
+    }
+
+    fn clear(&self) {
+        if let Some(asked) = &self.0 {
+            asked.is_undelivered.set(false);
+        }
     }
 }
 
@@ -619,34 +757,29 @@ enum Waits {
     Next(Instant),
 }
 
-/// Writes what waits; `Pending` leaves the time of the first failure in `stalled`.
+/// Writes what waits, and notes what the socket took and whether it takes more.
 fn poll_flush<S: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     outbox: &mut Outbox,
     stream: &mut S,
-    stalled: &mut Option<Instant>,
+    delivery: &mut Delivery,
 ) -> io::Result<Poll<()>> {
     while !outbox.is_empty() {
         match outbox.poll_write(cx, stream) {
-            Poll::Ready(Ok(_)) => *stalled = None,
+            Poll::Ready(Ok(count)) => delivery.wrote(count),
             Poll::Ready(Err(cause)) => return Err(cause),
             Poll::Pending => {
-                stalled.get_or_insert_with(Instant::now);
+                delivery.set_blocked(true);
                 return Ok(Poll::Pending);
             }
         }
     }
-    match Pin::new(stream).poll_flush(cx) {
-        Poll::Ready(Ok(())) => {
-            *stalled = None;
-            Ok(Poll::Ready(()))
-        }
-        Poll::Ready(Err(cause)) => Err(cause),
-        // under TLS: the last record is not out
-        Poll::Pending => {
-            stalled.get_or_insert_with(Instant::now);
-            Ok(Poll::Pending)
-        }
+    // under TLS the last record may not be out
+    let flushed = Pin::new(stream).poll_flush(cx);
+    delivery.set_blocked(flushed.is_pending());
+    match flushed {
+        Poll::Ready(outcome) => outcome.map(Poll::Ready),
+        Poll::Pending => Ok(Poll::Pending),
     }
 }
 
@@ -725,15 +858,14 @@ mod tests {
     }
 
     #[test]
-    fn octets_that_do_not_get_out_of_a_stream_are_stalled_from_the_first_time_on() {
+    fn octets_that_do_not_get_out_of_a_stream_block_it() {
         let mut cx = Context::from_waker(Waker::noop());
-        let (mut outbox, mut stalled) = (Outbox::default(), None);
+        let (mut outbox, mut delivery) = (Outbox::default(), Delivery::default());
         outbox.push(Bytes::from_static(b"last"));
-        let polled = poll_flush(&mut cx, &mut outbox, &mut Stuck, &mut stalled);
-        assert!(matches!(polled, Ok(Poll::Pending)));
-        let since = stalled;
-        assert!(since.is_some());
-        let polled = poll_flush(&mut cx, &mut outbox, &mut Stuck, &mut stalled);
-        assert!(matches!(polled, Ok(Poll::Pending)) && stalled == since);
+        for _ in 0..2 {
+            let polled = poll_flush(&mut cx, &mut outbox, &mut Stuck, &mut delivery);
+            assert!(matches!(polled, Ok(Poll::Pending)));
+            assert!(delivery.is_blocked() && delivery.written() == 4);
+        }
     }
 }

@@ -44,6 +44,7 @@ use self::{
 use super::{
     Arrival, Services,
     connection::{LINGER, LINGER_OCTETS},
+    delivery::Seen,
     entry::Entry,
     peer::Peer,
     timer::Timer,
@@ -101,17 +102,17 @@ pub(super) async fn serve<S, A>(
     A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
 {
     let watch = Watch::new();
-    let mut timers = services.live.load().timers;
-    timers.write = services.write_timeout;
+    let timers = services.live.load().timers;
+    let socket = Rc::new(RefCell::new(stream));
     let shared = Rc::new(Shared {
         arrival,
         timers: Cell::new(timers),
         entry: RefCell::new(entry),
         watch: Rc::clone(&watch),
+        socket: Rc::clone(&socket) as Rc<dyn Socket>,
         services,
     });
     let drain = Rc::clone(&shared.services.drain);
-    let socket = Rc::new(RefCell::new(stream));
     let began = Instant::now();
     let mut timer = Timer::default();
     let _ticket = Ticket::new(Rc::clone(&drain)).await;
@@ -140,12 +141,7 @@ pub(super) async fn serve<S, A>(
         waits: Waits::First(began),
         leaving: None,
     };
-    let write_timeout = Cell::new(timers.write);
     let admit = |request, respond| {
-        let limit = shared.timers.get().write;
-        if write_timeout.replace(limit) != limit {
-            socket.borrow().write_timeout(limit);
-        }
         let stream = stream::serve(request, respond, Rc::clone(&shared));
         // a defect in one exchange is none of the others'
         AssertUnwindSafe(stream).catch_unwind().map(drop)
@@ -219,6 +215,24 @@ fn first_head_until(drain: &Drain, since: Instant, timers: &Timers) -> Instant {
 
 fn flooded(kind: &dyn std::fmt::Display) {
     log::warn!("[Proxy] too many HTTP/2 frames, connection closed: {kind}");
+}
+
+/// The socket of a connection, as its streams know it.
+trait Socket {
+    /// Octets that were sent and that the client has not acknowledged, where the kernel tells.
+    fn unacknowledged(&self) -> Option<u64>;
+    /// Makes the coming close a reset: what waits in the kernel goes with it.
+    fn reset_on_close(&self);
+}
+
+impl<S: Peer> Socket for RefCell<S> {
+    fn unacknowledged(&self) -> Option<u64> {
+        self.borrow().unacknowledged()
+    }
+
+    fn reset_on_close(&self) {
+        self.borrow().reset_on_close();
+    }
 }
 
 /// A place on the list of those that a drain wakes.
@@ -386,7 +400,16 @@ where
             };
             ready!(self.timer.poll(cx, deadline));
             return Poll::Ready(match (watch, self.waits, self.leaving) {
-                (Some((Late::Client, at)), ..) if at == deadline => Ends::Gone,
+                (Some((Late::Client, at)), ..) if at == deadline => {
+                    let unacknowledged = self.shared.socket.unacknowledged();
+                    match self.shared.watch.look(unacknowledged, &timers) {
+                        Seen::Stalled => {
+                            self.shared.socket.reset_on_close();
+                            Ends::Gone
+                        }
+                        Seen::Fine => continue,
+                    }
+                }
                 (Some((Late::Frame, at)), ..) if at == deadline => {
                     Ends::With(Reason::PROTOCOL_ERROR)
                 }

@@ -18,6 +18,9 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+#[cfg(target_os = "linux")]
+use super::unacknowledged;
+
 /// A client's socket.
 pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Whether the client closed or reset its side, even if octets before that are unread.
@@ -26,10 +29,11 @@ pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     fn is_aborted(&self) -> bool;
     /// Ready when there may be something to read, so that nobody holds a buffer for a silent client.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
-    /// Makes the coming close a reset: for content that only the end of the connection delimits.
+    /// Makes the coming close a reset: for content that only the end of the connection delimits, and for
+    /// a client that takes nothing.
     fn reset_on_close(&self);
-    /// How long octets on their way may stay unacknowledged, or the client's window closed.
-    fn write_timeout(&self, limit: Duration);
+    /// Octets that were sent and that the client has not acknowledged, where the kernel tells.
+    fn unacknowledged(&self) -> Option<u64>;
     /// Takes leave before an orderly close, where the transport has a word for it and takes it now.
     fn close(&mut self) {}
 }
@@ -52,12 +56,11 @@ impl Peer for TcpStream {
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 
-    fn write_timeout(&self, limit: Duration) {
-        // our own timer stands if this fails
+    fn unacknowledged(&self) -> Option<u64> {
         #[cfg(target_os = "linux")]
-        let _ = socket2::SockRef::from(self).set_tcp_user_timeout(Some(limit));
+        return unacknowledged::unacknowledged(self);
         #[cfg(not(target_os = "linux"))]
-        let _ = limit;
+        None
     }
 }
 
@@ -83,8 +86,8 @@ impl Peer for TlsStream<TcpStream> {
         self.get_ref().0.reset_on_close();
     }
 
-    fn write_timeout(&self, limit: Duration) {
-        self.get_ref().0.write_timeout(limit);
+    fn unacknowledged(&self) -> Option<u64> {
+        self.get_ref().0.unacknowledged()
     }
 
     fn close(&mut self) {
@@ -112,7 +115,9 @@ impl Peer for tokio::net::UnixStream {
 
     fn reset_on_close(&self) {}
 
-    fn write_timeout(&self, _limit: Duration) {}
+    fn unacknowledged(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The flags that the reactor has seen; this asks nothing of the kernel.

@@ -213,6 +213,11 @@ pub struct BodyNotes {
     pub is_stalled: Cell<bool>,
     /// The progress of the exchange, where it is observed: through it an operator may end the exchange.
     pub progress: OnceCell<Arc<Progress>>,
+    /// Said by the downstream: the client takes no more of the response for now. Its body is polled
+    /// nevertheless, and moves only what the client sends.
+    pub is_held_back: Cell<bool>,
+    /// Said by the downstream: the response has not reached the client, or not yet.
+    pub is_undelivered: Cell<bool>,
     /// The raw trailer section (RFC 9112 §7.1.2), with its empty line, once the body has ended.
     pub trailers: RefCell<Option<Bytes>>,
 }

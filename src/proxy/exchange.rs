@@ -221,10 +221,13 @@ impl Record {
     /// How it ended: an exchange that was dropped since the process ends, or since an operator ended it,
     /// was not left by its client.
     fn outcome(&self) -> Ended {
+        // read from the upstream, but not by the client
+        let is_undelivered = self.ended == Ended::Complete && self.notes.is_undelivered.get();
         match self.ended {
-            Ended::Client if self.admission.is_cut() => Ended::Proxy(SHUTDOWN),
-            Ended::Client if self.notes.is_ending() => Ended::Proxy(ENDED_BY_OPERATOR),
-            ended => ended,
+            ended if ended != Ended::Client && !is_undelivered => ended,
+            _ if self.admission.is_cut() => Ended::Proxy(SHUTDOWN),
+            _ if self.notes.is_ending() => Ended::Proxy(ENDED_BY_OPERATOR),
+            _ => Ended::Client,
         }
     }
 
@@ -328,6 +331,8 @@ pub(super) struct ExchangeBody {
     notes: Option<Rc<BodyNotes>>,
     record: Record,
     idle: IdleTimer,
+    /// Octets of the request when the silence of the upstream began.
+    uploaded: u64,
 }
 
 impl ExchangeBody {
@@ -344,6 +349,7 @@ impl ExchangeBody {
         Self {
             body,
             notes,
+            uploaded: record.notes.octets.get(),
             record,
             idle: IdleTimer::new(idle),
         }
@@ -352,6 +358,18 @@ impl ExchangeBody {
     /// Where the trailer section appears, if there may be one.
     pub(super) fn notes(&self) -> Option<Rc<BodyNotes>> {
         self.notes.clone()
+    }
+
+    fn failed(
+        &mut self,
+        cause: BodyError,
+    ) -> Poll<Option<Result<Bytes, Box<dyn std::error::Error>>>> {
+        let label = match &cause {
+            BodyError::Truncated | BodyError::Io(_) => "connection_terminated",
+            BodyError::Malformed => "http_response_transfer_coding",
+            BodyError::Downstream(cause) => cause.answer().label,
+        };
+        Poll::Ready(Some(Err(self.fail(label, StreamError::Body(cause)).into())))
     }
 
     fn fail(&mut self, label: &'static str, cause: StreamError) -> StreamError {
@@ -385,6 +403,14 @@ impl MessageBody for ExchangeBody {
             let ended = this.fail(ENDED_BY_OPERATOR, StreamError::Ended);
             return Poll::Ready(Some(Err(ended.into())));
         }
+        if this.record.notes.is_held_back.get() {
+            let polled = this.body.poll_upload(cx);
+            this.record.receives();
+            return match polled {
+                Ok(()) => Poll::Pending,
+                Err(cause) => this.failed(cause),
+            };
+        }
         let polled = this.body.poll_content(cx);
         this.record.receives();
         match polled {
@@ -403,15 +429,14 @@ impl MessageBody for ExchangeBody {
                 }
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(cause))) => {
-                let label = match &cause {
-                    BodyError::Truncated | BodyError::Io(_) => "connection_terminated",
-                    BodyError::Malformed => "http_response_transfer_coding",
-                    BodyError::Downstream(cause) => cause.answer().label,
-                };
-                Poll::Ready(Some(Err(this.fail(label, StreamError::Body(cause)).into())))
-            }
+            Poll::Ready(Some(Err(cause))) => this.failed(cause),
             Poll::Pending => {
+                // an upstream that takes the rest of the request is not silent
+                let uploaded = this.record.notes.octets.get();
+                if uploaded != this.uploaded {
+                    this.uploaded = uploaded;
+                    this.idle.heard();
+                }
                 if this.idle.poll_silence(cx).is_pending() {
                     return Poll::Pending;
                 }

@@ -5,7 +5,7 @@
 //! text; with any other name it speaks what PORT would: TLS if there is a certificate and no
 //! TLS_PORT, else clear text. Names of Unix sockets say nothing, and systemd removes their files.
 
-use std::{env, io, os::unix::net::UnixListener, time::Duration};
+use std::{env, io, os::unix::net::UnixListener};
 
 use listenfd::ListenFd;
 use socket2::SockRef;
@@ -69,7 +69,7 @@ impl Tls {
 }
 
 /// The sockets that were passed to this process; none if it listens for itself.
-pub(super) fn take(tls: Tls, write_timeout: Duration) -> Result<Vec<Listener>, PassedError> {
+pub(super) fn take(tls: Tls) -> Result<Vec<Listener>, PassedError> {
     let said = env::var("LISTEN_FDS").unwrap_or_default();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut passed = ListenFd::from_env();
@@ -83,7 +83,7 @@ pub(super) fn take(tls: Tls, write_timeout: Duration) -> Result<Vec<Listener>, P
                 descriptor: FIRST + index,
                 name: names.next().unwrap_or_default().to_owned(),
             };
-            one(&mut passed, index, which, tls, write_timeout)
+            one(&mut passed, index, which, tls)
         })
         .collect()
 }
@@ -93,12 +93,11 @@ fn one(
     index: usize,
     which: Which,
     tls: Tls,
-    write_timeout: Duration,
 ) -> Result<Listener, PassedError> {
     if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
         check_listens(&SockRef::from(&tcp), &which)?;
         let failed = |cause| PassedError::Other(which.clone(), cause);
-        sockets::bequeath(SockRef::from(&tcp), write_timeout).map_err(failed)?;
+        sockets::bequeath(SockRef::from(&tcp)).map_err(failed)?;
         return match tls.is_spoken_on(&which.name) {
             true if !tls.is_possible => Err(PassedError::NoCertificate(which)),
             true => Ok(Listener::Tls(tcp)),

@@ -3,7 +3,6 @@
 use std::{
     net::{SocketAddr, TcpListener},
     process::ExitCode,
-    time::Duration,
 };
 
 use super::sockets::{self, BindError};
@@ -131,18 +130,14 @@ impl ListenError {
 }
 
 /// Listens everywhere, or nowhere.
-pub(super) fn open(
-    listen: &Listen,
-    has_certificate: bool,
-    write_timeout: Duration,
-) -> Result<Listeners, ListenError> {
+pub(super) fn open(listen: &Listen, has_certificate: bool) -> Result<Listeners, ListenError> {
     #[cfg(unix)]
     {
         let tls = activation::Tls {
             is_possible: has_certificate,
             is_usual: listen.plain.is_empty() && !listen.tls.is_empty(),
         };
-        let sockets = activation::take(tls, write_timeout)?;
+        let sockets = activation::take(tls)?;
         if !sockets.is_empty() {
             return Ok(Listeners {
                 sockets,
@@ -157,8 +152,8 @@ pub(super) fn open(
         true => "PORT",
         false => "TLS_PORT",
     };
-    let plain = sockets::bind(&listen.plain, "PORT", write_timeout)?;
-    let tls = sockets::bind(&listen.tls, tls_variable, write_timeout)?;
+    let plain = sockets::bind(&listen.plain, "PORT")?;
+    let tls = sockets::bind(&listen.tls, tls_variable)?;
     let plain = plain.into_iter().map(Listener::Plain);
     let sockets = plain.chain(tls.into_iter().map(Listener::Tls));
     let mut listeners = Listeners {

@@ -16,6 +16,10 @@ pub(super) const BACKLOG: i32 = 4096;
 const PROBE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15));
+/// Octets that wait unsent in the kernel for one client: two writes of the largest size, so that the
+/// network never waits for the worker.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
 
 /// Why an address cannot be listened on. The first of each is the variable that gave the port.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +42,6 @@ pub(super) enum BindError {
 pub(super) fn bind(
     addresses: &[SocketAddr],
     variable: &'static str,
-    write_timeout: Duration,
 ) -> Result<Vec<TcpListener>, BindError> {
     let mut port = None;
     let mut listeners = Vec::with_capacity(addresses.len());
@@ -47,7 +50,7 @@ pub(super) fn bind(
         if let (0, Some(port)) = (address.port(), port) {
             address.set_port(port); // the kernel chose one for the first; the others share it
         }
-        let listener = listen(address, write_timeout).map_err(|cause| match cause.kind() {
+        let listener = listen(address).map_err(|cause| match cause.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse(variable, address),
             io::ErrorKind::PermissionDenied => BindError::Denied(variable, address),
             io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
@@ -59,7 +62,7 @@ pub(super) fn bind(
     Ok(listeners)
 }
 
-fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -70,22 +73,25 @@ fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListene
         // `::` takes IPv4, too, whatever the system's default
         socket.set_only_v6(false)?;
     }
-    bequeath(SockRef::from(&socket), write_timeout)?;
+    bequeath(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// Sets what accepted sockets inherit: a peer that vanished while data is on its way ends the
-/// connection.
-pub(super) fn bequeath(socket: SockRef<'_>, write_timeout: Duration) -> io::Result<()> {
+/// Sets what accepted sockets inherit: how many octets may wait in the kernel that were not sent yet.
+/// Without it, these are megabytes for a slow reader.
+///
+/// There is no `TCP_USER_TIMEOUT`: it takes a window that stays closed, as that of a slow reader does,
+/// for a peer that is gone. Clients are looked at by the connection itself.
+pub(super) fn bequeath(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&PROBE)?;
     #[cfg(target_os = "linux")]
-    return socket.set_tcp_user_timeout(Some(write_timeout));
+    return socket.set_tcp_notsent_lowat(UNSENT);
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (socket, write_timeout);
+        let _ = socket;
         Ok(())
     }
 }
@@ -97,9 +103,9 @@ mod tests {
     #[test]
     fn a_busy_port_is_named() {
         let any = "127.0.0.1:0".parse().unwrap();
-        let first = bind(&[any], "PORT", Duration::from_secs(1)).unwrap();
+        let first = bind(&[any], "PORT").unwrap();
         let address = first[0].local_addr().unwrap();
-        let fault = bind(&[address], "TLS_PORT", Duration::from_secs(1)).unwrap_err();
+        let fault = bind(&[address], "TLS_PORT").unwrap_err();
         assert!(
             matches!(fault, BindError::InUse("TLS_PORT", busy) if busy == address),
             "{fault}"

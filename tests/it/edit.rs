@@ -776,7 +776,8 @@ fn what_clients_declare_locks_nobody_out() {
 #[test]
 fn a_held_body_that_trickles_is_408() {
     let upstream = Upstream::bind();
-    let proxy = replacing(&upstream)
+    let proxy = Proxy::to(upstream.url())
+        .env("SYSTEM_PROMPT_REPLACEMENT", "Ours")
         .env("REQUEST_BODY_TIMEOUT", "500ms")
         .start();
     for framing in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
@@ -785,10 +786,9 @@ fn a_held_body_that_trickles_is_408() {
             "POST /v1/messages HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n"
         ));
         let mut writer = client.clone_writer();
-        let octet: &[u8] = if framing.starts_with('C') {
-            b"{"
-        } else {
-            b"1\r\n{\r\n"
+        let octet = match framing {
+            "Transfer-Encoding: chunked" => "1\r\n{\r\n",
+            _ => "{",
         };
         let trickling = std::thread::spawn(move || {
             while writer.try_send(octet).is_ok() {

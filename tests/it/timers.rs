@@ -611,3 +611,117 @@ fn a_tls_handshake_that_does_not_end_is_504() {
     assert_proxy_error(&response, 504, "timeout_error", "connection_timeout");
     silent.closed_within(SOON);
 }
+
+/// Sends an answer of this length on the next connection, as fast as it is taken.
+fn answering(upstream: Upstream, content: Vec<u8>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let mut origin = upstream.accept();
+        origin.read_request();
+        origin.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            content.len()
+        ));
+        let _ = origin.try_send(&content);
+    })
+}
+
+#[test]
+fn a_client_that_reads_is_not_given_up_however_slowly_it_reads() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).env("WRITE_TIMEOUT", "2s").start();
+    let content = noise(8_000_000);
+    let sending = answering(upstream, content.clone());
+    let mut client = proxy.connect_with_window(16 * 1024);
+    client.send(get("/"));
+    client.read_response_head();
+    // far less in one limit than the kernel would hold for it
+    let mut read = Vec::new();
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(100));
+        read.extend(client.read_exact(10_000));
+    }
+    read.extend(client.read_exact(content.len() - read.len()));
+    assert!(read == content);
+    sending.join().unwrap();
+    proxy.wait_for_line(|line| line.contains("GET /") && line.contains("ended=complete"));
+}
+
+#[test]
+fn an_answer_that_is_not_acknowledged_is_not_complete() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("WRITE_TIMEOUT", "500ms")
+        .start();
+    // all of it is in the kernel's hands soon, and most of it stays there
+    let sending = answering(upstream, noise(150_000));
+    let mut client = proxy.connect_with_window(4 * 1024);
+    client.send(get("/"));
+    sending.join().unwrap();
+    let line = proxy.wait_for_line(|line| line.contains("GET /") && line.contains("ended="));
+    assert!(line.contains("ended=client_gone"), "{line}");
+    // and what it did not read is no clean end
+    client.read_response_head();
+    let (read, _) = client.read_to_end();
+    assert!(read.len() < 150_000, "all of it");
+}
+
+#[test]
+fn the_directions_do_not_wait_for_each_other() {
+    let upstream = Upstream::bind();
+    // neither timer has anything to do with it
+    let proxy = Proxy::to(upstream.url())
+        .env("WRITE_TIMEOUT", "60s")
+        .start();
+    let (up, down) = (noise(20_000_000), noise(8_000_000));
+    let mut client = proxy.connect_with_window(64 * 1024);
+    let (asked, answered) = (up.clone(), down.clone());
+    let serving = thread::spawn(move || {
+        let mut origin = upstream.accept();
+        origin.read_request_head();
+        let mut writer = origin.clone_writer();
+        let writing = thread::spawn(move || {
+            writer.send(STREAM);
+            for block in answered.chunks(64 * 1024) {
+                writer.send(chunk(block));
+            }
+            writer
+        });
+        let read = origin.read_exact(asked.len());
+        assert!(read == asked, "the upload");
+        writing.join().unwrap().send("0\r\n\r\n");
+        origin
+    });
+    client.send(format!(
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        up.len()
+    ));
+    // not a word of the answer is read until all of this has gone out
+    client.send(&up);
+    client.read_response_head();
+    let body = client.read_chunked();
+    assert!(matches!(body, crate::support::Body::Chunked(..)), "cut");
+    assert!(body.content() == down);
+    drop(serving.join().unwrap());
+}
+
+#[test]
+fn an_upload_that_moves_is_no_silence_of_the_upstream() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("STREAM_IDLE_TIMEOUT", "1s")
+        .start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n");
+    let mut origin = upstream.accept();
+    origin.read_request_head();
+    origin.send(STREAM);
+    client.read_response_head();
+    for _ in 0..8 {
+        client.send("x");
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(origin.read_exact(1), b"x");
+    }
+    origin.send(chunk(b"ok"));
+    origin.send(chunk(b""));
+    assert_eq!(client.read_chunked().content(), b"ok");
+}

@@ -59,14 +59,18 @@ where
     fn poll_tunnel(&mut self, cx: &mut Context<'_>, tunnel: &mut Tunnel) -> Poll<Result<(), Gone>> {
         self.wire.borrow_mut().is_awaited = false;
         loop {
-            let is_full = self.pull_tunnel(cx, tunnel);
+            let has_turn = self.pace.poll_turn(cx).is_ready();
+            let is_full = self.pull_tunnel(cx, tunnel, has_turn);
+            let waiting = self.outbox.octets();
             let mut wire = self.wire.borrow_mut();
-            match poll_flush(cx, &mut self.outbox, &mut wire.stream, &mut self.stalled) {
+            let flushed = poll_flush(cx, &mut self.outbox, &mut wire.stream, &mut self.delivery);
+            self.pace.spend(waiting - self.outbox.octets());
+            match flushed {
                 Err(_) => return Poll::Ready(Err(Gone::Client)),
                 // an abort does not wait for a client that does not read
                 Ok(_) if is_full.is_err() => return Poll::Ready(Err(Gone::Body)),
                 Ok(Poll::Ready(())) if tunnel.body.is_none() => return Poll::Ready(Ok(())),
-                Ok(Poll::Ready(())) if is_full == Ok(true) => continue,
+                Ok(Poll::Ready(())) if is_full == Ok(true) && has_turn => continue,
                 Ok(Poll::Ready(())) if tunnel.notes.upstream_ended.get() && !tunnel.is_shut => {
                     match Pin::new(&mut wire.stream).poll_shutdown(cx) {
                         Poll::Ready(Ok(())) => tunnel.is_shut = true,
@@ -76,38 +80,44 @@ where
                 }
                 Ok(_) => {}
             }
-            if self.services.drain.phase() == Phase::Cut {
-                return Poll::Ready(Err(Gone::Cut));
-            }
-            // whoever is not read from is looked at now and then: an abort must reach the other
-            let now = Instant::now();
-            // not the outbox: under TLS the last record may wait after it
-            let is_stalled = self.stalled.is_some();
-            if is_stalled && now >= self.stalled.unwrap_or(now) + self.timers.write {
-                return Poll::Ready(Err(Gone::Client));
-            }
-            if !wire.is_awaited && wire.stream.is_aborted() {
-                return Poll::Ready(Err(Gone::Client));
-            }
-            if is_stalled || !wire.is_awaited || tunnel.notes.upstream_ended.get() {
-                let look = WATCH_INTERVAL.min(self.timers.write);
-                if self.timer.poll(cx, now + look).is_ready() {
-                    cx.waker().wake_by_ref();
-                }
-            }
-            return Poll::Pending;
+            break;
         }
+        if self.services.drain.phase() == Phase::Cut {
+            return Poll::Ready(Err(Gone::Cut));
+        }
+        if self.poll_stalled(cx).is_ready() {
+            return Poll::Ready(Err(Gone::Client));
+        }
+        // whoever is not read from is looked at now and then: an abort must reach the other
+        let wire = self.wire.borrow();
+        if !wire.is_awaited && wire.stream.is_aborted() {
+            return Poll::Ready(Err(Gone::Client));
+        }
+        // not the outbox: under TLS the last record may wait after it
+        let is_blocked = self.delivery.is_blocked();
+        if is_blocked || !wire.is_awaited || tunnel.notes.upstream_ended.get() {
+            let look = WATCH_INTERVAL.min(self.timers.write);
+            if self.timer.poll(cx, Instant::now() + look).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
     }
 
-    /// Moves the client's octets, and takes the upstream's while there is room: says whether that ran
+    /// Moves the client's octets, and takes the upstream's in its turn and while there is room: says whether that ran
     /// out, and fails as the tunnel does.
-    fn pull_tunnel(&mut self, cx: &mut Context<'_>, tunnel: &mut Tunnel) -> Result<bool, Gone> {
+    fn pull_tunnel(
+        &mut self,
+        cx: &mut Context<'_>,
+        tunnel: &mut Tunnel,
+        has_turn: bool,
+    ) -> Result<bool, Gone> {
         loop {
             let is_full = self.outbox.octets() >= WRITE_AHEAD;
             let Some(body) = &mut tunnel.body else {
                 return Ok(is_full);
             };
-            tunnel.notes.is_held_back.set(is_full);
+            tunnel.notes.is_held_back.set(is_full || !has_turn);
             match Pin::new(body).poll_next(cx) {
                 Poll::Ready(Some(Ok(content))) => self.outbox.push(content),
                 Poll::Ready(Some(Err(_))) => return Err(Gone::Body),

@@ -125,9 +125,14 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
     fn poll_with<T>(
         &self,
         poll: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
+        octets: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
         let outcome = poll(Pin::new(&mut *self.stream.borrow_mut()));
-        self.watch.written(outcome.is_ready());
+        match &outcome {
+            Poll::Ready(Ok(outcome)) => self.watch.wrote(Some(octets(outcome))),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.watch.wrote(None),
+        }
         outcome
     }
 }
@@ -138,7 +143,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.poll_with(|stream| stream.poll_write(cx, octets));
+        let written = self.poll_with(|stream| stream.poll_write(cx, octets), |&count| count);
         if let Poll::Ready(Ok(count)) = written {
             self.get_mut().look_at_sent(&octets[..count]);
         }
@@ -150,7 +155,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.poll_with(|stream| stream.poll_write_vectored(cx, slices));
+        let written = self.poll_with(
+            |stream| stream.poll_write_vectored(cx, slices),
+            |&count| count,
+        );
         if let Poll::Ready(Ok(mut left)) = written {
             let this = self.get_mut();
             for slice in slices {
@@ -167,11 +175,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_with(|stream| stream.poll_flush(cx))
+        self.poll_with(|stream| stream.poll_flush(cx), |()| 0)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_with(|stream| stream.poll_shutdown(cx))
+        self.poll_with(|stream| stream.poll_shutdown(cx), |()| 0)
     }
 }
 

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
 use super::{
+    Socket,
     body::{Expect, Inbound, RequestBody},
     content::{Piece, Queue},
     request::{self, Ends},
@@ -33,7 +34,7 @@ use crate::{
     config::Timers,
     downstream::{
         Arrival, Services,
-        connection::{LINGER, WRITE_AHEAD, routed},
+        connection::{FIRST_LOOK, IN_FLIGHT, LINGER, WATCH_INTERVAL, WRITE_AHEAD, routed},
         entry::Entry,
         timer::Timer,
     },
@@ -41,6 +42,7 @@ use crate::{
     framing::{
         body::Framing,
         head::{BodyNotes, RelayedHead, RequestHead, Version},
+        pace::Pace,
         refused::Refused,
     },
 };
@@ -53,6 +55,7 @@ pub(super) struct Shared<A> {
     /// What the connection is served by.
     pub(super) entry: RefCell<Entry>,
     pub(super) watch: Rc<Watch>,
+    pub(super) socket: Rc<dyn Socket>,
 }
 
 /// Why a stream ends, where it is not by agreement.
@@ -171,6 +174,7 @@ where
     let (_, mut response) = response.into_parts();
     let relayed = response.extensions_mut().remove::<RelayedHead>();
     let (response, body) = response.into_parts();
+    let is_relayed = relayed.is_some();
     let notes = relayed.as_ref().and_then(|head| head.notes.clone());
     let tunnel_notes = relayed.as_ref().and_then(|head| head.tunnel.clone());
     let head = match relayed {
@@ -183,7 +187,11 @@ where
         return Ok(tunnel(head, body, notes, respond, shared).await?);
     }
     let body = head.has_content.then_some(body);
-    content(head, body, respond, (notes, Some(&asked_notes)), shared).await?;
+    let answered = Answered {
+        notes: &asked_notes,
+        has_upload: is_relayed && framing != Framing::None,
+    };
+    content(head, body, respond, (notes, Some(answered)), shared).await?;
     if framing == Framing::Length(asked_notes.octets.get()) {
         // all of it was here to be answered; that it has ended may follow in a frame of its own, and
         // some clients take the reset of a stream that they are about to end for a failure
@@ -268,12 +276,20 @@ async fn refuse<A>(
     }
 }
 
-/// Sends head and content as they come.
+/// The request of a stream, as its response needs to know it.
+#[derive(Clone, Copy)]
+struct Answered<'a> {
+    notes: &'a BodyNotes,
+    /// Whether its body is driven by that of the response.
+    has_upload: bool,
+}
+
+/// Sends head and content as they come, and sees to it that they arrive.
 async fn content<A>(
     head: Head,
     body: Option<BoxBody>,
     respond: &mut SendResponse<Piece>,
-    (notes, asked): (Option<Rc<BodyNotes>>, Option<&BodyNotes>),
+    (notes, answered): (Option<Rc<BodyNotes>>, Option<Answered<'_>>),
     shared: &Shared<A>,
 ) -> Result<(), Gone> {
     let has_content = body.is_some();
@@ -281,18 +297,33 @@ async fn content<A>(
         has_content,
         ..head
     };
+    if let Some(Answered { notes, .. }) = answered {
+        notes.is_undelivered.set(true);
+    }
     let mut outbound = Outbound::begin(respond, head, shared)?;
-    outbound.source = body.map_or(Source::Ended, Source::Open);
+    outbound.source = body.map_or(Source::Ended(None), Source::Open);
     outbound.notes = notes;
     let limit = shared.timers.get().write;
     poll_fn(|cx| {
         if outbound.sender.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Gone::Client));
         }
-        outbound.pull(cx)?;
+        let has_turn = outbound.pace.poll_turn(cx).is_ready();
+        if has_turn {
+            outbound.pull(cx)?;
+        }
+        if let Some(Answered { notes, has_upload }) = answered
+            && has_upload
+            && (!has_turn || outbound.is_full())
+        {
+            outbound.poll_upload(cx, notes)?;
+        }
         // an end that an operator asked for does not wait for a client that does not read
-        if asked.is_some_and(BodyNotes::is_ending) {
+        if answered.is_some_and(|answered| answered.notes.is_ending()) {
             return Poll::Ready(Err(Gone::Body));
+        }
+        if !has_turn {
+            return Poll::Pending;
         }
         if outbound.queue.octets() == 0 {
             match outbound.source {
@@ -300,15 +331,48 @@ async fn content<A>(
                     outbound.stalled = None;
                     return Poll::Pending;
                 }
-                Source::Ended => return Poll::Ready(Ok(())),
+                Source::Ended(_) => return Poll::Ready(Ok(())),
                 Source::Failed => return Poll::Ready(Err(Gone::Body)),
             }
         }
-        ready!(outbound.poll_stalled(cx, limit));
-        if let Some(asked) = asked {
-            asked.is_stalled.set(true);
+        let received = answered.map_or(0, |answered| answered.notes.octets.get());
+        ready!(outbound.poll_stalled(cx, limit, received));
+        if let Some(Answered { notes, .. }) = answered {
+            notes.is_stalled.set(true);
         }
         Poll::Ready(Err(Gone::Stalled))
+    })
+    .await?;
+    if outbound.sent > IN_FLIGHT {
+        arrival_of_all(&mut outbound.sender, shared).await?;
+    }
+    if let Some(Answered { notes, .. }) = answered {
+        notes.is_undelivered.set(false);
+    }
+    Ok(())
+}
+
+/// Waits until the client has acknowledged all that the socket took so far, as far as that can be told.
+/// A client that acknowledges nothing loses its connection, and this with it.
+async fn arrival_of_all<A>(sender: &mut SendStream<Piece>, shared: &Shared<A>) -> Result<(), Gone> {
+    let written = shared.watch.written();
+    let (mut timer, mut interval, mut look_at) = (Timer::default(), FIRST_LOOK, None);
+    poll_fn(|cx| {
+        loop {
+            let outstanding = shared.socket.unacknowledged().unwrap_or(0);
+            // others write meanwhile
+            let acknowledged = shared.watch.written().saturating_sub(outstanding);
+            if outstanding == 0 || acknowledged >= written {
+                return Poll::Ready(Ok(()));
+            }
+            if sender.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Gone::Client));
+            }
+            let at = *look_at.get_or_insert_with(|| Instant::now() + interval);
+            ready!(timer.poll(cx, at));
+            interval = (2 * interval).min(WATCH_INTERVAL);
+            look_at = None;
+        }
     })
     .await
 }
@@ -322,13 +386,19 @@ pub(super) struct Outbound {
     watch: Rc<Watch>,
     /// Since when the client takes nothing of what waits.
     pub(super) stalled: Option<Instant>,
+    /// Octets of the request's content at that time.
+    received: u64,
     timer: Timer,
+    pace: Pace,
+    /// Octets of content.
+    sent: u64,
 }
 
 /// Where content comes from.
 enum Source {
     Open(BoxBody),
-    Ended,
+    /// Kept until all of it has arrived: its end writes the record of the exchange.
+    Ended(#[expect(dead_code, reason = "dropped at its time")] Option<BoxBody>),
     Failed,
 }
 
@@ -344,23 +414,58 @@ impl Outbound {
         Ok(Self {
             sender: sender.map_err(|_| Gone::Client)?,
             queue: Rc::default(),
-            source: Source::Ended,
+            source: Source::Ended(None),
             notes: None,
             watch: Rc::clone(&shared.watch),
             stalled: None,
+            received: 0,
             timer: Timer::default(),
+            pace: Pace::default(),
+            sent: 0,
         })
     }
 
-    /// Ready when the client has taken nothing of what waits for so long.
-    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
-        self.queue.watch(cx);
-        let has_moved = self.queue.has_moved();
-        let since = match self.stalled {
-            Some(since) if !has_moved => since,
-            _ => *self.stalled.insert(Instant::now()),
+    /// Ready when the client has taken nothing of what waits for so long, and has sent nothing.
+    pub(super) fn poll_stalled(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: Duration,
+        received: u64,
+    ) -> Poll<()> {
+        loop {
+            self.queue.watch(cx);
+            let has_moved = self.queue.has_moved() || received != self.received;
+            self.received = received;
+            let since = match self.stalled {
+                Some(since) if !has_moved => since,
+                _ => *self.stalled.insert(Instant::now()),
+            };
+            ready!(self.timer.poll(cx, since + limit));
+            // what waits for the connection and not for the stream's window is the connection's to judge
+            if !self.watch.is_blocked() {
+                return Poll::Ready(());
+            }
+            self.stalled = None;
+        }
+    }
+
+    /// Whether no more may wait.
+    fn is_full(&self) -> bool {
+        self.queue.octets() >= WRITE_AHEAD
+    }
+
+    /// Moves what the client sends, while it takes nothing of the response.
+    fn poll_upload(&mut self, cx: &mut Context<'_>, notes: &BodyNotes) -> Result<(), Gone> {
+        let Source::Open(body) = &mut self.source else {
+            return Ok(());
         };
-        self.timer.poll(cx, since + limit)
+        notes.is_held_back.set(true);
+        let polled = Pin::new(body).poll_next(cx);
+        notes.is_held_back.set(false);
+        match polled {
+            Poll::Ready(Some(Err(_))) => Err(Gone::Body),
+            _ => Ok(()),
+        }
     }
 
     /// Takes content from the handler's body while there is room, and sends it.
@@ -380,7 +485,10 @@ impl Outbound {
                     }
                 }
                 Poll::Ready(None) => {
-                    self.source = Source::Ended;
+                    if let Source::Open(body) = std::mem::replace(&mut self.source, Source::Failed)
+                    {
+                        self.source = Source::Ended(Some(body));
+                    }
                     return self.finish(last.take());
                 }
                 Poll::Ready(Some(Err(_))) => self.source = Source::Failed,
@@ -410,6 +518,8 @@ impl Outbound {
 
     pub(super) fn send(&mut self, chunk: Bytes, ends: Ends) -> Result<(), Gone> {
         self.watch.chunk(chunk.len());
+        self.pace.spend(chunk.len());
+        self.sent += chunk.len() as u64;
         let piece = self.queue.piece(chunk);
         let sent = self.sender.send_data(piece, ends == Ends::Stream);
         // only a stream that is closed takes no content

@@ -54,7 +54,7 @@ pub(super) async fn tunnel<A>(
                 None => Poll::Ready(Ok(())),
             };
         }
-        ready!(tunnel.outbound.poll_stalled(cx, limit));
+        ready!(tunnel.outbound.poll_stalled(cx, limit, 0));
         Poll::Ready(Err(Gone::Stalled))
     })
     .await

@@ -6,10 +6,15 @@
 //! tokens say how many are enough. Frames that carry a request or its content are free: streams,
 //! windows and the timers bound those.
 
-use std::{cell::Cell, rc::Rc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Instant,
+};
 
 use crate::{
     config::Timers,
+    downstream::delivery::{Delivery, Seen},
     framing::frames::{self, Frame},
 };
 
@@ -96,7 +101,7 @@ pub(super) struct Watch {
     controls: Bucket,
     flood: Cell<Option<&'static str>>,
     half: Cell<Option<(Half, Instant)>>,
-    stalled: Cell<Option<Instant>>,
+    delivery: RefCell<Delivery>,
 }
 
 /// What the connection waits for in vain.
@@ -104,7 +109,7 @@ pub(super) struct Watch {
 pub(super) enum Late {
     /// The rest of a frame or of a header block.
     Frame,
-    /// That the client takes what is written.
+    /// A look at whether the client takes what is written.
     Client,
 }
 
@@ -126,7 +131,7 @@ impl Watch {
             controls: Bucket::new(CONTROLS, now),
             flood: Cell::default(),
             half: Cell::default(),
-            stalled: Cell::default(),
+            delivery: RefCell::default(),
         })
     }
 
@@ -153,9 +158,27 @@ impl Watch {
             Half::Head => (Late::Frame, since + timers.request_head),
             Half::Data => (Late::Frame, since + timers.request_body),
         });
-        let stalled = self.stalled.get();
-        let stalled = stalled.map(|since| (Late::Client, since + timers.write));
-        half.into_iter().chain(stalled).min_by_key(|(_, at)| *at)
+        let look_at = self.delivery.borrow_mut().next_look(timers.write);
+        let look_at = look_at.map(|at| (Late::Client, at));
+        half.into_iter().chain(look_at).min_by_key(|(_, at)| *at)
+    }
+
+    /// Looks at whether the client takes what is written.
+    pub(super) fn look(&self, unacknowledged: Option<u64>, timers: &Timers) -> Seen {
+        // frames that come say that the client is there, not that it reads
+        let received = 0;
+        let mut delivery = self.delivery.borrow_mut();
+        delivery.look(unacknowledged, received, Instant::now(), timers.write)
+    }
+
+    /// Octets that the socket took.
+    pub(super) fn written(&self) -> u64 {
+        self.delivery.borrow().written()
+    }
+
+    /// Whether the socket takes no more for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.delivery.borrow().is_blocked()
     }
 
     /// What stands half finished, and since when it counts.
@@ -168,12 +191,12 @@ impl Watch {
         self.half.set(half);
     }
 
-    /// The socket was written to, and took something or did not.
-    pub(super) fn written(&self, is_taken: bool) {
-        if is_taken {
-            self.stalled.set(None);
-        } else if self.stalled.get().is_none() {
-            self.stalled.set(Some(Instant::now()));
+    /// The socket took octets; none if it takes no more.
+    pub(super) fn wrote(&self, octets: Option<usize>) {
+        let mut delivery = self.delivery.borrow_mut();
+        match octets {
+            Some(octets) => delivery.wrote(octets),
+            None => delivery.set_blocked(true),
         }
     }
 

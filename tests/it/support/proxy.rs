@@ -267,6 +267,18 @@ impl Proxy {
         Wire::tcp(TcpStream::connect(self.addr()).expect("the proxy accepts"))
     }
 
+    /// A new connection to it that takes few octets which are not read.
+    #[track_caller]
+    pub(crate) fn connect_with_window(&self, octets: usize) -> Wire {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::for_address(self.addr()), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(octets).unwrap();
+        socket
+            .connect(&self.addr().into())
+            .expect("the proxy accepts");
+        Wire::tcp(socket.into())
+    }
+
     /// Sends octets on a new connection and reads the answer.
     #[track_caller]
     pub(crate) fn send(&self, octets: impl AsRef<[u8]>) -> Response {

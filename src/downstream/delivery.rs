@@ -1,0 +1,177 @@
+//! Whether a client takes what is sent to it (`WRITE_TIMEOUT`, contract §4).
+//!
+//! A socket that takes no octets says little: its buffer may hold megabytes that a slow client reads
+//! for minutes, and a client that vanished leaves it writable as long as there is room. What counts is
+//! what the client has acknowledged, which the kernel is asked now and then while octets are on their
+//! way. Where it cannot be asked, what the socket takes has to do.
+
+use std::time::{Duration, Instant};
+
+/// Octets on their way over one connection.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// Octets that the socket took.
+    written: u64,
+    /// The most of them that were known to be acknowledged.
+    acknowledged: u64,
+    /// Octets of the request's content when the client was looked at last: one that sends is there.
+    received: u64,
+    /// Whether the socket takes no more.
+    is_blocked: bool,
+    /// When the client is looked at next.
+    look_at: Option<Instant>,
+    /// Since when it has been seen to take nothing.
+    since: Option<Instant>,
+}
+
+/// What a look at the client tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing is on its way, or it moves, or not for too long.
+    Fine,
+    /// The client has acknowledged nothing for too long.
+    Stalled,
+}
+
+impl Delivery {
+    /// The socket took octets.
+    pub(super) fn wrote(&mut self, octets: usize) {
+        self.written += octets as u64;
+        self.is_blocked = false;
+    }
+
+    /// The socket took all that there was, or takes no more for now.
+    pub(super) fn set_blocked(&mut self, is_blocked: bool) {
+        self.is_blocked = is_blocked;
+    }
+
+    /// Whether the socket takes no more.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// Octets that the socket took.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// When to look at the client; `None` as long as nothing is on its way.
+    pub(super) fn next_look(&mut self, limit: Duration) -> Option<Instant> {
+        if !self.is_blocked && self.acknowledged >= self.written {
+            (self.look_at, self.since) = (None, None);
+            return None;
+        }
+        let look_at = self.look_at;
+        Some(look_at.unwrap_or_else(|| *self.look_at.insert(Instant::now() + limit / LOOKS)))
+    }
+
+    /// Looks at the client: how many octets it has not acknowledged, if that is known, and how many of
+    /// its request have come.
+    pub(super) fn look(
+        &mut self,
+        unacknowledged: Option<u64>,
+        received: u64,
+        now: Instant,
+        limit: Duration,
+    ) -> Seen {
+        let outstanding = unacknowledged.unwrap_or(0);
+        // under TLS octets are more on the wire than here; whatever is counted, less outstanding with
+        // nothing written is progress
+        let acknowledged = self.written.saturating_sub(outstanding);
+        let has_moved = acknowledged > self.acknowledged || received != self.received;
+        self.acknowledged = self.acknowledged.max(acknowledged);
+        self.received = received;
+        self.look_at = Some(now + limit / LOOKS);
+        let is_done = outstanding == 0 && !self.is_blocked;
+        if has_moved || is_done {
+            self.since = Some(now);
+            return Seen::Fine;
+        }
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= limit {
+            Seen::Stalled
+        } else {
+            Seen::Fine
+        }
+    }
+}
+
+/// Looks in the time of one limit: a client that stops is given up after the limit and at most two of
+/// them.
+const LOOKS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Looks every 15 s at a client that has acknowledged so many octets of 1000 each time; gives the
+    /// number of looks until it is given up.
+    fn looks(acknowledged: impl Fn(u64) -> u64, most: u64) -> Option<u64> {
+        let start = Instant::now();
+        let mut delivery = Delivery::default();
+        delivery.wrote(1000);
+        delivery.set_blocked(true);
+        (1..=most).find(|&look| {
+            assert!(delivery.next_look(LIMIT).is_some());
+            let now = start + LIMIT / LOOKS * u32::try_from(look).unwrap();
+            let left = 1000 - acknowledged(look);
+            delivery.look(Some(left), 0, now, LIMIT) == Seen::Stalled
+        })
+    }
+
+    #[test]
+    fn who_acknowledges_is_not_given_up_and_who_stops_is() {
+        // an octet at each look, or at every third
+        assert_eq!(looks(|look| look, 900), None);
+        assert_eq!(looks(|look| look / 3, 900), None);
+        assert_eq!(looks(|_| 0, 900), Some(5));
+        assert_eq!(looks(|look| look.min(10), 900), Some(14));
+    }
+
+    #[test]
+    fn what_has_arrived_needs_no_look() {
+        let mut delivery = Delivery::default();
+        assert_eq!(delivery.next_look(LIMIT), None);
+        delivery.wrote(10);
+        let look_at = delivery.next_look(LIMIT);
+        assert!(look_at.is_some() && delivery.next_look(LIMIT) == look_at);
+        let now = Instant::now();
+        assert_eq!(delivery.look(Some(0), 0, now, LIMIT), Seen::Fine);
+        assert_eq!(delivery.next_look(LIMIT), None);
+    }
+
+    #[test]
+    fn who_sends_is_there() {
+        let mut delivery = Delivery::default();
+        delivery.wrote(10);
+        delivery.set_blocked(true);
+        let start = Instant::now();
+        for look in 1..100 {
+            let now = start + LIMIT / 2 * look;
+            let seen = delivery.look(Some(10), u64::from(look), now, LIMIT);
+            assert_eq!(seen, Seen::Fine);
+        }
+        let seen = delivery.look(Some(10), 99, start + LIMIT * 100, LIMIT);
+        assert_eq!(seen, Seen::Stalled);
+    }
+
+    #[test]
+    fn a_socket_that_tells_nothing_is_judged_by_what_it_takes() {
+        let mut delivery = Delivery::default();
+        let start = Instant::now();
+        for look in 1..10 {
+            delivery.wrote(10);
+            delivery.set_blocked(true);
+            assert_eq!(
+                delivery.look(None, 0, start + LIMIT * look, LIMIT),
+                Seen::Fine
+            );
+        }
+        assert_eq!(
+            delivery.look(None, 0, start + LIMIT * 11, LIMIT),
+            Seen::Stalled
+        );
+    }
+}
