@@ -42,6 +42,7 @@ pub use self::{
     source::{Environment, Flags, Loaded, Origin, Setting, Source},
     upstream::InvalidUpstream,
 };
+use crate::secret::{Secrets, shape};
 pub use crate::{logging::LogFormat, secret::Secret};
 
 /// Everything the process needs to know.
@@ -148,6 +149,8 @@ pub struct Live {
     pub custom_fields: Vec<(HeaderName, HeaderValue)>,
     /// Whether a credential of ours is added to requests, by the fields or by an endpoint.
     pub adds_credential: bool,
+    /// The credentials of the configuration, which are never shown.
+    pub secrets: Secrets,
     /// Web pages that may use it (`ALLOWED_ORIGINS`).
     pub allowed_origins: AllowedOrigins,
     /// Whether the client's `Host` goes upstream (`PRESERVE_HOST`).
@@ -176,13 +179,15 @@ pub struct Upstream {
     pub prefix: String,
 }
 
+/// As it is shown: some gateways have a key in their path.
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = match self.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
-        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+        let prefix = shape::prefix(&self.prefix);
+        write!(f, "{scheme}://{}{prefix}", self.authority)
     }
 }
 

@@ -39,7 +39,8 @@
 //! | 5 | [`access_log`] |
 //! | 6 | [`config`] |
 //! | 7 | [`metrics`], [`framing`], [`gate`], [`logging`] |
-//! | 8 | [`error`], [`record`], [`secret`] |
+//! | 8 | [`error`], [`record`] |
+//! | 9 | [`secret`] |
 //!
 //! # Decisions
 //!

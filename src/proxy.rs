@@ -47,6 +47,7 @@ mod generation;
 mod hold;
 mod id;
 mod origin;
+mod path;
 mod target;
 #[cfg(feature = "awc-hot-path")]
 pub mod through_awc;
@@ -92,9 +93,10 @@ pub async fn forward(
 ) -> HttpResponse {
     let live = worker.live.load_full();
     let head = take_head(&req);
-    let mut record = Record::new(&head, worker.gate.exchange(), |id| {
+    let path = path::shown(&head);
+    let mut record = Record::new(&head, path, worker.gate.exchange(), |id, path| {
         let client = req.peer_addr().map(|address| address.ip());
-        Watch::begin(&worker.observer, &live, id, &head, client)
+        Watch::begin(&worker.observer, &live, id, &head, path, client)
     });
     let (progress, notes) = (record.progress().cloned(), Rc::clone(&head.notes));
     let outcome = {
@@ -535,6 +537,7 @@ pub(crate) mod tests {
             edit: None::<config::Edit>,
             custom_fields: Vec::new(),
             adds_credential: false,
+            secrets: crate::secret::Secrets::default(),
             allowed_origins: config::AllowedOrigins::default(),
             preserve_host: false,
             timers: Timers {

@@ -19,6 +19,7 @@ pub use self::{
     fields::ShownFields,
     progress::{Progress, Reading},
 };
+use crate::secret::Secrets;
 
 /// An exchange that has begun.
 #[derive(Debug, Clone)]
@@ -147,6 +148,34 @@ impl Exchange {
     pub fn is_aborted(&self) -> bool {
         let is_cut = self.ended.by != By::Complete && self.ended.phase == Phase::Response;
         is_cut || self.status.is_none()
+    }
+
+    /// Every text that a peer chose, but for the path, the fields and the content of an error.
+    pub fn texts_mut(&mut self, change: &mut dyn FnMut(&mut Box<str>)) {
+        let usage = self.usage.iter_mut().flat_map(|usage| {
+            let terms = &mut usage.terms;
+            [
+                &mut usage.model,
+                &mut usage.stop_reason,
+                &mut usage.error_type,
+                &mut terms.inference_geo,
+                &mut terms.speed,
+                &mut terms.service_tier,
+            ]
+            .into_iter()
+            .flatten()
+            .chain(usage.others.iter_mut().map(|other| &mut other.model))
+        });
+        [
+            &mut self.begun.session,
+            &mut self.begun.user_agent,
+            &mut self.upstream_request_id,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(usage)
+        .chain(self.rate_limit.iter_mut().map(|(_, value)| value))
+        .for_each(change);
     }
 
     /// Whether the answer was ours: there was one, and none of the upstream's.
@@ -528,8 +557,8 @@ pub struct ErrorContent {
     pub octets: bytes::Bytes,
     /// Its `Content-Encoding`, if it has one.
     pub coding: Option<Box<str>>,
-    /// Credentials that the request had, without their scheme: they are never shown of it.
-    pub secrets: Vec<Box<str>>,
+    /// Credentials that the request had, and ours: they are never shown of it.
+    pub secrets: Secrets,
 }
 
 impl fmt::Debug for ErrorContent {
@@ -550,7 +579,7 @@ mod tests {
         let content = ErrorContent {
             octets: bytes::Bytes::from_static(b"canary"),
             coding: None,
-            secrets: vec!["canary".into()],
+            secrets: Secrets::default(),
         };
         assert!(!format!("{content:?}").contains("canary"));
     }

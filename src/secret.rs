@@ -1,23 +1,33 @@
-//! A secret text: never shown, compared in constant time.
+//! Secrets: a text that is never shown and is compared in constant time ([`Secret`]), and credentials of an
+//! exchange that are masked in whatever is shown or logged of it ([`mask`], [`shape`]).
 
 use std::fmt;
 
+pub mod mask;
+pub mod shape;
+
+pub use self::mask::Secrets;
+
 use ring::digest::{SHA256, digest};
 
-/// Whether a field of this name, in lower case, holds a credential: those that are known, and those that are
+/// Whether a field or parameter of this name holds a credential: those that are known, and those that are
 /// named alike.
-pub fn names_credential(name: &str) -> bool {
-    [
-        "auth",
-        "cookie",
-        "key",
-        "token",
-        "secret",
-        "password",
-        "credential",
-    ]
-    .iter()
-    .any(|part| name.contains(part))
+pub fn names_credential(name: &[u8]) -> bool {
+    (0..name.len()).any(|at| {
+        let parts: &[&str] = match name[at].to_ascii_lowercase() {
+            b'a' => &["auth"],
+            b'c' => &["cookie", "credential"],
+            b'k' => &["key"],
+            b'p' => &["passw"],
+            b's' => &["secret"],
+            b't' => &["token"],
+            _ => return false,
+        };
+        parts.iter().any(|part| {
+            let word = name.get(at..at + part.len());
+            word.is_some_and(|word| word.eq_ignore_ascii_case(part.as_bytes()))
+        })
+    })
 }
 
 /// A secret.
@@ -75,10 +85,10 @@ mod tests {
             "x-amz-security-token",
             "cf-access-client-secret",
         ] {
-            assert!(names_credential(name), "{name}");
+            assert!(names_credential(name.as_bytes()), "{name}");
         }
         for name in ["user-agent", "anthropic-beta", "x-app", "content-type"] {
-            assert!(!names_credential(name), "{name}");
+            assert!(!names_credential(name.as_bytes()), "{name}");
         }
     }
 

@@ -176,7 +176,8 @@ impl Observation {
                 access_log_lines_dropped: view.as_ref().map_or(0, |view| view.access_log_dropped()),
                 upstreams: upstreams
                     .map(|((endpoint, state), idle)| UpstreamGauges {
-                        url: endpoint.upstream.to_string(),
+                        // of two with one URL, each has a series
+                        url: endpoint.name.to_string(),
                         circuit: state.label(),
                         idle_connections: idle.load(Relaxed),
                     })

@@ -139,12 +139,12 @@ impl Observer {
             self.counts.took(event.octets());
             batch.push(match event {
                 Event::Begun(mut begun, progress) => {
-                    hide_secrets(&mut begun);
+                    hide_agent(&mut begun);
                     Ready::Begun(begun, progress)
                 }
                 Event::Answered(answered) => Ready::Answered(answered),
                 Event::Ended(mut exchange) => {
-                    hide_secrets(&mut exchange.begun);
+                    hide_agent(&mut exchange.begun);
                     if let Some(log) = &mut self.access_log {
                         log.push(&exchange);
                     }
@@ -236,12 +236,8 @@ impl Saver {
     }
 }
 
-/// Some gateways have keys in their paths, and some clients in their names.
-fn hide_secrets(begun: &mut Begun) {
-    let path = masked(&begun.path);
-    if path != *begun.path {
-        begun.path = path.into();
-    }
+/// Some clients have a key in their name.
+fn hide_agent(begun: &mut Begun) {
     if let Some(agent) = &mut begun.user_agent {
         let shown = masked(agent);
         if shown != **agent {

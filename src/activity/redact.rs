@@ -5,13 +5,19 @@
 //! or field called `api_key`, `token`, `secret`, `password` or the like, e-mail addresses, and long runs of
 //! base64 or hexadecimal digits. Rather a word too many than a key too few.
 
-use std::{borrow::Cow, io::Read, ops::Range};
+use std::{io::Read, ops::Range};
 
 use brotli_decompressor::Decompressor;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use super::recent::shortened;
-use crate::record::ErrorContent;
+use crate::{
+    record::ErrorContent,
+    secret::{
+        mask::{Extent, MASK},
+        shape,
+    },
+};
 
 /// The longest text: 50 KiB.
 pub(super) const LONGEST: usize = 50 * 1024;
@@ -20,13 +26,8 @@ const LONGEST_KEPT: usize = 50_000;
 /// A run of base64 or hexadecimal digits that is masked: 24 octets as base64, 16 as hexadecimal. Ids of
 /// the API (`toolu_…`, `req_…`) are shorter.
 const LONG_RUN: usize = 32;
-const MASK: &str = "…";
 /// The largest window of zstd as a content coding: 8 MiB (RFC 9659 §3).
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// A credential that is shorter is a word like any other.
-const SHORTEST_SECRET: usize = 4;
-/// How often a secret may have been escaped: JSON in a string of JSON.
-const ESCAPED: usize = 2;
 
 /// How much of a text is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,11 @@ pub(super) fn text(content: &ErrorContent) -> Option<(String, Length)> {
         length = Length::Cut;
     }
     let text = String::from_utf8_lossy(&decoded);
-    let mut text = masked(&without_secrets(&text, &content.secrets, length));
+    let extent = match length {
+        Length::Whole => Extent::Whole,
+        Length::Cut => Extent::Cut,
+    };
+    let mut text = masked(&content.secrets.hide_all(&text, extent));
     if text.len() > LONGEST {
         text.truncate(shortened(&text, LONGEST).len());
         length = Length::Cut;
@@ -88,119 +93,6 @@ fn read(source: impl Read) -> (Vec<u8>, Length) {
 /// A text without what looks like a secret.
 pub(super) fn masked(text: &str) -> String {
     without_tokens(&without_named(&without_addresses(text)))
-}
-
-/// A text without these, as they are or escaped as JSON; of a text that was cut, without their beginning
-/// at its end.
-fn without_secrets<'a>(text: &'a str, secrets: &[Box<str>], length: Length) -> Cow<'a, str> {
-    let secrets: Vec<&[u8]> = secrets
-        .iter()
-        .map(|secret| secret.trim().as_bytes())
-        .filter(|secret| secret.len() >= SHORTEST_SECRET)
-        .collect();
-    let mut spans = Vec::new();
-    let mut view = Unescaped::none(text);
-    for level in 0..=ESCAPED {
-        for secret in &secrets {
-            for at in memchr::memmem::find_iter(&view.octets, secret) {
-                spans.push(view.span(at..at + secret.len()));
-            }
-            let end = view.octets.len();
-            let part = (SHORTEST_SECRET..secret.len())
-                .rev()
-                .find(|part| view.octets.ends_with(&secret[..*part]));
-            if let Some(part) = part.filter(|_| length == Length::Cut) {
-                spans.push(view.span(end - part..end));
-            }
-        }
-        if level < ESCAPED {
-            view = view.once_more();
-        }
-    }
-    if spans.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    spans.sort_by_key(|span| span.start);
-    let (mut masked, mut shown) = (String::with_capacity(text.len()), 0);
-    for span in spans {
-        if span.end <= shown {
-            continue;
-        }
-        if span.start >= shown {
-            masked.push_str(text.get(shown..span.start).unwrap_or_default());
-            masked.push_str(MASK);
-        }
-        shown = span.end;
-    }
-    masked.push_str(text.get(shown..).unwrap_or_default());
-    Cow::Owned(masked)
-}
-
-/// A text with its escapes undone, and where in the original each octet is from.
-struct Unescaped {
-    octets: Vec<u8>,
-    /// One more than there are octets: the last is the end of the original.
-    from: Vec<usize>,
-}
-
-impl Unescaped {
-    /// The text itself.
-    fn none(text: &str) -> Self {
-        Self {
-            octets: text.as_bytes().to_vec(),
-            from: (0..=text.len()).collect(),
-        }
-    }
-
-    /// Undoes escapes (RFC 8259 §7). What is none stays.
-    fn once_more(&self) -> Self {
-        let mut undone = Self {
-            octets: Vec::with_capacity(self.octets.len()),
-            from: Vec::with_capacity(self.from.len()),
-        };
-        let mut at = 0;
-        while let Some(rest) = self.octets.get(at..).filter(|rest| !rest.is_empty()) {
-            let mut buffer = [0; 4];
-            let (meant, len): (&[u8], usize) = match rest {
-                [b'\\', b'u', rest @ ..] => match unit(rest) {
-                    Some(c) => (c.encode_utf8(&mut buffer).as_bytes(), 6),
-                    None => (b"\\", 1),
-                },
-                [b'\\', escaped, ..] => match escaped {
-                    b'n' => (b"\n", 2),
-                    b't' => (b"\t", 2),
-                    b'r' => (b"\r", 2),
-                    b'b' => (b"\x08", 2),
-                    b'f' => (b"\x0C", 2),
-                    b'"' | b'\\' | b'/' => (&rest[1..2], 2),
-                    _ => (b"\\", 1),
-                },
-                _ => (&rest[..1], 1),
-            };
-            for octet in meant {
-                undone.octets.push(*octet);
-                undone.from.push(self.from[at]);
-            }
-            at += len;
-        }
-        undone
-            .from
-            .push(self.from.last().copied().unwrap_or_default());
-        undone
-    }
-
-    /// Where these octets are from.
-    fn span(&self, octets: Range<usize>) -> Range<usize> {
-        self.from[octets.start]..self.from[octets.end]
-    }
-}
-
-/// The character of four hexadecimal digits.
-fn unit(digits: &[u8]) -> Option<char> {
-    let digits = std::str::from_utf8(digits.get(..4)?).ok()?;
-    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let unit = u32::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
-    char::from_u32(unit)
 }
 
 /// A text without the values of what is called as secrets are. Numbers stay: `max_tokens: 5`.
@@ -335,20 +227,17 @@ fn without_tokens(text: &str) -> String {
 
 /// A run of token characters, whose secret part is masked.
 fn push_run(masked: &mut String, run: &str) {
-    let key = run
-        .match_indices("sk-")
-        .find(|(at, _)| {
-            let begins = *at == 0 || !run.as_bytes()[at - 1].is_ascii_alphanumeric();
-            begins && run.len() - at > "sk-".len()
-        })
-        .map(|(at, _)| at);
+    let key = shape::key_start(run);
     let (shown, secret) = run.split_at(key.unwrap_or(run.len()));
     let has_digit = shown.bytes().any(|octet| octet.is_ascii_digit());
     let is_long =
         shown.len() >= LONG_RUN && has_digit || shown.starts_with("eyJ") && shown.len() >= 16;
     masked.push_str(if is_long { MASK } else { shown });
     if !secret.is_empty() {
-        masked.push_str("sk-");
+        // it says what it is, and nothing of itself
+        if secret.starts_with("sk-") {
+            masked.push_str("sk-");
+        }
         masked.push_str(MASK);
     }
 }
@@ -376,6 +265,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop, prop_assert, prop_assume, prop_oneof, proptest};
 
     use super::*;
+    use crate::secret::Secrets;
 
     #[test]
     fn what_looks_like_a_secret_is_masked_and_the_rest_stays() {
@@ -459,7 +349,7 @@ mod tests {
         ErrorContent {
             octets: Bytes::from(octets),
             coding: coding.map(Into::into),
-            secrets: Vec::new(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -467,7 +357,9 @@ mod tests {
     fn the_credentials_of_the_request_are_masked_first() {
         let shown = |octets: &str, secrets: &[&str]| {
             let mut content = content(octets.into(), None);
-            content.secrets = secrets.iter().map(|secret| Box::from(*secret)).collect();
+            for secret in secrets {
+                content.secrets.add(secret);
+            }
             text(&content).unwrap().0
         };
         assert_eq!(shown("key: open sesame!", &["open sesame"]), "key: …!");
@@ -496,7 +388,7 @@ mod tests {
             // a backslash there would escape the first one of the secret: something else is meant then
             prop_assume!(escaped == 0 || !before.ends_with('\\'));
             let mut spelt = secret.to_owned();
-            for _ in 0..escaped.min(ESCAPED) {
+            for _ in 0..escaped.min(2) {
                 let quoted = serde_json::to_string(&spelt).unwrap();
                 spelt = quoted[1..quoted.len() - 1].to_owned();
             }
@@ -504,7 +396,7 @@ mod tests {
                 spelt = secret.bytes().map(|octet| format!("\\u{octet:04x}")).collect();
             }
             let mut content = content(format!("{before}{spelt}{after}").into_bytes(), None);
-            content.secrets = vec![secret.into()];
+            content.secrets.add(&secret);
             let (shown, _) = text(&content).unwrap();
             prop_assert!(!shown.contains(&spelt), "{}", shown);
             prop_assert!(!shown.contains(secret), "{}", shown);
@@ -523,7 +415,7 @@ mod tests {
             secret in "[ -~]{0,8}",
         ) {
             let mut content = content(words.concat().into_bytes(), None);
-            content.secrets = vec![secret.into()];
+            content.secrets.add(&secret);
             text(&content).unwrap();
         }
     }

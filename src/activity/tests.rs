@@ -87,7 +87,7 @@ fn failing(id: &str, ended: u64, status: u16, content: &str) -> Exchange {
         error: Some(ErrorContent {
             octets: Bytes::copy_from_slice(content.as_bytes()),
             coding: None,
-            secrets: Vec::new(),
+            secrets: crate::secret::Secrets::default(),
         }),
         ..exchange(id, ended)
     }
@@ -795,7 +795,8 @@ fn largest() {
     let mut state = State::new(at(NOON));
     let long = |i: u64, length: usize| -> Box<str> { format!("{i:0length$}").into() };
     let value = [b'x'; 200];
-    let fields = || crate::record::ShownFields::of([(&b"accept"[..], &value[..]); 30]);
+    let secrets = crate::secret::Secrets::default();
+    let fields = || crate::record::ShownFields::of([(&b"accept"[..], &value[..]); 30], &secrets);
     let largest = |i: u64, second: u64| {
         let mut exchange = exchange(&format!("req_{i:024}"), second);
         exchange.begun.path = long(i % 1000, 4096);
@@ -1117,7 +1118,10 @@ fn an_exchange_in_flight_shows_its_progress_and_can_be_ended() {
     assert_eq!(view.tick(&mut cursor, at(NOON)).running.len(), 2);
     assert!(view.tick(&mut cursor, at(NOON)).running.is_empty());
     let fields = [(&b"accept"[..], &b"text/event-stream"[..])];
-    progress.asked_with(&crate::record::ShownFields::of(fields));
+    progress.asked_with(&crate::record::ShownFields::of(
+        fields,
+        &crate::secret::Secrets::default(),
+    ));
     progress.asks(&"https://b.example".into());
     progress.names("claude-z");
     progress.edited("replaced");

@@ -103,7 +103,9 @@ pub(super) fn urls(text: &str) -> Result<Vec<Upstream>, Bad> {
 pub(super) fn names(upstreams: &[Upstream]) -> Vec<Arc<str>> {
     let named = |(at, upstream): (usize, &Upstream)| {
         let before = upstreams[..at].iter();
-        match before.filter(|other| *other == upstream).count() {
+        // as they are shown: what is hidden tells nothing apart
+        let shown = upstream.to_string();
+        match before.filter(|other| other.to_string() == shown).count() {
             0 => upstream.to_string().into(),
             same => format!("{upstream} #{}", same + 1).into(),
         }

@@ -10,6 +10,7 @@ use super::{
     env::{Shown, Variable},
     source::Origin,
 };
+use crate::secret::shape;
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,12 +145,19 @@ fn without_userinfo(url: &str) -> String {
     };
     match rest.find(['?', '#']) {
         Some(at) => {
-            out.push_str(&rest[..=at]);
+            out.push_str(&without_keys(&rest[..at]));
+            out.push_str(&rest[at..=at]);
             out.push_str("***");
         }
-        None => out.push_str(rest),
+        None => out.push_str(&without_keys(rest)),
     }
     out
+}
+
+/// The rest of a URL with stars for what may be a key in its path.
+fn without_keys(rest: &str) -> String {
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    format!("{authority}{}", shape::prefix(path))
 }
 
 /// Longer than any value that a person types; keys and tokens are longer.
@@ -203,6 +211,8 @@ mod tests {
             ("u:p@a.example", "***@a.example"),
             ("https://a.example/?key=1", "https://a.example/?***"),
             ("https://a.example/#key", "https://a.example/#***"),
+            ("https://a.example/k9x2/v1", "https://a.example/***/v1"),
+            ("https://a.example/k9x2?a", "https://a.example/***?***"),
         ] {
             assert_eq!(shown(url, value), expected, "{value}");
         }

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    AccessLog, AccessLogTarget, AllowedOrigins, Boot, Config, Edit, EditMode, Endpoint, Identity,
-    Listen, Live, Prices, Timers, Upstream, duration, endpoint,
+    AccessLog, AccessLogTarget, AllowedOrigins, Boot, Config, Credential, Edit, EditMode, Endpoint,
+    Identity, Listen, Live, Prices, Route, Timers, Upstream, duration, endpoint,
     env::{self, Raw},
     fault::{self, Fault, Faults, Warning},
     gather::Gathered,
@@ -25,7 +25,7 @@ use super::{
     source::{Loaded, Origin},
     upstream,
 };
-use crate::secret::names_credential;
+use crate::secret::{Secrets, names_credential, shape};
 
 /// The configuration, or every fault of `gathered` and of the files it names.
 pub(super) fn load(gathered: Gathered, root: &Path) -> Result<Loaded, Faults> {
@@ -213,6 +213,7 @@ impl Reader {
                 headers_file,
             },
             live: Live {
+                secrets: secrets(endpoints.as_ref()?, custom_fields.as_ref()?),
                 adds_credential: adds_credential(endpoints.as_ref()?, custom_fields.as_ref()?),
                 allowed_origins: allowed_origins?,
                 endpoints: endpoints?,
@@ -577,6 +578,29 @@ impl Reader {
 /// The addresses of a host of this machine.
 ///
 /// `localhost` is 127.0.0.1 without asking: with PORT=0, two addresses would get two ports.
+/// The credentials that requests are given, and those of the ways to the upstreams.
+fn secrets(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> Secrets {
+    let mut secrets = Secrets::default();
+    for endpoint in endpoints {
+        if let Some(Credential { name, value }) = &endpoint.credential {
+            secrets.add_field(name.as_str().as_bytes(), value.as_bytes());
+        }
+        let (Route::HttpProxy(proxy) | Route::Socks5 { proxy, .. }) = &endpoint.route else {
+            continue;
+        };
+        if let Some((user, password)) = &proxy.credentials {
+            secrets.add_login(user, password);
+        }
+    }
+    for endpoint in endpoints {
+        shape::hidden(&endpoint.upstream.prefix).for_each(|part| secrets.add(part));
+    }
+    for (name, value) in fields {
+        secrets.add_field(name.as_str().as_bytes(), value.as_bytes());
+    }
+    secrets
+}
+
 /// Whether a credential of the operator's is added to requests.
 fn adds_credential(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> bool {
     endpoints
@@ -584,7 +608,7 @@ fn adds_credential(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)])
         .any(|endpoint| endpoint.credential.is_some())
         || fields
             .iter()
-            .any(|(name, _)| names_credential(name.as_str()))
+            .any(|(name, _)| names_credential(name.as_str().as_bytes()))
 }
 
 fn addresses(host: &str) -> Result<Vec<IpAddr>, Bad> {

@@ -68,7 +68,8 @@ pub(super) struct Record {
     pub(super) admission: Admission,
     id: RequestId,
     method: Method,
-    path: Box<[u8]>,
+    /// As it is shown.
+    path: Box<str>,
     notes: Rc<BodyNotes>,
     started: Instant,
     status: Option<StatusCode>,
@@ -85,17 +86,17 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn new(
         head: &RequestHead,
+        path: Box<str>,
         admission: Admission,
-        watch: impl FnOnce(RequestId) -> Option<Box<Watch>>,
+        watch: impl FnOnce(RequestId, &str) -> Option<Box<Watch>>,
     ) -> Self {
         let id = RequestId::next();
         Self {
             admission,
             id,
-            watch: watch(id),
+            watch: watch(id, &path),
             method: head.method.clone(),
-            // a copy: a slice would keep the buffer of the whole request for as long as the stream runs
-            path: Box::from(head.path()),
+            path,
             notes: Rc::clone(&head.notes),
             started: Instant::now(),
             status: None,
@@ -271,7 +272,7 @@ impl Drop for Record {
         log::info!(
             "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={}{} request_id={}",
             self.method,
-            self.path.escape_ascii(),
+            self.path,
             self.status.map_or(0, |status| status.as_u16()),
             self.notes.octets.get(),
             self.sent,

@@ -5,6 +5,7 @@
 //! a copy of its answer.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     net::IpAddr,
     pin::Pin,
@@ -21,7 +22,7 @@ use actix_http::{BoxedPayloadStream, Payload, error::PayloadError};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::RequestId;
+use super::{RequestId, path};
 use crate::{
     activity::Recorder,
     config::{Endpoint, Live},
@@ -35,6 +36,7 @@ use crate::{
         Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Progress, Route, ShownFields,
         Timings, Tried, Try, Usage,
     },
+    secret::Secrets,
     upstream::Road,
 };
 
@@ -67,8 +69,8 @@ pub(super) struct Watch {
     timings: Timings,
     request_fields: ShownFields,
     response_fields: ShownFields,
-    /// The request's credentials, where an error that repeats them may be shown.
-    secrets: Vec<Box<str>>,
+    /// Credentials that are hidden in whatever is told of it: the request's, and ours.
+    secrets: Secrets,
 }
 
 /// The beginning of an error's content.
@@ -103,11 +105,12 @@ impl Watch {
         live: &Arc<Live>,
         id: RequestId,
         head: &RequestHead,
+        path: &str,
         client: Option<IpAddr>,
     ) -> Option<Box<Self>> {
         observer
             .is_looking(live)
-            .then(|| Self::new(observer, live, id, head, client))
+            .then(|| Self::new(observer, live, id, head, path, client))
     }
 
     fn new(
@@ -115,35 +118,37 @@ impl Watch {
         live: &Arc<Live>,
         id: RequestId,
         head: &RequestHead,
+        path: &str,
         client: Option<IpAddr>,
     ) -> Box<Self> {
-        let path = head.path();
         let route = match head.upgrade {
             Some(_) => Route::Tunnel,
-            None => Route::of(head.method.as_str(), path),
+            None => Route::of(head.method.as_str(), head.path()),
         };
+        let mut secrets = path::credentials(head);
+        secrets.add_all(&live.secrets);
+        let session = name(head.fields.value("x-claude-code-session-id"));
+        let user_agent = agent(head.fields.value("user-agent"));
         let begun = Begun {
             id: id.to_string().into(),
             started: SystemTime::now(),
             client,
             version: version(head.version),
             method: head.method.as_str().into(),
-            path: path[..path.len().min(LONGEST_PATH)]
-                .escape_ascii()
-                .to_string()
-                .into(),
+            path: beginning(path).into(),
             route,
-            session: name(head.fields.value("x-claude-code-session-id")),
-            user_agent: agent(head.fields.value("user-agent")),
+            session: session.map(|session| secrets.hide(&session).into()),
+            user_agent: user_agent.map(|agent| secrets.hide(&agent).into()),
         };
         let is_metered = live.metering && route == Route::Messages;
-        let (request_fields, secrets, progress) = match observer.readers() {
+        let (request_fields, progress) = match observer.readers() {
             Some(recorder) => {
-                let (fields, progress) = (shown(&head.fields), Arc::<Progress>::default());
+                let (fields, progress) =
+                    (shown(&head.fields, &secrets), Arc::<Progress>::default());
                 progress.asked_with(&fields);
                 recorder.begun(&begun, &progress);
                 let _ = head.notes.progress.set(Arc::clone(&progress));
-                (fields, secrets(&head.fields), Some(progress))
+                (fields, Some(progress))
             }
             None => Default::default(),
         };
@@ -191,7 +196,7 @@ impl Watch {
         if let (Some(progress), Some(look)) = (&self.progress, &self.look)
             && let Some(model) = &look.borrow().asked().model
         {
-            progress.names(model);
+            progress.names(&self.secrets.hide(model));
         }
     }
 
@@ -200,11 +205,6 @@ impl Watch {
         self.upstream = Some(Arc::clone(&endpoint.name));
         if let Some(progress) = &self.progress {
             progress.asks(&endpoint.name);
-        }
-        if let Some(credential) = &endpoint.credential
-            && self.observer.readers().is_some()
-        {
-            self.secrets.extend(secret(credential.value.as_bytes()));
         }
     }
 
@@ -248,18 +248,19 @@ impl Watch {
             self.tap = Tap::of(head.status.as_u16(), content_type, coding);
         }
         if let Some(recorder) = self.observer.readers() {
-            self.response_fields = shown(&head.fields);
+            self.response_fields = shown(&head.fields, &self.secrets);
             if let Some(progress) = &self.progress {
                 progress.answered_with(&self.response_fields);
             }
             let asked = self.look.as_ref().map(|look| look.borrow().asked().clone());
             let asked = asked.unwrap_or_default();
+            let hidden = |text: Option<Box<str>>| text.map(|text| self.secrets.hide(&text).into());
             recorder.answered(Answered {
                 id: self.begun.id.clone(),
                 status: head.status.as_u16(),
                 upstream: self.upstream.clone(),
-                upstream_request_id: self.upstream_request_id.clone(),
-                model: asked.model,
+                upstream_request_id: hidden(self.upstream_request_id.clone()),
+                model: hidden(asked.model),
                 is_stream: asked.is_stream,
                 max_tokens: asked.max_tokens,
                 timings: self.timings,
@@ -298,7 +299,7 @@ impl Watch {
         self.timings.total = total;
         let (usage, words) = self.usage(ended).unzip();
         let error = self.error_content(words.unwrap_or_default());
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             begun: self.begun,
             status,
             upstream: self.upstream,
@@ -315,6 +316,12 @@ impl Watch {
             request_fields: self.request_fields,
             response_fields: self.response_fields,
         };
+        let secrets = &self.secrets;
+        exchange.texts_mut(&mut |text| {
+            if let Cow::Owned(masked) = secrets.hide(text) {
+                *text = masked.into();
+            }
+        });
         self.observer.shard.exchange(&exchange);
         if let Some(recorder) = &self.observer.recorder {
             recorder.ended(exchange);
@@ -332,7 +339,7 @@ impl Watch {
         is_shown.then(|| ErrorContent {
             octets: octets.into(),
             coding,
-            secrets: std::mem::take(&mut self.secrets),
+            secrets: self.secrets.clone(),
         })
     }
 
@@ -453,23 +460,17 @@ fn version(version: Version) -> &'static str {
     }
 }
 
+/// As much of a path as is kept.
+fn beginning(path: &str) -> &str {
+    let mut ends = (0..=path.len().min(LONGEST_PATH)).rev();
+    let end = ends.find(|end| path.is_char_boundary(*end));
+    &path[..end.unwrap_or_default()]
+}
+
 /// Fields as they may be shown.
-fn shown(fields: &Fields) -> ShownFields {
-    ShownFields::of(fields.iter().map(|field| (field.name, field.value)))
-}
-
-/// The credentials of a request.
-fn secrets(fields: &Fields) -> Vec<Box<str>> {
-    let names = ["x-api-key", "authorization", "proxy-authorization"];
-    let values = names.iter().filter_map(|name| fields.value(name));
-    values.filter_map(secret).collect()
-}
-
-/// A credential without its scheme.
-fn secret(value: &[u8]) -> Option<Box<str>> {
-    let value = std::str::from_utf8(value).ok()?.trim();
-    let token = value.rsplit(' ').next().unwrap_or(value);
-    (!token.is_empty()).then(|| token.into())
+fn shown(fields: &Fields, secrets: &Secrets) -> ShownFields {
+    let fields = fields.iter().map(|field| (field.name, field.value));
+    ShownFields::of(fields, secrets)
 }
 
 /// A value that may be shown: short and printable.

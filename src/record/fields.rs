@@ -1,6 +1,8 @@
 //! The fields of a head as they may be shown: every name, and the values that are known to be no secret.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, sync::Arc};
+
+use crate::secret::Secrets;
 
 /// Fields of a head: their names in the order of the wire, and values where they may be shown.
 ///
@@ -67,8 +69,11 @@ const SHOWN: [&str; 44] = [
 const SHOWN_KINDS: [&str; 2] = ["anthropic-ratelimit-", "x-stainless-"];
 
 impl ShownFields {
-    /// What may be shown of these fields; what is too much is left out.
-    pub fn of<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+    /// What may be shown of these fields, without these credentials; what is too much is left out.
+    pub fn of<'a>(
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        secrets: &Secrets,
+    ) -> Self {
         thread_local! {
             // so that what is kept is allocated once, in its size
             static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
@@ -81,6 +86,12 @@ impl ShownFields {
                 text[begin..].make_ascii_lowercase();
                 if is_shown(&text[begin..]) {
                     text.push_str(": ");
+                    // before it is cut: half a key is one, too
+                    let masked = std::str::from_utf8(value).map(|value| secrets.hide(value));
+                    let value = match &masked {
+                        Ok(Cow::Owned(masked)) => masked.as_bytes(),
+                        Ok(Cow::Borrowed(_)) | Err(_) => value,
+                    };
                     push(text, &value[..value.len().min(LONGEST_VALUE)]);
                     if LONGEST_VALUE < value.len() {
                         text.push('…');
@@ -153,7 +164,7 @@ mod tests {
     use super::*;
 
     fn of(fields: &[(&[u8], &[u8])]) -> Vec<(String, Option<String>)> {
-        let shown = ShownFields::of(fields.iter().copied());
+        let shown = ShownFields::of(fields.iter().copied(), &Secrets::default());
         let shown = shown.iter();
         shown
             .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
@@ -192,6 +203,11 @@ mod tests {
                 ("accept".into(), some("")),
             ]
         );
+        let mut secrets = Secrets::default();
+        secrets.add("canary of ours");
+        let agent: &[u8] = b"x canary%20of ours";
+        let shown = ShownFields::of([(&b"user-agent"[..], agent)], &secrets);
+        assert!(shown.iter().eq([("user-agent", Some("x \u{2026}"))]));
         let long = vec![b'x'; 300];
         let shown = of(&[(b"accept", &long)]);
         let value = shown[0].1.as_deref().unwrap();
@@ -205,7 +221,7 @@ mod tests {
             value in prop::collection::vec(any::<u8>(), 0..400),
         ) {
             let all = names.iter().map(|name| (name.as_bytes(), value.as_slice()));
-            let shown = ShownFields::of(all);
+            let shown = ShownFields::of(all, &Secrets::default());
             prop_assert!(shown.len() <= MOST + 1);
             for (name, value) in shown.iter() {
                 prop_assert!(value.is_none() || is_shown(name));

@@ -33,6 +33,7 @@ mod lifecycle;
 #[cfg(unix)]
 mod listeners;
 mod logs;
+mod masking;
 mod names;
 mod observation;
 mod origins;

@@ -1,0 +1,67 @@
+//! The path of a request as it is shown and logged: without what looks like a key, and without the
+//! request's credentials.
+
+use crate::{
+    framing::head::RequestHead,
+    secret::{Secrets, names_credential, shape},
+};
+
+/// The path without the query, octets that are no printable ASCII escaped.
+pub(super) fn shown(head: &RequestHead) -> Box<str> {
+    let path = head.path();
+    let text = match std::str::from_utf8(path) {
+        Ok(text)
+            if path
+                .iter()
+                .all(|octet| matches!(octet, b'!'..=b'[' | b']'..=b'~')) =>
+        {
+            if is_known(text) {
+                return text.into();
+            }
+            text.to_owned()
+        }
+        _ => path.escape_ascii().to_string(),
+    };
+    let masked = shape::path(&text);
+    // a path is seldom as long as a key
+    let may_repeat = head.fields.iter().any(|field| {
+        // of several in one, some may be
+        let is_compound = field.value.contains(&b' ')
+            && !field.value.starts_with(SCHEME.as_bytes())
+            || field.is("cookie");
+        (is_compound || field.value.len() <= path.len() + SCHEME.len())
+            && names_credential(field.name)
+    });
+    if may_repeat {
+        return credentials(head).hide(&masked).into();
+    }
+    masked.into()
+}
+
+/// The credentials that a request carries.
+pub(super) fn credentials(head: &RequestHead) -> Secrets {
+    let mut secrets = Secrets::default();
+    for field in head.fields.iter() {
+        secrets.add_field(field.name, field.value);
+    }
+    let (path, query) = head.target.split_at(head.path().len());
+    if let [b'?', query @ ..] = query {
+        secrets.add_query(&String::from_utf8_lossy(query));
+    }
+    match std::str::from_utf8(path) {
+        Ok(path) if is_known(path) => {}
+        _ => secrets.add_path(&String::from_utf8_lossy(path)),
+    }
+    secrets
+}
+
+/// Paths that hold no key, for certain.
+fn is_known(path: &str) -> bool {
+    matches!(
+        path,
+        "/v1/messages" | "/v1/messages/count_tokens" | "/v1/models" | "/api/hello" | "/"
+    )
+}
+
+/// What stands before most credentials.
+const SCHEME: &str = "Bearer ";

@@ -1,0 +1,503 @@
+//! Credentials hidden by their values, wherever they stand in a text and however they were encoded.
+
+use std::{borrow::Cow, fmt, ops::Range};
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE},
+};
+use percent_encoding::percent_decode_str;
+
+use super::{names_credential, shape};
+
+/// What stands in the place of a credential.
+pub const MASK: &str = "…";
+/// A credential that is shorter is a word like any other.
+const SHORTEST: usize = 4;
+/// A value of a cookie that is shorter is one, too.
+const SHORTEST_COOKIE: usize = 8;
+/// A part of a compound credential that is shorter is no secret by itself.
+const SHORTEST_PART: usize = 16;
+/// How often a credential may have been encoded: JSON in a string of JSON.
+const ENCODED: usize = 2;
+/// Of base64, what is shorter is too likely to be something else.
+const SHORTEST_BASE64: usize = 8;
+
+/// Credentials that are never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    values: Vec<Box<str>>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.values.len())
+    }
+}
+
+impl Secrets {
+    /// Adds a credential.
+    pub fn add(&mut self, value: &str) {
+        let value = value.trim();
+        if value.len() >= SHORTEST && !self.values.iter().any(|known| **known == *value) {
+            self.values.push(value.into());
+        }
+    }
+
+    /// Adds the credentials of a field, if it is one that holds some.
+    pub fn add_field(&mut self, name: &[u8], value: &[u8]) {
+        if !names_credential(name) {
+            return;
+        }
+        let value = String::from_utf8_lossy(value);
+        if name.eq_ignore_ascii_case(b"cookie") {
+            for pair in value.split(';') {
+                let (_, value) = pair.split_once('=').unwrap_or_default();
+                if value.trim().len() >= SHORTEST_COOKIE {
+                    self.add(value.trim().trim_matches('"'));
+                    self.add(&percent_decode_str(value).decode_utf8_lossy());
+                }
+            }
+            return;
+        }
+        // without its scheme
+        let value = value.trim();
+        let (scheme, token) = value.split_once(' ').unwrap_or(("", value));
+        self.add(token);
+        if scheme.eq_ignore_ascii_case("basic") {
+            let decoded = STANDARD
+                .decode(token.trim())
+                .or_else(|_| STANDARD_NO_PAD.decode(token.trim()));
+            let login = decoded.unwrap_or_default();
+            let login = String::from_utf8_lossy(&login);
+            if let Some((user, password)) = login.split_once(':') {
+                self.add_login(user, password);
+            }
+        }
+        // several in one, as `Credential=…, Signature=…`
+        for part in token.split([' ', ',', ';']).filter(|part| *part != token) {
+            let part = part.rsplit('=').next().unwrap_or_default();
+            if part.len() >= SHORTEST_PART {
+                self.add(part);
+            }
+        }
+    }
+
+    /// Adds the values of a query whose names are those of credentials.
+    pub fn add_query(&mut self, query: &str) {
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or_default();
+            if names_credential(name.as_bytes()) {
+                self.add(&percent_decode_str(value).decode_utf8_lossy());
+            }
+        }
+    }
+
+    /// Adds a user and a password. A user is no secret, but it may be the key where there is no password.
+    pub fn add_login(&mut self, user: &str, password: &str) {
+        self.add(&format!("{user}:{password}"));
+        self.add(password);
+        if password.is_empty() || user.len() >= SHORTEST_PART {
+            self.add(user);
+        }
+    }
+
+    /// Adds what looks like a key in a path.
+    pub fn add_path(&mut self, path: &str) {
+        for part in path.split('/').filter(|part| shape::is_key(part)) {
+            self.add(&percent_decode_str(part).decode_utf8_lossy());
+        }
+    }
+
+    /// Adds all of another set.
+    pub fn add_all(&mut self, other: &Self) {
+        for value in &other.values {
+            self.add(value);
+        }
+    }
+
+    /// The text without them, as they are or encoded for a URL, HTML, JSON or in base64.
+    pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.hide_all(text, Extent::Whole)
+    }
+
+    /// The same for a text that may have been cut: then it may end with the beginning of one.
+    pub fn hide_all<'t>(&self, text: &'t str, extent: Extent) -> Cow<'t, str> {
+        // most texts are shorter than any key
+        let is_here = |value: &&[u8]| {
+            value.len() <= text.len() || (extent == Extent::Cut && !text.is_empty())
+        };
+        let values = self.values.iter().map(|value| value.as_bytes());
+        let values: smallvec::SmallVec<[&[u8]; 8]> = values.filter(is_here).collect();
+        if values.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut spans = find(text, &values, extent);
+        if spans.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        spans.sort_by_key(|span| span.start);
+        let (mut masked, mut shown) = (String::with_capacity(text.len()), 0);
+        for span in spans {
+            if span.end <= shown {
+                continue;
+            }
+            if span.start >= shown {
+                masked.push_str(text.get(shown..span.start).unwrap_or_default());
+                masked.push_str(MASK);
+            }
+            shown = span.end;
+        }
+        masked.push_str(text.get(shown..).unwrap_or_default());
+        Cow::Owned(masked)
+    }
+}
+
+/// How much of a text is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// Its beginning.
+    Cut,
+}
+
+/// Where these stand in a text.
+fn find(text: &str, values: &[&[u8]], extent: Extent) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    let base64 = base64_forms(values, text.len());
+    let mut views = vec![View::of(text)];
+    for level in 0..=ENCODED {
+        for view in &views {
+            view.find(values, &base64, extent, &mut spans);
+        }
+        if level < ENCODED {
+            views = views.iter().flat_map(View::decoded).collect();
+        }
+    }
+    spans
+}
+
+/// The octets of base64 that a value has whatever stands before and after it, for each of the three places
+/// that it may have in a group (RFC 4648 §4 and §5).
+fn base64_forms(values: &[&[u8]], longest: usize) -> Vec<Vec<u8>> {
+    let mut forms = Vec::new();
+    for value in values {
+        // cheaper than to encode it
+        if value.len() / 3 * 4 > longest {
+            continue;
+        }
+        for before in 0..3 {
+            let mut octets = vec![0; before];
+            octets.extend_from_slice(value);
+            let whole = octets.len() / 3 * 3;
+            for encoded in [
+                STANDARD.encode(&octets[..whole]),
+                URL_SAFE.encode(&octets[..whole]),
+            ] {
+                // of the first group, what the octets before it have a part in
+                let form = encoded
+                    .as_bytes()
+                    .get([0, 2, 3][before]..)
+                    .unwrap_or_default();
+                if form.len() >= SHORTEST_BASE64 && !forms.iter().any(|known| known == form) {
+                    forms.push(form.to_vec());
+                }
+            }
+        }
+    }
+    forms
+}
+
+/// A text as a decoder reads it, and where in the original each octet is from.
+struct View {
+    octets: Vec<u8>,
+    /// One more than there are octets, the last is the end of the original; none for the original itself.
+    from: Option<Vec<usize>>,
+}
+
+impl View {
+    /// The text itself.
+    fn of(text: &str) -> Self {
+        Self {
+            octets: text.as_bytes().to_vec(),
+            from: None,
+        }
+    }
+
+    fn find(
+        &self,
+        values: &[&[u8]],
+        base64: &[Vec<u8>],
+        extent: Extent,
+        spans: &mut Vec<Range<usize>>,
+    ) {
+        let end = self.octets.len();
+        for value in values {
+            for at in memchr::memmem::find_iter(&self.octets, value) {
+                spans.push(self.span(at..at + value.len()));
+            }
+            let part = (SHORTEST..value.len())
+                .rev()
+                .find(|part| self.octets.ends_with(&value[..*part]));
+            if let Some(part) = part.filter(|_| extent == Extent::Cut) {
+                spans.push(self.span(end - part..end));
+            }
+        }
+        for form in base64 {
+            for at in memchr::memmem::find_iter(&self.octets, form) {
+                // its ends belong to it
+                let is_part =
+                    |octet: &u8| octet.is_ascii_alphanumeric() || b"+/-_=".contains(octet);
+                let before = self.octets[..at].iter().rev().take_while(|it| is_part(it));
+                let after = self.octets[at..].iter().take_while(|it| is_part(it));
+                spans.push(self.span(at - before.count()..at + after.count()));
+            }
+        }
+    }
+
+    /// The views of those who undo one more encoding, where there is one.
+    fn decoded(&self) -> impl Iterator<Item = Self> {
+        let decoders: [(u8, Decoder); 3] = [(b'\\', json), (b'%', percent), (b'&', reference)];
+        let here = decoders.map(|(mark, decoder)| {
+            memchr::memchr(mark, &self.octets).map(|_| self.undone(mark, decoder))
+        });
+        here.into_iter().flatten()
+    }
+
+    fn undone(&self, mark: u8, decoder: Decoder) -> Self {
+        let mut octets = Vec::with_capacity(self.octets.len());
+        let mut from = Vec::with_capacity(self.octets.len() + 1);
+        let mut at = 0;
+        while let Some(rest) = self.octets.get(at..).filter(|rest| !rest.is_empty()) {
+            let mut buffer = [0; 4];
+            let decoded = if rest[0] == mark { decoder(rest) } else { None };
+            let (meant, len): (&[u8], usize) = match decoded {
+                Some((Meant::Octet(octet), len)) => {
+                    buffer[0] = octet;
+                    (&buffer[..1], len)
+                }
+                Some((Meant::Char(c), len)) => (c.encode_utf8(&mut buffer).as_bytes(), len),
+                None => (&rest[..1], 1),
+            };
+            for octet in meant {
+                octets.push(*octet);
+                from.push(self.origin(at));
+            }
+            at += len;
+        }
+        from.push(self.origin(self.octets.len()));
+        Self {
+            octets,
+            from: Some(from),
+        }
+    }
+
+    fn origin(&self, at: usize) -> usize {
+        match &self.from {
+            Some(from) => from[at],
+            None => at,
+        }
+    }
+
+    /// Where these octets are from.
+    fn span(&self, octets: Range<usize>) -> Range<usize> {
+        self.origin(octets.start)..self.origin(octets.end)
+    }
+}
+
+/// What an escape means.
+enum Meant {
+    Octet(u8),
+    Char(char),
+}
+
+/// Reads an escape at the beginning of octets, and how long it is.
+type Decoder = fn(&[u8]) -> Option<(Meant, usize)>;
+
+/// RFC 8259 §7.
+fn json(octets: &[u8]) -> Option<(Meant, usize)> {
+    let octet = match octets.get(1)? {
+        b'u' => return Some((Meant::Char(unit(octets.get(2..6)?)?), 6)),
+        b'n' => b'\n',
+        b't' => b'\t',
+        b'r' => b'\r',
+        b'b' => 8,
+        b'f' => 12,
+        escaped @ (b'"' | b'\\' | b'/') => *escaped,
+        _ => return None,
+    };
+    Some((Meant::Octet(octet), 2))
+}
+
+/// RFC 3986 §2.1.
+fn percent(octets: &[u8]) -> Option<(Meant, usize)> {
+    let digits = octets.get(1..3)?;
+    let digit = |digit: u8| (digit as char).to_digit(16);
+    let octet = digit(digits[0])? * 16 + digit(digits[1])?;
+    Some((Meant::Octet(u8::try_from(octet).ok()?), 3))
+}
+
+/// A character reference of HTML.
+fn reference(octets: &[u8]) -> Option<(Meant, usize)> {
+    let end = octets
+        .iter()
+        .take(LONGEST_REFERENCE)
+        .position(|it| *it == b';')?;
+    let name = std::str::from_utf8(&octets[1..end]).ok()?;
+    let c = match name {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "quot" => '"',
+        "apos" => '\'',
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let number = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16),
+                None => number.parse(),
+            };
+            char::from_u32(number.ok()?)?
+        }
+    };
+    Some((Meant::Char(c), end + 1))
+}
+
+const LONGEST_REFERENCE: usize = 12;
+
+/// The character of four hexadecimal digits.
+fn unit(digits: &[u8]) -> Option<char> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let unit = u32::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+    char::from_u32(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(values: &[&str]) -> Secrets {
+        let mut secrets = Secrets::default();
+        for value in values {
+            secrets.add(value);
+        }
+        secrets
+    }
+
+    #[test]
+    fn the_credentials_of_a_field_are_found() {
+        let found = |name: &str, value: &str| {
+            let mut secrets = Secrets::default();
+            secrets.add_field(name.as_bytes(), value.as_bytes());
+            secrets.values.join(" | ")
+        };
+        for (name, value, expected) in [
+            ("X-Api-Key", " sk-1234 ", "sk-1234"),
+            ("api-key", "abcd", "abcd"),
+            ("x-goog-api-key", "abc", ""),
+            ("Authorization", "Bearer tok.en", "tok.en"),
+            ("authorization", "naked-token", "naked-token"),
+            (
+                "Authorization",
+                "Basic dXNlcjpwYXNzd29yZA==",
+                "dXNlcjpwYXNzd29yZA== | user:password | password",
+            ),
+            (
+                "authorization",
+                "Basic a2V5LW9mLW1pbmU6",
+                "a2V5LW9mLW1pbmU6 | key-of-mine: | key-of-mine",
+            ),
+            (
+                "Authorization",
+                "AWS4 Credential=AKIAIOSFODNN7EXAMPLE/2026, Signature=0123456789abcdef0123",
+                "Credential=AKIAIOSFODNN7EXAMPLE/2026, Signature=0123456789abcdef0123 | \
+                 AKIAIOSFODNN7EXAMPLE/2026 | 0123456789abcdef0123",
+            ),
+            (
+                "Cookie",
+                "theme=dark; sid=\"0123456789\"; x",
+                "0123456789 | \"0123456789\"",
+            ),
+            ("user-agent", "sk-1234", ""),
+        ] {
+            assert_eq!(found(name, value), expected, "{name}: {value}");
+        }
+        let mut secrets = Secrets::default();
+        secrets.add_query("beta=true&key=AIza%2F1&access_token=abcd&x");
+        assert_eq!(secrets.values.join(" "), "AIza/1 abcd");
+        assert_eq!(format!("{secrets:?}"), "Secrets(2)");
+    }
+
+    #[test]
+    fn every_encoding_is_hidden() {
+        let secrets = of(&["k<e>y/1+2&3", "open sesame"]);
+        for (text, expected) in [
+            ("key: open sesame!", "key: …!"),
+            ("k<e>y/1+2&3k<e>y/1+2&3", "……"),
+            (r"a k\u003ce\u003ey\/1+2\u00263 b", "a … b"),
+            (r#""{\"a\":\"k\\u003ce>y/1+2&3\"}""#, r#""{\"a\":\"…\"}""#),
+            ("?k=k%3Ce%3ey%2F1%2b2%263&x", "?k=…&x"),
+            ("?k=k%253Ce%253Ey%252F1%252B2%25263&x", "?k=…&x"),
+            ("<p>k&lt;e&gt;y&#47;1+2&amp;3</p>", "<p>…</p>"),
+            ("k&#x3c;e&#x3E;y/1&#43;2&#38;3.", "…."),
+            ("open%20sesame", "…"),
+            (
+                "nothing of it: opensesame & more %20 \\",
+                "nothing of it: opensesame & more %20 \\",
+            ),
+        ] {
+            assert_eq!(secrets.hide(text), expected, "{text}");
+        }
+        assert_eq!(of(&["", " ", "abc"]).hide("abc "), "abc ");
+        assert_eq!(secrets.hide_all("x open se", Extent::Cut), "x …");
+        assert_eq!(secrets.hide_all("x open se", Extent::Whole), "x open se");
+    }
+
+    proptest! {
+        #[test]
+        fn a_credential_never_survives(
+            secret in "[!-~]{6,120}",
+            before in "[a-z é]{0,10}",
+            after in "[a-z é]{0,10}",
+            form in 0usize..8,
+        ) {
+            let spelt = match form {
+                0 => secret.clone(),
+                1 => utf8_percent_encode(&secret, NON_ALPHANUMERIC).to_string(),
+                2 => secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"),
+                3 => secret.bytes().map(|octet| format!("&#{octet};")).collect(),
+                4 => STANDARD.encode(format!("user:{secret}")),
+                5 => URL_SAFE_NO_PAD.encode(format!("u:{secret}x")),
+                6 => STANDARD.encode(&secret),
+                _ => secret.bytes().map(|octet| format!("\\u{octet:04x}")).collect(),
+            };
+            // too short to be told from other base64
+            prop_assume!(!(4..=6).contains(&form) || secret.len() >= 12);
+            let text = format!("{before} {spelt} {after}");
+            let shown = of(&[&secret]).hide(&text).into_owned();
+            prop_assert!(!shown.contains(&spelt), "{}", shown);
+            prop_assert_eq!(shown, format!("{before} {MASK} {after}"));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(
+            words in prop::collection::vec(
+                prop_oneof![
+                    prop::sample::select(vec!["\\", "\\u", "%", "%4", "%41", "&", "&#", "&amp;", "&#x41;", "é", "AB"])
+                        .prop_map(str::to_owned),
+                    ".{0,4}",
+                ],
+                0..20,
+            ),
+            secret in ".{0,8}",
+        ) {
+            let text = words.concat();
+            of(&[&secret]).hide_all(&text, Extent::Cut);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What looks like a key, where no value is known to compare with: the parts of paths.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::mask::MASK;
+
+/// How keys begin that say what they are, and how long the rest is at least.
+const PREFIXES: [(&str, usize); 26] = [
+    ("sk-", 1),
+    ("pk-", 8),
+    ("rk-", 8),
+    ("sk_", 8),
+    ("AKIA", 12),
+    ("ASIA", 12),
+    ("ghp_", 8),
+    ("gho_", 8),
+    ("ghu_", 8),
+    ("ghs_", 8),
+    ("ghr_", 8),
+    ("github_pat_", 8),
+    ("glpat-", 8),
+    ("xoxb-", 8),
+    ("xoxp-", 8),
+    ("xoxa-", 8),
+    ("xoxs-", 8),
+    ("xapp-", 8),
+    ("AIza", 12),
+    ("ya29.", 8),
+    ("eyJ", 13),
+    ("gsk_", 8),
+    ("hf_", 12),
+    ("xai-", 12),
+    ("fw_", 12),
+    ("r8_", 12),
+];
+
+/// Where a key begins in a run of characters that keys are made of.
+pub fn key_start(run: &str) -> Option<usize> {
+    let starts = PREFIXES.iter().filter_map(|(prefix, rest)| {
+        let mut found = run.match_indices(prefix);
+        let found = found.find(|(at, _)| {
+            let begins = *at == 0 || !run.as_bytes()[at - 1].is_ascii_alphanumeric();
+            begins && run.len() - at >= prefix.len() + rest
+        });
+        found.map(|(at, _)| at)
+    });
+    starts.min()
+}
+
+/// Whether a part of a path looks like a key. Ids of the API, names of models and dates do not.
+pub fn is_key(part: &str) -> bool {
+    if part.contains('%') {
+        let decoded = percent_decode_str(part).decode_utf8_lossy();
+        return !decoded.contains('%') && is_key(&decoded);
+    }
+    if part.len() < SHORTEST {
+        return false;
+    }
+    if key_start(part) == Some(0) {
+        return true;
+    }
+    if is_id(part) {
+        return false;
+    }
+    let is_hex = part
+        .bytes()
+        .all(|octet| octet.is_ascii_hexdigit() || octet == b'-');
+    let has_digit = part.bytes().any(|octet| octet.is_ascii_digit());
+    let has_letter = part.bytes().any(|octet| octet.is_ascii_alphabetic());
+    if is_hex && has_digit && has_letter && part.len() >= LONG_HEX {
+        return true;
+    }
+    let is_separator = |c: char| !c.is_ascii_alphanumeric();
+    part.split(is_separator).any(is_random)
+}
+
+/// Whether a word looks as if it was drawn by lot.
+fn is_random(word: &str) -> bool {
+    let octets = word.as_bytes();
+    let kind = |octet: &u8| match octet {
+        b'0'..=b'9' => 0,
+        b'A'..=b'Z' => 1,
+        _ => 2,
+    };
+    let turns = |of: fn(u8) -> u8| {
+        let pairs = octets.windows(2);
+        pairs
+            .filter(|pair| of(kind(&pair[0])) != of(kind(&pair[1])))
+            .count()
+    };
+    // between digits and letters; between all three
+    let (digits, all) = (turns(|kind| u8::from(kind == 0)), turns(|kind| kind));
+    match octets.len() {
+        ..8 => false,
+        8..12 => digits >= 3,
+        12..20 => digits >= 2,
+        _ => digits >= 1 || all >= 6 || octets.iter().all(u8::is_ascii_digit),
+    }
+}
+
+/// An id as Anthropic makes them: `msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d`, `file_011CNha8iCJcU1wXNR6q4V8w`.
+fn is_id(part: &str) -> bool {
+    let Some((kind, id)) = part.rsplit_once('_') else {
+        return false;
+    };
+    let is_kind = |octet: u8| octet.is_ascii_lowercase() || octet == b'_';
+    (2..=16).contains(&kind.len())
+        && kind.bytes().all(is_kind)
+        && (20..=26).contains(&id.len())
+        && id.starts_with("01")
+        && id.bytes().all(|octet| octet.is_ascii_alphanumeric())
+}
+
+/// A path with what looks like a key masked.
+pub fn path(path: &str) -> Cow<'_, str> {
+    if !path.split('/').any(is_key) {
+        return Cow::Borrowed(path);
+    }
+    let parts = path.split('/');
+    let parts: Vec<&str> = parts
+        .map(|part| if is_key(part) { MASK } else { part })
+        .collect();
+    Cow::Owned(parts.join("/"))
+}
+
+/// The path of an upstream's URL as it is shown: parts that are words. What is none may be a key, however
+/// short it is.
+pub fn prefix(path: &str) -> Cow<'_, str> {
+    if path.split('/').all(is_word) {
+        return Cow::Borrowed(path);
+    }
+    let parts = path.split('/');
+    let parts: Vec<&str> = parts
+        .map(|part| if is_word(part) { part } else { STARS })
+        .collect();
+    Cow::Owned(parts.join("/"))
+}
+
+/// The parts of such a path that are not shown.
+pub fn hidden(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !is_word(part))
+}
+
+/// Whether a part is made of words, each with at most two digits at its end: `v1`, `us-east-1`, `v1beta1`.
+fn is_word(part: &str) -> bool {
+    part.len() <= LONGEST_WORD
+        && part.split(['-', '_']).all(|word| {
+            let versioned = word
+                .strip_prefix('v')
+                .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            let word = match versioned {
+                Some(rest) => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+                None => word,
+            };
+            let rest = word
+                .strip_prefix(|c: char| c.is_ascii_uppercase())
+                .unwrap_or(word);
+            let digits = rest.trim_start_matches(|c: char| c.is_ascii_lowercase());
+            digits.len() <= 2 && digits.bytes().all(|octet| octet.is_ascii_digit())
+        })
+}
+
+/// As in the rest of what is shown of a URL.
+const STARS: &str = "***";
+/// A part that is shorter is no key by its looks.
+const SHORTEST: usize = 8;
+/// Hexadecimal digits, with or without dashes, that are a key.
+const LONG_HEX: usize = 16;
+/// A part that is longer is no word.
+const LONGEST_WORD: usize = 32;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Keys of many makers.
+    pub(crate) const KEYS: [&str; 14] = [
+        "sk-ant-api03-AbCdEfGh12345678-IjKlMnOp_QrStUvWx-yz0123AA",
+        "sk-proj-1a2b3c4d5e6f7g8h9i0j",
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "github_pat_11ABCDEFG0abcdefghijkl_MNOPQRST",
+        "xoxb-123456789012-abcdefGHIJKL",
+        "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+        "glpat-AbCdEfGhIjKlMnOpQrSt",
+        "gsk_a1B2c3D4e5F6g7H8i9J0",
+        "d41d8cd98f00b204e9800998ecf8427e",
+        "123e4567-e89b-12d3-a456-426614174000",
+        "0123abcd4567.ZyXwVuTs98",
+        "a1b2c3d4",
+    ];
+
+    #[test]
+    fn keys_are_told_from_ids_models_and_words() {
+        for key in KEYS {
+            assert!(is_key(key), "{key}");
+            assert_eq!(path(&format!("/k/{key}/v1")), "/k/…/v1");
+            assert_eq!(prefix(&format!("/k/{key}/v1")), "/k/***/v1");
+            assert!(hidden(&format!("/k/{key}")).eq([key]));
+        }
+        for part in [
+            "",
+            "v1",
+            "messages",
+            "count_tokens",
+            "msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d",
+            "file_011CNha8iCJcU1wXNR6q4V8w",
+            "claude-sonnet-4-5-20250929",
+            "us.anthropic.claude-opus-4-20250514-v1:0",
+            "claude-opus-4@20250514",
+            "streamRawPredict",
+            "organizations",
+            "event_logging",
+            "2026-11-28",
+            "risk-assessment-and-more-of-it",
+        ] {
+            assert!(!is_key(part), "{part}");
+        }
+        assert!(is_key("%73k-ant-api03-x1"));
+        assert_eq!(path("/v1/messages?"), "/v1/messages?");
+    }
+
+    #[test]
+    fn of_an_upstreams_path_words_are_shown() {
+        for word in [
+            "",
+            "v1",
+            "v1beta1",
+            "api",
+            "us-east-1",
+            "claude_code",
+            "Proxy",
+            "eu2",
+        ] {
+            assert_eq!(prefix(word), word);
+        }
+        for part in ["s3cr3t", "a.b", "ABC", "x%2Fy", "k9x2", &"x".repeat(33)] {
+            assert_eq!(prefix(part), STARS, "{part}");
+        }
+    }
+}
