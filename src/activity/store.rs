@@ -258,6 +258,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    restrict(path)?;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     // a commit is an append to the log; the disk is waited for at checkpoints alone
@@ -289,6 +290,36 @@ fn add_columns(connection: &Connection) -> rusqlite::Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Makes the file if there is none, for its owner and its group alone; SQLite gives those beside it the same
+/// permissions. One that is closed to more stays so.
+#[cfg(unix)]
+fn restrict(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+
+    const OWNER_AND_GROUP: u32 = 0o640;
+    let mut options = fs::OpenOptions::new();
+    options.append(true).create(true).mode(OWNER_AND_GROUP);
+    options.open(path)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let path = format!("{}{suffix}", path.display());
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & !OWNER_AND_GROUP != 0 {
+            // of another owner: it is used as it is
+            let closed = fs::Permissions::from_mode(mode & OWNER_AND_GROUP);
+            let _ = fs::set_permissions(&path, closed);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -477,6 +508,28 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_795_402_800;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_files_are_for_their_owner_and_group() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        for before in [None, Some(0o666), Some(0o600)] {
+            if let Some(before) = before {
+                fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            }
+            let (mut store, _) = Store::open(directory.path(), at(NOW));
+            assert!(store.write(&additions(NOW, 1), at(NOW)));
+            for entry in fs::read_dir(directory.path()).unwrap() {
+                let path = entry.unwrap().path();
+                assert_eq!(mode(&path) & !0o640, 0, "{path:?} {before:?}");
+            }
+        }
+        assert_eq!(mode(&path), 0o600);
+    }
 
     fn at(second: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(second)

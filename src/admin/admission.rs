@@ -104,7 +104,8 @@ impl Plane {
         match place {
             // it says only where the dashboard is
             Place::Home => return Ok(()),
-            Place::Metrics if exposure == Exposure::Alone || live.metrics_public => return Ok(()),
+            Place::Metrics if live.metrics_public => return Ok(()),
+            Place::Metrics if exposure == Exposure::Alone && caller.knows_us() => return Ok(()),
             Place::Page if caller.navigates() => {}
             _ if caller.is_cross_site() => return Err(Problem::Forbidden(CROSS_SITE)),
             _ => {}

@@ -524,19 +524,52 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
 }
 
 /// A text that is one value. A model's name is anybody's to choose: a spreadsheet must not take it for a
-/// formula.
+/// formula, whatever blanks it skips before one and whichever width its sign has.
 fn quoted(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        "'"
-    } else {
-        ""
+    let is_skipped = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}')
     };
+    let is_formula = text.starts_with(['\t', '\r', '\n'])
+        || text.trim_start_matches(is_skipped).starts_with(FORMULA);
+    let guard = if is_formula { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }
+
+/// Signs that begin a formula, of either width.
+const FORMULA: [char; 10] = ['=', '+', '-', '@', '|', '＝', '＋', '－', '＠', '−'];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_grouping_is_guarded() {
+        let row = |day: Option<&str>, model: Option<&str>| view::UsageRow {
+            key: "\u{a0}=1".into(),
+            day: day.map(str::to_owned),
+            model: model.map(str::to_owned),
+            requests: 1,
+            tokens: view::Tokens::default(),
+            cache_hit_share: 0.0,
+            cost_usd: 0.0,
+            unpriced: false,
+            unpriced_requests: 0,
+            cost_is_floor: false,
+            at_least: false,
+            cost_estimate_usd: 0.0,
+        };
+        for (by, row) in [
+            (UsageBy::Model, row(None, Some("\u{a0}=1"))),
+            (UsageBy::Day, row(Some("\u{a0}=1"), None)),
+            (UsageBy::ModelDay, row(Some("2026-11-28"), Some("\u{a0}=1"))),
+        ] {
+            let text = csv(&[row], by);
+            assert!(text.contains("\"'\u{a0}=1\""), "{text}");
+            assert!(!text.contains("\"\u{a0}"), "{text}");
+        }
+    }
 
     #[test]
     fn values_of_a_file_are_quoted_and_no_formulas() {
@@ -545,6 +578,17 @@ mod tests {
             ("a\"b,c\r\n", "\"a\"\"b,c\r\n\""),
             ("=1+1", "\"'=1+1\""),
             ("@x", "\"'@x\""),
+            ("  =1+1", "\"'  =1+1\""),
+            ("\u{a0}=1", "\"'\u{a0}=1\""),
+            ("\u{feff}=1", "\"'\u{feff}=1\""),
+            (
+                "\u{feff} \u{3000}\u{ff1d}1",
+                "\"'\u{feff} \u{3000}\u{ff1d}1\"",
+            ),
+            ("\u{200b}@x", "\"'\u{200b}@x\""),
+            ("\u{ff0b}1", "\"'\u{ff0b}1\""),
+            ("\tx", "\"'\tx\""),
+            ("a=1", "\"a=1\""),
         ] {
             assert_eq!(quoted(text), expected);
         }

@@ -110,6 +110,13 @@ impl<'a> Caller<'a> {
         }
     }
 
+    /// Whether it asks by a name that we have, as far as it is known: a page whose name was rebound to this
+    /// machine does not.
+    pub(super) fn knows_us(&self) -> bool {
+        let is_here = self.peer.is_none_or(|peer| peer.is_loopback());
+        !self.is_cross_site() && (!is_here || is_loopback_host(self.host))
+    }
+
     /// Whether cookies come over TLS: here, or in front of us, as the browser's origin says.
     pub(super) fn is_secure(&self) -> bool {
         let is_https = |origin: &str| origin.starts_with("https://");

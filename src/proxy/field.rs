@@ -215,7 +215,12 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
         by_role && !named.contains(field)
     };
     if client == Version::Http2 {
-        return HeadContent::Fields(head.fields.retain(passes));
+        if head.fields.value(OWN_ERROR).is_none() {
+            return HeadContent::Fields(head.fields.retain(passes));
+        }
+        let fields = head.fields.iter().filter(passes);
+        let fields = fields.map(|field| (renamed(&field), field.value));
+        return HeadContent::Fields(Fields::from_pairs(fields));
     }
     let mut octets = BytesMut::with_capacity(head.fields.octets() + 64);
     octets.put_slice(b"HTTP/1.1 ");
@@ -224,13 +229,26 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
     octets.put_slice(&head.reason);
     octets.put_slice(b"\r\n");
     for field in head.fields.iter().filter(passes) {
-        put(&mut octets, field.name, field.value);
+        put(&mut octets, renamed(&field), field.value);
     }
     if upgrades {
         octets.put_slice(b"connection: upgrade\r\n");
     }
     HeadContent::Octets(octets)
 }
+
+/// The name under which a field of a response arrives: what says that an error is ours comes from us alone.
+fn renamed<'a>(field: &Field<'a>) -> &'a [u8] {
+    if field.name.len() == OWN_ERROR.len() && field.is(OWN_ERROR) {
+        return UPSTREAM_ERROR;
+    }
+    field.name
+}
+
+/// The field of our errors.
+const OWN_ERROR: &str = "x-proxy-error";
+/// What that field is called where the upstream sends it, as another proxy of this kind does.
+const UPSTREAM_ERROR: &[u8] = b"x-upstream-proxy-error";
 
 /// The client's address behind those of the proxies before it. A Unix socket has none to add: who
 /// writes to it is on this machine, and may have named its own client.
@@ -432,6 +450,24 @@ mod tests {
         let mut live = live("http://up");
         live.preserve_host = true;
         assert!(request(&live, "Host: c:1\r\n").starts_with("host: c:1\r\n"));
+    }
+
+    #[test]
+    fn what_says_that_an_error_is_ours_is_ours_alone() {
+        let head = ResponseHead {
+            status: actix_web::http::StatusCode::OK,
+            reason: Bytes::new(),
+            fields: fields("a: 1\r\nX-Proxy-Error: dns_error\r\nx-proxy-errors: 2\r\n"),
+        };
+        let expected = "a: 1\r\nx-upstream-proxy-error: dns_error\r\nx-proxy-errors: 2\r\n";
+        assert!(octets(&head, false).ends_with(expected.as_bytes()));
+        let HeadContent::Fields(found) = response_head(&head, false, Version::Http2) else {
+            panic!("octets for HTTP/2")
+        };
+        let lines = found
+            .iter()
+            .map(|field| [field.name, b": ", field.value, b"\r\n"].concat());
+        assert_eq!(lines.collect::<Vec<_>>().concat(), expected.as_bytes());
     }
 
     #[test]

@@ -438,3 +438,41 @@ fn until(holds: impl Fn() -> bool) {
         thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn metrics_on_a_listener_of_this_machine_are_not_for_rebound_names() {
+    let proxy = Proxy::to("http://127.0.0.1:9")
+        .env("ADMIN_LISTEN", "127.0.0.1:0")
+        .env("DASHBOARD_API_KEY", KEY)
+        .start();
+    let bearer = ("Authorization", "Bearer a-key-of-the-tests");
+    for (fields, status) in [
+        (&[][..], 200),
+        (&[("Host", "localhost:8089")], 200),
+        (&[("Host", "[::1]")], 200),
+        (&[("Host", "evil.test")], 401),
+        (&[("Host", "evil.test"), CHROME], 401),
+        (&[("Host", "proxy.example"), bearer], 200),
+        (&[("Origin", "http://evil.test")], 403),
+        (&[("Sec-Fetch-Site", "cross-site")], 403),
+    ] {
+        let response = send(proxy.admin_addr(), "GET", "/metrics", fields);
+        assert_eq!(response.status(), status, "{fields:?}");
+    }
+}
+
+#[test]
+fn an_error_is_ours_only_where_we_say_so() {
+    let answer = "HTTP/1.1 502 Bad\r\nX-Proxy-Error: dns_error\r\nContent-Length: 2\r\n\r\nok";
+    let upstream = Upstream::always(answer);
+    let proxy = Proxy::to(upstream.url()).env("H2C", true).start();
+    let response = send(proxy.addr(), "GET", "/", &[]);
+    assert_eq!((response.status(), response.content()), (502, &b"ok"[..]));
+    assert_eq!(label(&response), None);
+    assert_eq!(
+        response.head.one("x-upstream-proxy-error"),
+        Some("dns_error")
+    );
+    let (status, label, content) = send_h2(&mut Client::connect(&proxy), "GET", "/", &[]);
+    assert_eq!((status, label, content.as_str()), (502, None, "ok"));
+}
