@@ -188,6 +188,8 @@ impl Saver {
                     }
                     unsaved.prune(second(now));
                 }
+                // before the end is told: the process ends with it
+                store.close();
                 let _ = done.send(());
             })?;
         let saver = Self {

@@ -131,6 +131,22 @@ impl Store {
         written.is_some()
     }
 
+    /// Moves what is in the log of the database into it, and closes it.
+    pub(super) fn close(self) {
+        let Some(connection) = self.connection else {
+            return;
+        };
+        // another process that uses the file has the log, and moves it when it ends
+        let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let closed = connection.close().map_err(|(_, error)| error);
+        if let Err(error) = moved.and(closed) {
+            log::warn!(
+                "[Activity] {} was not closed properly, its log stays beside it: {error}",
+                self.path.display()
+            );
+        }
+    }
+
     /// Does something with the file; a file that is broken is moved aside first, once.
     fn attempt<T>(
         &mut self,
@@ -566,6 +582,17 @@ mod tests {
             hours: [((second / HOUR, "m".into()), spent)].into(),
             days: [((second / DAY, "m".into()), spent)].into(),
         }
+    }
+
+    #[test]
+    fn closing_leaves_no_log_beside_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        assert!(directory.path().join(format!("{NAME}-wal")).exists());
+        store.close();
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]
