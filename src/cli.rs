@@ -136,7 +136,7 @@ impl Settings {
             api_base_url,
             workers,
         };
-        Source::new(flags, Environment::of_process())
+        Source::new(flags, Environment::of_process()).within_limits()
     }
 }
 

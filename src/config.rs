@@ -18,7 +18,9 @@ mod fault;
 mod gather;
 mod headers;
 mod identity;
+mod loops;
 mod loss;
+mod memory;
 mod origins;
 pub mod prices;
 mod read;
@@ -73,10 +75,13 @@ pub struct Boot {
     pub drain_delay: Duration,
     /// Time for running streams after that (`SHUTDOWN_TIMEOUT`).
     pub shutdown_timeout: Duration,
-    /// Octets of request bodies held for the edit, over all workers (`EDIT_MEMORY`).
+    /// Octets of request bodies held for the edit, over all workers (`EDIT_MEMORY`), or what the
+    /// memory limit of the process leaves.
     pub edit_memory: u64,
     /// Octets of request bodies kept for the next upstream, over all workers (`REPLAY_MEMORY`).
     pub replay_memory: u64,
+    /// The limits of the process that lowered them, in words.
+    pub memory_limit: Option<String>,
     /// The access log (`ACCESS_LOG`), if there is one.
     pub access_log: Option<AccessLog>,
     /// Whether the dashboard is served on the main ports (`ENABLE_DASHBOARD`, without `ADMIN_LISTEN`).
@@ -147,6 +152,10 @@ pub struct Live {
     pub edit: Option<Edit>,
     /// Fields that replace the client's fields of the same name, in the order of the file.
     pub custom_fields: Vec<(HeaderName, HeaderValue)>,
+    /// Fields of the client that do not travel on (`null` in that file).
+    pub removed_fields: Vec<HeaderName>,
+    /// What becomes of `X-Forwarded-For` and its like (`FORWARDED_HEADERS`).
+    pub forwarded: ForwardedFields,
     /// Whether a credential of ours is added to requests, by the fields or by an endpoint.
     pub adds_credential: bool,
     /// The credentials of the configuration, which are never shown.
@@ -278,6 +287,17 @@ pub enum EditMode {
     /// Replace its text if it contains `Claude Code`, else insert a block before it
     /// (`SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST`).
     InsertIfAbsent,
+}
+
+/// What becomes of the fields that tell of earlier hops (`FORWARDED_HEADERS`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedFields {
+    /// `append`: the client's address is appended, scheme and host are set if absent.
+    Append,
+    /// `off`: nothing is added; the client's travel on.
+    Off,
+    /// `drop`: nothing is added; the client's do not travel on.
+    Drop,
 }
 
 /// Which block is the system prompt block (`SYSTEM_PROMPT_TARGET`).

@@ -513,7 +513,7 @@ fn refused(cause: &ProxyError, record: Record) -> HttpResponse {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::{self, HttpVersion, Route, Statuses, Timers};
+    use crate::config::{self, ForwardedFields, HttpVersion, Route, Statuses, Timers};
 
     /// A snapshot for tests of the pure parts.
     pub(crate) fn live(base: &str) -> Live {
@@ -536,6 +536,8 @@ pub(crate) mod tests {
             h2c: false,
             edit: None::<config::Edit>,
             custom_fields: Vec::new(),
+            removed_fields: Vec::new(),
+            forwarded: ForwardedFields::Append,
             adds_credential: false,
             secrets: crate::secret::Secrets::default(),
             allowed_origins: config::AllowedOrigins::default(),

@@ -4,6 +4,8 @@
 
 use std::{fmt::Write as _, path::Path, process::ExitCode};
 
+use actix_web::http::header::HeaderName;
+
 use crate::{
     config::{Loaded, Route, Setting, Source},
     server,
@@ -89,6 +91,10 @@ fn report(loaded: &Loaded) -> String {
         fields.join(", ")
     };
     let _ = writeln!(out, "custom fields  {fields}");
+    if !live.removed_fields.is_empty() {
+        let removed: Vec<_> = live.removed_fields.iter().map(HeaderName::as_str).collect();
+        let _ = writeln!(out, "removed fields {}", removed.join(", "));
+    }
     out
 }
 

@@ -127,6 +127,7 @@ pub(super) struct Raw {
     pub(super) upstream_http_version: Option<String>,
     pub(super) failover_status: Option<String>,
     pub(super) preserve_host: Option<String>,
+    pub(super) forwarded_headers: Option<String>,
     pub(super) headers_file: Option<String>,
     pub(super) allowed_origins: Option<String>,
     pub(super) system_prompt_replacement: Option<String>,

@@ -92,7 +92,10 @@ impl Source {
         let winner = match (from_flag, from_environment) {
             (Some((flag, value)), _) => Some(setting(value, Origin::Flag(flag))),
             (None, Some(value)) => match value.to_str() {
-                Some(value) => Some(setting(value, Origin::Environment)),
+                Some(value) => {
+                    gathered.remark_quoting(name, value);
+                    Some(setting(value, Origin::Environment))
+                }
                 None => {
                     gathered.faults.push(Fault {
                         variable: Some(name.to_owned()),
@@ -234,6 +237,34 @@ impl Gathered {
         self.env_facts.settings = set.len();
         self.env_facts.cleared = cleared.into_iter().map(|(name, _)| name.clone()).collect();
         said
+    }
+
+    /// Warns of what `docker run --env-file` leaves in a value, where our own file and a shell take it
+    /// for quoting.
+    fn remark_quoting(&mut self, name: &str, value: &str) {
+        let is_quoted = |quote: char| {
+            let inner = value.strip_prefix(quote);
+            inner.is_some_and(|inner| inner.ends_with(quote))
+        };
+        let mut warn = |message: &str| {
+            self.warnings.push(Warning {
+                variable: name.to_owned(),
+                origin: Origin::Environment,
+                message: message.to_owned(),
+            });
+        };
+        if is_quoted('"') || is_quoted('\'') {
+            warn(
+                "has quotes around it, which are part of the value: `docker run --env-file` keeps \
+                 them; leave them out there",
+            );
+        }
+        if name == "SYSTEM_PROMPT_REPLACEMENT" && value.contains("\\n") {
+            warn(
+                "has a backslash and an n, which stay two characters: `docker run --env-file` knows no \
+                 line breaks; set it in env/.env, in double quotes",
+            );
+        }
     }
 
     /// Warns of a name in our own file that is not in the table.
@@ -423,6 +454,32 @@ mod tests {
         );
         assert!(warnings[2].starts_with("SSL_CERT_FILE: has no effect in a file"));
         assert_eq!(warnings.len(), 3);
+    }
+
+    #[test]
+    fn quoting_that_docker_leaves_in_a_value_is_remarked_without_the_value() {
+        let environment = [
+            ("UPSTREAM_API_KEYS", "\"sk-canary\""),
+            ("SYSTEM_PROMPT_REPLACEMENT", "'canary\\ncanary'"),
+            ("API_BASE_URL", "http://a/\"b\""),
+            ("DASHBOARD_API_KEY", "\""),
+        ];
+        let (source, _dir) = source(Flags::default(), &environment, "");
+        let warnings = source.gather().warnings;
+        let named: Vec<_> = warnings.iter().map(|it| it.variable.as_str()).collect();
+        assert_eq!(
+            named,
+            [
+                "UPSTREAM_API_KEYS",
+                "SYSTEM_PROMPT_REPLACEMENT",
+                "SYSTEM_PROMPT_REPLACEMENT"
+            ]
+        );
+        assert!(!format!("{warnings:?}").contains("canary"));
+        // in our own file both are quoting
+        let file = "SYSTEM_PROMPT_REPLACEMENT=\"a\\nb\"\n";
+        let (source, _dir) = self::source(Flags::default(), &[], file);
+        assert_eq!(source.gather().warnings, []);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The custom fields of `env/.env.headers.json`: a JSON object of strings, in the order of the file.
+//! `null` instead of a string removes the client's field.
 //!
 //! It refuses names that frame a message or belong to one connection (RFC 9110 §7.6.1), because a
 //! custom value would break the exchange, and `Host`, which has a variable of its own. A fault
@@ -15,12 +16,21 @@ use super::{
     source::Origin,
 };
 
+/// What the file says of the client's fields.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct CustomFields {
+    /// Fields that replace the client's.
+    pub(super) set: Vec<(HeaderName, HeaderValue)>,
+    /// Fields of the client that do not travel on.
+    pub(super) removed: Vec<HeaderName>,
+}
+
 /// The fields, or every fault of the text. Of two keys for one name the last counts.
 pub(super) fn parse(
     text: &str,
     path: &Path,
     warnings: &mut Vec<Warning>,
-) -> Result<Vec<(HeaderName, HeaderValue)>, Vec<Fault>> {
+) -> Result<CustomFields, Vec<Fault>> {
     let Pairs(pairs) = serde_json::from_str(text).map_err(|error| {
         let line = (error.line() > 0).then_some(error.line());
         let problem = match error.classify() {
@@ -40,7 +50,7 @@ pub(super) fn parse(
             fix: None,
         }]
     })?;
-    let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::with_capacity(pairs.len());
+    let mut fields = CustomFields::default();
     let mut faults = Vec::new();
     let origin = Origin::File {
         path: path.to_owned(),
@@ -52,15 +62,20 @@ pub(super) fn parse(
         }
         match field(&key, &value) {
             Ok((name, value)) => {
-                if let Some(at) = fields.iter().position(|(other, _)| *other == name) {
-                    fields.remove(at);
+                let before = fields.set.len() + fields.removed.len();
+                fields.set.retain(|(other, _)| *other != name);
+                fields.removed.retain(|other| *other != name);
+                if fields.set.len() + fields.removed.len() < before {
                     warnings.push(Warning {
                         variable: key,
                         origin: origin.clone(),
                         message: "the same field is named twice; the last one counts".to_owned(),
                     });
                 }
-                fields.push((name, value));
+                match value {
+                    Some(value) => fields.set.push((name, value)),
+                    None => fields.removed.push(name),
+                }
             }
             Err(Refused {
                 problem,
@@ -89,7 +104,8 @@ struct Refused {
     fix: Option<&'static str>,
 }
 
-fn field(key: &str, value: &Value) -> Result<(HeaderName, HeaderValue), Refused> {
+/// The name, and the value unless the field is removed.
+fn field(key: &str, value: &Value) -> Result<(HeaderName, Option<HeaderValue>), Refused> {
     let refuse = |problem, expected, fix| {
         Err(Refused {
             problem,
@@ -119,9 +135,12 @@ fn field(key: &str, value: &Value) -> Result<(HeaderName, HeaderValue), Refused>
             Some("remove it"),
         );
     }
+    if value.is_null() {
+        return Ok((name, None));
+    }
     let Value::String(text) = value else {
         return refuse(
-            "has a value that is not a string",
+            "has a value that is neither a string nor null",
             EXPECTED_VALUE,
             Some("put it in quotes"),
         );
@@ -132,7 +151,7 @@ fn field(key: &str, value: &Value) -> Result<(HeaderName, HeaderValue), Refused>
         return refuse("has a control character in its value", EXPECTED_VALUE, None);
     };
     value.set_sensitive(true);
-    Ok((name, value))
+    Ok((name, Some(value)))
 }
 
 /// A key as it may stand in a line: short, and without control characters.
@@ -184,7 +203,7 @@ const RESERVED: &[&str] = &[
 ];
 
 const EXPECTED_OBJECT: &str = r#"a JSON object of strings, such as {"x-my-field": "value"}"#;
-const EXPECTED_VALUE: &str = "a string without CR, LF and NUL";
+const EXPECTED_VALUE: &str = "a string without CR, LF and NUL, or null to remove the field";
 
 #[cfg(test)]
 mod tests {
@@ -194,6 +213,7 @@ mod tests {
         let path = Path::new("h.json");
         match parse(text, path, &mut Vec::new()) {
             Ok(fields) => Ok(fields
+                .set
                 .into_iter()
                 .map(|(n, v)| {
                     (
@@ -229,10 +249,27 @@ mod tests {
             Path::new("h"),
             &mut warnings,
         );
-        let fields = fields.unwrap();
+        let fields = fields.unwrap().set;
         assert_eq!(fields.len(), 2);
         assert_eq!(fields[1].1, "3");
         assert_eq!(warnings.len(), 1);
+    }
+
+    #[test]
+    fn null_removes_a_field() {
+        let mut warnings = Vec::new();
+        let text = r#"{"CF-Connecting-IP": null, "x-a": "1", "cdn-loop": null, "X-A": null, "b": null, "B": "2"}"#;
+        let fields = parse(text, Path::new("h"), &mut warnings).unwrap();
+        let removed: Vec<&str> = fields.removed.iter().map(HeaderName::as_str).collect();
+        assert_eq!(removed, ["cf-connecting-ip", "cdn-loop", "x-a"]);
+        let [(name, value)] = &fields.set[..] else {
+            panic!("{fields:?}")
+        };
+        assert_eq!((name.as_str(), value.as_bytes()), ("b", &b"2"[..]));
+        assert_eq!(warnings.len(), 2);
+        // what frames the message is not removed either
+        assert!(read(r#"{"content-length": null}"#).is_err());
+        assert!(read(r#"{"host": null}"#).is_err());
     }
 
     #[test]
@@ -240,10 +277,10 @@ mod tests {
         let text = r#"{"Content-Length": "canary", "Transfer-Encoding": "canary", "Connection": "canary",
             "TE": "canary", "Trailer": "canary", "Upgrade": "canary", "Keep-Alive": "canary",
             "Proxy-Authorization": "canary", "Expect": "canary", "Host": "canary",
-            "bad name": "canary", "": "canary", "x-number": 7.5, "x-null": null, "x-list": ["canary"],
+            "bad name": "canary", "": "canary", "x-number": 7.5, "x-list": ["canary"],
             "x-cr": "canary\r\nx: y", "x-nul": "canary\u0000", "x-good": "canary"}"#;
         let faults = read(text).unwrap_err();
-        assert_eq!(faults.len(), 17);
+        assert_eq!(faults.len(), 16);
         assert!(
             faults.iter().all(|fault| !fault.contains("canary")),
             "{faults:#?}"

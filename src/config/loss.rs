@@ -12,7 +12,6 @@ use super::{
     gather::Gathered,
     read,
     source::{Loaded, Origin, Setting, Source},
-    typed,
 };
 
 impl Source {
@@ -29,7 +28,7 @@ impl Source {
         }
         let lost = lost_settings(last, &gathered, &self.root);
         gathered.faults.extend(lost);
-        typed::load(gathered, &self.root)
+        self.judge(gathered)
     }
 }
 
@@ -104,7 +103,8 @@ fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<Fault> {
 /// A file of custom fields that had some and is gone. One that is named is a fault already.
 fn lost_fields(last: &Loaded, now: &Gathered, root: &Path) -> Option<Fault> {
     let path = root.join(now.text("HEADERS_FILE")?);
-    let had = last.config.live.custom_fields.len();
+    let live = &last.config.live;
+    let had = live.custom_fields.len() + live.removed_fields.len();
     let is_lost = had > 0
         && path == last.config.boot.headers_file
         && !now.settings.iter().any(|it| is_set(it, "HEADERS_FILE"))

@@ -219,7 +219,8 @@ impl Reloader {
 
     fn take(&mut self, mut loaded: Loaded, why: Trigger) -> Outcome {
         let mut changed = changes(&self.last_good.settings, &loaded.settings, Applies::Live);
-        if self.last_good.config.live.custom_fields != loaded.config.live.custom_fields {
+        let fields = |live: &Live| (live.custom_fields.clone(), live.removed_fields.clone());
+        if fields(&self.last_good.config.live) != fields(&loaded.config.live) {
             changed.push("custom fields");
         }
         // what listeners speak was settled at the start, and they need a pair for as long as they do

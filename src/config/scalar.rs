@@ -6,7 +6,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, str::FromStr, thread}
 
 use log::LevelFilter;
 
-use super::{EditTarget, LogFormat, Secret};
+use super::{EditTarget, ForwardedFields, LogFormat, Secret};
 
 /// What is wrong with a value, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,28 @@ pub(super) fn edit_target(text: &str) -> Result<EditTarget, Bad> {
         text,
         &[("prompt", EditTarget::Prompt), ("first", EditTarget::First)],
     )
+}
+
+pub(super) fn forwarded_fields(text: &str) -> Result<ForwardedFields, Bad> {
+    choice(
+        text,
+        &[
+            ("append", ForwardedFields::Append),
+            ("off", ForwardedFields::Off),
+            ("drop", ForwardedFields::Drop),
+        ],
+    )
+}
+
+/// A prompt; white space alone is none, and the upstream would refuse it.
+pub(super) fn prompt(text: &str) -> Result<&str, Bad> {
+    match text.trim().is_empty() {
+        true => Err(
+            Bad::because("is white space alone, which the upstream refuses as a prompt")
+                .hint("write the text, or leave it empty to edit nothing"),
+        ),
+        false => Ok(text),
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {
@@ -190,6 +212,9 @@ mod tests {
         assert_eq!(edit_target("Prompt"), Ok(EditTarget::Prompt));
         assert_eq!(edit_target("first"), Ok(EditTarget::First));
         assert!(edit_target("last").is_err());
+        assert_eq!(forwarded_fields("Drop"), Ok(ForwardedFields::Drop));
+        assert!(forwarded_fields("remove").is_err());
+        assert!(prompt(" \n\t").is_err() && prompt(" a ") == Ok(" a "));
         assert_eq!(log_format("JSON"), Ok(LogFormat::Json));
         assert_eq!(
             log_format("jsno").unwrap_err().hint.unwrap(),

@@ -18,8 +18,8 @@ use super::{
     Config, Listen,
     env::Variable,
     fault::{self, Faults, Warning},
-    gather::EnvFileFacts,
-    typed,
+    gather::{EnvFileFacts, Gathered},
+    loops, memory, typed,
 };
 
 /// What the command line said.
@@ -170,6 +170,8 @@ pub struct Source {
     pub(super) environment: Environment,
     /// What relative paths of files are relative to; empty for the working directory.
     pub(super) root: PathBuf,
+    /// Limits of memory; none unless they are asked for.
+    pub(super) memory: memory::Limits,
 }
 
 impl Source {
@@ -179,6 +181,15 @@ impl Source {
             flags,
             environment,
             root: PathBuf::new(),
+            memory: memory::Limits::default(),
+        }
+    }
+
+    /// Bounds the budgets of memory by the limits of this process.
+    pub fn within_limits(self) -> Self {
+        Self {
+            memory: memory::Limits::of_process(),
+            ..self
         }
     }
 
@@ -195,7 +206,28 @@ impl Source {
         let mut gathered = self.gather();
         let unwritable = self.unwritable(&gathered);
         gathered.faults.extend(unwritable);
-        typed::load(gathered, &self.root)
+        self.judge(gathered)
+    }
+
+    /// The configuration of what was gathered, or all faults.
+    pub(super) fn judge(&self, gathered: Gathered) -> Result<Loaded, Faults> {
+        let loaded = typed::load(gathered, &self.root, self.memory)?;
+        if self.are_sockets_passed() {
+            return Ok(loaded);
+        }
+        let faults = loops::faults(&loaded.config, &loaded.settings);
+        match faults.is_empty() {
+            true => Ok(loaded),
+            false => Err(Faults {
+                faults,
+                warnings: loaded.warnings,
+            }),
+        }
+    }
+
+    /// Whether systemd passed sockets, which take the place of those that are configured.
+    pub(super) fn are_sockets_passed(&self) -> bool {
+        self.environment.value("LISTEN_FDS").is_some()
     }
 
     /// Where the server listens, whatever else is at fault: the health check asks there.

@@ -19,7 +19,8 @@ use super::{
     env::{self, Raw},
     fault::{self, Fault, Faults, Warning},
     gather::Gathered,
-    headers, identity, origins, read, route,
+    headers::{self, CustomFields},
+    identity, memory, origins, read, route,
     scalar::{self, Bad},
     size,
     source::{Loaded, Origin},
@@ -28,9 +29,17 @@ use super::{
 use crate::secret::{Secrets, names_credential, shape};
 
 /// The configuration, or every fault of `gathered` and of the files it names.
-pub(super) fn load(gathered: Gathered, root: &Path) -> Result<Loaded, Faults> {
+pub(super) fn load(
+    gathered: Gathered,
+    root: &Path,
+    memory: memory::Limits,
+) -> Result<Loaded, Faults> {
     let mut reader = Reader { gathered };
-    let config = reader.raw().and_then(|raw| reader.config(&raw, root));
+    let mut config = reader.raw().and_then(|raw| reader.config(&raw, root));
+    if let Some(config) = &mut config {
+        reader.bound_memory(config, memory);
+        reader.remark_metrics(config);
+    }
     let Gathered {
         env_facts,
         settings,
@@ -130,6 +139,11 @@ impl Reader {
             ("REPLAY_MEMORY", replay_memory),
         );
         let preserve_host = self.read("PRESERVE_HOST", &raw.preserve_host, scalar::flag);
+        let forwarded = self.read(
+            "FORWARDED_HEADERS",
+            &raw.forwarded_headers,
+            scalar::forwarded_fields,
+        );
         let headers_file = root.join(raw.headers_file.as_deref().unwrap_or_default());
         let custom_fields = self.custom_fields(&headers_file);
         let allowed_origins = match &raw.allowed_origins {
@@ -146,6 +160,11 @@ impl Reader {
             "SYSTEM_PROMPT_TARGET",
             &raw.system_prompt_target,
             scalar::edit_target,
+        );
+        let prompt = self.read(
+            "SYSTEM_PROMPT_REPLACEMENT",
+            &raw.system_prompt_replacement,
+            |text| scalar::prompt(text).map(str::to_owned),
         );
         let max_body = self.read("MAX_EDIT_BODY", &raw.max_edit_body, size::octets);
         let edit_memory = self.read("EDIT_MEMORY", &raw.edit_memory, size::octets);
@@ -180,9 +199,9 @@ impl Reader {
         let admin_listen = self.read("ADMIN_LISTEN", &raw.admin_listen, scalar::socket_address);
         let data_dir = raw.data_dir.as_ref().map(|path| root.join(path));
 
-        let edit = match &raw.system_prompt_replacement {
+        let edit = match prompt {
             Some(text) => Some(Edit {
-                replacement: json_string(text),
+                replacement: json_string(&text),
                 mode: if insert? {
                     EditMode::InsertIfAbsent
                 } else {
@@ -193,6 +212,7 @@ impl Reader {
             }),
             None => None,
         };
+        let CustomFields { set, removed } = custom_fields?;
         Some(Config {
             boot: Boot {
                 listen: listen?,
@@ -205,6 +225,7 @@ impl Reader {
                 shutdown_timeout: shutdown?,
                 edit_memory: edit_memory?,
                 replay_memory: replay_memory?,
+                memory_limit: None,
                 access_log: access_log?,
                 dashboard: dashboard? && admin_listen.is_none(),
                 admin_listen,
@@ -213,8 +234,8 @@ impl Reader {
                 headers_file,
             },
             live: Live {
-                secrets: secrets(endpoints.as_ref()?, custom_fields.as_ref()?),
-                adds_credential: adds_credential(endpoints.as_ref()?, custom_fields.as_ref()?),
+                secrets: secrets(endpoints.as_ref()?, &set),
+                adds_credential: adds_credential(endpoints.as_ref()?, &set),
                 allowed_origins: allowed_origins?,
                 endpoints: endpoints?,
                 failover_status: failover_status?,
@@ -226,7 +247,9 @@ impl Reader {
                 tls,
                 h2c: h2c?,
                 edit,
-                custom_fields: custom_fields?,
+                custom_fields: set,
+                removed_fields: removed,
+                forwarded: forwarded?,
                 preserve_host: preserve_host?,
                 timers: timers?,
                 max_in_flight: max_in_flight?.get(),
@@ -509,12 +532,12 @@ impl Reader {
         }
     }
 
-    fn custom_fields(&mut self, path: &Path) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    fn custom_fields(&mut self, path: &Path) -> Option<CustomFields> {
         let setting = self.gathered.setting("HEADERS_FILE")?;
         let (origin, named) = (setting.origin.clone(), setting.origin != Origin::Default);
         let text = match read::text(path) {
             Ok(text) => text,
-            Err(read::ReadError::Missing) if !named => return Some(Vec::new()),
+            Err(read::ReadError::Missing) if !named => return Some(CustomFields::default()),
             Err(error) => {
                 self.gathered.faults.push(Fault {
                     variable: Some("HEADERS_FILE".to_owned()),
@@ -554,6 +577,67 @@ impl Reader {
         }
     }
 
+    /// Lowers the budgets of held bodies to what the process may have, in proportion, and the largest
+    /// body of each kind to its budget, or it would wait for ever.
+    fn bound_memory(&mut self, config: &mut Config, limits: memory::Limits) {
+        let (boot, live) = (&mut config.boot, &mut config.live);
+        let asked = boot.edit_memory.saturating_add(boot.replay_memory);
+        let Some(room) = limits.for_bodies().filter(|room| *room < asked) else {
+            return;
+        };
+        let part = |budget: u64| {
+            let part = u128::from(budget) * u128::from(room) / u128::from(asked);
+            // a part is less than the whole
+            u64::try_from(part).unwrap_or(budget).max(LEAST_BUDGET)
+        };
+        let mut lower = |name: &'static str, value: &mut u64, to: u64| {
+            let setting = self.gathered.setting(name);
+            let said = setting.filter(|setting| setting.origin != Origin::Default);
+            if let Some(setting) = said.filter(|_| to < *value) {
+                self.gathered.warnings.push(Warning {
+                    variable: name.to_owned(),
+                    origin: setting.origin.clone(),
+                    message: format!(
+                        "is more than {limits} leaves: using {} KiB; raise the limit or lower {name}",
+                        to >> 10
+                    ),
+                });
+            }
+            *value = to.min(*value);
+        };
+        let (edit, replay) = (part(boot.edit_memory), part(boot.replay_memory));
+        lower("EDIT_MEMORY", &mut boot.edit_memory, edit);
+        lower("REPLAY_MEMORY", &mut boot.replay_memory, replay);
+        if let Some(it) = &mut live.edit {
+            lower("MAX_EDIT_BODY", &mut it.max_body, edit);
+        }
+        lower("MAX_REPLAY_BODY", &mut live.max_replay_body, replay);
+        boot.memory_limit = Some(limits.to_string());
+    }
+
+    /// Warns of metrics that the network can read.
+    fn remark_metrics(&mut self, config: &Config) {
+        let listen = &config.boot.listen;
+        let mut addresses = listen.plain.iter().chain(&listen.tls);
+        let Some(public) = addresses.find(|address| !address.ip().is_loopback()) else {
+            return;
+        };
+        if !config.live.metrics_public || config.boot.admin_listen.is_some() {
+            return;
+        }
+        let Some(setting) = self.gathered.setting("METRICS_PUBLIC") else {
+            return;
+        };
+        self.gathered.warnings.push(Warning {
+            variable: "METRICS_PUBLIC".to_owned(),
+            origin: setting.origin.clone(),
+            message: format!(
+                "whoever reaches {public} reads the metrics, with models, upstreams and what they cost; \
+                 ADMIN_LISTEN gives them a listener of their own"
+            ),
+        });
+    }
+
     /// Clients append `/v1/…` themselves.
     fn remark_prefix(&mut self, upstream: &Upstream) {
         if upstream.prefix.ends_with("/v1") || upstream.prefix.ends_with("/v1/messages") {
@@ -574,6 +658,9 @@ impl Reader {
         }
     }
 }
+
+/// A budget below this holds no conversation at all.
+const LEAST_BUDGET: u64 = 1 << 20;
 
 /// The addresses of a host of this machine.
 ///
@@ -772,6 +859,35 @@ mod tests {
         assert_eq!(edit.mode, EditMode::InsertIfAbsent);
         assert_eq!(edit.target, EditTarget::First);
         assert_eq!(edit.max_body, 1 << 20);
+    }
+
+    #[test]
+    fn a_prompt_of_white_space_alone_is_a_fault() {
+        let faults = load(&[("SYSTEM_PROMPT_REPLACEMENT", " \n ")]).unwrap_err();
+        let said = faults.to_string();
+        assert!(
+            said.contains(
+                "SYSTEM_PROMPT_REPLACEMENT (environment): (3 octets) is white space alone"
+            ),
+            "{said}"
+        );
+        assert!(
+            Case::new("SYSTEM_PROMPT_REPLACEMENT=\"\\n\"\n")
+                .load(&[])
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn metrics_that_the_network_reads_are_warned_of() {
+        let warnings = |environment: &[(&str, &str)]| {
+            let loaded = load(&[&[("METRICS_PUBLIC", "true")], environment].concat()).unwrap();
+            loaded.warnings.len()
+        };
+        assert_eq!(warnings(&[("HOST", "0.0.0.0")]), 1);
+        assert_eq!(warnings(&[("HOST", "::1")]), 0);
+        let alone = ("ADMIN_LISTEN", "127.0.0.1:8089");
+        assert_eq!(warnings(&[("HOST", "0.0.0.0"), alone]), 0);
     }
 
     #[test]

@@ -19,7 +19,6 @@ use super::{
 impl Source {
     /// The faults of these paths.
     pub(super) fn unwritable(&self, gathered: &Gathered) -> Vec<Fault> {
-        let are_passed = self.environment.value("LISTEN_FDS").is_some();
         let mut faults = Vec::new();
         let mut check = |name: &str, check: fn(&Path) -> Result<(), Bad>| {
             let Some(setting) = gathered.setting(name) else {
@@ -45,7 +44,7 @@ impl Source {
         }
         check("DATA_DIR", data_dir);
         // sockets that were passed take its place
-        if cfg!(unix) && !are_passed {
+        if cfg!(unix) && !self.are_sockets_passed() {
             check("UNIX_SOCKET", unix_socket);
         }
         faults

@@ -9,7 +9,7 @@ use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 
 use crate::{
-    config::{Endpoint, Live},
+    config::{Endpoint, ForwardedFields, Live},
     framing::cookie,
     framing::head::{
         Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, is_credential, tokens,
@@ -101,7 +101,9 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
                 continue;
             }
             Role::Expect if request.expect == Expect::Answered => continue,
-            Role::ForwardedFor if !is_overridden(live, &field) => {
+            Role::ForwardedFor
+                if live.forwarded == ForwardedFields::Append && !is_overridden(live, &field) =>
+            {
                 forwarded_for.push(field.value);
                 continue;
             }
@@ -111,6 +113,7 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
         }
         if named.contains(&field)
             || is_overridden(live, &field)
+            || (live.forwarded == ForwardedFields::Drop && tells_of_hops(field.name))
             || (credential.is_some() && is_credential(field.name))
         {
             continue;
@@ -131,8 +134,11 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
             credential.value.as_bytes(),
         );
     }
-    put_forwarded(octets, live, request.client, &forwarded_for);
-    if !proto_is_set && !has_custom(live, "x-forwarded-proto") {
+    let adds_this_hop = live.forwarded == ForwardedFields::Append;
+    if adds_this_hop {
+        put_forwarded(octets, live, request.client, &forwarded_for);
+    }
+    if adds_this_hop && !proto_is_set && !is_ruled(live, "x-forwarded-proto") {
         let scheme: &[u8] = match request.transport {
             Transport::Clear => b"http",
             Transport::Tls => b"https",
@@ -140,8 +146,9 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
         put(octets, b"x-forwarded-proto", scheme);
     }
     if let Some(host) = host
+        && adds_this_hop
         && !host_is_set
-        && !has_custom(live, "x-forwarded-host")
+        && !is_ruled(live, "x-forwarded-host")
     {
         put(octets, b"x-forwarded-host", host);
     }
@@ -253,7 +260,7 @@ const UPSTREAM_ERROR: &[u8] = b"x-upstream-proxy-error";
 /// The client's address behind those of the proxies before it. A Unix socket has none to add: who
 /// writes to it is on this machine, and may have named its own client.
 fn put_forwarded(octets: &mut BytesMut, live: &Live, client: Option<IpAddr>, before: &[&[u8]]) {
-    if has_custom(live, "x-forwarded-for") || (client.is_none() && before.is_empty()) {
+    if is_ruled(live, "x-forwarded-for") || (client.is_none() && before.is_empty()) {
         return;
     }
     octets.put_slice(b"x-forwarded-for: ");
@@ -270,15 +277,22 @@ fn put_forwarded(octets: &mut BytesMut, live: &Live, client: Option<IpAddr>, bef
 }
 
 fn is_overridden(live: &Live, field: &Field<'_>) -> bool {
-    live.custom_fields
-        .iter()
-        .any(|(name, _)| is_name(name, field.name))
+    let is_it = |name: &HeaderName| is_name(name, field.name);
+    live.custom_fields.iter().any(|(name, _)| is_it(name)) || live.removed_fields.iter().any(is_it)
 }
 
-fn has_custom(live: &Live, name: &str) -> bool {
-    live.custom_fields
-        .iter()
-        .any(|(custom, _)| is_name(custom, name.as_bytes()))
+/// Whether the fields file sets or removes a field of this name.
+fn is_ruled(live: &Live, name: &str) -> bool {
+    let is_it = |custom: &HeaderName| is_name(custom, name.as_bytes());
+    live.custom_fields.iter().any(|(name, _)| is_it(name)) || live.removed_fields.iter().any(is_it)
+}
+
+/// Whether a field tells of the hops before this one.
+fn tells_of_hops(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    let start = name.get(..PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+        || name.eq_ignore_ascii_case(b"forwarded")
 }
 
 fn is_name(custom: &HeaderName, name: &[u8]) -> bool {
@@ -387,6 +401,42 @@ mod tests {
         assert_eq!(
             request(&live, sent),
             "host: up\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: o\r\nx-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.7\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn forwarded_fields_are_left_alone_or_dropped_when_asked() {
+        let mut live = live("http://up");
+        let theirs = "x-forwarded-for: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nX-Forwarded-Port: 1\r\nx-forwarded-for: 2.2.2.2\r\n";
+        let sent = format!("Host: c\r\n{theirs}x-real: 1\r\n");
+        live.forwarded = ForwardedFields::Off;
+        let expected = format!("host: up\r\n{theirs}x-real: 1\r\n\r\n");
+        assert_eq!(request(&live, &sent), expected);
+        live.forwarded = ForwardedFields::Drop;
+        assert_eq!(request(&live, &sent), "host: up\r\nx-real: 1\r\n\r\n");
+        // what the operator sets goes out all the same
+        live.custom_fields = vec![(
+            "x-forwarded-for".parse().unwrap(),
+            "9.9.9.9".parse().unwrap(),
+        )];
+        let expected = "host: up\r\nx-real: 1\r\nx-forwarded-for: 9.9.9.9\r\n\r\n";
+        assert_eq!(request(&live, &sent), expected);
+    }
+
+    #[test]
+    fn removed_fields_do_not_travel_on_and_are_not_added() {
+        let mut live = live("http://up");
+        let names = [
+            "cf-connecting-ip",
+            "cdn-loop",
+            "x-forwarded-for",
+            "x-forwarded-host",
+        ];
+        live.removed_fields = names.map(|name| name.parse().unwrap()).into();
+        let sent = "Host: c\r\nCF-Connecting-IP: 1.1.1.1\r\nCDN-Loop: a\r\ncdn-loop: b\r\nX-Forwarded-For: 1.1.1.1\r\nother: 1\r\n";
+        assert_eq!(
+            request(&live, sent),
+            "host: up\r\nother: 1\r\nx-forwarded-proto: http\r\n\r\n"
         );
     }
 

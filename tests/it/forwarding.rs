@@ -619,3 +619,22 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
 }
+
+#[test]
+fn fields_are_removed_and_forwarded_ones_dropped_when_asked() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("FORWARDED_HEADERS", "drop")
+        .file(
+            "env/.env.headers.json",
+            r#"{"cf-connecting-ip": null, "CDN-Loop": null, "x-ours": "1"}"#,
+        )
+        .start();
+    proxy.send(
+        "GET / HTTP/1.1\r\nHost: x\r\nCF-Connecting-IP: 1.1.1.1\r\ncdn-loop: a\r\n\
+         X-Forwarded-For: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nx-kept: 2\r\n\r\n",
+    );
+    let (head, _) = upstream.request();
+    let names: Vec<&str> = head.fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["host", "x-kept", "x-ours"]);
+}

@@ -61,10 +61,17 @@ pub(super) static TABLE: &[Variable] = &[
     ),
     live(
         Section::Upstream,
+        "FORWARDED_HEADERS",
+        "append",
+        "append, off or drop",
+        "X-Forwarded-For, -Proto and -Host: append adds this hop, off adds nothing, drop removes the client's, too.",
+    ),
+    live(
+        Section::Upstream,
         "HEADERS_FILE",
         "env/.env.headers.json",
-        "the path of a JSON object of strings",
-        "Fields that replace the client's fields of the same name; keys beginning with __ are comments.",
+        "the path of a JSON object of strings and nulls",
+        "Fields that replace the client's of the same name; null removes a field; keys beginning with __ are comments.",
     ),
     Variable {
         example: "https://app.example,http://localhost:3000",
