@@ -47,8 +47,10 @@ use crate::{
 
 #[cfg(unix)]
 mod activation;
+mod announce;
 mod closing;
 mod descriptors;
+mod fewest;
 mod inbound;
 mod listeners;
 mod signals;
@@ -58,6 +60,7 @@ mod status;
 mod unix;
 
 use self::{
+    announce::{Announced, announce},
     closing::Closing,
     descriptors::Shares,
     inbound::Inbound,
@@ -77,6 +80,10 @@ pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(cause) = fewest::ensure(boot.workers.get()) {
+        log::error!("[Proxy] {cause}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -243,7 +250,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             return ExitCode::FAILURE;
         }
     };
-    let announced = Announced::of(&listeners, &alone);
+    let announced = Announced::of(&listeners, &alone, &loaded.settings);
     let observation = match Observation::start(&boot) {
         Ok(observation) => observation,
         Err(cause) => return failed("could not start the record of activity", &cause),
@@ -442,80 +449,6 @@ async fn until_quiet(gate: &Gate) {
     while gate.connections() > 0 {
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
-}
-
-/// What there is to tell of the listeners once they serve.
-struct Announced {
-    origins: Vec<String>,
-    are_passed: bool,
-    are_local: bool,
-    /// Where the admin plane is alone.
-    alone: Vec<SocketAddr>,
-}
-
-impl Announced {
-    fn of(listeners: &Listeners, alone: &[TcpListener]) -> Self {
-        Self {
-            alone: alone.iter().filter_map(|it| it.local_addr().ok()).collect(),
-            origins: listeners.sockets.iter().map(Listener::origin).collect(),
-            are_passed: listeners.are_passed,
-            are_local: listeners.are_local(),
-        }
-    }
-}
-
-fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: usize) {
-    for origin in &listeners.origins {
-        log::info!("[Proxy] listening on {origin}");
-    }
-    if listeners.are_passed {
-        log::info!(
-            "[Proxy] these sockets were passed (LISTEN_FDS): HOST, PORT, TLS_PORT and UNIX_SOCKET do not count"
-        );
-    }
-    if listeners.are_local {
-        log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
-    }
-    for address in &listeners.alone {
-        log::info!("[Admin] listening on http://{address}");
-    }
-    announce_dashboard(listeners, boot, live);
-    let upstreams: Vec<String> = live
-        .endpoints
-        .iter()
-        .map(|endpoint| endpoint.upstream.to_string())
-        .collect();
-    log::info!(
-        "[Proxy] upstream={} workers={} max_connections={max_connections} edit={}",
-        upstreams.join(","),
-        boot.workers,
-        if live.edit.is_some() { "on" } else { "off" },
-    );
-    log::info!("[Custom Headers] {} fields", live.custom_fields.len());
-}
-
-fn announce_dashboard(listeners: &Announced, boot: &Boot, live: &Live) {
-    let is_alone_here = listeners.alone.iter().all(|at| at.ip().is_loopback());
-    let is_here = match boot.admin_listen {
-        Some(_) => is_alone_here,
-        None => listeners.are_local,
-    };
-    if boot.dashboard {
-        log::info!("[Admin] the dashboard is at /admin");
-    }
-    if !(boot.dashboard || boot.admin_listen.is_some()) || live.dashboard_key.is_some() {
-        return;
-    }
-    if !is_here {
-        log::warn!(
-            "[Admin] the network reaches the dashboard, which answers programs of this machine only: \
-             set DASHBOARD_API_KEY to open it"
-        );
-    }
-    log::warn!(
-        "[Admin] DASHBOARD_API_KEY is not set: programs of this machine need no key; behind a reverse \
-         proxy, set one, since what comes through it may look like them"
-    );
 }
 
 /// Starts the workers on the listeners.

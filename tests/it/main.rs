@@ -43,6 +43,7 @@ mod reload;
 mod roads;
 mod running;
 mod secrets;
+mod start;
 mod support;
 mod timers;
 mod tls;

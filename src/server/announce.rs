@@ -1,0 +1,163 @@
+//! The first log lines: where to reach the proxy and its dashboard, and where requests go.
+//!
+//! A warning is for what the operator set or must mend; the rest is information. The lines that say
+//! `listening on` end with the address, since programs read them.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::listeners::{Listener, Listeners};
+use crate::config::{Boot, Live, Origin, Setting};
+
+/// What there is to tell of the listeners once they serve.
+pub(super) struct Announced {
+    pub(super) origins: Vec<String>,
+    are_passed: bool,
+    pub(super) are_local: bool,
+    /// Where the admin plane is alone.
+    pub(super) alone: Vec<SocketAddr>,
+    /// Whether nothing names an upstream.
+    is_built_in: bool,
+}
+
+impl Announced {
+    pub(super) fn of(listeners: &Listeners, alone: &[TcpListener], settings: &[Setting]) -> Self {
+        let names_upstream = |setting: &Setting| {
+            matches!(setting.variable.name, "API_BASE_URL" | "API_BASE_URLS")
+                && setting.origin != Origin::Default
+        };
+        Self {
+            alone: alone.iter().filter_map(|it| it.local_addr().ok()).collect(),
+            origins: listeners.sockets.iter().map(Listener::origin).collect(),
+            are_passed: listeners.are_passed,
+            are_local: listeners.are_local(),
+            is_built_in: !settings.iter().any(names_upstream),
+        }
+    }
+
+    /// Where a client on this machine finds the main ports: in clear, if that is spoken.
+    fn url(&self) -> Option<String> {
+        let of = |scheme: &str| self.origins.iter().find(|it| it.starts_with(scheme));
+        of("http://")
+            .or_else(|| of("https://"))
+            .map(|it| reachable(it))
+    }
+}
+
+/// Writes the lines.
+pub(super) fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: usize) {
+    for origin in &listeners.origins {
+        log::info!("[Proxy] listening on {origin}");
+    }
+    if listeners.are_passed {
+        log::info!(
+            "[Proxy] these sockets were passed (LISTEN_FDS): HOST, PORT, TLS_PORT and UNIX_SOCKET do not count"
+        );
+    }
+    if listeners.are_local {
+        log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
+    }
+    if let Some(url) = listeners.url() {
+        log::info!("[Proxy] for clients: ANTHROPIC_BASE_URL={url}");
+    }
+    for address in &listeners.alone {
+        log::info!("[Admin] listening on http://{address}");
+    }
+    announce_dashboard(listeners, boot, live);
+    if let Some(limit) = &boot.memory_limit {
+        log::info!(
+            "[Proxy] {limit}: held bodies take up to {} MiB for the edit and {} MiB for the next upstream",
+            boot.edit_memory >> 20,
+            boot.replay_memory >> 20
+        );
+    }
+    let fields = (live.custom_fields.len(), live.removed_fields.len());
+    if fields != (0, 0) {
+        log::info!(
+            "[Custom Headers] sets {} fields, removes {}",
+            fields.0,
+            fields.1
+        );
+    }
+    if listeners.is_built_in {
+        log::info!("[Proxy] API_BASE_URL is not set: requests go to the built-in upstream");
+    }
+    let upstreams = live.endpoints.iter();
+    let upstreams: Vec<String> = upstreams.map(|it| it.upstream.to_string()).collect();
+    log::info!(
+        "[Proxy] upstream={} workers={} max_connections={max_connections} edit={}",
+        upstreams.join(","),
+        boot.workers,
+        if live.edit.is_some() { "on" } else { "off" },
+    );
+}
+
+fn announce_dashboard(listeners: &Announced, boot: &Boot, live: &Live) {
+    let is_alone_here = listeners.alone.iter().all(|at| at.ip().is_loopback());
+    let is_here = match boot.admin_listen {
+        Some(_) => is_alone_here,
+        None => listeners.are_local,
+    };
+    let alone = listeners.alone.first().map(|at| format!("http://{at}"));
+    let url = match boot.dashboard {
+        true => listeners.url(),
+        false => alone.map(|origin| reachable(&origin)),
+    };
+    match url {
+        Some(url) => log::info!("[Admin] the dashboard is at {url}/admin"),
+        None if boot.dashboard => log::info!("[Admin] the dashboard is at /admin"),
+        None => {}
+    }
+    if !(boot.dashboard || boot.admin_listen.is_some()) || live.dashboard_key.is_some() {
+        return;
+    }
+    if is_here {
+        log::info!(
+            "[Admin] DASHBOARD_API_KEY is not set: programs of this machine need no key; behind a reverse \
+             proxy, set one, since what comes through it may look like them"
+        );
+    } else {
+        log::warn!(
+            "[Admin] the network reaches the dashboard, which answers programs of this machine only: \
+             set DASHBOARD_API_KEY to open it; behind a reverse proxy, set one in any case, since what \
+             comes through it may look like them"
+        );
+    }
+}
+
+/// An origin as this machine can ask for it: "every address" is none to ask for.
+fn reachable(origin: &str) -> String {
+    origin
+        .replace("://0.0.0.0:", "://127.0.0.1:")
+        .replace("://[::]:", "://[::1]:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announced(origins: &[&str]) -> Announced {
+        Announced {
+            origins: origins.iter().map(|&it| it.to_owned()).collect(),
+            are_passed: false,
+            are_local: true,
+            alone: Vec::new(),
+            is_built_in: false,
+        }
+    }
+
+    #[test]
+    fn the_url_is_one_to_use() {
+        for (origins, url) in [
+            (&["http://127.0.0.1:80"][..], Some("http://127.0.0.1:80")),
+            (&["http://0.0.0.0:80"], Some("http://127.0.0.1:80")),
+            (&["https://[::]:443", "unix:/s"], Some("https://[::1]:443")),
+            (
+                &["https://[::]:443", "http://[::]:80"],
+                Some("http://[::1]:80"),
+            ),
+            (&["unix:/s"], None),
+        ] {
+            assert_eq!(announced(origins).url().as_deref(), url, "{origins:?}");
+        }
+    }
+}

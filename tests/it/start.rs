@@ -1,0 +1,72 @@
+//! Contract §6, §8: what a start says, what it refuses, and what is left after a clean stop.
+
+use crate::support::{Proxy, ProxyBuilder, Upstream, get};
+
+#[test]
+fn too_few_file_descriptors_are_a_failed_start() {
+    for files in [12, 16, 20, 22] {
+        let builder = ProxyBuilder::new().env("WORKERS", 2).descriptors(files);
+        let ended = builder.run();
+        assert_eq!(ended.code, Some(1), "{files}: {ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{files}: {ended:?}");
+        assert!(ended.stderr.contains("ulimit -n"), "{files}: {ended:?}");
+    }
+}
+
+#[test]
+fn the_fewest_file_descriptors_are_enough_for_an_exchange() {
+    let upstream = Upstream::ok();
+    let builder = Proxy::to(upstream.url()).env("WORKERS", 2).descriptors(32);
+    let proxy = builder.start();
+    assert_eq!(proxy.send(get("/")).content(), b"ok");
+    assert!(!proxy.stderr().contains("panicked"), "{}", proxy.stderr());
+}
+
+#[test]
+fn the_database_has_no_log_after_a_clean_stop() {
+    let upstream = Upstream::ok();
+    for _ in 0..5 {
+        let proxy = Proxy::to(upstream.url())
+            .env("ENABLE_DASHBOARD", "true")
+            .env("DATA_DIR", "data")
+            .start();
+        proxy.send(get("/"));
+        proxy.signal("TERM");
+        let directory = proxy.wait_and_keep();
+        let files = std::fs::read_dir(directory.path().join("data")).unwrap();
+        let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, ["activity.sqlite"]);
+    }
+}
+
+#[test]
+fn the_first_lines_say_what_to_use() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("ENABLE_DASHBOARD", "true")
+        .env("MAX_CONNECTIONS", 10)
+        .env("MAX_IN_FLIGHT", 10)
+        .start();
+    let url = format!("http://{}", proxy.addr());
+    let said = proxy.stderr();
+    for line in [
+        format!("ANTHROPIC_BASE_URL={url}"),
+        format!("the dashboard is at {url}/admin"),
+        format!("upstream={}", upstream.url()),
+    ] {
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    // nothing here is to be mended
+    assert!(!said.contains("WARN"), "{said}");
+    assert!(!said.contains("built-in"), "{said}");
+}
+
+#[test]
+fn an_upstream_that_is_the_proxy_itself_is_a_fault_at_the_start() {
+    let ended = ProxyBuilder::new()
+        .env("PORT", 4711)
+        .env("API_BASE_URL", "http://localhost:4711")
+        .run();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("this proxy itself"), "{ended:?}");
+}
