@@ -250,17 +250,21 @@ impl Watch {
         if let Some(recorder) = self.observer.readers() {
             self.response_fields = shown(&head.fields, &self.secrets);
             if let Some(progress) = &self.progress {
-                progress.answered_with(&self.response_fields);
+                progress.answered_with(head.status.as_u16(), &self.response_fields);
             }
             let asked = self.look.as_ref().map(|look| look.borrow().asked().clone());
             let asked = asked.unwrap_or_default();
             let hidden = |text: Option<Box<str>>| text.map(|text| self.secrets.hide(&text).into());
+            let model: Option<Box<str>> = hidden(asked.model);
+            if let (Some(progress), Some(model)) = (&self.progress, &model) {
+                progress.names(model);
+            }
             recorder.answered(Answered {
                 id: self.begun.id.clone(),
                 status: head.status.as_u16(),
                 upstream: self.upstream.clone(),
                 upstream_request_id: hidden(self.upstream_request_id.clone()),
-                model: hidden(asked.model),
+                model,
                 is_stream: asked.is_stream,
                 max_tokens: asked.max_tokens,
                 timings: self.timings,

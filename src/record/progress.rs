@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU8, AtomicU64,
+            AtomicU8, AtomicU16, AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -41,6 +41,8 @@ pub struct Progress {
     /// `content_block_delta` events.
     deltas: AtomicU64,
     state: AtomicU8,
+    /// The status of the response; 0 before its head.
+    status: AtomicU16,
     /// The worker's task.
     waker: AtomicWaker,
     /// The upstreams that were asked, in their order.
@@ -134,8 +136,9 @@ impl Progress {
         let _ = self.request_fields.set(fields.clone());
     }
 
-    /// Remembers the fields of the response.
-    pub fn answered_with(&self, fields: &ShownFields) {
+    /// Remembers the status and the fields of the response.
+    pub fn answered_with(&self, status: u16, fields: &ShownFields) {
+        self.status.store(status, Relaxed);
         let _ = self.response_fields.set(fields.clone());
     }
 
@@ -152,6 +155,11 @@ impl Progress {
     /// The outcome of the edit.
     pub fn edit(&self) -> Option<&'static str> {
         self.edit.get().copied()
+    }
+
+    /// The status of the response, once its head is here.
+    pub fn status(&self) -> Option<u16> {
+        Some(self.status.load(Relaxed)).filter(|status| *status > 0)
     }
 
     /// The fields of the request.

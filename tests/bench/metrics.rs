@@ -11,7 +11,7 @@ use std::{
 };
 
 use anthropic_proxy::{
-    metrics::{Gauges, Metrics, Shard},
+    metrics::{Format, Gauges, Metrics, Shard},
     record::{Begun, By, Ended, Exchange, Phase, Route, Timings, Tokens, Usage},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -107,7 +107,7 @@ fn metrics(criterion: &mut Criterion) {
     });
     let now = Gauges::default();
     group.bench_function("expose, 51 models", |bencher| {
-        bencher.iter(|| metrics.expose(black_box(&now)));
+        bencher.iter(|| metrics.expose(black_box(&now), Format::OpenMetrics));
     });
     group.finish();
 }
