@@ -45,6 +45,7 @@ use crate::{
 mod compose;
 mod filter;
 mod histogram;
+mod kept;
 mod ledger;
 mod observer;
 mod places;
@@ -136,7 +137,7 @@ impl Activity {
         let saver = match &settings.data_dir {
             Some(directory) if settings.has_readers => {
                 let (saver, saved) = Saver::start(directory)?;
-                state.load(&saved, now);
+                state.load(saved, now);
                 Some(saver)
             }
             _ => None,
@@ -277,7 +278,7 @@ impl View {
     /// The failures of a range, of those that are kept, and the attempts that another upstream made good.
     pub fn errors(&self, range: Range, now: SystemTime) -> view::Errors {
         let state = locked(&self.state);
-        let (failures, began) = (state.recent.failures(), state.began);
+        let (failures, began) = (state.recent.failures(), state.known_since());
         let attempts = state.recent.failed_attempts();
         drop(state);
         let since = now.checked_sub(Duration::from_secs(range.seconds()));

@@ -145,9 +145,8 @@ impl Taken {
     pub(super) fn of(state: &State, range: Range, now: u64) -> Self {
         let step = range.step();
         let [seconds, minutes, ten_minutes] = &state.timing;
-        // what an earlier process counted is known by minutes
         let (sums, timing, since) = match step {
-            ..MINUTE => (&state.seconds, seconds, second(state.began)),
+            ..MINUTE => (&state.seconds, seconds, state.since_second),
             MINUTE..TEN_MINUTES => (&state.minutes, minutes, state.since),
             TEN_MINUTES.. => (&state.minutes, ten_minutes, state.since),
         };
@@ -318,7 +317,7 @@ pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
         method: begun.method.to_string(),
         path: begun.path.to_string(),
         route: begun.route.label(),
-        status: answered.map(|answered| answered.status),
+        status: answered.map(|it| it.status).or(progress.status()),
         upstream: upstream.or(progress.upstream()).map(|it| it.to_string()),
         upstream_request_id: answered
             .and_then(|it| it.upstream_request_id.as_deref().map(str::to_owned)),
@@ -456,8 +455,7 @@ pub(super) fn errors(
         let metered = exchange.usage.as_ref();
         let metered = metered.and_then(|usage| usage.error_type.as_deref());
         let content = failure.text.as_ref().map(|text| text.content.as_ref());
-        let told = failure.text.as_ref().and_then(|text| text.kind.as_deref());
-        let kind = metered.or(told).map(str::to_owned);
+        let kind = metered.or(failure.kind.as_deref()).map(str::to_owned);
         let (by, ours) = (exchange.ended.by, exchange.is_ours());
         if items.len() < ITEMS {
             // of what is not metered its text says it alone

@@ -11,7 +11,7 @@ const BUCKETS: usize = 16 + 23 * 16;
 const UNIT: Duration = Duration::from_micros(100);
 
 /// Counts of durations.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Histogram {
     counts: [u32; BUCKETS],
 }
@@ -57,6 +57,65 @@ impl Histogram {
     }
 }
 
+impl Histogram {
+    /// The counts as octets: of each bucket that is not empty, how many empty ones come before it and its
+    /// count, both in LEB128. A minute of a busy proxy has 300 of them.
+    pub(super) fn to_octets(&self) -> Vec<u8> {
+        let mut octets = vec![LAYOUT];
+        let mut empty = 0;
+        for count in self.counts {
+            if count == 0 {
+                empty += 1;
+                continue;
+            }
+            put(&mut octets, empty);
+            put(&mut octets, count);
+            empty = 0;
+        }
+        octets
+    }
+
+    /// Reads what [`Self::to_octets`] gave; none where it is of another layout, or broken.
+    pub(super) fn of_octets(octets: &[u8]) -> Option<Self> {
+        let (&LAYOUT, mut rest) = octets.split_first()? else {
+            return None;
+        };
+        let mut histogram = Self::default();
+        let mut at = 0_usize;
+        while !rest.is_empty() {
+            let empty = take(&mut rest)?;
+            at = at.checked_add(usize::try_from(empty).ok()?)?;
+            *histogram.counts.get_mut(at)? = take(&mut rest)?;
+            at += 1;
+        }
+        Some(histogram)
+    }
+}
+
+/// Names the layout of the buckets in what is stored.
+const LAYOUT: u8 = 1;
+
+fn put(octets: &mut Vec<u8>, mut number: u32) {
+    while number >= 0x80 {
+        octets.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    octets.push(number as u8);
+}
+
+fn take(octets: &mut &[u8]) -> Option<u32> {
+    let mut number = 0_u64;
+    for shift in [0, 7, 14, 21, 28] {
+        let (&octet, rest) = octets.split_first()?;
+        *octets = rest;
+        number |= u64::from(octet & 0x7f) << shift;
+        if octet < 0x80 {
+            return u32::try_from(number).ok();
+        }
+    }
+    None
+}
+
 fn bucket(units: u64) -> usize {
     if units < 16 {
         return units as usize;
@@ -79,6 +138,8 @@ fn middle(bucket: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -111,6 +172,40 @@ mod tests {
         histogram.add(Duration::MAX);
         histogram.add(Duration::ZERO);
         assert_eq!(histogram.quantiles([0.5]).unwrap(), [0.05]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stored_is_read(counts in prop::collection::vec((0..BUCKETS, any::<u32>()), 0..50)) {
+            let mut histogram = Histogram::default();
+            for (at, count) in counts {
+                histogram.counts[at] = count;
+            }
+            let octets = histogram.to_octets();
+            prop_assert_eq!(Histogram::of_octets(&octets), Some(histogram));
+        }
+
+        #[test]
+        fn what_was_not_stored_is_no_panic(octets in prop::collection::vec(any::<u8>(), 0..50)) {
+            let _ = Histogram::of_octets(&octets);
+            let _ = Histogram::of_octets(&[&[LAYOUT], octets.as_slice()].concat());
+        }
+    }
+
+    #[test]
+    fn a_broken_or_foreign_layout_is_none() {
+        for octets in [
+            &[][..],
+            &[0, 0, 1],
+            &[LAYOUT, 0],
+            &[LAYOUT, 0, 0x80],
+            &[LAYOUT, 0xff, 0x7f, 1],
+        ] {
+            assert_eq!(Histogram::of_octets(octets), None, "{octets:?}");
+        }
+        let mut one = Histogram::default();
+        one.add(Duration::ZERO);
+        assert_eq!(Histogram::of_octets(&[LAYOUT, 0, 1]), Some(one));
     }
 
     #[test]

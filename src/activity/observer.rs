@@ -15,7 +15,7 @@ use super::{
     queue::{Counts, Event},
     recent::Text,
     redact::{Length, masked, text},
-    state::{Additions, State, second},
+    state::{Additions, LastEnded, Saved, State, second},
     store::Store,
 };
 use crate::{
@@ -34,6 +34,11 @@ const AT_ONCE: usize = 256;
 const CONTENTS: usize = 16;
 /// How often the sums are stored.
 const STORE: Duration = Duration::from_secs(1);
+/// How often exchanges are stored, where there are more than a few in a second: at 5,000 a second most of
+/// them would be replaced before the next process reads them.
+const STORE_ENDED: Duration = Duration::from_secs(10);
+/// So many are stored with the sums.
+const FEW: usize = 100;
 /// How long the end waits for a disk that does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -53,6 +58,9 @@ pub(super) struct Observer {
 pub(super) struct Saver {
     unsaved: Additions,
     due: Instant,
+    /// Exchanges that are stored less often where they are many.
+    ended: LastEnded,
+    ended_due: Instant,
     sender: SyncSender<Additions>,
     is_done: Receiver<()>,
 }
@@ -61,7 +69,8 @@ pub(super) struct Saver {
 enum Ready {
     Begun(Box<Begun>, Arc<Progress>),
     Answered(Box<Answered>),
-    Ended(Box<Exchange>, Option<Text>),
+    /// With what its answer said, and the type of the error that this names.
+    Ended(Box<Exchange>, Option<Text>, Option<Box<str>>),
     /// It is in the access log, and nothing else is kept.
     Logged,
 }
@@ -110,9 +119,12 @@ impl Observer {
                 match event {
                     Ready::Begun(begun, progress) => state.begun(*begun, progress, now),
                     Ready::Answered(answered) => state.answered(*answered, now),
-                    Ready::Ended(exchange, text) => {
+                    Ready::Ended(exchange, text, kind) => {
                         let unsaved = self.saver.as_mut().map(|saver| &mut saver.unsaved);
-                        state.ended(*exchange, text, now, unsaved);
+                        let ended = state.ended(*exchange, (text, kind), now, unsaved);
+                        if let Some(saver) = &mut self.saver {
+                            saver.ended.add(ended);
+                        }
                     }
                     Ready::Logged => {}
                 }
@@ -156,12 +168,12 @@ impl Observer {
                     contents += usize::from(content.is_some());
                     let content = content.filter(|_| contents <= CONTENTS);
                     let text = content.as_ref().and_then(text);
+                    let kind = text.as_ref().and_then(|(content, _)| kind_of(content));
                     let text = text.map(|(content, length)| Text {
-                        kind: kind_of(&content),
                         content: content.into(),
                         is_cut: length == Length::Cut,
                     });
-                    Ready::Ended(exchange, text)
+                    Ready::Ended(exchange, text, kind)
                 }
             });
         }
@@ -171,7 +183,7 @@ impl Observer {
 
 impl Saver {
     /// Starts the thread that stores; gives what is stored, too.
-    pub(super) fn start(directory: &Path) -> std::io::Result<(Self, Additions)> {
+    pub(super) fn start(directory: &Path) -> std::io::Result<(Self, Saved)> {
         let now = SystemTime::now();
         let (mut store, saved) = Store::open(directory, now);
         let (sender, additions) = mpsc::sync_channel::<Additions>(1);
@@ -195,6 +207,8 @@ impl Saver {
         let saver = Self {
             unsaved: Additions::default(),
             due: Instant::now() + STORE,
+            ended: LastEnded::default(),
+            ended_due: Instant::now() + STORE_ENDED,
             sender,
             is_done,
         };
@@ -203,10 +217,15 @@ impl Saver {
 
     /// Hands the additions over once a second. A disk that is not ready gets more the next time.
     fn save(&mut self, now: SystemTime) {
-        if self.unsaved.is_empty() || Instant::now() < self.due {
+        let at = Instant::now();
+        if at < self.due || (self.unsaved.is_empty() && self.ended.is_empty()) {
             return;
         }
-        self.due = Instant::now() + STORE;
+        self.due = at + STORE;
+        if self.ended.len() <= FEW || at >= self.ended_due {
+            self.ended_due = at + STORE_ENDED;
+            self.unsaved.ended.append(std::mem::take(&mut self.ended));
+        }
         if let Err(error) = self.sender.try_send(std::mem::take(&mut self.unsaved)) {
             let (mpsc::TrySendError::Full(back) | mpsc::TrySendError::Disconnected(back)) = error;
             self.unsaved = back;
@@ -217,11 +236,13 @@ impl Saver {
     /// Stores what is left.
     fn finish(self) {
         let Self {
-            unsaved,
+            mut unsaved,
+            ended,
             sender,
             is_done,
             ..
         } = self;
+        unsaved.ended.append(ended);
         let deadline = Instant::now() + PATIENCE;
         let mut left = (!unsaved.is_empty()).then_some(unsaved);
         while let Some(unsaved) = left.take() {

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::sums::is_failure;
+use super::{kept::Restored, sums::is_failure};
 use crate::record::{Answered, Begun, By, Exchange, Progress, Try};
 
 /// Exchanges in flight that are listed; more are counted.
@@ -38,6 +38,7 @@ pub(super) struct Recent {
     failures: VecDeque<Failure>,
     attempts: VecDeque<FailedAttempt>,
     content: usize,
+    oldest: Option<SystemTime>,
 }
 
 /// An exchange in flight.
@@ -60,10 +61,12 @@ pub(super) struct Done {
     pub(super) exchange: Exchange,
 }
 
-/// An exchange that failed, or whose answer spoke of an error.
+/// An exchange that failed, or whose answer spoke of an error; or another that ended, without a text.
 #[derive(Clone)]
 pub(super) struct Failure {
     pub(super) done: Arc<Done>,
+    /// The type of the error that its content names.
+    pub(super) kind: Option<Box<str>>,
     pub(super) text: Option<Text>,
 }
 
@@ -80,8 +83,6 @@ pub(super) struct FailedAttempt {
 /// What the upstream said.
 #[derive(Clone)]
 pub(super) struct Text {
-    /// The type of the error that it names.
-    pub(super) kind: Option<Box<str>>,
     pub(super) content: Arc<str>,
     pub(super) is_cut: bool,
 }
@@ -126,7 +127,14 @@ impl Recent {
         }
     }
 
-    pub(super) fn ended(&mut self, mut exchange: Exchange, ended: SystemTime, text: Option<Text>) {
+    /// An exchange has ended. Gives what may be stored of it.
+    pub(super) fn ended(
+        &mut self,
+        mut exchange: Exchange,
+        ended: SystemTime,
+        text: Option<Text>,
+        kind: Option<Box<str>>,
+    ) -> Failure {
         let seq = match self.ids.remove(&exchange.begun.id) {
             Some(seq) => {
                 self.in_flight.remove(&seq);
@@ -145,12 +153,22 @@ impl Recent {
             ended,
             exchange,
         });
+        let stored = Failure {
+            done: Arc::clone(&done),
+            kind: kind.clone(),
+            text: None,
+        };
+        self.done(Failure { done, kind, text });
+        stored
+    }
+
+    fn done(&mut self, ended: Failure) {
         if self.done.len() == KEPT {
             self.done.pop_front();
         }
-        self.done.push_back(Arc::clone(&done));
-        if is_failure(&done.exchange) {
-            self.failed(Failure { done, text });
+        self.done.push_back(Arc::clone(&ended.done));
+        if is_failure(&ended.done.exchange) {
+            self.failed(ended);
         }
     }
 
@@ -170,6 +188,42 @@ impl Recent {
                 attempt: attempt.clone(),
             });
         }
+    }
+
+    /// Takes over exchanges of an earlier process.
+    pub(super) fn restore(&mut self, mut restored: Vec<Restored>) {
+        restored.sort_by_key(|it| it.exchange.begun.started);
+        let mut all: Vec<_> = restored
+            .into_iter()
+            .map(|it| (self.next_seq(), it))
+            .collect();
+        all.sort_by_key(|(_, it)| it.ended);
+        self.oldest = all.first().map(|(_, it)| it.ended);
+        for (seq, restored) in all {
+            let Restored {
+                ended,
+                mut exchange,
+                mut kind,
+            } = restored;
+            trim_exchange(&mut exchange);
+            cut_some(&mut kind);
+            let done = Arc::new(Done {
+                seq,
+                change: self.next_change(),
+                ended,
+                exchange,
+            });
+            self.done(Failure {
+                done,
+                kind,
+                text: None,
+            });
+        }
+    }
+
+    /// When the first of the exchanges of an earlier process ended, where there are some.
+    pub(super) fn oldest(&self) -> Option<SystemTime> {
+        self.oldest
     }
 
     fn failed(&mut self, failure: Failure) {
@@ -250,6 +304,7 @@ impl Recent {
             None => self.done.iter().rev().find(|done| is_it(done)).map(|done| {
                 Found::Done(Failure {
                     done: Arc::clone(done),
+                    kind: None,
                     text: None,
                 })
             }),
@@ -328,4 +383,24 @@ pub(super) fn shortened(text: &str, longest: usize) -> &str {
     let end = (0..=longest.min(text.len())).rev();
     let end = end.into_iter().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or_default()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::Failure;
+
+    /// For comparisons of what is stored: by name.
+    impl PartialEq for Failure {
+        fn eq(&self, other: &Self) -> bool {
+            self.done.exchange.begun.id == other.done.exchange.begun.id
+        }
+    }
+
+    impl fmt::Debug for Failure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.done.exchange.begun.id)
+        }
+    }
 }

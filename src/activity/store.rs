@@ -1,4 +1,5 @@
-//! The sums on disk: SQLite, one small transaction a second.
+//! The history on disk: sums, durations and the last exchanges (without content), in SQLite, one small
+//! transaction a second.
 //!
 //! What is written are additions, so that two processes may share the file while one takes over from the
 //! other. A file that is no database of ours is moved aside, and the newest three of those are kept; a
@@ -8,15 +9,25 @@
 //! kept. So a clock that jumps, either way, costs nothing.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql, Transaction, types::ValueRef};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, Row, ToSql, Transaction, TransactionBehavior, types::ValueRef,
+};
 
 use super::{
-    state::{Additions, DAY, DAYS, HOUR, HOURS, MINUTE, MINUTES, second},
+    histogram::Histogram,
+    kept,
+    recent::{FAILURES, KEPT},
+    state::{
+        Additions, DAY, DAYS, HOUR, HOURS, LastEnded, MINUTE, MINUTES, SECONDS, Saved, Slice,
+        Timing, second,
+    },
     sums::{Spent, Sums},
 };
 use crate::record::Tokens;
@@ -27,8 +38,9 @@ const NAME: &str = "activity.sqlite";
 const ASIDE: &str = ".corrupt-";
 /// Of those, so many are kept.
 const KEPT_ASIDE: usize = 3;
-/// Of the tables; a file of another version is moved aside.
-const VERSION: i64 = 1;
+/// Of the tables. A file of an earlier version is brought up to it, step by step; one of a later version is
+/// moved aside.
+const VERSION: i64 = 2;
 /// How long another process that writes is waited for.
 const BUSY: Duration = Duration::from_secs(1);
 
@@ -51,6 +63,24 @@ const TABLES: &str = "
         cache_write_1h INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL,
         PRIMARY KEY (span, model)) WITHOUT ROWID;
     PRAGMA user_version = 1;";
+
+/// What version 2 has more: seconds, the durations of each second and minute, and the last exchanges.
+const HISTORY: &str = "
+    ALTER TABLE minute ADD COLUMN durations BLOB;
+    ALTER TABLE minute ADD COLUMN first_token_times BLOB;
+    CREATE TABLE IF NOT EXISTS second (second INTEGER PRIMARY KEY,
+        requests INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
+        received INTEGER NOT NULL, sent INTEGER NOT NULL, duration_us INTEGER NOT NULL,
+        first_tokens INTEGER NOT NULL, first_token_us INTEGER NOT NULL,
+        metered INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        at_least INTEGER NOT NULL, estimated INTEGER NOT NULL,
+        durations BLOB, first_token_times BLOB);
+    CREATE TABLE IF NOT EXISTS exchange (seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        is_failure INTEGER NOT NULL, record TEXT NOT NULL);
+    CREATE INDEX IF NOT EXISTS exchange_by_failure ON exchange (is_failure, seq);
+    PRAGMA user_version = 2;";
 
 /// Columns of what was spent, in the order of the tables.
 const SPENT: [&str; 10] = [
@@ -79,6 +109,9 @@ const SUMS: [&str; 8] = [
     "first_token_us",
 ];
 
+/// Columns of the durations of a second or minute, behind them.
+const TIMING: [&str; 2] = ["durations", "first_token_times"];
+
 /// The file.
 pub(super) struct Store {
     path: PathBuf,
@@ -102,7 +135,7 @@ enum StoreError {
 
 impl Store {
     /// Opens the file of a directory, and reads what it has.
-    pub(super) fn open(directory: &Path, now: SystemTime) -> (Self, Additions) {
+    pub(super) fn open(directory: &Path, now: SystemTime) -> (Self, Saved) {
         let mut store = Self {
             path: directory.join(NAME),
             connection: None,
@@ -118,7 +151,9 @@ impl Store {
         let hour = second(now) / HOUR;
         let is_due = self.pruned != hour;
         let written = self.attempt(now, |connection| {
-            let transaction = connection.transaction()?;
+            // from its first statement on: durations are read before they are written
+            let behavior = TransactionBehavior::Immediate;
+            let transaction = connection.transaction_with_behavior(behavior)?;
             write(&transaction, additions)?;
             if is_due {
                 prune(&transaction, second(now))?;
@@ -255,7 +290,9 @@ fn is_broken(error: &StoreError) -> bool {
                 ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => true,
                 // tables of that name that are not ours
                 ErrorCode::Unknown => message.as_deref().is_some_and(|message| {
-                    message.starts_with("no such") || message.contains("has no column")
+                    message.starts_with("no such")
+                        || message.starts_with("duplicate column")
+                        || message.contains("has no column")
                 }),
                 _ => false,
             }
@@ -275,18 +312,36 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     restrict(path)?;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     // a commit is an append to the log; the disk is waited for at checkpoints alone
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        VERSION => {}
-        0 => connection.execute_batch(TABLES)?,
-        other => return Err(StoreError::Version(other)),
+    if version(&connection)? != VERSION {
+        migrate(&mut connection)?;
     }
-    add_columns(&connection)?;
     Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings the tables up to the version, step by step and as a whole.
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    loop {
+        // another process may have been faster
+        match version(&transaction)? {
+            0 => transaction.execute_batch(TABLES)?,
+            1 => {
+                add_columns(&transaction)?;
+                transaction.execute_batch(HISTORY)?;
+            }
+            VERSION => break,
+            other => return Err(StoreError::Version(other)),
+        }
+    }
+    Ok(transaction.commit()?)
 }
 
 /// Adds the columns that a file of an earlier release has not; that release writes to it as before.
@@ -339,7 +394,7 @@ fn restrict(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Additions> {
+fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Saved> {
     let now = second(now);
     let mut saved = Additions::default();
     let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -347,30 +402,18 @@ fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Additi
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(failure, Some(check)));
     }
-    let columns = SUMS.iter().chain(&SPENT).copied().collect::<Vec<_>>();
-    let query = format!(
-        "SELECT minute, {} FROM minute WHERE minute > ?",
-        columns.join(", ")
-    );
-    let mut statement = connection.prepare(&query)?;
-    let mut rows = statement.query([signed(oldest(now, MINUTE, MINUTES))])?;
-    while let Some(row) = rows.next()? {
-        let mut at = 0..;
-        let mut next = || number(row, at.next().unwrap_or_default());
-        let minute = next()?;
-        let mut sums = Sums {
-            requests: next()?,
-            succeeded: next()?,
-            failed: next()?,
-            received: next()?,
-            sent: next()?,
-            duration: next()?,
-            first_tokens: next()?,
-            first_token: next()?,
-            spent: Spent::default(),
-        };
-        sums.spent = spent(row, 9)?;
-        saved.minutes.insert(minute, sums);
+    let columns = SUMS.iter().chain(&SPENT).chain(&TIMING).copied();
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    for (table, width, keep, held) in [
+        ("second", 1, SECONDS, &mut saved.seconds),
+        ("minute", MINUTE, MINUTES, &mut saved.minutes),
+    ] {
+        let query = format!("SELECT {table}, {columns} FROM {table} WHERE {table} > ?");
+        let mut statement = connection.prepare(&query)?;
+        let mut rows = statement.query([signed(oldest(now, width, keep))])?;
+        while let Some(row) = rows.next()? {
+            held.insert(number(row, 0)?, slice(row, 1)?);
+        }
     }
     for (table, width, keep, held) in [
         ("usage_hour", HOUR, HOURS, &mut saved.hours),
@@ -387,27 +430,56 @@ fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Additi
             held.insert((number(row, 0)?, model.into()), spent(row, 2)?);
         }
     }
-    Ok(saved)
+    let mut statement = connection.prepare("SELECT record FROM exchange ORDER BY seq")?;
+    let mut rows = statement.query([])?;
+    let mut ended = Vec::new();
+    while let Some(row) = rows.next()? {
+        let record: String = row.get(0)?;
+        ended.extend(kept::read(&record));
+    }
+    drop(rows);
+    drop(statement);
+    Ok(Saved { sums: saved, ended })
+}
+
+/// Sums and durations of a row, from a column on.
+fn slice(row: &Row<'_>, from: usize) -> rusqlite::Result<Slice> {
+    let mut at = from..;
+    let mut next = || number(row, at.next().unwrap_or_default());
+    let mut sums = Sums {
+        requests: next()?,
+        succeeded: next()?,
+        failed: next()?,
+        received: next()?,
+        sent: next()?,
+        duration: next()?,
+        first_tokens: next()?,
+        first_token: next()?,
+        spent: Spent::default(),
+    };
+    let from = from + SUMS.len();
+    sums.spent = spent(row, from)?;
+    let timing = timing(row, from + SPENT.len())?;
+    Ok(Slice { sums, timing })
+}
+
+/// The durations of a row. What cannot be read is left out: the sums stand without it.
+fn timing(row: &Row<'_>, from: usize) -> rusqlite::Result<Timing> {
+    let read = |at: usize| -> rusqlite::Result<Option<Arc<Histogram>>> {
+        let octets: Option<Vec<u8>> = row.get(at)?;
+        let histogram = octets.and_then(|octets| Histogram::of_octets(&octets));
+        Ok(histogram.map(Arc::new))
+    };
+    Ok(Timing {
+        duration: read(from)?,
+        first_token: read(from + 1)?,
+    })
 }
 
 fn write(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Result<()> {
-    let columns = SUMS.iter().chain(&SPENT).copied().collect::<Vec<_>>();
-    let mut statement = transaction.prepare(&addition("minute", &["minute"], &columns))?;
-    for (minute, sums) in &additions.minutes {
-        let mut values = vec![
-            signed(*minute),
-            signed(sums.requests),
-            signed(sums.succeeded),
-            signed(sums.failed),
-            signed(sums.received),
-            signed(sums.sent),
-            signed(sums.duration),
-            signed(sums.first_tokens),
-            signed(sums.first_token),
-        ];
-        values.extend(spent_values(&sums.spent));
-        statement.execute(rusqlite::params_from_iter(values))?;
-    }
+    write_slices(transaction, "second", &additions.seconds)?;
+    write_slices(transaction, "minute", &additions.minutes)?;
+    write_ended(transaction, &additions.ended)?;
     for (table, rows) in [
         ("usage_hour", &additions.hours),
         ("usage_day", &additions.days),
@@ -423,10 +495,76 @@ fn write(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Resu
     Ok(())
 }
 
+/// Adds to the sums and durations of spans.
+fn write_slices(
+    transaction: &Transaction<'_>,
+    table: &str,
+    slices: &BTreeMap<u64, Slice>,
+) -> rusqlite::Result<()> {
+    let columns = SUMS.iter().chain(&SPENT).copied().collect::<Vec<_>>();
+    let mut add = transaction.prepare(&addition(table, &[table], &columns))?;
+    let [durations, first_tokens] = TIMING;
+    let mut before = transaction.prepare(&format!(
+        "SELECT {durations}, {first_tokens} FROM {table} WHERE {table} = ?"
+    ))?;
+    let mut set = transaction.prepare(&format!(
+        "UPDATE {table} SET {durations} = ?, {first_tokens} = ? WHERE {table} = ?"
+    ))?;
+    for (span, Slice { sums, timing: more }) in slices {
+        let mut values = vec![
+            signed(*span),
+            signed(sums.requests),
+            signed(sums.succeeded),
+            signed(sums.failed),
+            signed(sums.received),
+            signed(sums.sent),
+            signed(sums.duration),
+            signed(sums.first_tokens),
+            signed(sums.first_token),
+        ];
+        values.extend(spent_values(&sums.spent));
+        add.execute(rusqlite::params_from_iter(values))?;
+        if *more == Timing::default() {
+            continue;
+        }
+        let mut all = before.query_row([signed(*span)], |row| timing(row, 0))?;
+        all.merge(more);
+        let octets =
+            |histogram: &Option<Arc<Histogram>>| histogram.as_ref().map(|it| it.to_octets());
+        let (durations, first_tokens) = (octets(&all.duration), octets(&all.first_token));
+        set.execute(rusqlite::params![durations, first_tokens, signed(*span)])?;
+    }
+    Ok(())
+}
+
+/// Adds exchanges, and deletes the oldest beyond those that are kept: in the order in which they were stored,
+/// whatever the clock said.
+fn write_ended(transaction: &Transaction<'_>, ended: &LastEnded) -> rusqlite::Result<()> {
+    const ADD: &str = "INSERT INTO exchange (is_failure, record) VALUES (?, ?)";
+    const PRUNE: &str =
+        "DELETE FROM exchange WHERE is_failure = ?1 AND seq <= (SELECT seq FROM exchange
+        WHERE is_failure = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)";
+    for (is_failure, queue, keep) in [
+        (true, &ended.failed, FAILURES),
+        (false, &ended.others, KEPT),
+    ] {
+        if queue.is_empty() {
+            continue;
+        }
+        let mut add = transaction.prepare(ADD)?;
+        for record in queue.iter().filter_map(kept::write) {
+            add.execute(rusqlite::params![is_failure, record])?;
+        }
+        transaction.execute(PRUNE, rusqlite::params![is_failure, signed(keep as u64)])?;
+    }
+    Ok(())
+}
+
 /// Deletes rows beyond those that are kept: the newest ones up to now, and as many after it, of a clock
 /// that was set back since, of which those next to now may well be right.
 fn prune(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result<()> {
     for (table, column, width, keep) in [
+        ("second", "second", 1, SECONDS),
         ("minute", "minute", MINUTE, MINUTES),
         ("usage_hour", "span", HOUR, HOURS),
         ("usage_day", "span", DAY, DAYS),
@@ -551,6 +689,11 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(second)
     }
 
+    fn open(directory: &Path, now: SystemTime) -> (Store, Additions) {
+        let (store, saved) = Store::open(directory, now);
+        (store, saved.sums)
+    }
+
     fn additions(second: u64, cost: u64) -> Additions {
         let spent = Spent {
             requests: 1,
@@ -577,10 +720,19 @@ mod tests {
             first_token: 14,
             spent,
         };
+        let mut histogram = Histogram::default();
+        histogram.add(Duration::from_secs(1));
+        let timing = Timing {
+            duration: Some(Arc::new(histogram)),
+            first_token: None,
+        };
+        let slice = Slice { sums, timing };
         Additions {
-            minutes: [(second / MINUTE, sums)].into(),
+            seconds: [(second, slice.clone())].into(),
+            minutes: [(second / MINUTE, slice)].into(),
             hours: [((second / HOUR, "m".into()), spent)].into(),
             days: [((second / DAY, "m".into()), spent)].into(),
+            ended: LastEnded::default(),
         }
     }
 
@@ -598,13 +750,13 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_additions_add_up() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        let (mut store, saved) = open(directory.path(), at(NOW));
         assert!(saved.is_empty());
         // another process that has the file open
-        let (mut other, _) = Store::open(directory.path(), at(NOW));
+        let (mut other, _) = open(directory.path(), at(NOW));
         assert!(store.write(&additions(NOW, 5), at(NOW)));
         assert!(other.write(&additions(NOW, 6), at(NOW)));
-        let (_, saved) = Store::open(directory.path(), at(NOW));
+        let (_, saved) = open(directory.path(), at(NOW));
         let mut expected = additions(NOW, 5);
         expected.add(additions(NOW, 6));
         assert_eq!(saved, expected);
@@ -617,18 +769,19 @@ mod tests {
         old.execute_batch(TABLES).unwrap();
         let row = "INSERT INTO usage_day VALUES (?, 'm', 1, 1, 2, 3, 4, 5, 5, 6)";
         old.execute(row, [signed(NOW / DAY)]).unwrap();
-        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        let (mut store, saved) = open(directory.path(), at(NOW));
         let mut expected = additions(NOW, 5).days;
         for spent in expected.values_mut() {
             (spent.at_least, spent.estimated) = (0, 0);
         }
         assert_eq!(saved.days, expected);
+        assert_eq!(version(&old), Ok(VERSION));
         assert!(store.write(&additions(NOW, 5), at(NOW)));
         // which still runs beside it
         let insert = "INSERT INTO usage_day (span, model, metered, input, output, cache_read, \
             cache_write_5m, cache_write_1h, cost, unpriced) VALUES (?, 'n', 1, 1, 1, 1, 1, 1, 1, 1)";
         old.execute(insert, [signed(NOW / DAY)]).unwrap();
-        let (_, saved) = Store::open(directory.path(), at(NOW));
+        let (_, saved) = open(directory.path(), at(NOW));
         let at_least = saved.days.values().map(|spent| spent.at_least);
         assert_eq!(at_least.collect::<Vec<_>>(), [7, 0]);
         assert_eq!(
@@ -639,16 +792,54 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_is_not_known_yet_is_moved_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(directory.path(), at(NOW));
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        let connection = store.connection.take().unwrap();
+        connection.execute_batch("PRAGMA user_version = 3").unwrap();
+        drop(connection);
+        let (mut store, saved) = open(directory.path(), at(NOW));
+        assert!(saved.is_empty() && store.write(&additions(NOW, 6), at(NOW)));
+        assert!(
+            directory
+                .path()
+                .join(format!("{NAME}{ASIDE}{NOW}"))
+                .exists()
+        );
+    }
+
+    #[test]
+    fn durations_that_cannot_be_read_cost_no_sums() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(directory.path(), at(NOW));
+        assert!(store.write(&additions(NOW, 5), at(NOW)));
+        let connection = store.connection.as_ref().unwrap();
+        let broken = "UPDATE minute SET durations = x'0100'; UPDATE second SET durations = x'07'";
+        connection.execute_batch(broken).unwrap();
+        let (_, saved) = open(directory.path(), at(NOW));
+        let mut expected = additions(NOW, 5);
+        for slice in expected
+            .seconds
+            .values_mut()
+            .chain(expected.minutes.values_mut())
+        {
+            slice.timing = Timing::default();
+        }
+        assert_eq!(saved, expected);
+    }
+
+    #[test]
     fn old_rows_are_not_read() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        let (mut store, _) = open(directory.path(), at(NOW));
         assert!(store.write(&additions(NOW, 5), at(NOW)));
-        let (_, saved) = Store::open(directory.path(), at(NOW + 8 * DAY));
+        let (_, saved) = open(directory.path(), at(NOW + 8 * DAY));
         assert_eq!(
             (saved.minutes.len(), saved.hours.len(), saved.days.len()),
             (0, 0, 1)
         );
-        let (_, saved) = Store::open(directory.path(), at(NOW + 401 * DAY));
+        let (_, saved) = open(directory.path(), at(NOW + 401 * DAY));
         assert!(saved.is_empty());
     }
 
@@ -665,13 +856,14 @@ mod tests {
     #[test]
     fn rows_go_when_enough_newer_ones_are_there() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        let (mut store, _) = open(directory.path(), at(NOW));
         let mut many = Additions::default();
         for span in 0..MINUTES + 100 {
             many.add(Additions {
                 minutes: additions(NOW + span * MINUTE, 1).minutes,
                 hours: additions(NOW + span * HOUR, 1).hours,
                 days: additions(NOW + span * DAY, 1).days,
+                ..Additions::default()
             });
         }
         assert!(store.write(&many, at(NOW + (MINUTES + 100) * DAY)));
@@ -681,14 +873,14 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_costs_no_history() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        let (mut store, _) = open(directory.path(), at(NOW));
         assert!(store.write(&additions(NOW, 5), at(NOW)));
         for wrong in [NOW + 900 * DAY, 60] {
             assert!(store.write(&additions(wrong, 1), at(wrong)));
             assert!(store.write(&additions(wrong + HOUR, 1), at(wrong + HOUR)));
         }
         assert!(store.write(&Additions::default(), at(NOW + HOUR)));
-        let (store, saved) = Store::open(directory.path(), at(NOW));
+        let (store, saved) = open(directory.path(), at(NOW));
         let minute = NOW / MINUTE;
         assert_eq!(
             saved.minutes[&minute],
@@ -701,23 +893,23 @@ mod tests {
     #[test]
     fn sums_end_at_the_largest_integer() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        let (mut store, _) = open(directory.path(), at(NOW));
         for cost in [u64::MAX, 7, u64::MAX] {
             assert!(store.write(&additions(NOW, cost), at(NOW)));
         }
-        let cost = |saved: &Additions| saved.minutes[&(NOW / MINUTE)].spent.cost;
-        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        let cost = |saved: &Additions| saved.minutes[&(NOW / MINUTE)].sums.spent.cost;
+        let (mut store, saved) = open(directory.path(), at(NOW));
         assert_eq!(cost(&saved), i64::MAX as u64);
-        assert_eq!(saved.minutes[&(NOW / MINUTE)].requests, 21);
+        assert_eq!(saved.minutes[&(NOW / MINUTE)].sums.requests, 21);
         // as it was written before they were clamped
         let connection = store.connection.as_ref().unwrap();
         connection
             .execute("UPDATE minute SET cost = 9.3e18", [])
             .unwrap();
         assert!(store.write(&additions(NOW, 1), at(NOW)));
-        let (_, saved) = Store::open(directory.path(), at(NOW));
+        let (_, saved) = open(directory.path(), at(NOW));
         assert_eq!(cost(&saved), i64::MAX as u64);
-        assert_eq!(saved.minutes[&(NOW / MINUTE)].requests, 28);
+        assert_eq!(saved.minutes[&(NOW / MINUTE)].sums.requests, 28);
     }
 
     #[test]
@@ -729,7 +921,7 @@ mod tests {
         for second in [9, 10, 100, 101, 102, 50] {
             fs::write(&path, broken).unwrap();
             fs::write(directory.path().join(format!("{NAME}-wal")), "x").unwrap();
-            let (mut store, _) = Store::open(directory.path(), at(NOW + second));
+            let (mut store, _) = open(directory.path(), at(NOW + second));
             assert!(store.write(&additions(NOW, 5), at(NOW)));
         }
         fs::write(directory.path().join(format!("{NAME}.corrupt-x")), "kept").unwrap();
@@ -766,10 +958,10 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join(NAME);
             fs::write(&path, &content).unwrap();
-            let (mut store, saved) = Store::open(directory.path(), at(NOW));
+            let (mut store, saved) = open(directory.path(), at(NOW));
             assert!(saved.is_empty());
             assert!(store.write(&additions(NOW, 5), at(NOW)));
-            assert_eq!(Store::open(directory.path(), at(NOW)).1, additions(NOW, 5));
+            assert_eq!(open(directory.path(), at(NOW)).1, additions(NOW, 5));
             let aside = directory.path().join(format!("{NAME}.corrupt-{NOW}"));
             assert!(aside.exists());
         }
@@ -778,7 +970,7 @@ mod tests {
     #[test]
     fn a_file_that_breaks_while_it_is_used_is_moved_aside() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path(), at(NOW));
+        let (mut store, _) = open(directory.path(), at(NOW));
         assert!(store.write(&additions(NOW, 5), at(NOW)));
         drop(store);
         let path = directory.path().join(NAME);
@@ -787,7 +979,7 @@ mod tests {
             *octet = 0x55;
         }
         fs::write(&path, octets).unwrap();
-        let (mut store, saved) = Store::open(directory.path(), at(NOW));
+        let (mut store, saved) = open(directory.path(), at(NOW));
         assert!(saved.is_empty());
         assert!(store.write(&additions(NOW, 6), at(NOW)));
         assert!(
@@ -803,7 +995,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let blocked = directory.path().join("a");
         fs::write(&blocked, "a file where a directory should be").unwrap();
-        let (mut store, saved) = Store::open(&blocked, at(NOW));
+        let (mut store, saved) = open(&blocked, at(NOW));
         assert!(saved.is_empty() && store.is_failing);
         assert!(!store.write(&additions(NOW, 5), at(NOW)));
         fs::remove_file(&blocked).unwrap();
@@ -812,6 +1004,6 @@ mod tests {
         // and a directory that vanishes
         fs::remove_dir_all(&blocked).unwrap();
         assert!(store.write(&additions(NOW, 6), at(NOW)));
-        assert_eq!(Store::open(&blocked, at(NOW)).1, additions(NOW, 6));
+        assert_eq!(open(&blocked, at(NOW)).1, additions(NOW, 6));
     }
 }

@@ -78,8 +78,7 @@ pub struct Totals {
     pub cost_estimate_usd: f64,
 }
 
-/// An average and quantiles; null where there is nothing. Of what an earlier process stored only the
-/// average is known.
+/// An average and quantiles; null where there is nothing.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub struct Quantiles {
     /// The average.
@@ -380,7 +379,8 @@ pub struct Errors {
     pub items: Vec<Row>,
     /// So many failures are kept at most.
     pub kept: usize,
-    /// Nothing older is known: the process began then.
+    /// Nothing older is known: the process began then, or the oldest one that it took over from an earlier
+    /// process ended then.
     pub since: u64,
 }
 

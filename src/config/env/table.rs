@@ -416,7 +416,7 @@ pub(super) static TABLE: &[Variable] = &[
             "DATA_DIR",
             "",
             "the path of a directory",
-            "Where the sums of the dashboard are kept over a restart. Unset: in memory only.",
+            "Where the history of the dashboard is kept over a restart. Unset: in memory only.",
         )
     },
     proxy(
