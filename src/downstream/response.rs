@@ -1,7 +1,7 @@
 //! A response on its way out: its head with the framing that this connection needs, and its body.
 
 use actix_http::{ResponseHead as HttpHead, body::BodySize};
-use actix_web::http::{Method, header};
+use actix_web::http::{Method, StatusCode, header};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::request::KeepAlive;
@@ -9,7 +9,7 @@ use crate::{
     error::Answer,
     framing::{
         body::Framing,
-        head::{HeadContent, RelayedHead, Version},
+        head::{HeadContent, RelayedHead, Version, is_without_content},
     },
 };
 
@@ -102,13 +102,16 @@ pub(super) fn own(
         BodySize::Stream => Framing::UntilClose,
     };
     let mut delimiter = Delimiter::of(framing, version);
+    let is_head = *method == Method::HEAD;
+    let is_not_modified = head.status == StatusCode::NOT_MODIFIED;
     match delimiter {
-        Delimiter::Nothing if framing != Framing::None || head.status.as_u16() >= 200 => {
-            octets.put_slice(b"content-length: 0\r\n");
-        }
+        _ if is_without_content(head.status) => delimiter = Delimiter::Nothing,
+        // RFC 9110 §8.6: the length would be that of the content which is not sent, and is not known
+        Delimiter::Nothing if framing == Framing::None && (is_head || is_not_modified) => {}
+        Delimiter::Nothing => octets.put_slice(b"content-length: 0\r\n"),
         delimiter => put_delimiter(&mut octets, delimiter),
     }
-    if *method == Method::HEAD {
+    if is_head || is_not_modified {
         delimiter = Delimiter::Nothing;
     }
     end(&mut octets, delimiter, version, keep_alive);
@@ -181,4 +184,47 @@ fn end(octets: &mut BytesMut, delimiter: Delimiter, version: Version, keep_alive
         (KeepAlive::Yes, Version::Http11 | Version::Http2) | (KeepAlive::No, Version::Http10) => {}
     }
     octets.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_head(status: u16, size: BodySize, method: &Method, version: Version) -> String {
+        let status = StatusCode::from_u16(status).unwrap();
+        let (head, _) = own(
+            &HttpHead::new(status),
+            size,
+            method,
+            version,
+            &mut KeepAlive::Yes,
+        );
+        String::from_utf8(head.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_length_of_ours_stands_where_there_may_be_content() {
+        use BodySize::{None as Nothing, Sized, Stream};
+        let (get, head) = (Method::GET, Method::HEAD);
+        for (status, size, method, expected) in [
+            (200, Sized(5), &get, Some("content-length: 5")),
+            (200, Sized(0), &get, Some("content-length: 0")),
+            (200, Nothing, &get, Some("content-length: 0")),
+            (200, Stream, &get, Some("transfer-encoding: chunked")),
+            (200, Sized(5), &head, Some("content-length: 5")),
+            (200, Nothing, &head, None),
+            (204, Nothing, &get, None),
+            (204, Sized(0), &get, None),
+            (204, Sized(0), &head, None),
+            (304, Nothing, &get, None),
+            (304, Sized(5), &get, Some("content-length: 5")),
+            (103, Sized(0), &get, None),
+        ] {
+            let text = own_head(status, size, method, Version::Http11);
+            let framing = text.lines().find(|line| {
+                line.starts_with("content-length") || line.starts_with("transfer-encoding")
+            });
+            assert_eq!(framing, expected, "{status} {size:?} {method}");
+        }
+    }
 }

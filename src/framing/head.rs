@@ -384,6 +384,12 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|token| !token.is_empty())
 }
 
+/// Whether an answer of this status has no content by definition: neither `Content-Length` nor
+/// `Transfer-Encoding` may stand in it (RFC 9110 §8.6, RFC 9112 §6.1).
+pub fn is_without_content(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT
+}
+
 /// A `Content-Length`: one or more digits and nothing else (RFC 9110 §8.6).
 pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {

@@ -12,7 +12,8 @@ use crate::{
     config::{Endpoint, ForwardedFields, Live},
     framing::cookie,
     framing::head::{
-        Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, is_credential, tokens,
+        Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, is_credential,
+        is_without_content, tokens,
     },
 };
 
@@ -197,6 +198,7 @@ fn put_upgrade(octets: &mut BytesMut, fields: &Fields, upgrade: &Upgrade<'_>) {
 /// empty line.
 pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> HeadContent {
     let named = Named::of(&head.fields);
+    let mut length = LengthField::of(head, keeps_length, client);
     // RFC 9110 §15.5.22: a 426 says what it would have; in HTTP/2 neither has a meaning (RFC 8441)
     let upgrades = client == Version::Http11 && matches!(head.status.as_u16(), 101 | 426);
     let passes = |field: &Field<'_>| {
@@ -204,13 +206,11 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
             Role::Connection | Role::HopByHop | Role::Te => false,
             // `Connection` names it, of course
             Role::Upgrade => return upgrades,
-            // RFC 9110 §8.6: never in a 101, after which everything is content
-            Role::ContentLength | Role::TransferEncoding if head.status == 101 => false,
-            // a stream ends by itself, but a length is content's, too (RFC 9113 §8.1.1)
-            Role::ContentLength => keeps_length || client == Version::Http2,
-            // RFC 9112 §6.1: never in a 204
+            Role::ContentLength => {
+                std::mem::replace(&mut length, LengthField::Dropped) == LengthField::Kept
+            }
             Role::TransferEncoding => {
-                keeps_length && client == Version::Http11 && head.status != 204
+                keeps_length && client == Version::Http11 && !is_without_content(head.status)
             }
             Role::Host
             | Role::Expect
@@ -235,9 +235,8 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
     octets.put_slice(b" ");
     octets.put_slice(&head.reason);
     octets.put_slice(b"\r\n");
-    for field in head.fields.iter().filter(passes) {
-        put(&mut octets, renamed(&field), field.value);
-    }
+    let fields = head.fields.iter().filter(passes);
+    fields.for_each(|field| put(&mut octets, renamed(&field), field.value));
     if upgrades {
         octets.put_slice(b"connection: upgrade\r\n");
     }
@@ -256,6 +255,32 @@ fn renamed<'a>(field: &Field<'a>) -> &'a [u8] {
 const OWN_ERROR: &str = "x-proxy-error";
 /// What that field is called where the upstream sends it, as another proxy of this kind does.
 const UPSTREAM_ERROR: &[u8] = b"x-upstream-proxy-error";
+
+/// What becomes of the next `Content-Length` of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LengthField {
+    Kept,
+    /// It frames nothing, or was there before.
+    Dropped,
+}
+
+impl LengthField {
+    /// HTTP/1 is told the framing by its connection, unless there is no content to frame (`keeps_length`);
+    /// a stream of HTTP/2 ends by itself, but a length is content's, too (RFC 9113 §8.1.1). Beside a
+    /// `Transfer-Encoding` it counts for nothing (RFC 9112 §6.3).
+    fn of(head: &ResponseHead, keeps_length: bool, client: Version) -> Self {
+        let is_coded = || {
+            let mut fields = head.fields.iter();
+            fields.any(|field| field.role() == Role::TransferEncoding)
+        };
+        let may_stand = keeps_length || client == Version::Http2;
+        if may_stand && !is_without_content(head.status) && !is_coded() {
+            Self::Kept
+        } else {
+            Self::Dropped
+        }
+    }
+}
 
 /// The client's address behind those of the proxies before it. A Unix socket has none to add: who
 /// writes to it is on this machine, and may have named its own client.

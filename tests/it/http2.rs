@@ -427,6 +427,58 @@ fn a_truncated_answer_is_reset_after_what_there_was() {
 }
 
 #[test]
+fn one_length_is_written_and_it_is_that_of_the_framing() {
+    let ten = "a\r\n0123456789\r\n0\r\n\r\n";
+    let coded = format!("200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n{ten}");
+    let late = format!("200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 12\r\n\r\n{ten}");
+    let twice = "200 OK\r\nContent-Length: 5\r\nX: y\r\ncontent-length: 5\r\n\r\n";
+    let head_coded = "200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let nothing = "204 No Content\r\nContent-Length: 5\r\n\r\n";
+    let same = "304 Not Modified\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n";
+    let zero = "200 OK\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
+    let twice_hello = twice.to_owned() + "hello";
+    let padded = "200 OK\r\nContent-Length: 005\r\n\r\nhello";
+    // what comes, and for HTTP/2 and HTTP/1.1: the lengths and the content
+    type Lengths<'a> = &'a [&'a str];
+    let cases: [(&str, &str, Lengths<'_>, Lengths<'_>, &str); 9] = [
+        ("GET", &coded, &[], &[], "0123456789"),
+        ("GET", &late, &[], &[], "0123456789"),
+        ("GET", &twice_hello, &["5"], &["5"], "hello"),
+        ("GET", padded, &["5"], &["5"], "hello"),
+        ("GET", zero, &["0"], &["0"], ""),
+        ("HEAD", twice, &["5"], &["5"], ""),
+        ("HEAD", head_coded, &[], &[], ""),
+        ("GET", nothing, &[], &[], ""),
+        ("GET", same, &["5"], &["5"], ""),
+    ];
+    for (method, answer, over_2, over_1, content) in cases {
+        let upstream = Upstream::always(format!("HTTP/1.1 {answer}"));
+        let proxy = h2c(upstream.url()).start();
+        let mut client = Client::connect(&proxy);
+        let (response, _) = client.send(request(method, "/"), true);
+        let found = client.answer(response);
+        let lengths: Vec<_> = over_2.iter().map(|length| length.as_bytes()).collect();
+        assert_eq!(found.all("content-length"), lengths, "{method} {answer:?}");
+        assert!(found.all("transfer-encoding").is_empty());
+        assert_eq!(found.content, content.as_bytes(), "{method} {answer:?}");
+        found.end.unwrap();
+        let mut wire = proxy.connect();
+        wire.send(format!("{method} / HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let found = wire.read_response(method);
+        let lengths: Vec<_> = over_1.iter().map(|length| length.as_bytes()).collect();
+        assert_eq!(
+            found.head.all("content-length"),
+            lengths,
+            "{method} {answer:?}"
+        );
+        assert_eq!(found.content(), content.as_bytes());
+        if answer == nothing {
+            assert!(!found.head.has("transfer-encoding"));
+        }
+    }
+}
+
+#[test]
 fn errors_of_ours_have_their_shape() {
     let upstream = Upstream::bind();
     let proxy = h2c(upstream.url()).env("MAX_IN_FLIGHT", 1).start();

@@ -10,7 +10,7 @@ use crate::{
     framing::{
         MAX_FIELDS,
         body::Framing,
-        head::{Fields, HeadContent, RelayedHead, Role},
+        head::{Fields, HeadContent, RelayedHead, Role, is_without_content},
     },
 };
 
@@ -45,6 +45,12 @@ pub(super) fn relayed(
     if switches {
         map.remove(header::SEC_WEBSOCKET_ACCEPT);
     }
+    if let Framing::Length(length) = relayed.framing
+        && map.contains_key(header::CONTENT_LENGTH)
+    {
+        // one, and as content is framed here
+        map.insert(header::CONTENT_LENGTH, length.into());
+    }
     Ok(Head {
         response: response(status, map),
         has_content: switches || !matches!(relayed.framing, Framing::None | Framing::Length(0)),
@@ -55,14 +61,23 @@ pub(super) fn relayed(
 pub(super) fn own(head: &HttpHead, size: BodySize, method: &Method) -> Head {
     let mut map = HeaderMap::with_capacity(8);
     for (name, value) in head.headers() {
-        put(&mut map, name.as_str().as_bytes(), value.as_bytes());
+        let name = name.as_str().as_bytes();
+        // what else there is would be of a connection, which this is not (RFC 9113 §8.2.2)
+        if Role::of(name) == Role::EndToEnd {
+            put(&mut map, name, value.as_bytes());
+        }
     }
-    if let BodySize::Sized(length) = size {
+    let has_length = !is_without_content(head.status);
+    if let BodySize::Sized(length) = size
+        && has_length
+    {
         map.insert(header::CONTENT_LENGTH, length.into());
     }
     Head {
         response: response(head.status.as_u16(), map),
-        has_content: *method != Method::HEAD
+        has_content: has_length
+            && *method != Method::HEAD
+            && head.status != 304
             && !matches!(size, BodySize::None | BodySize::Sized(0)),
     }
 }

@@ -157,7 +157,8 @@ pub(super) fn raw_trailers(fields: &HeaderMap) -> Option<Bytes> {
 /// The head of a response, and how its body is framed towards the client.
 ///
 /// # Errors
-/// [`UpstreamError::HttpResponseHeaderSectionSize`] beyond the limits of contract §2.
+/// [`UpstreamError::HttpResponseHeaderSectionSize`] beyond the limits of contract §2, and
+/// [`UpstreamError::HttpResponseTransferCoding`] for lengths that contradict each other.
 pub(super) fn response(
     parts: &http::response::Parts,
     method: &Method,
@@ -168,13 +169,7 @@ pub(super) fn response(
     }
     let status = StatusCode::from_u16(parts.status.as_u16())
         .map_err(|_| UpstreamError::HttpProtocolError)?;
-    // h2 has seen to it that the first length is one, and that the content has it
-    let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    if lengths.any(|other| Some(other) != length) {
-        return Err(UpstreamError::HttpResponseTransferCoding);
-    }
-    let length = length.and_then(|value| content_length(value.as_bytes()));
+    let length = length(&parts.headers)?;
     let framing = match length {
         _ if *method == Method::HEAD || matches!(status.as_u16(), 204 | 304) => Framing::None,
         _ if has_ended => Framing::Length(0),
@@ -195,6 +190,20 @@ pub(super) fn response(
         ),
     };
     Ok((head, framing))
+}
+
+/// The one length that the fields name. h2 sees to it that the content has the first.
+fn length(fields: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
+    let mut length = None;
+    for value in fields.get_all(http::header::CONTENT_LENGTH) {
+        let value = content_length(value.as_bytes());
+        match (length, value) {
+            (None, Some(_)) => length = value,
+            (Some(_), Some(_)) if value == length => {}
+            _ => return Err(UpstreamError::HttpResponseTransferCoding),
+        }
+    }
+    Ok(length)
 }
 
 fn within_limits(fields: &HeaderMap) -> bool {
@@ -346,6 +355,25 @@ mod tests {
             (found(&[], 204, Method::GET, false), Framing::None),
         ] {
             assert_eq!(framing, expected);
+        }
+    }
+
+    #[test]
+    fn several_lengths_agree_or_are_refused() {
+        let found = |values: &[&str]| {
+            let mut builder = http::Response::builder();
+            for value in values {
+                builder = builder.header("content-length", *value);
+            }
+            let (parts, ()) = builder.body(()).unwrap().into_parts();
+            response(&parts, &Method::GET, false)
+                .map(|(_, framing)| framing)
+                .ok()
+        };
+        assert_eq!(found(&["5", "5"]), Some(Framing::Length(5)));
+        assert_eq!(found(&["5", "05"]), Some(Framing::Length(5)));
+        for refused in [&["5", "6"][..], &["5", ""], &["5, 5"], &["+5"]] {
+            assert_eq!(found(refused), None, "{refused:?}");
         }
     }
 
