@@ -13,6 +13,7 @@ mod response;
 mod stream;
 mod tunnel;
 mod watch;
+mod written;
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,6 +41,7 @@ use self::{
     guard::Guarded,
     stream::Shared,
     watch::{Late, Watch},
+    written::Written,
 };
 use super::{
     Arrival, Services,
@@ -110,6 +112,7 @@ pub(super) async fn serve<S, A>(
         entry: RefCell::new(entry),
         watch: Rc::clone(&watch),
         socket: Rc::clone(&socket) as Rc<dyn Socket>,
+        written: Written::default(),
         services,
     });
     let drain = Rc::clone(&shared.services.drain);
@@ -368,6 +371,9 @@ where
                 }
                 None => return Err(Ends::Agreed),
             }
+        }
+        if !self.shared.watch.is_blocked() {
+            self.shared.written.all();
         }
         Ok(count)
     }

@@ -427,6 +427,33 @@ fn a_truncated_answer_is_reset_after_what_there_was() {
 }
 
 #[test]
+fn an_aborted_answer_keeps_its_head_and_what_there_was_beside_other_streams() {
+    let (upstream, proxy) = setup();
+    let mut client = Client::connect(&proxy);
+    let others: Vec<_> = (0..5).map(|_| client.get("/slow")).collect();
+    let origins: Vec<_> = others.iter().map(|_| upstream.accept()).collect();
+    for round in 0..10 {
+        for content in ["", "hello"] {
+            let response = client.get("/cut");
+            let mut origin = upstream.accept();
+            origin.read_request();
+            let mut answer =
+                b"HTTP/1.1 200 OK\r\nX-Seen: yes\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            if !content.is_empty() {
+                answer.extend(crate::support::wire::chunk(content.as_bytes()));
+            }
+            origin.send(answer);
+            drop(origin);
+            let answer = client.answer(response);
+            assert_eq!(answer.all("x-seen"), [b"yes"], "{round} {content:?}");
+            assert_eq!(answer.content, content.as_bytes());
+            assert_eq!(answer.end.unwrap_err(), Some(Reason::INTERNAL_ERROR));
+        }
+    }
+    drop((others, origins));
+}
+
+#[test]
 fn one_length_is_written_and_it_is_that_of_the_framing() {
     let ten = "a\r\n0123456789\r\n0\r\n\r\n";
     let coded = format!("200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n{ten}");

@@ -29,6 +29,7 @@ use super::{
     response::{self, Asked, Head},
     tunnel::tunnel,
     watch::Watch,
+    written::Written,
 };
 use crate::{
     config::Timers,
@@ -56,6 +57,7 @@ pub(super) struct Shared<A> {
     pub(super) entry: RefCell<Entry>,
     pub(super) watch: Rc<Watch>,
     pub(super) socket: Rc<dyn Socket>,
+    pub(super) written: Written,
 }
 
 /// Why a stream ends, where it is not by agreement.
@@ -105,8 +107,8 @@ pub(super) async fn serve<A>(
         Ok(()) | Err(Ended::Gone(Gone::Client)) => {}
         Err(Ended::Gone(Gone::Stalled)) => respond.send_reset(Reason::CANCEL),
         Err(Ended::Gone(Gone::Body)) => {
-            // a reset takes back what the connection has not taken yet, a head for instance
-            yield_once().await;
+            // a reset takes back what h2 has not written yet, a head for instance
+            shared.written.wait().await;
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
         Err(Ended::Failed(answer)) => refuse(&mut respond, &answer, &method, &shared).await,
@@ -525,17 +527,4 @@ impl Outbound {
         // only a stream that is closed takes no content
         sent.map_err(|_| Gone::Client)
     }
-}
-
-/// Lets the others of this task have their turn.
-async fn yield_once() {
-    let mut has_yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

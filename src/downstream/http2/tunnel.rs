@@ -28,6 +28,8 @@ struct Tunnel {
     notes: Rc<TunnelNotes>,
     /// Whether the client was told that the upstream has ended.
     is_shut: bool,
+    /// Whether one direction was aborted: what was taken before is still sent.
+    has_failed: bool,
 }
 
 /// Answers with this head and is a tunnel from then on.
@@ -43,6 +45,7 @@ pub(super) async fn tunnel<A>(
         body: Some(body),
         notes,
         is_shut: false,
+        has_failed: false,
     };
     let limit = shared.timers.get().write;
     poll_fn(|cx| {
@@ -51,6 +54,7 @@ pub(super) async fn tunnel<A>(
             tunnel.outbound.stalled = None;
             return match tunnel.body {
                 Some(_) => Poll::Pending,
+                None if tunnel.has_failed => Poll::Ready(Err(Gone::Body)),
                 None => Poll::Ready(Ok(())),
             };
         }
@@ -71,10 +75,16 @@ impl Tunnel {
             self.notes.is_held_back.set(is_full);
             match Pin::new(body).poll_next(cx) {
                 Poll::Ready(Some(Ok(octets))) => self.outbound.send(octets, Ends::Block)?,
-                Poll::Ready(Some(Err(_))) => return Err(Gone::Body),
+                Poll::Ready(Some(Err(_))) => {
+                    (self.body, self.has_failed) = (None, true);
+                    return Ok(());
+                }
                 Poll::Ready(None) => self.body = None,
                 Poll::Pending => break,
             }
+        }
+        if self.has_failed {
+            return Ok(());
         }
         if !self.is_shut && (self.notes.upstream_ended.get() || self.body.is_none()) {
             self.is_shut = true;
