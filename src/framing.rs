@@ -16,6 +16,7 @@ pub mod pace;
 pub mod read;
 pub mod refused;
 pub mod upgrade;
+pub mod window;
 
 /// Largest message head that is taken, either way (contract §2).
 pub const MAX_HEAD: usize = 64 * 1024;

@@ -53,7 +53,10 @@ use super::{
 };
 use crate::{
     config::Timers,
-    framing::MAX_HEAD,
+    framing::{
+        MAX_HEAD,
+        window::{WindowDriver, Windows},
+    },
     gate::{Drain, Phase},
 };
 
@@ -61,7 +64,8 @@ use crate::{
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams that run at the same time; what is beyond is refused (RFC 9113 §5.1.2).
 const MAX_STREAMS: u32 = 100;
-/// Octets that a client may send ahead on one stream: what one stream may hold back (contract §4).
+/// Octets that a client may send ahead on one stream: what one stream may hold back (contract §4). More
+/// only while it is consumed ([`WindowDriver`]).
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// ... and on all of them. With less, streams whose upstream stands still could hold back the others;
 /// what they hold is bounded by `MAX_IN_FLIGHT`, as for HTTP/1.1.
@@ -113,6 +117,7 @@ pub(super) async fn serve<S, A>(
         watch: Rc::clone(&watch),
         socket: Rc::clone(&socket) as Rc<dyn Socket>,
         written: Written::default(),
+        windows: Windows::new(STREAM_WINDOW, CONNECTION_WINDOW),
         services,
     });
     let drain = Rc::clone(&shared.services.drain);
@@ -134,10 +139,12 @@ pub(super) async fn serve<S, A>(
             .map(|()| None)
     })
     .await;
-    let Some(h2) = h2 else { return };
+    let Some(mut h2) = h2 else { return };
 
+    let windows = WindowDriver::new(Rc::clone(&shared.windows), &mut h2);
     let mut connection = Connection {
         h2,
+        windows,
         streams: FuturesUnordered::new(),
         shared: Rc::clone(&shared),
         timer,
@@ -281,6 +288,7 @@ enum Waits {
 
 struct Connection<S: Peer, A, F> {
     h2: h2::server::Connection<Guarded<S>, Piece>,
+    windows: WindowDriver,
     streams: FuturesUnordered<F>,
     shared: Rc<Shared<A>>,
     timer: Timer,
@@ -337,6 +345,12 @@ where
             if self.accept(cx, admit)? == 0 {
                 break;
             }
+        }
+        let frames = self.windows.poll(cx, &mut self.h2);
+        if frames > 0 {
+            self.shared.watch.asked(frames);
+            // sent with the next poll
+            cx.waker().wake_by_ref();
         }
         if !self.streams.is_empty() {
             self.waits = Waits::Busy;

@@ -1,7 +1,10 @@
 //! HTTP/2 from clients (RFC 9113), in clear: what holds for HTTP/1.1 holds here, and what only
 //! HTTP/2 makes possible is bounded.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -15,6 +18,7 @@ use crate::support::{
         request,
     },
     noise,
+    relay::Relay,
     wire::assert_octets,
 };
 
@@ -503,6 +507,147 @@ fn one_length_is_written_and_it_is_that_of_the_framing() {
             assert!(!found.head.has("transfer-encoding"));
         }
     }
+}
+
+#[test]
+fn an_upload_over_a_long_way_takes_few_round_trips() {
+    const ROUND_TRIP: Duration = Duration::from_millis(150);
+    let upstream = Upstream::ok();
+    let proxy = h2c(upstream.url()).start();
+    let way = Relay::to(proxy.addr(), ROUND_TRIP);
+    let mut client = Client::at(way.addr(), &Settings::new());
+    // 64 windows of 64 KiB, each of which takes a round trip
+    let content = noise(64 * 64 * 1024);
+    let start = Instant::now();
+    let response = client.post(request("POST", "/"), &content);
+    assert_eq!(client.answer(response).content, b"ok");
+    let trips = start.elapsed().div_duration_f64(ROUND_TRIP);
+    assert!(trips < 40.0, "{trips} round trips");
+    let (_, body) = upstream.request();
+    assert_octets(body.content(), content, "the upload");
+}
+
+/// A client that fills its windows again and again, and answers a PING when it has filled them several
+/// times since: so a window takes less than one round trip.
+struct Filling {
+    wire: crate::support::Wire,
+    /// What a new stream may send.
+    initial: i64,
+    /// What the stream may send, and the connection.
+    windows: (i64, i64),
+    /// PINGs that are to be answered, and how often the windows were filled since.
+    pings: Vec<(Vec<u8>, usize)>,
+}
+
+impl Filling {
+    fn new(proxy: &Proxy) -> Self {
+        let mut filling = Self {
+            wire: raw(proxy),
+            initial: 65_535,
+            windows: (65_535, 65_535),
+            pings: Vec::new(),
+        };
+        filling.wire.set_deadline(Duration::from_secs(60));
+        filling.open(1);
+        filling
+    }
+
+    fn open(&mut self, stream: u32) {
+        let fields = block(&[
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "proxy.test"),
+            (":path", "/"),
+        ]);
+        self.wire.send_frame(HEADERS, END_HEADERS, stream, &fields);
+    }
+
+    fn fill(&mut self) {
+        loop {
+            let length = self.windows.0.min(self.windows.1).min(16_384);
+            if length <= 0 {
+                return;
+            }
+            self.wire.send_frame(DATA, 0, 1, &vec![0; length as usize]);
+            self.windows = (self.windows.0 - length, self.windows.1 - length);
+        }
+    }
+
+    /// Reads a frame; gives the window that it announces.
+    fn read(&mut self) -> Option<i64> {
+        let frame = self.wire.read_frame();
+        let number = |at: usize| {
+            let octets = frame.payload[at..at + 4].try_into().unwrap();
+            i64::from(u32::from_be_bytes(octets))
+        };
+        match frame.kind {
+            SETTINGS if frame.flags & ACK == 0 => {
+                self.wire.send_frame(SETTINGS, ACK, 0, &[]);
+                let settings = frame.payload.chunks(6).enumerate();
+                let at = settings
+                    .filter(|(_, setting)| setting[..2] == [0, 4])
+                    .map(|(index, _)| 6 * index + 2)
+                    .next()?;
+                self.windows.0 += number(at) - self.initial;
+                self.initial = number(at);
+                return Some(self.initial);
+            }
+            WINDOW_UPDATE if frame.stream == 0 => self.windows.1 += number(0),
+            WINDOW_UPDATE => self.windows.0 += number(0),
+            PING if frame.flags & ACK == 0 => self.pings.push((frame.payload, 0)),
+            SETTINGS | PING => {}
+            _ => panic!("{frame:?}"),
+        }
+        None
+    }
+
+    fn answer_pings(&mut self, fills: usize) {
+        for (payload, filled) in &mut self.pings {
+            *filled += 1;
+            if *filled == fills {
+                self.wire.send_frame(PING, ACK, 0, payload);
+            }
+        }
+        self.pings.retain(|(_, filled)| *filled < fills);
+    }
+}
+
+#[test]
+fn windows_grow_while_content_is_consumed_and_are_shared_and_given_back() {
+    const ORDINARY: i64 = 64 * 1024;
+    const MOST_EXTRA: i64 = 4 << 20;
+    let upstream = Upstream::bind();
+    let proxy = h2c(upstream.url()).start();
+    let mut client = Filling::new(&proxy);
+    let mut origin = upstream.accept();
+    thread::spawn(move || origin.read_to_end());
+    let mut largest = 0;
+    for _ in 0..10_000 {
+        client.fill();
+        client.answer_pings(4);
+        while client.windows.0.min(client.windows.1) <= 0 {
+            largest = client.read().unwrap_or(0).max(largest);
+        }
+        if largest == ORDINARY + MOST_EXTRA {
+            break;
+        }
+    }
+    assert_eq!(largest, ORDINARY + MOST_EXTRA);
+    // more streams have less each, so that together they hold no more
+    let mut others = Vec::new();
+    for stream in [3, 5, 7] {
+        client.open(stream);
+        others.push(upstream.accept());
+    }
+    while client.initial > ORDINARY + MOST_EXTRA / 4 {
+        client.read();
+    }
+    // and what is not needed is given back
+    client.answer_pings(1);
+    while client.initial > ORDINARY {
+        client.read();
+    }
+    assert_eq!(client.initial, ORDINARY);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
         mpsc::{self, Receiver, Sender},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use http::{HeaderMap, Request, Response};
 
 use crate::support::{
     DEADLINE, Proxy, ProxyBuilder, Upstream, assert_aborted, assert_prompt, assert_proxy_error,
-    contains, get, noise, post, wire::assert_octets,
+    contains, get, noise, post, relay::Relay, wire::assert_octets,
 };
 
 // ---- the h2 crate's server ----
@@ -1283,6 +1283,62 @@ fn a_slow_client_holds_back_its_own_stream_only() {
         let response = proxy.send(get("/fast"));
         assert_octets(response.content(), noise(500_000), "the content");
     }
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn a_download_over_a_long_way_takes_few_round_trips() {
+    const ROUND_TRIP: Duration = Duration::from_millis(150);
+    // 64 windows of 64 KiB, each of which takes a round trip
+    let content = noise(64 * 64 * 1024);
+    let sent = Bytes::from(content.clone());
+    let server = Server::new(move |mut asked| {
+        let sent = sent.clone();
+        Box::pin(async move {
+            asked.answer(sent);
+        })
+    });
+    let way = Relay::to(server.addr, ROUND_TRIP);
+    let proxy = http2(format!("http://{}", way.addr())).start();
+    let start = Instant::now();
+    let response = proxy.send(get("/"));
+    let trips = start.elapsed().div_duration_f64(ROUND_TRIP);
+    assert_octets(response.content(), content, "the download");
+    assert!(trips < 40.0, "{trips} round trips");
+}
+
+#[test]
+fn slow_clients_after_a_fast_one_hold_back_no_other() {
+    let (seen, progress) = channel();
+    let content = noise(2 << 20);
+    let (fast, slow) = (Bytes::from(content.clone()), Bytes::from(vec![0; 16 << 20]));
+    let server = Server::new(move |mut asked| {
+        let (seen, fast, slow) = (seen.clone(), fast.clone(), slow.clone());
+        Box::pin(async move {
+            let mut body = asked.start(Response::builder(), false);
+            if asked.path() == "/fast" {
+                send_all(&mut body, fast, true).await;
+                return;
+            }
+            let sending = send_all(&mut body, slow, true);
+            let _ = tokio::time::timeout(Duration::from_millis(500), sending).await;
+            let _ = seen.send(());
+            std::future::pending::<()>().await;
+        })
+    });
+    let way = Relay::to(server.addr, Duration::from_millis(20));
+    let proxy = http2(format!("http://{}", way.addr())).start();
+    let fast = || {
+        let response = proxy.send(get("/fast"));
+        assert_octets(response.content(), &content, "the content");
+    };
+    fast();
+    let mut slow: Vec<_> = (0..16).map(|_| proxy.connect()).collect();
+    for client in &mut slow {
+        client.send(get("/slow"));
+    }
+    slow.iter().for_each(|_| next(&progress));
+    fast();
     assert_eq!(server.connections(), 1);
 }
 

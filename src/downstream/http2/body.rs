@@ -24,6 +24,7 @@ use crate::{
         MAX_FIELDS, MAX_HEAD,
         head::{BodyNotes, may_trail},
         idle::IdleTimer,
+        window::Meter,
     },
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Inbound {
     /// What was read to see whether the client waits.
     ahead: Option<Option<Result<Bytes, h2::Error>>>,
     pub(super) expect: Expect,
+    /// Counts what is consumed, until the client has ended its side.
+    meter: Option<Meter>,
 }
 
 /// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
@@ -46,11 +49,12 @@ pub(super) enum Expect {
 }
 
 impl Inbound {
-    pub(super) fn new(recv: RecvStream, expect: Expect) -> Rc<RefCell<Self>> {
+    pub(super) fn new(recv: RecvStream, expect: Expect, meter: Option<Meter>) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self {
             recv,
             ahead: None,
             expect,
+            meter,
         }))
     }
 
@@ -116,17 +120,25 @@ impl RequestBody {
                         .recv
                         .flow_control()
                         .release_capacity(content.len())?;
+                    if let Some(meter) = &inbound.meter {
+                        meter.consumed(content.len());
+                    }
                     if !content.is_empty() {
                         return Poll::Ready(Ok(Some(content)));
                     }
                 }
-                None => self.phase = Phase::Trailers,
+                None => {
+                    self.phase = Phase::Trailers;
+                    inbound.meter = None;
+                }
             }
         }
         if matches!(self.phase, Phase::Trailers) {
             let trailers = ready!(inbound.recv.poll_trailers(cx))?;
             self.phase = Phase::Ended;
-            self.notes.trailers.replace(trailers.as_ref().and_then(raw));
+            self.notes
+                .trailers
+                .replace(trailers.as_ref().and_then(raw));
         }
         Poll::Ready(Ok(None))
     }

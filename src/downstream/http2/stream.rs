@@ -45,6 +45,7 @@ use crate::{
         head::{BodyNotes, RelayedHead, RequestHead, Version},
         pace::Pace,
         refused::Refused,
+        window::Windows,
     },
 };
 
@@ -58,6 +59,7 @@ pub(super) struct Shared<A> {
     pub(super) watch: Rc<Watch>,
     pub(super) socket: Rc<dyn Socket>,
     pub(super) written: Written,
+    pub(super) windows: Rc<Windows>,
 }
 
 /// Why a stream ends, where it is not by agreement.
@@ -162,7 +164,8 @@ where
         Expect::Nothing
     };
     let (asked_notes, framing) = (Rc::clone(&head.notes), head.framing);
-    let inbound = Inbound::new(recv, expect);
+    let meter = (framing != Framing::None).then(|| shared.windows.meter());
+    let inbound = Inbound::new(recv, expect, meter);
     let payload = if head.framing == Framing::None {
         Payload::None
     } else {

@@ -147,6 +147,11 @@ impl Watch {
             .earn(EARNED_BY_CHUNK.saturating_add(by_octets));
     }
 
+    /// Frames are sent that the client has to answer, each with one.
+    pub(super) fn asked(&self, frames: u32) {
+        self.controls.earn(frames);
+    }
+
     /// A response head is sent.
     pub(super) fn head(&self) {
         self.controls.earn(EARNED_BY_HEAD);

@@ -23,7 +23,10 @@ use tokio::{sync::Notify, time::timeout};
 use super::{Pool, wire::Wire};
 use crate::{
     error::UpstreamError,
-    framing::MAX_HEAD,
+    framing::{
+        MAX_HEAD,
+        window::{MAX_EXTRA, Meter, WindowDriver, Windows},
+    },
     upstream::{age::Age, dial::Stream},
 };
 
@@ -53,6 +56,7 @@ pub(super) struct State {
     taken: Cell<usize>,
     idle_since: Cell<Instant>,
     pub(super) age: Age,
+    windows: Rc<Windows>,
     ended: Cell<bool>,
     /// Why it ended, if anybody waits for it.
     cause: RefCell<Option<UpstreamError>>,
@@ -60,7 +64,7 @@ pub(super) struct State {
 }
 
 /// A stream of a connection, counted for as long as this lives.
-pub(super) struct Claim(Rc<State>);
+pub(super) struct Claim(Rc<State>, Meter);
 
 /// What a look at an idle connection says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +109,8 @@ impl Connection {
     pub(super) fn claim(&self) -> (SendRequest<Bytes>, Claim) {
         let streams = &self.state.streams;
         streams.set(streams.get() + 1);
-        (self.send.clone(), Claim(Rc::clone(&self.state)))
+        let meter = self.state.windows.meter();
+        (self.send.clone(), Claim(Rc::clone(&self.state), meter))
     }
 }
 
@@ -122,6 +127,7 @@ impl State {
             taken: Cell::new(MAX_STREAMS),
             idle_since: Cell::new(Instant::now()),
             age: Age::new(),
+            windows: Windows::new(STREAM_WINDOW, CONNECTION_WINDOW),
             ended: Cell::new(false),
             cause: RefCell::default(),
             changed: Notify::new(),
@@ -216,6 +222,11 @@ impl Claim {
         self.0.heard.get()
     }
 
+    /// Octets of content were taken by the client.
+    pub(super) fn consumed(&self, octets: usize) {
+        self.1.consumed(octets);
+    }
+
     /// Whether the peer said that it did not process this stream (RFC 9113 §6.8).
     pub(super) fn was_left_behind(&self, stream: u32) -> bool {
         self.0.go_away.get().is_some_and(|last| stream > last)
@@ -257,7 +268,10 @@ async fn drive(
     pool: Weak<Pool>,
 ) {
     let mut timer = None;
+    let mut windows = WindowDriver::new(Rc::clone(&state.windows), &mut connection);
     let outcome = poll_fn(|cx| {
+        // first: a stream that was opened is told of a smaller window before it is asked for
+        windows.poll(cx, &mut connection);
         let outcome = Pin::new(&mut connection).poll(cx);
         state.follow(connection.max_concurrent_send_streams());
         if outcome.is_pending()
@@ -306,7 +320,7 @@ fn builder() -> h2::client::Builder {
     builder
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS as u32)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(2 * MAX_HEAD as u32)
         .initial_max_send_streams(0)
         .max_send_buffer_size(SEND_BUFFER)
@@ -340,14 +354,17 @@ pub(super) fn terse(cause: h2::Error) -> io::Error {
 /// Streams of one connection, if the peer allows more: with it, the window of the connection holds
 /// the windows of all its streams, and the peer's own customary limit is 100 (RFC 9113 §6.5.2).
 const MAX_STREAMS: usize = 100;
-/// What a client that does not read may leave here (contract §4).
+/// What a client that does not read may leave here (contract §4); more only while it reads
+/// ([`WindowDriver`]).
 const STREAM_WINDOW: u32 = 65_535;
+/// ... and those of all streams.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// Content of one stream in h2's buffer: a chunk of at most 48 KiB waits before it (contract §4).
 pub(super) const SEND_BUFFER: usize = 16 * 1024;
 /// Streams that were reset here and whose late frames are passed over, for one second: as many as
 /// clients may abort in that time before h2 takes the frames for faults and ends the connection.
 const RESET_STREAMS: usize = 1024;
 /// h2 charges a DATA frame that waits here 256 octets less its own, and ends the connection beyond
-/// this. A window full of events of 50 octets is charged 270 KB, and [`MAX_STREAMS`] of them 27 MB:
-/// slow clients must not end the streams of the others.
-const FRAME_BUDGET: usize = 32 * 1024 * 1024;
+/// this. A window full of events of 50 octets is charged four times its size, with [`MAX_STREAMS`] of
+/// them 27 MB, and 17 MB for the extra: slow clients must not end the streams of the others.
+const FRAME_BUDGET: usize = 32 * 1024 * 1024 + 4 * MAX_EXTRA as usize;

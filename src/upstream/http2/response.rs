@@ -32,7 +32,7 @@ struct Running {
     upload: Upload,
     /// Octets of the last chunk, which the peer may send again.
     owed: usize,
-    _claim: Claim,
+    claim: Claim,
 }
 
 impl Http2Body {
@@ -50,7 +50,7 @@ impl Http2Body {
                 receive,
                 upload,
                 owed: 0,
-                _claim: claim,
+                claim,
             })),
             trailers: None,
         }
@@ -75,11 +75,14 @@ impl Http2Body {
             receive,
             upload,
             owed,
-            ..
+            claim,
         } = &mut **running;
-        // an error would mean that more is paid back than came: it cannot
-        let _ = receive.flow_control().release_capacity(*owed);
-        *owed = 0;
+        if *owed > 0 {
+            claim.consumed(*owed);
+            // an error would mean that more is paid back than came: it cannot
+            let _ = receive.flow_control().release_capacity(*owed);
+            *owed = 0;
+        }
         if !upload.is_over()
             && let Err(cause) = upload.poll(cx)
         {

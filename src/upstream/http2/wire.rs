@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connection::State;
 use crate::{
     framing::frames::{ACK, CONTINUATION, DATA, Frame, Frames, GOAWAY, HEADERS},
-    framing::frames::{RST_STREAM, SETTINGS, WINDOW_UPDATE},
+    framing::frames::{PING, RST_STREAM, SETTINGS, WINDOW_UPDATE},
     upstream::dial::Stream,
 };
 
@@ -138,7 +138,8 @@ impl AsyncWrite for Wire {
 struct Flood {
     /// Those that nothing of ours provokes: PING, SETTINGS, PRIORITY, GOAWAY, unknown ones.
     unprovoked: u64,
-    /// Those that what we send provokes: WINDOW_UPDATE, RST_STREAM, HEADERS, CONTINUATION.
+    /// Those that what we send provokes: WINDOW_UPDATE, RST_STREAM, HEADERS, CONTINUATION, and what
+    /// acknowledges.
     provoked: u64,
     since: Instant,
     written: u64,
@@ -159,6 +160,7 @@ impl Flood {
             // bounded by flow control, and the empty ones by h2
             DATA => {}
             WINDOW_UPDATE | RST_STREAM | HEADERS | CONTINUATION => self.provoked += 1,
+            SETTINGS | PING if frame.flags & ACK != 0 => self.provoked += 1,
             _ => self.unprovoked += 1,
         }
     }
@@ -188,7 +190,6 @@ const INTERVAL: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::framing::frames::PING;
 
     fn frame(kind: u8) -> Frame {
         Frame {

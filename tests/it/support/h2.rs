@@ -52,7 +52,12 @@ impl Client {
 
     /// Connects with settings.
     pub(crate) fn with(proxy: &Proxy, settings: &Settings) -> Self {
-        let socket = TcpStream::connect(proxy.addr()).unwrap();
+        Self::at(proxy.addr(), settings)
+    }
+
+    /// Connects to an address.
+    pub(crate) fn at(addr: std::net::SocketAddr, settings: &Settings) -> Self {
+        let socket = TcpStream::connect(addr).unwrap();
         socket.set_nodelay(true).unwrap();
         let ours = socket.try_clone().unwrap();
         let (sender, receiver) = mpsc::channel();
