@@ -51,5 +51,7 @@ pub enum Protocol {
 pub use self::{
     connection::{Services, TellRefused, serve},
     entry::Entry,
+    http2::{BlockEnds, http2_request_head, http2_trailers, trailer_section},
     peer::Peer,
+    request::{KeepAlive, Parsed, parse_request_head},
 };

@@ -48,7 +48,7 @@ mod hold;
 mod id;
 mod origin;
 mod path;
-mod target;
+pub mod target;
 #[cfg(feature = "awc-hot-path")]
 pub mod through_awc;
 mod tunnel;

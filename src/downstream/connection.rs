@@ -259,7 +259,8 @@ where
                         if request::skip_empty_lines(&mut wire.read.octets) {
                             self.searched = 0;
                         }
-                        let parsed = request::parse(&mut wire.read.octets, &mut self.searched)?;
+                        let parsed =
+                            request::parse_request_head(&mut wire.read.octets, &mut self.searched)?;
                         if let Some(parsed) = parsed {
                             return Poll::Ready(Ok(Some(parsed)));
                         }

@@ -60,6 +60,12 @@ use crate::{
     gate::{Drain, Phase},
 };
 
+pub use self::{
+    body::trailer_section,
+    request::{Ends as BlockEnds, http2_request_head},
+    response::http2_trailers,
+};
+
 /// What a client begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams that run at the same time; what is beyond is refused (RFC 9113 §5.1.2).

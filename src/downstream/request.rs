@@ -23,15 +23,19 @@ use crate::{
 
 /// A head and what it says about its connection.
 #[derive(Debug)]
-pub(super) struct Parsed {
-    pub(super) head: RequestHead,
-    pub(super) keep_alive: KeepAlive,
+pub struct Parsed {
+    /// The head.
+    pub head: RequestHead,
+    /// Whether the connection may go on after it.
+    pub keep_alive: KeepAlive,
 }
 
 /// Whether the client wants the connection to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeepAlive {
+pub enum KeepAlive {
+    /// It may serve the next request.
     Yes,
+    /// It is closed after the answer.
     No,
 }
 
@@ -57,7 +61,10 @@ pub(super) fn is_begun(octets: &[u8]) -> bool {
 
 /// Takes one head from the front of the buffer, if it is complete. `searched` remembers how much of
 /// the buffer was looked at without success.
-pub(super) fn parse(
+///
+/// # Errors
+/// What is malformed, too large, or could be read in two ways.
+pub fn parse_request_head(
     buffer: &mut BytesMut,
     searched: &mut usize,
 ) -> Result<Option<Parsed>, DownstreamError> {
@@ -287,7 +294,7 @@ mod tests {
     use super::*;
 
     fn parse_all(octets: &[u8]) -> Result<Option<Parsed>, DownstreamError> {
-        parse(&mut BytesMut::from(octets), &mut 0)
+        parse_request_head(&mut BytesMut::from(octets), &mut 0)
     }
 
     fn framing(fields: &str) -> Result<Framing, DownstreamError> {
@@ -515,7 +522,7 @@ mod tests {
             for cut in cuts {
                 buffer.extend_from_slice(&head.as_bytes()[at..cut]);
                 at = cut;
-                outcome = parse(&mut buffer, &mut searched).map(|found| found.map(|p| p.head.target));
+                outcome = parse_request_head(&mut buffer, &mut searched).map(|found| found.map(|p| p.head.target));
                 if !matches!(outcome, Ok(None)) {
                     break;
                 }

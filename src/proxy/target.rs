@@ -7,7 +7,7 @@ use crate::config::{Endpoint, Route, Scheme};
 
 /// Writes `METHOD target HTTP/1.1 CRLF`. The target is in absolute-form where an HTTP proxy is asked
 /// for a clear-text upstream (RFC 9112 §3.2.2).
-pub(super) fn put_request_line(
+pub fn put_request_line(
     octets: &mut BytesMut,
     endpoint: &Endpoint,
     method: &Method,

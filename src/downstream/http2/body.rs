@@ -138,7 +138,7 @@ impl RequestBody {
             self.phase = Phase::Ended;
             self.notes
                 .trailers
-                .replace(trailers.as_ref().and_then(raw));
+                .replace(trailers.as_ref().and_then(trailer_section));
         }
         Poll::Ready(Ok(None))
     }
@@ -185,7 +185,7 @@ fn failed(cause: DownstreamError) -> Poll<Option<Result<Bytes, PayloadError>>> {
 
 /// The trailer section as HTTP/1.1 has it; none if a field of it has no place there
 /// (RFC 9110 §6.5.1), or if there are too many.
-fn raw(trailers: &HeaderMap) -> Option<Bytes> {
+pub fn trailer_section(trailers: &HeaderMap) -> Option<Bytes> {
     let mut octets = BytesMut::new();
     for (name, value) in trailers {
         if !may_trail(name.as_str().as_bytes()) {
@@ -211,7 +211,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let map: HeaderMap = pairs.collect();
-            raw(&map)
+            trailer_section(&map)
         };
         assert_eq!(
             section(&[("x-sum", "1"), ("y", "")]).as_deref(),

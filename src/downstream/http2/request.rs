@@ -21,7 +21,7 @@ use crate::{
 
 /// How a header block ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ends {
+pub enum Ends {
     /// With the stream: there is no content.
     Stream,
     /// Only the block.
@@ -29,7 +29,10 @@ pub(super) enum Ends {
 }
 
 /// The head of a request.
-pub(super) fn head(
+///
+/// # Errors
+/// What has no place in HTTP/1.1, is not served here, is too large, or could be read in two ways.
+pub fn http2_request_head(
     parts: &Parts,
     ends: Ends,
     transport: Transport,
@@ -192,7 +195,7 @@ mod tests {
     }
 
     fn parse(uri: &str, fields: Pairs<'_>, ends: Ends) -> Result<RequestHead, DownstreamError> {
-        head(&parts("POST", uri, fields), ends, Transport::Clear)
+        http2_request_head(&parts("POST", uri, fields), ends, Transport::Clear)
     }
 
     #[test]
@@ -206,7 +209,8 @@ mod tests {
             ("GET", "http://u@a/", DownstreamError::InvalidHost),
             ("GET", "/", DownstreamError::MalformedHead),
         ] {
-            let outcome = head(&parts(method, uri, &[]), Ends::Stream, Transport::Clear);
+            let outcome =
+                http2_request_head(&parts(method, uri, &[]), Ends::Stream, Transport::Clear);
             assert_eq!(outcome.unwrap_err(), expected, "{method} {uri}");
         }
     }
@@ -294,7 +298,7 @@ mod tests {
             parts
                 .extensions
                 .insert(h2::ext::Protocol::from_static(protocol));
-            head(&parts, Ends::Block, Transport::Tls)
+            http2_request_head(&parts, Ends::Block, Transport::Tls)
         };
         let head = extended("websocket", &[]).unwrap();
         assert_eq!(head.upgrade.as_deref(), Some(&b"websocket"[..]));

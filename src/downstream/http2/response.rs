@@ -101,7 +101,7 @@ pub(super) fn refusal(answer: &Answer, request_id: &str, method: &Method) -> (He
 }
 
 /// The fields of a raw trailer section.
-pub(super) fn trailers(raw: &[u8]) -> HeaderMap {
+pub fn http2_trailers(raw: &[u8]) -> HeaderMap {
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut map = HeaderMap::new();
     if let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(raw, &mut slots) {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn trailers_are_end_to_end_fields() {
-        let map = trailers(b"X-Sum: 1\r\nConnection: close\r\nx-sum: 2\r\n\r\n");
+        let map = http2_trailers(b"X-Sum: 1\r\nConnection: close\r\nx-sum: 2\r\n\r\n");
         let values: Vec<_> = map.get_all("x-sum").iter().collect();
         assert_eq!(values, ["1", "2"]);
         assert_eq!(map.len(), 2);

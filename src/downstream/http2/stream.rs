@@ -87,7 +87,7 @@ pub(super) async fn serve<A>(
     } else {
         Ends::Block
     };
-    let head = match request::head(&parts, ends, shared.arrival.transport) {
+    let head = match request::http2_request_head(&parts, ends, shared.arrival.transport) {
         Ok(head) => head,
         Err(cause) => {
             drop(recv);
@@ -508,7 +508,7 @@ impl Outbound {
 
     fn finish(&mut self, last: Option<Bytes>) -> Result<(), Gone> {
         let raw = self.notes.as_ref().and_then(|notes| notes.trailers.take());
-        let trailers = raw.map(|raw| response::trailers(&raw));
+        let trailers = raw.map(|raw| response::http2_trailers(&raw));
         match trailers.filter(|trailers| !trailers.is_empty()) {
             None => self.send(last.unwrap_or_default(), Ends::Stream),
             Some(trailers) => {
