@@ -98,6 +98,10 @@ fn target(parts: &Parts, method: &Method) -> Result<Bytes, DownstreamError> {
     let Some(target) = parts.uri.path_and_query() else {
         return Err(DownstreamError::MalformedHead);
     };
+    // without scheme and authority, h2 lets a request pass that has no `:path` (RFC 9113 §8.3.1)
+    if parts.uri.authority().is_none() && parts.uri.clone().into_parts().path_and_query.is_none() {
+        return Err(DownstreamError::MalformedHead);
+    }
     let target = target.as_str();
     if target.starts_with('/') || (target == "*" && *method == Method::OPTIONS) {
         Ok(Bytes::copy_from_slice(target.as_bytes()))
