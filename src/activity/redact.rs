@@ -396,7 +396,7 @@ mod tests {
                 spelt = secret.bytes().map(|octet| format!("\\u{octet:04x}")).collect();
             }
             let mut content = content(format!("{before}{spelt}{after}").into_bytes(), None);
-            content.secrets.add(&secret);
+            content.secrets.add(secret);
             let (shown, _) = text(&content).unwrap();
             prop_assert!(!shown.contains(&spelt), "{}", shown);
             prop_assert!(!shown.contains(secret), "{}", shown);
