@@ -111,13 +111,16 @@ impl Memory {
         if octets <= self.octets {
             return true;
         }
-        // each further step doubles, so that a large body asks a few times
-        let wanted = octets.max(2 * self.octets);
-        let units = (wanted - self.octets).div_ceil(UNIT);
-        let permit = u32::try_from(units)
-            .ok()
-            .and_then(|units| Arc::clone(&self.all).try_acquire_many_owned(units).ok());
-        let Some(permit) = permit else { return false };
+        // each further step doubles, so that a large body asks a few times, unless that is too much
+        let take = |wanted: u64| {
+            let units = u32::try_from((wanted - self.octets).div_ceil(UNIT)).ok()?;
+            let permit = Arc::clone(&self.all).try_acquire_many_owned(units).ok()?;
+            Some((permit, u64::from(units)))
+        };
+        let taken = take(octets.max(2 * self.octets)).or_else(|| take(octets));
+        let Some((permit, units)) = taken else {
+            return false;
+        };
         match &mut self.permit {
             Some(held) => held.merge(permit),
             None => self.permit = Some(permit),
@@ -161,6 +164,15 @@ mod tests {
         assert_eq!(first.take().unwrap().len(), 1);
         drop((first, second));
         assert_eq!(memory.available_permits(), 100);
+    }
+
+    #[test]
+    fn what_fits_is_kept_even_if_twice_as_much_would_not() {
+        let memory = Arc::new(Semaphore::new(64));
+        let mut keep = Keep::new(&Statuses::default(), 1 << 20, &memory);
+        keep.push(&Bytes::from(vec![0; 40 * 1024]));
+        keep.push(&Bytes::from(vec![0; 20 * 1024]));
+        assert_eq!(keep.take().unwrap().len(), 2);
     }
 
     #[test]
