@@ -224,7 +224,7 @@ fn scope(
         .service(resource("/assets/{path:.*}", file))
         .service(resource("/grafana/{path:.*}", file))
         .service(web::scope(API).configure(api))
-        .default_service(web::to(not_found))
+        .default_service(web::to(nowhere))
         .wrap(middleware::from_fn(admission::guard))
 }
 
@@ -356,10 +356,33 @@ impl AtRoot {
 fn is_home_of_a_browser(head: &RequestHead) -> bool {
     head.method == Method::GET
         && head.upgrade.is_none()
-        && head.fields.value("accept").is_some_and(|accept| {
-            let mut types = accept.split(|&octet| octet == b',' || octet == b';');
-            types.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/html"))
-        })
+        && head.fields.value("accept").is_some_and(names_html)
+}
+
+/// Whether an `Accept` names HTML, which browsers do where they open a page, and programs do not.
+fn names_html(accept: &[u8]) -> bool {
+    let mut types = accept.split(|&octet| octet == b',' || octet == b';');
+    types.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/html"))
+}
+
+/// Whether a browser opens a page below [`ROOT`] that does not exist. Paths of the API and of files are no
+/// pages.
+fn is_unknown_page(method: &Method, path: &str, fields: &header::HeaderMap) -> bool {
+    let name = path.strip_prefix(ROOT).unwrap_or_default();
+    let is_page = !["/api", "/assets", "/grafana"].iter().any(|folder| {
+        let rest = name.strip_prefix(folder);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    let accept = fields.get(header::ACCEPT);
+    (*method == Method::GET || *method == Method::HEAD)
+        && is_page
+        && owns(path.as_bytes())
+        && accept.is_some_and(|accept| names_html(accept.as_bytes()))
+}
+
+fn is_read_as_html(head: &RequestHead) -> bool {
+    (head.method == Method::GET || head.method == Method::HEAD)
+        && head.fields.value("accept").is_some_and(names_html)
 }
 
 fn is_icon_of_a_browser(head: &RequestHead) -> bool {
@@ -377,12 +400,23 @@ async fn at_root(request: HttpRequest) -> Result<HttpResponse, Problem> {
             .insert_header((header::VARY, "accept"))
             .finish()),
         Some(AtRoot::Icon) => assets::answer(&request, assets::ICON),
+        Some(AtRoot::Nothing) if extensions.get().is_some_and(is_read_as_html) => {
+            assets::unknown_page()
+        }
         Some(AtRoot::Nothing) | None => Err(Problem::NotFound),
     }
 }
 
 async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
     assets::answer(&request, assets::INDEX)
+}
+
+/// Answers what there is not below [`ROOT`]: a browser with the dashboard, which says so.
+async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if is_unknown_page(request.method(), request.path(), request.headers()) {
+        return assets::unknown_page();
+    }
+    Err(Problem::NotFound)
 }
 
 async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {

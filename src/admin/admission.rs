@@ -19,8 +19,8 @@ use actix_web::{
 };
 
 use super::{
-    Exposure, METRICS, PAGES, Plane, ROOT, assets, caller::Caller, login, owner, problem::Problem,
-    session::Name,
+    Exposure, METRICS, PAGES, Plane, ROOT, assets, caller::Caller, is_unknown_page, login, owner,
+    problem::Problem, session::Name,
 };
 use crate::secret::Secret;
 
@@ -44,7 +44,7 @@ enum Place {
 }
 
 impl Place {
-    fn of(method: &Method, path: &str) -> Self {
+    fn of(method: &Method, path: &str, fields: &HeaderMap) -> Self {
         let is_read = *method == Method::GET || *method == Method::HEAD;
         let Some(rest) = path.strip_prefix(ROOT) else {
             return match path {
@@ -63,6 +63,7 @@ impl Place {
             _ if is_read && (name.starts_with("assets/") || assets::AT_ROOT.contains(&name)) => {
                 Self::Asset
             }
+            _ if is_unknown_page(method, path, fields) => Self::Page,
             _ => Self::Data,
         }
     }
@@ -99,7 +100,7 @@ pub(super) enum Shown {
 impl Plane {
     async fn admits(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
         let caller = Caller::of(request);
-        let place = Place::of(request.method(), request.path());
+        let place = Place::of(request.method(), request.path(), request.headers());
         let live = self.sources.live.load_full();
         match place {
             // it says only where the dashboard is
@@ -256,7 +257,11 @@ mod tests {
             ("GET", "/health", Place::Data),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            assert_eq!(Place::of(&method, path), expected, "{method} {path}");
+            assert_eq!(
+                Place::of(&method, path, &HeaderMap::new()),
+                expected,
+                "{method} {path}"
+            );
         }
     }
 

@@ -77,6 +77,17 @@ pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, 
     }))
 }
 
+/// Answers a page that does not exist: the dashboard, which says so.
+pub(super) fn unknown_page() -> Result<HttpResponse, Problem> {
+    let file = Files::get(INDEX).ok_or(Problem::NotFound)?;
+    let mut response = HttpResponse::NotFound();
+    response
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::VARY, "accept"))
+        .insert_header((header::CONTENT_TYPE, media_type(INDEX)));
+    Ok(response.body(file.data.into_owned()))
+}
+
 /// Whether a tag is one of `If-None-Match`, compared weakly (RFC 9110 §13.1.2).
 fn is_among(tag: &str, tags: &str) -> bool {
     let mut tags = tags.split(',').map(str::trim);

@@ -1196,3 +1196,50 @@ fn queries_that_cannot_be_meant_are_refused_with_a_code() {
         assert_problem(&response, 400, code);
     }
 }
+
+/// A browser that opens a page which does not exist gets the dashboard, which says so; programs get JSON.
+#[test]
+fn a_page_that_does_not_exist_is_told_in_the_dashboard() {
+    const HTML: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let browser = [
+        HTML,
+        ("Sec-Fetch-Dest", "document"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Site", "none"),
+    ];
+    let proxy = with_key().start();
+    for path in [
+        "/admin/nowhere",
+        "/admin/requests/",
+        "/admin/requests/req_x",
+        "/admin//requests",
+        "/admin/apis",
+    ] {
+        let response = ask(&proxy, "GET", path, &browser);
+        let head = &response.head;
+        assert_eq!(response.status(), 404, "{path}");
+        assert_eq!(head.one("content-type"), Some("text/html; charset=utf-8"));
+        assert!(show(response.content()).contains("<div id=\"app\">"));
+        assert_secure(&response);
+        // it is no page that the tag of another one could stand for
+        assert!(!head.has("etag"), "{path}");
+        let response = ask(&proxy, "HEAD", path, &browser);
+        assert_eq!((response.status(), response.content().len()), (404, 0));
+        // programs do not ask for HTML
+        assert_problem(&ask(&proxy, "GET", path, &[]), 401, "unauthorized");
+        assert_problem(&ask(&proxy, "POST", path, &browser), 401, "unauthorized");
+    }
+    // what is no page is none for browsers either
+    for path in [
+        "/admin/api/v1/nowhere",
+        "/admin/api",
+        "/admin/grafana/x.json",
+    ] {
+        assert_problem(&ask(&proxy, "GET", path, &browser), 401, "unauthorized");
+    }
+    assert_problem(
+        &ask(&proxy, "GET", "/admin/assets/nowhere.js", &browser),
+        404,
+        "not_found",
+    );
+}
