@@ -12,9 +12,25 @@ export function pretty(text) {
   }
 }
 
+/** The upstream's own words, if it spoke as the API does: in JSON, or in an event of a stream. */
+export function message(content) {
+  if (!content) return null;
+  const data = /^data: ?(.*)$/m.exec(content)?.[1];
+  for (const text of [content, data]) {
+    try {
+      const { error, message } = JSON.parse(text);
+      const words = error?.message ?? message ?? error;
+      if (typeof words === "string" && words) return words;
+    } catch {
+      // not this way
+    }
+  }
+  return content.slice(0, 200);
+}
+
 /** Why a failure has no content to show: it had none, or none that can be read. `row` may have gone by now. */
 export function silence(row) {
-  if (!row) return t("errors.unkept");
-  const isUnread = row.bytes_out > 0 && row.status >= 400 && row.ended?.by === "complete";
+  if (!row || row.status < 400) return t("errors.unkept");
+  const isUnread = row.bytes_out > 0 && row.ended?.by === "complete";
   return isUnread ? t("errors.unread", { bytes: as.bytes(row.bytes_out) }) : t("errors.silent");
 }

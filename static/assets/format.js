@@ -36,6 +36,22 @@ export function percent(value) {
   return intl(Intl.NumberFormat, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
+/** Shares of one whole, in hundredths of a percent: what is shown of them adds up to 100 %. */
+export function shares(counts) {
+  const whole = counts.reduce((sum, count) => sum + count, 0);
+  if (!whole) return counts.map(() => NONE);
+  const exact = counts.map((count) => (count / whole) * 10_000);
+  const floors = exact.map(Math.floor);
+  // what rounding down left over goes to those that lost most by it
+  let rest = 10_000 - floors.reduce((sum, floor) => sum + floor, 0);
+  for (const [, i] of exact.map((value, i) => [value - floors[i], i]).sort((a, b) => b[0] - a[0])) if (rest-- > 0) floors[i] += 1;
+  const digits = floors.every((floor) => floor % 100 === 0) ? 0 : floors.every((floor) => floor % 10 === 0) ? 1 : 2;
+  return floors.map((floor) => intl(Intl.NumberFormat, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(floor / 10_000));
+}
+
+/** A value that is a floor is marked as one. */
+export const atLeast = (text, isFloor) => (isFloor && text !== NONE ? `≥\u202f${text}` : text);
+
 /** US dollars: cents, or four digits where a cent is too coarse. */
 export function money(value) {
   if (isNone(value)) return NONE;
@@ -51,15 +67,17 @@ export function bytes(value) {
   return `${value.toFixed(digits)} ${["B", "KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
 }
 
-/** Milliseconds as a duration: 11 µs, 0.21 ms, 84 ms, 3.25 s, 2 m 05 s. */
+/** Milliseconds as a duration: 11 µs, 0.21 ms, 84 ms, 3.25 s, 2 min 05 s; in Chinese 84 毫秒, 2 分 05 秒. */
 export function duration(ms) {
   if (isNone(ms)) return NONE;
-  if (ms > 0 && ms < 0.1) return `${(ms * 1000).toFixed(0)} µs`;
-  if (ms < 1) return `${ms.toFixed(ms === 0 ? 0 : 2)} ms`;
-  if (ms < 999.5) return `${ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
-  if (ms < 59_950) return `${(ms / 1000).toFixed(ms < 9_995 ? 2 : 1)} s`;
+  const said = (number, unit) => `${number} ${t(unit)}`;
+  if (ms > 0 && ms < 0.1) return said((ms * 1000).toFixed(0), "unit.us");
+  if (ms < 1) return said(ms.toFixed(ms === 0 ? 0 : 2), "unit.ms");
+  if (ms < 999.5) return said(ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0), "unit.ms");
+  if (ms < 59_950) return said((ms / 1000).toFixed(ms < 9_995 ? 2 : 1), "unit.s");
   const seconds = Math.round(ms / 1000);
-  return `${Math.floor(seconds / 60)} m ${String(seconds % 60).padStart(2, "0")} s`;
+  if (seconds >= 3600) return span(seconds * 1000);
+  return `${said(Math.floor(seconds / 60), "unit.min")} ${said(String(seconds % 60).padStart(2, "0"), "unit.s")}`;
 }
 
 /** A long duration in its two greatest units: 3 d 4 h. */
@@ -89,6 +107,13 @@ export const isToday = (at, now = Date.now()) => day(at) === day(now);
 
 /** A moment in a list: the clock for today, else with its day. */
 export const when = (at, now = Date.now()) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, isToday(at, now) ? CLOCK : { month: "short", day: "numeric", ...CLOCK }).format(at));
+
+/** A moment as a field of date and time has it, where the reader is. */
+export function localInput(at) {
+  if (isNone(at)) return "";
+  const zone = new Date(at).getTimezoneOffset() * 60_000;
+  return new Date(at - zone).toISOString().slice(0, 19);
+}
 
 export function ago(at, now = Date.now()) {
   if (isNone(at)) return NONE;

@@ -1,6 +1,6 @@
 // The language of the page: two dictionaries, one loaded at a time.
 
-import { cell, kept } from "./view.js";
+import { cell, kept, useCell, useEffect, useState } from "./view.js";
 
 const LOADERS = { en: () => import("./i18n/en.js"), zh: () => import("./i18n/zh.js") };
 
@@ -11,6 +11,23 @@ let words = (await LOADERS[language.get()]()).default;
 export function t(key, values) {
   const text = words[key] ?? key;
   return values ? text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole) : text;
+}
+
+/** The text of a key that may be none: a word of the proxy, which may be newer than this page. */
+export const word = (key, otherwise) => words[key] ?? otherwise;
+
+const MORE = { settings: () => import("./i18n/zh-settings.js"), api: () => import("./i18n/zh-api.js") };
+
+/**
+ * Chinese for texts that the proxy itself gives in English: `settings` or `api`. A function of a name and the
+ * English text, which stands where there is no other; null while the texts are loaded.
+ */
+export function useTexts(name) {
+  const lang = useCell(language);
+  const [texts, setTexts] = useState(null);
+  useEffect(() => void (lang === "zh" && MORE[name]().then((loaded) => setTexts(loaded.default), () => setTexts({}))), [lang]);
+  if (lang !== "zh") return (_, english) => english;
+  return texts && ((key, english) => texts[key] ?? english);
 }
 
 /** The locale for numbers and dates. */

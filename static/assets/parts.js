@@ -1,7 +1,8 @@
 // The small parts that pages are made of.
 
-import { html, useEffect, useRef, useState } from "./view.js";
-import { t } from "./i18n.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
+import { t, word } from "./i18n.js";
+import * as as from "./format.js";
 
 const PATHS = {
   overview: "M4 19V9m5.3 10V5m5.4 14v-7M20 19V8",
@@ -118,7 +119,7 @@ export const Code = ({ text, label }) =>
 
 export const Empty = ({ title, children }) => html`<div class="empty"><p class="empty-title">${title}</p>${children && html`<p>${children}</p>`}</div>`;
 
-const FAULTS = new Set(["unreachable", "unauthorized", "forbidden", "not_found", "bad_range", "bad_filter", "bad_request", "too_many_attempts", "unavailable"]);
+const FAULTS = new Set(["unreachable", "unauthorized", "forbidden", "not_found", "bad_range", "bad_filter", "bad_request", "too_many_attempts", "unavailable", "too_late", "method_not_allowed"]);
 
 /** What went wrong, in the reader's language: the API's own words only where its code is not known. */
 export const faultText = (fault) => (FAULTS.has(fault.code) ? t(`fault.${fault.code}`) : `${t("fault.other")} ${fault.message}`);
@@ -149,22 +150,44 @@ export function tone(row) {
   if (row.state === "pending") return "busy";
   if (row.ended && row.ended.by !== "complete" && row.ended.by !== "proxy") return "warn";
   if (row.status === null || row.status >= 500) return "bad";
-  return row.status >= 400 ? "warn" : "good";
+  return row.status >= 400 ? "warn" : row.result === "failed" ? "bad" : "good";
 }
 
 /** The status in words, never by colour alone. */
 export function statusText(row) {
-  if (row.state === "pending") return row.status === null ? t("state.pending") : `${row.status} ${t("state.streaming")}`;
+  if (row.state === "pending") return row.ending ? t("state.ending") : row.status === null ? t("state.pending") : `${row.status} ${t("state.streaming")}`;
   const status = row.status ?? "";
   if (row.ended?.by === "client") return `${status} ${t("ended.client.short")}`.trim();
   if (row.ended?.by === "upstream") return `${status} ${t("ended.upstream.short")}`.trim();
+  // an error that came with a status of success
+  if (row.result === "failed" && row.status < 400) return `${status} ${t(row.ended?.by === "proxy" ? "ended.proxy.short" : "state.error")}`.trim();
   return String(status || "–");
+}
+
+/** A label of the proxy in words; one that is not known stands for itself. */
+export const labelText = (label) => word(`label.${label}`, label);
+
+/** What a row cost, as far as it is known. */
+export const costText = (row) => (row.cost_usd === null ? "–" : as.atLeast(as.money(row.cost_usd), row.at_least));
+
+/** The tokens of a row, in and out; of one in flight those so far. */
+export function tokensText(row) {
+  if (!row.tokens) return "–";
+  const isRunning = row.state === "pending";
+  const out = isRunning ? Math.max(row.tokens.output, row.output_events ?? 0) : row.tokens.output;
+  return `${as.count(as.read(row.tokens))} → ${as.atLeast(as.count(out), isRunning || row.at_least)}`;
 }
 
 export const Status = ({ row }) => html`<span class=${`status tone-${tone(row)}`}><span class="dot" aria-hidden="true"></span>${statusText(row)}</span>`;
 
-/** A table that scrolls sideways by itself, never the page. */
-export const Table = ({ label, head, children }) =>
-  html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
-    <table><thead><tr>${head.map(([text, kind]) => html`<th key=${text} scope="col" class=${kind}>${text}</th>`)}</tr></thead><tbody>${children}</tbody></table>
+/** A table that scrolls sideways by itself, never the page; where there is no room for columns, each row is a list. */
+export function Table({ label, head, children }) {
+  const body = useRef(null);
+  // a cell that stands alone needs its column's name
+  useLayoutEffect(() => {
+    for (const row of body.current.rows) [...row.cells].forEach((cell, i) => (cell.dataset.label = head[i]?.[0] ?? ""));
+  });
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
+    <table><thead><tr>${head.map(([text, kind]) => html`<th key=${text} scope="col" class=${kind}>${text}</th>`)}</tr></thead><tbody ref=${body}>${children}</tbody></table>
   </div>`;
+}

@@ -8,18 +8,28 @@ const SILENCE = 3000;
 /** Pending ones first, newest first: the server's order. */
 export const order = (a, b) => (b.state === "pending") - (a.state === "pending") || b.seq - a.seq;
 
+/** How an exchange may have ended: the server's words for it. */
+export const RESULTS = ["succeeded", "failed", "canceled"];
+
+/** Whether the client did not get a whole answer. */
+const isAborted = (row) => row.status === null || (row.ended && row.ended.by !== "complete" && row.ended.phase === "response");
+
+/** Whether a row is of the status that is asked for: one status, its hundred, a result, or a state. */
+function hasStatus(row, status) {
+  if (!status) return true;
+  if (row.state === "pending") return status === "pending";
+  if (status === "aborted") return isAborted(row);
+  if (RESULTS.includes(status)) return row.result === status;
+  return row.status !== null && (String(row.status) === status || `${Math.floor(row.status / 100)}xx` === status);
+}
+
 /** Whether a row belongs to what is asked for; the server's rules. */
 export function matches(row, filters) {
   const has = (name, value) => !filters[name] || (value ?? "").toLowerCase().includes(filters[name].toLowerCase());
-  const { status } = filters;
-  const isState =
-    !status ||
-    (status === "pending" ? row.state === "pending"
-    : status === "aborted" ? row.state === "done" && row.ended && (row.ended.by === "client" || row.ended.by === "upstream")
-    : row.state === "done" && row.status !== null && `${Math.floor(row.status / 100)}xx` === status);
-  return isState && ["path", "model", "session", "upstream"].every((name) => has(name, row[name])) &&
+  return hasStatus(row, filters.status) && ["path", "model", "session", "upstream", "user_agent"].every((name) => has(name, row[name])) &&
     (!filters.method || filters.method.toUpperCase() === row.method.toUpperCase()) &&
-    has("q", [row.id, row.path, row.session, row.client, row.upstream_request_id, row.upstream, row.ended?.label, row.model, row.error_type].filter(Boolean).join("\n"));
+    (!filters.since || row.at >= filters.since) && (!filters.until || row.at < filters.until) &&
+    has("q", [row.id, row.path, row.session, row.user_agent, row.client, row.upstream_request_id, row.upstream, row.ended?.label, row.model, row.error_type].filter(Boolean).join("\n"));
 }
 
 // a row begins, has a response head, ends: never the other way round
@@ -28,8 +38,14 @@ const stage = (row) => (row.state === "done" ? 2 : row.status === null ? 0 : 1);
 /** Of two tellings of one row that which knows more; where they know the same, the one that came last. */
 export const later = (was, row) => (was && stage(was) > stage(row) ? was : row);
 
+/** A row in flight with how far it has come by now. */
+const advanced = (row, { upstream, tokens, output_events, ...sums }) => {
+  const isMetered = output_events > 0 || Object.values(tokens).some((count) => count > 0);
+  return { ...row, ...sums, upstream: upstream ?? row.upstream, ...(isMetered ? { tokens, output_events } : {}) };
+};
+
 /** How a row was when it began. */
-const begun = (row) => ({ ...row, state: "pending", status: null, ended: null, model: null, upstream: null, upstream_request_id: null, error_type: null });
+const begun = (row) => ({ ...row, state: "pending", status: null, ended: null, result: null, model: null, upstream: null, upstream_request_id: null, error_type: null });
 
 /** The rows that are listed: the answers to the questions for them, and what the stream tells. */
 export class Roster {
@@ -42,6 +58,8 @@ export class Roster {
   #held = null;
   /** What was told since the list was asked for; null while it is not. */
   #during = null;
+  /** How far rows in flight have come, while that is not shown. */
+  #meanwhile = new Map();
   #top = 0;
   #last;
 
@@ -75,6 +93,7 @@ export class Roster {
     const news = this.#during;
     this.#during = null;
     if (news) this.#take(news.values(), filters);
+    if (!this.#held) this.#advance();
   }
 
   /** What a second brought. */
@@ -84,8 +103,17 @@ export class Roster {
     // the first tick tells nothing of what went before it
     const isApart = last === null || tick.boot_id !== last.boot_id || tick.now - last.now > SILENCE;
     if (tick.dropped || isApart) this.isBehind = true;
+    for (const one of tick.running) {
+      this.#meanwhile.set(one.seq, one);
+      // of a list that stands still for long, what came first has ended long ago
+      if (this.#meanwhile.size > MOST) this.#meanwhile.delete(this.#meanwhile.keys().next().value);
+    }
     const kept = this.#held ?? this.#during;
-    if (!kept) return this.#take(tick.rows, filters);
+    if (!kept) {
+      this.#take(tick.rows, filters);
+      this.#age(filters);
+      return this.#advance();
+    }
     for (const row of tick.rows) {
       if (kept.size < MOST || kept.has(row.seq)) kept.set(row.seq, later(kept.get(row.seq), row));
       else this.isBehind = true;
@@ -102,7 +130,7 @@ export class Roster {
     this.#held = null;
     if (!news || this.isBehind) return;
     if (this.#during) for (const [seq, row] of news) this.#during.set(seq, row);
-    else this.#take(news.values(), filters);
+    else this.#take(news.values(), filters), this.#advance();
   }
 
   get isPaused() {
@@ -138,5 +166,23 @@ export class Roster {
       else this.rows.delete(row.seq);
       if (this.total !== null) this.total += isIn - wasIn;
     }
+  }
+
+  /** Rows that have ended leave the time range that is asked for, as it moves on. */
+  #age({ since }) {
+    if (!since) return;
+    for (const row of this.rows.values()) {
+      if (row.at >= since) continue;
+      this.rows.delete(row.seq);
+      if (this.total !== null) this.total -= 1;
+    }
+  }
+
+  #advance() {
+    for (const one of this.#meanwhile.values()) {
+      const row = this.rows.get(one.seq);
+      if (row?.state === "pending") this.rows.set(one.seq, advanced(row, one));
+    }
+    this.#meanwhile.clear();
   }
 }

@@ -32,10 +32,10 @@ const RANGES = { "5m": [300, 2], "15m": [900, 5], "1h": [3600, 60], "6h": [21600
 const USAGE_RANGES = { "1h": 0, "6h": 0, "24h": 0, "7d": 7, "30d": 30, "90d": 90, "365d": 365 };
 const UPSTREAMS = ["https://api.anthropic.com", "https://backup.example/anthropic", "https://api.anthropic.com"];
 const NAMES = ["https://api.anthropic.com", "https://backup.example/anthropic", "https://api.anthropic.com #2"];
-const STATUSES = ["1xx", "2xx", "3xx", "4xx", "5xx", "pending", "aborted", ""];
-const TEXTS = ["method", "path", "model", "session", "upstream", "q"];
+const STATUS = /^([1-9][0-9]{2}|[1-5]xx|pending|succeeded|failed|canceled|aborted|)$/;
+const TEXTS = ["method", "path", "model", "session", "upstream", "user_agent", "q"];
 // what a route may be asked; everything else is refused
-const QUERIES = { "/overview": ["range"], "/errors": ["range"], "/requests": ["limit", "before", "status", ...TEXTS], "/usage": ["range", "by"], "/usage.csv": ["range", "by"], "/usage.json": ["range", "by"] };
+const QUERIES = { "/overview": ["range"], "/errors": ["range"], "/requests": ["limit", "before", "since", "until", "status", ...TEXTS], "/usage": ["range", "by"], "/usage.csv": ["range", "by"], "/usage.json": ["range", "by"] };
 const MODELS = ["claude-sonnet-4-5-20250929", "claude-opus-4-5-20251101", "claude-haiku-4-5-20251001"];
 const PRICES = { [MODELS[0]]: [3, 15], [MODELS[1]]: [5, 25], [MODELS[2]]: [1, 5] };
 const SESSIONS = ["7c0c2d5e-40a1-4f0b-9d4b-1a5b0e8f5a11", "e1b6a7f2-93c4-4c55-8a56-5f0f3b7c9d20", null];
@@ -45,6 +45,7 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
   let state = fresh();
   const sessions = new Set();
   const streams = new Set();
+  const ended = [];
   let isDown = false;
   let attempts = 0;
 
@@ -64,7 +65,10 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     for (const row of state.rows) {
       if (row.state !== "pending") continue;
       const spent = now - row.at;
-      if (spent >= row.plan) end(state, row, spent);
+      if (row.ending) {
+        end(state, row, spent);
+        Object.assign(row, { ended: { by: "proxy", phase: row.head_ms === null ? "request" : "response", label: "ended_by_operator" }, result: "failed", ending: false });
+      } else if (spent >= row.plan) end(state, row, spent);
       else {
         // a row is told when it begins, when its response head is there, and when it ends
         const hadHead = row.head_ms !== null;
@@ -86,6 +90,7 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
       tokens_per_second: 140 + Math.random() * 60,
       rows: changed.slice(0, 100).map(shown),
       dropped: Math.max(0, changed.length - 100),
+      running: state.rows.filter((row) => row.state === "pending").slice(0, 200).map(running),
     };
     for (const stream of streams) stream.write(`event: tick\ndata: ${JSON.stringify(tick)}\n\n`);
   }, 1000);
@@ -100,6 +105,7 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
       if (path === "/health") return json(res, 200, { status: "ok" });
       if (path === "/" || path === "/admin/") return void res.writeHead(307, { location: "/admin" }).end();
       if (path.startsWith("/admin/api/v1/")) return await api(req, res, url);
+      if (/^\/admin\/(?!(api|assets|grafana)(\/|$))/.test(path) && !PAGES.includes(path.slice("/admin".length)) && !/^\/admin\/(manifest\.webmanifest|icon\.svg)$/.test(path) && /text\/html/.test(req.headers.accept ?? "")) return (res.statusCode = 404), await file(req, res, "index.html");
       if (path === "/admin" || PAGES.includes(path.slice("/admin".length))) return await file(req, res, "index.html");
       if (/^\/admin\/(assets\/.+|manifest\.webmanifest|icon\.svg)$/.test(path)) return await file(req, res, normalize(path.slice("/admin/".length)));
       json(res, 404, { type: "error", error: { type: "not_found_error", message: "mock" } });
@@ -158,10 +164,23 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     const range = query.get("range");
     if (path === "/overview") return json(res, 200, overview(state, range ?? "15m"));
     if (path === "/requests") return json(res, 200, list(state, query));
-    if (path.startsWith("/requests/")) {
+    if (/^\/requests\/[^/]+$/.test(path)) {
       const row = state.rows.find((row) => row.id === path.slice("/requests/".length));
       if (!row) return json(res, 404, fault("not_found", "no such request"));
       return json(res, 200, { ...shown(row), ...fields(row), error: row.content ? { content: row.content, truncated: false } : null });
+    }
+    const ending = /^\/requests\/([^/]+)\/end$/.exec(path)?.[1];
+    if (ending) {
+      if (req.method !== "POST") return json(res, 405, fault("method_not_allowed", "the method is not one of POST"));
+      if (key === null) return json(res, 403, fault("forbidden", "ending a request needs the dashboard's key, and DASHBOARD_API_KEY is not set"));
+      let body = "";
+      for await (const chunk of req) body += chunk;
+      const row = state.rows.find((row) => row.id === ending);
+      if (!row) return json(res, 404, fault("not_found", "there is nothing here"));
+      if (row.state === "done" || row.ending) return json(res, 409, fault("too_late", "the request has ended, or its end was asked for before"));
+      row.ending = true;
+      ended.push({ id: row.id, reason: JSON.parse(body).reason ?? null });
+      return json(res, 202, { id: row.id, label: "ended_by_operator" });
     }
     if (path === "/errors") return json(res, 200, errors(state, range ?? "15m"));
     if (path === "/usage") return json(res, 200, usage(state, query));
@@ -193,6 +212,9 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
   return {
     base: `http://127.0.0.1:${server.address().port}`,
     cut,
+    /// What was ended, and why.
+    ended,
+    state: () => state,
     async restart() {
       isDown = true;
       state = fresh();
@@ -218,7 +240,8 @@ function refused(path, query) {
   const [range, by, status, limit, before] = ["range", "by", "status", "limit", "before"].map((name) => query.get(name));
   if (range !== null && !(range in ranges)) return fault("bad_range", `range is not one of ${Object.keys(ranges).join(", ")}`);
   if (by !== null && !["model", "day", "model_day"].includes(by)) return fault("bad_filter", "by is not one of model, day, model_day");
-  if (status !== null && !STATUSES.includes(status)) return fault("bad_filter", "status is not one of 2xx, 3xx, 4xx, 5xx, pending, aborted");
+  if (status !== null && !STATUS.test(status)) return fault("bad_filter", "status is no status of three digits and not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, succeeded, failed, canceled, aborted");
+  if (["since", "until"].some((name) => query.get(name) !== null && !/^\d+$/.test(query.get(name)))) return fault("bad_request", "the query cannot be read");
   const long = TEXTS.find((name) => [...(query.get(name) ?? "")].length > 256);
   if (long) return fault("bad_filter", `${long} is too long or out of range`);
   if (limit !== null && !(Number(limit) >= 1 && Number(limit) <= 1000)) return fault("bad_filter", "limit is too long or out of range");
@@ -258,17 +281,19 @@ function begin(state, at) {
     upstream: pick(NAMES, Math.random() ** 3),
     upstream_request_id: null,
     session: pick(SESSIONS),
+    user_agent: pick(["claude-cli/2.1.330 (external, cli)", "anthropic-sdk-python/0.68.0", "curl/8.14.1", null]),
     bytes_in: Math.round(isGeneration ? 2e4 + Math.random() * 3e5 : 300 + Math.random() * 4000),
     bytes_out: 0,
     connected_ms: null, connecting_ms: null, head_ms: null, ttft_ms: null,
     duration_ms: 0,
     overhead_ms: Math.random() * 0.3,
-    ended: null,
+    ended: null, ended_at: null, result: null, ending: false,
     edit: isGeneration ? pick(["replaced", "inserted", "unchanged"]) : null,
     model: isGeneration ? (Math.random() < 0.02 ? "local-experiment-1" : pick(MODELS)) : null,
     stream: isGeneration ? Math.random() < 0.9 : null,
     max_tokens: isGeneration ? 32000 : null,
-    tokens: null, server_tools: 0, cost_usd: null, stop_reason: null, error_type: null,
+    tokens: null, output_events: null, server_tools: 0, cost_usd: null, at_least: false, estimate: null, other_models: [],
+    inference_geo: null, speed: null, service_tier: null, metering_failure: null, stop_reason: null, error_type: null,
     plan: isGeneration ? 1500 + Math.random() * 14000 : 60 + Math.random() * 400,
     outcome: Math.random(),
   };
@@ -286,11 +311,22 @@ function progress(row, spent) {
   if (row.route === "messages" && spent > head + 240 && row.ttft_ms === null) row.ttft_ms = head + 180;
   if (row.head_ms !== null) row.bytes_out = Math.round((spent - row.head_ms) * 6);
   row.duration_ms = spent;
+  if (row.ttft_ms !== null) {
+    row.tokens = { ...none(), input: 20, cache_read: Math.round(row.bytes_in / 4.2), output: 1 };
+    row.output_events = Math.round((spent - row.ttft_ms) / 20);
+  }
+}
+
+/// How far a row in flight has come.
+function running(row) {
+  return { seq: row.seq, id: row.id, upstream: row.upstream, bytes_in: row.bytes_in, bytes_out: row.bytes_out, ttft_ms: row.ttft_ms, duration_ms: Date.now() - row.at, tokens: row.tokens ?? none(), output_events: row.output_events ?? 0, ending: row.ending };
 }
 
 function end(state, row, spent) {
   progress(row, spent);
   row.state = "done";
+  row.ended_at = Math.round(row.at + spent);
+  row.output_events = row.tokens = null;
   row.upstream_request_id = "req_011C" + row.id.slice(4, 20);
   row.ended = { by: "complete", phase: "response", label: null };
   row.status = 200;
@@ -318,6 +354,11 @@ function end(state, row, spent) {
     row.upstream_request_id = row.head_ms = null;
   } else if (row.outcome > 0.935) row.ended = { by: "client", phase: "response", label: "client_gone" };
   else if (row.outcome > 0.93) row.ended = { by: "upstream", phase: "response", label: "connection_terminated" };
+  // an upstream that says in a 200 that it failed
+  if (row.outcome > 0.92 && row.outcome <= 0.93 && row.route === "messages") {
+    row.error_type = "overloaded_error";
+    row.content = 'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded in the middle of the stream"}}';
+  }
   if (row.route === "models" && row.status === 200 && row.seq % 4 === 0) row.status = 304;
   if (row.route === "messages" && row.status === 200) {
     const cached = Math.round(row.bytes_in / 4.2);
@@ -325,16 +366,24 @@ function end(state, row, spent) {
     row.stop_reason = row.ended.by === "complete" ? pick(["tool_use", "tool_use", "end_turn"]) : null;
     const price = PRICES[row.model];
     row.cost_usd = price ? (row.tokens.input * price[0] + row.tokens.output * price[1] + row.tokens.cache_read * price[0] * 0.1 + row.tokens.cache_write_5m * price[0] * 1.25) / 1e6 : null;
+    if (row.ended.by !== "complete") {
+      row.at_least = true;
+      row.estimate = { output: row.tokens.output, cost_usd: row.cost_usd === null ? null : row.cost_usd * 1.4 };
+      row.tokens.output = 1;
+    }
+    row.service_tier = "standard";
+    if (row.seq % 9 === 0) row.other_models = [{ model: MODELS[2], tokens: { ...none(), input: 900, output: 120 }, cost_usd: 0.0015 }];
   }
+  row.result = isCanceled(row) ? "canceled" : isFailed(row) ? "failed" : "succeeded";
   state.changed.add(row);
 }
 
 function shown({ plan, outcome, content, coding, ...row }) {
   if (row.state !== "pending") return row;
   // of a request that has begun no more is known than how it began, until its response has
-  const early = ["status", "model", "stream", "max_tokens", "upstream", "upstream_request_id", "connected_ms", "connecting_ms", "head_ms"];
-  const unknown = ["ttft_ms", "edit", ...(row.head_ms === null ? early : [])];
-  return { ...row, ...Object.fromEntries(unknown.map((name) => [name, null])), bytes_in: 0, bytes_out: 0, overhead_ms: 0, duration_ms: Date.now() - row.at };
+  const early = ["status", "stream", "max_tokens", "upstream_request_id", "connected_ms", "connecting_ms", "head_ms"];
+  const unknown = row.head_ms === null ? early : [];
+  return { ...row, ...Object.fromEntries(unknown.map((name) => [name, null])), overhead_ms: 0, duration_ms: Date.now() - row.at };
 }
 
 /// The fields of a row, as they are shown: what may be a secret is null.
@@ -347,7 +396,9 @@ function fields(row) {
 }
 
 const isCanceled = (row) => row.state === "done" && row.ended.by === "client";
-const isFailed = (row) => row.state === "done" && !isCanceled(row) && (row.status >= 400 || row.ended.by !== "complete");
+const isFailed = (row) => row.state === "done" && !isCanceled(row) && (row.status >= 400 || row.ended.by !== "complete" || row.error_type !== null);
+const isAborted = (row) => row.status === null || (row.ended.by !== "complete" && row.ended.phase === "response");
+const isOf = (row, status) => !status || (row.state === "pending" ? status === "pending" : status === "aborted" ? isAborted(row) : [row.result, String(row.status), `${Math.floor(row.status / 100)}xx`].includes(status));
 
 function list(state, query) {
   const status = query.get("status");
@@ -356,10 +407,10 @@ function list(state, query) {
   const has = (name, value) => !query.get(name) || (value ?? "").toLowerCase().includes(query.get(name).toLowerCase());
   const items = state.rows.filter(
     (row) =>
-      (!status || (status === "pending" ? row.state === "pending" : status === "aborted" ? row.ended && (row.ended.by === "client" || row.ended.by === "upstream") : row.state === "done" && `${Math.floor(row.status / 100)}xx` === status)) &&
+      isOf(row, status) && row.at >= Number(query.get("since") ?? 0) && row.at < Number(query.get("until") || Infinity) &&
       (!query.get("method") || row.method.toLowerCase() === query.get("method").toLowerCase()) &&
-      ["path", "model", "session", "upstream"].every((name) => has(name, shown(row)[name])) &&
-      has("q", [row.id, row.path, row.session, row.client, ...["model", "upstream_request_id", "upstream", "error_type"].map((name) => shown(row)[name])].join(" ")),
+      ["path", "model", "session", "upstream", "user_agent"].every((name) => has(name, shown(row)[name])) &&
+      has("q", [row.id, row.path, row.session, row.client, row.user_agent, ...["model", "upstream_request_id", "upstream", "error_type"].map((name) => shown(row)[name])].join(" ")),
   );
   const done = items.filter((row) => row.state === "done" && row.seq < before).sort((a, b) => b.seq - a.seq);
   const page = done.slice(0, limit);
@@ -379,6 +430,12 @@ function errors(state, range) {
     group.last_at = Math.max(group.last_at, row.at);
     groups.set(name, group);
   }
+  // attempts whose request went on to the next upstream
+  for (const [status, label] of [[502, "failed_over"], [null, "unreachable"]]) {
+    const row = state.rows.find((row) => row.state === "done");
+    groups.set(label, { status, type: null, upstream: NAMES[2], ours: false, by: "upstream", label, count: 3, first_at: row.ended_at, last_at: row.ended_at, sample: { id: row.id, content: null } });
+  }
+  failed.sort((a, b) => b.ended_at - a.ended_at);
   return { groups: [...groups.values()].sort((a, b) => b.count - a.count), items: failed.slice(0, 100).map(shown), kept: 1000, since: state.started };
 }
 
@@ -408,10 +465,19 @@ function usage(state, query) {
   return {
     rows: [...groups.values()].map(({ key, day, model, rows }) => {
       const tokens = added(rows);
-      return { key, day, model, requests: rows.length, tokens, cache_hit_share: share(tokens), cost_usd: sum(rows, (row) => row.cost_usd ?? 0), unpriced: rows.some((row) => row.cost_usd === null) };
+      return { key, day, model, requests: rows.length, tokens, cache_hit_share: share(tokens), ...costs(rows) };
     }).sort((a, b) => (a.day === b.day ? b.cost_usd - a.cost_usd : a.day < b.day ? 1 : -1)),
     prices_date: "2025-11-24",
+    not_priced: ["regional_premium", "priority_tier", "code_execution_time"],
   };
+}
+
+/// What rows cost, as far as that is known.
+function costs(rows) {
+  const cost_usd = sum(rows, (row) => row.cost_usd ?? 0);
+  const unpriced_requests = rows.filter((row) => row.tokens && row.cost_usd === null).length;
+  const at_least = rows.some((row) => row.at_least);
+  return { cost_usd, unpriced: unpriced_requests > 0, unpriced_requests, at_least, cost_is_floor: unpriced_requests > 0 || at_least, cost_estimate_usd: cost_usd + sum(rows, (row) => Math.max(0, (row.estimate?.cost_usd ?? 0) - (row.cost_usd ?? 0))) };
 }
 
 function overview(state, range) {
@@ -451,33 +517,33 @@ function overview(state, range) {
   });
   return {
     now, range, step_ms: step, version: "0.1.0", boot_id: state.boot, started_at: state.started, uptime_ms: now - state.started, updated_at: now,
-    in_flight: rows.length - done.length, connections: 9,
+    in_flight: rows.length - done.length, connections: 9, lost: state.lost ?? 0,
     totals: {
       requests: done.length, succeeded, failed, canceled,
-      success_rate: succeeded + failed ? succeeded / (succeeded + failed) : 1, error_rate: done.length ? failed / done.length : 0,
+      success_rate: done.length ? succeeded / done.length : 1, error_rate: done.length ? failed / done.length : 0, canceled_rate: done.length ? canceled / done.length : 0,
       requests_per_second: rows.length / Math.min(span / 1000, 900),
       bytes_in: sum(rows, (row) => row.bytes_in), bytes_out: sum(rows, (row) => row.bytes_out),
       duration_ms: spread(sorted((row) => row.duration_ms)), ttft_ms: spread(sorted((row) => row.ttft_ms)),
       tokens, tokens_per_second: tokens.output / Math.min(span / 1000, 900), cache_hit_share: share(tokens),
-      cost_usd: sum(done, (row) => row.cost_usd ?? 0), unpriced_requests: done.filter((row) => row.tokens && row.cost_usd === null).length,
+      at_least_requests: done.filter((row) => row.at_least).length, ...costs(done),
     },
-    today: { requests: done.length * 3, cost_usd: sum(done, (row) => row.cost_usd ?? 0) * 3, tokens },
+    today: { requests: done.length * 3, cost_usd: sum(done, (row) => row.cost_usd ?? 0) * 3, at_least_requests: done.filter((row) => row.at_least).length, tokens },
     prices_date: "2025-11-24", series, paths: paths.sort((a, b) => b.requests - a.requests),
     reloads: [{ at: now - span * 0.4, ok: true, what: "env/.env" }, { at: now - span * 0.15, ok: false, what: "PORT: not a number" }],
-    upstreams: UPSTREAMS.map((url, i) => ({ url, name: NAMES[i], circuit: CIRCUITS[i] })),
+    upstreams: UPSTREAMS.map((url, i) => ({ url, name: NAMES[i], ...HEALTH[i] })),
   };
 }
 
 const noise = (x) => { const y = Math.sin(x * 12.9898) * 43758.5453; return y - Math.floor(y); };
 
-const CIRCUITS = ["closed", "half_open", "open"];
+const HEALTH = [["failing", 2], ["unknown", 0], ["open", 0]].map(([circuit, failures]) => ({ circuit, failures, failures_to_open: 5 }));
 
 function upstreams(state) {
   return {
     items: UPSTREAMS.map((url, i) => {
       const of = state.rows.filter((row) => row.upstream === NAMES[i]);
       return {
-        url, name: NAMES[i], circuit: CIRCUITS[i], http: i ? "2" : "1.1", own_key: !!i, idle_connections: i ? 0 : 6,
+        url, name: NAMES[i], ...HEALTH[i], http: i ? "2" : "1.1", own_key: !!i, idle_connections: i ? 0 : 6,
         requests: of.length, errors: of.filter(isFailed).length,
         status_429: of.filter((row) => row.status === 429).length, status_529: of.filter((row) => row.status === 529).length,
         connects: Math.round(of.length / 3), connect_failures: of.filter((row) => row.status === 502).length,
@@ -508,7 +574,7 @@ function config(key, port, urls) {
   set("ENABLE_DASHBOARD", "true", "environment");
   set("SYSTEM_PROMPT_REPLACEMENT", "(412 octets)", "env/.env line 9");
   if (key) set("DASHBOARD_API_KEY", `(${key.length} octets)`, "environment");
-  return { settings, last_reload: { at: Date.now() - 135_000, ok: false, faults: ["env/.env line 12: MAX_IN_FLIGHT: \"many\" is not a number"] }, pending_restart: ["WORKERS", "UNIX_SOCKET"], proxy_urls: urls ?? ["unix:/run/x.sock", `http://0.0.0.0:${port}`] };
+  return { settings, last_reload: { at: Date.now() - 135_000, ok: false, faults: ["MAX_IN_FLIGHT (env/.env line 12): `many` is not a number; expected a number from 1 to 1000000"] }, pending_restart: ["WORKERS", "UNIX_SOCKET"], proxy_urls: urls ?? ["unix:/run/x.sock", `http://0.0.0.0:${port}`] };
 }
 
 const ref = (name) => ({ $ref: `#/components/schemas/${name}` });

@@ -9,13 +9,13 @@ import { join } from "node:path";
 
 const PATIENCE = 20_000;
 
-/// Starts `program` with a dashboard apart from the proxy and without a key, and asks for some things.
-export async function start(program) {
+/// Starts `program` with a dashboard apart from the proxy, without a key unless `more` has one.
+export async function start(program, more = {}) {
   const upstream = await answering();
   const folder = mkdtempSync(join(tmpdir(), "browser-"));
   const settings = join(folder, ".env");
   writeFileSync(settings, "WORKERS=1\n");
-  const env = { PATH: process.env.PATH, PORT: "0", ADMIN_LISTEN: "127.0.0.1:0", API_BASE_URL: upstream.base };
+  const env = { PATH: process.env.PATH, PORT: "0", ADMIN_LISTEN: "127.0.0.1:0", API_BASE_URL: upstream.base, ...more };
   let child, main, admin;
 
   async function run() {
@@ -47,7 +47,8 @@ export async function start(program) {
     await isEnded;
   }
 
-  /// A generation whose prompt says what the upstream is to do: `status 429`, `slowly`, `coded`.
+  /// A generation whose prompt says what the upstream is to do: `status 429`, `slowly`,
+  /// `for ever`, `fails late`, `coded`.
   function ask(prompt, { signal } = {}) {
     const body = JSON.stringify({ model: "claude-sonnet-4-5", max_tokens: 16, stream: true, messages: [{ role: "user", content: prompt }] });
     return fetch(`${main}/v1/messages`, { method: "POST", headers: { "content-type": "application/json", "x-api-key": "sk-ant-canary-5" }, body, signal }).then((res) => res.text()).catch(() => null);
@@ -90,10 +91,12 @@ async function answering() {
     const event = (value) => res.write(`event: ${value.type}\ndata: ${JSON.stringify(value)}\n\n`);
     event({ type: "message_start", message: { id: "msg_1", type: "message", role: "assistant", model: "claude-sonnet-4-5", content: [], usage: { input_tokens: 12, output_tokens: 1 } } });
     event({ type: "content_block_start", index: 0, content_block: { type: "text", text: "" } });
-    for (let i = 0; i < (prompt === "slowly" ? 60 : 3) && !res.destroyed; i++) {
+    const isSlow = prompt === "slowly" || prompt === "for ever";
+    for (let i = 0; (i < (prompt === "slowly" ? 60 : 3) || prompt === "for ever") && !res.destroyed; i++) {
       event({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "word " } });
-      await new Promise((resolve) => setTimeout(resolve, prompt === "slowly" ? 100 : 10));
+      await new Promise((resolve) => setTimeout(resolve, isSlow ? 100 : 10));
     }
+    if (prompt === "fails late") return void (event({ type: "error", error: { type: "overloaded_error", message: "Overloaded in the middle of the stream" } }), res.end());
     event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 9 } });
     event({ type: "message_stop" });
     res.end();

@@ -162,6 +162,30 @@ await test("the range stands in the address", {}, async (page) => {
   await settled(page);
 });
 
+// what may be cut: a path and an error's words, which stand whole in the drawer or below
+const MAY_BE_CUT = ".c-request, .c-model, .unseen, .choice, pre, svg, textarea, input";
+for (const [width, locale] of [[390, "en-GB"], [390, "zh-CN"]])
+  for (const path of PAGES)
+    await test(`nothing of ${path.slice(1) || "overview"} is cut at ${width} px, ${locale}`, { width, height: 844, locale }, async (page) => {
+      await open(page, path);
+      await settled(page);
+      for (const one of await page.locator(".group > summary").all()) await one.click();
+      const cut = await page.evaluate((may) => [...document.querySelectorAll("body *")].filter((one) => {
+        const style = getComputedStyle(one);
+        return one.checkVisibility() && !one.closest(may) && style.overflowX !== "visible" && one.scrollWidth > one.clientWidth + 1;
+      }).map((one) => `${one.tagName}.${one.className}: ${one.textContent.slice(0, 60)}`), MAY_BE_CUT);
+      holds(cut.length === 0, `cut: ${cut.slice(0, 5).join(" | ")}`);
+    });
+
+await test("a page that does not exist is a page", {}, async (page, { complaints }) => {
+  const res = await page.goto(`${base}/admin/nowhere/at/all`);
+  holds(res.status() === 404 && res.headers()["content-type"].startsWith("text/html"), `${res.status()} ${res.headers()["content-type"]}`);
+  await page.locator(".empty", { hasText: "No such page" }).waitFor();
+  await page.locator(".empty a").click();
+  await page.locator("h1", { hasText: "Overview" }).waitFor();
+  complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes("404")));
+});
+
 for (const path of ["", "/errors", "/usage"])
   await test(`every range of ${path.slice(1) || "overview"} is answered`, {}, async (page) => {
     await open(page, path);
@@ -312,11 +336,65 @@ await test("j and k walk, Enter opens, Escape closes", {}, async (page) => {
   await page.keyboard.press("Escape");
   await page.locator("dialog.drawer").waitFor({ state: "detached" });
   holds(walked() === null, page.url());
-  await page.locator(".vrow").nth(1).focus();
-  await page.keyboard.press("Enter");
+  // the focus is where the reader was: on the row that was walked to, or opened
+  const focused = (id) => page.waitForFunction((id) => document.activeElement?.dataset?.id === id, id);
+  await focused(first);
+  for (const close of [() => page.keyboard.press("Escape"), () => page.locator('dialog.drawer button[aria-label="Close"]').click()]) {
+    const row = page.locator(".vrow").nth(1);
+    await row.focus();
+    await page.keyboard.press("Enter");
+    await page.locator("dialog.drawer[open]").waitFor();
+    await close();
+    await page.locator("dialog.drawer").waitFor({ state: "detached" });
+    await focused(await row.getAttribute("data-id"));
+  }
+  await page.locator(".vrow").nth(1).click();
   await page.locator("dialog.drawer[open]").waitFor();
+  for (let i = 0; i < 4; i++) await page.keyboard.press("j");
+  await page.waitForFunction(() => new URL(location).searchParams.has("id"));
+  await page.waitForTimeout(300);
+  const last = walked();
   await page.keyboard.press("Escape");
-  await page.locator("dialog.drawer").waitFor({ state: "detached" });
+  await focused(last);
+});
+
+await test("one status, a result and a time range are filtered by", {}, async (page) => {
+  await open(page, "/requests");
+  await page.locator(".vrow").first().waitFor();
+  const asked = (text) => page.waitForRequest((req) => req.url().includes("/requests?") && req.url().includes(text));
+  let req = asked("status=failed");
+  await page.selectOption("#filter-status", "failed");
+  await req;
+  await page.locator(".vrow .status.tone-bad, .vrow .status.tone-warn, .empty").first().waitFor();
+  await page.selectOption("#filter-status", "code");
+  await page.locator("#filter-code").fill("52");
+  req = asked("status=529");
+  await page.locator("#filter-code").fill("529");
+  await req;
+  await page.waitForFunction(() => [...document.querySelectorAll(".vrow .status")].every((one) => one.textContent.startsWith("529")));
+  await page.reload();
+  await page.locator("#filter-code").waitFor();
+  holds((await page.inputValue("#filter-code")) === "529", "the field is filled in again");
+  await page.selectOption("#filter-status", "aborted");
+  holds(new URL(page.url()).searchParams.get("status") === "aborted", page.url());
+  await page.selectOption("#filter-status", "");
+  req = asked("since=");
+  await page.selectOption("#filter-range", "15m");
+  const since = Number(new URL((await req).url()).searchParams.get("since"));
+  holds(Math.abs(Date.now() - 900_000 - since) < 60_000, `${since}`);
+  holds(!new URL((await req).url()).searchParams.has("range"), "the server knows no range here");
+  await page.selectOption("#filter-range", "own");
+  await page.fill("#filter-since", "2001-02-03T04:05:06");
+  req = asked("until=");
+  await page.fill("#filter-until", "2002-02-03T04:05:06");
+  const edges = new URL((await req).url()).searchParams;
+  holds(Number(edges.get("since")) === new Date("2001-02-03T04:05:06").getTime() && Number(edges.get("until")) === new Date("2002-02-03T04:05:06").getTime(), `${edges}`);
+  await page.locator(".empty").waitFor();
+  await page.reload();
+  await page.locator("#filter-until").waitFor();
+  holds((await page.inputValue("#filter-until")) === "2002-02-03T04:05:06", await page.inputValue("#filter-until"));
+  await page.locator("text=Clear filters").click();
+  await page.locator(".vrow").first().waitFor();
 });
 
 for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], [390, "dark"]])
@@ -384,6 +462,9 @@ await test("the overview tells what its numbers are of", {}, async (page) => {
   await open(page, "");
   await settled(page);
   await page.locator(".tile dt", { hasText: "Cost today (UTC)" }).waitFor();
+  await page.locator(".tile dt", { hasText: "Error rate (5 s)" }).waitFor();
+  const shares = await page.evaluate(() => [...document.querySelectorAll(".facts dd .note")].map((one) => one.textContent).filter((text) => /^[\d.]+%$/.test(text)));
+  holds(shares.length === 3 && Math.round(shares.reduce((sum, text) => sum + parseFloat(text) * 100, 0)) === 10_000, `succeeded, errors and canceled are 100 %: ${shares}`);
   await page.locator(".facts dt", { hasText: "Canceled" }).waitFor();
   await page.locator(".legend", { hasText: "Canceled" }).waitFor();
   await page.locator(".card header", { hasText: "since the proxy started" }).waitFor();
@@ -646,7 +727,7 @@ if (own) {
     holds((await hint.count()) === 0, "it is dismissed for good");
   });
 
-  for (const [width, scheme, locale, title] of [[390, "light", "en-GB", "The dashboard is closed"], [1280, "dark", "zh-CN", "控制台未开放"]])
+  for (const [width, scheme, locale, title] of [[390, "light", "en-GB", "The dashboard is closed"], [1280, "dark", "zh-CN", "仪表盘未开放"]])
     await test(`without a key and from elsewhere it stays closed, and says why, ${locale}`, { isIn: false, width, height: 844, scheme, locale }, async (page, { complaints }) => {
       const asked = [];
       page.on("request", (req) => req.url().includes("/api/") && asked.push(new URL(req.url()).pathname));
@@ -696,6 +777,18 @@ if (own) {
     await page.locator(`.vrow[data-id="${id}"]`).waitFor({ state: "detached", timeout: 25_000 });
   });
 
+  await test("ending a request needs a key, and says so", { isIn: false }, async (page) => {
+    await enter(page, "/requests?status=pending");
+    await live(page);
+    const asked = own.ask?.("slowly");
+    await page.locator(".vrow").first().click();
+    const drawer = page.locator("dialog.drawer[open]");
+    await drawer.locator("button", { hasText: "End this request" }).click({ timeout: 25_000 });
+    await drawer.locator("[role=alert]", { hasText: "DASHBOARD_API_KEY=" }).waitFor();
+    await page.keyboard.press("Escape");
+    await asked;
+  });
+
   for (const [width, scheme] of [[1280, "light"], [390, "dark"]])
     await test(`an error's words are shown, ${width} px, ${scheme}`, { isIn: false, width, height: 844, scheme }, async (page) => {
       await enter(page, "/errors");
@@ -712,6 +805,29 @@ if (own) {
       await page.locator("dialog.drawer .code", { hasText: "error" }).first().waitFor();
       await shoot(page, `drawer-error-${width}-${scheme}`);
     });
+
+  await test("an error in the middle of a 200 is an error, in its own words", { isIn: false }, async (page) => {
+    await own.ask?.("fails late");
+    await enter(page, "/errors");
+    const group = page.locator("details.group", { has: page.locator("summary", { hasText: /200.*overloaded_error/s }) }).first();
+    await group.waitFor();
+    await group.locator("summary .note", { hasText: "in the middle of the stream" }).waitFor();
+    await enter(page, "/requests?status=failed");
+    const row = page.locator(".vrow", { has: page.locator(".c-status", { hasText: "200 error" }) }).first();
+    await row.locator(".status.tone-bad").waitFor();
+    await row.click();
+    await page.locator("dialog.drawer .code", { hasText: "in the middle of the stream" }).waitFor();
+    await page.keyboard.press("Escape");
+  });
+
+  await test("what failed last is first, by the time that is shown", { isIn: false }, async (page) => {
+    await enter(page, "/errors");
+    const times = page.locator("main .card:not(.group) tbody td.dim:first-child");
+    await times.first().waitFor();
+    const shown = await times.allTextContents();
+    holds(shown.length > 1 && shown.every((text, i) => i === 0 || text <= shown[i - 1]), shown.join());
+    await page.locator("th", { hasText: "Ended" }).waitFor();
+  });
 
   await test("a restart is told and survived", { isIn: false }, async (page, { complaints }) => {
     await enter(page, "/requests");
@@ -730,7 +846,105 @@ if (own) {
   await own.stop();
 }
 
+if (key) {
+  await test("a request in flight tells how far it has come, and can be ended", {}, async (page, { context }) => {
+    const program = process.env.PROGRAM ? await startProgram(process.env.PROGRAM, { DASHBOARD_API_KEY: key }) : null;
+    const where = program?.base ?? base;
+    try {
+      if (program) holds((await context.request.post(`${where}/admin/api/v1/session`, { data: { key } })).status() === 204, "the key opens a session");
+      await page.goto(`${where}/admin/requests?status=pending`);
+      await live(page);
+      const asked = program?.ask("for ever");
+      const row = page.locator(".vrow", { has: page.locator(".c-status", { hasText: "200 streaming" }), hasText: "claude-" }).first();
+      await row.waitFor({ timeout: 25_000 });
+      const id = await row.getAttribute("data-id");
+      const cell = (name) => page.locator(`.vrow[data-id="${id}"] .c-${name}`);
+      await page.waitForFunction((id) => /→ ≥/.test(document.querySelector(`.vrow[data-id="${id}"] .c-tokens`)?.textContent), id);
+      const bytes = await cell("bytes").textContent();
+      await page.waitForFunction(([id, bytes]) => document.querySelector(`.vrow[data-id="${id}"] .c-bytes`)?.textContent !== bytes, [id, bytes]);
+      holds((await cell("ttft").textContent()) !== "–", "its first token");
+      await page.locator(`.vrow[data-id="${id}"]`).click();
+      const drawer = page.locator("dialog.drawer[open]");
+      await drawer.locator("h3", { hasText: "Request fields" }).waitFor();
+      const open = drawer.locator("button", { hasText: "End this request" });
+      await open.click();
+      await drawer.locator("#end-reason").fill("it never stops");
+      // Escape leaves the question alone
+      await page.keyboard.press("Escape");
+      await open.waitFor();
+      holds(await page.evaluate(() => document.activeElement.classList.contains("danger")), "the focus is back on the button");
+      await open.click();
+      await drawer.locator("#end-reason").fill("it never stops");
+      await shoot(page, "end-1280-light");
+      const told = page.waitForRequest((req) => req.url().endsWith(`/requests/${id}/end`));
+      await drawer.locator("button", { hasText: "End it" }).click();
+      holds(JSON.parse((await told).postData()).reason === "it never stops", "with its reason");
+      await drawer.locator("dd", { hasText: "ended by an operator" }).waitFor();
+      await asked;
+    } finally {
+      await program?.stop();
+    }
+  });
+}
+
 if (isMock) {
+  await test("exchanges that are in no sum are told", {}, async (page) => {
+    mock.state().lost = 1234;
+    await open(page, "");
+    await page.locator(".notice-warn", { hasText: "1,234 requests" }).waitFor();
+    mock.state().lost = 0;
+  });
+  await test("money that is known is shown beside what has no price", {}, async (page) => {
+    const [one, other] = mock.state().rows.filter((row) => row.cost_usd !== null);
+    [one.cost_usd, other.cost_usd] = [9.71, null];
+    await open(page, "/usage?by=day&range=24h");
+    const cost = page.locator("tbody .cost-cell").first();
+    await cost.waitFor();
+    holds(/^≥\u202f\$\d/.test(await cost.textContent()), await cost.textContent());
+    await cost.locator(".badge", { hasText: /\d+ unpriced/ }).waitFor();
+    await page.locator(".note", { hasText: "the priority tier" }).waitFor();
+    await page.locator(".tile .number", { hasText: "≥" }).first().waitFor();
+  });
+  await test("what other models used stands apart, and a floor is marked", {}, async (page) => {
+    await open(page, "");
+    const rows = mock.state().rows;
+    const [other, cut] = [rows.find((row) => row.other_models.length && row.result === "succeeded"), rows.find((row) => row.at_least && row.estimate.cost_usd)];
+    await open(page, `/requests?id=${other.id}`);
+    await page.locator("dialog.drawer h3", { hasText: "Other models" }).waitFor();
+    await open(page, `/requests?id=${cut.id}`);
+    await page.locator("dialog.drawer", { hasText: /≥\u202f\$/ }).waitFor();
+    await page.locator("dialog.drawer dt", { hasText: "Estimated" }).waitFor();
+  });
+  await test("the state of an upstream is told", {}, async (page) => {
+    for (const path of ["/upstreams", ""]) {
+      await open(page, path);
+      for (const text of ["failing (2 of 5)", "unknown", "open"]) await page.locator("main .badge", { hasText: text }).first().waitFor();
+    }
+  });
+  await test("attempts that failed over are errors of their upstream", {}, async (page) => {
+    await open(page, "/errors");
+    const group = page.locator("details.group", { has: page.locator(".badge", { hasText: "failed over" }) });
+    await group.first().waitFor();
+    await group.first().locator("summary").click();
+    await group.first().locator(".group-body", { hasText: "the request went on to the next upstream" }).waitFor();
+  });
+  await test("a range without quantiles says so", {}, async (page) => {
+    await page.route("**/api/v1/overview*", async (route) => {
+      const answer = await (await route.fetch()).json();
+      for (const name of ["ttft_ms", "duration_ms"]) answer.totals[name] = { avg: 5, p50: null, p95: null, p99: null };
+      await route.fulfill({ json: answer });
+    });
+    await open(page, "?range=7d");
+    await page.locator(".note", { hasText: "No quantiles for this range" }).waitFor();
+  });
+  await test("settings and their faults are told in the reader's language", { locale: "zh-CN" }, async (page) => {
+    await open(page, "/config");
+    await page.locator(".setting").first().waitFor();
+    const english = await page.evaluate(() => [...document.querySelectorAll(".setting > div:first-child .note")].map((one) => one.textContent).filter((text) => !/[\u4e00-\u9fff]/.test(text)));
+    holds(english.length === 0, english.join(" | "));
+    await page.locator(".notice li", { hasText: "MAX_IN_FLIGHT（env/.env 第 12 行）无效" }).waitFor();
+    await page.locator(".setting", { hasText: "环境变量" }).first().waitFor();
+  });
   await test("one URL that stands twice is two upstreams", {}, async (page) => {
     for (const path of ["/upstreams", ""]) {
       await open(page, path);

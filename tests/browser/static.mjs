@@ -9,7 +9,7 @@ import { brotliCompressSync, gzipSync } from "node:zlib";
 import "./unit.mjs";
 
 const STATIC = join(dirname(fileURLToPath(import.meta.url)), "../../static");
-// of every file that the dashboard may load, not only those of the first page
+// of every file that a reader may load, not only those of the first page
 const MOST = 120 * 1024;
 
 const files = (folder) => readdirSync(folder).flatMap((name) => {
@@ -40,7 +40,7 @@ check("both languages have the same values to fill in", Object.keys(en).filter((
 check("no text is empty", [en, zh].flatMap((words) => Object.keys(words).filter((key) => !words[key].trim())));
 
 const code = ours.filter((path) => extname(path) === ".js" && !path.includes("/i18n/")).map((path) => readFileSync(path, "utf8")).join("\n");
-const families = [...code.matchAll(/\bt\(`([a-z_.]*)\$\{/g)].map((found) => found[1]).concat("section.");
+const families = [...code.matchAll(/\b(?:t|word)\(`([a-z_.]*)\$\{/g)].map((found) => found[1]);
 // a key may stand in a table and be given to t() later: any text that has the form of one
 const used = new Set([...code.matchAll(/\bt\("([^"]+)"/g)].map((found) => found[1]));
 const prefixes = new Set(Object.keys(en).map((key) => key.split(".")[0]));
@@ -50,6 +50,20 @@ check("every key that the code names is there", [...used].filter((key) => !(key 
 check("every family of keys is there", families.filter((family) => !Object.keys(en).some((key) => key.startsWith(family))));
 const mentioned = (key) => used.has(key) || code.includes(`"${key}"`) || families.some((family) => key.startsWith(family));
 check("every key is used", Object.keys(en).filter((key) => !mentioned(key)));
+
+// what the proxy says in English has a Chinese text for each name: of settings as the README lists them
+const { default: settings } = await import(join(STATIC, "assets/i18n/zh-settings.js"));
+const listed = [...readFileSync(join(STATIC, "../README.zh-CN.md"), "utf8").matchAll(/^\| `([A-Z0-9_]+)` \|.*\| (?:live|restart) \|/gm)].map((found) => found[1]);
+check("every setting has a Chinese description", [
+  ...(listed.length > 50 ? [] : [`only ${listed.length} settings are found`]),
+  ...listed.filter((name) => !/[\u4e00-\u9fff]/.test(settings[name] ?? "")),
+  ...Object.keys(settings).filter((name) => !listed.includes(name)).map((name) => `${name} is no setting`),
+]);
+const chinese = [zh, settings].flatMap((texts) => Object.values(texts)).join("\n");
+check("the dashboard has one name in Chinese", ["控制台", "看板", "面板", "仪表板"].filter((other) => chinese.includes(other) || read("index.html").includes(other)));
+// a sentence without a Chinese character was not translated; a name or a unit needs none
+const same = new Set(["nav.docs", "p50", "p95", "p99", "drawer.max_tokens", "filter.user_agent", "tokens", "drawer.tokens", "plot.tokens"]);
+check("every text is in Chinese", Object.keys(zh).filter((key) => !same.has(key) && !/[\u4e00-\u9fff、。]/.test(zh[key])));
 
 const index = read("index.html");
 check("the page has no inline script, style or handler", [
@@ -87,11 +101,16 @@ for (const [theme, text] of Object.entries(themes)) {
   check(`the ${theme} theme passes WCAG AA`, pairs.map(([ink, ground, least]) => [ink, ground, least, ratio(colours[ink], colours[ground])]).filter(([, , least, found]) => found < least).map(([ink, ground, least, found]) => `${ink} on ${ground}: ${found.toFixed(2)} < ${least}`));
 }
 
+// a reader loads one language
+const dictionaries = (lang) => (path) => !path.includes("/i18n/") || path.includes(`/i18n/${lang}`);
 const shipped = [...assets.filter((path) => extname(path) !== ".json"), ...["index.html", "manifest.webmanifest", "icon.svg"].map((name) => join(STATIC, name))];
-const size = (pack) => shipped.reduce((sum, path) => sum + pack(readFileSync(path)).length, 0);
-const [gzip, brotli] = [size((content) => gzipSync(content, { level: 9 })), size(brotliCompressSync)];
-console.log(`     all files: ${(gzip / 1024).toFixed(1)} KiB gzip, ${(brotli / 1024).toFixed(1)} KiB brotli`);
-check("everything together is at most 120 KiB compressed", gzip <= MOST && brotli <= MOST ? [] : ["too large"]);
+for (const lang of ["en", "zh"]) {
+  const loaded = shipped.filter(dictionaries(lang));
+  const size = (pack) => loaded.reduce((sum, path) => sum + pack(readFileSync(path)).length, 0);
+  const [gzip, brotli] = [size((content) => gzipSync(content, { level: 9 })), size(brotliCompressSync)];
+  console.log(`     all files of a reader, ${lang}: ${(gzip / 1024).toFixed(1)} KiB gzip, ${(brotli / 1024).toFixed(1)} KiB brotli`);
+  check(`everything that a reader loads is at most 120 KiB compressed, ${lang}`, gzip <= MOST && brotli <= MOST ? [] : ["too large"]);
+}
 
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed ? 1 : 0);

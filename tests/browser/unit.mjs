@@ -13,6 +13,7 @@ globalThis.document ??= { documentElement: { lang: "en" } };
 const { curl } = await import(join(ASSETS, "curl.js"));
 const { MOST, Roster, matches } = await import(join(ASSETS, "rows.js"));
 const { proxyAddress } = await import(join(ASSETS, "proxy.js"));
+const { message } = await import(join(ASSETS, "content.js"));
 const as = await import(join(ASSETS, "format.js"));
 const { speak } = await import(join(ASSETS, "i18n.js"));
 let [passed, failed] = [0, 0];
@@ -60,12 +61,12 @@ test("a copied command asks as the client did", () => {
   assert.deepEqual(words(curl({ ...row, method: "GET", path: "/a/../b[1]" }, "http://a")).slice(0, 4), ["-sS", "--globoff", "--path-as-is", "http://a/a/../b[1]"]);
 });
 
-const ANY = { status: "", method: "", path: "", model: "", session: "", upstream: "", q: "" };
+const ANY = { status: "", method: "", path: "", model: "", session: "", upstream: "", user_agent: "", q: "" };
 const pending = (seq, more) => ({ seq, id: `req_${seq}`, at: seq, state: "pending", method: "POST", path: "/v1/messages", status: null, model: null, upstream: null, ended: null, ...more });
-const done = (seq, more) => ({ ...pending(seq), state: "done", status: 200, model: "m", ended: { by: "complete" }, ...more });
+const done = (seq, more) => ({ ...pending(seq), state: "done", status: 200, model: "m", ended: { by: "complete", phase: "response" }, result: "succeeded", ...more });
 const page = (items, { total = items.length, next = null } = {}) => ({ items, total, next_before: next });
 let moment = 0;
-const tick = (rows, more) => ({ now: (moment += 1000), boot_id: "a", rows, dropped: 0, ...more });
+const tick = (rows, more) => ({ now: (moment += 1000), boot_id: "a", rows, dropped: 0, running: [], ...more });
 const listed = (filters, ...answer) => {
   const list = new Roster(tick([]));
   list.begin();
@@ -161,6 +162,76 @@ test("rows in flight are found by what is known of them", () => {
   assert.ok(matches(done(1, { status: 304 }), { ...ANY, status: "3xx" }));
 });
 
+test("rows are filtered as the server does", () => {
+  const cut = { ended: { by: "client", phase: "response" }, result: "canceled" };
+  const refused = { status: 403, ended: { by: "proxy", phase: "request", label: "foreign_origin" }, result: "failed" };
+  const none = { status: null, ended: { by: "upstream", phase: "request" }, result: "failed" };
+  for (const [row, filter, expected] of [
+    [done(1), { status: "200" }, true],
+    [done(1, { status: 404, result: "failed" }), { status: "404" }, true],
+    [done(1, { status: 403, result: "failed" }), { status: "404" }, false],
+    // an error inside of a 200 failed
+    [done(1, { error_type: "overloaded_error", result: "failed" }), { status: "failed" }, true],
+    [done(1), { status: "failed" }, false],
+    [done(1), { status: "succeeded" }, true],
+    [done(1, cut), { status: "canceled" }, true],
+    [done(1, cut), { status: "aborted" }, true],
+    // an answer of the proxy's own is a whole one
+    [done(1, refused), { status: "aborted" }, false],
+    [done(1, none), { status: "aborted" }, true],
+    [done(1), { status: "aborted" }, false],
+    [pending(1), { status: "pending" }, true],
+    [pending(1), { status: "failed" }, false],
+    [pending(1, { user_agent: "claude-cli/2.1" }), { user_agent: "Claude-CLI" }, true],
+    [pending(1, { user_agent: "claude-cli/2.1" }), { q: "cli/2.1" }, true],
+    [pending(1, { user_agent: null }), { user_agent: "curl" }, false],
+    [done(1, { at: 10 }), { since: 10, until: 11 }, true],
+    [done(1, { at: 9 }), { since: 10 }, false],
+    [done(1, { at: 11 }), { until: 11 }, false],
+  ])
+    assert.equal(matches(row, { ...ANY, ...filter }), expected, JSON.stringify([row, filter]));
+});
+const running = (seq, more) => ({ seq, id: `req_${seq}`, upstream: null, bytes_in: 1, bytes_out: 2, ttft_ms: null, duration_ms: 9, tokens: { input: 0, output: 0 }, output_events: 0, ending: false, ...more });
+test("rows in flight tell how far they have come", () => {
+  const list = listed(ANY, [pending(2, { upstream: "a", tokens: null }), done(1, { bytes_out: 7 })]);
+  list.tell(tick([], { running: [running(2), running(1)] }), ANY);
+  assert.deepEqual([list.rows.get(2).bytes_out, list.rows.get(2).upstream, list.rows.get(2).tokens], [2, "a", null]);
+  assert.equal(list.rows.get(1).bytes_out, 7);
+  list.tell(tick([pending(3)], { running: [running(2, { upstream: "b", output_events: 5, tokens: { input: 3, output: 1 } }), running(3)] }), ANY);
+  assert.deepEqual([list.rows.get(2).upstream, list.rows.get(2).output_events, list.rows.get(2).tokens.input, list.rows.get(3).bytes_out], ["b", 5, 3, 2]);
+  assert.equal(list.rows.get(2).state, "pending");
+});
+test("a list that stands still shows no progress until it goes on", () => {
+  const list = listed(ANY, [pending(2)]);
+  list.pause();
+  list.tell(tick([], { running: [running(2)] }), ANY);
+  assert.equal(list.rows.get(2).bytes_out, undefined);
+  list.resume(ANY);
+  assert.equal(list.rows.get(2).bytes_out, 2);
+});
+test("rows leave a time range that moves on", () => {
+  const list = listed({ ...ANY, since: 1 }, [done(2, { at: 50 }), done(1, { at: 10 })]);
+  list.tell(tick([]), { ...ANY, since: 20 });
+  assert.deepEqual([seqs(list), list.total], [[2], 1]);
+});
+for (const [counts, expected] of [
+  [[0, 0, 0], ["–", "–", "–"]],
+  [[5, 0, 0], ["100%", "0%", "0%"]],
+  [[1, 1, 1], ["33.34%", "33.33%", "33.33%"]],
+  [[393, 21, 8], ["93.13%", "4.98%", "1.89%"]],
+  [[9999, 1, 0], ["99.99%", "0.01%", "0.00%"]],
+])
+  test(`the shares of ${counts.join(", ")} add up`, () => assert.deepEqual(as.shares(counts), expected));
+test("a floor is marked", () => assert.deepEqual([as.atLeast("$9.71", true), as.atLeast("$9.71", false), as.atLeast("–", true)], ["≥\u202f$9.71", "$9.71", "–"]));
+for (const [content, expected] of [
+  ['{"type":"error","error":{"type":"x","message":"its words"}}', "its words"],
+  ['event: error\ndata: {"type":"error","error":{"type":"x","message":"its words"}}\n\n', "its words"],
+  ['{"error":"plain words"}', "plain words"],
+  ["<h1>no JSON</h1>", "<h1>no JSON</h1>"],
+  ["", null],
+])
+  test(`the words of ${JSON.stringify(content)} are found`, () => assert.equal(message(content), expected));
+
 for (const [page, urls, expected] of [
   ["http://127.0.0.1:8089", ["http://127.0.0.1:8088"], "http://127.0.0.1:8088"],
   ["http://127.0.0.1:8088", ["http://127.0.0.1:8088"], "http://127.0.0.1:8088"],
@@ -177,12 +248,16 @@ for (const [page, urls, expected] of [
   ["http://127.0.0.1:8088", [], "http://127.0.0.1:8088"],
 ])
   test(`from ${page} the proxy at ${urls.join(", ") || "nowhere"} is ${expected}`, () => assert.equal(proxyAddress(urls, new URL(page)), expected));
-for (const [lang, texts] of [["en", ["9,999", "12.3K", "1.23M", "14:03:22", "23 Nov, 14:03:22"]], ["zh", ["9,999", "1.23万", "123万", "14:03:22", "11月23日 14:03:22"]]]) {
+for (const [lang, texts, spans] of [
+  ["en", ["9,999", "12.3K", "1.23M", "14:03:22", "23 Nov, 14:03:22"], ["11 µs", "84 ms", "3.25 s", "2 min 05 s", "1 h 1 min", "5 min ago"]],
+  ["zh", ["9,999", "1.23万", "123万", "14:03:22", "11月23日 14:03:22"], ["11 微秒", "84 毫秒", "3.25 秒", "2 分 05 秒", "1 小时 1 分钟", "5 分钟前"]],
+]) {
   await speak(lang);
   test(`counts and moments are written as ${lang} does`, () => {
     const at = new Date(2026, 10, 23, 14, 3, 22).getTime();
     const said = [as.count(9999), as.count(12_345), as.count(1_234_567), as.when(at, at + 3_600_000), as.when(at, at + 86_400_000)];
     assert.deepEqual(said, texts);
+    assert.deepEqual([...[0.011, 84, 3250, 125_000, 3_660_000].map(as.duration), as.ago(0, 300_000)], spans);
   });
 }
 

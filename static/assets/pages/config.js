@@ -1,7 +1,7 @@
 // The settings in force and where each comes from. Read only.
 
 import { html, useState } from "../view.js";
-import { t } from "../i18n.js";
+import { t, useTexts, word } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { setQuery } from "../router.js";
@@ -11,7 +11,9 @@ export default function Config({ query }) {
   const { data, fault, reload } = useAnswer("/config", null, 10_000);
   const [text, setText] = useState(query.get("q") ?? "");
   const isSetOnly = query.get("set") === "1";
-  const settings = (data?.settings ?? []).filter((one) => (!isSetOnly || one.origin !== "default") && `${one.name} ${one.doc} ${one.section}`.toLowerCase().includes(text.trim().toLowerCase()));
+  const says = useTexts("settings");
+  const known = data && says ? data.settings.map((one) => ({ ...one, doc: says(one.name, one.doc), title: sectionName(one.section) })) : [];
+  const settings = known.filter((one) => (!isSetOnly || one.origin !== "default") && `${one.name} ${one.doc} ${one.section} ${one.title}`.toLowerCase().includes(text.trim().toLowerCase()));
   const sections = [...new Set(settings.map((one) => one.section))];
   const search = (event) => (setText(event.target.value), setQuery({ q: event.target.value }));
   return html`
@@ -22,16 +24,26 @@ export default function Config({ query }) {
       <label class="field field-q"><span>${t("config.search")}</span><input type="search" value=${text} onInput=${search} maxlength="256" spellcheck="false" /></label>
       <label class="check"><input type="checkbox" checked=${isSetOnly} onChange=${(event) => setQuery({ set: event.target.checked ? "1" : null })} /> ${t("config.set")}</label>
     </div>
-    ${!data ? !fault && html`<${Bones} rows=${12} />` : !settings.length ? html`<${Empty} title=${t("config.none")} />` : html`<div class="stack">${sections.map((section) => html`<${Card} key=${section} title=${sectionName(section)} flush>
+    ${!data || !says ? !fault && html`<${Bones} rows=${12} />` : !settings.length ? html`<${Empty} title=${t("config.none")} />` : html`<div class="stack">${sections.map((section) => html`<${Card} key=${section} title=${sectionName(section)} flush>
       <div class="settings">${settings.filter((one) => one.section === section).map((one) => html`<${Setting} key=${one.name} one=${one} isPending=${one.next !== null || data.pending_restart.includes(one.name)} />`)}</div>
     <//>`)}</div>`}`;
 }
 
 /** A section's name in the reader's language, if there is one. */
-function sectionName(section) {
-  const key = `section.${section.toLowerCase().replace(/[^a-z]/g, "")}`;
-  const text = t(key);
-  return text === key ? section : text;
+const sectionName = (section) => word(`section.${section.toLowerCase().replace(/[^a-z]/g, "")}`, section);
+
+/** Where a value is from, in the reader's language: `env/.env line 3`, `environment`, `flag --port`. */
+function originText(origin) {
+  const [, file, line] = /^(.+) line (\d+)$/.exec(origin) ?? [];
+  if (file) return t("config.origin.line", { file, line });
+  const [, flag] = /^flag (.+)$/.exec(origin) ?? [];
+  return flag ? t("config.origin.flag", { flag }) : word(`config.origin.${origin}`, origin);
+}
+
+/** What is wrong, as the proxy says it, under a line in the reader's language: `PORT (env/.env line 3): …`. */
+function ConfigFault({ text }) {
+  const [, variable, origin, rest] = /^(\S+) \((.+?)\): (.+)$/s.exec(text) ?? [];
+  return variable ? html`${t("config.fault", { variable, origin: originText(origin) })} <code>${rest}</code>` : html`<code>${text}</code>`;
 }
 
 const Value = ({ text, isSecret }) => (text === null || text === "" ? html`<span class="dim">${t("config.unset")}</span>` : html`<code class=${isSecret ? "dim" : ""}>${text}</code>`);
@@ -41,7 +53,7 @@ function Setting({ one, isPending }) {
     <div><code class="setting-name">${one.name}</code><p class="note">${one.doc}</p></div>
     <div class="setting-value">
       <${Value} text=${one.value} isSecret=${one.secret} />${one.next !== null && html`<span class="next">${t("config.next")} <${Value} text=${one.next} isSecret=${one.secret} /></span>`}
-      <p class="note">${one.origin === "default" ? t("config.default") : one.origin}${one.origin !== "default" && one.default ? ` · ${t("config.default")}: ${one.default}` : ""}</p>
+      <p class="note">${originText(one.origin)}${one.origin !== "default" && one.default ? ` · ${t("config.default")}: ${one.default}` : ""}</p>
     </div>
     <div class="setting-badges">${isPending ? html`<${Badge} tone="warn">${t("config.pending")}<//>` : one.applies === "restart" && html`<${Badge}>${t("config.restart")}<//>`}${one.secret && html`<${Badge}>${t("config.secret")}<//>`}</div>
   </div>`;
@@ -52,7 +64,7 @@ function Reload({ data }) {
   const isBad = last && !last.ok;
   return html`${last && html`<div class=${"notice" + (isBad ? " notice-bad" : " notice-good")} role=${isBad ? "alert" : undefined}>
       <${Icon} name=${isBad ? "errors" : "check"} />
-      <div><p>${t(isBad ? "config.reload.failed" : "config.reload.ok", { ago: as.ago(last.at) })}</p>${last.faults.length > 0 && html`<ul>${last.faults.map((fault) => html`<li key=${fault}><code>${fault}</code></li>`)}</ul>`}</div>
+      <div><p>${t(isBad ? "config.reload.failed" : "config.reload.ok", { ago: as.ago(last.at) })}</p>${last.faults.length > 0 && html`<ul>${last.faults.map((fault) => html`<li key=${fault}><${ConfigFault} text=${fault} /></li>`)}</ul>`}</div>
     </div>`}
     ${data.pending_restart.length > 0 && html`<div class="notice notice-warn"><${Icon} name="refresh" /><p>${t("config.pending.which", { names: data.pending_restart.join(", ") })}</p></div>`}`;
 }

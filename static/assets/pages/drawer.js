@@ -1,10 +1,10 @@
 // One request in full: where its time went, what it used, how it ended.
 
-import { html, useEffect, useRef, useState } from "../view.js";
-import { t } from "../i18n.js";
+import { html, useCell, useEffect, useLayoutEffect, useRef, useState } from "../view.js";
+import { t, word } from "../i18n.js";
 import * as as from "../format.js";
-import { useAnswer } from "../api.js";
-import { Bones, Code, Copy, FaultNote, IconButton, Status } from "../parts.js";
+import { ask, refresh, session, useAnswer } from "../api.js";
+import { Bones, Code, Copy, FaultNote, Icon, IconButton, Status, costText, faultText, labelText, tokensText } from "../parts.js";
 import { useProxyAddress } from "../proxy.js";
 import { curl } from "../curl.js";
 import { later } from "../rows.js";
@@ -20,10 +20,12 @@ export function Drawer({ id, row: listed, onClose }) {
   const row = listed && later(asked, listed) === listed ? { ...asked, ...listed } : asked;
   const state = row?.state;
 
-  useEffect(() => {
-    const opener = document.activeElement;
-    box.current.showModal();
-    return () => opener?.focus?.();
+  const isGone = useRef(false);
+  useLayoutEffect(() => {
+    const dialog = box.current;
+    dialog.showModal();
+    // while it is modal nothing else can have the focus
+    return () => ((isGone.current = true), dialog.close());
   }, []);
   // what has ended, or is no longer held, will not change
   useEffect(() => setOver(asked?.state === "done" || fault?.status === 404), [asked?.state, fault]);
@@ -32,13 +34,13 @@ export function Drawer({ id, row: listed, onClose }) {
     if (state === "done" && asked?.state === "pending") reload();
   }, [state]);
 
-  return html`<dialog class="drawer" ref=${box} aria-labelledby="drawer-title" onClose=${onClose} onCancel=${(event) => (event.preventDefault(), onClose())} onClick=${(event) => event.target === box.current && onClose()}>
+  return html`<dialog class="drawer" ref=${box} aria-labelledby="drawer-title" onClose=${() => isGone.current || onClose()} onCancel=${(event) => (event.preventDefault(), onClose())} onClick=${(event) => event.target === box.current && onClose()}>
     <div class="drawer-in">
       <header>
         <h2 id="drawer-title">${row ? html`<b>${row.method}</b> ${row.path}` : t("drawer.title")}</h2>
         <${IconButton} icon="close" label=${t("close")} onClick=${onClose} />
       </header>
-      ${!row ? (fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${8} />`) : html`<${Body} row=${row} asked=${asked} base=${base} />`}
+      ${!row ? (fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${8} />`) : html`<${Body} key=${id} row=${row} asked=${asked} base=${base} />`}
     </div>
   </dialog>`;
 }
@@ -53,9 +55,10 @@ function Body({ row, asked, base }) {
     ["drawer.upstream_id", row.upstream_request_id, true],
     ["filter.session", row.session, true],
     ["drawer.client", row.client && `${row.client} · HTTP/${row.version}`],
+    ["filter.user_agent", row.user_agent, true],
     ["filter.upstream", row.upstream],
-    ["drawer.route", row.route],
-    ["drawer.edit", row.edit],
+    ["drawer.route", row.route && word(`route.${row.route}`, row.route)],
+    ["drawer.edit", row.edit && word(`edit.${row.edit}`, row.edit)],
     ["drawer.error_type", row.error_type],
   ];
   const generation = [
@@ -63,15 +66,24 @@ function Body({ row, asked, base }) {
     ["drawer.stream", row.stream === null ? null : t(row.stream ? "yes" : "no")],
     ["drawer.max_tokens", row.max_tokens === null ? null : as.exact(row.max_tokens)],
     ["drawer.stop", row.stop_reason],
+    ["drawer.events", row.output_events === null ? null : as.exact(row.output_events)],
+    ["drawer.geo", row.inference_geo],
+    ["drawer.speed", row.speed],
+    ["drawer.tier", row.service_tier],
+    ["drawer.metering", row.metering_failure && word(`metering.${row.metering_failure}`, row.metering_failure)],
     ["drawer.tools", row.server_tools ? as.exact(row.server_tools) : null],
-    ["col.cost", row.cost_usd === null ? (row.tokens ? t("unpriced") : null) : as.money(row.cost_usd)],
+    ["col.cost", row.cost_usd === null ? (row.tokens && !isPending ? t("unpriced") : null) : costText(row)],
+    ["cost.estimated", row.estimate && `${t("tokens.n", { n: as.exact(row.estimate.output) })}${row.estimate.cost_usd === null ? "" : ` · ≈ ${as.money(row.estimate.cost_usd)}`}`],
   ];
   return html`<div class="drawer-body">
-    <p class="drawer-sum"><${Status} row=${row} /><span>${as.duration(isPending ? Math.max(row.duration_ms, Date.now() - row.at) : row.duration_ms)}</span><span class="dim">↑ ${as.bytes(isPending ? row.bytes_in || null : row.bytes_in)}</span><span class="dim">↓ ${as.bytes(isPending ? row.bytes_out || null : row.bytes_out)}</span></p>
+    <p class="drawer-sum"><${Status} row=${row} /><span>${as.duration(isPending ? Math.max(row.duration_ms, Date.now() - row.at) : row.duration_ms)}</span><span class="dim">↑ ${as.bytes(row.bytes_in)}</span><span class="dim">↓ ${as.bytes(row.bytes_out)}</span>${isPending && row.tokens && html`<span class="dim">${tokensText(row)}</span>`}</p>
+    ${isPending && html`<${End} row=${row} />`}
+    ${row.at_least && html`<p class="note">${t("cost.floor.row")}</p>`}
     <section><h3>${t("drawer.timing")}</h3><${Waterfall} row=${row} /></section>
     ${error && html`<section><h3>${t("drawer.error")}</h3><${Code} text=${pretty(error.content)} label=${t("drawer.error")} />${error.truncated && html`<p class="note">${t("drawer.truncated")}</p>`}</section>`}
-    ${!error && asked?.state === "done" && row.status >= 400 && html`<section><h3>${t("drawer.error")}</h3><p class="note">${silence(row)}</p></section>`}
-    ${row.tokens && html`<section><h3>${t("drawer.tokens")}</h3><${Tokens} tokens=${row.tokens} /></section>`}
+    ${!error && asked?.state === "done" && (row.status >= 400 || (row.result === "failed" && row.error_type)) && html`<section><h3>${t("drawer.error")}</h3><p class="note">${silence(row)}</p></section>`}
+    ${row.tokens && html`<section><h3>${t("drawer.tokens")}</h3><${Tokens} row=${row} tokens=${isPending ? { ...row.tokens, output: Math.max(row.tokens.output, row.output_events ?? 0) } : row.tokens} /></section>`}
+    ${row.other_models.length > 0 && html`<section><h3>${t("drawer.other_models")}</h3>${row.other_models.map((other, i) => html`<div key=${i}><p class="note"><code>${other.model}</code> · ${other.cost_usd === null ? t("unpriced") : as.money(other.cost_usd)}</p><${Tokens} tokens=${other.tokens} /></div>`)}</section>`}
     ${generation.some(([, value]) => value) && html`<section><h3>${t("drawer.generation")}</h3><${Facts} facts=${generation} /></section>`}
     <section><h3>${t("drawer.exchange")}</h3><${Facts} facts=${facts} /></section>
     <${Fields} title=${t("drawer.request_fields")} fields=${asked?.request_fields} />
@@ -79,6 +91,44 @@ function Body({ row, asked, base }) {
     ${base !== null && html`<p><${Copy} text=${curl(row, base)}>${t("drawer.curl")}<//></p>`}
     <p class="note">${t("drawer.redacted")}</p>
   </div>`;
+}
+
+// the server takes no longer reason
+const LONGEST_REASON = 200;
+
+/** Ends a request in flight: asked for, confirmed, and told to the log with its reason. */
+function End({ row }) {
+  const hasKey = useCell(session)?.key_required;
+  // "asked": the operator is to confirm; "sent": the proxy was told
+  const [step, setStep] = useState(null);
+  const [fault, setFault] = useState(null);
+  const button = useRef(null);
+  const reason = useRef(null);
+  useEffect(() => void (step === "asked" && reason.current?.focus()), [step]);
+  const back = () => (setStep(null), setFault(null), setTimeout(() => button.current?.focus()));
+  const end = async (event) => {
+    event.preventDefault();
+    setFault(null);
+    try {
+      const why = reason.current.value.trim();
+      await ask(`/requests/${encodeURIComponent(row.id)}/end`, { method: "POST", body: why ? { reason: why } : {} });
+      setStep("sent");
+      refresh();
+    } catch (error) {
+      setFault(error);
+    }
+  };
+  if (row.ending || step === "sent") return html`<p class="notice" role="status"><${Icon} name="info" /><span>${t("end.sent")}</span></p>`;
+  if (step === null) return html`<p><button type="button" class="button danger" ref=${button} onClick=${() => setStep("asked")}><${Icon} name="close" />${t("end.open")}</button></p>`;
+  if (!hasKey) return html`<div class="notice notice-warn" role="alert"><${Icon} name="info" /><p>${t("end.no_key")} <code>DASHBOARD_API_KEY=…</code></p><${IconButton} icon="close" label=${t("dismiss")} onClick=${back} /></div>`;
+  // Escape leaves the question, not the request
+  const leave = (event) => event.key === "Escape" && (event.preventDefault(), event.stopPropagation(), back());
+  return html`<form class="end" onSubmit=${end} onKeyDown=${leave} aria-label=${t("end.title")}>
+    <p>${t("end.what")}</p>
+    <label class="field"><span>${t("end.reason")}</span><input id="end-reason" ref=${reason} maxlength=${LONGEST_REASON} autocomplete="off" /></label>
+    ${fault && html`<p class="field-fault" role="alert">${fault.status === 403 ? t("end.refused") : fault.status === 404 ? t("fault.too_late") : faultText(fault)}</p>`}
+    <p class="end-buttons"><button type="submit" class="button danger">${t("end.do")}</button><button type="button" class="button" onClick=${back}>${t("cancel")}</button></p>
+  </form>`;
 }
 
 const Facts = ({ facts }) =>
@@ -90,7 +140,7 @@ function Fields({ title, fields }) {
   return html`<section><h3>${title}</h3><table class="plain fields" aria-label=${title}><tbody>${fields.map(({ name, value }, i) => html`<tr key=${i}><th scope="row" class="mono">${name}</th><td class="mono">${value === null ? html`<span class="badge badge-plain">${t("redacted")}</span>` : value}</td></tr>`)}</tbody></table></section>`;
 }
 
-const ended = (row) => (row.ended ? t(`ended.${row.ended.by}`) + (row.ended.by === "complete" ? "" : ` · ${t(`phase.${row.ended.phase}`)}`) + (row.ended.label ? ` · ${row.ended.label}` : "") : null);
+const ended = (row) => (row.ended ? (row.ended.by === "proxy" && row.ended.phase === "response" ? t("ended.proxy.response") : t(`ended.${row.ended.by}`)) + (row.ended.by === "complete" ? "" : ` · ${t(`phase.${row.ended.phase}`)}`) + (row.ended.label ? ` · ${labelText(row.ended.label)}` : "") : null);
 
 /** The phases as `[key, from, to]`, of those moments that are known. */
 export function phases(row) {
@@ -123,8 +173,8 @@ function Waterfall({ row }) {
   <p class="note">${t("phase.overhead")}: ${as.duration(row.overhead_ms)}</p>`;
 }
 
-function Tokens({ tokens }) {
+function Tokens({ row, tokens }) {
   const kinds = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"];
-  return html`<table class="plain"><tbody>${kinds.filter((kind) => tokens[kind] || kind === "input" || kind === "output").map((kind) => html`<tr key=${kind}><th scope="row">${t(`tokens.${kind}`)}</th><td class="num">${as.exact(tokens[kind])}</td></tr>`)}
+  return html`<table class="plain"><tbody>${kinds.filter((kind) => tokens[kind] || kind === "input" || kind === "output").map((kind) => html`<tr key=${kind}><th scope="row">${t(`tokens.${kind}`)}</th><td class="num">${as.atLeast(as.exact(tokens[kind]), kind === "output" && row && (row.at_least || row.state === "pending"))}</td></tr>`)}
     <tr><th scope="row">${t("sum.cache")}</th><td class="num">${as.percent(as.cacheShare(tokens))}</td></tr></tbody></table>`;
 }

@@ -6,9 +6,9 @@ import * as as from "../format.js";
 import { session, useAnswer } from "../api.js";
 import { past, tick } from "../live.js";
 import { Link, setQuery } from "../router.js";
-import { Badge, Bones, Card, Empty, FaultNote, Icon, IconButton, RANGES, RangeChoice, Status, Table, Tile } from "../parts.js";
+import { Badge, Bones, Card, Empty, FaultNote, Icon, IconButton, RANGES, RangeChoice, Status, Table, Tile, costText } from "../parts.js";
 import { Chart } from "../chart.js";
-import { circuitTone } from "./upstreams.js";
+import { circuitText, circuitTone } from "./upstreams.js";
 
 // a short range is asked for often, a long one changes slowly
 const EVERY = { "5m": 3000, "15m": 5000, "1h": 10_000, "6h": 30_000, "24h": 60_000, "7d": 60_000 };
@@ -19,6 +19,7 @@ export default function Overview({ query }) {
   return html`
     <${KeyHint} />
     <${FaultNote} fault=${fault} onRetry=${reload} />
+    ${data?.lost > 0 && html`<div class="notice notice-warn"><${Icon} name="errors" /><p>${t("overview.lost", { n: as.exact(data.lost) })}</p></div>`}
     <${Now} data=${data} />
     <div class="bar">
       <h2>${t("overview.range")}</h2>
@@ -47,7 +48,8 @@ function KeyHint() {
 function Now({ data }) {
   const last = useCell(tick);
   const line = (name) => past.map((one) => one[name]);
-  const now = last ?? (data && { in_flight: data.in_flight, requests_per_second: data.totals.requests_per_second, error_rate: data.totals.error_rate, tokens_per_second: data.totals.tokens_per_second });
+  // rates are those of the last seconds, which the stream alone tells
+  const now = last ?? (data && { in_flight: data.in_flight });
   const today = data?.today;
   const [heard, setHeard] = useState("");
   // a screen reader hears the numbers now and then, not every second
@@ -58,39 +60,56 @@ function Now({ data }) {
   }, []);
   return html`<p class="unseen" role="status">${heard}</p><dl class="tiles">
     <${Tile} label=${t("now.in_flight")} value=${now && as.exact(now.in_flight)} spark=${line("in_flight")} />
-    <${Tile} label=${t("now.rate")} value=${now && as.rate(now.requests_per_second)} spark=${line("requests_per_second")} />
-    <${Tile} label=${t("now.errors")} value=${now && as.percent(now.error_rate)} spark=${line("error_rate")} tone=${now?.error_rate > 0.05 ? "bad" : null} />
-    <${Tile} label=${t("now.tokens")} value=${now && as.count(now.tokens_per_second)} spark=${line("tokens_per_second")} />
-    <${Tile} label=${t("today.cost")} value=${today && as.money(today.cost_usd)} note=${data && html`<span>${t("usage.requests", { n: as.count(today.requests) })}</span> <span>${t("prices.of", { date: data.prices_date })}</span>`} />
+    <${Tile} label=${t("now.rate")} help=${t("now.window")} value=${last && as.rate(last.requests_per_second)} spark=${line("requests_per_second")} />
+    <${Tile} label=${t("now.errors")} help=${t("now.window")} value=${last && as.percent(last.error_rate)} spark=${line("error_rate")} tone=${now?.error_rate > 0.05 ? "bad" : null} />
+    <${Tile} label=${t("now.tokens")} help=${t("now.window")} value=${last && as.count(last.tokens_per_second)} spark=${line("tokens_per_second")} />
+    <${Tile} label=${t("today.cost")} value=${today && as.atLeast(as.money(today.cost_usd), today.at_least_requests > 0)} note=${data && html`<span>${t("usage.requests", { n: as.count(today.requests) })}</span> <span>${t("prices.of", { date: data.prices_date })}</span>`} />
     <${Tile} label=${t("sum.cache")} value=${data && as.percent(data.totals.cache_hit_share)} note=${data && t("sum.cache.note", { tokens: as.count(data.totals.tokens.cache_read) })} />
     <${Tile} label=${t("now.uptime")} value=${data && as.span((last?.now ?? data.now) - data.started_at)} note=${data && t("now.version", { version: data.version })} />
-    <${Tile} label=${t("now.connections")} value=${data && as.exact(data.connections)} note=${data && t("now.upstreams", { up: data.upstreams.filter((one) => one.circuit === "closed").length, all: data.upstreams.length })} tone=${data?.upstreams.some((one) => one.circuit === "open") ? "bad" : null} />
+    <${Tile} label=${t("now.connections")} value=${data && as.exact(data.connections)} note=${data && upstreamsText(data.upstreams)} tone=${data?.upstreams.some((one) => one.circuit === "open" || one.circuit === "half_open") ? "bad" : null} />
   </dl>`;
+}
+
+/** How the upstreams are, the worst first. */
+function upstreamsText(upstreams) {
+  const count = (...circuits) => upstreams.filter((one) => circuits.includes(one.circuit)).length;
+  const all = upstreams.length;
+  const [open, failing, unknown] = [count("open", "half_open"), count("failing"), count("unknown")];
+  if (open) return t("now.upstreams.open", { n: open, all });
+  if (failing) return t("now.upstreams.failing", { n: failing, all });
+  return unknown === all ? t("now.upstreams.unknown") : t("now.upstreams.up", { n: count("closed"), all });
 }
 
 function Sums({ data }) {
   const sums = data?.totals;
+  const [succeeded, failed, canceled] = sums ? as.shares([sums.succeeded, sums.failed, sums.canceled]) : [];
   const items = [
     ["sum.requests", sums && as.count(sums.requests)],
-    ["sum.success", sums && as.percent(sums.success_rate)],
-    ["sum.failed", sums && as.count(sums.failed)],
-    ["sum.canceled", sums && as.count(sums.canceled), "sum.canceled.note"],
+    ["sum.succeeded", sums && as.count(sums.succeeded), succeeded],
+    ["sum.failed", sums && as.count(sums.failed), failed],
+    ["sum.canceled", sums && as.count(sums.canceled), canceled, "sum.canceled.note"],
     ["sum.in", sums && as.bytes(sums.bytes_in)],
     ["sum.out", sums && as.bytes(sums.bytes_out)],
     ["sum.tokens_in", sums && as.count(as.read(sums.tokens))],
-    ["sum.tokens_out", sums && as.count(sums.tokens.output)],
-    ["sum.cost", sums && as.money(sums.cost_usd)],
-    ["sum.unpriced", sums && as.count(sums.unpriced_requests)],
+    ["sum.tokens_out", sums && as.atLeast(as.count(sums.tokens.output), sums.at_least_requests > 0)],
+    ["sum.cost", sums && as.atLeast(as.money(sums.cost_usd), isFloor(sums)), sums && sums.cost_estimate_usd > sums.cost_usd ? t("cost.estimate", { cost: as.money(sums.cost_estimate_usd) }) : null, "cost.floor.why"],
+    ["sum.unpriced", sums && as.count(sums.unpriced_requests), null, "unpriced.why"],
   ];
+  // only what an earlier run stored has averages without quantiles
+  const lacks = sums && ["ttft_ms", "duration_ms"].some((name) => sums[name].avg !== null && sums[name].p50 === null);
   return html`<div class="columns sums">
-    <section class="card"><dl class="facts">${items.map(([key, value, help]) => html`<div key=${key}><dt title=${help && t(help)}>${t(key)}</dt><dd>${value ?? html`<span class="bone"></span>`}</dd></div>`)}</dl></section>
+    <section class="card"><dl class="facts">${items.map(([key, value, note, help]) => html`<div key=${key}><dt title=${help && t(help)}>${t(key)}</dt><dd>${value ?? html`<span class="bone"></span>`}${note && html`<span class="note">${note}</span>`}</dd></div>`)}</dl></section>
     <section class="card flush">
       <${Table} label=${t("quantiles")} head=${[[t("quantiles")], [t("avg"), "num"], ["p50", "num"], ["p95", "num"], ["p99", "num"]]}>
         ${[["ttft", "ttft_ms"], ["duration", "duration_ms"]].map(([key, name]) => html`<tr key=${key}><th scope="row">${t(key)}</th>${["avg", "p50", "p95", "p99"].map((q) => html`<td key=${q} class="num">${sums ? as.duration(sums[name][q]) : html`<span class="bone"></span>`}</td>`)}</tr>`)}
       <//>
+      ${lacks && html`<p class="note rest">${t("quantiles.absent")}</p>`}
     </section>
   </div>`;
 }
+
+/** Whether what is told of the cost is less than it was. */
+const isFloor = (sums) => sums.at_least_requests > 0 || sums.unpriced_requests > 0;
 
 function Plots({ data }) {
   const series = data?.series;
@@ -126,7 +145,7 @@ function Recent() {
           <td class="wide"><${Link} to="requests" query=${{ id: row.id }} class="quiet">${row.method} ${row.path}<//>${row.model && html` <span class="dim">${row.model}</span>`}</td>
           <td class="num">${as.duration(row.ttft_ms)}</td>
           <td class="num">${as.duration(row.state === "pending" ? Math.max(0, Date.now() - row.at) : row.duration_ms)}</td>
-          <td class="num">${as.bytes(row.state === "pending" ? row.bytes_out || null : row.bytes_out)}</td><td class="num">${as.money(row.cost_usd)}</td>
+          <td class="num">${as.bytes(row.bytes_out)}</td><td class="num">${costText(row)}</td>
         </tr>`)}
       <//>`}
   <//>`;
@@ -148,7 +167,7 @@ function Paths({ data }) {
 function State({ data }) {
   return html`<${Card} title=${t("state.title")}>
     ${!data ? html`<${Bones} rows=${3} />` : html`<ul class="lines">
-      ${data.upstreams.map((one) => html`<li key=${one.name}><span class="wide mono">${one.name}</span><${Badge} tone=${circuitTone(one.circuit)}>${t(`circuit.${one.circuit}`)}<//></li>`)}
+      ${data.upstreams.map((one) => html`<li key=${one.name}><span class="wide mono">${one.name}</span><${Badge} tone=${circuitTone(one.circuit)}>${circuitText(one)}<//></li>`)}
       ${data.reloads.slice(-5).reverse().map((one) => html`<li key=${one.at}><span class="wide">${t("reload")} <span class="dim">${one.what}</span></span><span class="dim">${as.ago(one.at, data.now)}</span><${Badge} tone=${one.ok ? "good" : "bad"}>${t(one.ok ? "reload.ok" : "reload.failed")}<//></li>`)}
     </ul>`}
   <//>`;

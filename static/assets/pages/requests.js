@@ -6,22 +6,31 @@ import * as as from "../format.js";
 import { ask, refreshes, updated } from "../api.js";
 import { tick } from "../live.js";
 import { setQuery } from "../router.js";
-import { MOST, Roster } from "../rows.js";
-import { Bones, Empty, FaultNote, Icon, Status } from "../parts.js";
+import { MOST, RESULTS, Roster } from "../rows.js";
+import { Bones, Empty, FaultNote, Icon, Status, costText, tokensText } from "../parts.js";
 import { Drawer } from "./drawer.js";
 
 const PAGE = 200;
-const FILTERS = ["status", "method", "path", "model", "session", "upstream", "q"];
-const STATES = ["1xx", "2xx", "3xx", "4xx", "5xx", "pending", "aborted"];
+const TEXTS = ["path", "model", "session", "upstream", "user_agent", "q"];
+const FILTERS = ["status", "method", "range", "since", "until", ...TEXTS];
+const STATES = [...RESULTS, "aborted", "pending", "1xx", "2xx", "3xx", "4xx", "5xx"];
+// how far back a list may reach: as seen from now, in milliseconds
+const SPANS = { "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "6h": 21_600_000, "24h": 86_400_000 };
 const METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD"];
 // the server refuses a longer one
 const LONGEST = 256;
-const WORDS = new Set(["pending", "aborted"]);
+const WORDS = new Set([...RESULTS, "aborted", "pending"]);
 const narrow = matchMedia("(max-width: 760px)");
 const middle = matchMedia("(max-width: 1360px)");
 const measured = () => (narrow.matches ? "narrow" : middle.matches ? "middle" : "wide");
 // of a row, in one, two or three lines: app.css has the same
 const HEIGHTS = { wide: 38, middle: 54, narrow: 80 };
+
+/** What the server is asked for: a range that is seen from now is so from this moment on. */
+function resolved({ range, since, until, ...filters }) {
+  const from = SPANS[range] ? Date.now() - SPANS[range] : Number(since) || "";
+  return { ...filters, since: from, until: Number(until) || "" };
+}
 
 export default function Requests({ query }) {
   const filters = {};
@@ -36,6 +45,9 @@ export default function Requests({ query }) {
   const id = query.get("id");
   const items = list.items;
   const open = useCallback((row) => setQuery({ id: row?.id ?? null }), []);
+  // whose details were closed last: its row has the focus then
+  const [left, setLeft] = useState(null);
+  const leave = () => (setLeft({ id }), open(null));
   // the drafts of the fields go, too
   const clear = () => (setClears(clears + 1), setQuery(Object.fromEntries(FILTERS.map((name) => [name, null]))));
   const isFiltered = FILTERS.some((name) => filters[name]);
@@ -65,8 +77,8 @@ export default function Requests({ query }) {
       <span class="keys note"><kbd>j</kbd> <kbd>k</kbd> ${t("keys.walk")} <kbd>p</kbd> ${t("keys.pause")} <kbd>/</kbd> ${t("keys.search")}</span>
     </div>
     <${FaultNote} fault=${list.fault} onRetry=${list.reload} />
-    ${list.isFirst ? html`<${Bones} rows=${12} />` : !items.length ? !list.fault && html`<${Empty} title=${t(isFiltered ? "requests.none" : "requests.empty")}>${t(isFiltered ? "requests.none.why" : "requests.empty.why")}<//>` : html`<${Grid} items=${items} now=${stood.current ?? Date.now()} selected=${id} onOpen=${open} onEnd=${list.more} />`}
-    ${id && html`<${Drawer} id=${id} row=${items.find((row) => row.id === id)} onClose=${() => open(null)} />`}
+    ${list.isFirst ? html`<${Bones} rows=${12} />` : !items.length ? !list.fault && html`<${Empty} title=${t(isFiltered ? "requests.none" : "requests.empty")}>${t(isFiltered ? "requests.none.why" : "requests.empty.why")}<//>` : html`<${Grid} items=${items} now=${stood.current ?? Date.now()} selected=${id} left=${left} onOpen=${open} onEnd=${list.more} />`}
+    ${id && html`<${Drawer} id=${id} row=${items.find((row) => row.id === id)} onClose=${leave} />`}
   </div>`;
 }
 
@@ -88,7 +100,7 @@ function useList(filters, asked, isPaused) {
     const controller = (running.current = new AbortController());
     const isMore = before !== undefined;
     list.begin(isMore);
-    const filters = JSON.parse(asked);
+    const filters = resolved(JSON.parse(asked));
     try {
       const page = await ask("/requests", { query: { ...filters, limit: PAGE, before }, signal: controller.signal });
       running.current = null;
@@ -117,20 +129,20 @@ function useList(filters, asked, isPaused) {
     // what was told before the list was asked for is in it
     if (!last || last === told.current) return;
     told.current = last;
-    list.tell(last, filters);
+    list.tell(last, resolved(filters));
     if (list.isPaused) show({});
     else if (list.isBehind && !running.current) load();
-    else if (last.rows.length && !running.current) show({});
+    else if ((last.rows.length || last.running.length || filters.range) && !running.current) show({});
   }, [last]);
 
   useEffect(() => {
     if (isPaused) return list.pause();
-    list.resume(filters);
+    list.resume(resolved(filters));
     if (list.isBehind) load();
     else show({});
   }, [isPaused]);
 
-  return { ...view, total: list.total, isBehind: list.isBehind, waiting: isPaused ? list.waiting(filters) : 0, reload: () => load(), more: () => list.next && !running.current && list.rows.size < MOST && load(list.next) };
+  return { ...view, total: list.total, isBehind: list.isBehind, waiting: isPaused ? list.waiting(resolved(filters)) : 0, reload: () => load(), more: () => list.next && !running.current && list.rows.size < MOST && load(list.next) };
 }
 
 function Filters({ filters }) {
@@ -138,14 +150,55 @@ function Filters({ filters }) {
   // one that the address names and the list lacks is shown as it is
   const options = (values, name) => (filters[name] && !values.includes(filters[name]) ? [...values, filters[name]] : values).map((value) => html`<option key=${value} value=${value} selected=${value === filters[name]}>${WORDS.has(value) ? t(`filter.status.${value}`) : value}</option>`);
   const select = (name, values) => html`<label class="field"><span>${t(`filter.${name}`)}</span><select id=${`filter-${name}`} value=${filters[name]} onChange=${(event) => setQuery({ [name]: event.target.value })}><option value="">${t("filter.any")}</option>${options(values, name)}</select></label>`;
-  const more = ["method", "path", "model", "session", "upstream"].filter((name) => filters[name]).length;
+  const more = ["method", ...TEXTS.filter((name) => name !== "q")].filter((name) => filters[name]).length + (filters.range || filters.since || filters.until ? 1 : 0);
   const [isOpen, setOpen] = useState(!narrow.matches || more > 0);
   return html`<search class="filters" aria-label=${t("filter.label")}>
     ${field("q", t("filter.q.hint"))}
-    ${select("status", STATES)}
+    <${StatusFilter} value=${filters.status} />
     <button type="button" class="button filter-more" aria-expanded=${String(isOpen)} onClick=${() => setOpen(!isOpen)}>${t("filter.more")}${more ? ` · ${more}` : ""}</button>
-    ${isOpen && html`${select("method", METHODS)}${field("path")}${field("model")}${field("session")}${field("upstream")}`}
+    ${isOpen && html`<${TimeFilter} range=${filters.range} since=${filters.since} until=${filters.until} />${select("method", METHODS)}${field("path")}${field("model")}${field("session")}${field("upstream")}${field("user_agent")}`}
   </search>`;
+}
+
+const CODE = /^[1-9]\d\d$/;
+
+/** A result, a state, a hundred, or one exact status. */
+function StatusFilter({ value }) {
+  const [isExact, setExact] = useState(CODE.test(value));
+  useEffect(() => void (value && setExact(CODE.test(value))), [value]);
+  const field = useRef(null);
+  const choose = (event) => {
+    const chosen = event.target.value;
+    setExact(chosen === "code");
+    setQuery({ status: chosen === "code" ? null : chosen });
+    if (chosen === "code") setTimeout(() => field.current?.focus());
+  };
+  const type = (event) => {
+    const text = event.target.value.trim();
+    if (CODE.test(text)) setQuery({ status: text });
+    else if (!text) setQuery({ status: null });
+  };
+  const option = (one, text) => html`<option key=${one} value=${one} selected=${one === (isExact ? "code" : value)}>${text}</option>`;
+  const states = value && !isExact && !STATES.includes(value) ? [...STATES, value] : STATES;
+  return html`<label class="field"><span>${t("filter.status")}</span><span class="pair"><select id="filter-status" value=${isExact ? "code" : value} onChange=${choose}>
+    ${option("", t("filter.any"))}${states.map((one) => option(one, WORDS.has(one) ? t(`filter.status.${one}`) : one))}${option("code", t("filter.status.code"))}
+  </select>${isExact && html`<input id="filter-code" ref=${field} aria-label=${t("filter.status.code")} inputmode="numeric" maxlength="3" placeholder="404" value=${CODE.test(value) ? value : ""} onInput=${type} />`}</span></label>`;
+}
+
+/** When they began: a range up to now, or from one moment to another. */
+function TimeFilter({ range, since, until }) {
+  const isSet = !!(since || until);
+  const [isOwn, setOwn] = useState(isSet);
+  const chosen = SPANS[range] ? range : isOwn || isSet ? "own" : "";
+  const choose = (event) => {
+    setOwn(event.target.value === "own");
+    setQuery({ range: event.target.value === "own" ? null : event.target.value, since: null, until: null });
+  };
+  const option = (one, text) => html`<option key=${one} value=${one} selected=${one === chosen}>${text}</option>`;
+  const edge = (name, at) => html`<label class="field"><span>${t(`filter.${name}`)}</span><input id=${`filter-${name}`} type="datetime-local" step="1" value=${as.localInput(Number(at) || null)} onChange=${(event) => setQuery({ range: null, [name]: event.target.value ? String(new Date(event.target.value).getTime()) : null })} /></label>`;
+  return html`<label class="field"><span>${t("range.label")}</span><select id="filter-range" value=${chosen} onChange=${choose}>
+    ${option("", t("filter.any"))}${Object.keys(SPANS).map((one) => option(one, t("filter.range.last", { span: t(`range.${one}`) })))}${option("own", t("filter.range.own"))}
+  </select></label>${chosen === "own" && html`${edge("since", since)}${edge("until", until)}`}`;
 }
 
 /** A text to filter by: a draft while it is typed, then a part of the address. */
@@ -173,7 +226,7 @@ function Field({ name, value, placeholder }) {
 const COLUMNS = ["time", "status", "request", "model", "ttft", "duration", "bytes", "tokens", "cost"];
 const NUMBERS = new Set(["ttft", "duration", "bytes", "tokens", "cost"]);
 
-function Grid({ items, now, selected, onOpen, onEnd }) {
+function Grid({ items, now, selected, left, onOpen, onEnd }) {
   const scroller = useRef(null);
   const [size, setSize] = useState(measured());
   const [window_, setWindow] = useState({ top: 0, height: 600, bar: 0 });
@@ -209,6 +262,20 @@ function Grid({ items, now, selected, onOpen, onEnd }) {
     else if (top + height * 2 > box.scrollTop + box.clientHeight) box.scrollTop = top + height * 2 - box.clientHeight;
   }, [at, selected]);
 
+  // the details were closed: their row has the focus again, wherever it is by now
+  useLayoutEffect(() => {
+    if (!left) return;
+    const box = scroller.current;
+    const at = items.findIndex((row) => row.id === left.id);
+    const top = at * height;
+    if (at >= 0 && (top < box.scrollTop || top + height > box.scrollTop + box.clientHeight)) {
+      box.scrollTop = top - box.clientHeight / 2;
+      setWindow((was) => ({ ...was, top: box.scrollTop }));
+    }
+    // it is drawn by then, and the dialog is no longer modal
+    requestAnimationFrame(() => requestAnimationFrame(() => (box.querySelector(`[data-id="${CSS.escape(left.id)}"]`) ?? box).focus()));
+  }, [left]);
+
   const isDated = useMemo(() => items.some((row) => !as.isToday(row.at)), [items]);
 
   return html`<div class=${"vlist" + (isDated ? " dated" : "")} role="grid" aria-label=${t("nav.requests")} aria-rowcount=${items.length + 1} aria-colcount=${COLUMNS.length}>
@@ -231,8 +298,8 @@ function Row({ row, now, index, top, isSelected, onOpen }) {
     <span role="gridcell" class="c-model dim" title=${row.model}>${row.model ?? "–"}</span>
     <span role="gridcell" class="c-ttft num" data-label=${t("col.ttft.short")}>${as.duration(row.ttft_ms)}</span>
     <span role="gridcell" class="c-duration num">${as.duration(spent)}</span>
-    <span role="gridcell" class="c-bytes num">${as.bytes(row.state === "pending" ? row.bytes_out || null : row.bytes_out)}</span>
-    <span role="gridcell" class="c-tokens num">${row.tokens ? `${as.count(as.read(row.tokens))} → ${as.count(row.tokens.output)}` : "–"}</span>
-    <span role="gridcell" class="c-cost num">${as.money(row.cost_usd)}</span>
+    <span role="gridcell" class="c-bytes num">${as.bytes(row.bytes_out)}</span>
+    <span role="gridcell" class="c-tokens num">${tokensText(row)}</span>
+    <span role="gridcell" class="c-cost num">${costText(row)}</span>
   </div>`;
 }

@@ -1,4 +1,4 @@
-// Those whom requests are sent to: whether they answer, how fast, and what they still allow.
+// The upstreams: whether they answer, how fast, and what they still allow.
 
 import { html } from "../view.js";
 import { t } from "../i18n.js";
@@ -7,6 +7,9 @@ import { useAnswer } from "../api.js";
 import { Badge, Bones, Empty, FaultNote } from "../parts.js";
 
 export const circuitTone = (circuit) => ({ closed: "good", failing: "warn", half_open: "warn", open: "bad" })[circuit] ?? "plain";
+
+/** What is known of an upstream's health, in words: of one that fails, how close its circuit is to opening. */
+export const circuitText = ({ circuit, failures, failures_to_open: most }) => t(`circuit.${circuit}`, { failures, most });
 
 export default function Upstreams() {
   const { data, fault, reload } = useAnswer("/upstreams", null, 3000);
@@ -28,7 +31,7 @@ function Upstream({ one }) {
     ["upstreams.http", one.http],
   ];
   return html`<section class="card">
-    <header><h2 class="mono">${one.name}</h2><div class="tools">${one.own_key && html`<${Badge}>${t("upstreams.own_key")}<//>`}<${Badge} tone=${circuitTone(one.circuit)}>${t(`circuit.${one.circuit}`)}<//></div></header>
+    <header><h2 class="mono">${one.name}</h2><div class="tools">${one.own_key && html`<${Badge}>${t("upstreams.own_key")}<//>`}<${Badge} tone=${circuitTone(one.circuit)}>${circuitText(one)}<//></div></header>
     <dl class="facts">${facts.map(([key, value, isBad]) => html`<div key=${key}><dt>${t(key)}</dt><dd class=${isBad ? "text-bad" : ""}>${value}</dd></div>`)}</dl>
     <table class="plain"><thead><tr><td></td><th scope="col" class="num">p50</th><th scope="col" class="num">p95</th></tr></thead><tbody>
       ${[["upstreams.connect", one.connect_ms], ["upstreams.head", one.head_ms]].map(([key, spread]) => html`<tr key=${key}><th scope="row">${t(key)}</th><td class="num">${as.duration(spread?.p50)}</td><td class="num">${as.duration(spread?.p95)}</td></tr>`)}

@@ -1,7 +1,7 @@
 // What was used and what it cost, by model, by day, or both.
 
 import { html, useState } from "../view.js";
-import { t } from "../i18n.js";
+import { t, word } from "../i18n.js";
 import * as as from "../format.js";
 import { address, useAnswer } from "../api.js";
 import { setQuery } from "../router.js";
@@ -32,9 +32,9 @@ export default function Usage({ query }) {
     <${FaultNote} fault=${fault} onRetry=${reload} />
     <div class=${"stack" + (isStale ? " stale" : "")}>
       <dl class="tiles four">
-        <${Tile} label=${t("sum.cost")} value=${sum && as.money(sum.cost_usd)} note=${data && t("prices.of", { date: data.prices_date })} />
+        <${Tile} label=${t("sum.cost")} value=${sum && as.atLeast(as.money(sum.cost_usd), sum.isFloor)} note=${data && html`${sum.estimate > sum.cost_usd && html`<span>${t("cost.estimate", { cost: as.money(sum.estimate) })}</span> `}<span>${t("prices.of", { date: data.prices_date })}</span>`} />
         <${Tile} label=${t("sum.tokens_in")} value=${sum && as.count(as.read(sum.tokens))} note=${sum && t("usage.new", { tokens: as.count(sum.tokens.input) })} />
-        <${Tile} label=${t("sum.tokens_out")} value=${sum && as.count(sum.tokens.output)} note=${sum && t("usage.requests", { n: as.count(sum.requests) })} />
+        <${Tile} label=${t("sum.tokens_out")} value=${sum && as.atLeast(as.count(sum.tokens.output), sum.isCut)} note=${sum && t("usage.requests", { n: as.count(sum.requests) })} />
         <${Tile} label=${t("sum.cache")} value=${sum && as.percent(as.cacheShare(sum.tokens) ?? 0)} note=${t("usage.cache.note")} />
       </dl>
       <${Card} title=${t(`usage.by.${by}`)} flush tools=${html`${save("csv")}${save("json")}`}>
@@ -42,22 +42,37 @@ export default function Usage({ query }) {
           <${Table} label=${t("nav.usage")} head=${[...lead.map((name) => [t(`col.${name}`)]), [t("sum.requests"), "num"], ...KINDS.map((kind) => [t(`tokens.${kind}`), "num"]), [t("sum.cache"), "num"], [t("col.cost"), "num"]]}>
             ${rows.map((row) => html`<tr key=${row.key}>
               ${lead.map((name, i) => (i === 0 ? html`<th key=${name} scope="row" class="mono">${row[name] ?? "–"}</th>` : html`<td key=${name} class="mono">${row[name] ?? "–"}</td>`))}<td class="num">${as.count(row.requests)}</td>
-              ${KINDS.map((kind) => html`<td key=${kind} class=${"num" + (row.tokens[kind] ? "" : " dim")}>${as.count(row.tokens[kind])}</td>`)}
+              ${KINDS.map((kind) => html`<td key=${kind} class=${"num" + (row.tokens[kind] ? "" : " dim")}>${as.atLeast(as.count(row.tokens[kind]), kind === "output" && row.at_least)}</td>`)}
               <td class="num">${as.percent(row.cache_hit_share)}</td>
-              <td class="num cost-cell">${row.unpriced ? html`<${Badge} title=${t("unpriced.why")}>${t("unpriced")}<//>` : as.money(row.cost_usd)}<span class="share" aria-hidden="true"><i style=${{ width: `${((row.cost_usd ?? 0) / most) * 100}%` }}></i></span></td>
+              <td class="num cost-cell"><${Cost} row=${row} /><span class="share" aria-hidden="true"><i style=${{ width: `${((row.cost_usd ?? 0) / most) * 100}%` }}></i></span></td>
             </tr>`)}
           <//>
           ${rows.length < data.rows.length && html`<p class="rest"><button type="button" class="button" onClick=${() => setWhole(true)}>${t("usage.rest", { n: as.exact(data.rows.length - rows.length) })}</button></p>`}`}
       <//>
-      <p class="note">${t("usage.note")}</p>
+      <p class="note">${t("usage.note")} ${sum?.isFloor && t("cost.floor.why")}</p>
+      ${data?.not_priced.length > 0 && html`<p class="note">${t("usage.not_priced")} ${data.not_priced.map(notPriced).join(t("list.comma"))}${t("list.end")}</p>`}
     </div>`;
 }
 
+/** What a group cost, as far as it is known: what has no price is told beside it, and never hides it. */
+function Cost({ row }) {
+  const isKnown = row.cost_usd > 0 || row.unpriced_requests < row.requests;
+  const known = isKnown && as.atLeast(as.money(row.cost_usd), row.cost_is_floor);
+  const estimate = row.cost_estimate_usd > row.cost_usd && html` <span class="note">${t("cost.estimate", { cost: as.money(row.cost_estimate_usd) })}</span>`;
+  return html`<span title=${row.cost_is_floor ? t("cost.floor.why") : undefined}>${known}${estimate}${row.unpriced && html` <${Badge} title=${t("unpriced.why")}>${isKnown ? t("unpriced.n", { n: as.count(row.unpriced_requests) }) : t("unpriced")}<//>`}</span>`;
+}
+
+/** A thing that is not priced, in words; one that is not known stands for itself. */
+const notPriced = (name) => word(`not_priced.${name}`, name.replaceAll("_", " "));
+
 function total(rows) {
-  const sum = { requests: 0, cost_usd: 0, tokens: Object.fromEntries(KINDS.map((kind) => [kind, 0])) };
+  const sum = { requests: 0, cost_usd: 0, estimate: 0, isFloor: false, isCut: false, tokens: Object.fromEntries(KINDS.map((kind) => [kind, 0])) };
   for (const row of rows) {
     sum.requests += row.requests;
-    sum.cost_usd += row.cost_usd ?? 0;
+    sum.cost_usd += row.cost_usd;
+    sum.estimate += row.cost_estimate_usd;
+    sum.isFloor ||= row.cost_is_floor;
+    sum.isCut ||= row.at_least;
     for (const kind of KINDS) sum.tokens[kind] += row.tokens[kind];
   }
   return sum;
