@@ -434,6 +434,8 @@ where
         notes: Option<Rc<BodyNotes>>,
     ) -> Result<(), Gone> {
         let mut source = Source::new((delimiter != Delimiter::Nothing).then_some(body));
+        // turns are an exchange's, and not a connection's: a small answer waits for none
+        self.pace = Pace::default();
         let undelivered = Undelivered::new(self.asked.clone());
         let before = self.delivery.written();
         let outcome = poll_fn(|cx| self.poll_content(cx, &mut source, delimiter, notes.as_deref()));

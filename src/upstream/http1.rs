@@ -336,6 +336,10 @@ impl Exchange {
             }
         }
         self.flush(cx);
+        if self.upload_is_done() {
+            // no more is moved: a turn that is not taken would hold up all others
+            self.pace = Pace::default();
+        }
         Ok(())
     }
 
@@ -470,6 +474,8 @@ impl Exchange {
     }
 
     fn respond(mut self, found: Found, pool: &Rc<Pool>) -> Response {
+        // the response may stand unpolled while another upstream is asked: it waits for no turn then
+        self.pace = Pace::default();
         let Found {
             head,
             mut framing,

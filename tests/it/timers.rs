@@ -705,6 +705,37 @@ fn the_directions_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn an_upload_that_ends_with_its_turn_holds_up_no_other() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url()).start();
+    // as much as a turn moves (`pace::TURN`): the last write takes the rest of it
+    let (up, down) = (noise(256 * 1024), noise(2_000_000));
+    let (asked, answered) = (up.clone(), down.clone());
+    let serving = thread::spawn(move || {
+        let mut origin = upstream.accept();
+        origin.read_request_head();
+        origin.send(STREAM);
+        assert!(origin.read_exact(asked.len()) == asked, "the upload");
+        for block in answered.chunks(64 * 1024) {
+            origin.send(chunk(block));
+        }
+        origin.send(chunk(b""));
+        origin
+    });
+    let mut client = proxy.connect();
+    client.send(format!(
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        up.len()
+    ));
+    // the rest goes out while the answer comes
+    client.send(&up[..1000]);
+    client.read_response_head();
+    client.send(&up[1000..]);
+    assert!(client.read_chunked().content() == down);
+    drop(serving.join().unwrap());
+}
+
+#[test]
 fn an_upload_that_moves_is_no_silence_of_the_upstream() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url())
