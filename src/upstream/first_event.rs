@@ -129,17 +129,18 @@ impl Prefetched {
 
 /// What a stream with this beginning begins with, if that can be told. Without more to come, it can.
 fn judge(beginning: &[u8], is_whole: bool) -> Option<FirstEvent> {
+    let is_long = beginning.len() >= LIMIT;
     match begins_as_error(beginning) {
         Some(false) => return Some(FirstEvent::Other),
         Some(true) => {}
-        None if is_whole => return Some(FirstEvent::Other),
+        None if is_whole || is_long => return Some(FirstEvent::Other),
         None => return None,
     }
     let beginning = beginning.strip_prefix(BOM).unwrap_or(beginning);
     match end_of_event(beginning) {
         Some(end) => Some(kind(&beginning[..end])),
         None if is_whole => Some(kind(beginning)),
-        None => (beginning.len() >= LIMIT).then_some(FirstEvent::Other),
+        None => is_long.then_some(FirstEvent::Other),
     }
 }
 
@@ -324,5 +325,15 @@ mod tests {
         assert_eq!(told(b"").1, FirstEvent::Other);
         let endless = format!("event: error\ndata: {}", "x".repeat(2 * LIMIT));
         assert_eq!(told(endless.as_bytes()), (Some(LIMIT), FirstEvent::Other));
+        let blanks = " ".repeat(2 * LIMIT);
+        for stream in [
+            format!("data:{blanks}"),
+            format!("data: {{{blanks}"),
+            format!("data: {{\"type\"{blanks}"),
+            format!("\u{feff}{endless}"),
+        ] {
+            let (at, verdict) = told(stream.as_bytes());
+            assert_eq!((at, verdict), (Some(LIMIT), FirstEvent::Other));
+        }
     }
 }

@@ -44,7 +44,8 @@ struct Body {
 
 #[derive(Debug)]
 struct State {
-    total: u64,
+    /// What every body may use, free or not.
+    common: u64,
     /// The largest body.
     largest: u64,
     /// Octets that are free for every body.
@@ -93,7 +94,7 @@ impl EditMemory {
         let largest = largest.min(total);
         let small = (total / SMALL_PART).min(total - largest);
         Self(Arc::new(Mutex::new(State {
-            total,
+            common: total - small,
             largest,
             free: total - small,
             free_small: small,
@@ -111,7 +112,9 @@ impl EditMemory {
         };
         let mut state = self.lock();
         // a reload may allow larger ones
-        state.largest = state.largest.max(limit.min(state.total));
+        state.largest = state.largest.max(limit.min(state.common));
+        // what can never be free is not waited for before a body needs it
+        let (most, is_exact) = (most.min(state.common), is_exact && most <= state.common);
         state.next_id += 1;
         let body = Body {
             id: state.next_id,
@@ -398,6 +401,18 @@ mod tests {
     fn free(memory: &EditMemory) -> u64 {
         let state = memory.lock();
         state.free + state.free_small
+    }
+
+    #[test]
+    fn a_body_that_a_reload_allowed_to_be_larger_begins_at_once() {
+        let memory = EditMemory::new(64 * MIB, 8 * MIB);
+        for limit in [60, 64, 1_000] {
+            let mut share = memory.share(Framing::Chunked, limit * MIB);
+            assert!(matches!(
+                share.grow_to(MIB).now_or_never(),
+                Some(Ok(Duration::ZERO))
+            ));
+        }
     }
 
     #[test]
