@@ -188,7 +188,7 @@ impl Event {
                             + some(&terms.service_tier)
                             + others.sum::<usize>()
                     })
-                    + error.map_or(0, |error| error.octets.len())
+                    + error.map_or(0, |error| error.octets.len() + error.secrets.bytes())
                     + exchange.request_fields.len()
                     + exchange.response_fields.len()
                     + exchange.tries.len() * size_of::<Try>()

@@ -662,9 +662,6 @@ impl Reader {
 /// A budget below this holds no conversation at all.
 const LEAST_BUDGET: u64 = 1 << 20;
 
-/// The addresses of a host of this machine.
-///
-/// `localhost` is 127.0.0.1 without asking: with PORT=0, two addresses would get two ports.
 /// The credentials that requests are given, and those of the ways to the upstreams.
 fn secrets(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> Secrets {
     let mut secrets = Secrets::default();
@@ -690,14 +687,18 @@ fn secrets(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> Secr
 
 /// Whether a credential of the operator's is added to requests.
 fn adds_credential(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> bool {
-    endpoints
+    endpoints.iter().any(|endpoint| {
+        endpoint.credential.is_some()
+                // a key in the path of the upstream's URL
+                || shape::hidden(&endpoint.upstream.prefix).next().is_some()
+    }) || fields
         .iter()
-        .any(|endpoint| endpoint.credential.is_some())
-        || fields
-            .iter()
-            .any(|(name, _)| names_credential(name.as_str().as_bytes()))
+        .any(|(name, _)| names_credential(name.as_str().as_bytes()))
 }
 
+/// The addresses of a host of this machine.
+///
+/// `localhost` is 127.0.0.1 without asking: with PORT=0, two addresses would get two ports.
 fn addresses(host: &str) -> Result<Vec<IpAddr>, Bad> {
     let host = host.trim();
     let bare = host

@@ -141,7 +141,8 @@ impl Generation {
 
 impl Model {
     fn used(&self, tokens: &Tokens, cost: Option<u64>) {
-        if !has_used(tokens) {
+        // a fee may come without tokens
+        if !has_used(tokens) && cost.unwrap_or_default() == 0 {
             return;
         }
         let counts = kinds(tokens).into_iter().enumerate();

@@ -16,11 +16,14 @@ use crate::{
 /// `is_loopback` says that only this machine is listened to, so that every name is known that it has.
 pub(super) fn is_foreign(head: &RequestHead, allowed: &AllowedOrigins, is_loopback: bool) -> bool {
     let (mut site, mut from, mut host, mut is_browser) = (None, None, None, false);
+    let (mut has_language, mut has_mode) = (false, false);
     for field in head.fields.iter() {
         match field.name.len() {
             4 if field.is("host") => host = text(field.value),
             6 if field.is("origin") => from = only(from, field.value),
             10 if field.is("user-agent") => is_browser |= field.value.starts_with(b"Mozilla/"),
+            14 if field.is("sec-fetch-mode") => has_mode = true,
+            15 if field.is("accept-language") => has_language = true,
             14 if field.is("sec-fetch-site") => site = only(site, field.value),
             _ => {}
         }
@@ -35,7 +38,9 @@ pub(super) fn is_foreign(head: &RequestHead, allowed: &AllowedOrigins, is_loopba
         None | Some("none") => {
             let is_tls = head.transport == Transport::Tls;
             let is_other = from.is_some_and(|from| !origin::is_same(from, host, is_tls));
-            is_browser |= from.is_some();
+            // a script may choose its User-Agent, but drops no Accept-Language; Node's fetch sends that
+            // one with a Sec-Fetch-Mode, which browsers leave out here and no script can set
+            is_browser |= from.is_some() || (has_language && !has_mode);
             let is_rebound = is_loopback
                 && is_browser
                 && site.is_none()
@@ -88,6 +93,7 @@ mod tests {
         }
     }
 
+    const LANGUAGE: (&str, &str) = ("accept-language", "*");
     const CHROME: (&str, &str) = ("user-agent", "Mozilla/5.0 (X11) Chrome/140");
 
     #[test]
@@ -100,6 +106,18 @@ mod tests {
             (&[ours][..], false, false),
             (&[("host", "proxy.example")], false, false),
             (&[ours, CHROME], false, false),
+            // a script of a rebound page that chose its agent, and Node's fetch
+            (&[rebound, ("user-agent", "x"), LANGUAGE], true, false),
+            (
+                &[
+                    rebound,
+                    ("user-agent", "node"),
+                    LANGUAGE,
+                    ("sec-fetch-mode", "cors"),
+                ],
+                false,
+                false,
+            ),
             (
                 &[ours, CHROME, ("origin", "http://localhost:8088")],
                 false,

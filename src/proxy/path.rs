@@ -41,8 +41,13 @@ pub(super) fn shown(head: &RequestHead) -> Box<str> {
 /// The credentials that a request carries.
 pub(super) fn credentials(head: &RequestHead) -> Secrets {
     let mut secrets = Secrets::default();
-    for field in head.fields.iter() {
-        secrets.add_field(field.name, field.value);
+    // cookies last: they must not crowd out a key
+    for is_cookie in [false, true] {
+        for field in head.fields.iter() {
+            if secrets.len() < MOST && field.is("cookie") == is_cookie {
+                secrets.add_field(field.name, field.value);
+            }
+        }
     }
     let (path, query) = head.target.split_at(head.path().len());
     if let [b'?', query @ ..] = query {
@@ -62,6 +67,10 @@ fn is_known(path: &str) -> bool {
         "/v1/messages" | "/v1/messages/count_tokens" | "/v1/models" | "/api/hello" | "/"
     )
 }
+
+/// Credentials of one request after which no further field is looked at. Clients send one or two; each is
+/// looked for in all that is shown.
+const MOST: usize = 64;
 
 /// What stands before most credentials.
 const SCHEME: &str = "Bearer ";

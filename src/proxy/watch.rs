@@ -128,7 +128,7 @@ impl Watch {
         let mut secrets = path::credentials(head);
         secrets.add_all(&live.secrets);
         let session = name(head.fields.value("x-claude-code-session-id"));
-        let user_agent = agent(head.fields.value("user-agent"));
+        let user_agent = agent(head.fields.value("user-agent"), &secrets);
         let begun = Begun {
             id: id.to_string().into(),
             started: SystemTime::now(),
@@ -138,7 +138,7 @@ impl Watch {
             path: beginning(path).into(),
             route,
             session: session.map(|session| secrets.hide(&session).into()),
-            user_agent: user_agent.map(|agent| secrets.hide(&agent).into()),
+            user_agent,
         };
         let is_metered = live.metering && route == Route::Messages;
         let (request_fields, progress) = match observer.readers() {
@@ -485,15 +485,19 @@ fn name(value: Option<&[u8]>) -> Option<Box<str>> {
     (is_shown && !value.is_empty()).then(|| value.into())
 }
 
-/// The beginning of a client's own name, without what is not printable.
-fn agent(value: Option<&[u8]>) -> Option<Box<str>> {
-    let value = value?;
-    let value = value[..value.len().min(LONGEST_AGENT)].trim_ascii();
-    let shown = |&octet: &u8| match octet {
-        b' '..=b'~' => char::from(octet),
+/// The beginning of a client's own name, without credentials and what is not printable.
+fn agent(value: Option<&[u8]>, secrets: &Secrets) -> Option<Box<str>> {
+    let value = String::from_utf8_lossy(value?);
+    // before it is cut: half a key is one, too
+    let hidden = secrets.hide(value.trim());
+    let shown = |c: char| match c {
+        ' '..='~' | '…' => c,
         _ => '?',
     };
-    let text: String = value.iter().map(shown).collect();
+    let mut text: String = hidden.chars().take(LONGEST_AGENT).map(shown).collect();
+    while text.len() > LONGEST_AGENT {
+        text.pop();
+    }
     (!text.is_empty()).then(|| text.into())
 }
 

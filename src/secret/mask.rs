@@ -1,6 +1,6 @@
 //! Credentials hidden by their values, wherever they stand in a text and however they were encoded.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
 
 use base64::{
     Engine as _,
@@ -22,6 +22,9 @@ const SHORTEST_PART: usize = 16;
 const ENCODED: usize = 2;
 /// Of base64, what is shorter is too likely to be something else.
 const SHORTEST_BASE64: usize = 8;
+/// Credentials that are looked for of one field, query or path: a head of 64 KiB holds thousands of
+/// cookies, and each is compared with the others.
+const MOST_OF_A_FIELD: usize = 32;
 
 /// Credentials that are never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -44,6 +47,22 @@ impl Secrets {
         }
     }
 
+    /// The number of credentials.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let each = |value: &str| size_of::<Box<str>>() + value.len();
+        self.values.iter().map(|value| each(value)).sum()
+    }
+
     /// Adds the credentials of a field, if it is one that holds some.
     pub fn add_field(&mut self, name: &[u8], value: &[u8]) {
         if !names_credential(name) {
@@ -51,12 +70,13 @@ impl Secrets {
         }
         let value = String::from_utf8_lossy(value);
         if name.eq_ignore_ascii_case(b"cookie") {
-            for pair in value.split(';') {
-                let (_, value) = pair.split_once('=').unwrap_or_default();
-                if value.trim().len() >= SHORTEST_COOKIE {
-                    self.add(value.trim().trim_matches('"'));
-                    self.add(&percent_decode_str(value).decode_utf8_lossy());
-                }
+            let values = value
+                .split(';')
+                .filter_map(|pair| Some(pair.split_once('=')?.1));
+            let long = values.filter(|value| value.trim().len() >= SHORTEST_COOKIE);
+            for value in long.take(MOST_OF_A_FIELD) {
+                self.add(value.trim().trim_matches('"'));
+                self.add(&percent_decode_str(value).decode_utf8_lossy());
             }
             return;
         }
@@ -75,21 +95,18 @@ impl Secrets {
             }
         }
         // several in one, as `Credential=…, Signature=…`
-        for part in token.split([' ', ',', ';']).filter(|part| *part != token) {
-            let part = part.rsplit('=').next().unwrap_or_default();
-            if part.len() >= SHORTEST_PART {
-                self.add(part);
-            }
-        }
+        let parts = token.split([' ', ',', ';']).filter(|part| *part != token);
+        let parts = parts.filter_map(|part| part.rsplit('=').next());
+        let long = parts.filter(|part| part.len() >= SHORTEST_PART);
+        long.take(MOST_OF_A_FIELD).for_each(|part| self.add(part));
     }
 
     /// Adds the values of a query whose names are those of credentials.
     pub fn add_query(&mut self, query: &str) {
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or_default();
-            if names_credential(name.as_bytes()) {
-                self.add(&percent_decode_str(value).decode_utf8_lossy());
-            }
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let named = pairs.filter(|(name, _)| names_credential(name.as_bytes()));
+        for (_, value) in named.take(MOST_OF_A_FIELD) {
+            self.add(&percent_decode_str(value).decode_utf8_lossy());
         }
     }
 
@@ -104,7 +121,8 @@ impl Secrets {
 
     /// Adds what looks like a key in a path.
     pub fn add_path(&mut self, path: &str) {
-        for part in path.split('/').filter(|part| shape::is_key(part)) {
+        let keys = path.split('/').filter(|part| shape::is_key(part));
+        for part in keys.take(MOST_OF_A_FIELD) {
             self.add(&percent_decode_str(part).decode_utf8_lossy());
         }
     }
@@ -180,8 +198,8 @@ fn find(text: &str, values: &[&[u8]], extent: Extent) -> Vec<Range<usize>> {
 
 /// The octets of base64 that a value has whatever stands before and after it, for each of the three places
 /// that it may have in a group (RFC 4648 §4 and §5).
-fn base64_forms(values: &[&[u8]], longest: usize) -> Vec<Vec<u8>> {
-    let mut forms = Vec::new();
+fn base64_forms(values: &[&[u8]], longest: usize) -> HashSet<Vec<u8>> {
+    let mut forms = HashSet::new();
     for value in values {
         // cheaper than to encode it
         if value.len() / 3 * 4 > longest {
@@ -200,8 +218,8 @@ fn base64_forms(values: &[&[u8]], longest: usize) -> Vec<Vec<u8>> {
                     .as_bytes()
                     .get([0, 2, 3][before]..)
                     .unwrap_or_default();
-                if form.len() >= SHORTEST_BASE64 && !forms.iter().any(|known| known == form) {
-                    forms.push(form.to_vec());
+                if form.len() >= SHORTEST_BASE64 {
+                    forms.insert(form.to_vec());
                 }
             }
         }
@@ -228,7 +246,7 @@ impl View {
     fn find(
         &self,
         values: &[&[u8]],
-        base64: &[Vec<u8>],
+        base64: &HashSet<Vec<u8>>,
         extent: Extent,
         spans: &mut Vec<Range<usize>>,
     ) {
@@ -245,13 +263,21 @@ impl View {
             }
         }
         for form in base64 {
-            for at in memchr::memmem::find_iter(&self.octets, form) {
+            // what a match has taken in is not looked at again
+            let mut from = 0;
+            while let Some(at) = memchr::memmem::find(&self.octets[from..], form) {
+                let at = from + at;
                 // its ends belong to it
                 let is_part =
                     |octet: &u8| octet.is_ascii_alphanumeric() || b"+/-_=".contains(octet);
-                let before = self.octets[..at].iter().rev().take_while(|it| is_part(it));
-                let after = self.octets[at..].iter().take_while(|it| is_part(it));
-                spans.push(self.span(at - before.count()..at + after.count()));
+                let before = self.octets[from..at].iter().rev();
+                let before = before.take_while(|it| is_part(it)).count();
+                let after = self.octets[at..]
+                    .iter()
+                    .take_while(|it| is_part(it))
+                    .count();
+                spans.push(self.span(at - before..at + after));
+                from = at + after;
             }
         }
     }
@@ -431,6 +457,43 @@ mod tests {
         secrets.add_query("beta=true&key=AIza%2F1&access_token=abcd&x");
         assert_eq!(secrets.values.join(" "), "AIza/1 abcd");
         assert_eq!(format!("{secrets:?}"), "Secrets(2)");
+    }
+
+    #[test]
+    fn thousands_in_one_field_are_bounded() {
+        let many = |between: &str| {
+            let parts = (0..5_000).map(|at| format!("name=value-of-20-octets-{at:04}"));
+            parts.collect::<Vec<_>>().join(between)
+        };
+        for (name, value) in [
+            ("cookie", many("; ")),
+            ("authorization", format!("AWS4-HMAC-SHA256 {}", many(", "))),
+        ] {
+            let mut secrets = Secrets::default();
+            secrets.add_field(name.as_bytes(), value.as_bytes());
+            assert!((32..100).contains(&secrets.len()), "{name}: {secrets:?}");
+        }
+        let mut secrets = Secrets::default();
+        secrets.add_query(&many("&").replace("name", "key"));
+        secrets.add_path(&"/sk-ant-api03-0123456789abcdefABCDEF".repeat(2_000));
+        assert!(secrets.len() < 100, "{secrets:?}");
+    }
+
+    #[test]
+    fn a_run_of_base64_is_one_span() {
+        let run = "YWFh".repeat(10_000);
+        let view = View::of(&run);
+        let mut spans = Vec::new();
+        let values: [&[u8]; 1] = [b"aaaaaaaa"];
+        view.find(
+            &values,
+            &base64_forms(&values, run.len()),
+            Extent::Whole,
+            &mut spans,
+        );
+        // one for each form, and not one for each match
+        assert!((1..=6).contains(&spans.len()), "{}", spans.len());
+        assert_eq!(of(&["aaaaaaaa"]).hide(&run), MASK);
     }
 
     #[test]

@@ -409,6 +409,19 @@ fn no_foreign_page_spends_the_operators_key() {
 }
 
 #[test]
+fn a_key_in_the_path_of_the_upstream_is_not_spent_by_a_page() {
+    let upstream = Upstream::ok();
+    let url = format!("{}/k9x2aB7Qz41LmN8rT5vW", upstream.url());
+    let proxy = Proxy::to(url).start();
+    let foreign = [("Origin", "https://evil.test")];
+    assert_eq!(
+        send(proxy.addr(), "POST", "/v1/messages", &foreign).status(),
+        403
+    );
+    assert_eq!(send(proxy.addr(), "GET", "/v1/models", &[]).status(), 200);
+}
+
+#[test]
 fn where_the_client_brings_its_own_key_pages_are_clients_like_others() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url())
