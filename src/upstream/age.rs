@@ -14,7 +14,7 @@ use std::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Age {
     born: Instant,
-    /// 256ths of the jitter that this one lives less.
+    /// The jitter that this one lives less, in parts of 256.
     less: u8,
 }
 
