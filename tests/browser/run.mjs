@@ -550,6 +550,13 @@ await test("the API's description is read and asked", {}, async (page) => {
   await operation.locator(".try-answer", { hasText: "200" }).waitFor();
 });
 
+await test("the API's operations are described in Chinese", { locale: "zh-CN" }, async (page) => {
+  await open(page, "/docs");
+  await page.locator(".operation").first().waitFor();
+  const english = await page.evaluate(() => [...document.querySelectorAll("section:not(:last-child) summary .note")].map((one) => one.textContent).filter((text) => text && !/[\u4e00-\u9fff]/.test(text)));
+  if (!isMock) holds(english.length === 0, english.join(" | "));
+});
+
 await test("Chinese is chosen and kept", {}, async (page) => {
   await open(page, "");
   await page.locator("aside button.lang").click();

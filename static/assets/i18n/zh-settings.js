@@ -9,6 +9,7 @@ export default {
   "PRESERVE_HOST": "把客户端的 Host 发给上游，而不是上游自己的。",
   "FORWARDED_HEADERS": "X-Forwarded-For、-Proto、-Host：append 加上这一跳，off 什么都不加，drop 连客户端带来的也删掉。",
   "HEADERS_FILE": "覆盖客户端同名字段的自定义头字段文件；以 __ 开头的键是注释。",
+  "FORWARDED_HEADERS": "X-Forwarded-For、-Proto、-Host：append 加上这一跳，off 什么都不加，drop 连客户端带来的也删掉。",
   "ALLOWED_ORIGINS": "允许哪些网页（源）发送会被加上你的密钥的请求（https://app.example,http://localhost:3000；* 为所有网页）。",
   "SYSTEM_PROMPT_REPLACEMENT": "替换 POST /v1/messages 系统提示词的文本。不设置则什么都不改。",
   "SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST": "只替换含有 “Claude Code” 的提示词；其他情况在前面插入一块。",

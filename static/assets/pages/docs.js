@@ -1,7 +1,7 @@
 // The API's own description, laid out to be read, with the questions that change nothing ready to ask.
 
-import { html, useState } from "../view.js";
-import { t } from "../i18n.js";
+import { html, useMemo, useState } from "../view.js";
+import { language, t, useTexts } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Badge, Bones, Code, FaultNote } from "../parts.js";
@@ -9,7 +9,9 @@ import { Badge, Bones, Code, FaultNote } from "../parts.js";
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
 export default function Docs() {
-  const { data: api, fault, reload } = useAnswer("/openapi.json", null);
+  const { data, fault, reload } = useAnswer("/openapi.json", null);
+  const says = useTexts("api");
+  const api = useMemo(() => data && says && translated(data, says), [data, !says, language.get()]);
   if (!api) return fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${10} />`;
   const operations = Object.entries(api.paths ?? {}).flatMap(([path, item]) => METHODS.filter((method) => item[method]).map((method) => ({ path, method, ...item[method], parameters: [...(item.parameters ?? []), ...(item[method].parameters ?? [])] })));
   const tags = [...new Set(operations.map((one) => one.tags?.[0] ?? ""))];
@@ -23,6 +25,13 @@ export default function Docs() {
       ${Object.entries(api.components?.schemas ?? {}).map(([name, schema]) => html`<details key=${name} id=${`schema-${name}`} class="card operation"><summary><b class="mono">${name}</b><span class="note">${schema.description ?? ""}</span></summary><div class="operation-body"><${Fields} schema=${schema} api=${api} /></div></details>`)}
     </section>
   </div>`;
+}
+
+/** The description in the reader's language: every text that says what a thing is. */
+function translated(value, says) {
+  if (Array.isArray(value)) return value.map((one) => translated(one, says));
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, (name === "description" || name === "summary") && typeof one === "string" ? says(one.replaceAll("\n", " "), one) : translated(one, says)]));
 }
 
 function Operation({ one, api }) {
