@@ -2,7 +2,7 @@
 //!
 //! A worker runs its tasks in the order in which they were woken. Beside a hundred downloads, each of
 //! which finds its sockets ready whenever it looks, a small request would wait for all of them at each
-//! of its steps. So an exchange that has moved [`TURN`] octets waits for its next turn, and a worker
+//! of its steps. So an exchange that has moved 256 KiB waits for its next turn, and a worker
 //! gives one such turn between two looks at its sockets: what came in meanwhile goes first.
 //!
 //! An exchange that moves less than a turn's octets never comes here. All of it is the worker's own.
