@@ -319,7 +319,13 @@ pub fn is_credential(name: &[u8]) -> bool {
 /// Whether a field may stand in a trailer section: what frames, routes, ends at a hop or says who asks
 /// has no place there (RFC 9110 §6.5.1).
 pub fn may_trail(name: &[u8]) -> bool {
-    Role::of(name) == Role::EndToEnd && !is_credential(name)
+    Role::of(name) == Role::EndToEnd && !is_credential(name) && is_name(name)
+}
+
+/// Whether a field name that the h2 crate let through is one in HTTP/1.1, too. RFC 9113 §8.2.1 forbids a
+/// few octets and the crate takes `"`, which no token has (RFC 9110 §5.1): parsers differ about it.
+pub fn is_name(name: &[u8]) -> bool {
+    memchr::memchr(b'"', name).is_none()
 }
 
 /// What a field name means for an intermediary.

@@ -13,7 +13,7 @@ use crate::{
     framing::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Fields, RequestHead, Role, Transport, Version, content_length, tokens},
+        head::{Fields, RequestHead, Role, Transport, Version, content_length, is_name, tokens},
         host::{is_host, is_same},
         upgrade::tunnelled,
     },
@@ -118,7 +118,7 @@ fn fields(parts: &Parts, target: &[u8]) -> Result<Fields, DownstreamError> {
     for (name, value) in map {
         let value = value.as_bytes();
         // RFC 9113 §8.2.1; HTTP/1.1 could not carry it
-        if value.trim_ascii() != value {
+        if value.trim_ascii() != value || !is_name(name.as_str().as_bytes()) {
             return Err(DownstreamError::MalformedHead);
         }
         octets += name.as_str().len() + value.len() + SEPARATORS;
@@ -242,6 +242,19 @@ mod tests {
             (b"c", b""),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_http_1_1_has_no_place_for_is_refused() {
+        let malformed = DownstreamError::MalformedHead;
+        for (name, value) in [("a\"b", "v"), ("x", " v"), ("x", "v\t")] {
+            let mut parts = parts("GET", "http://a/", &[]);
+            // as h2 does it
+            let name = http::HeaderName::from_lowercase(name.as_bytes()).unwrap();
+            parts.headers.append(name, value.parse().unwrap());
+            let outcome = http2_request_head(&parts, Ends::Stream, Transport::Clear);
+            assert_eq!(outcome.unwrap_err(), malformed, "{value:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     framing::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Fields, ResponseHead, Role, content_length, may_trail},
+        head::{Fields, ResponseHead, Role, content_length, is_name, may_trail},
     },
 };
 
@@ -158,7 +158,8 @@ pub(super) fn raw_trailers(fields: &HeaderMap) -> Option<Bytes> {
 ///
 /// # Errors
 /// [`UpstreamError::HttpResponseHeaderSectionSize`] beyond the limits of contract §2, and
-/// [`UpstreamError::HttpResponseTransferCoding`] for lengths that contradict each other.
+/// [`UpstreamError::HttpResponseTransferCoding`] for lengths that contradict each other, and
+/// [`UpstreamError::HttpProtocolError`] for a name that HTTP/1.1 could not carry.
 pub(super) fn response(
     parts: &http::response::Parts,
     method: &Method,
@@ -166,6 +167,13 @@ pub(super) fn response(
 ) -> Result<(ResponseHead, Framing), UpstreamError> {
     if !within_limits(&parts.headers) {
         return Err(UpstreamError::HttpResponseHeaderSectionSize);
+    }
+    if !parts
+        .headers
+        .keys()
+        .all(|name| is_name(name.as_str().as_bytes()))
+    {
+        return Err(UpstreamError::HttpProtocolError);
     }
     let status = StatusCode::from_u16(parts.status.as_u16())
         .map_err(|_| UpstreamError::HttpProtocolError)?;

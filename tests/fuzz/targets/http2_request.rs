@@ -189,7 +189,13 @@ fuzz_target!(|input: &[u8]| {
         None => one(b":method").expect("a method"),
     };
     assert_eq!(written.method, method);
-    assert_eq!(written.target, one(b":path").expect("a path"));
+    let path = one(b":path").expect("a path");
+    // the http crate cuts a fragment off before it is seen
+    let whole = match path.split(|&octet| octet == b'#').next() {
+        Some(whole) if !whole.is_empty() => whole,
+        _ => b"/",
+    };
+    assert_eq!(written.target, whole);
     let host = one(b":authority").or_else(|| one(b"host")).expect("a host");
     if one(b"x-forwarded-host").is_none() {
         assert_eq!(values(&written.fields, b"x-forwarded-host"), [host]);
@@ -199,7 +205,8 @@ fuzz_target!(|input: &[u8]| {
     let crumbs = values(&sent, b"cookie");
     if !crumbs.is_empty() {
         // RFC 9113 §8.2.3
-        fields.push((b"cookie".to_vec(), crumbs.join(&b"; "[..])));
+        let cookie = crumbs.join(&b"; "[..]);
+        fields.push((b"cookie".to_vec(), written::trim(&cookie).to_vec()));
     }
     written::assert_same(&fields, &written.fields);
     let length = one(b"content-length").map(|value| {
