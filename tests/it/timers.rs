@@ -709,7 +709,7 @@ fn an_upload_that_ends_with_its_turn_holds_up_no_other() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
     // as much as a turn moves (`pace::TURN`): the last write takes the rest of it
-    let (up, down) = (noise(256 * 1024), noise(2_000_000));
+    let (up, down) = (noise(512 * 1024), noise(2_000_000));
     let (asked, answered) = (up.clone(), down.clone());
     let serving = thread::spawn(move || {
         let mut origin = upstream.accept();
