@@ -109,11 +109,11 @@ pub struct View {
 #[derive(Debug, Clone, Default)]
 pub struct Cursor {
     change: u64,
-    /// What was told of exchanges in flight, by their number.
+    /// Facts told of exchanges in flight, by their number.
     running: HashMap<u64, Reading>,
 }
 
-/// What became of the wish to end an exchange.
+/// Outcome of a request to end an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// Its worker was told.

@@ -65,7 +65,7 @@ struct Usage<'a> {
     tokens: Spent,
     #[serde(skip_serializing_if = "is_zero")]
     server_tools: u64,
-    /// Of the whole exchange, other models included.
+    /// Requests of the whole exchange, those of other models included.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd: Option<f64>,
     /// Tokens and cost are a floor.
@@ -91,7 +91,7 @@ struct Usage<'a> {
     error_type: Option<&'a str>,
 }
 
-/// What another model used; not part of `tokens`.
+/// Usage of another model; not part of `tokens`.
 #[derive(Serialize)]
 struct OtherModel<'a> {
     model: &'a str,

@@ -632,7 +632,7 @@ impl Reader {
             variable: "METRICS_PUBLIC".to_owned(),
             origin: setting.origin.clone(),
             message: format!(
-                "whoever reaches {public} reads the metrics, with models, upstreams and what they cost; \
+                "every client that reaches {public} can read the metrics, with models, upstreams and what they cost; \
                  ADMIN_LISTEN gives them a listener of their own"
             ),
         });
