@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// A failed exchange, by the peer at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The client (or the network towards it) did something the contract does not allow.
+    /// The client (or the network towards it) broke the rules of HTTP or of docs/contract.md §2, §4.
     #[error("downstream: {0}")]
     Downstream(#[from] DownstreamError),
     /// The exchange was refused by a limit or a rule of ours before a byte went upstream.

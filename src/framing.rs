@@ -18,7 +18,7 @@ pub mod refused;
 pub mod upgrade;
 pub mod window;
 
-/// Largest message head that is taken, either way (contract §2).
+/// Largest message head that is taken, either way (docs/contract.md §2.4).
 pub const MAX_HEAD: usize = 64 * 1024;
-/// Most fields that are taken in one head, either way (contract §2).
+/// Most fields that are taken in one head, either way (docs/contract.md §2.4).
 pub const MAX_FIELDS: usize = 256;

@@ -2,7 +2,7 @@
 //!
 //! Lines of ours pass as `RUST_LOG` or `DEBUG_MODE` say; lines of dependencies never pass above
 //! a ceiling, whatever the filter says, because their debug and trace lines print field values
-//! (contract §1.6). It writes nothing but what it is given, with control characters escaped, so
+//! (docs/contract.md §1.6). It writes nothing but what it is given, with control characters escaped, so
 //! that one event is one line.
 
 use std::{

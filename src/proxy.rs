@@ -446,7 +446,7 @@ fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
     }
 }
 
-/// How long the response head is waited for (contract §4).
+/// The longest wait for the response head (docs/contract.md §4.2).
 fn patience(fields: &Fields, generates: bool, live: &Live) -> Duration {
     let ours = if generates {
         live.timers.generation

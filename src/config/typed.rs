@@ -786,7 +786,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_the_defaults_are_those_of_the_contract() {
+    fn unset_variables_have_the_documented_defaults() {
         let Loaded {
             config: Config { boot, live },
             warnings,

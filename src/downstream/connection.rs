@@ -56,7 +56,7 @@ use crate::{
 mod tunnel;
 
 /// Octets of a response that may wait when more is asked for. With the largest read of 48 KiB that
-/// makes 64 KiB that a slow reader can hold back (contract §4).
+/// makes 64 KiB that a slow reader can hold back (docs/contract.md §4.3).
 pub(super) const WRITE_AHEAD: usize = 16 * 1024;
 /// Octets that are read ahead of need, to see whether the client is still there.
 const READ_AHEAD: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! Whether a client takes what is sent to it (`WRITE_TIMEOUT`, contract §4).
+//! Whether a client takes what is sent to it (`WRITE_TIMEOUT`, docs/contract.md §4.1).
 //!
 //! A socket that takes no octets says little: its buffer may hold megabytes that a slow client reads
 //! for minutes, and a client that vanished leaves it writable as long as there is room. What counts is

@@ -70,8 +70,8 @@ pub use self::{
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams that run at the same time; what is beyond is refused (RFC 9113 §5.1.2).
 const MAX_STREAMS: u32 = 100;
-/// Octets that a client may send ahead on one stream: what one stream may hold back (contract §4). More
-/// only while it is consumed ([`WindowDriver`]).
+/// Octets that a client may send ahead on one stream: what one stream may hold back
+/// (docs/contract.md §4.3). More only while it is consumed ([`WindowDriver`]).
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// ... and on all of them. With less, streams whose upstream stands still could hold back the others;
 /// what they hold is bounded by `MAX_IN_FLIGHT`, as for HTTP/1.1.

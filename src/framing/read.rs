@@ -13,7 +13,7 @@ use tokio::io::AsyncRead;
 /// and an idle stream should not keep more than a page.
 const FIRST_READ: usize = 4 * 1024;
 /// Largest read: with the 16 KiB that may wait to be written, 64 KiB are what one stream may hold
-/// back (contract §4).
+/// back (docs/contract.md §4.3).
 pub const LARGEST_READ: usize = 48 * 1024;
 /// Largest read of a body that is held whole anyway: a quarter of a megabyte in one call.
 pub const LARGEST_HELD_READ: usize = 256 * 1024;

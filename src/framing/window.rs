@@ -2,10 +2,10 @@
 //! for what the peer sends, on either side of the proxy.
 //!
 //! A stream's window is what the peer may send ahead. It bounds what the stream may hold here, and it
-//! is all that the stream moves in one round trip: 64 KiB, the contract's bound for a slow reader, are
-//! 640 KB/s over 100 ms. So the window grows when it proves to be what limits: a PING measures the
-//! round trip, and one stream consumed at least half a window in that time. A stream that is consumed
-//! slowly, or whose content is sent slowly, does not qualify.
+//! is all that the stream moves in one round trip: 64 KiB, the bound for a slow reader
+//! (docs/contract.md §4.3), are 640 KB/s over 100 ms. So the window grows when it proves to be what
+//! limits: a PING measures the round trip, and one stream consumed at least half a window in that time. A
+//! stream that is consumed slowly, or whose content is sent slowly, does not qualify.
 //!
 //! The memory that this may cost is bounded:
 //! - HTTP/2 has one initial window for all streams of a connection (`SETTINGS_INITIAL_WINDOW_SIZE`), and

@@ -1,5 +1,5 @@
-//! The edit as the contract puts it, on a tree of values: what the scanner and the splice are held
-//! against in tests, with any JSON, any octets and any chunks.
+//! The edit as docs/contract.md §3 specifies it, on a tree of values: the reference for the scanner and the
+//! splice in tests, with any JSON, any octets and any chunks.
 
 use std::{fmt, ops::Range};
 
@@ -172,7 +172,7 @@ impl<'de> Visitor<'de> for Walk {
     }
 }
 
-/// What the contract says, on the tree: octets to replace, and what by; `None`: unchanged.
+/// The edit of docs/contract.md §3 on the tree: octets to replace, and what by; `None`: unchanged.
 fn reference(
     json: &Json,
     span: &Span,

@@ -42,7 +42,7 @@ pub(super) enum Ended {
     Complete,
     /// The client went away, or all was cut at the end of a drain.
     Client,
-    /// The client did what the contract does not allow, by the label of our answer.
+    /// The client broke the rules of HTTP or let a timer expire, by the label of our answer.
     Fault(&'static str),
     /// The upstream failed, before its response head (then there is an answer of ours) or inside of its
     /// response.

@@ -1,4 +1,4 @@
-//! Which fields travel on, and which are added (RFC 9110 §7.6; contract §2).
+//! Which fields travel on, and which are added (RFC 9110 §7.6; docs/contract.md §2.2, §2.3).
 //!
 //! Pure: fields in, octets out. Order, duplicates, case and values are kept; nothing is merged.
 

@@ -1,5 +1,5 @@
 //! Paths that generate: an answer that is not streamed begins only when all of it was generated, so that
-//! its head may take minutes (contract §4).
+//! its head may take minutes (docs/contract.md §4.2).
 //!
 //! They are told by how they end, whatever prefix a gateway puts before them. Only `POST /v1/messages` is
 //! edited and metered; that another one passes as it is, is said once.

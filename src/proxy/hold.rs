@@ -1,4 +1,4 @@
-//! Holding a request body until its end is seen, and editing it (contract §3).
+//! Holding a request body until its end is seen, and editing it (docs/contract.md §3.6).
 //!
 //! Bounded three times: one body by `MAX_EDIT_BODY`, all of them by `EDIT_MEMORY` ([`memory`]), and its
 //! arrival by a deadline that grows with it ([`arrival`]). A body that turns out larger than the first

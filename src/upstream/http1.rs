@@ -1,9 +1,9 @@
 //! One HTTP/1.1 exchange with the upstream, driven by the task that asked for it.
 //!
-//! Why not awc's own: contract §7. This one writes and reads at the same time, so that an upload
-//! streams and an early answer is seen; passes over interim answers; takes close-delimited bodies;
-//! tells a truncated body from a complete one; and knows whether a byte of the request left, which
-//! decides whether it may be sent again. It spawns nothing and keeps no field map.
+//! Why not awc's own: docs/decisions/0004-awc-under-our-exchange.md. This one writes and reads at the
+//! same time, so that an upload streams and an early answer is seen; passes over interim answers; takes
+//! close-delimited bodies; tells a truncated body from a complete one; and knows whether a byte of the
+//! request left, which decides whether it may be sent again. It spawns nothing and keeps no field map.
 //!
 //! It does not choose connections (that is [`super::pool`] and [`super::dial`]) and does not know
 //! what a field means beyond framing.
@@ -56,7 +56,7 @@ pub use self::{
 };
 
 /// Octets of an upload that may wait when more is asked for; the largest read adds 48 KiB, which
-/// makes the 64 KiB of contract §4.
+/// makes the 64 KiB of docs/contract.md §4.3.
 const UPLOAD_AHEAD: usize = 16 * 1024;
 /// How long a client that expects `100 Continue` waits at most for the upstream's word
 /// (RFC 9110 §10.1.1 asks not to wait for ever; one second is curl's patience).

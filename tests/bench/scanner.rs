@@ -1,7 +1,7 @@
 //! What the edit costs: hold, scan and splice of bodies in chunks as a socket gives them, with what metering
 //! asks of them.
 //!
-//! `cargo bench --bench scanner` (add `-- --quick` for a look). Contract: ≥ 1.5 GB/s on escaped
+//! `cargo bench --bench scanner` (add `-- --quick` for a look). Target: ≥ 1.5 GB/s on escaped
 //! prose.
 
 use std::{hint::black_box, time::Duration};

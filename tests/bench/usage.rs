@@ -1,7 +1,7 @@
 //! What metering costs: events of a stream, each a chunk of its own, as they come from the API.
 //!
-//! `cargo bench --bench usage` (add `-- --quick` for a look). Contract: ≤ 0.3 µs for an event, 5 % of
-//! what the proxy spends on one.
+//! `cargo bench --bench usage` (add `-- --quick` for a look). Target (docs/contract.md §8.4):
+//! ≤ 0.3 µs for an event, 5 % of what the proxy spends on one.
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot set up shall stop"

@@ -1,4 +1,4 @@
-//! Contract §2 "Ambiguous framing": what is not one clear request is one clear refusal, and the
+//! docs/contract.md §2.6: what is not one clear request is one clear refusal, and the
 //! upstream sees nothing that looks like a request.
 
 use std::{

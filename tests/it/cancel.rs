@@ -1,4 +1,4 @@
-//! Contract §1.4: when a client goes away, the upstream exchange is closed within a second.
+//! docs/contract.md §1.4: when a client goes away, the upstream exchange is closed within a second.
 
 use std::{thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Contract §3, end to end: which octets of a Messages request change, and that no others do.
+//! docs/contract.md §3, end to end: which octets of a Messages request change, and that no others do.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
 //! Upstreams that are killed, stopped, reset, overloaded or not who they say they are: each gives
-//! the error of the contract, and what has nothing to do with them goes on.
+//! the error of docs/contract.md §5, and what has nothing to do with them goes on.
 
 use std::{
     collections::HashMap,

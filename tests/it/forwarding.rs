@@ -1,4 +1,4 @@
-//! Contract §2: targets, fields and answers pass as they came; what is hop-by-hop does not.
+//! docs/contract.md §2: targets, fields and answers pass as they came; what is hop-by-hop does not.
 
 use crate::support::{
     Head, Proxy, Response, Upstream, assert_proxy_error, get, noise, upstream::OK, wire::show,

@@ -1,5 +1,5 @@
-//! Contract §1.1, §1.5, §2 "Framing", "Uploads stream", "Retry": where messages end, what happens
-//! when they end too early, and which connection carries which exchange.
+//! docs/contract.md §1.1, §1.5, §2.5, §2.8, §2.10: where messages end, what happens when they end too
+//! early, and which connection carries which exchange.
 
 use std::{
     io::{ErrorKind, Write},

@@ -22,7 +22,7 @@ use crate::support::{
     wire::assert_octets,
 };
 
-/// Contract §1.4.
+/// Time in which the upstream exchange of a client that went away is closed (docs/contract.md §1.4).
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// A proxy that takes HTTP/2 in clear, with one worker, so that what one connection does to others is

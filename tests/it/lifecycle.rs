@@ -1,4 +1,4 @@
-//! Contract §6, §8: health, the end of the process, reload, and what is refused when it is full.
+//! docs/contract.md §6, §7: health, the end of the process, reload, and what is refused when it is full.
 
 use std::{
     net::{TcpListener, TcpStream},

@@ -1,7 +1,7 @@
 //! The integration tests: the built binary as a black box between a raw client and a scripted
 //! raw upstream.
 //!
-//! Each file holds one theme of the contract, each test name states a fact. Every test starts its
+//! Each file holds one theme of docs/contract.md, each test name states a fact. Every test starts its
 //! own process with an empty environment in its own directory, on ports that the kernel chose.
 //! Nothing here imports the library, except `docs`, which holds the manuals against its tables, and
 //! `differential`, which runs our exchange beside another one.
@@ -21,6 +21,7 @@ mod counting;
 mod dialing;
 mod differential;
 mod docs;
+mod docs_papers;
 mod edit;
 mod endings;
 mod failover;

@@ -1,4 +1,4 @@
-//! Contract §6: a file of the configuration that loses what it had changes nothing.
+//! docs/contract.md §6.4: a file of the configuration that loses what it had changes nothing.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! Contract §1.6: whatever is logged at whatever level, no secret, prompt or value of an unknown
+//! docs/contract.md §1.6: whatever is logged at whatever level, no secret, prompt or value of an unknown
 //! field is in it.
 
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Contract §6, §8: what a start says, what it refuses, and what is left after a clean stop.
+//! docs/contract.md §6.5, §7.1, §7.3: what a start says, what it refuses, and what is left after a clean
+//! stop.
 
 use crate::support::{Proxy, ProxyBuilder, Upstream, get};
 

@@ -1,4 +1,4 @@
-//! Contract §4, §5: each silence has its timer, each timer its answer; and what the proxy says
+//! docs/contract.md §4.1, §5: each silence has its timer, each timer its answer; and what the proxy says
 //! when the upstream cannot be reached.
 
 use std::{

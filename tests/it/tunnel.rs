@@ -1,4 +1,4 @@
-//! Contract §1, §2: after a 101 octets pass both ways, each end and each abort reaches the other side,
+//! docs/contract.md §2.9: after a 101 octets pass both ways, each end and each abort reaches the other side,
 //! and what is no upgrade stays a request.
 
 use std::{

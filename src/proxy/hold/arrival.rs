@@ -1,4 +1,4 @@
-//! The arrival of a held body, with a deadline for the whole of it (contract §4).
+//! The arrival of a held body, with a deadline for the whole of it (docs/contract.md §4.1).
 //!
 //! A body that moves an octet now and then is never idle, and would hold its memory for ever. The
 //! deadline is `REQUEST_BODY_TIMEOUT`, 30 s, and one second more for each 64 KiB that arrived: the

@@ -1,4 +1,4 @@
-//! The memory that held request bodies share (`EDIT_MEMORY`, contract §8).
+//! The memory that held request bodies share (`EDIT_MEMORY`, docs/contract.md §7.2).
 //!
 //! A body pays for octets that arrived, in steps, never for what its client declares. Bodies that
 //! arrive at the same time must not wait for each other's memory for ever, so one of them, the *first*,

@@ -354,12 +354,13 @@ pub(super) fn terse(cause: h2::Error) -> io::Error {
 /// Streams of one connection, if the peer allows more: with it, the window of the connection holds
 /// the windows of all its streams, and the peer's own customary limit is 100 (RFC 9113 §6.5.2).
 const MAX_STREAMS: usize = 100;
-/// What a client that does not read may leave here (contract §4); more only while it reads
-/// ([`WindowDriver`]).
+/// Content that a client that does not read may leave here (docs/contract.md §4.3); more only while it
+/// reads ([`WindowDriver`]).
 const STREAM_WINDOW: u32 = 65_535;
 /// ... and those of all streams.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
-/// Content of one stream in h2's buffer: a chunk of at most 48 KiB waits before it (contract §4).
+/// Content of one stream in h2's buffer: a chunk of at most 48 KiB waits before it
+/// (docs/contract.md §4.3).
 pub(super) const SEND_BUFFER: usize = 16 * 1024;
 /// Streams that were reset here and whose late frames are passed over, for one second: as many as
 /// clients may abort in that time before h2 takes the frames for faults and ends the connection.

@@ -157,7 +157,7 @@ pub(super) fn raw_trailers(fields: &HeaderMap) -> Option<Bytes> {
 /// The head of a response, and how its body is framed towards the client.
 ///
 /// # Errors
-/// [`UpstreamError::HttpResponseHeaderSectionSize`] beyond the limits of contract §2, and
+/// [`UpstreamError::HttpResponseHeaderSectionSize`] beyond the limits of docs/contract.md §2.4, and
 /// [`UpstreamError::HttpResponseTransferCoding`] for lengths that contradict each other, and
 /// [`UpstreamError::HttpProtocolError`] for a name that HTTP/1.1 could not carry.
 pub(super) fn response(

@@ -320,7 +320,7 @@ impl Kept {
 }
 
 /// Content of a streamed body that is kept until there is an answer: what one stream may hold
-/// (contract §4), and more than most requests have.
+/// (docs/contract.md §4.3), and more than most requests have.
 const MAX_KEPT: usize = 64 * 1024;
 
 #[cfg(test)]
