@@ -6,7 +6,7 @@
 use std::{
     future::{Future, poll_fn},
     net::IpAddr,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::Poll,
@@ -101,7 +101,8 @@ pub async fn forward(
     let (progress, notes) = (record.progress().cloned(), Rc::clone(&head.notes));
     let outcome = {
         let payload = payload.into_inner();
-        let relayed = relay(&req, head, payload, &worker, &live, &mut record);
+        // made in its place: moved, its octets would be copied for every request
+        let relayed = pin!(relay(&req, head, payload, &worker, &live, &mut record));
         unless_ended(relayed, progress.as_deref(), &notes).await
     };
     match outcome {
@@ -112,11 +113,10 @@ pub async fn forward(
 
 /// Runs the exchange up to its response head, or until an operator ends it.
 async fn unless_ended(
-    relayed: impl Future<Output = Result<Response, ProxyError>>,
+    mut relayed: Pin<&mut impl Future<Output = Result<Response, ProxyError>>>,
     progress: Option<&Progress>,
     notes: &BodyNotes,
 ) -> Result<Response, ProxyError> {
-    let mut relayed = pin!(relayed);
     poll_fn(|cx| {
         if let Some(progress) = progress
             && progress.poll_ending(cx)

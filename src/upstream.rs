@@ -24,6 +24,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::LocalBoxFuture;
 
 use crate::{
     config::{Endpoint, HttpVersion, Live, Route, Scheme},
@@ -166,7 +167,8 @@ impl Connections {
         if let Some(http2) = &lane.http2
             && !is_tunnel
         {
-            return http2::send(self, live, &lane, http2, request).await;
+            // on the heap, as it is larger than the way over HTTP/1.1
+            return Box::pin(http2::send(self, live, &lane, http2, request)).await;
         }
         if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
             let road = is_watched.then(|| Road::had(None));
@@ -196,8 +198,18 @@ impl Connections {
     }
 
     /// A new connection; a second try if the first could not be made. Where file descriptors ran out,
-    /// idle connections are closed before it.
-    async fn dial(
+    /// idle connections are closed before it. On the heap, since an exchange seldom dials, and would be
+    /// three times as large with it.
+    fn dial<'a>(
+        &'a self,
+        live: &'a Live,
+        endpoint: &'a Endpoint,
+        http: HttpVersion,
+    ) -> LocalBoxFuture<'a, Result<Stream, UpstreamError>> {
+        Box::pin(self.dial_twice(live, endpoint, http))
+    }
+
+    async fn dial_twice(
         &self,
         live: &Live,
         endpoint: &Endpoint,

@@ -78,8 +78,25 @@ fn is_name(host: &[u8]) -> bool {
 
 /// `unreserved` or `sub-delims`.
 fn is_of_name(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&octet)
+    OF_NAME[octet as usize]
 }
+
+/// Looked up, since every request's head asks for each of these octets.
+const OF_NAME: [bool; 256] = {
+    let marks = b"-._~!$&'()*+,;=";
+    let mut is_of_name = [false; 256];
+    let mut octet = 0;
+    while octet < 128 {
+        is_of_name[octet] = (octet as u8).is_ascii_alphanumeric();
+        octet += 1;
+    }
+    let mut mark = 0;
+    while mark < marks.len() {
+        is_of_name[marks[mark] as usize] = true;
+        mark += 1;
+    }
+    is_of_name
+};
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,7 @@ pub(super) async fn send(
     record: &mut Record,
 ) -> Result<Answered, ProxyError> {
     if live.endpoints.len() > 1 {
-        return send_to_several(worker, live, outgoing, body, record).await;
+        return Box::pin(send_to_several(worker, live, outgoing, body, record)).await;
     }
     let endpoint = &live.endpoints[0];
     let request = outgoing.request(endpoint, body, None);
@@ -198,7 +198,7 @@ async fn begun(response: Response, can_go_on: bool, live: &Live) -> (Response, b
         true => first_event::PATIENCE,
         false => Duration::ZERO,
     };
-    let (response, first) = first_event::read(response, patience).await;
+    let (response, first) = Box::pin(first_event::read(response, patience)).await;
     (response, first == FirstEvent::Overloaded)
 }
 

@@ -77,6 +77,7 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
     let live = request.live;
     let credential = request.endpoint.credential.as_ref();
     let named = Named::of(request.fields);
+    let has_rules = !live.custom_fields.is_empty() || !live.removed_fields.is_empty();
     let host = request.fields.value("host");
     match host {
         Some(host) if live.preserve_host => put(octets, b"host", host),
@@ -113,7 +114,7 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
             Role::Expect | Role::ForwardedFor | Role::EndToEnd => {}
         }
         if named.contains(&field)
-            || is_overridden(live, &field)
+            || (has_rules && is_overridden(live, &field))
             || (live.forwarded == ForwardedFields::Drop && tells_of_hops(field.name))
             || (credential.is_some() && is_credential(field.name))
         {

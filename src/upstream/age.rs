@@ -42,13 +42,22 @@ impl Age {
 
     /// How much longer it may take requests; nothing once it is too old.
     pub(super) fn left(&self, most: Duration) -> Duration {
-        let mine = most - most / JITTER / 256 * u32::from(self.less);
-        mine.saturating_sub(self.born.elapsed())
+        self.left_at(most, Instant::now())
     }
 
     /// Whether it takes no new request.
     pub(super) fn is_over(&self, most: Duration) -> bool {
         self.left(most).is_zero()
+    }
+
+    /// Whether it takes no new request at this time.
+    pub(super) fn is_over_at(&self, most: Duration, now: Instant) -> bool {
+        self.left_at(most, now).is_zero()
+    }
+
+    fn left_at(&self, most: Duration, now: Instant) -> Duration {
+        let mine = most - most / JITTER / 256 * u32::from(self.less);
+        mine.saturating_sub(now.saturating_duration_since(self.born))
     }
 }
 

@@ -63,12 +63,13 @@ impl Pool {
 
     /// A connection that has nothing to read and is not closed, as far as this end can know.
     pub fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
-        let keep_alive = self.keep_alive.get();
+        let (keep_alive, max_age) = (self.keep_alive.get(), self.max_age.get());
+        let now = Instant::now();
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             self.count.fetch_sub(1, Relaxed);
-            if idle.since.elapsed() < keep_alive
-                && !idle.connection.age.is_over(self.max_age.get())
+            if now.saturating_duration_since(idle.since) < keep_alive
+                && !idle.connection.age.is_over_at(max_age, now)
                 && idle.connection.is_quiet(cx)
                 && idle.connection.is_open()
             {
@@ -79,13 +80,14 @@ impl Pool {
 
     /// Takes a connection back whose exchange is complete.
     pub fn put(&self, mut connection: Connection) {
-        if !self.keep_alive.get().is_zero() && !connection.age.is_over(self.max_age.get()) {
+        let now = Instant::now();
+        if !self.keep_alive.get().is_zero() && !connection.age.is_over_at(self.max_age.get(), now) {
             connection.is_kept = true;
             connection.read.shrink();
             self.count.fetch_add(1, Relaxed);
             self.idle.borrow_mut().push(Idle {
                 connection,
-                since: Instant::now(),
+                since: now,
             });
         }
     }
