@@ -2,7 +2,7 @@
 //!
 //! A worker runs its tasks in the order in which they were woken. Beside a hundred downloads, each of
 //! which finds its sockets ready whenever it looks, a small request would wait for all of them at each
-//! of its steps. So an exchange that has moved 512 KiB waits for its next turn, and a worker
+//! of its steps. So an exchange that has moved 2 MiB waits for its next turn, and a worker
 //! gives one such turn between two looks at its sockets: what came in meanwhile goes first.
 //!
 //! An exchange that moves less than a turn's octets never comes here. All of it is the worker's own.
@@ -159,9 +159,11 @@ impl Wake for NextTurn {
     }
 }
 
-/// Octets of a turn: ten reads of the largest size. Less makes more looks at the sockets, more makes
-/// others wait; each is the time of about 0.2 ms.
-const TURN: usize = 512 * 1024;
+/// Octets of a turn, the time of about 2 ms. Less makes more looks at the sockets, and changes between
+/// exchanges whose octets have left the processor's cache; more makes others wait. Measured on one core
+/// beside 100 downloads: 512 KiB costs bulk 8 % of CPU and gives small requests a p50 of 1.1 ms, 2 MiB
+/// costs 5 % and gives 3.7 ms (haproxy 6 to 8 ms).
+const TURN: usize = 2 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
