@@ -274,7 +274,7 @@ impl DownstreamError {
                 400,
                 INVALID,
                 "unsupported_target",
-                "The request target must be a path: this is a reverse proxy, CONNECT is not served.",
+                "The request target must be a path without a fragment (`#`) or unescaped characters: this is a reverse proxy, CONNECT is not served.",
             ),
             Self::UnsupportedProtocol => row(
                 501,

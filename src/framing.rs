@@ -9,6 +9,7 @@ pub mod cookie;
 pub mod frames;
 pub mod head;
 pub mod host;
+pub mod hpack;
 pub mod idle;
 pub mod origin;
 pub mod outbox;

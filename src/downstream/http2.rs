@@ -8,6 +8,7 @@
 mod body;
 mod content;
 mod guard;
+mod paths;
 mod request;
 mod response;
 mod stream;
@@ -39,7 +40,7 @@ use tokio::io::ReadBuf;
 use self::{
     content::Piece,
     guard::Guarded,
-    stream::Shared,
+    stream::{Shared, Target},
     watch::{Late, Watch},
     written::Written,
 };
@@ -157,8 +158,13 @@ pub(super) async fn serve<S, A>(
         waits: Waits::First(began),
         leaving: None,
     };
-    let admit = |request, respond| {
-        let stream = stream::serve(request, respond, Rc::clone(&shared));
+    let admit = |request, respond: SendResponse<Piece>| {
+        let target = if shared.watch.take(respond.stream_id().as_u32()) {
+            Target::Cut
+        } else {
+            Target::Whole
+        };
+        let stream = stream::serve(request, target, respond, Rc::clone(&shared));
         // a defect in one exchange is none of the others'
         AssertUnwindSafe(stream).catch_unwind().map(drop)
     };
@@ -194,6 +200,7 @@ fn settings() -> Builder {
         // all streams may be answered early, and as many others that took their place
         .max_concurrent_reset_streams(2 * MAX_STREAMS as usize)
         .enable_connect_protocol();
+    // the size of the header table stays the default: `Paths` counts on it
     settings
 }
 

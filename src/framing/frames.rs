@@ -1,4 +1,5 @@
-//! HTTP/2 frames as they pass by (RFC 9113 §4.1): kinds, flags and streams, without their content.
+//! HTTP/2 frames as they pass by (RFC 9113 §4.1): kinds, flags and streams, and where wanted their
+//! payload.
 //!
 //! The h2 crate reads the frames; this looks at the same octets where it does not tell enough: how many
 //! frames of a kind a peer sends, whether one stands half finished, which stream a GOAWAY names. It
@@ -31,6 +32,13 @@ pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 /// The flag `END_HEADERS` of `HEADERS` and `CONTINUATION`.
 pub const END_HEADERS: u8 = 4;
+/// The flag `PADDED` of `DATA` and `HEADERS`.
+pub const PADDED: u8 = 8;
+/// The flag `PRIORITY` of `HEADERS`.
+pub const PRIORITY_FLAG: u8 = 0x20;
+
+/// The bits of a stream's identifier: the first one is reserved.
+pub const STREAM_BITS: u32 = u32::MAX >> 1;
 
 /// What a frame says before its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,23 +56,44 @@ pub struct Frame {
     pub first: u32,
 }
 
+/// A part of a frame.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// Its beginning.
+    Head(Frame),
+    /// Octets of its payload, from the first one on, as they come.
+    Payload(&'a [u8]),
+}
+
 /// Follows the frames of one direction of a connection, after its preface.
 #[derive(Debug, Default)]
 pub struct Frames {
     /// The frame's header and the first octets of its payload.
     head: [u8; HEAD],
     filled: usize,
-    /// Octets of payload that are still to come and of no interest.
+    /// Octets of payload that are still to come.
     rest: u32,
 }
 
 impl Frames {
     /// Looks at octets that arrived; calls `seen` for each frame whose beginning is complete.
-    pub fn scan(&mut self, mut octets: &[u8], mut seen: impl FnMut(Frame)) {
+    pub fn scan(&mut self, octets: &[u8], mut seen: impl FnMut(Frame)) {
+        self.scan_parts(octets, |part| {
+            if let Part::Head(frame) = part {
+                seen(frame);
+            }
+        });
+    }
+
+    /// Looks at octets that arrived; calls `seen` for each part of a frame.
+    pub fn scan_parts(&mut self, mut octets: &[u8], mut seen: impl FnMut(Part<'_>)) {
         loop {
-            let skipped = octets.len().min(self.rest as usize);
-            octets = &octets[skipped..];
-            self.rest -= skipped as u32;
+            let passed = octets.len().min(self.rest as usize);
+            if passed > 0 {
+                seen(Part::Payload(&octets[..passed]));
+            }
+            octets = &octets[passed..];
+            self.rest -= passed as u32;
             if octets.is_empty() {
                 return;
             }
@@ -78,9 +107,12 @@ impl Frames {
                 continue;
             }
             let frame = self.frame();
-            self.rest = frame.length - (self.filled - HEADER) as u32;
-            self.filled = 0;
-            seen(frame);
+            let filled = std::mem::take(&mut self.filled);
+            self.rest = frame.length - (filled - HEADER) as u32;
+            seen(Part::Head(frame));
+            if filled > HEADER {
+                seen(Part::Payload(&self.head[HEADER..filled]));
+            }
         }
     }
 
@@ -124,8 +156,6 @@ impl Frames {
 
 const HEADER: usize = 9;
 const HEAD: usize = HEADER + 4;
-/// The first bit of a stream identifier is reserved.
-const STREAM_BITS: u32 = u32::MAX >> 1;
 
 #[cfg(test)]
 mod tests {
@@ -178,10 +208,20 @@ mod tests {
             cuts.sort_unstable();
             cuts.push(octets.len());
             let (mut frames, mut seen, mut at) = (Frames::default(), Vec::new(), 0);
+            let mut payloads: Vec<Vec<u8>> = Vec::new();
             for cut in cuts {
-                frames.scan(&octets[at..cut], |frame| seen.push(frame));
+                frames.scan_parts(&octets[at..cut], |part| match part {
+                    Part::Head(frame) => {
+                        seen.push(frame);
+                        payloads.push(Vec::new());
+                    }
+                    Part::Payload(octets) => payloads.last_mut().unwrap().extend(octets),
+                });
                 at = cut;
             }
+            let sent_payloads: Vec<Vec<u8>> =
+                sent.iter().map(|(.., payload)| payload.clone()).collect();
+            prop_assert_eq!(payloads, sent_payloads);
             prop_assert!(!frames.is_inside());
             let expected: Vec<Frame> = sent
                 .iter()

@@ -13,9 +13,9 @@ use http::{HeaderMap, HeaderValue};
 use crate::support::{
     End, Proxy, ProxyBuilder, QUIET, Upstream, contains, get,
     h2::{
-        ACK, CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING,
-        PREFACE, PRIORITY, RST_STREAM, SETTINGS, Settings, WINDOW_UPDATE, block, get_block, raw,
-        request,
+        ACK, CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PADDED,
+        PING, PREFACE, PRIORITY, PRIORITY_FLAG, RST_STREAM, SETTINGS, Settings, WINDOW_UPDATE,
+        block, get_block, raw, request,
     },
     noise,
     relay::Relay,
@@ -1099,6 +1099,191 @@ fn malformed_requests_are_refused_on_their_stream_only() {
         }
     };
     assert_eq!(goaway.reason(), Reason::PROTOCOL_ERROR);
+}
+
+#[test]
+fn a_path_with_a_fragment_is_refused_and_not_cut() {
+    let upstream = Upstream::ok();
+    let proxy = h2c(upstream.url()).start();
+    let mut wire = raw(&proxy);
+    let others = |method: u8| {
+        let mut octets = vec![method, 0x86];
+        octets.extend(b"\x01\x0aproxy.test");
+        octets
+    };
+    let get = |path: &[u8]| [&others(0x82)[..], path].concat();
+    let ends = END_HEADERS | END_STREAM;
+    let headers = |block: Vec<u8>| vec![(HEADERS, ends, block)];
+    let literal = |start: &[u8], path: &[u8]| [start, &[path.len() as u8], path].concat();
+    let cut = |at: usize| {
+        let block = get(&literal(b"\x04", b"/v1/messages#x"));
+        let (start, rest) = block.split_at(at);
+        vec![
+            (HEADERS, END_STREAM, start.to_vec()),
+            (CONTINUATION, END_HEADERS, rest.to_vec()),
+        ]
+    };
+    let end = get(b"").len();
+    let padded = |path: &[u8]| {
+        // the padding begins like another path
+        let padding = b"\x04\x03/#x\0";
+        let block = [&[padding.len() as u8], &get(path)[..], padding].concat();
+        vec![(HEADERS, ends | PADDED, block)]
+    };
+    let weighed = |path: &[u8]| {
+        let block = [&[0, 0, 0, 0, 15], &get(path)[..]].concat();
+        vec![(HEADERS, ends | PRIORITY_FLAG, block)]
+    };
+    // RFC 7541 appendix B: `/#` and `:path`
+    let huffman: &[u8] = &[0x83, 0x63, 0xfe, 0xbf];
+    let huffman_name: &[u8] = &[0x84, 0xb9, 0x58, 0xd3, 0x3f];
+    let mut stream = 1;
+    for (what, frames, target) in [
+        (
+            "raw",
+            headers(get(&literal(b"\x04", b"/v1/messages#x"))),
+            None,
+        ),
+        (
+            "its end",
+            headers(get(&literal(b"\x04", b"/v1/messages#"))),
+            None,
+        ),
+        (
+            "in a query",
+            headers(get(&literal(b"\x04", b"/a?b#c"))),
+            None,
+        ),
+        (
+            "by name",
+            headers(get(&literal(b"\0\x05:path", b"/#"))),
+            None,
+        ),
+        (
+            "never indexed",
+            headers(get(&literal(b"\x14", b"/#"))),
+            None,
+        ),
+        ("Huffman", headers(get(&[&[0x04], huffman].concat())), None),
+        (
+            "Huffman in name and value",
+            headers(get(&[&[0], huffman_name, huffman].concat())),
+            None,
+        ),
+        ("within the name", cut(end + 1), None),
+        ("within the value", cut(end + 14), None),
+        ("at the end", cut(end + 16), None),
+        ("padded", padded(&literal(b"\x04", b"/#")), None),
+        ("padded without", padded(&literal(b"\x04", b"/")), Some("/")),
+        ("with a priority", weighed(&literal(b"\x04", b"/#")), None),
+        (
+            "weighed without",
+            weighed(&literal(b"\x04", b"/a")),
+            Some("/a"),
+        ),
+        ("added", headers(get(&literal(b"\x44", b"/added#"))), None),
+        ("indexed", headers(get(&[0xbe])), None),
+        (
+            "the name of an entry",
+            headers(get(&literal(b"\x0f\x2f", b"/other#"))),
+            None,
+        ),
+        (
+            "the name of an entry without",
+            headers(get(&literal(b"\x0f\x2f", b"/other"))),
+            Some("/other"),
+        ),
+        (
+            "added without",
+            headers(get(&literal(b"\x44", b"/whole"))),
+            Some("/whole"),
+        ),
+        ("indexed without", headers(get(&[0xbe])), Some("/whole")),
+        ("indexed before", headers(get(&[0xbf])), None),
+        // the table has room for the newer entry only
+        (
+            "evicted",
+            headers([&[0x3f, 0x21], &get(&[0xbe])[..]].concat()),
+            Some("/whole"),
+        ),
+        (
+            "another field",
+            headers(get(&[&[0x84], &literal(b"\0\x01x", b"/#")[..]].concat())),
+            Some("/"),
+        ),
+        (
+            "a POST",
+            headers([&others(0x83)[..], &literal(b"\x04", b"/v1/messages#x")].concat()),
+            None,
+        ),
+        ("the end", headers(get(&[0x84])), Some("/")),
+    ] {
+        for (kind, flags, payload) in &frames {
+            wire.send_frame(*kind, *flags, stream, payload);
+        }
+        let head = wire.read_until(HEADERS);
+        assert_eq!(head.stream, stream, "{what}");
+        let content = wire.read_until(DATA).payload;
+        match target {
+            Some(target) => {
+                assert_octets(&content, b"ok", what);
+                assert_eq!(upstream.request().0.target(), target, "{what}");
+            }
+            None => {
+                assert!(contains(&content, b"invalid_request_error"), "{what}");
+                assert!(contains(&content, b"fragment"), "{what}");
+                assert!(upstream.try_request().is_none(), "{what}");
+            }
+        }
+        stream += 2;
+    }
+    upstream.no_more();
+}
+
+#[test]
+fn paths_with_a_fragment_do_not_change_those_beside_them() {
+    let upstream = Upstream::ok();
+    let proxy = h2c(upstream.url()).start();
+    let mut wire = raw(&proxy);
+    let mut octets = Vec::new();
+    // more than may run: some are refused, and none of them is taken for another
+    for number in 0..120 {
+        let target = if number % 2 == 0 { "/kept" } else { "/cut#" };
+        let block = get_block(target);
+        let stream = 2 * number + 1;
+        octets.extend(Frame::octets(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            stream,
+            &block,
+        ));
+    }
+    wire.send(octets);
+    let (mut kept, mut cut, mut refused) = (0, 0, 0);
+    while kept + cut + refused < 120 {
+        let frame = wire.read_frame();
+        match frame.kind {
+            DATA if frame.stream % 4 == 1 => {
+                assert_octets(&frame.payload, b"ok", "it is forwarded");
+                kept += 1;
+            }
+            DATA => {
+                assert!(contains(&frame.payload, b"fragment"), "{frame:?}");
+                cut += 1;
+            }
+            RST_STREAM => {
+                assert_eq!(frame.reason(), Reason::REFUSED_STREAM);
+                refused += 1;
+            }
+            GOAWAY => panic!("{frame:?}"),
+            _ => {}
+        }
+    }
+    assert!(kept >= 50 && cut >= 50, "{kept} {cut} {refused}");
+    for _ in 0..kept {
+        assert_eq!(upstream.request().0.target(), "/kept");
+    }
+    upstream.no_more();
 }
 
 #[test]

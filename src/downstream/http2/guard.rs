@@ -15,9 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     PREFACE,
+    paths::Paths,
     watch::{Half, Watch},
 };
-use crate::framing::frames::{self, Frames};
+use crate::framing::frames::{self, Frames, Part};
 
 /// The socket of a connection, with what was read of it before.
 pub(super) struct Guarded<S> {
@@ -27,6 +28,7 @@ pub(super) struct Guarded<S> {
     /// Octets of the preface that are still to come.
     preface: usize,
     frames: Frames,
+    paths: Paths,
     /// Frames on the way out.
     sent: Frames,
     /// Whether a header block is open: only its CONTINUATION may follow.
@@ -42,6 +44,7 @@ impl<S> Guarded<S> {
             first,
             preface: PREFACE.len(),
             frames: Frames::default(),
+            paths: Paths::default(),
             sent: Frames::default(),
             is_in_block: false,
             last_kind: frames::SETTINGS,
@@ -55,12 +58,23 @@ impl<S> Guarded<S> {
         let octets = &octets[skipped..];
         let Self {
             frames,
+            paths,
             is_in_block,
             last_kind,
             watch,
             ..
         } = self;
-        frames.scan(octets, |frame| {
+        frames.scan_parts(octets, |part| {
+            let frame = match part {
+                Part::Head(frame) => frame,
+                Part::Payload(octets) => {
+                    if let Some(stream) = paths.payload(octets) {
+                        watch.set_fragment(stream);
+                    }
+                    return;
+                }
+            };
+            paths.frame(&frame);
             watch.count(&frame);
             *last_kind = frame.kind;
             let was_in_block = *is_in_block;

@@ -39,7 +39,7 @@ use crate::{
         entry::Entry,
         timer::Timer,
     },
-    error::{Answer, DeniedError, InternalError, ProxyError},
+    error::{Answer, DeniedError, DownstreamError, InternalError, ProxyError},
     framing::{
         body::Framing,
         head::{BodyNotes, RelayedHead, RequestHead, Version},
@@ -73,9 +73,19 @@ pub(super) enum Gone {
     Body,
 }
 
+/// Whether the target that h2 gives is the one that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// It is.
+    Whole,
+    /// There was a fragment, which is cut off.
+    Cut,
+}
+
 /// Serves one stream.
 pub(super) async fn serve<A>(
     request: http::Request<RecvStream>,
+    target: Target,
     mut respond: SendResponse<Piece>,
     shared: Rc<Shared<A>>,
 ) where
@@ -87,7 +97,11 @@ pub(super) async fn serve<A>(
     } else {
         Ends::Block
     };
-    let head = match request::http2_request_head(&parts, ends, shared.arrival.transport) {
+    let head = match target {
+        Target::Whole => request::http2_request_head(&parts, ends, shared.arrival.transport),
+        Target::Cut => Err(DownstreamError::UnsupportedTarget),
+    };
+    let head = match head {
         Ok(head) => head,
         Err(cause) => {
             drop(recv);

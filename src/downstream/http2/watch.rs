@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use super::MAX_STREAMS;
 use crate::{
     config::Timers,
     downstream::delivery::{Delivery, Seen},
@@ -92,6 +93,10 @@ impl Bucket {
     }
 }
 
+/// Streams with a fragment that may wait for h2 to give them: as many as may run, and as many that h2
+/// refuses.
+const MOST_FRAGMENTS: usize = 2 * MAX_STREAMS as usize;
+
 /// What is known of the frames of a connection; shared by its socket, its loop and its streams.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -102,6 +107,10 @@ pub(super) struct Watch {
     flood: Cell<Option<&'static str>>,
     half: Cell<Option<(Half, Instant)>>,
     delivery: RefCell<Delivery>,
+    /// Streams whose `:path` has a fragment, and which h2 has not given yet.
+    fragments: RefCell<Vec<u32>>,
+    /// The last stream that h2 gave.
+    taken: Cell<u32>,
 }
 
 /// What the connection waits for in vain.
@@ -132,6 +141,8 @@ impl Watch {
             flood: Cell::default(),
             half: Cell::default(),
             delivery: RefCell::default(),
+            fragments: RefCell::default(),
+            taken: Cell::default(),
         })
     }
 
@@ -218,6 +229,33 @@ impl Watch {
         }
     }
 
+    /// Takes note of a stream whose `:path` has a fragment.
+    pub(super) fn set_fragment(&self, stream: u32) {
+        let mut fragments = self.fragments.borrow_mut();
+        if stream <= self.taken.get() || fragments.contains(&stream) {
+            return;
+        }
+        if fragments.len() > MOST_FRAGMENTS {
+            self.flood.set(Some("HEADERS with a fragment in :path"));
+        } else {
+            fragments.push(stream);
+        }
+    }
+
+    /// Takes a stream that h2 gives, in the order in which they came; gives whether its `:path` had a
+    /// fragment.
+    pub(super) fn take(&self, stream: u32) -> bool {
+        self.taken.set(stream);
+        let mut fragments = self.fragments.borrow_mut();
+        if fragments.len() > MOST_FRAGMENTS {
+            // some were not kept: none is let pass until the connection ends
+            return true;
+        }
+        let has_fragment = fragments.contains(&stream);
+        fragments.retain(|other| *other > stream);
+        has_fragment
+    }
+
     /// Counts a frame that is sent. A client can have its streams reset by frames that are faulty: that
     /// begins as many requests and costs it as little as resetting them itself.
     pub(super) fn count_sent(&self, frame: &Frame) {
@@ -250,6 +288,31 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn fragments_are_known_until_their_stream_is_taken() {
+        let watch = Watch::new();
+        for stream in [1, 5, 5, 9] {
+            watch.set_fragment(stream);
+        }
+        let taken = [1, 3, 7, 9, 11].map(|stream| watch.take(stream));
+        assert_eq!(taken, [true, false, false, true, false]);
+        // trailers of a stream that runs
+        watch.set_fragment(9);
+        assert!(watch.fragments.borrow().is_empty());
+    }
+
+    #[test]
+    fn fragments_that_no_stream_is_taken_for_are_bounded() {
+        let watch = Watch::new();
+        let last = 1000;
+        for stream in 1..=last {
+            watch.set_fragment(stream);
+        }
+        assert!(watch.flood().is_some());
+        assert!([1, 500, last].iter().all(|stream| watch.take(*stream)));
+        assert!(watch.fragments.borrow().len() <= MOST_FRAGMENTS + 1);
+    }
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {
