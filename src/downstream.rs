@@ -24,7 +24,7 @@ mod unacknowledged;
 
 use std::net::SocketAddr;
 
-use crate::framing::head::Transport;
+use crate::wire::head::Transport;
 
 /// How a connection came in.
 #[derive(Debug, Clone, Copy)]

@@ -9,8 +9,8 @@
 //!    actix-web `App` of the worker. Its routes are the few paths of ours ([`server`]); everything else
 //!    is the **default service**:
 //! 2. [`proxy::forward`] takes one snapshot of the live configuration and counts the exchange in
-//!    ([`gate`]),
-//! 3. lets [`messages`] decide whether the body of `POST /v1/messages` is held and edited, or streams,
+//!    ([`limits`]),
+//! 3. lets [`edit`] decide whether the body of `POST /v1/messages` is held and edited, or streams,
 //! 4. chooses the upstream, where there are several ([`upstream::balance`]), and writes the head for it
 //!    from the client's, field by field ([`proxy::field`]),
 //! 5. sends it through [`upstream`]: a pooled connection or a new one, and our own HTTP/1.1 exchange,
@@ -34,13 +34,15 @@
 //! |---|---|
 //! | 1 | [`cli`] |
 //! | 2 | [`server`] |
-//! | 3 | [`proxy`], [`admin`], [`downstream`] |
-//! | 4 | [`upstream`], [`messages`], [`activity`] |
-//! | 5 | [`access_log`] |
-//! | 6 | [`config`] |
-//! | 7 | [`metrics`], [`framing`], [`gate`], [`logging`] |
-//! | 8 | [`error`], [`record`] |
-//! | 9 | [`secret`] |
+//! | 3 | [`control`] |
+//! | 4 | [`proxy`] |
+//! | 5 | [`upstream`], [`downstream`], [`edit`] |
+//! | 6 | [`telemetry`] |
+//! | 7 | [`config`] |
+//! | 8 | [`metering`] |
+//! | 9 | [`json`], [`wire`] |
+//! | 10 | [`limits`], [`drain`], [`logging`], [`exchange`], [`error`] |
+//! | 11 | [`secret`] |
 //!
 //! # Decisions
 //!
@@ -52,39 +54,40 @@
 //!   when a stream is reset and has no timer for a silent client. All streams of a connection are polled
 //!   in its one future, and a stream asks the `App` and relays the answer as HTTP/1.1 does. h2 bounds
 //!   streams and header lists; a guard under it counts the frames that cost their sender nothing.
-//! - **Heads are octets, not maps** ([`framing::head`]). They ride through actix-web in the extensions of
+//! - **Heads are octets, not maps** ([`wire::head`]). They ride through actix-web in the extensions of
 //!   request and response, so that order, case and duplicates survive and nothing is hashed. actix-web's
 //!   own maps are filled for paths of ours only.
 //! - **awc has our exchange under it**, but the proxy calls the exchange directly ([`upstream`] has the
 //!   figures).
 //! - **Health is passive, and shared without a lock**: circuits, sessions and the retry budget are atomics
 //!   of the process ([`upstream::balance`]); with one upstream none of them is touched.
-//! - **An edit is a splice** ([`messages`]): the octets before and after the system prompt are sent from
+//! - **An edit is a splice** ([`edit`]): the octets before and after the system prompt are sent from
 //!   where they were read.
 //! - **Workers run on tokio's `LocalRuntime`.** That is what actix-server gives a worker when it is started
 //!   outside of an actix `System`: waking a task does not go through a `LocalSet`.
 //! - **Log lines are gathered by thread and written by another** ([`logging`]): a line for each exchange is
 //!   on by default, and must not cost a system call.
 //! - **What is observed hangs on the record** (`proxy::watch`): while somebody looks, an exchange has a
-//!   watch, which reads copies and keeps plain data ([`record`]). At its end the worker counts it in
-//!   atomics of its own ([`metrics`], added up on a scrape) and hands it to one thread through a bounded
-//!   queue that nobody waits for ([`activity`]); that thread keeps the sums and writes the access log.
-//!   Answers of the admin plane are composed beside the workers, which carry streams ([`admin`]).
+//!   watch, which reads copies and keeps plain data ([`exchange`]). At its end the worker counts it in
+//!   atomics of its own ([`telemetry::metrics`], added up on a scrape) and hands it to one thread through a bounded
+//!   queue that nobody waits for ([`telemetry::activity`]); that thread keeps the sums and writes the access log.
+//!   Answers of the admin plane are composed beside the workers, which carry streams ([`control`]).
 
-pub mod access_log;
-pub mod activity;
-pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod downstream;
+pub mod drain;
+pub mod edit;
 pub mod error;
-pub mod framing;
-pub mod gate;
+pub mod exchange;
+pub mod json;
+pub mod limits;
 pub mod logging;
-pub mod messages;
-pub mod metrics;
+pub mod metering;
 pub mod proxy;
-pub mod record;
 pub mod secret;
 pub mod server;
+pub mod telemetry;
 pub mod upstream;
+pub mod wire;

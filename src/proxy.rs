@@ -22,20 +22,20 @@ use tokio::sync::Semaphore;
 
 use crate::{
     config::{Edit, Endpoint, Live, Scheme},
+    edit,
     error::{DeniedError, ProxyError},
-    framing::{
-        body::Framing,
-        head::{BodyNotes, Fields, RelayedHead, RequestHead, Transport, Version},
-    },
-    gate::Gate,
-    messages,
-    record::Progress,
+    exchange::Progress,
+    limits::Limits,
     upstream::{
         Client,
         balance::Balance,
         dial,
         http1::{Body, Coding, Continue, Held, Incoming, Pieces, Request, Response},
         replay::Keep,
+    },
+    wire::{
+        body::Framing,
+        head::{BodyNotes, Fields, RelayedHead, RequestHead, Transport, Version},
     },
 };
 
@@ -68,7 +68,7 @@ pub struct Worker {
     /// The configuration.
     pub live: Arc<ArcSwap<Live>>,
     /// Counts of the process.
-    pub gate: Arc<Gate>,
+    pub limits: Arc<Limits>,
     /// Exchanges that the file descriptors allow, whatever `MAX_IN_FLIGHT` becomes.
     pub max_in_flight: usize,
     /// Memory for held bodies, of the process.
@@ -94,7 +94,7 @@ pub async fn forward(
     let live = worker.live.load_full();
     let head = take_head(&req);
     let path = path::shown(&head);
-    let mut record = Record::new(&head, path, worker.gate.exchange(), |id, path| {
+    let mut record = Record::new(&head, path, worker.limits.exchange(), |id, path| {
         let client = req.peer_addr().map(|address| address.ip());
         Watch::begin(&worker.observer, &live, id, &head, path, client)
     });
@@ -152,8 +152,8 @@ async fn relay(
     if record.admission.position > live.max_in_flight.min(worker.max_in_flight) {
         return Err(DeniedError::TooManyInFlight.into());
     }
-    let is_messages = std::str::from_utf8(head.path())
-        .is_ok_and(|path| messages::is_messages(&head.method, path));
+    let is_messages =
+        std::str::from_utf8(head.path()).is_ok_and(|path| edit::is_messages(&head.method, path));
     let generates = generation::kind(&head.method, head.path());
     if let Some(kind) = generates
         && !is_messages
@@ -432,11 +432,11 @@ fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
             .all(|field| is_fine(field.value))
     };
     if !all("content-encoding", &|coding| {
-        messages::is_editable(None, Some(coding))
+        edit::is_editable(None, Some(coding))
     }) {
         Some("content_coding")
     } else if !all("content-type", &|media_type| {
-        messages::is_editable(Some(media_type), None)
+        edit::is_editable(Some(media_type), None)
     }) {
         Some("not_json")
     } else if matches!(head.framing, Framing::Length(length) if length > edit.max_body) {

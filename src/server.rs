@@ -30,14 +30,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    activity::{self, Activity, Recorder},
-    admin::{self, Plane},
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
+    control::{self, Plane},
     downstream::Services,
-    gate::{Drain, Gate, Overflow, Phase},
+    drain::{Drain, DrainPhase},
+    limits::{Limits, Overflow},
     logging,
-    metrics::{Gauges, Metrics, UpstreamGauges},
     proxy::{self, EditMemory, Observer, RequestId, Worker},
+    telemetry::activity::{self, Activity, Recorder},
+    telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
         Client,
         balance::Balance,
@@ -157,14 +158,14 @@ impl Observation {
     /// Writes the metrics of a moment.
     fn exposition(
         &self,
-        gate: &Arc<Gate>,
+        limits: &Arc<Limits>,
         balance: &Arc<Balance>,
         counters: &Arc<reload::ReloadCounters>,
         live: &Arc<ArcSwap<Live>>,
-    ) -> admin::Exposition {
+    ) -> control::Exposition {
         let metrics = Arc::clone(&self.metrics);
         let view = self.activity.as_ref().map(Activity::view);
-        let (gate, balance) = (Arc::clone(gate), Arc::clone(balance));
+        let (limits, balance) = (Arc::clone(limits), Arc::clone(balance));
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
         Box::new(move |format| {
             let live = live.load();
@@ -173,8 +174,8 @@ impl Observation {
             let upstreams = live.endpoints.iter().zip(states).zip(idle);
             let gauges = Gauges {
                 version: env!("CARGO_PKG_VERSION"),
-                in_flight: gate.in_flight(),
-                connections: gate.connections(),
+                in_flight: limits.in_flight(),
+                connections: limits.connections(),
                 reload_succeeded: counters.succeeded.load(Relaxed),
                 reload_failed: counters.failed.load(Relaxed),
                 last_reload_successful: counters.last_succeeded.load(Relaxed),
@@ -200,7 +201,7 @@ impl Observation {
 #[derive(Clone)]
 struct Shared {
     live: Arc<ArcSwap<Live>>,
-    gate: Arc<Gate>,
+    limits: Arc<Limits>,
     edit_memory: EditMemory,
     replay_memory: Arc<Semaphore>,
     balance: Arc<Balance>,
@@ -211,10 +212,10 @@ struct Shared {
     status: Arc<Status>,
     plane: Arc<Plane>,
     /// What the main ports serve of the admin plane.
-    served: admin::Served,
+    served: control::Served,
     /// Whether only this machine is listened to.
     is_loopback: bool,
-    phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<DrainPhase>,
     trust: Trust,
     /// Where the process listens: no upstream may be there.
     own_addresses: Arc<[SocketAddr]>,
@@ -256,22 +257,22 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         Err(cause) => return failed("could not start the record of activity", &cause),
     };
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
-    let (phase, receiver) = watch::channel(Phase::Starting);
+    let (phase, receiver) = watch::channel(DrainPhase::Starting);
     let standing = Arc::<ArcSwap<reload::Standing>>::default();
-    let (gate, status) = (Arc::<Gate>::default(), Arc::new(Status::new()));
+    let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
     let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
     let counters = Arc::<reload::ReloadCounters>::default();
-    let plane = Plane::new(admin::Sources {
+    let plane = Plane::new(control::Sources {
         live: Arc::clone(&live),
         standing: Arc::clone(&standing),
-        gate: Arc::clone(&gate),
+        limits: Arc::clone(&limits),
         balance: Arc::clone(&balance),
         phase: receiver.clone(),
         boot_id: status.boot_id.clone(),
         started: status.started,
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
-        exposition: observation.exposition(&gate, &balance, &counters, &live),
+        exposition: observation.exposition(&limits, &balance, &counters, &live),
     });
     if boot.dashboard || boot.admin_listen.is_some() {
         // until the drain
@@ -285,7 +286,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
     let largest_edit = live.load().edit.as_ref().map_or(0, |edit| edit.max_body);
     let shared = Shared {
         live: Arc::clone(&live),
-        gate,
+        limits,
         edit_memory: EditMemory::new(boot.edit_memory, largest_edit),
         replay_memory: memory(boot.replay_memory),
         balance,
@@ -294,9 +295,9 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         status,
         plane,
         served: match boot.admin_listen {
-            Some(_) => admin::Served::Elsewhere,
-            None if boot.dashboard => admin::Served::Here,
-            None => admin::Served::Nowhere,
+            Some(_) => control::Served::Elsewhere,
+            None if boot.dashboard => control::Served::Here,
+            None => control::Served::Nowhere,
         },
         is_loopback: announced.are_local,
         phase: receiver,
@@ -322,7 +323,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
     let server = tokio::spawn(server);
     // until the end: probes ask there while the drain goes on
     let admin_server = admin_server.map(tokio::spawn);
-    let _ = phase.send(Phase::Running);
+    let _ = phase.send(DrainPhase::Running);
     announce(&announced, &boot, &live.load(), shared.shares.connections);
     let reloader = reload::spawn(source, loaded, live, counters, standing);
     let mut reloader = match reloader {
@@ -351,7 +352,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
                     server: &handle,
                     closing,
                     phase: &phase,
-                    gate: &shared.gate,
+                    limits: &shared.limits,
                     workers: shared.workers,
                     delay: boot.drain_delay,
                     patience: boot.shutdown_timeout,
@@ -375,8 +376,8 @@ struct End<'a> {
     name: &'static str,
     server: &'a ServerHandle,
     closing: Closing,
-    phase: &'a watch::Sender<Phase>,
-    gate: &'a Arc<Gate>,
+    phase: &'a watch::Sender<DrainPhase>,
+    limits: &'a Arc<Limits>,
     workers: usize,
     delay: Duration,
     patience: Duration,
@@ -396,19 +397,19 @@ impl End<'_> {
         };
         log::warn!(
             "[Proxy] {cause}: cutting {} exchanges",
-            self.gate.in_flight()
+            self.limits.in_flight()
         );
-        self.gate.cut();
-        let _ = self.phase.send(Phase::Cut);
+        self.limits.cut();
+        let _ = self.phase.send(DrainPhase::Cut);
         // the workers need a moment to see it and to reset what must not look complete
-        let _ = tokio::time::timeout(CUT_PATIENCE, until_quiet(self.gate)).await;
+        let _ = tokio::time::timeout(CUT_PATIENCE, until_quiet(self.limits)).await;
     }
 
     /// Whether everything ended in time.
     async fn run_out(&self, listeners: Listeners) -> bool {
         let Self { name, patience, .. } = self;
         if !self.delay.is_zero() {
-            let _ = self.phase.send(Phase::Leaving);
+            let _ = self.phase.send(DrainPhase::Leaving);
             log::info!(
                 "[Proxy] {name}: not ready any more; connections are accepted for another {:?} (DRAIN_DELAY)",
                 self.delay
@@ -417,21 +418,21 @@ impl End<'_> {
         }
         log::info!(
             "[Proxy] {name}: draining, up to {patience:?} for {} exchanges",
-            self.gate.in_flight()
+            self.limits.in_flight()
         );
-        let _ = self.phase.send(Phase::Draining);
+        let _ = self.phase.send(DrainPhase::Draining);
         self.closing.close(self.server).await;
         drop(listeners);
         // stopping the server drops what its workers have not begun to serve; a worker that died since
         // the last look will not begin
         let _ = tokio::time::timeout(BEGIN_PATIENCE, async {
-            while self.gate.draining_workers() < self.workers {
+            while self.limits.draining_workers() < self.workers {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         })
         .await;
         drop(self.server.stop(true));
-        tokio::time::timeout(*patience, until_quiet(self.gate))
+        tokio::time::timeout(*patience, until_quiet(self.limits))
             .await
             .is_ok()
     }
@@ -445,8 +446,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// For a cut to reach every connection.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
 
-async fn until_quiet(gate: &Gate) {
-    while gate.connections() > 0 {
+async fn until_quiet(limits: &Limits) {
+    while limits.connections() > 0 {
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
@@ -486,7 +487,7 @@ fn start_admin(
         return Ok(None);
     }
     let mut shared = shared.clone();
-    shared.gate = Arc::default();
+    shared.limits = Arc::default();
     shared.shares.connections = shared.shares.admin;
     shared.workers = 1;
     let mut builder = builder(boot, 1, &shared.shares);
@@ -579,7 +580,7 @@ impl Place {
         actix_rt::spawn(follow_phase(
             shared.phase.clone(),
             Rc::downgrade(&drain),
-            Arc::clone(&shared.gate),
+            Arc::clone(&shared.limits),
         ));
         let observer = Rc::new(Observer {
             recorder: shared.recorder.clone(),
@@ -594,11 +595,11 @@ impl Place {
             ),
             observer,
             live: Arc::clone(&shared.live),
-            gate: Arc::clone(&shared.gate),
+            limits: Arc::clone(&shared.limits),
             edit_memory: shared.edit_memory.clone(),
             replay_memory: Arc::clone(&shared.replay_memory),
             balance: Arc::clone(&shared.balance),
-            serves_dashboard: shared.served == admin::Served::Here,
+            serves_dashboard: shared.served == control::Served::Here,
             is_loopback: shared.is_loopback,
             max_in_flight: shared.shares.in_flight,
         });
@@ -629,24 +630,24 @@ async fn worker(
         .service(own("/livez", part).route(local().to(status::livez)))
         .service(own("/readyz", part).route(local().to(status::readyz)))
         .configure(|routes| match part {
-            Part::Main => admin::mount(routes, &shared.plane, shared.served),
-            Part::Admin => admin::mount_alone(routes, &shared.plane),
+            Part::Main => control::mount(routes, &shared.plane, shared.served),
+            Part::Admin => control::mount_alone(routes, &shared.plane),
         })
         .default_service(match part {
             Part::Main => web::to(default_service),
-            Part::Admin => web::to(admin::not_found),
+            Part::Admin => web::to(control::not_found),
         });
     let app = app.into_factory().new_service(AppConfig::default()).await?;
     let (observer, live) = (Rc::clone(&place.worker.observer), Arc::clone(&shared.live));
     Ok(Services {
         app,
         live: Arc::clone(&shared.live),
-        gate: Arc::clone(&shared.gate),
+        limits: Arc::clone(&shared.limits),
         max_connections: shared.shares.connections,
         overflow,
         drain,
         is_local: match part {
-            Part::Main if shared.served == admin::Served::Here => status::is_local_or_dashboard,
+            Part::Main if shared.served == control::Served::Here => status::is_local_or_dashboard,
             Part::Main => status::is_local,
             Part::Admin => |_| true,
         },
@@ -664,7 +665,7 @@ use proxy::through_awc::forward as default_service;
 fn own(path: &str, part: Part) -> actix_web::Resource {
     web::resource(path.to_owned()).default_service(match part {
         Part::Main => web::to(proxy::forward),
-        Part::Admin => web::to(|| admin::refused("GET, HEAD")),
+        Part::Admin => web::to(|| control::refused("GET, HEAD")),
     })
 }
 
@@ -674,9 +675,9 @@ fn local() -> actix_web::Route {
 
 /// Tells the worker's connections how far the end has come.
 async fn follow_phase(
-    mut phase: watch::Receiver<Phase>,
+    mut phase: watch::Receiver<DrainPhase>,
     drain: std::rc::Weak<Drain>,
-    gate: Arc<Gate>,
+    limits: Arc<Limits>,
 ) {
     let mut drains = false;
     loop {
@@ -684,11 +685,11 @@ async fn follow_phase(
         let Some(drain) = drain.upgrade() else { return };
         drain.advance(now);
         drop(drain);
-        if now >= Phase::Draining && !std::mem::replace(&mut drains, true) {
+        if now >= DrainPhase::Draining && !std::mem::replace(&mut drains, true) {
             // the connections that were sent to this worker before it was woken for this are spawned by
             // now, and count themselves when they are polled first
             tokio::task::yield_now().await;
-            gate.drains();
+            limits.drains();
         }
         if phase.changed().await.is_err() {
             return;

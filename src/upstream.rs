@@ -29,7 +29,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::{
     config::{Endpoint, HttpVersion, Live, Route, Scheme},
     error::UpstreamError,
-    metrics::{Moved, Shard},
+    telemetry::metrics::{Moved, Shard},
 };
 
 mod affinity;

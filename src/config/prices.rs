@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::scalar::Bad;
-use crate::record::{Terms, Tokens, Usage};
+use crate::exchange::{Terms, Tokens, Usage};
 
 /// Prices of models, and the day they are of.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -671,7 +671,7 @@ mod tests {
         let mut usage = Usage {
             model: Some("claude-sonnet-4-6".into()),
             tokens: tokens(2, 491),
-            others: vec![crate::record::OtherModel {
+            others: vec![crate::exchange::OtherModel {
                 model: "claude-opus-4-7".into(),
                 tokens: tokens(159_419, 7_805),
                 cost: None,

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::peer::Peer;
 use crate::{
     error::DownstreamError,
-    framing::{
+    wire::{
         body::{Decoded, Decoder, Framing},
         head::BodyNotes,
         idle::IdleTimer,

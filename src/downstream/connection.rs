@@ -42,15 +42,16 @@ use super::{
 };
 use crate::{
     config::{Live, Timers},
+    drain::{Drain, DrainPhase},
     error::{Answer, DeniedError, DownstreamError, InternalError, ProxyError},
-    framing::{
+    limits::{Limits, Overflow},
+    wire::{
         body::{Decoder, Framing, chunk_size_line},
         head::{BodyNotes, Fields, RelayedHead, RequestHead, Version},
         outbox::Outbox,
         pace::Pace,
         refused::Refused,
     },
-    gate::{Drain, Gate, Overflow, Phase},
 };
 
 mod tunnel;
@@ -81,7 +82,7 @@ pub struct Services<A> {
     /// The configuration: timers are read anew for every request.
     pub live: Arc<ArcSwap<Live>>,
     /// Counts of the process.
-    pub gate: Arc<Gate>,
+    pub limits: Arc<Limits>,
     /// Connections that the process takes.
     pub max_connections: usize,
     /// Permits for those beyond.
@@ -218,7 +219,7 @@ where
                 let answer = DeniedError::TooManyConnections.answer();
                 return self.refuse(answer, Some(&parsed.head.method)).await;
             }
-            if self.services.drain.phase() >= Phase::Leaving || !is_seated {
+            if self.services.drain.phase() >= DrainPhase::Leaving || !is_seated {
                 parsed.keep_alive = KeepAlive::No;
             }
             let keep_alive = self.exchange(parsed, is_local).await?;
@@ -276,12 +277,12 @@ where
                 }
                 let is_idle = !request::is_begun(&wire.read.octets);
                 let drain = &self.services.drain;
-                if drain.phase() == Phase::Cut {
+                if drain.phase() == DrainPhase::Cut {
                     return Poll::Ready(Ok(None));
                 }
                 let head = self.timers.request_head;
                 let (deadline, late) = match (waits, is_idle) {
-                    (Waits::Next(_), true) if drain.phase() >= Phase::Draining => {
+                    (Waits::Next(_), true) if drain.phase() >= DrainPhase::Draining => {
                         return Poll::Ready(Ok(None));
                     }
                     (Waits::Next(since), true) => {
@@ -352,7 +353,9 @@ where
             self.wire.borrow_mut().discard();
         }
         // what is unread of the request must be read before the next one, and nobody reads it
-        if !self.wire.borrow().decoder.is_done() || self.services.drain.phase() >= Phase::Leaving {
+        if !self.wire.borrow().decoder.is_done()
+            || self.services.drain.phase() >= DrainPhase::Leaving
+        {
             keep_alive = KeepAlive::No;
         }
         self.upload = match (&relayed_head, has_body) {
@@ -417,7 +420,7 @@ where
             if poll_flush(cx, outbox, &mut wire.stream, delivery).is_err() {
                 return Poll::Ready(Err(Gone::Client));
             }
-            if drain.phase() == Phase::Cut {
+            if drain.phase() == DrainPhase::Cut {
                 return Poll::Ready(Err(Gone::Cut));
             }
             ready!(poll_watch(cx, &mut wire, timer));
@@ -490,7 +493,7 @@ where
             return Poll::Ready(Err(Gone::Client));
         }
         let is_ending = self.asked.as_ref().is_some_and(|asked| asked.is_ending());
-        if is_ending || self.services.drain.phase() == Phase::Cut {
+        if is_ending || self.services.drain.phase() == DrainPhase::Cut {
             return Poll::Ready(Err(Gone::Cut));
         }
         let mut wire = self.wire.borrow_mut();
@@ -552,7 +555,7 @@ where
                     return Poll::Ready(Err(Gone::Client));
                 }
                 let is_ending = self.asked.as_ref().is_some_and(|asked| asked.is_ending());
-                if is_ending || self.services.drain.phase() == Phase::Cut {
+                if is_ending || self.services.drain.phase() == DrainPhase::Cut {
                     return Poll::Ready(Err(Gone::Cut));
                 }
                 let mut wire = self.wire.borrow_mut();

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::connection::Services;
-use crate::gate::{Admission, OverflowPermit};
+use crate::limits::{Admission, OverflowPermit};
 
 /// The admission of one connection.
 #[derive(Debug)]
@@ -17,13 +17,13 @@ pub struct Entry {
 impl<A> Services<A> {
     /// Admits a connection. Where there is neither a place nor a permit left, it is to be closed.
     pub fn admit(&self) -> Option<Entry> {
-        let seat = self.gate.seat(self.max_connections);
+        let seat = self.limits.seat(self.max_connections);
         let overflow = match seat {
             Some(_) => None,
             None => Some(self.overflow.permit()?),
         };
         Some(Entry {
-            _open: self.gate.connection(),
+            _open: self.limits.connection(),
             seat,
             overflow,
         })
@@ -34,7 +34,7 @@ impl Entry {
     /// Whether there is a place below the limit, taking one that has become free since.
     pub(super) fn has_seat<A>(&mut self, services: &Services<A>) -> bool {
         if self.seat.is_none() {
-            self.seat = services.gate.seat(services.max_connections);
+            self.seat = services.limits.seat(services.max_connections);
         }
         if self.seat.is_some() {
             self.overflow = None;
@@ -73,7 +73,7 @@ impl Entry {
     /// Takes what it holds to the connection's next protocol.
     pub(super) fn hand_over<A>(&mut self, services: &Services<A>) -> Self {
         Self {
-            _open: services.gate.connection(),
+            _open: services.limits.connection(),
             seat: self.seat.take(),
             overflow: self.overflow.take(),
         }

@@ -54,11 +54,11 @@ use super::{
 };
 use crate::{
     config::Timers,
-    framing::{
+    drain::{Drain, DrainPhase},
+    wire::{
         MAX_HEAD,
         window::{WindowDriver, Windows},
     },
-    gate::{Drain, Phase},
 };
 
 pub use self::{
@@ -138,7 +138,7 @@ pub(super) async fn serve<S, A>(
         if let Poll::Ready(outcome) = handshake.as_mut().poll(cx) {
             return Poll::Ready(outcome.ok());
         }
-        if drain.phase() == Phase::Cut || shared.entry.borrow().poll_evicted(cx).is_ready() {
+        if drain.phase() == DrainPhase::Cut || shared.entry.borrow().poll_evicted(cx).is_ready() {
             return Poll::Ready(None);
         }
         timer
@@ -176,12 +176,12 @@ pub(super) async fn serve<S, A>(
         let deadline = Instant::now() + LINGER;
         poll_fn(|cx| match connection.h2.poll_closed(cx) {
             Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending if drain.phase() == Phase::Cut => Poll::Ready(()),
+            Poll::Pending if drain.phase() == DrainPhase::Cut => Poll::Ready(()),
             Poll::Pending => connection.timer.poll(cx, deadline),
         })
         .await;
     }
-    if ends != Ends::Gone && drain.phase() < Phase::Cut {
+    if ends != Ends::Gone && drain.phase() < DrainPhase::Cut {
         drop(connection.h2);
         linger(&socket, &drain, &mut connection.timer).await;
     }
@@ -220,7 +220,7 @@ async fn linger<S: Peer>(socket: &RefCell<S>, drain: &Drain, timer: &mut Timer) 
                     thrown_away += buffer.filled().len();
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending if drain.phase() == Phase::Cut => return Poll::Ready(()),
+                Poll::Pending if drain.phase() == DrainPhase::Cut => return Poll::Ready(()),
                 Poll::Pending => return timer.poll(cx, deadline),
             }
         }
@@ -328,7 +328,7 @@ where
             return Poll::Ready(Ends::With(Reason::ENHANCE_YOUR_CALM));
         }
         let phase = self.shared.services.drain.phase();
-        if phase == Phase::Cut {
+        if phase == DrainPhase::Cut {
             return Poll::Ready(Ends::With(Reason::INTERNAL_ERROR));
         }
         let entry = self.shared.entry.borrow();
@@ -340,7 +340,7 @@ where
         drop(entry);
         // the first request is waited for, a while also by a drain
         let is_first = matches!(self.waits, Waits::First(_));
-        if !is_first && (phase == Phase::Draining || !is_seated) {
+        if !is_first && (phase == DrainPhase::Draining || !is_seated) {
             self.leave(cx);
         }
         self.poll_timers(cx)

@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::{
     error::DownstreamError,
-    framing::{
+    wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
         head::{

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::request::KeepAlive;
 use crate::{
     error::Answer,
-    framing::{
+    wire::{
         body::Framing,
         head::{HeadContent, RelayedHead, Version, is_without_content},
     },

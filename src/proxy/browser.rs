@@ -4,7 +4,7 @@
 //! origin: it could read what the dashboard reads, and a service worker could take the key at the next
 //! login. API clients send none of the fields that are looked at here.
 
-use crate::framing::head::Fields;
+use crate::wire::head::Fields;
 
 /// Tells whether the answer to a request would be run by a browser.
 ///

@@ -22,14 +22,14 @@ use super::{RequestId, watch::Watch};
 use crate::{
     config::Endpoint,
     error::{Answer, DeniedError, DownstreamError, ProxyError},
-    framing::{
+    exchange::{self, Progress, Tried},
+    limits::Admission,
+    upstream::{ResponseBody, Road, http1::BodyError},
+    wire::{
         body::Framing,
         head::{BodyNotes, RequestHead, ResponseHead},
         idle::IdleTimer,
     },
-    gate::Admission,
-    record::{self, Progress, Tried},
-    upstream::{ResponseBody, Road, http1::BodyError},
 };
 
 /// The label of an exchange that an operator ended.
@@ -201,22 +201,22 @@ impl Record {
     }
 
     /// How it ended, for those who look.
-    fn ended(&self) -> record::Ended {
+    fn ended(&self) -> exchange::Ended {
         let phase = match self.head {
-            Some(_) => record::Phase::Response,
-            None => record::Phase::Request,
+            Some(_) => exchange::Phase::Response,
+            None => exchange::Phase::Request,
         };
         let (by, label) = match self.outcome() {
-            Ended::Complete => (record::By::Complete, None),
+            Ended::Complete => (exchange::By::Complete, None),
             Ended::Client if self.notes.is_stalled.get() => {
-                (record::By::Client, Some("write_timeout"))
+                (exchange::By::Client, Some("write_timeout"))
             }
-            Ended::Client => (record::By::Client, Some("client_disconnected")),
-            Ended::Fault(label) => (record::By::Client, Some(label)),
-            Ended::Upstream(label) => (record::By::Upstream, Some(label)),
-            Ended::Proxy(label) => (record::By::Proxy, Some(label)),
+            Ended::Client => (exchange::By::Client, Some("client_disconnected")),
+            Ended::Fault(label) => (exchange::By::Client, Some(label)),
+            Ended::Upstream(label) => (exchange::By::Upstream, Some(label)),
+            Ended::Proxy(label) => (exchange::By::Proxy, Some(label)),
         };
-        record::Ended { by, phase, label }
+        exchange::Ended { by, phase, label }
     }
 
     /// How it ended: an exchange that was dropped since the process ends, or since an operator ended it,

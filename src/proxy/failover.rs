@@ -12,15 +12,15 @@ use super::{Outgoing, Worker, exchange::Record};
 use crate::{
     config::{Endpoint, Live},
     error::{ProxyError, UpstreamError},
-    framing::head::{Fields, ResponseHead},
-    metrics::Moved,
-    record::Tried,
+    exchange::Tried,
+    telemetry::metrics::Moved,
     upstream::{
         balance::{Choice, Turn, retry_after},
         first_event::{self, FirstEvent},
         http1::{Body, Failed, Request, Response},
         replay::{Keep, Replay},
     },
+    wire::head::{Fields, ResponseHead},
 };
 
 /// A response, and the endpoint that it came from.

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 
 use crate::{
     config::{Endpoint, ForwardedFields, Live},
-    framing::cookie,
-    framing::head::{
+    wire::cookie,
+    wire::head::{
         Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, is_credential,
         is_without_content, tokens,
     },
@@ -339,7 +339,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{named::is_protected, *};
-    use crate::{config::Credential, framing::head, proxy::tests::live};
+    use crate::{config::Credential, proxy::tests::live, wire::head};
 
     /// Fields as a client would send them.
     fn fields(text: &str) -> Fields {

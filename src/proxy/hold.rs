@@ -11,10 +11,11 @@ use actix_web::dev::Payload;
 use super::{Plan, Worker, field, watch::Looking};
 use crate::{
     config::{Edit, Live},
+    edit::Hold,
     error::ProxyError,
-    framing::{body::Framing, head::RequestHead},
-    messages::{Hold, usage::Look},
+    metering::Look,
     upstream::http1::{Body, Coding, Continue, Held},
+    wire::{body::Framing, head::RequestHead},
 };
 
 mod arrival;

@@ -5,7 +5,7 @@
 
 use crate::{
     config::AllowedOrigins,
-    framing::{
+    wire::{
         head::{RequestHead, Transport},
         origin,
     },
@@ -71,7 +71,7 @@ mod tests {
     use actix_web::http::Method;
 
     use super::*;
-    use crate::framing::{
+    use crate::wire::{
         body::Framing,
         head::{Fields, Version},
     };

@@ -2,8 +2,8 @@
 //! request's credentials.
 
 use crate::{
-    framing::head::RequestHead,
     secret::{Secrets, names_credential, shape},
+    wire::head::RequestHead,
 };
 
 /// The path without the query, octets that are no printable ASCII escaped.

@@ -16,12 +16,12 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{Plan, Worker, hold, messages, passes, take_head, version};
 use crate::{
-    framing::{
+    proxy::field,
+    upstream::http1::Body,
+    wire::{
         body::Framing,
         head::{Fields, RelayedHead, ResponseHead, Role},
     },
-    proxy::field,
-    upstream::http1::Body,
 };
 
 /// Forwards one request through awc.
@@ -32,8 +32,8 @@ pub async fn forward(
 ) -> HttpResponse {
     let live = worker.live.load_full();
     let head = take_head(&req);
-    let is_messages = std::str::from_utf8(head.path())
-        .is_ok_and(|path| messages::is_messages(&head.method, path));
+    let is_messages =
+        std::str::from_utf8(head.path()).is_ok_and(|path| edit::is_messages(&head.method, path));
     let payload = payload.into_inner();
     let plan = match (head.framing, &live.edit) {
         (Framing::None, _) => Plan::nothing(),

@@ -32,14 +32,14 @@ use super::{
 use crate::{
     config::Live,
     error::{ProxyError, UpstreamError},
-    framing::{
-        body::Framing,
-        head::{HeadContent, RelayedHead, RequestHead, ResponseHead, TunnelNotes, Version},
-        idle::IdleTimer,
-    },
     upstream::{
         ResponseBody,
         http1::{Body, BodyError, Switch, Tunnel},
+    },
+    wire::{
+        body::Framing,
+        head::{HeadContent, RelayedHead, RequestHead, ResponseHead, TunnelNotes, Version},
+        idle::IdleTimer,
     },
 };
 
@@ -250,8 +250,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        framing::head::{Fields, Transport},
         proxy::{Outgoing, tests::live},
+        wire::head::{Fields, Transport},
     };
 
     #[test]

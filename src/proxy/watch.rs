@@ -24,20 +24,20 @@ use futures_core::Stream;
 
 use super::{RequestId, path};
 use crate::{
-    activity::Recorder,
     config::{Endpoint, Live},
-    framing::{
-        head::{Fields, RequestHead, ResponseHead, Version},
-        refused::Refused,
-    },
-    messages::usage::{Asked, Look, Tap},
-    metrics::Shard,
-    record::{
+    exchange::{
         Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Progress, Route, ShownFields,
         Timings, Tried, Try, Usage,
     },
+    metering::{Asked, Look, Tap},
     secret::Secrets,
+    telemetry::activity::Recorder,
+    telemetry::metrics::Shard,
     upstream::Road,
+    wire::{
+        head::{Fields, RequestHead, ResponseHead, Version},
+        refused::Refused,
+    },
 };
 
 /// Who looks at the exchanges of a worker.

@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     downstream::{self, Arrival, Entry, Protocol, Services},
-    framing::head::Transport,
+    wire::head::Transport,
 };
 
 /// Octets that rustls may hold of what a slow reader does not take: one record (RFC 8446 §5.1).

@@ -9,7 +9,7 @@ use std::{
 use actix_web::{HttpResponse, http::header, web};
 use tokio::sync::watch;
 
-use crate::{admin, gate::Phase, logging};
+use crate::{control, drain::DrainPhase, logging};
 
 /// What `/health` tells of this process.
 pub(super) struct Status {
@@ -29,12 +29,12 @@ impl Status {
 
 /// Whether a path is one of ours.
 pub(super) fn is_local(path: &[u8]) -> bool {
-    matches!(path, b"/health" | b"/livez" | b"/readyz") || path == admin::METRICS.as_bytes()
+    matches!(path, b"/health" | b"/livez" | b"/readyz") || path == control::METRICS.as_bytes()
 }
 
 /// The same where there is a dashboard.
 pub(super) fn is_local_or_dashboard(path: &[u8]) -> bool {
-    is_local(path) || admin::owns(path)
+    is_local(path) || control::owns(path)
 }
 
 /// The service is up: the shape of the service that this one replaces, and more.
@@ -56,11 +56,11 @@ pub(super) async fn livez() -> HttpResponse {
 }
 
 /// The process takes new work.
-pub(super) async fn readyz(phase: web::ThinData<watch::Receiver<Phase>>) -> HttpResponse {
+pub(super) async fn readyz(phase: web::ThinData<watch::Receiver<DrainPhase>>) -> HttpResponse {
     match *phase.borrow() {
-        Phase::Running => plain(HttpResponse::Ok(), "ready\n"),
-        Phase::Starting => plain(HttpResponse::ServiceUnavailable(), "starting\n"),
-        Phase::Leaving | Phase::Draining | Phase::Cut => {
+        DrainPhase::Running => plain(HttpResponse::Ok(), "ready\n"),
+        DrainPhase::Starting => plain(HttpResponse::ServiceUnavailable(), "starting\n"),
+        DrainPhase::Leaving | DrainPhase::Draining | DrainPhase::Cut => {
             plain(HttpResponse::ServiceUnavailable(), "draining\n")
         }
     }

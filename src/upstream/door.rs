@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::Live,
     error::ProxyError,
-    framing::head::{Field, Role},
+    wire::head::{Field, Role},
 };
 
 /// The middleware that replaces awc's connector by our exchange.
@@ -187,8 +187,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        metrics::Metrics,
         proxy::tests::live,
+        telemetry::metrics::Metrics,
         upstream::{
             Client,
             balance::Balance,

@@ -22,7 +22,7 @@ use super::{
     body::ResponseBody,
     http1::{BodyError, Response},
 };
-use crate::framing::head::ResponseHead;
+use crate::wire::head::ResponseHead;
 
 /// The status that says the same: the first event counts where `FAILOVER_STATUS` has this one.
 pub const OVERLOADED: u16 = 529;

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     error::{DownstreamError, ProxyError, UpstreamError},
-    framing::{
+    wire::{
         body::{Framing, chunk_size_line},
         head::{BodyNotes, ResponseHead, may_be_complete},
         outbox::Outbox,

@@ -40,7 +40,7 @@ use super::{
 use crate::{
     config::{Endpoint, HttpVersion, Live, Scheme, Timers},
     error::UpstreamError,
-    metrics::Moved,
+    telemetry::metrics::Moved,
 };
 
 mod connection;

@@ -13,7 +13,7 @@ use super::{
     first_event,
     http1::{Body, Pieces},
 };
-use crate::{config::Statuses, framing::head::ResponseHead};
+use crate::{config::Statuses, wire::head::ResponseHead};
 
 /// The content of one request, as long as it is kept.
 #[derive(Debug)]

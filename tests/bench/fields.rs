@@ -9,8 +9,8 @@ use std::hint::black_box;
 
 use anthropic_proxy::{
     config::{Environment, Flags, Source},
-    framing::head::{Fields, ResponseHead, Transport, Version},
     proxy::field::{self, Expect, Length, Request},
+    wire::head::{Fields, ResponseHead, Transport, Version},
 };
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -11,8 +11,8 @@ use std::{
 };
 
 use anthropic_proxy::{
-    metrics::{Format, Gauges, Metrics, Shard},
-    record::{Begun, By, Ended, Exchange, Phase, Route, Timings, Tokens, Usage},
+    exchange::{Begun, By, Ended, Exchange, Phase, Route, Timings, Tokens, Usage},
+    telemetry::metrics::{Format, Gauges, Metrics, Shard},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 

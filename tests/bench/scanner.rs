@@ -8,7 +8,7 @@ use std::{hint::black_box, time::Duration};
 
 use anthropic_proxy::{
     config::{EditMode, EditTarget},
-    messages::{Hold, Outcome, Unchanged},
+    edit::{Hold, Outcome, Unchanged},
 };
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

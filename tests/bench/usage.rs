@@ -9,7 +9,7 @@
 
 use std::hint::black_box;
 
-use anthropic_proxy::messages::usage::{Look, Tap};
+use anthropic_proxy::metering::{Look, Tap};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

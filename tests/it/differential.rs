@@ -12,7 +12,7 @@ use std::{
 use actix_web::http::Method;
 use anthropic_proxy::{
     config::{Environment, Flags, Source},
-    metrics::Metrics,
+    telemetry::metrics::Metrics,
     upstream::{
         Client,
         balance::Balance,

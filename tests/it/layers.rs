@@ -10,14 +10,14 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["server"],
-    &["proxy", "access", "admin", "downstream"],
-    &["upstream", "messages", "activity"],
-    // Its lines are written by the activity's thread.
-    &["access_log"],
-    // Below them, other than in the house's plan: its types are what they are set up with.
+    &["control"],
+    &["proxy"],
+    &["upstream", "downstream", "edit"],
+    &["telemetry"],
     &["config"],
-    &["metrics", "framing", "gate", "logging"],
-    &["error", "record"],
+    &["metering"],
+    &["json", "wire"],
+    &["limits", "drain", "logging", "exchange", "error"],
     &["secret"],
 ];
 

@@ -19,11 +19,11 @@ use actix_web::dev::ServiceResponse;
 
 use super::{Connection, Gone, Peer, WATCH_INTERVAL, WRITE_AHEAD, poll_flush, response};
 use crate::{
-    framing::{
+    drain::DrainPhase,
+    wire::{
         body::{Decoder, Framing},
         head::{RelayedHead, TunnelNotes},
     },
-    gate::Phase,
 };
 
 /// The client's side of a tunnel.
@@ -82,7 +82,7 @@ where
             }
             break;
         }
-        if self.services.drain.phase() == Phase::Cut {
+        if self.services.drain.phase() == DrainPhase::Cut {
             return Poll::Ready(Err(Gone::Cut));
         }
         if self.poll_stalled(cx).is_ready() {

@@ -20,7 +20,7 @@ use http::HeaderMap;
 
 use crate::{
     error::DownstreamError,
-    framing::{
+    wire::{
         MAX_FIELDS, MAX_HEAD,
         head::{BodyNotes, may_trail},
         idle::IdleTimer,

@@ -18,7 +18,7 @@ use super::{
     paths::Paths,
     watch::{Half, Watch},
 };
-use crate::framing::frames::{self, Frames, Part};
+use crate::wire::frames::{self, Frames, Part};
 
 /// The socket of a connection, with what was read of it before.
 pub(super) struct Guarded<S> {

@@ -1,7 +1,7 @@
 //! The field blocks in a client's frames (RFC 9113 §6.2, §6.10): the streams whose `:path` has a
 //! fragment, which h2 does not show.
 
-use crate::framing::{
+use crate::wire::{
     frames::{self, Frame},
     hpack::FieldBlocks,
 };

@@ -10,7 +10,7 @@ use http::{header, request::Parts};
 
 use crate::{
     error::DownstreamError,
-    framing::{
+    wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
         head::{Fields, RequestHead, Role, Transport, Version, content_length, is_name, tokens},

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
     error::{Answer, InternalError},
-    framing::{
+    wire::{
         MAX_FIELDS,
         body::Framing,
         head::{Fields, HeadContent, RelayedHead, Role, is_without_content},

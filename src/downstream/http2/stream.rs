@@ -40,7 +40,7 @@ use crate::{
         timer::Timer,
     },
     error::{Answer, DeniedError, DownstreamError, InternalError, ProxyError},
-    framing::{
+    wire::{
         body::Framing,
         head::{BodyNotes, RelayedHead, RequestHead, Version},
         pace::Pace,

@@ -18,7 +18,7 @@ use super::{
     response::Head,
     stream::{Gone, Outbound, Shared},
 };
-use crate::{downstream::connection::WRITE_AHEAD, framing::head::TunnelNotes};
+use crate::{downstream::connection::WRITE_AHEAD, wire::head::TunnelNotes};
 
 /// The client's side of a tunnel.
 struct Tunnel {

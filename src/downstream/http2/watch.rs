@@ -16,7 +16,7 @@ use super::MAX_STREAMS;
 use crate::{
     config::Timers,
     downstream::delivery::{Delivery, Seen},
-    framing::frames::{self, Frame},
+    wire::frames::{self, Frame},
 };
 
 /// `RST_STREAM` at once: a client may leave all of its 100 streams together, and again when it has

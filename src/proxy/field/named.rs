@@ -10,7 +10,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::framing::head::{Field, Fields, Role, tokens};
+use crate::wire::head::{Field, Fields, Role, tokens};
 
 /// Names that are compared one by one; beyond, they are looked up.
 const FEW: usize = 16;

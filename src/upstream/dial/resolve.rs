@@ -360,11 +360,11 @@ pub(super) mod tests {
         local(async {
             let (server, _) = name_server(Has(&["10.0.0.1"]), Has(&[])).await;
             let ready = Rc::new(Cell::new(false));
-            let (gate, inner) = (Rc::clone(&ready), names(no_file(), Some(server)));
+            let (limits, inner) = (Rc::clone(&ready), names(no_file(), Some(server)));
             let names = Names::new(
                 no_file(),
                 no_file(),
-                Box::new(move || match gate.get() {
+                Box::new(move || match limits.get() {
                     true => (inner.read_name_servers)(),
                     false => Err(NetError::from("not yet")),
                 }),

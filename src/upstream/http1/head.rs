@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use crate::{
     error::UpstreamError,
-    framing::{
+    wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
         head::{Field, Fields, ResponseHead, Role, content_length, tokens},

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    framing::head::{BodyNotes, ResponseHead, Role, tokens},
     upstream::replay::Keep,
+    wire::head::{BodyNotes, ResponseHead, Role, tokens},
 };
 
 /// A request to be sent.

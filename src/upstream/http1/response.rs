@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{Exchange, Pool, Tunnel};
 use crate::{
     error::DownstreamError,
-    framing::body::{Decoded, Decoder, Framing},
+    wire::body::{Decoded, Decoder, Framing},
 };
 
 /// The body of a response. To drop it before its end closes the connection to the upstream.

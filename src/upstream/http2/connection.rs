@@ -23,11 +23,11 @@ use tokio::{sync::Notify, time::timeout};
 use super::{Pool, wire::Wire};
 use crate::{
     error::UpstreamError,
-    framing::{
+    upstream::{age::Age, dial::Stream},
+    wire::{
         MAX_HEAD,
         window::{MAX_EXTRA, Meter, WindowDriver, Windows},
     },
-    upstream::{age::Age, dial::Stream},
 };
 
 /// A connection that takes new streams.

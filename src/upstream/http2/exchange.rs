@@ -25,11 +25,11 @@ use super::{
 use crate::{
     config::Upstream,
     error::{DownstreamError, ProxyError, UpstreamError},
-    framing::body::Framing,
     upstream::{
         body::ResponseBody,
         http1::{Failed, Patience, Request, Response, is_repeatable},
     },
+    wire::body::Framing,
 };
 
 /// Why there is no response head.

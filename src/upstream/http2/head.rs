@@ -17,7 +17,7 @@ use http::{
 use crate::{
     config::{self, Upstream},
     error::UpstreamError,
-    framing::{
+    wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
         head::{Fields, ResponseHead, Role, content_length, is_name, may_trail},

@@ -16,11 +16,11 @@ use h2::SendStream;
 use super::{connection::SEND_BUFFER, head};
 use crate::{
     error::DownstreamError,
-    framing::head::ResponseHead,
     upstream::{
         http1::{Body, CONTINUE_PATIENCE, Coding, Continue, Held, Incoming, Pieces},
         replay::{Keep, Replay},
     },
+    wire::head::ResponseHead,
 };
 
 /// What is left of the request body.

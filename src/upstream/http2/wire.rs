@@ -16,9 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::State;
 use crate::{
-    framing::frames::{ACK, CONTINUATION, DATA, Frame, Frames, GOAWAY, HEADERS},
-    framing::frames::{PING, RST_STREAM, SETTINGS, WINDOW_UPDATE},
     upstream::dial::Stream,
+    wire::frames::{ACK, CONTINUATION, DATA, Frame, Frames, GOAWAY, HEADERS},
+    wire::frames::{PING, RST_STREAM, SETTINGS, WINDOW_UPDATE},
 };
 
 /// The connection below h2. To drop it closes the socket.

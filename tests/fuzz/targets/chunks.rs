@@ -1,7 +1,7 @@
 //! The chunk decoder: no split into reads changes what it finds, and it never panics.
 #![no_main]
 
-use anthropic_proxy::framing::body::{Decoded, Decoder, Framing};
+use anthropic_proxy::wire::body::{Decoded, Decoder, Framing};
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 

@@ -4,7 +4,7 @@
 
 use anthropic_proxy::{
     downstream::{BlockEnds, http2_request_head},
-    framing::{head::Transport, hpack::FieldBlocks},
+    wire::{head::Transport, hpack::FieldBlocks},
 };
 use bytes::Bytes;
 use futures_util::FutureExt as _;

@@ -5,7 +5,7 @@
 
 use anthropic_proxy::{
     config::{EditMode, EditTarget},
-    messages::{Hold, Outcome},
+    edit::{Hold, Outcome},
 };
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;

@@ -4,7 +4,7 @@
 
 use anthropic_proxy::{
     downstream::{http2_trailers, trailer_section},
-    framing::body::{Decoded, Decoder, Framing},
+    wire::body::{Decoded, Decoder, Framing},
 };
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;

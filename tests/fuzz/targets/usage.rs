@@ -4,8 +4,8 @@
 #![no_main]
 
 use anthropic_proxy::{
-    messages::usage::{Asked, Look, Tap},
-    record::Usage,
+    metering::{Asked, Look, Tap},
+    exchange::Usage,
 };
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;

@@ -4,7 +4,7 @@
 
 use anthropic_proxy::{
     config::{Config, Environment, Flags, Source},
-    framing::{body::Framing, head::RequestHead},
+    wire::{body::Framing, head::RequestHead},
     proxy::{
         field::{self, Expect, Length, Upgrade},
         target,

@@ -1,0 +1,443 @@
+//! The admin plane: the dashboard's pages, the API that they read, and the metrics.
+//!
+//! It reads what others keep and changes nothing but its own sessions; the one thing that it does to what
+//! passes is to end an exchange (`control::end`). Who may read what is decided in one
+//! place, around all routes (`control::admission`): a path that is not named there is closed. The routes are a
+//! table here; their handlers are thin.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use actix_web::{
+    HttpMessage as _, HttpRequest, HttpResponse, Resource, ResponseError as _,
+    guard::{self, GuardContext},
+    http::{Method, header},
+    middleware, web,
+};
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{
+    config::{Live, reload::Standing},
+    drain::DrainPhase,
+    limits::Limits,
+    telemetry::activity::View,
+    telemetry::metrics::Format,
+    upstream::balance::Balance,
+    wire::head::RequestHead,
+};
+
+mod admission;
+mod api;
+mod aside;
+mod assets;
+mod attempts;
+mod caller;
+mod configuration;
+mod end;
+mod events;
+mod login;
+mod near;
+mod openapi;
+mod owner;
+mod problem;
+mod query;
+mod refused;
+mod session;
+
+use self::{
+    admission::bearer, aside::Aside, attempts::Attempts, events::Events, problem::Problem,
+    refused::Refused, session::Sessions,
+};
+
+/// What the admin plane reads: handles of what others keep.
+pub struct Sources {
+    /// The configuration in effect.
+    pub live: Arc<ArcSwap<Live>>,
+    /// How the configuration stands.
+    pub standing: Arc<ArcSwap<Standing>>,
+    /// Exchanges and connections that run.
+    pub limits: Arc<Limits>,
+    /// Circuits.
+    pub balance: Arc<Balance>,
+    /// How far the end of the process has come.
+    pub phase: watch::Receiver<DrainPhase>,
+    /// Names this run of the process.
+    pub boot_id: String,
+    /// When it started.
+    pub started: SystemTime,
+    /// Where the main ports are, as URLs begin.
+    pub proxy_urls: Vec<String>,
+    /// What was recorded of exchanges.
+    pub view: Option<View>,
+    /// Writes the metrics.
+    pub exposition: Exposition,
+}
+
+/// Writes the metrics of this moment.
+pub type Exposition = Box<dyn Fn(Format) -> String + Send + Sync>;
+
+/// The admin plane of the process.
+pub struct Plane {
+    sources: Sources,
+    sessions: Sessions,
+    /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
+    bearers: Sessions,
+    attempts: Attempts,
+    /// Keys beside a path that misses one of the plane's by little.
+    near_misses: Attempts,
+    refused: Refused,
+    aside: Aside,
+    events: Events,
+}
+
+/// Where a request for the admin plane came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// On a port that forwards everything else.
+    Main,
+    /// On `ADMIN_LISTEN`.
+    Alone,
+}
+
+impl Plane {
+    /// A plane without sessions.
+    pub fn new(sources: Sources) -> Arc<Self> {
+        Arc::new(Self {
+            sources,
+            sessions: Sessions::default(),
+            bearers: Sessions::default(),
+            attempts: Attempts::new(),
+            near_misses: Attempts::new(),
+            refused: Refused::default(),
+            aside: Aside::new(),
+            events: Events::new(),
+        })
+    }
+
+    /// Tells those who listen, and the log of keys that were refused, once a second, until the drain.
+    pub async fn tell(self: Arc<Self>) {
+        let mut phase = self.sources.phase.clone();
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut teller = events::Teller::default();
+        loop {
+            tokio::select! {
+                _ = interval.tick() => {
+                    teller.tell(&self);
+                    for line in self.refused.due(Instant::now()) {
+                        log::warn!("[Admin] {line}");
+                    }
+                }
+                ended = phase.wait_for(|phase| *phase >= DrainPhase::Draining) => {
+                    drop(ended);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a path is one of the dashboard's.
+pub fn owns(path: &[u8]) -> bool {
+    path.strip_prefix(ROOT.as_bytes())
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+const ROOT: &str = "/admin";
+
+/// The API, below [`ROOT`].
+const API: &str = "/api/v1";
+
+/// The path of the metrics.
+pub const METRICS: &str = "/metrics";
+
+/// Pages below [`ROOT`]; all of them are one file.
+const PAGES: [&str; 9] = [
+    "",
+    "/",
+    "/requests",
+    "/errors",
+    "/usage",
+    "/upstreams",
+    "/config",
+    "/connect",
+    "/docs",
+];
+
+/// What a main port serves of the plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The dashboard and the metrics.
+    Here,
+    /// Nothing: the plane has a listener of its own.
+    Elsewhere,
+    /// Nothing, and there is no dashboard.
+    Nowhere,
+}
+
+/// Puts the plane before what a main port forwards: the metrics where they are public, and the dashboard if
+/// it is to be there. Where the plane is served at all, what was meant for it does not go upstream.
+pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<Plane>, served: Served) {
+    let has_dashboard = served == Served::Here;
+    let live = Arc::clone(&plane.sources.live);
+    let is_answered = move |context: &GuardContext<'_>| {
+        let method = &context.head().method;
+        let is_read = *method == Method::GET || *method == Method::HEAD;
+        is_read && (has_dashboard || live.load().metrics_public)
+    };
+    let metrics = resource(METRICS, api::metrics).guard(guard::fn_guard(is_answered));
+    routes.service(guarded(metrics, plane, Exposure::Main));
+    if has_dashboard {
+        routes.service(scope(plane, Exposure::Main));
+        routes.service(guarded(home(), plane, Exposure::Main));
+    }
+    if served != Served::Nowhere {
+        routes.service(near_misses(plane, served));
+    }
+}
+
+/// The plane where nothing is forwarded.
+pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<Plane>) {
+    let metrics = resource(METRICS, api::metrics);
+    routes.service(guarded(metrics, plane, Exposure::Alone));
+    routes.service(scope(plane, Exposure::Alone));
+    routes.service(guarded(home(), plane, Exposure::Alone));
+}
+
+/// The dashboard and its API.
+fn scope(
+    plane: &Arc<Plane>,
+    exposure: Exposure,
+) -> impl actix_web::dev::HttpServiceFactory + use<> {
+    let mut scope = web::scope(ROOT)
+        .app_data(web::ThinData(Arc::clone(plane)))
+        .app_data(web::ThinData(exposure));
+    for path in PAGES {
+        scope = scope.service(resource(path, page));
+    }
+    for name in assets::AT_ROOT {
+        scope = scope.service(resource(&format!("/{name}"), file));
+    }
+    scope
+        .service(resource("/assets/{path:.*}", file))
+        .service(resource("/grafana/{path:.*}", file))
+        .service(web::scope(API).configure(api))
+        .default_service(web::to(nowhere))
+        .wrap(middleware::from_fn(admission::guard))
+}
+
+/// The routes of the API; `openapi` describes each.
+fn api(routes: &mut web::ServiceConfig) {
+    routes
+        // else it were that of the whole application, which forwards
+        .default_service(web::to(not_found))
+        .service(
+            web::resource("/session")
+                .route(read().to(login::status))
+                .route(web::post().to(login::log_in))
+                .route(web::delete().to(login::log_out))
+                .default_service(web::to(|| refused("GET, HEAD, POST, DELETE"))),
+        )
+        .service(resource("/overview", api::overview))
+        .service(resource("/requests", api::requests))
+        .service(resource("/requests/{id}", api::request))
+        .service(
+            web::resource("/requests/{id}/end")
+                .route(web::post().to(end::answer))
+                .default_service(web::to(|| refused("POST"))),
+        )
+        .service(resource("/errors", api::errors))
+        .service(resource("/usage", api::usage))
+        .service(resource("/usage.csv", api::usage_csv))
+        .service(resource("/usage.json", api::usage_json))
+        .service(resource("/upstreams", api::upstreams))
+        .service(resource("/config", configuration::answer))
+        .service(resource("/events", events::answer))
+        .service(resource("/openapi.json", openapi::answer));
+}
+
+/// What can be read, and nothing else.
+fn resource<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: actix_web::Handler<Args>,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    web::resource(path.to_owned())
+        .route(read().to(handler))
+        .default_service(web::to(|| refused("GET, HEAD")))
+}
+
+fn read() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// A resource outside of the scope, as closed as those inside.
+fn guarded(
+    resource: Resource,
+    plane: &Arc<Plane>,
+    exposure: Exposure,
+) -> impl actix_web::dev::HttpServiceFactory + use<> {
+    resource
+        .app_data(web::ThinData(Arc::clone(plane)))
+        .app_data(web::ThinData(exposure))
+        .wrap(middleware::from_fn(admission::guard))
+}
+
+/// What is routed as `/` and is the dashboard's: a browser's home page and icon, and what is below [`ROOT`]
+/// but cannot be routed: what looks like the dashboard's must not go upstream.
+///
+/// Every request that is forwarded is routed as `/`, so the guard reads the head itself.
+fn home() -> Resource {
+    let is_ours = |context: &GuardContext<'_>| {
+        let data = context.req_data();
+        data.get::<RequestHead>().and_then(AtRoot::of).is_some()
+    };
+    web::resource("/")
+        .guard(guard::fn_guard(is_ours))
+        .route(web::to(at_root))
+}
+
+/// What is not forwarded although the plane is not to be found there: all that is below [`ROOT`] while it is
+/// elsewhere, and what misses the plane's paths by little and carries its key or its session.
+fn near_misses(plane: &Arc<Plane>, served: Served) -> Resource {
+    let plane = Arc::clone(plane);
+    let is_refused = move |context: &GuardContext<'_>| {
+        let refusal = {
+            let data = context.req_data();
+            let Some(head) = data.get::<RequestHead>() else {
+                return false;
+            };
+            if served == Served::Elsewhere && owns(head.path()) {
+                Some(Problem::NotFound)
+            } else {
+                let client = context.head().peer_addr.map(|client| client.ip());
+                plane.refuses_near_miss(head, client)
+            }
+        };
+        refusal
+            .map(|problem| context.req_data_mut().insert(problem))
+            .is_some()
+    };
+    web::resource(["/", METRICS])
+        .guard(guard::fn_guard(is_refused))
+        .route(web::to(refuse))
+}
+
+/// Answers with the problem that a guard found.
+async fn refuse(request: HttpRequest) -> HttpResponse {
+    let problem = request.extensions_mut().remove::<Problem>();
+    told(&problem.unwrap_or(Problem::NotFound))
+}
+
+/// A request that is routed as `/` and answered here.
+enum AtRoot {
+    /// A browser's at `/`.
+    Home,
+    /// A browser's for `/favicon.ico`, which it makes on its own.
+    Icon,
+    /// Anything below [`ROOT`].
+    Nothing,
+}
+
+impl AtRoot {
+    fn of(head: &RequestHead) -> Option<Self> {
+        match head.path() {
+            b"/" if is_home_of_a_browser(head) => Some(Self::Home),
+            b"/favicon.ico" if is_icon_of_a_browser(head) => Some(Self::Icon),
+            path if owns(path) => Some(Self::Nothing),
+            _ => None,
+        }
+    }
+}
+
+fn is_home_of_a_browser(head: &RequestHead) -> bool {
+    head.method == Method::GET
+        && head.upgrade.is_none()
+        && head.fields.value("accept").is_some_and(names_html)
+}
+
+/// Whether an `Accept` names HTML, which browsers do where they open a page, and programs do not.
+fn names_html(accept: &[u8]) -> bool {
+    let mut types = accept.split(|&octet| octet == b',' || octet == b';');
+    types.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/html"))
+}
+
+/// Whether a browser opens a page below [`ROOT`] that does not exist. Paths of the API and of files are no
+/// pages.
+fn is_unknown_page(method: &Method, path: &str, fields: &header::HeaderMap) -> bool {
+    let name = path.strip_prefix(ROOT).unwrap_or_default();
+    let is_page = !["/api", "/assets", "/grafana"].iter().any(|folder| {
+        let rest = name.strip_prefix(folder);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    let accept = fields.get(header::ACCEPT);
+    (*method == Method::GET || *method == Method::HEAD)
+        && is_page
+        && owns(path.as_bytes())
+        && accept.is_some_and(|accept| names_html(accept.as_bytes()))
+}
+
+fn is_read_as_html(head: &RequestHead) -> bool {
+    (head.method == Method::GET || head.method == Method::HEAD)
+        && head.fields.value("accept").is_some_and(names_html)
+}
+
+fn is_icon_of_a_browser(head: &RequestHead) -> bool {
+    let agent = head.fields.value("user-agent");
+    (head.method == Method::GET || head.method == Method::HEAD)
+        && (head.fields.value("sec-fetch-dest").is_some()
+            || agent.is_some_and(|agent| agent.starts_with(b"Mozilla/")))
+}
+
+async fn at_root(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let extensions = request.extensions();
+    match extensions.get::<RequestHead>().and_then(AtRoot::of) {
+        Some(AtRoot::Home) => Ok(HttpResponse::Found()
+            .insert_header((header::LOCATION, ROOT))
+            .insert_header((header::VARY, "accept"))
+            .finish()),
+        Some(AtRoot::Icon) => assets::answer(&request, assets::ICON),
+        Some(AtRoot::Nothing) if extensions.get().is_some_and(is_read_as_html) => {
+            assets::unknown_page()
+        }
+        Some(AtRoot::Nothing) | None => Err(Problem::NotFound),
+    }
+}
+
+async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    assets::answer(&request, assets::INDEX)
+}
+
+/// Answers what there is not below [`ROOT`]: a browser with the dashboard, which says so.
+async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if is_unknown_page(request.method(), request.path(), request.headers()) {
+        return assets::unknown_page();
+    }
+    Err(Problem::NotFound)
+}
+
+async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let name = request.path().strip_prefix(ROOT).unwrap_or_default();
+    assets::answer(&request, name.strip_prefix('/').unwrap_or_default())
+}
+
+/// Answers what there is not.
+pub async fn not_found() -> HttpResponse {
+    told(&Problem::NotFound)
+}
+
+/// Answers a method that is not one of those.
+pub async fn refused(allowed: &'static str) -> HttpResponse {
+    told(&Problem::MethodNotAllowed(allowed))
+}
+
+/// Outside of the routes, nobody else adds the fields.
+fn told(problem: &Problem) -> HttpResponse {
+    let mut response = problem.error_response();
+    admission::secure(response.headers_mut());
+    response
+}

@@ -1,0 +1,300 @@
+//! Who asks, as far as a request tells: from this machine or not, from our own pages or others'.
+//!
+//! What a page of somebody else could make a browser send must not pass for its user. So the host that
+//! was asked for, the origin that asks, and what fetch metadata says are all looked at; a name that was
+//! rebound to this machine (DNS rebinding) is told by its `Host`.
+//!
+//! What a reverse proxy on this machine passes on must not pass for this machine either. Some of them say
+//! what they are; what others send is no program's of a user. One that does neither is told by
+//! `control::owner`.
+
+use std::net::IpAddr;
+
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    http::header::{self, HeaderMap},
+};
+
+use crate::wire::{
+    head::{RequestHead, Transport, Version, tokens},
+    origin::{self, is_loopback_host},
+};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller<'a> {
+    /// The client's address; none on a Unix socket.
+    pub(super) peer: Option<IpAddr>,
+    /// What the request came over.
+    pub(super) is_tls: bool,
+    /// `Host`, or `:authority`; empty where there are several, or none.
+    host: &'a str,
+    /// `Origin`, if there is one.
+    origin: Option<&'a str>,
+    /// `Sec-Fetch-Site`, if there is one.
+    site: Option<&'a str>,
+    /// `Sec-Fetch-Mode`, if there is one.
+    mode: Option<&'a str>,
+    /// Whether it looks like something that was passed on.
+    is_relayed: bool,
+}
+
+/// Fields that reverse proxies add. A client that sends them itself only keeps itself out.
+const FORWARDED: [&str; 11] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-client-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
+];
+
+impl<'a> Caller<'a> {
+    pub(super) fn of(request: &'a HttpRequest) -> Self {
+        let extensions = request.extensions();
+        let head = extensions.get::<RequestHead>();
+        let over = match head {
+            Some(head) => (head.transport, head.version),
+            None => (Transport::Clear, Version::Http11),
+        };
+        let peer = request
+            .peer_addr()
+            .map(|address| address.ip().to_canonical());
+        Self::new(request.headers(), peer, over)
+    }
+
+    fn new(
+        fields: &'a HeaderMap,
+        peer: Option<IpAddr>,
+        (transport, version): (Transport, Version),
+    ) -> Self {
+        // one that cannot be read, or one of several, is none that we know
+        let only = |name: header::HeaderName| {
+            let mut values = fields.get_all(name);
+            let first = values.next()?.to_str().unwrap_or_default();
+            Some(if values.next().is_some() { "" } else { first })
+        };
+        let named = |name: &'static str| only(header::HeaderName::from_static(name));
+        Self {
+            peer,
+            is_tls: transport == Transport::Tls,
+            host: only(header::HOST).unwrap_or_default(),
+            origin: only(header::ORIGIN),
+            site: named("sec-fetch-site"),
+            mode: named("sec-fetch-mode"),
+            is_relayed: version == Version::Http10 || is_relayed(fields),
+        }
+    }
+
+    /// Whether it seems to be a program of this machine that knows whom it asks. Who uses a Unix socket
+    /// cannot be told: mostly it is a reverse proxy.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.is_loopback())
+            && !self.is_relayed
+            && is_loopback_host(self.host)
+            && self.origin.is_none_or(|origin| self.is_own(origin))
+    }
+
+    /// Whether it may be somebody else's page that asks.
+    pub(super) fn is_cross_site(&self) -> bool {
+        match self.site {
+            // the browser knows better than we: who terminates TLS in front of us may have changed `Host`
+            Some("same-origin") => false,
+            None | Some("none") => self.origin.is_some_and(|origin| !self.is_own(origin)),
+            Some(_) => true,
+        }
+    }
+
+    /// Whether it asks by a name that we have, as far as it is known: a page whose name was rebound to this
+    /// machine does not.
+    pub(super) fn knows_us(&self) -> bool {
+        let is_here = self.peer.is_none_or(|peer| peer.is_loopback());
+        !self.is_cross_site() && (!is_here || is_loopback_host(self.host))
+    }
+
+    /// Whether cookies come over TLS: here, or in front of us, as the browser's origin says.
+    pub(super) fn is_secure(&self) -> bool {
+        let is_https = |origin: &str| origin.starts_with("https://");
+        self.is_tls || self.origin.is_some_and(is_https)
+    }
+
+    /// Whether a user follows a link, whoever's page it stands on.
+    pub(super) fn navigates(&self) -> bool {
+        self.origin.is_none() && matches!(self.mode, None | Some("navigate"))
+    }
+
+    /// Whether an origin (RFC 6454 §6.1) is that of our pages.
+    fn is_own(&self, origin: &str) -> bool {
+        origin::is_same(origin, self.host, self.is_tls)
+    }
+}
+
+/// Whether fields are such as no browser and no curl on this machine sends.
+fn is_relayed(fields: &HeaderMap) -> bool {
+    let mut connection = fields.get_all(header::CONNECTION);
+    // nginx does, before 1.29.7
+    let closes = connection
+        .any(|value| tokens(value.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"close")));
+    // a browser sends fetch metadata to origins that it trusts, such as those of its own machine
+    let agent = fields.get(header::USER_AGENT);
+    let is_browser = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    closes
+        || (is_browser && !fields.contains_key("sec-fetch-site"))
+        || FORWARDED.iter().any(|name| fields.contains_key(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    const CLEAR: (Transport, Version) = (Transport::Clear, Version::Http11);
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
+    fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        map
+    }
+
+    #[test]
+    fn this_machine_is_told_by_address_and_host() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LOCALHOST:8088", true),
+            ("127.0.0.1", true),
+            ("127.1.2.3:1", true),
+            ("[::1]:8088", true),
+            ("[0:0:0:0:0:0:0:1]", true),
+            ("", false),
+            ("localhost.", false),
+            ("localhost.evil.test", false),
+            ("evil.test", false),
+            ("127.0.0.1.evil.test", false),
+            ("127.1", false),
+            ("0.0.0.0", false),
+            ("192.168.0.1", false),
+            ("[::1", false),
+            ("[::1]x", false),
+            ("[::2]", false),
+            ("localhost:x", false),
+            ("localhost:99999", false),
+            ("user@localhost", false),
+        ] {
+            let map = fields(&[("host", host)]);
+            for (peer, is_here) in [
+                (None, false),
+                (Some("127.0.0.1"), true),
+                (Some("::1"), true),
+                (Some("192.0.2.1"), false),
+            ] {
+                let peer = peer.map(|peer| peer.parse().unwrap());
+                let found = Caller::new(&map, peer, CLEAR).is_loopback();
+                assert_eq!(found, expected && is_here, "{host} {peer:?}");
+            }
+        }
+        let twice = fields(&[("host", "localhost"), ("host", "localhost")]);
+        assert!(!Caller::new(&twice, HERE, CLEAR).is_loopback());
+    }
+
+    #[test]
+    fn what_was_passed_on_is_not_of_this_machine() {
+        let chromium = ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)");
+        let ours = ("sec-fetch-site", "same-origin");
+        for (more, expected) in [
+            (&[][..], true),
+            (&[("user-agent", "curl/8.5.0"), ("accept", "*/*")], true),
+            (&[("connection", "keep-alive")], true),
+            (&[("connection", "Upgrade, HTTP2-Settings")], true),
+            (&[("connection", "close")], false),
+            (&[("connection", "TE, Close")], false),
+            (&[("connection", "TE"), ("connection", "close")], false),
+            (&[chromium, ours], true),
+            (&[chromium], false),
+            (&[chromium, ours, ("origin", "http://localhost")], true),
+            (&[chromium, ours, ("origin", "https://proxy.test")], false),
+        ] {
+            let mut pairs = vec![("host", "localhost")];
+            pairs.extend_from_slice(more);
+            let map = fields(&pairs);
+            let found = Caller::new(&map, HERE, CLEAR).is_loopback();
+            assert_eq!(found, expected, "{more:?}");
+        }
+        for name in FORWARDED {
+            let map = fields(&[("host", "localhost"), (name, "127.0.0.1")]);
+            assert!(!Caller::new(&map, HERE, CLEAR).is_loopback(), "{name}");
+        }
+        let map = fields(&[("host", "localhost")]);
+        for (version, expected) in [
+            (Version::Http10, false),
+            (Version::Http11, true),
+            (Version::Http2, true),
+        ] {
+            let found = Caller::new(&map, HERE, (Transport::Clear, version)).is_loopback();
+            assert_eq!(found, expected, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_browser_that_says_same_origin_is_believed() {
+        let foreign = ("origin", "https://proxy.test");
+        for (site, expected) in [
+            (Some("same-origin"), false),
+            (Some("none"), true),
+            (Some("same-site"), true),
+            (None, true),
+        ] {
+            let mut pairs = vec![("host", "127.0.0.1:8088"), foreign];
+            pairs.extend(site.map(|site| ("sec-fetch-site", site)));
+            let map = fields(&pairs);
+            let caller = Caller::new(&map, None, CLEAR);
+            assert_eq!(caller.is_cross_site(), expected, "{site:?}");
+            assert!(caller.is_secure());
+        }
+    }
+
+    #[test]
+    fn other_origins_are_told_from_ours() {
+        let ours = ("host", "proxy.test:8088");
+        for (pair, clear, tls) in [
+            (("x", "y"), false, false),
+            (("origin", "http://proxy.test:8088"), false, true),
+            (("origin", "https://PROXY.test:8088"), false, false),
+            (("origin", "http://proxy.test"), true, true),
+            (("origin", "http://evil.test:8088"), true, true),
+            (("origin", "null"), true, true),
+            (("origin", ""), true, true),
+            (("origin", "http://"), true, true),
+            (("sec-fetch-site", "same-origin"), false, false),
+            (("sec-fetch-site", "none"), false, false),
+            (("sec-fetch-site", "same-site"), true, true),
+            (("sec-fetch-site", "cross-site"), true, true),
+            (("sec-fetch-site", "x"), true, true),
+        ] {
+            let map = fields(&[ours, pair]);
+            assert_eq!(
+                Caller::new(&map, None, CLEAR).is_cross_site(),
+                clear,
+                "{pair:?}"
+            );
+            assert_eq!(
+                Caller::new(&map, None, (Transport::Tls, Version::Http11)).is_cross_site(),
+                tls,
+                "{pair:?} TLS"
+            );
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Ending an exchange in flight: the one thing that an operator can do to what passes.
+//!
+//! It needs the dashboard's key, also from this machine, and is logged with who asked and why.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Plane,
+    admission::Shown,
+    caller::Caller,
+    login,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
+};
+use crate::telemetry::activity::End;
+
+/// Characters of a reason.
+const LONGEST_REASON: usize = 200;
+
+/// Why an exchange is ended.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ending {
+    /// The reason, for the log.
+    #[schema(max_length = 200)]
+    reason: Option<String>,
+}
+
+/// The exchange whose worker was told to end it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ended {
+    /// Its name.
+    id: String,
+    /// The label that its record will carry.
+    #[schema(example = "ended_by_operator")]
+    label: &'static str,
+}
+
+/// Ends an exchange in flight, with the dashboard's key alone.
+///
+/// Its upstream connection is closed at once. A client that has the response head sees its stream aborted;
+/// one that has not is answered 403 with `x-proxy-error: ended_by_operator`. The record says `proxy` and
+/// `ended_by_operator`, and the log who asked for it and why.
+#[utoipa::path(
+    post,
+    path = "/admin/api/v1/requests/{id}/end",
+    operation_id = "end_request",
+    tag = "activity",
+    params(("id" = String, Path, description = "its name, as `request-id` had it",
+            example = "req_000000000000000000000000")),
+    request_body(content = Ending, description = "`{}` where there is no reason to tell"),
+    responses(
+        (status = 202, description = "its worker was told to end it", body = Ended),
+        (status = 400, description = "content that cannot be read", body = Shape),
+        (status = 404, description = "not among those in flight, nor among the last ones", body = Shape),
+        (status = 409, description = "it has ended, or its end was asked for before", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn answer(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let Nothing {} = read(&request)?;
+    let key = plane.sources.live.load().dashboard_key.clone();
+    let key = key.ok_or(Problem::Forbidden(NO_KEY))?;
+    let caller = Caller::of(&request);
+    let shown = plane.knows(&request, &caller, &key)?;
+    let Ending { reason } = login::json(&request, payload, "{\"reason\": \"…\"}").await?;
+    let reason = reason.unwrap_or_default();
+    if reason.chars().count() > LONGEST_REASON {
+        return Err(Problem::BadRequest(
+            "reason is longer than 200 characters".into(),
+        ));
+    }
+    let id = request.match_info().query("id");
+    match plane.view()?.end(id) {
+        End::Unknown => Err(Problem::NotFound),
+        End::TooLate => Err(Problem::TooLate),
+        End::Asked => {
+            let by = match shown {
+                Shown::Session(_) => "session",
+                Shown::Bearer => "bearer",
+            };
+            let client = caller.peer.map(|peer| peer.to_string());
+            log::warn!(
+                "[Admin] request ended by an operator request_id={id} client={} by={by} reason={reason:?}",
+                client.as_deref().unwrap_or("unix"),
+            );
+            Ok(HttpResponse::Accepted().json(Ended {
+                id: id.to_owned(),
+                label: LABEL,
+            }))
+        }
+    }
+}
+
+const LABEL: &str = "ended_by_operator";
+
+const NO_KEY: &str = "ending a request needs the dashboard's key, and DASHBOARD_API_KEY is not set: set it \
+                      to 16 or more random characters; it applies at once, without a restart";

@@ -1,0 +1,189 @@
+//! Server-sent events: once a second, one text for all who listen.
+//!
+//! The text is made once, and only if somebody listens. A listener that does not take it in time misses
+//! some; nobody waits for it. All of them end with the drain and where the key changes, and each with the
+//! session that it belongs to.
+
+use std::{
+    future::ready,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header},
+    web,
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use utoipa::ToSchema;
+
+use super::{
+    Plane,
+    admission::Shown,
+    caller::Caller,
+    problem::{Problem, Refusals, Shape},
+    query::{Nothing, read},
+};
+use crate::{
+    drain::DrainPhase,
+    secret::Secret,
+    telemetry::activity::{Cursor, view},
+};
+
+/// Listeners at a time.
+const LISTENERS: usize = 64;
+/// Texts that wait for a listener.
+const WAITING: usize = 8;
+
+/// Who listens.
+pub(super) struct Events {
+    sender: broadcast::Sender<Bytes>,
+    seats: Arc<Semaphore>,
+}
+
+impl Events {
+    pub(super) fn new() -> Self {
+        Self {
+            sender: broadcast::Sender::new(WAITING),
+            seats: Arc::new(Semaphore::new(LISTENERS)),
+        }
+    }
+}
+
+/// What was told last.
+#[derive(Default)]
+pub(super) struct Teller {
+    seen: Option<Cursor>,
+}
+
+impl Teller {
+    /// Tells what there is to tell, if anybody listens.
+    pub(super) fn tell(&mut self, plane: &Plane) {
+        let sender = &plane.events.sender;
+        let Some(view) = plane.sources.view.as_ref() else {
+            return;
+        };
+        if sender.receiver_count() == 0 {
+            // who comes next begins with nothing
+            self.seen = None;
+            return;
+        }
+        let mut activity = view.tick(&mut self.seen, SystemTime::now());
+        activity.in_flight = plane.sources.limits.in_flight();
+        let tick = Tick {
+            boot_id: &plane.sources.boot_id,
+            activity,
+        };
+        // without listeners by now it is lost, as it should be
+        let _ = sender.send(event(&tick));
+    }
+}
+
+/// The data of an event named `tick`: what a second brought.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TickEvent)]
+pub(super) struct Tick<'a> {
+    /// Names the run of the process that tells it.
+    boot_id: &'a str,
+    #[serde(flatten)]
+    activity: view::Tick,
+}
+
+fn event(data: &Tick<'_>) -> Bytes {
+    let data = serde_json::to_string(data).unwrap_or_default();
+    format!("event: tick\ndata: {data}\n\n").into()
+}
+
+/// What happens, once a second.
+///
+/// Server-sent events named `tick`; the data of each is a `TickEvent` as JSON.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/events",
+    operation_id = "events",
+    tag = "activity",
+    extensions(("x-events" = json!({"tick": {"$ref": "#/components/schemas/TickEvent"}}))),
+    responses(
+        (status = 200, description = "events named `tick`, whose data is #/components/schemas/TickEvent",
+         body = String, content_type = "text/event-stream"),
+        (status = 400, description = "a query that cannot be read", body = Shape),
+        Refusals,
+    )
+)]
+pub(super) async fn answer(
+    plane: web::ThinData<Arc<Plane>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let Nothing {} = read(&request)?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, "text/event-stream"));
+    if *request.method() == Method::HEAD {
+        return Ok(response.streaming(stream::empty::<Told>()));
+    }
+    let key = plane.sources.live.load().dashboard_key.clone();
+    let shown = match &key {
+        Some(key) => Some(plane.knows(&request, &Caller::of(&request), key)?),
+        None => None,
+    };
+    let seat = Arc::clone(&plane.events.seats).try_acquire_owned();
+    let seat = seat.map_err(|_| Problem::Unavailable("too many listen already"))?;
+    let listener = Listener {
+        texts: plane.events.sender.subscribe(),
+        phase: plane.sources.phase.clone(),
+        key,
+        shown,
+        plane: Arc::clone(&plane),
+        _seat: seat,
+    };
+    // the head goes out at once, with how long to wait before the next try
+    let first = ready(Told::Ok(Bytes::from_static(b"retry: 2000\n\n")));
+    let texts = stream::once(first).chain(stream::unfold(listener, Listener::next));
+    Ok(response.streaming(texts))
+}
+
+type Told = Result<Bytes, std::convert::Infallible>;
+
+struct Listener {
+    plane: Arc<Plane>,
+    texts: broadcast::Receiver<Bytes>,
+    phase: watch::Receiver<DrainPhase>,
+    /// The key by which it listens.
+    key: Option<Secret>,
+    /// How it has shown the key.
+    shown: Option<Shown>,
+    _seat: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    async fn next(mut self) -> Option<(Told, Self)> {
+        let text = loop {
+            let text = tokio::select! {
+                text = self.texts.recv() => text,
+                _ = self.phase.wait_for(|phase| *phase >= DrainPhase::Draining) => return None,
+            };
+            match text {
+                Ok(text) => break text,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        };
+        self.may_go_on().then_some((Ok(text), self))
+    }
+
+    /// Whether what was shown is still good. To listen does not use a session.
+    fn may_go_on(&self) -> bool {
+        if self.plane.sources.live.load().dashboard_key != self.key {
+            return false;
+        }
+        match (&self.key, self.shown) {
+            (Some(key), Some(Shown::Session(name))) => {
+                self.plane.sessions.stands(name, key, Instant::now())
+            }
+            (Some(_), Some(Shown::Bearer)) | (_, None) | (None, _) => true,
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What a query may say, and nothing else.
+
+use actix_web::{HttpRequest, web};
+use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::IntoParams;
+
+use super::problem::Problem;
+use crate::telemetry::activity::{BadFilter, Filter, Range, StatusFilter, UsageBy, UsageRange};
+
+/// A span of time that ends now.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfRange {
+    /// The span; a quarter of an hour where nothing is said.
+    #[param(schema_with = ranges)]
+    range: Option<String>,
+}
+
+impl OfRange {
+    pub(super) fn read(request: &HttpRequest) -> Result<Range, Problem> {
+        let Self { range } = read(request)?;
+        let range = range.as_deref().unwrap_or("15m");
+        Range::parse(range).ok_or(Problem::BadRange(RANGES))
+    }
+}
+
+/// A span of time that ends now, and what is listed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfUsage {
+    /// The span; a day where nothing is said.
+    #[param(schema_with = usage_ranges)]
+    range: Option<String>,
+    /// What the rows are; models where nothing is said.
+    #[param(schema_with = rows)]
+    by: Option<String>,
+}
+
+/// Usage as it is asked for.
+pub(super) struct Asked {
+    pub(super) range: UsageRange,
+    pub(super) by: UsageBy,
+    /// A name for a file.
+    pub(super) name: String,
+}
+
+impl OfUsage {
+    pub(super) fn read(request: &HttpRequest) -> Result<Asked, Problem> {
+        let Self { range, by } = read(request)?;
+        let range = range.as_deref().unwrap_or("24h");
+        let by = by.as_deref().unwrap_or("model");
+        Ok(Asked {
+            range: UsageRange::parse(range).ok_or(Problem::BadRange(USAGE_RANGES))?,
+            by: match by {
+                "model" => UsageBy::Model,
+                "day" => UsageBy::Day,
+                "model_day" => UsageBy::ModelDay,
+                _ => {
+                    let allowed = "by is not one of model, day, model_day";
+                    return Err(Problem::BadFilter(allowed.into()));
+                }
+            },
+            name: format!("usage-{range}-by-{by}"),
+        })
+    }
+}
+
+/// Which exchanges, and which page of them. Texts are found anywhere, whatever their case.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfRequests {
+    /// Rows of a page; 200 where nothing is said.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// `next_before` of the page before.
+    #[param(maximum = 9007199254740991_u64)]
+    before: Option<u64>,
+    /// How they ended: a status (`404`), its hundred (`4xx`), a result (`succeeded`, `failed`, `canceled`, as
+    /// `result` says it), `pending` for those in flight, or `aborted` for those whose client did not get a
+    /// whole answer.
+    #[param(schema_with = statuses)]
+    status: Option<String>,
+    /// The method.
+    #[param(max_length = 256)]
+    method: Option<String>,
+    /// The path.
+    #[param(max_length = 256)]
+    path: Option<String>,
+    /// The model.
+    #[param(max_length = 256)]
+    model: Option<String>,
+    /// Claude Code's session.
+    #[param(max_length = 256)]
+    session: Option<String>,
+    /// The upstream.
+    #[param(max_length = 256)]
+    upstream: Option<String>,
+    /// The client's own name, `User-Agent`.
+    #[param(max_length = 256)]
+    user_agent: Option<String>,
+    /// Begun at this moment or later, in Unix milliseconds.
+    #[param(maximum = 9007199254740991_u64)]
+    since: Option<u64>,
+    /// Begun before this moment, in Unix milliseconds.
+    #[param(maximum = 9007199254740991_u64)]
+    until: Option<u64>,
+    /// Any of these, or the names of the exchange.
+    #[param(max_length = 256)]
+    q: Option<String>,
+}
+
+impl OfRequests {
+    pub(super) fn read(request: &HttpRequest) -> Result<Filter, Problem> {
+        let this: Self = read(request)?;
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let status = match said(this.status) {
+            Some(text) => Some(StatusFilter::parse(&text).ok_or(Problem::BadFilter(
+                "status is no status of three digits and not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, \
+                 succeeded, failed, canceled, aborted"
+                    .into(),
+            ))?),
+            None => None,
+        };
+        for (name, number) in [
+            ("before", this.before),
+            ("since", this.since),
+            ("until", this.until),
+        ] {
+            if number.is_some_and(|number| number > LARGEST) {
+                return Err(Problem::BadFilter(format!("{name} is out of range").into()));
+            }
+        }
+        let filter = Filter {
+            limit: this.limit,
+            before: this.before,
+            status,
+            method: said(this.method),
+            path: said(this.path),
+            model: said(this.model),
+            session: said(this.session),
+            upstream: said(this.upstream),
+            user_agent: said(this.user_agent),
+            since: this.since,
+            until: this.until,
+            q: said(this.q),
+        };
+        filter.check()?;
+        Ok(filter)
+    }
+}
+
+impl From<BadFilter> for Problem {
+    fn from(bad: BadFilter) -> Self {
+        Self::BadFilter(bad.to_string().into())
+    }
+}
+
+/// Where nothing may be asked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// Reads a query as a whole: what is unknown, said twice, or no number where one is wanted is refused.
+pub(super) fn read<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    let read = web::Query::<T>::from_query(request.query_string());
+    read.map(web::Query::into_inner).map_err(|cause| {
+        let cause = cause.to_string();
+        // serde repeats what it was given
+        let cause: String = cause.chars().take(200).collect();
+        Problem::BadRequest(format!("the query cannot be read: {cause}").into())
+    })
+}
+
+/// The largest number that JavaScript tells from its neighbours.
+const LARGEST: u64 = (1 << 53) - 1;
+
+const RANGES: &str = "5m, 15m, 1h, 6h, 24h, 7d";
+const USAGE_RANGES: &str = "1h, 6h, 24h, 7d, 30d, 90d, 365d";
+
+fn choice(values: &str, default: &str) -> utoipa::openapi::schema::Object {
+    utoipa::openapi::schema::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .enum_values(Some(values.split(", ")))
+        .default((!default.is_empty()).then(|| default.into()))
+        .build()
+}
+
+fn ranges() -> utoipa::openapi::schema::Object {
+    choice(RANGES, "15m")
+}
+
+fn usage_ranges() -> utoipa::openapi::schema::Object {
+    choice(USAGE_RANGES, "24h")
+}
+
+fn rows() -> utoipa::openapi::schema::Object {
+    choice("model, day, model_day", "model")
+}
+
+fn statuses() -> utoipa::openapi::schema::Object {
+    // an empty one is none, as for the other filters
+    let pattern = "^([1-9][0-9]{2}|[1-5]xx|pending|succeeded|failed|canceled|aborted|)$";
+    utoipa::openapi::schema::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::String)
+        .pattern(Some(pattern))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn asking(query: &str) -> HttpRequest {
+        let uri = format!("/admin/api/v1/requests?{query}");
+        TestRequest::with_uri(&uri).to_http_request()
+    }
+
+    #[test]
+    fn a_range_is_one_of_those() {
+        for (query, expected) in [
+            ("", Ok("15m")),
+            ("range=7d", Ok("7d")),
+            ("range=", Err("bad_range")),
+            ("range=8d", Err("bad_range")),
+            ("range=7D", Err("bad_range")),
+            ("range=7d&range=7d", Err("bad_request")),
+            ("rang=7d", Err("bad_request")),
+        ] {
+            let found = OfRange::read(&asking(query));
+            let found = found.as_ref().map(|it| it.label()).map_err(|it| it.code());
+            assert_eq!(found, expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn filters_are_bounded_and_known() {
+        let long = "x".repeat(257);
+        for (query, expected) in [
+            ("limit=1&before=7&status=2xx&q=%20&path=/v1", Ok(())),
+            ("status=&model=&q=", Ok(())),
+            ("limit=1000", Ok(())),
+            ("limit=0", Err("bad_filter")),
+            ("limit=1001", Err("bad_filter")),
+            ("limit=-1", Err("bad_request")),
+            ("limit=x", Err("bad_request")),
+            ("before=1.5", Err("bad_request")),
+            ("before=9007199254740991", Ok(())),
+            ("before=9007199254740992", Err("bad_filter")),
+            ("status=404&since=1&until=2&user_agent=claude-cli", Ok(())),
+            ("status=failed", Ok(())),
+            ("status=canceled", Ok(())),
+            ("status=6xx", Err("bad_filter")),
+            ("status=099", Err("bad_filter")),
+            ("status=2000", Err("bad_filter")),
+            ("status=%2B20", Err("bad_filter")),
+            ("since=9007199254740992", Err("bad_filter")),
+            ("until=x", Err("bad_request")),
+            ("sort=at", Err("bad_request")),
+            (&format!("model={long}"), Err("bad_filter")),
+            (&format!("q={}", &long[1..]), Ok(())),
+        ] {
+            let found = OfRequests::read(&asking(query)).map(drop);
+            assert_eq!(found.map_err(|it| it.code()), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn usage_is_by_model_or_day() {
+        let found = OfUsage::read(&asking("range=90d&by=day")).ok().unwrap();
+        assert_eq!(
+            (found.by, found.name.as_str()),
+            (UsageBy::Day, "usage-90d-by-day")
+        );
+        for (query, code) in [("range=5m", "bad_range"), ("by=key", "bad_filter")] {
+            let found = OfUsage::read(&asking(query)).err().unwrap();
+            assert_eq!(found.code(), code, "{query}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The drain: how far the end of the process has come, and the connections of one worker that are woken when
+//! it goes on.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainPhase {
+    /// Sockets and workers are being set up.
+    Starting,
+    /// Serving.
+    Running,
+    /// Serving, and not ready any more: load balancers may take their time to see it (`DRAIN_DELAY`).
+    Leaving,
+    /// No new connections; what runs may end.
+    Draining,
+    /// Time is up: what still runs is cut.
+    Cut,
+}
+
+/// The drain as one worker sees it: it knows its connections and wakes them.
+#[derive(Debug)]
+pub struct Drain {
+    phase: Cell<DrainPhase>,
+    /// When the drain began.
+    began: Cell<Option<Instant>>,
+    wakers: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            phase: Cell::new(DrainPhase::Running),
+            began: Cell::default(),
+            wakers: RefCell::default(),
+            free: RefCell::default(),
+        }
+    }
+}
+
+impl Drain {
+    /// The phase.
+    pub fn phase(&self) -> DrainPhase {
+        self.phase.get()
+    }
+
+    /// Goes on to a phase and wakes every connection.
+    pub fn advance(&self, phase: DrainPhase) {
+        self.phase.set(phase);
+        if phase >= DrainPhase::Draining && self.began.get().is_none() {
+            self.began.set(Some(Instant::now()));
+        }
+        let wakers: Vec<Waker> = self.wakers.borrow().iter().flatten().cloned().collect();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// While draining: until when a connection of this age may begin its first request.
+    pub fn first_head_until(&self, since: Instant) -> Option<Instant> {
+        let began = self.began.get()?;
+        Some(began.max(since) + FIRST_HEAD_GRACE)
+    }
+
+    /// Waits until a connection of this age may not begin its first request any more.
+    pub async fn first_head_over(&self, since: Instant) {
+        self.reached(DrainPhase::Draining).await;
+        if let Some(until) = self.first_head_until(since) {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// Enlists a connection's task; give the ticket back with [`Drain::leave`].
+    pub fn enlist(&self, waker: Waker) -> usize {
+        let mut wakers = self.wakers.borrow_mut();
+        match self.free.borrow_mut().pop() {
+            Some(ticket) => {
+                wakers[ticket] = Some(waker);
+                ticket
+            }
+            None => {
+                wakers.push(Some(waker));
+                wakers.len() - 1
+            }
+        }
+    }
+
+    /// Strikes a connection off the list.
+    pub fn leave(&self, ticket: usize) {
+        self.wakers.borrow_mut()[ticket] = None;
+        self.free.borrow_mut().push(ticket);
+    }
+
+    /// Waits until the end has come so far.
+    pub async fn reached(&self, phase: DrainPhase) {
+        let mut enlisted = Enlisted {
+            drain: self,
+            ticket: None,
+        };
+        poll_fn(|cx| {
+            if self.phase() >= phase {
+                return Poll::Ready(());
+            }
+            if enlisted.ticket.is_none() {
+                enlisted.ticket = Some(self.enlist(cx.waker().clone()));
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A task on the list, for as long as it waits.
+struct Enlisted<'a> {
+    drain: &'a Drain,
+    ticket: Option<usize>,
+}
+
+impl Drop for Enlisted<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.drain.leave(ticket);
+        }
+    }
+}
+
+/// How long a connection that has not sent an octet is waited for once the drain has begun: its first
+/// request may be on the way. Two round trips to anywhere, and no noticeable delay of a restart.
+const FIRST_HEAD_GRACE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_head_has_its_grace_from_the_drain_or_the_connection_on() {
+        let drain = Drain::default();
+        let before = Instant::now();
+        drain.advance(DrainPhase::Leaving);
+        assert_eq!(drain.first_head_until(before), None);
+        drain.advance(DrainPhase::Draining);
+        let until = drain.first_head_until(before).unwrap();
+        assert!(until >= before + FIRST_HEAD_GRACE);
+        drain.advance(DrainPhase::Cut);
+        assert_eq!(drain.first_head_until(before), Some(until));
+        let later = Instant::now() + FIRST_HEAD_GRACE;
+        assert_eq!(
+            drain.first_head_until(later),
+            Some(later + FIRST_HEAD_GRACE)
+        );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_phase_is_waited_for_and_leaves_no_ticket() {
+        let drain = Drain::default();
+        let end = async { drain.advance(DrainPhase::Draining) };
+        futures_util::future::join(drain.reached(DrainPhase::Draining), end).await;
+        drain.reached(DrainPhase::Running).await;
+        assert!(drain.wakers.borrow().iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn tickets_are_used_again() {
+        let drain = Drain::default();
+        let first = drain.enlist(Waker::noop().clone());
+        drain.leave(first);
+        assert_eq!(drain.enlist(Waker::noop().clone()), first);
+    }
+}

@@ -1,0 +1,766 @@
+//! Reads a request body as it arrives, as JSON (RFC 8259), and notes the octet spans that the edit
+//! needs: the first two blocks of the top-level `system`, their texts, how many `cache_control`
+//! objects there are, and whether one of them may have a `ttl`. On its way it notes where `model`, `stream` and `max_tokens` stand, for metering.
+//!
+//! It keeps no octet (but for a name that a chunk boundary cuts), builds no value and does not
+//! recurse: nesting costs one bit a level. The grammar is checked in full, since an edit of what
+//! is not JSON would not be transparent; of the octets inside strings see [`string`]. It decides
+//! nothing: that is [`system`](super::system)'s.
+
+use std::{mem, ops::Range};
+
+use fearless_simd::{Level, Simd, dispatch};
+
+use super::text;
+use crate::json::{
+    nesting::{Container, Nesting},
+    scalar::{self, Scalar},
+    string::{self, End, Within},
+};
+
+/// An incremental scan of one body.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    /// What this machine's SIMD can do.
+    level: Level,
+    state: State,
+    nesting: Nesting,
+    /// Offset in the body of the chunk being scanned.
+    base: u64,
+    /// The name of the member whose value comes next, if it is one of ours.
+    name: Name,
+    /// The spelling so far of a name that began in an earlier chunk.
+    spelling: Vec<u8>,
+    place: Place,
+    /// Where the `text` being passed over begins, and in which block.
+    capture: Option<(usize, u64)>,
+    found: Found,
+    leaves: Leaves,
+}
+
+/// Where the values of members at the top level begin, of which the last counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Leaves {
+    pub(super) model: Option<u64>,
+    pub(super) stream: Option<u64>,
+    pub(super) max_tokens: Option<u64>,
+}
+
+/// What a scan found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The value of the last top-level `system`.
+    pub(super) system: System,
+    /// Objects that are the value of a `cache_control`, anywhere.
+    pub(super) cache_controls: u64,
+    /// Whether a `ttl` has a string for its value, anywhere.
+    pub(super) has_ttl: bool,
+}
+
+/// The value of `system`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum System {
+    /// There is none.
+    Absent,
+    /// It is a string or something else that is no array.
+    NotArray,
+    /// An array; its first two elements.
+    Array([Option<Block>; WATCHED]),
+}
+
+/// An element of `system`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Offset of its first octet.
+    pub(super) start: u64,
+    /// Its text, quotes included, if it is an object and its last `text` is a string.
+    pub(super) text: Option<Range<u64>>,
+}
+
+impl Scanner {
+    /// Before the first octet.
+    pub(super) fn new() -> Self {
+        Self {
+            level: Level::new(),
+            state: State::Start(BYTE_ORDER_MARK),
+            nesting: Nesting::default(),
+            base: 0,
+            name: Name::Other,
+            spelling: Vec::new(),
+            place: Place::Elsewhere,
+            capture: None,
+            found: Found {
+                system: System::Absent,
+                cache_controls: 0,
+                has_ttl: false,
+            },
+            leaves: Leaves::default(),
+        }
+    }
+
+    /// What metering asks for, as far as the scan has come.
+    pub(super) fn leaves(&self) -> Leaves {
+        self.leaves
+    }
+
+    /// Goes on with the next octets of the body.
+    pub(super) fn scan(&mut self, chunk: &[u8]) {
+        dispatch!(self.level, simd => self.scan_with(simd, chunk));
+        self.base += chunk.len() as u64;
+    }
+
+    #[inline(always)]
+    fn scan_with<S: Simd>(&mut self, simd: S, chunk: &[u8]) {
+        let mut nesting = mem::take(&mut self.nesting);
+        self.state = match self.resume(simd, chunk, nesting.depth) {
+            Ok((at, expect)) => self.walk(simd, chunk, at, expect, &mut nesting),
+            Err(state) => state,
+        };
+        self.nesting = nesting;
+    }
+
+    /// What was found, if the octets scanned are one JSON text.
+    pub(super) fn finish(self) -> Option<Found> {
+        match self.state {
+            State::Expect(Expect::End) => Some(self.found),
+            State::Scalar(rest) if self.nesting.depth == 0 && rest.is_complete() => {
+                Some(self.found)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends the token that the last chunk cut: the index after it, and what may come there.
+    fn resume<S: Simd>(
+        &mut self,
+        simd: S,
+        chunk: &[u8],
+        depth: u64,
+    ) -> Result<(usize, Expect), State> {
+        match self.state {
+            State::Expect(expect) => Ok((0, expect)),
+            State::Name(within) => match string::resume(simd, chunk, within) {
+                End::Closed { next, .. } => {
+                    self.spell(chunk.get(..next - 1).unwrap_or_default());
+                    self.name = Name::of(&self.spelling, true);
+                    Ok((next, Expect::Colon))
+                }
+                End::Open(within) => {
+                    self.spell(chunk);
+                    Err(State::Name(within))
+                }
+                End::Invalid => Err(State::Invalid),
+            },
+            State::String(within) => match string::resume(simd, chunk, within) {
+                End::Closed { next, .. } => Ok((next, self.string_ended(next, depth))),
+                End::Open(within) => Err(State::String(within)),
+                End::Invalid => Err(State::Invalid),
+            },
+            State::Scalar(rest) => match rest.skip(chunk, 0) {
+                scalar::End::Before(next) => Ok((next, after(depth))),
+                scalar::End::Open(rest) => Err(State::Scalar(rest)),
+                scalar::End::Invalid => Err(State::Invalid),
+            },
+            State::Start(mark) => match mark.skip(chunk, 0) {
+                scalar::End::Before(next) => Ok((next, Expect::Value)),
+                scalar::End::Open(rest) => Err(State::Start(rest)),
+                scalar::End::Invalid if mark == BYTE_ORDER_MARK && chunk.first() != Some(&0xEF) => {
+                    Ok((0, Expect::Value))
+                }
+                scalar::End::Invalid => Err(State::Invalid),
+            },
+            State::Invalid => Err(State::Invalid),
+        }
+    }
+
+    /// Goes through `chunk[at..]`, token by token.
+    #[inline(always)]
+    fn walk<S: Simd>(
+        &mut self,
+        simd: S,
+        chunk: &[u8],
+        mut at: usize,
+        mut expect: Expect,
+        nesting: &mut Nesting,
+    ) -> State {
+        while let Some(&octet) = chunk.get(at) {
+            match expect {
+                Expect::Next => {
+                    at += 1;
+                    expect = match (octet, nesting.container()) {
+                        (b',', Container::Object) => Expect::Name,
+                        (b',', Container::Array) => Expect::Value,
+                        (b'}', Container::Object) | (b']', Container::Array) => self.leave(nesting),
+                        (space!(), _) => Expect::Next,
+                        _ => return State::Invalid,
+                    };
+                }
+                Expect::Name | Expect::NameOrEnd => {
+                    at += 1;
+                    expect = match (octet, expect) {
+                        (b'"', _) => match string::skip(simd, chunk, at) {
+                            End::Closed { next, escapes } => {
+                                let spelling = chunk.get(at..next - 1).unwrap_or_default();
+                                self.name = Name::of(spelling, escapes);
+                                at = next;
+                                Expect::Colon
+                            }
+                            End::Open(within) => {
+                                self.spelling.clear();
+                                self.spell(chunk.get(at..).unwrap_or_default());
+                                return State::Name(within);
+                            }
+                            End::Invalid => return State::Invalid,
+                        },
+                        (b'}', Expect::NameOrEnd) => self.leave(nesting),
+                        (space!(), _) => expect,
+                        _ => return State::Invalid,
+                    };
+                }
+                Expect::Colon => {
+                    at += 1;
+                    expect = match octet {
+                        b':' => Expect::Value,
+                        space!() => Expect::Colon,
+                        _ => return State::Invalid,
+                    };
+                }
+                Expect::Value | Expect::ValueOrEnd => {
+                    if octet > b' ' && (self.name != Name::Other || self.place == Place::System) {
+                        self.note(octet, at, nesting.depth);
+                    }
+                    at += 1;
+                    expect = match octet {
+                        b'"' => match string::skip(simd, chunk, at) {
+                            End::Closed { next, .. } => {
+                                at = next;
+                                self.string_ended(at, nesting.depth)
+                            }
+                            End::Open(within) => return State::String(within),
+                            End::Invalid => return State::Invalid,
+                        },
+                        b'{' => {
+                            nesting.enter(Container::Object);
+                            Expect::NameOrEnd
+                        }
+                        b'[' => {
+                            nesting.enter(Container::Array);
+                            Expect::ValueOrEnd
+                        }
+                        b']' if expect == Expect::ValueOrEnd => self.leave(nesting),
+                        space!() => expect,
+                        _ => match skip_scalar(chunk, at, octet) {
+                            scalar::End::Before(next) => {
+                                at = next;
+                                after(nesting.depth)
+                            }
+                            scalar::End::Open(rest) => return State::Scalar(rest),
+                            scalar::End::Invalid => return State::Invalid,
+                        },
+                    };
+                }
+                Expect::End if is_space(octet) => at += 1,
+                Expect::End => return State::Invalid,
+            }
+        }
+        State::Expect(expect)
+    }
+
+    /// A value of note begins.
+    #[inline(never)]
+    fn note(&mut self, octet: u8, at: usize, depth: u64) {
+        let start = self.base + at as u64;
+        let name = mem::take(&mut self.name);
+        match (self.place, depth, name) {
+            (_, 1, Name::System) => {
+                self.found.system = if octet == b'[' {
+                    self.place = Place::System;
+                    System::Array([const { None }; WATCHED])
+                } else {
+                    System::NotArray
+                };
+            }
+            (Place::System, 2, _) if octet != b']' => {
+                if let System::Array(blocks) = &mut self.found.system
+                    && let Some(index) = blocks.iter().position(Option::is_none)
+                    && let Some(block) = blocks.get_mut(index)
+                {
+                    *block = Some(Block { start, text: None });
+                    if octet == b'{' {
+                        self.place = Place::Block(index);
+                    }
+                }
+            }
+            (Place::Block(index), 3, Name::Text) => {
+                if let Some(block) = self.block(index) {
+                    block.text = None;
+                }
+                self.capture = (octet == b'"').then_some((index, start));
+            }
+            (_, 1, Name::Model) => self.leaves.model = Some(start),
+            (_, 1, Name::Stream) => self.leaves.stream = Some(start),
+            (_, 1, Name::MaxTokens) => self.leaves.max_tokens = Some(start),
+            (_, _, Name::CacheControl) if octet == b'{' => self.found.cache_controls += 1,
+            (_, _, Name::Ttl) if octet == b'"' => self.found.has_ttl = true,
+            _ => {}
+        }
+    }
+
+    /// A string value ended before `chunk[at]`.
+    #[inline(always)]
+    fn string_ended(&mut self, at: usize, depth: u64) -> Expect {
+        if let Some((index, start)) = self.capture.take() {
+            let end = self.base + at as u64;
+            if let Some(block) = self.block(index) {
+                block.text = Some(start..end);
+            }
+        }
+        after(depth)
+    }
+
+    /// An object or array ended.
+    #[inline(always)]
+    fn leave(&mut self, nesting: &mut Nesting) -> Expect {
+        nesting.leave();
+        match (nesting.depth, self.place) {
+            (2, Place::Block(_)) => self.place = Place::System,
+            (1, Place::System) => self.place = Place::Elsewhere,
+            _ => {}
+        }
+        after(nesting.depth)
+    }
+
+    fn block(&mut self, index: usize) -> Option<&mut Block> {
+        match &mut self.found.system {
+            System::Array(blocks) => blocks.get_mut(index)?.as_mut(),
+            System::Absent | System::NotArray => None,
+        }
+    }
+
+    /// Adds to the spelling of a name that a chunk boundary cuts, as far as it may be one of ours.
+    fn spell(&mut self, part: &[u8]) {
+        let room = (LONGEST_SPELLING + 1).saturating_sub(self.spelling.len());
+        self.spelling
+            .extend_from_slice(part.get(..room).unwrap_or(part));
+    }
+}
+
+/// Where a scan stands between two chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the first value, of a byte order mark this may come.
+    Start(Scalar),
+    /// Between tokens.
+    Expect(Expect),
+    /// In a name.
+    Name(Within),
+    /// In a string that is a value.
+    String(Within),
+    /// In a number or literal.
+    Scalar(Scalar),
+    /// This is not JSON.
+    Invalid,
+}
+
+/// What may come next, besides white space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    /// A value.
+    Value,
+    /// A value or `]`.
+    ValueOrEnd,
+    /// A name.
+    Name,
+    /// A name or `}`.
+    NameOrEnd,
+    /// `:`
+    Colon,
+    /// `,` or what closes the container.
+    Next,
+    /// Nothing.
+    End,
+}
+
+/// What may come after a value at this depth.
+#[inline(always)]
+fn after(depth: u64) -> Expect {
+    if depth == 0 {
+        Expect::End
+    } else {
+        Expect::Next
+    }
+}
+
+/// Passes over the number or literal that begins with `first`, before `chunk[at]`.
+#[inline(never)]
+fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::End {
+    Scalar::begin(first).map_or(scalar::End::Invalid, |scalar| scalar.skip(chunk, at))
+}
+
+/// The names that the edit depends on, and those that metering asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Name {
+    #[default]
+    Other,
+    System,
+    Text,
+    CacheControl,
+    Ttl,
+    Model,
+    Stream,
+    MaxTokens,
+}
+
+impl Name {
+    /// The name that is spelt so, between the quotes.
+    #[inline(always)]
+    fn of(spelling: &[u8], escapes: bool) -> Self {
+        if escapes && spelling.contains(&b'\\') {
+            return Self::of_escaped(spelling);
+        }
+        match spelling {
+            SYSTEM => Self::System,
+            TEXT => Self::Text,
+            CACHE_CONTROL => Self::CacheControl,
+            TTL => Self::Ttl,
+            MODEL => Self::Model,
+            STREAM => Self::Stream,
+            MAX_TOKENS => Self::MaxTokens,
+            _ => Self::Other,
+        }
+    }
+
+    #[inline(never)]
+    fn of_escaped(spelling: &[u8]) -> Self {
+        let names = [
+            (SYSTEM, Self::System),
+            (TEXT, Self::Text),
+            (CACHE_CONTROL, Self::CacheControl),
+            (TTL, Self::Ttl),
+            (MODEL, Self::Model),
+            (STREAM, Self::Stream),
+            (MAX_TOKENS, Self::MaxTokens),
+        ];
+        names
+            .into_iter()
+            .find(|(name, _)| text::is(spelling, name))
+            .map_or(Self::Other, |(_, name)| name)
+    }
+}
+
+/// Where in the document the scan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Elsewhere,
+    /// In the array that is the top-level `system`.
+    System,
+    /// In the object that is this element of it.
+    Block(usize),
+}
+
+/// White space in the sense of RFC 8259 §2.
+macro_rules! space {
+    () => {
+        b' ' | b'\n' | b'\r' | b'\t'
+    };
+}
+use space;
+
+fn is_space(octet: u8) -> bool {
+    matches!(octet, space!())
+}
+
+/// What some editors put before JSON in UTF-8 (RFC 8259 §8.1 lets a parser ignore it).
+const BYTE_ORDER_MARK: Scalar = Scalar::Literal(b"\xEF\xBB\xBF");
+/// Elements of `system` that can be the target.
+const WATCHED: usize = 2;
+const SYSTEM: &[u8] = b"system";
+const TEXT: &[u8] = b"text";
+const CACHE_CONTROL: &[u8] = b"cache_control";
+const TTL: &[u8] = b"ttl";
+const MODEL: &[u8] = b"model";
+const STREAM: &[u8] = b"stream";
+const MAX_TOKENS: &[u8] = b"max_tokens";
+/// Every octet of the longest name as `\uXXXX`.
+const LONGEST_SPELLING: usize = 6 * CACHE_CONTROL.len();
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    /// Scans `chunks` with every instruction set this machine has; all must agree.
+    fn scan<'a>(chunks: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Found> {
+        let level = Level::new();
+        let levels = [
+            Some(level),
+            Some(Level::baseline()),
+            #[cfg(target_arch = "x86_64")]
+            level.as_avx2().map(Level::Avx2),
+        ];
+        let mut found = levels.into_iter().flatten().map(|level| {
+            let mut scanner = Scanner {
+                level,
+                ..Scanner::new()
+            };
+            chunks.clone().for_each(|chunk| scanner.scan(chunk));
+            scanner.finish()
+        });
+        let first = found.next().flatten();
+        assert!(found.all(|other| other == first));
+        first
+    }
+
+    fn is_json(octets: &[u8]) -> bool {
+        scan([octets].into_iter()).is_some()
+    }
+
+    fn system(body: &str) -> System {
+        let whole = scan([body.as_bytes()].into_iter()).unwrap();
+        assert_eq!(
+            scan(body.as_bytes().chunks(1)),
+            Some(whole.clone()),
+            "{body}"
+        );
+        whole.system
+    }
+
+    /// The texts of the first two blocks, as they stand in `body`.
+    fn texts(body: &str) -> [Option<&str>; WATCHED] {
+        let System::Array(blocks) = system(body) else {
+            panic!("no array in {body}")
+        };
+        blocks.map(|block| {
+            let span = block?.text?;
+            Some(&body[span.start as usize..span.end as usize])
+        })
+    }
+
+    #[test]
+    fn json_is_what_rfc_8259_says() {
+        let json = r#"{} [] null true false 0 -0 12 1.5 -1.5e+10 1E-2 0e1 "" [[],{}] {"a":[{}]}
+            "\"\\\/\b\f\n\r\t\u00aF" ["\ud800"] {"":0,"":0}"#;
+        for json in json.split_ascii_whitespace() {
+            assert!(is_json(json.as_bytes()), "{json}");
+        }
+        let other = r#"{ [ } ] {] [} {}{} {}, [1,] {"a":1,} [,] {,} {"a"} {"a":} {a:1} {1:2} ['a'] nul nulL
+            truee True 01 - -a 1. .5 +1 1e 1e+ 0x1 1.e5 --1 1-1 NaN " "\" "\x" "\u00g0" "\u00" /**/1 ["a":1]
+            {"a":1:2} {"a":1"b":2} [1[]] {"a",1} , :"#;
+        for other in other.split_ascii_whitespace() {
+            assert!(!is_json(other.as_bytes()), "{other}");
+        }
+        let spaced = " \t\r\n[ 1 , { \"a\" : [ ] ,\n\"b\"\t:\r{ } } , { } , true , 0 , \"\" ] \n";
+        assert!(is_json(spaced.as_bytes()));
+        assert!(is_json(format!("\u{feff}{spaced}").as_bytes()));
+        for other in [
+            "",
+            " ",
+            "\u{feff}",
+            " \u{feff}1",
+            "\u{feff}\u{feff}1",
+            "\u{b}1",
+            "\u{a0}1",
+            "1\0",
+        ] {
+            assert!(!is_json(other.as_bytes()), "{other}");
+        }
+        for other in [
+            "1 2",
+            "[1 2]",
+            "{\"a\" 1}",
+            "{\"a\":1 \"b\":2}",
+            "\"\n\"",
+            "\"\u{1f}\"",
+            "\"\\\n\"",
+        ] {
+            assert!(!is_json(other.as_bytes()), "{other}");
+        }
+        assert!(is_json("\"\u{7f}\u{80}\u{6570}\"".as_bytes()));
+        assert!(
+            is_json(b"\"\xff\xc3\x28\""),
+            "UTF-8 is not looked at inside strings"
+        );
+        assert!(!is_json(b"\xff"));
+        assert!(!is_json(b"\xef\xbb"));
+    }
+
+    #[test]
+    fn escapes_are_checked_at_every_place_of_a_block() {
+        let good = [
+            r"\n",
+            r"\\",
+            r#"\""#,
+            r"\u0aF9",
+            r"\/",
+            r"\\\\",
+            r#"\\\""#,
+            r"\b\f\r\t",
+        ];
+        let bad = [r"\x", r"\u0aG9", "\n", "\\\n", r"\\\x", r"\ "];
+        for before in 0..140 {
+            let string = |middle: &str| {
+                format!(
+                    "[\"{}{middle}{}\"]",
+                    "é".repeat(before / 2),
+                    "x".repeat(before % 70)
+                )
+            };
+            for middle in good {
+                assert!(
+                    is_json(string(middle).as_bytes()),
+                    "{middle} after {before}"
+                );
+            }
+            for middle in bad {
+                assert!(
+                    !is_json(string(middle).as_bytes()),
+                    "{middle} after {before}"
+                );
+            }
+            let runs = "\\".repeat(before);
+            assert_eq!(
+                is_json(format!("\"{runs}\"").as_bytes()),
+                before % 2 == 0,
+                "{before}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_of_duplicates_counts() {
+        assert_eq!(
+            texts(r#"{"system":[{"text":"a"}],"system":[{"text":"b"}]}"#),
+            [Some("\"b\""), None]
+        );
+        assert_eq!(
+            system(r#"{"system":[{"text":"a"}],"system":"b"}"#),
+            System::NotArray
+        );
+        assert_eq!(
+            texts(r#"{"system":"a","system":[{"text":"b"}]}"#),
+            [Some("\"b\""), None]
+        );
+        assert_eq!(
+            texts(r#"{"system":[{"text":"a","text":"b"}]}"#),
+            [Some("\"b\""), None]
+        );
+        assert_eq!(
+            texts(r#"{"system":[{"text":"a","text":["b"]}]}"#),
+            [None, None]
+        );
+        assert_eq!(
+            texts(r#"{"system":[{"text":1,"text":"b"}]}"#),
+            [Some("\"b\""), None]
+        );
+    }
+
+    #[test]
+    fn only_the_top_level_system_counts() {
+        assert_eq!(system(r#"{"a":{"system":[{"text":"a"}]}}"#), System::Absent);
+        assert_eq!(system(r#"[{"system":[{"text":"a"}]}]"#), System::Absent);
+        assert_eq!(system(r#"["system",[{"text":"a"}]]"#), System::Absent);
+        assert_eq!(system(r#"{"System":[]}"#), System::Absent);
+        assert_eq!(
+            texts(r#"{"system":[{"a":{"text":"a"},"text":"b"},[{"text":"c"}]]}"#),
+            [Some("\"b\""), None]
+        );
+        assert_eq!(
+            texts(r#"{"system":["a",{"text":"b"},{"text":"c"}],"text":"d"}"#),
+            [None, Some("\"b\"")]
+        );
+        assert_eq!(
+            texts(r#"{"system":[{},{"x":[{"text":"a"}]}]}"#),
+            [None, None]
+        );
+        assert_eq!(texts(r#"{"system":[]}"#), [None, None]);
+    }
+
+    #[test]
+    fn escaped_names_count() {
+        assert_eq!(
+            texts(r#"{"sys\u0074em":[{"t\u0065xt":"a"}]}"#),
+            [Some("\"a\""), None]
+        );
+        let every = |name: &str| {
+            name.bytes()
+                .map(|octet| format!("\\u00{octet:02X}"))
+                .collect::<String>()
+        };
+        let body = format!(r#"{{"{}":[{{"{}":"a"}}]}}"#, every("system"), every("text"));
+        assert_eq!(texts(&body), [Some("\"a\""), None]);
+        assert_eq!(system(r#"{"sys\\u0074em":[]}"#), System::Absent);
+    }
+
+    #[test]
+    fn cache_controls_are_counted_where_they_are_objects() {
+        let every = |name: &str| {
+            name.bytes()
+                .map(|octet| format!("\\u00{octet:02x}"))
+                .collect::<String>()
+        };
+        let body = format!(
+            r#"{{"cache_control":{{}},"a":[{{"cache_control":{{"b":{{"{}":{{}}}}}}}}],"c":{{"cache_control":null}},
+            "cache_control":[{{}}],"d":"cache_control","system":[{{}},{{}},{{"cache_control":{{}}}}]}}"#,
+            every("cache_control"),
+        );
+        assert_eq!(
+            scan([body.as_bytes()].into_iter()).unwrap().cache_controls,
+            4
+        );
+        assert_eq!(scan(body.as_bytes().chunks(1)).unwrap().cache_controls, 4);
+    }
+
+    #[test]
+    fn any_depth_is_safe() {
+        for depth in [100_000, 1024 * 1024] {
+            let nested = |open, close| [vec![open; depth], vec![close; depth]].concat();
+            assert!(is_json(&nested(b'[', b']')));
+            assert!(!is_json(&nested(b'[', b'}')));
+        }
+        let mixed = r#"{"a":["#.repeat(500) + &"]}".repeat(500);
+        assert!(is_json(mixed.as_bytes()));
+        assert!(!is_json(mixed.replacen("]}]}", "]]}}", 1).as_bytes()));
+    }
+
+    /// Octets that are nearly JSON.
+    fn tokens() -> impl Strategy<Value = Vec<u8>> {
+        let tokens = r#"{ } [ ] , : " \ "" "a" "system": "text": true null fals 0 - 1 . e + \u00e9 u \n
+            [{"text":"a"}]"#;
+        let mut tokens: Vec<_> = tokens.split_ascii_whitespace().collect();
+        tokens.extend([" ", "\n", "\t", "\u{e9}"]);
+        let tokens = prop::sample::select(tokens);
+        prop::collection::vec(
+            prop_oneof![
+                9 => tokens.prop_map(|token| token.as_bytes().to_vec()),
+                1 => any::<u8>().prop_map(|octet| vec![octet]),
+            ],
+            0..40,
+        )
+        .prop_map(|tokens| tokens.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_octets_are_json_when_serde_json_says_so(octets in tokens(), size in 1usize..20) {
+            let whole = scan([&octets[..]].into_iter());
+            prop_assert_eq!(&whole, &scan(octets.chunks(size)));
+            prop_assert_eq!(whole.is_some(), serde_json::from_slice::<IgnoredAny>(&octets).is_ok());
+        }
+
+        #[test]
+        fn strings_are_judged_as_serde_json_judges_them(
+            inside in prop::collection::vec(prop_oneof![
+                4 => prop::sample::select(b"\\\\\\nu\"tx/0aF\n\x1f ".to_vec()),
+                6 => prop::sample::select(b"abc \xc3\xa9".to_vec()),
+            ], 0..200),
+            size in 1usize..200,
+        ) {
+            let json = [&b"[\""[..], &inside, b"\"]"].concat();
+            let whole = scan([&json[..]].into_iter());
+            prop_assert_eq!(&whole, &scan(json.chunks(size)));
+            prop_assert_eq!(whole.is_some(), serde_json::from_slice::<IgnoredAny>(&json).is_ok());
+        }
+    }
+}

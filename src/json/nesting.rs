@@ -1,0 +1,83 @@
+//! Which objects and arrays are open: one bit a level, on the heap, whatever the depth.
+
+/// What may contain a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Container {
+    /// `[…]`
+    Array,
+    /// `{…}`
+    Object,
+}
+
+/// The containers that are open, one bit each.
+#[derive(Debug, Default)]
+pub(crate) struct Nesting {
+    /// How many are open.
+    pub(crate) depth: u64,
+    /// The innermost levels, the last in the lowest bit; at most 64.
+    inner: u64,
+    /// The levels outside of them, by 64.
+    outer: Vec<u64>,
+}
+
+impl Nesting {
+    /// One more is open.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, container: Container) {
+        if self.depth.is_multiple_of(64) && self.depth != 0 {
+            self.outer.push(self.inner);
+        }
+        self.inner = self.inner << 1 | u64::from(container == Container::Object);
+        self.depth += 1;
+    }
+
+    /// The innermost was closed.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self) {
+        self.inner >>= 1;
+        self.depth -= 1;
+        if self.depth.is_multiple_of(64) {
+            self.inner = self.outer.pop().unwrap_or_default();
+        }
+    }
+
+    /// The innermost; meaningless when none is open.
+    #[inline(always)]
+    pub(crate) fn container(&self) -> Container {
+        if self.inner & 1 == 1 {
+            Container::Object
+        } else {
+            Container::Array
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_come_back_in_order_and_cost_a_bit_each() {
+        let container = |level: u64| {
+            if level.is_multiple_of(3) {
+                Container::Object
+            } else {
+                Container::Array
+            }
+        };
+        let mut nesting = Nesting::default();
+        // as deep as MAX_EDIT_BODY allows by default
+        let depth = 32 * 1024 * 1024 / if cfg!(debug_assertions) { 32 } else { 1 };
+        for level in 0..depth {
+            nesting.enter(container(level));
+        }
+        assert_eq!(nesting.depth, depth);
+        assert!(nesting.outer.capacity() as u64 * 64 <= 2 * depth);
+        for level in (0..depth).rev() {
+            assert_eq!(nesting.container(), container(level));
+            nesting.leave();
+        }
+        assert_eq!(nesting.depth, 0);
+        assert!(nesting.outer.is_empty());
+    }
+}

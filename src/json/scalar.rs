@@ -1,0 +1,142 @@
+//! Passes over numbers and literals (RFC 8259 §3, §6), which may be cut anywhere.
+
+/// What of a number or literal is yet to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    /// These octets.
+    Literal(&'static [u8]),
+    /// What may follow.
+    Number(Number),
+}
+
+/// The last octet of a number so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Number {
+    /// `-`
+    Minus,
+    /// A leading `0`, after which no digit may stand.
+    Zero,
+    /// A digit of the integer part.
+    Integer,
+    /// `.`
+    Point,
+    /// A digit of the fraction.
+    Fraction,
+    /// `e` or `E`
+    E,
+    /// The sign of the exponent.
+    ExponentSign,
+    /// A digit of the exponent.
+    Exponent,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Before this index.
+    Before(usize),
+    /// The chunk ended first.
+    Open(Scalar),
+    /// This is no JSON.
+    Invalid,
+}
+
+impl Scalar {
+    /// The scalar that begins with this octet.
+    pub(crate) fn begin(first: u8) -> Option<Self> {
+        match first {
+            b't' => Some(Self::Literal(b"rue")),
+            b'f' => Some(Self::Literal(b"alse")),
+            b'n' => Some(Self::Literal(b"ull")),
+            b'-' => Some(Self::Number(Number::Minus)),
+            b'0' => Some(Self::Number(Number::Zero)),
+            b'1'..=b'9' => Some(Self::Number(Number::Integer)),
+            _ => None,
+        }
+    }
+
+    /// Passes over the rest of it, from `chunk[at]`.
+    pub(crate) fn skip(self, chunk: &[u8], at: usize) -> End {
+        let there = chunk.get(at..).unwrap_or_default();
+        match self {
+            Self::Literal(rest) => {
+                let (expected, to_come) = rest.split_at(rest.len().min(there.len()));
+                if !there.starts_with(expected) {
+                    End::Invalid
+                } else if to_come.is_empty() {
+                    End::Before(at + rest.len())
+                } else {
+                    End::Open(Self::Literal(to_come))
+                }
+            }
+            Self::Number(mut number) => {
+                for (passed, &octet) in there.iter().enumerate() {
+                    match number.then(octet) {
+                        Some(next) => number = next,
+                        None if number.is_complete() => return End::Before(at + passed),
+                        None => return End::Invalid,
+                    }
+                }
+                End::Open(Self::Number(number))
+            }
+        }
+    }
+
+    /// Whether nothing more needs to come.
+    pub(crate) fn is_complete(self) -> bool {
+        match self {
+            Self::Literal(rest) => rest.is_empty(),
+            Self::Number(number) => number.is_complete(),
+        }
+    }
+}
+
+impl Number {
+    fn then(self, octet: u8) -> Option<Self> {
+        match (self, octet) {
+            (Self::Minus, b'0') => Some(Self::Zero),
+            (Self::Minus, b'1'..=b'9') | (Self::Integer, b'0'..=b'9') => Some(Self::Integer),
+            (Self::Zero | Self::Integer, b'.') => Some(Self::Point),
+            (Self::Point | Self::Fraction, b'0'..=b'9') => Some(Self::Fraction),
+            (Self::Zero | Self::Integer | Self::Fraction, b'e' | b'E') => Some(Self::E),
+            (Self::E, b'+' | b'-') => Some(Self::ExponentSign),
+            (Self::E | Self::ExponentSign | Self::Exponent, b'0'..=b'9') => Some(Self::Exponent),
+            _ => None,
+        }
+    }
+
+    fn is_complete(self) -> bool {
+        matches!(
+            self,
+            Self::Zero | Self::Integer | Self::Fraction | Self::Exponent
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(octets: &[u8]) -> End {
+        Scalar::begin(octets[0]).map_or(End::Invalid, |scalar| scalar.skip(octets, 1))
+    }
+
+    #[test]
+    fn a_scalar_ends_where_an_octet_does_not_belong_to_it() {
+        for scalar in ["true", "false", "null"] {
+            assert_eq!(pass(scalar.as_bytes()), End::Before(scalar.len()));
+        }
+        for scalar in ["0", "-0", "10", "-1.05", "1e5", "0.0E-0"] {
+            assert_eq!(
+                pass(format!("{scalar},").as_bytes()),
+                End::Before(scalar.len())
+            );
+            assert!(matches!(pass(scalar.as_bytes()), End::Open(rest) if rest.is_complete()));
+        }
+        assert_eq!(pass(b"01"), End::Before(1));
+        for other in ["-", "1.", "1e", "1e+", "tru", "n"] {
+            assert!(matches!(pass(other.as_bytes()), End::Open(rest) if !rest.is_complete()));
+            assert_eq!(pass(format!("{other},").as_bytes()), End::Invalid);
+        }
+    }
+}

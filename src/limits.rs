@@ -1,0 +1,141 @@
+//! Counts of connections and exchanges over all workers, and the limits on them.
+//!
+//! The shared state is counters, all atomics.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
+
+mod overflow;
+
+pub use self::overflow::{Overflow, OverflowPermit};
+
+/// Counts of the whole process.
+#[derive(Debug, Default)]
+pub struct Limits {
+    connections: AtomicUsize,
+    seats: AtomicUsize,
+    in_flight: AtomicUsize,
+    draining_workers: AtomicUsize,
+    is_cut: AtomicBool,
+}
+
+impl Limits {
+    /// Counts a connection in; it counts itself out.
+    pub fn connection(self: &Arc<Self>) -> Admission {
+        Admission::new(Arc::clone(self), Kind::Connection)
+    }
+
+    /// A place among the connections that are served, if there is one of so many left. Connections
+    /// beyond the limit are open for a moment, too, but take no place.
+    pub fn seat(self: &Arc<Self>, limit: usize) -> Option<Admission> {
+        let seat = Admission::new(Arc::clone(self), Kind::Seat);
+        (seat.position <= limit).then_some(seat)
+    }
+
+    /// Counts an exchange in; it counts itself out.
+    pub fn exchange(self: &Arc<Self>) -> Admission {
+        Admission::new(Arc::clone(self), Kind::Exchange)
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Exchanges now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// A worker has begun to drain, and has counted what was accepted for it before.
+    pub fn drains(&self) {
+        self.draining_workers.fetch_add(1, Relaxed);
+    }
+
+    /// Workers that have begun to drain.
+    pub fn draining_workers(&self) -> usize {
+        self.draining_workers.load(Relaxed)
+    }
+
+    /// What still runs is cut from now on.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Relaxed);
+    }
+
+    fn counter(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Connection => &self.connections,
+            Kind::Seat => &self.seats,
+            Kind::Exchange => &self.in_flight,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Connection,
+    Seat,
+    Exchange,
+}
+
+/// One that came in.
+#[derive(Debug)]
+pub struct Admission {
+    limits: Arc<Limits>,
+    kind: Kind,
+    /// How many were there, this one included.
+    pub position: usize,
+}
+
+impl Admission {
+    fn new(limits: Arc<Limits>, kind: Kind) -> Self {
+        let position = limits.counter(kind).fetch_add(1, Relaxed) + 1;
+        Self {
+            limits,
+            kind,
+            position,
+        }
+    }
+}
+
+impl Admission {
+    /// Whether what still runs is being cut.
+    pub fn is_cut(&self) -> bool {
+        self.limits.is_cut.load(Relaxed)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.limits.counter(self.kind).fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admissions_count_themselves_out() {
+        let limits = Arc::new(Limits::default());
+        let first = limits.exchange();
+        let second = limits.exchange();
+        assert_eq!(
+            (first.position, second.position, limits.in_flight()),
+            (1, 2, 2)
+        );
+        drop((first, second));
+        assert_eq!((limits.in_flight(), limits.connections()), (0, 0));
+    }
+
+    #[test]
+    fn a_seat_that_is_not_had_is_not_taken() {
+        let limits = Arc::new(Limits::default());
+        let first = limits.seat(1).unwrap();
+        assert!(limits.seat(1).is_none() && limits.seat(1).is_none());
+        drop(first);
+        assert!(limits.seat(1).is_some());
+    }
+}

@@ -1,0 +1,243 @@
+//! Metering: what an answer to `POST /v1/messages` says that it used, read from a copy as it passes.
+//!
+//! A [`Tap`] is shown each chunk of the answer's content and keeps none of it. It undoes the content
+//! coding (`coding`), finds the events of a stream (`events`), and reads the few that matter, or the one
+//! JSON answer, member by member (`walk`, `place`). Nearly all events are `content_block_delta`: of those
+//! it looks at the name and for the end, and counts the octets. Nothing here can change, delay or end an answer: why one cannot
+//! be read is its record's `failure`.
+//!
+//! Memory is bounded whatever comes: nothing is kept of an answer but strings of note, of at most 128
+//! octets; nesting costs a bit a level, up to 64 KiB; decoders have their window, and all of them 256 MiB
+//! together (`budget`, `coding`). An answer for which there is none left is metered as far as it came.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use self::{
+    budget::{Budget, DECODERS},
+    coding::Decoder,
+    events::Events,
+    place::{Found, Place},
+    tally::{Read, Tally},
+    walk::Walk,
+};
+use crate::exchange::{Estimate, MeteringFailure, Tokens, Usage};
+use crate::json::is_json;
+
+mod budget;
+mod coding;
+mod events;
+mod iterations;
+mod look;
+mod place;
+mod tail;
+mod tally;
+mod walk;
+
+pub(crate) use self::look::LONGEST_VALUE;
+pub use self::look::{Asked, Look};
+
+/// Reads one answer along.
+#[derive(Debug)]
+pub struct Tap {
+    /// What undoes the codings, in this order; none if there is nothing to undo, or it cannot be.
+    decoders: Vec<Decoder>,
+    content: Content,
+    tally: Tally,
+    failure: Option<MeteringFailure>,
+    /// The answer is a success: it should say what it used.
+    is_success: bool,
+    /// All of the content has come.
+    has_ended: bool,
+}
+
+/// What the answer is.
+#[derive(Debug)]
+enum Content {
+    /// `text/event-stream`
+    Events(Events),
+    /// JSON
+    Answer { walk: Walk, read: Read },
+    /// Neither.
+    Unread,
+}
+
+impl Tap {
+    /// From the answer's fields: its media type and its content coding. None where there is nothing
+    /// that we can meter: no stream of events and no JSON, or in a coding that we do not know.
+    pub fn new(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
+        Self::within(&DECODERS, content_type, content_encoding)
+    }
+
+    /// The same from its status, too: where a success cannot be metered, that is a failure to meter.
+    pub fn of(
+        status: u16,
+        content_type: Option<&[u8]>,
+        content_encoding: Option<&[u8]>,
+    ) -> Option<Self> {
+        let has_content = matches!(status, 200..=203 | 206..=299);
+        let mut tap = Self::new(content_type, content_encoding)
+            .or_else(|| has_content.then(|| Self::failed(MeteringFailure::Coding)))?;
+        tap.is_success = has_content;
+        Some(tap)
+    }
+
+    fn within(
+        budget: &'static Budget,
+        content_type: Option<&[u8]>,
+        content_encoding: Option<&[u8]>,
+    ) -> Option<Self> {
+        let content_type = content_type?;
+        let media_type = content_type.split(|&octet| octet == b';').next()?;
+        let media_type = media_type.trim_ascii();
+        let content = if media_type.eq_ignore_ascii_case(b"text/event-stream") {
+            Content::Events(Events::new())
+        } else if !media_type.is_empty() && is_json(content_type) {
+            Content::Answer {
+                walk: Walk::new(Place::Answer),
+                read: Read::default(),
+            }
+        } else {
+            return None;
+        };
+        match Decoder::of(content_encoding, budget) {
+            Ok(decoders) => Some(Self {
+                decoders,
+                content,
+                tally: Tally::default(),
+                failure: None,
+                is_success: true,
+                has_ended: false,
+            }),
+            Err(MeteringFailure::Coding) => None,
+            Err(failure) => Some(Self::failed(failure)),
+        }
+    }
+
+    /// Of an answer that is not read.
+    fn failed(failure: MeteringFailure) -> Self {
+        Self {
+            decoders: Vec::new(),
+            content: Content::Unread,
+            tally: Tally::default(),
+            failure: Some(failure),
+            is_success: true,
+            has_ended: false,
+        }
+    }
+
+    /// A chunk of the answer's content as it passes. True once: with it the first
+    /// `content_block_delta` was complete.
+    #[inline]
+    pub fn push(&mut self, content: &Bytes) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        if self.decoders.is_empty() {
+            return self.content.push(content, &mut self.tally);
+        }
+        self.decode(content)
+    }
+
+    #[inline(never)]
+    fn decode(&mut self, content: &Bytes) -> bool {
+        let (mut is_first, tally, reader) = (false, &mut self.tally, &mut self.content);
+        let mut show = |plain: &[u8]| is_first |= reader.push(plain, tally);
+        let outcome = match &mut self.decoders[..] {
+            [] => Ok(()),
+            [decoder] => decoder.decode(content, &mut show),
+            [outer, inner, ..] => {
+                let mut outcome = Ok(());
+                let outers = outer.decode(content, &mut |half| {
+                    if outcome.is_ok() {
+                        outcome = inner.decode(half, &mut show);
+                    }
+                });
+                outers.and(outcome)
+            }
+        };
+        if let Err(failure) = outcome {
+            self.failure = Some(failure);
+            // their memory is of use to others
+            self.decoders = Vec::new();
+        }
+        is_first
+    }
+
+    /// All of the answer's content has come, as its framing says: what it ends inside of is broken off.
+    pub fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// The tokens reported so far, and the number of `content_block_delta` events that passed.
+    pub fn so_far(&self) -> (Tokens, u64) {
+        let deltas = match &self.content {
+            Content::Events(events) => events.deltas(),
+            Content::Answer { .. } | Content::Unread => 0,
+        };
+        (self.tally.tokens(), deltas)
+    }
+
+    /// What was read, as far as it came, and the beginning of the content of an error in it. (`cost` is left
+    /// to the prices.)
+    pub fn finish(self) -> (Usage, Vec<u8>) {
+        let is_cut = self.decoders.iter().any(|decoder| !decoder.is_complete())
+            || match &self.content {
+                Content::Events(events) => events.is_cut(),
+                Content::Answer { walk, .. } => !walk.is_complete(),
+                Content::Unread => false,
+            };
+        let mut tally = self.tally;
+        let (is_stream, is_broken, passed) = match self.content {
+            Content::Events(events) => (true, events.is_broken(), events.estimate()),
+            Content::Answer { walk, read } => {
+                tally.answer(read, walk.is_complete());
+                (false, walk.is_invalid(), None)
+            }
+            Content::Unread => (false, false, None),
+        };
+        let (is_final, has_error) = (tally.is_final(), tally.has_error());
+        let is_missing = self.is_success && !tally.has_usage() && !has_error;
+        let failure = self
+            .failure
+            .or(is_broken.then_some(MeteringFailure::Broken))
+            .or((self.has_ended && is_cut).then_some(MeteringFailure::Truncated))
+            .or((self.has_ended && is_missing).then_some(MeteringFailure::Missing));
+        let words = std::mem::take(&mut tally.words);
+        let known = tally.output();
+        let mut usage = tally.usage(is_stream, failure);
+        // an error that came first is all that there was
+        let is_nothing = has_error && usage.tokens == Tokens::default();
+        usage.at_least = self.is_success && (!is_final || usage.failure.is_some()) && !is_nothing;
+        if usage.at_least && !is_final {
+            usage.estimate = passed.map(|output| Estimate {
+                output: output.max(known),
+                cost: None,
+            });
+        }
+        (usage, words)
+    }
+}
+
+impl Content {
+    /// Octets without a content coding. True if the first delta ended in them.
+    #[inline]
+    fn push(&mut self, plain: &[u8], tally: &mut Tally) -> bool {
+        match self {
+            Self::Events(events) => events.push(plain, tally),
+            Self::Answer { walk, read } => {
+                walk.walk(plain, &mut |found: Found<'_>| {
+                    read.take(found);
+                    ControlFlow::Continue(())
+                });
+                read.keep_words(plain);
+                false
+            }
+            Self::Unread => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

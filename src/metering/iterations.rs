@@ -1,0 +1,128 @@
+//! Reads `usage.iterations`: what one answer took besides the message that it is.
+//!
+//! The counts of `usage` are those of the answer's own message. An entry `compaction` is billed beside
+//! them under the same model, `advisor_message` under the model that it names; `message` and
+//! `fallback_message` are in the counts already. An entry of another type is not guessed at: it is noted,
+//! and becomes a metering failure.
+
+use super::tally::Counts;
+use crate::exchange::{OtherModel, Tokens};
+
+/// The entries of one `iterations`.
+#[derive(Debug, Default)]
+pub(super) struct Iterations {
+    compactions: Vec<Tokens>,
+    others: Vec<OtherModel>,
+    /// The entry that is being read.
+    open: Option<Entry>,
+    is_unread: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    kind: Kind,
+    model: Option<Box<str>>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+enum Kind {
+    /// Part of the counts of `usage`.
+    Message,
+    Compaction,
+    Advisor,
+    #[default]
+    Unknown,
+}
+
+impl Iterations {
+    /// An entry begins.
+    pub(super) fn begin(&mut self) {
+        self.open = Some(Entry::default());
+    }
+
+    /// Whether an entry has begun and not ended.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(super) fn is_of_type(&mut self, name: &str) {
+        if let Some(entry) = &mut self.open {
+            entry.kind = match name {
+                "message" | "fallback_message" => Kind::Message,
+                "compaction" => Kind::Compaction,
+                "advisor_message" => Kind::Advisor,
+                _ => Kind::Unknown,
+            };
+        }
+    }
+
+    pub(super) fn is_of_model(&mut self, model: Option<&str>) {
+        if let Some(entry) = &mut self.open {
+            entry.model = model.map(Into::into);
+        }
+    }
+
+    /// The counts of the entry that is open.
+    pub(super) fn counts(&mut self) -> &mut Counts {
+        &mut self.open.get_or_insert_default().counts
+    }
+
+    /// The entry has ended.
+    pub(super) fn end(&mut self) {
+        let Some(Entry {
+            kind,
+            model,
+            counts,
+        }) = self.open.take()
+        else {
+            return;
+        };
+        let tokens = counts.tokens();
+        match (kind, model) {
+            (Kind::Message, _) => {}
+            (Kind::Compaction, _) if self.compactions.len() < MOST_COMPACTIONS => {
+                self.compactions.push(tokens);
+            }
+            (Kind::Advisor, Some(model)) if self.others.len() < MOST_OTHERS => {
+                self.others.push(OtherModel {
+                    model,
+                    tokens,
+                    cost: None,
+                });
+            }
+            (Kind::Compaction | Kind::Advisor | Kind::Unknown, _) => self.is_unread = true,
+        }
+    }
+
+    /// Whether some entry could not be read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.is_unread
+    }
+
+    /// Of two events' entries those that used more: they are cumulative, too.
+    pub(super) fn larger(self: Box<Self>, later: Box<Self>) -> Box<Self> {
+        if later.sum() >= self.sum() {
+            later
+        } else {
+            self
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        let others = self.others.iter().map(|other| &other.tokens);
+        self.compactions
+            .iter()
+            .chain(others)
+            .fold(0, |sum, tokens| sum.saturating_add(tokens.all()))
+    }
+
+    /// The compactions, and what other models used.
+    pub(super) fn finish(self) -> (Vec<Tokens>, Vec<OtherModel>) {
+        (self.compactions, self.others)
+    }
+}
+
+/// Entries that are kept of one answer: compactions, and calls of advisors.
+const MOST_COMPACTIONS: usize = 64;
+const MOST_OTHERS: usize = 64;

@@ -1,0 +1,371 @@
+//! Adds up what the events of a stream, or one answer, say of usage.
+//!
+//! Counts are cumulative and never fall: of two events the larger count is the truth. What stands where a
+//! count is expected and is none is noted, so that it is a metering failure and not a zero.
+
+use super::{
+    iterations::Iterations,
+    place::{Found, Leaf, Place},
+    walk,
+};
+use crate::exchange::{MeteringFailure, Terms, Tokens, Usage};
+
+/// What one event or answer says.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The event's own name for itself, where it has a part here.
+    pub(super) kind: Kind,
+    /// The beginning of the content of what is an error or may be one, as it came.
+    pub(super) words: Vec<u8>,
+    model: Option<Box<str>>,
+    stop_reason: Option<Box<str>>,
+    error_type: Option<Box<str>>,
+    error_code: Option<Box<str>>,
+    has_error: bool,
+    has_usage: bool,
+    counts: Counts,
+    terms: Terms,
+    /// Boxed: rarely there.
+    iterations: Option<Box<Iterations>>,
+    /// Something that counts could not be read.
+    is_unread: bool,
+}
+
+/// Kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Kind {
+    /// It did not say.
+    #[default]
+    Unnamed,
+    /// `message_start`
+    Start,
+    /// `message_delta`
+    Delta,
+    /// `message_stop`
+    Stop,
+    /// `error`
+    Error,
+    /// `content_block_delta`
+    Token,
+    /// One that says nothing of usage: the beginning or end of a content block, `ping`.
+    Other,
+    /// One that the API does not document: it may have an `error`.
+    Unknown,
+}
+
+/// Numbers of `usage`, as far as they are there.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    input: Option<u64>,
+    output: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    cache_write_5m: Option<u64>,
+    cache_write_1h: Option<u64>,
+    server_tools: Option<u64>,
+    web_searches: Option<u64>,
+}
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// The beginning of the content of an error.
+    pub(super) words: Vec<u8>,
+    model: Option<Box<str>>,
+    stop_reason: Option<Box<str>>,
+    error_type: Option<Box<str>>,
+    counts: Counts,
+    terms: Terms,
+    iterations: Option<Box<Iterations>>,
+    has_usage: bool,
+    is_unread: bool,
+    /// The last counts are here.
+    is_final: bool,
+}
+
+impl Kind {
+    /// The kind of an event of this name.
+    #[inline]
+    pub(super) fn of(name: &[u8]) -> Self {
+        match name {
+            b"content_block_delta" => Self::Token,
+            b"message_start" => Self::Start,
+            b"message_delta" => Self::Delta,
+            b"message_stop" => Self::Stop,
+            b"error" => Self::Error,
+            b"content_block_start" | b"content_block_stop" | b"ping" => Self::Other,
+            // what an event without a name is called (WHATWG HTML §9.2.6)
+            b"" | b"message" => Self::Unnamed,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether an event of this kind is read.
+    #[inline]
+    pub(super) fn is_read(self) -> bool {
+        match self {
+            Self::Start | Self::Delta | Self::Error | Self::Unnamed | Self::Unknown => true,
+            Self::Token | Self::Stop | Self::Other => false,
+        }
+    }
+}
+
+impl Read {
+    /// Takes what was found. Of duplicates the last counts; `null` says nothing.
+    pub(super) fn take(&mut self, found: Found<'_>) {
+        match found {
+            Found::Object(Place::Usage) => self.has_usage = true,
+            Found::Object(Place::Error) => self.has_error = true,
+            Found::Object(Place::ServerTools) => {
+                self.counts.server_tools = Some(0);
+                self.counts.web_searches = None;
+            }
+            Found::Object(Place::Iterations) => self.iterations = Some(Box::default()),
+            Found::Object(Place::Iteration) => {
+                if let Some(iterations) = &mut self.iterations {
+                    iterations.begin();
+                }
+            }
+            Found::Left(Place::Iteration) => {
+                if let Some(iterations) = &mut self.iterations {
+                    iterations.end();
+                }
+            }
+            Found::Text(Leaf::Type, text) => {
+                self.kind = match Kind::of(text.as_bytes()) {
+                    Kind::Unnamed => Kind::Unknown,
+                    kind => kind,
+                };
+            }
+            Found::Text(Leaf::IterationType, text) => {
+                if let Some(iterations) = &mut self.iterations {
+                    iterations.is_of_type(text);
+                }
+            }
+            // an empty name is none
+            Found::Text(Leaf::Model, text) if text.trim().is_empty() => self.model(None),
+            Found::Text(Leaf::Model, text) => self.model(Some(text)),
+            Found::Text(Leaf::StopReason, text) => self.stop_reason = Some(text.into()),
+            Found::Text(Leaf::ErrorType, text) => self.error_type = Some(text.into()),
+            Found::Text(Leaf::ErrorCode, text) => self.error_code = Some(text.into()),
+            Found::Text(Leaf::InferenceGeo, text) => self.terms.inference_geo = Some(text.into()),
+            Found::Text(Leaf::Speed, text) => self.terms.speed = Some(text.into()),
+            Found::Text(Leaf::ServiceTier, text) => self.terms.service_tier = Some(text.into()),
+            Found::Number(leaf, number) => self.count(leaf, Some(number)),
+            Found::Text(leaf, text) => self.count(leaf, walk::whole(text)),
+            Found::Bool(leaf, _) | Found::Other(leaf) => self.count(leaf, None),
+            Found::Object(_) | Found::Left(_) | Found::Null(_) => {}
+        }
+    }
+
+    fn model(&mut self, model: Option<&str>) {
+        match &mut self.iterations {
+            Some(iterations) if iterations.is_open() => iterations.is_of_model(model),
+            _ => self.model = model.map(Into::into),
+        }
+    }
+
+    /// A count was found, or none where one should be.
+    fn count(&mut self, leaf: Leaf, number: Option<u64>) {
+        if !leaf.is_count() {
+            return;
+        }
+        let Some(number) = number.filter(|number| *number <= MOST) else {
+            // what servers' tools tell besides is theirs
+            self.is_unread |= leaf != Leaf::ServerTool;
+            return;
+        };
+        match &mut self.iterations {
+            Some(iterations) if iterations.is_open() => iterations.counts().take(leaf, number),
+            _ => self.counts.take(leaf, number),
+        }
+    }
+
+    /// Whether it has an error.
+    pub(super) fn has_error(&self) -> bool {
+        self.has_error || self.kind == Kind::Error
+    }
+
+    /// Keeps the beginning of content that is an error's, or may yet be: nothing was found in it that an error
+    /// has not.
+    pub(super) fn keep_words(&mut self, content: &[u8]) {
+        let is_undecided = matches!(self.kind, Kind::Unnamed | Kind::Unknown)
+            && self.model.is_none()
+            && !self.has_usage;
+        if !self.has_error() && !is_undecided {
+            self.words.clear();
+            return;
+        }
+        let room = MOST_WORDS.saturating_sub(self.words.len());
+        let more = content.get(..room).unwrap_or(content);
+        self.words.extend_from_slice(more);
+    }
+}
+
+impl Counts {
+    fn take(&mut self, leaf: Leaf, number: u64) {
+        let count = match leaf {
+            Leaf::Input => &mut self.input,
+            Leaf::Output => &mut self.output,
+            Leaf::CacheRead => &mut self.cache_read,
+            Leaf::CacheWrite => &mut self.cache_write,
+            Leaf::CacheWrite5m => &mut self.cache_write_5m,
+            Leaf::CacheWrite1h => &mut self.cache_write_1h,
+            Leaf::ServerTool | Leaf::WebSearch => {
+                let sum = self.server_tools.unwrap_or_default().saturating_add(number);
+                self.server_tools = Some(sum);
+                if leaf == Leaf::WebSearch {
+                    self.web_searches = Some(number);
+                }
+                return;
+            }
+            _ => return,
+        };
+        *count = Some(number);
+    }
+
+    /// Counts are cumulative: the larger is the truth.
+    fn update(&mut self, later: Self) {
+        for (count, later) in [
+            (&mut self.input, later.input),
+            (&mut self.output, later.output),
+            (&mut self.cache_read, later.cache_read),
+            (&mut self.cache_write, later.cache_write),
+            (&mut self.cache_write_5m, later.cache_write_5m),
+            (&mut self.cache_write_1h, later.cache_write_1h),
+            (&mut self.server_tools, later.server_tools),
+            (&mut self.web_searches, later.web_searches),
+        ] {
+            // none is less than any
+            *count = (*count).max(later);
+        }
+    }
+
+    pub(super) fn tokens(self) -> Tokens {
+        let cache_write_1h = self.cache_write_1h.unwrap_or_default();
+        // `message_delta` repeats the sum, but not how it is split
+        let rest = self.cache_write.unwrap_or_default();
+        let rest = rest.saturating_sub(cache_write_1h);
+        Tokens {
+            input: self.input.unwrap_or_default(),
+            output: self.output.unwrap_or_default(),
+            cache_read: self.cache_read.unwrap_or_default(),
+            cache_write_5m: self.cache_write_5m.unwrap_or_default().max(rest),
+            cache_write_1h,
+        }
+    }
+}
+
+impl Tally {
+    /// An event of this kind has ended.
+    pub(super) fn event(&mut self, kind: Kind, read: Read) {
+        if kind == Kind::Error || read.has_error {
+            self.error(&read);
+        }
+        match kind {
+            Kind::Start => {
+                self.model = read.model.or(self.model.take());
+            }
+            Kind::Delta => {
+                self.stop_reason = read.stop_reason.or(self.stop_reason.take());
+                self.is_final |= read.counts.output.is_some();
+            }
+            Kind::Stop => {
+                self.is_final = true;
+                return;
+            }
+            Kind::Error => self.words = read.words,
+            Kind::Token | Kind::Other | Kind::Unnamed | Kind::Unknown => {
+                self.words = read.words;
+                return;
+            }
+        }
+        self.has_usage |= read.has_usage;
+        self.is_unread |= read.is_unread;
+        self.counts.update(read.counts);
+        self.terms.update(read.terms);
+        self.iterations = match (self.iterations.take(), read.iterations) {
+            (Some(earlier), Some(later)) => Some(earlier.larger(later)),
+            (earlier, later) => earlier.or(later),
+        };
+    }
+
+    /// An answer has ended, or what there is of it.
+    pub(super) fn answer(&mut self, read: Read, is_whole: bool) {
+        if read.has_error {
+            self.error(&read);
+            self.words = read.words;
+        }
+        self.model = read.model;
+        self.stop_reason = read.stop_reason;
+        self.counts = read.counts;
+        self.terms = read.terms;
+        self.iterations = read.iterations;
+        self.has_usage = read.has_usage;
+        self.is_unread = read.is_unread;
+        self.is_final = is_whole;
+    }
+
+    /// The error is called by its type, else by its code; where it has neither, it is an `error`.
+    fn error(&mut self, read: &Read) {
+        let name = read.error_type.as_ref().or(read.error_code.as_ref());
+        self.error_type = Some(name.map_or_else(|| ERROR.into(), Clone::clone));
+    }
+
+    /// Whether there was an error.
+    pub(super) fn has_error(&self) -> bool {
+        self.error_type.is_some()
+    }
+
+    /// Whether the last counts are here.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_final
+    }
+
+    /// Whether it has said something of usage.
+    pub(super) fn has_usage(&self) -> bool {
+        self.has_usage
+    }
+
+    /// Tokens of output that are known of.
+    pub(super) fn output(&self) -> u64 {
+        self.counts.output.unwrap_or_default()
+    }
+
+    /// The tokens reported so far.
+    pub(super) fn tokens(&self) -> Tokens {
+        self.counts.tokens()
+    }
+
+    /// The record of it.
+    pub(super) fn usage(self, is_stream: bool, failure: Option<MeteringFailure>) -> Usage {
+        let iterations = self.iterations.unwrap_or_default();
+        let is_unread = self.is_unread || iterations.is_unread();
+        let (compactions, others) = iterations.finish();
+        Usage {
+            model: self.model,
+            is_stream,
+            max_tokens: None,
+            tokens: self.counts.tokens(),
+            compactions,
+            others,
+            server_tools: self.counts.server_tools.unwrap_or_default(),
+            web_searches: self.counts.web_searches.unwrap_or_default(),
+            terms: self.terms,
+            stop_reason: self.stop_reason,
+            error_type: self.error_type,
+            failure: failure.or(is_unread.then_some(MeteringFailure::Value)),
+            cost: None,
+            at_least: false,
+            estimate: None,
+        }
+    }
+}
+
+/// What an error without a name is called.
+const ERROR: &str = "error";
+/// Octets of an error's content that are kept: what an error of the API says in words is shorter.
+const MOST_WORDS: usize = 2 * 1000;
+/// No generation uses more of anything: a larger number is not believed, so that sums stay far from
+/// the end of a `u64` (10¹² × 10⁷ exchanges).
+const MOST: u64 = 1_000_000_000_000;

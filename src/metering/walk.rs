@@ -1,0 +1,688 @@
+//! Walks through a JSON text (RFC 8259) as it comes and shows the members of note.
+//!
+//! It shares its parts with the scanner of requests, but looks for values where that looks for spans,
+//! and into a few objects only: of what is in any other container it checks the grammar. It copies no
+//! octet, but of a token of note that a chunk boundary cuts; it does not recurse.
+
+use std::{borrow::Cow, mem, ops::ControlFlow};
+
+use fearless_simd::{Level, Simd, dispatch};
+
+use super::place::{Found, Leaf, Member, Place};
+use crate::json::{
+    nesting::{Container, Nesting},
+    scalar::{self, Scalar},
+    string::{self, End, Within},
+};
+
+/// A walk through one text.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// What this machine's SIMD can do.
+    level: Level,
+    state: State,
+    nesting: Nesting,
+    /// The objects of note that are open, from the outermost.
+    places: [Place; PLACES],
+    /// How many: members are looked at where as many containers are open.
+    watched: u64,
+    /// What the next value is.
+    member: Member,
+    /// The spelling so far of a token of note that began in an earlier chunk.
+    token: Vec<u8>,
+}
+
+/// Where a walk stands between two chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the first value, of a byte order mark this may come.
+    Start(Scalar),
+    /// Between tokens.
+    Expect(Expect),
+    /// In a name; whether it is looked at.
+    Name(Within, bool),
+    /// In a string that is a value, of this leaf.
+    String(Within, Option<Leaf>),
+    /// In a number or literal.
+    Scalar(Scalar, Option<Leaf>),
+    /// Nobody wants more.
+    Stopped,
+    /// This is not JSON, or nested too deep.
+    Invalid,
+}
+
+/// What may come next, besides white space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    /// A value.
+    Value,
+    /// A value or `]`.
+    ValueOrEnd,
+    /// A name.
+    Name,
+    /// A name or `}`.
+    NameOrEnd,
+    /// `:`
+    Colon,
+    /// `,` or what closes the container.
+    Next,
+    /// Nothing.
+    End,
+}
+
+/// Why a walk through a chunk ends before the chunk.
+type Halt = State;
+
+impl Walk {
+    /// Before the first octet of a text whose outermost object is this.
+    pub(super) fn new(root: Place) -> Self {
+        Self {
+            level: Level::new(),
+            state: State::Start(BYTE_ORDER_MARK),
+            nesting: Nesting::default(),
+            places: [root; PLACES],
+            watched: 0,
+            member: Member::Object(root),
+            token: Vec::new(),
+        }
+    }
+
+    /// Before the first octet of another text of this kind.
+    pub(super) fn restart(&mut self, root: Place) {
+        self.state = State::Start(BYTE_ORDER_MARK);
+        self.nesting = Nesting::default();
+        self.watched = 0;
+        self.member = Member::Object(root);
+        self.token.clear();
+    }
+
+    /// Whether the octets so far are not the beginning of a JSON text that we can read.
+    pub(super) fn is_invalid(&self) -> bool {
+        self.state == State::Invalid
+    }
+
+    /// Whether the octets so far are one JSON text, or nobody wanted the rest.
+    pub(super) fn is_complete(&self) -> bool {
+        match self.state {
+            State::Expect(Expect::End) | State::Stopped => true,
+            State::Scalar(rest, _) => self.nesting.depth == 0 && rest.is_complete(),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing more can be found.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(
+            self.state,
+            State::Expect(Expect::End) | State::Stopped | State::Invalid
+        )
+    }
+
+    /// Goes on with the next octets. `show` may break off: then nothing more is looked at.
+    pub(super) fn walk(
+        &mut self,
+        chunk: &[u8],
+        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
+    ) {
+        if matches!(self.state, State::Stopped | State::Invalid) {
+            return;
+        }
+        let level = self.level;
+        self.state = dispatch!(level, simd => self.walk_with(simd, chunk, show));
+    }
+
+    #[inline(always)]
+    fn walk_with<S: Simd>(
+        &mut self,
+        simd: S,
+        chunk: &[u8],
+        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> State {
+        match self.resume(simd, chunk, show) {
+            Ok((at, expect)) => match self.tokens(simd, chunk, at, expect, show) {
+                Ok(expect) => State::Expect(expect),
+                Err(state) => state,
+            },
+            Err(state) => state,
+        }
+    }
+
+    /// Ends the token that the last chunk cut: the index after it, and what may come there.
+    fn resume<S: Simd>(
+        &mut self,
+        simd: S,
+        chunk: &[u8],
+        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<(usize, Expect), Halt> {
+        match self.state {
+            State::Expect(expect) => Ok((0, expect)),
+            State::Name(within, is_watched) => match string::resume(simd, chunk, within) {
+                End::Closed { next, .. } => {
+                    if is_watched {
+                        self.gather(chunk.get(..next - 1));
+                        let token = mem::take(&mut self.token);
+                        self.named(&token);
+                        self.token = token;
+                    }
+                    Ok((next, Expect::Colon))
+                }
+                End::Open(within) => {
+                    if is_watched {
+                        self.gather(Some(chunk));
+                    }
+                    Err(State::Name(within, is_watched))
+                }
+                End::Invalid => Err(State::Invalid),
+            },
+            State::String(within, leaf) => match string::resume(simd, chunk, within) {
+                End::Closed { next, .. } => {
+                    if let Some(leaf) = leaf {
+                        self.gather(chunk.get(..next - 1));
+                        shown(show(text(leaf, &self.token, &mut String::new())))?;
+                    }
+                    Ok((next, self.after()))
+                }
+                End::Open(within) => {
+                    if leaf.is_some() {
+                        self.gather(Some(chunk));
+                    }
+                    Err(State::String(within, leaf))
+                }
+                End::Invalid => Err(State::Invalid),
+            },
+            State::Scalar(rest, leaf) => match rest.skip(chunk, 0) {
+                scalar::End::Before(next) => {
+                    if let Some(leaf) = leaf {
+                        self.gather(chunk.get(..next));
+                        shown(show(plain(leaf, &self.token)))?;
+                    }
+                    Ok((next, self.after()))
+                }
+                scalar::End::Open(rest) => {
+                    if leaf.is_some() {
+                        self.gather(Some(chunk));
+                    }
+                    Err(State::Scalar(rest, leaf))
+                }
+                scalar::End::Invalid => Err(State::Invalid),
+            },
+            State::Start(mark) => match mark.skip(chunk, 0) {
+                scalar::End::Before(next) => Ok((next, Expect::Value)),
+                scalar::End::Open(rest) => Err(State::Start(rest)),
+                scalar::End::Invalid if mark == BYTE_ORDER_MARK && chunk.first() != Some(&0xEF) => {
+                    Ok((0, Expect::Value))
+                }
+                scalar::End::Invalid => Err(State::Invalid),
+            },
+            State::Stopped | State::Invalid => Err(self.state),
+        }
+    }
+
+    /// Goes through `chunk[at..]`, token by token: what may come after it.
+    #[inline(always)]
+    fn tokens<S: Simd>(
+        &mut self,
+        simd: S,
+        chunk: &[u8],
+        mut at: usize,
+        mut expect: Expect,
+        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<Expect, Halt> {
+        while let Some(&octet) = chunk.get(at) {
+            let start = at;
+            at += 1;
+            if matches!(octet, b' ' | b'\n' | b'\r' | b'\t') {
+                continue;
+            }
+            expect = match (expect, octet) {
+                (Expect::Next, b',') => match self.nesting.container() {
+                    Container::Object => Expect::Name,
+                    Container::Array => Expect::Value,
+                },
+                (Expect::Next, b'}') if self.nesting.container() == Container::Object => {
+                    self.leave(show)?
+                }
+                (Expect::Next, b']') if self.nesting.container() == Container::Array => {
+                    self.leave(show)?
+                }
+                (Expect::NameOrEnd, b'}') | (Expect::ValueOrEnd, b']') => self.leave(show)?,
+                (Expect::Name | Expect::NameOrEnd, b'"') => {
+                    let is_watched = self.nesting.depth == self.watched;
+                    match string::skip(simd, chunk, at) {
+                        End::Closed { next, .. } => {
+                            if is_watched {
+                                self.named(chunk.get(at..next - 1).unwrap_or_default());
+                            }
+                            at = next;
+                            Expect::Colon
+                        }
+                        End::Open(within) => {
+                            self.token.clear();
+                            if is_watched {
+                                self.gather(chunk.get(at..));
+                            }
+                            return Err(State::Name(within, is_watched));
+                        }
+                        End::Invalid => return Err(State::Invalid),
+                    }
+                }
+                (Expect::Colon, b':') => Expect::Value,
+                (Expect::Value | Expect::ValueOrEnd, _) => {
+                    let member = mem::replace(&mut self.member, Member::Other);
+                    let leaf = match member {
+                        Member::Leaf(leaf) => Some(leaf),
+                        Member::Object(Place::Error) if octet == b'"' => {
+                            shown(show(Found::Object(Place::Error)))?;
+                            None
+                        }
+                        Member::Object(_) | Member::Array(_) | Member::Other => None,
+                    };
+                    match octet {
+                        b'"' => match string::skip(simd, chunk, at) {
+                            End::Closed { next, .. } => {
+                                if let Some(leaf) = leaf {
+                                    let spelling = chunk.get(at..next - 1).unwrap_or_default();
+                                    shown(show(text(leaf, spelling, &mut String::new())))?;
+                                }
+                                at = next;
+                                self.after()
+                            }
+                            End::Open(within) => {
+                                self.token.clear();
+                                if leaf.is_some() {
+                                    self.gather(chunk.get(at..));
+                                }
+                                return Err(State::String(within, leaf));
+                            }
+                            End::Invalid => return Err(State::Invalid),
+                        },
+                        b'{' | b'[' => {
+                            if self.nesting.depth >= DEEPEST {
+                                return Err(State::Invalid);
+                            }
+                            if let Some(leaf) = leaf {
+                                shown(show(Found::Other(leaf)))?;
+                            }
+                            if octet == b'{' {
+                                let member = match member {
+                                    Member::Other => self.element(),
+                                    member => member,
+                                };
+                                if let Member::Object(place) = member {
+                                    self.watch(place);
+                                    shown(show(Found::Object(place)))?;
+                                }
+                                self.nesting.enter(Container::Object);
+                                Expect::NameOrEnd
+                            } else {
+                                if let Member::Array(place) = member {
+                                    self.watch(place);
+                                    shown(show(Found::Object(place)))?;
+                                }
+                                self.nesting.enter(Container::Array);
+                                Expect::ValueOrEnd
+                            }
+                        }
+                        _ => match skip_scalar(chunk, at, octet) {
+                            scalar::End::Before(next) => {
+                                if let Some(leaf) = leaf {
+                                    let spelling = chunk.get(start..next).unwrap_or_default();
+                                    shown(show(plain(leaf, spelling)))?;
+                                }
+                                at = next;
+                                self.after()
+                            }
+                            scalar::End::Open(rest) => {
+                                self.token.clear();
+                                if leaf.is_some() {
+                                    self.gather(chunk.get(start..));
+                                }
+                                return Err(State::Scalar(rest, leaf));
+                            }
+                            scalar::End::Invalid => return Err(State::Invalid),
+                        },
+                    }
+                }
+                _ => return Err(State::Invalid),
+            };
+        }
+        Ok(expect)
+    }
+
+    /// The innermost object or array of note that is open.
+    fn innermost(&self) -> Option<Place> {
+        let innermost = usize::try_from(self.watched).unwrap_or(usize::MAX);
+        let index = innermost.checked_sub(1)?;
+        self.places.get(index).copied()
+    }
+
+    /// What an object that begins is where no member's name said so.
+    #[inline(always)]
+    fn element(&self) -> Member {
+        if self.nesting.depth != self.watched {
+            return Member::Other;
+        }
+        self.innermost().map_or(Member::Other, Place::element)
+    }
+
+    /// The name of a member that is looked at.
+    #[inline(never)]
+    fn named(&mut self, spelling: &[u8]) {
+        self.member = match (self.innermost(), unescaped(spelling)) {
+            (Some(place), Some(name)) => place.member(&name),
+            _ => Member::Other,
+        };
+    }
+
+    /// The object that begins is of note.
+    fn watch(&mut self, place: Place) {
+        let outer = usize::try_from(self.watched).unwrap_or(usize::MAX);
+        if let Some(slot) = self.places.get_mut(outer) {
+            *slot = place;
+            self.watched += 1;
+        }
+    }
+
+    /// An object or array ended.
+    #[inline(always)]
+    fn leave(
+        &mut self,
+        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<Expect, Halt> {
+        self.nesting.leave();
+        if self.watched > self.nesting.depth {
+            let left = self.innermost();
+            self.watched = self.nesting.depth;
+            if left == Some(Place::Iteration) {
+                shown(show(Found::Left(Place::Iteration)))?;
+            }
+        }
+        Ok(self.after())
+    }
+
+    /// What may come after a value.
+    #[inline(always)]
+    fn after(&self) -> Expect {
+        if self.nesting.depth == 0 {
+            Expect::End
+        } else {
+            Expect::Next
+        }
+    }
+
+    /// Adds to the spelling of a token that a chunk boundary cuts, as far as it may be of use.
+    fn gather(&mut self, part: Option<&[u8]>) {
+        let part = part.unwrap_or_default();
+        let room = (LONGEST_TOKEN + 1).saturating_sub(self.token.len());
+        self.token
+            .extend_from_slice(part.get(..room).unwrap_or(part));
+    }
+}
+
+/// Whether the walk goes on.
+fn shown(flow: ControlFlow<()>) -> Result<(), Halt> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(State::Stopped),
+    }
+}
+
+/// Passes over the number or literal that begins with `first`, before `chunk[at]`.
+#[inline(never)]
+fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::End {
+    Scalar::begin(first).map_or(scalar::End::Invalid, |scalar| scalar.skip(chunk, at))
+}
+
+/// The value of a string of this spelling; `unspelt` is where escapes are undone.
+#[inline(never)]
+pub(super) fn text<'a>(leaf: Leaf, spelling: &'a [u8], unspelt: &'a mut String) -> Found<'a> {
+    let text: &str = match unescaped(spelling) {
+        Some(Cow::Borrowed(octets)) => match str::from_utf8(octets) {
+            Ok(text) => text,
+            Err(_) => return Found::Other(leaf),
+        },
+        Some(Cow::Owned(octets)) => match String::from_utf8(octets) {
+            Ok(text) => {
+                *unspelt = text;
+                unspelt
+            }
+            Err(_) => return Found::Other(leaf),
+        },
+        None => return Found::Other(leaf),
+    };
+    if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) {
+        return Found::Other(leaf);
+    }
+    Found::Text(leaf, text)
+}
+
+/// The value of a number or literal.
+pub(super) fn plain(leaf: Leaf, spelling: &[u8]) -> Found<'static> {
+    match spelling {
+        b"true" => Found::Bool(leaf, true),
+        b"false" => Found::Bool(leaf, false),
+        b"null" => Found::Null(leaf),
+        _ => str::from_utf8(spelling)
+            .ok()
+            .and_then(whole)
+            .map_or(Found::Other(leaf), |number| Found::Number(leaf, number)),
+    }
+}
+
+/// The whole number of this spelling, of those that JSON has: `10`, and what some servers make of it, `10.0`
+/// or `1e1`.
+pub(super) fn whole(spelling: &str) -> Option<u64> {
+    let spelling = spelling.trim();
+    if let Ok(number) = spelling.parse() {
+        return Some(number);
+    }
+    if !spelling.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let number: f64 = spelling.parse().ok()?;
+    // beyond it not every whole number is one of these
+    let is_exact = number.fract() == 0.0 && number <= LARGEST_EXACT;
+    is_exact.then_some(number as u64)
+}
+
+/// A spelling with its escapes undone; none if it is too long, or of half a surrogate pair.
+pub(super) fn unescaped(spelling: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if spelling.len() > LONGEST_TOKEN {
+        return None;
+    }
+    if !spelling.contains(&b'\\') {
+        return Some(Cow::Borrowed(spelling));
+    }
+    let quoted = [b"\"", spelling, b"\""].concat();
+    let text: String = serde_json::from_slice(&quoted).ok()?;
+    Some(Cow::Owned(text.into_bytes()))
+}
+
+/// What some put before JSON in UTF-8 (RFC 8259 §8.1 lets a parser ignore it).
+const BYTE_ORDER_MARK: Scalar = Scalar::Literal(b"\xEF\xBB\xBF");
+/// Objects and arrays of note in each other at most: event, `message`, `usage`, `iterations`, its element,
+/// `cache_creation`.
+const PLACES: usize = 6;
+/// 2⁵³
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+/// Octets of a string of note, other than its spelling.
+const LONGEST_TEXT: usize = 128;
+/// Octets of a token of note: every octet of the longest text as `\uXXXX`.
+pub(super) const LONGEST_TOKEN: usize = 6 * LONGEST_TEXT;
+/// Levels of nesting: a bit each, so 64 KiB.
+pub(super) const DEEPEST: u64 = 64 * 1024 * 8;
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IgnoredAny;
+
+    use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
+
+    use super::*;
+
+    /// What is shown of a text in these chunks, and whether it is valid, and complete.
+    fn walk<'a>(root: Place, chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, bool, bool) {
+        let (mut walk, mut found) = (Walk::new(root), Vec::new());
+        for chunk in chunks {
+            walk.walk(chunk, &mut |shown| {
+                found.push(format!("{shown:?}"));
+                ControlFlow::Continue(())
+            });
+        }
+        (found, !walk.is_invalid(), walk.is_complete())
+    }
+
+    #[track_caller]
+    fn found(root: Place, text: &str) -> Vec<String> {
+        let whole = walk(root, [text.as_bytes()].into_iter());
+        assert!(whole.1 && whole.2, "{text}");
+        for size in 1..8 {
+            assert_eq!(walk(root, text.as_bytes().chunks(size)), whole, "{text}");
+        }
+        whole.0
+    }
+
+    #[test]
+    fn members_are_found_in_their_place_only() {
+        let text = r#" {"type":"message_start","usage":{"output_tokens":1,"x":{"input_tokens":9}},
+            "content":[{"type":"x","usage":{"input_tokens":8}}],"model":"no",
+            "message":{"model":"m","usage":{"cache_creation":{"ephemeral_1h_input_tokens":7},"input_tokens":6},
+            "type":"message"},"delta":{"stop_reason":null}} "#;
+        assert_eq!(
+            found(Place::Event, text),
+            [
+                "Object(Event)",
+                r#"Text(Type, "message_start")"#,
+                "Object(Usage)",
+                "Number(Output, 1)",
+                "Object(Message)",
+                r#"Text(Model, "m")"#,
+                "Object(Usage)",
+                "Object(CacheCreation)",
+                "Number(CacheWrite1h, 7)",
+                "Number(Input, 6)",
+                "Object(Delta)",
+                "Null(StopReason)",
+            ]
+        );
+        for other in [r#"[{"model":"m"}]"#, r#""model""#, "1", "null", "[[]]"] {
+            assert!(found(Place::Answer, other).is_empty(), "{other}");
+        }
+    }
+
+    #[test]
+    fn values_are_read_as_what_they_are() {
+        for (value, expected) in [
+            (r#""a""#, r#"Text(Model, "a")"#),
+            (r#""\u0061\n""#, "Other(Model)"),
+            (r#""\u6570\"""#, r#"Text(Model, "数\"")"#),
+            (r#""\ud83d\ude00""#, r#"Text(Model, "😀")"#),
+            (r#""\ud800""#, "Other(Model)"),
+            ("12", "Number(Model, 12)"),
+            ("-1", "Other(Model)"),
+            ("-0", "Other(Model)"),
+            ("1e3", "Number(Model, 1000)"),
+            ("10.0", "Number(Model, 10)"),
+            ("1.5", "Other(Model)"),
+            ("1e-1", "Other(Model)"),
+            ("1e400", "Other(Model)"),
+            ("9007199254740994.0", "Other(Model)"),
+            (
+                "18446744073709551615",
+                "Number(Model, 18446744073709551615)",
+            ),
+            ("18446744073709551616", "Other(Model)"),
+            ("true", "Bool(Model, true)"),
+            ("false", "Bool(Model, false)"),
+            ("null", "Null(Model)"),
+            ("[1]", "Other(Model)"),
+            (r#"{"model":"b"}"#, "Other(Model)"),
+        ] {
+            let text = format!(r#"{{"m\u006fdel":{value}}}"#);
+            let shown = found(Place::Request, &text);
+            assert_eq!(shown, ["Object(Request)", expected], "{value}");
+        }
+        for (len, is_text) in [(LONGEST_TEXT, true), (LONGEST_TEXT + 1, false)] {
+            for spelling in ["a", r"\u0061"] {
+                let text = format!(r#"{{"model":"{}"}}"#, spelling.repeat(len));
+                assert_eq!(
+                    found(Place::Answer, &text)[1] != "Other(Model)",
+                    is_text,
+                    "{len} of {spelling}"
+                );
+            }
+        }
+        let invalid = walk(Place::Answer, [&b"{\"model\":\"\xff\"}"[..]].into_iter());
+        assert_eq!(invalid.0[1], "Other(Model)");
+    }
+
+    #[test]
+    fn tokens_are_kept_within_their_bound() {
+        let mut walk = Walk::new(Place::Answer);
+        walk.walk(br#"{"model":""#, &mut |_| ControlFlow::Continue(()));
+        for _ in 0..1000 {
+            walk.walk(&[b'a'; 1000], &mut |_| ControlFlow::Continue(()));
+        }
+        assert!(walk.token.len() <= LONGEST_TOKEN + 1);
+        walk.walk(br#"","stop_reason":"end_turn"}"#, &mut |found| {
+            match found {
+                Found::Text(leaf, _) => assert_eq!(leaf, Leaf::StopReason),
+                Found::Other(leaf) => assert_eq!(leaf, Leaf::Model),
+                _ => panic!("{found:?}"),
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(walk.is_complete());
+    }
+
+    #[test]
+    fn any_depth_is_safe_and_too_deep_is_refused() {
+        let nested = |depth: usize| {
+            let text = [vec![b'['; depth], vec![b']'; depth]].concat();
+            walk(Place::Answer, [&text[..]].into_iter())
+        };
+        assert_eq!(nested(DEEPEST as usize), (vec![], true, true));
+        assert_eq!(nested(DEEPEST as usize + 1), (vec![], false, false));
+    }
+
+    #[test]
+    fn nothing_is_looked_at_once_it_breaks_off() {
+        let (mut walk, mut shown) = (Walk::new(Place::Request), 0);
+        walk.walk(br#"{"model":"a","model":"b"} ["#, &mut |_| {
+            shown += 1;
+            if shown == 2 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        assert!(walk.is_over() && walk.is_complete() && shown == 2);
+    }
+
+    /// Octets that are nearly JSON.
+    fn tokens() -> impl Strategy<Value = Vec<u8>> {
+        let tokens = r#"{ } [ ] , : " \ "" "a" "model": "usage":{ "input_tokens":1 true null fals 0 - 1 . e + \u00e9 u \n
+            {"model":"m"} "error":{"type":"#;
+        let mut tokens: Vec<_> = tokens.split_ascii_whitespace().collect();
+        tokens.extend([" ", "\n", "\t", "\u{e9}", "\u{feff}"]);
+        let tokens = prop::sample::select(tokens);
+        prop::collection::vec(
+            prop_oneof![
+                9 => tokens.prop_map(|token| token.as_bytes().to_vec()),
+                1 => any::<u8>().prop_map(|octet| vec![octet]),
+            ],
+            0..40,
+        )
+        .prop_map(|tokens| tokens.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_complete_when_serde_json_says_so(octets in tokens(), size in 1usize..20) {
+            let whole = walk(Place::Answer, [&octets[..]].into_iter());
+            prop_assert_eq!(&whole, &walk(Place::Answer, octets.chunks(size)));
+            let plain = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&octets);
+            prop_assert_eq!(whole.2, serde_json::from_slice::<IgnoredAny>(plain).is_ok());
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! An exchange as it is stored for the next process: what its row shows, without content, fields or the words
+//! of an error.
+
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::recent::{Done, Failure};
+use crate::exchange::{
+    Begun, By, Ended, Estimate, Exchange, MeteringFailure, OtherModel, Phase, Route, Terms,
+    Timings, Tokens, Usage,
+};
+
+/// An exchange that ended, as the next process reads it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// When it ended, in microseconds since the epoch; so are all times, and durations are microseconds.
+    ended: u64,
+    id: Box<str>,
+    started: u64,
+    client: Option<IpAddr>,
+    version: Box<str>,
+    method: Box<str>,
+    path: Box<str>,
+    route: Box<str>,
+    session: Option<Box<str>>,
+    user_agent: Option<Box<str>>,
+    status: Option<u16>,
+    upstream: Option<Box<str>>,
+    upstream_request_id: Option<Box<str>>,
+    received: u64,
+    sent: u64,
+    connected: Option<u64>,
+    connecting: Option<u64>,
+    head: Option<u64>,
+    first_token: Option<u64>,
+    total: u64,
+    overhead: u64,
+    by: Box<str>,
+    phase: Box<str>,
+    label: Option<Box<str>>,
+    edit: Option<Box<str>>,
+    usage: Option<KeptUsage>,
+    /// The type of the error that the answer's content named.
+    kind: Option<Box<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptUsage {
+    model: Option<Box<str>>,
+    is_stream: bool,
+    max_tokens: Option<u64>,
+    tokens: KeptTokens,
+    /// Model, tokens, cost.
+    others: Vec<(Box<str>, KeptTokens, Option<u64>)>,
+    server_tools: u64,
+    web_searches: u64,
+    /// `inference_geo`, `speed`, `service_tier`.
+    terms: [Option<Box<str>>; 3],
+    stop_reason: Option<Box<str>>,
+    error_type: Option<Box<str>>,
+    failure: Option<Box<str>>,
+    cost: Option<u64>,
+    at_least: bool,
+    /// Tokens of output, and the cost with them.
+    estimate: Option<(u64, Option<u64>)>,
+}
+
+/// Input, output, read from a cache, written to a cache for 5 minutes, for an hour.
+type KeptTokens = [u64; 5];
+
+/// The text that is stored of an exchange.
+pub(super) fn write(failure: &Failure) -> Option<String> {
+    serde_json::to_string(&Kept::of(failure)).ok()
+}
+
+/// The exchange of a stored text; none where it cannot be read.
+pub(super) fn read(text: &str) -> Option<Restored> {
+    let kept: Kept = serde_json::from_str(text).ok()?;
+    kept.restored()
+}
+
+/// An exchange of an earlier process.
+pub(super) struct Restored {
+    pub(super) ended: SystemTime,
+    pub(super) exchange: Exchange,
+    /// The type of the error that the answer's content named.
+    pub(super) kind: Option<Box<str>>,
+}
+
+impl Kept {
+    fn of(failure: &Failure) -> Self {
+        let Done {
+            ended, exchange, ..
+        } = failure.done.as_ref();
+        let (begun, timings) = (&exchange.begun, &exchange.timings);
+        Self {
+            ended: micros_since_epoch(*ended),
+            id: begun.id.clone(),
+            started: micros_since_epoch(begun.started),
+            client: begun.client,
+            version: begun.version.into(),
+            method: begun.method.clone(),
+            path: begun.path.clone(),
+            route: begun.route.label().into(),
+            session: begun.session.clone(),
+            user_agent: begun.user_agent.clone(),
+            status: exchange.status,
+            upstream: exchange.upstream.as_deref().map(Into::into),
+            upstream_request_id: exchange.upstream_request_id.clone(),
+            received: exchange.received,
+            sent: exchange.sent,
+            connected: timings.connected.map(micros),
+            connecting: timings.connecting.map(micros),
+            head: timings.head.map(micros),
+            first_token: timings.first_token.map(micros),
+            total: micros(timings.total),
+            overhead: micros(timings.overhead),
+            by: exchange.ended.by.label().into(),
+            phase: exchange.ended.phase.label().into(),
+            label: exchange.ended.label.map(Into::into),
+            edit: exchange.edit.map(Into::into),
+            usage: exchange.usage.as_ref().map(KeptUsage::of),
+            kind: failure.kind.clone(),
+        }
+    }
+
+    fn restored(self) -> Option<Restored> {
+        let by = [By::Complete, By::Client, By::Upstream, By::Proxy];
+        let phase = [Phase::Request, Phase::Response];
+        let begun = Begun {
+            id: self.id,
+            started: at(self.started),
+            client: self.client,
+            version: label(&self.version),
+            method: self.method,
+            path: self.path,
+            route: Route::ALL
+                .into_iter()
+                .find(|route| route.label() == &*self.route)?,
+            session: self.session,
+            user_agent: self.user_agent,
+        };
+        let ended = Ended {
+            by: by.into_iter().find(|by| by.label() == &*self.by)?,
+            phase: phase
+                .into_iter()
+                .find(|phase| phase.label() == &*self.phase)?,
+            label: self.label.as_deref().map(label),
+        };
+        let exchange = Exchange {
+            status: self.status,
+            upstream: self.upstream.map(Into::into),
+            upstream_request_id: self.upstream_request_id,
+            received: self.received,
+            sent: self.sent,
+            timings: Timings {
+                connected: self.connected.map(Duration::from_micros),
+                connecting: self.connecting.map(Duration::from_micros),
+                head: self.head.map(Duration::from_micros),
+                first_token: self.first_token.map(Duration::from_micros),
+                total: Duration::from_micros(self.total),
+                overhead: Duration::from_micros(self.overhead),
+            },
+            edit: self.edit.as_deref().map(label),
+            usage: self.usage.map(KeptUsage::usage),
+            ..Exchange::new(begun, ended)
+        };
+        Some(Restored {
+            ended: at(self.ended),
+            exchange,
+            kind: self.kind,
+        })
+    }
+}
+
+impl KeptUsage {
+    fn of(usage: &Usage) -> Self {
+        let Terms {
+            inference_geo,
+            speed,
+            service_tier,
+        } = &usage.terms;
+        let others = usage.others.iter();
+        Self {
+            model: usage.model.clone(),
+            is_stream: usage.is_stream,
+            max_tokens: usage.max_tokens,
+            tokens: kept_tokens(&usage.tokens),
+            others: others
+                .map(|other| (other.model.clone(), kept_tokens(&other.tokens), other.cost))
+                .collect(),
+            server_tools: usage.server_tools,
+            web_searches: usage.web_searches,
+            terms: [inference_geo, speed, service_tier].map(Clone::clone),
+            stop_reason: usage.stop_reason.clone(),
+            error_type: usage.error_type.clone(),
+            failure: usage.failure.map(|failure| failure.label().into()),
+            cost: usage.cost,
+            at_least: usage.at_least,
+            estimate: usage.estimate.map(|it| (it.output, it.cost)),
+        }
+    }
+
+    fn usage(self) -> Usage {
+        let [inference_geo, speed, service_tier] = self.terms;
+        let failure = self.failure.as_deref();
+        Usage {
+            model: self.model,
+            is_stream: self.is_stream,
+            max_tokens: self.max_tokens,
+            tokens: tokens(self.tokens),
+            compactions: Vec::new(),
+            others: self
+                .others
+                .into_iter()
+                .map(|(model, used, cost)| OtherModel {
+                    model,
+                    tokens: tokens(used),
+                    cost,
+                })
+                .collect(),
+            server_tools: self.server_tools,
+            web_searches: self.web_searches,
+            terms: Terms {
+                inference_geo,
+                speed,
+                service_tier,
+            },
+            stop_reason: self.stop_reason,
+            error_type: self.error_type,
+            failure: MeteringFailure::ALL
+                .into_iter()
+                .find(|it| Some(it.label()) == failure),
+            cost: self.cost,
+            at_least: self.at_least,
+            estimate: self
+                .estimate
+                .map(|(output, cost)| Estimate { output, cost }),
+        }
+    }
+}
+
+fn kept_tokens(tokens: &Tokens) -> KeptTokens {
+    [
+        tokens.input,
+        tokens.output,
+        tokens.cache_read,
+        tokens.cache_write_5m,
+        tokens.cache_write_1h,
+    ]
+}
+
+fn tokens(kept: KeptTokens) -> Tokens {
+    let [input, output, cache_read, cache_write_5m, cache_write_1h] = kept;
+    Tokens {
+        input,
+        output,
+        cache_read,
+        cache_write_5m,
+        cache_write_1h,
+    }
+}
+
+/// A label with the lifetime of the process. Labels come from tables of the program, so they are few; a file
+/// that names more of them is not believed.
+fn label(text: &str) -> &'static str {
+    static LABELS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
+    let labels = labels.get_or_insert_default();
+    if let Some(known) = labels.get(text) {
+        return known;
+    }
+    if labels.len() >= MOST_LABELS || text.len() > LONGEST_LABEL {
+        return "unknown";
+    }
+    let new: &'static str = Box::leak(text.into());
+    labels.insert(new);
+    new
+}
+
+/// Errors have 30 labels, edits ten, versions three.
+const MOST_LABELS: usize = 256;
+const LONGEST_LABEL: usize = 64;
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn micros_since_epoch(at: SystemTime) -> u64 {
+    micros(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// A moment; that of the epoch where a file says what no clock can.
+fn at(micros: u64) -> SystemTime {
+    let since = Duration::from_micros(micros);
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}

@@ -1,0 +1,292 @@
+//! The thread that takes the queue, and the thread that stores.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{self, Receiver, SyncSender},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    queue::{Counts, Event},
+    recent::Text,
+    redact::{Length, masked, text},
+    state::{Additions, LastEnded, Saved, State, second},
+    store::Store,
+};
+use crate::{
+    exchange::{Answered, Begun, Exchange, Progress},
+    telemetry::access_log::AccessLog,
+};
+
+/// How long events are gathered before the next batch.
+const BATCH: Duration = Duration::from_millis(20);
+/// So many batches without an event, a second of them, and the observer goes to sleep: only the event
+/// that comes then has to wake it, which costs its worker a system call.
+const QUIET: u32 = 50;
+/// Events that are applied under one lock: well under a millisecond.
+const AT_ONCE: usize = 256;
+/// Contents of errors that are decoded of one batch: a storm of them must not hold up the sums.
+const CONTENTS: usize = 16;
+/// How often the sums are stored.
+const STORE: Duration = Duration::from_secs(1);
+/// How often exchanges are stored, where there are more than a few in a second: at 5,000 a second most of
+/// them would be replaced before the next process reads them.
+const STORE_ENDED: Duration = Duration::from_secs(10);
+/// So many are stored with the sums.
+const FEW: usize = 100;
+/// How long the end waits for a disk that does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the thread works with.
+pub(super) struct Observer {
+    pub(super) events: Receiver<Event>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) saver: Option<Saver>,
+    /// Whether somebody reads what is kept.
+    pub(super) has_readers: bool,
+    pub(super) is_ended: Arc<AtomicBool>,
+}
+
+/// The additions that are not stored yet, and the thread that stores them.
+pub(super) struct Saver {
+    unsaved: Additions,
+    due: Instant,
+    /// Exchanges that are stored less often where they are many.
+    ended: LastEnded,
+    ended_due: Instant,
+    sender: SyncSender<Additions>,
+    is_done: Receiver<()>,
+}
+
+/// An event made ready outside of the lock.
+enum Ready {
+    Begun(Box<Begun>, Arc<Progress>),
+    Answered(Box<Answered>),
+    /// With what its answer said, and the type of the error that this names.
+    Ended(Box<Exchange>, Option<Text>, Option<Box<str>>),
+    /// It is in the access log, and nothing else is kept.
+    Logged,
+}
+
+impl Observer {
+    /// Takes events until the end, and then those that are left.
+    pub(super) fn run(mut self) {
+        let (mut lost, mut quiet) = (0, 0);
+        loop {
+            // before the queue is emptied: what was pushed before the end is taken
+            let is_ended = self.is_ended.load(SeqCst);
+            let taken = self.take_all(&mut lost);
+            if is_ended {
+                break;
+            }
+            quiet = if taken > 0 { 0 } else { quiet + 1 };
+            if quiet < QUIET {
+                // the end cuts it short
+                thread::park_timeout(BATCH);
+                continue;
+            }
+            self.counts.ask_to_be_woken();
+            if self.take_all(&mut lost) == 0 && !self.counts.is_woken() {
+                thread::park_timeout(STORE);
+            }
+        }
+        if let Some(saver) = self.saver.take() {
+            saver.finish();
+        }
+    }
+
+    fn take_all(&mut self, lost: &mut u64) -> usize {
+        let mut taken = 0;
+        loop {
+            let batch = self.batch();
+            taken += batch.len();
+            let is_last = batch.len() < AT_ONCE;
+            let now = SystemTime::now();
+            let mut state = locked(&self.state);
+            let all_lost = self.counts.lost();
+            let newly_lost = all_lost - std::mem::replace(lost, all_lost);
+            if newly_lost > 0 {
+                state.recent.forget_in_flight(newly_lost);
+            }
+            for event in batch {
+                match event {
+                    Ready::Begun(begun, progress) => state.begun(*begun, progress, now),
+                    Ready::Answered(answered) => state.answered(*answered, now),
+                    Ready::Ended(exchange, text, kind) => {
+                        let unsaved = self.saver.as_mut().map(|saver| &mut saver.unsaved);
+                        let ended = state.ended(*exchange, (text, kind), now, unsaved);
+                        if let Some(saver) = &mut self.saver {
+                            saver.ended.add(ended);
+                        }
+                    }
+                    Ready::Logged => {}
+                }
+            }
+            drop(state);
+            if let Some(log) = &mut self.access_log {
+                log.flush();
+            }
+            if let Some(saver) = &mut self.saver {
+                saver.save(now);
+            }
+            if is_last {
+                return taken;
+            }
+        }
+    }
+
+    fn batch(&mut self) -> Vec<Ready> {
+        let mut batch = Vec::new();
+        let mut contents = 0;
+        while batch.len() < AT_ONCE
+            && let Ok(event) = self.events.try_recv()
+        {
+            self.counts.took(event.octets());
+            batch.push(match event {
+                Event::Begun(mut begun, progress) => {
+                    hide_agent(&mut begun);
+                    Ready::Begun(begun, progress)
+                }
+                Event::Answered(answered) => Ready::Answered(answered),
+                Event::Ended(mut exchange) => {
+                    hide_agent(&mut exchange.begun);
+                    if let Some(log) = &mut self.access_log {
+                        log.push(&exchange);
+                    }
+                    if !self.has_readers {
+                        batch.push(Ready::Logged);
+                        continue;
+                    }
+                    let content = exchange.error.take();
+                    contents += usize::from(content.is_some());
+                    let content = content.filter(|_| contents <= CONTENTS);
+                    let text = content.as_ref().and_then(text);
+                    let kind = text.as_ref().and_then(|(content, _)| kind_of(content));
+                    let text = text.map(|(content, length)| Text {
+                        content: content.into(),
+                        is_cut: length == Length::Cut,
+                    });
+                    Ready::Ended(exchange, text, kind)
+                }
+            });
+        }
+        batch
+    }
+}
+
+impl Saver {
+    /// Starts the thread that stores; gives what is stored, too.
+    pub(super) fn start(directory: &Path) -> std::io::Result<(Self, Saved)> {
+        let now = SystemTime::now();
+        let (mut store, saved) = Store::open(directory, now);
+        let (sender, additions) = mpsc::sync_channel::<Additions>(1);
+        let (done, is_done) = mpsc::channel();
+        thread::Builder::new()
+            .name("activity-store".into())
+            .spawn(move || {
+                let mut unsaved = Additions::default();
+                for additions in additions {
+                    let now = SystemTime::now();
+                    unsaved.add(additions);
+                    if store.write(&unsaved, now) {
+                        unsaved = Additions::default();
+                    }
+                    unsaved.prune(second(now));
+                }
+                // before the end is told: the process ends with it
+                store.close();
+                let _ = done.send(());
+            })?;
+        let saver = Self {
+            unsaved: Additions::default(),
+            due: Instant::now() + STORE,
+            ended: LastEnded::default(),
+            ended_due: Instant::now() + STORE_ENDED,
+            sender,
+            is_done,
+        };
+        Ok((saver, saved))
+    }
+
+    /// Hands the additions over once a second. A disk that is not ready gets more the next time.
+    fn save(&mut self, now: SystemTime) {
+        let at = Instant::now();
+        if at < self.due || (self.unsaved.is_empty() && self.ended.is_empty()) {
+            return;
+        }
+        self.due = at + STORE;
+        if self.ended.len() <= FEW || at >= self.ended_due {
+            self.ended_due = at + STORE_ENDED;
+            self.unsaved.ended.append(std::mem::take(&mut self.ended));
+        }
+        if let Err(error) = self.sender.try_send(std::mem::take(&mut self.unsaved)) {
+            let (mpsc::TrySendError::Full(back) | mpsc::TrySendError::Disconnected(back)) = error;
+            self.unsaved = back;
+            self.unsaved.prune(second(now));
+        }
+    }
+
+    /// Stores what is left.
+    fn finish(self) {
+        let Self {
+            mut unsaved,
+            ended,
+            sender,
+            is_done,
+            ..
+        } = self;
+        unsaved.ended.append(ended);
+        let deadline = Instant::now() + PATIENCE;
+        let mut left = (!unsaved.is_empty()).then_some(unsaved);
+        while let Some(unsaved) = left.take() {
+            left = match sender.try_send(unsaved) {
+                Err(mpsc::TrySendError::Full(back)) if Instant::now() < deadline => {
+                    thread::sleep(BATCH);
+                    Some(back)
+                }
+                _ => None,
+            };
+        }
+        drop(sender);
+        let _ = is_done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Some clients have a key in their name.
+fn hide_agent(begun: &mut Begun) {
+    if let Some(agent) = &mut begun.user_agent {
+        let shown = masked(agent);
+        if shown != **agent {
+            *agent = shown.into();
+        }
+    }
+}
+
+/// The type that an error's content names: `{"error":{"type":…}}`.
+fn kind_of(content: &str) -> Option<Box<str>> {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        error: Kind,
+    }
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        r#type: Box<str>,
+    }
+    let content: Content = serde_json::from_str(content).ok()?;
+    let kind = content.error.r#type;
+    (kind.len() <= LONGEST_KIND).then_some(kind)
+}
+
+const LONGEST_KIND: usize = 128;
+
+/// The lock, whatever panicked: sums that lack one exchange are better than none.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

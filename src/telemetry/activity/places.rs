@@ -1,0 +1,177 @@
+//! What is counted by path and by upstream, since the process began.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use super::{histogram::Histogram, recent::shortened, sums::is_failure};
+use crate::exchange::{By, Exchange, Tried};
+
+/// Paths that are told apart; the rest is [`OTHER`].
+const PATHS: usize = 200;
+/// Upstreams that are told apart.
+const UPSTREAMS: usize = 64;
+/// What is counted beyond the bounds.
+const OTHER: &str = "other";
+const LONGEST_NAME: usize = 1024;
+/// Rate-limit fields of an upstream; there are about ten.
+const FIELDS: usize = 16;
+const LONGEST_FIELD: usize = 128;
+
+/// Counts by path.
+#[derive(Default)]
+pub(super) struct Paths(HashMap<Box<str>, PathCounts>);
+
+/// Counts of a path.
+#[derive(Clone, Copy, Default)]
+pub(super) struct PathCounts {
+    pub(super) requests: u64,
+    pub(super) errors: u64,
+    pub(super) took: Duration,
+    pub(super) sent: u64,
+}
+
+impl Paths {
+    pub(super) fn add(&mut self, exchange: &Exchange) {
+        self.make_room(&exchange.begun.path);
+        let counts = entry(&mut self.0, &exchange.begun.path, PATHS);
+        counts.requests += 1;
+        counts.errors += u64::from(is_failure(exchange));
+        counts.took = counts.took.saturating_add(exchange.timings.total);
+        counts.sent = counts.sent.saturating_add(exchange.sent);
+    }
+
+    /// Where all places are taken, a path that was asked for once gives its place to a new one: whoever
+    /// tries names would take them all.
+    fn make_room(&mut self, path: &str) {
+        if self.0.len() < PATHS || self.0.contains_key(shortened(path, LONGEST_NAME)) {
+            return;
+        }
+        let once = self
+            .0
+            .iter()
+            .find(|(path, it)| it.requests == 1 && path.as_ref() != OTHER);
+        let Some(once) = once.map(|(path, _)| path.clone()) else {
+            return;
+        };
+        if let Some(counts) = self.0.remove(&once) {
+            let other = self.0.entry(OTHER.into()).or_default();
+            other.requests += counts.requests;
+            other.errors += counts.errors;
+            other.took = other.took.saturating_add(counts.took);
+            other.sent = other.sent.saturating_add(counts.sent);
+        }
+    }
+
+    /// The paths, those with the most requests first.
+    pub(super) fn list(&self) -> Vec<(Box<str>, PathCounts)> {
+        let mut list: Vec<_> = self
+            .0
+            .iter()
+            .map(|(path, it)| (path.clone(), *it))
+            .collect();
+        list.sort_by(|(a, one), (b, other)| other.requests.cmp(&one.requests).then(a.cmp(b)));
+        list
+    }
+}
+
+/// Counts by upstream.
+#[derive(Default)]
+pub(super) struct Upstreams(HashMap<Box<str>, UpstreamCounts>);
+
+/// Counts of an upstream.
+#[derive(Clone, Default)]
+pub(super) struct UpstreamCounts {
+    pub(super) requests: u64,
+    pub(super) errors: u64,
+    pub(super) status_429: u64,
+    pub(super) status_529: u64,
+    pub(super) connects: u64,
+    pub(super) connect_failures: u64,
+    pub(super) connect: Histogram,
+    /// From the connection to the response head.
+    pub(super) head: Histogram,
+    /// Name, value, when it was seen last.
+    pub(super) rate_limit: Vec<(Box<str>, Box<str>, SystemTime)>,
+}
+
+impl Upstreams {
+    pub(super) fn add(&mut self, exchange: &Exchange, at: SystemTime) {
+        for tried in &exchange.tries {
+            let counts = entry(&mut self.0, &tried.upstream, UPSTREAMS);
+            counts.requests += 1;
+            counts.errors += 1;
+            match tried.outcome {
+                Tried::Unreachable => counts.connect_failures += 1,
+                Tried::Unanswered => {}
+                Tried::Status(status) => counts.answered(status),
+                // the status that says the same
+                Tried::Overloaded => counts.answered(529),
+            }
+        }
+        let Some(upstream) = &exchange.upstream else {
+            return;
+        };
+        let timings = &exchange.timings;
+        let Some(head) = timings.head else {
+            // what was not answered is among the tries, but for a client that did not wait
+            if exchange.ended.by == By::Client {
+                entry(&mut self.0, upstream, UPSTREAMS).requests += 1;
+            }
+            return;
+        };
+        let counts = entry(&mut self.0, upstream, UPSTREAMS);
+        counts.requests += 1;
+        counts.errors += u64::from(is_failure(exchange));
+        counts.answered(exchange.status.unwrap_or_default());
+        if let Some(connecting) = timings.connecting {
+            counts.connects += 1;
+            counts.connect.add(connecting);
+        }
+        let connected = timings.connected.unwrap_or_default();
+        counts.head.add(head.saturating_sub(connected));
+        for (name, value) in &exchange.rate_limit {
+            counts.saw(shortened(name, LONGEST_FIELD), value, at);
+        }
+    }
+
+    pub(super) fn list(&self) -> Vec<(Box<str>, UpstreamCounts)> {
+        let list = self.0.iter();
+        let mut list: Vec<_> = list.map(|(url, it)| (url.clone(), it.clone())).collect();
+        list.sort_by(|(a, _), (b, _)| a.cmp(b));
+        list
+    }
+}
+
+impl UpstreamCounts {
+    fn answered(&mut self, status: u16) {
+        self.status_429 += u64::from(status == 429);
+        self.status_529 += u64::from(status == 529);
+    }
+
+    fn saw(&mut self, name: &str, value: &str, at: SystemTime) {
+        let value = shortened(value, LONGEST_FIELD).into();
+        let mut fields = self.rate_limit.iter_mut();
+        if let Some(field) = fields.find(|(known, ..)| known.as_ref() == name) {
+            (field.1, field.2) = (value, at);
+        } else if self.rate_limit.len() < FIELDS {
+            self.rate_limit.push((name.into(), value, at));
+        }
+    }
+}
+
+/// The counts of a name, or of [`OTHER`] where there are enough.
+fn entry<'a, T: Default>(
+    counts: &'a mut HashMap<Box<str>, T>,
+    name: &str,
+    most: usize,
+) -> &'a mut T {
+    let name = shortened(name, LONGEST_NAME);
+    let name = if counts.contains_key(name) || counts.len() < most {
+        name
+    } else {
+        OTHER
+    };
+    counts.entry(name.into()).or_default()
+}

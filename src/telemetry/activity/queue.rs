@@ -1,0 +1,201 @@
+//! The way from the workers to the observer: a bounded queue that nobody waits for.
+
+use std::{
+    mem::size_of,
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::Thread,
+};
+
+use crate::exchange::{Answered, Begun, Exchange, OtherModel, Progress, Try};
+
+/// Octets of the events that wait. An event has about 1 KiB, one with an error's content up to 51 KiB.
+const MOST_OCTETS: usize = 32 << 20;
+
+/// The handle of a worker: cheap to clone, never blocks. What does not fit into the queue is dropped, and
+/// counted.
+#[derive(Clone)]
+pub struct Recorder {
+    sender: SyncSender<Event>,
+    counts: Arc<Counts>,
+    has_readers: bool,
+}
+
+/// Something that happened. Boxed: the queue's places are made at once.
+pub(super) enum Event {
+    Begun(Box<Begun>, Arc<Progress>),
+    Answered(Box<Answered>),
+    Ended(Box<Exchange>),
+}
+
+/// What both ends of the queue know.
+#[derive(Default)]
+pub(super) struct Counts {
+    events: AtomicUsize,
+    octets: AtomicUsize,
+    /// Exchanges whose end was dropped.
+    lost: AtomicU64,
+    /// Whether the observer has been told that there is something.
+    woken: AtomicBool,
+    observer: OnceLock<Thread>,
+    capacity: usize,
+}
+
+/// A queue for so many events; only ends are told where nobody reads the rest.
+pub(super) fn queue(
+    capacity: usize,
+    has_readers: bool,
+) -> (Recorder, Receiver<Event>, Arc<Counts>) {
+    let (sender, receiver) = sync_channel(capacity);
+    let counts = Arc::new(Counts {
+        capacity,
+        ..Counts::default()
+    });
+    let recorder = Recorder {
+        sender,
+        counts: Arc::clone(&counts),
+        has_readers,
+    };
+    (recorder, receiver, counts)
+}
+
+impl Recorder {
+    /// Whether somebody may read of what goes on; else only the access log is written.
+    pub fn has_readers(&self) -> bool {
+        self.has_readers
+    }
+
+    /// An exchange has begun. Where half of the queue is taken it is not told: its end matters more.
+    pub fn begun(&self, begun: &Begun, progress: &Arc<Progress>) {
+        if self.has_room() {
+            self.push(Event::Begun(Box::new(begun.clone()), Arc::clone(progress)));
+        }
+    }
+
+    /// The response head of an exchange is here. The same holds.
+    pub fn answered(&self, answered: Answered) {
+        if self.has_room() {
+            self.push(Event::Answered(Box::new(answered)));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_readers && self.counts.events.load(Relaxed) < self.counts.capacity / 2
+    }
+
+    /// An exchange has ended.
+    pub fn ended(&self, mut exchange: Exchange) {
+        let octets = self.counts.octets.load(Relaxed);
+        if octets > MOST_OCTETS / 2 {
+            exchange.error = None;
+        }
+        if !self.push(Event::Ended(Box::new(exchange))) {
+            self.counts.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn push(&self, event: Event) -> bool {
+        let (counts, octets) = (&self.counts, event.octets());
+        counts.events.fetch_add(1, Relaxed);
+        let before = counts.octets.fetch_add(octets, Relaxed);
+        if before + octets > MOST_OCTETS || self.sender.try_send(event).is_err() {
+            counts.took(octets);
+            return false;
+        }
+        if !counts.woken.load(SeqCst) && !counts.woken.swap(true, SeqCst) {
+            counts.wake();
+        }
+        true
+    }
+}
+
+impl Counts {
+    /// Names the thread that is woken.
+    pub(super) fn observed_by(&self, thread: Thread) {
+        // there is one, set once
+        let _ = self.observer.set(thread);
+    }
+
+    pub(super) fn wake(&self) {
+        self.woken.store(true, SeqCst);
+        if let Some(observer) = self.observer.get() {
+            observer.unpark();
+        }
+    }
+
+    pub(super) fn is_woken(&self) -> bool {
+        self.woken.load(SeqCst)
+    }
+
+    /// From now on, whoever adds something wakes the observer.
+    pub(super) fn ask_to_be_woken(&self) {
+        self.woken.store(false, SeqCst);
+    }
+
+    /// An event of so many octets does not wait any more.
+    pub(super) fn took(&self, octets: usize) {
+        self.events.fetch_sub(1, Relaxed);
+        self.octets.fetch_sub(octets, Relaxed);
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+}
+
+impl Event {
+    /// What it takes.
+    pub(super) fn octets(&self) -> usize {
+        let some = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let of = |begun: &Begun| {
+            begun.id.len()
+                + begun.method.len()
+                + begun.path.len()
+                + some(&begun.session)
+                + some(&begun.user_agent)
+        };
+        match self {
+            // the progress is the exchange's own
+            Self::Begun(begun, _) => size_of::<Begun>() + of(begun),
+            Self::Answered(answered) => {
+                size_of::<Answered>()
+                    + answered.id.len()
+                    + some(&answered.upstream_request_id)
+                    + some(&answered.model)
+            }
+            Self::Ended(exchange) => {
+                let usage = exchange.usage.as_ref();
+                let error = exchange.error.as_ref();
+                let fields = exchange.rate_limit.iter();
+                size_of::<Exchange>()
+                    + of(&exchange.begun)
+                    + some(&exchange.upstream_request_id)
+                    + usage.map_or(0, |it| {
+                        let others = it.others.iter();
+                        let others = others.map(|it| size_of::<OtherModel>() + it.model.len());
+                        let terms = &it.terms;
+                        some(&it.model)
+                            + some(&it.stop_reason)
+                            + some(&it.error_type)
+                            + some(&terms.inference_geo)
+                            + some(&terms.speed)
+                            + some(&terms.service_tier)
+                            + others.sum::<usize>()
+                    })
+                    + error.map_or(0, |error| error.octets.len() + error.secrets.bytes())
+                    + exchange.request_fields.len()
+                    + exchange.response_fields.len()
+                    + exchange.tries.len() * size_of::<Try>()
+                    + fields
+                        .map(|(name, value)| 32 + name.len() + value.len())
+                        .sum::<usize>()
+            }
+        }
+    }
+}

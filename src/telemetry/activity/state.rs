@@ -1,0 +1,347 @@
+//! Everything that is held, and how an event changes it. Time comes in with the events.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    histogram::Histogram,
+    kept::Restored,
+    ledger::Ledger,
+    places::{Paths, Upstreams},
+    recent::{FAILURES, Failure, KEPT, Recent, Text, shortened},
+    ring::Ring,
+    sums::{Spent, Sums, is_failure},
+};
+use crate::exchange::{Answered, Begun, Exchange, Progress};
+
+pub(super) const MINUTE: u64 = 60;
+pub(super) const TEN_MINUTES: u64 = 600;
+pub(super) const HOUR: u64 = 3600;
+pub(super) const DAY: u64 = 86_400;
+/// Days of which the spending is kept.
+pub(super) const DAYS: u64 = 400;
+/// Hours of which the spending is kept: a week, and the hour that has begun.
+pub(super) const HOURS: u64 = 7 * 24 + 1;
+/// Seconds of which sums and quantiles are kept.
+pub(super) const SECONDS: u64 = 15 * 60;
+/// Minutes of which quantiles are kept, each by itself.
+pub(super) const TIMED_MINUTES: u64 = 6 * 60;
+/// Minutes of which sums are kept: a week.
+pub(super) const MINUTES: u64 = 7 * 24 * 60;
+
+/// The name of a model that neither request nor answer named.
+const UNKNOWN: &str = "unknown";
+const LONGEST_MODEL: usize = 128;
+
+/// What is held.
+pub(super) struct State {
+    /// When the process began to count.
+    pub(super) began: SystemTime,
+    /// The second from which on sums of minutes are known.
+    pub(super) since: u64,
+    /// The second from which on sums of seconds are known.
+    pub(super) since_second: u64,
+    /// When something changed.
+    pub(super) updated: SystemTime,
+    pub(super) seconds: Ring<Sums>,
+    pub(super) minutes: Ring<Sums>,
+    /// Quantiles by second (15 minutes), minute (6 hours), ten minutes (7 days).
+    pub(super) timing: [Ring<Timing>; 3],
+    pub(super) hours: Ledger,
+    pub(super) days: Ledger,
+    pub(super) recent: Recent,
+    pub(super) paths: Paths,
+    pub(super) upstreams: Upstreams,
+}
+
+/// Durations of a span of time. Shared with whoever looks at them; counted on in a copy then.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Timing {
+    pub(super) duration: Option<Arc<Histogram>>,
+    pub(super) first_token: Option<Arc<Histogram>>,
+}
+
+/// Sums and durations of a span of time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Slice {
+    pub(super) sums: Sums,
+    pub(super) timing: Timing,
+}
+
+/// What is yet to be stored: additions by second and minute, and by hour and day and model; and exchanges.
+#[derive(Default)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(super) struct Additions {
+    pub(super) seconds: BTreeMap<u64, Slice>,
+    pub(super) minutes: BTreeMap<u64, Slice>,
+    pub(super) hours: BTreeMap<(u64, Box<str>), Spent>,
+    pub(super) days: BTreeMap<(u64, Box<str>), Spent>,
+    pub(super) ended: LastEnded,
+}
+
+/// What an earlier process stored.
+#[derive(Default)]
+pub(super) struct Saved {
+    pub(super) sums: Additions,
+    pub(super) ended: Vec<Restored>,
+}
+
+/// The last exchanges that ended, as many as are kept: those that failed, and the others.
+#[derive(Default)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(super) struct LastEnded {
+    pub(super) failed: VecDeque<Failure>,
+    pub(super) others: VecDeque<Failure>,
+}
+
+impl LastEnded {
+    pub(super) fn add(&mut self, ended: Failure) {
+        let (queue, most) = if is_failure(&ended.done.exchange) {
+            (&mut self.failed, FAILURES)
+        } else {
+            (&mut self.others, KEPT)
+        };
+        if queue.len() >= most {
+            queue.pop_front();
+        }
+        queue.push_back(ended);
+    }
+
+    pub(super) fn append(&mut self, other: Self) {
+        for ended in other.failed.into_iter().chain(other.others) {
+            self.add(ended);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.failed.len() + self.others.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Timing {
+    fn add(&mut self, total: Duration, first_token: Option<Duration>) {
+        count(&mut self.duration, Some(total));
+        count(&mut self.first_token, first_token);
+    }
+
+    /// Adds what another one counted.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (ours, theirs) in [
+            (&mut self.duration, &other.duration),
+            (&mut self.first_token, &other.first_token),
+        ] {
+            match (ours, theirs) {
+                (Some(ours), Some(theirs)) => Arc::make_mut(ours).merge(theirs),
+                (ours @ None, Some(theirs)) => *ours = Some(Arc::clone(theirs)),
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+impl Slice {
+    fn merge(&mut self, other: &Self) {
+        self.sums.add(&other.sums);
+        self.timing.merge(&other.timing);
+    }
+}
+
+impl State {
+    pub(super) fn new(now: SystemTime) -> Self {
+        Self {
+            began: now,
+            since: second(now),
+            since_second: second(now),
+            updated: now,
+            seconds: Ring::new(1, SECONDS as usize),
+            minutes: Ring::new(MINUTE, MINUTES as usize),
+            timing: [
+                Ring::new(1, SECONDS as usize),
+                Ring::new(MINUTE, TIMED_MINUTES as usize),
+                Ring::new(TEN_MINUTES, 7 * 24 * 6),
+            ],
+            hours: Ledger::new(HOUR, HOURS),
+            days: Ledger::new(DAY, DAYS),
+            recent: Recent::default(),
+            paths: Paths::default(),
+            upstreams: Upstreams::default(),
+        }
+    }
+
+    /// Takes over what was stored.
+    pub(super) fn load(&mut self, saved: Saved, now: SystemTime) {
+        let now = second(now);
+        let Saved { sums: saved, ended } = saved;
+        self.recent.restore(ended);
+        let [by_second, by_minute, by_ten_minutes] = &mut self.timing;
+        for (second, slice) in &saved.seconds {
+            if let Some(held) = self.seconds.at(*second, now) {
+                held.add(&slice.sums);
+                self.since_second = self.since_second.min(*second);
+            }
+            if let Some(held) = by_second.at(*second, now) {
+                held.merge(&slice.timing);
+            }
+        }
+        for (minute, slice) in &saved.minutes {
+            let at = minute * MINUTE;
+            if let Some(held) = self.minutes.at(at, now) {
+                held.add(&slice.sums);
+                self.since = self.since.min(at);
+            }
+            for ring in [&mut *by_minute, &mut *by_ten_minutes] {
+                if let Some(held) = ring.at(at, now) {
+                    held.merge(&slice.timing);
+                }
+            }
+        }
+        for ((hour, model), spent) in &saved.hours {
+            self.hours.add(hour * HOUR, now, model, spent);
+        }
+        for ((day, model), spent) in &saved.days {
+            self.days.add(day * DAY, now, model, spent);
+        }
+    }
+
+    pub(super) fn begun(&mut self, begun: Begun, progress: Arc<Progress>, now: SystemTime) {
+        self.updated = now;
+        self.recent.begun(begun, progress);
+    }
+
+    pub(super) fn answered(&mut self, answered: Answered, now: SystemTime) {
+        self.updated = now;
+        self.recent.answered(answered);
+    }
+
+    /// The moment from which on failures are known.
+    pub(super) fn known_since(&self) -> SystemTime {
+        let oldest = self.recent.oldest();
+        oldest.map_or(self.began, |oldest| oldest.min(self.began))
+    }
+
+    /// Counts an exchange at its end: begun when it says, ended so much later, but never after now. Comes with
+    /// what its answer said, and the type of the error that this names; gives what may be stored of it.
+    pub(super) fn ended(
+        &mut self,
+        exchange: Exchange,
+        (text, kind): (Option<Text>, Option<Box<str>>),
+        now: SystemTime,
+        mut unsaved: Option<&mut Additions>,
+    ) -> Failure {
+        let ended = exchange.begun.started + exchange.timings.total.min(LONGEST);
+        let ended = ended.min(now);
+        let (at, now_second) = (second(ended), second(now));
+        let sums = Sums::of(&exchange);
+        self.updated = now;
+        for ring in [&mut self.seconds, &mut self.minutes] {
+            if let Some(held) = ring.at(at, now_second) {
+                held.add(&sums);
+            }
+        }
+        for ring in &mut self.timing {
+            if let Some(timing) = ring.at(at, now_second) {
+                timing.add(exchange.timings.total, exchange.timings.first_token);
+            }
+        }
+        if let Some(unsaved) = &mut unsaved {
+            for slice in [
+                unsaved.seconds.entry(at).or_default(),
+                unsaved.minutes.entry(at / MINUTE).or_default(),
+            ] {
+                slice.sums.add(&sums);
+                let timings = &exchange.timings;
+                slice.timing.add(timings.total, timings.first_token);
+            }
+        }
+        if let Some(usage) = &exchange.usage {
+            let model = usage.model.as_deref().unwrap_or(UNKNOWN);
+            let own = std::iter::once((model, Spent::of_model(usage)));
+            for (model, spent) in own.chain(Spent::of_others(usage)) {
+                let model = shortened(model, LONGEST_MODEL);
+                let hour = self.hours.add(at, now_second, model, &spent);
+                let day = self.days.add(at, now_second, model, &spent);
+                if let Some(unsaved) = &mut unsaved {
+                    if let Some((hour, model)) = hour {
+                        let held = unsaved.hours.entry((hour, model.into())).or_default();
+                        held.add(&spent);
+                    }
+                    if let Some((day, model)) = day {
+                        let held = unsaved.days.entry((day, model.into())).or_default();
+                        held.add(&spent);
+                    }
+                }
+            }
+        }
+        self.paths.add(&exchange);
+        self.upstreams.add(&exchange, ended);
+        self.recent.ended(exchange, ended, text, kind)
+    }
+}
+
+impl Additions {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            seconds,
+            minutes,
+            hours,
+            days,
+            ended,
+        } = self;
+        let has_sums = !seconds.is_empty() || !minutes.is_empty();
+        !has_sums && hours.is_empty() && days.is_empty() && ended.is_empty()
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        for (ours, theirs) in [
+            (&mut self.seconds, other.seconds),
+            (&mut self.minutes, other.minutes),
+        ] {
+            for (span, slice) in theirs {
+                ours.entry(span).or_default().merge(&slice);
+            }
+        }
+        self.ended.append(other.ended);
+        for (key, spent) in other.hours {
+            self.hours.entry(key).or_default().add(&spent);
+        }
+        for (key, spent) in other.days {
+            self.days.entry(key).or_default().add(&spent);
+        }
+    }
+
+    /// Forgets what is older than anything is kept for.
+    pub(super) fn prune(&mut self, now: u64) {
+        let from = |width: u64, keep: u64| (now / width + 1).saturating_sub(keep);
+        self.seconds = self.seconds.split_off(&from(1, SECONDS));
+        self.minutes = self.minutes.split_off(&from(MINUTE, MINUTES));
+        // of a disk that cannot be written for hours, sums are enough
+        let recent = from(MINUTE, TIMED_MINUTES);
+        for (_, slice) in self.minutes.range_mut(..recent) {
+            slice.timing = Timing::default();
+        }
+        self.hours = self.hours.split_off(&(from(HOUR, HOURS), "".into()));
+        self.days = self.days.split_off(&(from(DAY, DAYS), "".into()));
+    }
+}
+
+/// Longer than any exchange, and short enough to be added to any time.
+const LONGEST: Duration = Duration::from_secs(DAY * 366);
+
+fn count(histogram: &mut Option<Arc<Histogram>>, duration: Option<Duration>) {
+    if let Some(duration) = duration {
+        Arc::make_mut(histogram.get_or_insert_default()).add(duration);
+    }
+}
+
+/// Whole seconds since the epoch.
+pub(super) fn second(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,228 @@
+//! Metrics of the process: counted by worker, merged and written as text or OpenMetrics on a scrape.
+//!
+//! A worker has a [`Shard`]: dense arrays of relaxed atomics, on cache lines that no other worker
+//! writes to. To count an exchange takes no lock and allocates nothing; models and other names that
+//! are learned have a place in a table that only grows (`metrics::names`). [`Metrics::expose`] adds
+//! up the shards. It refuses labels without a bound: sessions, agents, keys and clients are none.
+//!
+//! # How many series there can be
+//!
+//! | family | labels | at most |
+//! |---|---|---|
+//! | `anthropic_proxy_requests_total` | method 8 × route 7 × status 6 × outcome 4 × phase 2 × result 3 | 8,064; only those seen, about 30 |
+//! | `anthropic_proxy_aborts_total` | side 3 × phase 2 × reason 48 | 288; only those seen |
+//! | `anthropic_proxy_edits_total` | outcome 24 | 24 |
+//! | `anthropic_proxy_content_bytes_total` | direction 2 × route 7 | 14 |
+//! | `anthropic_proxy_request_duration_seconds`, `anthropic_proxy_time_to_head_seconds` | route 7 | 7 × 22 each |
+//! | `anthropic_proxy_overhead_seconds` | | 17 |
+//! | `gen_ai_client_token_usage` | model 51 × type 5 | 255 × 35; only those seen |
+//! | `gen_ai_server_time_to_first_token_seconds`, `gen_ai_server_request_duration_seconds` | model 51 | 51 × 22 each; only those seen |
+//! | `anthropic_proxy_cost_usd_total`, `anthropic_proxy_unpriced_requests_total`, `anthropic_proxy_at_least_requests_total` | model 51 | 51 each |
+//! | `anthropic_proxy_upstream_errors_total` | error type 24 | 24 |
+//! | `anthropic_proxy_server_tool_requests_total` | | 1 |
+//! | `anthropic_proxy_metering_failures_total` | reason 6 | 6 |
+//! | `anthropic_proxy_upstream_connects_total` | outcome 24 | 24 |
+//! | `anthropic_proxy_upstream_connect_duration_seconds` | result 2 | 2 × 22 |
+//! | `anthropic_proxy_upstream_moves_total` | reason 5 | 5 |
+//! | `anthropic_proxy_upstream_circuits`, `anthropic_proxy_upstream_idle_connections` | upstream × state 5; upstream | 6 an upstream |
+//! | build, prices, in flight, connections, reloads, log lines, lost exchanges, `process_*` | | 17 |
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, prometheus_text, text},
+    registry::Registry,
+};
+
+mod counters;
+mod family;
+mod format;
+mod generation;
+mod histogram;
+mod names;
+mod process;
+mod requests;
+mod state;
+mod upstream;
+
+pub use self::{format::Format, upstream::Moved};
+use crate::exchange::Exchange;
+
+/// The metrics of the process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    known: Arc<Known>,
+    shards: Mutex<Vec<Arc<Shard>>>,
+}
+
+/// What one worker counts.
+///
+/// 128 octets, since processors fetch pairs of lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Shard {
+    known: Arc<Known>,
+    requests: requests::Requests,
+    generation: generation::Generation,
+    upstream: upstream::Upstream,
+}
+
+/// Labels that are learned, shared by all workers.
+#[derive(Debug, Default)]
+struct Known {
+    requests: requests::Known,
+    generation: generation::Known,
+    upstream: upstream::Known,
+}
+
+/// What is read at the moment of a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// The program's version.
+    pub version: &'static str,
+    /// Exchanges now.
+    pub in_flight: usize,
+    /// Clients' connections now.
+    pub connections: usize,
+    /// Reloads of the configuration that succeeded.
+    pub reload_succeeded: u64,
+    /// Reloads that did not.
+    pub reload_failed: u64,
+    /// Whether the last one did; so does the start.
+    pub last_reload_successful: bool,
+    /// Lines lost on standard error.
+    pub log_lines_dropped: u64,
+    /// Lines lost of the access log.
+    pub access_log_lines_dropped: u64,
+    /// Exchanges that are in no sum of the activity, since its queue was full.
+    pub exchanges_dropped: u64,
+    /// The upstreams of the configuration.
+    pub upstreams: Vec<UpstreamGauges>,
+    /// The day that the prices are of.
+    pub prices_date: String,
+}
+
+/// An upstream at the moment of a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamGauges {
+    /// `https://host[:port][/prefix]`.
+    pub url: String,
+    /// `closed`, `open` or `half_open`.
+    pub circuit: &'static str,
+    /// Pooled connections of all workers.
+    pub idle_connections: usize,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The shard of a worker: one whose worker is gone, with what it counted, else a new one.
+    pub fn shard(self: &Arc<Self>) -> Arc<Shard> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(free) = shards.iter().find(|shard| Arc::strong_count(shard) == 1) {
+            return Arc::clone(free);
+        }
+        let shard = Arc::new(Shard::new(&self.known));
+        shards.push(Arc::clone(&shard));
+        shard
+    }
+
+    /// Everything, in a format.
+    pub fn expose(&self, now: &Gauges, format: Format) -> String {
+        let mut exposition = String::with_capacity(ROOM);
+        let registry = self.scrape(now);
+        // to write into a String does not fail
+        let _ = match format {
+            Format::Text => prometheus_text::encode(&mut exposition, &registry),
+            Format::OpenMetrics => text::encode(&mut exposition, &registry),
+        };
+        exposition
+    }
+
+    fn scrape(&self, now: &Gauges) -> Registry {
+        let sum = Shard::new(&self.known);
+        for shard in &*self.shards.lock().unwrap_or_else(PoisonError::into_inner) {
+            sum.absorb(shard);
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape {
+            sum,
+            now: now.clone(),
+            process: process::Process::read(),
+        }));
+        registry
+    }
+}
+
+impl Shard {
+    fn new(known: &Arc<Known>) -> Self {
+        Self {
+            known: Arc::clone(known),
+            ..Self::default()
+        }
+    }
+
+    /// An exchange has ended.
+    pub fn exchange(&self, exchange: &Exchange) {
+        self.requests.count(&self.known.requests, exchange);
+        self.generation.count(&self.known.generation, exchange);
+    }
+
+    /// A connection to an upstream was opened (`ok`), or could not be (the error's label).
+    pub fn connected(&self, outcome: &'static str, took: Duration) {
+        self.upstream.connected(&self.known.upstream, outcome, took);
+    }
+
+    /// A request is sent again.
+    pub fn moved(&self, why: Moved) {
+        self.upstream.moved(why);
+    }
+
+    fn absorb(&self, other: &Self) {
+        let Self {
+            known: _,
+            requests,
+            generation,
+            upstream,
+        } = other;
+        self.requests.absorb(requests);
+        self.generation.absorb(generation);
+        self.upstream.absorb(upstream);
+    }
+}
+
+/// One scrape.
+#[derive(Debug)]
+struct Scrape {
+    /// Of all shards.
+    sum: Shard,
+    now: Gauges,
+    process: process::Process,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = family::Writer(encoder);
+        let (sum, known) = (&self.sum, &self.sum.known);
+        self.now.write(&mut out)?;
+        sum.requests.write(&known.requests, &mut out)?;
+        sum.generation.write(&known.generation, &mut out)?;
+        sum.upstream
+            .write(&known.upstream, &self.now.upstreams, &mut out)?;
+        self.process.write(&mut out)
+    }
+}
+
+/// Room for an exposition with a few models.
+const ROOM: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

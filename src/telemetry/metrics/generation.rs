@@ -1,0 +1,275 @@
+//! What generations used: tokens, cost, and the upstream's speed, by model.
+//!
+//! Names and labels are those of OpenTelemetry's semantic conventions for generative AI where there
+//! are some. `gen_ai.client.token.usage` is a histogram there, so it is one here: its `_sum` is the
+//! number of tokens that an operator adds up, and a dashboard made for the conventions reads it.
+//! `gen_ai.token.type` is `input` or `output` there, and an open set: what caches read and take has a
+//! price of its own, and is a type of its own, not part of `input`.
+
+use std::fmt::Result;
+
+use super::{
+    counters::Counters,
+    family::{Family, Unit, Writer},
+    histogram::{Histogram, SECONDS, SECONDS_BUCKETS, TOKENS, TOKENS_BUCKETS, micros},
+    names::Names,
+};
+use crate::exchange::{Exchange, MeteringFailure, Route, Tokens, Usage};
+
+/// Counted by one worker.
+#[derive(Debug)]
+pub(super) struct Generation {
+    models: [Model; MODELS + 1],
+    errors: Counters<{ ERRORS + 1 }>,
+    server_tools: Counters<1>,
+    failures: Counters<{ MeteringFailure::ALL.len() }>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    tokens: [Histogram<TOKENS_BUCKETS>; KINDS.len()],
+    first_token: Histogram<SECONDS_BUCKETS>,
+    duration: Histogram<SECONDS_BUCKETS>,
+    /// Billionths of a dollar.
+    cost: Counters<1>,
+    unpriced: Counters<1>,
+    at_least: Counters<1>,
+}
+
+/// Labels that are learned.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    models: Names<MODELS>,
+    errors: Names<ERRORS>,
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self {
+            models: std::array::from_fn(|_| Model::default()),
+            errors: Counters::default(),
+            server_tools: Counters::default(),
+            failures: Counters::default(),
+        }
+    }
+}
+
+impl Generation {
+    pub(super) fn count(&self, known: &Known, exchange: &Exchange) {
+        if exchange.begun.route != Route::Messages {
+            return;
+        }
+        let usage = exchange.usage.as_ref();
+        let model = usage.map_or(MODELS, |usage| place(known, usage));
+        let model = &self.models[model];
+        let timings = &exchange.timings;
+        model.duration.observe(&SECONDS, micros(timings.total));
+        let Some(usage) = usage else { return };
+        if let Some(first_token) = timings.first_token {
+            model.first_token.observe(&SECONDS, micros(first_token));
+        }
+        model.used(&usage.tokens, usage.cost);
+        for other in &usage.others {
+            let model = if has_used(&other.tokens) {
+                known.models.intern(&other.model)
+            } else {
+                MODELS
+            };
+            self.models[model].used(&other.tokens, other.cost);
+        }
+        if usage.at_least {
+            model.at_least.add(0, 1);
+        }
+        if usage.server_tools > 0 {
+            self.server_tools.add(0, usage.server_tools);
+        }
+        if let Some(error) = &usage.error_type {
+            self.errors.add(known.errors.intern(error), 1);
+        }
+        if let Some(failure) = usage.failure {
+            self.failures.add(failure as usize, 1);
+        }
+    }
+
+    pub(super) fn absorb(&self, other: &Self) {
+        let Self {
+            models,
+            errors,
+            server_tools,
+            failures,
+        } = other;
+        for (ours, theirs) in self.models.iter().zip(models) {
+            ours.absorb(theirs);
+        }
+        self.errors.absorb(errors);
+        self.server_tools.absorb(server_tools);
+        self.failures.absorb(failures);
+    }
+
+    pub(super) fn write(&self, known: &Known, out: &mut Writer<'_>) -> Result {
+        let models = || {
+            let labels = known.models.labels();
+            labels.map(|(at, name)| (&self.models[at], (MODEL, name)))
+        };
+        let tokens = models().flat_map(|(model, name)| {
+            let kinds = KINDS.iter().zip(&model.tokens);
+            kinds.map(move |(kind, used)| ([name, ("gen_ai_token_type", *kind)], used))
+        });
+        out.histograms(&USED, &TOKENS, tokens.filter(|(_, used)| !used.is_empty()))?;
+        let speed = models().map(|(model, name)| ([name], &model.first_token));
+        out.histograms(&FIRST, &SECONDS, speed.filter(|(_, seen)| !seen.is_empty()))?;
+        let speed = models().map(|(model, name)| ([name], &model.duration));
+        out.histograms(&WHOLE, &SECONDS, speed.filter(|(_, seen)| !seen.is_empty()))?;
+        let cost = models().map(|(model, name)| ([name], model.cost.read(0) as f64 / 1e9));
+        out.counters(&COST, cost)?;
+        let unpriced = models().map(|(model, name)| ([name], model.unpriced.read(0)));
+        out.counters(&UNPRICED, unpriced)?;
+        let at_least = models().map(|(model, name)| ([name], model.at_least.read(0)));
+        out.counters(&AT_LEAST, at_least)?;
+        let errors = known.errors.labels();
+        let errors = errors.map(|(at, kind)| ([("error_type", kind)], self.errors.read(at)));
+        out.counters(&ERROR_TYPES, errors)?;
+        out.counter(&SERVER_TOOLS, self.server_tools.read(0))?;
+        let failures = MeteringFailure::ALL.into_iter();
+        let failures = failures.map(|failure| {
+            let count = self.failures.read(failure as usize);
+            ([("reason", failure.label())], count)
+        });
+        out.counters(&FAILURES, failures)
+    }
+}
+
+impl Model {
+    fn used(&self, tokens: &Tokens, cost: Option<u64>) {
+        // a fee may come without tokens
+        if !has_used(tokens) && cost.unwrap_or_default() == 0 {
+            return;
+        }
+        let counts = kinds(tokens).into_iter().enumerate();
+        for (kind, count) in counts.filter(|(_, count)| *count > 0) {
+            self.tokens[kind].observe(&TOKENS, count);
+        }
+        match cost {
+            Some(cost) => self.cost.add(0, cost),
+            None => self.unpriced.add(0, 1),
+        }
+    }
+
+    fn absorb(&self, other: &Self) {
+        let Self {
+            tokens,
+            first_token,
+            duration,
+            cost,
+            unpriced,
+            at_least,
+        } = other;
+        for (ours, theirs) in self.tokens.iter().zip(tokens) {
+            ours.absorb(theirs);
+        }
+        self.first_token.absorb(first_token);
+        self.duration.absorb(duration);
+        self.cost.absorb(cost);
+        self.unpriced.absorb(unpriced);
+        self.at_least.absorb(at_least);
+    }
+}
+
+/// The place of a model. Only one that has used tokens takes a new one: else any client could fill
+/// the table with names that the upstream refuses.
+fn place(known: &Known, usage: &Usage) -> usize {
+    let Some(model) = &usage.model else {
+        return MODELS;
+    };
+    if has_used(&usage.tokens) {
+        known.models.intern(model)
+    } else {
+        known.models.find(model)
+    }
+}
+
+fn has_used(tokens: &Tokens) -> bool {
+    *tokens != Tokens::default()
+}
+
+/// In the order of [`KINDS`].
+fn kinds(tokens: &Tokens) -> [u64; KINDS.len()] {
+    let Tokens {
+        input,
+        output,
+        cache_read,
+        cache_write_5m,
+        cache_write_1h,
+    } = *tokens;
+    [input, output, cache_read, cache_write_5m, cache_write_1h]
+}
+
+const KINDS: [&str; 5] = [
+    "input",
+    "output",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+];
+
+const MODEL: &str = "gen_ai_request_model";
+
+/// Models that have a label of their own.
+const MODELS: usize = 50;
+
+/// Types of errors; Anthropic documents nine.
+const ERRORS: usize = 23;
+
+const USED: Family = Family {
+    name: "gen_ai_client_token_usage",
+    unit: None,
+    help: "Tokens of a generation by model and type, as the upstream counted them; caches read and written are types of their own.",
+};
+
+const FIRST: Family = Family {
+    name: "gen_ai_server_time_to_first_token",
+    unit: Some(Unit::Seconds),
+    help: "From a request's head until the first content_block_delta of its answer, by model.",
+};
+
+const WHOLE: Family = Family {
+    name: "gen_ai_server_request_duration",
+    unit: Some(Unit::Seconds),
+    help: "How long POST /v1/messages took, by model (other where the answer names none).",
+};
+
+const COST: Family = Family {
+    name: "anthropic_proxy_cost",
+    unit: Some(Unit::Usd),
+    help: "US dollars that the tokens cost by the table of prices, by model.",
+};
+
+const UNPRICED: Family = Family {
+    name: "anthropic_proxy_unpriced_requests",
+    unit: None,
+    help: "Generations whose model has no price, by model: they are in no sum of costs.",
+};
+
+const AT_LEAST: Family = Family {
+    name: "anthropic_proxy_at_least_requests",
+    unit: None,
+    help: "Generations of which tokens and cost are a floor, by model: the answer was broken off, or not all of it could be read or has a price.",
+};
+
+const ERROR_TYPES: Family = Family {
+    name: "anthropic_proxy_upstream_errors",
+    unit: None,
+    help: "Errors that the upstream answered to POST /v1/messages, as a whole or inside of a stream, by their type.",
+};
+
+const SERVER_TOOLS: Family = Family {
+    name: "anthropic_proxy_server_tool_requests",
+    unit: None,
+    help: "Requests that server tools made (web search and the like).",
+};
+
+const FAILURES: Family = Family {
+    name: "anthropic_proxy_metering_failures",
+    unit: None,
+    help: "Answers whose copy could not be read for their usage, or not to its end: broken content, no memory left for its decoder, a media type or coding that is not read, content truncated inside of whole framing, a value of its usage that is not read, or no usage where there should be some (missing). The answers themselves were not touched.",
+};
