@@ -41,7 +41,7 @@ check *STEPS:
 fmt:
     cargo fmt --all
 
-# beside nginx and haproxy, in one run: tests/bench/compare.sh [CELLS] [ROUNDS]
+# beside nginx and haproxy (if installed), in one run: tests/bench/compare.sh [CELLS] [ROUNDS]
 bench *ARGS:
     tests/bench/compare.sh {{ARGS}}
 

@@ -5,23 +5,23 @@
 #
 # Every peer runs every cell once a round, so that a disturbance of the machine meets all of them.
 # The proxy runs with its edit switched on, the peers pass through (nginx-njs does the same edit).
-# Prints the medians and how they stand to the targets; the raw lines stay in RESULTS.
+# Peers that are not installed are left out, with a word on how to install them.
+# Prints the medians and how they stand to the targets; the raw lines stay in RESULTS. What the
+# cells are: tests/bench/cells.py --help.
 #
-#     RIG_DIR   the rig: load generator, mock upstream, peers (default: shared/rig beside this
-#               repository)
 #     PROXY     the program (default: builds target/release/anthropic-proxy)
 #     RESULTS   where the lines go (default: a new file in the system's temporary folder)
+#     QUICK     not empty: a third of the time, for a first look
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-rig=${RIG_DIR:-$root/../shared/rig}
 cells=${1:-G,A,B,C,Clo,E100,E1M,F,D5}
 rounds=${2:-3}
 
 main() {
     require
-    local program=${PROXY:-} round results
+    local program=${PROXY:-} round
     if [[ -z $program ]]; then
         cargo build --release --locked --manifest-path "$root/Cargo.toml"
         program=${CARGO_TARGET_DIR:-$root/target}/release/anthropic-proxy
@@ -33,43 +33,42 @@ main() {
 
     for ((round = 1; round <= rounds; round++)); do
         echo "== round $round of $rounds"
-        measure "$(only B)" direct
-        measure "$cells" nginx
-        measure "$cells" haproxy
-        measure "$(only E100,E1M)" nginx-njs
-        measure "$cells" ours --cmd "$program" --port 29120 --ready /health --env PORT=29120 --env RUST_LOG=warn \
-            --env API_BASE_URL=http://127.0.0.1:29000 \
-            --env 'SYSTEM_PROMPT_REPLACEMENT=You are a helpful assistant behind a proxy (replaced system prompt).'
+        measure direct "$(only B)"
+        measure nginx "$cells"
+        measure haproxy "$cells"
+        measure nginx-njs "$(only E100,E1M)"
+        measure ours "$cells" --program "$program"
     done
-    python3 "$rig/report.py" "$results"
+    python3 "$here/report.py" "$results"
     python3 "$here/targets.py" "$results"
     echo "lines: $results"
 }
 
-# require : all that is missing, at once.
+# require : all that is missing, at once; peers are left out.
 require() {
-    local missing=() program
-    [[ -f $rig/bench.py ]] || missing+=("the rig: no bench.py in $rig (set RIG_DIR)")
-    for program in nginx haproxy; do
-        command -v "$program" >/dev/null || [[ -x /usr/sbin/$program ]] ||
-            missing+=("$program: apt-get install -y $program, and stop the service it starts")
+    local need missing=() peer advice
+    for need in cargo python3 taskset; do
+        command -v "$need" >/dev/null || missing+=("$need")
     done
-    [[ -e /usr/lib/nginx/modules/ngx_http_js_module.so ]] || missing+=("nginx's njs: apt-get install -y libnginx-mod-http-js")
-    python3 -c 'import tomllib' 2>/dev/null || missing+=("python3 of version 3.11 or newer")
-    command -v cargo >/dev/null || missing+=("cargo")
     if ((${#missing[@]})); then
-        printf 'cannot compare, this is missing:\n' >&2
-        printf -- '- %s\n' "${missing[@]}" >&2
+        echo "cannot compare, this is missing: ${missing[*]}" >&2
         exit 1
     fi
+    absent=()
+    for peer in nginx haproxy nginx-njs; do
+        advice=$(cd "$here" && python3 -c 'import harness, sys; print(harness.missing(sys.argv[1]))' "$peer")
+        [[ -n $advice ]] || continue
+        echo "without $peer: $advice" >&2
+        absent+=("$peer")
+    done
 }
 
-# measure CELLS PEER ARGS… : one pass of a peer; nothing if it has no cells.
+# measure PEER CELLS ARGS… : one pass of a peer; nothing if it is absent or has no cells.
 measure() {
-    local what=$1 peer=$2
+    local peer=$1 what=$2
     shift 2
-    [[ -n $what ]] || return 0
-    python3 "$rig/bench.py" "$peer" "$what" --reps 1 --out "$results" "$@"
+    [[ -n $what && " ${absent[*]-} " != *" $peer "* ]] || return 0
+    python3 "$here/cells.py" "$peer" "$what" --out "$results" ${QUICK:+--quick} "$@"
 }
 
 # only CELLS : those of them that were asked for.

@@ -3,15 +3,13 @@
 
     tests/bench/http2.py PROGRAM [ROUNDS] [REQUESTS]     (default 3 rounds of 20,000)
 
-The rig's mock answers (RIG_DIR, default shared/rig beside this repository); h2load asks: 16
-connections of 16 streams each, a 2 KB POST /v1/messages. Each proxy runs in turn, in every round.
+The mock of tests/bench/rig answers; h2load asks: 16 connections of 16 streams each, a 2 KB POST
+/v1/messages. Each proxy runs in turn, in every round.
 Prints a line for each try and the medians. Needs nginx, h2load (nghttp2-client), openssl, cargo.
 """
 
-import os
 import pathlib
 import re
-import signal
 import socket
 import statistics
 import subprocess
@@ -19,9 +17,8 @@ import sys
 import tempfile
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-RIG = pathlib.Path(os.environ.get("RIG_DIR", HERE.parents[1] / "../shared/rig"))
-TICK = os.sysconf("SC_CLK_TCK")
+import harness
+
 CONNECTIONS, STREAMS = 16, 16
 
 NGINX = """
@@ -45,30 +42,6 @@ http {{
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def tree(pid):
-    """A process and all that descend from it."""
-    found = [pid]
-    for child in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        for each in child.read_text().split():
-            found += tree(int(each))
-    return found
-
-
-def cpu(pid):
-    """Seconds of CPU time that a process tree has used."""
-    ticks = 0
-    for each in tree(pid):
-        fields = pathlib.Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICK
-
-
 def started(command, port, **options):
     process = subprocess.Popen(command, **options)
     deadline = time.monotonic() + 20
@@ -82,15 +55,6 @@ def started(command, port, **options):
             time.sleep(0.05)
     process.kill()
     sys.exit(f"{command[0]} does not listen")
-
-
-def stopped(process):
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def load(port, body, requests):
@@ -110,48 +74,46 @@ def main():
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     requests = int(sys.argv[3]) if len(sys.argv) > 3 else 20_000
     work = pathlib.Path(tempfile.mkdtemp(prefix="anthropic-proxy-h2-"))
-    target = pathlib.Path(os.environ.get("RIG_WORK", pathlib.Path(tempfile.gettempdir()) / "rig")) / "target"
-    subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", str(RIG / "Cargo.toml"),
-                    "--target-dir", str(target)], check=True)
-    rig = str(target / "release/rig")
+    rig = harness.build()
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                     "-days", "2", "-subj", "/CN=localhost", "-keyout", work / "key.pem", "-out", work / "cert.pem"],
                    check=True, capture_output=True)
     body = work / "body.json"
     body.write_bytes(subprocess.run([rig, "body", "--bytes", "2048"], capture_output=True, check=True).stdout)
-    mock_port = free_port()
-    mock = started([rig, "mock", "--port", str(mock_port)], mock_port, stdout=subprocess.DEVNULL)
+    figures = {"nginx": [], "ours": []}
+    with harness.Mock(rig) as mock:
+        compare(figures, program, rounds, requests, work, mock.port, body)
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    ratio = medians["ours"] / medians["nginx"]
+    print(f"medians: ours {medians['ours']:.1f} us, nginx {medians['nginx']:.1f} us, ratio {ratio:.2f}")
 
+
+def compare(figures, program, rounds, requests, work, mock_port, body):
     def nginx(port):
         conf = work / "nginx.conf"
         conf.write_text(NGINX.format(work=work, mock=mock_port, port=port))
-        return ["nginx", "-c", str(conf)], {}
+        return [harness.found("nginx"), "-c", str(conf)], {}
 
     def ours(port):
         env = {"PORT": str(port), "TLS_CERT_FILE": str(work / "cert.pem"), "TLS_KEY_FILE": str(work / "key.pem"),
                "API_BASE_URL": f"http://127.0.0.1:{mock_port}", "RUST_LOG": "warn", "WORKERS": "2"}
         return [program], {"env": env, "cwd": work}
 
-    figures = {"nginx": [], "ours": []}
-    try:
-        for nth in range(rounds):
-            for name, peer in (("nginx", nginx), ("ours", ours)):
-                port = free_port()
-                command, options = peer(port)
-                process = started(command, port, stderr=subprocess.DEVNULL, **options)
-                try:
-                    load(port, body, requests // 10)
-                    before = cpu(process.pid)
-                    rate = load(port, body, requests)
-                    micros = (cpu(process.pid) - before) * 1e6 / requests
-                finally:
-                    stopped(process)
-                figures[name].append(micros)
-                print(f"round {nth + 1} {name}: {micros:.1f} us CPU a request, {rate:.0f} requests/s", flush=True)
-    finally:
-        stopped(mock)
-    medians = {name: statistics.median(values) for name, values in figures.items()}
-    print(f"medians: ours {medians['ours']:.1f} us, nginx {medians['nginx']:.1f} us, ratio {medians['ours'] / medians['nginx']:.2f}")
+    for nth in range(rounds):
+        for name, peer in (("nginx", nginx), ("ours", ours)):
+            port = harness.free_port()
+            command, options = peer(port)
+            process = started(command, port, stderr=subprocess.DEVNULL, **options)
+            try:
+                load(port, body, requests // 10)
+                before = harness.cpu(process.pid)
+                rate = load(port, body, requests)
+                micros = (harness.cpu(process.pid) - before) * 1e6 / requests
+            finally:
+                harness.stop(process)
+            figures[name].append(micros)
+            print(f"round {nth + 1} {name}: {micros:.1f} us CPU a request, {rate:.0f} requests/s", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
