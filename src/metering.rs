@@ -27,6 +27,7 @@ use crate::json::is_json;
 
 mod budget;
 mod coding;
+mod counts;
 mod events;
 mod iterations;
 mod look;

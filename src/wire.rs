@@ -11,15 +11,14 @@ pub mod head;
 pub mod host;
 pub mod hpack;
 pub mod idle;
+mod limits;
 pub mod origin;
 pub mod outbox;
 pub mod pace;
 pub mod read;
 pub mod refused;
+pub mod role;
 pub mod upgrade;
 pub mod window;
 
-/// Largest message head that is taken, either way (docs/contract.md §2.4).
-pub const MAX_HEAD: usize = 64 * 1024;
-/// Most fields that are taken in one head, either way (docs/contract.md §2.4).
-pub const MAX_FIELDS: usize = 256;
+pub use self::limits::{MAX_FIELDS, MAX_HEAD};

@@ -13,10 +13,9 @@ use crate::{
     wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{
-            Fields, RequestHead, Role, Transport, Version, content_length, may_be_complete, tokens,
-        },
+        head::{Fields, RequestHead, Transport, Version, content_length, may_be_complete, tokens},
         host::{is_host, is_same},
+        role::Role,
         upgrade::tunnelled,
     },
 };

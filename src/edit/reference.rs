@@ -14,7 +14,12 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Body, Outcome, Unchanged, scanner::Scanner, system};
+use super::{
+    outcome::{Outcome, Unchanged},
+    parts::Body,
+    scanner::Scanner,
+    system,
+};
 use crate::config::{EditMode, EditTarget};
 
 /// The replacement in tests.

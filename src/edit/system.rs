@@ -9,7 +9,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{
-    Body, CacheControl, Outcome, Unchanged,
+    outcome::{CacheControl, Outcome, Unchanged},
+    parts::Body,
     scanner::{Block, Found, System},
     text,
 };

@@ -5,7 +5,7 @@
 //! `fallback_message` are in the counts already. An entry of another type is not guessed at: it is noted,
 //! and becomes a metering failure.
 
-use super::tally::Counts;
+use super::counts::Counts;
 use crate::exchange::{OtherModel, Tokens};
 
 /// The entries of one `iterations`.

@@ -4,6 +4,7 @@
 //! count is expected and is none is noted, so that it is a metering failure and not a zero.
 
 use super::{
+    counts::Counts,
     iterations::Iterations,
     place::{Found, Leaf, Place},
     walk,
@@ -51,19 +52,6 @@ pub(super) enum Kind {
     Other,
     /// One that the API does not document: it may have an `error`.
     Unknown,
-}
-
-/// Numbers of `usage`, as far as they are there.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Counts {
-    input: Option<u64>,
-    output: Option<u64>,
-    cache_read: Option<u64>,
-    cache_write: Option<u64>,
-    cache_write_5m: Option<u64>,
-    cache_write_1h: Option<u64>,
-    server_tools: Option<u64>,
-    web_searches: Option<u64>,
 }
 
 /// What is known so far.
@@ -199,60 +187,6 @@ impl Read {
         let room = MOST_WORDS.saturating_sub(self.words.len());
         let more = content.get(..room).unwrap_or(content);
         self.words.extend_from_slice(more);
-    }
-}
-
-impl Counts {
-    fn take(&mut self, leaf: Leaf, number: u64) {
-        let count = match leaf {
-            Leaf::Input => &mut self.input,
-            Leaf::Output => &mut self.output,
-            Leaf::CacheRead => &mut self.cache_read,
-            Leaf::CacheWrite => &mut self.cache_write,
-            Leaf::CacheWrite5m => &mut self.cache_write_5m,
-            Leaf::CacheWrite1h => &mut self.cache_write_1h,
-            Leaf::ServerTool | Leaf::WebSearch => {
-                let sum = self.server_tools.unwrap_or_default().saturating_add(number);
-                self.server_tools = Some(sum);
-                if leaf == Leaf::WebSearch {
-                    self.web_searches = Some(number);
-                }
-                return;
-            }
-            _ => return,
-        };
-        *count = Some(number);
-    }
-
-    /// Counts are cumulative: the larger is the truth.
-    fn update(&mut self, later: Self) {
-        for (count, later) in [
-            (&mut self.input, later.input),
-            (&mut self.output, later.output),
-            (&mut self.cache_read, later.cache_read),
-            (&mut self.cache_write, later.cache_write),
-            (&mut self.cache_write_5m, later.cache_write_5m),
-            (&mut self.cache_write_1h, later.cache_write_1h),
-            (&mut self.server_tools, later.server_tools),
-            (&mut self.web_searches, later.web_searches),
-        ] {
-            // none is less than any
-            *count = (*count).max(later);
-        }
-    }
-
-    pub(super) fn tokens(self) -> Tokens {
-        let cache_write_1h = self.cache_write_1h.unwrap_or_default();
-        // `message_delta` repeats the sum, but not how it is split
-        let rest = self.cache_write.unwrap_or_default();
-        let rest = rest.saturating_sub(cache_write_1h);
-        Tokens {
-            input: self.input.unwrap_or_default(),
-            output: self.output.unwrap_or_default(),
-            cache_read: self.cache_read.unwrap_or_default(),
-            cache_write_5m: self.cache_write_5m.unwrap_or_default().max(rest),
-            cache_write_1h,
-        }
     }
 }
 

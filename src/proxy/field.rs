@@ -11,9 +11,12 @@ use smallvec::SmallVec;
 use crate::{
     config::{Endpoint, ForwardedFields, Live},
     wire::cookie,
-    wire::head::{
-        Field, Fields, HeadContent, ResponseHead, Role, Transport, Version, is_credential,
-        is_without_content, tokens,
+    wire::{
+        head::{
+            Field, Fields, HeadContent, ResponseHead, Transport, Version, is_without_content,
+            tokens,
+        },
+        role::{Role, is_credential},
     },
 };
 

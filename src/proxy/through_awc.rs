@@ -20,7 +20,8 @@ use crate::{
     upstream::http1::Body,
     wire::{
         body::Framing,
-        head::{Fields, RelayedHead, ResponseHead, Role},
+        head::{Fields, RelayedHead, ResponseHead},
+        role::Role,
     },
 };
 

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::Live,
     error::ProxyError,
-    wire::head::{Field, Role},
+    wire::{head::Field, role::Role},
 };
 
 /// The middleware that replaces awc's connector by our exchange.

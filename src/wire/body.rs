@@ -5,7 +5,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{MAX_FIELDS, MAX_HEAD, head::may_trail};
+use super::{
+    limits::{MAX_FIELDS, MAX_HEAD},
+    role::may_trail,
+};
 
 /// How the end of a body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,10 +21,7 @@ use http::HeaderMap;
 use crate::{
     error::DownstreamError,
     wire::{
-        MAX_FIELDS, MAX_HEAD,
-        head::{BodyNotes, may_trail},
-        idle::IdleTimer,
-        window::Meter,
+        MAX_FIELDS, MAX_HEAD, head::BodyNotes, idle::IdleTimer, role::may_trail, window::Meter,
     },
 };
 

@@ -13,8 +13,9 @@ use crate::{
     wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Fields, RequestHead, Role, Transport, Version, content_length, is_name, tokens},
+        head::{Fields, RequestHead, Transport, Version, content_length, tokens},
         host::{is_host, is_same},
+        role::{Role, is_name},
         upgrade::tunnelled,
     },
 };

@@ -10,7 +10,8 @@ use crate::{
     wire::{
         MAX_FIELDS,
         body::Framing,
-        head::{Fields, HeadContent, RelayedHead, Role, is_without_content},
+        head::{Fields, HeadContent, RelayedHead, is_without_content},
+        role::Role,
     },
 };
 

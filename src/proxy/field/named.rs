@@ -10,7 +10,10 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::wire::head::{Field, Fields, Role, tokens};
+use crate::wire::{
+    head::{Field, Fields, tokens},
+    role::Role,
+};
 
 /// Names that are compared one by one; beyond, they are looked up.
 const FEW: usize = 16;

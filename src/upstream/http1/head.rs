@@ -14,7 +14,8 @@ use crate::{
     wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Field, Fields, ResponseHead, Role, content_length, tokens},
+        head::{Field, Fields, ResponseHead, content_length, tokens},
+        role::Role,
     },
 };
 

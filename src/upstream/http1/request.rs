@@ -9,7 +9,10 @@ use smallvec::SmallVec;
 
 use crate::{
     upstream::replay::Keep,
-    wire::head::{BodyNotes, ResponseHead, Role, tokens},
+    wire::{
+        head::{BodyNotes, ResponseHead, tokens},
+        role::Role,
+    },
 };
 
 /// A request to be sent.

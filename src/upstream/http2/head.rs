@@ -20,7 +20,8 @@ use crate::{
     wire::{
         MAX_FIELDS, MAX_HEAD,
         body::Framing,
-        head::{Fields, ResponseHead, Role, content_length, is_name, may_trail},
+        head::{Fields, ResponseHead, content_length},
+        role::{Role, is_name, may_trail},
     },
 };
 

@@ -1,0 +1,73 @@
+//! Outcome of an edit, and its label in logs and metrics.
+
+use std::ops::Range;
+
+/// What became of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The text at this span of the original, quotes included, was replaced.
+    Replaced {
+        /// Offsets in the original.
+        span: Range<u64>,
+    },
+    /// A block was inserted.
+    Inserted {
+        /// Before this octet of the original.
+        at: u64,
+        /// Whether the block asks for caching.
+        cache_control: CacheControl,
+    },
+    /// It is as it came.
+    Unchanged(Unchanged),
+}
+
+/// Whether an inserted block asks for caching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheControl {
+    /// It does: `{"type":"ephemeral"}`.
+    Ephemeral,
+    /// It does not: the request has as many `cache_control` as may be, or one with a `ttl`.
+    Omitted,
+}
+
+/// Why a body is as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unchanged {
+    /// It is not JSON.
+    NotJson,
+    /// It is no object, or has no `system`.
+    NoSystem,
+    /// Its `system` is no array.
+    SystemNotArray,
+    /// Its `system` is an empty array.
+    Empty,
+    /// Nothing follows the attribution block.
+    TargetMissing,
+    /// The system prompt block is no object, or its `text` is no string.
+    TargetNotText,
+}
+
+impl Outcome {
+    /// One word for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Replaced { .. } => "replaced",
+            Self::Inserted { .. } => "inserted",
+            Self::Unchanged(unchanged) => unchanged.label(),
+        }
+    }
+}
+
+impl Unchanged {
+    /// One word for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NoSystem => "no_system",
+            Self::SystemNotArray => "system_not_array",
+            Self::Empty => "system_empty",
+            Self::TargetMissing => "target_missing",
+            Self::TargetNotText => "target_not_text",
+        }
+    }
+}

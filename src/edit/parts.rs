@@ -1,0 +1,7 @@
+//! Request body in parts, as it was received.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// A body in parts, in order; never joined.
+pub type Body = SmallVec<[Bytes; 4]>;
