@@ -10,48 +10,27 @@
 //! It refuses to know what a request is about. It decides only where messages begin and end, how
 //! long a silent peer is waited for, and when a connection has served its last request.
 
-mod body;
-mod connection;
+mod accept;
+mod arrival;
 mod delivery;
 mod entry;
+mod http1;
 mod http2;
+mod limits;
 mod peer;
-mod request;
-mod response;
+mod preface;
+mod service;
+mod source;
 mod timer;
 #[cfg(target_os = "linux")]
 mod unacknowledged;
 
-use std::net::SocketAddr;
-
-use crate::wire::head::Transport;
-
-/// How a connection came in.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival {
-    /// The client's address; none on a Unix socket.
-    pub peer: Option<SocketAddr>,
-    /// What it came over.
-    pub transport: Transport,
-    /// What is spoken.
-    pub protocol: Protocol,
-}
-
-/// The protocol of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1, as ALPN has it, or for want of ALPN.
-    Http1,
-    /// HTTP/2, as ALPN has it.
-    Http2,
-    /// In clear: HTTP/1.1, or HTTP/2 if `H2C` allows it and the first octets are its preface.
-    Unsaid,
-}
-
 pub use self::{
-    connection::{Services, TellRefused, serve},
+    accept::serve,
+    arrival::{Arrival, Protocol},
     entry::Entry,
+    http1::{KeepAlive, Parsed, parse_request_head},
     http2::{BlockEnds, http2_request_head, http2_trailers, trailer_section},
     peer::Peer,
-    request::{KeepAlive, Parsed, parse_request_head},
+    service::{Services, TellRefused},
 };

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use super::connection::Services;
+use super::service::Services;
 use crate::limits::{Admission, OverflowPermit};
 
 /// The admission of one connection.

@@ -8,9 +8,13 @@
 mod body;
 mod content;
 mod guard;
+mod limits;
+mod outbound;
 mod paths;
 mod request;
 mod response;
+mod shared;
+mod socket;
 mod stream;
 mod tunnel;
 mod watch;
@@ -40,25 +44,26 @@ use tokio::io::ReadBuf;
 use self::{
     content::Piece,
     guard::Guarded,
-    stream::{Shared, Target},
+    limits::{CONNECTION_WINDOW, MAX_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW},
+    shared::Shared,
+    socket::Socket,
+    stream::Target,
     watch::{Late, Watch},
     written::Written,
 };
 use super::{
-    Arrival, Services,
-    connection::{LINGER, LINGER_OCTETS},
+    arrival::Arrival,
     delivery::Seen,
     entry::Entry,
+    limits::{LINGER, LINGER_OCTETS},
     peer::Peer,
+    service::Services,
     timer::Timer,
 };
 use crate::{
     config::Timers,
     drain::{Drain, DrainPhase},
-    wire::{
-        MAX_HEAD,
-        window::{WindowDriver, Windows},
-    },
+    wire::window::{WindowDriver, Windows},
 };
 
 pub use self::{
@@ -66,42 +71,6 @@ pub use self::{
     request::{Ends as BlockEnds, http2_request_head},
     response::http2_trailers,
 };
-
-/// What a client begins with (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Streams that run at the same time; what is beyond is refused (RFC 9113 §5.1.2).
-const MAX_STREAMS: u32 = 100;
-/// Octets that a client may send ahead on one stream: what one stream may hold back
-/// (docs/contract.md §4.3). More only while it is consumed ([`WindowDriver`]).
-const STREAM_WINDOW: u32 = 64 * 1024;
-/// ... and on all of them. With less, streams whose upstream stands still could hold back the others;
-/// what they hold is bounded by `MAX_IN_FLIGHT`, as for HTTP/1.1.
-const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
-/// Size of a header list beyond which h2 answers 431 itself, without content. RFC 9113 §10.5.1 counts
-/// 32 octets for each field, so twice the largest head leaves room for ours to be told apart.
-const MAX_HEADER_LIST: u32 = 2 * MAX_HEAD as u32;
-
-/// What the first octets of a connection are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Preface {
-    /// The whole of HTTP/2's preface.
-    Whole,
-    /// Its beginning, or nothing yet.
-    Begun,
-    /// Anything else.
-    Other,
-}
-
-/// Looks at the first octets of a connection.
-pub(super) fn preface(octets: &[u8]) -> Preface {
-    if octets.starts_with(PREFACE) {
-        Preface::Whole
-    } else if PREFACE.starts_with(octets) {
-        Preface::Begun
-    } else {
-        Preface::Other
-    }
-}
 
 /// Serves a connection, of which some octets may have been read, until it ends.
 pub(super) async fn serve<S, A>(
@@ -238,24 +207,6 @@ fn first_head_until(drain: &Drain, since: Instant, timers: &Timers) -> Instant {
 
 fn flooded(kind: &dyn std::fmt::Display) {
     log::warn!("[Proxy] too many HTTP/2 frames, connection closed: {kind}");
-}
-
-/// The socket of a connection, as its streams know it.
-trait Socket {
-    /// Octets that were sent and that the client has not acknowledged, where the kernel tells.
-    fn unacknowledged(&self) -> Option<u64>;
-    /// Makes the coming close a reset: what waits in the kernel goes with it.
-    fn reset_on_close(&self);
-}
-
-impl<S: Peer> Socket for RefCell<S> {
-    fn unacknowledged(&self) -> Option<u64> {
-        self.borrow().unacknowledged()
-    }
-
-    fn reset_on_close(&self) {
-        self.borrow().reset_on_close();
-    }
 }
 
 /// A place on the list of those that a drain wakes.

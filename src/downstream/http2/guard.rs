@@ -14,11 +14,13 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    PREFACE,
     paths::Paths,
     watch::{Half, Watch},
 };
-use crate::wire::frames::{self, Frames, Part};
+use crate::{
+    downstream::preface::PREFACE,
+    wire::frames::{self, Frames, Part},
+};
 
 /// The socket of a connection, with what was read of it before.
 pub(super) struct Guarded<S> {

@@ -4,12 +4,11 @@
 //! of the connection drops it, and the upload and the upstream's connection go with it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     future::{Future as _, poll_fn},
-    pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    task::{Poll, ready},
+    time::Instant,
 };
 
 use actix_http::{
@@ -18,60 +17,31 @@ use actix_http::{
 };
 use actix_service::Service;
 use actix_web::{dev::ServiceResponse, http::Method};
-use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
 use super::{
-    Socket,
     body::{Expect, Inbound, RequestBody},
-    content::{Piece, Queue},
+    content::Piece,
+    outbound::{Gone, Outbound},
     request::{self, Ends},
     response::{self, Asked, Head},
+    shared::Shared,
     tunnel::tunnel,
-    watch::Watch,
-    written::Written,
 };
 use crate::{
-    config::Timers,
     downstream::{
-        Arrival, Services,
-        connection::{FIRST_LOOK, IN_FLIGHT, LINGER, WATCH_INTERVAL, WRITE_AHEAD, routed},
-        entry::Entry,
+        limits::{FIRST_LOOK, IN_FLIGHT, LINGER, WATCH_INTERVAL},
+        service::routed,
+        source::ContentSource,
         timer::Timer,
     },
     error::{Answer, DeniedError, DownstreamError, InternalError, ProxyError},
     wire::{
         body::Framing,
         head::{BodyNotes, RelayedHead, RequestHead, Version},
-        pace::Pace,
         refused::Refused,
-        window::Windows,
     },
 };
-
-/// What the streams of a connection share.
-pub(super) struct Shared<A> {
-    pub(super) services: Rc<Services<A>>,
-    pub(super) arrival: Arrival,
-    pub(super) timers: Cell<Timers>,
-    /// What the connection is served by.
-    pub(super) entry: RefCell<Entry>,
-    pub(super) watch: Rc<Watch>,
-    pub(super) socket: Rc<dyn Socket>,
-    pub(super) written: Written,
-    pub(super) windows: Rc<Windows>,
-}
-
-/// Why a stream ends, where it is not by agreement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gone {
-    /// The client reset it.
-    Client,
-    /// The client does not open its window.
-    Stalled,
-    /// The response body failed: its end must not look like one.
-    Body,
-}
 
 /// Whether the target that h2 gives is the one that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,18 +111,6 @@ enum Ended {
 impl From<Gone> for Ended {
     fn from(gone: Gone) -> Self {
         Self::Gone(gone)
-    }
-}
-
-impl<A> Shared<A> {
-    /// Takes the timers of the present configuration.
-    pub(super) fn follow_timers(&self) {
-        self.timers.set(self.services.live.load().timers);
-    }
-
-    /// Whether the connection has its place; one may have become free since it came.
-    fn has_seat(&self) -> bool {
-        self.entry.borrow_mut().has_seat(&self.services)
     }
 }
 
@@ -320,7 +278,7 @@ async fn content<A>(
         notes.is_undelivered.set(true);
     }
     let mut outbound = Outbound::begin(respond, head, shared)?;
-    outbound.source = body.map_or(Source::Ended(None), Source::Open);
+    outbound.source = ContentSource::new(body);
     outbound.notes = notes;
     let limit = shared.timers.get().write;
     poll_fn(|cx| {
@@ -346,12 +304,12 @@ async fn content<A>(
         }
         if outbound.queue.octets() == 0 {
             match outbound.source {
-                Source::Open(_) => {
+                ContentSource::Open(_) => {
                     outbound.stalled = None;
                     return Poll::Pending;
                 }
-                Source::Ended(_) => return Poll::Ready(Ok(())),
-                Source::Failed => return Poll::Ready(Err(Gone::Body)),
+                ContentSource::Ended(_) => return Poll::Ready(Ok(())),
+                ContentSource::Failed => return Poll::Ready(Err(Gone::Body)),
             }
         }
         let received = answered.map_or(0, |answered| answered.notes.octets.get());
@@ -394,154 +352,4 @@ async fn arrival_of_all<A>(sender: &mut SendStream<Piece>, shared: &Shared<A>) -
         }
     })
     .await
-}
-
-/// The response side of a stream.
-pub(super) struct Outbound {
-    pub(super) sender: SendStream<Piece>,
-    pub(super) queue: Rc<Queue>,
-    source: Source,
-    notes: Option<Rc<BodyNotes>>,
-    watch: Rc<Watch>,
-    /// Since when the client takes nothing of what waits.
-    pub(super) stalled: Option<Instant>,
-    /// Octets of the request's content at that time.
-    received: u64,
-    timer: Timer,
-    pace: Pace,
-    /// Octets of content.
-    sent: u64,
-}
-
-/// Where content comes from.
-enum Source {
-    Open(BoxBody),
-    /// Kept until all of it has arrived: its end writes the record of the exchange.
-    Ended(#[expect(dead_code, reason = "dropped at its time")] Option<BoxBody>),
-    Failed,
-}
-
-impl Outbound {
-    /// Sends a head; what comes after it is the caller's to say.
-    pub(super) fn begin<A>(
-        respond: &mut SendResponse<Piece>,
-        head: Head,
-        shared: &Shared<A>,
-    ) -> Result<Self, Gone> {
-        shared.watch.head();
-        let sender = respond.send_response(head.response, !head.has_content);
-        Ok(Self {
-            sender: sender.map_err(|_| Gone::Client)?,
-            queue: Rc::default(),
-            source: Source::Ended(None),
-            notes: None,
-            watch: Rc::clone(&shared.watch),
-            stalled: None,
-            received: 0,
-            timer: Timer::default(),
-            pace: Pace::default(),
-            sent: 0,
-        })
-    }
-
-    /// Ready when the client has taken nothing of what waits for so long, and has sent nothing.
-    pub(super) fn poll_stalled(
-        &mut self,
-        cx: &mut Context<'_>,
-        limit: Duration,
-        received: u64,
-    ) -> Poll<()> {
-        loop {
-            self.queue.watch(cx);
-            let has_moved = self.queue.has_moved() || received != self.received;
-            self.received = received;
-            let since = match self.stalled {
-                Some(since) if !has_moved => since,
-                _ => *self.stalled.insert(Instant::now()),
-            };
-            ready!(self.timer.poll(cx, since + limit));
-            // what waits for the connection and not for the stream's window is the connection's to judge
-            if !self.watch.is_blocked() {
-                return Poll::Ready(());
-            }
-            self.stalled = None;
-        }
-    }
-
-    /// Whether no more may wait.
-    fn is_full(&self) -> bool {
-        self.queue.octets() >= WRITE_AHEAD
-    }
-
-    /// Moves what the client sends, while it takes nothing of the response.
-    fn poll_upload(&mut self, cx: &mut Context<'_>, notes: &BodyNotes) -> Result<(), Gone> {
-        let Source::Open(body) = &mut self.source else {
-            return Ok(());
-        };
-        notes.is_held_back.set(true);
-        let polled = Pin::new(body).poll_next(cx);
-        notes.is_held_back.set(false);
-        match polled {
-            Poll::Ready(Some(Err(_))) => Err(Gone::Body),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes content from the handler's body while there is room, and sends it.
-    fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
-        // one chunk is held for as long as it takes to ask for the next: it may be the last one,
-        // and then says so itself
-        let mut last = None;
-        while let Source::Open(body) = &mut self.source {
-            if self.queue.octets() + last.as_ref().map_or(0, Bytes::len) >= WRITE_AHEAD {
-                break;
-            }
-            match Pin::new(body).poll_next(cx) {
-                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
-                Poll::Ready(Some(Ok(chunk))) => {
-                    if let Some(before) = last.replace(chunk) {
-                        self.send(before, Ends::Block)?;
-                    }
-                }
-                Poll::Ready(None) => {
-                    if let Source::Open(body) = std::mem::replace(&mut self.source, Source::Failed)
-                    {
-                        self.source = Source::Ended(Some(body));
-                    }
-                    return self.finish(last.take());
-                }
-                Poll::Ready(Some(Err(_))) => self.source = Source::Failed,
-                Poll::Pending => break,
-            }
-        }
-        match last {
-            Some(chunk) => self.send(chunk, Ends::Block),
-            None => Ok(()),
-        }
-    }
-
-    fn finish(&mut self, last: Option<Bytes>) -> Result<(), Gone> {
-        let raw = self.notes.as_ref().and_then(|notes| notes.trailers.take());
-        let trailers = raw.map(|raw| response::http2_trailers(&raw));
-        match trailers.filter(|trailers| !trailers.is_empty()) {
-            None => self.send(last.unwrap_or_default(), Ends::Stream),
-            Some(trailers) => {
-                if let Some(chunk) = last {
-                    self.send(chunk, Ends::Block)?;
-                }
-                let sent = self.sender.send_trailers(trailers);
-                sent.map_err(|_| Gone::Client)
-            }
-        }
-    }
-
-    pub(super) fn send(&mut self, chunk: Bytes, ends: Ends) -> Result<(), Gone> {
-        self.watch.chunk(chunk.len());
-        self.pace.spend(chunk.len());
-        self.sent += chunk.len() as u64;
-        let piece = self.queue.piece(chunk);
-        let sent = self.sender.send_data(piece, ends == Ends::Stream);
-        // only a stream that is closed takes no content
-        sent.map_err(|_| Gone::Client)
-    }
 }

@@ -14,11 +14,12 @@ use h2::server::SendResponse;
 
 use super::{
     content::Piece,
+    outbound::{Gone, Outbound},
     request::Ends,
     response::Head,
-    stream::{Gone, Outbound, Shared},
+    shared::Shared,
 };
-use crate::{downstream::connection::WRITE_AHEAD, wire::head::TunnelNotes};
+use crate::{downstream::limits::WRITE_AHEAD, wire::head::TunnelNotes};
 
 /// The client's side of a tunnel.
 struct Tunnel {

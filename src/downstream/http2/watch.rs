@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use super::MAX_STREAMS;
+use super::limits::MAX_STREAMS;
 use crate::{
     config::Timers,
     downstream::delivery::{Delivery, Seen},

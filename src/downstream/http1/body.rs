@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::peer::Peer;
 use crate::{
+    downstream::peer::Peer,
     error::DownstreamError,
     wire::{
         body::{Decoded, Decoder, Framing},

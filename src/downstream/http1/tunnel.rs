@@ -17,8 +17,16 @@ use actix_http::{
 use actix_service::Service;
 use actix_web::dev::ServiceResponse;
 
-use super::{Connection, Gone, Peer, WATCH_INTERVAL, WRITE_AHEAD, poll_flush, response};
+use super::{
+    connection::{Connection, Gone},
+    io::poll_flush,
+    response,
+};
 use crate::{
+    downstream::{
+        limits::{WATCH_INTERVAL, WRITE_AHEAD},
+        peer::Peer,
+    },
     drain::DrainPhase,
     wire::{
         body::{Decoder, Framing},

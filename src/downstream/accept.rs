@@ -1,0 +1,45 @@
+//! Choice of the HTTP version of a connection: by ALPN, else by its first octets.
+
+use std::rc::Rc;
+
+use actix_http::{Request, body::BoxBody};
+use actix_service::Service;
+use actix_web::dev::ServiceResponse;
+use bytes::Bytes;
+
+use super::{
+    arrival::{Arrival, Protocol},
+    entry::Entry,
+    http1::Connection,
+    http2,
+    peer::Peer,
+    service::Services,
+};
+
+/// Serves a connection until it ends.
+pub async fn serve<S, A>(stream: S, mut arrival: Arrival, services: Rc<Services<A>>, entry: Entry)
+where
+    S: Peer,
+    A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
+{
+    let (timers, h2c) = {
+        let live = services.live.load();
+        (live.timers, live.h2c)
+    };
+    match arrival.protocol {
+        Protocol::Http2 => {
+            // boxed here and below: it is larger than all that HTTP/1.1 needs
+            let octets = Bytes::new();
+            return Box::pin(http2::serve(stream, octets, arrival, services, entry)).await;
+        }
+        Protocol::Unsaid if h2c => {}
+        Protocol::Unsaid | Protocol::Http1 => arrival.protocol = Protocol::Http1,
+    }
+    let mut connection = Connection::new(stream, arrival, Rc::clone(&services), entry, timers);
+    // how it ended was told to whom it concerns: the client, or the exchange that was dropped
+    let _ = connection.run().await;
+    if let Some((stream, octets, entry)) = connection.into_http2() {
+        arrival.protocol = Protocol::Http2;
+        Box::pin(http2::serve(stream, octets, arrival, services, entry)).await;
+    }
+}

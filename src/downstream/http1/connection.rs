@@ -1,0 +1,137 @@
+//! State of one HTTP/1.1 connection.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use actix_http::{Request, body::BoxBody};
+use actix_service::Service;
+use actix_web::dev::ServiceResponse;
+use bytes::Bytes;
+
+use super::body::Wire;
+use crate::{
+    config::Timers,
+    downstream::{
+        arrival::{Arrival, Protocol},
+        delivery::{Delivery, Seen},
+        entry::Entry,
+        peer::Peer,
+        service::Services,
+        timer::Timer,
+    },
+    wire::{head::BodyNotes, outbox::Outbox, pace::Pace},
+};
+
+/// Why a connection ends, where it is not by agreement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// The client closed, reset, or does not read.
+    Client,
+    /// The response body failed: its end must not look like one.
+    Body,
+    /// Time is up.
+    Cut,
+}
+
+/// A connection that speaks HTTP/1.1, or whose first octets are yet to tell.
+pub(crate) struct Connection<S, A> {
+    pub(super) wire: Rc<RefCell<Wire<S>>>,
+    pub(super) outbox: Outbox,
+    pub(super) timers: Timers,
+    pub(super) timer: Timer,
+    /// Whether the client takes what is written.
+    pub(super) delivery: Delivery,
+    /// Of the response.
+    pub(super) pace: Pace,
+    pub(super) arrival: Arrival,
+    pub(super) services: Rc<Services<A>>,
+    pub(super) entry: Entry,
+    pub(super) ticket: Option<usize>,
+    pub(super) searched: usize,
+    /// Of the request that is being answered.
+    pub(super) asked: Option<Rc<BodyNotes>>,
+    /// The same where the response is the upstream's, whose body drives the rest of the request's.
+    pub(super) upload: Option<Rc<BodyNotes>>,
+}
+
+impl<S, A> Drop for Connection<S, A> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.services.drain.leave(ticket);
+        }
+    }
+}
+
+impl<S, A> Connection<S, A>
+where
+    S: Peer,
+    A: Service<Request, Response = ServiceResponse<BoxBody>>,
+{
+    /// Wraps an accepted socket.
+    pub(crate) fn new(
+        stream: S,
+        arrival: Arrival,
+        services: Rc<Services<A>>,
+        entry: Entry,
+        timers: Timers,
+    ) -> Self {
+        Self {
+            wire: Rc::new(RefCell::new(Wire::new(stream))),
+            outbox: Outbox::default(),
+            timers,
+            timer: Timer::default(),
+            delivery: Delivery::default(),
+            pace: Pace::default(),
+            arrival,
+            services,
+            entry,
+            ticket: None,
+            searched: 0,
+            asked: None,
+            upload: None,
+        }
+    }
+
+    /// Takes the connection apart for HTTP/2: socket, octets read so far, admission. None if HTTP/1.1
+    /// was spoken.
+    pub(crate) fn into_http2(mut self) -> Option<(S, Bytes, Entry)> {
+        if self.arrival.protocol != Protocol::Http2 {
+            return None;
+        }
+        let wire = Rc::clone(&self.wire);
+        let entry = self.entry.hand_over(&self.services);
+        drop(self);
+        let Wire { stream, read, .. } = Rc::into_inner(wire)?.into_inner();
+        Some((stream, read.octets.freeze(), entry))
+    }
+
+    /// Takes the timers of the present configuration.
+    pub(super) fn follow_timers(&mut self) {
+        self.timers = self.services.live.load().timers;
+    }
+
+    /// Ready when the client has acknowledged nothing for too long.
+    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.timers.write;
+        while let Some(look_at) = self.delivery.next_look(limit) {
+            ready!(self.timer.poll(cx, look_at));
+            let unacknowledged = self.wire.borrow().stream.unacknowledged();
+            let asked = self.asked.as_ref();
+            let received = asked.map_or(0, |asked| asked.octets.get());
+            let now = Instant::now();
+            if self.delivery.look(unacknowledged, received, now, limit) == Seen::Stalled {
+                if let Some(asked) = asked {
+                    asked.is_stalled.set(true);
+                }
+                // what waits in the kernel goes with it
+                self.wire.borrow().stream.reset_on_close();
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}

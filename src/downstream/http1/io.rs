@@ -1,0 +1,130 @@
+//! Reads and writes of an HTTP/1.1 connection that is watched for the absence of its client.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use tokio::io::AsyncWrite;
+
+use super::body::{Expect, Wire};
+use crate::{
+    downstream::{delivery::Delivery, limits::WATCH_INTERVAL, peer::Peer, timer::Timer},
+    wire::outbox::Outbox,
+};
+
+/// Octets that are read ahead of need, to see whether the client is still there.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// Writes what waits, and notes what the socket took and whether it takes more.
+pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    outbox: &mut Outbox,
+    stream: &mut S,
+    delivery: &mut Delivery,
+) -> io::Result<Poll<()>> {
+    while !outbox.is_empty() {
+        match outbox.poll_write(cx, stream) {
+            Poll::Ready(Ok(count)) => delivery.wrote(count),
+            Poll::Ready(Err(cause)) => return Err(cause),
+            Poll::Pending => {
+                delivery.set_blocked(true);
+                return Ok(Poll::Pending);
+            }
+        }
+    }
+    // under TLS the last record may not be out
+    let flushed = Pin::new(stream).poll_flush(cx);
+    delivery.set_blocked(flushed.is_pending());
+    match flushed {
+        Poll::Ready(outcome) => outcome.map(Poll::Ready),
+        Poll::Pending => Ok(Poll::Pending),
+    }
+}
+
+/// Reads once there is something to read: a silent client costs no buffer.
+pub(super) fn poll_readable<S: Peer>(
+    cx: &mut Context<'_>,
+    wire: &mut Wire<S>,
+) -> Poll<io::Result<usize>> {
+    ready!(wire.stream.poll_readable(cx));
+    wire.poll_read(cx)
+}
+
+/// Ready when the client is gone. Reads ahead, within a bound; beyond it, looks now and then.
+pub(super) fn poll_watch<S: Peer>(
+    cx: &mut Context<'_>,
+    wire: &mut Wire<S>,
+    timer: &mut Timer,
+) -> Poll<()> {
+    loop {
+        if wire.ended {
+            return Poll::Ready(());
+        }
+        if wire.read.octets.len() >= READ_AHEAD {
+            if wire.stream.is_gone() {
+                return Poll::Ready(());
+            }
+            let deadline = Instant::now() + WATCH_INTERVAL;
+            if timer.poll(cx, deadline).is_ready() {
+                continue;
+            }
+            return Poll::Pending;
+        }
+        match ready!(poll_readable(cx, wire)) {
+            Ok(1..) => {
+                if let Expect::Waiting(notes) = &wire.expect {
+                    notes.is_unasked.set(true);
+                    wire.expect = Expect::Nothing;
+                    // the exchange was polled before this, and holds the body back
+                    cx.waker().wake_by_ref();
+                }
+            }
+            Ok(0) | Err(_) => return Poll::Ready(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Takes octets, and does not get them out: as TLS does before a client that does not read.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn octets_that_do_not_get_out_of_a_stream_block_it() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut outbox, mut delivery) = (Outbox::default(), Delivery::default());
+        outbox.push(Bytes::from_static(b"last"));
+        for _ in 0..2 {
+            let polled = poll_flush(&mut cx, &mut outbox, &mut Stuck, &mut delivery);
+            assert!(matches!(polled, Ok(Poll::Pending)));
+            assert!(delivery.is_blocked() && delivery.written() == 4);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! State that the streams of one HTTP/2 connection share.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use super::{socket::Socket, watch::Watch, written::Written};
+use crate::{
+    config::Timers,
+    downstream::{arrival::Arrival, entry::Entry, service::Services},
+    wire::window::Windows,
+};
+
+/// What the streams of a connection share.
+pub(super) struct Shared<A> {
+    pub(super) services: Rc<Services<A>>,
+    pub(super) arrival: Arrival,
+    pub(super) timers: Cell<Timers>,
+    /// What the connection is served by.
+    pub(super) entry: RefCell<Entry>,
+    pub(super) watch: Rc<Watch>,
+    pub(super) socket: Rc<dyn Socket>,
+    pub(super) written: Written,
+    pub(super) windows: Rc<Windows>,
+}
+
+impl<A> Shared<A> {
+    /// Takes the timers of the present configuration.
+    pub(super) fn follow_timers(&self) {
+        self.timers.set(self.services.live.load().timers);
+    }
+
+    /// Whether the connection has its place; one may have become free since it came.
+    pub(super) fn has_seat(&self) -> bool {
+        self.entry.borrow_mut().has_seat(&self.services)
+    }
+}
