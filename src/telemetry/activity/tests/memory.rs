@@ -1,0 +1,116 @@
+//! Bound of the memory that the activity takes.
+
+use super::*;
+
+/// Everything at its bound, in a process of its own, whose memory is measured.
+#[test]
+fn memory_is_bounded_in_the_largest_case() {
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program)
+        .args([
+            "--exact",
+            "telemetry::activity::tests::memory::largest",
+            "--ignored",
+            "--nocapture",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+}
+
+#[test]
+#[ignore = "run by memory_is_bounded_in_the_largest_case, alone in its process"]
+fn largest() {
+    let resident = || -> usize {
+        let text = fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let before = resident();
+    let mut state = State::new(at(NOON));
+    let long = |i: u64, length: usize| -> Box<str> { format!("{i:0length$}").into() };
+    let value = [b'x'; 200];
+    let secrets = crate::secret::Secrets::default();
+    let fields = || crate::exchange::ShownFields::of([(&b"accept"[..], &value[..]); 30], &secrets);
+    let largest = |i: u64, second: u64| {
+        let mut exchange = exchange(&format!("req_{i:024}"), second);
+        exchange.begun.path = long(i % 1000, 4096);
+        exchange.begun.session = Some(long(i, 128));
+        exchange.begun.user_agent = Some(long(i, 256));
+        exchange.upstream = Some(format!("{:0500}", i % 100).into());
+        exchange.request_fields = fields();
+        exchange.response_fields = fields();
+        exchange.upstream_request_id = Some(long(i, 128));
+        exchange.rate_limit = (0..20).map(|n| (long(n, 200), long(i, 200))).collect();
+        exchange.status = Some(if i.is_multiple_of(2) { 200 } else { 500 });
+        if let Some(usage) = &mut exchange.usage {
+            usage.model = Some(long(i % 100, 300));
+            usage.stop_reason = Some(long(i, 300));
+            usage.error_type = i.is_multiple_of(2).then(|| long(i, 300));
+        }
+        exchange
+    };
+    let from = NOON - 400 * 86_400;
+    // days, hours, ten minutes, minutes, seconds: each ring until it is full
+    let days = (0..400).map(|day| from + day * 86_400);
+    let hours = (0..1010).map(|part| NOON - 7 * 86_400 + part * 600);
+    let minutes = (0..360).map(|minute| NOON - 6 * 3600 + minute * 60);
+    let seconds = (0..900).map(|second| NOON - 900 + second);
+    let mut number = 0;
+    for second in days.chain(hours).chain(minutes).chain(seconds) {
+        for _ in 0..100 / 6 {
+            // all models of an hour, whatever the part
+            number += 1;
+            let text = recent::Text {
+                content: "x".repeat(50 * 1024).into(),
+                is_cut: true,
+            };
+            let text = (number % 50 < 2).then_some(text);
+            state.ended(largest(number, second), (text, None), at(second), None);
+        }
+    }
+    for i in 0..20_000 {
+        let begun = largest(number + i, NOON).begun;
+        let answered = Answered {
+            id: begun.id.clone(),
+            status: 200,
+            upstream: None,
+            upstream_request_id: Some(long(i, 128)),
+            model: Some(long(i, 128)),
+            is_stream: Some(true),
+            max_tokens: Some(1),
+            timings: Timings::default(),
+        };
+        state.begun(begun, Arc::default(), at(NOON));
+        state.answered(answered, at(NOON));
+    }
+    for i in 0..1000 {
+        let text = recent::Text {
+            content: "x".repeat(50 * 1024).into(),
+            is_cut: true,
+        };
+        state.ended(
+            largest(2 * (number + i) + 1, NOON),
+            (Some(text), None),
+            at(NOON),
+            None,
+        );
+    }
+    for i in 0..recent::KEPT as u64 {
+        let mut fine = largest(2 * (number + i), NOON);
+        if let Some(usage) = &mut fine.usage {
+            usage.error_type = None;
+        }
+        state.ended(fine, (None, None), at(NOON), None);
+    }
+    assert_eq!(state.recent.failures().len(), recent::FAILURES);
+    let used = resident().saturating_sub(before);
+    println!("{used} octets");
+    assert!(used > 30 << 20, "not the largest case: {used}");
+    // the documented bound, and what the allocator keeps of what was let go
+    assert!(used < 110 << 20, "{used}");
+    drop(state);
+}
