@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{ShownFields, Tokens};
+use super::{fields::ShownFields, usage::Tokens};
 
 /// Upstreams that are remembered while they are asked one after the other.
 const UPSTREAMS: usize = 4;

@@ -17,9 +17,13 @@ use std::{
 use crate::{config::AccessLog as Settings, exchange::Exchange};
 
 mod line;
+mod lines;
 mod output;
 
-use self::output::Output;
+use self::{
+    lines::{fitting, lines},
+    output::Output,
+};
 
 /// What may wait to be written: about 30,000 lines of 500 octets.
 const MOST_WAITING: usize = 16 << 20;
@@ -161,19 +165,6 @@ impl Shared {
             thread::sleep(BATCH);
         }
     }
-}
-
-/// The length of the whole lines for which there is room.
-fn fitting(text: &[u8], room: usize) -> usize {
-    if text.len() <= room {
-        return text.len();
-    }
-    memchr::memrchr(b'\n', &text[..room]).map_or(0, |last| last + 1)
-}
-
-/// How many lines there are.
-fn lines(text: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', text).count() as u64
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -43,6 +43,7 @@ use crate::{
 };
 
 mod compose;
+mod ended;
 mod filter;
 mod histogram;
 mod kept;

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::lines;
+use super::lines::{lines, whole_lines};
 use crate::{
     config::{AccessLog as Settings, AccessLogTarget},
     logging::timestamp,
@@ -276,14 +276,6 @@ fn write_some(to: &mut impl io::Write, text: &[u8]) -> (usize, io::Result<()>) {
         }
     }
     (written, to.flush())
-}
-
-/// The length of the lines that fit, or of the first one where it does not.
-fn whole_lines(text: &[u8], room: u64) -> usize {
-    let room = usize::try_from(room).unwrap_or(usize::MAX).min(text.len());
-    let fitting = memchr::memrchr(b'\n', &text[..room]);
-    let end = fitting.or_else(|| memchr::memchr(b'\n', text));
-    end.map_or(text.len(), |end| end + 1)
 }
 
 /// Whether something was less than [`CHECK`] ago.

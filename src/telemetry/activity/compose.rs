@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
+    ended::{Done, Failure},
     histogram::Histogram,
-    recent::{Done, FAILURES, FailedAttempt, Failure, Pending},
+    recent::{FAILURES, FailedAttempt, Pending},
     ring::Ring,
     state::{DAY, HOUR, MINUTE, State, TEN_MINUTES, Timing, second},
     sums::{Spent, Sums},

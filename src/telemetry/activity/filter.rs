@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     compose::unix_millis,
-    recent::{Done, Listed, Pending},
+    ended::Done,
+    recent::{Listed, Pending},
 };
 use crate::exchange::{Begun, Exchange, Verdict};
 

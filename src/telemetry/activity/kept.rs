@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::recent::{Done, Failure};
+use super::ended::{Done, Failure};
 use crate::exchange::{
     Begun, By, Ended, Estimate, Exchange, MeteringFailure, OtherModel, Phase, Route, Terms,
     Timings, Tokens, Usage,

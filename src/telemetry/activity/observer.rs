@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
+    ended::Text,
     queue::{Counts, Event},
-    recent::Text,
     redact::{Length, masked, text},
     state::{Additions, LastEnded, Saved, State, second},
     store::Store,

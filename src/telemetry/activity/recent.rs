@@ -6,7 +6,11 @@ use std::{
     time::SystemTime,
 };
 
-use super::{kept::Restored, sums::is_failure};
+use super::{
+    ended::{Done, Failure, Text},
+    kept::Restored,
+    sums::is_failure,
+};
 use crate::exchange::{Answered, Begun, By, Exchange, Progress, Try};
 
 /// Exchanges in flight that are listed; more are counted.
@@ -53,23 +57,6 @@ pub(super) struct Pending {
     pub(super) answered: Option<Arc<Answered>>,
 }
 
-/// An exchange that has ended.
-pub(super) struct Done {
-    pub(super) seq: u64,
-    pub(super) change: u64,
-    pub(super) ended: SystemTime,
-    pub(super) exchange: Exchange,
-}
-
-/// An exchange that failed, or whose answer spoke of an error; or another that ended, without a text.
-#[derive(Clone)]
-pub(super) struct Failure {
-    pub(super) done: Arc<Done>,
-    /// The type of the error that its content names.
-    pub(super) kind: Option<Box<str>>,
-    pub(super) text: Option<Text>,
-}
-
 /// An attempt at one upstream that failed, and after which another one was asked.
 #[derive(Clone)]
 pub(super) struct FailedAttempt {
@@ -78,13 +65,6 @@ pub(super) struct FailedAttempt {
     /// The name of its exchange.
     pub(super) id: Box<str>,
     pub(super) attempt: Try,
-}
-
-/// What the upstream said.
-#[derive(Clone)]
-pub(super) struct Text {
-    pub(super) content: Arc<str>,
-    pub(super) is_cut: bool,
 }
 
 /// What is listed at one moment.
@@ -383,24 +363,4 @@ pub(super) fn shortened(text: &str, longest: usize) -> &str {
     let end = (0..=longest.min(text.len())).rev();
     let end = end.into_iter().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or_default()]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fmt;
-
-    use super::Failure;
-
-    /// For comparisons of what is stored: by name.
-    impl PartialEq for Failure {
-        fn eq(&self, other: &Self) -> bool {
-            self.done.exchange.begun.id == other.done.exchange.begun.id
-        }
-    }
-
-    impl fmt::Debug for Failure {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(&self.done.exchange.begun.id)
-        }
-    }
 }

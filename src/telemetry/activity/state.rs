@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
+    ended::{Failure, Text},
     histogram::Histogram,
     kept::Restored,
     ledger::Ledger,
     places::{Paths, Upstreams},
-    recent::{FAILURES, Failure, KEPT, Recent, Text, shortened},
+    recent::{FAILURES, KEPT, Recent, shortened},
     ring::Ring,
     sums::{Spent, Sums, is_failure},
 };

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt::Result, time::Duration};
 
 use super::{
-    UpstreamGauges,
     counters::Counters,
     family::{Family, Unit, Writer},
+    gauges::UpstreamGauges,
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, micros},
     names::Names,
 };

@@ -64,7 +64,7 @@ fn largest() {
         for _ in 0..100 / 6 {
             // all models of an hour, whatever the part
             number += 1;
-            let text = recent::Text {
+            let text = ended::Text {
                 content: "x".repeat(50 * 1024).into(),
                 is_cut: true,
             };
@@ -88,7 +88,7 @@ fn largest() {
         state.answered(answered, at(NOON));
     }
     for i in 0..1000 {
-        let text = recent::Text {
+        let text = ended::Text {
             content: "x".repeat(50 * 1024).into(),
             is_cut: true,
         };

@@ -2,10 +2,45 @@
 
 use std::fmt::Result;
 
-use super::{
-    Gauges,
-    family::{Family, Writer},
-};
+use super::family::{Family, Writer};
+
+/// What is read at the moment of a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// The program's version.
+    pub version: &'static str,
+    /// Exchanges now.
+    pub in_flight: usize,
+    /// Clients' connections now.
+    pub connections: usize,
+    /// Reloads of the configuration that succeeded.
+    pub reload_succeeded: u64,
+    /// Reloads that did not.
+    pub reload_failed: u64,
+    /// Whether the last one did; so does the start.
+    pub last_reload_successful: bool,
+    /// Lines lost on standard error.
+    pub log_lines_dropped: u64,
+    /// Lines lost of the access log.
+    pub access_log_lines_dropped: u64,
+    /// Exchanges that are in no sum of the activity, since its queue was full.
+    pub exchanges_dropped: u64,
+    /// The upstreams of the configuration.
+    pub upstreams: Vec<UpstreamGauges>,
+    /// The day that the prices are of.
+    pub prices_date: String,
+}
+
+/// An upstream at the moment of a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamGauges {
+    /// `https://host[:port][/prefix]`.
+    pub url: String,
+    /// `closed`, `open` or `half_open`.
+    pub circuit: &'static str,
+    /// Pooled connections of all workers.
+    pub idle_connections: usize,
+}
 
 impl Gauges {
     pub(super) fn write(&self, out: &mut Writer<'_>) -> Result {

@@ -1,0 +1,22 @@
+//! Whole lines of a text: counts of them, and lengths of those that fit.
+
+/// The length of the whole lines for which there is room.
+pub(super) fn fitting(text: &[u8], room: usize) -> usize {
+    if text.len() <= room {
+        return text.len();
+    }
+    memchr::memrchr(b'\n', &text[..room]).map_or(0, |last| last + 1)
+}
+
+/// How many lines there are.
+pub(super) fn lines(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
+}
+
+/// The length of the lines that fit, or of the first one where it does not.
+pub(super) fn whole_lines(text: &[u8], room: u64) -> usize {
+    let room = usize::try_from(room).unwrap_or(usize::MAX).min(text.len());
+    let fitting = memchr::memrchr(b'\n', &text[..room]);
+    let end = fitting.or_else(|| memchr::memchr(b'\n', text));
+    end.map_or(text.len(), |end| end + 1)
+}

@@ -1,0 +1,49 @@
+//! An exchange that has ended, as it is kept: in the list, among the failures, and for the store.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::exchange::Exchange;
+
+/// An exchange that has ended.
+pub(super) struct Done {
+    pub(super) seq: u64,
+    pub(super) change: u64,
+    pub(super) ended: SystemTime,
+    pub(super) exchange: Exchange,
+}
+
+/// An exchange that failed, or whose answer spoke of an error; or another that ended, without a text.
+#[derive(Clone)]
+pub(super) struct Failure {
+    pub(super) done: Arc<Done>,
+    /// The type of the error that its content names.
+    pub(super) kind: Option<Box<str>>,
+    pub(super) text: Option<Text>,
+}
+
+/// What the upstream said.
+#[derive(Clone)]
+pub(super) struct Text {
+    pub(super) content: Arc<str>,
+    pub(super) is_cut: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::Failure;
+
+    /// For comparisons of what is stored: by name.
+    impl PartialEq for Failure {
+        fn eq(&self, other: &Self) -> bool {
+            self.done.exchange.begun.id == other.done.exchange.begun.id
+        }
+    }
+
+    impl fmt::Debug for Failure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.done.exchange.begun.id)
+        }
+    }
+}
