@@ -938,7 +938,7 @@ the configuration has 11 faults
   /env/.env line 3: has no `=`; expected KEY=VALUE, or a comment that begins with #
   API_BASE_URL (/env/.env line 5): `https://***@h` contains a user or password; expected http:// or https://, a host, optionally a port and a path; no user, query or fragment; put credentials into the headers file (HEADERS_FILE) instead
   HEADERS_FILE (/env/.env line 7): `/missing.json` does not exist; expected a readable JSON file; create it with {}, or unset HEADERS_FILE
-  EDIT_MEMORY (default): `512MiB` is less than MAX_EDIT_BODY, so the largest body never fits; expected octets, or a number with a unit such as 512KiB, 32MiB, 1GiB; raise EDIT_MEMORY or lower MAX_EDIT_BODY
+  EDIT_MEMORY (default): `512MiB` is less than MAX_EDIT_BODY, so the largest body never fits; expected bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB; raise EDIT_MEMORY or lower MAX_EDIT_BODY
   PORT (/env/.env line 2): `80a` is not a port; expected a number from 0 to 65535 (0: the kernel chooses); for example PORT=8088
   WORKERS (environment): `0` is less than 1; expected a whole number from 1 to 1024, or auto; for example WORKERS=auto
   KEEP_ALIVE (/env/.env line 4): `0` is no time at all: the timer would fire at once; expected seconds, or a number with a unit such as 500ms, 30s, 2m, 1h; to wait long, say `24h`

@@ -41,7 +41,7 @@ const EXAMPLE_HEAD: &str = "\
 # environment overrides this file. Empty means unset. Changes are picked up while the proxy runs,
 # unless a line says that it needs a restart. `anthropic-proxy check` shows what is in effect.
 #
-# Made from the table in src/config/env.rs: `anthropic-proxy env-example` prints it.
+# Made from src/config/env/table.rs: `anthropic-proxy env-example` prints it.
 ";
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
         let committed = std::fs::read_to_string(".env.example").unwrap();
         assert!(
             committed == file(),
-            "run `anthropic-proxy env-example > .env.example`"
+            "run `just docs`, or `cargo run -- env-example > .env.example`"
         );
     }
 

@@ -13,7 +13,7 @@ pub(super) static TABLE: &[Variable] = &[
             "API_BASE_URL",
             "https://anyrouter.top",
             "http:// or https://, a host, optionally a port and a path; no user, query or fragment",
-            "Where requests go. The client's path is appended to the path given here.",
+            "Base URL of the upstream. The client's path is appended to the path given here.",
         )
     },
     Variable {
@@ -24,7 +24,7 @@ pub(super) static TABLE: &[Variable] = &[
             "API_BASE_URLS",
             "",
             "URLs as for API_BASE_URL, separated by commas, the preferred one first",
-            "Several upstreams, in order of preference; API_BASE_URL comes before them if it is set.",
+            "Several upstreams in order of preference. API_BASE_URL comes before them when it is set, too.",
         )
     },
     Variable {
@@ -35,7 +35,7 @@ pub(super) static TABLE: &[Variable] = &[
             "UPSTREAM_API_KEYS",
             "",
             "one entry for each upstream, separated by commas: a key for x-api-key, or Bearer and a token, or nothing",
-            "Credentials for the upstreams, in their order; an upstream that has one never sees the client's.",
+            "Credentials for the upstreams, in their order. An upstream with a credential of its own never receives the client's.",
         )
     },
     live(
@@ -43,35 +43,35 @@ pub(super) static TABLE: &[Variable] = &[
         "UPSTREAM_HTTP_VERSION",
         "1.1",
         "1.1, 2 or auto",
-        "The HTTP version towards the upstreams. auto: what TLS negotiates; 2 without TLS: prior knowledge.",
+        "HTTP version towards the upstreams. auto: negotiated by TLS. 2 without TLS: prior knowledge.",
     ),
     live(
         Section::Upstream,
         "FAILOVER_STATUS",
         "502,503,520-523,529",
         "status codes and ranges of them from 400 to 599, separated by commas, or none",
-        "Answers that send a request on to the next upstream, if there is one and its body is still held.",
+        "Response statuses that send a request to the next upstream, if there is one and the request body is still held. none: no status does.",
     ),
     live(
         Section::Upstream,
         "PRESERVE_HOST",
         "false",
         FLAG,
-        "Send the client's Host to the upstream instead of the upstream's own.",
+        "Forward the client's Host field instead of sending the upstream's own.",
     ),
     live(
         Section::Upstream,
         "FORWARDED_HEADERS",
         "append",
         "append, off or drop",
-        "X-Forwarded-For, -Proto and -Host: append adds this hop, off adds nothing, drop removes the client's, too.",
+        "X-Forwarded-For, -Proto and -Host. append: adds this hop. off: adds nothing. drop: also removes the client's.",
     ),
     live(
         Section::Upstream,
         "HEADERS_FILE",
         "env/.env.headers.json",
         "the path of a JSON object of strings and nulls",
-        "Fields that replace the client's of the same name; null removes a field; keys beginning with __ are comments.",
+        "File of fields that replace the client's fields of the same name. null removes a field; keys that begin with __ are comments.",
     ),
     Variable {
         example: "https://app.example,http://localhost:3000",
@@ -80,7 +80,7 @@ pub(super) static TABLE: &[Variable] = &[
             "ALLOWED_ORIGINS",
             "",
             "origins as browsers write them (scheme://host or scheme://host:port), separated by commas; null; or * for every page",
-            "Web pages of other sites that may send requests to which a key of yours is added (UPSTREAM_API_KEYS, HEADERS_FILE).",
+            "Origins of web pages that may send requests to which the proxy adds a credential (UPSTREAM_API_KEYS, HEADERS_FILE).",
         )
     },
     Variable {
@@ -91,7 +91,7 @@ pub(super) static TABLE: &[Variable] = &[
             "SYSTEM_PROMPT_REPLACEMENT",
             "",
             "any text; in double quotes it may have \\n and span lines",
-            "The text that replaces the system prompt of POST /v1/messages. Unset: nothing is edited.",
+            "Text that replaces the system prompt of POST /v1/messages. Unset: nothing is edited.",
         )
     },
     live(
@@ -99,35 +99,35 @@ pub(super) static TABLE: &[Variable] = &[
         "SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST",
         "false",
         FLAG,
-        "Replace only a prompt that contains \"Claude Code\"; insert a block before any other.",
+        "Replace only a prompt that contains \"Claude Code\", and insert a block before any other.",
     ),
     live(
         Section::SystemPrompt,
         "SYSTEM_PROMPT_TARGET",
         "prompt",
         "prompt or first",
-        "Which block is the prompt: the first that is not Claude Code's attribution block, or the very first.",
+        "Block that is the prompt. prompt: the first one that is not Claude Code's attribution block. first: the very first.",
     ),
     live(
         Section::SystemPrompt,
         "MAX_EDIT_BODY",
         "32MiB",
         SIZE,
-        "The largest request body that is edited; larger ones pass unchanged.",
+        "Largest request body that is edited. Larger ones pass unchanged.",
     ),
     boot(
         Section::Server,
         "HOST",
         "127.0.0.1",
         "an IP address or a host name of this machine",
-        "The address to listen on. 0.0.0.0 or :: opens the proxy to the network.",
+        "Address to listen on. 0.0.0.0 or :: opens the proxy to the network.",
     ),
     boot(
         Section::Server,
         "PORT",
         "8088",
         "a number from 0 to 65535 (0: the kernel chooses)",
-        "The port to listen on.",
+        "Port to listen on.",
     ),
     Variable {
         example: "/etc/ssl/proxy.pem",
@@ -136,7 +136,7 @@ pub(super) static TABLE: &[Variable] = &[
             "TLS_CERT_FILE",
             "",
             "the path of a PEM file: the certificate, then those that lead to its root",
-            "The certificate to serve TLS with. The files are read again when they change; to turn TLS on or off needs a restart.",
+            "Certificate chain for serving TLS. Read again when the file changes; turning TLS on or off needs a restart.",
         )
     },
     Variable {
@@ -146,7 +146,7 @@ pub(super) static TABLE: &[Variable] = &[
             "TLS_KEY_FILE",
             "",
             "the path of a PEM file with the private key of the certificate",
-            "The private key to serve TLS with.",
+            "Private key of the certificate.",
         )
     },
     Variable {
@@ -156,7 +156,7 @@ pub(super) static TABLE: &[Variable] = &[
             "TLS_PORT",
             "",
             "a number from 0 to 65535 (0: the kernel chooses)",
-            "A port for TLS beside PORT in clear. Unset: with a certificate, PORT itself speaks TLS.",
+            "Port for TLS beside PORT without TLS. Unset: with a certificate, PORT itself speaks TLS.",
         )
     },
     live(
@@ -164,7 +164,7 @@ pub(super) static TABLE: &[Variable] = &[
         "H2C",
         "false",
         FLAG,
-        "Speak HTTP/2 without TLS, too, with clients that begin with it (prior knowledge).",
+        "Accept HTTP/2 without TLS from clients that begin with it (prior knowledge).",
     ),
     Variable {
         example: "/run/anthropic-proxy/proxy.sock",
@@ -172,8 +172,8 @@ pub(super) static TABLE: &[Variable] = &[
             Section::Server,
             "UNIX_SOCKET",
             "",
-            "the path of a socket to create; a socket that nobody listens on is replaced",
-            "A Unix socket to listen on, besides the ports.",
+            "the path of a socket to create; a stale socket is replaced",
+            "Unix socket to listen on, besides the ports.",
         )
     },
     boot(
@@ -181,147 +181,147 @@ pub(super) static TABLE: &[Variable] = &[
         "WORKERS",
         "auto",
         "a whole number from 1 to 1024, or auto",
-        "Worker threads. auto: one for each core this process may use.",
+        "Worker threads. auto: one for each core that the process may use.",
     ),
     boot(
         Section::Server,
         "DRAIN_DELAY",
         "0",
         TIME,
-        "How long connections are still accepted after SIGTERM, while /readyz is 503 already: the time that a load balancer needs to notice.",
+        "Time after SIGTERM in which connections are still accepted while /readyz is 503, so that a load balancer notices.",
     ),
     boot(
         Section::Server,
         "SHUTDOWN_TIMEOUT",
         "30",
         TIME,
-        "How long running exchanges may go on after that. 0: not at all.",
+        "Time for running exchanges after DRAIN_DELAY. 0: none.",
     ),
     boot(
         Section::Limits,
         "MAX_CONNECTIONS",
         "25000",
         COUNT,
-        "Client connections of the whole process; fewer where the file-descriptor limit is lower.",
+        "Client connections of the whole process. Lowered when the file-descriptor limit is lower.",
     ),
     live(
         Section::Limits,
         "MAX_IN_FLIGHT",
         "10000",
         COUNT,
-        "Exchanges at a time; beyond, clients get a 503 at once. Fewer where the file-descriptor limit is lower.",
+        "Exchanges at a time. Beyond it, clients get a 503 at once. Lowered when the file-descriptor limit is lower.",
     ),
     boot(
         Section::Limits,
         "EDIT_MEMORY",
         "512MiB",
         SIZE,
-        "Memory for request bodies that are held for the edit, together. At least MAX_EDIT_BODY.",
+        "Memory for all request bodies that are held for the edit. At least MAX_EDIT_BODY.",
     ),
     live(
         Section::Limits,
         "MAX_REPLAY_BODY",
         "1MiB",
         SIZE,
-        "The largest request body that is kept, to send it to the next upstream where the first fails.",
+        "Largest request body that is kept for the next upstream, in case the first one fails.",
     ),
     boot(
         Section::Limits,
         "REPLAY_MEMORY",
         "256MiB",
         SIZE,
-        "Memory for request bodies that are kept for the next upstream, together. Used only with several upstreams.",
+        "Memory for all request bodies that are kept for the next upstream. Used only with several upstreams.",
     ),
     live(
         Section::Timers,
         "REQUEST_HEAD_TIMEOUT",
         "10",
         TIME,
-        "How long a client may take to send a request head.",
+        "Longest time for a client to send a request head.",
     ),
     live(
         Section::Timers,
         "REQUEST_BODY_TIMEOUT",
         "30",
         TIME,
-        "How long a client's request body may stand still.",
+        "Request-body idle timeout: longest pause while a client sends a body.",
     ),
     live(
         Section::Timers,
         "WRITE_TIMEOUT",
         "60",
         TIME,
-        "How long a client may read nothing of its response.",
+        "Write timeout towards the client: longest time in which it reads nothing of its response.",
     ),
     live(
         Section::Timers,
         "KEEP_ALIVE",
         "75",
         TIME,
-        "How long an idle client connection stays open.",
+        "Idle timeout of client connections.",
     ),
     live(
         Section::Timers,
         "UPSTREAM_KEEP_ALIVE",
         "60",
         TIME,
-        "How long an idle upstream connection stays open.",
+        "Idle timeout of upstream connections.",
     ),
     live(
         Section::Timers,
         "UPSTREAM_MAX_AGE",
         "10m",
         TIME,
-        "The age (up to a fifth less) beyond which an upstream connection takes no new request: a busy pool follows DNS.",
+        "Age (up to a fifth less) beyond which an upstream connection takes no new request, so that a busy pool follows DNS.",
     ),
     live(
         Section::Timers,
         "UPSTREAM_CONNECT_TIMEOUT",
         "5",
         TIME,
-        "How long connecting to the upstream may take (DNS and TCP); then the same again for TLS.",
+        "Longest time for connecting to the upstream (DNS and TCP), and the same again for TLS.",
     ),
     live(
         Section::Timers,
         "UPSTREAM_TIMEOUT",
         "60",
         TIME,
-        "How long the upstream may take to begin its response.",
+        "Longest wait for the upstream to begin its response.",
     ),
     live(
         Section::Timers,
         "GENERATION_TIMEOUT",
         "600",
         TIME,
-        "The same for paths that generate (/v1/messages, chat/completions, invoke, ...), where an answer may be whole before it begins.",
+        "Longest wait for the upstream to begin its response on paths that generate (…/messages, …/complete, …/chat/completions, …/responses, :rawPredict, :streamRawPredict, …/invoke…), where a response without streaming begins only when it is complete.",
     ),
     live(
         Section::Timers,
         "STREAM_IDLE_TIMEOUT",
         "360",
         TIME,
-        "How long the upstream may be silent inside a response.",
+        "Longest silence of the upstream inside a response.",
     ),
     live(
         Section::Timers,
         "TUNNEL_IDLE_TIMEOUT",
         "1h",
         TIME,
-        "How long a tunnel (WebSocket and other upgrades) may be silent in both directions.",
+        "Longest silence in both directions of a tunnel (WebSocket and other upgrades).",
     ),
     boot(
         Section::Logs,
         "LOG_FORMAT",
         "text",
         "text or json",
-        "How log lines look.",
+        "Format of log lines.",
     ),
     live(
         Section::Logs,
         "DEBUG_MODE",
         "false",
         FLAG,
-        "Log sizes, spans and decisions of every exchange; never content.",
+        "Log sizes, spans and decisions of each exchange. Content is never logged.",
     ),
     Variable {
         example: "anthropic_proxy=debug",
@@ -330,7 +330,7 @@ pub(super) static TABLE: &[Variable] = &[
             "RUST_LOG",
             "",
             "a level, or target=level pairs separated by commas",
-            "A log filter; overrides what DEBUG_MODE says about levels.",
+            "Log filter. Overrides the levels that DEBUG_MODE sets.",
         )
     },
     Variable {
@@ -340,7 +340,7 @@ pub(super) static TABLE: &[Variable] = &[
             "ACCESS_LOG",
             "off",
             "off, stdout or the path of a file",
-            "A line of JSON for each exchange. SIGUSR1 opens the file anew.",
+            "Access log: one line of JSON for each exchange. SIGUSR1 opens the file anew.",
         )
     },
     boot(
@@ -348,21 +348,21 @@ pub(super) static TABLE: &[Variable] = &[
         "ACCESS_LOG_MAX_SIZE",
         "100MiB",
         SIZE,
-        "The size at which the access log's file is rotated; it is rotated at midnight (UTC), too.",
+        "Size at which the access log's file is rotated. It is also rotated at midnight UTC.",
     ),
     boot(
         Section::Logs,
         "ACCESS_LOG_KEEP",
         "7",
         COUNT,
-        "Rotated files of the access log that are kept.",
+        "Number of rotated access log files that are kept.",
     ),
     live(
         Section::Observation,
         "METERING",
         "true",
         FLAG,
-        "Read model and token usage from a copy of the answers to POST /v1/messages.",
+        "Read model and token usage from a copy of the responses to POST /v1/messages.",
     ),
     Variable {
         example: "env/prices.json",
@@ -370,8 +370,8 @@ pub(super) static TABLE: &[Variable] = &[
             Section::Observation,
             "PRICES_FILE",
             "",
-            "the path of a JSON file as static/prices.json is one",
-            "Prices of models, in place of those that are built in.",
+            "the path of a JSON file in the form of static/prices.json",
+            "Prices of models, in place of the built-in ones (static/prices.json).",
         )
     },
     live(
@@ -379,14 +379,14 @@ pub(super) static TABLE: &[Variable] = &[
         "METRICS_PUBLIC",
         "false",
         FLAG,
-        "Answer GET /metrics on the main ports, to anybody.",
+        "Serve GET /metrics on the main ports, without a key.",
     ),
     boot(
         Section::Observation,
         "ENABLE_DASHBOARD",
         "false",
         FLAG,
-        "Serve the dashboard at /admin on the main ports (unless ADMIN_LISTEN is set).",
+        "Serve the dashboard at /admin on the main ports, unless ADMIN_LISTEN is set.",
     ),
     Variable {
         shown: Shown::AsLength,
@@ -395,8 +395,8 @@ pub(super) static TABLE: &[Variable] = &[
             Section::Observation,
             "DASHBOARD_API_KEY",
             "",
-            "16 octets or more of printable ASCII",
-            "The key of the dashboard. Unset: it answers to this machine only; behind a reverse proxy it is needed.",
+            "16 or more printable ASCII characters",
+            "Key of the dashboard. Unset: only programs on this machine have access. Needed behind a reverse proxy.",
         )
     },
     Variable {
@@ -406,7 +406,7 @@ pub(super) static TABLE: &[Variable] = &[
             "ADMIN_LISTEN",
             "",
             "an IP address and a port",
-            "A listener of its own for the dashboard and the metrics; then they are nowhere else.",
+            "Separate listener for the dashboard and the metrics. Disables them on the main ports.",
         )
     },
     Variable {
@@ -416,23 +416,23 @@ pub(super) static TABLE: &[Variable] = &[
             "DATA_DIR",
             "",
             "the path of a directory",
-            "Where the history of the dashboard is kept over a restart. Unset: in memory only.",
+            "Directory that keeps the history of the dashboard over a restart. Unset: in memory only.",
         )
     },
     proxy(
         "HTTP_PROXY",
         "http://127.0.0.1:3128",
-        "The proxy for an http:// upstream. Lower case works too.",
+        "Outbound proxy for an http:// upstream. Lower case works, too.",
     ),
     proxy(
         "HTTPS_PROXY",
         "http://127.0.0.1:3128",
-        "The proxy for an https:// upstream. Lower case works too.",
+        "Outbound proxy for an https:// upstream. Lower case works, too.",
     ),
     proxy(
         "ALL_PROXY",
         "socks5h://127.0.0.1:1080",
-        "The proxy where the one for the scheme is not set. Lower case works too.",
+        "Outbound proxy when none is set for the scheme of the upstream. Lower case works, too.",
     ),
     Variable {
         example: "localhost,.internal.example,10.0.0.0/8",
@@ -441,7 +441,7 @@ pub(super) static TABLE: &[Variable] = &[
             "NO_PROXY",
             "",
             "hosts, .suffixes, host:port, addresses, networks or *, separated by commas",
-            "Upstreams that are reached directly. Lower case works too.",
+            "Upstreams that are connected to directly. Lower case works, too.",
         )
     },
     Variable {
@@ -451,7 +451,7 @@ pub(super) static TABLE: &[Variable] = &[
             "UPSTREAM_CA_FILE",
             "",
             "the path of a PEM file with at least one certificate",
-            "Certificate authorities to trust in addition, for the upstream.",
+            "Additional certificate authorities to trust for the upstream.",
         )
     },
     Variable {
@@ -471,7 +471,7 @@ pub(super) static TABLE: &[Variable] = &[
             "SSL_CERT_DIR",
             "",
             "the path of a directory of PEM files",
-            "The same as a directory. Read from the environment only.",
+            "Directory of certificate authorities to trust instead of the system's. Read from the environment only.",
         )
     },
 ];
@@ -549,6 +549,6 @@ const fn proxy(name: &'static str, example: &'static str, doc: &'static str) -> 
 
 const FLAG: &str = "true, 1, yes, on or false, 0, no, off";
 const TIME: &str = "seconds, or a number with a unit such as 500ms, 30s, 2m, 1h";
-const SIZE: &str = "octets, or a number with a unit such as 512KiB, 32MiB, 1GiB";
+const SIZE: &str = "bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB";
 const COUNT: &str = "a whole number from 1 up";
 const PROXY: &str = "http://[user:password@]host:port, socks5://… or socks5h://…";
