@@ -64,7 +64,12 @@ image:
 image-check:
     .ci/run image
 
-# write .env.example anew from the table of variables
-env-example:
-    cargo run --quiet --locked -- env-example > .env.example.new
-    mv .env.example.new .env.example
+# write .env.example and docs/configuration*.md anew from the table of variables
+docs:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --quiet --locked
+    write() { local to=$1; shift; cargo run --quiet --locked -- "$@" > "$to.new" && mv "$to.new" "$to"; }
+    write .env.example env-example
+    write docs/configuration.md docs configuration
+    write docs/configuration.zh-CN.md docs configuration --lang zh

@@ -9,10 +9,16 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{Environment, Flags, Source, env};
+use crate::config::{
+    Environment, Flags, Source,
+    env::{
+        self,
+        reference::{self, Language},
+    },
+};
 
 mod check;
 mod healthcheck;
@@ -47,6 +53,16 @@ pub fn main() -> ExitCode {
             say(&script)
         }
         Verb::EnvExample => say(env::example::file().as_bytes()),
+        Verb::Docs {
+            page: Page::Configuration,
+            lang,
+        } => {
+            let language = match lang {
+                Lang::En => Language::English,
+                Lang::Zh => Language::Chinese,
+            };
+            say(reference::page(language).as_bytes())
+        }
     };
     log::logger().flush();
     code
@@ -81,6 +97,28 @@ enum Verb {
     /// Print the file .env.example
     #[command(hide = true)]
     EnvExample,
+    /// Print a generated page of docs/
+    #[command(hide = true)]
+    Docs {
+        /// The page
+        page: Page,
+        /// Its language
+        #[arg(long, default_value = "en")]
+        lang: Lang,
+    },
+}
+
+/// A generated page.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Page {
+    Configuration,
+}
+
+/// A language of the pages.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Lang {
+    En,
+    Zh,
 }
 
 /// Flags that override variables.

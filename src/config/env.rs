@@ -1,11 +1,12 @@
 //! What may be said: the one table of variables, and the raw values under their names.
 //!
-//! `check`, `.env.example`, the README's table and every fault are made from [`table()`]. What envy
+//! `check`, `.env.example`, `docs/configuration.md` and every fault are made from [`table()`]. What envy
 //! reads holds text only, so that all faults can be found, not just the first.
 
 use serde::Deserialize;
 
 pub mod example;
+pub mod reference;
 mod table;
 
 use self::table::{RETIRED, TABLE};
