@@ -3,25 +3,24 @@
 //! Exit codes: 0 ok, 1 run-time, 2 usage or configuration. Values are taken as text and judged
 //! where all configuration is judged, so that a bad flag is reported beside every other fault.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{
-    Environment, Flags, Source,
-    env::{
-        self,
-        reference::{self, Language},
-    },
+use self::{
+    flags::Settings,
+    output::{EXIT_USAGE, NAME, say},
+};
+use crate::config::env::{
+    self,
+    reference::{self, Language},
 };
 
 mod check;
+mod flags;
 mod healthcheck;
+mod output;
 mod serve;
 
 /// Parses the arguments and runs the verb.
@@ -120,79 +119,3 @@ enum Lang {
     En,
     Zh,
 }
-
-/// Flags that override variables.
-#[derive(Debug, Clone, Default, Args)]
-struct Settings {
-    /// File of KEY=VALUE lines [default: env/.env, if it exists]
-    #[arg(long, value_name = "PATH")]
-    env_file: Option<PathBuf>,
-    /// JSON file of custom fields (HEADERS_FILE) [default: env/.env.headers.json, if it exists]
-    #[arg(long, value_name = "PATH")]
-    headers_file: Option<String>,
-    /// Address to listen on (HOST) [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS")]
-    host: Option<String>,
-    /// Port to listen on (PORT) [default: 8088]
-    #[arg(long, value_name = "NUMBER")]
-    port: Option<String>,
-    /// Where requests go (API_BASE_URL) [default: `https://anyrouter.top`]
-    #[arg(long, value_name = "URL")]
-    api_base_url: Option<String>,
-    /// Worker threads (WORKERS) [default: one for each core]
-    #[arg(long, value_name = "NUMBER")]
-    workers: Option<String>,
-}
-
-impl Settings {
-    /// These flags, and of those that are missing here the earlier ones.
-    fn or(self, earlier: Self) -> Self {
-        Self {
-            env_file: self.env_file.or(earlier.env_file),
-            headers_file: self.headers_file.or(earlier.headers_file),
-            host: self.host.or(earlier.host),
-            port: self.port.or(earlier.port),
-            api_base_url: self.api_base_url.or(earlier.api_base_url),
-            workers: self.workers.or(earlier.workers),
-        }
-    }
-
-    fn source(self) -> Source {
-        let Self {
-            env_file,
-            headers_file,
-            host,
-            port,
-            api_base_url,
-            workers,
-        } = self;
-        let flags = Flags {
-            env_file,
-            headers_file,
-            host,
-            port,
-            api_base_url,
-            workers,
-        };
-        Source::new(flags, Environment::of_process()).within_limits()
-    }
-}
-
-/// Writes to stdout; a reader that went away (`| head`) is no error.
-fn say(text: &[u8]) -> ExitCode {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
-    }
-}
-
-/// Writes a line to stderr. There is nobody to tell if that fails.
-fn complain(text: &dyn std::fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{NAME}: {text}");
-}
-
-const NAME: &str = "anthropic-proxy";
-
-/// For usage and configuration, as clap has it.
-const EXIT_USAGE: u8 = 2;

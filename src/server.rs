@@ -53,6 +53,7 @@ mod closing;
 mod descriptors;
 mod fewest;
 mod inbound;
+mod listener;
 mod listeners;
 mod signals;
 mod sockets;
@@ -65,8 +66,9 @@ use self::{
     closing::Closing,
     descriptors::Shares,
     inbound::Inbound,
-    listeners::{Listener, Listeners},
-    signals::Signal,
+    listener::Listener,
+    listeners::Listeners,
+    signals::{Signal, Signals},
     status::Status,
 };
 
@@ -231,7 +233,7 @@ fn memory(octets: u64) -> Arc<Semaphore> {
 }
 
 async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCode {
-    let mut signals = match signals::listen() {
+    let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(cause) => return failed("could not listen for signals", &cause),
     };
@@ -386,7 +388,7 @@ struct End<'a> {
 impl End<'_> {
     /// Readiness fails; after a delay the listeners close and idle connections end, and what runs may
     /// run on for a while. What still runs then, or at a second signal, is cut.
-    async fn drain(self, listeners: Listeners, signals: &mut signals::Signals) {
+    async fn drain(self, listeners: Listeners, signals: &mut Signals) {
         let cause = tokio::select! {
             biased;
             () = signals.stop() => "second signal",

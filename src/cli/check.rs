@@ -6,6 +6,7 @@ use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use actix_web::http::header::HeaderName;
 
+use super::output;
 use crate::{
     config::{Loaded, Route, Setting, Source},
     server,
@@ -15,17 +16,17 @@ pub(super) fn run(source: &Source) -> ExitCode {
     match source.load() {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                super::complain(&format_args!("warning: {warning}"));
+                output::complain(&format_args!("warning: {warning}"));
             }
             if let Err(fault) = server::trust(&loaded.config) {
-                super::complain(&fault);
-                return super::EXIT_USAGE.into();
+                output::complain(&fault);
+                return output::EXIT_USAGE.into();
             }
-            super::say(report(&loaded).as_bytes())
+            output::say(report(&loaded).as_bytes())
         }
         Err(faults) => {
-            super::complain(&faults);
-            super::EXIT_USAGE.into()
+            output::complain(&faults);
+            output::EXIT_USAGE.into()
         }
     }
 }

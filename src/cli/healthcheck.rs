@@ -17,6 +17,7 @@ use clap::Args;
 use rustls::pki_types::ServerName;
 
 use self::{exchange::Target, trust::TrustError};
+use super::{flags::Settings, output};
 use crate::config::{Listen, Scheme, Upstream};
 
 mod exchange;
@@ -31,14 +32,14 @@ pub(super) struct Healthcheck {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
-    pub(super) settings: super::Settings,
+    pub(super) settings: Settings,
 }
 
 pub(super) fn run(asked: &Healthcheck) -> ExitCode {
     match ask(asked) {
-        Ok(()) => super::say(b"healthy\n"),
+        Ok(()) => output::say(b"healthy\n"),
         Err(unhealthy) => {
-            super::complain(&unhealthy);
+            output::complain(&unhealthy);
             ExitCode::FAILURE
         }
     }
@@ -217,7 +218,7 @@ mod tests {
         Healthcheck {
             timeout: Duration::from_secs(seconds),
             url: Some(url.to_owned()),
-            settings: super::super::Settings {
+            settings: Settings {
                 env_file: None,
                 headers_file: None,
                 host: None,

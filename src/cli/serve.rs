@@ -4,14 +4,15 @@ use std::process::ExitCode;
 
 use log::warn;
 
+use super::output;
 use crate::{config::Source, logging, server};
 
 pub(super) fn run(source: Source) -> ExitCode {
     let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(faults) => {
-            super::complain(&faults);
-            return super::EXIT_USAGE.into();
+            output::complain(&faults);
+            return output::EXIT_USAGE.into();
         }
     };
     let boot = &loaded.config.boot;

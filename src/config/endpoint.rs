@@ -10,9 +10,9 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::{
-    Route, Upstream,
+    route::Route,
     scalar::{self, Bad},
-    upstream,
+    upstream::{self, Upstream},
 };
 
 /// One upstream, the road to it, and what is said to it.

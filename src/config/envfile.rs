@@ -7,6 +7,19 @@
 //!
 //! Faults carry the line and never its content, which may be a secret.
 
+/// An environment file in a few facts, without its content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct EnvFileFacts {
+    /// Whether there is none.
+    pub(super) is_missing: bool,
+    /// Lines that set something.
+    pub(super) settings: usize,
+    /// Names that are given an empty value, which is to unset them on purpose.
+    pub(super) cleared: Vec<String>,
+    /// Whether it ends with a line break.
+    pub(super) is_whole: bool,
+}
+
 /// One `KEY=VALUE`.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Entry {

@@ -10,10 +10,11 @@ use std::{
 
 use super::{
     env::{self, Variable},
-    envfile,
+    envfile::{self, EnvFileFacts},
     fault::{Fault, Warning},
+    origin::{Origin, Setting},
     read, scalar,
-    source::{Origin, Setting, Source},
+    source::Source,
 };
 
 /// What was said about every variable, not yet typed.
@@ -24,19 +25,6 @@ pub(super) struct Gathered {
     pub(super) settings: Vec<Setting>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Warning>,
-}
-
-/// An environment file in a few facts, without its content.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct EnvFileFacts {
-    /// Whether there is none.
-    pub(super) is_missing: bool,
-    /// Lines that set something.
-    pub(super) settings: usize,
-    /// Names that are given an empty value, which is to unset them on purpose.
-    pub(super) cleared: Vec<String>,
-    /// Whether it ends with a line break.
-    pub(super) is_whole: bool,
 }
 
 impl Source {

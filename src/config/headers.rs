@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     fault::{Fault, Warning},
-    source::Origin,
+    origin::Origin,
 };
 
 /// What the file says of the client's fields.

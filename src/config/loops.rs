@@ -8,9 +8,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 
 use super::{
-    Config, Endpoint, Route,
+    endpoint::Endpoint,
     fault::Fault,
-    source::{Origin, Setting},
+    model::Config,
+    origin::{Origin, Setting},
+    route::Route,
 };
 
 /// A fault for each upstream that is ourselves.

@@ -8,32 +8,15 @@
 use std::path::Path;
 
 use super::{
-    fault::{Fault, Faults},
+    fault::Fault,
     gather::Gathered,
+    loaded::Loaded,
+    origin::{Origin, Setting},
     read,
-    source::{Loaded, Origin, Setting, Source},
 };
 
-impl Source {
-    /// Reads everything anew for a reload after `last`, which is in effect.
-    pub(super) fn load_after(&self, last: &Loaded) -> Result<Loaded, Faults> {
-        let mut gathered = self.gather();
-        if let Some(lost) = lost_file(last, &gathered) {
-            // what its settings leave behind where they are missing is no news
-            gathered.faults.push(lost);
-            let Gathered {
-                faults, warnings, ..
-            } = gathered;
-            return Err(Faults { faults, warnings });
-        }
-        let lost = lost_settings(last, &gathered, &self.root);
-        gathered.faults.extend(lost);
-        self.judge(gathered)
-    }
-}
-
 /// An environment file that had settings and has none.
-fn lost_file(last: &Loaded, now: &Gathered) -> Option<Fault> {
+pub(super) fn lost_file(last: &Loaded, now: &Gathered) -> Option<Fault> {
     let had = last.env_file.settings;
     // a file that cannot be read is a fault already
     if had == 0 || now.env_facts.settings > 0 || !now.faults.is_empty() {
@@ -56,7 +39,7 @@ fn lost_file(last: &Loaded, now: &Gathered) -> Option<Fault> {
 }
 
 /// Settings that must not vanish with a line.
-fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<Fault> {
+pub(super) fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
     if last.env_file.is_whole && !now.env_facts.is_whole {
         faults.push(Fault {
@@ -142,7 +125,7 @@ const GUARDED: &[&str] = &["UPSTREAM_API_KEYS", "HEADERS_FILE", "DASHBOARD_API_K
 mod tests {
     use std::fs;
 
-    use super::super::{Environment, Flags};
+    use super::super::{Environment, Flags, Source};
     use super::*;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";

@@ -3,7 +3,7 @@
 //! One thread owns the source; it reads, validates and swaps the whole [`Live`] at once, so an
 //! exchange sees the old or the new configuration and never a mixture. A file that is being written
 //! is waited for, and one that lost what it had is refused. The thread ends with its [`Watcher`].
-//! What is in [`super::Boot`] is never swapped: its changes are named and wait for a
+//! What is in [`Boot`](super::model::Boot) is never swapped: its changes are named and wait for a
 //! restart.
 
 use std::{
@@ -22,9 +22,13 @@ use arc_swap::ArcSwap;
 use log::{debug, error, info, warn};
 
 use super::{
-    Fault, Faults, Live, Loaded, Origin, Setting, Source,
     env::Applies,
+    fault::{Fault, Faults},
+    loaded::Loaded,
+    model::Live,
+    origin::{Origin, Setting},
     settle::{Fingerprint, Settled, settle},
+    source::Source,
     watch::Surroundings,
 };
 use crate::logging;

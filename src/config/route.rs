@@ -5,14 +5,59 @@
 //! file only reads: it opens no connection, and a fault never repeats a value, since a value may
 //! hold a password.
 
-use std::{net::IpAddr, str::FromStr};
-
 use percent_encoding::percent_decode_str;
 
-use self::no_proxy::excepts;
-use crate::config::{ProxyAddress, Resolve, Route, Scheme, Upstream};
+use self::{authority::host_and_port, no_proxy::excepts};
+use super::upstream::{Scheme, Upstream};
 
+mod authority;
 mod no_proxy;
+
+/// How connections to the upstream are made (`HTTP_PROXY` and its like, resolved for this upstream).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// Straight to the upstream.
+    Direct,
+    /// To an HTTP proxy: absolute-form for `http`, CONNECT for `https`.
+    HttpProxy(ProxyAddress),
+    /// Through a SOCKS5 proxy.
+    Socks5 {
+        /// Where the proxy is.
+        proxy: ProxyAddress,
+        /// Who resolves the upstream's name: we (`socks5://`) or the proxy (`socks5h://`).
+        resolve: Resolve,
+    },
+}
+
+/// Who resolves the name of the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resolve {
+    /// This process.
+    Locally,
+    /// The SOCKS proxy.
+    AtProxy,
+}
+
+/// Address of an outbound proxy.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ProxyAddress {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User and password, percent-decoded.
+    pub credentials: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for ProxyAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)?;
+        if self.credentials.is_some() {
+            f.write_str(" (with credentials)")?;
+        }
+        Ok(())
+    }
+}
 
 /// A variable that names no proxy we can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -147,49 +192,6 @@ fn decode_credentials(text: &str) -> Result<Option<(String, String)>, String> {
     Ok(Some((decode(user)?, decode(password)?)))
 }
 
-/// Host without brackets and the port, if one is given.
-fn host_and_port(authority: &str) -> Result<(String, Option<u16>), String> {
-    let (host, port) = split_port(authority).ok_or("the port is not a number from 1 to 65535")?;
-    if host.is_empty() {
-        return Err("no host".to_owned());
-    }
-    if IpAddr::from_str(host).is_ok() {
-        let bare_ipv6 = host.contains(':') && !authority.starts_with('[');
-        return match bare_ipv6 {
-            true => Err("an IPv6 address stands in brackets, as in http://[::1]:3128".to_owned()),
-            false => Ok((host.to_owned(), port)),
-        };
-    }
-    // `_` is no host name character by RFC 1123, but Docker Compose makes such names.
-    if !host
-        .chars()
-        .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'))
-    {
-        return Err("the host is neither a name nor an address".to_owned());
-    }
-    Ok((host.to_owned(), port))
-}
-
-/// Splits `host[:port]`, `[v6][:port]` and bare `v6`; `None` for a port that is none. An empty
-/// port (`host:`) is no port (RFC 3986 §3.2.3).
-fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, rest) = bracketed.split_once(']')?;
-            match rest {
-                "" => (host, ""),
-                rest => (host, rest.strip_prefix(':')?),
-            }
-        }
-        None if authority.matches(':').count() > 1 => (authority, ""),
-        None => authority.split_once(':').unwrap_or((authority, "")),
-    };
-    match port {
-        "" => Some((host, None)),
-        port => Some((host, Some(port.parse().ok().filter(|&port| port != 0)?))),
-    }
-}
-
 const HTTP_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 const HTTPS_VARIABLES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const NO_PROXY_VARIABLES: [&str; 2] = ["no_proxy", "NO_PROXY"];
@@ -200,23 +202,11 @@ const HTTP_DEFAULT_PORT: u16 = 80;
 const SOCKS_DEFAULT_PORT: u16 = 1080;
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    pub(in super::super) fn upstream(url: &str) -> Upstream {
-        let (scheme, authority) = url.split_once("://").unwrap();
-        let (scheme, default) = match scheme {
-            "http" => (Scheme::Http, 80),
-            _ => (Scheme::Https, 443),
-        };
-        let (host, port) = split_port(authority).unwrap();
-        Upstream {
-            scheme,
-            host: host.to_owned(),
-            port: port.unwrap_or(default),
-            authority: authority.to_owned(),
-            prefix: String::new(),
-        }
+    fn upstream(url: &str) -> Upstream {
+        url.parse().unwrap()
     }
 
     fn route(url: &str, environment: &[(&str, &str)]) -> Result<Route, RouteFault> {

@@ -6,7 +6,8 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, str::FromStr, thread}
 
 use log::LevelFilter;
 
-use super::{EditTarget, ForwardedFields, LogFormat, Secret};
+use super::options::{EditTarget, ForwardedFields};
+use crate::{logging::LogFormat, secret::Secret};
 
 /// What is wrong with a value, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,7 @@
-//! Who said what: flags, environment, file, default, in this order of precedence.
+//! Flags, environment and files: the places that a configuration is read from.
 //!
-//! [`Source`] is the door of the configuration: it can be asked again ([`Source::load`]) and reads
-//! the files anew each time, while flags and environment stay as they were at start. Empty means
-//! unset, whoever says it. It chooses nothing, which is `gather`'s part, and types nothing.
+//! [`Source`] keeps flags and environment as they were at start; `load` reads the files anew each
+//! time. An empty value means unset, wherever it stands. It reads nothing itself.
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use rustls::pki_types::CertificateDer;
-
-use super::{
-    Config, Listen,
-    env::Variable,
-    fault::{self, Faults, Warning},
-    gather::{EnvFileFacts, Gathered},
-    loops, memory, typed,
-};
+use super::memory;
 
 /// What the command line said.
 #[derive(Debug, Clone, Default)]
@@ -90,79 +81,6 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Who said a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody: the default.
-    Default,
-    /// The environment file, the headers file, and the line where there is one.
-    File {
-        /// The file as it was named.
-        path: PathBuf,
-        /// The line, from 1.
-        line: Option<usize>,
-    },
-    /// The environment.
-    Environment,
-    /// A flag.
-    Flag(&'static str),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File { path, line: None } => write!(f, "{}", path.display()),
-            Self::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{} line {line}", path.display()),
-            Self::Environment => f.write_str("environment"),
-            Self::Flag(flag) => write!(f, "flag {flag}"),
-        }
-    }
-}
-
-/// One variable as it is in effect.
-#[derive(Clone)]
-pub struct Setting {
-    /// Its row in the table.
-    pub variable: &'static Variable,
-    /// Who said it.
-    pub origin: Origin,
-    /// The text, if there is any: said, or the default. It may be a secret.
-    pub(super) text: Option<String>,
-}
-
-impl Setting {
-    /// The value as it may be shown; none where it is unset and has no default.
-    pub fn shown(&self) -> Option<String> {
-        self.text
-            .as_deref()
-            .map(|text| fault::shown(self.variable, text))
-    }
-}
-
-impl fmt::Debug for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.shown().unwrap_or_default();
-        write!(f, "{}={shown} ({})", self.variable.name, self.origin)
-    }
-}
-
-/// A valid configuration, and how it came about.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The configuration.
-    pub config: Config,
-    /// What is probably not meant.
-    pub warnings: Vec<Warning>,
-    /// Every variable with its origin, in the order of the table.
-    pub settings: Vec<Setting>,
-    /// What is known of the environment file that a later one is compared with.
-    pub(super) env_file: EnvFileFacts,
-}
-
 /// Where a configuration comes from.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
@@ -201,57 +119,8 @@ impl Source {
         }
     }
 
-    /// Reads everything anew and gives a configuration, or all faults at once.
-    pub fn load(&self) -> Result<Loaded, Faults> {
-        let mut gathered = self.gather();
-        let unwritable = self.unwritable(&gathered);
-        gathered.faults.extend(unwritable);
-        self.judge(gathered)
-    }
-
-    /// The configuration of what was gathered, or all faults.
-    pub(super) fn judge(&self, gathered: Gathered) -> Result<Loaded, Faults> {
-        let loaded = typed::load(gathered, &self.root, self.memory)?;
-        if self.are_sockets_passed() {
-            return Ok(loaded);
-        }
-        let faults = loops::faults(&loaded.config, &loaded.settings);
-        match faults.is_empty() {
-            true => Ok(loaded),
-            false => Err(Faults {
-                faults,
-                warnings: loaded.warnings,
-            }),
-        }
-    }
-
     /// Whether systemd passed sockets, which take the place of those that are configured.
     pub(super) fn are_sockets_passed(&self) -> bool {
         self.environment.value("LISTEN_FDS").is_some()
-    }
-
-    /// Where the server listens, whatever else is at fault: the health check asks there.
-    pub fn listen(&self) -> Result<Listen, Faults> {
-        typed::listen(&self.gather())
-    }
-
-    /// The certificate that the server shows, if one is named: the health check compares.
-    pub fn certificate(&self) -> Result<Option<CertificateDer<'static>>, Faults> {
-        typed::certificate(&self.gather(), &self.root)
-    }
-
-    /// The files that the configuration comes from, whether or not they exist.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let gathered = self.gather();
-        let mut files = vec![gathered.env_file.clone()];
-        for name in [
-            "HEADERS_FILE",
-            "TLS_CERT_FILE",
-            "TLS_KEY_FILE",
-            "PRICES_FILE",
-        ] {
-            files.extend(gathered.text(name).map(|path| self.root.join(path)));
-        }
-        files
     }
 }

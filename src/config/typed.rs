@@ -14,17 +14,25 @@ use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    AccessLog, AccessLogTarget, AllowedOrigins, Boot, Config, Credential, Edit, EditMode, Endpoint,
-    Identity, Listen, Live, Prices, Route, Timers, Upstream, duration, endpoint,
+    duration,
+    endpoint::{self, Credential, Endpoint},
     env::{self, Raw},
-    fault::{self, Fault, Faults, Warning},
+    fault::{Fault, Faults, Warning},
     gather::Gathered,
     headers::{self, CustomFields},
-    identity, memory, origins, read, route,
+    identity::{self, Identity},
+    loaded::Loaded,
+    mask, memory,
+    model::{AccessLog, AccessLogTarget, Boot, Config, Edit, Listen, Live, Timers},
+    options::EditMode,
+    origin::Origin,
+    origins::{self, AllowedOrigins},
+    prices::Prices,
+    read,
+    route::{self, Route},
     scalar::{self, Bad},
     size,
-    source::{Loaded, Origin},
-    upstream,
+    upstream::{self, Upstream},
 };
 use crate::secret::{Secrets, names_credential, shape};
 
@@ -491,7 +499,7 @@ impl Reader {
             found: setting
                 .text
                 .as_deref()
-                .map(|text| fault::found(variable, text)),
+                .map(|text| mask::found(variable, text)),
             problem: bad.problem.into_owned(),
             expected: variable.expected.into(),
             fix: Some(fix),
@@ -500,7 +508,7 @@ impl Reader {
 
     /// The road to the upstream. A faulty upstream is replaced by the default's, so that the
     /// faults of the proxies' variables are found all the same.
-    fn route(&mut self, raw: &Raw, upstream: Option<&Upstream>) -> Option<super::Route> {
+    fn route(&mut self, raw: &Raw, upstream: Option<&Upstream>) -> Option<Route> {
         let fallback = env::variable("API_BASE_URL")
             .and_then(|variable| upstream::parse(variable.default).ok());
         let upstream = upstream.or(fallback.as_ref())?;
@@ -754,7 +762,7 @@ fn json_string(text: &str) -> Bytes {
 mod tests {
     use std::{fs, time::Duration};
 
-    use super::super::{EditTarget, HttpVersion, LogFormat, Route, Scheme, Source, source::Flags};
+    use super::super::{EditTarget, HttpVersion, LogFormat, Scheme, Source, source::Flags};
     use super::*;
 
     struct Case {

@@ -7,7 +7,45 @@ use std::{net::Ipv6Addr, str::FromStr};
 
 use actix_web::http::uri::PathAndQuery;
 
-use super::{Scheme, Upstream, scalar::Bad};
+use super::scalar::{self, Bad};
+use crate::secret::shape;
+
+/// The upstream: `scheme://host[:port][/prefix]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Host name or address, without the brackets of an IPv6 literal.
+    pub host: String,
+    /// Port, given or the scheme's default.
+    pub port: u16,
+    /// The value for `Host`: host with brackets where needed, and the port unless it is the
+    /// scheme's default.
+    pub authority: String,
+    /// Path prefix without a trailing slash; empty for none.
+    pub prefix: String,
+}
+
+/// As it is shown: some gateways have a key in their path.
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let prefix = shape::prefix(&self.prefix);
+        write!(f, "{scheme}://{}{prefix}", self.authority)
+    }
+}
+
+/// The scheme of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Clear text.
+    Http,
+    /// TLS.
+    Https,
+}
 
 /// Why a text is no URL of an upstream, without the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,7 +140,7 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), Bad> {
     let Some(port) = port else {
         return Ok((host, None));
     };
-    match super::scalar::port(port) {
+    match scalar::port(port) {
         Ok(0) | Err(_) => Err(Bad::because("has an invalid port")),
         Ok(port) => Ok((host, Some(port))),
     }

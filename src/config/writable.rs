@@ -9,12 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    fault::{self, Fault},
-    gather::Gathered,
-    scalar::Bad,
-    source::Source,
-};
+use super::{fault::Fault, gather::Gathered, mask, scalar::Bad, source::Source};
 
 impl Source {
     /// The faults of these paths.
@@ -31,7 +26,7 @@ impl Source {
                 faults.push(Fault {
                     variable: Some(name.to_owned()),
                     origin: setting.origin.clone(),
-                    found: Some(fault::found(setting.variable, text)),
+                    found: Some(mask::found(setting.variable, text)),
                     problem: bad.problem.into_owned(),
                     expected: setting.variable.expected.into(),
                     fix: bad.hint,

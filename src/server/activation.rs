@@ -10,7 +10,7 @@ use std::{env, io, os::unix::net::UnixListener};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use super::{listeners::Listener, sockets};
+use super::{listener::Listener, sockets};
 
 /// Where passed descriptors begin.
 const FIRST: usize = 3;

@@ -5,7 +5,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use super::listeners::{Listener, Listeners};
+use super::{listener::Listener, listeners::Listeners};
 use crate::config::{Boot, Live, Origin, Setting};
 
 /// What there is to tell of the listeners once they serve.

@@ -7,7 +7,7 @@
 
 use actix_server::ServerHandle;
 
-use super::listeners::Listener;
+use super::listener::Listener;
 
 /// Handles on the sockets that are ours alone.
 #[derive(Debug, Default)]

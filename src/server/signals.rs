@@ -2,6 +2,9 @@
 
 use std::io;
 
+#[cfg(unix)]
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
+
 /// What an operator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -13,7 +16,17 @@ pub(super) enum Signal {
     Reopen,
 }
 
-pub(super) use platform::{Signals, listen};
+/// The signals of this process; Control-C alone where there are no Unix signals.
+pub(super) struct Signals {
+    #[cfg(unix)]
+    terminate: UnixSignal,
+    #[cfg(unix)]
+    interrupt: UnixSignal,
+    #[cfg(unix)]
+    hangup: UnixSignal,
+    #[cfg(unix)]
+    user1: UnixSignal,
+}
 
 impl Signals {
     /// The next signal that asks for the end.
@@ -23,22 +36,10 @@ impl Signals {
 }
 
 #[cfg(unix)]
-mod platform {
-    use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
-
-    use super::{Signal, io};
-
-    /// The signals of this process.
-    pub(in super::super) struct Signals {
-        terminate: Stream,
-        interrupt: Stream,
-        hangup: Stream,
-        user1: Stream,
-    }
-
+impl Signals {
     /// Takes the signals over from their default actions.
-    pub(in super::super) fn listen() -> io::Result<Signals> {
-        Ok(Signals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -46,38 +47,29 @@ mod platform {
         })
     }
 
-    impl Signals {
-        /// The next signal.
-        pub(in super::super) async fn next(&mut self) -> Signal {
-            tokio::select! {
-                _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
-                _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
-                _ = self.hangup.recv() => Signal::Reload,
-                _ = self.user1.recv() => Signal::Reopen,
-            }
+    /// The next signal.
+    pub(super) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user1.recv() => Signal::Reopen,
         }
     }
 }
 
 #[cfg(not(unix))]
-mod platform {
-    use super::{Signal, io};
-
-    /// Control-C, which is all there is.
-    pub(in super::super) struct Signals;
-
-    /// Nothing to take over.
-    pub(in super::super) fn listen() -> io::Result<Signals> {
-        Ok(Signals)
+impl Signals {
+    /// Has nothing to take over.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {})
     }
 
-    impl Signals {
-        /// The next signal.
-        pub(in super::super) async fn next(&mut self) -> Signal {
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            Signal::Stop("Ctrl-C")
+    /// The next signal.
+    pub(super) async fn next(&mut self) -> Signal {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
         }
+        Signal::Stop("Ctrl-C")
     }
 }

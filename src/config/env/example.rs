@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Applies, table::TABLE};
+use super::{table::TABLE, variable::Applies};
 
 /// The file `.env.example`: every variable, commented out, with its default or an example.
 pub fn file() -> String {

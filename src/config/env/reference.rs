@@ -7,7 +7,11 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use serde::Deserialize as _;
 
-use super::{Applies, Section, Variable, table::TABLE, variable};
+use super::{
+    table::TABLE,
+    variable,
+    variable::{Applies, Section, Variable},
+};
 
 /// Language of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

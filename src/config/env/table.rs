@@ -3,7 +3,7 @@
 //! Nothing but data. Sections are contiguous, and a default is a text that the variable's own
 //! parser takes; tests hold both.
 
-use super::{Applies, Section, Shown, Variable};
+use super::variable::{Applies, Section, Shown, Variable};
 
 pub(super) static TABLE: &[Variable] = &[
     Variable {

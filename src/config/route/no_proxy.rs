@@ -7,8 +7,8 @@ use std::{net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
-use super::split_port;
-use crate::config::{Scheme, Upstream};
+use super::authority::split_port;
+use crate::config::upstream::{Scheme, Upstream};
 
 /// Whether an entry of the list means this upstream.
 ///
@@ -73,7 +73,10 @@ fn domain_contains(entry: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::route::tests::upstream;
+
+    fn upstream(url: &str) -> Upstream {
+        url.parse().unwrap()
+    }
 
     #[test]
     fn entries_are_domains_addresses_and_networks() {

@@ -1,0 +1,197 @@
+//! The configuration, complete, typed and valid by construction.
+//!
+//! [`Boot`] needs a restart to change; [`Live`] is one snapshot that a reload replaces as a whole.
+//! It holds values and reads nothing.
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use bytes::Bytes;
+
+use super::{
+    endpoint::{Endpoint, Statuses},
+    identity::Identity,
+    options::{EditMode, EditTarget, ForwardedFields},
+    origins::AllowedOrigins,
+    prices::Prices,
+};
+use crate::{
+    logging::LogFormat,
+    secret::{Secret, Secrets},
+};
+
+/// Everything the process needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What needs a restart.
+    pub boot: Boot,
+    /// What a reload replaces.
+    pub live: Live,
+}
+
+/// Settings that are read once, at start.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// Where to listen.
+    pub listen: Listen,
+    /// Worker threads (`WORKERS`; default: available cores).
+    pub workers: NonZeroUsize,
+    /// Connections of the whole process (`MAX_CONNECTIONS`), before the file-descriptor limit.
+    pub max_connections: usize,
+    /// How log lines look (`LOG_FORMAT`).
+    pub log_format: LogFormat,
+    /// The log filter as `RUST_LOG` gives it, if it does.
+    pub log_filter: Option<String>,
+    /// Extra trusted CAs for the upstream (`UPSTREAM_CA_FILE`), in PEM.
+    pub upstream_ca_file: Option<PathBuf>,
+    /// Time after SIGTERM in which connections are still accepted (`DRAIN_DELAY`).
+    pub drain_delay: Duration,
+    /// Time for running streams after that (`SHUTDOWN_TIMEOUT`).
+    pub shutdown_timeout: Duration,
+    /// Octets of request bodies held for the edit, over all workers (`EDIT_MEMORY`), or what the
+    /// memory limit of the process leaves.
+    pub edit_memory: u64,
+    /// Octets of request bodies kept for the next upstream, over all workers (`REPLAY_MEMORY`).
+    pub replay_memory: u64,
+    /// The limits of the process that lowered them, in words.
+    pub memory_limit: Option<String>,
+    /// The access log (`ACCESS_LOG`), if there is one.
+    pub access_log: Option<AccessLog>,
+    /// Whether the dashboard is served on the main ports (`ENABLE_DASHBOARD`, without `ADMIN_LISTEN`).
+    pub dashboard: bool,
+    /// A listener for dashboard and metrics alone (`ADMIN_LISTEN`).
+    pub admin_listen: Option<SocketAddr>,
+    /// Where sums are kept over a restart (`DATA_DIR`).
+    pub data_dir: Option<PathBuf>,
+    /// The environment file that was read or looked for.
+    pub env_file: PathBuf,
+    /// The custom fields file that was read or looked for (`HEADERS_FILE`).
+    pub headers_file: PathBuf,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where it goes.
+    pub target: AccessLogTarget,
+    /// Octets at which a file is rotated (`ACCESS_LOG_MAX_SIZE`).
+    pub max_size: u64,
+    /// Rotated files that are kept (`ACCESS_LOG_KEEP`).
+    pub keep: usize,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(PathBuf),
+}
+
+/// Where to listen. Port 0 asks the kernel for a free one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// Addresses in clear: `HOST` resolved, with `PORT`.
+    pub plain: Vec<SocketAddr>,
+    /// Addresses with TLS: with `TLS_PORT`, or with `PORT` where only a certificate is named.
+    pub tls: Vec<SocketAddr>,
+    /// A Unix socket (`UNIX_SOCKET`).
+    pub unix: Option<PathBuf>,
+}
+
+/// Settings of which every exchange takes one snapshot.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Where requests go, in order of preference. Never empty.
+    pub endpoints: Arc<[Endpoint]>,
+    /// Answers that send a request on to the next endpoint (`FAILOVER_STATUS`).
+    pub failover_status: Statuses,
+    /// Largest request body that is kept for the next endpoint (`MAX_REPLAY_BODY`).
+    pub max_replay_body: u64,
+    /// Whether answers are metered (`METERING`).
+    pub metering: bool,
+    /// What models cost.
+    pub prices: Arc<Prices>,
+    /// Whether `/metrics` is answered on the main ports (`METRICS_PUBLIC`).
+    pub metrics_public: bool,
+    /// The key of the dashboard (`DASHBOARD_API_KEY`).
+    pub dashboard_key: Option<Secret>,
+    /// What TLS is served with.
+    pub tls: Option<Identity>,
+    /// Whether HTTP/2 is spoken without TLS (`H2C`).
+    pub h2c: bool,
+    /// The edit of the system prompt, if one is configured.
+    pub edit: Option<Edit>,
+    /// Fields that replace the client's fields of the same name, in the order of the file.
+    pub custom_fields: Vec<(HeaderName, HeaderValue)>,
+    /// Fields of the client that do not travel on (`null` in that file).
+    pub removed_fields: Vec<HeaderName>,
+    /// What becomes of `X-Forwarded-For` and its like (`FORWARDED_HEADERS`).
+    pub forwarded: ForwardedFields,
+    /// Whether a credential of ours is added to requests, by the fields or by an endpoint.
+    pub adds_credential: bool,
+    /// The credentials of the configuration, which are never shown.
+    pub secrets: Secrets,
+    /// Web pages that may use it (`ALLOWED_ORIGINS`).
+    pub allowed_origins: AllowedOrigins,
+    /// Whether the client's `Host` goes upstream (`PRESERVE_HOST`).
+    pub preserve_host: bool,
+    /// The timers of an exchange.
+    pub timers: Timers,
+    /// Exchanges at a time, over all workers (`MAX_IN_FLIGHT`).
+    pub max_in_flight: usize,
+    /// Whether to log sizes, spans and decisions (`DEBUG_MODE`).
+    pub debug: bool,
+}
+
+/// The one edit.
+#[derive(Clone)]
+pub struct Edit {
+    /// The replacement as a JSON string, quotes included. Never logged.
+    pub replacement: Bytes,
+    /// Whether a block may be inserted.
+    pub mode: EditMode,
+    /// Which block is the system prompt block.
+    pub target: EditTarget,
+    /// Largest request body that is held (`MAX_EDIT_BODY`).
+    pub max_body: u64,
+}
+
+impl std::fmt::Debug for Edit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edit")
+            .field("replacement_octets", &self.replacement.len())
+            .field("mode", &self.mode)
+            .field("target", &self.target)
+            .field("max_body", &self.max_body)
+            .finish()
+    }
+}
+
+/// Timers, each for one silence of one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// Client sends a complete head (`REQUEST_HEAD_TIMEOUT`).
+    pub request_head: Duration,
+    /// Client's body stands still (`REQUEST_BODY_TIMEOUT`).
+    pub request_body: Duration,
+    /// Client does not read (`WRITE_TIMEOUT`).
+    pub write: Duration,
+    /// Idle connection of a client (`KEEP_ALIVE`).
+    pub keep_alive: Duration,
+    /// Idle connection to the upstream (`UPSTREAM_KEEP_ALIVE`).
+    pub upstream_keep_alive: Duration,
+    /// Age beyond which a connection to the upstream takes no new request (`UPSTREAM_MAX_AGE`).
+    pub upstream_max_age: Duration,
+    /// DNS and TCP, and then again TLS (`UPSTREAM_CONNECT_TIMEOUT`).
+    pub connect: Duration,
+    /// Upstream's response head (`UPSTREAM_TIMEOUT`).
+    pub response_head: Duration,
+    /// The same for paths that generate (`GENERATION_TIMEOUT`).
+    pub generation: Duration,
+    /// Silence inside a response (`STREAM_IDLE_TIMEOUT`).
+    pub stream_idle: Duration,
+    /// Silence of a tunnel in both directions (`TUNNEL_IDLE_TIMEOUT`).
+    pub tunnel_idle: Duration,
+}

@@ -1,0 +1,31 @@
+//! Settings that are one of a few words.
+
+/// What the edit does with the system prompt block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditMode {
+    /// Replace its text.
+    Replace,
+    /// Replace its text if it contains `Claude Code`, else insert a block before it
+    /// (`SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST`).
+    InsertIfAbsent,
+}
+
+/// What becomes of the fields that tell of earlier hops (`FORWARDED_HEADERS`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedFields {
+    /// `append`: the client's address is appended, scheme and host are set if absent.
+    Append,
+    /// `off`: nothing is added; the client's travel on.
+    Off,
+    /// `drop`: nothing is added; the client's do not travel on.
+    Drop,
+}
+
+/// Which block is the system prompt block (`SYSTEM_PROMPT_TARGET`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditTarget {
+    /// `prompt`: the first block that is not Claude Code's attribution block.
+    Prompt,
+    /// `first`: `system[0]`, whatever it is.
+    First,
+}
