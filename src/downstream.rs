@@ -11,13 +11,13 @@
 //! long a silent peer is waited for, and when a connection has served its last request.
 
 mod accept;
-mod arrival;
+mod client_connection;
 mod delivery;
-mod entry;
 mod http1;
 mod http2;
 mod limits;
 mod peer;
+mod permit;
 mod preface;
 mod service;
 mod source;
@@ -27,10 +27,10 @@ mod unacknowledged;
 
 pub use self::{
     accept::serve,
-    arrival::{Arrival, Protocol},
-    entry::Entry,
-    http1::{KeepAlive, Parsed, parse_request_head},
-    http2::{BlockEnds, http2_request_head, http2_trailers, trailer_section},
+    client_connection::{ClientConnection, Protocol},
+    http1::{KeepAlive, ParsedRequest, parse_request_head},
+    http2::{BlockEnd, http2_request_head, http2_trailers, trailer_section},
     peer::Peer,
-    service::{Services, TellRefused},
+    permit::ConnectionPermit,
+    service::{ReportRefused, Services},
 };

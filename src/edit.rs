@@ -1,5 +1,5 @@
 //! Edit of the system prompt: selection of the requests that may be edited ([`is_messages`],
-//! [`is_editable`]), and the buffer that scans and edits one body ([`Hold`]).
+//! [`is_editable`]), and the buffer that scans and edits one body ([`BodyBuffer`]).
 //!
 //! Nothing here does I/O, waits, or logs.
 
@@ -17,9 +17,9 @@ mod system;
 mod text;
 
 pub use self::{
-    buffer::Hold,
+    buffer::BodyBuffer,
     outcome::{CacheControl, Outcome, Unchanged},
-    parts::Body,
+    parts::BodyParts,
 };
 
 /// Whether this is a request to create a message: `POST` and this path, the query cut off.

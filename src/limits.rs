@@ -24,19 +24,19 @@ pub struct Limits {
 impl Limits {
     /// Counts a connection in; it counts itself out.
     pub fn connection(self: &Arc<Self>) -> Admission {
-        Admission::new(Arc::clone(self), Kind::Connection)
+        Admission::new(Arc::clone(self), CountKind::Connection)
     }
 
     /// A place among the connections that are served, if there is one of so many left. Connections
     /// beyond the limit are open for a moment, too, but take no place.
     pub fn seat(self: &Arc<Self>, limit: usize) -> Option<Admission> {
-        let seat = Admission::new(Arc::clone(self), Kind::Seat);
+        let seat = Admission::new(Arc::clone(self), CountKind::Seat);
         (seat.position <= limit).then_some(seat)
     }
 
     /// Counts an exchange in; it counts itself out.
     pub fn exchange(self: &Arc<Self>) -> Admission {
-        Admission::new(Arc::clone(self), Kind::Exchange)
+        Admission::new(Arc::clone(self), CountKind::Exchange)
     }
 
     /// Connections now.
@@ -64,17 +64,17 @@ impl Limits {
         self.is_cut.store(true, Relaxed);
     }
 
-    fn counter(&self, kind: Kind) -> &AtomicUsize {
+    fn counter(&self, kind: CountKind) -> &AtomicUsize {
         match kind {
-            Kind::Connection => &self.connections,
-            Kind::Seat => &self.seats,
-            Kind::Exchange => &self.in_flight,
+            CountKind::Connection => &self.connections,
+            CountKind::Seat => &self.seats,
+            CountKind::Exchange => &self.in_flight,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum CountKind {
     Connection,
     Seat,
     Exchange,
@@ -84,13 +84,13 @@ enum Kind {
 #[derive(Debug)]
 pub struct Admission {
     limits: Arc<Limits>,
-    kind: Kind,
+    kind: CountKind,
     /// How many were there, this one included.
     pub position: usize,
 }
 
 impl Admission {
-    fn new(limits: Arc<Limits>, kind: Kind) -> Self {
+    fn new(limits: Arc<Limits>, kind: CountKind) -> Self {
         let position = limits.counter(kind).fetch_add(1, Relaxed) + 1;
         Self {
             limits,

@@ -1,8 +1,8 @@
 //! Metering: what an answer to `POST /v1/messages` says that it used, read from a copy as it passes.
 //!
-//! A [`Tap`] is shown each chunk of the answer's content and keeps none of it. It undoes the content
+//! A [`UsageReader`] is shown each chunk of the answer's content and keeps none of it. It undoes the content
 //! coding (`coding`), finds the events of a stream (`events`), and reads the few that matter, or the one
-//! JSON answer, member by member (`walk`, `place`). Nearly all events are `content_block_delta`: of those
+//! JSON answer, member by member (`walk`, `members`). Nearly all events are `content_block_delta`: of those
 //! it looks at the name and for the end, and counts the octets. Nothing here can change, delay or end an answer: why one cannot
 //! be read is its record's `failure`.
 //!
@@ -15,37 +15,37 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use self::{
+    accumulator::{EventUsage, UsageAccumulator},
     budget::{Budget, DECODERS},
-    coding::Decoder,
-    events::Events,
-    place::{Found, Place},
-    tally::{Read, Tally},
-    walk::Walk,
+    coding::ContentDecoder,
+    events::SseEvents,
+    members::{Match, ObjectPath},
+    walk::JsonWalk,
 };
 use crate::exchange::{Estimate, MeteringFailure, Tokens, Usage};
 use crate::json::is_json;
 
+mod accumulator;
 mod budget;
 mod coding;
 mod counts;
 mod events;
+mod inspector;
 mod iterations;
-mod look;
-mod place;
+mod members;
 mod tail;
-mod tally;
 mod walk;
 
-pub(crate) use self::look::LONGEST_VALUE;
-pub use self::look::{Asked, Look};
+pub(crate) use self::inspector::LONGEST_VALUE;
+pub use self::inspector::{RequestDetails, RequestInspector};
 
 /// Reads one answer along.
 #[derive(Debug)]
-pub struct Tap {
+pub struct UsageReader {
     /// What undoes the codings, in this order; none if there is nothing to undo, or it cannot be.
-    decoders: Vec<Decoder>,
-    content: Content,
-    tally: Tally,
+    decoders: Vec<ContentDecoder>,
+    content: MeteredContent,
+    tally: UsageAccumulator,
     failure: Option<MeteringFailure>,
     /// The answer is a success: it should say what it used.
     is_success: bool,
@@ -55,16 +55,16 @@ pub struct Tap {
 
 /// What the answer is.
 #[derive(Debug)]
-enum Content {
+enum MeteredContent {
     /// `text/event-stream`
-    Events(Events),
+    Events(SseEvents),
     /// JSON
-    Answer { walk: Walk, read: Read },
+    Answer { walk: JsonWalk, read: EventUsage },
     /// Neither.
     Unread,
 }
 
-impl Tap {
+impl UsageReader {
     /// From the answer's fields: its media type and its content coding. None where there is nothing
     /// that we can meter: no stream of events and no JSON, or in a coding that we do not know.
     pub fn new(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
@@ -93,20 +93,20 @@ impl Tap {
         let media_type = content_type.split(|&octet| octet == b';').next()?;
         let media_type = media_type.trim_ascii();
         let content = if media_type.eq_ignore_ascii_case(b"text/event-stream") {
-            Content::Events(Events::new())
+            MeteredContent::Events(SseEvents::new())
         } else if !media_type.is_empty() && is_json(content_type) {
-            Content::Answer {
-                walk: Walk::new(Place::Answer),
-                read: Read::default(),
+            MeteredContent::Answer {
+                walk: JsonWalk::new(ObjectPath::Answer),
+                read: EventUsage::default(),
             }
         } else {
             return None;
         };
-        match Decoder::of(content_encoding, budget) {
+        match ContentDecoder::of(content_encoding, budget) {
             Ok(decoders) => Some(Self {
                 decoders,
                 content,
-                tally: Tally::default(),
+                tally: UsageAccumulator::default(),
                 failure: None,
                 is_success: true,
                 has_ended: false,
@@ -120,8 +120,8 @@ impl Tap {
     fn failed(failure: MeteringFailure) -> Self {
         Self {
             decoders: Vec::new(),
-            content: Content::Unread,
-            tally: Tally::default(),
+            content: MeteredContent::Unread,
+            tally: UsageAccumulator::default(),
             failure: Some(failure),
             is_success: true,
             has_ended: false,
@@ -174,8 +174,8 @@ impl Tap {
     /// The tokens reported so far, and the number of `content_block_delta` events that passed.
     pub fn so_far(&self) -> (Tokens, u64) {
         let deltas = match &self.content {
-            Content::Events(events) => events.deltas(),
-            Content::Answer { .. } | Content::Unread => 0,
+            MeteredContent::Events(events) => events.deltas(),
+            MeteredContent::Answer { .. } | MeteredContent::Unread => 0,
         };
         (self.tally.tokens(), deltas)
     }
@@ -185,18 +185,18 @@ impl Tap {
     pub fn finish(self) -> (Usage, Vec<u8>) {
         let is_cut = self.decoders.iter().any(|decoder| !decoder.is_complete())
             || match &self.content {
-                Content::Events(events) => events.is_cut(),
-                Content::Answer { walk, .. } => !walk.is_complete(),
-                Content::Unread => false,
+                MeteredContent::Events(events) => events.is_cut(),
+                MeteredContent::Answer { walk, .. } => !walk.is_complete(),
+                MeteredContent::Unread => false,
             };
         let mut tally = self.tally;
         let (is_stream, is_broken, passed) = match self.content {
-            Content::Events(events) => (true, events.is_broken(), events.estimate()),
-            Content::Answer { walk, read } => {
+            MeteredContent::Events(events) => (true, events.is_broken(), events.estimate()),
+            MeteredContent::Answer { walk, read } => {
                 tally.answer(read, walk.is_complete());
                 (false, walk.is_invalid(), None)
             }
-            Content::Unread => (false, false, None),
+            MeteredContent::Unread => (false, false, None),
         };
         let (is_final, has_error) = (tally.is_final(), tally.has_error());
         let is_missing = self.is_success && !tally.has_usage() && !has_error;
@@ -221,14 +221,14 @@ impl Tap {
     }
 }
 
-impl Content {
+impl MeteredContent {
     /// Octets without a content coding. True if the first delta ended in them.
     #[inline]
-    fn push(&mut self, plain: &[u8], tally: &mut Tally) -> bool {
+    fn push(&mut self, plain: &[u8], tally: &mut UsageAccumulator) -> bool {
         match self {
             Self::Events(events) => events.push(plain, tally),
             Self::Answer { walk, read } => {
-                walk.walk(plain, &mut |found: Found<'_>| {
+                walk.walk(plain, &mut |found: Match<'_>| {
                     read.take(found);
                     ControlFlow::Continue(())
                 });

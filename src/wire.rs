@@ -16,7 +16,7 @@ pub mod origin;
 pub mod outbox;
 pub mod pace;
 pub mod read;
-pub mod refused;
+pub mod refused_request;
 pub mod role;
 pub mod upgrade;
 pub mod window;

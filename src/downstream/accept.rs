@@ -8,17 +8,21 @@ use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 
 use super::{
-    arrival::{Arrival, Protocol},
-    entry::Entry,
-    http1::Connection,
+    client_connection::{ClientConnection, Protocol},
+    http1::Http1ServerConnection,
     http2,
     peer::Peer,
+    permit::ConnectionPermit,
     service::Services,
 };
 
 /// Serves a connection until it ends.
-pub async fn serve<S, A>(stream: S, mut arrival: Arrival, services: Rc<Services<A>>, entry: Entry)
-where
+pub async fn serve<S, A>(
+    stream: S,
+    mut arrival: ClientConnection,
+    services: Rc<Services<A>>,
+    entry: ConnectionPermit,
+) where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
 {
@@ -35,7 +39,8 @@ where
         Protocol::Unsaid if h2c => {}
         Protocol::Unsaid | Protocol::Http1 => arrival.protocol = Protocol::Http1,
     }
-    let mut connection = Connection::new(stream, arrival, Rc::clone(&services), entry, timers);
+    let mut connection =
+        Http1ServerConnection::new(stream, arrival, Rc::clone(&services), entry, timers);
     // how it ended was told to whom it concerns: the client, or the exchange that was dropped
     let _ = connection.run().await;
     if let Some((stream, octets, entry)) = connection.into_http2() {

@@ -26,7 +26,7 @@ pub(super) struct Delivery {
 
 /// What a look at the client tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum DeliveryStatus {
     /// Nothing is on its way, or it moves, or not for too long.
     Fine,
     /// The client has acknowledged nothing for too long.
@@ -73,7 +73,7 @@ impl Delivery {
         received: u64,
         now: Instant,
         limit: Duration,
-    ) -> Seen {
+    ) -> DeliveryStatus {
         let outstanding = unacknowledged.unwrap_or(0);
         // under TLS octets are more on the wire than here; whatever is counted, less outstanding with
         // nothing written is progress
@@ -85,13 +85,13 @@ impl Delivery {
         let is_done = outstanding == 0 && !self.is_blocked;
         if has_moved || is_done {
             self.since = Some(now);
-            return Seen::Fine;
+            return DeliveryStatus::Fine;
         }
         let since = *self.since.get_or_insert(now);
         if now.saturating_duration_since(since) >= limit {
-            Seen::Stalled
+            DeliveryStatus::Stalled
         } else {
-            Seen::Fine
+            DeliveryStatus::Fine
         }
     }
 }
@@ -117,7 +117,7 @@ mod tests {
             assert!(delivery.next_look(LIMIT).is_some());
             let now = start + LIMIT / LOOKS * u32::try_from(look).unwrap();
             let left = 1000 - acknowledged(look);
-            delivery.look(Some(left), 0, now, LIMIT) == Seen::Stalled
+            delivery.look(Some(left), 0, now, LIMIT) == DeliveryStatus::Stalled
         })
     }
 
@@ -138,7 +138,7 @@ mod tests {
         let look_at = delivery.next_look(LIMIT);
         assert!(look_at.is_some() && delivery.next_look(LIMIT) == look_at);
         let now = Instant::now();
-        assert_eq!(delivery.look(Some(0), 0, now, LIMIT), Seen::Fine);
+        assert_eq!(delivery.look(Some(0), 0, now, LIMIT), DeliveryStatus::Fine);
         assert_eq!(delivery.next_look(LIMIT), None);
     }
 
@@ -151,10 +151,10 @@ mod tests {
         for look in 1..100 {
             let now = start + LIMIT / 2 * look;
             let seen = delivery.look(Some(10), u64::from(look), now, LIMIT);
-            assert_eq!(seen, Seen::Fine);
+            assert_eq!(seen, DeliveryStatus::Fine);
         }
         let seen = delivery.look(Some(10), 99, start + LIMIT * 100, LIMIT);
-        assert_eq!(seen, Seen::Stalled);
+        assert_eq!(seen, DeliveryStatus::Stalled);
     }
 
     #[test]
@@ -166,12 +166,12 @@ mod tests {
             delivery.set_blocked(true);
             assert_eq!(
                 delivery.look(None, 0, start + LIMIT * look, LIMIT),
-                Seen::Fine
+                DeliveryStatus::Fine
             );
         }
         assert_eq!(
             delivery.look(None, 0, start + LIMIT * 11, LIMIT),
-            Seen::Stalled
+            DeliveryStatus::Stalled
         );
     }
 }

@@ -21,25 +21,25 @@ use actix_http::{Request, body::BoxBody};
 use actix_service::Service;
 use actix_web::dev::ServiceResponse;
 
-use self::{connection::Gone, head::Waits};
+use self::{connection::ConnectionAbort, head::HeadWait};
 use super::peer::Peer;
 use crate::{drain::DrainPhase, error::DeniedError};
 
-pub(super) use self::connection::Connection;
-pub use self::request::{KeepAlive, Parsed, parse_request_head};
+pub(super) use self::connection::Http1ServerConnection;
+pub use self::request::{KeepAlive, ParsedRequest, parse_request_head};
 
-impl<S, A> Connection<S, A>
+impl<S, A> Http1ServerConnection<S, A>
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
-    pub(super) async fn run(&mut self) -> Result<(), Gone> {
+    pub(super) async fn run(&mut self) -> Result<(), ConnectionAbort> {
         poll_fn(|cx| {
             self.ticket = Some(self.services.drain.enlist(cx.waker().clone()));
             Poll::Ready(())
         })
         .await;
-        let mut waits = Waits::First(Instant::now());
+        let mut waits = HeadWait::First(Instant::now());
         loop {
             let mut parsed = match self.head(waits).await {
                 Ok(Some(parsed)) => parsed,
@@ -65,7 +65,7 @@ where
             if keep_alive == KeepAlive::No {
                 return self.linger().await;
             }
-            waits = Waits::Next(Instant::now());
+            waits = HeadWait::Next(Instant::now());
         }
     }
 }

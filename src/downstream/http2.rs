@@ -2,23 +2,23 @@
 //!
 //! The h2 crate reads and writes the frames, and counts streams and windows. This polls it together
 //! with the streams that it gives, so that the end of the connection drops every handler, upload and
-//! upstream exchange at once; watches what comes in ([`watch`]); and knows when the connection has
+//! upstream exchange at once; watches what comes in ([`monitor`]); and knows when the connection has
 //! served enough: idle, drained, or flooded.
 
 mod body;
-mod content;
+mod context;
+mod fragments;
 mod guard;
 mod limits;
+mod monitor;
 mod outbound;
-mod paths;
+mod progress;
 mod request;
 mod response;
-mod shared;
+mod send_queue;
 mod socket;
 mod stream;
 mod tunnel;
-mod watch;
-mod written;
 
 use std::{
     cell::{Cell, RefCell},
@@ -42,21 +42,21 @@ use h2::{
 use tokio::io::ReadBuf;
 
 use self::{
-    content::Piece,
-    guard::Guarded,
+    context::ConnectionContext,
+    guard::GuardedSocket,
     limits::{CONNECTION_WINDOW, MAX_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW},
-    shared::Shared,
+    monitor::{FrameMonitor, Overdue},
+    progress::WriteProgress,
+    send_queue::QueuedPiece,
     socket::Socket,
-    stream::Target,
-    watch::{Late, Watch},
-    written::Written,
+    stream::StreamTarget,
 };
 use super::{
-    arrival::Arrival,
-    delivery::Seen,
-    entry::Entry,
+    client_connection::ClientConnection,
+    delivery::DeliveryStatus,
     limits::{LINGER, LINGER_OCTETS},
     peer::Peer,
+    permit::ConnectionPermit,
     service::Services,
     timer::Timer,
 };
@@ -68,7 +68,7 @@ use crate::{
 
 pub use self::{
     body::trailer_section,
-    request::{Ends as BlockEnds, http2_request_head},
+    request::{BlockEnd, http2_request_head},
     response::http2_trailers,
 };
 
@@ -76,33 +76,33 @@ pub use self::{
 pub(super) async fn serve<S, A>(
     stream: S,
     octets: Bytes,
-    arrival: Arrival,
+    arrival: ClientConnection,
     services: Rc<Services<A>>,
-    entry: Entry,
+    entry: ConnectionPermit,
 ) where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>> + 'static,
 {
-    let watch = Watch::new();
+    let watch = FrameMonitor::new();
     let timers = services.live.load().timers;
     let socket = Rc::new(RefCell::new(stream));
-    let shared = Rc::new(Shared {
+    let shared = Rc::new(ConnectionContext {
         arrival,
         timers: Cell::new(timers),
         entry: RefCell::new(entry),
         watch: Rc::clone(&watch),
         socket: Rc::clone(&socket) as Rc<dyn Socket>,
-        written: Written::default(),
+        written: WriteProgress::default(),
         windows: Windows::new(STREAM_WINDOW, CONNECTION_WINDOW),
         services,
     });
     let drain = Rc::clone(&shared.services.drain);
     let began = Instant::now();
     let mut timer = Timer::default();
-    let _ticket = Ticket::new(Rc::clone(&drain)).await;
+    let _ticket = DrainTicket::new(Rc::clone(&drain)).await;
 
-    let guarded = Guarded::new(Rc::clone(&socket), octets, watch);
-    let mut handshake = std::pin::pin!(settings().handshake::<_, Piece>(guarded));
+    let guarded = GuardedSocket::new(Rc::clone(&socket), octets, watch);
+    let mut handshake = std::pin::pin!(settings().handshake::<_, QueuedPiece>(guarded));
     let h2 = poll_fn(|cx| {
         if let Poll::Ready(outcome) = handshake.as_mut().poll(cx) {
             return Poll::Ready(outcome.ok());
@@ -118,20 +118,20 @@ pub(super) async fn serve<S, A>(
     let Some(mut h2) = h2 else { return };
 
     let windows = WindowDriver::new(Rc::clone(&shared.windows), &mut h2);
-    let mut connection = Connection {
+    let mut connection = Http2ServerConnection {
         h2,
         windows,
         streams: FuturesUnordered::new(),
         shared: Rc::clone(&shared),
         timer,
-        waits: Waits::First(began),
+        waits: IdleWait::First(began),
         leaving: None,
     };
-    let admit = |request, respond: SendResponse<Piece>| {
+    let admit = |request, respond: SendResponse<QueuedPiece>| {
         let target = if shared.watch.take(respond.stream_id().as_u32()) {
-            Target::Cut
+            StreamTarget::Cut
         } else {
-            Target::Whole
+            StreamTarget::Whole
         };
         let stream = stream::serve(request, target, respond, Rc::clone(&shared));
         // a defect in one exchange is none of the others'
@@ -140,7 +140,7 @@ pub(super) async fn serve<S, A>(
     let ends = poll_fn(|cx| connection.poll(cx, &admit)).await;
     // every handler, upload and upstream exchange goes with them
     connection.streams.clear();
-    if let Ends::With(reason) = ends {
+    if let ConnectionEnd::With(reason) = ends {
         connection.h2.abrupt_shutdown(reason);
         let deadline = Instant::now() + LINGER;
         poll_fn(|cx| match connection.h2.poll_closed(cx) {
@@ -150,7 +150,7 @@ pub(super) async fn serve<S, A>(
         })
         .await;
     }
-    if ends != Ends::Gone && drain.phase() < DrainPhase::Cut {
+    if ends != ConnectionEnd::Gone && drain.phase() < DrainPhase::Cut {
         drop(connection.h2);
         linger(&socket, &drain, &mut connection.timer).await;
     }
@@ -210,19 +210,19 @@ fn flooded(kind: &dyn std::fmt::Display) {
 }
 
 /// A place on the list of those that a drain wakes.
-struct Ticket {
+struct DrainTicket {
     drain: Rc<Drain>,
     number: usize,
 }
 
-impl Ticket {
+impl DrainTicket {
     async fn new(drain: Rc<Drain>) -> Self {
         let number = poll_fn(|cx| Poll::Ready(drain.enlist(cx.waker().clone()))).await;
         Self { drain, number }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for DrainTicket {
     fn drop(&mut self) {
         self.drain.leave(self.number);
     }
@@ -230,7 +230,7 @@ impl Drop for Ticket {
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
+enum ConnectionEnd {
     /// The client is gone, or does not take what is written.
     Gone,
     /// Everything was said.
@@ -241,7 +241,7 @@ enum Ends {
 
 /// What is waited for when nothing runs.
 #[derive(Debug, Clone, Copy)]
-enum Waits {
+enum IdleWait {
     /// The first request, since the start of the connection.
     First(Instant),
     /// Nothing: streams run.
@@ -250,18 +250,18 @@ enum Waits {
     Next(Instant),
 }
 
-struct Connection<S: Peer, A, F> {
-    h2: h2::server::Connection<Guarded<S>, Piece>,
+struct Http2ServerConnection<S: Peer, A, F> {
+    h2: h2::server::Connection<GuardedSocket<S>, QueuedPiece>,
     windows: WindowDriver,
     streams: FuturesUnordered<F>,
-    shared: Rc<Shared<A>>,
+    shared: Rc<ConnectionContext<A>>,
     timer: Timer,
-    waits: Waits,
+    waits: IdleWait,
     /// Once a GOAWAY was sent: until when the client may answer it.
     leaving: Option<Instant>,
 }
 
-impl<S, A, F> Connection<S, A, F>
+impl<S, A, F> Http2ServerConnection<S, A, F>
 where
     S: Peer,
     F: Future<Output = ()>,
@@ -269,28 +269,28 @@ where
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        admit: &impl Fn(http::Request<RecvStream>, SendResponse<Piece>) -> F,
-    ) -> Poll<Ends> {
+        admit: &impl Fn(http::Request<RecvStream>, SendResponse<QueuedPiece>) -> F,
+    ) -> Poll<ConnectionEnd> {
         if let Err(ends) = self.serve_streams(cx, admit) {
             return Poll::Ready(ends);
         }
         if let Some(kind) = self.shared.watch.flood() {
             flooded(&kind);
-            return Poll::Ready(Ends::With(Reason::ENHANCE_YOUR_CALM));
+            return Poll::Ready(ConnectionEnd::With(Reason::ENHANCE_YOUR_CALM));
         }
         let phase = self.shared.services.drain.phase();
         if phase == DrainPhase::Cut {
-            return Poll::Ready(Ends::With(Reason::INTERNAL_ERROR));
+            return Poll::Ready(ConnectionEnd::With(Reason::INTERNAL_ERROR));
         }
         let entry = self.shared.entry.borrow();
         entry.set_idle(self.streams.is_empty());
         if entry.poll_evicted(cx).is_ready() {
-            return Poll::Ready(Ends::Gone);
+            return Poll::Ready(ConnectionEnd::Gone);
         }
         let is_seated = entry.is_seated();
         drop(entry);
         // the first request is waited for, a while also by a drain
-        let is_first = matches!(self.waits, Waits::First(_));
+        let is_first = matches!(self.waits, IdleWait::First(_));
         if !is_first && (phase == DrainPhase::Draining || !is_seated) {
             self.leave(cx);
         }
@@ -301,8 +301,8 @@ where
     fn serve_streams(
         &mut self,
         cx: &mut Context<'_>,
-        admit: &impl Fn(http::Request<RecvStream>, SendResponse<Piece>) -> F,
-    ) -> Result<(), Ends> {
+        admit: &impl Fn(http::Request<RecvStream>, SendResponse<QueuedPiece>) -> F,
+    ) -> Result<(), ConnectionEnd> {
         self.accept(cx, admit)?;
         loop {
             while let Poll::Ready(Some(())) = self.streams.poll_next_unpin(cx) {}
@@ -317,9 +317,9 @@ where
             cx.waker().wake_by_ref();
         }
         if !self.streams.is_empty() {
-            self.waits = Waits::Busy;
-        } else if matches!(self.waits, Waits::Busy) {
-            self.waits = Waits::Next(Instant::now());
+            self.waits = IdleWait::Busy;
+        } else if matches!(self.waits, IdleWait::Busy) {
+            self.waits = IdleWait::Next(Instant::now());
         }
         Ok(())
     }
@@ -328,26 +328,26 @@ where
     fn accept(
         &mut self,
         cx: &mut Context<'_>,
-        admit: &impl Fn(http::Request<RecvStream>, SendResponse<Piece>) -> F,
-    ) -> Result<usize, Ends> {
+        admit: &impl Fn(http::Request<RecvStream>, SendResponse<QueuedPiece>) -> F,
+    ) -> Result<usize, ConnectionEnd> {
         let mut count = 0;
         while let Poll::Ready(stream) = self.h2.poll_accept(cx) {
             match stream {
                 Some(Ok((request, respond))) => {
                     count += 1;
-                    self.waits = Waits::Busy;
+                    self.waits = IdleWait::Busy;
                     self.shared.follow_timers();
                     self.streams.push(admit(request, respond));
                 }
-                Some(Err(cause)) if cause.is_io() => return Err(Ends::Gone),
+                Some(Err(cause)) if cause.is_io() => return Err(ConnectionEnd::Gone),
                 Some(Err(cause)) => {
                     // h2 has limits of its own, and has sent its GOAWAY
                     if cause.is_library() && cause.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
                         flooded(&cause);
                     }
-                    return Err(Ends::Agreed);
+                    return Err(ConnectionEnd::Agreed);
                 }
-                None => return Err(Ends::Agreed),
+                None => return Err(ConnectionEnd::Agreed),
             }
         }
         if !self.shared.watch.is_blocked() {
@@ -366,42 +366,42 @@ where
         }
     }
 
-    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Ends> {
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             let timers = self.shared.timers.get();
             let watch = self.shared.watch.deadline(&timers);
             let idle = match (self.waits, self.leaving) {
-                (Waits::Busy, _) => None,
+                (IdleWait::Busy, _) => None,
                 (_, Some(leaving)) => Some(leaving),
-                (Waits::First(since), None) => {
+                (IdleWait::First(since), None) => {
                     let drain = &self.shared.services.drain;
                     Some(first_head_until(drain, since, &timers))
                 }
-                (Waits::Next(since), None) => Some(since + timers.keep_alive),
+                (IdleWait::Next(since), None) => Some(since + timers.keep_alive),
             };
             let Some(deadline) = idle.into_iter().chain(watch.map(|(_, at)| at)).min() else {
                 return Poll::Pending;
             };
             ready!(self.timer.poll(cx, deadline));
             return Poll::Ready(match (watch, self.waits, self.leaving) {
-                (Some((Late::Client, at)), ..) if at == deadline => {
+                (Some((Overdue::Client, at)), ..) if at == deadline => {
                     let unacknowledged = self.shared.socket.unacknowledged();
                     match self.shared.watch.look(unacknowledged, &timers) {
-                        Seen::Stalled => {
+                        DeliveryStatus::Stalled => {
                             self.shared.socket.reset_on_close();
-                            Ends::Gone
+                            ConnectionEnd::Gone
                         }
-                        Seen::Fine => continue,
+                        DeliveryStatus::Fine => continue,
                     }
                 }
-                (Some((Late::Frame, at)), ..) if at == deadline => {
-                    Ends::With(Reason::PROTOCOL_ERROR)
+                (Some((Overdue::Frame, at)), ..) if at == deadline => {
+                    ConnectionEnd::With(Reason::PROTOCOL_ERROR)
                 }
-                (_, Waits::Next(_), None) => {
+                (_, IdleWait::Next(_), None) => {
                     self.leave(cx);
                     continue;
                 }
-                _ => Ends::With(Reason::NO_ERROR),
+                _ => ConnectionEnd::With(Reason::NO_ERROR),
             });
         }
     }

@@ -6,14 +6,14 @@ use actix_http::{HttpMessage as _, Payload, Request};
 use actix_web::http::Uri;
 use arc_swap::ArcSwap;
 
-use super::arrival::Arrival;
+use super::client_connection::ClientConnection;
 use crate::{
     config::Live,
     drain::Drain,
     limits::{Limits, Overflow},
     wire::{
         head::{Fields, RequestHead, Version},
-        refused::Refused,
+        refused_request::RefusedRequest,
     },
 };
 
@@ -37,17 +37,17 @@ pub struct Services<A> {
     /// Names a refused request.
     pub request_id: fn() -> String,
     /// Is told of it.
-    pub refused: TellRefused,
+    pub refused: ReportRefused,
 }
 
 /// Is told of a refused request and its client.
-pub type TellRefused = Box<dyn Fn(Option<IpAddr>, &Refused<'_>)>;
+pub type ReportRefused = Box<dyn Fn(Option<IpAddr>, &RefusedRequest<'_>)>;
 
 /// The request as actix-web routes it.
 pub(super) fn routed(
     head: RequestHead,
     payload: Payload,
-    arrival: &Arrival,
+    arrival: &ClientConnection,
     is_local: bool,
 ) -> Request {
     let mut request = Request::with_payload(payload);

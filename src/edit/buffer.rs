@@ -1,35 +1,35 @@
 //! Bounded buffer of a request body that is to be edited.
 //!
-//! A [`Hold`] takes the chunks of a request body as they arrive and scans each at once; when the
-//! body has ended, [`Hold::finish`] splices the edit in. Until then nothing may leave, since a body
+//! A [`BodyBuffer`] takes the chunks of a request body as they arrive and scans each at once; when the
+//! body has ended, [`BodyBuffer::finish`] splices the edit in. Until then nothing may leave, since a body
 //! that turns out not to be JSON must go out as it came. The caller bounds the number of bytes and of
-//! buffers: it reads [`Hold::len`] and may call [`Hold::release`] at any time.
+//! buffers: it reads [`BodyBuffer::len`] and may call [`BodyBuffer::release`] at any time.
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
     outcome::Outcome,
-    parts::Body,
-    scanner::{Leaves, Scanner},
+    parts::BodyParts,
+    scanner::{MemberOffsets, Scanner},
     system,
 };
 use crate::{
     config::{EditMode, EditTarget},
-    metering::{self, Asked},
+    metering::{self, RequestDetails},
 };
 
 /// A body that is held until its end is seen.
-pub struct Hold {
+pub struct BodyBuffer {
     mode: EditMode,
     target: EditTarget,
     scanner: Scanner,
     len: u64,
-    parts: Body,
+    parts: BodyParts,
     /// Small chunks since the last part, joined.
     tail: BytesMut,
 }
 
-impl Hold {
+impl BodyBuffer {
     /// Holds nothing yet.
     pub fn new(mode: EditMode, target: EditTarget) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Hold {
             target,
             scanner: Scanner::new(),
             len: 0,
-            parts: Body::new(),
+            parts: BodyParts::new(),
             tail: BytesMut::new(),
         }
     }
@@ -77,14 +77,14 @@ impl Hold {
     /// of which the last counts.
     ///
     /// The scan has noted where they begin; here they are read, in about a microsecond.
-    pub fn asked(&self) -> Asked {
-        let Leaves {
+    pub fn asked(&self) -> RequestDetails {
+        let MemberOffsets {
             model,
             stream,
             max_tokens,
         } = self.scanner.leaves();
         let value = |at: Option<u64>| at.map(|at| self.octets_from(at, metering::LONGEST_VALUE));
-        Asked::from_values(value(model), value(stream), value(max_tokens))
+        RequestDetails::from_values(value(model), value(stream), value(max_tokens))
     }
 
     /// At most so many octets of the body from this one on.
@@ -104,13 +104,13 @@ impl Hold {
     }
 
     /// Gives all octets back, untouched: the body is too large, or nobody wants the edit any more.
-    pub fn release(mut self) -> Body {
+    pub fn release(mut self) -> BodyParts {
         self.flush();
         self.parts
     }
 
     /// The body has ended: edits it. `replacement` is a JSON string, quotes included.
-    pub fn finish(mut self, replacement: &Bytes) -> (Body, Outcome) {
+    pub fn finish(mut self, replacement: &Bytes) -> (BodyParts, Outcome) {
         self.flush();
         system::edit(
             self.parts,
@@ -128,7 +128,7 @@ impl Hold {
     }
 }
 
-impl std::fmt::Debug for Hold {
+impl std::fmt::Debug for BodyBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hold")
             .field("len", &self.len)
@@ -152,8 +152,8 @@ mod tests {
 
     use super::*;
 
-    fn hold(chunks: &[&[u8]]) -> Hold {
-        let mut hold = Hold::new(EditMode::Replace, EditTarget::Prompt);
+    fn hold(chunks: &[&[u8]]) -> BodyBuffer {
+        let mut hold = BodyBuffer::new(EditMode::Replace, EditTarget::Prompt);
         for chunk in chunks {
             hold.push(Bytes::copy_from_slice(chunk));
         }
@@ -180,7 +180,7 @@ mod tests {
             "{}\",\"system\":[{{\"text\":\"old\"}}]}}",
             "y".repeat(SMALL)
         ));
-        let mut hold = Hold::new(EditMode::Replace, EditTarget::Prompt);
+        let mut hold = BodyBuffer::new(EditMode::Replace, EditTarget::Prompt);
         hold.push(head.clone());
         hold.push(tail.clone());
         assert_eq!(hold.len(), (head.len() + tail.len()) as u64);
@@ -243,10 +243,10 @@ mod tests {
     }
 
     /// What serde_json says that a request asks for.
-    fn truth(body: &str) -> Asked {
+    fn truth(body: &str) -> RequestDetails {
         let value: serde_json::Value = serde_json::from_str(body).unwrap();
         let is_name = |model: &&str| model.len() <= 128 && !model.chars().any(char::is_control);
-        Asked {
+        RequestDetails {
             model: value["model"].as_str().filter(is_name).map(Into::into),
             is_stream: value["stream"].as_bool(),
             max_tokens: value["max_tokens"].as_u64(),
@@ -260,7 +260,7 @@ mod tests {
             sizes in prop::collection::vec(1usize..5_000, 1..6),
         ) {
             let body = format!("{{{}}}", members.join(","));
-            let mut hold = Hold::new(EditMode::Replace, EditTarget::Prompt);
+            let mut hold = BodyBuffer::new(EditMode::Replace, EditTarget::Prompt);
             let mut rest = body.as_bytes();
             for size in sizes.iter().cycle() {
                 if rest.is_empty() {
@@ -273,7 +273,7 @@ mod tests {
             let asked = hold.asked();
             prop_assert_eq!(&asked, &truth(&body), "{}", body);
             // a look ends where it has all three: without duplicates that makes no difference
-            let mut look = metering::Look::new();
+            let mut look = metering::RequestInspector::new();
             look.push(body.as_bytes());
             look.end();
             let names = |name: &str| body.matches(name).count();
@@ -300,8 +300,8 @@ mod tests {
         );
         assert_eq!(asked.max_tokens, None);
         assert_eq!(
-            Hold::new(EditMode::Replace, EditTarget::Prompt).asked(),
-            Asked::default()
+            BodyBuffer::new(EditMode::Replace, EditTarget::Prompt).asked(),
+            RequestDetails::default()
         );
     }
 

@@ -4,4 +4,4 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 /// A body in parts, in order; never joined.
-pub type Body = SmallVec<[Bytes; 4]>;
+pub type BodyParts = SmallVec<[Bytes; 4]>;

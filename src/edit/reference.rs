@@ -16,7 +16,7 @@ use serde::{
 
 use super::{
     outcome::{Outcome, Unchanged},
-    parts::Body,
+    parts::BodyParts,
     scanner::Scanner,
     system,
 };
@@ -31,7 +31,7 @@ pub(super) fn edit_chunks<'a>(
     mode: EditMode,
     target: EditTarget,
 ) -> (Vec<u8>, Outcome) {
-    let body: Body = chunks.map(Bytes::copy_from_slice).collect();
+    let body: BodyParts = chunks.map(Bytes::copy_from_slice).collect();
     let mut scanner = Scanner::new();
     body.iter().for_each(|chunk| scanner.scan(chunk));
     let replacement = Bytes::from_static(REPLACEMENT.as_bytes());
@@ -49,13 +49,17 @@ enum Json {
 }
 
 /// The octets that a value was written to, and those of what it contains.
-struct Span {
+struct JsonSpan {
     octets: Range<usize>,
-    inner: Vec<Span>,
+    inner: Vec<JsonSpan>,
 }
 
 /// Writes `json`, with white space as `space` says.
-fn write(json: &Json, out: &mut String, space: &mut impl Iterator<Item = &'static str>) -> Span {
+fn write(
+    json: &Json,
+    out: &mut String,
+    space: &mut impl Iterator<Item = &'static str>,
+) -> JsonSpan {
     out.extend(space.next());
     let start = out.len();
     let mut inner = Vec::new();
@@ -87,7 +91,7 @@ fn write(json: &Json, out: &mut String, space: &mut impl Iterator<Item = &'stati
     }
     let octets = start..out.len();
     out.extend(space.next());
-    Span { octets, inner }
+    JsonSpan { octets, inner }
 }
 
 fn meaning(spelling: &str) -> String {
@@ -96,7 +100,7 @@ fn meaning(spelling: &str) -> String {
 
 impl Json {
     /// The last member of this name, and where it is.
-    fn member<'a>(&'a self, span: &'a Span, name: &str) -> Option<(&'a Json, &'a Span)> {
+    fn member<'a>(&'a self, span: &'a JsonSpan, name: &str) -> Option<(&'a Json, &'a JsonSpan)> {
         let Json::Object(members) = self else {
             return None;
         };
@@ -118,13 +122,13 @@ struct Caching {
 
 impl<'de> Deserialize<'de> for Caching {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Walk)
+        deserializer.deserialize_any(CachingVisitor)
     }
 }
 
-struct Walk;
+struct CachingVisitor;
 
-impl<'de> Visitor<'de> for Walk {
+impl<'de> Visitor<'de> for CachingVisitor {
     type Value = Caching;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,7 +184,7 @@ impl<'de> Visitor<'de> for Walk {
 /// The edit of docs/contract.md §3 on the tree: octets to replace, and what by; `None`: unchanged.
 fn reference(
     json: &Json,
-    span: &Span,
+    span: &JsonSpan,
     body: &str,
     mode: EditMode,
     target: EditTarget,

@@ -15,7 +15,7 @@ use super::text;
 use crate::json::{
     nesting::{Container, Nesting},
     scalar::{self, Scalar},
-    string::{self, End, Within},
+    string::{self, StringEnd, Within},
 };
 
 /// An incremental scan of one body.
@@ -23,24 +23,24 @@ use crate::json::{
 pub(super) struct Scanner {
     /// What this machine's SIMD can do.
     level: Level,
-    state: State,
+    state: ScanState,
     nesting: Nesting,
     /// Offset in the body of the chunk being scanned.
     base: u64,
     /// The name of the member whose value comes next, if it is one of ours.
-    name: Name,
+    name: MemberName,
     /// The spelling so far of a name that began in an earlier chunk.
     spelling: Vec<u8>,
-    place: Place,
+    place: ScanPlace,
     /// Where the `text` being passed over begins, and in which block.
     capture: Option<(usize, u64)>,
-    found: Found,
-    leaves: Leaves,
+    found: ScanResult,
+    leaves: MemberOffsets,
 }
 
 /// Where the values of members at the top level begin, of which the last counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Leaves {
+pub(super) struct MemberOffsets {
     pub(super) model: Option<u64>,
     pub(super) stream: Option<u64>,
     pub(super) max_tokens: Option<u64>,
@@ -48,7 +48,7 @@ pub(super) struct Leaves {
 
 /// What a scan found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct ScanResult {
     /// The value of the last top-level `system`.
     pub(super) system: System,
     /// Objects that are the value of a `cache_control`, anywhere.
@@ -82,24 +82,24 @@ impl Scanner {
     pub(super) fn new() -> Self {
         Self {
             level: Level::new(),
-            state: State::Start(BYTE_ORDER_MARK),
+            state: ScanState::Start(BYTE_ORDER_MARK),
             nesting: Nesting::default(),
             base: 0,
-            name: Name::Other,
+            name: MemberName::Other,
             spelling: Vec::new(),
-            place: Place::Elsewhere,
+            place: ScanPlace::Elsewhere,
             capture: None,
-            found: Found {
+            found: ScanResult {
                 system: System::Absent,
                 cache_controls: 0,
                 has_ttl: false,
             },
-            leaves: Leaves::default(),
+            leaves: MemberOffsets::default(),
         }
     }
 
     /// What metering asks for, as far as the scan has come.
-    pub(super) fn leaves(&self) -> Leaves {
+    pub(super) fn leaves(&self) -> MemberOffsets {
         self.leaves
     }
 
@@ -120,10 +120,10 @@ impl Scanner {
     }
 
     /// What was found, if the octets scanned are one JSON text.
-    pub(super) fn finish(self) -> Option<Found> {
+    pub(super) fn finish(self) -> Option<ScanResult> {
         match self.state {
-            State::Expect(Expect::End) => Some(self.found),
-            State::Scalar(rest) if self.nesting.depth == 0 && rest.is_complete() => {
+            ScanState::Expect(ExpectedToken::End) => Some(self.found),
+            ScanState::Scalar(rest) if self.nesting.depth == 0 && rest.is_complete() => {
                 Some(self.found)
             }
             _ => None,
@@ -136,40 +136,42 @@ impl Scanner {
         simd: S,
         chunk: &[u8],
         depth: u64,
-    ) -> Result<(usize, Expect), State> {
+    ) -> Result<(usize, ExpectedToken), ScanState> {
         match self.state {
-            State::Expect(expect) => Ok((0, expect)),
-            State::Name(within) => match string::resume(simd, chunk, within) {
-                End::Closed { next, .. } => {
+            ScanState::Expect(expect) => Ok((0, expect)),
+            ScanState::Name(within) => match string::resume(simd, chunk, within) {
+                StringEnd::Closed { next, .. } => {
                     self.spell(chunk.get(..next - 1).unwrap_or_default());
-                    self.name = Name::of(&self.spelling, true);
-                    Ok((next, Expect::Colon))
+                    self.name = MemberName::of(&self.spelling, true);
+                    Ok((next, ExpectedToken::Colon))
                 }
-                End::Open(within) => {
+                StringEnd::Open(within) => {
                     self.spell(chunk);
-                    Err(State::Name(within))
+                    Err(ScanState::Name(within))
                 }
-                End::Invalid => Err(State::Invalid),
+                StringEnd::Invalid => Err(ScanState::Invalid),
             },
-            State::String(within) => match string::resume(simd, chunk, within) {
-                End::Closed { next, .. } => Ok((next, self.string_ended(next, depth))),
-                End::Open(within) => Err(State::String(within)),
-                End::Invalid => Err(State::Invalid),
+            ScanState::String(within) => match string::resume(simd, chunk, within) {
+                StringEnd::Closed { next, .. } => Ok((next, self.string_ended(next, depth))),
+                StringEnd::Open(within) => Err(ScanState::String(within)),
+                StringEnd::Invalid => Err(ScanState::Invalid),
             },
-            State::Scalar(rest) => match rest.skip(chunk, 0) {
-                scalar::End::Before(next) => Ok((next, after(depth))),
-                scalar::End::Open(rest) => Err(State::Scalar(rest)),
-                scalar::End::Invalid => Err(State::Invalid),
+            ScanState::Scalar(rest) => match rest.skip(chunk, 0) {
+                scalar::ScalarEnd::Before(next) => Ok((next, after(depth))),
+                scalar::ScalarEnd::Open(rest) => Err(ScanState::Scalar(rest)),
+                scalar::ScalarEnd::Invalid => Err(ScanState::Invalid),
             },
-            State::Start(mark) => match mark.skip(chunk, 0) {
-                scalar::End::Before(next) => Ok((next, Expect::Value)),
-                scalar::End::Open(rest) => Err(State::Start(rest)),
-                scalar::End::Invalid if mark == BYTE_ORDER_MARK && chunk.first() != Some(&0xEF) => {
-                    Ok((0, Expect::Value))
+            ScanState::Start(mark) => match mark.skip(chunk, 0) {
+                scalar::ScalarEnd::Before(next) => Ok((next, ExpectedToken::Value)),
+                scalar::ScalarEnd::Open(rest) => Err(ScanState::Start(rest)),
+                scalar::ScalarEnd::Invalid
+                    if mark == BYTE_ORDER_MARK && chunk.first() != Some(&0xEF) =>
+                {
+                    Ok((0, ExpectedToken::Value))
                 }
-                scalar::End::Invalid => Err(State::Invalid),
+                scalar::ScalarEnd::Invalid => Err(ScanState::Invalid),
             },
-            State::Invalid => Err(State::Invalid),
+            ScanState::Invalid => Err(ScanState::Invalid),
         }
     }
 
@@ -180,90 +182,92 @@ impl Scanner {
         simd: S,
         chunk: &[u8],
         mut at: usize,
-        mut expect: Expect,
+        mut expect: ExpectedToken,
         nesting: &mut Nesting,
-    ) -> State {
+    ) -> ScanState {
         while let Some(&octet) = chunk.get(at) {
             match expect {
-                Expect::Next => {
+                ExpectedToken::Next => {
                     at += 1;
                     expect = match (octet, nesting.container()) {
-                        (b',', Container::Object) => Expect::Name,
-                        (b',', Container::Array) => Expect::Value,
+                        (b',', Container::Object) => ExpectedToken::Name,
+                        (b',', Container::Array) => ExpectedToken::Value,
                         (b'}', Container::Object) | (b']', Container::Array) => self.leave(nesting),
-                        (space!(), _) => Expect::Next,
-                        _ => return State::Invalid,
+                        (space!(), _) => ExpectedToken::Next,
+                        _ => return ScanState::Invalid,
                     };
                 }
-                Expect::Name | Expect::NameOrEnd => {
+                ExpectedToken::Name | ExpectedToken::NameOrEnd => {
                     at += 1;
                     expect = match (octet, expect) {
                         (b'"', _) => match string::skip(simd, chunk, at) {
-                            End::Closed { next, escapes } => {
+                            StringEnd::Closed { next, escapes } => {
                                 let spelling = chunk.get(at..next - 1).unwrap_or_default();
-                                self.name = Name::of(spelling, escapes);
+                                self.name = MemberName::of(spelling, escapes);
                                 at = next;
-                                Expect::Colon
+                                ExpectedToken::Colon
                             }
-                            End::Open(within) => {
+                            StringEnd::Open(within) => {
                                 self.spelling.clear();
                                 self.spell(chunk.get(at..).unwrap_or_default());
-                                return State::Name(within);
+                                return ScanState::Name(within);
                             }
-                            End::Invalid => return State::Invalid,
+                            StringEnd::Invalid => return ScanState::Invalid,
                         },
-                        (b'}', Expect::NameOrEnd) => self.leave(nesting),
+                        (b'}', ExpectedToken::NameOrEnd) => self.leave(nesting),
                         (space!(), _) => expect,
-                        _ => return State::Invalid,
+                        _ => return ScanState::Invalid,
                     };
                 }
-                Expect::Colon => {
+                ExpectedToken::Colon => {
                     at += 1;
                     expect = match octet {
-                        b':' => Expect::Value,
-                        space!() => Expect::Colon,
-                        _ => return State::Invalid,
+                        b':' => ExpectedToken::Value,
+                        space!() => ExpectedToken::Colon,
+                        _ => return ScanState::Invalid,
                     };
                 }
-                Expect::Value | Expect::ValueOrEnd => {
-                    if octet > b' ' && (self.name != Name::Other || self.place == Place::System) {
+                ExpectedToken::Value | ExpectedToken::ValueOrEnd => {
+                    if octet > b' '
+                        && (self.name != MemberName::Other || self.place == ScanPlace::System)
+                    {
                         self.note(octet, at, nesting.depth);
                     }
                     at += 1;
                     expect = match octet {
                         b'"' => match string::skip(simd, chunk, at) {
-                            End::Closed { next, .. } => {
+                            StringEnd::Closed { next, .. } => {
                                 at = next;
                                 self.string_ended(at, nesting.depth)
                             }
-                            End::Open(within) => return State::String(within),
-                            End::Invalid => return State::Invalid,
+                            StringEnd::Open(within) => return ScanState::String(within),
+                            StringEnd::Invalid => return ScanState::Invalid,
                         },
                         b'{' => {
                             nesting.enter(Container::Object);
-                            Expect::NameOrEnd
+                            ExpectedToken::NameOrEnd
                         }
                         b'[' => {
                             nesting.enter(Container::Array);
-                            Expect::ValueOrEnd
+                            ExpectedToken::ValueOrEnd
                         }
-                        b']' if expect == Expect::ValueOrEnd => self.leave(nesting),
+                        b']' if expect == ExpectedToken::ValueOrEnd => self.leave(nesting),
                         space!() => expect,
                         _ => match skip_scalar(chunk, at, octet) {
-                            scalar::End::Before(next) => {
+                            scalar::ScalarEnd::Before(next) => {
                                 at = next;
                                 after(nesting.depth)
                             }
-                            scalar::End::Open(rest) => return State::Scalar(rest),
-                            scalar::End::Invalid => return State::Invalid,
+                            scalar::ScalarEnd::Open(rest) => return ScanState::Scalar(rest),
+                            scalar::ScalarEnd::Invalid => return ScanState::Invalid,
                         },
                     };
                 }
-                Expect::End if is_space(octet) => at += 1,
-                Expect::End => return State::Invalid,
+                ExpectedToken::End if is_space(octet) => at += 1,
+                ExpectedToken::End => return ScanState::Invalid,
             }
         }
-        State::Expect(expect)
+        ScanState::Expect(expect)
     }
 
     /// A value of note begins.
@@ -272,43 +276,43 @@ impl Scanner {
         let start = self.base + at as u64;
         let name = mem::take(&mut self.name);
         match (self.place, depth, name) {
-            (_, 1, Name::System) => {
+            (_, 1, MemberName::System) => {
                 self.found.system = if octet == b'[' {
-                    self.place = Place::System;
+                    self.place = ScanPlace::System;
                     System::Array([const { None }; WATCHED])
                 } else {
                     System::NotArray
                 };
             }
-            (Place::System, 2, _) if octet != b']' => {
+            (ScanPlace::System, 2, _) if octet != b']' => {
                 if let System::Array(blocks) = &mut self.found.system
                     && let Some(index) = blocks.iter().position(Option::is_none)
                     && let Some(block) = blocks.get_mut(index)
                 {
                     *block = Some(Block { start, text: None });
                     if octet == b'{' {
-                        self.place = Place::Block(index);
+                        self.place = ScanPlace::Block(index);
                     }
                 }
             }
-            (Place::Block(index), 3, Name::Text) => {
+            (ScanPlace::Block(index), 3, MemberName::Text) => {
                 if let Some(block) = self.block(index) {
                     block.text = None;
                 }
                 self.capture = (octet == b'"').then_some((index, start));
             }
-            (_, 1, Name::Model) => self.leaves.model = Some(start),
-            (_, 1, Name::Stream) => self.leaves.stream = Some(start),
-            (_, 1, Name::MaxTokens) => self.leaves.max_tokens = Some(start),
-            (_, _, Name::CacheControl) if octet == b'{' => self.found.cache_controls += 1,
-            (_, _, Name::Ttl) if octet == b'"' => self.found.has_ttl = true,
+            (_, 1, MemberName::Model) => self.leaves.model = Some(start),
+            (_, 1, MemberName::Stream) => self.leaves.stream = Some(start),
+            (_, 1, MemberName::MaxTokens) => self.leaves.max_tokens = Some(start),
+            (_, _, MemberName::CacheControl) if octet == b'{' => self.found.cache_controls += 1,
+            (_, _, MemberName::Ttl) if octet == b'"' => self.found.has_ttl = true,
             _ => {}
         }
     }
 
     /// A string value ended before `chunk[at]`.
     #[inline(always)]
-    fn string_ended(&mut self, at: usize, depth: u64) -> Expect {
+    fn string_ended(&mut self, at: usize, depth: u64) -> ExpectedToken {
         if let Some((index, start)) = self.capture.take() {
             let end = self.base + at as u64;
             if let Some(block) = self.block(index) {
@@ -320,11 +324,11 @@ impl Scanner {
 
     /// An object or array ended.
     #[inline(always)]
-    fn leave(&mut self, nesting: &mut Nesting) -> Expect {
+    fn leave(&mut self, nesting: &mut Nesting) -> ExpectedToken {
         nesting.leave();
         match (nesting.depth, self.place) {
-            (2, Place::Block(_)) => self.place = Place::System,
-            (1, Place::System) => self.place = Place::Elsewhere,
+            (2, ScanPlace::Block(_)) => self.place = ScanPlace::System,
+            (1, ScanPlace::System) => self.place = ScanPlace::Elsewhere,
             _ => {}
         }
         after(nesting.depth)
@@ -347,11 +351,11 @@ impl Scanner {
 
 /// Where a scan stands between two chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ScanState {
     /// Before the first value, of a byte order mark this may come.
     Start(Scalar),
     /// Between tokens.
-    Expect(Expect),
+    Expect(ExpectedToken),
     /// In a name.
     Name(Within),
     /// In a string that is a value.
@@ -364,7 +368,7 @@ enum State {
 
 /// What may come next, besides white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
+enum ExpectedToken {
     /// A value.
     Value,
     /// A value or `]`.
@@ -383,23 +387,23 @@ enum Expect {
 
 /// What may come after a value at this depth.
 #[inline(always)]
-fn after(depth: u64) -> Expect {
+fn after(depth: u64) -> ExpectedToken {
     if depth == 0 {
-        Expect::End
+        ExpectedToken::End
     } else {
-        Expect::Next
+        ExpectedToken::Next
     }
 }
 
 /// Passes over the number or literal that begins with `first`, before `chunk[at]`.
 #[inline(never)]
-fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::End {
-    Scalar::begin(first).map_or(scalar::End::Invalid, |scalar| scalar.skip(chunk, at))
+fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::ScalarEnd {
+    Scalar::begin(first).map_or(scalar::ScalarEnd::Invalid, |scalar| scalar.skip(chunk, at))
 }
 
 /// The names that the edit depends on, and those that metering asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Name {
+enum MemberName {
     #[default]
     Other,
     System,
@@ -411,7 +415,7 @@ enum Name {
     MaxTokens,
 }
 
-impl Name {
+impl MemberName {
     /// The name that is spelt so, between the quotes.
     #[inline(always)]
     fn of(spelling: &[u8], escapes: bool) -> Self {
@@ -450,7 +454,7 @@ impl Name {
 
 /// Where in the document the scan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ScanPlace {
     Elsewhere,
     /// In the array that is the top-level `system`.
     System,
@@ -492,7 +496,7 @@ mod tests {
     use super::*;
 
     /// Scans `chunks` with every instruction set this machine has; all must agree.
-    fn scan<'a>(chunks: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Found> {
+    fn scan<'a>(chunks: impl Iterator<Item = &'a [u8]> + Clone) -> Option<ScanResult> {
         let level = Level::new();
         let levels = [
             Some(level),

@@ -10,20 +10,20 @@ use bytes::Bytes;
 
 use super::{
     outcome::{CacheControl, Outcome, Unchanged},
-    parts::Body,
-    scanner::{Block, Found, System},
+    parts::BodyParts,
+    scanner::{Block, ScanResult, System},
     text,
 };
 use crate::config::{EditMode, EditTarget};
 
 /// Edits `body`, in which the scanner `found` this (`None`: it is not JSON).
 pub(super) fn edit(
-    body: Body,
-    found: Option<Found>,
+    body: BodyParts,
+    found: Option<ScanResult>,
     mode: EditMode,
     target: EditTarget,
     replacement: &Bytes,
-) -> (Body, Outcome) {
+) -> (BodyParts, Outcome) {
     match decide(&body, found, mode, target) {
         Err(unchanged) => (body, Outcome::Unchanged(unchanged)),
         Ok(Decision::Replace(span)) => {
@@ -58,11 +58,11 @@ enum Decision {
 
 fn decide(
     body: &[Bytes],
-    found: Option<Found>,
+    found: Option<ScanResult>,
     mode: EditMode,
     target: EditTarget,
 ) -> Result<Decision, Unchanged> {
-    let Found {
+    let ScanResult {
         system,
         cache_controls,
         has_ttl,
@@ -116,8 +116,8 @@ fn inside<'a>(body: &'a [Bytes], span: &Range<u64>) -> impl Iterator<Item = &'a 
 }
 
 /// The body with `parts` in place of the octets of `span`.
-fn splice<const N: usize>(body: Body, span: &Range<u64>, parts: [Bytes; N]) -> Body {
-    let mut spliced = Body::with_capacity(body.len() + N + 1);
+fn splice<const N: usize>(body: BodyParts, span: &Range<u64>, parts: [Bytes; N]) -> BodyParts {
+    let mut spliced = BodyParts::with_capacity(body.len() + N + 1);
     let mut parts = Some(parts);
     let mut base = 0;
     for part in body {
@@ -136,7 +136,7 @@ fn splice<const N: usize>(body: Body, span: &Range<u64>, parts: [Bytes; N]) -> B
     spliced
 }
 
-fn push(body: &mut Body, part: Bytes) {
+fn push(body: &mut BodyParts, part: Bytes) {
     if !part.is_empty() {
         body.push(part);
     }

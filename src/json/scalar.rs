@@ -32,7 +32,7 @@ pub(crate) enum Number {
 
 /// How a pass ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ScalarEnd {
     /// Before this index.
     Before(usize),
     /// The chunk ended first.
@@ -56,28 +56,28 @@ impl Scalar {
     }
 
     /// Passes over the rest of it, from `chunk[at]`.
-    pub(crate) fn skip(self, chunk: &[u8], at: usize) -> End {
+    pub(crate) fn skip(self, chunk: &[u8], at: usize) -> ScalarEnd {
         let there = chunk.get(at..).unwrap_or_default();
         match self {
             Self::Literal(rest) => {
                 let (expected, to_come) = rest.split_at(rest.len().min(there.len()));
                 if !there.starts_with(expected) {
-                    End::Invalid
+                    ScalarEnd::Invalid
                 } else if to_come.is_empty() {
-                    End::Before(at + rest.len())
+                    ScalarEnd::Before(at + rest.len())
                 } else {
-                    End::Open(Self::Literal(to_come))
+                    ScalarEnd::Open(Self::Literal(to_come))
                 }
             }
             Self::Number(mut number) => {
                 for (passed, &octet) in there.iter().enumerate() {
                     match number.then(octet) {
                         Some(next) => number = next,
-                        None if number.is_complete() => return End::Before(at + passed),
-                        None => return End::Invalid,
+                        None if number.is_complete() => return ScalarEnd::Before(at + passed),
+                        None => return ScalarEnd::Invalid,
                     }
                 }
-                End::Open(Self::Number(number))
+                ScalarEnd::Open(Self::Number(number))
             }
         }
     }
@@ -117,26 +117,26 @@ impl Number {
 mod tests {
     use super::*;
 
-    fn pass(octets: &[u8]) -> End {
-        Scalar::begin(octets[0]).map_or(End::Invalid, |scalar| scalar.skip(octets, 1))
+    fn pass(octets: &[u8]) -> ScalarEnd {
+        Scalar::begin(octets[0]).map_or(ScalarEnd::Invalid, |scalar| scalar.skip(octets, 1))
     }
 
     #[test]
     fn a_scalar_ends_where_an_octet_does_not_belong_to_it() {
         for scalar in ["true", "false", "null"] {
-            assert_eq!(pass(scalar.as_bytes()), End::Before(scalar.len()));
+            assert_eq!(pass(scalar.as_bytes()), ScalarEnd::Before(scalar.len()));
         }
         for scalar in ["0", "-0", "10", "-1.05", "1e5", "0.0E-0"] {
             assert_eq!(
                 pass(format!("{scalar},").as_bytes()),
-                End::Before(scalar.len())
+                ScalarEnd::Before(scalar.len())
             );
-            assert!(matches!(pass(scalar.as_bytes()), End::Open(rest) if rest.is_complete()));
+            assert!(matches!(pass(scalar.as_bytes()), ScalarEnd::Open(rest) if rest.is_complete()));
         }
-        assert_eq!(pass(b"01"), End::Before(1));
+        assert_eq!(pass(b"01"), ScalarEnd::Before(1));
         for other in ["-", "1.", "1e", "1e+", "tru", "n"] {
-            assert!(matches!(pass(other.as_bytes()), End::Open(rest) if !rest.is_complete()));
-            assert_eq!(pass(format!("{other},").as_bytes()), End::Invalid);
+            assert!(matches!(pass(other.as_bytes()), ScalarEnd::Open(rest) if !rest.is_complete()));
+            assert_eq!(pass(format!("{other},").as_bytes()), ScalarEnd::Invalid);
         }
     }
 }

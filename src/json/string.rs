@@ -21,7 +21,7 @@ pub(crate) enum Within {
 
 /// How a pass over a string ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum StringEnd {
     /// The closing quote was passed.
     Closed {
         /// The index after it.
@@ -39,7 +39,7 @@ pub(crate) enum End {
 ///
 /// Most strings are names and words: a look at 16 octets, the shortest way to a quote, comes first.
 #[inline(always)]
-pub(crate) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> End {
+pub(crate) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
     if let Some(look) = chunk.get(at..).and_then(<[u8]>::first_chunk::<LOOK>) {
         let octets = u8x16::simd_from(simd, *look);
         let stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE) | octets.simd_eq(b'\\');
@@ -47,7 +47,7 @@ pub(crate) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> End {
         if stops != 0 {
             let stop = at + stops.trailing_zeros() as usize;
             if chunk.get(stop) == Some(&b'"') {
-                return End::Closed {
+                return StringEnd::Closed {
                     next: stop + 1,
                     escapes: false,
                 };
@@ -58,7 +58,7 @@ pub(crate) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> End {
 }
 
 #[inline(always)]
-fn skip_long<S: Simd>(simd: S, chunk: &[u8], mut at: usize) -> End {
+fn skip_long<S: Simd>(simd: S, chunk: &[u8], mut at: usize) -> StringEnd {
     let mut run = Run::default();
     while let Some(block) = chunk.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
         if let Some(end) = run.step(simd, chunk, at, block, BLOCK) {
@@ -71,11 +71,11 @@ fn skip_long<S: Simd>(simd: S, chunk: &[u8], mut at: usize) -> End {
 
 /// The same for a string of which a part was in the chunk before.
 #[inline(never)]
-pub(crate) fn resume<S: Simd>(simd: S, chunk: &[u8], mut within: Within) -> End {
+pub(crate) fn resume<S: Simd>(simd: S, chunk: &[u8], mut within: Within) -> StringEnd {
     let mut at = 0;
     while within != Within::Plain {
         let Some(&octet) = chunk.get(at) else {
-            return End::Open(within);
+            return StringEnd::Open(within);
         };
         within = match (within, octet) {
             (Within::Escape, b'u') => Within::Hex(4),
@@ -84,7 +84,7 @@ pub(crate) fn resume<S: Simd>(simd: S, chunk: &[u8], mut within: Within) -> End 
             }
             (Within::Hex(1), digit) if digit.is_ascii_hexdigit() => Within::Plain,
             (Within::Hex(left), digit) if digit.is_ascii_hexdigit() => Within::Hex(left - 1),
-            _ => return End::Invalid,
+            _ => return StringEnd::Invalid,
         };
         at += 1;
     }
@@ -113,7 +113,7 @@ impl Run {
         at: usize,
         block: &[u8; BLOCK],
         len: usize,
-    ) -> Option<End> {
+    ) -> Option<StringEnd> {
         let octets = u8x64::simd_from(simd, *block);
         let mut stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE).to_bitmask();
         let backslashes = octets.simd_eq(b'\\').to_bitmask();
@@ -137,17 +137,17 @@ impl Run {
         }
         let stop = at + stops.trailing_zeros() as usize;
         Some(match chunk.get(stop) {
-            Some(b'"') => End::Closed {
+            Some(b'"') => StringEnd::Closed {
                 next: stop + 1,
                 escapes: self.backslashes != 0,
             },
-            _ => End::Invalid,
+            _ => StringEnd::Invalid,
         })
     }
 
     /// The rest of the chunk, shorter than a block.
     #[inline(never)]
-    fn last<S: Simd>(mut self, simd: S, chunk: &[u8], at: usize) -> End {
+    fn last<S: Simd>(mut self, simd: S, chunk: &[u8], at: usize) -> StringEnd {
         let rest = chunk.get(at..).unwrap_or_default();
         let mut block = [b' '; BLOCK];
         for (to, from) in block.iter_mut().zip(rest) {
@@ -161,7 +161,7 @@ impl Run {
         {
             return end;
         }
-        End::Open(if self.carry == 0 {
+        StringEnd::Open(if self.carry == 0 {
             Within::Plain
         } else {
             Within::Escape
@@ -184,7 +184,7 @@ fn escaped(backslashes: u64, carried: u64, len: usize) -> (u64, u64) {
 
 /// Looks at escapes other than the usual ones; `Some` if the pass ends here.
 #[inline(never)]
-fn unusual_escapes(chunk: &[u8], at: usize, mut unusual: u64) -> Option<End> {
+fn unusual_escapes(chunk: &[u8], at: usize, mut unusual: u64) -> Option<StringEnd> {
     while unusual != 0 {
         let escape = at + unusual.trailing_zeros() as usize;
         match chunk.get(escape) {
@@ -196,15 +196,15 @@ fn unusual_escapes(chunk: &[u8], at: usize, mut unusual: u64) -> Option<End> {
                         .iter()
                         .fold(true, |all, digit| all & digit.is_ascii_hexdigit())
                     {
-                        return Some(End::Invalid);
+                        return Some(StringEnd::Invalid);
                     }
                 } else if there.iter().all(u8::is_ascii_hexdigit) {
-                    return Some(End::Open(Within::Hex(4 - there.len() as u8)));
+                    return Some(StringEnd::Open(Within::Hex(4 - there.len() as u8)));
                 } else {
-                    return Some(End::Invalid);
+                    return Some(StringEnd::Invalid);
                 }
             }
-            Some(_) => return Some(End::Invalid),
+            Some(_) => return Some(StringEnd::Invalid),
             // the padding of a last block: the escaped octet is in the next chunk
             None => return None,
         }

@@ -17,11 +17,11 @@ use std::{
 pub struct Overflow {
     limit: usize,
     /// Those that are held, the oldest first.
-    held: RefCell<VecDeque<Rc<State>>>,
+    held: RefCell<VecDeque<Rc<PermitState>>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PermitState {
     is_idle: Cell<bool>,
     is_evicted: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -31,7 +31,7 @@ struct State {
 #[derive(Debug)]
 pub struct OverflowPermit {
     overflow: Rc<Overflow>,
-    state: Rc<State>,
+    state: Rc<PermitState>,
 }
 
 impl Overflow {
@@ -54,7 +54,7 @@ impl Overflow {
                 waker.wake();
             }
         }
-        let state = Rc::new(State {
+        let state = Rc::new(PermitState {
             is_idle: Cell::new(true),
             is_evicted: Cell::new(false),
             waker: RefCell::default(),

@@ -1,7 +1,7 @@
 //! The memory that decoders take, for the whole process.
 //!
 //! One counter, relaxed: nothing is ordered by it. Whoever would pass the bound is refused and takes
-//! nothing; what was taken is given back when its [`Share`] is gone.
+//! nothing; what was taken is given back when its [`BudgetShare`] is gone.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -19,7 +19,7 @@ pub(super) struct Budget {
 
 /// A part of a budget, of so many octets.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct BudgetShare {
     budget: &'static Budget,
     octets: usize,
 }
@@ -34,8 +34,8 @@ impl Budget {
     }
 
     /// A share of no octet.
-    pub(super) fn share(&'static self) -> Share {
-        Share {
+    pub(super) fn share(&'static self) -> BudgetShare {
+        BudgetShare {
             budget: self,
             octets: 0,
         }
@@ -48,7 +48,7 @@ impl Budget {
     }
 }
 
-impl Share {
+impl BudgetShare {
     /// Grows to so many octets, if there is room for them. Whether it is that large now.
     pub(super) fn grow_to(&mut self, octets: usize) -> bool {
         let more = octets.saturating_sub(self.octets);
@@ -72,7 +72,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.budget.taken.fetch_sub(self.octets, Relaxed);
     }

@@ -17,7 +17,7 @@
 //! The window is the sender's choice: 32 KiB for gzip and deflate, 1 KiB to 16 MiB for br (4 MiB by
 //! default), up to 8 MiB for zstd (512 KiB at its level 1, 2 MiB at 3, 4 MiB at 9). All decoders of the
 //! process share one [`Budget`]. gzip and deflate are charged as they begin. A decoder of br has what it
-//! asks for from [`Charged`], so it is charged exactly. zstd asks for its window and [`ZSTD_OWN`] at once,
+//! asks for from [`ChargedAllocator`], so it is charged exactly. zstd asks for its window and [`ZSTD_OWN`] at once,
 //! but memory that nothing was written to is none: it is charged for what it has written, and for the block
 //! of which a part has come, which it keeps until it can be decoded: as if all that has come were in it.
 
@@ -28,28 +28,28 @@ use brotli_decompressor::{
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Operation};
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, BudgetShare};
 use crate::exchange::MeteringFailure;
 
 /// A decoder of one content.
-pub(super) struct Decoder {
-    state: State,
-    share: Share,
+pub(super) struct ContentDecoder {
+    state: DecoderState,
+    share: BudgetShare,
     /// Octets taken, and octets given.
     taken: u64,
     given: u64,
 }
 
-type Brotli = BrotliState<Charged, Charged, Charged>;
+type Brotli = BrotliState<ChargedAllocator, ChargedAllocator, ChargedAllocator>;
 
-enum State {
+enum DecoderState {
     Gzip(Decompress),
     /// The coding is called so whether it is zlib (RFC 1950), as it should be, or raw (RFC 1951), as
     /// some send it: the first two octets tell.
     Undecided(Option<u8>),
     Deflate(Decompress),
     Brotli(Box<Brotli>),
-    Zstd(zstd::stream::raw::Decoder<'static>, Frame),
+    Zstd(zstd::stream::raw::Decoder<'static>, ZstdFrame),
     /// A member of gzip is over; another may follow (RFC 1952 §2.2).
     GzipEnd,
     /// It is over; what follows is no part of it.
@@ -57,13 +57,13 @@ enum State {
 }
 
 /// What a step did.
-struct Step {
+struct DecoderStep {
     read: usize,
     written: usize,
     is_end: bool,
 }
 
-impl Decoder {
+impl ContentDecoder {
     /// For the value of `Content-Encoding`: what undoes its codings, in this order; none if there is
     /// nothing to undo.
     ///
@@ -104,15 +104,15 @@ impl Decoder {
         }
         let state = match coding.as_slice() {
             b"br" => {
-                let bounded = Charged {
+                let bounded = ChargedAllocator {
                     budget,
                     bound: Bound::Strict,
                 };
-                let forced = Charged {
+                let forced = ChargedAllocator {
                     budget,
                     bound: Bound::Loose,
                 };
-                State::Brotli(Box::new(BrotliState::new_strict(bounded, forced, forced)))
+                DecoderState::Brotli(Box::new(BrotliState::new_strict(bounded, forced, forced)))
             }
             b"zstd" => {
                 let mut decoder =
@@ -120,10 +120,10 @@ impl Decoder {
                 decoder
                     .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
                     .map_err(|_| MeteringFailure::Coding)?;
-                State::Zstd(decoder, Frame::default())
+                DecoderState::Zstd(decoder, ZstdFrame::default())
             }
-            b"deflate" => State::Undecided(None),
-            _ => State::Gzip(Decompress::new_gzip(WINDOW_BITS)),
+            b"deflate" => DecoderState::Undecided(None),
+            _ => DecoderState::Gzip(Decompress::new_gzip(WINDOW_BITS)),
         };
         Ok(Self {
             state,
@@ -142,12 +142,12 @@ impl Decoder {
         self.taken += input.len() as u64;
         let mut scratch = [0; SCRATCH];
         while !input.is_empty() {
-            if let State::Undecided(first) = self.state {
+            if let DecoderState::Undecided(first) = self.state {
                 let Some(both) = first_two(first, &mut input) else {
-                    self.state = State::Undecided(input.first().copied());
+                    self.state = DecoderState::Undecided(input.first().copied());
                     return Ok(());
                 };
-                self.state = State::Deflate(Decompress::new(is_zlib(both)));
+                self.state = DecoderState::Deflate(Decompress::new(is_zlib(both)));
                 self.run(&both, &mut scratch, show)?;
                 continue;
             }
@@ -170,7 +170,7 @@ impl Decoder {
             if self.given > SLACK + RATIO * self.taken {
                 return Err(MeteringFailure::Broken);
             }
-            if let State::Zstd(_, frame) = &self.state
+            if let DecoderState::Zstd(_, frame) = &self.state
                 && !self.share.grow_to(frame.charge(self.taken, self.given))
             {
                 return Err(MeteringFailure::Memory);
@@ -178,8 +178,8 @@ impl Decoder {
             show(scratch.get(..step.written).unwrap_or_default());
             if step.is_end {
                 self.state = match self.state {
-                    State::Gzip(_) => State::GzipEnd,
-                    _ => State::End,
+                    DecoderState::Gzip(_) => DecoderState::GzipEnd,
+                    _ => DecoderState::End,
                 };
                 return Ok(input);
             }
@@ -193,21 +193,22 @@ impl Decoder {
     }
 }
 
-impl Decoder {
+impl ContentDecoder {
     /// Whether the content has come to its end, as the coding says; or nothing has come.
     pub(super) fn is_complete(&self) -> bool {
         match &self.state {
-            State::Gzip(_) | State::Deflate(_) | State::Brotli(_) | State::Undecided(_) => {
-                self.taken == 0
-            }
-            State::Zstd(_, frame) => frame.len == 0,
-            State::GzipEnd | State::End => true,
+            DecoderState::Gzip(_)
+            | DecoderState::Deflate(_)
+            | DecoderState::Brotli(_)
+            | DecoderState::Undecided(_) => self.taken == 0,
+            DecoderState::Zstd(_, frame) => frame.len == 0,
+            DecoderState::GzipEnd | DecoderState::End => true,
         }
     }
 }
 
-impl State {
-    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, MeteringFailure> {
+impl DecoderState {
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<DecoderStep, MeteringFailure> {
         if matches!(self, Self::GzipEnd) {
             *self = if input.first() == Some(&GZIP_FIRST) {
                 Self::Gzip(Decompress::new_gzip(WINDOW_BITS))
@@ -221,7 +222,7 @@ impl State {
                 let status = inflate
                     .decompress(input, output, FlushDecompress::Sync)
                     .map_err(|_| MeteringFailure::Broken)?;
-                Ok(Step {
+                Ok(DecoderStep {
                     read: (inflate.total_in() - read) as usize,
                     written: (inflate.total_out() - written) as usize,
                     is_end: status == Status::StreamEnd,
@@ -244,7 +245,7 @@ impl State {
                     BrotliResult::ResultFailure => Err(brotli_failure(brotli.error_code)),
                     BrotliResult::ResultSuccess
                     | BrotliResult::NeedsMoreInput
-                    | BrotliResult::NeedsMoreOutput => Ok(Step {
+                    | BrotliResult::NeedsMoreOutput => Ok(DecoderStep {
                         read,
                         written,
                         is_end: matches!(result, BrotliResult::ResultSuccess),
@@ -260,13 +261,13 @@ impl State {
                 if status.remaining == 0 {
                     frame.end();
                 }
-                Ok(Step {
+                Ok(DecoderStep {
                     read: status.bytes_read,
                     written: status.bytes_written,
                     is_end: false,
                 })
             }
-            Self::Undecided(_) | Self::GzipEnd | Self::End => Ok(Step {
+            Self::Undecided(_) | Self::GzipEnd | Self::End => Ok(DecoderStep {
                 read: input.len(),
                 written: 0,
                 is_end: false,
@@ -275,7 +276,7 @@ impl State {
     }
 }
 
-impl std::fmt::Debug for Decoder {
+impl std::fmt::Debug for ContentDecoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder")
             .field("taken", &self.taken)
@@ -286,7 +287,7 @@ impl std::fmt::Debug for Decoder {
 
 /// Where a content in zstd stands in its frames (RFC 8878 §3.1.1), and the window that they name.
 #[derive(Debug, Default)]
-struct Frame {
+struct ZstdFrame {
     /// The first octets of the frame, as far as they came.
     head: [u8; FRAME_HEAD],
     len: usize,
@@ -294,7 +295,7 @@ struct Frame {
     window: usize,
 }
 
-impl Frame {
+impl ZstdFrame {
     /// The decoder has taken these octets.
     fn passes(&mut self, octets: &[u8]) {
         for octet in octets.iter().take(FRAME_HEAD - self.len) {
@@ -340,7 +341,7 @@ fn window(head: [u8; FRAME_HEAD]) -> usize {
 
 /// Where a decoder of br has its memory from: each piece is charged for as long as it is there.
 #[derive(Clone, Copy)]
-struct Charged {
+struct ChargedAllocator {
     budget: &'static Budget,
     bound: Bound,
 }
@@ -356,33 +357,33 @@ enum Bound {
 }
 
 /// A piece of memory of a decoder of br.
-struct Piece<T> {
+struct ChargedMemory<T> {
     cells: Box<[T]>,
-    _share: Option<Share>,
+    _share: Option<BudgetShare>,
 }
 
-impl<T: Clone + Default> Allocator<T> for Charged {
-    type AllocatedMemory = Piece<T>;
+impl<T: Clone + Default> Allocator<T> for ChargedAllocator {
+    type AllocatedMemory = ChargedMemory<T>;
 
     /// A piece of so many cells, or an empty one.
-    fn alloc_cell(&mut self, len: usize) -> Piece<T> {
+    fn alloc_cell(&mut self, len: usize) -> ChargedMemory<T> {
         let mut share = self.budget.share();
         let octets = len.saturating_mul(size_of::<T>());
         match self.bound {
-            Bound::Strict if !share.grow_to(octets) => return Piece::default(),
+            Bound::Strict if !share.grow_to(octets) => return ChargedMemory::default(),
             Bound::Strict => {}
             Bound::Loose => share.force_to(octets),
         }
-        Piece {
+        ChargedMemory {
             cells: vec![T::default(); len].into_boxed_slice(),
             _share: Some(share),
         }
     }
 
-    fn free_cell(&mut self, _: Piece<T>) {}
+    fn free_cell(&mut self, _: ChargedMemory<T>) {}
 }
 
-impl<T> Default for Piece<T> {
+impl<T> Default for ChargedMemory<T> {
     fn default() -> Self {
         Self {
             cells: Box::default(),
@@ -391,13 +392,13 @@ impl<T> Default for Piece<T> {
     }
 }
 
-impl<T> SliceWrapper<T> for Piece<T> {
+impl<T> SliceWrapper<T> for ChargedMemory<T> {
     fn slice(&self) -> &[T] {
         &self.cells
     }
 }
 
-impl<T> SliceWrapperMut<T> for Piece<T> {
+impl<T> SliceWrapperMut<T> for ChargedMemory<T> {
     fn slice_mut(&mut self) -> &mut [T] {
         &mut self.cells
     }
@@ -441,7 +442,7 @@ const WINDOW_BITS: u8 = 15;
 const ZSTD_WINDOW_LOG: u32 = 23;
 /// Of a decoder of gzip or deflate: 47,552 octets, rounded up.
 const INFLATE: usize = 48 * 1024;
-/// Of a decoder of br, besides what [`Charged`] gives: 3,584 octets, rounded up.
+/// Of a decoder of br, besides what [`ChargedAllocator`] gives: 3,584 octets, rounded up.
 const BROTLI: usize = 4 * 1024;
 /// The first octets of a frame of zstd: magic number, descriptor, window.
 const FRAME_HEAD: usize = 6;

@@ -1,11 +1,11 @@
 //! Token counts of one `usage` object, as far as it has them.
 
-use super::place::Leaf;
+use super::members::MemberValue;
 use crate::exchange::Tokens;
 
 /// Numbers of `usage`, as far as they are there.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Counts {
+pub(super) struct UsageCounts {
     input: Option<u64>,
     pub(super) output: Option<u64>,
     cache_read: Option<u64>,
@@ -16,19 +16,19 @@ pub(super) struct Counts {
     pub(super) web_searches: Option<u64>,
 }
 
-impl Counts {
-    pub(super) fn take(&mut self, leaf: Leaf, number: u64) {
+impl UsageCounts {
+    pub(super) fn take(&mut self, leaf: MemberValue, number: u64) {
         let count = match leaf {
-            Leaf::Input => &mut self.input,
-            Leaf::Output => &mut self.output,
-            Leaf::CacheRead => &mut self.cache_read,
-            Leaf::CacheWrite => &mut self.cache_write,
-            Leaf::CacheWrite5m => &mut self.cache_write_5m,
-            Leaf::CacheWrite1h => &mut self.cache_write_1h,
-            Leaf::ServerTool | Leaf::WebSearch => {
+            MemberValue::Input => &mut self.input,
+            MemberValue::Output => &mut self.output,
+            MemberValue::CacheRead => &mut self.cache_read,
+            MemberValue::CacheWrite => &mut self.cache_write,
+            MemberValue::CacheWrite5m => &mut self.cache_write_5m,
+            MemberValue::CacheWrite1h => &mut self.cache_write_1h,
+            MemberValue::ServerTool | MemberValue::WebSearch => {
                 let sum = self.server_tools.unwrap_or_default().saturating_add(number);
                 self.server_tools = Some(sum);
-                if leaf == Leaf::WebSearch {
+                if leaf == MemberValue::WebSearch {
                     self.web_searches = Some(number);
                 }
                 return;

@@ -9,27 +9,27 @@ use std::ops::ControlFlow;
 use memchr::memchr2;
 
 use super::{
-    place::Place,
-    tally::{Kind, Read, Tally},
-    walk::Walk,
+    accumulator::{EventKind, EventUsage, UsageAccumulator},
+    members::ObjectPath,
+    walk::JsonWalk,
 };
 
 /// The events of one stream.
 #[derive(Debug)]
-pub(super) struct Events {
-    line: Line,
+pub(super) struct SseEvents {
+    line: SseLine,
     /// The name of the field of a line, as far as it came.
     field: Start<LONGEST_FIELD>,
     /// The value of `event:`, as far as it came.
     name: Start<LONGEST_NAME>,
-    kind: Kind,
+    kind: EventKind,
     has_data: bool,
     /// Octets of its data.
     data: u64,
     /// Data of this event was read.
     is_read: bool,
-    walk: Walk,
-    read: Read,
+    walk: JsonWalk,
+    read: EventUsage,
     /// The line before ended with CR: LF is part of that.
     is_after_cr: bool,
     /// A byte order mark may come.
@@ -43,7 +43,7 @@ pub(super) struct Events {
 
 /// Where in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum SseLine {
     /// In the name of its field.
     Field,
     /// After `event:`; a space may come.
@@ -86,19 +86,19 @@ impl<const LEN: usize> Start<LEN> {
     }
 }
 
-impl Events {
+impl SseEvents {
     /// Before the first octet.
     pub(super) fn new() -> Self {
         Self {
-            line: Line::Field,
+            line: SseLine::Field,
             field: Start::EMPTY,
             name: Start::EMPTY,
-            kind: Kind::Unnamed,
+            kind: EventKind::Unnamed,
             has_data: false,
             data: 0,
             is_read: false,
-            walk: Walk::new(Place::Event),
-            read: Read::default(),
+            walk: JsonWalk::new(ObjectPath::Event),
+            read: EventUsage::default(),
             is_after_cr: false,
             is_first_line: true,
             tokens: 0,
@@ -110,8 +110,8 @@ impl Events {
     /// Whether the octets so far end inside of an event. What cannot be the beginning of one, such as the
     /// `[DONE]` that some servers end with, is none.
     pub(super) fn is_cut(&self) -> bool {
-        let is_noise = self.kind == Kind::Unnamed && self.walk.is_invalid();
-        let is_in_name = matches!(self.line, Line::BeforeName | Line::Name);
+        let is_noise = self.kind == EventKind::Unnamed && self.walk.is_invalid();
+        let is_in_name = matches!(self.line, SseLine::BeforeName | SseLine::Name);
         self.has_data && !is_noise || is_in_name || self.name.len > 0 || self.field.len > 0
     }
 
@@ -135,7 +135,7 @@ impl Events {
     }
 
     /// The next octets. True if the first `content_block_delta` ended in them.
-    pub(super) fn push(&mut self, mut chunk: &[u8], tally: &mut Tally) -> bool {
+    pub(super) fn push(&mut self, mut chunk: &[u8], tally: &mut UsageAccumulator) -> bool {
         let had_token = self.tokens > 0;
         if self.is_after_cr && !chunk.is_empty() {
             self.is_after_cr = false;
@@ -164,7 +164,7 @@ impl Events {
     /// Octets of a line.
     #[inline]
     fn piece(&mut self, mut piece: &[u8]) {
-        if self.line == Line::Field {
+        if self.line == SseLine::Field {
             let Some(rest) = self.field_name(piece) else {
                 return;
             };
@@ -173,20 +173,20 @@ impl Events {
         let Some(&first) = piece.first() else {
             return;
         };
-        if matches!(self.line, Line::BeforeName | Line::BeforeData) {
+        if matches!(self.line, SseLine::BeforeName | SseLine::BeforeData) {
             if first == b' ' {
                 piece = piece.get(1..).unwrap_or_default();
             }
-            self.line = if self.line == Line::BeforeName {
-                Line::Name
+            self.line = if self.line == SseLine::BeforeName {
+                SseLine::Name
             } else {
-                Line::Data
+                SseLine::Data
             };
         }
         match self.line {
-            Line::Name => self.name.extend(piece),
-            Line::Data => self.data(piece),
-            Line::Field | Line::BeforeName | Line::BeforeData | Line::Skip => {}
+            SseLine::Name => self.name.extend(piece),
+            SseLine::Data => self.data(piece),
+            SseLine::Field | SseLine::BeforeName | SseLine::BeforeData | SseLine::Skip => {}
         }
     }
 
@@ -209,12 +209,12 @@ impl Events {
                     b"data" => self.begin_data(),
                     b"event" => self.begin_name(),
                     // a comment, or another field
-                    _ => self.line = Line::Skip,
+                    _ => self.line = SseLine::Skip,
                 }
                 return piece.get(at + 1..);
             }
             if self.field.len == LONGEST_FIELD {
-                self.line = Line::Skip;
+                self.line = SseLine::Skip;
                 return None;
             }
             self.field.extend(&[octet]);
@@ -227,12 +227,12 @@ impl Events {
     }
 
     fn begin_name(&mut self) {
-        self.line = Line::BeforeName;
+        self.line = SseLine::BeforeName;
         self.name.len = 0;
     }
 
     fn begin_data(&mut self) {
-        self.line = Line::BeforeData;
+        self.line = SseLine::BeforeData;
         if self.has_data {
             // lines of data are joined by a line feed
             self.data(b"\n");
@@ -249,78 +249,82 @@ impl Events {
         let (kind, read) = (self.kind, &mut self.read);
         self.walk.walk(data, &mut |found| {
             read.take(found);
-            if kind == Kind::Unnamed && !read.kind.is_read() {
+            if kind == EventKind::Unnamed && !read.kind.is_read() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
         match kind {
-            Kind::Error => {
-                read.kind = Kind::Error;
+            EventKind::Error => {
+                read.kind = EventKind::Error;
                 read.keep_words(data);
             }
-            Kind::Unnamed | Kind::Unknown => read.keep_words(data),
-            Kind::Start | Kind::Delta | Kind::Stop | Kind::Token | Kind::Other => {}
+            EventKind::Unnamed | EventKind::Unknown => read.keep_words(data),
+            EventKind::Start
+            | EventKind::Delta
+            | EventKind::Stop
+            | EventKind::Token
+            | EventKind::Other => {}
         }
     }
 
     #[inline]
-    fn end_line(&mut self, tally: &mut Tally) {
+    fn end_line(&mut self, tally: &mut UsageAccumulator) {
         match self.line {
-            Line::Field => match self.field.get() {
+            SseLine::Field => match self.field.get() {
                 b"" => self.end_event(tally),
                 b"data" => self.begin_data(),
                 b"event" => {
                     self.name.len = 0;
-                    self.kind = Kind::Unnamed;
+                    self.kind = EventKind::Unnamed;
                 }
                 _ => {}
             },
-            Line::BeforeName | Line::Name => self.kind = Kind::of(self.name.get()),
-            Line::BeforeData | Line::Data | Line::Skip => {}
+            SseLine::BeforeName | SseLine::Name => self.kind = EventKind::of(self.name.get()),
+            SseLine::BeforeData | SseLine::Data | SseLine::Skip => {}
         }
-        self.line = Line::Field;
+        self.line = SseLine::Field;
         self.field.len = 0;
         self.is_first_line = false;
     }
 
     /// A blank line: the event is complete. Without data it is none.
     #[inline]
-    fn end_event(&mut self, tally: &mut Tally) {
+    fn end_event(&mut self, tally: &mut UsageAccumulator) {
         let kind = match self.kind {
-            Kind::Unnamed => self.read.kind,
+            EventKind::Unnamed => self.read.kind,
             kind => kind,
         };
         match kind {
             _ if !self.has_data => {}
-            Kind::Token => {
+            EventKind::Token => {
                 self.tokens += 1;
                 self.passed += self.data;
             }
             // whatever it says
-            Kind::Error => tally.event(kind, std::mem::take(&mut self.read)),
-            Kind::Start | Kind::Delta => {
+            EventKind::Error => tally.event(kind, std::mem::take(&mut self.read)),
+            EventKind::Start | EventKind::Delta => {
                 if self.walk.is_complete() {
                     tally.event(kind, std::mem::take(&mut self.read));
                 } else {
                     self.is_broken = true;
                 }
             }
-            Kind::Stop => tally.event(kind, Read::default()),
-            Kind::Unnamed | Kind::Unknown if self.read.has_error() => {
+            EventKind::Stop => tally.event(kind, EventUsage::default()),
+            EventKind::Unnamed | EventKind::Unknown if self.read.has_error() => {
                 tally.event(kind, std::mem::take(&mut self.read));
             }
-            Kind::Unnamed | Kind::Unknown | Kind::Other => {}
+            EventKind::Unnamed | EventKind::Unknown | EventKind::Other => {}
         }
         self.data = 0;
         if self.is_read {
             self.is_read = false;
-            self.walk.restart(Place::Event);
-            self.read = Read::default();
+            self.walk.restart(ObjectPath::Event);
+            self.read = EventUsage::default();
         }
         self.name.len = 0;
-        self.kind = Kind::Unnamed;
+        self.kind = EventKind::Unnamed;
         self.has_data = false;
     }
 }

@@ -5,7 +5,7 @@
 //! `fallback_message` are in the counts already. An entry of another type is not guessed at: it is noted,
 //! and becomes a metering failure.
 
-use super::counts::Counts;
+use super::counts::UsageCounts;
 use crate::exchange::{OtherModel, Tokens};
 
 /// The entries of one `iterations`.
@@ -14,19 +14,19 @@ pub(super) struct Iterations {
     compactions: Vec<Tokens>,
     others: Vec<OtherModel>,
     /// The entry that is being read.
-    open: Option<Entry>,
+    open: Option<IterationEntry>,
     is_unread: bool,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
-    kind: Kind,
+struct IterationEntry {
+    kind: IterationKind,
     model: Option<Box<str>>,
-    counts: Counts,
+    counts: UsageCounts,
 }
 
 #[derive(Debug, Default)]
-enum Kind {
+enum IterationKind {
     /// Part of the counts of `usage`.
     Message,
     Compaction,
@@ -38,7 +38,7 @@ enum Kind {
 impl Iterations {
     /// An entry begins.
     pub(super) fn begin(&mut self) {
-        self.open = Some(Entry::default());
+        self.open = Some(IterationEntry::default());
     }
 
     /// Whether an entry has begun and not ended.
@@ -49,10 +49,10 @@ impl Iterations {
     pub(super) fn is_of_type(&mut self, name: &str) {
         if let Some(entry) = &mut self.open {
             entry.kind = match name {
-                "message" | "fallback_message" => Kind::Message,
-                "compaction" => Kind::Compaction,
-                "advisor_message" => Kind::Advisor,
-                _ => Kind::Unknown,
+                "message" | "fallback_message" => IterationKind::Message,
+                "compaction" => IterationKind::Compaction,
+                "advisor_message" => IterationKind::Advisor,
+                _ => IterationKind::Unknown,
             };
         }
     }
@@ -64,13 +64,13 @@ impl Iterations {
     }
 
     /// The counts of the entry that is open.
-    pub(super) fn counts(&mut self) -> &mut Counts {
+    pub(super) fn counts(&mut self) -> &mut UsageCounts {
         &mut self.open.get_or_insert_default().counts
     }
 
     /// The entry has ended.
     pub(super) fn end(&mut self) {
-        let Some(Entry {
+        let Some(IterationEntry {
             kind,
             model,
             counts,
@@ -80,18 +80,20 @@ impl Iterations {
         };
         let tokens = counts.tokens();
         match (kind, model) {
-            (Kind::Message, _) => {}
-            (Kind::Compaction, _) if self.compactions.len() < MOST_COMPACTIONS => {
+            (IterationKind::Message, _) => {}
+            (IterationKind::Compaction, _) if self.compactions.len() < MOST_COMPACTIONS => {
                 self.compactions.push(tokens);
             }
-            (Kind::Advisor, Some(model)) if self.others.len() < MOST_OTHERS => {
+            (IterationKind::Advisor, Some(model)) if self.others.len() < MOST_OTHERS => {
                 self.others.push(OtherModel {
                     model,
                     tokens,
                     cost: None,
                 });
             }
-            (Kind::Compaction | Kind::Advisor | Kind::Unknown, _) => self.is_unread = true,
+            (IterationKind::Compaction | IterationKind::Advisor | IterationKind::Unknown, _) => {
+                self.is_unread = true
+            }
         }
     }
 

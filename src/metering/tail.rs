@@ -6,7 +6,7 @@
 //! it. What is not the end of an object shows nothing, or something that no upstream will take.
 
 use super::{
-    place::{Found, Leaf, Member, Place},
+    members::{Match, Member, MemberValue, ObjectPath},
     walk,
 };
 
@@ -34,17 +34,17 @@ impl Tail {
     }
 
     /// The body has ended: shows its last members, as far as they are whole, in their order.
-    pub(super) fn show(&self, mut show: impl FnMut(Found<'_>)) {
+    pub(super) fn show(&self, mut show: impl FnMut(Match<'_>)) {
         let start = self.0.len().saturating_sub(LENGTH);
         let octets = self.0.get(start..).unwrap_or_default();
-        let mut members: Vec<(Leaf, &[u8])> = Vec::new();
+        let mut members: Vec<(MemberValue, &[u8])> = Vec::new();
         let mut backwards = Backwards(octets);
         if backwards.take(b'}').is_none() {
             return;
         }
         while let Some((name, value)) = backwards.member() {
-            if let Some(Member::Leaf(leaf)) =
-                walk::unescaped(name).map(|it| Place::Request.member(&it))
+            if let Some(Member::Value(leaf)) =
+                walk::unescaped(name).map(|it| ObjectPath::Request.member(&it))
             {
                 members.push((leaf, value));
             }

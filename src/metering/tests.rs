@@ -47,18 +47,18 @@ fn truth(is_stream: bool) -> Usage {
     }
 }
 
-fn tap(is_stream: bool, coding: &str) -> Tap {
+fn tap(is_stream: bool, coding: &str) -> UsageReader {
     let coding = if coding == "raw" { "deflate" } else { coding };
     let media_type: &[u8] = if is_stream {
         b"text/event-stream; charset=utf-8"
     } else {
         b"application/json"
     };
-    Tap::new(Some(media_type), Some(coding.as_bytes())).unwrap()
+    UsageReader::new(Some(media_type), Some(coding.as_bytes())).unwrap()
 }
 
 /// The usage, and the numbers of the chunks with which a first token came.
-fn meter<'a>(mut tap: Tap, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, Vec<usize>) {
+fn meter<'a>(mut tap: UsageReader, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, Vec<usize>) {
     let firsts = chunks
         .enumerate()
         .filter(|(_, chunk)| tap.push(&Bytes::copy_from_slice(chunk)))
@@ -68,7 +68,7 @@ fn meter<'a>(mut tap: Tap, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, Ve
 }
 
 /// The usage of an answer that has ended, as its framing says.
-fn ended<'a>(mut tap: Tap, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, String) {
+fn ended<'a>(mut tap: UsageReader, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, String) {
     for chunk in chunks {
         tap.push(&Bytes::copy_from_slice(chunk));
     }
@@ -177,7 +177,7 @@ fn only_streams_of_events_and_json_in_known_codings_are_metered() {
         (Some(";"), None, false),
         (None, None, false),
     ] {
-        let tap = Tap::new(content_type.map(str::as_bytes), coding.map(str::as_bytes));
+        let tap = UsageReader::new(content_type.map(str::as_bytes), coding.map(str::as_bytes));
         assert_eq!(tap.is_some(), is_metered, "{content_type:?} {coding:?}");
     }
 }
@@ -186,7 +186,7 @@ fn only_streams_of_events_and_json_in_known_codings_are_metered() {
 fn a_success_that_cannot_be_metered_is_a_failure_to_meter() {
     let failure = |status, content_type: Option<&str>, coding: Option<&str>| {
         let content_type = content_type.map(str::as_bytes);
-        let tap = Tap::of(status, content_type, coding.map(str::as_bytes));
+        let tap = UsageReader::of(status, content_type, coding.map(str::as_bytes));
         tap.map(|mut tap| {
             assert!(!tap.push(&Bytes::from_static(b"event: content_block_delta\n")));
             tap.finish().0.failure
@@ -252,7 +252,7 @@ fn taps_within(budget: &'static Budget, coding: &str, parts: &[Vec<u8>]) -> (usi
     let chunks: Vec<Bytes> = chunks.map(Bytes::copy_from_slice).collect();
     let mut taps = Vec::new();
     loop {
-        let tap = Tap::within(budget, Some(b"text/event-stream"), Some(coding.as_bytes()));
+        let tap = UsageReader::within(budget, Some(b"text/event-stream"), Some(coding.as_bytes()));
         let mut tap = tap.unwrap();
         for chunk in &chunks {
             tap.push(chunk);
@@ -300,7 +300,7 @@ fn what_a_decoder_is_charged_is_what_it_takes() {
             context.decompress_stream(&mut output, &mut input).unwrap();
         }
         let budget: &'static Budget = Box::leak(Box::new(Budget::new(usize::MAX)));
-        let tap = Tap::within(budget, Some(b"text/event-stream"), Some(b"zstd"));
+        let tap = UsageReader::within(budget, Some(b"text/event-stream"), Some(b"zstd"));
         let mut tap = tap.unwrap();
         for chunk in frame.chunks(1_000) {
             tap.push(&Bytes::copy_from_slice(chunk));
@@ -747,7 +747,7 @@ fn a_stream_that_is_broken_off_is_a_floor_with_an_estimate() {
 #[test]
 fn a_block_that_has_not_ended_is_charged() {
     let budget: &'static Budget = Box::leak(Box::new(Budget::new(usize::MAX)));
-    let tap = Tap::within(budget, Some(b"text/event-stream"), Some(b"zstd"));
+    let tap = UsageReader::within(budget, Some(b"text/event-stream"), Some(b"zstd"));
     let mut tap = tap.unwrap();
     // a frame with a window of 8 MiB, and a raw block of 128 KiB of which the last octet does not come
     let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x00, 13 << 3];
@@ -857,8 +857,8 @@ fn a_large_answer_is_read_without_being_kept() {
     assert_eq!(answer(&deep), truth(false));
 }
 
-fn look(chunks: impl Iterator<Item = Vec<u8>>) -> Asked {
-    let mut look = Look::new();
+fn look(chunks: impl Iterator<Item = Vec<u8>>) -> RequestDetails {
+    let mut look = RequestInspector::new();
     for chunk in chunks {
         if !look.push(&chunk) {
             return look.finish();
@@ -868,7 +868,7 @@ fn look(chunks: impl Iterator<Item = Vec<u8>>) -> Asked {
     look.finish()
 }
 
-fn asked(body: &str) -> Asked {
+fn asked(body: &str) -> RequestDetails {
     let whole = look([body.as_bytes().to_vec()].into_iter());
     for size in 1..6 {
         let cut = look(body.as_bytes().chunks(size).map(<[u8]>::to_vec));
@@ -879,7 +879,7 @@ fn asked(body: &str) -> Asked {
 
 #[test]
 fn a_look_reads_the_top_level_of_a_request() {
-    let all = Asked {
+    let all = RequestDetails {
         model: Some("m".into()),
         is_stream: Some(true),
         max_tokens: Some(7),
@@ -899,9 +899,9 @@ fn a_look_reads_the_top_level_of_a_request() {
         r#"{"model":"m" nonsense "max_tokens":7}"#,
         r#"{"model":"m","max_tokens":7"#,
     ] {
-        let expected = Asked {
+        let expected = RequestDetails {
             model: Some("m".into()),
-            ..Asked::default()
+            ..RequestDetails::default()
         };
         assert_eq!(asked(body), expected, "{body}");
     }
@@ -913,13 +913,13 @@ fn a_look_reads_the_top_level_of_a_request() {
         r#"{"a":{"model":"m"}}"#,
         "{}",
     ] {
-        assert_eq!(asked(body), Asked::default(), "{body}");
+        assert_eq!(asked(body), RequestDetails::default(), "{body}");
     }
 }
 
 #[test]
 fn a_look_ends_when_it_has_all_and_sees_no_more_than_64_kib_at_once() {
-    let mut whole = Look::new();
+    let mut whole = RequestInspector::new();
     assert!(whole.push(br#"{"model":"m","stream":true,"#));
     assert!(!whole.push(br#""max_tokens":7,"#));
     assert!(!whole.push(br#""model":"n"}"#));
@@ -928,7 +928,7 @@ fn a_look_ends_when_it_has_all_and_sees_no_more_than_64_kib_at_once() {
     let behind = |len: usize| format!(r#"{{"a":"{}","model":"m","b":1"#, "x".repeat(len));
     assert!(asked(&behind(65_000)).model.is_some());
     assert!(asked(&behind(65_536)).model.is_none());
-    assert!(!Look::new().push(b"{}") && !Look::new().push(b"!"));
+    assert!(!RequestInspector::new().push(b"{}") && !RequestInspector::new().push(b"!"));
 }
 
 #[test]
@@ -984,7 +984,7 @@ fn a_later_turn_of_claude_code_is_read_from_its_end() {
         }
     }
     // without its end it was not seen whole: what looks like members may be in a string
-    let mut broken_off = Look::new();
+    let mut broken_off = RequestInspector::new();
     for chunk in long.as_bytes().chunks(1_000) {
         assert!(broken_off.push(chunk));
     }
@@ -1064,7 +1064,7 @@ proptest! {
         prop_assert!(whole.1.len() <= 1);
         look(octets.chunks(size).map(<[u8]>::to_vec));
         // as the end of a long body
-        let mut long = Look::new();
+        let mut long = RequestInspector::new();
         long.push(&[b' '; 65 << 10]);
         octets.chunks(size).for_each(|chunk| {
             long.push(chunk);

@@ -8,22 +8,22 @@ use std::{borrow::Cow, mem, ops::ControlFlow};
 
 use fearless_simd::{Level, Simd, dispatch};
 
-use super::place::{Found, Leaf, Member, Place};
+use super::members::{Match, Member, MemberValue, ObjectPath};
 use crate::json::{
     nesting::{Container, Nesting},
     scalar::{self, Scalar},
-    string::{self, End, Within},
+    string::{self, StringEnd, Within},
 };
 
 /// A walk through one text.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct JsonWalk {
     /// What this machine's SIMD can do.
     level: Level,
-    state: State,
+    state: WalkState,
     nesting: Nesting,
     /// The objects of note that are open, from the outermost.
-    places: [Place; PLACES],
+    places: [ObjectPath; PLACES],
     /// How many: members are looked at where as many containers are open.
     watched: u64,
     /// What the next value is.
@@ -34,17 +34,17 @@ pub(super) struct Walk {
 
 /// Where a walk stands between two chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WalkState {
     /// Before the first value, of a byte order mark this may come.
     Start(Scalar),
     /// Between tokens.
-    Expect(Expect),
+    Expect(NextToken),
     /// In a name; whether it is looked at.
     Name(Within, bool),
     /// In a string that is a value, of this leaf.
-    String(Within, Option<Leaf>),
+    String(Within, Option<MemberValue>),
     /// In a number or literal.
-    Scalar(Scalar, Option<Leaf>),
+    Scalar(Scalar, Option<MemberValue>),
     /// Nobody wants more.
     Stopped,
     /// This is not JSON, or nested too deep.
@@ -53,7 +53,7 @@ enum State {
 
 /// What may come next, besides white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
+enum NextToken {
     /// A value.
     Value,
     /// A value or `]`.
@@ -71,14 +71,14 @@ enum Expect {
 }
 
 /// Why a walk through a chunk ends before the chunk.
-type Halt = State;
+type Halt = WalkState;
 
-impl Walk {
+impl JsonWalk {
     /// Before the first octet of a text whose outermost object is this.
-    pub(super) fn new(root: Place) -> Self {
+    pub(super) fn new(root: ObjectPath) -> Self {
         Self {
             level: Level::new(),
-            state: State::Start(BYTE_ORDER_MARK),
+            state: WalkState::Start(BYTE_ORDER_MARK),
             nesting: Nesting::default(),
             places: [root; PLACES],
             watched: 0,
@@ -88,8 +88,8 @@ impl Walk {
     }
 
     /// Before the first octet of another text of this kind.
-    pub(super) fn restart(&mut self, root: Place) {
-        self.state = State::Start(BYTE_ORDER_MARK);
+    pub(super) fn restart(&mut self, root: ObjectPath) {
+        self.state = WalkState::Start(BYTE_ORDER_MARK);
         self.nesting = Nesting::default();
         self.watched = 0;
         self.member = Member::Object(root);
@@ -98,14 +98,14 @@ impl Walk {
 
     /// Whether the octets so far are not the beginning of a JSON text that we can read.
     pub(super) fn is_invalid(&self) -> bool {
-        self.state == State::Invalid
+        self.state == WalkState::Invalid
     }
 
     /// Whether the octets so far are one JSON text, or nobody wanted the rest.
     pub(super) fn is_complete(&self) -> bool {
         match self.state {
-            State::Expect(Expect::End) | State::Stopped => true,
-            State::Scalar(rest, _) => self.nesting.depth == 0 && rest.is_complete(),
+            WalkState::Expect(NextToken::End) | WalkState::Stopped => true,
+            WalkState::Scalar(rest, _) => self.nesting.depth == 0 && rest.is_complete(),
             _ => false,
         }
     }
@@ -114,7 +114,7 @@ impl Walk {
     pub(super) fn is_over(&self) -> bool {
         matches!(
             self.state,
-            State::Expect(Expect::End) | State::Stopped | State::Invalid
+            WalkState::Expect(NextToken::End) | WalkState::Stopped | WalkState::Invalid
         )
     }
 
@@ -122,9 +122,9 @@ impl Walk {
     pub(super) fn walk(
         &mut self,
         chunk: &[u8],
-        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
+        show: &mut impl FnMut(Match<'_>) -> ControlFlow<()>,
     ) {
-        if matches!(self.state, State::Stopped | State::Invalid) {
+        if matches!(self.state, WalkState::Stopped | WalkState::Invalid) {
             return;
         }
         let level = self.level;
@@ -136,11 +136,11 @@ impl Walk {
         &mut self,
         simd: S,
         chunk: &[u8],
-        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
-    ) -> State {
+        show: &mut impl FnMut(Match<'_>) -> ControlFlow<()>,
+    ) -> WalkState {
         match self.resume(simd, chunk, show) {
             Ok((at, expect)) => match self.tokens(simd, chunk, at, expect, show) {
-                Ok(expect) => State::Expect(expect),
+                Ok(expect) => WalkState::Expect(expect),
                 Err(state) => state,
             },
             Err(state) => state,
@@ -152,69 +152,71 @@ impl Walk {
         &mut self,
         simd: S,
         chunk: &[u8],
-        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
-    ) -> Result<(usize, Expect), Halt> {
+        show: &mut impl FnMut(Match<'_>) -> ControlFlow<()>,
+    ) -> Result<(usize, NextToken), Halt> {
         match self.state {
-            State::Expect(expect) => Ok((0, expect)),
-            State::Name(within, is_watched) => match string::resume(simd, chunk, within) {
-                End::Closed { next, .. } => {
+            WalkState::Expect(expect) => Ok((0, expect)),
+            WalkState::Name(within, is_watched) => match string::resume(simd, chunk, within) {
+                StringEnd::Closed { next, .. } => {
                     if is_watched {
                         self.gather(chunk.get(..next - 1));
                         let token = mem::take(&mut self.token);
                         self.named(&token);
                         self.token = token;
                     }
-                    Ok((next, Expect::Colon))
+                    Ok((next, NextToken::Colon))
                 }
-                End::Open(within) => {
+                StringEnd::Open(within) => {
                     if is_watched {
                         self.gather(Some(chunk));
                     }
-                    Err(State::Name(within, is_watched))
+                    Err(WalkState::Name(within, is_watched))
                 }
-                End::Invalid => Err(State::Invalid),
+                StringEnd::Invalid => Err(WalkState::Invalid),
             },
-            State::String(within, leaf) => match string::resume(simd, chunk, within) {
-                End::Closed { next, .. } => {
+            WalkState::String(within, leaf) => match string::resume(simd, chunk, within) {
+                StringEnd::Closed { next, .. } => {
                     if let Some(leaf) = leaf {
                         self.gather(chunk.get(..next - 1));
                         shown(show(text(leaf, &self.token, &mut String::new())))?;
                     }
                     Ok((next, self.after()))
                 }
-                End::Open(within) => {
+                StringEnd::Open(within) => {
                     if leaf.is_some() {
                         self.gather(Some(chunk));
                     }
-                    Err(State::String(within, leaf))
+                    Err(WalkState::String(within, leaf))
                 }
-                End::Invalid => Err(State::Invalid),
+                StringEnd::Invalid => Err(WalkState::Invalid),
             },
-            State::Scalar(rest, leaf) => match rest.skip(chunk, 0) {
-                scalar::End::Before(next) => {
+            WalkState::Scalar(rest, leaf) => match rest.skip(chunk, 0) {
+                scalar::ScalarEnd::Before(next) => {
                     if let Some(leaf) = leaf {
                         self.gather(chunk.get(..next));
                         shown(show(plain(leaf, &self.token)))?;
                     }
                     Ok((next, self.after()))
                 }
-                scalar::End::Open(rest) => {
+                scalar::ScalarEnd::Open(rest) => {
                     if leaf.is_some() {
                         self.gather(Some(chunk));
                     }
-                    Err(State::Scalar(rest, leaf))
+                    Err(WalkState::Scalar(rest, leaf))
                 }
-                scalar::End::Invalid => Err(State::Invalid),
+                scalar::ScalarEnd::Invalid => Err(WalkState::Invalid),
             },
-            State::Start(mark) => match mark.skip(chunk, 0) {
-                scalar::End::Before(next) => Ok((next, Expect::Value)),
-                scalar::End::Open(rest) => Err(State::Start(rest)),
-                scalar::End::Invalid if mark == BYTE_ORDER_MARK && chunk.first() != Some(&0xEF) => {
-                    Ok((0, Expect::Value))
+            WalkState::Start(mark) => match mark.skip(chunk, 0) {
+                scalar::ScalarEnd::Before(next) => Ok((next, NextToken::Value)),
+                scalar::ScalarEnd::Open(rest) => Err(WalkState::Start(rest)),
+                scalar::ScalarEnd::Invalid
+                    if mark == BYTE_ORDER_MARK && chunk.first() != Some(&0xEF) =>
+                {
+                    Ok((0, NextToken::Value))
                 }
-                scalar::End::Invalid => Err(State::Invalid),
+                scalar::ScalarEnd::Invalid => Err(WalkState::Invalid),
             },
-            State::Stopped | State::Invalid => Err(self.state),
+            WalkState::Stopped | WalkState::Invalid => Err(self.state),
         }
     }
 
@@ -225,9 +227,9 @@ impl Walk {
         simd: S,
         chunk: &[u8],
         mut at: usize,
-        mut expect: Expect,
-        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
-    ) -> Result<Expect, Halt> {
+        mut expect: NextToken,
+        show: &mut impl FnMut(Match<'_>) -> ControlFlow<()>,
+    ) -> Result<NextToken, Halt> {
         while let Some(&octet) = chunk.get(at) {
             let start = at;
             at += 1;
@@ -235,51 +237,51 @@ impl Walk {
                 continue;
             }
             expect = match (expect, octet) {
-                (Expect::Next, b',') => match self.nesting.container() {
-                    Container::Object => Expect::Name,
-                    Container::Array => Expect::Value,
+                (NextToken::Next, b',') => match self.nesting.container() {
+                    Container::Object => NextToken::Name,
+                    Container::Array => NextToken::Value,
                 },
-                (Expect::Next, b'}') if self.nesting.container() == Container::Object => {
+                (NextToken::Next, b'}') if self.nesting.container() == Container::Object => {
                     self.leave(show)?
                 }
-                (Expect::Next, b']') if self.nesting.container() == Container::Array => {
+                (NextToken::Next, b']') if self.nesting.container() == Container::Array => {
                     self.leave(show)?
                 }
-                (Expect::NameOrEnd, b'}') | (Expect::ValueOrEnd, b']') => self.leave(show)?,
-                (Expect::Name | Expect::NameOrEnd, b'"') => {
+                (NextToken::NameOrEnd, b'}') | (NextToken::ValueOrEnd, b']') => self.leave(show)?,
+                (NextToken::Name | NextToken::NameOrEnd, b'"') => {
                     let is_watched = self.nesting.depth == self.watched;
                     match string::skip(simd, chunk, at) {
-                        End::Closed { next, .. } => {
+                        StringEnd::Closed { next, .. } => {
                             if is_watched {
                                 self.named(chunk.get(at..next - 1).unwrap_or_default());
                             }
                             at = next;
-                            Expect::Colon
+                            NextToken::Colon
                         }
-                        End::Open(within) => {
+                        StringEnd::Open(within) => {
                             self.token.clear();
                             if is_watched {
                                 self.gather(chunk.get(at..));
                             }
-                            return Err(State::Name(within, is_watched));
+                            return Err(WalkState::Name(within, is_watched));
                         }
-                        End::Invalid => return Err(State::Invalid),
+                        StringEnd::Invalid => return Err(WalkState::Invalid),
                     }
                 }
-                (Expect::Colon, b':') => Expect::Value,
-                (Expect::Value | Expect::ValueOrEnd, _) => {
+                (NextToken::Colon, b':') => NextToken::Value,
+                (NextToken::Value | NextToken::ValueOrEnd, _) => {
                     let member = mem::replace(&mut self.member, Member::Other);
                     let leaf = match member {
-                        Member::Leaf(leaf) => Some(leaf),
-                        Member::Object(Place::Error) if octet == b'"' => {
-                            shown(show(Found::Object(Place::Error)))?;
+                        Member::Value(leaf) => Some(leaf),
+                        Member::Object(ObjectPath::Error) if octet == b'"' => {
+                            shown(show(Match::Object(ObjectPath::Error)))?;
                             None
                         }
                         Member::Object(_) | Member::Array(_) | Member::Other => None,
                     };
                     match octet {
                         b'"' => match string::skip(simd, chunk, at) {
-                            End::Closed { next, .. } => {
+                            StringEnd::Closed { next, .. } => {
                                 if let Some(leaf) = leaf {
                                     let spelling = chunk.get(at..next - 1).unwrap_or_default();
                                     shown(show(text(leaf, spelling, &mut String::new())))?;
@@ -287,21 +289,21 @@ impl Walk {
                                 at = next;
                                 self.after()
                             }
-                            End::Open(within) => {
+                            StringEnd::Open(within) => {
                                 self.token.clear();
                                 if leaf.is_some() {
                                     self.gather(chunk.get(at..));
                                 }
-                                return Err(State::String(within, leaf));
+                                return Err(WalkState::String(within, leaf));
                             }
-                            End::Invalid => return Err(State::Invalid),
+                            StringEnd::Invalid => return Err(WalkState::Invalid),
                         },
                         b'{' | b'[' => {
                             if self.nesting.depth >= DEEPEST {
-                                return Err(State::Invalid);
+                                return Err(WalkState::Invalid);
                             }
                             if let Some(leaf) = leaf {
-                                shown(show(Found::Other(leaf)))?;
+                                shown(show(Match::Other(leaf)))?;
                             }
                             if octet == b'{' {
                                 let member = match member {
@@ -310,21 +312,21 @@ impl Walk {
                                 };
                                 if let Member::Object(place) = member {
                                     self.watch(place);
-                                    shown(show(Found::Object(place)))?;
+                                    shown(show(Match::Object(place)))?;
                                 }
                                 self.nesting.enter(Container::Object);
-                                Expect::NameOrEnd
+                                NextToken::NameOrEnd
                             } else {
                                 if let Member::Array(place) = member {
                                     self.watch(place);
-                                    shown(show(Found::Object(place)))?;
+                                    shown(show(Match::Object(place)))?;
                                 }
                                 self.nesting.enter(Container::Array);
-                                Expect::ValueOrEnd
+                                NextToken::ValueOrEnd
                             }
                         }
                         _ => match skip_scalar(chunk, at, octet) {
-                            scalar::End::Before(next) => {
+                            scalar::ScalarEnd::Before(next) => {
                                 if let Some(leaf) = leaf {
                                     let spelling = chunk.get(start..next).unwrap_or_default();
                                     shown(show(plain(leaf, spelling)))?;
@@ -332,25 +334,25 @@ impl Walk {
                                 at = next;
                                 self.after()
                             }
-                            scalar::End::Open(rest) => {
+                            scalar::ScalarEnd::Open(rest) => {
                                 self.token.clear();
                                 if leaf.is_some() {
                                     self.gather(chunk.get(start..));
                                 }
-                                return Err(State::Scalar(rest, leaf));
+                                return Err(WalkState::Scalar(rest, leaf));
                             }
-                            scalar::End::Invalid => return Err(State::Invalid),
+                            scalar::ScalarEnd::Invalid => return Err(WalkState::Invalid),
                         },
                     }
                 }
-                _ => return Err(State::Invalid),
+                _ => return Err(WalkState::Invalid),
             };
         }
         Ok(expect)
     }
 
     /// The innermost object or array of note that is open.
-    fn innermost(&self) -> Option<Place> {
+    fn innermost(&self) -> Option<ObjectPath> {
         let innermost = usize::try_from(self.watched).unwrap_or(usize::MAX);
         let index = innermost.checked_sub(1)?;
         self.places.get(index).copied()
@@ -362,7 +364,7 @@ impl Walk {
         if self.nesting.depth != self.watched {
             return Member::Other;
         }
-        self.innermost().map_or(Member::Other, Place::element)
+        self.innermost().map_or(Member::Other, ObjectPath::element)
     }
 
     /// The name of a member that is looked at.
@@ -375,7 +377,7 @@ impl Walk {
     }
 
     /// The object that begins is of note.
-    fn watch(&mut self, place: Place) {
+    fn watch(&mut self, place: ObjectPath) {
         let outer = usize::try_from(self.watched).unwrap_or(usize::MAX);
         if let Some(slot) = self.places.get_mut(outer) {
             *slot = place;
@@ -387,14 +389,14 @@ impl Walk {
     #[inline(always)]
     fn leave(
         &mut self,
-        show: &mut impl FnMut(Found<'_>) -> ControlFlow<()>,
-    ) -> Result<Expect, Halt> {
+        show: &mut impl FnMut(Match<'_>) -> ControlFlow<()>,
+    ) -> Result<NextToken, Halt> {
         self.nesting.leave();
         if self.watched > self.nesting.depth {
             let left = self.innermost();
             self.watched = self.nesting.depth;
-            if left == Some(Place::Iteration) {
-                shown(show(Found::Left(Place::Iteration)))?;
+            if left == Some(ObjectPath::Iteration) {
+                shown(show(Match::Left(ObjectPath::Iteration)))?;
             }
         }
         Ok(self.after())
@@ -402,11 +404,11 @@ impl Walk {
 
     /// What may come after a value.
     #[inline(always)]
-    fn after(&self) -> Expect {
+    fn after(&self) -> NextToken {
         if self.nesting.depth == 0 {
-            Expect::End
+            NextToken::End
         } else {
-            Expect::Next
+            NextToken::Next
         }
     }
 
@@ -423,49 +425,53 @@ impl Walk {
 fn shown(flow: ControlFlow<()>) -> Result<(), Halt> {
     match flow {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(State::Stopped),
+        ControlFlow::Break(()) => Err(WalkState::Stopped),
     }
 }
 
 /// Passes over the number or literal that begins with `first`, before `chunk[at]`.
 #[inline(never)]
-fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::End {
-    Scalar::begin(first).map_or(scalar::End::Invalid, |scalar| scalar.skip(chunk, at))
+fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> scalar::ScalarEnd {
+    Scalar::begin(first).map_or(scalar::ScalarEnd::Invalid, |scalar| scalar.skip(chunk, at))
 }
 
 /// The value of a string of this spelling; `unspelt` is where escapes are undone.
 #[inline(never)]
-pub(super) fn text<'a>(leaf: Leaf, spelling: &'a [u8], unspelt: &'a mut String) -> Found<'a> {
+pub(super) fn text<'a>(
+    leaf: MemberValue,
+    spelling: &'a [u8],
+    unspelt: &'a mut String,
+) -> Match<'a> {
     let text: &str = match unescaped(spelling) {
         Some(Cow::Borrowed(octets)) => match str::from_utf8(octets) {
             Ok(text) => text,
-            Err(_) => return Found::Other(leaf),
+            Err(_) => return Match::Other(leaf),
         },
         Some(Cow::Owned(octets)) => match String::from_utf8(octets) {
             Ok(text) => {
                 *unspelt = text;
                 unspelt
             }
-            Err(_) => return Found::Other(leaf),
+            Err(_) => return Match::Other(leaf),
         },
-        None => return Found::Other(leaf),
+        None => return Match::Other(leaf),
     };
     if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) {
-        return Found::Other(leaf);
+        return Match::Other(leaf);
     }
-    Found::Text(leaf, text)
+    Match::Text(leaf, text)
 }
 
 /// The value of a number or literal.
-pub(super) fn plain(leaf: Leaf, spelling: &[u8]) -> Found<'static> {
+pub(super) fn plain(leaf: MemberValue, spelling: &[u8]) -> Match<'static> {
     match spelling {
-        b"true" => Found::Bool(leaf, true),
-        b"false" => Found::Bool(leaf, false),
-        b"null" => Found::Null(leaf),
+        b"true" => Match::Bool(leaf, true),
+        b"false" => Match::Bool(leaf, false),
+        b"null" => Match::Null(leaf),
         _ => str::from_utf8(spelling)
             .ok()
             .and_then(whole)
-            .map_or(Found::Other(leaf), |number| Found::Number(leaf, number)),
+            .map_or(Match::Other(leaf), |number| Match::Number(leaf, number)),
     }
 }
 
@@ -521,8 +527,11 @@ mod tests {
     use super::*;
 
     /// What is shown of a text in these chunks, and whether it is valid, and complete.
-    fn walk<'a>(root: Place, chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, bool, bool) {
-        let (mut walk, mut found) = (Walk::new(root), Vec::new());
+    fn walk<'a>(
+        root: ObjectPath,
+        chunks: impl Iterator<Item = &'a [u8]>,
+    ) -> (Vec<String>, bool, bool) {
+        let (mut walk, mut found) = (JsonWalk::new(root), Vec::new());
         for chunk in chunks {
             walk.walk(chunk, &mut |shown| {
                 found.push(format!("{shown:?}"));
@@ -533,7 +542,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn found(root: Place, text: &str) -> Vec<String> {
+    fn found(root: ObjectPath, text: &str) -> Vec<String> {
         let whole = walk(root, [text.as_bytes()].into_iter());
         assert!(whole.1 && whole.2, "{text}");
         for size in 1..8 {
@@ -549,7 +558,7 @@ mod tests {
             "message":{"model":"m","usage":{"cache_creation":{"ephemeral_1h_input_tokens":7},"input_tokens":6},
             "type":"message"},"delta":{"stop_reason":null}} "#;
         assert_eq!(
-            found(Place::Event, text),
+            found(ObjectPath::Event, text),
             [
                 "Object(Event)",
                 r#"Text(Type, "message_start")"#,
@@ -566,7 +575,7 @@ mod tests {
             ]
         );
         for other in [r#"[{"model":"m"}]"#, r#""model""#, "1", "null", "[[]]"] {
-            assert!(found(Place::Answer, other).is_empty(), "{other}");
+            assert!(found(ObjectPath::Answer, other).is_empty(), "{other}");
         }
     }
 
@@ -599,26 +608,29 @@ mod tests {
             (r#"{"model":"b"}"#, "Other(Model)"),
         ] {
             let text = format!(r#"{{"m\u006fdel":{value}}}"#);
-            let shown = found(Place::Request, &text);
+            let shown = found(ObjectPath::Request, &text);
             assert_eq!(shown, ["Object(Request)", expected], "{value}");
         }
         for (len, is_text) in [(LONGEST_TEXT, true), (LONGEST_TEXT + 1, false)] {
             for spelling in ["a", r"\u0061"] {
                 let text = format!(r#"{{"model":"{}"}}"#, spelling.repeat(len));
                 assert_eq!(
-                    found(Place::Answer, &text)[1] != "Other(Model)",
+                    found(ObjectPath::Answer, &text)[1] != "Other(Model)",
                     is_text,
                     "{len} of {spelling}"
                 );
             }
         }
-        let invalid = walk(Place::Answer, [&b"{\"model\":\"\xff\"}"[..]].into_iter());
+        let invalid = walk(
+            ObjectPath::Answer,
+            [&b"{\"model\":\"\xff\"}"[..]].into_iter(),
+        );
         assert_eq!(invalid.0[1], "Other(Model)");
     }
 
     #[test]
     fn tokens_are_kept_within_their_bound() {
-        let mut walk = Walk::new(Place::Answer);
+        let mut walk = JsonWalk::new(ObjectPath::Answer);
         walk.walk(br#"{"model":""#, &mut |_| ControlFlow::Continue(()));
         for _ in 0..1000 {
             walk.walk(&[b'a'; 1000], &mut |_| ControlFlow::Continue(()));
@@ -626,8 +638,8 @@ mod tests {
         assert!(walk.token.len() <= LONGEST_TOKEN + 1);
         walk.walk(br#"","stop_reason":"end_turn"}"#, &mut |found| {
             match found {
-                Found::Text(leaf, _) => assert_eq!(leaf, Leaf::StopReason),
-                Found::Other(leaf) => assert_eq!(leaf, Leaf::Model),
+                Match::Text(leaf, _) => assert_eq!(leaf, MemberValue::StopReason),
+                Match::Other(leaf) => assert_eq!(leaf, MemberValue::Model),
                 _ => panic!("{found:?}"),
             }
             ControlFlow::Continue(())
@@ -639,7 +651,7 @@ mod tests {
     fn any_depth_is_safe_and_too_deep_is_refused() {
         let nested = |depth: usize| {
             let text = [vec![b'['; depth], vec![b']'; depth]].concat();
-            walk(Place::Answer, [&text[..]].into_iter())
+            walk(ObjectPath::Answer, [&text[..]].into_iter())
         };
         assert_eq!(nested(DEEPEST as usize), (vec![], true, true));
         assert_eq!(nested(DEEPEST as usize + 1), (vec![], false, false));
@@ -647,7 +659,7 @@ mod tests {
 
     #[test]
     fn nothing_is_looked_at_once_it_breaks_off() {
-        let (mut walk, mut shown) = (Walk::new(Place::Request), 0);
+        let (mut walk, mut shown) = (JsonWalk::new(ObjectPath::Request), 0);
         walk.walk(br#"{"model":"a","model":"b"} ["#, &mut |_| {
             shown += 1;
             if shown == 2 {
@@ -679,8 +691,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_is_complete_when_serde_json_says_so(octets in tokens(), size in 1usize..20) {
-            let whole = walk(Place::Answer, [&octets[..]].into_iter());
-            prop_assert_eq!(&whole, &walk(Place::Answer, octets.chunks(size)));
+            let whole = walk(ObjectPath::Answer, [&octets[..]].into_iter());
+            prop_assert_eq!(&whole, &walk(ObjectPath::Answer, octets.chunks(size)));
             let plain = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&octets);
             prop_assert_eq!(whole.2, serde_json::from_slice::<IgnoredAny>(plain).is_ok());
         }

@@ -11,9 +11,9 @@ use actix_web::dev::Payload;
 use super::{Plan, Worker, field, watch::Looking};
 use crate::{
     config::{Edit, Live},
-    edit::Hold,
+    edit::BodyBuffer,
     error::ProxyError,
-    metering::Look,
+    metering::RequestInspector,
     upstream::http1::{Body, Coding, Continue, Held},
     wire::{body::Framing, head::RequestHead},
 };
@@ -38,7 +38,7 @@ pub(super) async fn edit(
     let mut share = worker.edit_memory.share(head.framing, edit.max_body);
     let mut arrival = Arrival::new(live.timers.request_body);
     head.notes.is_held.set(true);
-    let mut hold = Hold::new(edit.mode, edit.target);
+    let mut hold = BodyBuffer::new(edit.mode, edit.target);
     while let Some(content) = arrival.next(&mut payload).await {
         let content = content?;
         let length = hold.len() + content.len() as u64;
@@ -97,8 +97,8 @@ pub(super) async fn edit(
 }
 
 /// What the body says of itself, for who looks.
-fn tell(look: Option<&Looking>, hold: &Hold) {
+fn tell(look: Option<&Looking>, hold: &BodyBuffer) {
     if let Some(look) = look {
-        look.replace(Look::known(hold.asked()));
+        look.replace(RequestInspector::known(hold.asked()));
     }
 }

@@ -29,14 +29,14 @@ use crate::{
         Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Progress, Route, ShownFields,
         Timings, Tried, Try, Usage,
     },
-    metering::{Asked, Look, Tap},
+    metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
     telemetry::activity::Recorder,
     telemetry::metrics::Shard,
     upstream::Road,
     wire::{
         head::{Fields, RequestHead, ResponseHead, Version},
-        refused::Refused,
+        refused_request::RefusedRequest,
     },
 };
 
@@ -49,7 +49,7 @@ pub struct Observer {
 }
 
 /// The look at the request's own words, shared by the body that passes and the watch.
-pub(super) type Looking = Rc<RefCell<Look>>;
+pub(super) type Looking = Rc<RefCell<RequestInspector>>;
 
 /// One exchange, as far as it is known.
 pub(super) struct Watch {
@@ -59,7 +59,7 @@ pub(super) struct Watch {
     /// What telemetry reads while the exchange runs, where it may be read.
     progress: Option<Arc<Progress>>,
     look: Option<Looking>,
-    tap: Option<Tap>,
+    tap: Option<UsageReader>,
     error: Option<Failure>,
     upstream: Option<Arc<str>>,
     tries: Vec<Try>,
@@ -157,7 +157,7 @@ impl Watch {
             live: Arc::clone(live),
             begun,
             progress,
-            look: is_metered.then(|| Rc::new(RefCell::new(Look::new()))),
+            look: is_metered.then(|| Rc::new(RefCell::new(RequestInspector::new()))),
             tap: None,
             error: None,
             upstream: None,
@@ -245,7 +245,7 @@ impl Watch {
         }
         if self.look.is_some() {
             let content_type = head.fields.value("content-type");
-            self.tap = Tap::of(head.status.as_u16(), content_type, coding);
+            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding);
         }
         if let Some(recorder) = self.observer.readers() {
             self.response_fields = shown(&head.fields, &self.secrets);
@@ -353,7 +353,7 @@ impl Watch {
             Some(look) => std::mem::take(&mut *look.borrow_mut()).finish(),
             None => return None,
         };
-        let Asked {
+        let RequestDetails {
             model,
             is_stream,
             max_tokens,
@@ -395,7 +395,7 @@ impl Observer {
 
     /// A request was refused before there was an exchange: its head could not be read, or there was no
     /// place for its connection.
-    pub fn refused(&self, live: &Live, client: Option<IpAddr>, refused: &Refused<'_>) {
+    pub fn refused(&self, live: &Live, client: Option<IpAddr>, refused: &RefusedRequest<'_>) {
         if !self.is_looking(live) {
             return;
         }

@@ -14,7 +14,7 @@ use actix_web::{body::BoxBody, dev::ServiceResponse};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    downstream::{self, Arrival, Entry, Protocol, Services},
+    downstream::{self, ClientConnection, ConnectionPermit, Protocol, Services},
     wire::head::Transport,
 };
 
@@ -48,7 +48,7 @@ impl Inbound for Plain {
         let (Some(entry), Ok(peer)) = (services.admit(), stream.peer_addr()) else {
             return; // one too many, or reset already
         };
-        let arrival = Arrival {
+        let arrival = ClientConnection {
             peer: Some(peer),
             transport: Transport::Clear,
             protocol: Protocol::Unsaid,
@@ -77,7 +77,7 @@ impl Inbound for Tls {
         let Some(stream) = handshake(stream, &services, &entry).await else {
             return;
         };
-        let arrival = Arrival {
+        let arrival = ClientConnection {
             peer: Some(peer),
             transport: Transport::Tls,
             protocol: match stream.get_ref().1.alpn_protocol() {
@@ -104,7 +104,7 @@ impl Inbound for Unix {
         let Some(entry) = services.admit() else {
             return; // one too many
         };
-        let arrival = Arrival {
+        let arrival = ClientConnection {
             peer: None,
             transport: Transport::Clear,
             protocol: Protocol::Unsaid,
@@ -122,7 +122,7 @@ fn set_options(stream: &TcpStream) {
 async fn handshake<A>(
     tcp: TcpStream,
     services: &Services<A>,
-    entry: &Entry,
+    entry: &ConnectionPermit,
 ) -> Option<TlsStream<TcpStream>> {
     let began = Instant::now();
     let (config, limit) = {

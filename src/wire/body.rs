@@ -42,11 +42,11 @@ pub struct Malformed;
 /// Incremental decoder of one body.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
+    state: DecodeState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DecodeState {
     Length(u64),
     UntilClose,
     /// Reading a chunk size: value so far and digits so far.
@@ -75,28 +75,28 @@ impl Decoder {
     /// A decoder for a body framed like this.
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
-            Framing::None | Framing::Length(0) => State::Done,
-            Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::Size(0, 0),
-            Framing::UntilClose => State::UntilClose,
+            Framing::None | Framing::Length(0) => DecodeState::Done,
+            Framing::Length(length) => DecodeState::Length(length),
+            Framing::Chunked => DecodeState::Size(0, 0),
+            Framing::UntilClose => DecodeState::UntilClose,
         };
         Self { state }
     }
 
     /// Whether the end was seen.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == DecodeState::Done
     }
 
     /// Whether the end of the connection is the end of this body.
     pub fn ends_with_connection(&self) -> bool {
-        matches!(self.state, State::UntilClose | State::Done)
+        matches!(self.state, DecodeState::UntilClose | DecodeState::Done)
     }
 
     /// Octets that must still come, where that is known.
     pub fn remaining(&self) -> Option<u64> {
         match self.state {
-            State::Length(remaining) => Some(remaining),
+            DecodeState::Length(remaining) => Some(remaining),
             _ => None,
         }
     }
@@ -108,7 +108,7 @@ impl Decoder {
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
         let decoded = self.advance(buffer);
         if decoded.is_err() {
-            self.state = State::Broken;
+            self.state = DecodeState::Broken;
         }
         decoded
     }
@@ -116,31 +116,31 @@ impl Decoder {
     fn advance(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
         loop {
             match self.state {
-                State::Broken => return Err(Malformed),
-                State::Done => return Ok(Decoded::End(None)),
+                DecodeState::Broken => return Err(Malformed),
+                DecodeState::Done => return Ok(Decoded::End(None)),
                 _ if buffer.is_empty() => return Ok(Decoded::NeedMore),
-                State::UntilClose => return Ok(Decoded::Content(buffer.split().freeze())),
-                State::Length(remaining) => {
+                DecodeState::UntilClose => return Ok(Decoded::Content(buffer.split().freeze())),
+                DecodeState::Length(remaining) => {
                     let content = take(buffer, remaining);
                     let rest = remaining - content.len() as u64;
                     self.state = if rest == 0 {
-                        State::Done
+                        DecodeState::Done
                     } else {
-                        State::Length(rest)
+                        DecodeState::Length(rest)
                     };
                     return Ok(Decoded::Content(content));
                 }
-                State::Data(remaining) => {
+                DecodeState::Data(remaining) => {
                     let content = take(buffer, remaining);
                     let rest = remaining - content.len() as u64;
                     self.state = if rest == 0 {
-                        State::DataCr
+                        DecodeState::DataCr
                     } else {
-                        State::Data(rest)
+                        DecodeState::Data(rest)
                     };
                     return Ok(Decoded::Content(content));
                 }
-                State::Trailers(searched) => return self.trailers(buffer, searched),
+                DecodeState::Trailers(searched) => return self.trailers(buffer, searched),
                 _ => self.step(buffer.get_u8())?,
             }
         }
@@ -149,27 +149,31 @@ impl Decoder {
     /// One octet of the chunked coding outside of content and trailers.
     fn step(&mut self, octet: u8) -> Result<(), Malformed> {
         self.state = match (self.state, octet) {
-            (State::Size(size, digits), octet) if octet.is_ascii_hexdigit() => {
+            (DecodeState::Size(size, digits), octet) if octet.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
                     return Err(Malformed);
                 }
                 let digit = (octet as char).to_digit(16).ok_or(Malformed)?;
-                State::Size(size * 16 + u64::from(digit), digits + 1)
+                DecodeState::Size(size * 16 + u64::from(digit), digits + 1)
             }
-            (State::Size(size, 1..), b'\r') => State::SizeLf(size),
-            (State::Size(size, 1..) | State::Space(size), b' ' | b'\t') => State::Space(size),
-            (State::Size(size, 1..) | State::Space(size), b';') => State::Extension(size, 0),
-            (State::Space(size), b'\r') => State::SizeLf(size),
-            (State::Extension(size, _), b'\r') => State::SizeLf(size),
+            (DecodeState::Size(size, 1..), b'\r') => DecodeState::SizeLf(size),
+            (DecodeState::Size(size, 1..) | DecodeState::Space(size), b' ' | b'\t') => {
+                DecodeState::Space(size)
+            }
+            (DecodeState::Size(size, 1..) | DecodeState::Space(size), b';') => {
+                DecodeState::Extension(size, 0)
+            }
+            (DecodeState::Space(size), b'\r') => DecodeState::SizeLf(size),
+            (DecodeState::Extension(size, _), b'\r') => DecodeState::SizeLf(size),
             // a lone LF here is how smuggling by chunk extensions begins
-            (State::Extension(..), b'\n' | 0) => return Err(Malformed),
-            (State::Extension(size, seen), _) if seen < MAX_EXTENSION => {
-                State::Extension(size, seen + 1)
+            (DecodeState::Extension(..), b'\n' | 0) => return Err(Malformed),
+            (DecodeState::Extension(size, seen), _) if seen < MAX_EXTENSION => {
+                DecodeState::Extension(size, seen + 1)
             }
-            (State::SizeLf(0), b'\n') => State::Trailers(0),
-            (State::SizeLf(size), b'\n') => State::Data(size),
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size(0, 0),
+            (DecodeState::SizeLf(0), b'\n') => DecodeState::Trailers(0),
+            (DecodeState::SizeLf(size), b'\n') => DecodeState::Data(size),
+            (DecodeState::DataCr, b'\r') => DecodeState::DataLf,
+            (DecodeState::DataLf, b'\n') => DecodeState::Size(0, 0),
             _ => return Err(Malformed),
         };
         Ok(())
@@ -180,7 +184,7 @@ impl Decoder {
         match &buffer[..] {
             [b'\r', b'\n', ..] => {
                 buffer.advance(2);
-                self.state = State::Done;
+                self.state = DecodeState::Done;
                 return Ok(Decoded::End(None));
             }
             [b'\r', other, ..] if *other != b'\n' => return Err(Malformed),
@@ -201,13 +205,13 @@ impl Decoder {
                 _ => return Err(Malformed),
             };
             let all_pass = fields.iter().all(|field| may_trail(field.name.as_bytes()));
-            self.state = State::Done;
+            self.state = DecodeState::Done;
             return Ok(Decoded::End(all_pass.then_some(raw)));
         }
         if buffer.len() > MAX_HEAD {
             return Err(Malformed);
         }
-        self.state = State::Trailers(buffer.len());
+        self.state = DecodeState::Trailers(buffer.len());
         Ok(Decoded::NeedMore)
     }
 }

@@ -58,7 +58,7 @@ pub struct Frame {
 
 /// A part of a frame.
 #[derive(Debug)]
-pub enum Part<'a> {
+pub enum FramePart<'a> {
     /// Its beginning.
     Head(Frame),
     /// Octets of its payload, from the first one on, as they come.
@@ -79,18 +79,18 @@ impl Frames {
     /// Looks at octets that arrived; calls `seen` for each frame whose beginning is complete.
     pub fn scan(&mut self, octets: &[u8], mut seen: impl FnMut(Frame)) {
         self.scan_parts(octets, |part| {
-            if let Part::Head(frame) = part {
+            if let FramePart::Head(frame) = part {
                 seen(frame);
             }
         });
     }
 
     /// Looks at octets that arrived; calls `seen` for each part of a frame.
-    pub fn scan_parts(&mut self, mut octets: &[u8], mut seen: impl FnMut(Part<'_>)) {
+    pub fn scan_parts(&mut self, mut octets: &[u8], mut seen: impl FnMut(FramePart<'_>)) {
         loop {
             let passed = octets.len().min(self.rest as usize);
             if passed > 0 {
-                seen(Part::Payload(&octets[..passed]));
+                seen(FramePart::Payload(&octets[..passed]));
             }
             octets = &octets[passed..];
             self.rest -= passed as u32;
@@ -109,9 +109,9 @@ impl Frames {
             let frame = self.frame();
             let filled = std::mem::take(&mut self.filled);
             self.rest = frame.length - (filled - HEADER) as u32;
-            seen(Part::Head(frame));
+            seen(FramePart::Head(frame));
             if filled > HEADER {
-                seen(Part::Payload(&self.head[HEADER..filled]));
+                seen(FramePart::Payload(&self.head[HEADER..filled]));
             }
         }
     }
@@ -211,11 +211,11 @@ mod tests {
             let mut payloads: Vec<Vec<u8>> = Vec::new();
             for cut in cuts {
                 frames.scan_parts(&octets[at..cut], |part| match part {
-                    Part::Head(frame) => {
+                    FramePart::Head(frame) => {
                         seen.push(frame);
                         payloads.push(Vec::new());
                     }
-                    Part::Payload(octets) => payloads.last_mut().unwrap().extend(octets),
+                    FramePart::Payload(octets) => payloads.last_mut().unwrap().extend(octets),
                 });
                 at = cut;
             }

@@ -19,12 +19,12 @@ use crate::exchange::Progress;
 #[derive(Debug, Default, Clone)]
 pub struct Fields {
     raw: Bytes,
-    spans: Vec<Span>,
+    spans: Vec<FieldSpan>,
 }
 
 /// Offsets into the head: it is at most 64 KiB + 1 octet long, so 32 bits are plenty.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct FieldSpan {
     name: u32,
     name_end: u32,
     value: u32,
@@ -33,9 +33,9 @@ struct Span {
 
 /// Places of fields, while the buffer that they point into is turned into a head.
 #[derive(Debug)]
-pub struct Spans(Vec<Span>);
+pub struct FieldSpans(Vec<FieldSpan>);
 
-impl Spans {
+impl FieldSpans {
     /// How many fields there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -70,7 +70,7 @@ impl Field<'_> {
 
 impl Fields {
     /// Where the fields that `httparse` found lie in the buffer that was parsed.
-    pub fn spans(buffer: *const u8, parsed: &[httparse::Header<'_>]) -> Spans {
+    pub fn spans(buffer: *const u8, parsed: &[httparse::Header<'_>]) -> FieldSpans {
         let offset = |octets: &[u8]| (octets.as_ptr() as usize).wrapping_sub(buffer as usize);
         let spans = parsed.iter().map(|field| {
             let name = offset(field.name.as_bytes());
@@ -80,18 +80,18 @@ impl Fields {
             } else {
                 offset(field.value)
             };
-            Span {
+            FieldSpan {
                 name: name as u32,
                 name_end: (name + field.name.len()) as u32,
                 value: value as u32,
                 value_end: (value + field.value.len()) as u32,
             }
         });
-        Spans(spans.collect())
+        FieldSpans(spans.collect())
     }
 
     /// The fields that lie at these places of a head, which begins where the parsed buffer began.
-    pub fn with_spans(raw: Bytes, spans: Spans) -> Self {
+    pub fn with_spans(raw: Bytes, spans: FieldSpans) -> Self {
         Self {
             raw,
             spans: spans.0,
@@ -114,7 +114,7 @@ impl Fields {
             raw.extend_from_slice(name);
             let middle = raw.len();
             raw.extend_from_slice(value);
-            spans.push(Span {
+            spans.push(FieldSpan {
                 name: start as u32,
                 name_end: middle as u32,
                 value: middle as u32,

@@ -8,7 +8,7 @@
 mod huffman;
 mod table;
 
-use self::table::{MAX_TABLE, Table};
+use self::table::{HpackTable, MAX_TABLE};
 
 /// The name that is looked for.
 const PATH: &[u8; 5] = b":path";
@@ -18,34 +18,34 @@ const MAX_INTEGER: u8 = 4;
 /// Follows the field blocks of one direction of a connection.
 #[derive(Debug, Default)]
 pub struct FieldBlocks {
-    table: Table,
-    step: Step,
-    line: Line,
-    text: Text,
+    table: HpackTable,
+    step: BlockStep,
+    line: LiteralLine,
+    text: LiteralString,
     has_fragment: bool,
 }
 
 /// What the next octet is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum BlockStep {
     /// The first of a field line representation.
     #[default]
     Line,
     /// One more of the integer that a representation begins with.
-    Integer(Kind, Integer),
+    Integer(RepresentationKind, Integer),
     /// The first of a string.
     Length,
     /// One more of a string's length.
-    LongLength(Coding, Integer),
+    LongLength(StringCoding, Integer),
     /// A string's content.
-    Text(Coding),
+    Text(StringCoding),
     /// Unknown: the block cannot be followed, and no later one.
     Lost,
 }
 
 /// A representation (RFC 7541 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum RepresentationKind {
     Indexed,
     /// A literal that becomes an entry of the dynamic table.
     Added,
@@ -80,7 +80,7 @@ impl Integer {
 
 /// How a string is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
+enum StringCoding {
     Raw,
     Huffman,
     /// Either, of which nothing needs to be known.
@@ -89,7 +89,7 @@ enum Coding {
 
 /// The literal field line that is being read.
 #[derive(Debug, Default)]
-struct Line {
+struct LiteralLine {
     is_added: bool,
     is_in_value: bool,
     is_path: bool,
@@ -98,12 +98,12 @@ struct Line {
 
 /// The string that is being read.
 #[derive(Debug, Default)]
-struct Text {
+struct LiteralString {
     /// Octets of it that are still to come.
     left: u32,
     /// Its length, decoded, as far as it came.
     length: u32,
-    search: Search,
+    search: StringSearch,
     /// Octets of [`PATH`] that it begins with; or any, if there is a `#`.
     found: u8,
     /// Bits of a Huffman code that is not complete, at the upper end, and their number.
@@ -113,7 +113,7 @@ struct Text {
 
 /// What a string is searched for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Search {
+enum StringSearch {
     #[default]
     Nothing,
     /// Whether it is [`PATH`].
@@ -125,9 +125,9 @@ enum Search {
 impl FieldBlocks {
     /// Begins a field block.
     pub fn begin(&mut self) {
-        if self.step != Step::Line {
+        if self.step != BlockStep::Line {
             // the last block ended within a line
-            self.step = Step::Lost;
+            self.step = BlockStep::Lost;
         }
         self.has_fragment = false;
     }
@@ -135,49 +135,49 @@ impl FieldBlocks {
     /// Whether the block has a `:path` with a `#`, as far as it was seen. Also holds for all blocks after
     /// one that cannot be followed: they may have one.
     pub fn has_fragment(&self) -> bool {
-        self.has_fragment || self.step == Step::Lost
+        self.has_fragment || self.step == BlockStep::Lost
     }
 
     /// Looks at the next octets of the block, wherever they are split.
     pub fn scan(&mut self, mut octets: &[u8]) {
         while let [first, rest @ ..] = octets {
             match self.step {
-                Step::Line => {
+                BlockStep::Line => {
                     octets = rest;
                     // most lines are one octet, and leave the step as it is
                     match self.start(*first) {
-                        Step::Line => {}
+                        BlockStep::Line => {}
                         step => self.step = step,
                     }
                 }
-                Step::Integer(kind, mut integer) => {
+                BlockStep::Integer(kind, mut integer) => {
                     octets = rest;
                     self.step = if integer.push(*first) {
                         self.line(kind, integer.value)
                     } else {
-                        integer.next(|integer| Step::Integer(kind, integer))
+                        integer.next(|integer| BlockStep::Integer(kind, integer))
                     };
                 }
-                Step::Length => {
+                BlockStep::Length => {
                     octets = rest;
                     let coding = match first & 0x80 {
-                        0 => Coding::Raw,
-                        _ => Coding::Huffman,
+                        0 => StringCoding::Raw,
+                        _ => StringCoding::Huffman,
                     };
                     self.step = match first & 0x7f {
-                        0x7f => Step::LongLength(coding, Integer::new(0x7f)),
+                        0x7f => BlockStep::LongLength(coding, Integer::new(0x7f)),
                         length => self.text(coding, length.into()),
                     };
                 }
-                Step::LongLength(coding, mut integer) => {
+                BlockStep::LongLength(coding, mut integer) => {
                     octets = rest;
                     self.step = if integer.push(*first) {
                         self.text(coding, integer.value)
                     } else {
-                        integer.next(|integer| Step::LongLength(coding, integer))
+                        integer.next(|integer| BlockStep::LongLength(coding, integer))
                     };
                 }
-                Step::Text(coding) => {
+                BlockStep::Text(coding) => {
                     let length = octets.len().min(self.text.left as usize);
                     let (text, rest) = octets.split_at(length);
                     octets = rest;
@@ -186,22 +186,22 @@ impl FieldBlocks {
                         self.step = self.text_end();
                     }
                 }
-                Step::Lost => return,
+                BlockStep::Lost => return,
             }
         }
     }
 
     /// Takes the first octet of a representation.
-    fn start(&mut self, octet: u8) -> Step {
+    fn start(&mut self, octet: u8) -> BlockStep {
         let (kind, mask) = match octet {
-            0x80.. => (Kind::Indexed, 0x7f),
-            0x40.. => (Kind::Added, 0x3f),
-            0x20.. => (Kind::Resize, 0x1f),
-            _ => (Kind::Plain, 0x0f),
+            0x80.. => (RepresentationKind::Indexed, 0x7f),
+            0x40.. => (RepresentationKind::Added, 0x3f),
+            0x20.. => (RepresentationKind::Resize, 0x1f),
+            _ => (RepresentationKind::Plain, 0x0f),
         };
         let prefix = octet & mask;
         if prefix == mask {
-            Step::Integer(kind, Integer::new(mask))
+            BlockStep::Integer(kind, Integer::new(mask))
         } else {
             self.line(kind, prefix.into())
         }
@@ -209,68 +209,68 @@ impl FieldBlocks {
 
     /// Takes the integer that a representation begins with.
     #[inline]
-    fn line(&mut self, kind: Kind, integer: u32) -> Step {
+    fn line(&mut self, kind: RepresentationKind, integer: u32) -> BlockStep {
         match kind {
-            Kind::Indexed => match self.table.get(integer) {
+            RepresentationKind::Indexed => match self.table.get(integer) {
                 Some(entry) => {
                     self.has_fragment |= entry.is_path && entry.has_fragment;
-                    Step::Line
+                    BlockStep::Line
                 }
-                None => Step::Lost,
+                None => BlockStep::Lost,
             },
-            Kind::Resize if integer <= MAX_TABLE => {
+            RepresentationKind::Resize if integer <= MAX_TABLE => {
                 self.table.resize(integer);
-                Step::Line
+                BlockStep::Line
             }
-            Kind::Resize => Step::Lost,
-            Kind::Added | Kind::Plain => {
-                self.line = Line {
-                    is_added: kind == Kind::Added,
-                    ..Line::default()
+            RepresentationKind::Resize => BlockStep::Lost,
+            RepresentationKind::Added | RepresentationKind::Plain => {
+                self.line = LiteralLine {
+                    is_added: kind == RepresentationKind::Added,
+                    ..LiteralLine::default()
                 };
                 if integer > 0 {
                     let Some(entry) = self.table.get(integer) else {
-                        return Step::Lost;
+                        return BlockStep::Lost;
                     };
                     self.line.is_in_value = true;
                     self.line.is_path = entry.is_path;
                     self.line.name_length = entry.name_length.into();
                 }
-                Step::Length
+                BlockStep::Length
             }
         }
     }
 
     /// Begins a string of a literal.
-    fn text(&mut self, coding: Coding, left: u32) -> Step {
+    fn text(&mut self, coding: StringCoding, left: u32) -> BlockStep {
         let path_length = match coding {
-            Coding::Huffman => huffman::PATH_LENGTH,
-            Coding::Raw | Coding::Skipped => PATH.len() as u32,
+            StringCoding::Huffman => huffman::PATH_LENGTH,
+            StringCoding::Raw | StringCoding::Skipped => PATH.len() as u32,
         };
         let search = match (self.line.is_in_value, self.line.is_path) {
-            (true, true) => Search::Fragment,
-            (false, _) if left == path_length => Search::Path,
-            _ => Search::Nothing,
+            (true, true) => StringSearch::Fragment,
+            (false, _) if left == path_length => StringSearch::Path,
+            _ => StringSearch::Nothing,
         };
-        self.text = Text {
+        self.text = LiteralString {
             left,
             search,
-            ..Text::default()
+            ..LiteralString::default()
         };
         if left == 0 {
             return self.text_end();
         }
         // the length counts only in an entry
-        if search == Search::Nothing && !self.line.is_added {
-            Step::Text(Coding::Skipped)
+        if search == StringSearch::Nothing && !self.line.is_added {
+            BlockStep::Text(StringCoding::Skipped)
         } else {
-            Step::Text(coding)
+            BlockStep::Text(coding)
         }
     }
 
     /// Ends a string of a literal.
-    fn text_end(&mut self) -> Step {
-        let Text {
+    fn text_end(&mut self) -> BlockStep {
+        let LiteralString {
             length,
             search,
             found,
@@ -278,51 +278,51 @@ impl FieldBlocks {
         } = self.text;
         if !self.line.is_in_value {
             self.line.is_in_value = true;
-            self.line.is_path = search == Search::Path && usize::from(found) == PATH.len();
+            self.line.is_path = search == StringSearch::Path && usize::from(found) == PATH.len();
             self.line.name_length = length;
-            return Step::Length;
+            return BlockStep::Length;
         }
-        let has_fragment = search == Search::Fragment && found > 0;
+        let has_fragment = search == StringSearch::Fragment && found > 0;
         self.has_fragment |= has_fragment;
         if self.line.is_added {
             let is_path = self.line.is_path;
             self.table
                 .add(self.line.name_length, length, is_path, has_fragment);
         }
-        Step::Line
+        BlockStep::Line
     }
 }
 
 impl Integer {
     /// The step after an octet that is not the last.
-    fn next(self, step: impl FnOnce(Self) -> Step) -> Step {
+    fn next(self, step: impl FnOnce(Self) -> BlockStep) -> BlockStep {
         if self.octets == MAX_INTEGER {
-            Step::Lost
+            BlockStep::Lost
         } else {
             step(self)
         }
     }
 }
 
-impl Text {
-    fn push(&mut self, coding: Coding, octets: &[u8]) {
+impl LiteralString {
+    fn push(&mut self, coding: StringCoding, octets: &[u8]) {
         self.left -= octets.len() as u32;
         match coding {
-            Coding::Raw => {
+            StringCoding::Raw => {
                 self.length = self.length.saturating_add(octets.len() as u32);
                 match self.search {
-                    Search::Nothing => {}
-                    Search::Path => {
+                    StringSearch::Nothing => {}
+                    StringSearch::Path => {
                         for octet in octets {
                             self.path(PATH.get(usize::from(self.found)) == Some(octet));
                         }
                     }
-                    Search::Fragment => self.found |= u8::from(octets.contains(&b'#')),
+                    StringSearch::Fragment => self.found |= u8::from(octets.contains(&b'#')),
                 }
             }
             // each refill leaves room for the next: a code is not longer than 30 bits
-            Coding::Huffman => octets.chunks(4).for_each(|octets| self.decode(octets)),
-            Coding::Skipped => {}
+            StringCoding::Huffman => octets.chunks(4).for_each(|octets| self.decode(octets)),
+            StringCoding::Skipped => {}
         }
     }
 
@@ -338,7 +338,7 @@ impl Text {
             if length > held {
                 break;
             }
-            if self.search != Search::Nothing {
+            if self.search != StringSearch::Nothing {
                 self.code(huffman::code(bits, length));
             }
             bits <<= length;
@@ -352,11 +352,11 @@ impl Text {
 
     fn code(&mut self, code: huffman::Code) {
         match self.search {
-            Search::Nothing => {}
-            Search::Path => {
+            StringSearch::Nothing => {}
+            StringSearch::Path => {
                 self.path(huffman::PATH.get(usize::from(self.found)) == Some(&code));
             }
-            Search::Fragment => self.found |= u8::from(code == huffman::FRAGMENT),
+            StringSearch::Fragment => self.found |= u8::from(code == huffman::FRAGMENT),
         }
     }
 
@@ -364,7 +364,7 @@ impl Text {
         if goes_on {
             self.found += 1;
         } else {
-            self.search = Search::Nothing;
+            self.search = StringSearch::Nothing;
         }
     }
 }

@@ -21,7 +21,7 @@ use std::{
 #[derive(Debug)]
 pub struct Pace {
     left: usize,
-    ticket: Option<Rc<Ticket>>,
+    ticket: Option<Rc<TurnTicket>>,
 }
 
 impl Default for Pace {
@@ -53,7 +53,7 @@ impl Pace {
             }
             return Poll::Pending;
         };
-        if ticket.state.get() == State::Waiting {
+        if ticket.state.get() == TurnState::Waiting {
             let mut waker = ticket.waker.borrow_mut();
             if !waker.will_wake(cx.waker()) {
                 waker.clone_from(cx.waker());
@@ -70,7 +70,7 @@ impl Pace {
 impl Drop for Pace {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take()
-            && ticket.state.replace(State::Gone) == State::Called
+            && ticket.state.replace(TurnState::Gone) == TurnState::Called
         {
             after_next_look();
         }
@@ -79,13 +79,13 @@ impl Drop for Pace {
 
 /// A place in the queue.
 #[derive(Debug)]
-struct Ticket {
-    state: Cell<State>,
+struct TurnTicket {
+    state: Cell<TurnState>,
     waker: RefCell<Waker>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum TurnState {
     Waiting,
     /// It is its turn.
     Called,
@@ -96,7 +96,7 @@ enum State {
 /// The queue of a worker.
 #[derive(Debug, Default)]
 struct Turns {
-    queue: RefCell<VecDeque<Rc<Ticket>>>,
+    queue: RefCell<VecDeque<Rc<TurnTicket>>>,
     /// Whether a turn is taken, or the next one is called after the next look at the sockets.
     is_taken: Cell<bool>,
 }
@@ -111,9 +111,9 @@ impl Turns {
         TURNS.try_with(on).ok()
     }
 
-    fn enqueue(&self, waker: &Waker) -> Rc<Ticket> {
-        let ticket = Rc::new(Ticket {
-            state: Cell::new(State::Waiting),
+    fn enqueue(&self, waker: &Waker) -> Rc<TurnTicket> {
+        let ticket = Rc::new(TurnTicket {
+            state: Cell::new(TurnState::Waiting),
             waker: RefCell::new(waker.clone()),
         });
         self.queue.borrow_mut().push_back(Rc::clone(&ticket));
@@ -128,13 +128,13 @@ impl Turns {
         let next = loop {
             let ticket = self.queue.borrow_mut().pop_front();
             match ticket {
-                Some(ticket) if ticket.state.get() == State::Gone => {}
+                Some(ticket) if ticket.state.get() == TurnState::Gone => {}
                 ticket => break ticket,
             }
         };
         self.is_taken.set(next.is_some());
         if let Some(ticket) = next {
-            ticket.state.set(State::Called);
+            ticket.state.set(TurnState::Called);
             let waker = ticket.waker.borrow().clone();
             waker.wake();
         }
@@ -231,7 +231,7 @@ mod tests {
         })
         .await;
         drop(two);
-        while one.ticket.as_ref().unwrap().state.get() != State::Called {
+        while one.ticket.as_ref().unwrap().state.get() != TurnState::Called {
             tokio::task::yield_now().await;
         }
         drop(one);

@@ -8,7 +8,7 @@ use std::{hint::black_box, time::Duration};
 
 use anthropic_proxy::{
     config::{EditMode, EditTarget},
-    edit::{Hold, Outcome, Unchanged},
+    edit::{BodyBuffer, Outcome, Unchanged},
 };
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -44,7 +44,7 @@ fn edit(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
-                let mut hold = Hold::new(EditMode::Replace, EditTarget::Prompt);
+                let mut hold = BodyBuffer::new(EditMode::Replace, EditTarget::Prompt);
                 for chunk in black_box(&chunks) {
                     hold.push(chunk.clone());
                 }

@@ -9,7 +9,7 @@
 
 use std::hint::black_box;
 
-use anthropic_proxy::metering::{Look, Tap};
+use anthropic_proxy::metering::{RequestInspector, UsageReader};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -23,7 +23,7 @@ fn meter(criterion: &mut Criterion) {
     let data = r#"data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" a few words of the answer, as they come"}}"#;
     let named = Bytes::from(format!("event: content_block_delta\n{data}\n\n"));
     let unnamed = Bytes::from(format!("{data}\n\n"));
-    let tap = || Tap::new(Some(b"text/event-stream"), None).unwrap();
+    let tap = || UsageReader::new(Some(b"text/event-stream"), None).unwrap();
     for (name, event) in [("delta", &named), ("delta_without_name", &unnamed)] {
         group.throughput(Throughput::Elements(1));
         group.bench_function(name, |bencher| {
@@ -59,7 +59,7 @@ fn meter(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(answer.len() as u64));
     group.bench_function("answer_1m", |bencher| {
         bencher.iter(|| {
-            let mut tap = Tap::new(Some(b"application/json"), None).unwrap();
+            let mut tap = UsageReader::new(Some(b"application/json"), None).unwrap();
             for at in (0..answer.len()).step_by(16 * 1024) {
                 tap.push(&black_box(&answer).slice(at..answer.len().min(at + 16 * 1024)));
             }
@@ -73,7 +73,7 @@ fn meter(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(body.len() as u64));
     group.bench_function("look_56k", |bencher| {
         bencher.iter(|| {
-            let mut look = Look::new();
+            let mut look = RequestInspector::new();
             look.push(black_box(body.as_bytes()));
             assert_eq!(black_box(look.finish()).max_tokens, Some(1));
         });
@@ -83,7 +83,7 @@ fn meter(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(long.len() as u64));
     group.bench_function("look_1m", |bencher| {
         bencher.iter(|| {
-            let mut look = Look::new();
+            let mut look = RequestInspector::new();
             for chunk in black_box(long.as_bytes()).chunks(32 * 1024) {
                 look.push(chunk);
             }

@@ -1,7 +1,7 @@
 //! The client's side of a connection, shared by the connection and the body of its present request.
 //!
 //! Both are polled by the same task, one after the other, so a `RefCell` is all the sharing there
-//! is. [`RequestBody`] reads the socket itself: there is no channel between them and no copy.
+//! is. [`Http1RequestBody`] reads the socket itself: there is no channel between them and no copy.
 
 use std::{
     cell::RefCell,
@@ -30,11 +30,11 @@ use crate::{
 
 /// Socket, read buffer and body decoder of one connection.
 #[derive(Debug)]
-pub(super) struct Wire<S> {
+pub(super) struct ClientWire<S> {
     pub(super) stream: S,
     pub(super) read: ReadBuffer,
     pub(super) decoder: Decoder,
-    pub(super) expect: Expect,
+    pub(super) expect: Http1Expectation,
     pub(super) ended: bool,
     /// Whether this poll of a tunnel waits for the client's octets, and so will see its end.
     pub(super) is_awaited: bool,
@@ -42,7 +42,7 @@ pub(super) struct Wire<S> {
 
 /// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
 #[derive(Debug)]
-pub(super) enum Expect {
+pub(super) enum Http1Expectation {
     Nothing,
     /// The client waits for it, and says here if it does not.
     Waiting(Rc<BodyNotes>),
@@ -50,13 +50,13 @@ pub(super) enum Expect {
     Owed,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientWire<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             read: ReadBuffer::default(),
             decoder: Decoder::new(Framing::None),
-            expect: Expect::Nothing,
+            expect: Http1Expectation::Nothing,
             ended: false,
             is_awaited: false,
         }
@@ -79,14 +79,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
 /// The body of a request, as it arrives.
 #[derive(Debug)]
-pub(super) struct RequestBody<S> {
-    wire: Rc<RefCell<Wire<S>>>,
+pub(super) struct Http1RequestBody<S> {
+    wire: Rc<RefCell<ClientWire<S>>>,
     notes: Rc<BodyNotes>,
     idle: IdleTimer,
 }
 
-impl<S> RequestBody<S> {
-    pub(super) fn new(wire: Rc<RefCell<Wire<S>>>, notes: Rc<BodyNotes>, idle: Duration) -> Self {
+impl<S> Http1RequestBody<S> {
+    pub(super) fn new(
+        wire: Rc<RefCell<ClientWire<S>>>,
+        notes: Rc<BodyNotes>,
+        idle: Duration,
+    ) -> Self {
         Self {
             wire,
             notes,
@@ -95,14 +99,14 @@ impl<S> RequestBody<S> {
     }
 }
 
-impl<S: Peer> Stream for RequestBody<S> {
+impl<S: Peer> Stream for Http1RequestBody<S> {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
             let mut wire = this.wire.borrow_mut();
-            let Wire { read, decoder, .. } = &mut *wire;
+            let ClientWire { read, decoder, .. } = &mut *wire;
             match decoder.decode(&mut read.octets) {
                 Ok(Decoded::Content(content)) => {
                     this.idle.heard();
@@ -138,7 +142,7 @@ impl<S: Peer> Stream for RequestBody<S> {
                 return Poll::Pending;
             }
             match wire.poll_read(cx) {
-                Poll::Ready(Ok(1..)) => wire.expect = Expect::Nothing,
+                Poll::Ready(Ok(1..)) => wire.expect = Http1Expectation::Nothing,
                 Poll::Ready(Ok(0)) if is_tunnel => return Poll::Ready(None),
                 Poll::Ready(_) => return failed(DownstreamError::Disconnected),
                 Poll::Pending if is_tunnel => {
@@ -147,8 +151,8 @@ impl<S: Peer> Stream for RequestBody<S> {
                     return Poll::Pending;
                 }
                 Poll::Pending => {
-                    if matches!(wire.expect, Expect::Waiting(_)) {
-                        wire.expect = Expect::Owed;
+                    if matches!(wire.expect, Http1Expectation::Waiting(_)) {
+                        wire.expect = Http1Expectation::Owed;
                         // the connection looks at it after this poll; but the poll may be of a
                         // body whose owner was woken by somebody else
                         cx.waker().wake_by_ref();

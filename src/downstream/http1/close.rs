@@ -7,7 +7,7 @@ use actix_service::Service;
 use actix_web::{dev::ServiceResponse, http::Method};
 
 use super::{
-    connection::{Connection, Gone},
+    connection::{ConnectionAbort, Http1ServerConnection},
     response::{self, Delimiter},
 };
 use crate::{
@@ -16,10 +16,10 @@ use crate::{
         peer::Peer,
     },
     error::Answer,
-    wire::{head::Version, refused::Refused},
+    wire::{head::Version, refused_request::RefusedRequest},
 };
 
-impl<S, A> Connection<S, A>
+impl<S, A> Http1ServerConnection<S, A>
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
@@ -29,14 +29,14 @@ where
         &mut self,
         answer: Answer,
         method: Option<&Method>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), ConnectionAbort> {
         let request_id = (self.services.request_id)();
         log::info!(
             "[Proxy] refused status={} error={} request_id={request_id}",
             answer.status.as_u16(),
             answer.label
         );
-        let refused = Refused {
+        let refused = RefusedRequest {
             id: &request_id,
             version: Version::Http11,
             method: method.map_or("", Method::as_str),
@@ -54,7 +54,7 @@ where
 
     /// Closes so that the client gets what was written (RFC 9112 §9.6): this side is shut down,
     /// and what the client still sends is thrown away for a while.
-    pub(super) async fn linger(&mut self) -> Result<(), Gone> {
+    pub(super) async fn linger(&mut self) -> Result<(), ConnectionAbort> {
         let deadline = Instant::now() + LINGER;
         let mut thrown_away = 0;
         self.entry.set_idle(true);
@@ -65,7 +65,7 @@ where
             let mut wire = self.wire.borrow_mut();
             match Pin::new(&mut wire.stream).poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Client)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(ConnectionAbort::Client)),
                 // under TLS: `close_notify` waits for a client that does not read
                 Poll::Pending => return self.timer.poll(cx, deadline).map(|()| Ok(())),
             }

@@ -12,14 +12,14 @@ use actix_service::Service;
 use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 
-use super::body::Wire;
+use super::body::ClientWire;
 use crate::{
     config::Timers,
     downstream::{
-        arrival::{Arrival, Protocol},
-        delivery::{Delivery, Seen},
-        entry::Entry,
+        client_connection::{ClientConnection, Protocol},
+        delivery::{Delivery, DeliveryStatus},
         peer::Peer,
+        permit::ConnectionPermit,
         service::Services,
         timer::Timer,
     },
@@ -28,7 +28,7 @@ use crate::{
 
 /// Why a connection ends, where it is not by agreement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gone {
+pub(crate) enum ConnectionAbort {
     /// The client closed, reset, or does not read.
     Client,
     /// The response body failed: its end must not look like one.
@@ -38,8 +38,8 @@ pub(crate) enum Gone {
 }
 
 /// A connection that speaks HTTP/1.1, or whose first octets are yet to tell.
-pub(crate) struct Connection<S, A> {
-    pub(super) wire: Rc<RefCell<Wire<S>>>,
+pub(crate) struct Http1ServerConnection<S, A> {
+    pub(super) wire: Rc<RefCell<ClientWire<S>>>,
     pub(super) outbox: Outbox,
     pub(super) timers: Timers,
     pub(super) timer: Timer,
@@ -47,9 +47,9 @@ pub(crate) struct Connection<S, A> {
     pub(super) delivery: Delivery,
     /// Of the response.
     pub(super) pace: Pace,
-    pub(super) arrival: Arrival,
+    pub(super) arrival: ClientConnection,
     pub(super) services: Rc<Services<A>>,
-    pub(super) entry: Entry,
+    pub(super) entry: ConnectionPermit,
     pub(super) ticket: Option<usize>,
     pub(super) searched: usize,
     /// Of the request that is being answered.
@@ -58,7 +58,7 @@ pub(crate) struct Connection<S, A> {
     pub(super) upload: Option<Rc<BodyNotes>>,
 }
 
-impl<S, A> Drop for Connection<S, A> {
+impl<S, A> Drop for Http1ServerConnection<S, A> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             self.services.drain.leave(ticket);
@@ -66,7 +66,7 @@ impl<S, A> Drop for Connection<S, A> {
     }
 }
 
-impl<S, A> Connection<S, A>
+impl<S, A> Http1ServerConnection<S, A>
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
@@ -74,13 +74,13 @@ where
     /// Wraps an accepted socket.
     pub(crate) fn new(
         stream: S,
-        arrival: Arrival,
+        arrival: ClientConnection,
         services: Rc<Services<A>>,
-        entry: Entry,
+        entry: ConnectionPermit,
         timers: Timers,
     ) -> Self {
         Self {
-            wire: Rc::new(RefCell::new(Wire::new(stream))),
+            wire: Rc::new(RefCell::new(ClientWire::new(stream))),
             outbox: Outbox::default(),
             timers,
             timer: Timer::default(),
@@ -98,14 +98,14 @@ where
 
     /// Takes the connection apart for HTTP/2: socket, octets read so far, admission. None if HTTP/1.1
     /// was spoken.
-    pub(crate) fn into_http2(mut self) -> Option<(S, Bytes, Entry)> {
+    pub(crate) fn into_http2(mut self) -> Option<(S, Bytes, ConnectionPermit)> {
         if self.arrival.protocol != Protocol::Http2 {
             return None;
         }
         let wire = Rc::clone(&self.wire);
         let entry = self.entry.hand_over(&self.services);
         drop(self);
-        let Wire { stream, read, .. } = Rc::into_inner(wire)?.into_inner();
+        let ClientWire { stream, read, .. } = Rc::into_inner(wire)?.into_inner();
         Some((stream, read.octets.freeze(), entry))
     }
 
@@ -123,7 +123,7 @@ where
             let asked = self.asked.as_ref();
             let received = asked.map_or(0, |asked| asked.octets.get());
             let now = Instant::now();
-            if self.delivery.look(unacknowledged, received, now, limit) == Seen::Stalled {
+            if self.delivery.look(unacknowledged, received, now, limit) == DeliveryStatus::Stalled {
                 if let Some(asked) = asked {
                     asked.is_stalled.set(true);
                 }

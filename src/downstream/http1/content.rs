@@ -17,7 +17,7 @@ use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 
 use super::{
-    connection::{Connection, Gone},
+    connection::{ConnectionAbort, Http1ServerConnection},
     io::{poll_flush, poll_watch},
     response::Delimiter,
 };
@@ -31,7 +31,7 @@ use crate::{
     wire::{body::chunk_size_line, head::BodyNotes, pace::Pace},
 };
 
-impl<S, A> Connection<S, A>
+impl<S, A> Http1ServerConnection<S, A>
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
@@ -42,11 +42,11 @@ where
         body: BoxBody,
         delimiter: Delimiter,
         notes: Option<Rc<BodyNotes>>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), ConnectionAbort> {
         let mut source = ContentSource::new((delimiter != Delimiter::Nothing).then_some(body));
         // turns are an exchange's, and not a connection's: a small answer waits for none
         self.pace = Pace::default();
-        let undelivered = Undelivered::new(self.asked.clone());
+        let undelivered = DeliveryMark::new(self.asked.clone());
         let before = self.delivery.written();
         let outcome = poll_fn(|cx| self.poll_content(cx, &mut source, delimiter, notes.as_deref()));
         let mut outcome = outcome.await;
@@ -69,7 +69,7 @@ where
         source: &mut ContentSource,
         delimiter: Delimiter,
         notes: Option<&BodyNotes>,
-    ) -> Poll<Result<(), Gone>> {
+    ) -> Poll<Result<(), ConnectionAbort>> {
         loop {
             if self.pace.poll_turn(cx).is_pending() {
                 // the upload has turns of its own, and would hold up others if it did not take them
@@ -83,28 +83,28 @@ where
             self.pace.spend(waiting - self.outbox.octets());
             match flushed {
                 Ok(Poll::Ready(())) => match pulled {
-                    Pulled::Everything => return Poll::Ready(Ok(())),
-                    Pulled::Failure => return Poll::Ready(Err(Gone::Body)),
-                    Pulled::Enough => continue,
-                    Pulled::WhatThereWas => wire.read.shrink(),
+                    PullOutcome::Complete => return Poll::Ready(Ok(())),
+                    PullOutcome::Failed => return Poll::Ready(Err(ConnectionAbort::Body)),
+                    PullOutcome::Full => continue,
+                    PullOutcome::Pending => wire.read.shrink(),
                 },
                 Ok(Poll::Pending) => {
                     drop(wire);
                     self.poll_upload(cx, source);
                 }
-                Err(_) => return Poll::Ready(Err(Gone::Client)),
+                Err(_) => return Poll::Ready(Err(ConnectionAbort::Client)),
             }
             break;
         }
         if self.poll_stalled(cx).is_ready() {
-            return Poll::Ready(Err(Gone::Client));
+            return Poll::Ready(Err(ConnectionAbort::Client));
         }
         let is_ending = self.asked.as_ref().is_some_and(|asked| asked.is_ending());
         if is_ending || self.services.drain.phase() == DrainPhase::Cut {
-            return Poll::Ready(Err(Gone::Cut));
+            return Poll::Ready(Err(ConnectionAbort::Cut));
         }
         let mut wire = self.wire.borrow_mut();
-        poll_watch(cx, &mut wire, &mut self.timer).map(|()| Err(Gone::Client))
+        poll_watch(cx, &mut wire, &mut self.timer).map(|()| Err(ConnectionAbort::Client))
     }
 
     /// Moves what the client sends, while it takes nothing of the response: the two directions do not
@@ -123,7 +123,7 @@ where
     }
 
     /// Waits until the client has acknowledged all that was written, as far as that can be told.
-    async fn arrival_of_all(&mut self) -> Result<(), Gone> {
+    async fn arrival_of_all(&mut self) -> Result<(), ConnectionAbort> {
         let mut interval = FIRST_LOOK;
         let mut look_at = None;
         poll_fn(|cx| {
@@ -133,21 +133,21 @@ where
                     (stream.unacknowledged(), stream.is_aborted())
                 };
                 match unacknowledged {
-                    _ if is_aborted => return Poll::Ready(Err(Gone::Client)),
+                    _ if is_aborted => return Poll::Ready(Err(ConnectionAbort::Client)),
                     Some(1..) => {}
                     Some(0) | None => return Poll::Ready(Ok(())),
                 }
                 if self.poll_stalled(cx).is_ready() {
-                    return Poll::Ready(Err(Gone::Client));
+                    return Poll::Ready(Err(ConnectionAbort::Client));
                 }
                 let is_ending = self.asked.as_ref().is_some_and(|asked| asked.is_ending());
                 if is_ending || self.services.drain.phase() == DrainPhase::Cut {
-                    return Poll::Ready(Err(Gone::Cut));
+                    return Poll::Ready(Err(ConnectionAbort::Cut));
                 }
                 let mut wire = self.wire.borrow_mut();
                 if poll_watch(cx, &mut wire, &mut self.timer).is_ready() {
                     let has_arrived = wire.stream.unacknowledged() == Some(0);
-                    let outcome = has_arrived.then_some(()).ok_or(Gone::Client);
+                    let outcome = has_arrived.then_some(()).ok_or(ConnectionAbort::Client);
                     return Poll::Ready(outcome);
                 }
                 drop(wire);
@@ -167,12 +167,12 @@ where
         source: &mut ContentSource,
         delimiter: Delimiter,
         notes: Option<&BodyNotes>,
-    ) -> Pulled {
+    ) -> PullOutcome {
         while self.outbox.octets() < WRITE_AHEAD {
             let body = match source {
                 ContentSource::Open(body) => body,
-                ContentSource::Ended(_) => return Pulled::Everything,
-                ContentSource::Failed => return Pulled::Failure,
+                ContentSource::Ended(_) => return PullOutcome::Complete,
+                ContentSource::Failed => return PullOutcome::Failed,
             };
             match Pin::new(body).poll_next(cx) {
                 Poll::Ready(Some(Ok(content))) if content.is_empty() => {}
@@ -186,13 +186,13 @@ where
                     }
                 }
                 Poll::Ready(Some(Err(_))) => *source = ContentSource::Failed,
-                Poll::Pending => return Pulled::WhatThereWas,
+                Poll::Pending => return PullOutcome::Pending,
             }
         }
         match source {
-            ContentSource::Open(_) => Pulled::Enough,
-            ContentSource::Ended(_) => Pulled::Everything,
-            ContentSource::Failed => Pulled::Failure,
+            ContentSource::Open(_) => PullOutcome::Full,
+            ContentSource::Ended(_) => PullOutcome::Complete,
+            ContentSource::Failed => PullOutcome::Failed,
         }
     }
 
@@ -208,9 +208,9 @@ where
 }
 
 /// Says of an exchange that its response has not reached the client, until it has.
-struct Undelivered(Option<Rc<BodyNotes>>);
+struct DeliveryMark(Option<Rc<BodyNotes>>);
 
-impl Undelivered {
+impl DeliveryMark {
     fn new(asked: Option<Rc<BodyNotes>>) -> Self {
         if let Some(asked) = &asked {
             asked.is_undelivered.set(true);
@@ -226,13 +226,13 @@ impl Undelivered {
 }
 
 /// How far taking content came.
-enum Pulled {
+enum PullOutcome {
     /// All there is now; more comes later.
-    WhatThereWas,
+    Pending,
     /// As much as may wait; there may be more.
-    Enough,
+    Full,
     /// All of it.
-    Everything,
+    Complete,
     /// All there was before it failed.
-    Failure,
+    Failed,
 }

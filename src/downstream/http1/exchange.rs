@@ -15,10 +15,10 @@ use actix_web::dev::ServiceResponse;
 use bytes::Bytes;
 
 use super::{
-    body::{Expect, RequestBody},
-    connection::{Connection, Gone},
+    body::{Http1Expectation, Http1RequestBody},
+    connection::{ConnectionAbort, Http1ServerConnection},
     io::{poll_flush, poll_watch},
-    request::{KeepAlive, Parsed},
+    request::{KeepAlive, ParsedRequest},
     response,
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-impl<S, A> Connection<S, A>
+impl<S, A> Http1ServerConnection<S, A>
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
@@ -39,10 +39,10 @@ where
     /// One request and its response.
     pub(super) async fn exchange(
         &mut self,
-        parsed: Parsed,
+        parsed: ParsedRequest,
         is_local: bool,
-    ) -> Result<KeepAlive, Gone> {
-        let Parsed {
+    ) -> Result<KeepAlive, ConnectionAbort> {
+        let ParsedRequest {
             mut head,
             mut keep_alive,
         } = parsed;
@@ -58,9 +58,9 @@ where
             // a client that already sends does not wait
             head.expects_continue &= wire.read.octets.is_empty();
             wire.expect = if head.expects_continue {
-                Expect::Waiting(Rc::clone(&head.notes))
+                Http1Expectation::Waiting(Rc::clone(&head.notes))
             } else {
-                Expect::Nothing
+                Http1Expectation::Nothing
             };
         }
         self.asked = Some(Rc::clone(&head.notes));
@@ -121,7 +121,7 @@ where
         let payload = if head.framing == Framing::None {
             Payload::None
         } else {
-            let body = RequestBody::new(
+            let body = Http1RequestBody::new(
                 Rc::clone(&self.wire),
                 Rc::clone(&head.notes),
                 self.timers.request_body,
@@ -136,7 +136,7 @@ where
     async fn call(
         &mut self,
         request: Request,
-    ) -> Result<Result<ServiceResponse<BoxBody>, Answer>, Gone> {
+    ) -> Result<Result<ServiceResponse<BoxBody>, Answer>, ConnectionAbort> {
         let mut handler = std::pin::pin!(self.services.app.call(request));
         let (wire, outbox) = (&self.wire, &mut self.outbox);
         let (timer, delivery) = (&mut self.timer, &mut self.delivery);
@@ -147,18 +147,18 @@ where
                 return Poll::Ready(Ok(outcome.map_err(|_| failed.answer())));
             }
             let mut wire = wire.borrow_mut();
-            if matches!(wire.expect, Expect::Owed) {
-                wire.expect = Expect::Nothing;
+            if matches!(wire.expect, Http1Expectation::Owed) {
+                wire.expect = Http1Expectation::Nothing;
                 outbox.push(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
             }
             if poll_flush(cx, outbox, &mut wire.stream, delivery).is_err() {
-                return Poll::Ready(Err(Gone::Client));
+                return Poll::Ready(Err(ConnectionAbort::Client));
             }
             if drain.phase() == DrainPhase::Cut {
-                return Poll::Ready(Err(Gone::Cut));
+                return Poll::Ready(Err(ConnectionAbort::Cut));
             }
             ready!(poll_watch(cx, &mut wire, timer));
-            Poll::Ready(Err(Gone::Client))
+            Poll::Ready(Err(ConnectionAbort::Client))
         })
         .await
     }

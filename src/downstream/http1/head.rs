@@ -11,13 +11,13 @@ use actix_service::Service;
 use actix_web::dev::ServiceResponse;
 
 use super::{
-    connection::Connection,
+    connection::Http1ServerConnection,
     io::poll_readable,
-    request::{self, Parsed},
+    request::{self, ParsedRequest},
 };
 use crate::{
     downstream::{
-        arrival::Protocol,
+        client_connection::Protocol,
         peer::Peer,
         preface::{Preface, preface},
     },
@@ -27,24 +27,27 @@ use crate::{
 
 /// What the coming head follows.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Waits {
+pub(super) enum HeadWait {
     /// The start of the connection.
     First(Instant),
     /// A response.
     Next(Instant),
 }
 
-impl<S, A> Connection<S, A>
+impl<S, A> Http1ServerConnection<S, A>
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
     /// The next head; `None` if there is none to come.
-    pub(super) async fn head(&mut self, waits: Waits) -> Result<Option<Parsed>, DownstreamError> {
+    pub(super) async fn head(
+        &mut self,
+        waits: HeadWait,
+    ) -> Result<Option<ParsedRequest>, DownstreamError> {
         self.follow_timers();
         let mut began = match waits {
-            Waits::First(at) => Some(at),
-            Waits::Next(_) => None,
+            HeadWait::First(at) => Some(at),
+            HeadWait::Next(_) => None,
         };
         poll_fn(|cx| {
             let mut wire = self.wire.borrow_mut();
@@ -86,15 +89,15 @@ where
                 }
                 let head = self.timers.request_head;
                 let (deadline, late) = match (waits, is_idle) {
-                    (Waits::Next(_), true) if drain.phase() >= DrainPhase::Draining => {
+                    (HeadWait::Next(_), true) if drain.phase() >= DrainPhase::Draining => {
                         return Poll::Ready(Ok(None));
                     }
-                    (Waits::Next(since), true) => {
+                    (HeadWait::Next(since), true) => {
                         wire.read.shrink();
                         (since + self.timers.keep_alive, Ok(None))
                     }
                     // the drain does not wait for those that have nothing to say
-                    (Waits::First(since), true) => match drain.first_head_until(since) {
+                    (HeadWait::First(since), true) => match drain.first_head_until(since) {
                         Some(until) => (until.min(since + head), Ok(None)),
                         None => (since + head, Err(DownstreamError::HeadTimeout)),
                     },

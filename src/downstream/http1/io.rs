@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-use super::body::{Expect, Wire};
+use super::body::{ClientWire, Http1Expectation};
 use crate::{
     downstream::{delivery::Delivery, limits::WATCH_INTERVAL, peer::Peer, timer::Timer},
     wire::outbox::Outbox,
@@ -47,7 +47,7 @@ pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
 /// Reads once there is something to read: a silent client costs no buffer.
 pub(super) fn poll_readable<S: Peer>(
     cx: &mut Context<'_>,
-    wire: &mut Wire<S>,
+    wire: &mut ClientWire<S>,
 ) -> Poll<io::Result<usize>> {
     ready!(wire.stream.poll_readable(cx));
     wire.poll_read(cx)
@@ -56,7 +56,7 @@ pub(super) fn poll_readable<S: Peer>(
 /// Ready when the client is gone. Reads ahead, within a bound; beyond it, looks now and then.
 pub(super) fn poll_watch<S: Peer>(
     cx: &mut Context<'_>,
-    wire: &mut Wire<S>,
+    wire: &mut ClientWire<S>,
     timer: &mut Timer,
 ) -> Poll<()> {
     loop {
@@ -75,9 +75,9 @@ pub(super) fn poll_watch<S: Peer>(
         }
         match ready!(poll_readable(cx, wire)) {
             Ok(1..) => {
-                if let Expect::Waiting(notes) = &wire.expect {
+                if let Http1Expectation::Waiting(notes) = &wire.expect {
                     notes.is_unasked.set(true);
-                    wire.expect = Expect::Nothing;
+                    wire.expect = Http1Expectation::Nothing;
                     // the exchange was polled before this, and holds the body back
                     cx.waker().wake_by_ref();
                 }

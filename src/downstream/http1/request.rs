@@ -22,7 +22,7 @@ use crate::{
 
 /// A head and what it says about its connection.
 #[derive(Debug)]
-pub struct Parsed {
+pub struct ParsedRequest {
     /// The head.
     pub head: RequestHead,
     /// Whether the connection may go on after it.
@@ -66,7 +66,7 @@ pub(super) fn is_begun(octets: &[u8]) -> bool {
 pub fn parse_request_head(
     buffer: &mut BytesMut,
     searched: &mut usize,
-) -> Result<Option<Parsed>, DownstreamError> {
+) -> Result<Option<ParsedRequest>, DownstreamError> {
     if buffer.is_empty() {
         return Ok(None);
     }
@@ -116,7 +116,7 @@ pub fn parse_request_head(
         upgrade: facts.upgrade,
         notes: <_>::default(),
     };
-    Ok(Some(Parsed {
+    Ok(Some(ParsedRequest {
         head,
         keep_alive: facts.keep_alive,
     }))
@@ -131,12 +131,12 @@ fn within_limit(octets: usize) -> Result<(), DownstreamError> {
 }
 
 /// The authority of an absolute-form target (RFC 9112 §3.2.2).
-struct Authority {
+struct TargetAuthority {
     name: Bytes,
     default_port: &'static [u8],
 }
 
-impl Authority {
+impl TargetAuthority {
     /// RFC 9112 §3.2.2 lets the target win over `Host`; two answers to one question are refused here.
     fn check(&self, host: Option<&[u8]>) -> Result<(), DownstreamError> {
         if self.name.is_empty() || !is_host(&self.name) {
@@ -156,7 +156,7 @@ impl Authority {
 fn origin_form(
     target: Bytes,
     method: &Method,
-) -> Result<(Bytes, Option<Authority>), DownstreamError> {
+) -> Result<(Bytes, Option<TargetAuthority>), DownstreamError> {
     if *method == Method::CONNECT {
         return Err(DownstreamError::UnsupportedTarget);
     }
@@ -185,7 +185,7 @@ fn origin_form(
         return Err(DownstreamError::UnsupportedTarget);
     }
     let name = target.slice(rest..end);
-    Ok((path, Some(Authority { name, default_port })))
+    Ok((path, Some(TargetAuthority { name, default_port })))
 }
 
 /// What the fields say about framing and connection.
@@ -253,7 +253,7 @@ impl Facts {
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::None,
         };
-        // RFC 9110 §7.8: an offer that may be ignored. Without `Connection: upgrade` it was meant for
+        // RFC 9110 §7.8: an offer that may be ignored. Without `Http1ServerConnection: upgrade` it was meant for
         // another connection; with content there is no tunnel until the content has ended
         let has_content = !matches!(framing, Framing::None | Framing::Length(0));
         let mut upgrade = None;
@@ -292,7 +292,7 @@ mod tests {
 
     use super::*;
 
-    fn parse_all(octets: &[u8]) -> Result<Option<Parsed>, DownstreamError> {
+    fn parse_all(octets: &[u8]) -> Result<Option<ParsedRequest>, DownstreamError> {
         parse_request_head(&mut BytesMut::from(octets), &mut 0)
     }
 

@@ -18,7 +18,7 @@ use actix_service::Service;
 use actix_web::dev::ServiceResponse;
 
 use super::{
-    connection::{Connection, Gone},
+    connection::{ConnectionAbort, Http1ServerConnection},
     io::poll_flush,
     response,
 };
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// The client's side of a tunnel.
-struct Tunnel {
+struct Http1Tunnel {
     /// Gives the upstream's octets and takes the client's; none once both directions have ended.
     body: Option<BoxBody>,
     notes: Rc<TunnelNotes>,
@@ -43,14 +43,18 @@ struct Tunnel {
     is_shut: bool,
 }
 
-impl<S, A> Connection<S, A>
+impl<S, A> Http1ServerConnection<S, A>
 where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
     /// Answers with this head, a 101, and is a tunnel from then on.
-    pub(super) async fn tunnel(&mut self, head: RelayedHead, body: BoxBody) -> Result<(), Gone> {
-        let mut tunnel = Tunnel {
+    pub(super) async fn tunnel(
+        &mut self,
+        head: RelayedHead,
+        body: BoxBody,
+    ) -> Result<(), ConnectionAbort> {
+        let mut tunnel = Http1Tunnel {
             body: Some(body),
             notes: head.tunnel.clone().unwrap_or_default(),
             is_shut: false,
@@ -64,7 +68,11 @@ where
         outcome
     }
 
-    fn poll_tunnel(&mut self, cx: &mut Context<'_>, tunnel: &mut Tunnel) -> Poll<Result<(), Gone>> {
+    fn poll_tunnel(
+        &mut self,
+        cx: &mut Context<'_>,
+        tunnel: &mut Http1Tunnel,
+    ) -> Poll<Result<(), ConnectionAbort>> {
         self.wire.borrow_mut().is_awaited = false;
         loop {
             let has_turn = self.pace.poll_turn(cx).is_ready();
@@ -74,15 +82,15 @@ where
             let flushed = poll_flush(cx, &mut self.outbox, &mut wire.stream, &mut self.delivery);
             self.pace.spend(waiting - self.outbox.octets());
             match flushed {
-                Err(_) => return Poll::Ready(Err(Gone::Client)),
+                Err(_) => return Poll::Ready(Err(ConnectionAbort::Client)),
                 // an abort does not wait for a client that does not read
-                Ok(_) if is_full.is_err() => return Poll::Ready(Err(Gone::Body)),
+                Ok(_) if is_full.is_err() => return Poll::Ready(Err(ConnectionAbort::Body)),
                 Ok(Poll::Ready(())) if tunnel.body.is_none() => return Poll::Ready(Ok(())),
                 Ok(Poll::Ready(())) if is_full == Ok(true) && has_turn => continue,
                 Ok(Poll::Ready(())) if tunnel.notes.upstream_ended.get() && !tunnel.is_shut => {
                     match Pin::new(&mut wire.stream).poll_shutdown(cx) {
                         Poll::Ready(Ok(())) => tunnel.is_shut = true,
-                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Client)),
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(ConnectionAbort::Client)),
                         Poll::Pending => {}
                     }
                 }
@@ -91,15 +99,15 @@ where
             break;
         }
         if self.services.drain.phase() == DrainPhase::Cut {
-            return Poll::Ready(Err(Gone::Cut));
+            return Poll::Ready(Err(ConnectionAbort::Cut));
         }
         if self.poll_stalled(cx).is_ready() {
-            return Poll::Ready(Err(Gone::Client));
+            return Poll::Ready(Err(ConnectionAbort::Client));
         }
         // whoever is not read from is looked at now and then: an abort must reach the other
         let wire = self.wire.borrow();
         if !wire.is_awaited && wire.stream.is_aborted() {
-            return Poll::Ready(Err(Gone::Client));
+            return Poll::Ready(Err(ConnectionAbort::Client));
         }
         // not the outbox: under TLS the last record may wait after it
         let is_blocked = self.delivery.is_blocked();
@@ -117,9 +125,9 @@ where
     fn pull_tunnel(
         &mut self,
         cx: &mut Context<'_>,
-        tunnel: &mut Tunnel,
+        tunnel: &mut Http1Tunnel,
         has_turn: bool,
-    ) -> Result<bool, Gone> {
+    ) -> Result<bool, ConnectionAbort> {
         loop {
             let is_full = self.outbox.octets() >= WRITE_AHEAD;
             let Some(body) = &mut tunnel.body else {
@@ -128,7 +136,7 @@ where
             tunnel.notes.is_held_back.set(is_full || !has_turn);
             match Pin::new(body).poll_next(cx) {
                 Poll::Ready(Some(Ok(content))) => self.outbox.push(content),
-                Poll::Ready(Some(Err(_))) => return Err(Gone::Body),
+                Poll::Ready(Some(Err(_))) => return Err(ConnectionAbort::Body),
                 Poll::Ready(None) => tunnel.body = None,
                 Poll::Pending => return Ok(is_full),
             }

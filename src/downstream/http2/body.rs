@@ -26,18 +26,18 @@ use crate::{
 };
 
 /// The client's side of a stream, shared by the stream and the body of its request.
-pub(super) struct Inbound {
+pub(super) struct StreamInbound {
     recv: RecvStream,
     /// What was read to see whether the client waits.
     ahead: Option<Option<Result<Bytes, h2::Error>>>,
-    pub(super) expect: Expect,
+    pub(super) expect: Http2Expectation,
     /// Counts what is consumed, until the client has ended its side.
     meter: Option<Meter>,
 }
 
 /// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expect {
+pub(super) enum Http2Expectation {
     Nothing,
     /// The client waits for it.
     Waiting,
@@ -45,8 +45,12 @@ pub(super) enum Expect {
     Owed,
 }
 
-impl Inbound {
-    pub(super) fn new(recv: RecvStream, expect: Expect, meter: Option<Meter>) -> Rc<RefCell<Self>> {
+impl StreamInbound {
+    pub(super) fn new(
+        recv: RecvStream,
+        expect: Http2Expectation,
+        meter: Option<Meter>,
+    ) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self {
             recv,
             ahead: None,
@@ -58,7 +62,7 @@ impl Inbound {
     /// Ready if the client sends although it was to wait.
     pub(super) fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.ahead = Some(ready!(self.recv.poll_data(cx)));
-        self.expect = Expect::Nothing;
+        self.expect = Http2Expectation::Nothing;
         Poll::Ready(())
     }
 
@@ -77,23 +81,23 @@ impl Inbound {
 }
 
 /// The body of a request, as it arrives.
-pub(super) struct RequestBody {
-    inbound: Rc<RefCell<Inbound>>,
+pub(super) struct Http2RequestBody {
+    inbound: Rc<RefCell<StreamInbound>>,
     notes: Rc<BodyNotes>,
     /// None for a tunnel, whose silence is its own affair.
     idle: Option<IdleTimer>,
-    phase: Phase,
+    phase: BodyPhase,
 }
 
-enum Phase {
+enum BodyPhase {
     Content,
     Trailers,
     Ended,
 }
 
-impl RequestBody {
+impl Http2RequestBody {
     pub(super) fn new(
-        inbound: Rc<RefCell<Inbound>>,
+        inbound: Rc<RefCell<StreamInbound>>,
         notes: Rc<BodyNotes>,
         idle: Option<Duration>,
     ) -> Self {
@@ -101,18 +105,18 @@ impl RequestBody {
             inbound,
             notes,
             idle: idle.map(IdleTimer::new),
-            phase: Phase::Content,
+            phase: BodyPhase::Content,
         }
     }
 
     /// The next content; `None` at the end.
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, h2::Error>> {
         let mut inbound = self.inbound.borrow_mut();
-        while matches!(self.phase, Phase::Content) {
+        while matches!(self.phase, BodyPhase::Content) {
             match ready!(inbound.poll_data(cx)) {
                 Some(content) => {
                     let content = content?;
-                    inbound.expect = Expect::Nothing;
+                    inbound.expect = Http2Expectation::Nothing;
                     inbound
                         .recv
                         .flow_control()
@@ -125,14 +129,14 @@ impl RequestBody {
                     }
                 }
                 None => {
-                    self.phase = Phase::Trailers;
+                    self.phase = BodyPhase::Trailers;
                     inbound.meter = None;
                 }
             }
         }
-        if matches!(self.phase, Phase::Trailers) {
+        if matches!(self.phase, BodyPhase::Trailers) {
             let trailers = ready!(inbound.recv.poll_trailers(cx))?;
-            self.phase = Phase::Ended;
+            self.phase = BodyPhase::Ended;
             self.notes
                 .trailers
                 .replace(trailers.as_ref().and_then(trailer_section));
@@ -141,7 +145,7 @@ impl RequestBody {
     }
 }
 
-impl Stream for RequestBody {
+impl Stream for Http2RequestBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -159,8 +163,8 @@ impl Stream for RequestBody {
             Poll::Ready(Err(_)) => failed(DownstreamError::Disconnected),
             Poll::Pending => {
                 let mut inbound = this.inbound.borrow_mut();
-                if inbound.expect == Expect::Waiting {
-                    inbound.expect = Expect::Owed;
+                if inbound.expect == Http2Expectation::Waiting {
+                    inbound.expect = Http2Expectation::Owed;
                     // the stream looks at it after this poll; but the poll may be of a body whose
                     // owner was woken by somebody else
                     cx.waker().wake_by_ref();

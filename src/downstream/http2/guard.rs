@@ -1,4 +1,4 @@
-//! The socket under the h2 crate: it looks at the octets that come in, and tells [`Watch`] which frames
+//! The socket under the h2 crate: it looks at the octets that come in, and tells [`FrameMonitor`] which frames
 //! they are, whether one stands half finished, and whether what is written is taken.
 
 use std::{
@@ -14,39 +14,39 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    paths::Paths,
-    watch::{Half, Watch},
+    fragments::FragmentScanner,
+    monitor::{FrameMonitor, UnfinishedFrame},
 };
 use crate::{
     downstream::preface::PREFACE,
-    wire::frames::{self, Frames, Part},
+    wire::frames::{self, FramePart, Frames},
 };
 
 /// The socket of a connection, with what was read of it before.
-pub(super) struct Guarded<S> {
+pub(super) struct GuardedSocket<S> {
     stream: Rc<RefCell<S>>,
     /// Octets that were read before it was known what they are.
     first: Bytes,
     /// Octets of the preface that are still to come.
     preface: usize,
     frames: Frames,
-    paths: Paths,
+    paths: FragmentScanner,
     /// Frames on the way out.
     sent: Frames,
     /// Whether a header block is open: only its CONTINUATION may follow.
     is_in_block: bool,
     last_kind: u8,
-    watch: Rc<Watch>,
+    watch: Rc<FrameMonitor>,
 }
 
-impl<S> Guarded<S> {
-    pub(super) fn new(stream: Rc<RefCell<S>>, first: Bytes, watch: Rc<Watch>) -> Self {
+impl<S> GuardedSocket<S> {
+    pub(super) fn new(stream: Rc<RefCell<S>>, first: Bytes, watch: Rc<FrameMonitor>) -> Self {
         Self {
             stream,
             first,
             preface: PREFACE.len(),
             frames: Frames::default(),
-            paths: Paths::default(),
+            paths: FragmentScanner::default(),
             sent: Frames::default(),
             is_in_block: false,
             last_kind: frames::SETTINGS,
@@ -68,8 +68,8 @@ impl<S> Guarded<S> {
         } = self;
         frames.scan_parts(octets, |part| {
             let frame = match part {
-                Part::Head(frame) => frame,
-                Part::Payload(octets) => {
+                FramePart::Head(frame) => frame,
+                FramePart::Payload(octets) => {
                     if let Some(stream) = paths.payload(octets) {
                         watch.set_fragment(stream);
                     }
@@ -90,10 +90,10 @@ impl<S> Guarded<S> {
         });
         let is_data = frames.is_inside_payload() && *last_kind == frames::DATA;
         let half = match (*is_in_block, frames.is_inside()) {
-            (false, true) if is_data => Some((Half::Data, Instant::now())),
+            (false, true) if is_data => Some((UnfinishedFrame::Data, Instant::now())),
             (true, _) | (_, true) => match watch.half() {
-                Some((Half::Head, since)) => Some((Half::Head, since)),
-                _ => Some((Half::Head, Instant::now())),
+                Some((UnfinishedFrame::Head, since)) => Some((UnfinishedFrame::Head, since)),
+                _ => Some((UnfinishedFrame::Head, Instant::now())),
             },
             (false, false) => None,
         };
@@ -101,7 +101,7 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S> Guarded<S> {
+impl<S> GuardedSocket<S> {
     /// Looks at octets that were written.
     fn look_at_sent(&mut self, octets: &[u8]) {
         let Self { sent, watch, .. } = self;
@@ -109,7 +109,7 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedSocket<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -137,7 +137,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Guarded<S> {
+impl<S: AsyncWrite + Unpin> GuardedSocket<S> {
     fn poll_with<T>(
         &self,
         poll: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
@@ -153,7 +153,7 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedSocket<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -210,8 +210,8 @@ mod tests {
         octets
     }
 
-    fn guarded() -> Guarded<()> {
-        let mut guarded = Guarded::new(Rc::default(), Bytes::new(), Watch::new());
+    fn guarded() -> GuardedSocket<()> {
+        let mut guarded = GuardedSocket::new(Rc::default(), Bytes::new(), FrameMonitor::new());
         guarded.look(PREFACE);
         guarded
     }
@@ -304,13 +304,19 @@ mod tests {
         let rest = frame(frames::CONTINUATION, frames::END_HEADERS, &[0x84]);
         for (octets, expected) in [
             (ping.clone(), None),
-            (ping[..3].to_vec(), Some(Half::Head)),
-            (ping[..12].to_vec(), Some(Half::Head)),
+            (ping[..3].to_vec(), Some(UnfinishedFrame::Head)),
+            (ping[..12].to_vec(), Some(UnfinishedFrame::Head)),
             (data.clone(), None),
-            (data[..20].to_vec(), Some(Half::Data)),
-            ([&data[..], &ping[..5]].concat(), Some(Half::Head)),
-            (block.clone(), Some(Half::Head)),
-            ([&block[..], &rest[..4]].concat(), Some(Half::Head)),
+            (data[..20].to_vec(), Some(UnfinishedFrame::Data)),
+            (
+                [&data[..], &ping[..5]].concat(),
+                Some(UnfinishedFrame::Head),
+            ),
+            (block.clone(), Some(UnfinishedFrame::Head)),
+            (
+                [&block[..], &rest[..4]].concat(),
+                Some(UnfinishedFrame::Head),
+            ),
             ([&block[..], &rest[..]].concat(), None),
         ] {
             assert_eq!(half(&octets), expected, "{octets:?}");

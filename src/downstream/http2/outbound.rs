@@ -12,11 +12,11 @@ use bytes::Bytes;
 use h2::{SendStream, server::SendResponse};
 
 use super::{
-    content::{Piece, Queue},
-    request::Ends,
+    context::ConnectionContext,
+    monitor::FrameMonitor,
+    request::BlockEnd,
     response::{self, Head},
-    shared::Shared,
-    watch::Watch,
+    send_queue::{QueuedPiece, SendQueue},
 };
 use crate::{
     downstream::{limits::WRITE_AHEAD, source::ContentSource, timer::Timer},
@@ -25,7 +25,7 @@ use crate::{
 
 /// Why a stream ends, where it is not by agreement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum StreamAbort {
     /// The client reset it.
     Client,
     /// The client does not open its window.
@@ -35,12 +35,12 @@ pub(super) enum Gone {
 }
 
 /// The response side of a stream.
-pub(super) struct Outbound {
-    pub(super) sender: SendStream<Piece>,
-    pub(super) queue: Rc<Queue>,
+pub(super) struct StreamOutbound {
+    pub(super) sender: SendStream<QueuedPiece>,
+    pub(super) queue: Rc<SendQueue>,
     pub(super) source: ContentSource,
     pub(super) notes: Option<Rc<BodyNotes>>,
-    watch: Rc<Watch>,
+    watch: Rc<FrameMonitor>,
     /// Since when the client takes nothing of what waits.
     pub(super) stalled: Option<Instant>,
     /// Octets of the request's content at that time.
@@ -51,17 +51,17 @@ pub(super) struct Outbound {
     pub(super) sent: u64,
 }
 
-impl Outbound {
+impl StreamOutbound {
     /// Sends a head; what comes after it is the caller's to say.
     pub(super) fn begin<A>(
-        respond: &mut SendResponse<Piece>,
+        respond: &mut SendResponse<QueuedPiece>,
         head: Head,
-        shared: &Shared<A>,
-    ) -> Result<Self, Gone> {
+        shared: &ConnectionContext<A>,
+    ) -> Result<Self, StreamAbort> {
         shared.watch.head();
         let sender = respond.send_response(head.response, !head.has_content);
         Ok(Self {
-            sender: sender.map_err(|_| Gone::Client)?,
+            sender: sender.map_err(|_| StreamAbort::Client)?,
             queue: Rc::default(),
             source: ContentSource::new(None),
             notes: None,
@@ -108,7 +108,7 @@ impl Outbound {
         &mut self,
         cx: &mut Context<'_>,
         notes: &BodyNotes,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), StreamAbort> {
         let ContentSource::Open(body) = &mut self.source else {
             return Ok(());
         };
@@ -116,13 +116,13 @@ impl Outbound {
         let polled = Pin::new(body).poll_next(cx);
         notes.is_held_back.set(false);
         match polled {
-            Poll::Ready(Some(Err(_))) => Err(Gone::Body),
+            Poll::Ready(Some(Err(_))) => Err(StreamAbort::Body),
             _ => Ok(()),
         }
     }
 
     /// Takes content from the handler's body while there is room, and sends it.
-    pub(super) fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
+    pub(super) fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), StreamAbort> {
         // one chunk is held for as long as it takes to ask for the next: it may be the last one,
         // and then says so itself
         let mut last = None;
@@ -134,7 +134,7 @@ impl Outbound {
                 Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
                 Poll::Ready(Some(Ok(chunk))) => {
                     if let Some(before) = last.replace(chunk) {
-                        self.send(before, Ends::Block)?;
+                        self.send(before, BlockEnd::Block)?;
                     }
                 }
                 Poll::Ready(None) => {
@@ -146,33 +146,33 @@ impl Outbound {
             }
         }
         match last {
-            Some(chunk) => self.send(chunk, Ends::Block),
+            Some(chunk) => self.send(chunk, BlockEnd::Block),
             None => Ok(()),
         }
     }
 
-    fn finish(&mut self, last: Option<Bytes>) -> Result<(), Gone> {
+    fn finish(&mut self, last: Option<Bytes>) -> Result<(), StreamAbort> {
         let raw = self.notes.as_ref().and_then(|notes| notes.trailers.take());
         let trailers = raw.map(|raw| response::http2_trailers(&raw));
         match trailers.filter(|trailers| !trailers.is_empty()) {
-            None => self.send(last.unwrap_or_default(), Ends::Stream),
+            None => self.send(last.unwrap_or_default(), BlockEnd::Stream),
             Some(trailers) => {
                 if let Some(chunk) = last {
-                    self.send(chunk, Ends::Block)?;
+                    self.send(chunk, BlockEnd::Block)?;
                 }
                 let sent = self.sender.send_trailers(trailers);
-                sent.map_err(|_| Gone::Client)
+                sent.map_err(|_| StreamAbort::Client)
             }
         }
     }
 
-    pub(super) fn send(&mut self, chunk: Bytes, ends: Ends) -> Result<(), Gone> {
+    pub(super) fn send(&mut self, chunk: Bytes, ends: BlockEnd) -> Result<(), StreamAbort> {
         self.watch.chunk(chunk.len());
         self.pace.spend(chunk.len());
         self.sent += chunk.len() as u64;
         let piece = self.queue.piece(chunk);
-        let sent = self.sender.send_data(piece, ends == Ends::Stream);
+        let sent = self.sender.send_data(piece, ends == BlockEnd::Stream);
         // only a stream that is closed takes no content
-        sent.map_err(|_| Gone::Client)
+        sent.map_err(|_| StreamAbort::Client)
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 
 /// How a header block ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ends {
+pub enum BlockEnd {
     /// With the stream: there is no content.
     Stream,
     /// Only the block.
@@ -35,7 +35,7 @@ pub enum Ends {
 /// What has no place in HTTP/1.1, is not served here, is too large, or could be read in two ways.
 pub fn http2_request_head(
     parts: &Parts,
-    ends: Ends,
+    ends: BlockEnd,
     transport: Transport,
 ) -> Result<RequestHead, DownstreamError> {
     let protocol = parts.extensions.get::<h2::ext::Protocol>();
@@ -77,8 +77,8 @@ pub fn http2_request_head(
         (Some(_), Some(_), _) => return Err(DownstreamError::AmbiguousFraming),
         (Some(_), None, _) => Framing::UntilClose,
         (None, Some(length), _) => Framing::Length(length),
-        (None, None, Ends::Stream) => Framing::None,
-        (None, None, Ends::Block) => Framing::Chunked,
+        (None, None, BlockEnd::Stream) => Framing::None,
+        (None, None, BlockEnd::Block) => Framing::Chunked,
     };
     let has_content = matches!(framing, Framing::Chunked | Framing::Length(1..));
     Ok(RequestHead {
@@ -88,7 +88,7 @@ pub fn http2_request_head(
         transport,
         fields,
         framing,
-        expects_continue: expects_continue && has_content && ends == Ends::Block,
+        expects_continue: expects_continue && has_content && ends == BlockEnd::Block,
         upgrade,
         notes: <_>::default(),
     })
@@ -199,14 +199,14 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn parse(uri: &str, fields: Pairs<'_>, ends: Ends) -> Result<RequestHead, DownstreamError> {
+    fn parse(uri: &str, fields: Pairs<'_>, ends: BlockEnd) -> Result<RequestHead, DownstreamError> {
         http2_request_head(&parts("POST", uri, fields), ends, Transport::Clear)
     }
 
     #[test]
     fn targets_stay_as_they_are() {
         for target in ["/", "//x/../%2f?", "/v1/messages?beta=true", "/a?b?c=%20&&"] {
-            let head = parse(&format!("http://a{target}"), &[], Ends::Stream).unwrap();
+            let head = parse(&format!("http://a{target}"), &[], BlockEnd::Stream).unwrap();
             assert_eq!(head.target, target);
         }
         for (method, uri, expected) in [
@@ -215,7 +215,7 @@ mod tests {
             ("GET", "/", DownstreamError::MalformedHead),
         ] {
             let outcome =
-                http2_request_head(&parts(method, uri, &[]), Ends::Stream, Transport::Clear);
+                http2_request_head(&parts(method, uri, &[]), BlockEnd::Stream, Transport::Clear);
             assert_eq!(outcome.unwrap_err(), expected, "{method} {uri}");
         }
     }
@@ -229,7 +229,7 @@ mod tests {
             ("b", "1"),
             ("cookie", "b=2"),
         ];
-        let head = parse("http://a:8/", &sent, Ends::Stream).unwrap();
+        let head = parse("http://a:8/", &sent, BlockEnd::Stream).unwrap();
         let found: Vec<_> = head
             .fields
             .iter()
@@ -253,14 +253,15 @@ mod tests {
             // as h2 does it
             let name = http::HeaderName::from_lowercase(name.as_bytes()).unwrap();
             parts.headers.append(name, value.parse().unwrap());
-            let outcome = http2_request_head(&parts, Ends::Stream, Transport::Clear);
+            let outcome = http2_request_head(&parts, BlockEnd::Stream, Transport::Clear);
             assert_eq!(outcome.unwrap_err(), malformed, "{value:?}");
         }
     }
 
     #[test]
     fn one_authority_is_named_or_none() {
-        let host = |fields| parse("http://a/", fields, Ends::Stream).map(|head| head.fields.len());
+        let host =
+            |fields| parse("http://a/", fields, BlockEnd::Stream).map(|head| head.fields.len());
         assert_eq!(host(&[("host", "a")]), Ok(1));
         assert_eq!(host(&[("host", "A:80")]), Ok(1));
         assert_eq!(
@@ -279,8 +280,8 @@ mod tests {
     fn framing_follows_length_and_end() {
         let framing = |fields, ends| parse("http://a/", fields, ends).map(|head| head.framing);
         let ambiguous = Err(DownstreamError::AmbiguousFraming);
-        assert_eq!(framing(&[], Ends::Stream), Ok(Framing::None));
-        assert_eq!(framing(&[], Ends::Block), Ok(Framing::Chunked));
+        assert_eq!(framing(&[], BlockEnd::Stream), Ok(Framing::None));
+        assert_eq!(framing(&[], BlockEnd::Block), Ok(Framing::Chunked));
         for (sent, expected) in [
             (&[("content-length", "7")][..], Ok(Framing::Length(7))),
             (
@@ -289,7 +290,7 @@ mod tests {
             ),
             (&[("content-length", "")], ambiguous),
         ] {
-            assert_eq!(framing(sent, Ends::Block), expected, "{sent:?}");
+            assert_eq!(framing(sent, BlockEnd::Block), expected, "{sent:?}");
         }
     }
 
@@ -298,13 +299,13 @@ mod tests {
         let fields = |count| {
             let names: Vec<String> = (0..count).map(|number| format!("x{number}")).collect();
             let pairs: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
-            parse("http://a/", &pairs, Ends::Stream).map(|head| head.fields.len())
+            parse("http://a/", &pairs, BlockEnd::Stream).map(|head| head.fields.len())
         };
         assert_eq!(fields(MAX_FIELDS - 1), Ok(MAX_FIELDS));
         assert_eq!(fields(MAX_FIELDS), Err(DownstreamError::HeadTooLarge));
         let long = "x".repeat(MAX_HEAD);
         assert_eq!(
-            parse("http://a/", &[("x", &long)], Ends::Stream).unwrap_err(),
+            parse("http://a/", &[("x", &long)], BlockEnd::Stream).unwrap_err(),
             DownstreamError::HeadTooLarge
         );
     }
@@ -316,7 +317,7 @@ mod tests {
             parts
                 .extensions
                 .insert(h2::ext::Protocol::from_static(protocol));
-            http2_request_head(&parts, Ends::Block, Transport::Tls)
+            http2_request_head(&parts, BlockEnd::Block, Transport::Tls)
         };
         let head = extended("websocket", &[]).unwrap();
         assert_eq!(head.upgrade.as_deref(), Some(&b"websocket"[..]));

@@ -23,7 +23,7 @@ pub(super) struct Head {
 
 /// What the client asked for, as far as it decides how the answer reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum ResponsePurpose {
     /// An answer.
     Answer,
     /// Another protocol on this stream (RFC 8441).
@@ -34,13 +34,13 @@ pub(super) enum Asked {
 pub(super) fn relayed(
     relayed: &RelayedHead,
     status: u16,
-    asked: Asked,
+    asked: ResponsePurpose,
 ) -> Result<Head, InternalError> {
     let HeadContent::Fields(fields) = &relayed.content else {
         return Err(InternalError::Handler);
     };
     // RFC 8441 §5: HTTP/2 has no 101; the switch is a 200, and nothing was hashed
-    let switches = status == 101 && asked == Asked::Tunnel;
+    let switches = status == 101 && asked == ResponsePurpose::Tunnel;
     let status = if switches { 200 } else { status };
     let mut map = to_map(fields);
     if switches {
@@ -142,7 +142,7 @@ fn put(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
 mod tests {
     use super::*;
 
-    fn head(status: u16, asked: Asked, framing: Framing) -> Head {
+    fn head(status: u16, asked: ResponsePurpose, framing: Framing) -> Head {
         let pairs: [(&[u8], &[u8]); 3] = [
             (b"Set-Cookie", b"a"),
             (b"set-cookie", b"\xfc"),
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_switch_is_a_200_without_a_hash() {
-        let switched = head(101, Asked::Tunnel, Framing::UntilClose);
+        let switched = head(101, ResponsePurpose::Tunnel, Framing::UntilClose);
         assert_eq!(switched.response.status(), 200);
         assert!(switched.has_content);
         assert!(
@@ -168,14 +168,14 @@ mod tests {
                 .headers()
                 .contains_key("sec-websocket-accept")
         );
-        let refused = head(403, Asked::Tunnel, Framing::Length(0));
+        let refused = head(403, ResponsePurpose::Tunnel, Framing::Length(0));
         assert_eq!(refused.response.status(), 403);
         assert!(!refused.has_content);
     }
 
     #[test]
     fn duplicates_and_obs_text_pass() {
-        let head = head(200, Asked::Answer, Framing::Chunked);
+        let head = head(200, ResponsePurpose::Answer, Framing::Chunked);
         let values: Vec<_> = head
             .response
             .headers()

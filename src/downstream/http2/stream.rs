@@ -20,12 +20,12 @@ use actix_web::{dev::ServiceResponse, http::Method};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 
 use super::{
-    body::{Expect, Inbound, RequestBody},
-    content::Piece,
-    outbound::{Gone, Outbound},
-    request::{self, Ends},
-    response::{self, Asked, Head},
-    shared::Shared,
+    body::{Http2Expectation, Http2RequestBody, StreamInbound},
+    context::ConnectionContext,
+    outbound::{StreamAbort, StreamOutbound},
+    request::{self, BlockEnd},
+    response::{self, Head, ResponsePurpose},
+    send_queue::QueuedPiece,
     tunnel::tunnel,
 };
 use crate::{
@@ -39,13 +39,13 @@ use crate::{
     wire::{
         body::Framing,
         head::{BodyNotes, RelayedHead, RequestHead, Version},
-        refused::Refused,
+        refused_request::RefusedRequest,
     },
 };
 
 /// Whether the target that h2 gives is the one that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum StreamTarget {
     /// It is.
     Whole,
     /// There was a fragment, which is cut off.
@@ -55,21 +55,21 @@ pub(super) enum Target {
 /// Serves one stream.
 pub(super) async fn serve<A>(
     request: http::Request<RecvStream>,
-    target: Target,
-    mut respond: SendResponse<Piece>,
-    shared: Rc<Shared<A>>,
+    target: StreamTarget,
+    mut respond: SendResponse<QueuedPiece>,
+    shared: Rc<ConnectionContext<A>>,
 ) where
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
     let (parts, recv) = request.into_parts();
     let ends = if recv.is_end_stream() {
-        Ends::Stream
+        BlockEnd::Stream
     } else {
-        Ends::Block
+        BlockEnd::Block
     };
     let head = match target {
-        Target::Whole => request::http2_request_head(&parts, ends, shared.arrival.transport),
-        Target::Cut => Err(DownstreamError::UnsupportedTarget),
+        StreamTarget::Whole => request::http2_request_head(&parts, ends, shared.arrival.transport),
+        StreamTarget::Cut => Err(DownstreamError::UnsupportedTarget),
     };
     let head = match head {
         Ok(head) => head,
@@ -90,26 +90,26 @@ pub(super) async fn serve<A>(
     }
     let outcome = exchange(head, recv, &mut respond, &shared, is_local).await;
     match outcome {
-        Ok(()) | Err(Ended::Gone(Gone::Client)) => {}
-        Err(Ended::Gone(Gone::Stalled)) => respond.send_reset(Reason::CANCEL),
-        Err(Ended::Gone(Gone::Body)) => {
+        Ok(()) | Err(StreamFailure::Gone(StreamAbort::Client)) => {}
+        Err(StreamFailure::Gone(StreamAbort::Stalled)) => respond.send_reset(Reason::CANCEL),
+        Err(StreamFailure::Gone(StreamAbort::Body)) => {
             // a reset takes back what h2 has not written yet, a head for instance
             shared.written.wait().await;
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
-        Err(Ended::Failed(answer)) => refuse(&mut respond, &answer, &method, &shared).await,
+        Err(StreamFailure::Failed(answer)) => refuse(&mut respond, &answer, &method, &shared).await,
     }
 }
 
 /// How an exchange ends otherwise than with its answer.
-enum Ended {
-    Gone(Gone),
+enum StreamFailure {
+    Gone(StreamAbort),
     /// There is no answer: this one is given.
     Failed(Answer),
 }
 
-impl From<Gone> for Ended {
-    fn from(gone: Gone) -> Self {
+impl From<StreamAbort> for StreamFailure {
+    fn from(gone: StreamAbort) -> Self {
         Self::Gone(gone)
     }
 }
@@ -117,32 +117,32 @@ impl From<Gone> for Ended {
 async fn exchange<A>(
     head: RequestHead,
     recv: RecvStream,
-    respond: &mut SendResponse<Piece>,
-    shared: &Shared<A>,
+    respond: &mut SendResponse<QueuedPiece>,
+    shared: &ConnectionContext<A>,
     is_local: bool,
-) -> Result<(), Ended>
+) -> Result<(), StreamFailure>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
     let method = head.method.clone();
     let asked = if head.upgrade.is_some() {
-        Asked::Tunnel
+        ResponsePurpose::Tunnel
     } else {
-        Asked::Answer
+        ResponsePurpose::Answer
     };
     let expect = if head.expects_continue {
-        Expect::Waiting
+        Http2Expectation::Waiting
     } else {
-        Expect::Nothing
+        Http2Expectation::Nothing
     };
     let (asked_notes, framing) = (Rc::clone(&head.notes), head.framing);
     let meter = (framing != Framing::None).then(|| shared.windows.meter());
-    let inbound = Inbound::new(recv, expect, meter);
+    let inbound = StreamInbound::new(recv, expect, meter);
     let payload = if head.framing == Framing::None {
         Payload::None
     } else {
-        let idle = (asked == Asked::Answer).then_some(shared.timers.get().request_body);
-        let body = RequestBody::new(Rc::clone(&inbound), Rc::clone(&asked_notes), idle);
+        let idle = (asked == ResponsePurpose::Answer).then_some(shared.timers.get().request_body);
+        let body = Http2RequestBody::new(Rc::clone(&inbound), Rc::clone(&asked_notes), idle);
         let body: BoxedPayloadStream = Box::pin(body);
         Payload::Stream { payload: body }
     };
@@ -156,7 +156,7 @@ where
     let tunnel_notes = relayed.as_ref().and_then(|head| head.tunnel.clone());
     let head = match relayed {
         Some(head) => response::relayed(&head, response.status().as_u16(), asked)
-            .map_err(|cause| Ended::Failed(ProxyError::Internal(cause).answer()))?,
+            .map_err(|cause| StreamFailure::Failed(ProxyError::Internal(cause).answer()))?,
         None => response::own(response.head(), body.size(), &method),
     };
     drop(response);
@@ -164,7 +164,7 @@ where
         return Ok(tunnel(head, body, notes, respond, shared).await?);
     }
     let body = head.has_content.then_some(body);
-    let answered = Answered {
+    let answered = StreamRequest {
         notes: &asked_notes,
         has_upload: is_relayed && framing != Framing::None,
     };
@@ -186,35 +186,35 @@ where
 /// Runs the handler, and watches the client meanwhile.
 async fn call<A>(
     request: Request,
-    respond: &mut SendResponse<Piece>,
-    inbound: &RefCell<Inbound>,
+    respond: &mut SendResponse<QueuedPiece>,
+    inbound: &RefCell<StreamInbound>,
     notes: &BodyNotes,
-    shared: &Shared<A>,
-) -> Result<ServiceResponse<BoxBody>, Ended>
+    shared: &ConnectionContext<A>,
+) -> Result<ServiceResponse<BoxBody>, StreamFailure>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
     let mut handler = std::pin::pin!(shared.services.app.call(request));
     poll_fn(|cx| {
         if respond.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(Gone::Client.into()));
+            return Poll::Ready(Err(StreamAbort::Client.into()));
         }
         if let Poll::Ready(outcome) = handler.as_mut().poll(cx) {
             let failed = ProxyError::Internal(InternalError::Handler);
-            return Poll::Ready(outcome.map_err(|_| Ended::Failed(failed.answer())));
+            return Poll::Ready(outcome.map_err(|_| StreamFailure::Failed(failed.answer())));
         }
         let mut inbound = inbound.borrow_mut();
         match inbound.expect {
-            Expect::Nothing => {}
-            Expect::Waiting => {
+            Http2Expectation::Nothing => {}
+            Http2Expectation::Waiting => {
                 if inbound.poll_unasked(cx).is_ready() {
                     notes.is_unasked.set(true);
                     // the exchange was polled before this, and holds the body back
                     cx.waker().wake_by_ref();
                 }
             }
-            Expect::Owed => {
-                inbound.expect = Expect::Nothing;
+            Http2Expectation::Owed => {
+                inbound.expect = Http2Expectation::Nothing;
                 let mut interim = http::Response::new(());
                 *interim.status_mut() = http::StatusCode::CONTINUE;
                 // a stream that is gone meanwhile says so at the next poll
@@ -228,13 +228,13 @@ where
 
 /// Answers a request that does not reach the handler.
 async fn refuse<A>(
-    respond: &mut SendResponse<Piece>,
+    respond: &mut SendResponse<QueuedPiece>,
     answer: &Answer,
     method: &Method,
-    shared: &Shared<A>,
+    shared: &ConnectionContext<A>,
 ) {
     let request_id = (shared.services.request_id)();
-    let refused = Refused {
+    let refused = RefusedRequest {
         id: &request_id,
         version: Version::Http2,
         method: method.as_str(),
@@ -248,14 +248,14 @@ async fn refuse<A>(
     );
     let (head, octets) = response::refusal(answer, &request_id, method);
     let body = head.has_content.then(|| BoxBody::new(octets));
-    if let Err(Gone::Stalled) = content(head, body, respond, (None, None), shared).await {
+    if let Err(StreamAbort::Stalled) = content(head, body, respond, (None, None), shared).await {
         respond.send_reset(Reason::CANCEL);
     }
 }
 
 /// The request of a stream, as its response needs to know it.
 #[derive(Clone, Copy)]
-struct Answered<'a> {
+struct StreamRequest<'a> {
     notes: &'a BodyNotes,
     /// Whether its body is driven by that of the response.
     has_upload: bool,
@@ -265,31 +265,31 @@ struct Answered<'a> {
 async fn content<A>(
     head: Head,
     body: Option<BoxBody>,
-    respond: &mut SendResponse<Piece>,
-    (notes, answered): (Option<Rc<BodyNotes>>, Option<Answered<'_>>),
-    shared: &Shared<A>,
-) -> Result<(), Gone> {
+    respond: &mut SendResponse<QueuedPiece>,
+    (notes, answered): (Option<Rc<BodyNotes>>, Option<StreamRequest<'_>>),
+    shared: &ConnectionContext<A>,
+) -> Result<(), StreamAbort> {
     let has_content = body.is_some();
     let head = Head {
         has_content,
         ..head
     };
-    if let Some(Answered { notes, .. }) = answered {
+    if let Some(StreamRequest { notes, .. }) = answered {
         notes.is_undelivered.set(true);
     }
-    let mut outbound = Outbound::begin(respond, head, shared)?;
+    let mut outbound = StreamOutbound::begin(respond, head, shared)?;
     outbound.source = ContentSource::new(body);
     outbound.notes = notes;
     let limit = shared.timers.get().write;
     poll_fn(|cx| {
         if outbound.sender.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(Gone::Client));
+            return Poll::Ready(Err(StreamAbort::Client));
         }
         let has_turn = outbound.pace.poll_turn(cx).is_ready();
         if has_turn {
             outbound.pull(cx)?;
         }
-        if let Some(Answered { notes, has_upload }) = answered
+        if let Some(StreamRequest { notes, has_upload }) = answered
             && has_upload
             && (!has_turn || outbound.is_full())
         {
@@ -297,7 +297,7 @@ async fn content<A>(
         }
         // an end that an operator asked for does not wait for a client that does not read
         if answered.is_some_and(|answered| answered.notes.is_ending()) {
-            return Poll::Ready(Err(Gone::Body));
+            return Poll::Ready(Err(StreamAbort::Body));
         }
         if !has_turn {
             return Poll::Pending;
@@ -309,21 +309,21 @@ async fn content<A>(
                     return Poll::Pending;
                 }
                 ContentSource::Ended(_) => return Poll::Ready(Ok(())),
-                ContentSource::Failed => return Poll::Ready(Err(Gone::Body)),
+                ContentSource::Failed => return Poll::Ready(Err(StreamAbort::Body)),
             }
         }
         let received = answered.map_or(0, |answered| answered.notes.octets.get());
         ready!(outbound.poll_stalled(cx, limit, received));
-        if let Some(Answered { notes, .. }) = answered {
+        if let Some(StreamRequest { notes, .. }) = answered {
             notes.is_stalled.set(true);
         }
-        Poll::Ready(Err(Gone::Stalled))
+        Poll::Ready(Err(StreamAbort::Stalled))
     })
     .await?;
     if outbound.sent > IN_FLIGHT {
         arrival_of_all(&mut outbound.sender, shared).await?;
     }
-    if let Some(Answered { notes, .. }) = answered {
+    if let Some(StreamRequest { notes, .. }) = answered {
         notes.is_undelivered.set(false);
     }
     Ok(())
@@ -331,7 +331,10 @@ async fn content<A>(
 
 /// Waits until the client has acknowledged all that the socket took so far, as far as that can be told.
 /// A client that acknowledges nothing loses its connection, and this with it.
-async fn arrival_of_all<A>(sender: &mut SendStream<Piece>, shared: &Shared<A>) -> Result<(), Gone> {
+async fn arrival_of_all<A>(
+    sender: &mut SendStream<QueuedPiece>,
+    shared: &ConnectionContext<A>,
+) -> Result<(), StreamAbort> {
     let written = shared.watch.written();
     let (mut timer, mut interval, mut look_at) = (Timer::default(), FIRST_LOOK, None);
     poll_fn(|cx| {
@@ -343,7 +346,7 @@ async fn arrival_of_all<A>(sender: &mut SendStream<Piece>, shared: &Shared<A>) -
                 return Poll::Ready(Ok(()));
             }
             if sender.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Gone::Client));
+                return Poll::Ready(Err(StreamAbort::Client));
             }
             let at = *look_at.get_or_insert_with(|| Instant::now() + interval);
             ready!(timer.poll(cx, at));

@@ -13,17 +13,17 @@ use actix_http::body::{BoxBody, MessageBody};
 use h2::server::SendResponse;
 
 use super::{
-    content::Piece,
-    outbound::{Gone, Outbound},
-    request::Ends,
+    context::ConnectionContext,
+    outbound::{StreamAbort, StreamOutbound},
+    request::BlockEnd,
     response::Head,
-    shared::Shared,
+    send_queue::QueuedPiece,
 };
 use crate::{downstream::limits::WRITE_AHEAD, wire::head::TunnelNotes};
 
 /// The client's side of a tunnel.
-struct Tunnel {
-    outbound: Outbound,
+struct Http2Tunnel {
+    outbound: StreamOutbound,
     /// Gives the upstream's octets and takes the client's; none once both directions have ended.
     body: Option<BoxBody>,
     notes: Rc<TunnelNotes>,
@@ -38,11 +38,11 @@ pub(super) async fn tunnel<A>(
     head: Head,
     body: BoxBody,
     notes: Rc<TunnelNotes>,
-    respond: &mut SendResponse<Piece>,
-    shared: &Shared<A>,
-) -> Result<(), Gone> {
-    let mut tunnel = Tunnel {
-        outbound: Outbound::begin(respond, head, shared)?,
+    respond: &mut SendResponse<QueuedPiece>,
+    shared: &ConnectionContext<A>,
+) -> Result<(), StreamAbort> {
+    let mut tunnel = Http2Tunnel {
+        outbound: StreamOutbound::begin(respond, head, shared)?,
         body: Some(body),
         notes,
         is_shut: false,
@@ -55,27 +55,27 @@ pub(super) async fn tunnel<A>(
             tunnel.outbound.stalled = None;
             return match tunnel.body {
                 Some(_) => Poll::Pending,
-                None if tunnel.has_failed => Poll::Ready(Err(Gone::Body)),
+                None if tunnel.has_failed => Poll::Ready(Err(StreamAbort::Body)),
                 None => Poll::Ready(Ok(())),
             };
         }
         ready!(tunnel.outbound.poll_stalled(cx, limit, 0));
-        Poll::Ready(Err(Gone::Stalled))
+        Poll::Ready(Err(StreamAbort::Stalled))
     })
     .await
 }
 
-impl Tunnel {
+impl Http2Tunnel {
     /// Moves the client's octets, and takes the upstream's while there is room.
-    fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
+    fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), StreamAbort> {
         if self.outbound.sender.poll_reset(cx).is_ready() {
-            return Err(Gone::Client);
+            return Err(StreamAbort::Client);
         }
         while let Some(body) = &mut self.body {
             let is_full = self.outbound.queue.octets() >= WRITE_AHEAD;
             self.notes.is_held_back.set(is_full);
             match Pin::new(body).poll_next(cx) {
-                Poll::Ready(Some(Ok(octets))) => self.outbound.send(octets, Ends::Block)?,
+                Poll::Ready(Some(Ok(octets))) => self.outbound.send(octets, BlockEnd::Block)?,
                 Poll::Ready(Some(Err(_))) => {
                     (self.body, self.has_failed) = (None, true);
                     return Ok(());
@@ -89,7 +89,7 @@ impl Tunnel {
         }
         if !self.is_shut && (self.notes.upstream_ended.get() || self.body.is_none()) {
             self.is_shut = true;
-            self.outbound.send(bytes::Bytes::new(), Ends::Stream)?;
+            self.outbound.send(bytes::Bytes::new(), BlockEnd::Stream)?;
         }
         Ok(())
     }

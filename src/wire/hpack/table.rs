@@ -11,7 +11,7 @@ const PATH_INDICES: [usize; 2] = [4, 5];
 
 /// What is known of an entry of a table.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct TableEntry {
     /// At most `MAX_TABLE`, as is the size.
     pub(super) name_length: u16,
     pub(super) size: u16,
@@ -21,13 +21,13 @@ pub(super) struct Entry {
 
 /// The dynamic table (RFC 7541 §2.3.2), the newest entry first.
 #[derive(Debug)]
-pub(super) struct Table {
-    pub(super) entries: VecDeque<Entry>,
+pub(super) struct HpackTable {
+    pub(super) entries: VecDeque<TableEntry>,
     pub(super) size: u32,
     most: u32,
 }
 
-impl Default for Table {
+impl Default for HpackTable {
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
@@ -37,13 +37,13 @@ impl Default for Table {
     }
 }
 
-impl Table {
+impl HpackTable {
     /// An entry of the static table or of this one.
     #[inline]
-    pub(super) fn get(&self, index: u32) -> Option<Entry> {
+    pub(super) fn get(&self, index: u32) -> Option<TableEntry> {
         let index = (index as usize).checked_sub(1)?;
         match STATIC_NAMES.get(index) {
-            Some(name) => Some(Entry {
+            Some(name) => Some(TableEntry {
                 name_length: name.len() as u16,
                 size: 0,
                 is_path: PATH_INDICES.contains(&(index + 1)),
@@ -66,7 +66,7 @@ impl Table {
         self.shrink(self.most.saturating_sub(size));
         if size <= self.most {
             self.size += size;
-            self.entries.push_front(Entry {
+            self.entries.push_front(TableEntry {
                 name_length: name_length as u16,
                 size: size as u16,
                 is_path,

@@ -270,7 +270,7 @@ fn string(text: &[u8], is_huffman: bool, codes: &[huffman::Code]) -> Vec<u8> {
 /// How a field line is written, as far as its table allows.
 #[derive(Debug, Clone, Copy)]
 struct Form {
-    kind: Kind,
+    kind: RepresentationKind,
     name_by_index: bool,
     huffman_name: bool,
     huffman_value: bool,
@@ -304,7 +304,9 @@ impl Encoder {
 
     fn line(&mut self, name: &str, value: &str, form: Form) -> Vec<u8> {
         let is_whole = |entry: &(String, String)| entry.0 == name && entry.1 == value;
-        if let (Kind::Indexed, Some(at)) = (form.kind, self.entries.iter().position(is_whole)) {
+        if let (RepresentationKind::Indexed, Some(at)) =
+            (form.kind, self.entries.iter().position(is_whole))
+        {
             return integer(0x80, 7, at + 62);
         }
         let dynamic = self.entries.iter().position(|entry| entry.0 == name);
@@ -316,15 +318,15 @@ impl Encoder {
             (true, None, None) => 0,
         };
         let mut octets = match form.kind {
-            Kind::Added => integer(0x40, 6, index),
-            Kind::Plain => integer(0, 4, index),
-            Kind::Indexed | Kind::Resize => integer(0x10, 4, index),
+            RepresentationKind::Added => integer(0x40, 6, index),
+            RepresentationKind::Plain => integer(0, 4, index),
+            RepresentationKind::Indexed | RepresentationKind::Resize => integer(0x10, 4, index),
         };
         if index == 0 {
             octets.extend(string(name.as_bytes(), form.huffman_name, &self.codes));
         }
         octets.extend(string(value.as_bytes(), form.huffman_value, &self.codes));
-        if form.kind == Kind::Added {
+        if form.kind == RepresentationKind::Added {
             let size = name.len() + value.len() + 32;
             self.shrink(self.most.saturating_sub(size));
             if size <= self.most {
@@ -385,12 +387,12 @@ fn received(blocks: &[Vec<u8>]) -> Vec<String> {
 
 fn forms() -> impl Strategy<Value = Vec<Form>> {
     let kinds = prop::sample::select(vec![
-        Kind::Indexed,
-        Kind::Indexed,
-        Kind::Added,
-        Kind::Added,
-        Kind::Plain,
-        Kind::Resize,
+        RepresentationKind::Indexed,
+        RepresentationKind::Indexed,
+        RepresentationKind::Added,
+        RepresentationKind::Added,
+        RepresentationKind::Plain,
+        RepresentationKind::Resize,
     ]);
     let form = (kinds, any::<[bool; 3]>()).prop_map(|(kind, flags)| Form {
         kind,

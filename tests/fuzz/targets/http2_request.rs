@@ -3,7 +3,7 @@
 #![no_main]
 
 use anthropic_proxy::{
-    downstream::{BlockEnds, http2_request_head},
+    downstream::{BlockEnd, http2_request_head},
     wire::{head::Transport, hpack::FieldBlocks},
 };
 use bytes::Bytes;
@@ -155,7 +155,7 @@ fn connection(fields: &Fields, ends: bool) -> Option<Vec<u8>> {
 }
 
 /// What the h2 crate makes of it.
-fn receive(octets: &[u8]) -> Option<(http::request::Parts, BlockEnds)> {
+fn receive(octets: &[u8]) -> Option<(http::request::Parts, BlockEnd)> {
     let (mut near, far) = tokio::io::duplex(1 << 16);
     near.write_all(octets).now_or_never()?.ok()?;
     let mut settings = h2::server::Builder::new();
@@ -165,9 +165,9 @@ fn receive(octets: &[u8]) -> Option<(http::request::Parts, BlockEnds)> {
     let (request, _respond) = connection.accept().now_or_never()??.ok()?;
     let (parts, body) = request.into_parts();
     let ends = if body.is_end_stream() {
-        BlockEnds::Stream
+        BlockEnd::Stream
     } else {
-        BlockEnds::Block
+        BlockEnd::Block
     };
     Some((parts, ends))
 }

@@ -5,7 +5,7 @@
 
 use anthropic_proxy::{
     config::{EditMode, EditTarget},
-    edit::{Hold, Outcome},
+    edit::{BodyBuffer, Outcome},
 };
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -23,7 +23,7 @@ fuzz_target!(|input: (u16, bool, bool, &[u8])| {
         EditTarget::Prompt
     };
     let edit = |size: usize| {
-        let mut hold = Hold::new(mode, target);
+        let mut hold = BodyBuffer::new(mode, target);
         for chunk in body.chunks(size) {
             hold.push(Bytes::copy_from_slice(chunk));
         }

@@ -4,7 +4,7 @@
 #![no_main]
 
 use anthropic_proxy::{
-    metering::{Asked, Look, Tap},
+    metering::{RequestDetails, RequestInspector, UsageReader},
     exchange::Usage,
 };
 use bytes::Bytes;
@@ -16,7 +16,7 @@ const CODINGS: [&[u8]; 5] = [b"", b"gzip", b"br", b"zstd", b"deflate"];
 fn meter(content_type: u8, coding: u8, content: &[u8], size: usize) -> (Usage, usize) {
     let content_type = TYPES[usize::from(content_type) % TYPES.len()];
     let coding = CODINGS[usize::from(coding) % CODINGS.len()];
-    let mut tap = Tap::new(Some(content_type), Some(coding)).unwrap();
+    let mut tap = UsageReader::new(Some(content_type), Some(coding)).unwrap();
     let firsts = content
         .chunks(size)
         .filter(|chunk| tap.push(&Bytes::copy_from_slice(chunk)))
@@ -24,8 +24,8 @@ fn meter(content_type: u8, coding: u8, content: &[u8], size: usize) -> (Usage, u
     (tap.finish().0, firsts)
 }
 
-fn look(content: &[u8], size: usize) -> Asked {
-    let mut look = Look::new();
+fn look(content: &[u8], size: usize) -> RequestDetails {
+    let mut look = RequestInspector::new();
     for chunk in content.chunks(size) {
         if !look.push(chunk) {
             break;

@@ -6,7 +6,7 @@ use crate::wire::head::Transport;
 
 /// How a connection came in.
 #[derive(Debug, Clone, Copy)]
-pub struct Arrival {
+pub struct ClientConnection {
     /// The client's address; none on a Unix socket.
     pub peer: Option<SocketAddr>,
     /// What it came over.

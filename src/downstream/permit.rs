@@ -7,7 +7,7 @@ use crate::limits::{Admission, OverflowPermit};
 
 /// The admission of one connection.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ConnectionPermit {
     /// Counts the socket, for the drain.
     _open: Admission,
     seat: Option<Admission>,
@@ -16,13 +16,13 @@ pub struct Entry {
 
 impl<A> Services<A> {
     /// Admits a connection. Where there is neither a place nor a permit left, it is to be closed.
-    pub fn admit(&self) -> Option<Entry> {
+    pub fn admit(&self) -> Option<ConnectionPermit> {
         let seat = self.limits.seat(self.max_connections);
         let overflow = match seat {
             Some(_) => None,
             None => Some(self.overflow.permit()?),
         };
-        Some(Entry {
+        Some(ConnectionPermit {
             _open: self.limits.connection(),
             seat,
             overflow,
@@ -30,7 +30,7 @@ impl<A> Services<A> {
     }
 }
 
-impl Entry {
+impl ConnectionPermit {
     /// Whether there is a place below the limit, taking one that has become free since.
     pub(super) fn has_seat<A>(&mut self, services: &Services<A>) -> bool {
         if self.seat.is_none() {

@@ -11,12 +11,12 @@ use std::{
 
 /// Counts the moments, and wakes the streams that wait for the next one.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct WriteProgress {
     count: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
 }
 
-impl Written {
+impl WriteProgress {
     /// The connection was polled until it could do no more, and its socket took all of it.
     pub(super) fn all(&self) {
         self.count.set(self.count.get() + 1);

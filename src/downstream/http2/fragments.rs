@@ -13,7 +13,7 @@ const PRIORITY: usize = 5;
 
 /// Follows the field blocks of a connection.
 #[derive(Debug, Default)]
-pub(super) struct Paths {
+pub(super) struct FragmentScanner {
     blocks: FieldBlocks,
     stream: u32,
     /// What the payload of the frame begins with, as far as it came.
@@ -26,7 +26,7 @@ pub(super) struct Paths {
     left: usize,
 }
 
-impl Paths {
+impl FragmentScanner {
     /// Takes the beginning of a frame.
     pub(super) fn frame(&mut self, frame: &Frame) {
         self.wanted = 0;
@@ -107,7 +107,7 @@ mod tests {
     /// Takes frames with their payload in pieces of every size; gives the streams that have a fragment.
     fn streams(frames: &[(u8, u8, u32, Vec<u8>)]) -> Vec<u32> {
         let found = |size: usize| {
-            let mut paths = Paths::default();
+            let mut paths = FragmentScanner::default();
             let mut found = Vec::new();
             for (kind, flags, stream, payload) in frames {
                 paths.frame(&Frame {

@@ -3,14 +3,14 @@
 use std::ops::ControlFlow;
 
 use super::{
-    place::{Found, Leaf, Place},
+    members::{Match, MemberValue, ObjectPath},
     tail::{self, Tail},
-    walk::{LONGEST_TOKEN, Walk},
+    walk::{JsonWalk, LONGEST_TOKEN},
 };
 
 /// What a request asks for: members at the top level of its JSON body.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestDetails {
     /// `model`
     pub model: Option<Box<str>>,
     /// `stream`
@@ -25,32 +25,32 @@ pub struct Asked {
 /// and not 3. Of duplicates the last that is seen counts, and none behind the place in the beginning
 /// where all three are known.
 #[derive(Debug)]
-pub struct Look {
-    walk: Walk,
-    asked: Asked,
+pub struct RequestInspector {
+    walk: JsonWalk,
+    asked: RequestDetails,
     left: usize,
     tail: Tail,
 }
 
-impl Default for Look {
+impl Default for RequestInspector {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Look {
+impl RequestInspector {
     /// Before the first octet.
     pub fn new() -> Self {
         Self {
-            walk: Walk::new(Place::Request),
-            asked: Asked::default(),
+            walk: JsonWalk::new(ObjectPath::Request),
+            asked: RequestDetails::default(),
             left: FIRST,
             tail: Tail::default(),
         }
     }
 
     /// At a body of which all that matters is known.
-    pub fn known(asked: Asked) -> Self {
+    pub fn known(asked: RequestDetails) -> Self {
         Self {
             asked,
             left: 0,
@@ -93,17 +93,17 @@ impl Look {
     }
 
     /// What was found so far.
-    pub fn asked(&self) -> &Asked {
+    pub fn asked(&self) -> &RequestDetails {
         &self.asked
     }
 
     /// What was found.
-    pub fn finish(self) -> Asked {
+    pub fn finish(self) -> RequestDetails {
         self.asked
     }
 }
 
-impl Asked {
+impl RequestDetails {
     /// From the octets at which the value of each member begins; what follows a value does not matter.
     pub(crate) fn from_values(
         model: Option<Vec<u8>>,
@@ -111,7 +111,7 @@ impl Asked {
         max_tokens: Option<Vec<u8>>,
     ) -> Self {
         let read = |name: &str, value: Option<Vec<u8>>| {
-            let mut look = Look::new();
+            let mut look = RequestInspector::new();
             if let Some(value) = value {
                 look.push(name.as_bytes());
                 look.push(&value);
@@ -126,24 +126,24 @@ impl Asked {
     }
 
     /// Of duplicates the last counts.
-    fn take(&mut self, found: Found<'_>) -> ControlFlow<()> {
+    fn take(&mut self, found: Match<'_>) -> ControlFlow<()> {
         match found {
-            Found::Text(Leaf::Model, text) if !text.trim().is_empty() => {
+            Match::Text(MemberValue::Model, text) if !text.trim().is_empty() => {
                 self.model = Some(text.into());
             }
-            Found::Bool(Leaf::Stream, value) => self.is_stream = Some(value),
-            Found::Number(Leaf::MaxTokens, number) => self.max_tokens = Some(number),
-            Found::Text(leaf, _)
-            | Found::Bool(leaf, _)
-            | Found::Number(leaf, _)
-            | Found::Null(leaf)
-            | Found::Other(leaf) => match leaf {
-                Leaf::Model => self.model = None,
-                Leaf::Stream => self.is_stream = None,
-                Leaf::MaxTokens => self.max_tokens = None,
+            Match::Bool(MemberValue::Stream, value) => self.is_stream = Some(value),
+            Match::Number(MemberValue::MaxTokens, number) => self.max_tokens = Some(number),
+            Match::Text(leaf, _)
+            | Match::Bool(leaf, _)
+            | Match::Number(leaf, _)
+            | Match::Null(leaf)
+            | Match::Other(leaf) => match leaf {
+                MemberValue::Model => self.model = None,
+                MemberValue::Stream => self.is_stream = None,
+                MemberValue::MaxTokens => self.max_tokens = None,
                 _ => {}
             },
-            Found::Object(_) | Found::Left(_) => {}
+            Match::Object(_) | Match::Left(_) => {}
         }
         if self.model.is_some() && self.is_stream.is_some() && self.max_tokens.is_some() {
             ControlFlow::Break(())

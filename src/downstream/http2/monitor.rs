@@ -15,7 +15,7 @@ use std::{
 use super::limits::MAX_STREAMS;
 use crate::{
     config::Timers,
-    downstream::delivery::{Delivery, Seen},
+    downstream::delivery::{Delivery, DeliveryStatus},
     wire::frames::{self, Frame},
 };
 
@@ -99,13 +99,13 @@ const MOST_FRAGMENTS: usize = 2 * MAX_STREAMS as usize;
 
 /// What is known of the frames of a connection; shared by its socket, its loop and its streams.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct FrameMonitor {
     resets: Bucket,
     /// The last stream whose reset of ours was counted.
     last_reset: Cell<u32>,
     controls: Bucket,
     flood: Cell<Option<&'static str>>,
-    half: Cell<Option<(Half, Instant)>>,
+    half: Cell<Option<(UnfinishedFrame, Instant)>>,
     delivery: RefCell<Delivery>,
     /// Streams whose `:path` has a fragment, and which h2 has not given yet.
     fragments: RefCell<Vec<u32>>,
@@ -115,7 +115,7 @@ pub(super) struct Watch {
 
 /// What the connection waits for in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Late {
+pub(super) enum Overdue {
     /// The rest of a frame or of a header block.
     Frame,
     /// A look at whether the client takes what is written.
@@ -124,14 +124,14 @@ pub(super) enum Late {
 
 /// What stands half finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Half {
+pub(super) enum UnfinishedFrame {
     /// A header block or a frame about the connection, since it began.
     Head,
     /// A `DATA` frame, since octets of it came last: it may be large and its road slow.
     Data,
 }
 
-impl Watch {
+impl FrameMonitor {
     pub(super) fn new() -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
@@ -169,18 +169,18 @@ impl Watch {
     }
 
     /// What is late, and from when on it is too late.
-    pub(super) fn deadline(&self, timers: &Timers) -> Option<(Late, Instant)> {
+    pub(super) fn deadline(&self, timers: &Timers) -> Option<(Overdue, Instant)> {
         let half = self.half.get().map(|(half, since)| match half {
-            Half::Head => (Late::Frame, since + timers.request_head),
-            Half::Data => (Late::Frame, since + timers.request_body),
+            UnfinishedFrame::Head => (Overdue::Frame, since + timers.request_head),
+            UnfinishedFrame::Data => (Overdue::Frame, since + timers.request_body),
         });
         let look_at = self.delivery.borrow_mut().next_look(timers.write);
-        let look_at = look_at.map(|at| (Late::Client, at));
+        let look_at = look_at.map(|at| (Overdue::Client, at));
         half.into_iter().chain(look_at).min_by_key(|(_, at)| *at)
     }
 
     /// Looks at whether the client takes what is written.
-    pub(super) fn look(&self, unacknowledged: Option<u64>, timers: &Timers) -> Seen {
+    pub(super) fn look(&self, unacknowledged: Option<u64>, timers: &Timers) -> DeliveryStatus {
         // frames that come say that the client is there, not that it reads
         let received = 0;
         let mut delivery = self.delivery.borrow_mut();
@@ -198,12 +198,12 @@ impl Watch {
     }
 
     /// What stands half finished, and since when it counts.
-    pub(super) fn half(&self) -> Option<(Half, Instant)> {
+    pub(super) fn half(&self) -> Option<(UnfinishedFrame, Instant)> {
         self.half.get()
     }
 
     /// Says what stands half finished now.
-    pub(super) fn set_half(&self, half: Option<(Half, Instant)>) {
+    pub(super) fn set_half(&self, half: Option<(UnfinishedFrame, Instant)>) {
         self.half.set(half);
     }
 
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn fragments_are_known_until_their_stream_is_taken() {
-        let watch = Watch::new();
+        let watch = FrameMonitor::new();
         for stream in [1, 5, 5, 9] {
             watch.set_fragment(stream);
         }
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn fragments_that_no_stream_is_taken_for_are_bounded() {
-        let watch = Watch::new();
+        let watch = FrameMonitor::new();
         let last = 1000;
         for stream in 1..=last {
             watch.set_fragment(stream);

@@ -4,18 +4,18 @@
 //! count is expected and is none is noted, so that it is a metering failure and not a zero.
 
 use super::{
-    counts::Counts,
+    counts::UsageCounts,
     iterations::Iterations,
-    place::{Found, Leaf, Place},
+    members::{Match, MemberValue, ObjectPath},
     walk,
 };
 use crate::exchange::{MeteringFailure, Terms, Tokens, Usage};
 
 /// What one event or answer says.
 #[derive(Debug, Default)]
-pub(super) struct Read {
+pub(super) struct EventUsage {
     /// The event's own name for itself, where it has a part here.
-    pub(super) kind: Kind,
+    pub(super) kind: EventKind,
     /// The beginning of the content of what is an error or may be one, as it came.
     pub(super) words: Vec<u8>,
     model: Option<Box<str>>,
@@ -24,7 +24,7 @@ pub(super) struct Read {
     error_code: Option<Box<str>>,
     has_error: bool,
     has_usage: bool,
-    counts: Counts,
+    counts: UsageCounts,
     terms: Terms,
     /// Boxed: rarely there.
     iterations: Option<Box<Iterations>>,
@@ -34,7 +34,7 @@ pub(super) struct Read {
 
 /// Kinds of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     /// It did not say.
     #[default]
     Unnamed,
@@ -56,13 +56,13 @@ pub(super) enum Kind {
 
 /// What is known so far.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct UsageAccumulator {
     /// The beginning of the content of an error.
     pub(super) words: Vec<u8>,
     model: Option<Box<str>>,
     stop_reason: Option<Box<str>>,
     error_type: Option<Box<str>>,
-    counts: Counts,
+    counts: UsageCounts,
     terms: Terms,
     iterations: Option<Box<Iterations>>,
     has_usage: bool,
@@ -71,7 +71,7 @@ pub(super) struct Tally {
     is_final: bool,
 }
 
-impl Kind {
+impl EventKind {
     /// The kind of an event of this name.
     #[inline]
     pub(super) fn of(name: &[u8]) -> Self {
@@ -98,51 +98,55 @@ impl Kind {
     }
 }
 
-impl Read {
+impl EventUsage {
     /// Takes what was found. Of duplicates the last counts; `null` says nothing.
-    pub(super) fn take(&mut self, found: Found<'_>) {
+    pub(super) fn take(&mut self, found: Match<'_>) {
         match found {
-            Found::Object(Place::Usage) => self.has_usage = true,
-            Found::Object(Place::Error) => self.has_error = true,
-            Found::Object(Place::ServerTools) => {
+            Match::Object(ObjectPath::Usage) => self.has_usage = true,
+            Match::Object(ObjectPath::Error) => self.has_error = true,
+            Match::Object(ObjectPath::ServerTools) => {
                 self.counts.server_tools = Some(0);
                 self.counts.web_searches = None;
             }
-            Found::Object(Place::Iterations) => self.iterations = Some(Box::default()),
-            Found::Object(Place::Iteration) => {
+            Match::Object(ObjectPath::Iterations) => self.iterations = Some(Box::default()),
+            Match::Object(ObjectPath::Iteration) => {
                 if let Some(iterations) = &mut self.iterations {
                     iterations.begin();
                 }
             }
-            Found::Left(Place::Iteration) => {
+            Match::Left(ObjectPath::Iteration) => {
                 if let Some(iterations) = &mut self.iterations {
                     iterations.end();
                 }
             }
-            Found::Text(Leaf::Type, text) => {
-                self.kind = match Kind::of(text.as_bytes()) {
-                    Kind::Unnamed => Kind::Unknown,
+            Match::Text(MemberValue::Type, text) => {
+                self.kind = match EventKind::of(text.as_bytes()) {
+                    EventKind::Unnamed => EventKind::Unknown,
                     kind => kind,
                 };
             }
-            Found::Text(Leaf::IterationType, text) => {
+            Match::Text(MemberValue::IterationType, text) => {
                 if let Some(iterations) = &mut self.iterations {
                     iterations.is_of_type(text);
                 }
             }
             // an empty name is none
-            Found::Text(Leaf::Model, text) if text.trim().is_empty() => self.model(None),
-            Found::Text(Leaf::Model, text) => self.model(Some(text)),
-            Found::Text(Leaf::StopReason, text) => self.stop_reason = Some(text.into()),
-            Found::Text(Leaf::ErrorType, text) => self.error_type = Some(text.into()),
-            Found::Text(Leaf::ErrorCode, text) => self.error_code = Some(text.into()),
-            Found::Text(Leaf::InferenceGeo, text) => self.terms.inference_geo = Some(text.into()),
-            Found::Text(Leaf::Speed, text) => self.terms.speed = Some(text.into()),
-            Found::Text(Leaf::ServiceTier, text) => self.terms.service_tier = Some(text.into()),
-            Found::Number(leaf, number) => self.count(leaf, Some(number)),
-            Found::Text(leaf, text) => self.count(leaf, walk::whole(text)),
-            Found::Bool(leaf, _) | Found::Other(leaf) => self.count(leaf, None),
-            Found::Object(_) | Found::Left(_) | Found::Null(_) => {}
+            Match::Text(MemberValue::Model, text) if text.trim().is_empty() => self.model(None),
+            Match::Text(MemberValue::Model, text) => self.model(Some(text)),
+            Match::Text(MemberValue::StopReason, text) => self.stop_reason = Some(text.into()),
+            Match::Text(MemberValue::ErrorType, text) => self.error_type = Some(text.into()),
+            Match::Text(MemberValue::ErrorCode, text) => self.error_code = Some(text.into()),
+            Match::Text(MemberValue::InferenceGeo, text) => {
+                self.terms.inference_geo = Some(text.into())
+            }
+            Match::Text(MemberValue::Speed, text) => self.terms.speed = Some(text.into()),
+            Match::Text(MemberValue::ServiceTier, text) => {
+                self.terms.service_tier = Some(text.into())
+            }
+            Match::Number(leaf, number) => self.count(leaf, Some(number)),
+            Match::Text(leaf, text) => self.count(leaf, walk::whole(text)),
+            Match::Bool(leaf, _) | Match::Other(leaf) => self.count(leaf, None),
+            Match::Object(_) | Match::Left(_) | Match::Null(_) => {}
         }
     }
 
@@ -154,13 +158,13 @@ impl Read {
     }
 
     /// A count was found, or none where one should be.
-    fn count(&mut self, leaf: Leaf, number: Option<u64>) {
+    fn count(&mut self, leaf: MemberValue, number: Option<u64>) {
         if !leaf.is_count() {
             return;
         }
         let Some(number) = number.filter(|number| *number <= MOST) else {
             // what servers' tools tell besides is theirs
-            self.is_unread |= leaf != Leaf::ServerTool;
+            self.is_unread |= leaf != MemberValue::ServerTool;
             return;
         };
         match &mut self.iterations {
@@ -171,13 +175,13 @@ impl Read {
 
     /// Whether it has an error.
     pub(super) fn has_error(&self) -> bool {
-        self.has_error || self.kind == Kind::Error
+        self.has_error || self.kind == EventKind::Error
     }
 
     /// Keeps the beginning of content that is an error's, or may yet be: nothing was found in it that an error
     /// has not.
     pub(super) fn keep_words(&mut self, content: &[u8]) {
-        let is_undecided = matches!(self.kind, Kind::Unnamed | Kind::Unknown)
+        let is_undecided = matches!(self.kind, EventKind::Unnamed | EventKind::Unknown)
             && self.model.is_none()
             && !self.has_usage;
         if !self.has_error() && !is_undecided {
@@ -190,26 +194,26 @@ impl Read {
     }
 }
 
-impl Tally {
+impl UsageAccumulator {
     /// An event of this kind has ended.
-    pub(super) fn event(&mut self, kind: Kind, read: Read) {
-        if kind == Kind::Error || read.has_error {
+    pub(super) fn event(&mut self, kind: EventKind, read: EventUsage) {
+        if kind == EventKind::Error || read.has_error {
             self.error(&read);
         }
         match kind {
-            Kind::Start => {
+            EventKind::Start => {
                 self.model = read.model.or(self.model.take());
             }
-            Kind::Delta => {
+            EventKind::Delta => {
                 self.stop_reason = read.stop_reason.or(self.stop_reason.take());
                 self.is_final |= read.counts.output.is_some();
             }
-            Kind::Stop => {
+            EventKind::Stop => {
                 self.is_final = true;
                 return;
             }
-            Kind::Error => self.words = read.words,
-            Kind::Token | Kind::Other | Kind::Unnamed | Kind::Unknown => {
+            EventKind::Error => self.words = read.words,
+            EventKind::Token | EventKind::Other | EventKind::Unnamed | EventKind::Unknown => {
                 self.words = read.words;
                 return;
             }
@@ -225,7 +229,7 @@ impl Tally {
     }
 
     /// An answer has ended, or what there is of it.
-    pub(super) fn answer(&mut self, read: Read, is_whole: bool) {
+    pub(super) fn answer(&mut self, read: EventUsage, is_whole: bool) {
         if read.has_error {
             self.error(&read);
             self.words = read.words;
@@ -241,7 +245,7 @@ impl Tally {
     }
 
     /// The error is called by its type, else by its code; where it has neither, it is an `error`.
-    fn error(&mut self, read: &Read) {
+    fn error(&mut self, read: &EventUsage) {
         let name = read.error_type.as_ref().or(read.error_code.as_ref());
         self.error_type = Some(name.map_or_else(|| ERROR.into(), Clone::clone));
     }

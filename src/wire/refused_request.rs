@@ -6,7 +6,7 @@ use crate::error::Answer;
 /// A request that was refused before it reached a handler: its head could not be read, or there was no
 /// place for its connection.
 #[derive(Debug)]
-pub struct Refused<'a> {
+pub struct RefusedRequest<'a> {
     /// The name that the answer carries.
     pub id: &'a str,
     /// The version that is spoken on the connection.

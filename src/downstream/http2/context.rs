@@ -5,27 +5,29 @@ use std::{
     rc::Rc,
 };
 
-use super::{socket::Socket, watch::Watch, written::Written};
+use super::{monitor::FrameMonitor, progress::WriteProgress, socket::Socket};
 use crate::{
     config::Timers,
-    downstream::{arrival::Arrival, entry::Entry, service::Services},
+    downstream::{
+        client_connection::ClientConnection, permit::ConnectionPermit, service::Services,
+    },
     wire::window::Windows,
 };
 
 /// What the streams of a connection share.
-pub(super) struct Shared<A> {
+pub(super) struct ConnectionContext<A> {
     pub(super) services: Rc<Services<A>>,
-    pub(super) arrival: Arrival,
+    pub(super) arrival: ClientConnection,
     pub(super) timers: Cell<Timers>,
     /// What the connection is served by.
-    pub(super) entry: RefCell<Entry>,
-    pub(super) watch: Rc<Watch>,
+    pub(super) entry: RefCell<ConnectionPermit>,
+    pub(super) watch: Rc<FrameMonitor>,
     pub(super) socket: Rc<dyn Socket>,
-    pub(super) written: Written,
+    pub(super) written: WriteProgress,
     pub(super) windows: Rc<Windows>,
 }
 
-impl<A> Shared<A> {
+impl<A> ConnectionContext<A> {
     /// Takes the timers of the present configuration.
     pub(super) fn follow_timers(&self) {
         self.timers.set(self.services.live.load().timers);

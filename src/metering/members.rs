@@ -2,7 +2,7 @@
 
 /// An object whose members are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ObjectPath {
     /// A request.
     Request,
     /// An answer that is not streamed.
@@ -29,7 +29,7 @@ pub(super) enum Place {
 
 /// A member whose value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaf {
+pub(super) enum MemberValue {
     /// `type` of an event.
     Type,
     /// `model`
@@ -70,7 +70,7 @@ pub(super) enum Leaf {
     ServerTool,
 }
 
-impl Leaf {
+impl MemberValue {
     /// Whether a count is expected.
     pub(super) fn is_count(self) -> bool {
         match self {
@@ -103,64 +103,68 @@ pub(super) enum Member {
     /// Of no interest.
     Other,
     /// If it is an object, its members are looked at.
-    Object(Place),
+    Object(ObjectPath),
     /// If it is an array, the members of its objects are looked at.
-    Array(Place),
+    Array(ObjectPath),
     /// Its value is read.
-    Leaf(Leaf),
+    Value(MemberValue),
 }
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(super) enum Match<'a> {
     /// An object of note begins, or an array; or a string stands where an error may.
-    Object(Place),
+    Object(ObjectPath),
     /// An element of an array of note has ended.
-    Left(Place),
+    Left(ObjectPath),
     /// A string: Unicode without control characters, not too long.
-    Text(Leaf, &'a str),
+    Text(MemberValue, &'a str),
     /// A whole number.
-    Number(Leaf, u64),
+    Number(MemberValue, u64),
     /// `true` or `false`.
-    Bool(Leaf, bool),
+    Bool(MemberValue, bool),
     /// `null`
-    Null(Leaf),
+    Null(MemberValue),
     /// Some other value.
-    Other(Leaf),
+    Other(MemberValue),
 }
 
-impl Place {
+impl ObjectPath {
     /// What the member of this name is; the name with its escapes undone.
     pub(super) fn member(self, name: &[u8]) -> Member {
-        use Member::{Leaf as L, Object as O};
+        use Member::{Object as O, Value as L};
         match (self, name) {
-            (Self::Request | Self::Answer | Self::Message, b"model") => L(Leaf::Model),
-            (Self::Request, b"stream") => L(Leaf::Stream),
-            (Self::Request, b"max_tokens") => L(Leaf::MaxTokens),
-            (Self::Answer | Self::Delta, b"stop_reason") => L(Leaf::StopReason),
+            (Self::Request | Self::Answer | Self::Message, b"model") => L(MemberValue::Model),
+            (Self::Request, b"stream") => L(MemberValue::Stream),
+            (Self::Request, b"max_tokens") => L(MemberValue::MaxTokens),
+            (Self::Answer | Self::Delta, b"stop_reason") => L(MemberValue::StopReason),
             (Self::Answer | Self::Event | Self::Message, b"usage") => O(Self::Usage),
             (Self::Answer | Self::Event, b"error") => O(Self::Error),
-            (Self::Event, b"type") => L(Leaf::Type),
+            (Self::Event, b"type") => L(MemberValue::Type),
             (Self::Event, b"message") => O(Self::Message),
             (Self::Event, b"delta") => O(Self::Delta),
-            (Self::Error, b"type") => L(Leaf::ErrorType),
-            (Self::Error, b"code") => L(Leaf::ErrorCode),
-            (Self::Usage | Self::Iteration, b"input_tokens") => L(Leaf::Input),
-            (Self::Usage | Self::Iteration, b"output_tokens") => L(Leaf::Output),
-            (Self::Usage | Self::Iteration, b"cache_read_input_tokens") => L(Leaf::CacheRead),
-            (Self::Usage | Self::Iteration, b"cache_creation_input_tokens") => L(Leaf::CacheWrite),
+            (Self::Error, b"type") => L(MemberValue::ErrorType),
+            (Self::Error, b"code") => L(MemberValue::ErrorCode),
+            (Self::Usage | Self::Iteration, b"input_tokens") => L(MemberValue::Input),
+            (Self::Usage | Self::Iteration, b"output_tokens") => L(MemberValue::Output),
+            (Self::Usage | Self::Iteration, b"cache_read_input_tokens") => {
+                L(MemberValue::CacheRead)
+            }
+            (Self::Usage | Self::Iteration, b"cache_creation_input_tokens") => {
+                L(MemberValue::CacheWrite)
+            }
             (Self::Usage | Self::Iteration, b"cache_creation") => O(Self::CacheCreation),
             (Self::Usage, b"server_tool_use") => O(Self::ServerTools),
             (Self::Usage, b"iterations") => Member::Array(Self::Iterations),
-            (Self::Usage, b"inference_geo") => L(Leaf::InferenceGeo),
-            (Self::Usage, b"speed") => L(Leaf::Speed),
-            (Self::Usage, b"service_tier") => L(Leaf::ServiceTier),
-            (Self::Iteration, b"type") => L(Leaf::IterationType),
-            (Self::Iteration, b"model") => L(Leaf::Model),
-            (Self::CacheCreation, b"ephemeral_5m_input_tokens") => L(Leaf::CacheWrite5m),
-            (Self::CacheCreation, b"ephemeral_1h_input_tokens") => L(Leaf::CacheWrite1h),
-            (Self::ServerTools, b"web_search_requests") => L(Leaf::WebSearch),
-            (Self::ServerTools, _) => L(Leaf::ServerTool),
+            (Self::Usage, b"inference_geo") => L(MemberValue::InferenceGeo),
+            (Self::Usage, b"speed") => L(MemberValue::Speed),
+            (Self::Usage, b"service_tier") => L(MemberValue::ServiceTier),
+            (Self::Iteration, b"type") => L(MemberValue::IterationType),
+            (Self::Iteration, b"model") => L(MemberValue::Model),
+            (Self::CacheCreation, b"ephemeral_5m_input_tokens") => L(MemberValue::CacheWrite5m),
+            (Self::CacheCreation, b"ephemeral_1h_input_tokens") => L(MemberValue::CacheWrite1h),
+            (Self::ServerTools, b"web_search_requests") => L(MemberValue::WebSearch),
+            (Self::ServerTools, _) => L(MemberValue::ServerTool),
             _ => Member::Other,
         }
     }

@@ -14,18 +14,18 @@ use bytes::{Buf, Bytes};
 
 /// What waits of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct SendQueue {
     octets: Cell<usize>,
     /// Whether some of it left since this was asked last.
     moved: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Queue {
+impl SendQueue {
     /// Adds a piece.
-    pub(super) fn piece(self: &Rc<Self>, octets: Bytes) -> Piece {
+    pub(super) fn piece(self: &Rc<Self>, octets: Bytes) -> QueuedPiece {
         self.octets.set(self.octets.get() + octets.len());
-        Piece {
+        QueuedPiece {
             octets,
             queue: Rc::clone(self),
         }
@@ -57,12 +57,12 @@ impl Queue {
 
 /// Content that counts itself out of its queue as it leaves, or is thrown away.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct QueuedPiece {
     octets: Bytes,
-    queue: Rc<Queue>,
+    queue: Rc<SendQueue>,
 }
 
-impl Buf for Piece {
+impl Buf for QueuedPiece {
     fn remaining(&self) -> usize {
         self.octets.len()
     }
@@ -77,7 +77,7 @@ impl Buf for Piece {
     }
 }
 
-impl Drop for Piece {
+impl Drop for QueuedPiece {
     fn drop(&mut self) {
         if !self.octets.is_empty() {
             self.queue.leave(self.octets.len());
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_leaves_or_is_dropped_no_longer_waits() {
-        let queue = Rc::new(Queue::default());
+        let queue = Rc::new(SendQueue::default());
         let mut piece = queue.piece(Bytes::from_static(b"hello"));
         assert_eq!((queue.octets(), queue.has_moved()), (5, false));
         piece.advance(2);
