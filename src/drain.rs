@@ -1,5 +1,4 @@
-//! The drain: how far the end of the process has come, and the connections of one worker that are woken when
-//! it goes on.
+//! Drain of one worker: its phase, and the connections that are woken when the phase changes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How far the end has come.
+/// Phase of a worker's life, up to the end of its drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DrainPhase {
     /// Sockets and workers are being set up.
@@ -17,17 +16,17 @@ pub enum DrainPhase {
     Running,
     /// Serving, and not ready any more: load balancers may take their time to see it (`DRAIN_DELAY`).
     Leaving,
-    /// No new connections; what runs may end.
+    /// No new connections; running exchanges may end.
     Draining,
-    /// Time is up: what still runs is cut.
+    /// The drain timeout has passed: running exchanges are cut.
     Cut,
 }
 
-/// The drain as one worker sees it: it knows its connections and wakes them.
+/// Drain as one worker sees it, with the tasks of its connections.
 #[derive(Debug)]
 pub struct Drain {
     phase: Cell<DrainPhase>,
-    /// When the drain began.
+    /// Time at which the drain began.
     began: Cell<Option<Instant>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
@@ -45,12 +44,12 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// The phase.
+    /// Current phase.
     pub fn phase(&self) -> DrainPhase {
         self.phase.get()
     }
 
-    /// Goes on to a phase and wakes every connection.
+    /// Enters a phase and wakes every connection.
     pub fn advance(&self, phase: DrainPhase) {
         self.phase.set(phase);
         if phase >= DrainPhase::Draining && self.began.get().is_none() {
@@ -62,7 +61,7 @@ impl Drain {
         }
     }
 
-    /// While draining: until when a connection of this age may begin its first request.
+    /// While draining: deadline of the first request of a connection of this age.
     pub fn first_head_until(&self, since: Instant) -> Option<Instant> {
         let began = self.began.get()?;
         Some(began.max(since) + FIRST_HEAD_GRACE)
@@ -76,7 +75,7 @@ impl Drain {
         }
     }
 
-    /// Enlists a connection's task; give the ticket back with [`Drain::leave`].
+    /// Registers a connection's task; [`Drain::leave`] takes the ticket back.
     pub fn enlist(&self, waker: Waker) -> usize {
         let mut wakers = self.wakers.borrow_mut();
         match self.free.borrow_mut().pop() {
@@ -91,13 +90,13 @@ impl Drain {
         }
     }
 
-    /// Strikes a connection off the list.
+    /// Removes a connection's task.
     pub fn leave(&self, ticket: usize) {
         self.wakers.borrow_mut()[ticket] = None;
         self.free.borrow_mut().push(ticket);
     }
 
-    /// Waits until the end has come so far.
+    /// Waits until the drain has reached a phase.
     pub async fn reached(&self, phase: DrainPhase) {
         let mut enlisted = Enlisted {
             drain: self,
@@ -116,7 +115,7 @@ impl Drain {
     }
 }
 
-/// A task on the list, for as long as it waits.
+/// Registration of a task that waits for a phase.
 struct Enlisted<'a> {
     drain: &'a Drain,
     ticket: Option<usize>,
@@ -130,8 +129,8 @@ impl Drop for Enlisted<'_> {
     }
 }
 
-/// How long a connection that has not sent an octet is waited for once the drain has begun: its first
-/// request may be on the way. Two round trips to anywhere, and no noticeable delay of a restart.
+/// Time for the first request of a connection once the drain has begun: it may be on its way. Two
+/// round trips across the world, and no noticeable delay of a restart.
 const FIRST_HEAD_GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -22,13 +22,13 @@ pub use self::{
     parts::BodyParts,
 };
 
-/// Whether this is a request to create a message: `POST` and this path, the query cut off.
+/// Reports whether a request creates a message: `POST` and this path, the query cut off.
 pub fn is_messages(method: &Method, path: &str) -> bool {
     method == Method::POST && matches!(path, "/v1/messages" | "/v1/messages/")
 }
 
-/// Whether content described by these field values may be edited: JSON (said or not denied), with
-/// no content coding.
+/// Reports whether content with these field values may be edited: JSON or no media type, and no
+/// content coding.
 pub fn is_editable(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> bool {
     let is_json = content_type.is_none_or(is_json);
     let is_identity = content_encoding.is_none_or(|codings| {

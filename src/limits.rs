@@ -11,7 +11,7 @@ mod overflow;
 
 pub use self::overflow::{Overflow, OverflowPermit};
 
-/// Counts of the whole process.
+/// Counters of the whole process.
 #[derive(Debug, Default)]
 pub struct Limits {
     connections: AtomicUsize,
@@ -27,8 +27,8 @@ impl Limits {
         Admission::new(Arc::clone(self), CountKind::Connection)
     }
 
-    /// A place among the connections that are served, if there is one of so many left. Connections
-    /// beyond the limit are open for a moment, too, but take no place.
+    /// Takes one of `limit` slots for connections, if one is free. Connections beyond the limit are
+    /// open for a moment, too, but take no slot.
     pub fn seat(self: &Arc<Self>, limit: usize) -> Option<Admission> {
         let seat = Admission::new(Arc::clone(self), CountKind::Seat);
         (seat.position <= limit).then_some(seat)
@@ -49,7 +49,8 @@ impl Limits {
         self.in_flight.load(Relaxed)
     }
 
-    /// A worker has begun to drain, and has counted what was accepted for it before.
+    /// Records that a worker has begun to drain and has counted the connections accepted for it
+    /// before.
     pub fn drains(&self) {
         self.draining_workers.fetch_add(1, Relaxed);
     }
@@ -59,7 +60,7 @@ impl Limits {
         self.draining_workers.load(Relaxed)
     }
 
-    /// What still runs is cut from now on.
+    /// Records that running exchanges are cut from now on.
     pub fn cut(&self) {
         self.is_cut.store(true, Relaxed);
     }
@@ -80,12 +81,12 @@ enum CountKind {
     Exchange,
 }
 
-/// One that came in.
+/// Counted connection, slot or exchange; its drop counts it out.
 #[derive(Debug)]
 pub struct Admission {
     limits: Arc<Limits>,
     kind: CountKind,
-    /// How many were there, this one included.
+    /// Count at admission, this one included.
     pub position: usize,
 }
 
@@ -101,7 +102,7 @@ impl Admission {
 }
 
 impl Admission {
-    /// Whether what still runs is being cut.
+    /// Reports whether running exchanges are being cut.
     pub fn is_cut(&self) -> bool {
         self.limits.is_cut.load(Relaxed)
     }

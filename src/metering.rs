@@ -1,14 +1,14 @@
-//! Metering: what an answer to `POST /v1/messages` says that it used, read from a copy as it passes.
+//! Metering: usage in responses to `POST /v1/messages`, read from a copy as it passes.
 //!
-//! A [`UsageReader`] is shown each chunk of the answer's content and keeps none of it. It undoes the content
-//! coding (`coding`), finds the events of a stream (`events`), and reads the few that matter, or the one
-//! JSON answer, member by member (`walk`, `members`). Nearly all events are `content_block_delta`: of those
-//! it looks at the name and for the end, and counts the octets. Nothing here can change, delay or end an answer: why one cannot
-//! be read is its record's `failure`.
+//! A [`UsageReader`] gets each chunk of the response's content and keeps none of it. It decodes the
+//! content coding (`coding`), splits a stream into events (`events`), and reads the few that have
+//! usage, or the one JSON response, member by member (`walk`, `members`). Nearly all events are
+//! `content_block_delta`: their name and end are found and their bytes counted. Nothing here can
+//! change, delay or end a response: a response that cannot be read has a `failure` in its usage.
 //!
-//! Memory is bounded whatever comes: nothing is kept of an answer but strings of note, of at most 128
-//! octets; nesting costs a bit a level, up to 64 KiB; decoders have their window, and all of them 256 MiB
-//! together (`budget`, `coding`). An answer for which there is none left is metered as far as it came.
+//! Memory is bounded: only known strings are kept, of at most 128 bytes; nesting costs a bit a
+//! level, up to 64 KiB; decoders have their window, and share 256 MiB (`budget`, `coding`). A
+//! response without memory left for its decoder is metered as far as it came.
 
 use std::ops::ControlFlow;
 
@@ -39,39 +39,41 @@ mod walk;
 pub(crate) use self::inspector::LONGEST_VALUE;
 pub use self::inspector::{RequestDetails, RequestInspector};
 
-/// Reads one answer along.
+/// Reader of the usage in one response, from a copy as it passes.
 #[derive(Debug)]
 pub struct UsageReader {
-    /// What undoes the codings, in this order; none if there is nothing to undo, or it cannot be.
+    /// Decoders of the content codings, in order of use; none if the content is not coded, or
+    /// cannot be decoded.
     decoders: Vec<ContentDecoder>,
     content: MeteredContent,
     tally: UsageAccumulator,
     failure: Option<MeteringFailure>,
-    /// The answer is a success: it should say what it used.
+    /// True if the response is a success, which should have usage.
     is_success: bool,
-    /// All of the content has come.
+    /// True once all of the content has come.
     has_ended: bool,
 }
 
-/// What the answer is.
+/// Reader of the response, by its media type.
 #[derive(Debug)]
 enum MeteredContent {
     /// `text/event-stream`
     Events(SseEvents),
     /// JSON
     Answer { walk: JsonWalk, read: EventUsage },
-    /// Neither.
+    /// Content that is not read.
     Unread,
 }
 
 impl UsageReader {
-    /// From the answer's fields: its media type and its content coding. None where there is nothing
-    /// that we can meter: no stream of events and no JSON, or in a coding that we do not know.
+    /// Makes a reader by the media type and content coding of a response. None if the content
+    /// cannot be metered: it is neither an event stream nor JSON, or its coding is unknown.
     pub fn new(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
         Self::within(&DECODERS, content_type, content_encoding)
     }
 
-    /// The same from its status, too: where a success cannot be metered, that is a failure to meter.
+    /// Makes a reader by the status, too: a success that cannot be metered becomes a metering
+    /// failure.
     pub fn of(
         status: u16,
         content_type: Option<&[u8]>,
@@ -116,7 +118,7 @@ impl UsageReader {
         }
     }
 
-    /// Of an answer that is not read.
+    /// Makes a reader of a response that cannot be read.
     fn failed(failure: MeteringFailure) -> Self {
         Self {
             decoders: Vec::new(),
@@ -128,8 +130,8 @@ impl UsageReader {
         }
     }
 
-    /// A chunk of the answer's content as it passes. True once: with it the first
-    /// `content_block_delta` was complete.
+    /// Reads a chunk of the response's content. Returns true once, for the chunk that completes the
+    /// first `content_block_delta`.
     #[inline]
     pub fn push(&mut self, content: &Bytes) -> bool {
         if self.failure.is_some() {
@@ -166,7 +168,8 @@ impl UsageReader {
         is_first
     }
 
-    /// All of the answer's content has come, as its framing says: what it ends inside of is broken off.
+    /// Records that all of the content has come, as the framing says: an event or value that has
+    /// not ended is truncated.
     pub fn end(&mut self) {
         self.has_ended = true;
     }
@@ -180,8 +183,8 @@ impl UsageReader {
         (self.tally.tokens(), deltas)
     }
 
-    /// What was read, as far as it came, and the beginning of the content of an error in it. (`cost` is left
-    /// to the prices.)
+    /// Usage that was read so far, and the beginning of the content of an error in it. (`cost` is
+    /// left to the prices.)
     pub fn finish(self) -> (Usage, Vec<u8>) {
         let is_cut = self.decoders.iter().any(|decoder| !decoder.is_complete())
             || match &self.content {
@@ -222,7 +225,7 @@ impl UsageReader {
 }
 
 impl MeteredContent {
-    /// Octets without a content coding. True if the first delta ended in them.
+    /// Reads bytes without a content coding. Returns true if the first delta ended in them.
     #[inline]
     fn push(&mut self, plain: &[u8], tally: &mut UsageAccumulator) -> bool {
         match self {

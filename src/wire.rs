@@ -1,8 +1,8 @@
-//! HTTP/1.1 octets (RFC 9112), for both sides and without a peer: heads, bodies, and the queue of
-//! octets that are to be written.
+//! HTTP as octets, for both sides and without a peer: heads, bodies, frames, and the queue of
+//! octets to be written (RFC 9112, RFC 9113).
 //!
 //! Everything here takes values and returns values, or moves octets between a buffer and a socket.
-//! It decides nothing about who may send what to whom: that is [`crate::proxy`]'s.
+//! [`crate::proxy`] decides what is forwarded.
 
 pub mod body;
 pub mod cookie;

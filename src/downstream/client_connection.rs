@@ -4,24 +4,24 @@ use std::net::SocketAddr;
 
 use crate::wire::head::Transport;
 
-/// How a connection came in.
+/// Address, transport and protocol of an accepted connection.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientConnection {
-    /// The client's address; none on a Unix socket.
+    /// Address of the client; none on a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// What it came over.
+    /// Transport that the connection was accepted on.
     pub transport: Transport,
-    /// What is spoken.
+    /// Protocol that the client speaks.
     pub protocol: Protocol,
 }
 
 /// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, as ALPN has it, or for want of ALPN.
+    /// HTTP/1.1, by ALPN or because there was no ALPN.
     Http1,
-    /// HTTP/2, as ALPN has it.
+    /// HTTP/2, by ALPN.
     Http2,
-    /// In clear: HTTP/1.1, or HTTP/2 if `H2C` allows it and the first octets are its preface.
+    /// Not negotiated: HTTP/1.1, or HTTP/2 if `H2C` allows it and the first octets are its preface.
     Unsaid,
 }

@@ -1,9 +1,10 @@
-//! Whether a client takes what is sent to it (`WRITE_TIMEOUT`, docs/contract.md §4.1).
+//! Detection of a client that no longer reads (`WRITE_TIMEOUT`, docs/contract.md §4.1).
 //!
-//! A socket that takes no octets says little: its buffer may hold megabytes that a slow client reads
-//! for minutes, and a client that vanished leaves it writable as long as there is room. What counts is
-//! what the client has acknowledged, which the kernel is asked now and then while octets are on their
-//! way. Where it cannot be asked, what the socket takes has to do.
+//! A socket that takes no octets says little: its buffer may hold megabytes that a slow client
+//! reads for minutes, and a client that vanished leaves it writable as long as there is room. The
+//! measure is the number of octets that the client has acknowledged; the proxy asks the kernel for
+//! it a few times per timeout while octets are on their way. Where the kernel cannot be asked, the
+//! octets that the socket takes are the measure.
 
 use std::time::{Duration, Instant};
 
@@ -12,40 +13,40 @@ use std::time::{Duration, Instant};
 pub(super) struct Delivery {
     /// Octets that the socket took.
     written: u64,
-    /// The most of them that were known to be acknowledged.
+    /// Highest number of octets known to be acknowledged.
     acknowledged: u64,
-    /// Octets of the request's content when the client was looked at last: one that sends is there.
+    /// Octets of the request's content at the last check: a client that sends is present.
     received: u64,
-    /// Whether the socket takes no more.
+    /// True if the socket takes no more octets for now.
     is_blocked: bool,
-    /// When the client is looked at next.
+    /// Time of the next check.
     look_at: Option<Instant>,
-    /// Since when it has been seen to take nothing.
+    /// Time of the first check without progress.
     since: Option<Instant>,
 }
 
-/// What a look at the client tells.
+/// Result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeliveryStatus {
-    /// Nothing is on its way, or it moves, or not for too long.
+    /// Nothing is on its way, or it progresses, or has not stalled for the whole timeout.
     Fine,
-    /// The client has acknowledged nothing for too long.
+    /// The client has acknowledged nothing for the whole timeout.
     Stalled,
 }
 
 impl Delivery {
-    /// The socket took octets.
+    /// Records octets that the socket took.
     pub(super) fn wrote(&mut self, octets: usize) {
         self.written += octets as u64;
         self.is_blocked = false;
     }
 
-    /// The socket took all that there was, or takes no more for now.
+    /// Records whether the socket takes no more for now.
     pub(super) fn set_blocked(&mut self, is_blocked: bool) {
         self.is_blocked = is_blocked;
     }
 
-    /// Whether the socket takes no more.
+    /// True if the socket takes no more octets for now.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }
@@ -55,7 +56,7 @@ impl Delivery {
         self.written
     }
 
-    /// When to look at the client; `None` as long as nothing is on its way.
+    /// Time of the next check; `None` while nothing is on its way.
     pub(super) fn next_look(&mut self, limit: Duration) -> Option<Instant> {
         if !self.is_blocked && self.acknowledged >= self.written {
             (self.look_at, self.since) = (None, None);
@@ -65,8 +66,8 @@ impl Delivery {
         Some(look_at.unwrap_or_else(|| *self.look_at.insert(Instant::now() + limit / LOOKS)))
     }
 
-    /// Looks at the client: how many octets it has not acknowledged, if that is known, and how many of
-    /// its request have come.
+    /// Checks the client by the octets that it has not acknowledged, if known, and by the octets of
+    /// its request received so far.
     pub(super) fn look(
         &mut self,
         unacknowledged: Option<u64>,
@@ -96,8 +97,8 @@ impl Delivery {
     }
 }
 
-/// Looks in the time of one limit: a client that stops is given up after the limit and at most two of
-/// them.
+/// Checks per timeout: a client that stops reading is given up after the timeout and at most two
+/// further checks.
 const LOOKS: u32 = 4;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The loop of one connection: head, handler, response, and again.
+//! Loop of one HTTP/1.1 connection: request head, handler, response, and again.
 //!
 //! One task, no channels: the handler, the upload that it reads and the response that it writes are
-//! polled here in turn, and the client is watched all the while, so that its absence ends
-//! everything at once by being dropped.
+//! polled in turn. The client is watched all the while; when it disconnects, the future is dropped
+//! and everything ends with it.
 
 mod body;
 mod close;

@@ -1,9 +1,9 @@
 //! HTTP/2 towards the client (RFC 9113): one connection and all of its streams, in one future.
 //!
-//! The h2 crate reads and writes the frames, and counts streams and windows. This polls it together
-//! with the streams that it gives, so that the end of the connection drops every handler, upload and
-//! upstream exchange at once; watches what comes in ([`monitor`]); and knows when the connection has
-//! served enough: idle, drained, or flooded.
+//! The h2 crate reads and writes the frames, and counts streams and windows. This room polls it
+//! together with its streams, so that the end of the connection drops every handler, upload and
+//! upstream exchange at once. It watches incoming frames ([`monitor`]), and ends the connection
+//! when it is idle, drained, or flooded.
 
 mod body;
 mod context;
@@ -173,8 +173,8 @@ fn settings() -> Builder {
     settings
 }
 
-/// Throws away what the client still sends, for a while: a socket that is closed with octets unread
-/// is reset, and the GOAWAY may be lost with it.
+/// Discards what the client still sends, for up to [`LINGER`]: a socket that is closed with unread
+/// octets is reset, and the GOAWAY may be lost with it.
 async fn linger<S: Peer>(socket: &RefCell<S>, drain: &Drain, timer: &mut Timer) {
     let deadline = Instant::now() + LINGER;
     let mut thrown_away = 0;
@@ -197,7 +197,7 @@ async fn linger<S: Peer>(socket: &RefCell<S>, drain: &Drain, timer: &mut Timer) 
     .await;
 }
 
-/// Until when the first request may begin.
+/// Deadline of the first request.
 fn first_head_until(drain: &Drain, since: Instant, timers: &Timers) -> Instant {
     let until = since + timers.request_head;
     drain
@@ -209,7 +209,7 @@ fn flooded(kind: &dyn std::fmt::Display) {
     log::warn!("[Proxy] too many HTTP/2 frames, connection closed: {kind}");
 }
 
-/// A place on the list of those that a drain wakes.
+/// Registration of a connection to be woken by the drain.
 struct DrainTicket {
     drain: Rc<Drain>,
     number: usize,
@@ -228,18 +228,18 @@ impl Drop for DrainTicket {
     }
 }
 
-/// How a connection ends.
+/// End of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionEnd {
-    /// The client is gone, or does not take what is written.
+    /// The client has disconnected or does not read.
     Gone,
-    /// Everything was said.
+    /// GOAWAY was sent or received, and all streams have ended.
     Agreed,
-    /// With a GOAWAY that says why.
+    /// The proxy sends a GOAWAY with this error code.
     With(Reason),
 }
 
-/// What is waited for when nothing runs.
+/// Wait of a connection that runs no stream.
 #[derive(Debug, Clone, Copy)]
 enum IdleWait {
     /// The first request, since the start of the connection.
@@ -257,7 +257,7 @@ struct Http2ServerConnection<S: Peer, A, F> {
     shared: Rc<ConnectionContext<A>>,
     timer: Timer,
     waits: IdleWait,
-    /// Once a GOAWAY was sent: until when the client may answer it.
+    /// Deadline for the client to close after a GOAWAY.
     leaving: Option<Instant>,
 }
 
@@ -297,7 +297,8 @@ where
         self.poll_timers(cx)
     }
 
-    /// Takes what came, lets the streams go on, and sends what they have, until all of it waits.
+    /// Accepts streams, polls the running ones, and sends their output, until no progress is
+    /// possible.
     fn serve_streams(
         &mut self,
         cx: &mut Context<'_>,
@@ -356,7 +357,7 @@ where
         Ok(count)
     }
 
-    /// Says that no further stream is taken (RFC 9113 §6.8); those that run may end.
+    /// Sends a GOAWAY (RFC 9113 §6.8): no further stream is taken; running streams may end.
     fn leave(&mut self, cx: &mut Context<'_>) {
         if self.leaving.is_none() {
             self.leaving = Some(Instant::now() + LINGER);

@@ -1,8 +1,8 @@
-//! A client's socket, and what is asked of it beyond octets.
+//! Socket of a client: state and orderly close, beyond reads and writes.
 //!
-//! TLS adds an end of its own to that of TCP: `close_notify` (RFC 8446 §6.1). [`Peer::close`] sends it
-//! where a connection ends in good order; a stream that is only dropped never does, so that an abort
-//! cannot be taken for an end.
+//! TLS adds an end of its own to that of TCP: `close_notify` (RFC 8446 §6.1). [`Peer::close`] sends
+//! it where a connection ends in good order; a stream that is only dropped never does, so that an
+//! abort cannot be taken for an end.
 
 use std::{
     future::Future,
@@ -21,20 +21,21 @@ use tokio_rustls::server::TlsStream;
 #[cfg(target_os = "linux")]
 use super::unacknowledged;
 
-/// A client's socket.
+/// Socket of a client.
 pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// Whether the client closed or reset its side, even if octets before that are unread.
+    /// Reports whether the client closed or reset its side, even if octets before that are unread.
     fn is_gone(&self) -> bool;
-    /// Whether the connection was aborted, as far as the kernel knows.
+    /// Reports whether the connection was aborted, as far as the kernel knows.
     fn is_aborted(&self) -> bool;
-    /// Ready when there may be something to read, so that nobody holds a buffer for a silent client.
+    /// Ready when there may be something to read, so that a silent client holds no buffer.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Makes the coming close a reset: for content that only the end of the connection delimits, and for
     /// a client that takes nothing.
     fn reset_on_close(&self);
     /// Octets that were sent and that the client has not acknowledged, where the kernel tells.
     fn unacknowledged(&self) -> Option<u64>;
-    /// Takes leave before an orderly close, where the transport has a word for it and takes it now.
+    /// Announces an orderly close (`close_notify`), where the transport has such a message and
+    /// takes it now.
     fn close(&mut self) {}
 }
 
@@ -120,7 +121,7 @@ impl Peer for tokio::net::UnixStream {
     }
 }
 
-/// The flags that the reactor has seen; this asks nothing of the kernel.
+/// Readiness as the reactor has seen it; asks nothing of the kernel.
 fn is_read_closed(ready: impl Future<Output = io::Result<Ready>>) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
     matches!(pin!(ready).poll(&mut cx), Poll::Ready(Ok(ready)) if ready.is_read_closed())

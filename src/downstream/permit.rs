@@ -1,11 +1,11 @@
-//! What a connection is served by: its place below the limit of connections, or a permit beyond it.
+//! Permit of a connection: a slot below `MAX_CONNECTIONS`, or an overflow permit beyond it.
 
 use std::task::{Context, Poll};
 
 use super::service::Services;
 use crate::limits::{Admission, OverflowPermit};
 
-/// The admission of one connection.
+/// Permit of one connection.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     /// Counts the socket, for the drain.
@@ -15,7 +15,8 @@ pub struct ConnectionPermit {
 }
 
 impl<A> Services<A> {
-    /// Admits a connection. Where there is neither a place nor a permit left, it is to be closed.
+    /// Admits a connection. None if neither a slot nor an overflow permit is left: the caller
+    /// closes it.
     pub fn admit(&self) -> Option<ConnectionPermit> {
         let seat = self.limits.seat(self.max_connections);
         let overflow = match seat {
@@ -31,7 +32,8 @@ impl<A> Services<A> {
 }
 
 impl ConnectionPermit {
-    /// Whether there is a place below the limit, taking one that has become free since.
+    /// Reports whether the connection has a slot below the limit, and takes one that has become
+    /// free.
     pub(super) fn has_seat<A>(&mut self, services: &Services<A>) -> bool {
         if self.seat.is_none() {
             self.seat = services.limits.seat(services.max_connections);
@@ -42,19 +44,19 @@ impl ConnectionPermit {
         self.seat.is_some()
     }
 
-    /// Whether there is a place below the limit.
+    /// Reports whether the connection has a slot below the limit.
     pub(super) fn is_seated(&self) -> bool {
         self.seat.is_some()
     }
 
-    /// Says whether the connection waits for its client.
+    /// Records whether the connection waits for its client.
     pub(super) fn set_idle(&self, is_idle: bool) {
         if let Some(permit) = &self.overflow {
             permit.set_idle(is_idle);
         }
     }
 
-    /// Ready once the connection has lost its permit: it is to be closed.
+    /// Ready once a newcomer has taken the overflow permit: the connection is to be closed.
     pub(super) fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.overflow {
             Some(permit) => permit.poll_evicted(cx),
@@ -62,7 +64,7 @@ impl ConnectionPermit {
         }
     }
 
-    /// Waits until the connection has lost its permit.
+    /// Waits until a newcomer has taken the overflow permit.
     pub async fn evicted(&self) {
         match &self.overflow {
             Some(permit) => permit.evicted().await,
@@ -70,7 +72,7 @@ impl ConnectionPermit {
         }
     }
 
-    /// Takes what it holds to the connection's next protocol.
+    /// Moves the permit to the connection's next protocol.
     pub(super) fn hand_over<A>(&mut self, services: &Services<A>) -> Self {
         Self {
             _open: services.limits.connection(),

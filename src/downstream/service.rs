@@ -17,33 +17,33 @@ use crate::{
     },
 };
 
-/// What a connection needs of its worker.
+/// Services that a worker gives to its connections.
 pub struct Services<A> {
     /// The routed application.
     pub app: A,
-    /// The configuration: timers are read anew for every request.
+    /// Live configuration: timers are read again for every request.
     pub live: Arc<ArcSwap<Live>>,
-    /// Counts of the process.
+    /// Connection counts of the process.
     pub limits: Arc<Limits>,
-    /// Connections that the process takes.
+    /// Limit of connections (`MAX_CONNECTIONS`).
     pub max_connections: usize,
-    /// Permits for those beyond.
+    /// Permits for connections beyond the limit.
     pub overflow: Rc<Overflow>,
-    /// The end of the worker.
+    /// Drain of the worker.
     pub drain: Rc<Drain>,
-    /// Paths that are answered here: they need their fields in actix-web's map, and are served
-    /// beyond the limit of connections.
+    /// Matches paths that the proxy answers itself: they need their fields in actix-web's map, and
+    /// are served beyond the limit of connections.
     pub is_local: fn(&[u8]) -> bool,
-    /// Names a refused request.
+    /// Makes a request id for a refused request.
     pub request_id: fn() -> String,
-    /// Is told of it.
+    /// Records a refused request.
     pub refused: ReportRefused,
 }
 
-/// Is told of a refused request and its client.
+/// Callback that records a refused request and its client.
 pub type ReportRefused = Box<dyn Fn(Option<IpAddr>, &RefusedRequest<'_>)>;
 
-/// The request as actix-web routes it.
+/// Builds the request as actix-web routes it.
 pub(super) fn routed(
     head: RequestHead,
     payload: Payload,
@@ -70,7 +70,7 @@ pub(super) fn routed(
     request
 }
 
-/// Copies fields into actix-web's map, for handlers of ours that read them there.
+/// Copies fields into actix-web's map, for the proxy's own handlers.
 fn fill(map: &mut actix_web::http::header::HeaderMap, fields: &Fields) {
     use actix_web::http::header::{HeaderName, HeaderValue};
     for field in fields.iter() {

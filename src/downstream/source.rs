@@ -2,10 +2,10 @@
 
 use actix_http::body::BoxBody;
 
-/// The handler's body, as far as it was read.
+/// Body of the handler, as far as it was read.
 pub(super) enum ContentSource {
     Open(BoxBody),
-    /// Kept until all of it has arrived: its end writes the record of the exchange.
+    /// Body that was read to its end, kept until it has arrived: its drop finishes the exchange.
     Ended(#[expect(dead_code, reason = "dropped at its time")] Option<BoxBody>),
     Failed,
 }

@@ -1,9 +1,9 @@
-//! Octets that a client has not acknowledged, as Linux tells them: `sock_diag(7)`.
+//! Octets that a client has not acknowledged, from Linux's `sock_diag(7)`.
 //!
-//! `SIOCOUTQ` and `TCP_INFO` tell the same, and no safe binding of them is kept; this needs none, since
-//! the question and the answer are messages on a netlink socket, which the kernel answers at once. It
-//! costs a few microseconds, and is asked a few times a minute at most. Where it is not answered (no
-//! `tcp_diag`, a sandbox), nothing is known.
+//! `SIOCOUTQ` and `TCP_INFO` give the same number, but have no maintained safe binding. A netlink
+//! socket needs none: request and response are messages, and the kernel responds at once. A query
+//! costs a few microseconds and runs a few times a minute at most. Without a response (no
+//! `tcp_diag`, a sandbox) the number is unknown.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,7 +13,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-/// Octets that were written to this socket and not acknowledged; none if that cannot be told.
+/// Octets that were written to this socket and not acknowledged; none if the kernel does not tell.
 pub(super) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
     KERNEL

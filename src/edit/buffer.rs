@@ -18,7 +18,7 @@ use crate::{
     metering::{self, RequestDetails},
 };
 
-/// A body that is held until its end is seen.
+/// Buffer of a body until its end.
 pub struct BodyBuffer {
     mode: EditMode,
     target: EditTarget,
@@ -30,7 +30,7 @@ pub struct BodyBuffer {
 }
 
 impl BodyBuffer {
-    /// Holds nothing yet.
+    /// Makes an empty buffer.
     pub fn new(mode: EditMode, target: EditTarget) -> Self {
         Self {
             mode,
@@ -63,20 +63,21 @@ impl BodyBuffer {
         self.tail.extend_from_slice(&chunk);
     }
 
-    /// The octets held.
+    /// Number of bytes held.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether no octet is held.
+    /// Reports whether no byte is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// What the body says of itself, as far as it came: `model`, `stream` and `max_tokens` at its top level,
-    /// of which the last counts.
+    /// Details of the request, as far as the body came: `model`, `stream` and `max_tokens` at its
+    /// top level. The last of duplicates counts.
     ///
-    /// The scan has noted where they begin; here they are read, in about a microsecond.
+    /// The scan has recorded the offsets of their values; reading them here takes about a
+    /// microsecond.
     pub fn asked(&self) -> RequestDetails {
         let MemberOffsets {
             model,
@@ -87,7 +88,7 @@ impl BodyBuffer {
         RequestDetails::from_values(value(model), value(stream), value(max_tokens))
     }
 
-    /// At most so many octets of the body from this one on.
+    /// Up to `most` bytes of the body from offset `at`.
     fn octets_from(&self, at: u64, most: usize) -> Vec<u8> {
         let mut before = usize::try_from(at).unwrap_or(usize::MAX);
         let mut octets = Vec::new();
@@ -103,13 +104,13 @@ impl BodyBuffer {
         octets
     }
 
-    /// Gives all octets back, untouched: the body is too large, or nobody wants the edit any more.
+    /// Gives all bytes back, untouched: the body is too large, or the edit is no longer wanted.
     pub fn release(mut self) -> BodyParts {
         self.flush();
         self.parts
     }
 
-    /// The body has ended: edits it. `replacement` is a JSON string, quotes included.
+    /// Edits the body, which has ended. `replacement` is a JSON string, quotes included.
     pub fn finish(mut self, replacement: &Bytes) -> (BodyParts, Outcome) {
         self.flush();
         system::edit(

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// What became of a body.
+/// Outcome of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The text at this span of the original, quotes included, was replaced.
@@ -14,14 +14,14 @@ pub enum Outcome {
     Inserted {
         /// Before this octet of the original.
         at: u64,
-        /// Whether the block asks for caching.
+        /// Presence of `cache_control` in the block.
         cache_control: CacheControl,
     },
-    /// It is as it came.
+    /// The body was forwarded unmodified.
     Unchanged(Unchanged),
 }
 
-/// Whether an inserted block asks for caching.
+/// Presence of `cache_control` in an inserted block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheControl {
     /// It does: `{"type":"ephemeral"}`.
@@ -30,12 +30,12 @@ pub enum CacheControl {
     Omitted,
 }
 
-/// Why a body is as it came.
+/// Reason why a body was forwarded unmodified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unchanged {
-    /// It is not JSON.
+    /// The body is not JSON.
     NotJson,
-    /// It is no object, or has no `system`.
+    /// The body is no object, or has no `system`.
     NoSystem,
     /// Its `system` is no array.
     SystemNotArray,
@@ -48,7 +48,7 @@ pub enum Unchanged {
 }
 
 impl Outcome {
-    /// One word for logs and metrics.
+    /// Label in logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Replaced { .. } => "replaced",
@@ -59,7 +59,7 @@ impl Outcome {
 }
 
 impl Unchanged {
-    /// One word for logs and metrics.
+    /// Label in logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::NotJson => "not_json",

@@ -48,7 +48,7 @@ enum Json {
     Object(Vec<(String, Json)>),
 }
 
-/// The octets that a value was written to, and those of what it contains.
+/// Byte range of a value, and the ranges of the values in it.
 struct JsonSpan {
     octets: Range<usize>,
     inner: Vec<JsonSpan>,
@@ -111,7 +111,7 @@ impl Json {
     }
 }
 
-/// What serde_json reads of caching in a body, duplicate names included.
+/// Members for caching in a body as serde_json reads them, duplicate names included.
 #[derive(Default)]
 struct Caching {
     controls: usize,

@@ -21,7 +21,7 @@ use crate::json::{
 /// An incremental scan of one body.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    /// What this machine's SIMD can do.
+    /// SIMD instruction set of this machine.
     level: Level,
     state: ScanState,
     nesting: Nesting,
@@ -32,13 +32,13 @@ pub(super) struct Scanner {
     /// The spelling so far of a name that began in an earlier chunk.
     spelling: Vec<u8>,
     place: ScanPlace,
-    /// Where the `text` being passed over begins, and in which block.
+    /// Block and offset of the `text` that is being passed over.
     capture: Option<(usize, u64)>,
     found: ScanResult,
     leaves: MemberOffsets,
 }
 
-/// Where the values of members at the top level begin, of which the last counts.
+/// Offsets of the values of top-level members; the last of duplicates counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct MemberOffsets {
     pub(super) model: Option<u64>,
@@ -46,21 +46,21 @@ pub(super) struct MemberOffsets {
     pub(super) max_tokens: Option<u64>,
 }
 
-/// What a scan found.
+/// Result of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ScanResult {
     /// The value of the last top-level `system`.
     pub(super) system: System,
     /// Objects that are the value of a `cache_control`, anywhere.
     pub(super) cache_controls: u64,
-    /// Whether a `ttl` has a string for its value, anywhere.
+    /// True if a `ttl` has a string as its value, anywhere.
     pub(super) has_ttl: bool,
 }
 
 /// The value of `system`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum System {
-    /// There is none.
+    /// The body has no `system`.
     Absent,
     /// It is a string or something else that is no array.
     NotArray,
@@ -98,7 +98,7 @@ impl Scanner {
         }
     }
 
-    /// What metering asks for, as far as the scan has come.
+    /// Offsets that metering needs, as far as the scan has come.
     pub(super) fn leaves(&self) -> MemberOffsets {
         self.leaves
     }
@@ -119,7 +119,7 @@ impl Scanner {
         self.nesting = nesting;
     }
 
-    /// What was found, if the octets scanned are one JSON text.
+    /// Ends the scan. None if the bytes scanned are not one JSON text.
     pub(super) fn finish(self) -> Option<ScanResult> {
         match self.state {
             ScanState::Expect(ExpectedToken::End) => Some(self.found),
@@ -349,7 +349,7 @@ impl Scanner {
     }
 }
 
-/// Where a scan stands between two chunks.
+/// Position of a scan between two chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanState {
     /// Before the first value, of a byte order mark this may come.
@@ -366,7 +366,7 @@ enum ScanState {
     Invalid,
 }
 
-/// What may come next, besides white space.
+/// Next token that is allowed, besides white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExpectedToken {
     /// A value.
@@ -385,7 +385,7 @@ enum ExpectedToken {
     End,
 }
 
-/// What may come after a value at this depth.
+/// Next token that is allowed after a value at this depth.
 #[inline(always)]
 fn after(depth: u64) -> ExpectedToken {
     if depth == 0 {
@@ -452,7 +452,7 @@ impl MemberName {
     }
 }
 
-/// Where in the document the scan is.
+/// Place in the document, as far as the edit depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanPlace {
     Elsewhere,
@@ -474,7 +474,7 @@ fn is_space(octet: u8) -> bool {
     matches!(octet, space!())
 }
 
-/// What some editors put before JSON in UTF-8 (RFC 8259 §8.1 lets a parser ignore it).
+/// Byte order mark, which some editors put before JSON (RFC 8259 §8.1 lets a parser ignore it).
 const BYTE_ORDER_MARK: Scalar = Scalar::Literal(b"\xEF\xBB\xBF");
 /// Elements of `system` that can be the target.
 const WATCHED: usize = 2;

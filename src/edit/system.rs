@@ -96,7 +96,8 @@ fn decide(
     }
 }
 
-/// Whether this is the block that Claude Code puts first and the upstream strips by position.
+/// Reports whether this is the attribution block, which Claude Code puts first and the upstream
+/// strips by position.
 fn is_attribution(body: &[Bytes], block: &Block) -> bool {
     let Some(span) = &block.text else {
         return false;
@@ -147,7 +148,7 @@ fn within(part: &Bytes, base: u64, offset: u64) -> usize {
     usize::try_from(offset.saturating_sub(base)).map_or(part.len(), |index| index.min(part.len()))
 }
 
-/// What the text of Claude Code's attribution block begins with.
+/// Beginning of the text of Claude Code's attribution block.
 const ATTRIBUTION: &[u8] = b"x-anthropic-billing-header:";
 /// The upstream refuses a request with more, and one in which a block that is cached for 5 minutes, as the
 /// inserted one would be, stands before one with `"ttl":"1h"`. Without `cache_control` it is cached with
@@ -155,7 +156,7 @@ const ATTRIBUTION: &[u8] = b"x-anthropic-billing-header:";
 const MAX_CACHE_CONTROLS: u64 = 4;
 /// An inserted block up to its text.
 const BLOCK_START: &[u8] = br#"{"type":"text","text":"#;
-/// What follows the text, and separates the block from the next.
+/// End of an inserted block after its text, and the comma before the next block.
 const BLOCK_END_CACHED: &[u8] = br#","cache_control":{"type":"ephemeral"}},"#;
 /// The same without `cache_control`.
 const BLOCK_END: &[u8] = b"},";

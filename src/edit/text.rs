@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use memchr::{memchr, memchr2};
 
-/// Whether this spelling means `expected`, which is ASCII.
+/// Reports whether this spelling means `expected`, which is ASCII.
 pub(super) fn is(spelling: &[u8], expected: &[u8]) -> bool {
     let mut rest = Some(expected);
     each_run([spelling], |run| {
@@ -22,7 +22,7 @@ pub(super) fn is(spelling: &[u8], expected: &[u8]) -> bool {
     rest.is_some_and(<[u8]>::is_empty)
 }
 
-/// Whether the text begins with `prefix`, which is ASCII.
+/// Reports whether the text begins with `prefix`, which is ASCII.
 pub(super) fn begins_with<'a>(
     slices: impl IntoIterator<Item = &'a [u8]>,
     mut prefix: &[u8],
@@ -44,7 +44,7 @@ pub(super) fn begins_with<'a>(
     prefix.is_empty()
 }
 
-/// Whether the text contains `Claude Code`, whatever the case of its letters.
+/// Reports whether the text contains `Claude Code`, whatever the case of its letters.
 pub(super) fn mentions_claude_code<'a>(slices: impl IntoIterator<Item = &'a [u8]>) -> bool {
     let mut matched = 0;
     each_run(slices, |mut run| {
@@ -139,7 +139,7 @@ enum Escape {
     Unicode { left: u8, unit: u16 },
 }
 
-/// What a two-character escape stands for (RFC 8259 §7).
+/// Character that a two-character escape stands for (RFC 8259 §7).
 fn unescaped(octet: u8) -> u8 {
     match octet {
         b'b' => 0x08,
@@ -151,7 +151,7 @@ fn unescaped(octet: u8) -> u8 {
     }
 }
 
-/// What the identity of Claude Code is known by, in lower case.
+/// Text that identifies Claude Code, in lower case.
 const CLAUDE_CODE: &[u8] = b"claude code";
 /// Octets of it up to and with its second `c`.
 const SECOND_C: usize = b"claude c".len();

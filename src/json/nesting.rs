@@ -1,6 +1,6 @@
-//! Which objects and arrays are open: one bit a level, on the heap, whatever the depth.
+//! Stack of open objects and arrays: one bit a level, on the heap, whatever the depth.
 
-/// What may contain a value.
+/// Container of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Container {
     /// `[…]`
@@ -12,7 +12,7 @@ pub(crate) enum Container {
 /// The containers that are open, one bit each.
 #[derive(Debug, Default)]
 pub(crate) struct Nesting {
-    /// How many are open.
+    /// Number of open containers.
     pub(crate) depth: u64,
     /// The innermost levels, the last in the lowest bit; at most 64.
     inner: u64,

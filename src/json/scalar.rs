@@ -1,11 +1,11 @@
 //! Passes over numbers and literals (RFC 8259 §3, §6), which may be cut anywhere.
 
-/// What of a number or literal is yet to come.
+/// Rest of a number or literal that is yet to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scalar {
     /// These octets.
     Literal(&'static [u8]),
-    /// What may follow.
+    /// A number, by its last character so far.
     Number(Number),
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Number {
     Exponent,
 }
 
-/// How a pass ended.
+/// Result of passing over a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScalarEnd {
     /// Before this index.
@@ -82,7 +82,7 @@ impl Scalar {
         }
     }
 
-    /// Whether nothing more needs to come.
+    /// Reports whether the scalar may end here.
     pub(crate) fn is_complete(self) -> bool {
         match self {
             Self::Literal(rest) => rest.is_empty(),

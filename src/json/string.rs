@@ -8,18 +8,18 @@
 
 use fearless_simd::{Simd, SimdBase, SimdFrom, SimdMask, u8x16, u8x64};
 
-/// Where a string stands at the end of a chunk: what its next octet belongs to.
+/// Position within a string at the end of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Within {
     /// An unescaped octet, an escape or the closing quote.
     Plain,
     /// The octet after a backslash.
     Escape,
-    /// So many hexadecimal digits of `\uXXXX` are to come.
+    /// In `\uXXXX`: number of hexadecimal digits yet to come.
     Hex(u8),
 }
 
-/// How a pass over a string ended.
+/// Result of passing over a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StringEnd {
     /// The closing quote was passed.
@@ -94,7 +94,7 @@ pub(crate) fn resume<S: Simd>(simd: S, chunk: &[u8], mut within: Within) -> Stri
     )
 }
 
-/// What one block tells the next.
+/// State carried from one block to the next.
 #[derive(Default)]
 struct Run {
     /// 1 if the first octet of the next block is escaped.

@@ -1,8 +1,8 @@
-//! Connections beyond `MAX_CONNECTIONS`: a few at a time, so that each is told 503 and a health check is
-//! answered, and no more than the file descriptors and memory that were set aside for them.
+//! Overflow permits: connections beyond `MAX_CONNECTIONS` that get a 503, or the answer to a health
+//! check. Their number is bounded by the file descriptors and memory that were set aside for them.
 //!
-//! A newcomer takes the permit of the oldest that has sent nothing: silent connections cannot keep a
-//! health check out, however many they are. Permits are a worker's own.
+//! A newcomer takes the permit of the oldest connection that has sent nothing: silent connections
+//! cannot keep a health check out, whatever their number. Each worker has its own permits.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,11 +12,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// The permits of one worker.
+/// Permits of one worker.
 #[derive(Debug)]
 pub struct Overflow {
     limit: usize,
-    /// Those that are held, the oldest first.
+    /// Held permits, the oldest first.
     held: RefCell<VecDeque<Rc<PermitState>>>,
 }
 
@@ -35,7 +35,7 @@ pub struct OverflowPermit {
 }
 
 impl Overflow {
-    /// So many permits.
+    /// Makes a pool of `limit` permits.
     pub fn new(limit: usize) -> Rc<Self> {
         Rc::new(Self {
             limit,
@@ -43,7 +43,7 @@ impl Overflow {
         })
     }
 
-    /// A permit for one more connection. None where all that are held are at work.
+    /// Gives a permit to one more connection. None if all holders are at work.
     pub fn permit(self: &Rc<Self>) -> Option<OverflowPermit> {
         let mut held = self.held.borrow_mut();
         if held.len() >= self.limit {
@@ -68,7 +68,7 @@ impl Overflow {
 }
 
 impl OverflowPermit {
-    /// Says whether the connection waits for its client, so that it may lose its permit.
+    /// Records whether the connection waits for its client, so that it may lose its permit.
     pub fn set_idle(&self, is_idle: bool) {
         self.state.is_idle.set(is_idle);
     }

@@ -1,7 +1,7 @@
-//! Adds up what the events of a stream, or one answer, say of usage.
+//! Accumulates the usage in the events of a stream, or in one JSON response.
 //!
-//! Counts are cumulative and never fall: of two events the larger count is the truth. What stands where a
-//! count is expected and is none is noted, so that it is a metering failure and not a zero.
+//! Counts are cumulative and never fall: of two events the larger count is right. A value that
+//! should be a count and is none becomes a metering failure, and not a zero.
 
 use super::{
     counts::UsageCounts,
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::exchange::{MeteringFailure, Terms, Tokens, Usage};
 
-/// What one event or answer says.
+/// Usage as one event or one response states it.
 #[derive(Debug, Default)]
 pub(super) struct EventUsage {
-    /// The event's own name for itself, where it has a part here.
+    /// Kind of the event by its `type`.
     pub(super) kind: EventKind,
     /// The beginning of the content of what is an error or may be one, as it came.
     pub(super) words: Vec<u8>,
@@ -54,7 +54,7 @@ pub(super) enum EventKind {
     Unknown,
 }
 
-/// What is known so far.
+/// Usage of the response so far.
 #[derive(Debug, Default)]
 pub(super) struct UsageAccumulator {
     /// The beginning of the content of an error.
@@ -88,7 +88,7 @@ impl EventKind {
         }
     }
 
-    /// Whether an event of this kind is read.
+    /// Reports whether an event of this kind is read.
     #[inline]
     pub(super) fn is_read(self) -> bool {
         match self {
@@ -99,7 +99,7 @@ impl EventKind {
 }
 
 impl EventUsage {
-    /// Takes what was found. Of duplicates the last counts; `null` says nothing.
+    /// Takes one match. The last of duplicates counts; `null` is ignored.
     pub(super) fn take(&mut self, found: Match<'_>) {
         match found {
             Match::Object(ObjectPath::Usage) => self.has_usage = true,
@@ -173,7 +173,7 @@ impl EventUsage {
         }
     }
 
-    /// Whether it has an error.
+    /// Reports whether the event has an error.
     pub(super) fn has_error(&self) -> bool {
         self.has_error || self.kind == EventKind::Error
     }
@@ -195,7 +195,7 @@ impl EventUsage {
 }
 
 impl UsageAccumulator {
-    /// An event of this kind has ended.
+    /// Takes the usage of an event that has ended.
     pub(super) fn event(&mut self, kind: EventKind, read: EventUsage) {
         if kind == EventKind::Error || read.has_error {
             self.error(&read);
@@ -228,7 +228,7 @@ impl UsageAccumulator {
         };
     }
 
-    /// An answer has ended, or what there is of it.
+    /// Takes the usage of a JSON response that has ended or broken off.
     pub(super) fn answer(&mut self, read: EventUsage, is_whole: bool) {
         if read.has_error {
             self.error(&read);
@@ -244,23 +244,23 @@ impl UsageAccumulator {
         self.is_final = is_whole;
     }
 
-    /// The error is called by its type, else by its code; where it has neither, it is an `error`.
+    /// Names the error by its type, else by its code, else `error`.
     fn error(&mut self, read: &EventUsage) {
         let name = read.error_type.as_ref().or(read.error_code.as_ref());
         self.error_type = Some(name.map_or_else(|| ERROR.into(), Clone::clone));
     }
 
-    /// Whether there was an error.
+    /// Reports whether there was an error.
     pub(super) fn has_error(&self) -> bool {
         self.error_type.is_some()
     }
 
-    /// Whether the last counts are here.
+    /// Reports whether the last counts were read.
     pub(super) fn is_final(&self) -> bool {
         self.is_final
     }
 
-    /// Whether it has said something of usage.
+    /// Reports whether there was a `usage`.
     pub(super) fn has_usage(&self) -> bool {
         self.has_usage
     }
@@ -300,7 +300,7 @@ impl UsageAccumulator {
     }
 }
 
-/// What an error without a name is called.
+/// Type of an error without a type.
 const ERROR: &str = "error";
 /// Octets of an error's content that are kept: what an error of the API says in words is shorter.
 const MOST_WORDS: usize = 2 * 1000;

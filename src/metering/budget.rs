@@ -1,23 +1,23 @@
-//! The memory that decoders take, for the whole process.
+//! Memory budget of all decoders of the process.
 //!
-//! One counter, relaxed: nothing is ordered by it. Whoever would pass the bound is refused and takes
-//! nothing; what was taken is given back when its [`BudgetShare`] is gone.
+//! One relaxed counter: nothing is ordered by it. A decoder that would exceed the bound is refused
+//! and takes nothing; a [`BudgetShare`] gives its memory back when it is dropped.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What all decoders together may take: 256 MiB. That is about 5,400 streams in gzip (48 KiB each,
-/// whatever their length), 1,400 in zstd or 2,300 in br that have come to 60 KB of events, and 250 in
-/// zstd or 60 in br of megabytes that fill windows of 512 KiB and 4 MiB.
+/// Memory of all decoders together: 256 MiB. That is about 5,400 streams in gzip (48 KiB each,
+/// whatever their length), 1,400 in zstd or 2,300 in br that have come to 60 KB of events, and 250
+/// in zstd or 60 in br of megabytes that fill windows of 512 KiB and 4 MiB.
 pub(super) static DECODERS: Budget = Budget::new(256 << 20);
 
-/// A bound, and what is taken of it.
+/// Budget of memory: its bound, and the part that is taken.
 #[derive(Debug)]
 pub(super) struct Budget {
     taken: AtomicUsize,
     most: usize,
 }
 
-/// A part of a budget, of so many octets.
+/// Share of a budget, in bytes.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
     budget: &'static Budget,
@@ -25,7 +25,7 @@ pub(super) struct BudgetShare {
 }
 
 impl Budget {
-    /// Nothing is taken of so many octets.
+    /// Makes an unused budget of `most` bytes.
     pub(super) const fn new(most: usize) -> Self {
         Self {
             taken: AtomicUsize::new(0),
@@ -33,7 +33,7 @@ impl Budget {
         }
     }
 
-    /// A share of no octet.
+    /// Makes an empty share.
     pub(super) fn share(&'static self) -> BudgetShare {
         BudgetShare {
             budget: self,
@@ -41,7 +41,7 @@ impl Budget {
         }
     }
 
-    /// Octets that are taken.
+    /// Bytes that are taken.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Relaxed)
@@ -49,7 +49,8 @@ impl Budget {
 }
 
 impl BudgetShare {
-    /// Grows to so many octets, if there is room for them. Whether it is that large now.
+    /// Grows the share to `octets` bytes, if the budget has room. Returns true if the share is that
+    /// large now.
     pub(super) fn grow_to(&mut self, octets: usize) -> bool {
         let more = octets.saturating_sub(self.octets);
         if more == 0 {
@@ -64,7 +65,7 @@ impl BudgetShare {
         true
     }
 
-    /// Grows to so many octets, of which there are few, whether there is room or not.
+    /// Grows the share to `octets` bytes, a small number, even beyond the budget.
     pub(super) fn force_to(&mut self, octets: usize) {
         let more = octets.saturating_sub(self.octets);
         self.budget.taken.fetch_add(more, Relaxed);

@@ -31,11 +31,11 @@ use zstd::stream::raw::{DParameter, Operation};
 use super::budget::{Budget, BudgetShare};
 use crate::exchange::MeteringFailure;
 
-/// A decoder of one content.
+/// Decoder of one content coding.
 pub(super) struct ContentDecoder {
     state: DecoderState,
     share: BudgetShare,
-    /// Octets taken, and octets given.
+    /// Bytes taken as input, and bytes given as output.
     taken: u64,
     given: u64,
 }
@@ -56,7 +56,7 @@ enum DecoderState {
     End,
 }
 
-/// What a step did.
+/// Progress of one decoding step.
 struct DecoderStep {
     read: usize,
     written: usize,
@@ -194,7 +194,7 @@ impl ContentDecoder {
 }
 
 impl ContentDecoder {
-    /// Whether the content has come to its end, as the coding says; or nothing has come.
+    /// Reports whether the content has ended, as the coding says, or has not begun.
     pub(super) fn is_complete(&self) -> bool {
         match &self.state {
             DecoderState::Gzip(_)
@@ -285,7 +285,7 @@ impl std::fmt::Debug for ContentDecoder {
     }
 }
 
-/// Where a content in zstd stands in its frames (RFC 8878 §3.1.1), and the window that they name.
+/// Position of zstd content in its frames (RFC 8878 §3.1.1), and the window that they declare.
 #[derive(Debug, Default)]
 struct ZstdFrame {
     /// The first octets of the frame, as far as they came.
@@ -314,8 +314,8 @@ impl ZstdFrame {
         self.len = 0;
     }
 
-    /// Octets of memory where so many were taken and given: in steps, so that the counter is not touched
-    /// with every event.
+    /// Memory to charge for these numbers of bytes taken and given: in steps, so that the counter
+    /// is not touched with every event.
     fn charge(&self, taken: u64, given: u64) -> usize {
         let octets = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let input = octets(taken).min(ZSTD_INPUT);
@@ -339,14 +339,14 @@ fn window(head: [u8; FRAME_HEAD]) -> usize {
     sum.min(LARGEST)
 }
 
-/// Where a decoder of br has its memory from: each piece is charged for as long as it is there.
+/// Allocator of a br decoder: each allocation is charged until it is freed.
 #[derive(Clone, Copy)]
 struct ChargedAllocator {
     budget: &'static Budget,
     bound: Bound,
 }
 
-/// Whether memory is refused.
+/// Policy at the end of the budget.
 #[derive(Clone, Copy)]
 enum Bound {
     /// It is, where there is none left: of the window and the context maps.
@@ -356,7 +356,7 @@ enum Bound {
     Loose,
 }
 
-/// A piece of memory of a decoder of br.
+/// Memory of a br decoder.
 struct ChargedMemory<T> {
     cells: Box<[T]>,
     _share: Option<BudgetShare>,
@@ -365,7 +365,7 @@ struct ChargedMemory<T> {
 impl<T: Clone + Default> Allocator<T> for ChargedAllocator {
     type AllocatedMemory = ChargedMemory<T>;
 
-    /// A piece of so many cells, or an empty one.
+    /// Allocates `len` cells, or none if the budget is exhausted.
     fn alloc_cell(&mut self, len: usize) -> ChargedMemory<T> {
         let mut share = self.budget.share();
         let octets = len.saturating_mul(size_of::<T>());
@@ -427,12 +427,13 @@ fn first_two(first: Option<u8>, input: &mut &[u8]) -> Option<[u8; 2]> {
     Some([first, *second])
 }
 
-/// Whether these begin a zlib stream: deflate, a window of at most 32 KiB, and the check (RFC 1950 §2.2).
+/// Reports whether these bytes begin a zlib stream: deflate, a window of at most 32 KiB, and the
+/// check (RFC 1950 §2.2).
 fn is_zlib([method, flags]: [u8; 2]) -> bool {
     method & 0x0F == 8 && method >> 4 <= 7 && u16::from_be_bytes([method, flags]).is_multiple_of(31)
 }
 
-/// Codings of one content that are undone; nobody is known to apply more than one.
+/// Most codings of one content that are decoded; no upstream is known to apply more than one.
 const MOST_CODINGS: usize = 2;
 /// Octets decoded in one step.
 const SCRATCH: usize = 4096;
@@ -440,19 +441,20 @@ const SCRATCH: usize = 4096;
 const WINDOW_BITS: u8 = 15;
 /// The largest window of zstd as a content coding: 8 MiB (RFC 9659 §3).
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// Of a decoder of gzip or deflate: 47,552 octets, rounded up.
+/// Memory of a gzip or deflate decoder: 47,552 bytes, rounded up.
 const INFLATE: usize = 48 * 1024;
-/// Of a decoder of br, besides what [`ChargedAllocator`] gives: 3,584 octets, rounded up.
+/// Memory of a br decoder besides that of [`ChargedAllocator`]: 3,584 bytes, rounded up.
 const BROTLI: usize = 4 * 1024;
 /// The first octets of a frame of zstd: magic number, descriptor, window.
 const FRAME_HEAD: usize = 6;
 /// RFC 8878 §3.1.1
 const ZSTD_MAGIC: u32 = 0xFD2F_B528;
-/// What a decoder of zstd asks for besides its window: 489,256 octets, rounded up.
+/// Memory that a zstd decoder allocates besides its window: 489,256 bytes, rounded up.
 const ZSTD_OWN: usize = 480 * 1024;
-/// Of that, what there is from the beginning: 95,976 octets.
+/// Part of it that is used from the beginning: 95,976 bytes.
 const ZSTD_CONTEXT: usize = 96 * 1024;
-/// Of that, the largest block, which is kept until all of it has come (RFC 8878 §3.1.1.2.4): 128 KiB.
+/// Part of it for the largest block, which is kept until all of it has come (RFC 8878 §3.1.1.2.4):
+/// 128 KiB.
 const ZSTD_INPUT: usize = 128 * 1024;
 const ZSTD_STEP: usize = 16 * 1024;
 /// The first octet of a member of gzip (RFC 1952 §2.3.1).

@@ -3,7 +3,7 @@
 use super::members::MemberValue;
 use crate::exchange::Tokens;
 
-/// Numbers of `usage`, as far as they are there.
+/// Numbers of `usage`, as far as they are present.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct UsageCounts {
     input: Option<u64>,

@@ -14,7 +14,7 @@ use super::{
     walk::JsonWalk,
 };
 
-/// The events of one stream.
+/// Reader of the events of one stream.
 #[derive(Debug)]
 pub(super) struct SseEvents {
     line: SseLine,
@@ -41,7 +41,7 @@ pub(super) struct SseEvents {
     is_broken: bool,
 }
 
-/// Where in a line.
+/// Position in a line of an event stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SseLine {
     /// In the name of its field.
@@ -107,24 +107,25 @@ impl SseEvents {
         }
     }
 
-    /// Whether the octets so far end inside of an event. What cannot be the beginning of one, such as the
-    /// `[DONE]` that some servers end with, is none.
+    /// Reports whether the bytes so far end inside an event. Text that cannot begin one, such as
+    /// the `[DONE]` with which some servers end, does not count.
     pub(super) fn is_cut(&self) -> bool {
         let is_noise = self.kind == EventKind::Unnamed && self.walk.is_invalid();
         let is_in_name = matches!(self.line, SseLine::BeforeName | SseLine::Name);
         self.has_data && !is_noise || is_in_name || self.name.len > 0 || self.field.len > 0
     }
 
-    /// How many tokens the deltas had that have passed, by their octets; none if there was no delta.
+    /// Estimated number of tokens in the deltas that have passed, by their bytes; none if there was
+    /// no delta.
     ///
-    /// The API does not say it before the end. A token of English text has about four octets; no delta has
-    /// less than one token.
+    /// The API reports the number only at the end. A token of English text has about four bytes; no
+    /// delta has less than one token.
     pub(super) fn estimate(&self) -> Option<u64> {
         let content = self.passed.saturating_sub(self.tokens * DELTA_FRAME);
         (self.tokens > 0).then(|| (content / OCTETS_OF_A_TOKEN).max(self.tokens))
     }
 
-    /// Whether an event of note could not be read.
+    /// Reports whether an event with usage could not be read.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
     }
@@ -329,7 +330,7 @@ impl SseEvents {
     }
 }
 
-/// What may stand before the first line.
+/// Byte order mark, which may stand before the first line.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Octets of the longest name of a field that we look for, and one more.
 const LONGEST_FIELD: usize = b"event".len() + 1;

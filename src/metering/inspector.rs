@@ -1,4 +1,4 @@
-//! What a request says of itself, from the beginning and the end of its body.
+//! Details of a request from the beginning and the end of its body.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use super::{
     walk::{JsonWalk, LONGEST_TOKEN},
 };
 
-/// What a request asks for: members at the top level of its JSON body.
+/// Details of a request: members at the top level of its JSON body.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RequestDetails {
     /// `model`
@@ -19,11 +19,11 @@ pub struct RequestDetails {
     pub max_tokens: Option<u64>,
 }
 
-/// A look at a body that streams: its first 64 KiB, and its last 2 KiB where it is longer.
+/// Inspector of a body that streams: its first 64 KiB, and its last 2 KiB where it is longer.
 ///
-/// What stands between is not looked at: of 1 MB that would be 34 µs, as much as the edit's scan takes,
-/// and not 3. Of duplicates the last that is seen counts, and none behind the place in the beginning
-/// where all three are known.
+/// The part between is not read: of 1 MB that would take 34 µs, as much as the edit's scan, and not
+/// 3. The last of duplicates that is seen counts, and none after the point at which all three are
+/// known.
 #[derive(Debug)]
 pub struct RequestInspector {
     walk: JsonWalk,
@@ -39,7 +39,7 @@ impl Default for RequestInspector {
 }
 
 impl RequestInspector {
-    /// Before the first octet.
+    /// Makes an inspector before the first byte.
     pub fn new() -> Self {
         Self {
             walk: JsonWalk::new(ObjectPath::Request),
@@ -49,7 +49,7 @@ impl RequestInspector {
         }
     }
 
-    /// At a body of which all that matters is known.
+    /// Makes an inspector of a body whose details are known.
     pub fn known(asked: RequestDetails) -> Self {
         Self {
             asked,
@@ -58,8 +58,8 @@ impl RequestInspector {
         }
     }
 
-    /// The next octets. Whether it wants more: not all three are found, and it is JSON so far, and has not
-    /// ended.
+    /// Reads the next bytes. Returns true if it wants more: not all three are found, and the body
+    /// is JSON so far and has not ended.
     pub fn push(&mut self, content: &[u8]) -> bool {
         let (first, rest) = content.split_at(content.len().min(self.left));
         // the end may overlap with the beginning, of which the last octets may be half a member
@@ -81,7 +81,7 @@ impl RequestInspector {
         true
     }
 
-    /// The body has ended.
+    /// Reads the end of the body, which has ended.
     pub fn end(&mut self) {
         let tail = std::mem::take(&mut self.tail);
         if self.left == 0 && !self.walk.is_over() {
@@ -92,19 +92,20 @@ impl RequestInspector {
         }
     }
 
-    /// What was found so far.
+    /// Details found so far.
     pub fn asked(&self) -> &RequestDetails {
         &self.asked
     }
 
-    /// What was found.
+    /// Details found.
     pub fn finish(self) -> RequestDetails {
         self.asked
     }
 }
 
 impl RequestDetails {
-    /// From the octets at which the value of each member begins; what follows a value does not matter.
+    /// Reads the details from the bytes at which each value begins; bytes after a value do not
+    /// matter.
     pub(crate) fn from_values(
         model: Option<Vec<u8>>,
         stream: Option<Vec<u8>>,
@@ -125,7 +126,7 @@ impl RequestDetails {
         }
     }
 
-    /// Of duplicates the last counts.
+    /// Takes one match. The last of duplicates counts.
     fn take(&mut self, found: Match<'_>) -> ControlFlow<()> {
         match found {
             Match::Text(MemberValue::Model, text) if !text.trim().is_empty() => {

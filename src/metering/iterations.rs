@@ -1,9 +1,9 @@
-//! Reads `usage.iterations`: what one answer took besides the message that it is.
+//! Reads `usage.iterations`: usage of a response besides that of its own message.
 //!
-//! The counts of `usage` are those of the answer's own message. An entry `compaction` is billed beside
-//! them under the same model, `advisor_message` under the model that it names; `message` and
-//! `fallback_message` are in the counts already. An entry of another type is not guessed at: it is noted,
-//! and becomes a metering failure.
+//! The counts of `usage` are those of the response's own message. An entry `compaction` is billed
+//! beside them under the same model, `advisor_message` under the model that it names; `message` and
+//! `fallback_message` are in the counts already. An entry of another type becomes a metering
+//! failure.
 
 use super::counts::UsageCounts;
 use crate::exchange::{OtherModel, Tokens};
@@ -41,7 +41,7 @@ impl Iterations {
         self.open = Some(IterationEntry::default());
     }
 
-    /// Whether an entry has begun and not ended.
+    /// Reports whether an entry has begun and not ended.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -97,12 +97,12 @@ impl Iterations {
         }
     }
 
-    /// Whether some entry could not be read.
+    /// Reports whether some entry could not be read.
     pub(super) fn is_unread(&self) -> bool {
         self.is_unread
     }
 
-    /// Of two events' entries those that used more: they are cumulative, too.
+    /// Selects the entries of the event that used more: they are cumulative, too.
     pub(super) fn larger(self: Box<Self>, later: Box<Self>) -> Box<Self> {
         if later.sum() >= self.sum() {
             later

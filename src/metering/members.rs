@@ -1,6 +1,6 @@
-//! Which members of a JSON text are of note: where they stand and what they are called.
+//! Known members of a JSON text: their objects, names and values.
 
-/// An object whose members are looked at.
+/// Object whose members are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ObjectPath {
     /// A request.
@@ -27,7 +27,7 @@ pub(super) enum ObjectPath {
     Iteration,
 }
 
-/// A member whose value is read.
+/// Member whose value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MemberValue {
     /// `type` of an event.
@@ -71,7 +71,7 @@ pub(super) enum MemberValue {
 }
 
 impl MemberValue {
-    /// Whether a count is expected.
+    /// Reports whether the value should be a count.
     pub(super) fn is_count(self) -> bool {
         match self {
             Self::Input
@@ -97,10 +97,10 @@ impl MemberValue {
     }
 }
 
-/// What a member is.
+/// Kind of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Member {
-    /// Of no interest.
+    /// A member that is not read.
     Other,
     /// If it is an object, its members are looked at.
     Object(ObjectPath),
@@ -110,7 +110,7 @@ pub(super) enum Member {
     Value(MemberValue),
 }
 
-/// What was found.
+/// Match in a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Match<'a> {
     /// An object of note begins, or an array; or a string stands where an error may.
@@ -130,7 +130,7 @@ pub(super) enum Match<'a> {
 }
 
 impl ObjectPath {
-    /// What the member of this name is; the name with its escapes undone.
+    /// Kind of the member of this name, with its escapes decoded.
     pub(super) fn member(self, name: &[u8]) -> Member {
         use Member::{Object as O, Value as L};
         match (self, name) {
@@ -169,7 +169,7 @@ impl ObjectPath {
         }
     }
 
-    /// What an element of it is, if it is an array.
+    /// Kind of its elements, if it is an array.
     pub(super) fn element(self) -> Member {
         match self {
             Self::Iterations => Member::Object(Self::Iteration),

@@ -15,7 +15,7 @@ use super::{
 pub(super) struct Tail(Vec<u8>);
 
 impl Tail {
-    /// The next octets of the body; so many of its last are kept as [`LENGTH`] says, at least.
+    /// Takes the next bytes of the body, of which at least the last [`LENGTH`] are kept.
     pub(super) fn push(&mut self, content: &[u8]) {
         if let Some(last) = content.len().checked_sub(LENGTH) {
             self.0.clear();
@@ -61,7 +61,7 @@ impl Tail {
     }
 }
 
-/// What is yet to be read of a text, the next octet last.
+/// Rest of a text that is read backwards, the next byte last.
 struct Backwards<'a>(&'a [u8]);
 
 impl<'a> Backwards<'a> {

@@ -15,24 +15,24 @@ use crate::json::{
     string::{self, StringEnd, Within},
 };
 
-/// A walk through one text.
+/// Walk through one JSON text.
 #[derive(Debug)]
 pub(super) struct JsonWalk {
-    /// What this machine's SIMD can do.
+    /// SIMD instruction set of this machine.
     level: Level,
     state: WalkState,
     nesting: Nesting,
     /// The objects of note that are open, from the outermost.
     places: [ObjectPath; PLACES],
-    /// How many: members are looked at where as many containers are open.
+    /// Number of containers on that path: members are read where as many are open.
     watched: u64,
-    /// What the next value is.
+    /// Kind of the next value.
     member: Member,
     /// The spelling so far of a token of note that began in an earlier chunk.
     token: Vec<u8>,
 }
 
-/// Where a walk stands between two chunks.
+/// Position of a walk between two chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WalkState {
     /// Before the first value, of a byte order mark this may come.
@@ -45,13 +45,13 @@ enum WalkState {
     String(Within, Option<MemberValue>),
     /// In a number or literal.
     Scalar(Scalar, Option<MemberValue>),
-    /// Nobody wants more.
+    /// The caller wants no more matches.
     Stopped,
     /// This is not JSON, or nested too deep.
     Invalid,
 }
 
-/// What may come next, besides white space.
+/// Next token that is allowed, besides white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextToken {
     /// A value.
@@ -70,7 +70,7 @@ enum NextToken {
     End,
 }
 
-/// Why a walk through a chunk ends before the chunk.
+/// State in which a walk ends before its chunk does.
 type Halt = WalkState;
 
 impl JsonWalk {
@@ -96,12 +96,12 @@ impl JsonWalk {
         self.token.clear();
     }
 
-    /// Whether the octets so far are not the beginning of a JSON text that we can read.
+    /// Reports whether the bytes so far are not the beginning of a readable JSON text.
     pub(super) fn is_invalid(&self) -> bool {
         self.state == WalkState::Invalid
     }
 
-    /// Whether the octets so far are one JSON text, or nobody wanted the rest.
+    /// Reports whether the bytes so far are one JSON text, or the caller wanted no more.
     pub(super) fn is_complete(&self) -> bool {
         match self.state {
             WalkState::Expect(NextToken::End) | WalkState::Stopped => true,
@@ -110,7 +110,7 @@ impl JsonWalk {
         }
     }
 
-    /// Whether nothing more can be found.
+    /// Reports whether nothing more can be found.
     pub(super) fn is_over(&self) -> bool {
         matches!(
             self.state,
@@ -358,7 +358,7 @@ impl JsonWalk {
         self.places.get(index).copied()
     }
 
-    /// What an object that begins is where no member's name said so.
+    /// Kind of an object that is an element of an array or the whole text.
     #[inline(always)]
     fn element(&self) -> Member {
         if self.nesting.depth != self.watched {
@@ -402,7 +402,7 @@ impl JsonWalk {
         Ok(self.after())
     }
 
-    /// What may come after a value.
+    /// Next token that is allowed after a value.
     #[inline(always)]
     fn after(&self) -> NextToken {
         if self.nesting.depth == 0 {
@@ -421,7 +421,7 @@ impl JsonWalk {
     }
 }
 
-/// Whether the walk goes on.
+/// Continues the walk, or stops it if the caller wants no more.
 fn shown(flow: ControlFlow<()>) -> Result<(), Halt> {
     match flow {
         ControlFlow::Continue(()) => Ok(()),
@@ -491,7 +491,7 @@ pub(super) fn whole(spelling: &str) -> Option<u64> {
     is_exact.then_some(number as u64)
 }
 
-/// A spelling with its escapes undone; none if it is too long, or of half a surrogate pair.
+/// Spelling with its escapes decoded; none if it is too long, or has half a surrogate pair.
 pub(super) fn unescaped(spelling: &[u8]) -> Option<Cow<'_, [u8]>> {
     if spelling.len() > LONGEST_TOKEN {
         return None;
@@ -504,7 +504,7 @@ pub(super) fn unescaped(spelling: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(text.into_bytes()))
 }
 
-/// What some put before JSON in UTF-8 (RFC 8259 §8.1 lets a parser ignore it).
+/// Byte order mark, which some servers put before JSON (RFC 8259 §8.1 lets a parser ignore it).
 const BYTE_ORDER_MARK: Scalar = Scalar::Literal(b"\xEF\xBB\xBF");
 /// Objects and arrays of note in each other at most: event, `message`, `usage`, `iterations`, its element,
 /// `cache_creation`.

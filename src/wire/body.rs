@@ -1,7 +1,7 @@
-//! Where a message body ends (RFC 9112 §6 and §7.1).
+//! Framing of message bodies (RFC 9112 §6 and §7.1).
 //!
 //! [`Decoder`] takes octets from the front of a buffer and gives content; it never copies, never
-//! holds content back, and refuses what is not exactly as the RFC has it.
+//! holds content back, and refuses everything that deviates from the RFC.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -10,7 +10,7 @@ use super::{
     role::may_trail,
 };
 
-/// How the end of a body is found.
+/// Framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
@@ -23,7 +23,7 @@ pub enum Framing {
     UntilClose,
 }
 
-/// What the decoder found.
+/// Output of the decoder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// Some content.
@@ -68,7 +68,7 @@ enum DecodeState {
 
 /// Digits of a chunk size: 15 hex digits are 2^60 octets, and cannot overflow.
 const MAX_SIZE_DIGITS: u8 = 15;
-/// Octets of one chunk's extensions; nobody uses them, so only abuse is longer.
+/// Most octets of one chunk's extensions; they are not in use, so only abuse is longer.
 const MAX_EXTENSION: u32 = 4096;
 
 impl Decoder {
@@ -83,12 +83,12 @@ impl Decoder {
         Self { state }
     }
 
-    /// Whether the end was seen.
+    /// Reports whether the end was seen.
     pub fn is_done(&self) -> bool {
         self.state == DecodeState::Done
     }
 
-    /// Whether the end of the connection is the end of this body.
+    /// Reports whether the end of the connection is the end of this body.
     pub fn ends_with_connection(&self) -> bool {
         matches!(self.state, DecodeState::UntilClose | DecodeState::Done)
     }
@@ -101,10 +101,10 @@ impl Decoder {
         }
     }
 
-    /// Takes what it can from the front of `buffer`.
+    /// Decodes octets from the front of `buffer`.
     ///
     /// # Errors
-    /// Once malformed, always malformed: no octet after the fault is looked at.
+    /// Once malformed, always malformed: no octet after the fault is read.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
         let decoded = self.advance(buffer);
         if decoded.is_err() {

@@ -40,7 +40,7 @@ pub const PRIORITY_FLAG: u8 = 0x20;
 /// The bits of a stream's identifier: the first one is reserved.
 pub const STREAM_BITS: u32 = u32::MAX >> 1;
 
-/// What a frame says before its content.
+/// Header of a frame (RFC 9113 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
     /// Its type.
@@ -116,12 +116,12 @@ impl Frames {
         }
     }
 
-    /// Whether a frame has begun and not ended.
+    /// Reports whether a frame has begun and not ended.
     pub fn is_inside(&self) -> bool {
         self.filled > 0 || self.rest > 0
     }
 
-    /// Whether what has begun is the rest of a frame that was seen.
+    /// Reports whether the payload of a frame that was reported has not ended.
     pub fn is_inside_payload(&self) -> bool {
         self.rest > 0
     }

@@ -1,7 +1,7 @@
-//! A message head as it came: the octets, and where each field lies in them.
+//! Message head as received: the octets, and the span of each field in them.
 //!
-//! No map is built and no name is folded: fields keep their order, their case and their
-//! duplicates, and a field that is only passed on costs one copy into the next head.
+//! No map is built and no name is lower-cased: fields keep their order, their case and their
+//! duplicates. A field that is only forwarded costs one copy into the next head.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -31,17 +31,17 @@ struct FieldSpan {
     value_end: u32,
 }
 
-/// Places of fields, while the buffer that they point into is turned into a head.
+/// Spans of all fields, while the buffer that they point into is turned into a head.
 #[derive(Debug)]
 pub struct FieldSpans(Vec<FieldSpan>);
 
 impl FieldSpans {
-    /// How many fields there are.
+    /// Number of fields.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Reports whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -57,19 +57,19 @@ pub struct Field<'a> {
 }
 
 impl Field<'_> {
-    /// Whether the name is this one. Names are compared without regard to case (RFC 9110 §5.1).
+    /// Compares the name without regard to case (RFC 9110 §5.1).
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// What the name means for forwarding.
+    /// Role of the name for forwarding.
     pub fn role(&self) -> Role {
         Role::of(self.name)
     }
 }
 
 impl Fields {
-    /// Where the fields that `httparse` found lie in the buffer that was parsed.
+    /// Spans of the fields that `httparse` found, in the buffer that was parsed.
     pub fn spans(buffer: *const u8, parsed: &[httparse::Header<'_>]) -> FieldSpans {
         let offset = |octets: &[u8]| (octets.as_ptr() as usize).wrapping_sub(buffer as usize);
         let spans = parsed.iter().map(|field| {
@@ -127,7 +127,7 @@ impl Fields {
         }
     }
 
-    /// Those of the fields for which `keeps` holds. The octets are shared.
+    /// Keeps the fields for which `keeps` holds. The octets are shared.
     pub fn retain(&self, mut keeps: impl FnMut(&Field<'_>) -> bool) -> Self {
         let fields = self.spans.iter().zip(self.iter());
         let spans = fields.filter(|(_, field)| keeps(field));
@@ -152,12 +152,12 @@ impl Fields {
             .map(|field| field.value)
     }
 
-    /// How many fields there are.
+    /// Number of fields.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there is none.
+    /// Reports whether there is none.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -168,7 +168,8 @@ impl Fields {
     }
 }
 
-/// Head of a request as it came. Rides in the extensions of the request that actix-web routes.
+/// Head of a request as received. It travels in the extensions of the request that actix-web
+/// routes.
 #[derive(Debug)]
 pub struct RequestHead {
     /// The method.
@@ -177,18 +178,18 @@ pub struct RequestHead {
     pub target: Bytes,
     /// The version.
     pub version: Version,
-    /// What it came over.
+    /// Transport of the request.
     pub transport: Transport,
     /// The fields.
     pub fields: Fields,
-    /// How the body is framed.
+    /// Framing of the body.
     pub framing: Framing,
-    /// Whether the client waits for `100 Continue` before it sends its body.
+    /// True if the client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
     /// The protocols that the client asks to switch to: the value of `Upgrade`, or `:protocol` of an
     /// extended CONNECT (RFC 8441). Then the body is what the client sends after its head.
     pub upgrade: Option<Bytes>,
-    /// What becomes known of the body as it is read.
+    /// Notes on the body as it is read.
     pub notes: Rc<BodyNotes>,
 }
 
@@ -200,35 +201,35 @@ impl RequestHead {
     }
 }
 
-/// What becomes known of a body while it is read.
+/// Notes on a body while it is read, shared by downstream and proxy.
 #[derive(Debug, Default)]
 pub struct BodyNotes {
     /// Octets of content so far.
     pub octets: Cell<u64>,
-    /// Whether the body is held whole before it goes on: it may be read in larger pieces.
+    /// True if the body is buffered whole before it goes on: it may be read in larger pieces.
     pub is_held: Cell<bool>,
-    /// Whether the client began to send although it was to wait for `100 Continue`.
+    /// True if the client sent content without waiting for `100 Continue`.
     pub is_unasked: Cell<bool>,
-    /// Whether the client was given up since it did not read (`WRITE_TIMEOUT`).
+    /// True if the client was given up because it did not read (`WRITE_TIMEOUT`).
     pub is_stalled: Cell<bool>,
     /// The progress of the exchange, where it is observed: through it an operator may end the exchange.
     pub progress: OnceCell<Arc<Progress>>,
-    /// Said by the downstream: the client takes no more of the response for now. Its body is polled
-    /// nevertheless, and moves only what the client sends.
+    /// Set by downstream while the client takes no more of the response. The body of the response
+    /// is polled nevertheless, and moves only the upload.
     pub is_held_back: Cell<bool>,
-    /// Said by the downstream: the response has not reached the client, or not yet.
+    /// Set by downstream until the response has reached the client.
     pub is_undelivered: Cell<bool>,
     /// The raw trailer section (RFC 9112 §7.1.2), with its empty line, once the body has ended.
     pub trailers: RefCell<Option<Bytes>>,
 }
 
 impl BodyNotes {
-    /// Whether an operator has asked for the end of the exchange.
+    /// Reports whether an operator has asked for the end of the exchange.
     pub fn is_ending(&self) -> bool {
         self.progress.get().is_some_and(|it| it.is_ending())
     }
 
-    /// What ends a chunked body: the last chunk's size line, then the trailer section.
+    /// End of a chunked body: the last chunk's size line, then the trailer section.
     pub fn end_of_chunks(notes: Option<&Self>) -> [Bytes; 2] {
         Self::end_with(notes.and_then(|notes| notes.trailers.take()))
     }
@@ -253,7 +254,7 @@ pub enum Version {
     Http2,
 }
 
-/// What a request came over.
+/// Transport of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// A connection in clear.
@@ -262,34 +263,34 @@ pub enum Transport {
     Tls,
 }
 
-/// A response head that is ready to be written but for its framing, which the downstream
-/// connection adds. Rides in the extensions of the response that actix-web hands back.
+/// Response head that is ready to be written but for its framing, which the downstream connection
+/// adds. It travels in the extensions of the response that actix-web hands back.
 #[derive(Debug)]
 pub struct RelayedHead {
-    /// What it says besides its framing.
+    /// Status line and fields without the framing.
     pub content: HeadContent,
-    /// How the content is delimited at the upstream.
+    /// Framing of the content at the upstream.
     pub framing: Framing,
-    /// Where the trailer section appears, if the body may have one.
+    /// Notes that receive the trailer section, if the body may have one.
     pub notes: Option<Rc<BodyNotes>>,
-    /// Of a 101: how its body, a tunnel, is driven.
+    /// Notes of the tunnel that follows a 101.
     pub tunnel: Option<Rc<TunnelNotes>>,
 }
 
-/// What the two sides of a tunnel tell each other while it runs.
+/// State that the two sides of a tunnel share while it runs.
 ///
-/// The body of its response gives the upstream's octets and moves the client's; it ends when both
+/// The body of the response gives the upstream's octets and moves the client's; it ends when both
 /// directions have ended, and fails when one was aborted.
 #[derive(Debug, Default)]
 pub struct TunnelNotes {
-    /// Said by the downstream: the client takes no more for now. The body is polled nevertheless, and
-    /// moves only what the client sends.
+    /// Set by downstream while the client takes no more. The body is polled nevertheless, and moves
+    /// only what the client sends.
     pub is_held_back: Cell<bool>,
-    /// Said by the proxy: the upstream has ended its direction, and what it sent was given.
+    /// Set by proxy once the upstream has ended its direction and everything it sent was given.
     pub upstream_ended: Cell<bool>,
 }
 
-/// What a relayed head says, in the form that the client's version needs.
+/// Status and fields of a relayed head, in the form that the client's version needs.
 #[derive(Debug)]
 pub enum HeadContent {
     /// For HTTP/1: status line and fields, each with its line end.
@@ -318,8 +319,8 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|token| !token.is_empty())
 }
 
-/// Whether an answer of this status has no content by definition: neither `Content-Length` nor
-/// `Transfer-Encoding` may stand in it (RFC 9110 §8.6, RFC 9112 §6.1).
+/// Reports whether a response of this status has no content by definition: neither `Content-Length`
+/// nor `Transfer-Encoding` may stand in it (RFC 9110 §8.6, RFC 9112 §6.1).
 pub fn is_without_content(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT
 }
@@ -332,9 +333,10 @@ pub fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// Where the empty line that ends a head may be: whether a parse is worth its while.
+/// Reports whether the buffer may hold the empty line that ends a head, so that parsing is
+/// worthwhile.
 ///
-/// `from` is how much of the buffer was searched before. Bare LF counts as a line end, since
+/// `from` is the length of the buffer that was searched before. Bare LF counts as a line end, since
 /// `httparse` takes it.
 pub fn may_be_complete(buffer: &[u8], from: usize) -> bool {
     let start = from.saturating_sub(3);

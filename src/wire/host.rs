@@ -1,12 +1,12 @@
-//! The value of `Host`, of `:authority` and of an absolute-form target's authority (RFC 9110 §7.2,
-//! RFC 3986 §3.2.2): `uri-host [":" port]`, without user information.
+//! Grammar of `Host`, `:authority` and the authority of an absolute-form target (RFC 9110 §7.2, RFC
+//! 3986 §3.2.2): `uri-host [":" port]`, without user information.
 //!
-//! It is text that others will route by and log, so what the grammar does not allow is refused.
+//! Upstreams route by this text and log it, so anything that the grammar does not allow is refused.
 
 use std::{net::Ipv6Addr, str};
 
-/// Whether a value is a host with or without a port. An empty one is: RFC 9112 §3.2 sends it for a
-/// target without an authority.
+/// Reports whether a value is a host with or without a port. An empty one is: RFC 9112 §3.2 sends
+/// it for a target without an authority.
 pub fn is_host(value: &[u8]) -> bool {
     let (host, port) = split(value);
     port.iter().all(u8::is_ascii_digit)
@@ -16,8 +16,8 @@ pub fn is_host(value: &[u8]) -> bool {
         }
 }
 
-/// Whether two valid values name the same authority of this scheme: case does not count, and the
-/// scheme's own port may be left out (RFC 3986 §6.2.2.1, §6.2.3).
+/// Compares two valid values as authorities of one scheme: case does not count, and the scheme's
+/// default port may be left out (RFC 3986 §6.2.2.1, §6.2.3).
 pub fn is_same(one: &[u8], other: &[u8], default_port: &[u8]) -> bool {
     let (host, port) = split(one);
     let (other_host, other_port) = split(other);
@@ -81,7 +81,7 @@ fn is_of_name(octet: u8) -> bool {
     OF_NAME[octet as usize]
 }
 
-/// Looked up, since every request's head asks for each of these octets.
+/// Lookup table of [`is_of_name`], which runs for every octet of every `Host`.
 const OF_NAME: [bool; 256] = {
     let marks = b"-._~!$&'()*+,;=";
     let mut is_of_name = [false; 256];

@@ -25,7 +25,7 @@ pub struct FieldBlocks {
     has_fragment: bool,
 }
 
-/// What the next octet is.
+/// Meaning of the next octet.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum BlockStep {
     /// The first of a field line representation.
@@ -78,7 +78,7 @@ impl Integer {
     }
 }
 
-/// How a string is written.
+/// Encoding of a string (RFC 7541 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StringCoding {
     Raw,
@@ -111,14 +111,14 @@ struct LiteralString {
     held: u32,
 }
 
-/// What a string is searched for.
+/// Search within a string.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum StringSearch {
     #[default]
     Nothing,
-    /// Whether it is [`PATH`].
+    /// The string is compared with [`PATH`].
     Path,
-    /// Whether it has a `#`.
+    /// The string is searched for a `#`.
     Fragment,
 }
 
@@ -132,8 +132,8 @@ impl FieldBlocks {
         self.has_fragment = false;
     }
 
-    /// Whether the block has a `:path` with a `#`, as far as it was seen. Also holds for all blocks after
-    /// one that cannot be followed: they may have one.
+    /// Reports whether the block has a `:path` with a `#` so far. True for all blocks after one
+    /// that cannot be followed: they may have one.
     pub fn has_fragment(&self) -> bool {
         self.has_fragment || self.step == BlockStep::Lost
     }

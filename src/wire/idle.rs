@@ -1,8 +1,8 @@
-//! A timer for one peer's silence.
+//! Idle timer for one peer.
 //!
-//! It is made at the first wait and moved only when it fires, so that a chunk costs at most a look at
-//! the clock; and it counts only while the peer is waited for: time in which nobody asked for its
-//! octets, because the other side did not take them, is not its silence.
+//! It is made at the first wait and moved only when it fires, so that a chunk costs at most one
+//! read of the clock. It counts only while the proxy waits for the peer: time in which the proxy
+//! does not read, because the other side does not take the octets, is not idle time.
 
 use std::{
     future::Future,
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Fires when a peer has been waited for too long without a break.
+/// Timer that fires when a peer has sent nothing for the whole timeout.
 #[derive(Debug)]
 pub struct IdleTimer {
     limit: Duration,

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether an origin is that of the host that was asked for. What terminates TLS in front of us makes
-/// `https` of what comes in clear; the other way round it is none of ours.
+/// Reports whether an origin belongs to the host of the request. A TLS terminator in front of the
+/// proxy makes `https` of a request in clear; an `http` origin over TLS does not match.
 pub fn is_same(origin: &str, host: &str, is_tls: bool) -> bool {
     let authority = match origin.split_once("://") {
         Some(("https", authority)) => authority,
@@ -13,7 +13,8 @@ pub fn is_same(origin: &str, host: &str, is_tls: bool) -> bool {
     !authority.is_empty() && authority.eq_ignore_ascii_case(host)
 }
 
-/// Whether the value of a `Host` names this machine: `localhost`, 127.0.0.0/8 or `[::1]`, with any port.
+/// Reports whether the value of a `Host` names this machine: `localhost`, 127.0.0.0/8 or `[::1]`,
+/// with any port.
 pub fn is_loopback_host(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else {

@@ -35,7 +35,7 @@ impl Outbox {
         self.octets
     }
 
-    /// Whether nothing waits.
+    /// Reports whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.octets == 0
     }

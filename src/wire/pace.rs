@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-/// What one direction of an exchange may move before it waits for its turn.
+/// Turns of one direction of an exchange: octets that it may move before it waits.
 #[derive(Debug)]
 pub struct Pace {
     left: usize,
@@ -97,7 +97,7 @@ enum TurnState {
 #[derive(Debug, Default)]
 struct Turns {
     queue: RefCell<VecDeque<Rc<TurnTicket>>>,
-    /// Whether a turn is taken, or the next one is called after the next look at the sockets.
+    /// True if a turn is taken, or the next one is scheduled after the next poll of the sockets.
     is_taken: Cell<bool>,
 }
 

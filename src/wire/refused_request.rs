@@ -3,8 +3,8 @@
 use super::head::Version;
 use crate::error::Answer;
 
-/// A request that was refused before it reached a handler: its head could not be read, or there was no
-/// place for its connection.
+/// Request that was refused before it reached a handler: its head could not be read, or the
+/// connection limit was reached.
 #[derive(Debug)]
 pub struct RefusedRequest<'a> {
     /// The name that the answer carries.
@@ -13,6 +13,6 @@ pub struct RefusedRequest<'a> {
     pub version: Version,
     /// The method; empty if it was not read.
     pub method: &'a str,
-    /// What it was answered.
+    /// Answer that the client gets.
     pub answer: &'a Answer,
 }

@@ -1,7 +1,7 @@
 //! Meaning of a field name for an intermediary: hop-by-hop or end-to-end (RFC 9110 §7.6.1), allowed in a
 //! trailer section (RFC 9110 §6.5.1), or a credential.
 
-/// What a field name means for an intermediary.
+/// Role of a field name for an intermediary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// `Connection`: names further fields that end here (RFC 9110 §7.6.1).
@@ -54,21 +54,23 @@ impl Role {
     }
 }
 
-/// Whether a field says who asks: of these, exactly one goes to an upstream with a key of its own.
+/// Reports whether a field is a credential: exactly one of these goes to an upstream with a key of
+/// its own.
 pub fn is_credential(name: &[u8]) -> bool {
     ["x-api-key", "authorization"]
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-/// Whether a field may stand in a trailer section: what frames, routes, ends at a hop or says who asks
-/// has no place there (RFC 9110 §6.5.1).
+/// Reports whether a field may stand in a trailer section: fields for framing and routing,
+/// hop-by-hop fields and credentials may not (RFC 9110 §6.5.1).
 pub fn may_trail(name: &[u8]) -> bool {
     Role::of(name) == Role::EndToEnd && !is_credential(name) && is_name(name)
 }
 
-/// Whether a field name that the h2 crate let through is one in HTTP/1.1, too. RFC 9113 §8.2.1 forbids a
-/// few octets and the crate takes `"`, which no token has (RFC 9110 §5.1): parsers differ about it.
+/// Reports whether a field name that the h2 crate let through is valid in HTTP/1.1, too. RFC 9113
+/// §8.2.1 forbids a few octets and the crate takes `"`, which no token has (RFC 9110 §5.1): parsers
+/// differ about it.
 pub fn is_name(name: &[u8]) -> bool {
     memchr::memchr(b'"', name).is_none()
 }

@@ -25,15 +25,15 @@ pub fn tunnelled<'a>(lists: impl IntoIterator<Item = &'a [u8]>) -> Option<Bytes>
     (!protocols.is_empty()).then(|| protocols.freeze())
 }
 
-/// Whether it is `protocol-name ["/" protocol-version]`, and its name is none of those that carry HTTP.
+/// Reports whether a protocol is `protocol-name ["/" protocol-version]` and does not carry HTTP.
 fn is_tunnelled(protocol: &[u8]) -> bool {
     let mut parts = protocol.splitn(2, |&octet| octet == b'/');
     let name = parts.next().unwrap_or_default();
     is_token(name) && parts.next().is_none_or(is_token) && !carries_http(name)
 }
 
-/// Whether requests could be sent through it. Drafts have their number behind the name (`h2c-14`, which
-/// nghttp2 still takes), and some write the version without a slash (`HTTP2`).
+/// Reports whether a protocol carries HTTP requests. Drafts have their number behind the name
+/// (`h2c-14`, which nghttp2 still takes), and some write the version without a slash (`HTTP2`).
 fn carries_http(name: &[u8]) -> bool {
     CARRY_HTTP.iter().any(|known| {
         let Some((start, rest)) = name.split_at_checked(known.len()) else {

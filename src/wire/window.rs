@@ -38,7 +38,7 @@ use tokio::{
 pub const MAX_EXTRA: u32 = 4 * 1024 * 1024;
 /// ... and those of all connections of the process: 32 connections at full speed.
 pub const PROCESS_EXTRA: u32 = 128 * 1024 * 1024;
-/// How long an extra is kept that is not needed.
+/// Time for which an extra is kept without being needed.
 const QUIET: Duration = Duration::from_secs(5);
 /// Pause after a round that showed no need: a peer close by would be sent a PING per round trip.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -61,7 +61,7 @@ pub struct Windows {
     open: Cell<usize>,
     /// Number of this round, of which each stream counts what it consumes.
     round: Cell<u32>,
-    /// When the first octet of this round was consumed.
+    /// Time at which the first octet of this round was consumed.
     since: Cell<Option<Instant>>,
     /// The most that one stream consumed in this round.
     most: Cell<u64>,
@@ -134,7 +134,7 @@ impl Windows {
         self.most.set(0);
     }
 
-    /// How many quarters of the window one stream consumed in each round trip of this round.
+    /// Quarters of the window that one stream consumed per round trip of this round.
     fn quarters(&self, round_trip: Duration, now: Instant) -> u128 {
         let Some(since) = self.since.get() else {
             return 0;
@@ -184,17 +184,17 @@ impl Drop for Meter {
     }
 }
 
-/// When a round trip is measured, and what follows from it.
+/// Measurement of round trips, and the decision to grow or shrink windows.
 #[derive(Debug)]
 struct Rounds {
     windows: Rc<Windows>,
-    /// When the PING was sent that is not answered yet.
+    /// Time at which the unanswered PING was sent.
     pinged: Option<Instant>,
-    /// What one stream has to consume before the next PING.
+    /// Octets that one stream has to consume before the next PING.
     next: u64,
     /// ... and when it may be sent at the earliest.
     earliest: Option<Instant>,
-    /// Whether the windows were needed since this was asked last.
+    /// True if the windows were needed since the last review.
     was_needed: bool,
 }
 
@@ -209,7 +209,7 @@ impl Rounds {
         }
     }
 
-    /// Whether a PING is to be sent now.
+    /// Reports whether a PING is to be sent now.
     fn begins(&mut self) -> bool {
         if self.pinged.is_some() || self.windows.most.get() < self.next {
             return false;

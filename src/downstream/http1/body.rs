@@ -1,7 +1,7 @@
-//! The client's side of a connection, shared by the connection and the body of its present request.
+//! Socket of an HTTP/1.1 client, shared by the connection and the body of its current request.
 //!
-//! Both are polled by the same task, one after the other, so a `RefCell` is all the sharing there
-//! is. [`Http1RequestBody`] reads the socket itself: there is no channel between them and no copy.
+//! The same task polls both, one after the other, so they share it by a `RefCell`.
+//! [`Http1RequestBody`] reads the socket itself: no channel between them and no copy.
 
 use std::{
     cell::RefCell,
@@ -36,17 +36,17 @@ pub(super) struct ClientWire<S> {
     pub(super) decoder: Decoder,
     pub(super) expect: Http1Expectation,
     pub(super) ended: bool,
-    /// Whether this poll of a tunnel waits for the client's octets, and so will see its end.
+    /// True if this poll of a tunnel waits for the client's octets, and therefore notices its end.
     pub(super) is_awaited: bool,
 }
 
-/// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
+/// State of `Expect: 100-continue` (RFC 9110 §10.1.1).
 #[derive(Debug)]
 pub(super) enum Http1Expectation {
     Nothing,
-    /// The client waits for it, and says here if it does not.
+    /// The client waits for `100 Continue`; notes record if it sends without it.
     Waiting(Rc<BodyNotes>),
-    /// The body is wanted: it is to be written now.
+    /// The handler wants the body: `100 Continue` is written next.
     Owed,
 }
 
@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientWire<S> {
         }
     }
 
-    /// Throws away what is in the buffer of a body that nobody reads.
+    /// Discards buffered octets of a body that no handler reads.
     pub(super) fn discard(&mut self) {
         while let Ok(Decoded::Content(_)) = self.decoder.decode(&mut self.read.octets) {}
     }
@@ -77,7 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientWire<S> {
     }
 }
 
-/// The body of a request, as it arrives.
+/// Body of a request as it arrives.
 #[derive(Debug)]
 pub(super) struct Http1RequestBody<S> {
     wire: Rc<RefCell<ClientWire<S>>>,

@@ -1,4 +1,4 @@
-//! The end of an HTTP/1.1 connection: refusal of a request, and the orderly close.
+//! End of an HTTP/1.1 connection: refusal of a request, and the orderly close.
 
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Instant};
 
@@ -24,7 +24,7 @@ where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
-    /// Answers a request that does not reach the handler, and closes.
+    /// Answers a request before it reaches the handler, and closes the connection.
     pub(super) async fn refuse(
         &mut self,
         answer: Answer,
@@ -52,8 +52,8 @@ where
         self.linger().await
     }
 
-    /// Closes so that the client gets what was written (RFC 9112 §9.6): this side is shut down,
-    /// and what the client still sends is thrown away for a while.
+    /// Closes so that the client receives what was written (RFC 9112 §9.6): shuts down the sending
+    /// side and discards what the client still sends for up to [`LINGER`].
     pub(super) async fn linger(&mut self) -> Result<(), ConnectionAbort> {
         let deadline = Instant::now() + LINGER;
         let mut thrown_away = 0;

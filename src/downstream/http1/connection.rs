@@ -26,35 +26,35 @@ use crate::{
     wire::{head::BodyNotes, outbox::Outbox, pace::Pace},
 };
 
-/// Why a connection ends, where it is not by agreement.
+/// Reason for the abort of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionAbort {
-    /// The client closed, reset, or does not read.
+    /// The client closed or reset the connection, or does not read.
     Client,
     /// The response body failed: its end must not look like one.
     Body,
-    /// Time is up.
+    /// The drain timeout has passed, or an operator ended the exchange.
     Cut,
 }
 
-/// A connection that speaks HTTP/1.1, or whose first octets are yet to tell.
+/// A connection that speaks HTTP/1.1, or whose protocol the first octets have yet to tell.
 pub(crate) struct Http1ServerConnection<S, A> {
     pub(super) wire: Rc<RefCell<ClientWire<S>>>,
     pub(super) outbox: Outbox,
     pub(super) timers: Timers,
     pub(super) timer: Timer,
-    /// Whether the client takes what is written.
+    /// Progress of what is written to the client.
     pub(super) delivery: Delivery,
-    /// Of the response.
+    /// Turns of the response.
     pub(super) pace: Pace,
     pub(super) arrival: ClientConnection,
     pub(super) services: Rc<Services<A>>,
     pub(super) entry: ConnectionPermit,
     pub(super) ticket: Option<usize>,
     pub(super) searched: usize,
-    /// Of the request that is being answered.
+    /// Notes of the request that is being answered.
     pub(super) asked: Option<Rc<BodyNotes>>,
-    /// The same where the response is the upstream's, whose body drives the rest of the request's.
+    /// The same notes where the response is the upstream's: its body drives the rest of the upload.
     pub(super) upload: Option<Rc<BodyNotes>>,
 }
 
@@ -96,7 +96,7 @@ where
         }
     }
 
-    /// Takes the connection apart for HTTP/2: socket, octets read so far, admission. None if HTTP/1.1
+    /// Takes the connection apart for HTTP/2: socket, octets read so far, permit. None if HTTP/1.1
     /// was spoken.
     pub(crate) fn into_http2(mut self) -> Option<(S, Bytes, ConnectionPermit)> {
         if self.arrival.protocol != Protocol::Http2 {
@@ -109,12 +109,12 @@ where
         Some((stream, read.octets.freeze(), entry))
     }
 
-    /// Takes the timers of the present configuration.
+    /// Takes the timers of the current configuration.
     pub(super) fn follow_timers(&mut self) {
         self.timers = self.services.live.load().timers;
     }
 
-    /// Ready when the client has acknowledged nothing for too long.
+    /// Ready when the client has acknowledged nothing for the whole write timeout.
     pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.timers.write;
         while let Some(look_at) = self.delivery.next_look(limit) {

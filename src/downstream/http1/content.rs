@@ -1,4 +1,5 @@
-//! The way of a response's content to the client: written as it comes, and watched until it arrives.
+//! Delivery of a response's content to the client: written as it comes, and watched until it
+//! arrives.
 
 use std::{
     future::poll_fn,
@@ -36,7 +37,7 @@ where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
-    /// Writes head and content as they come, and sees to it that they arrive.
+    /// Writes head and content as they come, and waits until they have arrived.
     pub(super) async fn content(
         &mut self,
         body: BoxBody,
@@ -107,7 +108,7 @@ where
         poll_watch(cx, &mut wire, &mut self.timer).map(|()| Err(ConnectionAbort::Client))
     }
 
-    /// Moves what the client sends, while it takes nothing of the response: the two directions do not
+    /// Moves the upload while the client takes nothing of the response: the two directions do not
     /// wait for each other.
     fn poll_upload(&self, cx: &mut Context<'_>, source: &mut ContentSource) {
         let (ContentSource::Open(body), Some(upload)) = (&mut *source, &self.upload) else {
@@ -122,7 +123,7 @@ where
         }
     }
 
-    /// Waits until the client has acknowledged all that was written, as far as that can be told.
+    /// Waits until the client has acknowledged all that was written, where the kernel can tell.
     async fn arrival_of_all(&mut self) -> Result<(), ConnectionAbort> {
         let mut interval = FIRST_LOOK;
         let mut look_at = None;
@@ -207,7 +208,7 @@ where
     }
 }
 
-/// Says of an exchange that its response has not reached the client, until it has.
+/// Marks an exchange as undelivered until its response has reached the client.
 struct DeliveryMark(Option<Rc<BodyNotes>>);
 
 impl DeliveryMark {
@@ -225,14 +226,14 @@ impl DeliveryMark {
     }
 }
 
-/// How far taking content came.
+/// Result of taking content from the handler's body.
 enum PullOutcome {
-    /// All there is now; more comes later.
+    /// All that is available was taken; more comes later.
     Pending,
-    /// As much as may wait; there may be more.
+    /// The outbox is full; more may be available.
     Full,
-    /// All of it.
+    /// The body has ended.
     Complete,
-    /// All there was before it failed.
+    /// The body has failed; the content before that was taken.
     Failed,
 }

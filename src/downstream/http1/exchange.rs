@@ -36,7 +36,7 @@ where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
-    /// One request and its response.
+    /// Runs one request and its response.
     pub(super) async fn exchange(
         &mut self,
         parsed: ParsedRequest,
@@ -132,7 +132,7 @@ where
         routed(head, payload, &self.arrival, is_local)
     }
 
-    /// Runs the handler, and watches the client meanwhile.
+    /// Runs the handler and watches the client meanwhile.
     async fn call(
         &mut self,
         request: Request,

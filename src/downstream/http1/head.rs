@@ -1,4 +1,4 @@
-//! The wait for the next request head, and its timers.
+//! Wait for the next request head, and its timers.
 
 use std::{
     future::poll_fn,
@@ -25,7 +25,7 @@ use crate::{
     error::DownstreamError,
 };
 
-/// What the coming head follows.
+/// Event that the wait for a request head started from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum HeadWait {
     /// The start of the connection.
@@ -39,7 +39,7 @@ where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
-    /// The next head; `None` if there is none to come.
+    /// Waits for the next request head; `None` if the connection ends without one.
     pub(super) async fn head(
         &mut self,
         waits: HeadWait,

@@ -15,10 +15,10 @@ use crate::{
     wire::outbox::Outbox,
 };
 
-/// Octets that are read ahead of need, to see whether the client is still there.
+/// Octets that are read ahead to notice a client that disconnects.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// Writes what waits, and notes what the socket took and whether it takes more.
+/// Writes the outbox, and records how much the socket took and whether it takes more.
 pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     outbox: &mut Outbox,
@@ -44,7 +44,7 @@ pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
     }
 }
 
-/// Reads once there is something to read: a silent client costs no buffer.
+/// Reads once the socket is readable: a silent client costs no buffer.
 pub(super) fn poll_readable<S: Peer>(
     cx: &mut Context<'_>,
     wire: &mut ClientWire<S>,
@@ -53,7 +53,8 @@ pub(super) fn poll_readable<S: Peer>(
     wire.poll_read(cx)
 }
 
-/// Ready when the client is gone. Reads ahead, within a bound; beyond it, looks now and then.
+/// Ready when the client has disconnected. Reads ahead within a bound; beyond it, checks the socket
+/// every [`WATCH_INTERVAL`].
 pub(super) fn poll_watch<S: Peer>(
     cx: &mut Context<'_>,
     wire: &mut ClientWire<S>,

@@ -20,26 +20,26 @@ use crate::{
     },
 };
 
-/// A head and what it says about its connection.
+/// Request head, and the persistence of its connection.
 #[derive(Debug)]
 pub struct ParsedRequest {
     /// The head.
     pub head: RequestHead,
-    /// Whether the connection may go on after it.
+    /// Persistence of the connection after this request.
     pub keep_alive: KeepAlive,
 }
 
-/// Whether the client wants the connection to go on.
+/// Persistence of a connection (RFC 9112 §9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// It may serve the next request.
+    /// The connection may serve the next request.
     Yes,
-    /// It is closed after the answer.
+    /// The connection is closed after the response.
     No,
 }
 
-/// Drops empty lines before a request line (RFC 9112 §2.2): some clients end content with one. Says
-/// whether there were any.
+/// Drops empty lines before a request line (RFC 9112 §2.2): some clients end content with one.
+/// Returns true if there were any.
 pub(super) fn skip_empty_lines(buffer: &mut BytesMut) -> bool {
     let mut skipped = false;
     loop {
@@ -53,16 +53,16 @@ pub(super) fn skip_empty_lines(buffer: &mut BytesMut) -> bool {
     }
 }
 
-/// Whether a head has begun. The first half of an empty line is none.
+/// Reports whether a head has begun. The first half of an empty line is none.
 pub(super) fn is_begun(octets: &[u8]) -> bool {
     !matches!(octets, b"" | b"\r")
 }
 
-/// Takes one head from the front of the buffer, if it is complete. `searched` remembers how much of
-/// the buffer was looked at without success.
+/// Takes one head from the front of the buffer, if it is complete. `searched` is the length of the
+/// buffer that was searched before without success.
 ///
 /// # Errors
-/// What is malformed, too large, or could be read in two ways.
+/// The head is malformed, too large, or ambiguous.
 pub fn parse_request_head(
     buffer: &mut BytesMut,
     searched: &mut usize,
@@ -188,7 +188,7 @@ fn origin_form(
     Ok((path, Some(TargetAuthority { name, default_port })))
 }
 
-/// What the fields say about framing and connection.
+/// Framing and persistence as the fields state them.
 struct Facts {
     framing: Framing,
     keep_alive: KeepAlive,

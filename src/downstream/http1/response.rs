@@ -1,4 +1,4 @@
-//! A response on its way out: its head with the framing that this connection needs, and its body.
+//! Response heads as they are written: fields, and the framing that this connection needs.
 
 use actix_http::{ResponseHead as HttpHead, body::BodySize};
 use actix_web::http::{Method, StatusCode, header};
@@ -13,12 +13,12 @@ use crate::{
     },
 };
 
-/// How content is delimited towards this client.
+/// Delimiter of content towards this client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delimiter {
     /// There is no content.
     Nothing,
-    /// Exactly so many octets.
+    /// `Content-Length` with this number of octets.
     Length(u64),
     /// Chunks.
     Chunks,
@@ -80,7 +80,7 @@ pub(super) fn switching(relayed: RelayedHead) -> Bytes {
     }
 }
 
-/// The head of a response that a handler of ours made.
+/// Head of a response that a handler of the proxy made.
 pub(super) fn own(
     head: &HttpHead,
     size: BodySize,
@@ -118,7 +118,8 @@ pub(super) fn own(
     (octets.freeze(), delimiter)
 }
 
-/// A whole answer to a request that never reached the `App`; the connection closes after it.
+/// Complete response to a request that was refused before the `App`; the connection closes after
+/// it.
 pub(super) fn refusal(answer: &Answer, request_id: &str, method: &Method) -> Bytes {
     let content = answer.content(request_id);
     let mut octets = BytesMut::with_capacity(256 + content.len());
@@ -171,7 +172,7 @@ fn put_delimiter(octets: &mut BytesMut, delimiter: Delimiter) {
     }
 }
 
-/// Says how the connection goes on, and ends the head.
+/// Writes `Connection` where it is needed, and ends the head.
 fn end(octets: &mut BytesMut, delimiter: Delimiter, version: Version, keep_alive: &mut KeepAlive) {
     if delimiter == Delimiter::Close {
         *keep_alive = KeepAlive::No;

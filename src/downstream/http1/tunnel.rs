@@ -1,7 +1,8 @@
-//! A connection that has switched protocols (RFC 9110 §7.8): octets both ways, until both have ended.
+//! Connection that has switched protocols (RFC 9110 §7.8): octets both ways, until both directions
+//! have ended.
 //!
-//! Each end is passed on by itself: what one peer ended, the other may go on without. What one peer
-//! aborts is aborted, and so is what stands still for too long.
+//! Each end is passed on separately: one direction may go on after the other has ended. An abort by
+//! one peer, or a write timeout, aborts both directions.
 
 use std::{
     pin::Pin,
@@ -34,12 +35,12 @@ use crate::{
     },
 };
 
-/// The client's side of a tunnel.
+/// Client side of a tunnel.
 struct Http1Tunnel {
     /// Gives the upstream's octets and takes the client's; none once both directions have ended.
     body: Option<BoxBody>,
     notes: Rc<TunnelNotes>,
-    /// Whether the client was told that the upstream has ended.
+    /// True once the client's sending side was shut down after the end of the upstream's.
     is_shut: bool,
 }
 
@@ -120,8 +121,8 @@ where
         Poll::Pending
     }
 
-    /// Moves the client's octets, and takes the upstream's in its turn and while there is room: says whether that ran
-    /// out, and fails as the tunnel does.
+    /// Moves the client's octets, and takes the upstream's in its turn and while the outbox has
+    /// room. Returns true if the outbox is full.
     fn pull_tunnel(
         &mut self,
         cx: &mut Context<'_>,

@@ -25,23 +25,23 @@ use crate::{
     },
 };
 
-/// The client's side of a stream, shared by the stream and the body of its request.
+/// Receiving side of a stream, shared by the stream and the body of its request.
 pub(super) struct StreamInbound {
     recv: RecvStream,
-    /// What was read to see whether the client waits.
+    /// Content that was read ahead to notice a client that does not wait for `100 Continue`.
     ahead: Option<Option<Result<Bytes, h2::Error>>>,
     pub(super) expect: Http2Expectation,
     /// Counts what is consumed, until the client has ended its side.
     meter: Option<Meter>,
 }
 
-/// Whether `100 Continue` is owed (RFC 9110 §10.1.1).
+/// State of `Expect: 100-continue` (RFC 9110 §10.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Http2Expectation {
     Nothing,
     /// The client waits for it.
     Waiting,
-    /// The body is wanted: it is to be sent now.
+    /// The handler wants the body: `100 Continue` is sent next.
     Owed,
 }
 
@@ -59,7 +59,7 @@ impl StreamInbound {
         }))
     }
 
-    /// Ready if the client sends although it was to wait.
+    /// Ready if the client sends content without waiting for `100 Continue`.
     pub(super) fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.ahead = Some(ready!(self.recv.poll_data(cx)));
         self.expect = Http2Expectation::Nothing;
@@ -80,11 +80,11 @@ impl StreamInbound {
     }
 }
 
-/// The body of a request, as it arrives.
+/// Body of a request as it arrives.
 pub(super) struct Http2RequestBody {
     inbound: Rc<RefCell<StreamInbound>>,
     notes: Rc<BodyNotes>,
-    /// None for a tunnel, whose silence is its own affair.
+    /// None for a tunnel, which may be silent without limit.
     idle: Option<IdleTimer>,
     phase: BodyPhase,
 }
@@ -184,8 +184,8 @@ fn failed(cause: DownstreamError) -> Poll<Option<Result<Bytes, PayloadError>>> {
     Poll::Ready(Some(Err(PayloadError::Io(io::Error::other(cause)))))
 }
 
-/// The trailer section as HTTP/1.1 has it; none if a field of it has no place there
-/// (RFC 9110 §6.5.1), or if there are too many.
+/// Trailer section in HTTP/1.1 format; none if a field is not allowed in it (RFC 9110 §6.5.1), or
+/// if there are too many fields.
 pub fn trailer_section(trailers: &HeaderMap) -> Option<Bytes> {
     let mut octets = BytesMut::new();
     for (name, value) in trailers {

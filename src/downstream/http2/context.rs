@@ -14,12 +14,12 @@ use crate::{
     wire::window::Windows,
 };
 
-/// What the streams of a connection share.
+/// State that the streams of a connection share.
 pub(super) struct ConnectionContext<A> {
     pub(super) services: Rc<Services<A>>,
     pub(super) arrival: ClientConnection,
     pub(super) timers: Cell<Timers>,
-    /// What the connection is served by.
+    /// Permit of the connection.
     pub(super) entry: RefCell<ConnectionPermit>,
     pub(super) watch: Rc<FrameMonitor>,
     pub(super) socket: Rc<dyn Socket>,
@@ -28,12 +28,13 @@ pub(super) struct ConnectionContext<A> {
 }
 
 impl<A> ConnectionContext<A> {
-    /// Takes the timers of the present configuration.
+    /// Takes the timers of the current configuration.
     pub(super) fn follow_timers(&self) {
         self.timers.set(self.services.live.load().timers);
     }
 
-    /// Whether the connection has its place; one may have become free since it came.
+    /// Reports whether the connection counts below `MAX_CONNECTIONS`, and takes a slot that has
+    /// become free.
     pub(super) fn has_seat(&self) -> bool {
         self.entry.borrow_mut().has_seat(&self.services)
     }

@@ -1,4 +1,4 @@
-//! The field blocks in a client's frames (RFC 9113 §6.2, §6.10): the streams whose `:path` has a
+//! Search of a client's field blocks (RFC 9113 §6.2, §6.10) for streams whose `:path` has a
 //! fragment, which h2 does not show.
 
 use crate::wire::{
@@ -11,12 +11,12 @@ const MAX_PREFIX: usize = 6;
 /// Those of the priority.
 const PRIORITY: usize = 5;
 
-/// Follows the field blocks of a connection.
+/// Scanner of the field blocks of one connection.
 #[derive(Debug, Default)]
 pub(super) struct FragmentScanner {
     blocks: FieldBlocks,
     stream: u32,
-    /// What the payload of the frame begins with, as far as it came.
+    /// Octets before the field block, as far as they have come.
     prefix: [u8; MAX_PREFIX],
     filled: usize,
     wanted: usize,
@@ -73,7 +73,7 @@ impl FragmentScanner {
         self.blocks.has_fragment().then_some(self.stream)
     }
 
-    /// Reads what stands in front of a block.
+    /// Reads padding length and priority in front of a block.
     fn prefix_end(&mut self) {
         let (padding, priority) = self.prefix.split_at(usize::from(self.is_padded));
         if self.has_priority {

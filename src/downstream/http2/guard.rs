@@ -1,5 +1,5 @@
-//! The socket under the h2 crate: it looks at the octets that come in, and tells [`FrameMonitor`] which frames
-//! they are, whether one stands half finished, and whether what is written is taken.
+//! Socket under the h2 crate: scans the octets in both directions, and reports frames, unfinished
+//! frames and write progress to [`FrameMonitor`].
 
 use std::{
     cell::RefCell,
@@ -22,7 +22,7 @@ use crate::{
     wire::frames::{self, FramePart, Frames},
 };
 
-/// The socket of a connection, with what was read of it before.
+/// Socket of a connection, with the octets that were read of it before.
 pub(super) struct GuardedSocket<S> {
     stream: Rc<RefCell<S>>,
     /// Octets that were read before it was known what they are.
@@ -33,7 +33,7 @@ pub(super) struct GuardedSocket<S> {
     paths: FragmentScanner,
     /// Frames on the way out.
     sent: Frames,
-    /// Whether a header block is open: only its CONTINUATION may follow.
+    /// True while a header block is open: only its CONTINUATION may follow.
     is_in_block: bool,
     last_kind: u8,
     watch: Rc<FrameMonitor>,

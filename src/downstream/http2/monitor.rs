@@ -1,10 +1,9 @@
-//! What a connection's frames say about its client: how many of them are too many, and what is waited
-//! for in vain.
+//! Rate limits and timeouts of a client's HTTP/2 frames.
 //!
-//! h2 reads frames as fast as they come. It bounds what it keeps, not what it is made to do: a peer
-//! may send frames without end that cost it nothing and no stream is ever billed for. Two buckets of
-//! tokens say how many are enough. Frames that carry a request or its content are free: streams,
-//! windows and the timers bound those.
+//! h2 reads frames as fast as they come. It bounds its memory, not its work: a peer may send
+//! endless frames that cost it nothing and belong to no stream. Two token buckets limit them.
+//! Frames that carry a request or its content are free: the limits on streams, windows and timers
+//! bound those.
 
 use std::{
     cell::{Cell, RefCell},
@@ -38,11 +37,13 @@ const CONTROLS: Rate = Rate {
 /// Frames that one chunk of ours earns: it may be answered by a WINDOW_UPDATE for the stream, one for
 /// the connection and a PING that measures the round trip.
 const EARNED_BY_CHUNK: u32 = 3;
-/// ... and again for so many octets of it: a window of 2 KiB, which nobody has, makes frames of 2 KiB.
+/// Octets of a chunk for which one more frame is earned: a client with a window of 2 KiB, smaller
+/// than any in use, makes frames of 2 KiB.
 const EARNED_BY_OCTETS: usize = 1024;
 /// Frames that an answer earns: PRIORITY or PRIORITY_UPDATE (RFC 9218) for its request.
 const EARNED_BY_HEAD: u32 = 2;
-/// What may be earned in advance: a client may be far behind with its answers, not endlessly.
+/// Largest number of tokens earned in advance: a client may be far behind with its answers, not
+/// endlessly.
 const MOST_EARNED: u32 = 1 << 17;
 
 /// A bucket's size.
@@ -97,7 +98,8 @@ impl Bucket {
 /// refuses.
 const MOST_FRAGMENTS: usize = 2 * MAX_STREAMS as usize;
 
-/// What is known of the frames of a connection; shared by its socket, its loop and its streams.
+/// Frame counts and unfinished frames of a connection, shared by its socket, its loop and its
+/// streams.
 #[derive(Debug)]
 pub(super) struct FrameMonitor {
     resets: Bucket,
@@ -113,21 +115,21 @@ pub(super) struct FrameMonitor {
     taken: Cell<u32>,
 }
 
-/// What the connection waits for in vain.
+/// Kind of a wait that may time out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overdue {
     /// The rest of a frame or of a header block.
     Frame,
-    /// A look at whether the client takes what is written.
+    /// A check of whether the client reads.
     Client,
 }
 
-/// What stands half finished.
+/// Kind of a frame that has begun and not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnfinishedFrame {
-    /// A header block or a frame about the connection, since it began.
+    /// A header block or a control frame; timed from its first octet.
     Head,
-    /// A `DATA` frame, since octets of it came last: it may be large and its road slow.
+    /// A `DATA` frame; timed from its last octets, since it may be large and the connection slow.
     Data,
 }
 
@@ -146,29 +148,29 @@ impl FrameMonitor {
         })
     }
 
-    /// Which frames were too many.
+    /// Name of the frames that exceeded their limit.
     pub(super) fn flood(&self) -> Option<&'static str> {
         self.flood.get()
     }
 
-    /// A chunk is sent, which its receiver may answer.
+    /// Credits the frames with which a client may answer a chunk.
     pub(super) fn chunk(&self, octets: usize) {
         let by_octets = u32::try_from(octets / EARNED_BY_OCTETS).unwrap_or(u32::MAX);
         self.controls
             .earn(EARNED_BY_CHUNK.saturating_add(by_octets));
     }
 
-    /// Frames are sent that the client has to answer, each with one.
+    /// Credits the answers to frames that the client has to answer.
     pub(super) fn asked(&self, frames: u32) {
         self.controls.earn(frames);
     }
 
-    /// A response head is sent.
+    /// Credits the frames that may follow a response head.
     pub(super) fn head(&self) {
         self.controls.earn(EARNED_BY_HEAD);
     }
 
-    /// What is late, and from when on it is too late.
+    /// Kind and time of the next timeout.
     pub(super) fn deadline(&self, timers: &Timers) -> Option<(Overdue, Instant)> {
         let half = self.half.get().map(|(half, since)| match half {
             UnfinishedFrame::Head => (Overdue::Frame, since + timers.request_head),
@@ -179,7 +181,7 @@ impl FrameMonitor {
         half.into_iter().chain(look_at).min_by_key(|(_, at)| *at)
     }
 
-    /// Looks at whether the client takes what is written.
+    /// Checks whether the client reads.
     pub(super) fn look(&self, unacknowledged: Option<u64>, timers: &Timers) -> DeliveryStatus {
         // frames that come say that the client is there, not that it reads
         let received = 0;
@@ -192,22 +194,22 @@ impl FrameMonitor {
         self.delivery.borrow().written()
     }
 
-    /// Whether the socket takes no more for now.
+    /// Reports whether the socket takes no more for now.
     pub(super) fn is_blocked(&self) -> bool {
         self.delivery.borrow().is_blocked()
     }
 
-    /// What stands half finished, and since when it counts.
+    /// Kind of the unfinished frame, and the start of its timeout.
     pub(super) fn half(&self) -> Option<(UnfinishedFrame, Instant)> {
         self.half.get()
     }
 
-    /// Says what stands half finished now.
+    /// Sets the unfinished frame.
     pub(super) fn set_half(&self, half: Option<(UnfinishedFrame, Instant)>) {
         self.half.set(half);
     }
 
-    /// The socket took octets; none if it takes no more.
+    /// Records octets that the socket took; none if it takes no more.
     pub(super) fn wrote(&self, octets: Option<usize>) {
         let mut delivery = self.delivery.borrow_mut();
         match octets {
@@ -229,7 +231,7 @@ impl FrameMonitor {
         }
     }
 
-    /// Takes note of a stream whose `:path` has a fragment.
+    /// Records a stream whose `:path` has a fragment.
     pub(super) fn set_fragment(&self, stream: u32) {
         let mut fragments = self.fragments.borrow_mut();
         if stream <= self.taken.get() || fragments.contains(&stream) {

@@ -23,7 +23,7 @@ use crate::{
     wire::{head::BodyNotes, pace::Pace},
 };
 
-/// Why a stream ends, where it is not by agreement.
+/// Reason for the abort of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamAbort {
     /// The client reset it.
@@ -34,14 +34,14 @@ pub(super) enum StreamAbort {
     Body,
 }
 
-/// The response side of a stream.
+/// Response side of a stream.
 pub(super) struct StreamOutbound {
     pub(super) sender: SendStream<QueuedPiece>,
     pub(super) queue: Rc<SendQueue>,
     pub(super) source: ContentSource,
     pub(super) notes: Option<Rc<BodyNotes>>,
     watch: Rc<FrameMonitor>,
-    /// Since when the client takes nothing of what waits.
+    /// Start of the time in which the client has taken nothing.
     pub(super) stalled: Option<Instant>,
     /// Octets of the request's content at that time.
     received: u64,
@@ -52,7 +52,7 @@ pub(super) struct StreamOutbound {
 }
 
 impl StreamOutbound {
-    /// Sends a head; what comes after it is the caller's to say.
+    /// Sends a head; the caller sends what follows it.
     pub(super) fn begin<A>(
         respond: &mut SendResponse<QueuedPiece>,
         head: Head,
@@ -74,7 +74,7 @@ impl StreamOutbound {
         })
     }
 
-    /// Ready when the client has taken nothing of what waits for so long, and has sent nothing.
+    /// Ready when the client has taken nothing of what waits, and has sent nothing, for `limit`.
     pub(super) fn poll_stalled(
         &mut self,
         cx: &mut Context<'_>,
@@ -98,12 +98,12 @@ impl StreamOutbound {
         }
     }
 
-    /// Whether no more may wait.
+    /// Reports whether no more octets may wait.
     pub(super) fn is_full(&self) -> bool {
         self.queue.octets() >= WRITE_AHEAD
     }
 
-    /// Moves what the client sends, while it takes nothing of the response.
+    /// Moves the upload while the client takes nothing of the response.
     pub(super) fn poll_upload(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,7 +1,7 @@
-//! The moments at which h2 has written everything that may be written.
+//! Flush points of a connection, at which h2 has written everything that may be written.
 //!
-//! h2 does not tell when a HEADERS frame left its queue, and a reset of the stream takes back what is
-//! still in there. A stream that is to be reset waits for such a moment first.
+//! h2 does not tell when a HEADERS frame left its queue, and a reset of the stream takes back what
+//! is still in there. A stream waits for a flush point before it is reset.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,7 +9,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// Counts the moments, and wakes the streams that wait for the next one.
+/// Counter of flush points; wakes the streams that wait for the next one.
 #[derive(Debug, Default)]
 pub(super) struct WriteProgress {
     count: Cell<u64>,
@@ -17,7 +17,7 @@ pub(super) struct WriteProgress {
 }
 
 impl WriteProgress {
-    /// The connection was polled until it could do no more, and its socket took all of it.
+    /// Records a flush point: the connection made no more progress, and its socket took everything.
     pub(super) fn all(&self) {
         self.count.set(self.count.get() + 1);
         for waker in self.waiting.take() {

@@ -20,19 +20,19 @@ use crate::{
     },
 };
 
-/// How a header block ends.
+/// Content after a header block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockEnd {
-    /// With the stream: there is no content.
+    /// The stream ends with the block: there is no content.
     Stream,
-    /// Only the block.
+    /// Only the block ends: content may follow.
     Block,
 }
 
-/// The head of a request.
+/// Converts the head of a request.
 ///
 /// # Errors
-/// What has no place in HTTP/1.1, is not served here, is too large, or could be read in two ways.
+/// The head has no equivalent in HTTP/1.1, is not served here, is too large, or is ambiguous.
 pub fn http2_request_head(
     parts: &Parts,
     ends: BlockEnd,

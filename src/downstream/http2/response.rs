@@ -15,22 +15,22 @@ use crate::{
     },
 };
 
-/// A head, and whether content follows it.
+/// Response head, and whether content follows it.
 pub(super) struct Head {
     pub(super) response: Response<()>,
     pub(super) has_content: bool,
 }
 
-/// What the client asked for, as far as it decides how the answer reads.
+/// Kind of response that the client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResponsePurpose {
-    /// An answer.
+    /// An ordinary response.
     Answer,
     /// Another protocol on this stream (RFC 8441).
     Tunnel,
 }
 
-/// A relayed head.
+/// Converts a relayed head.
 pub(super) fn relayed(
     relayed: &RelayedHead,
     status: u16,
@@ -58,7 +58,7 @@ pub(super) fn relayed(
     })
 }
 
-/// The head of a response that a handler of ours made.
+/// Head of a response that a handler of the proxy made.
 pub(super) fn own(head: &HttpHead, size: BodySize, method: &Method) -> Head {
     let mut map = HeaderMap::with_capacity(8);
     for (name, value) in head.headers() {
@@ -83,7 +83,7 @@ pub(super) fn own(head: &HttpHead, size: BodySize, method: &Method) -> Head {
     }
 }
 
-/// An answer to a request that never reached the `App`, and its content.
+/// Response to a request that was refused before the `App`, and its content.
 pub(super) fn refusal(answer: &Answer, request_id: &str, method: &Method) -> (Head, Bytes) {
     let content = answer.content(request_id);
     let mut map = HeaderMap::with_capacity(8);
@@ -101,7 +101,7 @@ pub(super) fn refusal(answer: &Answer, request_id: &str, method: &Method) -> (He
     (head, content)
 }
 
-/// The fields of a raw trailer section.
+/// Fields of a raw trailer section.
 pub fn http2_trailers(raw: &[u8]) -> HeaderMap {
     let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut map = HeaderMap::new();

@@ -1,8 +1,8 @@
-//! Content on its way out of a stream, and how much of it waits.
+//! Content of a stream that h2 has not written yet.
 //!
-//! The h2 crate queues what it is given until the client's windows and the socket take it. It hands
-//! the pieces to its socket through `Buf`, and that is where they are counted: so the stream knows
-//! what still waits, and whether any of it moved.
+//! The h2 crate queues content until the client's windows and the socket take it. It hands the
+//! pieces to its socket through `Buf`, where they are counted: the stream knows how much still
+//! waits, and whether any of it moved.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,11 +12,11 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-/// What waits of one stream.
+/// Octets of one stream that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     octets: Cell<usize>,
-    /// Whether some of it left since this was asked last.
+    /// True if some octets left since the last call of [`SendQueue::has_moved`].
     moved: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -36,12 +36,12 @@ impl SendQueue {
         self.octets.get()
     }
 
-    /// Whether some left since this was asked last.
+    /// Reports whether some octets left since the last call.
     pub(super) fn has_moved(&self) -> bool {
         self.moved.take()
     }
 
-    /// Wakes when some leave.
+    /// Wakes the task when some octets leave.
     pub(super) fn watch(&self, cx: &Context<'_>) {
         self.waker.replace(Some(cx.waker().clone()));
     }
@@ -55,7 +55,7 @@ impl SendQueue {
     }
 }
 
-/// Content that counts itself out of its queue as it leaves, or is thrown away.
+/// Piece of content that counts itself out of its queue as it is written or dropped.
 #[derive(Debug)]
 pub(super) struct QueuedPiece {
     octets: Bytes,

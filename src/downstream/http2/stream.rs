@@ -1,7 +1,7 @@
 //! One stream: a request, its handler, and the response (RFC 9113 §8.1).
 //!
-//! Everything that the exchange needs hangs on this one future: a reset of the stream ends it, the end
-//! of the connection drops it, and the upload and the upstream's connection go with it.
+//! This future owns everything that the exchange needs: a reset of the stream ends it, the end of
+//! the connection drops it, and the upload and the upstream's connection end with it.
 
 use std::{
     cell::RefCell,
@@ -43,12 +43,12 @@ use crate::{
     },
 };
 
-/// Whether the target that h2 gives is the one that was sent.
+/// Completeness of the request target that h2 gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamTarget {
-    /// It is.
+    /// The target is complete.
     Whole,
-    /// There was a fragment, which is cut off.
+    /// h2 has cut off a fragment.
     Cut,
 }
 
@@ -101,10 +101,10 @@ pub(super) async fn serve<A>(
     }
 }
 
-/// How an exchange ends otherwise than with its answer.
+/// Failure of an exchange.
 enum StreamFailure {
     Gone(StreamAbort),
-    /// There is no answer: this one is given.
+    /// The handler gave no response: the client gets this answer.
     Failed(Answer),
 }
 
@@ -226,7 +226,7 @@ where
     .await
 }
 
-/// Answers a request that does not reach the handler.
+/// Answers a request before it reaches the handler.
 async fn refuse<A>(
     respond: &mut SendResponse<QueuedPiece>,
     answer: &Answer,
@@ -253,15 +253,15 @@ async fn refuse<A>(
     }
 }
 
-/// The request of a stream, as its response needs to know it.
+/// Request of a stream as its response needs it.
 #[derive(Clone, Copy)]
 struct StreamRequest<'a> {
     notes: &'a BodyNotes,
-    /// Whether its body is driven by that of the response.
+    /// True if the body of the response drives the upload.
     has_upload: bool,
 }
 
-/// Sends head and content as they come, and sees to it that they arrive.
+/// Sends head and content as they come, and waits until they have arrived.
 async fn content<A>(
     head: Head,
     body: Option<BoxBody>,
@@ -329,8 +329,9 @@ async fn content<A>(
     Ok(())
 }
 
-/// Waits until the client has acknowledged all that the socket took so far, as far as that can be told.
-/// A client that acknowledges nothing loses its connection, and this with it.
+/// Waits until the client has acknowledged all that the socket took so far, where the kernel can
+/// tell. The connection of a client that acknowledges nothing is closed, and this future is dropped
+/// with it.
 async fn arrival_of_all<A>(
     sender: &mut SendStream<QueuedPiece>,
     shared: &ConnectionContext<A>,

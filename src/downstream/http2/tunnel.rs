@@ -1,6 +1,7 @@
-//! A stream that has switched protocols (RFC 8441): octets both ways, until both have ended.
+//! Stream that has switched protocols (RFC 8441): octets both ways, until both directions have
+//! ended.
 //!
-//! `END_STREAM` is the end of one direction, as FIN is on a connection of its own; a reset is an abort.
+//! `END_STREAM` ends one direction, like a TCP FIN; a reset is an abort.
 
 use std::{
     future::poll_fn,
@@ -21,15 +22,15 @@ use super::{
 };
 use crate::{downstream::limits::WRITE_AHEAD, wire::head::TunnelNotes};
 
-/// The client's side of a tunnel.
+/// Client side of a tunnel.
 struct Http2Tunnel {
     outbound: StreamOutbound,
     /// Gives the upstream's octets and takes the client's; none once both directions have ended.
     body: Option<BoxBody>,
     notes: Rc<TunnelNotes>,
-    /// Whether the client was told that the upstream has ended.
+    /// True once `END_STREAM` was sent after the end of the upstream.
     is_shut: bool,
-    /// Whether one direction was aborted: what was taken before is still sent.
+    /// True if one direction was aborted: content taken before that is still sent.
     has_failed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The tables of HPACK (RFC 7541 §2.3), without names and values: lengths, and what is known of paths.
+//! Tables of HPACK (RFC 7541 §2.3), without names and values: lengths, and flags for `:path`.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ const ENTRY: u32 = 32;
 /// Indices of `:path` in the static table.
 const PATH_INDICES: [usize; 2] = [4, 5];
 
-/// What is known of an entry of a table.
+/// Lengths and flags of an entry of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TableEntry {
     /// At most `MAX_TABLE`, as is the size.
