@@ -1,14 +1,12 @@
 //! HTTP towards the client: one connection, from its first octet to its last.
 //!
-//! This is the piece between actix-server, which accepts and hands connections to workers, and the
-//! actix-web `App`, whose default service is the proxy. actix-http has such a piece, too;
-//! docs/decisions/0001-own-connection-loop.md lists what it does not do (timers after the first head,
-//! errors with content, a body that fails without losing what went before) and it costs a copy of every
-//! chunk each way, two maps of fields and reads of 8 KiB. So this one is ours: RFC 9112 here, and
-//! RFC 9113 in `http2`, where the h2 crate reads and writes the frames.
+//! This room stands between actix-server, which accepts connections and hands them to workers, and
+//! the actix-web `App`, whose default service is the proxy. It replaces the connection loop of
+//! actix-http; docs/decisions/0001-own-connection-loop.md gives the reasons. `http1` implements RFC
+//! 9112; `http2` implements RFC 9113 on the h2 crate, which reads and writes the frames.
 //!
-//! It refuses to know what a request is about. It decides only where messages begin and end, how
-//! long a silent peer is waited for, and when a connection has served its last request.
+//! It decides where messages begin and end, how long the proxy waits for a silent client, and when
+//! a connection has served its last request. It does not interpret requests.
 
 mod accept;
 mod client_connection;

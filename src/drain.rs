@@ -14,7 +14,7 @@ pub enum DrainPhase {
     Starting,
     /// Serving.
     Running,
-    /// Serving, and not ready any more: load balancers may take their time to see it (`DRAIN_DELAY`).
+    /// Serving, but reported as not ready: load balancers need time to notice (`DRAIN_DELAY`).
     Leaving,
     /// No new connections; running exchanges may end.
     Draining,

@@ -15,36 +15,36 @@ pub use self::overflow::{Overflow, OverflowPermit};
 #[derive(Debug, Default)]
 pub struct Limits {
     connections: AtomicUsize,
-    seats: AtomicUsize,
+    slots: AtomicUsize,
     in_flight: AtomicUsize,
     draining_workers: AtomicUsize,
     is_cut: AtomicBool,
 }
 
 impl Limits {
-    /// Counts a connection in; it counts itself out.
+    /// Counts a connection in; the drop of the admission counts it out.
     pub fn connection(self: &Arc<Self>) -> Admission {
         Admission::new(Arc::clone(self), CountKind::Connection)
     }
 
     /// Takes one of `limit` slots for connections, if one is free. Connections beyond the limit are
     /// open for a moment, too, but take no slot.
-    pub fn seat(self: &Arc<Self>, limit: usize) -> Option<Admission> {
-        let seat = Admission::new(Arc::clone(self), CountKind::Seat);
-        (seat.position <= limit).then_some(seat)
+    pub fn slot(self: &Arc<Self>, limit: usize) -> Option<Admission> {
+        let slot = Admission::new(Arc::clone(self), CountKind::Slot);
+        (slot.position <= limit).then_some(slot)
     }
 
-    /// Counts an exchange in; it counts itself out.
+    /// Counts an exchange in; the drop of the admission counts it out.
     pub fn exchange(self: &Arc<Self>) -> Admission {
         Admission::new(Arc::clone(self), CountKind::Exchange)
     }
 
-    /// Connections now.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.connections.load(Relaxed)
     }
 
-    /// Exchanges now.
+    /// Number of exchanges in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
     }
@@ -68,7 +68,7 @@ impl Limits {
     fn counter(&self, kind: CountKind) -> &AtomicUsize {
         match kind {
             CountKind::Connection => &self.connections,
-            CountKind::Seat => &self.seats,
+            CountKind::Slot => &self.slots,
             CountKind::Exchange => &self.in_flight,
         }
     }
@@ -77,7 +77,7 @@ impl Limits {
 #[derive(Debug, Clone, Copy)]
 enum CountKind {
     Connection,
-    Seat,
+    Slot,
     Exchange,
 }
 
@@ -132,11 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_that_is_not_had_is_not_taken() {
+    fn a_slot_that_is_not_had_is_not_taken() {
         let limits = Arc::new(Limits::default());
-        let first = limits.seat(1).unwrap();
-        assert!(limits.seat(1).is_none() && limits.seat(1).is_none());
+        let first = limits.slot(1).unwrap();
+        assert!(limits.slot(1).is_none() && limits.slot(1).is_none());
         drop(first);
-        assert!(limits.seat(1).is_some());
+        assert!(limits.slot(1).is_some());
     }
 }

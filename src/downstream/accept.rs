@@ -41,7 +41,7 @@ pub async fn serve<S, A>(
     }
     let mut connection =
         Http1ServerConnection::new(stream, arrival, Rc::clone(&services), entry, timers);
-    // how it ended was told to whom it concerns: the client, or the exchange that was dropped
+    // the client, or the exchange that was dropped, knows how it ended
     let _ = connection.run().await;
     if let Some((stream, octets, entry)) = connection.into_http2() {
         arrival.protocol = Protocol::Http2;

@@ -15,7 +15,7 @@ pub struct ClientConnection {
     pub protocol: Protocol,
 }
 
-/// The protocol of a connection.
+/// Protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1, by ALPN or because there was no ALPN.

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Octets on their way over one connection.
+/// Progress of the octets on their way over one connection.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     /// Octets that the socket took.
@@ -107,7 +107,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    /// Looks every 15 s at a client that has acknowledged so many octets of 1000 each time; gives the
+    /// Checks every 15 s a client that has acknowledged this number of 1000 octets each time; gives the
     /// number of looks until it is given up.
     fn looks(acknowledged: impl Fn(u64) -> u64, most: u64) -> Option<u64> {
         let start = Instant::now();

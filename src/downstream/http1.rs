@@ -53,12 +53,12 @@ where
             // the wait for the head may have been long
             self.follow_timers();
             let is_local = (self.services.is_local)(parsed.head.path());
-            let is_seated = self.entry.has_seat(&self.services);
-            if !is_seated && !is_local {
+            let has_slot = self.entry.take_slot(&self.services);
+            if !has_slot && !is_local {
                 let answer = DeniedError::TooManyConnections.answer();
                 return self.refuse(answer, Some(&parsed.head.method)).await;
             }
-            if self.services.drain.phase() >= DrainPhase::Leaving || !is_seated {
+            if self.services.drain.phase() >= DrainPhase::Leaving || !has_slot {
                 parsed.keep_alive = KeepAlive::No;
             }
             let keep_alive = self.exchange(parsed, is_local).await?;

@@ -206,7 +206,9 @@ fn first_head_until(drain: &Drain, since: Instant, timers: &Timers) -> Instant {
 }
 
 fn flooded(kind: &dyn std::fmt::Display) {
-    log::warn!("[Proxy] too many HTTP/2 frames, connection closed: {kind}");
+    log::warn!(
+        "[Proxy] too many HTTP/2 frames ({kind}); connection closed; the client must send fewer"
+    );
 }
 
 /// Registration of a connection to be woken by the drain.
@@ -287,11 +289,11 @@ where
         if entry.poll_evicted(cx).is_ready() {
             return Poll::Ready(ConnectionEnd::Gone);
         }
-        let is_seated = entry.is_seated();
+        let has_slot = entry.has_slot();
         drop(entry);
         // the first request is waited for, a while also by a drain
         let is_first = matches!(self.waits, IdleWait::First(_));
-        if !is_first && (phase == DrainPhase::Draining || !is_seated) {
+        if !is_first && (phase == DrainPhase::Draining || !has_slot) {
             self.leave(cx);
         }
         self.poll_timers(cx)

@@ -29,8 +29,8 @@ pub trait Peer: AsyncRead + AsyncWrite + Unpin + 'static {
     fn is_aborted(&self) -> bool;
     /// Ready when there may be something to read, so that a silent client holds no buffer.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
-    /// Makes the coming close a reset: for content that only the end of the connection delimits, and for
-    /// a client that takes nothing.
+    /// Makes the coming close a reset: for content that only the end of the connection delimits,
+    /// and for a client that does not read.
     fn reset_on_close(&self);
     /// Octets that were sent and that the client has not acknowledged, where the kernel tells.
     fn unacknowledged(&self) -> Option<u64>;

@@ -10,7 +10,7 @@ use crate::limits::{Admission, OverflowPermit};
 pub struct ConnectionPermit {
     /// Counts the socket, for the drain.
     _open: Admission,
-    seat: Option<Admission>,
+    slot: Option<Admission>,
     overflow: Option<OverflowPermit>,
 }
 
@@ -18,14 +18,14 @@ impl<A> Services<A> {
     /// Admits a connection. None if neither a slot nor an overflow permit is left: the caller
     /// closes it.
     pub fn admit(&self) -> Option<ConnectionPermit> {
-        let seat = self.limits.seat(self.max_connections);
-        let overflow = match seat {
+        let slot = self.limits.slot(self.max_connections);
+        let overflow = match slot {
             Some(_) => None,
             None => Some(self.overflow.permit()?),
         };
         Some(ConnectionPermit {
             _open: self.limits.connection(),
-            seat,
+            slot,
             overflow,
         })
     }
@@ -34,19 +34,19 @@ impl<A> Services<A> {
 impl ConnectionPermit {
     /// Reports whether the connection has a slot below the limit, and takes one that has become
     /// free.
-    pub(super) fn has_seat<A>(&mut self, services: &Services<A>) -> bool {
-        if self.seat.is_none() {
-            self.seat = services.limits.seat(services.max_connections);
+    pub(super) fn take_slot<A>(&mut self, services: &Services<A>) -> bool {
+        if self.slot.is_none() {
+            self.slot = services.limits.slot(services.max_connections);
         }
-        if self.seat.is_some() {
+        if self.slot.is_some() {
             self.overflow = None;
         }
-        self.seat.is_some()
+        self.slot.is_some()
     }
 
     /// Reports whether the connection has a slot below the limit.
-    pub(super) fn is_seated(&self) -> bool {
-        self.seat.is_some()
+    pub(super) fn has_slot(&self) -> bool {
+        self.slot.is_some()
     }
 
     /// Records whether the connection waits for its client.
@@ -76,7 +76,7 @@ impl ConnectionPermit {
     pub(super) fn hand_over<A>(&mut self, services: &Services<A>) -> Self {
         Self {
             _open: services.limits.connection(),
-            seat: self.seat.take(),
+            slot: self.slot.take(),
             overflow: self.overflow.take(),
         }
     }

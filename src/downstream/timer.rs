@@ -1,4 +1,4 @@
-//! The timer of a connection.
+//! Timer of a connection.
 
 use std::{
     future::Future as _,
@@ -7,8 +7,8 @@ use std::{
     time::Instant,
 };
 
-/// One timer for everything a connection waits for. Its deadline moves often and it fires seldom, so
-/// it is armed for an earlier time than needed rather than moved.
+/// Timer for all waits of a connection. Its deadline moves often and it fires seldom, so it is
+/// armed for an earlier time than needed rather than moved.
 #[derive(Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<actix_rt::time::Sleep>>>,

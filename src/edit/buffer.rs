@@ -137,8 +137,8 @@ impl std::fmt::Debug for BodyBuffer {
     }
 }
 
-/// A chunk below this many octets is copied into the tail, so that a body that dribbles in costs
-/// its octets and not 32 octets of bookkeeping, and a read buffer pinned, for each.
+/// Size below which a chunk is copied into the tail: a body that arrives byte by byte costs its
+/// bytes, and not 32 bytes of bookkeeping and a pinned read buffer for each.
 const SMALL: usize = 2 * 1024;
 /// Size of the first tail: a short body in few segments.
 const TAIL_FIRST: usize = 4 * 1024;

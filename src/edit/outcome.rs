@@ -12,7 +12,7 @@ pub enum Outcome {
     },
     /// A block was inserted.
     Inserted {
-        /// Before this octet of the original.
+        /// Offset in the original before which the block was inserted.
         at: u64,
         /// Presence of `cache_control` in the block.
         cache_control: CacheControl,
@@ -24,9 +24,9 @@ pub enum Outcome {
 /// Presence of `cache_control` in an inserted block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheControl {
-    /// It does: `{"type":"ephemeral"}`.
+    /// Present: `{"type":"ephemeral"}`.
     Ephemeral,
-    /// It does not: the request has as many `cache_control` as may be, or one with a `ttl`.
+    /// Absent: the request has the maximum number of `cache_control`, or one with a `ttl`.
     Omitted,
 }
 

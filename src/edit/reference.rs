@@ -1,5 +1,5 @@
 //! The edit as docs/contract.md §3 specifies it, on a tree of values: the reference for the scanner and the
-//! splice in tests, with any JSON, any octets and any chunks.
+//! splice in tests, with any JSON, any bytes and any chunks.
 
 use std::{fmt, ops::Range};
 
@@ -181,7 +181,7 @@ impl<'de> Visitor<'de> for CachingVisitor {
     }
 }
 
-/// The edit of docs/contract.md §3 on the tree: octets to replace, and what by; `None`: unchanged.
+/// The edit of docs/contract.md §3 on the tree: bytes to replace, and what by; `None`: unchanged.
 fn reference(
     json: &Json,
     span: &JsonSpan,

@@ -1,10 +1,10 @@
-//! Reads a request body as it arrives, as JSON (RFC 8259), and notes the octet spans that the edit
+//! Reads a request body as it arrives, as JSON (RFC 8259), and notes the byte spans that the edit
 //! needs: the first two blocks of the top-level `system`, their texts, how many `cache_control`
 //! objects there are, and whether one of them may have a `ttl`. On its way it notes where `model`, `stream` and `max_tokens` stand, for metering.
 //!
-//! It keeps no octet (but for a name that a chunk boundary cuts), builds no value and does not
+//! It keeps no byte (but for a name that a chunk boundary cuts), builds no value and does not
 //! recurse: nesting costs one bit a level. The grammar is checked in full, since an edit of what
-//! is not JSON would not be transparent; of the octets inside strings see [`string`]. It decides
+//! is not JSON would not be transparent; of the bytes inside strings see [`string`]. It decides
 //! nothing: that is [`system`](super::system)'s.
 
 use std::{mem, ops::Range};
@@ -18,7 +18,7 @@ use crate::json::{
     string::{self, StringEnd, Within},
 };
 
-/// An incremental scan of one body.
+/// Incremental scan of one body.
 #[derive(Debug)]
 pub(super) struct Scanner {
     /// SIMD instruction set of this machine.
@@ -27,7 +27,7 @@ pub(super) struct Scanner {
     nesting: Nesting,
     /// Offset in the body of the chunk being scanned.
     base: u64,
-    /// The name of the member whose value comes next, if it is one of ours.
+    /// Name of the member whose value comes next, if it is a known one.
     name: MemberName,
     /// The spelling so far of a name that began in an earlier chunk.
     spelling: Vec<u8>,
@@ -71,14 +71,14 @@ pub(super) enum System {
 /// An element of `system`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Block {
-    /// Offset of its first octet.
+    /// Offset of its first byte.
     pub(super) start: u64,
     /// Its text, quotes included, if it is an object and its last `text` is a string.
     pub(super) text: Option<Range<u64>>,
 }
 
 impl Scanner {
-    /// Before the first octet.
+    /// Makes a scanner before the first byte.
     pub(super) fn new() -> Self {
         Self {
             level: Level::new(),
@@ -103,7 +103,7 @@ impl Scanner {
         self.leaves
     }
 
-    /// Goes on with the next octets of the body.
+    /// Scans the next bytes of the body.
     pub(super) fn scan(&mut self, chunk: &[u8]) {
         dispatch!(self.level, simd => self.scan_with(simd, chunk));
         self.base += chunk.len() as u64;
@@ -270,7 +270,7 @@ impl Scanner {
         ScanState::Expect(expect)
     }
 
-    /// A value of note begins.
+    /// Records the beginning of a value that the edit or metering needs.
     #[inline(never)]
     fn note(&mut self, octet: u8, at: usize, depth: u64) {
         let start = self.base + at as u64;
@@ -362,7 +362,7 @@ enum ScanState {
     String(Within),
     /// In a number or literal.
     Scalar(Scalar),
-    /// This is not JSON.
+    /// The body is not JSON.
     Invalid,
 }
 
@@ -416,7 +416,7 @@ enum MemberName {
 }
 
 impl MemberName {
-    /// The name that is spelt so, between the quotes.
+    /// Name with this spelling, between the quotes.
     #[inline(always)]
     fn of(spelling: &[u8], escapes: bool) -> Self {
         if escapes && spelling.contains(&b'\\') {
@@ -485,7 +485,7 @@ const TTL: &[u8] = b"ttl";
 const MODEL: &[u8] = b"model";
 const STREAM: &[u8] = b"stream";
 const MAX_TOKENS: &[u8] = b"max_tokens";
-/// Every octet of the longest name as `\uXXXX`.
+/// Every byte of the longest name as `\uXXXX`.
 const LONGEST_SPELLING: usize = 6 * CACHE_CONTROL.len();
 
 #[cfg(test)]
@@ -728,7 +728,7 @@ mod tests {
         assert!(!is_json(mixed.replacen("]}]}", "]]}}", 1).as_bytes()));
     }
 
-    /// Octets that are nearly JSON.
+    /// Bytes that are nearly JSON.
     fn tokens() -> impl Strategy<Value = Vec<u8>> {
         let tokens = r#"{ } [ ] , : " \ "" "a" "system": "text": true null fals 0 - 1 . e + \u00e9 u \n
             [{"text":"a"}]"#;

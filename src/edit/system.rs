@@ -1,8 +1,8 @@
-//! The one edit: from what the scanner found to a splice of the body.
+//! Edit of the system prompt: from the scan result to a splice of the body.
 //!
-//! [`edit`] decides which block of `system` is the system prompt block and what happens to it, and
-//! cuts the chunks there. It copies no octet of the body, and whatever is not as expected leaves
-//! the body as it came.
+//! [`edit`] selects the system prompt block in `system`, decides between replacement and insertion,
+//! and cuts the chunks there. It copies no byte of the body. A body that does not have the expected
+//! structure is forwarded unmodified.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::config::{EditMode, EditTarget};
 
-/// Edits `body`, in which the scanner `found` this (`None`: it is not JSON).
+/// Edits `body` by the result of its scan (`None`: it is not JSON).
 pub(super) fn edit(
     body: BodyParts,
     found: Option<ScanResult>,
@@ -105,7 +105,7 @@ fn is_attribution(body: &[Bytes], block: &Block) -> bool {
     text::begins_with(inside(body, span), ATTRIBUTION)
 }
 
-/// The octets between the quotes of the string at `span`.
+/// The bytes between the quotes of the string at `span`.
 fn inside<'a>(body: &'a [Bytes], span: &Range<u64>) -> impl Iterator<Item = &'a [u8]> {
     let (start, end) = (span.start + 1, span.end - 1);
     let mut base = 0;
@@ -116,7 +116,7 @@ fn inside<'a>(body: &'a [Bytes], span: &Range<u64>) -> impl Iterator<Item = &'a 
     })
 }
 
-/// The body with `parts` in place of the octets of `span`.
+/// The body with `parts` in place of the bytes of `span`.
 fn splice<const N: usize>(body: BodyParts, span: &Range<u64>, parts: [Bytes; N]) -> BodyParts {
     let mut spliced = BodyParts::with_capacity(body.len() + N + 1);
     let mut parts = Some(parts);
@@ -168,7 +168,7 @@ mod tests {
 
     const PLAIN: &str = r#"{"system":[{"type":"text","text":"old"}]}"#;
 
-    /// Edits a body, whole and octet by octet.
+    /// Edits a body, whole and byte by byte.
     fn edit_body(body: &str, mode: EditMode, target: EditTarget) -> (String, Outcome) {
         let whole = edit_chunks([body.as_bytes()].into_iter(), mode, target);
         assert_eq!(

@@ -1,8 +1,8 @@
-//! Reads the text of a JSON string without building it: three questions about what a spelling
-//! means, answered over slices, since a string may lie across chunks.
+//! Comparisons with the text of a JSON string, escapes included, without building the text. They
+//! take slices, since a string may lie across chunks.
 //!
 //! The slices must be the inside of a string that the scanner accepted. Escapes that stand for
-//! anything but ASCII match nothing: no question asks about them.
+//! anything but ASCII match nothing: all comparisons are with ASCII.
 
 use std::ops::ControlFlow;
 
@@ -50,7 +50,7 @@ pub(super) fn mentions_claude_code<'a>(slices: impl IntoIterator<Item = &'a [u8]
     each_run(slices, |mut run| {
         while !run.is_empty() {
             if matched == 0 {
-                // Most octets are none that a match begins with.
+                // Most bytes are none that a match begins with.
                 let Some(first) = memchr2(b'c', b'C', run) else {
                     break;
                 };
@@ -77,7 +77,7 @@ pub(super) fn mentions_claude_code<'a>(slices: impl IntoIterator<Item = &'a [u8]
     matched == CLAUDE_CODE.len()
 }
 
-/// Shows the text to `visit` in runs; an escape is a run of one octet.
+/// Shows the text to `visit` in runs; an escape is a run of one byte.
 fn each_run<'a>(
     slices: impl IntoIterator<Item = &'a [u8]>,
     mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
@@ -153,9 +153,9 @@ fn unescaped(octet: u8) -> u8 {
 
 /// Text that identifies Claude Code, in lower case.
 const CLAUDE_CODE: &[u8] = b"claude code";
-/// Octets of it up to and with its second `c`.
+/// Bytes of it up to and with its second `c`.
 const SECOND_C: usize = b"claude c".len();
-/// Stands for any character that is not ASCII; no octet of UTF-8.
+/// Stands for any character that is not ASCII; no byte of UTF-8.
 const NOT_ASCII: u8 = 0xFF;
 
 #[cfg(test)]

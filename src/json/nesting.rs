@@ -9,7 +9,7 @@ pub(crate) enum Container {
     Object,
 }
 
-/// The containers that are open, one bit each.
+/// Open containers, one bit each.
 #[derive(Debug, Default)]
 pub(crate) struct Nesting {
     /// Number of open containers.
@@ -21,7 +21,7 @@ pub(crate) struct Nesting {
 }
 
 impl Nesting {
-    /// One more is open.
+    /// Opens a container.
     #[inline(always)]
     pub(crate) fn enter(&mut self, container: Container) {
         if self.depth.is_multiple_of(64) && self.depth != 0 {
@@ -31,7 +31,7 @@ impl Nesting {
         self.depth += 1;
     }
 
-    /// The innermost was closed.
+    /// Closes the innermost container.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
         self.inner >>= 1;
@@ -41,7 +41,7 @@ impl Nesting {
         }
     }
 
-    /// The innermost; meaningless when none is open.
+    /// Innermost container; meaningless when none is open.
     #[inline(always)]
     pub(crate) fn container(&self) -> Container {
         if self.inner & 1 == 1 {

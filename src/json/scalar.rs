@@ -3,13 +3,13 @@
 /// Rest of a number or literal that is yet to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scalar {
-    /// These octets.
+    /// A literal, by its remaining bytes.
     Literal(&'static [u8]),
     /// A number, by its last character so far.
     Number(Number),
 }
 
-/// The last octet of a number so far.
+/// The last byte of a number so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Number {
     /// `-`
@@ -37,12 +37,12 @@ pub(crate) enum ScalarEnd {
     Before(usize),
     /// The chunk ended first.
     Open(Scalar),
-    /// This is no JSON.
+    /// The bytes are no JSON.
     Invalid,
 }
 
 impl Scalar {
-    /// The scalar that begins with this octet.
+    /// Begins the scalar with this first byte.
     pub(crate) fn begin(first: u8) -> Option<Self> {
         match first {
             b't' => Some(Self::Literal(b"rue")),

@@ -1,9 +1,9 @@
-//! Passes over the inside of a JSON string (RFC 8259 §7), 64 octets at a time.
+//! Passes over the inside of a JSON string (RFC 8259 §7), 64 bytes at a time.
 //!
-//! Nearly all octets of a request are inside strings, so this loop is what the edit costs. Each
+//! Nearly all bytes of a request are inside strings, so this loop is what the edit costs. Each
 //! block becomes bit masks, and escapes are resolved on the masks: the usual ones (`\n \" \\ \t`)
 //! need no branch of their own. Control characters and malformed escapes are refused; whether the
-//! octets are UTF-8, and whether surrogates are paired, is not looked at: that is the upstream's
+//! bytes are UTF-8, and whether surrogates are paired, is not looked at: that is the upstream's
 //! to judge.
 
 use fearless_simd::{Simd, SimdBase, SimdFrom, SimdMask, u8x16, u8x64};
@@ -11,9 +11,9 @@ use fearless_simd::{Simd, SimdBase, SimdFrom, SimdMask, u8x16, u8x64};
 /// Position within a string at the end of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Within {
-    /// An unescaped octet, an escape or the closing quote.
+    /// An unescaped byte, an escape or the closing quote.
     Plain,
-    /// The octet after a backslash.
+    /// The byte after a backslash.
     Escape,
     /// In `\uXXXX`: number of hexadecimal digits yet to come.
     Hex(u8),
@@ -31,13 +31,13 @@ pub(crate) enum StringEnd {
     },
     /// The chunk ended first.
     Open(Within),
-    /// This is no JSON string.
+    /// The bytes are no JSON string.
     Invalid,
 }
 
 /// Passes over `chunk[at..]`, which is inside a string, up to and with its closing quote.
 ///
-/// Most strings are names and words: a look at 16 octets, the shortest way to a quote, comes first.
+/// Most strings are names and words: a look at 16 bytes, the shortest way to a quote, comes first.
 #[inline(always)]
 pub(crate) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
     if let Some(look) = chunk.get(at..).and_then(<[u8]>::first_chunk::<LOOK>) {
@@ -97,14 +97,14 @@ pub(crate) fn resume<S: Simd>(simd: S, chunk: &[u8], mut within: Within) -> Stri
 /// State carried from one block to the next.
 #[derive(Default)]
 struct Run {
-    /// 1 if the first octet of the next block is escaped.
+    /// 1 if the first byte of the next block is escaped.
     carry: u64,
     /// All backslashes seen, those behind the closing quote too.
     backslashes: u64,
 }
 
 impl Run {
-    /// One block, of which the first `len` octets are there; `Some` if the pass ends in it.
+    /// One block, of which the first `len` bytes are there; `Some` if the pass ends in it.
     #[inline(always)]
     fn step<S: Simd>(
         &mut self,
@@ -169,7 +169,7 @@ impl Run {
     }
 }
 
-/// The octets that follow an active backslash, and whether the octet after the `len`th does.
+/// The bytes that follow an active backslash, and whether the byte after the `len`th does.
 ///
 /// A run of backslashes that begins at an odd bit is told from one that begins at an even bit by
 /// a subtraction that ripples through the run (the method of simdjson).
@@ -205,7 +205,7 @@ fn unusual_escapes(chunk: &[u8], at: usize, mut unusual: u64) -> Option<StringEn
                 }
             }
             Some(_) => return Some(StringEnd::Invalid),
-            // the padding of a last block: the escaped octet is in the next chunk
+            // the padding of a last block: the escaped byte is in the next chunk
             None => return None,
         }
         unusual &= unusual - 1;
@@ -217,9 +217,9 @@ fn unusual_escapes(chunk: &[u8], at: usize, mut unusual: u64) -> Option<StringEn
 /// one comparison finds both what closes a string and what may not stand in one.
 const FLIP: u8 = 0x02;
 const FLIPPED_QUOTE: u8 = b'"' ^ FLIP;
-/// Octets in the first look.
+/// Bytes in the first look.
 const LOOK: usize = 16;
-/// Octets in a block: one bit of a `u64` each.
+/// Bytes in a block: one bit of a `u64` each.
 const BLOCK: usize = 64;
 /// The odd bits.
 const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;

@@ -27,7 +27,7 @@ struct PermitState {
     waker: RefCell<Option<Waker>>,
 }
 
-/// The right of one connection to be served beyond the limit, until a newcomer takes it.
+/// Permit of one connection beyond the limit, until a newcomer takes it.
 #[derive(Debug)]
 pub struct OverflowPermit {
     overflow: Rc<Overflow>,

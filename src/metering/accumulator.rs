@@ -28,14 +28,14 @@ pub(super) struct EventUsage {
     terms: Terms,
     /// Boxed: rarely there.
     iterations: Option<Box<Iterations>>,
-    /// Something that counts could not be read.
+    /// True if a count could not be read.
     is_unread: bool,
 }
 
 /// Kinds of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum EventKind {
-    /// It did not say.
+    /// No name.
     #[default]
     Unnamed,
     /// `message_start`
@@ -48,9 +48,9 @@ pub(super) enum EventKind {
     Error,
     /// `content_block_delta`
     Token,
-    /// One that says nothing of usage: the beginning or end of a content block, `ping`.
+    /// An event without usage: the beginning or end of a content block, `ping`.
     Other,
-    /// One that the API does not document: it may have an `error`.
+    /// An event that the API does not document: it may have an `error`.
     Unknown,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct UsageAccumulator {
     iterations: Option<Box<Iterations>>,
     has_usage: bool,
     is_unread: bool,
-    /// The last counts are here.
+    /// True once the last counts were read.
     is_final: bool,
 }
 
@@ -157,7 +157,7 @@ impl EventUsage {
         }
     }
 
-    /// A count was found, or none where one should be.
+    /// Takes a count, or records that a value is none.
     fn count(&mut self, leaf: MemberValue, number: Option<u64>) {
         if !leaf.is_count() {
             return;
@@ -178,8 +178,8 @@ impl EventUsage {
         self.has_error || self.kind == EventKind::Error
     }
 
-    /// Keeps the beginning of content that is an error's, or may yet be: nothing was found in it that an error
-    /// has not.
+    /// Keeps the beginning of content that is or may be an error: nothing in it so far excludes
+    /// one.
     pub(super) fn keep_words(&mut self, content: &[u8]) {
         let is_undecided = matches!(self.kind, EventKind::Unnamed | EventKind::Unknown)
             && self.model.is_none()
@@ -265,7 +265,7 @@ impl UsageAccumulator {
         self.has_usage
     }
 
-    /// Tokens of output that are known of.
+    /// Output tokens reported so far.
     pub(super) fn output(&self) -> u64 {
         self.counts.output.unwrap_or_default()
     }
@@ -275,7 +275,7 @@ impl UsageAccumulator {
         self.counts.tokens()
     }
 
-    /// The record of it.
+    /// Usage of the response.
     pub(super) fn usage(self, is_stream: bool, failure: Option<MeteringFailure>) -> Usage {
         let iterations = self.iterations.unwrap_or_default();
         let is_unread = self.is_unread || iterations.is_unread();
@@ -302,8 +302,8 @@ impl UsageAccumulator {
 
 /// Type of an error without a type.
 const ERROR: &str = "error";
-/// Octets of an error's content that are kept: what an error of the API says in words is shorter.
+/// Most bytes kept of an error's content: error texts of the API are shorter.
 const MOST_WORDS: usize = 2 * 1000;
-/// No generation uses more of anything: a larger number is not believed, so that sums stay far from
-/// the end of a `u64` (10¹² × 10⁷ exchanges).
+/// Largest count that is accepted: no generation uses more, and sums stay far below the end of a
+/// `u64` (10¹² × 10⁷ exchanges).
 const MOST: u64 = 1_000_000_000_000;

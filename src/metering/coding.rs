@@ -6,7 +6,7 @@
 //! # What a decoder takes
 //!
 //! Measured: gzip and deflate by a counting allocator, br the same, zstd by `ZSTD_sizeof_DCtx` and the
-//! resident set of 30 decoders at once, fed with events of 200 octets, each flushed.
+//! resident set of 30 decoders at once, fed with events of 200 bytes, each flushed.
 //!
 //! | coding | when begun | 60 KB decoded | 5 MB and more decoded |
 //! |---|---|---|---|
@@ -44,15 +44,15 @@ type Brotli = BrotliState<ChargedAllocator, ChargedAllocator, ChargedAllocator>;
 
 enum DecoderState {
     Gzip(Decompress),
-    /// The coding is called so whether it is zlib (RFC 1950), as it should be, or raw (RFC 1951), as
-    /// some send it: the first two octets tell.
+    /// `deflate` before its first two bytes, which tell zlib (RFC 1950), the standard, from raw
+    /// deflate (RFC 1951), which some servers send.
     Undecided(Option<u8>),
     Deflate(Decompress),
     Brotli(Box<Brotli>),
     Zstd(zstd::stream::raw::Decoder<'static>, ZstdFrame),
     /// A member of gzip is over; another may follow (RFC 1952 §2.2).
     GzipEnd,
-    /// It is over; what follows is no part of it.
+    /// The content has ended; bytes after it do not belong to it.
     End,
 }
 
@@ -64,11 +64,11 @@ struct DecoderStep {
 }
 
 impl ContentDecoder {
-    /// For the value of `Content-Encoding`: what undoes its codings, in this order; none if there is
-    /// nothing to undo.
+    /// Makes the decoders for a value of `Content-Encoding`, in order of use; none if the content
+    /// is not coded.
     ///
     /// # Errors
-    /// Where a coding is unknown to us, or there are more than two; where there is no memory.
+    /// A coding is unknown, there are more than two, or the memory budget is exhausted.
     pub(super) fn of(
         codings: Option<&[u8]>,
         budget: &'static Budget,
@@ -133,7 +133,7 @@ impl ContentDecoder {
         })
     }
 
-    /// Shows what the next octets complete.
+    /// Decodes the next bytes and shows the output.
     pub(super) fn decode(
         &mut self,
         mut input: &[u8],
@@ -156,7 +156,7 @@ impl ContentDecoder {
         Ok(())
     }
 
-    /// Takes octets until they or the content end: what is left of them.
+    /// Takes bytes until they or the content end: what is left of them.
     fn run<'a>(
         &mut self,
         mut input: &'a [u8],
@@ -288,7 +288,7 @@ impl std::fmt::Debug for ContentDecoder {
 /// Position of zstd content in its frames (RFC 8878 §3.1.1), and the window that they declare.
 #[derive(Debug, Default)]
 struct ZstdFrame {
-    /// The first octets of the frame, as far as they came.
+    /// The first bytes of the frame, as far as they came.
     head: [u8; FRAME_HEAD],
     len: usize,
     /// The largest window that a frame named; the decoder keeps what it once had.
@@ -296,7 +296,7 @@ struct ZstdFrame {
 }
 
 impl ZstdFrame {
-    /// The decoder has taken these octets.
+    /// The decoder has taken these bytes.
     fn passes(&mut self, octets: &[u8]) {
         for octet in octets.iter().take(FRAME_HEAD - self.len) {
             if let Some(slot) = self.head.get_mut(self.len) {
@@ -349,10 +349,10 @@ struct ChargedAllocator {
 /// Policy at the end of the budget.
 #[derive(Clone, Copy)]
 enum Bound {
-    /// It is, where there is none left: of the window and the context maps.
+    /// Refused at the end of the budget: for the window and the context maps.
     Strict,
-    /// It is charged, but given: of the tables of the codes, about 30 KiB, 3 MiB at the very most. The
-    /// decoder's own handling of a refusal is tried for the former alone.
+    /// Charged, but never refused: for the code tables, about 30 KiB, 3 MiB at most. The decoder's
+    /// handling of a refusal is tested for the former alone.
     Loose,
 }
 
@@ -416,7 +416,7 @@ fn brotli_failure(code: BrotliDecoderErrorCode) -> MeteringFailure {
     }
 }
 
-/// The first two octets of a content, if they are there: then they are taken from `input`.
+/// The first two bytes of a content, if they are there: then they are taken from `input`.
 fn first_two(first: Option<u8>, input: &mut &[u8]) -> Option<[u8; 2]> {
     let (first, after) = match first {
         Some(first) => (first, *input),
@@ -435,7 +435,7 @@ fn is_zlib([method, flags]: [u8; 2]) -> bool {
 
 /// Most codings of one content that are decoded; no upstream is known to apply more than one.
 const MOST_CODINGS: usize = 2;
-/// Octets decoded in one step.
+/// Bytes decoded in one step.
 const SCRATCH: usize = 4096;
 /// The largest window of deflate: 32 KiB.
 const WINDOW_BITS: u8 = 15;
@@ -445,9 +445,9 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 const INFLATE: usize = 48 * 1024;
 /// Memory of a br decoder besides that of [`ChargedAllocator`]: 3,584 bytes, rounded up.
 const BROTLI: usize = 4 * 1024;
-/// The first octets of a frame of zstd: magic number, descriptor, window.
+/// The first bytes of a frame of zstd: magic number, descriptor, window.
 const FRAME_HEAD: usize = 6;
-/// RFC 8878 §3.1.1
+/// Magic number of a zstd frame (RFC 8878 §3.1.1).
 const ZSTD_MAGIC: u32 = 0xFD2F_B528;
 /// Memory that a zstd decoder allocates besides its window: 489,256 bytes, rounded up.
 const ZSTD_OWN: usize = 480 * 1024;
@@ -457,9 +457,10 @@ const ZSTD_CONTEXT: usize = 96 * 1024;
 /// 128 KiB.
 const ZSTD_INPUT: usize = 128 * 1024;
 const ZSTD_STEP: usize = 16 * 1024;
-/// The first octet of a member of gzip (RFC 1952 §2.3.1).
+/// The first byte of a member of gzip (RFC 1952 §2.3.1).
 const GZIP_FIRST: u8 = 0x1F;
-/// Content may always grow to this size…
+/// Size to which content may always grow.
 const SLACK: u64 = 4 * 1024 * 1024;
-/// …and then by this factor. Text shrinks to a fifth, a stream that is flushed after each event less.
+/// Largest growth factor beyond that size. Text shrinks to a fifth, a stream that is flushed after
+/// each event less.
 const RATIO: u64 = 100;

@@ -1,4 +1,4 @@
-//! Token counts of one `usage` object, as far as it has them.
+//! Token counts of one `usage` object.
 
 use super::members::MemberValue;
 use crate::exchange::Tokens;
@@ -38,7 +38,7 @@ impl UsageCounts {
         *count = Some(number);
     }
 
-    /// Counts are cumulative: the larger is the truth.
+    /// Takes later counts. Counts are cumulative: the larger is right.
     pub(super) fn update(&mut self, later: Self) {
         for (count, later) in [
             (&mut self.input, later.input),

@@ -1,8 +1,8 @@
-//! Finds the events of a stream (`text/event-stream`, WHATWG HTML §9.2.6) that say something of usage.
+//! Finds the events with usage in a stream (`text/event-stream`, WHATWG HTML §9.2.6).
 //!
-//! Lines end with LF, CR or both, and may be cut anywhere. The name of an event says whether its data
-//! is read, else the `type` in its data; of the rest only line ends are looked for. An event that has
-//! not ended says nothing.
+//! Lines end with LF, CR or both, and may be cut anywhere. The name of an event decides whether its
+//! data is read, else the `type` in its data; of other events only line ends are read. An event
+//! that has not ended is ignored.
 
 use std::ops::ControlFlow;
 
@@ -24,7 +24,7 @@ pub(super) struct SseEvents {
     name: Start<LONGEST_NAME>,
     kind: EventKind,
     has_data: bool,
-    /// Octets of its data.
+    /// Bytes of its data.
     data: u64,
     /// Data of this event was read.
     is_read: bool,
@@ -36,7 +36,7 @@ pub(super) struct SseEvents {
     is_first_line: bool,
     /// Deltas that have come.
     tokens: u64,
-    /// Octets of their data.
+    /// Bytes of their data.
     passed: u64,
     is_broken: bool,
 }
@@ -54,11 +54,11 @@ enum SseLine {
     BeforeData,
     /// In data.
     Data,
-    /// In what is not looked at.
+    /// In a line that is not read.
     Skip,
 }
 
-/// The first octets of something that may be cut.
+/// The first bytes of something that may be cut.
 #[derive(Debug)]
 struct Start<const LEN: usize> {
     octets: [u8; LEN],
@@ -76,7 +76,7 @@ impl<const LEN: usize> Start<LEN> {
         self.octets.get(..self.len).unwrap_or_default()
     }
 
-    /// Adds octets; what has no room is cut off.
+    /// Adds bytes; what has no room is cut off.
     #[inline]
     fn extend(&mut self, more: &[u8]) {
         for (slot, octet) in self.octets.iter_mut().skip(self.len).zip(more) {
@@ -87,7 +87,7 @@ impl<const LEN: usize> Start<LEN> {
 }
 
 impl SseEvents {
-    /// Before the first octet.
+    /// Makes a reader before the first byte.
     pub(super) fn new() -> Self {
         Self {
             line: SseLine::Field,
@@ -135,7 +135,7 @@ impl SseEvents {
         self.tokens
     }
 
-    /// The next octets. True if the first `content_block_delta` ended in them.
+    /// Reads the next bytes. Returns true if the first `content_block_delta` ended in them.
     pub(super) fn push(&mut self, mut chunk: &[u8], tally: &mut UsageAccumulator) -> bool {
         let had_token = self.tokens > 0;
         if self.is_after_cr && !chunk.is_empty() {
@@ -162,7 +162,7 @@ impl SseEvents {
         self.tokens > 0 && !had_token
     }
 
-    /// Octets of a line.
+    /// Reads bytes of a line.
     #[inline]
     fn piece(&mut self, mut piece: &[u8]) {
         if self.line == SseLine::Field {
@@ -191,7 +191,7 @@ impl SseEvents {
         }
     }
 
-    /// Octets of a line before its colon: those after it, if it came.
+    /// Reads a line up to its colon; gives the bytes after it, if it came.
     #[inline]
     fn field_name<'a>(&mut self, piece: &'a [u8]) -> Option<&'a [u8]> {
         if self.field.len == 0 {
@@ -290,7 +290,7 @@ impl SseEvents {
         self.is_first_line = false;
     }
 
-    /// A blank line: the event is complete. Without data it is none.
+    /// Completes an event at a blank line. Without data it is none.
     #[inline]
     fn end_event(&mut self, tally: &mut UsageAccumulator) {
         let kind = match self.kind {
@@ -332,12 +332,12 @@ impl SseEvents {
 
 /// Byte order mark, which may stand before the first line.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// Octets of the longest name of a field that we look for, and one more.
+/// Bytes of the longest name of a field that we look for, and one more.
 const LONGEST_FIELD: usize = b"event".len() + 1;
-/// Octets of a delta's data besides its text: `{"type":"content_block_delta","index":0,"delta":{"type":
+/// Bytes of a delta's data besides its text: `{"type":"content_block_delta","index":0,"delta":{"type":
 /// "text_delta","text":""}}`.
 const DELTA_FRAME: u64 = 80;
-/// Octets of a token of English text.
+/// Bytes of a token of English text.
 const OCTETS_OF_A_TOKEN: u64 = 4;
-/// Octets of the longest name of an event that we look for, and one more.
+/// Bytes of the longest name of an event that we look for, and one more.
 const LONGEST_NAME: usize = b"content_block_delta".len() + 1;

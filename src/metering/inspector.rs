@@ -62,7 +62,7 @@ impl RequestInspector {
     /// is JSON so far and has not ended.
     pub fn push(&mut self, content: &[u8]) -> bool {
         let (first, rest) = content.split_at(content.len().min(self.left));
-        // the end may overlap with the beginning, of which the last octets may be half a member
+        // the end may overlap with the beginning, of which the last bytes may be half a member
         let overlap = first
             .len()
             .min((first.len() + tail::LENGTH).saturating_sub(self.left));
@@ -154,7 +154,7 @@ impl RequestDetails {
     }
 }
 
-/// Octets of a value that is read, with its quotes and what ends it.
+/// Bytes of a value that is read, with its quotes and what ends it.
 pub(crate) const LONGEST_VALUE: usize = LONGEST_TOKEN + 3;
-/// Octets at the beginning of a body that are looked at: all of a first turn of Claude Code (50 kB).
+/// Bytes at the beginning of a body that are looked at: all of a first turn of Claude Code (50 kB).
 const FIRST: usize = 64 * 1024;

@@ -36,7 +36,7 @@ enum IterationKind {
 }
 
 impl Iterations {
-    /// An entry begins.
+    /// Begins an entry.
     pub(super) fn begin(&mut self) {
         self.open = Some(IterationEntry::default());
     }
@@ -68,7 +68,7 @@ impl Iterations {
         &mut self.open.get_or_insert_default().counts
     }
 
-    /// The entry has ended.
+    /// Ends the entry.
     pub(super) fn end(&mut self) {
         let Some(IterationEntry {
             kind,
@@ -119,7 +119,7 @@ impl Iterations {
             .fold(0, |sum, tokens| sum.saturating_add(tokens.all()))
     }
 
-    /// The compactions, and what other models used.
+    /// Usage of the compactions, and of other models.
     pub(super) fn finish(self) -> (Vec<Tokens>, Vec<OtherModel>) {
         (self.compactions, self.others)
     }

@@ -66,7 +66,7 @@ pub(super) enum MemberValue {
     CacheWrite1h,
     /// `web_search_requests`
     WebSearch,
-    /// Requests of another of the server tools.
+    /// Requests to another server tool.
     ServerTool,
 }
 
@@ -102,20 +102,20 @@ impl MemberValue {
 pub(super) enum Member {
     /// A member that is not read.
     Other,
-    /// If it is an object, its members are looked at.
+    /// An object, whose members are read.
     Object(ObjectPath),
-    /// If it is an array, the members of its objects are looked at.
+    /// An array, of whose objects the members are read.
     Array(ObjectPath),
-    /// Its value is read.
+    /// A value that is read.
     Value(MemberValue),
 }
 
 /// Match in a JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Match<'a> {
-    /// An object of note begins, or an array; or a string stands where an error may.
+    /// A known object or array begins; or a string stands in place of an error object.
     Object(ObjectPath),
-    /// An element of an array of note has ended.
+    /// An element of a known array has ended.
     Left(ObjectPath),
     /// A string: Unicode without control characters, not too long.
     Text(MemberValue, &'a str),

@@ -1,16 +1,17 @@
-//! Reads the members at the end of a request, backwards from its last octet.
+//! Reads the members at the end of a request, backwards from its last byte.
 //!
-//! What comes last may be far behind what is looked at: `max_tokens` and `stream` stand after the
-//! messages and the tools. Read backwards, the end of a JSON object is as plain as its beginning: no
-//! string is open there, and a quote opens or closes one unless an odd number of backslashes stands before
-//! it. What is not the end of an object shows nothing, or something that no upstream will take.
+//! `max_tokens` and `stream` often stand after the messages and the tools, far behind the part that
+//! is read from the beginning. Read backwards, the end of a JSON object is as clear as its
+//! beginning: no string is open there, and a quote opens or closes one unless an odd number of
+//! backslashes stands before it. Text that is not the end of an object gives nothing, or values
+//! that no upstream accepts.
 
 use super::{
     members::{Match, Member, MemberValue, ObjectPath},
     walk,
 };
 
-/// The last octets of a body.
+/// The last bytes of a body.
 #[derive(Debug, Default)]
 pub(super) struct Tail(Vec<u8>);
 
@@ -33,7 +34,8 @@ impl Tail {
         self.0.extend_from_slice(content);
     }
 
-    /// The body has ended: shows its last members, as far as they are whole, in their order.
+    /// Shows the last members of the body, which has ended, as far as they are whole, in their
+    /// order.
     pub(super) fn show(&self, mut show: impl FnMut(Match<'_>)) {
         let start = self.0.len().saturating_sub(LENGTH);
         let octets = self.0.get(start..).unwrap_or_default();
@@ -125,7 +127,7 @@ impl<'a> Backwards<'a> {
         }
     }
 
-    /// The next octet that is no white space.
+    /// The next byte that is no white space.
     fn peek(&mut self) -> Option<u8> {
         self.0 = self.0.trim_ascii_end();
         self.0.last().copied()
@@ -145,6 +147,6 @@ impl<'a> Backwards<'a> {
     }
 }
 
-/// Octets that are read: Claude Code's `metadata`, `max_tokens`, `thinking`, `context_management` and
+/// Bytes that are read: Claude Code's `metadata`, `max_tokens`, `thinking`, `context_management` and
 /// `stream` are 500 together.
 pub(super) const LENGTH: usize = 2 * 1024;

@@ -228,7 +228,7 @@ fn two_codings_are_undone_in_turn() {
     }
 }
 
-/// So many octets of events, hardly to be compressed.
+/// So many bytes of events, hardly to be compressed.
 fn pings(octets: usize) -> String {
     let (mut text, mut random) = (String::with_capacity(octets), 0x9E37_79B9_7F4A_7C15_u64);
     while text.len() < octets {
@@ -729,7 +729,7 @@ fn a_stream_that_is_broken_off_is_a_floor_with_an_estimate() {
         }
     }
     assert!(before >= deltas && deltas > 5, "{before} {deltas}");
-    // 400 octets in ten deltas are about 100 tokens
+    // 400 bytes in ten deltas are about 100 tokens
     let delta = |text: &str| {
         format!(
             "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
@@ -749,7 +749,7 @@ fn a_block_that_has_not_ended_is_charged() {
     let budget: &'static Budget = Box::leak(Box::new(Budget::new(usize::MAX)));
     let tap = UsageReader::within(budget, Some(b"text/event-stream"), Some(b"zstd"));
     let mut tap = tap.unwrap();
-    // a frame with a window of 8 MiB, and a raw block of 128 KiB of which the last octet does not come
+    // a frame with a window of 8 MiB, and a raw block of 128 KiB of which the last byte does not come
     let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x00, 13 << 3];
     let header: u32 = (128 << 10) << 3 | 1;
     frame.extend(&header.to_le_bytes()[..3]);
@@ -991,7 +991,7 @@ fn a_later_turn_of_claude_code_is_read_from_its_end() {
     assert_eq!(broken_off.finish().is_stream, None);
 }
 
-/// Octets that are nearly a stream or an answer.
+/// Bytes that are nearly a stream or an answer.
 fn garbage() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         "event: message_start\n",

@@ -1,8 +1,8 @@
-//! Walks through a JSON text (RFC 8259) as it comes and shows the members of note.
+//! Walks through a JSON text (RFC 8259) as it comes and shows the known members.
 //!
-//! It shares its parts with the scanner of requests, but looks for values where that looks for spans,
-//! and into a few objects only: of what is in any other container it checks the grammar. It copies no
-//! octet, but of a token of note that a chunk boundary cuts; it does not recurse.
+//! It shares its parts with the scanner of requests, but reads values where that records spans, and
+//! reads a few objects only: in all other containers it checks the grammar. It copies no byte,
+//! except for a known token that a chunk boundary cuts; it does not recurse.
 
 use std::{borrow::Cow, mem, ops::ControlFlow};
 
@@ -39,7 +39,7 @@ enum WalkState {
     Start(Scalar),
     /// Between tokens.
     Expect(NextToken),
-    /// In a name; whether it is looked at.
+    /// In a name; true if the name is compared.
     Name(Within, bool),
     /// In a string that is a value, of this leaf.
     String(Within, Option<MemberValue>),
@@ -47,7 +47,7 @@ enum WalkState {
     Scalar(Scalar, Option<MemberValue>),
     /// The caller wants no more matches.
     Stopped,
-    /// This is not JSON, or nested too deep.
+    /// The text is not JSON, or nested too deep.
     Invalid,
 }
 
@@ -74,7 +74,7 @@ enum NextToken {
 type Halt = WalkState;
 
 impl JsonWalk {
-    /// Before the first octet of a text whose outermost object is this.
+    /// Before the first byte of a text whose outermost object is this.
     pub(super) fn new(root: ObjectPath) -> Self {
         Self {
             level: Level::new(),
@@ -87,7 +87,7 @@ impl JsonWalk {
         }
     }
 
-    /// Before the first octet of another text of this kind.
+    /// Before the first byte of another text of this kind.
     pub(super) fn restart(&mut self, root: ObjectPath) {
         self.state = WalkState::Start(BYTE_ORDER_MARK);
         self.nesting = Nesting::default();
@@ -118,7 +118,7 @@ impl JsonWalk {
         )
     }
 
-    /// Goes on with the next octets. `show` may break off: then nothing more is looked at.
+    /// Reads the next bytes. `show` may break off: then nothing more is read.
     pub(super) fn walk(
         &mut self,
         chunk: &[u8],
@@ -376,7 +376,7 @@ impl JsonWalk {
         };
     }
 
-    /// The object that begins is of note.
+    /// Enters a known object.
     fn watch(&mut self, place: ObjectPath) {
         let outer = usize::try_from(self.watched).unwrap_or(usize::MAX);
         if let Some(slot) = self.places.get_mut(outer) {
@@ -511,9 +511,9 @@ const BYTE_ORDER_MARK: Scalar = Scalar::Literal(b"\xEF\xBB\xBF");
 const PLACES: usize = 6;
 /// 2⁵³
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
-/// Octets of a string of note, other than its spelling.
+/// Bytes of a string of note, other than its spelling.
 const LONGEST_TEXT: usize = 128;
-/// Octets of a token of note: every octet of the longest text as `\uXXXX`.
+/// Bytes of a token of note: every byte of the longest text as `\uXXXX`.
 pub(super) const LONGEST_TOKEN: usize = 6 * LONGEST_TEXT;
 /// Levels of nesting: a bit each, so 64 KiB.
 pub(super) const DEEPEST: u64 = 64 * 1024 * 8;
@@ -671,7 +671,7 @@ mod tests {
         assert!(walk.is_over() && walk.is_complete() && shown == 2);
     }
 
-    /// Octets that are nearly JSON.
+    /// Bytes that are nearly JSON.
     fn tokens() -> impl Strategy<Value = Vec<u8>> {
         let tokens = r#"{ } [ ] , : " \ "" "a" "model": "usage":{ "input_tokens":1 true null fals 0 - 1 . e + \u00e9 u \n
             {"model":"m"} "error":{"type":"#;

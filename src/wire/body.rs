@@ -28,13 +28,13 @@ pub enum Framing {
 pub enum Decoded {
     /// Some content.
     Content(Bytes),
-    /// The buffer is used up.
+    /// The buffer is empty.
     NeedMore,
     /// The body is complete, with the raw trailer section if it has one.
     End(Option<Bytes>),
 }
 
-/// The chunked coding is broken.
+/// Error of a malformed chunked coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed chunked coding")]
 pub struct Malformed;
@@ -72,7 +72,7 @@ const MAX_SIZE_DIGITS: u8 = 15;
 const MAX_EXTENSION: u32 = 4096;
 
 impl Decoder {
-    /// A decoder for a body framed like this.
+    /// Makes a decoder for a body with this framing.
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::None | Framing::Length(0) => DecodeState::Done,

@@ -1,7 +1,8 @@
-//! The session cookie of the dashboard, among the cookies of a request (RFC 6265 §4.2).
+//! Session cookie of the dashboard, among the cookies of a request (RFC 6265 §4.2).
 //!
-//! Cookies know no ports: a browser sends it to whatever listens on the same host. It is ours alone, so it
-//! is taken out of what is forwarded, and nothing else of the field is touched.
+//! Cookies are not bound to ports: a browser sends the cookie to every server on the same host. It
+//! is a credential of the proxy, so it is removed from forwarded requests; the rest of the field is
+//! unchanged.
 
 use std::borrow::Cow;
 

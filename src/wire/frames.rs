@@ -1,9 +1,9 @@
-//! HTTP/2 frames as they pass by (RFC 9113 §4.1): kinds, flags and streams, and where wanted their
-//! payload.
+//! Scanner of HTTP/2 frames as they pass (RFC 9113 §4.1): kinds, flags and streams, and the payload
+//! on request.
 //!
-//! The h2 crate reads the frames; this looks at the same octets where it does not tell enough: how many
-//! frames of a kind a peer sends, whether one stands half finished, which stream a GOAWAY names. It
-//! keeps at most 13 octets and judges nothing.
+//! The h2 crate reads the frames; this scanner reads the same octets for facts that h2 does not
+//! report: frames of each kind, an unfinished frame, the stream that a GOAWAY names. It keeps at
+//! most 13 octets and makes no decisions.
 
 /// `DATA`.
 pub const DATA: u8 = 0;
@@ -59,13 +59,13 @@ pub struct Frame {
 /// A part of a frame.
 #[derive(Debug)]
 pub enum FramePart<'a> {
-    /// Its beginning.
+    /// The header and the first octets of the payload.
     Head(Frame),
     /// Octets of its payload, from the first one on, as they come.
     Payload(&'a [u8]),
 }
 
-/// Follows the frames of one direction of a connection, after its preface.
+/// Scanner of the frames of one direction of a connection, after its preface.
 #[derive(Debug, Default)]
 pub struct Frames {
     /// The frame's header and the first octets of its payload.
@@ -76,7 +76,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Looks at octets that arrived; calls `seen` for each frame whose beginning is complete.
+    /// Scans octets that arrived; calls `seen` for each frame whose beginning is complete.
     pub fn scan(&mut self, octets: &[u8], mut seen: impl FnMut(Frame)) {
         self.scan_parts(octets, |part| {
             if let FramePart::Head(frame) = part {
@@ -85,7 +85,7 @@ impl Frames {
         });
     }
 
-    /// Looks at octets that arrived; calls `seen` for each part of a frame.
+    /// Scans octets that arrived; calls `seen` for each part of a frame.
     pub fn scan_parts(&mut self, mut octets: &[u8], mut seen: impl FnMut(FramePart<'_>)) {
         loop {
             let passed = octets.len().min(self.rest as usize);

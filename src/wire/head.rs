@@ -50,7 +50,7 @@ impl FieldSpans {
 /// One field line.
 #[derive(Debug, Clone, Copy)]
 pub struct Field<'a> {
-    /// The name as it came.
+    /// Name as received.
     pub name: &'a [u8],
     /// The value without the white space around it; any octets but CR, LF and NUL.
     pub value: &'a [u8],
@@ -212,7 +212,7 @@ pub struct BodyNotes {
     pub is_unasked: Cell<bool>,
     /// True if the client was given up because it did not read (`WRITE_TIMEOUT`).
     pub is_stalled: Cell<bool>,
-    /// The progress of the exchange, where it is observed: through it an operator may end the exchange.
+    /// Progress of the exchange, where it is observed: an operator may end the exchange through it.
     pub progress: OnceCell<Arc<Progress>>,
     /// Set by downstream while the client takes no more of the response. The body of the response
     /// is polled nevertheless, and moves only the upload.

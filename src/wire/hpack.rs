@@ -1,21 +1,22 @@
-//! HTTP/2 field blocks as they pass by (RFC 7541): which of them have a `:path` with a `#`.
+//! Scanner of HTTP/2 field blocks as they pass (RFC 7541), for a `:path` with a `#`.
 //!
-//! The h2 crate decodes the blocks, and the http crate below it cuts a fragment off a `:path`, so that
-//! the request which h2 gives is not the one that was sent. This looks at the same octets and follows
-//! the same dynamic table, of which it keeps lengths and two flags per entry: no name and no value. It
-//! accepts what h2 refuses, never the other way round: h2 ends the connection then.
+//! The h2 crate decodes the blocks, and the http crate below it cuts a fragment off a `:path`, so
+//! that the request which h2 gives is not the one that was sent. This scanner reads the same octets
+//! and follows the same dynamic table, of which it keeps lengths and two flags per entry: no name
+//! and no value. It may accept blocks that h2 refuses, never the reverse: h2 ends the connection
+//! then.
 
 mod huffman;
 mod table;
 
 use self::table::{HpackTable, MAX_TABLE};
 
-/// The name that is looked for.
+/// Name of the field to find.
 const PATH: &[u8; 5] = b":path";
 /// Continuation octets of an integer, of which h2 takes no more.
 const MAX_INTEGER: u8 = 4;
 
-/// Follows the field blocks of one direction of a connection.
+/// Scanner of the field blocks of one direction of a connection.
 #[derive(Debug, Default)]
 pub struct FieldBlocks {
     table: HpackTable,
@@ -138,7 +139,7 @@ impl FieldBlocks {
         self.has_fragment || self.step == BlockStep::Lost
     }
 
-    /// Looks at the next octets of the block, wherever they are split.
+    /// Scans the next octets of the block, wherever they are split.
     pub fn scan(&mut self, mut octets: &[u8]) {
         while let [first, rest @ ..] = octets {
             match self.step {

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 pub struct IdleTimer {
     limit: Duration,
     timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
-    /// Since when the peer is waited for.
+    /// Start of the wait for the peer.
     since: Option<Instant>,
 }
 
 impl IdleTimer {
-    /// A timer for this much silence.
+    /// Makes a timer with this timeout.
     pub fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -32,12 +32,12 @@ impl IdleTimer {
         }
     }
 
-    /// Something came.
+    /// Records that octets came.
     pub fn heard(&mut self) {
         self.since = None;
     }
 
-    /// Nothing came: ready if that has been so for too long.
+    /// Ready if nothing has come for the whole timeout.
     pub fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = *self.since.get_or_insert_with(Instant::now) + self.limit;
         let timer = self
@@ -68,7 +68,7 @@ mod tests {
         };
         assert!(poll(&mut idle).is_pending());
         idle.heard();
-        // nobody asks for longer than the limit: the peer is not to blame
+        // no reads for longer than the limit: the peer is not to blame
         tokio::time::advance(2 * limit).await;
         assert!(poll(&mut idle).is_pending());
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Octets that are to be written: a queue of pieces, sent by vectored writes and never joined.
+//! Queue of octets to be written: pieces, sent by vectored writes and never joined.
 
 use std::{
     collections::VecDeque,
@@ -40,10 +40,10 @@ impl Outbox {
         self.octets == 0
     }
 
-    /// One vectored write. Gives the number of octets that left.
+    /// Makes one vectored write. Gives the number of octets that left.
     ///
     /// # Errors
-    /// Whatever the socket says; `WriteZero` if it takes nothing.
+    /// The error of the socket; `WriteZero` if it takes nothing.
     pub fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,

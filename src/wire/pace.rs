@@ -1,11 +1,12 @@
-//! Turns for exchanges that move much, so that those that move little do not wait for them.
+//! Fair turns for bulk exchanges, so that small exchanges do not wait for them.
 //!
-//! A worker runs its tasks in the order in which they were woken. Beside a hundred downloads, each of
-//! which finds its sockets ready whenever it looks, a small request would wait for all of them at each
-//! of its steps. So an exchange that has moved 2 MiB waits for its next turn, and a worker
-//! gives one such turn between two looks at its sockets: what came in meanwhile goes first.
+//! A worker runs its tasks in the order in which they were woken. Beside a hundred downloads, whose
+//! sockets are always ready, a small request would wait for all of them at each of its steps. So an
+//! exchange that has moved 2 MiB waits for its next turn, and a worker gives one such turn between
+//! two polls of its sockets: newly arrived octets go first.
 //!
-//! An exchange that moves less than a turn's octets never comes here. All of it is the worker's own.
+//! An exchange that moves less than a turn's octets never waits here. The queue belongs to one
+//! worker.
 
 use std::{
     cell::{Cell, RefCell},
@@ -77,7 +78,7 @@ impl Drop for Pace {
     }
 }
 
-/// A place in the queue.
+/// Place of one exchange in the queue.
 #[derive(Debug)]
 struct TurnTicket {
     state: Cell<TurnState>,
@@ -87,13 +88,13 @@ struct TurnTicket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TurnState {
     Waiting,
-    /// It is its turn.
+    /// The turn has come.
     Called,
-    /// Nothing waits here any more.
+    /// The exchange no longer waits.
     Gone,
 }
 
-/// The queue of a worker.
+/// Queue of a worker.
 #[derive(Debug, Default)]
 struct Turns {
     queue: RefCell<VecDeque<Rc<TurnTicket>>>,
@@ -150,7 +151,7 @@ fn after_next_look() {
     let _ = pin!(tokio::task::yield_now()).poll(&mut cx);
 }
 
-/// Woken by the runtime of the thread whose queue it is.
+/// Waker that calls the next turn of this thread's queue.
 struct NextTurn;
 
 impl Wake for NextTurn {
@@ -159,10 +160,10 @@ impl Wake for NextTurn {
     }
 }
 
-/// Octets of a turn, the time of about 2 ms. Less makes more looks at the sockets, and changes between
-/// exchanges whose octets have left the processor's cache; more makes others wait. Measured on one core
-/// beside 100 downloads: 512 KiB costs bulk 8 % of CPU and gives small requests a p50 of 1.1 ms, 2 MiB
-/// costs 5 % and gives 3.7 ms (haproxy 6 to 8 ms).
+/// Octets of a turn, the time of about 2 ms. Less means more polls of the sockets, and switches
+/// between exchanges whose octets have left the processor's cache; more makes others wait. Measured
+/// on one core beside 100 downloads: 512 KiB costs bulk 8 % of CPU and gives small requests a p50
+/// of 1.1 ms, 2 MiB costs 5 % and gives 3.7 ms (haproxy 6 to 8 ms).
 const TURN: usize = 2 * 1024 * 1024;
 
 #[cfg(test)]
@@ -171,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// Moves so many turns' octets, and notes each turn.
+    /// Moves the octets of this number of turns, and records each turn.
     async fn bulk(name: u8, turns: usize, log: Rc<RefCell<Vec<u8>>>) {
         let mut pace = Pace::default();
         for _ in 0..turns {

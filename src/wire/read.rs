@@ -1,4 +1,4 @@
-//! Octets that arrive: reads into a buffer that grows with what the peer sends.
+//! Read buffer that grows with the amount that the peer sends.
 
 use std::{
     io,
@@ -38,20 +38,21 @@ impl Default for ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// One read. Gives the number of octets that came: 0 is the end of the connection.
+    /// Makes one read. Gives the number of octets that came: 0 is the end of the connection.
     ///
     /// A read that fills its room doubles the next one, so that bulk moves in 48 KiB steps while a
-    /// stream of small events stays in one page, which is used again as soon as nothing refers to it.
+    /// stream of small events stays in one page, which is used again as soon as nothing refers to
+    /// it.
     ///
     /// # Errors
-    /// Whatever the socket says.
+    /// The error of the socket.
     pub fn poll_read<R: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut R,
     ) -> Poll<io::Result<usize>> {
         let mut room = self.octets.capacity() - self.octets.len();
-        // half of it will do: whoever keeps small pieces keeps their buffers, and few are needed then
+        // half of it will do: a reader that keeps small pieces keeps their buffers, and few are needed then
         if room < SMALLEST_READ || (room < self.next_read / 2 && self.next_read > FIRST_READ) {
             self.octets.reserve(self.next_read);
             room = self.octets.capacity() - self.octets.len();

@@ -1,4 +1,4 @@
-//! A request that was refused where it came in, for those who count them.
+//! Request that was refused by the connection loop, for telemetry.
 
 use super::head::Version;
 use crate::error::Answer;
@@ -7,7 +7,7 @@ use crate::error::Answer;
 /// connection limit was reached.
 #[derive(Debug)]
 pub struct RefusedRequest<'a> {
-    /// The name that the answer carries.
+    /// Request id of the answer.
     pub id: &'a str,
     /// The version that is spoken on the connection.
     pub version: Version,

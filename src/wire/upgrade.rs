@@ -1,16 +1,17 @@
-//! The protocols that a client may switch to through the proxy (RFC 9110 §7.8, RFC 8441).
+//! Protocols that a client may switch to through the proxy (RFC 9110 §7.8, RFC 8441).
 //!
-//! One filter for `Upgrade` of HTTP/1.1 and for `:protocol` of an extended CONNECT. What carries HTTP
-//! itself is not tunnelled: requests inside of it would pass the edit, the limits and the metering
-//! unseen. `h2c` is obsolete (RFC 9113 §3.1), and TLS inside of a connection (RFC 2817) would hide
-//! the same.
+//! One filter serves `Upgrade` of HTTP/1.1 and `:protocol` of an extended CONNECT. Protocols that
+//! carry HTTP are not tunnelled: requests inside would bypass the edit, the limits and the
+//! metering. `h2c` is obsolete (RFC 9113 §3.1), and TLS inside a connection (RFC 2817) would hide
+//! requests as well.
 
 use bytes::{Bytes, BytesMut};
 
 use super::head::tokens;
 
-/// The protocols of these lists that are tunnelled, as one list; `None` if there is none. An element
-/// that is no protocol is dropped: a lenient upstream could take it for one that is not tunnelled.
+/// Filters these lists to one list of protocols that are tunnelled; `None` if there is none. An
+/// element that is no protocol is dropped: a lenient upstream could take it for one that is not
+/// tunnelled.
 pub fn tunnelled<'a>(lists: impl IntoIterator<Item = &'a [u8]>) -> Option<Bytes> {
     let mut protocols = BytesMut::new();
     for protocol in lists.into_iter().flat_map(tokens) {
@@ -44,13 +45,13 @@ fn carries_http(name: &[u8]) -> bool {
     })
 }
 
-/// RFC 9110 §5.6.2.
+/// Reports whether octets are a token (RFC 9110 §5.6.2).
 fn is_token(octets: &[u8]) -> bool {
     let is_tchar = |octet: &u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(octet);
     !octets.is_empty() && octets.iter().all(is_tchar)
 }
 
-/// Names of HTTP, of its framings, and of what HTTP is spoken in.
+/// Names of HTTP, of its framings, and of the transports that HTTP uses.
 const CARRY_HTTP: [&[u8]; 8] = [
     b"http", b"https", b"h2", b"h2c", b"h3", b"spdy", b"tls", b"ssl",
 ];

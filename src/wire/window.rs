@@ -36,7 +36,7 @@ use tokio::{
 
 /// Octets beyond their ordinary windows that the streams of one connection may hold: 40 MB/s at 100 ms.
 pub const MAX_EXTRA: u32 = 4 * 1024 * 1024;
-/// ... and those of all connections of the process: 32 connections at full speed.
+/// Sum of the extras of all connections of the process: 32 connections at full speed.
 pub const PROCESS_EXTRA: u32 = 128 * 1024 * 1024;
 /// Time for which an extra is kept without being needed.
 const QUIET: Duration = Duration::from_secs(5);
@@ -162,7 +162,7 @@ fn take(octets: u32) -> bool {
 }
 
 impl Meter {
-    /// The stream consumed this much.
+    /// Counts octets that the stream consumed.
     pub fn consumed(&self, octets: usize) {
         let windows = &*self.windows;
         if self.round.replace(windows.round.get()) != windows.round.get() {
@@ -192,7 +192,7 @@ struct Rounds {
     pinged: Option<Instant>,
     /// Octets that one stream has to consume before the next PING.
     next: u64,
-    /// ... and when it may be sent at the earliest.
+    /// Earliest time of the next PING.
     earliest: Option<Instant>,
     /// True if the windows were needed since the last review.
     was_needed: bool,
@@ -227,7 +227,7 @@ impl Rounds {
         true
     }
 
-    /// The PING was answered.
+    /// Ends a round: the PING was answered.
     fn end(&mut self) {
         let now = Instant::now();
         let Some(pinged) = self.pinged.take() else {
@@ -263,11 +263,11 @@ pub trait Flow {
     fn set_stream_window(&mut self, size: u32) -> bool;
     /// Sets the window of the connection.
     fn set_connection_window(&mut self, size: u32);
-    /// Hands out what sends PING, once.
+    /// Hands out the handle that sends PING, once.
     fn pings(&mut self) -> Option<PingPong>;
 }
 
-/// Grows and shrinks the windows of a connection; polled by the task that drives it.
+/// Driver that grows and shrinks the windows of a connection; polled by the task that drives it.
 pub struct WindowDriver {
     rounds: Rounds,
     pings: Option<PingPong>,
@@ -288,8 +288,8 @@ impl WindowDriver {
         }
     }
 
-    /// Does what is due. Returns the number of frames that the connection was given, which it sends when
-    /// it is polled next, and each of which the peer answers with one.
+    /// Sends the frames that are due. Returns their number; the connection sends them at its next
+    /// poll, and the peer answers each with one frame.
     pub fn poll(&mut self, cx: &mut Context<'_>, connection: &mut impl Flow) -> u32 {
         let pings = self.poll_round(cx);
         self.poll_quiet(cx);

@@ -154,7 +154,7 @@ impl<S: Peer> Stream for Http1RequestBody<S> {
                     if matches!(wire.expect, Http1Expectation::Waiting(_)) {
                         wire.expect = Http1Expectation::Owed;
                         // the connection looks at it after this poll; but the poll may be of a
-                        // body whose owner was woken by somebody else
+                        // body whose owner was woken by another task
                         cx.waker().wake_by_ref();
                     }
                     drop(wire);

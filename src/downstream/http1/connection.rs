@@ -31,7 +31,7 @@ use crate::{
 pub(crate) enum ConnectionAbort {
     /// The client closed or reset the connection, or does not read.
     Client,
-    /// The response body failed: its end must not look like one.
+    /// The response body failed: the client must not take it for complete.
     Body,
     /// The drain timeout has passed, or an operator ended the exchange.
     Cut,

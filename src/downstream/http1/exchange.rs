@@ -83,10 +83,10 @@ where
             return self.tunnel(head, body).await.map(|()| KeepAlive::No);
         }
         if relayed_head.is_none() {
-            // a refusal does not cost the connection if the request it refuses is here already
+            // a refusal does not cost the connection if the whole request has arrived
             self.wire.borrow_mut().discard();
         }
-        // what is unread of the request must be read before the next one, and nobody reads it
+        // unread octets of the request stand before the next one, and no handler reads them
         if !self.wire.borrow().decoder.is_done()
             || self.services.drain.phase() >= DrainPhase::Leaving
         {

@@ -1,4 +1,4 @@
-//! Reads and writes of an HTTP/1.1 connection that is watched for the absence of its client.
+//! Reads and writes of an HTTP/1.1 connection, and detection of a client that disconnects.
 
 use std::{
     io,

@@ -1,7 +1,7 @@
-//! A request head, parsed once and strictly (RFC 9112 §3, §5 and §6).
+//! Request head, parsed once and strictly (RFC 9112 §3, §5 and §6).
 //!
-//! Whatever could be read in two ways by two parsers in a row is refused here: a proxy that passes
-//! ambiguity on is how requests are smuggled.
+//! A head that two parsers could read in two ways is refused: forwarded ambiguity enables request
+//! smuggling.
 
 use std::mem::MaybeUninit;
 
@@ -137,7 +137,7 @@ struct TargetAuthority {
 }
 
 impl TargetAuthority {
-    /// RFC 9112 §3.2.2 lets the target win over `Host`; two answers to one question are refused here.
+    /// Refuses a `Host` that contradicts the target; RFC 9112 §3.2.2 would let the target win.
     fn check(&self, host: Option<&[u8]>) -> Result<(), DownstreamError> {
         if self.name.is_empty() || !is_host(&self.name) {
             return Err(DownstreamError::InvalidHost);
@@ -204,7 +204,7 @@ impl Facts {
         for field in fields.iter() {
             match field.role() {
                 Role::ContentLength => {
-                    // a second one is refused even if it agrees: nobody sends it by accident
+                    // a second one is refused even if it agrees: no client sends it by accident
                     if length.is_some() {
                         return Err(DownstreamError::AmbiguousFraming);
                     }

@@ -16,13 +16,13 @@ use crate::{
 /// Delimiter of content towards this client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delimiter {
-    /// There is no content.
+    /// No content.
     Nothing,
     /// `Content-Length` with this number of octets.
     Length(u64),
     /// Chunks.
     Chunks,
-    /// The end of the connection.
+    /// End of the connection.
     Close,
 }
 

@@ -49,7 +49,7 @@ where
     S: Peer,
     A: Service<Request, Response = ServiceResponse<BoxBody>>,
 {
-    /// Answers with this head, a 101, and is a tunnel from then on.
+    /// Sends this head, a 101, and runs the tunnel.
     pub(super) async fn tunnel(
         &mut self,
         head: RelayedHead,
@@ -105,7 +105,7 @@ where
         if self.poll_stalled(cx).is_ready() {
             return Poll::Ready(Err(ConnectionAbort::Client));
         }
-        // whoever is not read from is looked at now and then: an abort must reach the other
+        // a client that is not read from is checked at intervals: its abort must reach the upstream
         let wire = self.wire.borrow();
         if !wire.is_awaited && wire.stream.is_aborted() {
             return Poll::Ready(Err(ConnectionAbort::Client));

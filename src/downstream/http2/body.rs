@@ -166,7 +166,7 @@ impl Stream for Http2RequestBody {
                 if inbound.expect == Http2Expectation::Waiting {
                     inbound.expect = Http2Expectation::Owed;
                     // the stream looks at it after this poll; but the poll may be of a body whose
-                    // owner was woken by somebody else
+                    // owner was woken by another task
                     cx.waker().wake_by_ref();
                 }
                 drop(inbound);

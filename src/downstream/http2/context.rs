@@ -35,7 +35,7 @@ impl<A> ConnectionContext<A> {
 
     /// Reports whether the connection counts below `MAX_CONNECTIONS`, and takes a slot that has
     /// become free.
-    pub(super) fn has_seat(&self) -> bool {
-        self.entry.borrow_mut().has_seat(&self.services)
+    pub(super) fn take_slot(&self) -> bool {
+        self.entry.borrow_mut().take_slot(&self.services)
     }
 }

@@ -265,8 +265,8 @@ mod tests {
             octets
         };
         for (codes, flood) in [
-            (&[1, 3, 5, 6][..], Some("what is answered by RST_STREAM")),
-            // ours: a refusal, a failure of the upstream, the end of an upload nobody reads
+            (&[1, 3, 5, 6][..], Some("frames that provoke RST_STREAM")),
+            // ours: a refusal, a failure of the upstream, the end of an upload that is not read
             (&[0, 2, 7, 8], None),
         ] {
             let mut guarded = guarded();

@@ -27,33 +27,33 @@ const RESETS: Rate = Rate {
 /// Error codes that blame the client's frames (RFC 9113 §7): PROTOCOL_ERROR, FLOW_CONTROL_ERROR,
 /// STREAM_CLOSED, FRAME_SIZE_ERROR.
 const PROVOKED: [u32; 4] = [1, 3, 5, 6];
-/// Frames about the connection at once. A client that starts sends about ten (SETTINGS, its ACK,
-/// windows, Firefox's five PRIORITY), one that keeps itself alive a PING in seconds; those that answer
-/// what we send are paid for by it.
+/// Control frames at once. A client that starts sends about ten (SETTINGS, its ACK, windows,
+/// Firefox's five PRIORITY), and one that keeps its connection alive a PING every few seconds;
+/// answers to frames of the proxy are credited when those are sent.
 const CONTROLS: Rate = Rate {
     burst: 1000,
     per_second: 100,
 };
-/// Frames that one chunk of ours earns: it may be answered by a WINDOW_UPDATE for the stream, one for
-/// the connection and a PING that measures the round trip.
+/// Frames credited per chunk that the proxy sends: the client may answer with a WINDOW_UPDATE for
+/// the stream, one for the connection and a PING that measures the round trip.
 const EARNED_BY_CHUNK: u32 = 3;
 /// Octets of a chunk for which one more frame is earned: a client with a window of 2 KiB, smaller
 /// than any in use, makes frames of 2 KiB.
 const EARNED_BY_OCTETS: usize = 1024;
-/// Frames that an answer earns: PRIORITY or PRIORITY_UPDATE (RFC 9218) for its request.
+/// Frames credited per response: PRIORITY or PRIORITY_UPDATE (RFC 9218) for its request.
 const EARNED_BY_HEAD: u32 = 2;
 /// Largest number of tokens earned in advance: a client may be far behind with its answers, not
 /// endlessly.
 const MOST_EARNED: u32 = 1 << 17;
 
-/// A bucket's size.
+/// Size and fill rate of a token bucket.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     burst: u32,
     per_second: u32,
 }
 
-/// Tokens of one kind.
+/// Token bucket for one kind of frames.
 #[derive(Debug)]
 struct Bucket {
     rate: Rate,
@@ -70,7 +70,7 @@ impl Bucket {
         }
     }
 
-    /// Takes a token, if there is one. The clock is asked only when there seems to be none.
+    /// Takes a token, if there is one. Reads the clock only when the bucket seems empty.
     fn take(&self, now: impl FnOnce() -> Instant) -> bool {
         if self.tokens.get() == 0 {
             let now = now();
@@ -103,7 +103,7 @@ const MOST_FRAGMENTS: usize = 2 * MAX_STREAMS as usize;
 #[derive(Debug)]
 pub(super) struct FrameMonitor {
     resets: Bucket,
-    /// The last stream whose reset of ours was counted.
+    /// Last stream whose reset by the proxy was counted.
     last_reset: Cell<u32>,
     controls: Bucket,
     flood: Cell<Option<&'static str>>,
@@ -218,7 +218,7 @@ impl FrameMonitor {
         }
     }
 
-    /// Counts a frame that came.
+    /// Counts a frame that was received.
     pub(super) fn count(&self, frame: &Frame) {
         let bucket = match frame.kind {
             frames::DATA if frame.length > 0 || frame.flags & frames::END_STREAM != 0 => return,
@@ -258,8 +258,8 @@ impl FrameMonitor {
         has_fragment
     }
 
-    /// Counts a frame that is sent. A client can have its streams reset by frames that are faulty: that
-    /// begins as many requests and costs it as little as resetting them itself.
+    /// Counts a frame that is sent. A client can provoke resets by faulty frames: that begins as
+    /// many requests, and costs it as little, as resetting the streams itself.
     pub(super) fn count_sent(&self, frame: &Frame) {
         if frame.kind != frames::RST_STREAM || !PROVOKED.contains(&frame.first) {
             return;
@@ -267,7 +267,7 @@ impl FrameMonitor {
         // each of several late frames for a stream may be answered by a reset
         if self.last_reset.replace(frame.stream) != frame.stream && !self.resets.take(Instant::now)
         {
-            self.flood.set(Some("what is answered by RST_STREAM"));
+            self.flood.set(Some("frames that provoke RST_STREAM"));
         }
     }
 }

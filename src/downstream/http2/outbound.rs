@@ -26,11 +26,11 @@ use crate::{
 /// Reason for the abort of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamAbort {
-    /// The client reset it.
+    /// The client reset the stream.
     Client,
     /// The client does not open its window.
     Stalled,
-    /// The response body failed: its end must not look like one.
+    /// The response body failed: the client must not take it for complete.
     Body,
 }
 

@@ -1,8 +1,8 @@
-//! A request's head as HTTP/2 gives it, turned into the head that HTTP/1.1 gives (RFC 9113 §8.3).
+//! Conversion of an HTTP/2 request head to the head that HTTP/1.1 gives (RFC 9113 §8.3).
 //!
-//! The h2 crate has refused already what RFC 9113 §8.2 calls malformed: connection-specific fields,
-//! missing or repeated pseudo-fields, lengths that contradict each other or the content. What it lets
-//! through and two parsers in a row could read in two ways is refused here.
+//! The h2 crate has already refused malformed heads (RFC 9113 §8.2): connection-specific fields,
+//! missing or repeated pseudo-fields, lengths that contradict each other or the content. Heads that
+//! h2 lets through and that two parsers could read in two ways are refused here.
 
 use actix_web::http::Method;
 use bytes::Bytes;

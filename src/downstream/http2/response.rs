@@ -1,4 +1,4 @@
-//! A response's head and trailers as HTTP/2 has them (RFC 9113 §8.3.2 and §8.1).
+//! Response head and trailers in HTTP/2 format (RFC 9113 §8.3.2 and §8.1).
 
 use actix_http::{ResponseHead as HttpHead, body::BodySize};
 use actix_web::http::Method;

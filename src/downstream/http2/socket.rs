@@ -4,11 +4,11 @@ use std::cell::RefCell;
 
 use crate::downstream::peer::Peer;
 
-/// The socket of a connection, as its streams know it.
+/// Socket of a connection as its streams see it.
 pub(super) trait Socket {
     /// Octets that were sent and that the client has not acknowledged, where the kernel tells.
     fn unacknowledged(&self) -> Option<u64>;
-    /// Makes the coming close a reset: what waits in the kernel goes with it.
+    /// Makes the coming close a reset, which drops the octets that wait in the kernel.
     fn reset_on_close(&self);
 }
 

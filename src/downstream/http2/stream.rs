@@ -83,7 +83,7 @@ pub(super) async fn serve<A>(
     drop(parts);
     let method = head.method.clone();
     let is_local = (shared.services.is_local)(head.path());
-    if !is_local && !shared.has_seat() {
+    if !is_local && !shared.take_slot() {
         drop(recv);
         let answer = DeniedError::TooManyConnections.answer();
         return refuse(&mut respond, &answer, &method, &shared).await;

@@ -34,7 +34,7 @@ struct Http2Tunnel {
     has_failed: bool,
 }
 
-/// Answers with this head and is a tunnel from then on.
+/// Sends this head and runs the tunnel.
 pub(super) async fn tunnel<A>(
     head: Head,
     body: BoxBody,
