@@ -45,10 +45,7 @@ fn setup(replacement: bool) -> (Upstream, Proxy) {
 fn left_before_the_head(request: &[u8]) {
     let (upstream, proxy) = setup(true);
     for way in WAYS {
-        let mut client = proxy.connect();
-        client.send(request);
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (client, mut origin) = proxy.exchange(&upstream, request);
         let _left = way.leave(client);
         origin.closed_within(LIMIT);
     }
@@ -73,10 +70,7 @@ fn a_client_that_leaves_a_generation_closes_the_upstream() {
 fn a_client_that_leaves_inside_a_quiet_stream_closes_the_upstream() {
     let (upstream, proxy) = setup(false);
     for way in WAYS {
-        let mut client = proxy.connect();
-        client.send(post("/v1/messages", "{}"));
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
         origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         origin.send_chunk(b"event: ping\n\n");
         client.read_response_head();
@@ -91,10 +85,7 @@ fn a_client_that_leaves_inside_a_quiet_stream_closes_the_upstream() {
 fn a_client_that_leaves_inside_a_busy_stream_closes_the_upstream() {
     let (upstream, proxy) = setup(false);
     for way in [Leaving::Close, Leaving::Reset] {
-        let mut client = proxy.connect();
-        client.send(get("/"));
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
         origin.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
         let mut writer = origin.clone_writer();
         let sending = thread::spawn(move || {
@@ -147,10 +138,7 @@ fn a_client_that_leaves_during_a_held_upload_never_reaches_the_upstream() {
 #[test]
 fn a_client_that_leaves_a_pipeline_closes_the_upstream() {
     let (upstream, proxy) = setup(false);
-    let mut client = proxy.connect();
-    client.send(get("/1") + &get("/2"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (client, mut origin) = proxy.exchange(&upstream, get("/1") + &get("/2"));
     drop(client);
     origin.closed_within(LIMIT);
 }
@@ -171,10 +159,10 @@ fn a_client_that_leaves_octets_behind_closes_the_upstream() {
 #[test]
 fn a_client_that_resets_a_held_back_upload_closes_the_upstream() {
     let (upstream, proxy) = setup(false);
-    let mut client = proxy.connect();
-    client.send("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &upstream,
+        "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+    );
     // Nobody reads any more; when a write does not get through, all buffers on the way are full.
     client
         .socket()
@@ -190,10 +178,7 @@ fn a_client_that_resets_a_held_back_upload_closes_the_upstream() {
 fn an_unfinished_exchange_never_returns_its_connection_to_the_pool() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
-    let mut client = proxy.connect();
-    client.send(get("/1"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/1"));
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
     client.read_response_head();
     drop(client);

@@ -369,10 +369,7 @@ fn a_stream_that_is_broken_off_costs_at_least_and_about() {
             "delta": {"type": "text_delta", "text": "word ".repeat(8)}});
         events += &event("content_block_delta", &delta);
     }
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", ASK));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", ASK));
     origin.send(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
     );

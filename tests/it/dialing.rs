@@ -16,10 +16,7 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 fn kept() -> (Proxy, Upstream, Wire, Wire) {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
-    let mut client = proxy.connect();
-    client.send(get("/first"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/first"));
     origin.send(OK);
     assert_eq!(client.read_response("GET").content(), b"ok");
     (proxy, upstream, client, origin)
@@ -168,10 +165,7 @@ fn idle_connections_make_room_for_a_new_one() {
         .env("API_BASE_URLS", format!("{},{}", first.url(), second.url()))
         .env("WORKERS", 1)
         .start();
-    let mut client = proxy.connect();
-    client.send(get("/1"));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&first, get("/1"));
     origin.send(OK);
     assert_eq!(client.read_response("GET").content(), b"ok");
     leave_no_descriptor(&proxy);
@@ -240,10 +234,7 @@ fn the_head_of_a_generation_is_waited_for_whatever_its_path() {
             .env("UPSTREAM_TIMEOUT", "100ms")
             .env("GENERATION_TIMEOUT", "10m")
             .start();
-        let mut client = proxy.connect();
-        client.send(post(path, "{}"));
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (mut client, mut origin) = proxy.exchange(&upstream, post(path, "{}"));
         if is_generation {
             // twice as long as others are waited for
             client.quiet();

@@ -444,10 +444,7 @@ fn without_a_replacement_nothing_is_edited_or_held() {
         let sent = body(&[IDENTITY]);
         let request = post("/v1/messages", &sent);
         let (head, tail) = request.split_at(request.len() - 10);
-        let mut client = proxy.connect();
-        client.send(head);
-        let mut origin = upstream.accept();
-        origin.read_request_head();
+        let (mut client, mut origin) = proxy.begin_exchange(&upstream, head);
         assert_octets(
             origin.read_exact(sent.len() - 10),
             &sent[..sent.len() - 10],

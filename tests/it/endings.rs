@@ -105,10 +105,7 @@ fn a_client_that_leaves_its_upload_is_the_client_s_doing() {
 fn a_client_that_leaves_an_answer_is_the_client_s_doing() {
     let upstream = Upstream::bind();
     let proxy = to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
     client.read_response_head();
     drop(client);
@@ -150,10 +147,7 @@ fn an_upstream_that_cannot_be_reached_is_named() {
 fn an_upstream_that_breaks_its_answer_is_named() {
     let upstream = Upstream::bind();
     let proxy = to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
     client.read_response_head();
     drop(origin);
@@ -173,10 +167,7 @@ fn a_refusal_of_ours_is_ours() {
         .env("MAX_IN_FLIGHT", 1)
         .env("WORKERS", 1)
         .start();
-    let mut first = proxy.connect();
-    first.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut first, mut origin) = proxy.exchange(&upstream, get("/"));
     assert_eq!(proxy.send(get("/")).status(), 503);
     let line = line(&proxy);
     assert_eq!(
@@ -232,10 +223,7 @@ fn a_connection_too_many_is_counted() {
 fn what_the_end_of_the_process_cuts_is_the_proxy_s_doing() {
     let upstream = Upstream::bind();
     let proxy = to(upstream.url()).env("SHUTDOWN_TIMEOUT", "100ms").start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
     client.read_response_head();
     proxy.signal("TERM");
@@ -249,10 +237,7 @@ fn what_the_end_of_the_process_cuts_is_the_proxy_s_doing() {
 fn a_client_that_does_not_read_is_told_from_one_that_left() {
     let upstream = Upstream::bind();
     let proxy = to(upstream.url()).env("WRITE_TIMEOUT", "200ms").start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.read_response_head();
     let block = crate::support::wire::chunk(&[b'x'; 64 * 1024]);
@@ -395,13 +380,13 @@ fn a_row_in_flight_says_what_is_known_of_it() {
     let proxy = Proxy::to(upstream.url())
         .env("ADMIN_LISTEN", "127.0.0.1:0")
         .start();
-    let mut client = proxy.connect();
-    client.send(post(
-        "/v1/messages",
-        r#"{"model":"claude-x","max_tokens":7,"stream":true,"messages":[]}"#,
-    ));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(
+        &upstream,
+        post(
+            "/v1/messages",
+            r#"{"model":"claude-x","max_tokens":7,"stream":true,"messages":[]}"#,
+        ),
+    );
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.read_response_head();
     let end = Instant::now() + DEADLINE;

@@ -180,10 +180,10 @@ fn an_edited_body_and_a_chunked_one_with_trailers_move_on_as_they_were() {
 fn an_upload_that_still_runs_moves_on_whole() {
     let (first, second) = (Upstream::bind(), Upstream::bind());
     let proxy = before(&[&first.url(), &second.url()]).start();
-    let mut client = proxy.connect();
-    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none");
-    let mut origin = first.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &first,
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none",
+    );
     origin.read_exact(3);
     origin.send(answer(503, "", "busy"));
     let mut origin = second.accept();
@@ -228,17 +228,11 @@ fn kept_bodies_are_given_up_when_the_answer_begins() {
         .env("REPLAY_MEMORY", "64KiB")
         .start();
     // a stream that began needs its request no more, however long it runs
-    let mut streaming = proxy.connect();
-    streaming.send(post("/v1/messages", noise(60_000)));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut streaming, mut origin) = proxy.exchange(&first, post("/v1/messages", noise(60_000)));
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     origin.send(chunk(b"a"));
     streaming.read_response_head();
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", noise(60_000)));
-    let mut other = first.accept();
-    other.read_request();
+    let (mut client, mut other) = proxy.exchange(&first, post("/v1/messages", noise(60_000)));
     other.send(answer(529, "", ""));
     assert_eq!(client.read_response("POST").status(), 200);
     origin.send(chunk(b"b"));
@@ -253,10 +247,7 @@ fn a_request_that_was_sent_and_not_answered_goes_nowhere() {
     let proxy = before(&[&first.url(), &second.url()])
         .env("GENERATION_TIMEOUT", "300ms")
         .start();
-    let mut client = proxy.connect();
-    client.send(message("s"));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, origin) = proxy.exchange(&first, message("s"));
     drop(origin);
     let response = client.read_response("POST");
     assert_proxy_error(&response, 502, "api_error", "connection_terminated");
@@ -344,10 +335,7 @@ fn a_session_stays_where_it_was_answered() {
     let first = Upstream::bind();
     let second = Upstream::ok();
     let proxy = before(&[&first.url(), &second.url()]).start();
-    let mut client = proxy.connect();
-    client.send(message("moved"));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&first, message("moved"));
     origin.send(answer(529, "", ""));
     assert_eq!(client.read_response("POST").status(), 200);
     second.request();
@@ -503,10 +491,7 @@ fn a_reload_changes_the_upstreams_and_keeps_what_is_known() {
 fn a_client_that_leaves_between_two_upstreams_ends_both() {
     let (first, second) = (Upstream::bind(), Upstream::bind());
     let proxy = before(&[&first.url(), &second.url()]).start();
-    let mut client = proxy.connect();
-    client.send(message("s"));
-    let mut one = first.accept();
-    one.read_request();
+    let (client, mut one) = proxy.exchange(&first, message("s"));
     one.send("HTTP/1.1 529 Busy\r\nContent-Length: 100\r\n\r\nhalf");
     let mut other = second.accept();
     other.read_request();
@@ -521,10 +506,7 @@ fn a_session_does_not_stay_where_it_was_turned_away() {
     let first = Upstream::bind();
     let second = Upstream::always(answer(401, "", "who?"));
     let proxy = before(&[&first.url(), &second.url()]).start();
-    let mut client = proxy.connect();
-    client.send(message("s"));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&first, message("s"));
     origin.send(answer(529, "", ""));
     assert_eq!(client.read_response("POST").status(), 401);
     second.request();
@@ -542,10 +524,7 @@ fn an_empty_session_id_is_none() {
     let second = Upstream::ok();
     let proxy = before(&[&first.url(), &second.url()]).start();
     let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Claude-Code-Session-Id:\r\nx-api-key: k\r\n\r\n";
-    let mut client = proxy.connect();
-    client.send(request);
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&first, request);
     origin.send(answer(529, "", ""));
     for _ in 0..2 {
         assert_eq!(client.read_response("GET").status(), 200);
@@ -571,10 +550,10 @@ fn an_answer_about_the_client_opens_no_circuit() {
 fn after_an_answer_that_stands_the_rest_of_the_upload_is_no_request() {
     let first = Upstream::bind();
     let proxy = before(&[&first.url(), &format!("http://{}", nobody())]).start();
-    let mut client = proxy.connect();
-    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none");
-    let mut origin = first.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &first,
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\none",
+    );
     origin.read_exact(3);
     origin.send(answer(503, "", "busy"));
     let response = client.read_response("POST");
@@ -590,10 +569,10 @@ fn after_an_answer_that_stands_the_rest_of_the_upload_is_no_request() {
 fn what_the_client_did_wrong_is_told_whatever_an_upstream_said_before() {
     let (first, second) = (Upstream::bind(), Upstream::bind());
     let proxy = before(&[&first.url(), &second.url()]).start();
-    let mut client = proxy.connect();
-    client.send("POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
-    let mut origin = first.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &first,
+        "POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n",
+    );
     origin.read_chunk();
     origin.send(answer(503, "", "busy"));
     let mut other = second.accept();
@@ -624,10 +603,7 @@ fn a_body_that_waits_for_100_continue_waits_at_the_next_upstream_too() {
     assert_eq!(client.read_response("POST").content(), b"ok");
     // a body that the first one asked for is here: the next is sent it at once
     let proxy = before(&[&first.url(), &second.url()]).start();
-    let mut client = proxy.connect();
-    client.send(request);
-    let mut one = first.accept();
-    one.read_request_head();
+    let (mut client, mut one) = proxy.begin_exchange(&first, request);
     one.send("HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(client.read_response_head().status(), 100);
     client.send("one");
@@ -647,13 +623,10 @@ fn a_credential_in_the_trailers_goes_nowhere() {
         let proxy = before(&[&origin.url(), &format!("http://{}", nobody())])
             .env("UPSTREAM_API_KEYS", "sk-ours,")
             .start();
-        let mut client = proxy.connect();
-        client.send(format!(
+        let (mut client, mut origin) = proxy.begin_exchange(&origin, format!(
             "POST /v1/x HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
              3\r\none\r\n0\r\n{name}: sk-theirs\r\n\r\n"
         ));
-        let mut origin = origin.accept();
-        origin.read_request_head();
         assert_eq!(origin.read_chunk(), b"one");
         assert_eq!(origin.read_trailers(), "");
         origin.send(OK);
@@ -813,10 +786,7 @@ fn a_stream_that_begins_otherwise_is_not_held() {
         ),
         (b": comment\n", OVERLOADED),
     ] {
-        let mut client = proxy.connect();
-        client.send(message("s"));
-        let mut origin = first.accept();
-        origin.read_request();
+        let (mut client, mut origin) = proxy.exchange(&first, message("s"));
         origin.send(start);
         origin.send(chunk(begins));
         client.read_response_head();
@@ -827,10 +797,7 @@ fn a_stream_that_begins_otherwise_is_not_held() {
         drop(origin);
     }
     // a head without content is not waited for: it goes out after a while
-    let mut client = proxy.connect();
-    client.send(message("s"));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&first, message("s"));
     origin.send(start);
     assert_eq!(client.read_response_head().status(), 200);
     // then it is too late
@@ -844,10 +811,7 @@ fn a_stream_that_is_cut_in_its_first_event_is_cut_for_the_client() {
     let first = Upstream::bind();
     let second = Upstream::ok();
     let proxy = before(&[&first.url(), &second.url()]).start();
-    let mut client = proxy.connect();
-    client.send(message("s"));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&first, message("s"));
     let octets = stream(&[OVERLOADED]);
     origin.send(&octets[..octets.len() - 60]);
     drop(origin);
@@ -864,10 +828,7 @@ fn a_stream_that_is_cut_in_its_first_event_is_cut_for_the_client() {
 fn with_one_upstream_a_stream_is_not_looked_at() {
     let origin = Upstream::bind();
     let proxy = before(&[&origin.url()]).start();
-    let mut client = proxy.connect();
-    client.send(message("s"));
-    let mut origin = origin.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&origin, message("s"));
     origin.send(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
     );

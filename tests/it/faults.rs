@@ -21,10 +21,7 @@ const RECORDED: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     27\r\nevent: message_stop\ndata: {\"x\":\"y z\"}\n\n\r\n0\r\n\r\n";
 
 fn stream_begins(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", "{}"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     origin.send(chunk(b"begun"));
     client.read_response_head();
@@ -35,10 +32,7 @@ fn stream_begins(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
 /// What a client may see of the recorded stream when its upstream breaks off after so many octets.
 #[track_caller]
 fn breaks_off(proxy: &Proxy, upstream: &Upstream, at: usize, how: End) {
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", "{}"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
     origin.send(&RECORDED[..at]);
     match how {
         End::Reset => origin.reset(),
@@ -91,10 +85,10 @@ fn a_killed_upstream_ends_its_own_streams_and_no_others() {
         .start();
     let (mut doomed, _behind) = stream_begins(&proxy, &behind);
     // a session that moved to the other one
-    let mut client = proxy.connect();
-    client.send("GET / HTTP/1.1\r\nHost: x\r\nx-api-key: other\r\n\r\n");
-    let mut origin = behind.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(
+        &behind,
+        "GET / HTTP/1.1\r\nHost: x\r\nx-api-key: other\r\n\r\n",
+    );
     origin.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     let mut safe = other.accept();
     safe.read_request();
@@ -356,10 +350,7 @@ fn one_upstream_that_hangs_holds_up_no_other_exchange() {
         })
         .collect();
     let mut origins: Vec<Wire> = (0..50).map(|_| hanging.accept()).collect();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = hanging.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&hanging, get("/"));
     origin.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(client.read_response("GET").content(), b"ok");
     // all of them before any is waited for: nobody says which one is whose
@@ -382,10 +373,7 @@ fn a_truncated_answer_is_no_reason_to_go_elsewhere() {
     origin.reset();
     let body = client.read_chunked();
     assert!(matches!(body, Body::Cut(..)), "{body:?}");
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = first.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&first, get("/"));
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
     let head = client.read_response_head();
     drop(origin);

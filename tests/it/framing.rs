@@ -29,10 +29,7 @@ fn upload(framing: &str) -> String {
 fn exchange(request: impl AsRef<[u8]>) -> (Proxy, Upstream, Wire, Wire) {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
-    let mut client = proxy.connect();
-    client.send(request);
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (client, origin) = proxy.exchange(&upstream, request);
     (proxy, upstream, client, origin)
 }
 
@@ -125,10 +122,8 @@ fn trailers_of_a_held_body_pass() {
 fn the_largest_content_length_is_a_length() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(upload(&format!("Content-Length: {}", u64::MAX)));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) =
+        proxy.begin_exchange(&upstream, upload(&format!("Content-Length: {}", u64::MAX)));
     client.send("hello");
     assert_eq!(origin.read_exact(5), b"hello");
 }
@@ -139,10 +134,10 @@ fn a_body_that_a_final_answer_made_needless_is_not_waited_for() {
     let proxy = Proxy::to(upstream.url())
         .env("REQUEST_BODY_TIMEOUT", "300ms")
         .start();
-    let mut client = proxy.connect();
-    client.send(upload("Expect: 100-continue\r\nContent-Length: 5"));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &upstream,
+        upload("Expect: 100-continue\r\nContent-Length: 5"),
+    );
     origin.send(format!("{CHUNKED}1\r\na\r\n"));
     client.read_response_head();
     assert_eq!(client.read_chunk(), b"a");

@@ -20,10 +20,7 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 /// A stream that runs: its client and its upstream.
 #[track_caller]
 fn stream(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", "{}"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
     origin.send(STREAM);
     origin.send_chunk(b"one");
     assert_eq!(client.read_response_head().status(), 200);
@@ -149,10 +146,7 @@ fn sigterm_lets_a_stream_end_and_exits_0() {
 fn sigterm_lets_an_unanswered_request_end() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", "{}"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
     proxy.signal("TERM");
     refuses_connections(&proxy);
     origin.send(OK);
@@ -168,10 +162,10 @@ fn sigterm_lets_an_unanswered_request_end() {
 fn sigterm_lets_an_upload_end() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &upstream,
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf",
+    );
     proxy.signal("TERM");
     refuses_connections(&proxy);
     client.send("rest");

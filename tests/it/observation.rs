@@ -154,10 +154,7 @@ fn a_stream_that_is_broken_off_is_metered_as_far_as_it_came() {
     let head =
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     for by_client in [true, false] {
-        let mut client = proxy.connect();
-        client.send(post("/v1/messages", ASK));
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", ASK));
         origin.send(head);
         for event in &events[..4] {
             origin.send(chunk(event.as_bytes()));
@@ -249,10 +246,7 @@ fn metrics_say_what_happened() {
         .env("METRICS_PUBLIC", "true")
         .env("WORKERS", 2)
         .start();
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", ASK));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", ASK));
     origin.send(streamed(EVENTS));
     client.read_response("POST");
     client.send(get("/v1/models"));
@@ -530,10 +524,7 @@ fn in_flight_falls_to_nothing_after_each_way_of_ending() {
         ("upstream", "request"),
     ];
     for (outcome, phase) in ways {
-        let mut client = proxy.connect();
-        client.send(get("/x"));
-        let mut origin = upstream.accept();
-        origin.read_request_head();
+        let (mut client, mut origin) = proxy.begin_exchange(&upstream, get("/x"));
         exposition_with(&proxy, |text| in_flight(text) == 1.0);
         if phase == "response" {
             origin.send(head);

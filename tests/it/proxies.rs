@@ -265,10 +265,7 @@ fn a_proxy_that_refuses_is_502() {
         let proxy = Proxy::to("https://upstream.invalid")
             .env("HTTPS_PROXY", outbound.url())
             .start();
-        let mut client = proxy.connect();
-        client.send(get("/"));
-        let mut tunnel = outbound.accept();
-        tunnel.read_request_head();
+        let (mut client, mut tunnel) = proxy.begin_exchange(&outbound, get("/"));
         tunnel.send(answer);
         let response = client.read_response("GET");
         assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
@@ -301,10 +298,7 @@ fn a_proxy_that_is_silent_is_504() {
         .env("HTTPS_PROXY", outbound.url())
         .env("UPSTREAM_CONNECT_TIMEOUT", "300ms")
         .start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut tunnel = outbound.accept();
-    tunnel.read_request_head();
+    let (mut client, mut tunnel) = proxy.begin_exchange(&outbound, get("/"));
     let response = client.read_response("GET");
     assert_proxy_error(&response, 504, "timeout_error", "connection_timeout");
     tunnel.closed_within(Duration::from_secs(2));

@@ -226,12 +226,10 @@ fn an_upgrade_that_the_first_upstream_refuses_by_failure_goes_to_the_next() {
     let proxy = ProxyBuilder::new()
         .env("API_BASE_URLS", format!("{},{}", first.url(), second.url()))
         .start();
-    let mut client = proxy.connect();
-    client.send(
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &first,
         "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly",
     );
-    let mut origin = first.accept();
-    origin.read_request_head();
     origin.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     let mut origin = second.accept();
     assert_eq!(origin.read_request_head().one("upgrade"), Some("websocket"));

@@ -142,10 +142,7 @@ fn assert_closed(mut origin: Wire) {
 fn a_stream_shows_its_progress_and_is_ended() {
     let upstream = Upstream::bind();
     let proxy = observed(&upstream).start();
-    let mut client = proxy.connect();
-    client.send(message());
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, message());
     // before the answer: who asks for what of which upstream
     let row = pending(&proxy, |row| !row["upstream"].is_null());
     let id = row["id"].as_str().unwrap();
@@ -205,10 +202,10 @@ fn an_exchange_without_an_answer_is_ended_by_one_of_ours() {
     let upstream = Upstream::bind();
     let proxy = observed(&upstream).start();
     // its upload has not ended
-    let mut client = proxy.connect();
-    client.send("POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, origin) = proxy.begin_exchange(
+        &upstream,
+        "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf",
+    );
     let row = pending(&proxy, |row| row["bytes_in"] == 4);
     let id = row["id"].as_str().unwrap();
     end(&proxy, id);
@@ -297,10 +294,10 @@ fn a_client_of_http_2_that_does_not_read_is_cut_off_at_once() {
 fn a_tunnel_is_ended() {
     let upstream = Upstream::bind();
     let proxy = observed(&upstream).start();
-    let mut client = proxy.connect();
-    client.send("GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &upstream,
+        "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
     origin.send(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello",
     );
@@ -321,10 +318,7 @@ fn only_the_key_ends_an_exchange() {
     let proxy = Proxy::to(upstream.url())
         .env("ENABLE_DASHBOARD", true)
         .start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     let row = pending(&proxy, |_| true);
     let id = row["id"].as_str().unwrap();
     let path = format!("requests/{id}/end");

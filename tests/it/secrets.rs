@@ -139,12 +139,10 @@ fn interrupted(proxy: &Proxy, upstream: &Upstream) {
     // Whatever the malformed ones left open ends here.
     while upstream.accept_soon().is_some() {}
     let begin = |target: &str| -> (Wire, Wire) {
-        let mut client = proxy.connect();
-        client.send(format!(
-            "POST {target} HTTP/1.1\r\n{FIELDS}Content-Length: 2\r\n\r\n{{}}"
-        ));
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (client, origin) = proxy.exchange(
+            &upstream,
+            format!("POST {target} HTTP/1.1\r\n{FIELDS}Content-Length: 2\r\n\r\n{{}}"),
+        );
         (client, origin)
     };
     let (mut client, mut origin) = begin("/v1/files?canary-a");
@@ -252,10 +250,7 @@ fn each_exchange_is_one_line_however_it_ends() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
     let begin = |target: &str| -> (Wire, Wire) {
-        let mut client = proxy.connect();
-        client.send(get(target));
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (client, origin) = proxy.exchange(&upstream, get(target));
         (client, origin)
     };
     let (client, mut origin) = begin("/left");

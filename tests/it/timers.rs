@@ -177,10 +177,7 @@ fn a_client_that_does_not_read_is_given_up() {
     let proxy = Proxy::to(upstream.url())
         .env("WRITE_TIMEOUT", SHORT)
         .start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     origin.send(STREAM);
     let block = chunk(&noise(64 * 1024));
     let start = Instant::now();
@@ -285,10 +282,7 @@ fn an_idle_connection_to_the_upstream_is_closed_in_order() {
     let proxy = Proxy::to(upstream.url())
         .env("UPSTREAM_KEEP_ALIVE", SHORT)
         .start();
-    let mut client = proxy.connect();
-    client.send(get("/1"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/1"));
     origin.send(OK);
     assert_eq!(client.read_response("GET").content(), b"ok");
     assert_eq!(origin.closed_within(SOON), (Vec::new(), End::Fin));
@@ -303,10 +297,7 @@ fn an_idle_connection_to_the_upstream_is_closed_in_order() {
 fn a_connection_that_the_upstream_closed_does_not_stay_in_close_wait() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     origin.send(OK);
     assert_eq!(client.read_response("GET").content(), b"ok");
     origin.finish();
@@ -321,10 +312,7 @@ fn an_upstream_that_does_not_answer_is_504() {
     let proxy = Proxy::to(upstream.url())
         .env("UPSTREAM_TIMEOUT", SHORT)
         .start();
-    let mut client = proxy.connect();
-    client.send(post("/v1/files", "{}"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/files", "{}"));
     let response = client.read_response("POST");
     assert_proxy_error(&response, 504, "timeout_error", "http_response_timeout");
     origin.closed_within(SOON);
@@ -337,10 +325,10 @@ fn an_upstream_that_stops_reading_is_504() {
     let proxy = Proxy::to(upstream.url())
         .env("UPSTREAM_TIMEOUT", "500ms")
         .start();
-    let mut client = proxy.connect();
-    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &upstream,
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n",
+    );
     let mut writer = client.clone_writer();
     let uploading = thread::spawn(move || {
         let block = noise(64 * 1024);
@@ -359,10 +347,7 @@ fn half_a_response_head_is_no_answer() {
     let proxy = Proxy::to(upstream.url())
         .env("UPSTREAM_TIMEOUT", SHORT)
         .start();
-    let mut client = proxy.connect();
-    client.send(get("/"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     origin.send("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX-");
     let mut response = client.read_response("GET");
     if response.status() == 103 {
@@ -377,10 +362,7 @@ fn the_client_may_go_on_after_a_504() {
     let proxy = Proxy::to(upstream.url())
         .env("UPSTREAM_TIMEOUT", SHORT)
         .start();
-    let mut client = proxy.connect();
-    client.send(get("/1"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, _origin) = proxy.exchange(&upstream, get("/1"));
     assert_eq!(client.read_response("GET").status(), 504);
     client.send(get("/2"));
     let mut origin = upstream.accept();
@@ -415,14 +397,8 @@ fn outlasts(patient: &[u8], hasty: &[u8], general: &str, generation: &str) {
         .env("UPSTREAM_TIMEOUT", general)
         .env("GENERATION_TIMEOUT", generation)
         .start();
-    let mut one = proxy.connect();
-    one.send(patient);
-    let mut origin = upstream.accept();
-    origin.read_request();
-    let mut other = proxy.connect();
-    other.send(hasty);
-    let mut silent = upstream.accept();
-    silent.read_request();
+    let (mut one, mut origin) = proxy.exchange(&upstream, patient);
+    let (mut other, _silent) = proxy.exchange(&upstream, hasty);
     let response = other.read_response("POST");
     assert_proxy_error(&response, 504, "timeout_error", "http_response_timeout");
     origin.send(OK);
@@ -480,10 +456,7 @@ fn silence_inside_a_stream_is_an_abort() {
     let proxy = Proxy::to(upstream.url())
         .env("STREAM_IDLE_TIMEOUT", SHORT)
         .start();
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", "{}"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
     origin.send([STREAM.as_bytes(), &chunk(b"event: ping\n\n")].concat());
     let head = client.read_response_head();
     assert_aborted(&head, &client.read_chunked(), b"event: ping\n\n");
@@ -503,10 +476,7 @@ fn a_stream_that_moves_is_not_timed() {
         .env("REQUEST_BODY_TIMEOUT", "4s")
         .env("UPSTREAM_KEEP_ALIVE", "4s")
         .start();
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", "{}"));
-    let mut origin = upstream.accept();
-    origin.read_request();
+    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
     origin.send(STREAM);
     for _ in 0..12 {
         thread::sleep(Duration::from_millis(400));
@@ -741,10 +711,10 @@ fn an_upload_that_moves_is_no_silence_of_the_upstream() {
     let proxy = Proxy::to(upstream.url())
         .env("STREAM_IDLE_TIMEOUT", "1s")
         .start();
-    let mut client = proxy.connect();
-    client.send("POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &upstream,
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n",
+    );
     origin.send(STREAM);
     client.read_response_head();
     for _ in 0..8 {

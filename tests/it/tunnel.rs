@@ -50,10 +50,7 @@ fn tunnel(variables: &[(&str, &str)]) -> Tunnel {
 
 #[track_caller]
 fn open(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
-    let mut client = proxy.connect();
-    client.send(ASK);
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(&upstream, ASK);
     origin.send(AGREED);
     assert_eq!(client.read_response_head().status(), 101);
     (client, origin)
@@ -127,10 +124,8 @@ fn octets_that_come_with_either_head_are_not_lost() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
     for more in [1, 100_000] {
-        let mut client = proxy.connect();
-        client.send([ASK.as_bytes(), &noise(more)].concat());
-        let mut origin = upstream.accept();
-        origin.read_request_head();
+        let (mut client, mut origin) =
+            proxy.begin_exchange(&upstream, [ASK.as_bytes(), &noise(more)].concat());
         // not before the upstream agrees: it would take them for a request
         origin.quiet();
         origin.send([AGREED.as_bytes(), &noise(more + 1)].concat());
@@ -211,10 +206,7 @@ fn a_101_to_what_was_not_asked_for_is_502() {
         "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
         "HTTP/1.1 101 S\r\n\r\n",
     ] {
-        let mut client = proxy.connect();
-        client.send(ask("foo, h2c"));
-        let mut origin = upstream.accept();
-        origin.read_request_head();
+        let (mut client, mut origin) = proxy.begin_exchange(&upstream, ask("foo, h2c"));
         origin.send(answer);
         let response = client.read_response("GET");
         assert_proxy_error(&response, 502, "api_error", "http_upgrade_failed");
@@ -226,10 +218,7 @@ fn a_101_to_what_was_not_asked_for_is_502() {
 fn interim_answers_before_the_101_are_passed_over() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send([ASK, "early"].concat());
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(&upstream, [ASK, "early"].concat());
     origin.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
     origin.quiet();
     origin.send(AGREED);
@@ -638,10 +627,7 @@ fn a_client_that_leaves_before_the_101_closes_the_upstream() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
     for half in [true, false] {
-        let mut client = proxy.connect();
-        client.send(ASK);
-        let mut origin = upstream.accept();
-        origin.read_request_head();
+        let (client, mut origin) = proxy.begin_exchange(&upstream, ASK);
         if half {
             client.finish();
         } else {
@@ -655,10 +641,7 @@ fn a_client_that_leaves_before_the_101_closes_the_upstream() {
 fn an_upstream_that_closes_before_its_head_is_502() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(ASK);
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, origin) = proxy.begin_exchange(&upstream, ASK);
     drop(origin);
     let response = client.read_response("GET");
     assert_proxy_error(&response, 502, "api_error", "connection_terminated");
@@ -670,10 +653,7 @@ fn an_upstream_that_closes_before_its_head_is_502() {
 fn a_tunnel_takes_a_pooled_connection_and_never_gives_it_back() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
-    let mut client = proxy.connect();
-    client.send(get("/1"));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(&upstream, get("/1"));
     origin.send(OK);
     assert_eq!(client.read_response("GET").content(), b"ok");
     client.send(ASK);
@@ -693,10 +673,7 @@ fn a_tunnel_takes_a_pooled_connection_and_never_gives_it_back() {
 fn an_upgrade_that_was_not_sent_is_sent_over_another_connection() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
-    let mut client = proxy.connect();
-    client.send(get("/1"));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(&upstream, get("/1"));
     origin.send(OK);
     assert_eq!(client.read_response("GET").content(), b"ok");
     drop(origin);

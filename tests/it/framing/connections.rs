@@ -139,10 +139,8 @@ fn content_where_none_may_be_never_reaches_the_next_exchange() {
 fn a_connection_with_an_unfinished_upload_is_not_reused() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
-    let mut client = proxy.connect();
-    client.send(upload("Content-Length: 100") + "half");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) =
+        proxy.begin_exchange(&upstream, upload("Content-Length: 100") + "half");
     origin.send(OK);
     assert_eq!(client.read_response("POST").content(), b"ok");
     let mut other = proxy.connect();
@@ -208,14 +206,14 @@ fn a_post_whose_octets_left_is_never_sent_twice() {
     for (pooled, reset) in [(false, false), (false, true), (true, false), (true, true)] {
         let upstream = Upstream::bind();
         let proxy = Proxy::to(upstream.url()).env("WORKERS", 1).start();
-        let mut client = proxy.connect();
-        client.send(if pooled {
-            get("/").into_bytes()
-        } else {
-            post("/v1/files", "{}")
-        });
-        let mut origin = upstream.accept();
-        origin.read_request();
+        let (mut client, mut origin) = proxy.exchange(
+            &upstream,
+            if pooled {
+                get("/").into_bytes()
+            } else {
+                post("/v1/files", "{}")
+            },
+        );
         if pooled {
             origin.send(OK);
             client.read_response("GET");

@@ -124,10 +124,7 @@ fn a_cut_request_is_never_a_complete_one() {
     ] {
         let upstream = Upstream::bind();
         let proxy = Proxy::to(upstream.url()).start();
-        let mut client = proxy.connect();
-        client.send(upload(framing));
-        let mut origin = upstream.accept();
-        origin.read_request_head();
+        let (mut client, mut origin) = proxy.begin_exchange(&upstream, upload(framing));
         client.send(half);
         drop(client);
         let (octets, _) = origin.closed_within(Duration::from_secs(2));

@@ -54,10 +54,10 @@ fn a_refusal_reaches_a_client_that_waits_to_continue() {
     for status in [413, 417, 401] {
         let upstream = Upstream::bind();
         let proxy = Proxy::to(upstream.url()).start();
-        let mut client = proxy.connect();
-        client.send(upload("Content-Length: 5000000\r\nExpect: 100-continue"));
-        let mut origin = upstream.accept();
-        origin.read_request_head();
+        let (mut client, mut origin) = proxy.begin_exchange(
+            &upstream,
+            upload("Content-Length: 5000000\r\nExpect: 100-continue"),
+        );
         origin.send(format!(
             "HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno"
         ));
@@ -186,19 +186,14 @@ fn uploads_stream_as_they_arrive() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
 
-    let mut client = proxy.connect();
-    client.send(upload("Transfer-Encoding: chunked"));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) =
+        proxy.begin_exchange(&upstream, upload("Transfer-Encoding: chunked"));
     for piece in ["first", "second", "third"] {
         client.send_chunk(piece.as_bytes());
         assert_eq!(origin.read_chunks(piece.len()), piece.as_bytes());
     }
 
-    let mut client = proxy.connect();
-    client.send(upload("Content-Length: 11"));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(&upstream, upload("Content-Length: 11"));
     for piece in ["first", "second"] {
         client.send(piece);
         assert_eq!(origin.read_exact(piece.len()), piece.as_bytes());
@@ -222,10 +217,8 @@ fn answers_stream_as_they_arrive() {
 fn small_pieces_do_not_wait_for_each_other() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(upload("Transfer-Encoding: chunked"));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) =
+        proxy.begin_exchange(&upstream, upload("Transfer-Encoding: chunked"));
     origin.send(CHUNKED);
     client.read_response_head();
     let start = Instant::now();
@@ -245,10 +238,10 @@ fn small_pieces_do_not_wait_for_each_other() {
 fn the_end_of_a_chunk_is_not_waited_for() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(upload("Transfer-Encoding: chunked") + "100000\r\nbegin");
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) = proxy.begin_exchange(
+        &upstream,
+        upload("Transfer-Encoding: chunked") + "100000\r\nbegin",
+    );
     assert_eq!(origin.read_chunks(5), b"begin");
     origin.send(format!("{CHUNKED}100000\r\nbegin"));
     client.read_response_head();
@@ -259,10 +252,8 @@ fn the_end_of_a_chunk_is_not_waited_for() {
 fn an_answer_may_overtake_its_request() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url()).start();
-    let mut client = proxy.connect();
-    client.send(upload("Transfer-Encoding: chunked"));
-    let mut origin = upstream.accept();
-    origin.read_request_head();
+    let (mut client, mut origin) =
+        proxy.begin_exchange(&upstream, upload("Transfer-Encoding: chunked"));
     origin.send(CHUNKED);
     assert_eq!(client.read_response_head().status(), 200);
     for turn in ["ping", "pong", "ping again"] {

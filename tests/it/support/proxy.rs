@@ -14,7 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{DEADLINE, Response, Wire};
+use super::{DEADLINE, Response, Upstream, Wire};
 
 /// What the process is started with.
 pub(crate) struct ProxyBuilder {
@@ -277,6 +277,32 @@ impl Proxy {
             .connect(&self.addr().into())
             .expect("the proxy accepts");
         Wire::tcp(socket.into())
+    }
+
+    /// Sends a request on a new connection. Gives that connection and the one to the upstream, which has
+    /// read the request.
+    #[track_caller]
+    pub(crate) fn exchange(&self, upstream: &Upstream, request: impl AsRef<[u8]>) -> (Wire, Wire) {
+        let mut client = self.connect();
+        client.send(request);
+        let mut origin = upstream.accept();
+        origin.read_request();
+        (client, origin)
+    }
+
+    /// Sends the beginning of a request on a new connection. Gives that connection and the one to the
+    /// upstream, which has read the head.
+    #[track_caller]
+    pub(crate) fn begin_exchange(
+        &self,
+        upstream: &Upstream,
+        beginning: impl AsRef<[u8]>,
+    ) -> (Wire, Wire) {
+        let mut client = self.connect();
+        client.send(beginning);
+        let mut origin = upstream.accept();
+        origin.read_request_head();
+        (client, origin)
     }
 
     /// Sends octets on a new connection and reads the answer.
