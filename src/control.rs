@@ -23,7 +23,7 @@ use crate::{
     config::{Live, reload::Standing},
     drain::DrainPhase,
     limits::Limits,
-    telemetry::activity::View,
+    telemetry::activity::ActivityView,
     telemetry::metrics::Format,
     upstream::balance::Balance,
     wire::head::RequestHead,
@@ -71,7 +71,7 @@ pub struct Sources {
     /// Where the main ports are, as URLs begin.
     pub proxy_urls: Vec<String>,
     /// What was recorded of exchanges.
-    pub view: Option<View>,
+    pub view: Option<ActivityView>,
     /// Writes the metrics.
     pub exposition: Exposition,
 }

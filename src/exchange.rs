@@ -1,8 +1,8 @@
 //! What is known of one exchange: plain data, from where it is learned to where it is counted, listed,
 //! logged and stored.
 //!
-//! Made once, when the exchange ends ([`Exchange`]), a small part of it when it begins ([`Begun`]), and
-//! another when it is answered ([`Answered`]). Nothing here is a secret: no content, no query, of fields
+//! Made once, when the exchange ends ([`Exchange`]), a small part of it when it begins ([`ExchangeStart`]), and
+//! another when it is answered ([`ExchangeResponse`]). Nothing here is a secret: no content, no query, of fields
 //! only those whose values are known to be none ([`ShownFields`]).
 
 use std::{
@@ -25,7 +25,7 @@ use crate::secret::Secrets;
 
 /// An exchange that has begun.
 #[derive(Debug, Clone)]
-pub struct Begun {
+pub struct ExchangeStart {
     /// Its name: `req_` and 24 characters.
     pub id: Box<str>,
     /// When its head was complete.
@@ -49,7 +49,7 @@ pub struct Begun {
 
 /// An exchange whose response head is here.
 #[derive(Debug, Clone)]
-pub struct Answered {
+pub struct ExchangeResponse {
     /// Its name.
     pub id: Box<str>,
     /// The status.
@@ -72,7 +72,7 @@ pub struct Answered {
 #[derive(Debug, Clone)]
 pub struct Exchange {
     /// How it began.
-    pub begun: Begun,
+    pub begun: ExchangeStart,
     /// The status that the client was given; none if it left before.
     pub status: Option<u16>,
     /// The upstream that was asked last, or whose answer it is: its URL, or `URL #2` of several with the
@@ -89,7 +89,7 @@ pub struct Exchange {
     /// How long it took.
     pub timings: Timings,
     /// How it ended.
-    pub ended: Ended,
+    pub termination: Termination,
     /// What became of the edit, if the request was one that may be edited: a label such as `replaced`,
     /// `inserted`, `unchanged`.
     pub edit: Option<&'static str>,
@@ -109,7 +109,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// One of which nothing else is known.
-    pub fn new(begun: Begun, ended: Ended) -> Self {
+    pub fn new(begun: ExchangeStart, termination: Termination) -> Self {
         Self {
             begun,
             status: None,
@@ -119,7 +119,7 @@ impl Exchange {
             received: 0,
             sent: 0,
             timings: Timings::default(),
-            ended,
+            termination,
             edit: None,
             usage: None,
             error: None,
@@ -137,18 +137,19 @@ impl Exchange {
     pub fn verdict(&self) -> Verdict {
         let error_type = self.usage.as_ref().and_then(|it| it.error_type.as_ref());
         let has_error = self.status.is_some_and(|status| status >= 400) || error_type.is_some();
-        match self.ended.by {
-            By::Upstream | By::Proxy => Verdict::Failed,
-            By::Client | By::Complete if has_error => Verdict::Failed,
-            By::Complete if self.status.is_some() => Verdict::Succeeded,
-            By::Client | By::Complete => Verdict::Canceled,
+        match self.termination.source {
+            TerminationSource::Upstream | TerminationSource::Proxy => Verdict::Failed,
+            TerminationSource::Client | TerminationSource::Complete if has_error => Verdict::Failed,
+            TerminationSource::Complete if self.status.is_some() => Verdict::Succeeded,
+            TerminationSource::Client | TerminationSource::Complete => Verdict::Canceled,
         }
     }
 
     /// Whether the client did not get a whole answer: it left before there was one, or the answer was broken
     /// off.
     pub fn is_aborted(&self) -> bool {
-        let is_cut = self.ended.by != By::Complete && self.ended.phase == Phase::Response;
+        let is_cut = self.termination.source != TerminationSource::Complete
+            && self.termination.phase == TerminationPhase::Response;
         is_cut || self.status.is_none()
     }
 
@@ -315,18 +316,18 @@ impl Route {
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct Termination {
     /// By whom.
-    pub by: By,
+    pub source: TerminationSource,
     /// When.
-    pub phase: Phase,
+    pub phase: TerminationPhase,
     /// Why, where it was not complete: the label of the error (`connection_terminated`, …).
     pub label: Option<&'static str>,
 }
 
 /// Who ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum By {
+pub enum TerminationSource {
     /// Nobody: the response was complete.
     Complete,
     /// The client: it went away, stood still for too long, or its message was none.
@@ -337,7 +338,7 @@ pub enum By {
     Proxy,
 }
 
-impl By {
+impl TerminationSource {
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
@@ -351,14 +352,14 @@ impl By {
 
 /// How far an exchange came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub enum TerminationPhase {
     /// Its request was being read or sent, or the response head awaited.
     Request,
     /// The response head had been relayed.
     Response,
 }
 
-impl Phase {
+impl TerminationPhase {
     /// The label.
     pub fn label(self) -> &'static str {
         match self {

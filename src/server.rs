@@ -37,7 +37,7 @@ use crate::{
     limits::{Limits, Overflow},
     logging,
     proxy::{self, EditMemory, Observer, RequestId, Worker},
-    telemetry::activity::{self, Activity, Recorder},
+    telemetry::activity::{self, Activity, EventSender},
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
         Client,
@@ -132,7 +132,7 @@ fn failed(what: &str, cause: &dyn std::error::Error) -> ExitCode {
 struct Observation {
     /// The activity and the access log. Dropped last: what is queued is written then.
     activity: Option<Activity>,
-    recorder: Option<Recorder>,
+    recorder: Option<EventSender>,
     metrics: Arc<Metrics>,
 }
 
@@ -140,7 +140,7 @@ impl Observation {
     fn start(boot: &Boot) -> io::Result<Self> {
         let has_pages = boot.dashboard || boot.admin_listen.is_some();
         let is_recorded = has_pages || boot.access_log.is_some();
-        let settings = activity::Settings {
+        let settings = activity::ActivitySettings {
             access_log: boot.access_log.clone(),
             data_dir: boot.data_dir.clone(),
             capacity: None,
@@ -210,7 +210,7 @@ struct Shared {
     /// What is counted, while somebody looks.
     metrics: Arc<Metrics>,
     /// Where exchanges are told, where somebody looks.
-    recorder: Option<Recorder>,
+    recorder: Option<EventSender>,
     status: Arc<Status>,
     plane: Arc<Plane>,
     /// What the main ports serve of the admin plane.

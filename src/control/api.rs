@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
-    telemetry::activity::{Range, UsageBy, View, view},
+    telemetry::activity::{ActivityView, Range, UsageBy, view},
     telemetry::metrics::Format,
     upstream::circuit::{State, THRESHOLD},
 };
@@ -29,7 +29,7 @@ type Told<T> = Result<web::Json<T>, Problem>;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Overview {
     #[serde(flatten)]
-    activity: view::Overview,
+    activity: view::ActivityOverview,
     /// The version of this program.
     version: &'static str,
     /// Names this run of the process.
@@ -45,7 +45,7 @@ pub(super) struct Overview {
     /// Where requests go.
     upstreams: Vec<UpstreamState>,
     /// Reloads of the configuration within the range.
-    reloads: Vec<view::Reload>,
+    reloads: Vec<view::ReloadView>,
 }
 
 /// An upstream, and whether requests go there.
@@ -424,7 +424,7 @@ impl Plane {
         })
     }
 
-    pub(super) fn view(&self) -> Result<&View, Problem> {
+    pub(super) fn view(&self) -> Result<&ActivityView, Problem> {
         let view = self.sources.view.as_ref();
         view.ok_or(Problem::Unavailable("nothing is recorded"))
     }
@@ -452,11 +452,11 @@ impl Plane {
         })
     }
 
-    fn reloads(&self, since: SystemTime) -> Vec<view::Reload> {
+    fn reloads(&self, since: SystemTime) -> Vec<view::ReloadView> {
         let standing = self.sources.standing.load();
         let reloads = standing.reloads.iter().filter(|reload| reload.at >= since);
         reloads
-            .map(|reload| view::Reload {
+            .map(|reload| view::ReloadView {
                 at: milliseconds(reload.at),
                 ok: reload.faults.is_empty(),
                 what: match reload.faults.first() {
@@ -551,7 +551,7 @@ mod tests {
             day: day.map(str::to_owned),
             model: model.map(str::to_owned),
             requests: 1,
-            tokens: view::Tokens::default(),
+            tokens: view::TokensView::default(),
             cache_hit_share: 0.0,
             cost_usd: 0.0,
             unpriced: false,

@@ -16,7 +16,7 @@ use super::{
     problem::{Problem, Refusals, Shape},
     query::{Nothing, read},
 };
-use crate::telemetry::activity::End;
+use crate::telemetry::activity::EndOutcome;
 
 /// Characters of a reason.
 const LONGEST_REASON: usize = 200;
@@ -80,9 +80,9 @@ pub(super) async fn answer(
     }
     let id = request.match_info().query("id");
     match plane.view()?.end(id) {
-        End::Unknown => Err(Problem::NotFound),
-        End::TooLate => Err(Problem::TooLate),
-        End::Asked => {
+        EndOutcome::Unknown => Err(Problem::NotFound),
+        EndOutcome::TooLate => Err(Problem::TooLate),
+        EndOutcome::Asked => {
             let by = match shown {
                 Shown::Session(_) => "session",
                 Shown::Bearer => "bearer",

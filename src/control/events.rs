@@ -90,7 +90,7 @@ pub(super) struct Tick<'a> {
     /// Names the run of the process that tells it.
     boot_id: &'a str,
     #[serde(flatten)]
-    activity: view::Tick,
+    activity: view::TickView,
 }
 
 fn event(data: &Tick<'_>) -> Bytes {

@@ -5,7 +5,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::telemetry::activity::{BadFilter, Filter, Range, StatusFilter, UsageBy, UsageRange};
+use crate::telemetry::activity::{Filter, InvalidFilter, Range, StatusFilter, UsageBy, UsageRange};
 
 /// A span of time that ends now.
 #[derive(Deserialize, IntoParams)]
@@ -152,8 +152,8 @@ impl OfRequests {
     }
 }
 
-impl From<BadFilter> for Problem {
-    fn from(bad: BadFilter) -> Self {
+impl From<InvalidFilter> for Problem {
+    fn from(bad: InvalidFilter) -> Self {
         Self::BadFilter(bad.to_string().into())
     }
 }

@@ -201,22 +201,29 @@ impl Record {
     }
 
     /// How it ended, for those who look.
-    fn ended(&self) -> exchange::Ended {
+    fn ended(&self) -> exchange::Termination {
         let phase = match self.head {
-            Some(_) => exchange::Phase::Response,
-            None => exchange::Phase::Request,
+            Some(_) => exchange::TerminationPhase::Response,
+            None => exchange::TerminationPhase::Request,
         };
-        let (by, label) = match self.outcome() {
-            Ended::Complete => (exchange::By::Complete, None),
+        let (source, label) = match self.outcome() {
+            Ended::Complete => (exchange::TerminationSource::Complete, None),
             Ended::Client if self.notes.is_stalled.get() => {
-                (exchange::By::Client, Some("write_timeout"))
+                (exchange::TerminationSource::Client, Some("write_timeout"))
             }
-            Ended::Client => (exchange::By::Client, Some("client_disconnected")),
-            Ended::Fault(label) => (exchange::By::Client, Some(label)),
-            Ended::Upstream(label) => (exchange::By::Upstream, Some(label)),
-            Ended::Proxy(label) => (exchange::By::Proxy, Some(label)),
+            Ended::Client => (
+                exchange::TerminationSource::Client,
+                Some("client_disconnected"),
+            ),
+            Ended::Fault(label) => (exchange::TerminationSource::Client, Some(label)),
+            Ended::Upstream(label) => (exchange::TerminationSource::Upstream, Some(label)),
+            Ended::Proxy(label) => (exchange::TerminationSource::Proxy, Some(label)),
         };
-        exchange::Ended { by, phase, label }
+        exchange::Termination {
+            source,
+            phase,
+            label,
+        }
     }
 
     /// How it ended: an exchange that was dropped since the process ends, or since an operator ended it,

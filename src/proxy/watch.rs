@@ -26,12 +26,12 @@ use super::{RequestId, path};
 use crate::{
     config::{Endpoint, Live},
     exchange::{
-        Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Progress, Route, ShownFields,
-        Timings, Tried, Try, Usage,
+        ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, ShownFields,
+        Termination, TerminationPhase, TerminationSource, Timings, Tried, Try, Usage,
     },
     metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
-    telemetry::activity::Recorder,
+    telemetry::activity::EventSender,
     telemetry::metrics::Shard,
     upstream::Road,
     wire::{
@@ -43,7 +43,7 @@ use crate::{
 /// Who looks at the exchanges of a worker.
 pub struct Observer {
     /// The activity and the access log, if there is one of them.
-    pub recorder: Option<Recorder>,
+    pub recorder: Option<EventSender>,
     /// The worker's own counters.
     pub shard: Arc<Shard>,
 }
@@ -55,7 +55,7 @@ pub(super) type Looking = Rc<RefCell<RequestInspector>>;
 pub(super) struct Watch {
     observer: Rc<Observer>,
     live: Arc<Live>,
-    begun: Begun,
+    begun: ExchangeStart,
     /// What telemetry reads while the exchange runs, where it may be read.
     progress: Option<Arc<Progress>>,
     look: Option<Looking>,
@@ -129,7 +129,7 @@ impl Watch {
         secrets.add_all(&live.secrets);
         let session = name(head.fields.value("x-claude-code-session-id"));
         let user_agent = agent(head.fields.value("user-agent"), &secrets);
-        let begun = Begun {
+        let begun = ExchangeStart {
             id: id.to_string().into(),
             started: SystemTime::now(),
             client,
@@ -259,7 +259,7 @@ impl Watch {
             if let (Some(progress), Some(model)) = (&self.progress, &model) {
                 progress.names(model);
             }
-            recorder.answered(Answered {
+            recorder.answered(ExchangeResponse {
                 id: self.begun.id.clone(),
                 status: head.status.as_u16(),
                 upstream: self.upstream.clone(),
@@ -294,7 +294,7 @@ impl Watch {
     /// The exchange has ended.
     pub(super) fn end(
         mut self,
-        ended: Ended,
+        ended: Termination,
         status: Option<u16>,
         received: u64,
         sent: u64,
@@ -312,7 +312,7 @@ impl Watch {
             received,
             sent,
             timings: self.timings,
-            ended,
+            termination: ended,
             edit: self.edit,
             usage,
             error,
@@ -348,7 +348,7 @@ impl Watch {
     }
 
     /// What was metered, with its price, and the beginning of the content of an error inside of a success.
-    fn usage(&mut self, ended: Ended) -> Option<(Usage, Vec<u8>)> {
+    fn usage(&mut self, ended: Termination) -> Option<(Usage, Vec<u8>)> {
         let asked = match self.look.take() {
             Some(look) => std::mem::take(&mut *look.borrow_mut()).finish(),
             None => return None,
@@ -360,7 +360,7 @@ impl Watch {
         } = asked;
         let (mut usage, words) = match self.tap.take() {
             Some(mut tap) => {
-                if ended.by == By::Complete {
+                if ended.source == TerminationSource::Complete {
                     tap.end();
                 }
                 tap.finish()
@@ -369,7 +369,8 @@ impl Watch {
         };
         // a request that was sent may have been worked on until it was given up
         let last = self.tries.last().map(|tried| tried.outcome);
-        let is_given_up = ended.by == By::Client && ended.phase == Phase::Request;
+        let is_given_up =
+            ended.source == TerminationSource::Client && ended.phase == TerminationPhase::Request;
         usage.at_least |= self.timings.head.is_none()
             && (is_given_up && self.upstream.is_some() || last == Some(Tried::Unanswered));
         usage.model = usage.model.or(model);
@@ -387,7 +388,7 @@ impl Observer {
     }
 
     /// Where exchanges are told that somebody may read about, not just the access log.
-    fn readers(&self) -> Option<&Recorder> {
+    fn readers(&self) -> Option<&EventSender> {
         self.recorder
             .as_ref()
             .filter(|recorder| recorder.has_readers())
@@ -399,7 +400,7 @@ impl Observer {
         if !self.is_looking(live) {
             return;
         }
-        let begun = Begun {
+        let begun = ExchangeStart {
             id: refused.id.into(),
             started: SystemTime::now(),
             client,
@@ -410,14 +411,14 @@ impl Observer {
             session: None,
             user_agent: None,
         };
-        let ended = Ended {
+        let ended = Termination {
             // what is wrong with a request is its client's doing, a limit is ours
-            by: if refused.answer.status.is_server_error() {
-                By::Proxy
+            source: if refused.answer.status.is_server_error() {
+                TerminationSource::Proxy
             } else {
-                By::Client
+                TerminationSource::Client
             },
-            phase: Phase::Request,
+            phase: TerminationPhase::Request,
             label: Some(refused.answer.label),
         };
         let exchange = Exchange {

@@ -34,24 +34,24 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The access log of the process. Lines that wait are written before it is gone, if that is quick.
 pub struct AccessLog {
-    shared: Arc<Shared>,
+    shared: Arc<WriterQueue>,
     is_done: mpsc::Receiver<()>,
     lines: Vec<u8>,
 }
 
 /// What can be asked of the access log from anywhere.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(Arc<WriterQueue>);
 
 #[derive(Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct WriterQueue {
+    waiting: Mutex<QueuedLines>,
     arrived: Condvar,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct QueuedLines {
     lines: Vec<u8>,
     reopen: bool,
     is_ended: bool,
@@ -63,7 +63,7 @@ impl AccessLog {
     /// # Errors
     /// Where the system refuses a thread.
     pub fn start(settings: Settings) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterQueue::default());
         let theirs = Arc::clone(&shared);
         let (done, is_done) = mpsc::channel();
         thread::Builder::new()
@@ -135,7 +135,7 @@ impl Handle {
     }
 }
 
-impl Shared {
+impl WriterQueue {
     fn write_until_ended(&self, output: &mut Output) {
         let mut batch = Vec::new();
         loop {
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn no_more_waits_than_is_said_however_much_comes_at_once() {
         let (_, is_done) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterQueue::default());
         let mut log = AccessLog {
             shared: Arc::clone(&shared),
             is_done,

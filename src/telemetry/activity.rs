@@ -1,8 +1,8 @@
 //! What goes on and went on: sums, quantiles, the last exchanges and failures, in bounded memory.
 //!
-//! Workers hand plain records over ([`Recorder`]) and go on; one thread takes them, in batches, keeps
+//! Workers hand plain records over ([`EventSender`]) and go on; one thread takes them, in batches, keeps
 //! everything that is kept, writes the access log's lines and has the sums stored once a second. Who looks
-//! ([`View`]) takes its lock for the time of some pointers or sums, and composes without it.
+//! ([`ActivityView`]) takes its lock for the time of some pointers or sums, and composes without it.
 //!
 //! # Memory
 //!
@@ -42,34 +42,34 @@ use crate::{
     telemetry::access_log::{self, AccessLog},
 };
 
+mod aggregator;
 mod compose;
 mod ended;
 mod filter;
 mod histogram;
-mod kept;
-mod ledger;
-mod observer;
-mod places;
+mod persisted;
 mod queue;
 mod recent;
 mod redact;
 mod ring;
 mod state;
 mod store;
-mod sums;
+mod top_k;
+mod totals;
+mod usage_by_model;
 pub mod view;
 
 use self::{
-    compose::Taken,
-    observer::{Observer, Saver, locked},
-    queue::Counts,
-    recent::Found,
-    state::{State, second},
+    aggregator::{Aggregator, StoreWriter, locked},
+    compose::RangeSnapshot,
+    queue::QueueCounts,
+    recent::FoundExchange,
+    state::{ActivityState, second},
 };
 pub use self::{
     compose::{Range, UsageBy, UsageRange},
-    filter::{BadFilter, Filter, StatusFilter},
-    queue::Recorder,
+    filter::{Filter, InvalidFilter, StatusFilter},
+    queue::EventSender,
 };
 
 /// Events that may wait: 300 ms of 100,000 exchanges a second, 16 s of 2,000.
@@ -80,7 +80,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is set.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub struct ActivitySettings {
     /// The access log, if there is one.
     pub access_log: Option<config::AccessLog>,
     /// Where sums are stored, if they are.
@@ -93,16 +93,16 @@ pub struct Settings {
 
 /// The activity of the process. When it is dropped, what is queued is counted, written and stored.
 pub struct Activity {
-    view: View,
+    view: ActivityView,
     is_ended: Arc<AtomicBool>,
     is_done: mpsc::Receiver<()>,
 }
 
 /// What is read of the activity.
 #[derive(Clone)]
-pub struct View {
-    state: Arc<Mutex<State>>,
-    counts: Arc<Counts>,
+pub struct ActivityView {
+    state: Arc<Mutex<ActivityState>>,
+    counts: Arc<QueueCounts>,
     access_log: Option<access_log::Handle>,
 }
 
@@ -116,7 +116,7 @@ pub struct Cursor {
 
 /// Outcome of a request to end an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum EndOutcome {
     /// Its worker was told.
     Asked,
     /// It has ended, or that was asked before.
@@ -131,13 +131,13 @@ impl Activity {
     /// # Errors
     /// Where the system refuses a thread. A data directory or an access log that cannot be used is no
     /// reason not to start.
-    pub fn start(settings: Settings) -> io::Result<(Self, Recorder)> {
+    pub fn start(settings: ActivitySettings) -> io::Result<(Self, EventSender)> {
         let now = SystemTime::now();
-        let mut state = State::new(now);
+        let mut state = ActivityState::new(now);
         let access_log = settings.access_log.map(AccessLog::start).transpose()?;
         let saver = match &settings.data_dir {
             Some(directory) if settings.has_readers => {
-                let (saver, saved) = Saver::start(directory)?;
+                let (saver, saved) = StoreWriter::start(directory)?;
                 state.load(saved, now);
                 Some(saver)
             }
@@ -145,13 +145,13 @@ impl Activity {
         };
         let capacity = settings.capacity.unwrap_or(CAPACITY);
         let (recorder, events, counts) = queue::queue(capacity, settings.has_readers);
-        let view = View {
+        let view = ActivityView {
             state: Arc::new(Mutex::new(state)),
             counts: Arc::clone(&counts),
             access_log: access_log.as_ref().map(AccessLog::handle),
         };
         let is_ended = Arc::new(AtomicBool::new(false));
-        let observer = Observer {
+        let observer = Aggregator {
             events,
             counts: Arc::clone(&counts),
             state: Arc::clone(&view.state),
@@ -184,7 +184,7 @@ impl Activity {
     }
 
     /// What can be read.
-    pub fn view(&self) -> View {
+    pub fn view(&self) -> ActivityView {
         self.view.clone()
     }
 }
@@ -197,19 +197,19 @@ impl Drop for Activity {
     }
 }
 
-impl View {
+impl ActivityView {
     /// Sums and series of a range.
-    pub fn overview(&self, range: Range, now: SystemTime) -> view::Overview {
+    pub fn overview(&self, range: Range, now: SystemTime) -> view::ActivityOverview {
         let at = second(now);
         let state = locked(&self.state);
-        let taken = Taken::of(&state, range, at);
+        let taken = RangeSnapshot::of(&state, range, at);
         let today = compose::today(&state, at);
         let paths = compose::paths(&state);
         let (updated, in_flight) = (state.updated, state.recent.in_flight());
         drop(state);
         let step_ms = taken.step_ms();
         let (totals, series) = taken.compose();
-        view::Overview {
+        view::ActivityOverview {
             now: compose::unix_millis(now),
             range: range.label(),
             step_ms,
@@ -227,7 +227,7 @@ impl View {
     ///
     /// # Errors
     /// Where the filter cannot be.
-    pub fn requests(&self, filter: &Filter, now: SystemTime) -> Result<view::Page, BadFilter> {
+    pub fn requests(&self, filter: &Filter, now: SystemTime) -> Result<view::Page, InvalidFilter> {
         filter.check()?;
         let listed = locked(&self.state).recent.listed();
         let found = filter.page(listed);
@@ -245,7 +245,7 @@ impl View {
     pub fn request(&self, id: &str, now: SystemTime) -> Option<view::Detail> {
         let found = locked(&self.state).recent.find(id)?;
         Some(match found {
-            Found::Pending(pending) => {
+            FoundExchange::Pending(pending) => {
                 let fields = |fields: Option<&_>| fields.map(compose::fields).unwrap_or_default();
                 view::Detail {
                     row: compose::pending(&pending, now),
@@ -254,7 +254,7 @@ impl View {
                     error: None,
                 }
             }
-            Found::Done(failure) => view::Detail {
+            FoundExchange::Done(failure) => view::Detail {
                 row: compose::done(&failure.done),
                 request_fields: compose::fields(&failure.done.exchange.request_fields),
                 response_fields: compose::fields(&failure.done.exchange.response_fields),
@@ -267,12 +267,12 @@ impl View {
     }
 
     /// Ends an exchange in flight: its worker is told at once.
-    pub fn end(&self, id: &str) -> End {
+    pub fn end(&self, id: &str) -> EndOutcome {
         let found = locked(&self.state).recent.find(id);
         match found {
-            Some(Found::Pending(pending)) if pending.progress.end() => End::Asked,
-            Some(_) => End::TooLate,
-            None => End::Unknown,
+            Some(FoundExchange::Pending(pending)) if pending.progress.end() => EndOutcome::Asked,
+            Some(_) => EndOutcome::TooLate,
+            None => EndOutcome::Unknown,
         }
     }
 
@@ -298,7 +298,7 @@ impl View {
     }
 
     /// What came since the cursor's last tick. A new cursor begins with nothing.
-    pub fn tick(&self, cursor: &mut Option<Cursor>, now: SystemTime) -> view::Tick {
+    pub fn tick(&self, cursor: &mut Option<Cursor>, now: SystemTime) -> view::TickView {
         let state = locked(&self.state);
         let seen = cursor.as_ref().map_or(u64::MAX, |cursor| cursor.change);
         let (changed, last) = state.recent.changed_since(seen);
@@ -330,7 +330,7 @@ impl View {
         let pending = changed.in_flight.iter();
         let pending = pending.map(|pending| compose::pending(pending, now));
         let rows: Vec<_> = done.chain(pending).take(ROWS_OF_A_TICK).collect();
-        view::Tick {
+        view::TickView {
             now: compose::unix_millis(now),
             in_flight,
             requests_per_second,

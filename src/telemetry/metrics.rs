@@ -2,7 +2,7 @@
 //!
 //! A worker has a [`Shard`]: dense arrays of relaxed atomics, on cache lines that no other worker
 //! writes to. To count an exchange takes no lock and allocates nothing; models and other names that
-//! are learned have a place in a table that only grows (`metrics::names`). [`Metrics::expose`] adds
+//! are learned have a place in a table that only grows (`metrics::label_table`). [`Metrics::expose`] adds
 //! up the shards. It refuses labels without a bound: sessions, agents, keys and clients are none.
 //!
 //! # How many series there can be
@@ -45,7 +45,7 @@ mod format;
 mod gauges;
 mod generation;
 mod histogram;
-mod names;
+mod label_table;
 mod process;
 mod requests;
 mod upstream;
@@ -60,7 +60,7 @@ use crate::exchange::Exchange;
 /// The metrics of the process.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    known: Arc<Known>,
+    known: Arc<LearnedLabels>,
     shards: Mutex<Vec<Arc<Shard>>>,
 }
 
@@ -70,18 +70,18 @@ pub struct Metrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Shard {
-    known: Arc<Known>,
-    requests: requests::Requests,
-    generation: generation::Generation,
-    upstream: upstream::Upstream,
+    known: Arc<LearnedLabels>,
+    requests: requests::RequestMetrics,
+    generation: generation::GenerationMetrics,
+    upstream: upstream::UpstreamMetrics,
 }
 
 /// Labels that are learned, shared by all workers.
 #[derive(Debug, Default)]
-struct Known {
-    requests: requests::Known,
-    generation: generation::Known,
-    upstream: upstream::Known,
+struct LearnedLabels {
+    requests: requests::RequestLabels,
+    generation: generation::GenerationLabels,
+    upstream: upstream::UpstreamLabels,
 }
 
 impl Metrics {
@@ -129,7 +129,7 @@ impl Metrics {
 }
 
 impl Shard {
-    fn new(known: &Arc<Known>) -> Self {
+    fn new(known: &Arc<LearnedLabels>) -> Self {
         Self {
             known: Arc::clone(known),
             ..Self::default()
@@ -176,7 +176,7 @@ struct Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = family::Writer(encoder);
+        let mut out = family::FamilyWriter(encoder);
         let (sum, known) = (&self.sum, &self.sum.known);
         self.now.write(&mut out)?;
         sum.requests.write(&known.requests, &mut out)?;

@@ -11,14 +11,17 @@ use std::{
 };
 
 use anthropic_proxy::{
-    exchange::{Begun, By, Ended, Exchange, Phase, Route, Timings, Tokens, Usage},
+    exchange::{
+        Exchange, ExchangeStart, Route, Termination, TerminationPhase, TerminationSource, Timings,
+        Tokens, Usage,
+    },
     telemetry::metrics::{Format, Gauges, Metrics, Shard},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn exchange(model: &str) -> Exchange {
     Exchange {
-        begun: Begun {
+        begun: ExchangeStart {
             id: "req_000000000000000000000000".into(),
             started: SystemTime::UNIX_EPOCH,
             client: None,
@@ -42,9 +45,9 @@ fn exchange(model: &str) -> Exchange {
             total: Duration::from_secs(7),
             overhead: Duration::from_micros(40),
         },
-        ended: Ended {
-            by: By::Complete,
-            phase: Phase::Response,
+        termination: Termination {
+            source: TerminationSource::Complete,
+            phase: TerminationPhase::Response,
             label: None,
         },
         edit: Some("replaced"),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     /// When the head of the request was complete.
     time: String,
     request_id: &'a str,
@@ -45,7 +45,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     edit: Option<&'a str>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage<'a>>,
+    usage: Option<LineUsage<'a>>,
     /// `succeeded`, `failed` or `canceled`.
     result: &'a str,
     /// Who ended it: `complete`, `client`, `upstream`, `proxy`.
@@ -56,13 +56,13 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Usage<'a> {
+struct LineUsage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u64>,
-    tokens: Spent,
+    tokens: LineTokens,
     #[serde(skip_serializing_if = "is_zero")]
     server_tools: u64,
     /// Requests of the whole exchange, those of other models included.
@@ -76,7 +76,7 @@ struct Usage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_estimate_usd: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    other_models: Vec<OtherModel<'a>>,
+    other_models: Vec<LineOtherModel<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inference_geo: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,15 +93,15 @@ struct Usage<'a> {
 
 /// Usage of another model; not part of `tokens`.
 #[derive(Serialize)]
-struct OtherModel<'a> {
+struct LineOtherModel<'a> {
     model: &'a str,
-    tokens: Spent,
+    tokens: LineTokens,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd: Option<f64>,
 }
 
 #[derive(Serialize)]
-struct Spent {
+struct LineTokens {
     input: u64,
     output: u64,
     cache_read: u64,
@@ -112,7 +112,7 @@ struct Spent {
 /// Adds the line of an exchange.
 pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
     let (begun, timings) = (&exchange.begun, &exchange.timings);
-    let line = Line {
+    let line = LogLine {
         time: timestamp(begun.started),
         request_id: &begun.id,
         upstream_request_id: exchange.upstream_request_id.as_deref(),
@@ -134,7 +134,7 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
         session: begun.session.as_deref(),
         user_agent: begun.user_agent.as_deref(),
         edit: exchange.edit,
-        usage: exchange.usage.as_ref().map(|usage| Usage {
+        usage: exchange.usage.as_ref().map(|usage| LineUsage {
             model: usage.model.as_deref(),
             stream: usage.is_stream,
             max_tokens: usage.max_tokens,
@@ -156,9 +156,9 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
             error_type: usage.error_type.as_deref(),
         }),
         result: exchange.verdict().label(),
-        ended_by: exchange.ended.by.label(),
-        ended_in: exchange.ended.phase.label(),
-        ended_label: exchange.ended.label,
+        ended_by: exchange.termination.source.label(),
+        ended_in: exchange.termination.phase.label(),
+        ended_label: exchange.termination.label,
     };
     let before = lines.len();
     match serde_json::to_writer(&mut *lines, &line) {
@@ -168,8 +168,8 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
     }
 }
 
-fn other_model(other: &exchange::OtherModel) -> OtherModel<'_> {
-    OtherModel {
+fn other_model(other: &exchange::OtherModel) -> LineOtherModel<'_> {
+    LineOtherModel {
         model: &other.model,
         tokens: spent(&other.tokens),
         cost_usd: other.cost.map(dollars),
@@ -180,8 +180,8 @@ fn dollars(billionths: u64) -> f64 {
     billionths as f64 / 1e9
 }
 
-fn spent(tokens: &Tokens) -> Spent {
-    Spent {
+fn spent(tokens: &Tokens) -> LineTokens {
+    LineTokens {
         input: tokens.input,
         output: tokens.output,
         cache_read: tokens.cache_read,
@@ -230,11 +230,13 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::exchange::{Begun, By, Ended, Phase, Route, Timings};
+    use crate::exchange::{
+        ExchangeStart, Route, Termination, TerminationPhase, TerminationSource, Timings,
+    };
 
     pub(crate) fn exchange() -> Exchange {
         Exchange {
-            begun: Begun {
+            begun: ExchangeStart {
                 id: "req_1".into(),
                 started: UNIX_EPOCH + Duration::from_millis(1_795_402_800_123),
                 client: Some([127, 0, 0, 1].into()),
@@ -258,9 +260,9 @@ pub(super) mod tests {
                 total: Duration::from_millis(500),
                 overhead: Duration::from_micros(70),
             },
-            ended: Ended {
-                by: By::Complete,
-                phase: Phase::Response,
+            termination: Termination {
+                source: TerminationSource::Complete,
+                phase: TerminationPhase::Response,
                 label: None,
             },
             edit: Some("replaced"),
@@ -339,9 +341,9 @@ pub(super) mod tests {
         exchange.timings = Timings::default();
         exchange.edit = None;
         exchange.usage = None;
-        exchange.ended = Ended {
-            by: By::Client,
-            phase: Phase::Request,
+        exchange.termination = Termination {
+            source: TerminationSource::Client,
+            phase: TerminationPhase::Request,
             label: Some("client_gone"),
         };
         assert_eq!(

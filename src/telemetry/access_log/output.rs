@@ -28,7 +28,7 @@ const MODE: u32 = 0o640;
 /// The output.
 pub(super) struct Output {
     settings: Settings,
-    file: Option<Open>,
+    file: Option<OpenFile>,
     checked: Option<SystemTime>,
     /// Whether it was said that lines are dropped.
     is_failing: bool,
@@ -39,7 +39,7 @@ pub(super) struct Output {
 }
 
 /// The file as it is open.
-struct Open {
+struct OpenFile {
     file: File,
     /// Its length; none where it is no regular file, which is not rotated.
     size: Option<u64>,
@@ -198,7 +198,7 @@ impl Output {
     }
 
     fn open(&mut self, path: &Path, now: SystemTime) {
-        match Open::new(path, now) {
+        match OpenFile::new(path, now) {
             Ok(open) => self.file = Some(open),
             Err(error) => {
                 self.file = None;
@@ -208,7 +208,7 @@ impl Output {
     }
 }
 
-impl Open {
+impl OpenFile {
     fn new(path: &Path, now: SystemTime) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).mode(MODE).open(path)?;
@@ -628,7 +628,7 @@ mod tests {
     fn a_line_that_was_cut_is_taken_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        let mut open = Open::new(&path, at(NOON)).unwrap();
+        let mut open = OpenFile::new(&path, at(NOON)).unwrap();
         open.write(b"1\n").unwrap();
         open.file.write_all(b"2\n3").unwrap();
         assert!(open.take_back(1));

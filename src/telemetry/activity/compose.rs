@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    ended::{Done, Failure},
-    histogram::Histogram,
-    recent::{FAILURES, FailedAttempt, Pending},
+    ended::{EndedExchange, EndedRecord},
+    histogram::DurationHistogram,
+    recent::{FAILURES, FailedAttempt, InFlightExchange},
     ring::Ring,
-    state::{DAY, HOUR, MINUTE, State, TEN_MINUTES, Timing, second},
-    sums::{Spent, Sums},
+    state::{ActivityState, DAY, HOUR, MINUTE, TEN_MINUTES, Timing, second},
+    totals::{ExchangeTotals, UsageTotals},
     view,
 };
 use crate::{
@@ -126,24 +126,24 @@ impl UsageRange {
 }
 
 /// Sums and quantiles of a range, taken from the state; the rest is done without it.
-pub(super) struct Taken {
+pub(super) struct RangeSnapshot {
     range: Range,
     now: u64,
     since: u64,
-    steps: Vec<Step>,
+    steps: Vec<RangeStep>,
 }
 
 /// What a step has.
-struct Step {
+struct RangeStep {
     at: u64,
-    sums: Sums,
-    durations: Vec<Arc<Histogram>>,
-    first_tokens: Vec<Arc<Histogram>>,
+    sums: ExchangeTotals,
+    durations: Vec<Arc<DurationHistogram>>,
+    first_tokens: Vec<Arc<DurationHistogram>>,
 }
 
-impl Taken {
+impl RangeSnapshot {
     /// Takes what a range has: for a week, 10,080 sums and 2,016 pointers.
-    pub(super) fn of(state: &State, range: Range, now: u64) -> Self {
+    pub(super) fn of(state: &ActivityState, range: Range, now: u64) -> Self {
         let step = range.step();
         let [seconds, minutes, ten_minutes] = &state.timing;
         let (sums, timing, since) = match step {
@@ -155,15 +155,15 @@ impl Taken {
         let count = range.seconds() / step;
         let steps = ((newest + 1).saturating_sub(count)..=newest)
             .map(|number| {
-                let mut sum = Sums::default();
+                let mut sum = ExchangeTotals::default();
                 for part in within(sums, number * step, step) {
                     sum.add(part);
                 }
                 let parts = || within(timing, number * step, step);
-                let of = |part: fn(&Timing) -> &Option<Arc<Histogram>>| {
+                let of = |part: fn(&Timing) -> &Option<Arc<DurationHistogram>>| {
                     parts().filter_map(|timing| part(timing).clone()).collect()
                 };
-                Step {
+                RangeStep {
                     at: number * step,
                     sums: sum,
                     durations: of(|timing| &timing.duration),
@@ -185,9 +185,9 @@ impl Taken {
 
     pub(super) fn compose(self) -> (view::Totals, view::Series) {
         let mut series = view::Series::default();
-        let mut sum = Sums::default();
-        let (mut durations, mut first_tokens) = <(Histogram, Histogram)>::default();
-        for Step {
+        let mut sum = ExchangeTotals::default();
+        let (mut durations, mut first_tokens) = <(DurationHistogram, DurationHistogram)>::default();
+        for RangeStep {
             at,
             sums: step,
             durations: duration,
@@ -241,7 +241,7 @@ impl Taken {
 }
 
 /// Those that their client left.
-fn canceled(sums: &Sums) -> u64 {
+fn canceled(sums: &ExchangeTotals) -> u64 {
     sums.requests
         .saturating_sub(sums.succeeded)
         .saturating_sub(sums.failed)
@@ -254,11 +254,11 @@ fn within<T: Default>(ring: &Ring<T>, from: u64, seconds: u64) -> impl Iterator<
 }
 
 /// Quantiles of parts, which are added to a whole, too.
-fn merged(parts: &[Arc<Histogram>], whole: &mut Histogram) -> [Option<f64>; 3] {
+fn merged(parts: &[Arc<DurationHistogram>], whole: &mut DurationHistogram) -> [Option<f64>; 3] {
     let Some((first, rest)) = parts.split_first() else {
         return [None; 3];
     };
-    let mut sum = Histogram::clone(first);
+    let mut sum = DurationHistogram::clone(first);
     for part in rest {
         sum.merge(part);
     }
@@ -267,7 +267,7 @@ fn merged(parts: &[Arc<Histogram>], whole: &mut Histogram) -> [Option<f64>; 3] {
         .map_or([None; 3], |found| found.map(Some))
 }
 
-fn quantiles(micros: u64, count: u64, histogram: &Histogram) -> view::Quantiles {
+fn quantiles(micros: u64, count: u64, histogram: &DurationHistogram) -> view::Quantiles {
     let avg = share(micros, count).map(|micros| micros / 1000.0);
     let found = histogram.quantiles(SHARES);
     let [p50, p95, p99] = found.map_or([None; 3], |found| found.map(Some));
@@ -277,8 +277,8 @@ fn quantiles(micros: u64, count: u64, histogram: &Histogram) -> view::Quantiles 
 const SHARES: [f64; 3] = [0.5, 0.95, 0.99];
 
 /// Sums of a span of time.
-pub(super) fn sum(ring: &Ring<Sums>, from: u64, seconds: u64) -> Sums {
-    let mut sum = Sums::default();
+pub(super) fn sum(ring: &Ring<ExchangeTotals>, from: u64, seconds: u64) -> ExchangeTotals {
+    let mut sum = ExchangeTotals::default();
     for part in within(ring, from, seconds) {
         sum.add(part);
     }
@@ -286,7 +286,7 @@ pub(super) fn sum(ring: &Ring<Sums>, from: u64, seconds: u64) -> Sums {
 }
 
 /// Sums since midnight, UTC.
-pub(super) fn today(state: &State, now: u64) -> view::Today {
+pub(super) fn today(state: &ActivityState, now: u64) -> view::Today {
     let midnight = now / DAY * DAY;
     let sum = sum(&state.minutes, midnight, DAY);
     view::Today {
@@ -297,7 +297,7 @@ pub(super) fn today(state: &State, now: u64) -> view::Today {
     }
 }
 
-pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
+pub(super) fn pending(pending: &InFlightExchange, now: SystemTime) -> view::Row {
     let begun = &pending.begun;
     let answered = pending.answered.as_deref();
     let timings = answered
@@ -356,7 +356,7 @@ pub(super) fn pending(pending: &Pending, now: SystemTime) -> view::Row {
     }
 }
 
-pub(super) fn done(done: &Done) -> view::Row {
+pub(super) fn done(done: &EndedExchange) -> view::Row {
     let exchange = &done.exchange;
     let (begun, timings) = (&exchange.begun, &exchange.timings);
     let usage = exchange.usage.as_ref();
@@ -385,10 +385,10 @@ pub(super) fn done(done: &Done) -> view::Row {
         duration_ms: millis(timings.total),
         overhead_ms: millis(timings.overhead),
         ended_at: Some(unix_millis(done.ended)),
-        ended: Some(view::Ended {
-            by: exchange.ended.by.label(),
-            phase: exchange.ended.phase.label(),
-            label: exchange.ended.label,
+        ended: Some(view::TerminationView {
+            by: exchange.termination.source.label(),
+            phase: exchange.termination.phase.label(),
+            label: exchange.termination.label,
         }),
         result: Some(exchange.verdict().label()),
         ending: false,
@@ -420,9 +420,13 @@ fn is_metered(so_far: &Reading) -> bool {
 }
 
 /// How far an exchange in flight has come.
-pub(super) fn running(pending: &Pending, so_far: &Reading, now: SystemTime) -> view::Running {
+pub(super) fn running(
+    pending: &InFlightExchange,
+    so_far: &Reading,
+    now: SystemTime,
+) -> view::RunningView {
     let duration = now.duration_since(pending.begun.started);
-    view::Running {
+    view::RunningView {
         seq: pending.seq,
         id: pending.begun.id.to_string(),
         upstream: pending.progress.upstream().map(|it| it.to_string()),
@@ -438,7 +442,7 @@ pub(super) fn running(pending: &Pending, so_far: &Reading, now: SystemTime) -> v
 
 /// Groups failures, which come newest first.
 pub(super) fn errors(
-    failures: &[Failure],
+    failures: &[EndedRecord],
     attempts: &[FailedAttempt],
     since: SystemTime,
     began: SystemTime,
@@ -457,7 +461,7 @@ pub(super) fn errors(
         let metered = metered.and_then(|usage| usage.error_type.as_deref());
         let content = failure.text.as_ref().map(|text| text.content.as_ref());
         let kind = metered.or(failure.kind.as_deref()).map(str::to_owned);
-        let (by, ours) = (exchange.ended.by, exchange.is_ours());
+        let (by, ours) = (exchange.termination.source, exchange.is_ours());
         if items.len() < ITEMS {
             // of what is not metered its text says it alone
             items.push(view::Row {
@@ -466,9 +470,9 @@ pub(super) fn errors(
             });
         }
         // a client that went away says nothing about the upstream's status
-        let label = match exchange.ended.label {
-            None if exchange.ended.by != crate::exchange::By::Complete => {
-                Some(exchange.ended.by.label())
+        let label = match exchange.termination.label {
+            None if exchange.termination.source != crate::exchange::TerminationSource::Complete => {
+                Some(exchange.termination.source.label())
             }
             label => label,
         };
@@ -512,7 +516,7 @@ pub(super) fn errors(
                 "failed_over",
             ),
         };
-        let by = crate::exchange::By::Upstream.label();
+        let by = crate::exchange::TerminationSource::Upstream.label();
         let upstream = Some(Arc::clone(&failed.attempt.upstream));
         let key = (
             status,
@@ -560,10 +564,10 @@ fn sample(id: &str, content: Option<&str>) -> view::Sample {
 }
 
 /// The fields of a head.
-pub(super) fn fields(fields: &ShownFields) -> Vec<view::Field> {
+pub(super) fn fields(fields: &ShownFields) -> Vec<view::FieldView> {
     let fields = fields.iter();
     fields
-        .map(|(name, value)| view::Field {
+        .map(|(name, value)| view::FieldView {
             name: name.to_owned(),
             value: value.map(str::to_owned),
         })
@@ -571,10 +575,10 @@ pub(super) fn fields(fields: &ShownFields) -> Vec<view::Field> {
 }
 
 /// Sums by day (the second that it begins with) and model, as far as they are told apart.
-pub(super) type SpentBy = BTreeMap<(Option<u64>, Option<Box<str>>), Spent>;
+pub(super) type SpentBy = BTreeMap<(Option<u64>, Option<Box<str>>), UsageTotals>;
 
 /// What was spent in a range, taken from the state.
-pub(super) fn spent(state: &State, range: UsageRange, by: UsageBy, now: u64) -> SpentBy {
+pub(super) fn spent(state: &ActivityState, range: UsageRange, by: UsageBy, now: u64) -> SpentBy {
     let mut rows = SpentBy::new();
     let (ledger, spans, width) = match range {
         // of days only whole ones
@@ -608,7 +612,7 @@ pub(super) fn usage(spent: SpentBy, by: UsageBy) -> Vec<view::UsageRow> {
     rows
 }
 
-fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &Spent) -> view::UsageRow {
+fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &UsageTotals) -> view::UsageRow {
     let day = day.map(|second| {
         let at = UNIX_EPOCH + Duration::from_secs(second);
         timestamp(at).chars().take("2026-11-24".len()).collect()
@@ -632,8 +636,8 @@ fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &Spent) -> view::
     }
 }
 
-pub(super) fn upstreams(state: &State) -> Vec<view::UpstreamRow> {
-    let pair = |histogram: &Histogram| {
+pub(super) fn upstreams(state: &ActivityState) -> Vec<view::UpstreamRow> {
+    let pair = |histogram: &DurationHistogram| {
         let found = histogram.quantiles([0.5, 0.95]);
         let [p50, p95] = found.map_or([None; 2], |found| found.map(Some));
         view::Pair { p50, p95 }
@@ -662,7 +666,7 @@ pub(super) fn upstreams(state: &State) -> Vec<view::UpstreamRow> {
     .collect()
 }
 
-pub(super) fn paths(state: &State) -> Vec<view::PathRow> {
+pub(super) fn paths(state: &ActivityState) -> Vec<view::PathRow> {
     let list = state.paths.list().into_iter();
     list.map(|(path, counts)| view::PathRow {
         path: path.into(),
@@ -675,7 +679,7 @@ pub(super) fn paths(state: &State) -> Vec<view::PathRow> {
 }
 
 /// The last five whole seconds: exchanges a second, share that failed, tokens of output a second.
-pub(super) fn rates(state: &State, now: SystemTime) -> (f64, f64, f64) {
+pub(super) fn rates(state: &ActivityState, now: SystemTime) -> (f64, f64, f64) {
     const SECONDS: u64 = 5;
     let sum = sum(&state.seconds, second(now).saturating_sub(SECONDS), SECONDS);
     (
@@ -685,17 +689,17 @@ pub(super) fn rates(state: &State, now: SystemTime) -> (f64, f64, f64) {
     )
 }
 
-fn estimate(estimate: exchange::Estimate) -> view::Estimate {
-    view::Estimate {
+fn estimate(estimate: exchange::Estimate) -> view::EstimateView {
+    view::EstimateView {
         output: estimate.output,
         cost_usd: estimate.cost.map(dollars),
     }
 }
 
-fn others(usage: &Usage) -> Vec<view::OtherModel> {
+fn others(usage: &Usage) -> Vec<view::OtherModelView> {
     let others = usage.others.iter();
     others
-        .map(|other| view::OtherModel {
+        .map(|other| view::OtherModelView {
             model: other.model.to_string(),
             tokens: (&other.tokens).into(),
             cost_usd: other.cost.map(dollars),
@@ -703,11 +707,11 @@ fn others(usage: &Usage) -> Vec<view::OtherModel> {
         .collect()
 }
 
-fn with_estimate(spent: &Spent) -> f64 {
+fn with_estimate(spent: &UsageTotals) -> f64 {
     dollars(spent.cost.saturating_add(spent.estimated))
 }
 
-fn cache_hit_share(spent: &Spent) -> f64 {
+fn cache_hit_share(spent: &UsageTotals) -> f64 {
     share(spent.tokens.cache_read, spent.tokens.prompt()).unwrap_or_default()
 }
 

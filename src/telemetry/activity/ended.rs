@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use crate::exchange::Exchange;
 
 /// An exchange that has ended.
-pub(super) struct Done {
+pub(super) struct EndedExchange {
     pub(super) seq: u64,
     pub(super) change: u64,
     pub(super) ended: SystemTime,
@@ -14,16 +14,16 @@ pub(super) struct Done {
 
 /// An exchange that failed, or whose answer spoke of an error; or another that ended, without a text.
 #[derive(Clone)]
-pub(super) struct Failure {
-    pub(super) done: Arc<Done>,
+pub(super) struct EndedRecord {
+    pub(super) done: Arc<EndedExchange>,
     /// The type of the error that its content names.
     pub(super) kind: Option<Box<str>>,
-    pub(super) text: Option<Text>,
+    pub(super) text: Option<RedactedText>,
 }
 
 /// What the upstream said.
 #[derive(Clone)]
-pub(super) struct Text {
+pub(super) struct RedactedText {
     pub(super) content: Arc<str>,
     pub(super) is_cut: bool,
 }
@@ -32,16 +32,16 @@ pub(super) struct Text {
 mod tests {
     use std::fmt;
 
-    use super::Failure;
+    use super::EndedRecord;
 
     /// For comparisons of what is stored: by name.
-    impl PartialEq for Failure {
+    impl PartialEq for EndedRecord {
         fn eq(&self, other: &Self) -> bool {
             self.done.exchange.begun.id == other.done.exchange.begun.id
         }
     }
 
-    impl fmt::Debug for Failure {
+    impl fmt::Debug for EndedRecord {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(&self.done.exchange.begun.id)
         }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{
     compose::unix_millis,
-    ended::Done,
-    recent::{Listed, Pending},
+    ended::EndedExchange,
+    recent::{InFlightExchange, Listed},
 };
-use crate::exchange::{Begun, Exchange, Verdict};
+use crate::exchange::{Exchange, ExchangeStart, Verdict};
 
 /// The longest text of a filter, in characters.
 const LONGEST: usize = 256;
@@ -88,12 +88,12 @@ impl StatusFilter {
 /// A filter that cannot be: the name of the one that is too long or out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is too long or out of range")]
-pub struct BadFilter(pub &'static str);
+pub struct InvalidFilter(pub &'static str);
 
 /// The exchanges of a page.
-pub(super) struct Found {
-    pub(super) in_flight: Vec<Pending>,
-    pub(super) done: Vec<Arc<Done>>,
+pub(super) struct FilteredPage {
+    pub(super) in_flight: Vec<InFlightExchange>,
+    pub(super) done: Vec<Arc<EndedExchange>>,
     pub(super) next_before: Option<u64>,
     pub(super) total: usize,
 }
@@ -103,7 +103,7 @@ impl Filter {
     ///
     /// # Errors
     /// With a text of more than 256 characters, or a limit that is not between 1 and 1000.
-    pub fn check(&self) -> Result<(), BadFilter> {
+    pub fn check(&self) -> Result<(), InvalidFilter> {
         for (name, text) in [
             ("method", &self.method),
             ("path", &self.path),
@@ -117,18 +117,18 @@ impl Filter {
                 .as_ref()
                 .is_some_and(|text| text.chars().count() > LONGEST)
             {
-                return Err(BadFilter(name));
+                return Err(InvalidFilter(name));
             }
         }
         match self.limit {
-            Some(limit) if limit == 0 || limit > ROWS.1 => Err(BadFilter("limit")),
+            Some(limit) if limit == 0 || limit > ROWS.1 => Err(InvalidFilter("limit")),
             _ => Ok(()),
         }
     }
 
     /// The page. Those in flight are on the first one, where they take at most half of it unless they
     /// alone are asked for.
-    pub(super) fn page(&self, listed: Listed) -> Found {
+    pub(super) fn page(&self, listed: Listed) -> FilteredPage {
         let limit = self.limit.unwrap_or(ROWS.0).clamp(1, ROWS.1);
         let before = self.before.unwrap_or(u64::MAX);
         let Listed {
@@ -143,7 +143,7 @@ impl Filter {
             let is_more = in_flight.len() > limit;
             in_flight.truncate(limit);
             let last = in_flight.last().map(|pending| pending.seq);
-            return Found {
+            return FilteredPage {
                 next_before: last.filter(|_| is_more),
                 in_flight,
                 done,
@@ -161,7 +161,7 @@ impl Filter {
         done.truncate(room);
         // where those in flight leave no room, the next page begins with the newest
         let last = done.last().map_or(u64::MAX >> 12, |done| done.seq);
-        Found {
+        FilteredPage {
             next_before: Some(last).filter(|_| is_more),
             in_flight,
             done,
@@ -169,8 +169,8 @@ impl Filter {
         }
     }
 
-    fn fits_pending(&self, pending: &Pending) -> bool {
-        let Pending {
+    fn fits_pending(&self, pending: &InFlightExchange) -> bool {
+        let InFlightExchange {
             begun, answered, ..
         } = pending;
         let answered = answered.as_deref();
@@ -211,7 +211,7 @@ impl Filter {
             && self.q.as_ref().is_none_or(|q| has_ended(exchange, q))
     }
 
-    fn fits_begun(&self, begun: &Begun) -> bool {
+    fn fits_begun(&self, begun: &ExchangeStart) -> bool {
         let is_method = |method: &String| method.eq_ignore_ascii_case(&begun.method);
         let at = unix_millis(begun.started);
         self.method.as_ref().is_none_or(is_method)
@@ -223,7 +223,7 @@ impl Filter {
     }
 }
 
-fn has_begun(begun: &Begun, q: &str) -> bool {
+fn has_begun(begun: &ExchangeStart, q: &str) -> bool {
     let texts = [
         Some(begun.id.as_ref()),
         Some(&begun.path),
@@ -241,7 +241,7 @@ fn has_ended(exchange: &Exchange, q: &str) -> bool {
     let texts = [
         exchange.upstream_request_id.as_deref(),
         exchange.upstream.as_deref(),
-        exchange.ended.label,
+        exchange.termination.label,
         usage.and_then(|usage| usage.model.as_deref()),
         usage.and_then(|usage| usage.error_type.as_deref()),
     ];

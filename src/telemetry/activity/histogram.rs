@@ -12,11 +12,11 @@ const UNIT: Duration = Duration::from_micros(100);
 
 /// Counts of durations.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Histogram {
+pub(super) struct DurationHistogram {
     counts: [u32; BUCKETS],
 }
 
-impl Default for Histogram {
+impl Default for DurationHistogram {
     fn default() -> Self {
         Self {
             counts: [0; BUCKETS],
@@ -24,7 +24,7 @@ impl Default for Histogram {
     }
 }
 
-impl Histogram {
+impl DurationHistogram {
     pub(super) fn add(&mut self, duration: Duration) {
         let units = duration.as_micros() / UNIT.as_micros();
         let units = u64::try_from(units).unwrap_or(u64::MAX);
@@ -57,7 +57,7 @@ impl Histogram {
     }
 }
 
-impl Histogram {
+impl DurationHistogram {
     /// The counts as octets: of each bucket that is not empty, how many empty ones come before it and its
     /// count, both in LEB128. A minute of a busy proxy has 300 of them.
     pub(super) fn to_octets(&self) -> Vec<u8> {
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn quantiles_are_within_their_precision() {
         for scale in [1_u64, 37, 1000, 10_000] {
-            let mut histogram = Histogram::default();
+            let mut histogram = DurationHistogram::default();
             for i in 1..=1000 {
                 histogram.add(Duration::from_millis(i * scale));
             }
@@ -167,7 +167,7 @@ mod tests {
             last = at;
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
-        let mut histogram = Histogram::default();
+        let mut histogram = DurationHistogram::default();
         assert!(histogram.quantiles([0.5]).is_none());
         histogram.add(Duration::MAX);
         histogram.add(Duration::ZERO);
@@ -177,18 +177,18 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_stored_is_read(counts in prop::collection::vec((0..BUCKETS, any::<u32>()), 0..50)) {
-            let mut histogram = Histogram::default();
+            let mut histogram = DurationHistogram::default();
             for (at, count) in counts {
                 histogram.counts[at] = count;
             }
             let octets = histogram.to_octets();
-            prop_assert_eq!(Histogram::of_octets(&octets), Some(histogram));
+            prop_assert_eq!(DurationHistogram::of_octets(&octets), Some(histogram));
         }
 
         #[test]
         fn what_was_not_stored_is_no_panic(octets in prop::collection::vec(any::<u8>(), 0..50)) {
-            let _ = Histogram::of_octets(&octets);
-            let _ = Histogram::of_octets(&[&[LAYOUT], octets.as_slice()].concat());
+            let _ = DurationHistogram::of_octets(&octets);
+            let _ = DurationHistogram::of_octets(&[&[LAYOUT], octets.as_slice()].concat());
         }
     }
 
@@ -201,16 +201,17 @@ mod tests {
             &[LAYOUT, 0, 0x80],
             &[LAYOUT, 0xff, 0x7f, 1],
         ] {
-            assert_eq!(Histogram::of_octets(octets), None, "{octets:?}");
+            assert_eq!(DurationHistogram::of_octets(octets), None, "{octets:?}");
         }
-        let mut one = Histogram::default();
+        let mut one = DurationHistogram::default();
         one.add(Duration::ZERO);
-        assert_eq!(Histogram::of_octets(&[LAYOUT, 0, 1]), Some(one));
+        assert_eq!(DurationHistogram::of_octets(&[LAYOUT, 0, 1]), Some(one));
     }
 
     #[test]
     fn merging_is_adding() {
-        let (mut one, mut other, mut both) = <(Histogram, Histogram, Histogram)>::default();
+        let (mut one, mut other, mut both) =
+            <(DurationHistogram, DurationHistogram, DurationHistogram)>::default();
         for i in 0..500 {
             let duration = Duration::from_micros(i * i);
             both.add(duration);

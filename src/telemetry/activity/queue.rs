@@ -13,7 +13,7 @@ use std::{
     thread::Thread,
 };
 
-use crate::exchange::{Answered, Begun, Exchange, OtherModel, Progress, Try};
+use crate::exchange::{Exchange, ExchangeResponse, ExchangeStart, OtherModel, Progress, Try};
 
 /// Octets of the events that wait. An event has about 1 KiB, one with an error's content up to 51 KiB.
 const MOST_OCTETS: usize = 32 << 20;
@@ -21,22 +21,22 @@ const MOST_OCTETS: usize = 32 << 20;
 /// The handle of a worker: cheap to clone, never blocks. What does not fit into the queue is dropped, and
 /// counted.
 #[derive(Clone)]
-pub struct Recorder {
+pub struct EventSender {
     sender: SyncSender<Event>,
-    counts: Arc<Counts>,
+    counts: Arc<QueueCounts>,
     has_readers: bool,
 }
 
 /// Something that happened. Boxed: the queue's places are made at once.
 pub(super) enum Event {
-    Begun(Box<Begun>, Arc<Progress>),
-    Answered(Box<Answered>),
+    Begun(Box<ExchangeStart>, Arc<Progress>),
+    Answered(Box<ExchangeResponse>),
     Ended(Box<Exchange>),
 }
 
 /// What both ends of the queue know.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(super) struct QueueCounts {
     events: AtomicUsize,
     octets: AtomicUsize,
     /// Exchanges whose end was dropped.
@@ -51,13 +51,13 @@ pub(super) struct Counts {
 pub(super) fn queue(
     capacity: usize,
     has_readers: bool,
-) -> (Recorder, Receiver<Event>, Arc<Counts>) {
+) -> (EventSender, Receiver<Event>, Arc<QueueCounts>) {
     let (sender, receiver) = sync_channel(capacity);
-    let counts = Arc::new(Counts {
+    let counts = Arc::new(QueueCounts {
         capacity,
-        ..Counts::default()
+        ..QueueCounts::default()
     });
-    let recorder = Recorder {
+    let recorder = EventSender {
         sender,
         counts: Arc::clone(&counts),
         has_readers,
@@ -65,21 +65,21 @@ pub(super) fn queue(
     (recorder, receiver, counts)
 }
 
-impl Recorder {
+impl EventSender {
     /// Whether somebody may read of what goes on; else only the access log is written.
     pub fn has_readers(&self) -> bool {
         self.has_readers
     }
 
     /// An exchange has begun. Where half of the queue is taken it is not told: its end matters more.
-    pub fn begun(&self, begun: &Begun, progress: &Arc<Progress>) {
+    pub fn begun(&self, begun: &ExchangeStart, progress: &Arc<Progress>) {
         if self.has_room() {
             self.push(Event::Begun(Box::new(begun.clone()), Arc::clone(progress)));
         }
     }
 
     /// The response head of an exchange is here. The same holds.
-    pub fn answered(&self, answered: Answered) {
+    pub fn answered(&self, answered: ExchangeResponse) {
         if self.has_room() {
             self.push(Event::Answered(Box::new(answered)));
         }
@@ -115,7 +115,7 @@ impl Recorder {
     }
 }
 
-impl Counts {
+impl QueueCounts {
     /// Names the thread that is woken.
     pub(super) fn observed_by(&self, thread: Thread) {
         // there is one, set once
@@ -153,7 +153,7 @@ impl Event {
     /// What it takes.
     pub(super) fn octets(&self) -> usize {
         let some = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
-        let of = |begun: &Begun| {
+        let of = |begun: &ExchangeStart| {
             begun.id.len()
                 + begun.method.len()
                 + begun.path.len()
@@ -162,9 +162,9 @@ impl Event {
         };
         match self {
             // the progress is the exchange's own
-            Self::Begun(begun, _) => size_of::<Begun>() + of(begun),
+            Self::Begun(begun, _) => size_of::<ExchangeStart>() + of(begun),
             Self::Answered(answered) => {
-                size_of::<Answered>()
+                size_of::<ExchangeResponse>()
                     + answered.id.len()
                     + some(&answered.upstream_request_id)
                     + some(&answered.model)

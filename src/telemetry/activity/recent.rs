@@ -7,11 +7,13 @@ use std::{
 };
 
 use super::{
-    ended::{Done, Failure, Text},
-    kept::Restored,
-    sums::is_failure,
+    ended::{EndedExchange, EndedRecord, RedactedText},
+    persisted::RestoredExchange,
+    totals::is_failure,
 };
-use crate::exchange::{Answered, Begun, By, Exchange, Progress, Try};
+use crate::exchange::{
+    Exchange, ExchangeResponse, ExchangeStart, Progress, TerminationSource, Try,
+};
 
 /// Exchanges in flight that are listed; more are counted.
 const LISTED: usize = 10_000;
@@ -35,11 +37,11 @@ const TEXT: usize = 128;
 pub(super) struct Recent {
     last_seq: u64,
     changes: u64,
-    in_flight: BTreeMap<u64, Pending>,
+    in_flight: BTreeMap<u64, InFlightExchange>,
     ids: HashMap<Box<str>, u64>,
     unlisted: usize,
-    done: VecDeque<Arc<Done>>,
-    failures: VecDeque<Failure>,
+    done: VecDeque<Arc<EndedExchange>>,
+    failures: VecDeque<EndedRecord>,
     attempts: VecDeque<FailedAttempt>,
     content: usize,
     oldest: Option<SystemTime>,
@@ -47,14 +49,14 @@ pub(super) struct Recent {
 
 /// An exchange in flight.
 #[derive(Clone)]
-pub(super) struct Pending {
+pub(super) struct InFlightExchange {
     pub(super) seq: u64,
     pub(super) change: u64,
-    pub(super) begun: Arc<Begun>,
+    pub(super) begun: Arc<ExchangeStart>,
     /// What its worker tells of it meanwhile.
     pub(super) progress: Arc<Progress>,
     /// Once its response head is there.
-    pub(super) answered: Option<Arc<Answered>>,
+    pub(super) answered: Option<Arc<ExchangeResponse>>,
 }
 
 /// An attempt at one upstream that failed, and after which another one was asked.
@@ -70,13 +72,13 @@ pub(super) struct FailedAttempt {
 /// What is listed at one moment.
 pub(super) struct Listed {
     /// Newest first.
-    pub(super) in_flight: Vec<Pending>,
+    pub(super) in_flight: Vec<InFlightExchange>,
     /// Newest first, by their beginning.
-    pub(super) done: Vec<Arc<Done>>,
+    pub(super) done: Vec<Arc<EndedExchange>>,
 }
 
 impl Recent {
-    pub(super) fn begun(&mut self, mut begun: Begun, progress: Arc<Progress>) {
+    pub(super) fn begun(&mut self, mut begun: ExchangeStart, progress: Arc<Progress>) {
         if self.in_flight.len() >= LISTED {
             self.unlisted += 1;
             return;
@@ -86,7 +88,7 @@ impl Recent {
         if let Some(same) = self.ids.insert(begun.id.clone(), seq) {
             self.in_flight.remove(&same);
         }
-        let pending = Pending {
+        let pending = InFlightExchange {
             seq,
             change,
             begun: Arc::new(begun),
@@ -96,7 +98,7 @@ impl Recent {
         self.in_flight.insert(seq, pending);
     }
 
-    pub(super) fn answered(&mut self, mut answered: Answered) {
+    pub(super) fn answered(&mut self, mut answered: ExchangeResponse) {
         let change = self.next_change();
         let seq = self.ids.get(&answered.id);
         if let Some(pending) = seq.and_then(|seq| self.in_flight.get_mut(seq)) {
@@ -112,9 +114,9 @@ impl Recent {
         &mut self,
         mut exchange: Exchange,
         ended: SystemTime,
-        text: Option<Text>,
+        text: Option<RedactedText>,
         kind: Option<Box<str>>,
-    ) -> Failure {
+    ) -> EndedRecord {
         let seq = match self.ids.remove(&exchange.begun.id) {
             Some(seq) => {
                 self.in_flight.remove(&seq);
@@ -127,22 +129,22 @@ impl Recent {
         };
         self.failed_over(&exchange, ended);
         trim_exchange(&mut exchange);
-        let done = Arc::new(Done {
+        let done = Arc::new(EndedExchange {
             seq,
             change: self.next_change(),
             ended,
             exchange,
         });
-        let stored = Failure {
+        let stored = EndedRecord {
             done: Arc::clone(&done),
             kind: kind.clone(),
             text: None,
         };
-        self.done(Failure { done, kind, text });
+        self.done(EndedRecord { done, kind, text });
         stored
     }
 
-    fn done(&mut self, ended: Failure) {
+    fn done(&mut self, ended: EndedRecord) {
         if self.done.len() == KEPT {
             self.done.pop_front();
         }
@@ -155,7 +157,8 @@ impl Recent {
     /// Keeps the attempts after which another upstream was asked. The last one of an exchange that was
     /// not answered is the failure of that exchange.
     fn failed_over(&mut self, exchange: &Exchange, ended: SystemTime) {
-        let is_own = exchange.timings.head.is_none() && exchange.ended.by == By::Upstream;
+        let is_own = exchange.timings.head.is_none()
+            && exchange.termination.source == TerminationSource::Upstream;
         let own = usize::from(is_own);
         let others = exchange.tries.len().saturating_sub(own);
         for attempt in &exchange.tries[..others] {
@@ -171,7 +174,7 @@ impl Recent {
     }
 
     /// Takes over exchanges of an earlier process.
-    pub(super) fn restore(&mut self, mut restored: Vec<Restored>) {
+    pub(super) fn restore(&mut self, mut restored: Vec<RestoredExchange>) {
         restored.sort_by_key(|it| it.exchange.begun.started);
         let mut all: Vec<_> = restored
             .into_iter()
@@ -180,20 +183,20 @@ impl Recent {
         all.sort_by_key(|(_, it)| it.ended);
         self.oldest = all.first().map(|(_, it)| it.ended);
         for (seq, restored) in all {
-            let Restored {
+            let RestoredExchange {
                 ended,
                 mut exchange,
                 mut kind,
             } = restored;
             trim_exchange(&mut exchange);
             cut_some(&mut kind);
-            let done = Arc::new(Done {
+            let done = Arc::new(EndedExchange {
                 seq,
                 change: self.next_change(),
                 ended,
                 exchange,
             });
-            self.done(Failure {
+            self.done(EndedRecord {
                 done,
                 kind,
                 text: None,
@@ -206,9 +209,9 @@ impl Recent {
         self.oldest
     }
 
-    fn failed(&mut self, failure: Failure) {
+    fn failed(&mut self, failure: EndedRecord) {
         if self.failures.len() == FAILURES
-            && let Some(Failure {
+            && let Some(EndedRecord {
                 text: Some(text), ..
             }) = self.failures.pop_front()
         {
@@ -268,21 +271,21 @@ impl Recent {
     }
 
     /// The newest exchanges in flight; pointers only.
-    pub(super) fn newest_in_flight(&self, count: usize) -> Vec<Pending> {
+    pub(super) fn newest_in_flight(&self, count: usize) -> Vec<InFlightExchange> {
         self.in_flight.values().rev().take(count).cloned().collect()
     }
 
     /// The exchange of a name.
-    pub(super) fn find(&self, id: &str) -> Option<Found> {
+    pub(super) fn find(&self, id: &str) -> Option<FoundExchange> {
         if let Some(seq) = self.ids.get(id) {
-            return self.in_flight.get(seq).cloned().map(Found::Pending);
+            return self.in_flight.get(seq).cloned().map(FoundExchange::Pending);
         }
-        let is_it = |done: &Arc<Done>| done.exchange.begun.id.as_ref() == id;
+        let is_it = |done: &Arc<EndedExchange>| done.exchange.begun.id.as_ref() == id;
         let failure = self.failures.iter().rev().find(|it| is_it(&it.done));
         match failure {
-            Some(failure) => Some(Found::Done(failure.clone())),
+            Some(failure) => Some(FoundExchange::Done(failure.clone())),
             None => self.done.iter().rev().find(|done| is_it(done)).map(|done| {
-                Found::Done(Failure {
+                FoundExchange::Done(EndedRecord {
                     done: Arc::clone(done),
                     kind: None,
                     text: None,
@@ -292,7 +295,7 @@ impl Recent {
     }
 
     /// The failures, newest first.
-    pub(super) fn failures(&self) -> Vec<Failure> {
+    pub(super) fn failures(&self) -> Vec<EndedRecord> {
         self.failures.iter().rev().cloned().collect()
     }
 
@@ -313,11 +316,11 @@ impl Recent {
 }
 
 /// What a name stands for.
-pub(super) enum Found {
+pub(super) enum FoundExchange {
     /// An exchange in flight.
-    Pending(Pending),
+    Pending(InFlightExchange),
     /// One that has ended, with its text if it failed.
-    Done(Failure),
+    Done(EndedRecord),
 }
 
 /// Holds the texts of an exchange to their bounds.
@@ -336,7 +339,7 @@ fn trim_exchange(exchange: &mut Exchange) {
     exchange.tries = Vec::new();
 }
 
-fn trim(begun: &mut Begun) {
+fn trim(begun: &mut ExchangeStart) {
     cut(&mut begun.path, PATH);
     cut(&mut begun.method, TEXT);
     cut(&mut begun.id, TEXT);

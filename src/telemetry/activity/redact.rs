@@ -31,7 +31,7 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// How much of a text is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Length {
+pub(super) enum Completeness {
     /// All of it.
     Whole,
     /// Its beginning.
@@ -39,7 +39,7 @@ pub(super) enum Length {
 }
 
 /// The text of an error's content; none where its coding is unknown to us.
-pub(super) fn text(content: &ErrorContent) -> Option<(String, Length)> {
+pub(super) fn text(content: &ErrorContent) -> Option<(String, Completeness)> {
     let octets = content.octets.as_ref();
     let (decoded, mut length) = match content.coding.as_deref().map(str::trim) {
         None | Some("") => read(octets),
@@ -61,27 +61,27 @@ pub(super) fn text(content: &ErrorContent) -> Option<(String, Length)> {
         },
     };
     if octets.len() >= LONGEST_KEPT {
-        length = Length::Cut;
+        length = Completeness::Cut;
     }
     let text = String::from_utf8_lossy(&decoded);
     // what kept it may have cut it without a word: the end may be the beginning of a credential
     let mut text = masked(&content.secrets.hide_all(&text, Extent::Cut));
     if text.len() > LONGEST {
         text.truncate(shortened(&text, LONGEST).len());
-        length = Length::Cut;
+        length = Completeness::Cut;
     }
     Some((text, length))
 }
 
 /// What can be read, up to [`LONGEST`].
-fn read(source: impl Read) -> (Vec<u8>, Length) {
+fn read(source: impl Read) -> (Vec<u8>, Completeness) {
     let mut decoded = Vec::new();
     // what was read before a failure stays
     let outcome = source.take(LONGEST as u64 + 1).read_to_end(&mut decoded);
     let length = if outcome.is_err() || decoded.len() > LONGEST {
-        Length::Cut
+        Completeness::Cut
     } else {
-        Length::Whole
+        Completeness::Whole
     };
     decoded.truncate(LONGEST);
     (decoded, length)
@@ -450,7 +450,7 @@ mod tests {
         ] {
             let (text, length) = text(&content(octets, coding)).unwrap();
             assert_eq!(text.as_bytes(), plain, "{coding:?}");
-            assert_eq!(length, Length::Whole, "{coding:?}");
+            assert_eq!(length, Completeness::Whole, "{coding:?}");
         }
         assert!(text(&content(plain.to_vec(), Some("compress"))).is_none());
     }
@@ -462,16 +462,19 @@ mod tests {
         let bomb = gzip.finish().unwrap();
         assert!(bomb.len() < 50_000);
         let (shown, length) = text(&content(bomb, Some("gzip"))).unwrap();
-        assert_eq!((shown.len(), length), (LONGEST, Length::Cut));
+        assert_eq!((shown.len(), length), (LONGEST, Completeness::Cut));
 
         // each octet becomes a replacement character of three
         let (shown, length) = text(&content(vec![0xff; 30_000], None)).unwrap();
-        assert!(shown.len() <= LONGEST && length == Length::Cut);
+        assert!(shown.len() <= LONGEST && length == Completeness::Cut);
 
         let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
         gzip.write_all(b"cut in the middle").unwrap();
         let mut cut = gzip.finish().unwrap();
         cut.truncate(cut.len() - 4);
-        assert_eq!(text(&content(cut, Some("gzip"))).unwrap().1, Length::Cut);
+        assert_eq!(
+            text(&content(cut, Some("gzip"))).unwrap().1,
+            Completeness::Cut
+        );
     }
 }

@@ -7,16 +7,16 @@ use std::{
 };
 
 use super::{
-    ended::{Failure, Text},
-    histogram::Histogram,
-    kept::Restored,
-    ledger::Ledger,
-    places::{Paths, Upstreams},
+    ended::{EndedRecord, RedactedText},
+    histogram::DurationHistogram,
+    persisted::RestoredExchange,
     recent::{FAILURES, KEPT, Recent, shortened},
     ring::Ring,
-    sums::{Spent, Sums, is_failure},
+    top_k::{TopPaths, TopUpstreams},
+    totals::{ExchangeTotals, UsageTotals, is_failure},
+    usage_by_model::UsageByModel,
 };
-use crate::exchange::{Answered, Begun, Exchange, Progress};
+use crate::exchange::{Exchange, ExchangeResponse, ExchangeStart, Progress};
 
 pub(super) const MINUTE: u64 = 60;
 pub(super) const TEN_MINUTES: u64 = 600;
@@ -38,7 +38,7 @@ const UNKNOWN: &str = "unknown";
 const LONGEST_MODEL: usize = 128;
 
 /// What is held.
-pub(super) struct State {
+pub(super) struct ActivityState {
     /// When the process began to count.
     pub(super) began: SystemTime,
     /// The second from which on sums of minutes are known.
@@ -47,59 +47,59 @@ pub(super) struct State {
     pub(super) since_second: u64,
     /// When something changed.
     pub(super) updated: SystemTime,
-    pub(super) seconds: Ring<Sums>,
-    pub(super) minutes: Ring<Sums>,
+    pub(super) seconds: Ring<ExchangeTotals>,
+    pub(super) minutes: Ring<ExchangeTotals>,
     /// Quantiles by second (15 minutes), minute (6 hours), ten minutes (7 days).
     pub(super) timing: [Ring<Timing>; 3],
-    pub(super) hours: Ledger,
-    pub(super) days: Ledger,
+    pub(super) hours: UsageByModel,
+    pub(super) days: UsageByModel,
     pub(super) recent: Recent,
-    pub(super) paths: Paths,
-    pub(super) upstreams: Upstreams,
+    pub(super) paths: TopPaths,
+    pub(super) upstreams: TopUpstreams,
 }
 
 /// Durations of a span of time. Shared with whoever looks at them; counted on in a copy then.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Timing {
-    pub(super) duration: Option<Arc<Histogram>>,
-    pub(super) first_token: Option<Arc<Histogram>>,
+    pub(super) duration: Option<Arc<DurationHistogram>>,
+    pub(super) first_token: Option<Arc<DurationHistogram>>,
 }
 
 /// Sums and durations of a span of time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Slice {
-    pub(super) sums: Sums,
+    pub(super) sums: ExchangeTotals,
     pub(super) timing: Timing,
 }
 
 /// What is yet to be stored: additions by second and minute, and by hour and day and model; and exchanges.
 #[derive(Default)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
-pub(super) struct Additions {
+pub(super) struct Delta {
     pub(super) seconds: BTreeMap<u64, Slice>,
     pub(super) minutes: BTreeMap<u64, Slice>,
-    pub(super) hours: BTreeMap<(u64, Box<str>), Spent>,
-    pub(super) days: BTreeMap<(u64, Box<str>), Spent>,
+    pub(super) hours: BTreeMap<(u64, Box<str>), UsageTotals>,
+    pub(super) days: BTreeMap<(u64, Box<str>), UsageTotals>,
     pub(super) ended: LastEnded,
 }
 
 /// What an earlier process stored.
 #[derive(Default)]
-pub(super) struct Saved {
-    pub(super) sums: Additions,
-    pub(super) ended: Vec<Restored>,
+pub(super) struct StoredHistory {
+    pub(super) sums: Delta,
+    pub(super) ended: Vec<RestoredExchange>,
 }
 
 /// The last exchanges that ended, as many as are kept: those that failed, and the others.
 #[derive(Default)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
 pub(super) struct LastEnded {
-    pub(super) failed: VecDeque<Failure>,
-    pub(super) others: VecDeque<Failure>,
+    pub(super) failed: VecDeque<EndedRecord>,
+    pub(super) others: VecDeque<EndedRecord>,
 }
 
 impl LastEnded {
-    pub(super) fn add(&mut self, ended: Failure) {
+    pub(super) fn add(&mut self, ended: EndedRecord) {
         let (queue, most) = if is_failure(&ended.done.exchange) {
             (&mut self.failed, FAILURES)
         } else {
@@ -154,7 +154,7 @@ impl Slice {
     }
 }
 
-impl State {
+impl ActivityState {
     pub(super) fn new(now: SystemTime) -> Self {
         Self {
             began: now,
@@ -168,18 +168,18 @@ impl State {
                 Ring::new(MINUTE, TIMED_MINUTES as usize),
                 Ring::new(TEN_MINUTES, 7 * 24 * 6),
             ],
-            hours: Ledger::new(HOUR, HOURS),
-            days: Ledger::new(DAY, DAYS),
+            hours: UsageByModel::new(HOUR, HOURS),
+            days: UsageByModel::new(DAY, DAYS),
             recent: Recent::default(),
-            paths: Paths::default(),
-            upstreams: Upstreams::default(),
+            paths: TopPaths::default(),
+            upstreams: TopUpstreams::default(),
         }
     }
 
     /// Takes over what was stored.
-    pub(super) fn load(&mut self, saved: Saved, now: SystemTime) {
+    pub(super) fn load(&mut self, saved: StoredHistory, now: SystemTime) {
         let now = second(now);
-        let Saved { sums: saved, ended } = saved;
+        let StoredHistory { sums: saved, ended } = saved;
         self.recent.restore(ended);
         let [by_second, by_minute, by_ten_minutes] = &mut self.timing;
         for (second, slice) in &saved.seconds {
@@ -211,12 +211,12 @@ impl State {
         }
     }
 
-    pub(super) fn begun(&mut self, begun: Begun, progress: Arc<Progress>, now: SystemTime) {
+    pub(super) fn begun(&mut self, begun: ExchangeStart, progress: Arc<Progress>, now: SystemTime) {
         self.updated = now;
         self.recent.begun(begun, progress);
     }
 
-    pub(super) fn answered(&mut self, answered: Answered, now: SystemTime) {
+    pub(super) fn answered(&mut self, answered: ExchangeResponse, now: SystemTime) {
         self.updated = now;
         self.recent.answered(answered);
     }
@@ -232,14 +232,14 @@ impl State {
     pub(super) fn ended(
         &mut self,
         exchange: Exchange,
-        (text, kind): (Option<Text>, Option<Box<str>>),
+        (text, kind): (Option<RedactedText>, Option<Box<str>>),
         now: SystemTime,
-        mut unsaved: Option<&mut Additions>,
-    ) -> Failure {
+        mut unsaved: Option<&mut Delta>,
+    ) -> EndedRecord {
         let ended = exchange.begun.started + exchange.timings.total.min(LONGEST);
         let ended = ended.min(now);
         let (at, now_second) = (second(ended), second(now));
-        let sums = Sums::of(&exchange);
+        let sums = ExchangeTotals::of(&exchange);
         self.updated = now;
         for ring in [&mut self.seconds, &mut self.minutes] {
             if let Some(held) = ring.at(at, now_second) {
@@ -263,8 +263,8 @@ impl State {
         }
         if let Some(usage) = &exchange.usage {
             let model = usage.model.as_deref().unwrap_or(UNKNOWN);
-            let own = std::iter::once((model, Spent::of_model(usage)));
-            for (model, spent) in own.chain(Spent::of_others(usage)) {
+            let own = std::iter::once((model, UsageTotals::of_model(usage)));
+            for (model, spent) in own.chain(UsageTotals::of_others(usage)) {
                 let model = shortened(model, LONGEST_MODEL);
                 let hour = self.hours.add(at, now_second, model, &spent);
                 let day = self.days.add(at, now_second, model, &spent);
@@ -286,7 +286,7 @@ impl State {
     }
 }
 
-impl Additions {
+impl Delta {
     pub(super) fn is_empty(&self) -> bool {
         let Self {
             seconds,
@@ -335,7 +335,7 @@ impl Additions {
 /// Longer than any exchange, and short enough to be added to any time.
 const LONGEST: Duration = Duration::from_secs(DAY * 366);
 
-fn count(histogram: &mut Option<Arc<Histogram>>, duration: Option<Duration>) {
+fn count(histogram: &mut Option<Arc<DurationHistogram>>, duration: Option<Duration>) {
     if let Some(duration) = duration {
         Arc::make_mut(histogram.get_or_insert_default()).add(duration);
     }

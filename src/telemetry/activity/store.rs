@@ -23,7 +23,7 @@ use self::{
     rows::{prune, read, write},
     schema::{StoreError, connect, is_broken},
 };
-use super::state::{Additions, HOUR, Saved, second};
+use super::state::{Delta, HOUR, StoredHistory, second};
 
 /// The file's name in `DATA_DIR`.
 const NAME: &str = "activity.sqlite";
@@ -43,7 +43,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the file of a directory, and reads what it has.
-    pub(super) fn open(directory: &Path, now: SystemTime) -> (Self, Saved) {
+    pub(super) fn open(directory: &Path, now: SystemTime) -> (Self, StoredHistory) {
         let mut store = Self {
             path: directory.join(NAME),
             connection: None,
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Adds to what is stored. Says whether it did.
-    pub(super) fn write(&mut self, additions: &Additions, now: SystemTime) -> bool {
+    pub(super) fn write(&mut self, additions: &Delta, now: SystemTime) -> bool {
         let hour = second(now) / HOUR;
         let is_due = self.pruned != hour;
         let written = self.attempt(now, |connection| {

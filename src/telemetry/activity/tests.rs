@@ -6,13 +6,13 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    state::{Additions, DAY},
+    state::{DAY, Delta},
     view::RowState,
     *,
 };
 use crate::exchange::{
-    Answered, Begun, By, Ended, ErrorContent, Exchange, Phase, Progress, Route, Timings, Tokens,
-    Tried, Try, Usage,
+    ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, Termination,
+    TerminationPhase, TerminationSource, Timings, Tokens, Tried, Try, Usage,
 };
 
 mod listing;
@@ -26,8 +26,8 @@ fn at(second: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(second)
 }
 
-fn begun(id: &str, started: SystemTime) -> Begun {
-    Begun {
+fn begun(id: &str, started: SystemTime) -> ExchangeStart {
+    ExchangeStart {
         id: id.into(),
         started,
         client: Some([127, 0, 0, 1].into()),
@@ -58,9 +58,9 @@ fn exchange(id: &str, ended: u64) -> Exchange {
             total,
             overhead: Duration::from_micros(50),
         },
-        ended: Ended {
-            by: By::Complete,
-            phase: Phase::Response,
+        termination: Termination {
+            source: TerminationSource::Complete,
+            phase: TerminationPhase::Response,
             label: None,
         },
         edit: None,
@@ -99,19 +99,19 @@ fn failing(id: &str, ended: u64, status: u16, content: &str) -> Exchange {
 }
 
 /// Settings of an activity that is read.
-fn readers() -> Settings {
-    Settings {
+fn readers() -> ActivitySettings {
+    ActivitySettings {
         has_readers: true,
-        ..Settings::default()
+        ..ActivitySettings::default()
     }
 }
 
 /// A view of a state that a test fills itself.
-fn filled(now: u64, fill: impl FnOnce(&mut State)) -> View {
-    let mut state = State::new(at(now));
+fn filled(now: u64, fill: impl FnOnce(&mut ActivityState)) -> ActivityView {
+    let mut state = ActivityState::new(at(now));
     fill(&mut state);
     let (_, _, counts) = queue::queue(1, true);
-    View {
+    ActivityView {
         state: Arc::new(Mutex::new(state)),
         counts,
         access_log: None,
@@ -299,7 +299,7 @@ fn a_full_queue_drops_and_counts_and_never_blocks() {
 fn the_access_log_has_a_line_for_each_exchange() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
-    let settings = Settings {
+    let settings = ActivitySettings {
         access_log: Some(config::AccessLog {
             target: config::AccessLogTarget::File(path.clone()),
             max_size: 1 << 30,
@@ -341,13 +341,13 @@ fn every_try_counts_for_its_upstream() {
     failed.upstream = Some("a".into());
     failed.status = Some(502);
     failed.timings.head = None;
-    failed.ended.by = By::Upstream;
+    failed.termination.source = TerminationSource::Upstream;
     failed.tries = vec![tried("a", Tried::Unanswered)];
     let mut left = exchange("left", NOON);
     left.upstream = Some("a".into());
     left.status = None;
     left.timings.head = None;
-    left.ended.by = By::Client;
+    left.termination.source = TerminationSource::Client;
     let view = filled(NOON, |state| {
         for exchange in [moved, failed, left] {
             state.ended(exchange, (None, None), at(NOON), None);
@@ -446,7 +446,7 @@ fn usage_is_told_by_model_within_a_day() {
 
 #[test]
 fn the_access_log_alone_keeps_nothing() {
-    let (activity, recorder) = Activity::start(Settings::default()).unwrap();
+    let (activity, recorder) = Activity::start(ActivitySettings::default()).unwrap();
     let view = activity.view();
     recorder.begun(&begun("x", SystemTime::now()), &Arc::default());
     recorder.ended(failing("x", second(SystemTime::now()), 500, "words"));

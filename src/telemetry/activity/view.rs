@@ -9,7 +9,8 @@ use crate::exchange;
 
 /// The activity's part of an overview.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Overview {
+#[schema(as = Overview)]
+pub struct ActivityOverview {
     /// The moment it is of.
     pub now: u64,
     /// The range that was asked for.
@@ -62,7 +63,7 @@ pub struct Totals {
     /// Time to the first token.
     pub ttft_ms: Quantiles,
     /// Tokens.
-    pub tokens: Tokens,
+    pub tokens: TokensView,
     /// Tokens of output a second.
     pub tokens_per_second: f64,
     /// Share of the input that was read from a cache.
@@ -93,7 +94,8 @@ pub struct Quantiles {
 
 /// Tokens by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Tokens {
+#[schema(as = Tokens)]
+pub struct TokensView {
     /// Input that no cache was asked for.
     pub input: u64,
     /// Output.
@@ -106,7 +108,7 @@ pub struct Tokens {
     pub cache_write_1h: u64,
 }
 
-impl From<&exchange::Tokens> for Tokens {
+impl From<&exchange::Tokens> for TokensView {
     fn from(tokens: &exchange::Tokens) -> Self {
         Self {
             input: tokens.input,
@@ -128,7 +130,7 @@ pub struct Today {
     /// Exchanges of which tokens and cost are a floor.
     pub at_least_requests: u64,
     /// Their tokens.
-    pub tokens: Tokens,
+    pub tokens: TokensView,
 }
 
 /// A range by steps: columns of one length. Null where there is nothing to say.
@@ -183,7 +185,8 @@ pub struct PathRow {
 
 /// A reload of the configuration.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Reload {
+#[schema(as = Reload)]
+pub struct ReloadView {
     /// When.
     pub at: u64,
     /// Whether it was taken.
@@ -252,7 +255,7 @@ pub struct Row {
     /// When it ended.
     pub ended_at: Option<u64>,
     /// How it ended.
-    pub ended: Option<Ended>,
+    pub ended: Option<TerminationView>,
     /// `succeeded`, `failed` or `canceled`; null in flight.
     #[schema(example = "succeeded")]
     pub result: Option<&'static str>,
@@ -267,7 +270,7 @@ pub struct Row {
     /// What the request allowed at most.
     pub max_tokens: Option<u64>,
     /// The tokens; in flight, those that the upstream has reported so far.
-    pub tokens: Option<Tokens>,
+    pub tokens: Option<TokensView>,
     /// Events with a piece of output (`content_block_delta`) that have passed, in flight; each carries about
     /// one token or more. Null where it has ended or is not metered.
     pub output_events: Option<u64>,
@@ -279,9 +282,9 @@ pub struct Row {
     /// a price.
     pub at_least: bool,
     /// What a stream that was broken off may have used and cost, from the deltas that passed.
-    pub estimate: Option<Estimate>,
+    pub estimate: Option<EstimateView>,
     /// What other models used for it (advisors), each call; not part of `tokens`.
-    pub other_models: Vec<OtherModel>,
+    pub other_models: Vec<OtherModelView>,
     /// Where the model ran, as the answer says.
     pub inference_geo: Option<String>,
     /// How fast the model was, as the answer says.
@@ -298,7 +301,8 @@ pub struct Row {
 
 /// What a stream that was broken off may have used.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct Estimate {
+#[schema(as = Estimate)]
+pub struct EstimateView {
     /// Tokens of output.
     pub output: u64,
     /// What the exchange cost with them.
@@ -307,18 +311,20 @@ pub struct Estimate {
 
 /// What another model used.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct OtherModel {
+#[schema(as = OtherModel)]
+pub struct OtherModelView {
     /// The model.
     pub model: String,
     /// Its tokens.
-    pub tokens: Tokens,
+    pub tokens: TokensView,
     /// What they cost; null where it has no price.
     pub cost_usd: Option<f64>,
 }
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct Ended {
+#[schema(as = Termination)]
+pub struct TerminationView {
     /// By whom.
     pub by: &'static str,
     /// When.
@@ -345,16 +351,17 @@ pub struct Detail {
     #[serde(flatten)]
     pub row: Row,
     /// The fields of the request.
-    pub request_fields: Vec<Field>,
+    pub request_fields: Vec<FieldView>,
     /// The fields of the upstream's response, once they are there.
-    pub response_fields: Vec<Field>,
+    pub response_fields: Vec<FieldView>,
     /// What the upstream said.
     pub error: Option<ErrorText>,
 }
 
 /// A field of a head.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Field {
+#[schema(as = Field)]
+pub struct FieldView {
     /// Its name.
     pub name: String,
     /// Its value, if it is one that is known to be no secret.
@@ -431,7 +438,7 @@ pub struct UsageRow {
     /// Exchanges.
     pub requests: u64,
     /// Their tokens.
-    pub tokens: Tokens,
+    pub tokens: TokensView,
     /// Share of the input that was read from a cache.
     pub cache_hit_share: f64,
     /// What they cost, as far as that is known: a floor where `cost_is_floor` says so.
@@ -496,7 +503,8 @@ pub struct RateLimit {
 
 /// What a second brought.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Tick {
+#[schema(as = Tick)]
+pub struct TickView {
     /// The moment.
     pub now: u64,
     /// Exchanges in flight.
@@ -512,12 +520,13 @@ pub struct Tick {
     /// How many more there were.
     pub dropped: usize,
     /// What changed of exchanges in flight, of the newest 200.
-    pub running: Vec<Running>,
+    pub running: Vec<RunningView>,
 }
 
 /// How far an exchange in flight has come.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Running {
+#[schema(as = Running)]
+pub struct RunningView {
     /// Its number.
     pub seq: u64,
     /// Its name.
@@ -533,7 +542,7 @@ pub struct Running {
     /// Since it began.
     pub duration_ms: f64,
     /// Tokens that the upstream has reported so far.
-    pub tokens: Tokens,
+    pub tokens: TokensView,
     /// Events with a piece of output (`content_block_delta`) so far.
     pub output_events: u64,
     /// Whether an operator has asked for its end.

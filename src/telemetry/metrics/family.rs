@@ -30,9 +30,9 @@ pub(super) enum Unit {
 pub(super) type Labels<'a, const L: usize> = [(&'static str, &'a str); L];
 
 /// Writes families.
-pub(super) struct Writer<'a>(pub(super) DescriptorEncoder<'a>);
+pub(super) struct FamilyWriter<'a>(pub(super) DescriptorEncoder<'a>);
 
-impl Writer<'_> {
+impl FamilyWriter<'_> {
     pub(super) fn counter(&mut self, family: &Family, value: impl EncodeCounterValue) -> Result {
         self.counters(family, [([], value)])
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Result;
 
-use super::family::{Family, Writer};
+use super::family::{Family, FamilyWriter};
 
 /// What is read at the moment of a scrape.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +43,7 @@ pub struct UpstreamGauges {
 }
 
 impl Gauges {
-    pub(super) fn write(&self, out: &mut Writer<'_>) -> Result {
+    pub(super) fn write(&self, out: &mut FamilyWriter<'_>) -> Result {
         out.info(&BUILD, [("version", self.version)])?;
         out.info(&PRICES, [("date", &self.prices_date)])?;
         out.gauge(&IN_FLIGHT, self.in_flight)?;

@@ -10,15 +10,15 @@ use std::fmt::Result;
 
 use super::{
     counters::Counters,
-    family::{Family, Unit, Writer},
+    family::{Family, FamilyWriter, Unit},
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, TOKENS, TOKENS_BUCKETS, micros},
-    names::Names,
+    label_table::LabelTable,
 };
 use crate::exchange::{Exchange, MeteringFailure, Route, Tokens, Usage};
 
 /// Counted by one worker.
 #[derive(Debug)]
-pub(super) struct Generation {
+pub(super) struct GenerationMetrics {
     models: [Model; MODELS + 1],
     errors: Counters<{ ERRORS + 1 }>,
     server_tools: Counters<1>,
@@ -38,12 +38,12 @@ struct Model {
 
 /// Labels that are learned.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    models: Names<MODELS>,
-    errors: Names<ERRORS>,
+pub(super) struct GenerationLabels {
+    models: LabelTable<MODELS>,
+    errors: LabelTable<ERRORS>,
 }
 
-impl Default for Generation {
+impl Default for GenerationMetrics {
     fn default() -> Self {
         Self {
             models: std::array::from_fn(|_| Model::default()),
@@ -54,8 +54,8 @@ impl Default for Generation {
     }
 }
 
-impl Generation {
-    pub(super) fn count(&self, known: &Known, exchange: &Exchange) {
+impl GenerationMetrics {
+    pub(super) fn count(&self, known: &GenerationLabels, exchange: &Exchange) {
         if exchange.begun.route != Route::Messages {
             return;
         }
@@ -106,7 +106,7 @@ impl Generation {
         self.failures.absorb(failures);
     }
 
-    pub(super) fn write(&self, known: &Known, out: &mut Writer<'_>) -> Result {
+    pub(super) fn write(&self, known: &GenerationLabels, out: &mut FamilyWriter<'_>) -> Result {
         let models = || {
             let labels = known.models.labels();
             labels.map(|(at, name)| (&self.models[at], (MODEL, name)))
@@ -177,7 +177,7 @@ impl Model {
 
 /// The place of a model. Only one that has used tokens takes a new one: else any client could fill
 /// the table with names that the upstream refuses.
-fn place(known: &Known, usage: &Usage) -> usize {
+fn place(known: &GenerationLabels, usage: &Usage) -> usize {
     let Some(model) = &usage.model else {
         return MODELS;
     };

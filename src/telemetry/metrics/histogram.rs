@@ -24,7 +24,7 @@ pub(super) struct Histogram<const N: usize> {
 }
 
 /// A histogram at the moment of a scrape, in units of the exposition.
-pub(super) struct Read {
+pub(super) struct HistogramReading {
     pub(super) sum: f64,
     pub(super) count: u64,
     /// Upper bound, and values in this bucket alone.
@@ -48,13 +48,13 @@ impl<const N: usize> Histogram<N> {
         self.sum.absorb(sum);
     }
 
-    pub(super) fn read(&self, bounds: &Bounds<N>) -> Read {
+    pub(super) fn read(&self, bounds: &Bounds<N>) -> HistogramReading {
         let upper = bounds.upper.iter().map(|&upper| match upper {
             u64::MAX => f64::INFINITY,
             upper => upper as f64 / bounds.per,
         });
         let buckets: Vec<(f64, u64)> = upper.zip(self.buckets.iter()).collect();
-        Read {
+        HistogramReading {
             sum: self.sum.read(0) as f64 / bounds.per,
             count: buckets.iter().map(|(_, count)| count).sum(),
             buckets,

@@ -4,7 +4,7 @@
 
 use std::{fmt::Result, fs};
 
-use super::family::{Family, Unit, Writer};
+use super::family::{Family, FamilyWriter, Unit};
 
 /// Read at a scrape.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Process {
         }
     }
 
-    pub(super) fn write(&self, out: &mut Writer<'_>) -> Result {
+    pub(super) fn write(&self, out: &mut FamilyWriter<'_>) -> Result {
         out.counters(&CPU, self.cpu_seconds.map(|seconds| ([], seconds)))?;
         out.gauges(&START, self.start_time.map(|time| ([], time)))?;
         out.gauges(&THREADS, self.threads.map(|threads| ([], threads)))?;

@@ -4,15 +4,15 @@ use std::fmt::Result;
 
 use super::{
     counters::Counters,
-    family::{Family, Unit, Writer},
+    family::{Family, FamilyWriter, Unit},
     histogram::{Histogram, OVERHEAD, OVERHEAD_BUCKETS, SECONDS, SECONDS_BUCKETS, micros, nanos},
-    names::Names,
+    label_table::LabelTable,
 };
-use crate::exchange::{By, Exchange, Phase, Route, Verdict};
+use crate::exchange::{Exchange, Route, TerminationPhase, TerminationSource, Verdict};
 
 /// Counted by one worker.
 #[derive(Debug, Default)]
-pub(super) struct Requests {
+pub(super) struct RequestMetrics {
     requests: Counters<
         { METHODS.len() * ROUTES * STATUSES.len() * BY.len() * PHASES.len() * RESULTS.len() },
     >,
@@ -27,21 +27,21 @@ pub(super) struct Requests {
 
 /// Labels that are learned.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    reasons: Names<REASONS>,
-    edits: Names<EDITS>,
+pub(super) struct RequestLabels {
+    reasons: LabelTable<REASONS>,
+    edits: LabelTable<EDITS>,
 }
 
-impl Requests {
-    pub(super) fn count(&self, known: &Known, exchange: &Exchange) {
-        let (ended, timings) = (&exchange.ended, &exchange.timings);
+impl RequestMetrics {
+    pub(super) fn count(&self, known: &RequestLabels, exchange: &Exchange) {
+        let (ended, timings) = (&exchange.termination, &exchange.timings);
         let route = exchange.begun.route as usize;
-        let (by, phase) = (ended.by as usize, ended.phase as usize);
+        let (by, phase) = (ended.source as usize, ended.phase as usize);
         let (method, status) = (method(&exchange.begun.method), status(exchange.status));
         let result = exchange.verdict() as usize;
         self.requests
             .add(place(method, route, status, by, phase, result), 1);
-        if ended.by != By::Complete {
+        if ended.source != TerminationSource::Complete {
             let reason = known.reasons.intern(ended.label.unwrap_or(UNNAMED));
             self.aborts.add(abort(by, phase, reason), 1);
         }
@@ -83,7 +83,7 @@ impl Requests {
         self.overhead.absorb(overhead);
     }
 
-    pub(super) fn write(&self, known: &Known, out: &mut Writer<'_>) -> Result {
+    pub(super) fn write(&self, known: &RequestLabels, out: &mut FamilyWriter<'_>) -> Result {
         self.write_requests(out)?;
         self.write_aborts(known, out)?;
         let edits = known.edits.labels();
@@ -111,7 +111,7 @@ impl Requests {
         out.histograms(&OWN_TIME, &OVERHEAD, [([], &self.overhead)])
     }
 
-    fn write_requests(&self, out: &mut Writer<'_>) -> Result {
+    fn write_requests(&self, out: &mut FamilyWriter<'_>) -> Result {
         let methods = METHODS.iter().enumerate();
         let seen = methods
             .flat_map(|method| Route::ALL.map(|route| (method, route)))
@@ -141,7 +141,7 @@ impl Requests {
         out.counters(&REQUESTS, seen)
     }
 
-    fn write_aborts(&self, known: &Known, out: &mut Writer<'_>) -> Result {
+    fn write_aborts(&self, known: &RequestLabels, out: &mut FamilyWriter<'_>) -> Result {
         let seen = BY
             .into_iter()
             .flat_map(|by| PHASES.map(|phase| (by, phase)))
@@ -202,8 +202,13 @@ const METHODS: [&str; 8] = [
 const STATUSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 const ROUTES: usize = Route::ALL.len();
-const BY: [By; 4] = [By::Complete, By::Client, By::Upstream, By::Proxy];
-const PHASES: [Phase; 2] = [Phase::Request, Phase::Response];
+const BY: [TerminationSource; 4] = [
+    TerminationSource::Complete,
+    TerminationSource::Client,
+    TerminationSource::Upstream,
+    TerminationSource::Proxy,
+];
+const PHASES: [TerminationPhase; 2] = [TerminationPhase::Request, TerminationPhase::Response];
 const RESULTS: [Verdict; 3] = Verdict::ALL;
 
 /// Labels of errors: `error.rs` has 28.

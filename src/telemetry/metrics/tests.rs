@@ -9,11 +9,14 @@ use std::{
 };
 
 use super::*;
-use crate::exchange::{Begun, By, Ended, MeteringFailure, Phase, Route, Timings, Tokens, Usage};
+use crate::exchange::{
+    ExchangeStart, MeteringFailure, Route, Termination, TerminationPhase, TerminationSource,
+    Timings, Tokens, Usage,
+};
 
 fn exchange(model: &str) -> Exchange {
     Exchange {
-        begun: Begun {
+        begun: ExchangeStart {
             id: "req_000000000000000000000000".into(),
             started: SystemTime::UNIX_EPOCH,
             client: None,
@@ -37,9 +40,9 @@ fn exchange(model: &str) -> Exchange {
             total: Duration::from_secs(7),
             overhead: Duration::from_micros(40),
         },
-        ended: Ended {
-            by: By::Complete,
-            phase: Phase::Response,
+        termination: Termination {
+            source: TerminationSource::Complete,
+            phase: TerminationPhase::Response,
             label: None,
         },
         edit: Some("replaced"),
@@ -73,9 +76,9 @@ fn refused(label: &'static str) -> Exchange {
         total: Duration::from_millis(2),
         ..Timings::default()
     };
-    exchange.ended = Ended {
-        by: By::Proxy,
-        phase: Phase::Request,
+    exchange.termination = Termination {
+        source: TerminationSource::Proxy,
+        phase: TerminationPhase::Request,
         label: Some(label),
     };
     exchange.edit = None;
@@ -242,9 +245,9 @@ fn shards_are_summed_up_exactly() {
 fn what_failed_is_counted_by_side_phase_and_reason() {
     let metrics = filled();
     let mut cut = exchange("claude-sonnet-4-5");
-    cut.ended = Ended {
-        by: By::Client,
-        phase: Phase::Response,
+    cut.termination = Termination {
+        source: TerminationSource::Client,
+        phase: TerminationPhase::Response,
         label: None,
     };
     metrics.shard().exchange(&cut);

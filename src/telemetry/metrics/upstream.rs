@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fmt::Result, time::Duration};
 
 use super::{
     counters::Counters,
-    family::{Family, Unit, Writer},
+    family::{Family, FamilyWriter, Unit},
     gauges::UpstreamGauges,
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, micros},
-    names::Names,
+    label_table::LabelTable,
 };
 
 /// Why a request was sent again.
@@ -47,7 +47,7 @@ impl Moved {
 
 /// Counted by one worker.
 #[derive(Debug, Default)]
-pub(super) struct Upstream {
+pub(super) struct UpstreamMetrics {
     connects: Counters<{ OUTCOMES + 1 }>,
     connected: Histogram<SECONDS_BUCKETS>,
     failed: Histogram<SECONDS_BUCKETS>,
@@ -56,12 +56,12 @@ pub(super) struct Upstream {
 
 /// Labels that are learned.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    outcomes: Names<OUTCOMES>,
+pub(super) struct UpstreamLabels {
+    outcomes: LabelTable<OUTCOMES>,
 }
 
-impl Upstream {
-    pub(super) fn connected(&self, known: &Known, outcome: &'static str, took: Duration) {
+impl UpstreamMetrics {
+    pub(super) fn connected(&self, known: &UpstreamLabels, outcome: &'static str, took: Duration) {
         self.connects.add(known.outcomes.intern(outcome), 1);
         let took = micros(took);
         match outcome {
@@ -89,9 +89,9 @@ impl Upstream {
 
     pub(super) fn write(
         &self,
-        known: &Known,
+        known: &UpstreamLabels,
         upstreams: &[UpstreamGauges],
-        out: &mut Writer<'_>,
+        out: &mut FamilyWriter<'_>,
     ) -> Result {
         let outcomes = known.outcomes.labels();
         out.counters(
@@ -121,13 +121,13 @@ impl Upstream {
 
 /// One line of the configuration, or several: the same URL may be there twice, with another key.
 #[derive(Default)]
-struct Now {
+struct UpstreamSum {
     circuits: [usize; STATES.len()],
     idle: usize,
 }
 
-fn by_url(upstreams: &[UpstreamGauges]) -> BTreeMap<&str, Now> {
-    let mut all: BTreeMap<&str, Now> = BTreeMap::new();
+fn by_url(upstreams: &[UpstreamGauges]) -> BTreeMap<&str, UpstreamSum> {
+    let mut all: BTreeMap<&str, UpstreamSum> = BTreeMap::new();
     for upstream in upstreams {
         let now = all.entry(&upstream.url).or_default();
         now.idle += upstream.idle_connections;

@@ -7,14 +7,14 @@ use rusqlite::{Connection, Row, ToSql, Transaction, types::ValueRef};
 use crate::{
     exchange::Tokens,
     telemetry::activity::{
-        histogram::Histogram,
-        kept,
+        histogram::DurationHistogram,
+        persisted,
         recent::{FAILURES, KEPT},
         state::{
-            Additions, DAY, DAYS, HOUR, HOURS, LastEnded, MINUTE, MINUTES, SECONDS, Saved, Slice,
-            Timing, second,
+            DAY, DAYS, Delta, HOUR, HOURS, LastEnded, MINUTE, MINUTES, SECONDS, Slice,
+            StoredHistory, Timing, second,
         },
-        sums::{Spent, Sums},
+        totals::{ExchangeTotals, UsageTotals},
     },
 };
 
@@ -46,9 +46,12 @@ const SUMS: [&str; 8] = [
 /// Columns of the durations of a second or minute, behind them.
 const TIMING: [&str; 2] = ["durations", "first_token_times"];
 
-pub(super) fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<Saved> {
+pub(super) fn read(
+    connection: &mut Connection,
+    now: SystemTime,
+) -> rusqlite::Result<StoredHistory> {
     let now = second(now);
-    let mut saved = Additions::default();
+    let mut saved = Delta::default();
     let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
@@ -87,18 +90,18 @@ pub(super) fn read(connection: &mut Connection, now: SystemTime) -> rusqlite::Re
     let mut ended = Vec::new();
     while let Some(row) = rows.next()? {
         let record: String = row.get(0)?;
-        ended.extend(kept::read(&record));
+        ended.extend(persisted::read(&record));
     }
     drop(rows);
     drop(statement);
-    Ok(Saved { sums: saved, ended })
+    Ok(StoredHistory { sums: saved, ended })
 }
 
 /// Sums and durations of a row, from a column on.
 fn slice(row: &Row<'_>, from: usize) -> rusqlite::Result<Slice> {
     let mut at = from..;
     let mut next = || number(row, at.next().unwrap_or_default());
-    let mut sums = Sums {
+    let mut sums = ExchangeTotals {
         requests: next()?,
         succeeded: next()?,
         failed: next()?,
@@ -107,7 +110,7 @@ fn slice(row: &Row<'_>, from: usize) -> rusqlite::Result<Slice> {
         duration: next()?,
         first_tokens: next()?,
         first_token: next()?,
-        spent: Spent::default(),
+        spent: UsageTotals::default(),
     };
     let from = from + SUMS.len();
     sums.spent = spent(row, from)?;
@@ -117,9 +120,9 @@ fn slice(row: &Row<'_>, from: usize) -> rusqlite::Result<Slice> {
 
 /// The durations of a row. What cannot be read is left out: the sums stand without it.
 fn timing(row: &Row<'_>, from: usize) -> rusqlite::Result<Timing> {
-    let read = |at: usize| -> rusqlite::Result<Option<Arc<Histogram>>> {
+    let read = |at: usize| -> rusqlite::Result<Option<Arc<DurationHistogram>>> {
         let octets: Option<Vec<u8>> = row.get(at)?;
-        let histogram = octets.and_then(|octets| Histogram::of_octets(&octets));
+        let histogram = octets.and_then(|octets| DurationHistogram::of_octets(&octets));
         Ok(histogram.map(Arc::new))
     };
     Ok(Timing {
@@ -128,7 +131,7 @@ fn timing(row: &Row<'_>, from: usize) -> rusqlite::Result<Timing> {
     })
 }
 
-pub(super) fn write(transaction: &Transaction<'_>, additions: &Additions) -> rusqlite::Result<()> {
+pub(super) fn write(transaction: &Transaction<'_>, additions: &Delta) -> rusqlite::Result<()> {
     write_slices(transaction, "second", &additions.seconds)?;
     write_slices(transaction, "minute", &additions.minutes)?;
     write_ended(transaction, &additions.ended)?;
@@ -181,8 +184,9 @@ fn write_slices(
         }
         let mut all = before.query_row([signed(*span)], |row| timing(row, 0))?;
         all.merge(more);
-        let octets =
-            |histogram: &Option<Arc<Histogram>>| histogram.as_ref().map(|it| it.to_octets());
+        let octets = |histogram: &Option<Arc<DurationHistogram>>| {
+            histogram.as_ref().map(|it| it.to_octets())
+        };
         let (durations, first_tokens) = (octets(&all.duration), octets(&all.first_token));
         set.execute(rusqlite::params![durations, first_tokens, signed(*span)])?;
     }
@@ -204,7 +208,7 @@ fn write_ended(transaction: &Transaction<'_>, ended: &LastEnded) -> rusqlite::Re
             continue;
         }
         let mut add = transaction.prepare(ADD)?;
-        for record in queue.iter().filter_map(kept::write) {
+        for record in queue.iter().filter_map(persisted::write) {
             add.execute(rusqlite::params![is_failure, record])?;
         }
         transaction.execute(PRUNE, rusqlite::params![is_failure, signed(keep as u64)])?;
@@ -259,8 +263,8 @@ fn addition(table: &str, keys: &[&str], columns: &[&str]) -> String {
     )
 }
 
-fn spent(row: &Row<'_>, from: usize) -> rusqlite::Result<Spent> {
-    Ok(Spent {
+fn spent(row: &Row<'_>, from: usize) -> rusqlite::Result<UsageTotals> {
+    Ok(UsageTotals {
         requests: number(row, from)?,
         tokens: Tokens {
             input: number(row, from + 1)?,
@@ -276,7 +280,7 @@ fn spent(row: &Row<'_>, from: usize) -> rusqlite::Result<Spent> {
     })
 }
 
-fn spent_values(spent: &Spent) -> [i64; SPENT.len()] {
+fn spent_values(spent: &UsageTotals) -> [i64; SPENT.len()] {
     let tokens = &spent.tokens;
     [
         spent.requests,

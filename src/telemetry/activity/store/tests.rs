@@ -11,9 +11,9 @@ use super::{
 use crate::{
     exchange::Tokens,
     telemetry::activity::{
-        histogram::Histogram,
+        histogram::DurationHistogram,
         state::{DAY, DAYS, HOURS, LastEnded, MINUTE, MINUTES, Slice, Timing},
-        sums::{Spent, Sums},
+        totals::{ExchangeTotals, UsageTotals},
     },
 };
 
@@ -45,13 +45,13 @@ fn at(second: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(second)
 }
 
-fn open(directory: &Path, now: SystemTime) -> (Store, Additions) {
+fn open(directory: &Path, now: SystemTime) -> (Store, Delta) {
     let (store, saved) = Store::open(directory, now);
     (store, saved.sums)
 }
 
-fn additions(second: u64, cost: u64) -> Additions {
-    let spent = Spent {
+fn additions(second: u64, cost: u64) -> Delta {
+    let spent = UsageTotals {
         requests: 1,
         cost,
         tokens: Tokens {
@@ -65,7 +65,7 @@ fn additions(second: u64, cost: u64) -> Additions {
         at_least: 7,
         estimated: 8,
     };
-    let sums = Sums {
+    let sums = ExchangeTotals {
         requests: 7,
         succeeded: 8,
         failed: 9,
@@ -76,14 +76,14 @@ fn additions(second: u64, cost: u64) -> Additions {
         first_token: 14,
         spent,
     };
-    let mut histogram = Histogram::default();
+    let mut histogram = DurationHistogram::default();
     histogram.add(Duration::from_secs(1));
     let timing = Timing {
         duration: Some(Arc::new(histogram)),
         first_token: None,
     };
     let slice = Slice { sums, timing };
-    Additions {
+    Delta {
         seconds: [(second, slice.clone())].into(),
         minutes: [(second / MINUTE, slice)].into(),
         hours: [((second / HOUR, "m".into()), spent)].into(),
@@ -213,13 +213,13 @@ fn rows(store: &Store) -> [u64; 3] {
 fn rows_go_when_enough_newer_ones_are_there() {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = open(directory.path(), at(NOW));
-    let mut many = Additions::default();
+    let mut many = Delta::default();
     for span in 0..MINUTES + 100 {
-        many.add(Additions {
+        many.add(Delta {
             minutes: additions(NOW + span * MINUTE, 1).minutes,
             hours: additions(NOW + span * HOUR, 1).hours,
             days: additions(NOW + span * DAY, 1).days,
-            ..Additions::default()
+            ..Delta::default()
         });
     }
     assert!(store.write(&many, at(NOW + (MINUTES + 100) * DAY)));
@@ -235,7 +235,7 @@ fn a_clock_that_jumps_costs_no_history() {
         assert!(store.write(&additions(wrong, 1), at(wrong)));
         assert!(store.write(&additions(wrong + HOUR, 1), at(wrong + HOUR)));
     }
-    assert!(store.write(&Additions::default(), at(NOW + HOUR)));
+    assert!(store.write(&Delta::default(), at(NOW + HOUR)));
     let (store, saved) = open(directory.path(), at(NOW));
     let minute = NOW / MINUTE;
     assert_eq!(
@@ -253,7 +253,7 @@ fn sums_end_at_the_largest_integer() {
     for cost in [u64::MAX, 7, u64::MAX] {
         assert!(store.write(&additions(NOW, cost), at(NOW)));
     }
-    let cost = |saved: &Additions| saved.minutes[&(NOW / MINUTE)].sums.spent.cost;
+    let cost = |saved: &Delta| saved.minutes[&(NOW / MINUTE)].sums.spent.cost;
     let (mut store, saved) = open(directory.path(), at(NOW));
     assert_eq!(cost(&saved), i64::MAX as u64);
     assert_eq!(saved.minutes[&(NOW / MINUTE)].sums.requests, 21);

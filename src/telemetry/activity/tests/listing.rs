@@ -32,7 +32,7 @@ fn an_exchange_is_listed_in_flight_until_it_ends() {
 
 #[test]
 fn ends_that_were_lost_leave_nothing_in_flight_for_ever() {
-    let mut state = State::new(at(NOON));
+    let mut state = ActivityState::new(at(NOON));
     for id in ["a", "b", "c"] {
         state.begun(begun(id, at(NOON)), Arc::default(), at(NOON));
     }
@@ -116,8 +116,8 @@ fn filters_choose_what_they_say() {
         other.begun.client = Some([10, 1, 2, 3].into());
         state.ended(other, (None, None), at(NOON), None);
         let mut gone = exchange("req_gone", NOON);
-        gone.ended.by = By::Client;
-        gone.ended.label = Some("client_gone");
+        gone.termination.source = TerminationSource::Client;
+        gone.termination.label = Some("client_gone");
         if let Some(usage) = &mut gone.usage {
             usage.model = Some("claude-y".into());
             usage.error_type = Some("overloaded_error".into());
@@ -233,28 +233,28 @@ fn filters_choose_what_they_say() {
             q: long.clone(),
             ..none()
         }),
-        BadFilter("q")
+        InvalidFilter("q")
     );
     assert_eq!(
         refused(Filter {
             path: long,
             ..none()
         }),
-        BadFilter("path")
+        InvalidFilter("path")
     );
     assert_eq!(
         refused(Filter {
             limit: Some(0),
             ..none()
         }),
-        BadFilter("limit")
+        InvalidFilter("limit")
     );
     assert_eq!(
         refused(Filter {
             limit: Some(1001),
             ..none()
         }),
-        BadFilter("limit")
+        InvalidFilter("limit")
     );
 }
 
@@ -305,9 +305,9 @@ fn failures_are_grouped_with_the_upstreams_words() {
     }
     let mut ours = failing("ours", now - 5, 502, "");
     ours.error = None;
-    ours.ended = Ended {
-        by: By::Upstream,
-        phase: Phase::Request,
+    ours.termination = Termination {
+        source: TerminationSource::Upstream,
+        phase: TerminationPhase::Request,
         label: Some("connection_refused"),
     };
     (ours.timings.connected, ours.timings.head) = (None, None);
@@ -373,7 +373,7 @@ fn a_pending_row_says_what_the_response_head_told() {
     let mut cursor = None;
     view.tick(&mut cursor, at(NOON));
     locked(&view.state).answered(
-        Answered {
+        ExchangeResponse {
             id: "a".into(),
             status: 200,
             upstream: Some("https://a.example".into()),
@@ -418,9 +418,9 @@ fn what_a_client_left_is_no_failure() {
     let left = |id: &str, status: Option<u16>| {
         let mut left = exchange(id, NOON);
         left.status = status;
-        left.ended = Ended {
-            by: By::Client,
-            phase: Phase::Response,
+        left.termination = Termination {
+            source: TerminationSource::Client,
+            phase: TerminationPhase::Response,
             label: Some("client_disconnected"),
         };
         left
@@ -513,10 +513,10 @@ fn an_exchange_in_flight_shows_its_progress_and_can_be_ended() {
     };
     assert_eq!(view.requests(&by_upstream, at(NOON)).unwrap().total, 1);
 
-    assert_eq!(view.end("a"), End::Asked);
+    assert_eq!(view.end("a"), EndOutcome::Asked);
     assert!(progress.is_ending());
-    assert_eq!(view.end("a"), End::TooLate);
-    assert_eq!(view.end("c"), End::TooLate);
-    assert_eq!(view.end("d"), End::Unknown);
+    assert_eq!(view.end("a"), EndOutcome::TooLate);
+    assert_eq!(view.end("c"), EndOutcome::TooLate);
+    assert_eq!(view.end("d"), EndOutcome::Unknown);
     assert!(view.tick(&mut cursor, at(NOON + 3)).running[0].ending);
 }

@@ -30,7 +30,7 @@ fn largest() {
         text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     };
     let before = resident();
-    let mut state = State::new(at(NOON));
+    let mut state = ActivityState::new(at(NOON));
     let long = |i: u64, length: usize| -> Box<str> { format!("{i:0length$}").into() };
     let value = [b'x'; 200];
     let secrets = crate::secret::Secrets::default();
@@ -64,7 +64,7 @@ fn largest() {
         for _ in 0..100 / 6 {
             // all models of an hour, whatever the part
             number += 1;
-            let text = ended::Text {
+            let text = ended::RedactedText {
                 content: "x".repeat(50 * 1024).into(),
                 is_cut: true,
             };
@@ -74,7 +74,7 @@ fn largest() {
     }
     for i in 0..20_000 {
         let begun = largest(number + i, NOON).begun;
-        let answered = Answered {
+        let answered = ExchangeResponse {
             id: begun.id.clone(),
             status: 200,
             upstream: None,
@@ -88,7 +88,7 @@ fn largest() {
         state.answered(answered, at(NOON));
     }
     for i in 0..1000 {
-        let text = ended::Text {
+        let text = ended::RedactedText {
             content: "x".repeat(50 * 1024).into(),
             is_cut: true,
         };

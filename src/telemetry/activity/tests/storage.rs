@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn sums_survive_a_restart_and_a_broken_file_does_not_stop_it() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = || Settings {
+    let settings = || ActivitySettings {
         data_dir: Some(directory.path().into()),
         ..readers()
     };
@@ -48,7 +48,7 @@ fn sums_survive_a_restart_and_a_broken_file_does_not_stop_it() {
 #[test]
 fn sums_are_stored_while_it_runs() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = || Settings {
+    let settings = || ActivitySettings {
         data_dir: Some(directory.path().into()),
         ..readers()
     };
@@ -70,8 +70,8 @@ fn sums_are_stored_while_it_runs() {
 
 #[test]
 fn what_is_to_be_stored_is_bounded_while_it_cannot_be() {
-    let mut state = State::new(at(NOON));
-    let mut unsaved = Additions::default();
+    let mut state = ActivityState::new(at(NOON));
+    let mut unsaved = Delta::default();
     for day in 0..20 {
         for i in 0..2000 {
             let second = NOON + day * 86_400 + i * 43;
@@ -89,7 +89,7 @@ fn what_is_to_be_stored_is_bounded_while_it_cannot_be() {
 }
 
 /// What an operator sees of a moment, in all ranges.
-fn shown(view: &View, now: SystemTime) -> Vec<serde_json::Value> {
+fn shown(view: &ActivityView, now: SystemTime) -> Vec<serde_json::Value> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap();
     let mut all = Vec::new();
     for range in Range::ALL {
@@ -122,7 +122,7 @@ fn shown(view: &View, now: SystemTime) -> Vec<serde_json::Value> {
 #[test]
 fn a_restart_changes_nothing_that_is_shown() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = || Settings {
+    let settings = || ActivitySettings {
         data_dir: Some(directory.path().into()),
         ..readers()
     };
@@ -142,9 +142,9 @@ fn a_restart_changes_nothing_that_is_shown() {
                 usage.at_least = true;
             }
         } else if i % 10 == 1 {
-            ended.ended = Ended {
-                by: By::Client,
-                phase: Phase::Response,
+            ended.termination = Termination {
+                source: TerminationSource::Client,
+                phase: TerminationPhase::Response,
                 label: Some("client_disconnected"),
             };
         }
@@ -198,7 +198,7 @@ fn a_restart_changes_nothing_that_is_shown() {
 #[test]
 fn exchanges_are_stored_within_bounds_and_without_content() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = || Settings {
+    let settings = || ActivitySettings {
         data_dir: Some(directory.path().into()),
         ..readers()
     };

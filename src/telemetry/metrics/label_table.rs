@@ -8,15 +8,15 @@ use std::sync::OnceLock;
 
 /// At most so many names.
 #[derive(Debug)]
-pub(super) struct Names<const N: usize>([OnceLock<Box<str>>; N]);
+pub(super) struct LabelTable<const N: usize>([OnceLock<Box<str>>; N]);
 
-impl<const N: usize> Default for Names<N> {
+impl<const N: usize> Default for LabelTable<N> {
     fn default() -> Self {
         Self([const { OnceLock::new() }; N])
     }
 }
 
-impl<const N: usize> Names<N> {
+impl<const N: usize> LabelTable<N> {
     /// The index of a name, which takes a place if there is one; else `N`.
     pub(super) fn intern(&self, name: &str) -> usize {
         if !is_label(name) {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_first_names_have_a_place_and_the_rest_is_other() {
-        let names = Names::<3>::default();
+        let names = LabelTable::<3>::default();
         for (name, place) in [
             ("a", 0),
             ("b", 1),
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn to_find_takes_no_place() {
-        let names = Names::<2>::default();
+        let names = LabelTable::<2>::default();
         assert_eq!(names.find("a"), 2);
         assert_eq!(names.intern("b"), 0);
         assert_eq!((names.find("a"), names.find("b")), (2, 0));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn threads_agree_on_places() {
-        let names = Names::<8>::default();
+        let names = LabelTable::<8>::default();
         let all: Vec<String> = (0..8).map(|at| format!("model-{at}")).collect();
         let places = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)

@@ -12,14 +12,14 @@ use std::{
 };
 
 use super::{
-    ended::Text,
-    queue::{Counts, Event},
-    redact::{Length, masked, text},
-    state::{Additions, LastEnded, Saved, State, second},
+    ended::RedactedText,
+    queue::{Event, QueueCounts},
+    redact::{Completeness, masked, text},
+    state::{ActivityState, Delta, LastEnded, StoredHistory, second},
     store::Store,
 };
 use crate::{
-    exchange::{Answered, Begun, Exchange, Progress},
+    exchange::{Exchange, ExchangeResponse, ExchangeStart, Progress},
     telemetry::access_log::AccessLog,
 };
 
@@ -43,39 +43,39 @@ const FEW: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the thread works with.
-pub(super) struct Observer {
+pub(super) struct Aggregator {
     pub(super) events: Receiver<Event>,
-    pub(super) counts: Arc<Counts>,
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) counts: Arc<QueueCounts>,
+    pub(super) state: Arc<Mutex<ActivityState>>,
     pub(super) access_log: Option<AccessLog>,
-    pub(super) saver: Option<Saver>,
+    pub(super) saver: Option<StoreWriter>,
     /// Whether somebody reads what is kept.
     pub(super) has_readers: bool,
     pub(super) is_ended: Arc<AtomicBool>,
 }
 
 /// The additions that are not stored yet, and the thread that stores them.
-pub(super) struct Saver {
-    unsaved: Additions,
+pub(super) struct StoreWriter {
+    unsaved: Delta,
     due: Instant,
     /// Exchanges that are stored less often where they are many.
     ended: LastEnded,
     ended_due: Instant,
-    sender: SyncSender<Additions>,
+    sender: SyncSender<Delta>,
     is_done: Receiver<()>,
 }
 
 /// An event made ready outside of the lock.
 enum Ready {
-    Begun(Box<Begun>, Arc<Progress>),
-    Answered(Box<Answered>),
+    Begun(Box<ExchangeStart>, Arc<Progress>),
+    Answered(Box<ExchangeResponse>),
     /// With what its answer said, and the type of the error that this names.
-    Ended(Box<Exchange>, Option<Text>, Option<Box<str>>),
+    Ended(Box<Exchange>, Option<RedactedText>, Option<Box<str>>),
     /// It is in the access log, and nothing else is kept.
     Logged,
 }
 
-impl Observer {
+impl Aggregator {
     /// Takes events until the end, and then those that are left.
     pub(super) fn run(mut self) {
         let (mut lost, mut quiet) = (0, 0);
@@ -169,9 +169,9 @@ impl Observer {
                     let content = content.filter(|_| contents <= CONTENTS);
                     let text = content.as_ref().and_then(text);
                     let kind = text.as_ref().and_then(|(content, _)| kind_of(content));
-                    let text = text.map(|(content, length)| Text {
+                    let text = text.map(|(content, length)| RedactedText {
                         content: content.into(),
-                        is_cut: length == Length::Cut,
+                        is_cut: length == Completeness::Cut,
                     });
                     Ready::Ended(exchange, text, kind)
                 }
@@ -181,22 +181,22 @@ impl Observer {
     }
 }
 
-impl Saver {
+impl StoreWriter {
     /// Starts the thread that stores; gives what is stored, too.
-    pub(super) fn start(directory: &Path) -> std::io::Result<(Self, Saved)> {
+    pub(super) fn start(directory: &Path) -> std::io::Result<(Self, StoredHistory)> {
         let now = SystemTime::now();
         let (mut store, saved) = Store::open(directory, now);
-        let (sender, additions) = mpsc::sync_channel::<Additions>(1);
+        let (sender, additions) = mpsc::sync_channel::<Delta>(1);
         let (done, is_done) = mpsc::channel();
         thread::Builder::new()
             .name("activity-store".into())
             .spawn(move || {
-                let mut unsaved = Additions::default();
+                let mut unsaved = Delta::default();
                 for additions in additions {
                     let now = SystemTime::now();
                     unsaved.add(additions);
                     if store.write(&unsaved, now) {
-                        unsaved = Additions::default();
+                        unsaved = Delta::default();
                     }
                     unsaved.prune(second(now));
                 }
@@ -205,7 +205,7 @@ impl Saver {
                 let _ = done.send(());
             })?;
         let saver = Self {
-            unsaved: Additions::default(),
+            unsaved: Delta::default(),
             due: Instant::now() + STORE,
             ended: LastEnded::default(),
             ended_due: Instant::now() + STORE_ENDED,
@@ -260,7 +260,7 @@ impl Saver {
 }
 
 /// Some clients have a key in their name.
-fn hide_agent(begun: &mut Begun) {
+fn hide_agent(begun: &mut ExchangeStart) {
     if let Some(agent) = &mut begun.user_agent {
         let shown = masked(agent);
         if shown != **agent {
@@ -272,14 +272,14 @@ fn hide_agent(begun: &mut Begun) {
 /// The type that an error's content names: `{"error":{"type":…}}`.
 fn kind_of(content: &str) -> Option<Box<str>> {
     #[derive(serde::Deserialize)]
-    struct Content {
-        error: Kind,
+    struct ErrorBody {
+        error: ErrorObject,
     }
     #[derive(serde::Deserialize)]
-    struct Kind {
+    struct ErrorObject {
         r#type: Box<str>,
     }
-    let content: Content = serde_json::from_str(content).ok()?;
+    let content: ErrorBody = serde_json::from_str(content).ok()?;
     let kind = content.error.r#type;
     (kind.len() <= LONGEST_KIND).then_some(kind)
 }

@@ -10,15 +10,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::ended::{Done, Failure};
+use super::ended::{EndedExchange, EndedRecord};
 use crate::exchange::{
-    Begun, By, Ended, Estimate, Exchange, MeteringFailure, OtherModel, Phase, Route, Terms,
-    Timings, Tokens, Usage,
+    Estimate, Exchange, ExchangeStart, MeteringFailure, OtherModel, Route, Termination,
+    TerminationPhase, TerminationSource, Terms, Timings, Tokens, Usage,
 };
 
 /// An exchange that ended, as the next process reads it.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct PersistedExchange {
     /// When it ended, in microseconds since the epoch; so are all times, and durations are microseconds.
     ended: u64,
     id: Box<str>,
@@ -45,19 +45,19 @@ struct Kept {
     phase: Box<str>,
     label: Option<Box<str>>,
     edit: Option<Box<str>>,
-    usage: Option<KeptUsage>,
+    usage: Option<PersistedUsage>,
     /// The type of the error that the answer's content named.
     kind: Option<Box<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptUsage {
+struct PersistedUsage {
     model: Option<Box<str>>,
     is_stream: bool,
     max_tokens: Option<u64>,
-    tokens: KeptTokens,
+    tokens: PersistedTokens,
     /// Model, tokens, cost.
-    others: Vec<(Box<str>, KeptTokens, Option<u64>)>,
+    others: Vec<(Box<str>, PersistedTokens, Option<u64>)>,
     server_tools: u64,
     web_searches: u64,
     /// `inference_geo`, `speed`, `service_tier`.
@@ -72,30 +72,30 @@ struct KeptUsage {
 }
 
 /// Input, output, read from a cache, written to a cache for 5 minutes, for an hour.
-type KeptTokens = [u64; 5];
+type PersistedTokens = [u64; 5];
 
 /// The text that is stored of an exchange.
-pub(super) fn write(failure: &Failure) -> Option<String> {
-    serde_json::to_string(&Kept::of(failure)).ok()
+pub(super) fn write(failure: &EndedRecord) -> Option<String> {
+    serde_json::to_string(&PersistedExchange::of(failure)).ok()
 }
 
 /// The exchange of a stored text; none where it cannot be read.
-pub(super) fn read(text: &str) -> Option<Restored> {
-    let kept: Kept = serde_json::from_str(text).ok()?;
+pub(super) fn read(text: &str) -> Option<RestoredExchange> {
+    let kept: PersistedExchange = serde_json::from_str(text).ok()?;
     kept.restored()
 }
 
 /// An exchange of an earlier process.
-pub(super) struct Restored {
+pub(super) struct RestoredExchange {
     pub(super) ended: SystemTime,
     pub(super) exchange: Exchange,
     /// The type of the error that the answer's content named.
     pub(super) kind: Option<Box<str>>,
 }
 
-impl Kept {
-    fn of(failure: &Failure) -> Self {
-        let Done {
+impl PersistedExchange {
+    fn of(failure: &EndedRecord) -> Self {
+        let EndedExchange {
             ended, exchange, ..
         } = failure.done.as_ref();
         let (begun, timings) = (&exchange.begun, &exchange.timings);
@@ -121,19 +121,24 @@ impl Kept {
             first_token: timings.first_token.map(micros),
             total: micros(timings.total),
             overhead: micros(timings.overhead),
-            by: exchange.ended.by.label().into(),
-            phase: exchange.ended.phase.label().into(),
-            label: exchange.ended.label.map(Into::into),
+            by: exchange.termination.source.label().into(),
+            phase: exchange.termination.phase.label().into(),
+            label: exchange.termination.label.map(Into::into),
             edit: exchange.edit.map(Into::into),
-            usage: exchange.usage.as_ref().map(KeptUsage::of),
+            usage: exchange.usage.as_ref().map(PersistedUsage::of),
             kind: failure.kind.clone(),
         }
     }
 
-    fn restored(self) -> Option<Restored> {
-        let by = [By::Complete, By::Client, By::Upstream, By::Proxy];
-        let phase = [Phase::Request, Phase::Response];
-        let begun = Begun {
+    fn restored(self) -> Option<RestoredExchange> {
+        let by = [
+            TerminationSource::Complete,
+            TerminationSource::Client,
+            TerminationSource::Upstream,
+            TerminationSource::Proxy,
+        ];
+        let phase = [TerminationPhase::Request, TerminationPhase::Response];
+        let begun = ExchangeStart {
             id: self.id,
             started: at(self.started),
             client: self.client,
@@ -146,8 +151,8 @@ impl Kept {
             session: self.session,
             user_agent: self.user_agent,
         };
-        let ended = Ended {
-            by: by.into_iter().find(|by| by.label() == &*self.by)?,
+        let ended = Termination {
+            source: by.into_iter().find(|by| by.label() == &*self.by)?,
             phase: phase
                 .into_iter()
                 .find(|phase| phase.label() == &*self.phase)?,
@@ -168,10 +173,10 @@ impl Kept {
                 overhead: Duration::from_micros(self.overhead),
             },
             edit: self.edit.as_deref().map(label),
-            usage: self.usage.map(KeptUsage::usage),
+            usage: self.usage.map(PersistedUsage::usage),
             ..Exchange::new(begun, ended)
         };
-        Some(Restored {
+        Some(RestoredExchange {
             ended: at(self.ended),
             exchange,
             kind: self.kind,
@@ -179,7 +184,7 @@ impl Kept {
     }
 }
 
-impl KeptUsage {
+impl PersistedUsage {
     fn of(usage: &Usage) -> Self {
         let Terms {
             inference_geo,
@@ -246,7 +251,7 @@ impl KeptUsage {
     }
 }
 
-fn kept_tokens(tokens: &Tokens) -> KeptTokens {
+fn kept_tokens(tokens: &Tokens) -> PersistedTokens {
     [
         tokens.input,
         tokens.output,
@@ -256,7 +261,7 @@ fn kept_tokens(tokens: &Tokens) -> KeptTokens {
     ]
 }
 
-fn tokens(kept: KeptTokens) -> Tokens {
+fn tokens(kept: PersistedTokens) -> Tokens {
     let [input, output, cache_read, cache_write_5m, cache_write_1h] = kept;
     Tokens {
         input,

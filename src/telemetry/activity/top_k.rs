@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{histogram::Histogram, recent::shortened, sums::is_failure};
-use crate::exchange::{By, Exchange, Tried};
+use super::{histogram::DurationHistogram, recent::shortened, totals::is_failure};
+use crate::exchange::{Exchange, TerminationSource, Tried};
 
 /// Paths that are told apart; the rest is [`OTHER`].
 const PATHS: usize = 200;
@@ -21,7 +21,7 @@ const LONGEST_FIELD: usize = 128;
 
 /// Counts by path.
 #[derive(Default)]
-pub(super) struct Paths(HashMap<Box<str>, PathCounts>);
+pub(super) struct TopPaths(HashMap<Box<str>, PathCounts>);
 
 /// Counts of a path.
 #[derive(Clone, Copy, Default)]
@@ -32,7 +32,7 @@ pub(super) struct PathCounts {
     pub(super) sent: u64,
 }
 
-impl Paths {
+impl TopPaths {
     pub(super) fn add(&mut self, exchange: &Exchange) {
         self.make_room(&exchange.begun.path);
         let counts = entry(&mut self.0, &exchange.begun.path, PATHS);
@@ -78,7 +78,7 @@ impl Paths {
 
 /// Counts by upstream.
 #[derive(Default)]
-pub(super) struct Upstreams(HashMap<Box<str>, UpstreamCounts>);
+pub(super) struct TopUpstreams(HashMap<Box<str>, UpstreamCounts>);
 
 /// Counts of an upstream.
 #[derive(Clone, Default)]
@@ -89,14 +89,14 @@ pub(super) struct UpstreamCounts {
     pub(super) status_529: u64,
     pub(super) connects: u64,
     pub(super) connect_failures: u64,
-    pub(super) connect: Histogram,
+    pub(super) connect: DurationHistogram,
     /// From the connection to the response head.
-    pub(super) head: Histogram,
+    pub(super) head: DurationHistogram,
     /// Name, value, when it was seen last.
     pub(super) rate_limit: Vec<(Box<str>, Box<str>, SystemTime)>,
 }
 
-impl Upstreams {
+impl TopUpstreams {
     pub(super) fn add(&mut self, exchange: &Exchange, at: SystemTime) {
         for tried in &exchange.tries {
             let counts = entry(&mut self.0, &tried.upstream, UPSTREAMS);
@@ -116,7 +116,7 @@ impl Upstreams {
         let timings = &exchange.timings;
         let Some(head) = timings.head else {
             // what was not answered is among the tries, but for a client that did not wait
-            if exchange.ended.by == By::Client {
+            if exchange.termination.source == TerminationSource::Client {
                 entry(&mut self.0, upstream, UPSTREAMS).requests += 1;
             }
             return;

@@ -6,7 +6,7 @@ use crate::exchange::{Exchange, Tokens, Usage, Verdict};
 
 /// Sums of exchanges that ended in a span of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sums {
+pub(super) struct ExchangeTotals {
     /// Those that succeeded or failed, and those that their client alone ended.
     pub(super) requests: u64,
     pub(super) succeeded: u64,
@@ -19,12 +19,12 @@ pub(super) struct Sums {
     pub(super) first_tokens: u64,
     /// Microseconds until it.
     pub(super) first_token: u64,
-    pub(super) spent: Spent,
+    pub(super) spent: UsageTotals,
 }
 
 /// What generations used and cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Spent {
+pub(super) struct UsageTotals {
     /// Exchanges that were metered.
     pub(super) requests: u64,
     pub(super) tokens: Tokens,
@@ -38,7 +38,7 @@ pub(super) struct Spent {
     pub(super) estimated: u64,
 }
 
-impl Sums {
+impl ExchangeTotals {
     pub(super) fn of(exchange: &Exchange) -> Self {
         let first_token = exchange.timings.first_token;
         Self {
@@ -50,7 +50,11 @@ impl Sums {
             duration: micros(exchange.timings.total),
             first_tokens: u64::from(first_token.is_some()),
             first_token: first_token.map_or(0, micros),
-            spent: exchange.usage.as_ref().map(Spent::of).unwrap_or_default(),
+            spent: exchange
+                .usage
+                .as_ref()
+                .map(UsageTotals::of)
+                .unwrap_or_default(),
         }
     }
 
@@ -71,7 +75,7 @@ impl Sums {
     }
 }
 
-impl Spent {
+impl UsageTotals {
     /// Of a generation, all models together.
     pub(super) fn of(usage: &Usage) -> Self {
         let mut all = Self::of_model(usage);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sums::Spent;
+use super::totals::UsageTotals;
 use crate::exchange::Tokens;
 
 /// Models that are told apart within an hour or a day; the rest is [`OTHER`]. Only one that has used tokens
@@ -12,15 +12,15 @@ const MODELS: usize = 64;
 pub(super) const OTHER: &str = "other";
 
 /// Sums by model for each of the last spans of time.
-pub(super) struct Ledger {
+pub(super) struct UsageByModel {
     /// Seconds of a span.
     width: u64,
     /// Spans that are kept.
     keep: u64,
-    spans: BTreeMap<u64, BTreeMap<Box<str>, Spent>>,
+    spans: BTreeMap<u64, BTreeMap<Box<str>, UsageTotals>>,
 }
 
-impl Ledger {
+impl UsageByModel {
     pub(super) fn new(width: u64, keep: u64) -> Self {
         Self {
             width,
@@ -36,7 +36,7 @@ impl Ledger {
         second: u64,
         now: u64,
         model: &'a str,
-        spent: &Spent,
+        spent: &UsageTotals,
     ) -> Option<(u64, &'a str)> {
         let (span, newest) = (second / self.width, now / self.width);
         if span > newest || span + self.keep <= newest {
@@ -66,7 +66,11 @@ impl Ledger {
     }
 
     /// The last spans, oldest first: number, model, sums.
-    pub(super) fn last(&self, spans: u64, now: u64) -> impl Iterator<Item = (u64, &str, &Spent)> {
+    pub(super) fn last(
+        &self,
+        spans: u64,
+        now: u64,
+    ) -> impl Iterator<Item = (u64, &str, &UsageTotals)> {
         let newest = now / self.width;
         self.spans
             .range((newest + 1).saturating_sub(spans)..=newest)
@@ -82,21 +86,21 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn spent(cost: u64) -> Spent {
-        Spent {
+    fn spent(cost: u64) -> UsageTotals {
+        UsageTotals {
             requests: 1,
             cost,
             tokens: Tokens {
                 output: 1,
                 ..Tokens::default()
             },
-            ..Spent::default()
+            ..UsageTotals::default()
         }
     }
 
     #[test]
     fn spans_and_models_are_bounded_and_nothing_in_reach_is_lost() {
-        let mut ledger = Ledger::new(3600, 3);
+        let mut ledger = UsageByModel::new(3600, 3);
         for hour in 0..5 {
             for model in 0..100 {
                 let at = hour * 3600 + 1;
@@ -115,10 +119,10 @@ mod tests {
 
     #[test]
     fn a_name_without_tokens_takes_no_place() {
-        let mut ledger = Ledger::new(3600, 3);
-        let failed = Spent {
+        let mut ledger = UsageByModel::new(3600, 3);
+        let failed = UsageTotals {
             requests: 1,
-            ..Spent::default()
+            ..UsageTotals::default()
         };
         for model in 0..100 {
             assert_eq!(
