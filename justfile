@@ -37,9 +37,9 @@ test:
 check *STEPS:
     .ci/run {{STEPS}}
 
-# format the code
+# format the code, the dashboard's too (needs npm)
 fmt:
-    cargo fmt --all
+    .ci/run format
 
 # beside nginx and haproxy (if installed), in one run: tests/bench/compare.sh [CELLS] [ROUNDS]
 bench *ARGS:

@@ -10,7 +10,7 @@ export const session = cell(null);
 export const updated = cell(null);
 /** The last wish to see everything anew: someone `asked`, or the server is `back`. */
 export const refreshes = cell({ why: null });
-/** How many questions are on their way that someone waits for; those asked by the clock are not among them. */
+/** Requests in flight that the reader waits for, without those that a timer sent. */
 export const busy = cell(0);
 
 export const refresh = (why = "asked") => refreshes.set({ why });
@@ -26,7 +26,9 @@ export class Fault extends Error {
 }
 
 export const address = (path, query) => {
-  const text = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
+  const text = new URLSearchParams(
+    Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== ""),
+  ).toString();
   return ROOT + path + (text ? `?${text}` : "");
 };
 
@@ -47,7 +49,12 @@ export async function ask(path, { query, method = "GET", body, signal } = {}) {
   if (!res.ok) {
     const fault = (await res.json().catch(() => null))?.error ?? {};
     if ((res.status === 401 || res.status === 403) && path !== "/session") greet().catch(() => {});
-    throw new Fault(fault.code ?? "unknown", fault.message ?? res.statusText, res.status, Number(res.headers.get("retry-after")) || null);
+    throw new Fault(
+      fault.code ?? "unknown",
+      fault.message ?? res.statusText,
+      res.status,
+      Number(res.headers.get("retry-after")) || null,
+    );
   }
   try {
     return res.status === 204 ? null : await res.json();
@@ -82,21 +89,25 @@ export function useAnswer(path, query, every = 0) {
   const refreshed = useCell(refreshes);
   const running = useRef(null);
 
-  const load = useCallback(async (isQuiet) => {
-    running.current?.abort();
-    const controller = (running.current = new AbortController());
-    if (!isQuiet) busy.set(busy.get() + 1);
-    try {
-      const data = await ask(path, { query, signal: controller.signal });
-      setState({ data, fault: null, name });
-      updated.set(Date.now());
-    } catch (fault) {
-      if (fault.name !== "AbortError") setState((was) => ({ data: was.name === name ? was.data : null, fault, name }));
-    } finally {
-      if (running.current === controller) running.current = null;
-      if (!isQuiet) busy.set(busy.get() - 1);
-    }
-  }, [name]);
+  const load = useCallback(
+    async (isQuiet) => {
+      running.current?.abort();
+      const controller = (running.current = new AbortController());
+      if (!isQuiet) busy.set(busy.get() + 1);
+      try {
+        const data = await ask(path, { query, signal: controller.signal });
+        setState({ data, fault: null, name });
+        updated.set(Date.now());
+      } catch (fault) {
+        if (fault.name !== "AbortError")
+          setState((was) => ({ data: was.name === name ? was.data : null, fault, name }));
+      } finally {
+        if (running.current === controller) running.current = null;
+        if (!isQuiet) busy.set(busy.get() - 1);
+      }
+    },
+    [name],
+  );
 
   useEffect(() => void load(), [load, refreshed]);
   useEffect(() => () => running.current?.abort(), []);
@@ -107,5 +118,10 @@ export function useAnswer(path, query, every = 0) {
   }, [load, every]);
 
   // an answer to another question is shown until the new one is there, greyed by `isStale`
-  return { data: state.data, fault: state.name === name ? state.fault : null, isStale: state.name !== name && state.data !== null, reload: () => load() };
+  return {
+    data: state.data,
+    fault: state.name === name ? state.fault : null,
+    isStale: state.name !== name && state.data !== null,
+    reload: () => load(),
+  };
 }

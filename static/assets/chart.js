@@ -16,7 +16,7 @@ function load() {
     const script = document.createElement("script");
     script.src = "/admin/assets/vendor/uPlot.iife.min.js";
     script.onload = () => resolve(window.uPlot);
-    script.onerror = () => (loading = null, reject(new Error("uPlot")));
+    script.onerror = () => ((loading = null), reject(new Error("uPlot")));
     document.head.append(sheet, script);
   });
   return loading;
@@ -47,7 +47,10 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
 
   useEffect(() => {
     let isHere = true;
-    load().then((made) => isHere && setPlot(() => made), () => {});
+    load().then(
+      (made) => isHere && setPlot(() => made),
+      () => {},
+    );
     return () => (isHere = false);
   }, []);
 
@@ -55,7 +58,11 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
 
   useLayoutEffect(() => {
     if (!uPlot) return;
-    const [muted, grid, font] = [colour("muted"), colour("line"), `11px ${getComputedStyle(document.body).fontFamily}`];
+    const [muted, grid, font] = [
+      colour("muted"),
+      colour("line"),
+      `11px ${getComputedStyle(document.body).fontFamily}`,
+    ];
     const say = (self, at) => {
       series.forEach((line, i) => {
         const value = self.data[i + 1][at ?? self.data[0].length - 1];
@@ -63,10 +70,22 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
         if (cell) cell.textContent = (line.format ?? format)(value);
       });
       const stamp = legend.current?.lastChild;
-      if (stamp) stamp.textContent = at == null ? "" : self.data[0].at(-1) - self.data[0][0] > 86_400 ? moment(self.data[0][at] * 1000) : clock(self.data[0][at] * 1000);
+      if (stamp)
+        stamp.textContent =
+          at == null
+            ? ""
+            : self.data[0].at(-1) - self.data[0][0] > 86_400
+              ? moment(self.data[0][at] * 1000)
+              : clock(self.data[0][at] * 1000);
     };
     const axis = { stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
-    const upright = { size: 58, gap: 6, space: 36, ...(incrs ? { incrs } : {}), values: (self, ticks) => ticks.map((value) => short(format(value))) };
+    const upright = {
+      size: 58,
+      gap: 6,
+      space: 36,
+      ...(incrs ? { incrs } : {}),
+      values: (self, ticks) => ticks.map((value) => short(format(value))),
+    };
     const range = (self, low, high) => [0, high > 0 ? high * 1.08 : 1];
     const made = new uPlot(
       {
@@ -77,9 +96,28 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
         cursor: { sync: { key: SYNC }, y: false, points: { size: 7 }, drag: { x: false, y: false } },
         scales: { y: { range }, own: { range } },
         axes: [
-          { ...axis, size: 26, gap: 6, space: 70, grid: { show: false }, values: (self, ticks, _, __, step) => ticks.map((at) => new Intl.DateTimeFormat(lang === "zh" ? "zh-CN" : "en-GB", step >= 86_400 ? { month: "short", day: "numeric" } : step < 60 ? { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(at * 1000)) },
+          {
+            ...axis,
+            size: 26,
+            gap: 6,
+            space: 70,
+            grid: { show: false },
+            values: (self, ticks, _, __, step) =>
+              ticks.map((at) =>
+                new Intl.DateTimeFormat(
+                  lang === "zh" ? "zh-CN" : "en-GB",
+                  step >= 86_400
+                    ? { month: "short", day: "numeric" }
+                    : step < 60
+                      ? { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }
+                      : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
+                ).format(at * 1000),
+              ),
+          },
           { ...axis, ...upright },
-          ...(series.some((line) => line.own) ? [{ ...axis, ...upright, scale: "own", side: 1, grid: { show: false } }] : []),
+          ...(series.some((line) => line.own)
+            ? [{ ...axis, ...upright, scale: "own", side: 1, grid: { show: false } }]
+            : []),
         ],
         series: [
           {},
@@ -123,7 +161,9 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
       frame.current,
     );
     plot.current = made;
-    const watch = new ResizeObserver(() => made.setSize({ width: frame.current.clientWidth, height: HEIGHT }));
+    const watch = new ResizeObserver(() =>
+      made.setSize({ width: frame.current.clientWidth, height: HEIGHT }),
+    );
     watch.observe(frame.current);
     return () => {
       watch.disconnect();
@@ -133,14 +173,24 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
   }, [uPlot, shape]);
 
   useLayoutEffect(() => {
-    if (moments?.length) plot.current?.setData([moments.map((at) => at / 1000), ...series.map((line) => line.values)]);
+    if (moments?.length)
+      plot.current?.setData([moments.map((at) => at / 1000), ...series.map((line) => line.values)]);
   }, [uPlot, shape, moments, series.map((line) => line.values)[0]]);
 
-  return html`<figure class="chart" aria-label=${label}>
-    <figcaption ref=${legend} class="legend">
-      ${series.map((line) => html`<span key=${line.label}><i class=${`swatch swatch-${line.colour}`} aria-hidden="true"></i>${line.label} <b></b></span>`)}
-      <time></time>
-    </figcaption>
-    <div class="plot" ref=${frame} role="img" aria-label=${t("chart.label", { name: label })}></div>
-  </figure>`;
+  return html`
+    <figure class="chart" aria-label=${label}>
+      <figcaption ref=${legend} class="legend">
+        ${series.map(
+          (line) => html`
+            <span key=${line.label}>
+              <i class=${`swatch swatch-${line.colour}`} aria-hidden="true"></i>
+              ${line.label} <b></b>
+            </span>
+          `,
+        )}
+        <time></time>
+      </figcaption>
+      <div class="plot" ref=${frame} role="img" aria-label=${t("chart.label", { name: label })}></div>
+    </figure>
+  `;
 }

@@ -28,7 +28,7 @@ export function message(content) {
   return content.slice(0, 200);
 }
 
-/** Why a failure has no content to show: it had none, or none that can be read. `row` may have gone by now. */
+/** The reason why a failure has no content to show. `row` may no longer be kept. */
 export function silence(row) {
   if (!row || row.status < 400) return t("errors.unkept");
   const isUnread = row.bytes_out > 0 && row.ended?.by === "complete";

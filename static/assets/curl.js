@@ -3,18 +3,35 @@
 /** One word for sh, whatever is in it. */
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** The request as a command: the key stays a variable, the body is yours to fill in. `base`: an origin, or `unix:PATH`. */
+/**
+ * The request as a command: with a variable for the key and a body to fill in.
+ * `base`: an origin, or `unix:PATH`.
+ */
 export function curl(row, base) {
   const isSocket = base.startsWith("unix:");
   const address = (isSocket ? "http://localhost" : base) + row.path;
   const lines = [
-    ["curl -sS", ...options(row), ...(isSocket ? [`--unix-socket ${quote(base.slice("unix:".length))}`] : []), quote(address)].join(" "),
+    [
+      "curl -sS",
+      ...options(row),
+      ...(isSocket ? [`--unix-socket ${quote(base.slice("unix:".length))}`] : []),
+      quote(address),
+    ].join(" "),
     `-H "x-api-key: $ANTHROPIC_API_KEY"`,
     `-H 'anthropic-version: 2023-06-01'`,
   ];
   if (row.method === "POST") {
-    const body = { model: row.model ?? "claude-sonnet-4-5", ...(row.route === "messages" ? { max_tokens: row.max_tokens ?? 1024, stream: row.stream ?? false } : {}), messages: [{ role: "user", content: "Hello" }] };
-    lines.push(`-H 'content-type: application/json'`, `-d ${quote(JSON.stringify(row.route === "messages" || row.route === "count_tokens" ? body : {}))}`);
+    const body = {
+      model: row.model ?? "claude-sonnet-4-5",
+      ...(row.route === "messages"
+        ? { max_tokens: row.max_tokens ?? 1024, stream: row.stream ?? false }
+        : {}),
+      messages: [{ role: "user", content: "Hello" }],
+    };
+    lines.push(
+      `-H 'content-type: application/json'`,
+      `-d ${quote(JSON.stringify(row.route === "messages" || row.route === "count_tokens" ? body : {}))}`,
+    );
   }
   return lines.join(" \\\n  ");
 }

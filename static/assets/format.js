@@ -18,22 +18,33 @@ export function count(value) {
   if (isNone(value)) return NONE;
   if (Math.abs(value) < 10_000) return intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value);
   // British English would write 1.23m, which elsewhere is a thousandth
-  return intl(Intl.NumberFormat, { notation: "compact", minimumSignificantDigits: 3, maximumSignificantDigits: 3 }, locale() === "en-GB" ? "en" : locale()).format(value);
+  return intl(
+    Intl.NumberFormat,
+    { notation: "compact", minimumSignificantDigits: 3, maximumSignificantDigits: 3 },
+    locale() === "en-GB" ? "en" : locale(),
+  ).format(value);
 }
 
-export const exact = (value) => (isNone(value) ? NONE : intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value));
+export const exact = (value) =>
+  isNone(value) ? NONE : intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value);
 
 /** A rate: two digits behind the point when it is small. */
 export function rate(value) {
   if (isNone(value)) return NONE;
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
-  return intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  return intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(
+    value,
+  );
 }
 
 export function percent(value) {
   if (isNone(value)) return NONE;
   const digits = value === 0 || value === 1 ? 0 : value > 0.1 && value < 0.99 ? 1 : 2;
-  return intl(Intl.NumberFormat, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  return intl(Intl.NumberFormat, {
+    style: "percent",
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  }).format(value);
 }
 
 /** Shares of one whole, in hundredths of a percent: what is shown of them adds up to 100 %. */
@@ -44,9 +55,20 @@ export function shares(counts) {
   const floors = exact.map(Math.floor);
   // what rounding down left over goes to those that lost most by it
   let rest = 10_000 - floors.reduce((sum, floor) => sum + floor, 0);
-  for (const [, i] of exact.map((value, i) => [value - floors[i], i]).sort((a, b) => b[0] - a[0])) if (rest-- > 0) floors[i] += 1;
-  const digits = floors.every((floor) => floor % 100 === 0) ? 0 : floors.every((floor) => floor % 10 === 0) ? 1 : 2;
-  return floors.map((floor) => intl(Intl.NumberFormat, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(floor / 10_000));
+  for (const [, i] of exact.map((value, i) => [value - floors[i], i]).sort((a, b) => b[0] - a[0]))
+    if (rest-- > 0) floors[i] += 1;
+  const digits = floors.every((floor) => floor % 100 === 0)
+    ? 0
+    : floors.every((floor) => floor % 10 === 0)
+      ? 1
+      : 2;
+  return floors.map((floor) =>
+    intl(Intl.NumberFormat, {
+      style: "percent",
+      minimumFractionDigits: digits,
+      maximumFractionDigits: digits,
+    }).format(floor / 10_000),
+  );
 }
 
 /** A value that is a floor is marked as one. */
@@ -56,18 +78,21 @@ export const atLeast = (text, isFloor) => (isFloor && text !== NONE ? `≥\u202f
 export function money(value) {
   if (isNone(value)) return NONE;
   const digits = value !== 0 && Math.abs(value) < 1 ? 4 : 2;
-  return "$" + intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  return (
+    "$" +
+    intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value)
+  );
 }
 
 export function bytes(value) {
   if (isNone(value)) return NONE;
   let unit = 0;
-  while (value >= 1000 && unit < 5) (value /= 1024), unit++;
+  while (value >= 1000 && unit < 5) ((value /= 1024), unit++);
   const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
   return `${value.toFixed(digits)} ${["B", "KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
 }
 
-/** Milliseconds as a duration: 11 µs, 0.21 ms, 84 ms, 3.25 s, 2 min 05 s; in Chinese 84 毫秒, 2 分 05 秒. */
+/** Milliseconds as a duration: 11 µs, 0.21 ms, 84 ms, 3.25 s, 2 min 05 s; in Chinese 84 毫秒. */
 export function duration(ms) {
   if (isNone(ms)) return NONE;
   const said = (number, unit) => `${number} ${t(unit)}`;
@@ -77,15 +102,24 @@ export function duration(ms) {
   if (ms < 59_950) return said((ms / 1000).toFixed(ms < 9_995 ? 2 : 1), "unit.s");
   const seconds = Math.round(ms / 1000);
   if (seconds >= 3600) return span(seconds * 1000);
-  return `${said(Math.floor(seconds / 60), "unit.min")} ${said(String(seconds % 60).padStart(2, "0"), "unit.s")}`;
+  const rest = String(seconds % 60).padStart(2, "0");
+  return `${said(Math.floor(seconds / 60), "unit.min")} ${said(rest, "unit.s")}`;
 }
 
 /** A long duration in its two greatest units: 3 d 4 h. */
 export function span(ms) {
   if (isNone(ms)) return NONE;
   const seconds = Math.max(0, Math.floor(ms / 1000));
-  const parts = [[86400, "unit.d"], [3600, "unit.h"], [60, "unit.m"], [1, "unit.s"]];
-  const at = Math.max(0, parts.findIndex(([size]) => seconds >= size));
+  const parts = [
+    [86400, "unit.d"],
+    [3600, "unit.h"],
+    [60, "unit.m"],
+    [1, "unit.s"],
+  ];
+  const at = Math.max(
+    0,
+    parts.findIndex(([size]) => seconds >= size),
+  );
   const first = seconds < 1 ? 3 : at;
   const [size, unit] = parts[first];
   const whole = Math.floor(seconds / size);
@@ -98,7 +132,10 @@ const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle
 
 export const clock = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, CLOCK).format(at));
 
-export const moment = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, { year: "numeric", month: "short", day: "numeric", ...CLOCK }).format(at));
+export const moment = (at) =>
+  isNone(at)
+    ? NONE
+    : intl(Intl.DateTimeFormat, { year: "numeric", month: "short", day: "numeric", ...CLOCK }).format(at);
 
 const day = (at) => new Date(at).toDateString();
 
@@ -106,7 +143,13 @@ const day = (at) => new Date(at).toDateString();
 export const isToday = (at, now = Date.now()) => day(at) === day(now);
 
 /** A moment in a list: the clock for today, else with its day. */
-export const when = (at, now = Date.now()) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, isToday(at, now) ? CLOCK : { month: "short", day: "numeric", ...CLOCK }).format(at));
+export const when = (at, now = Date.now()) =>
+  isNone(at)
+    ? NONE
+    : intl(
+        Intl.DateTimeFormat,
+        isToday(at, now) ? CLOCK : { month: "short", day: "numeric", ...CLOCK },
+      ).format(at);
 
 /** A moment as a field of date and time has it, where the reader is. */
 export function localInput(at) {
@@ -118,11 +161,14 @@ export function localInput(at) {
 export function ago(at, now = Date.now()) {
   if (isNone(at)) return NONE;
   const past = now - at;
-  return past < 5000 ? t("time.now") : t("time.ago", { span: span(past < 60_000 ? past : past - (past % 60_000)) });
+  return past < 5000
+    ? t("time.now")
+    : t("time.ago", { span: span(past < 60_000 ? past : past - (past % 60_000)) });
 }
 
 /** All the tokens that went in. */
-export const read = (tokens) => (tokens ? tokens.input + tokens.cache_read + tokens.cache_write_5m + tokens.cache_write_1h : null);
+export const read = (tokens) =>
+  tokens ? tokens.input + tokens.cache_read + tokens.cache_write_5m + tokens.cache_write_1h : null;
 
 /** The cache's share of what went in. */
 export const cacheShare = (tokens) => (read(tokens) ? tokens.cache_read / read(tokens) : null);

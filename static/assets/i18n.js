@@ -25,7 +25,17 @@ const MORE = { settings: () => import("./i18n/zh-settings.js"), api: () => impor
 export function useTexts(name) {
   const lang = useCell(language);
   const [texts, setTexts] = useState(null);
-  useEffect(() => void (lang === "zh" && MORE[name]().then((loaded) => setTexts(loaded.default), () => setTexts({}))), [lang]);
+  useEffect(
+    () =>
+      void (
+        lang === "zh" &&
+        MORE[name]().then(
+          (loaded) => setTexts(loaded.default),
+          () => setTexts({}),
+        )
+      ),
+    [lang],
+  );
   if (lang !== "zh") return (_, english) => english;
   return texts && ((key, english) => texts[key] ?? english);
 }

@@ -28,11 +28,16 @@ function useModule(name) {
     let isHere = true;
     LOADERS[name]?.().then(
       (loaded) => isHere && setModule({ name, View: loaded.default, fault: null }),
-      (error) => isHere && setModule({ name, View: null, fault: { code: "unreachable", message: error.message } }),
+      (error) =>
+        isHere && setModule({ name, View: null, fault: { code: "unreachable", message: error.message } }),
     );
     return () => (isHere = false);
   }, [name, tries]);
-  return { View: module.name === name ? module.View : null, fault: module.name === name ? module.fault : null, again: () => again(tries + 1) };
+  return {
+    View: module.name === name ? module.View : null,
+    fault: module.name === name ? module.fault : null,
+    again: () => again(tries + 1),
+  };
 }
 
 function App() {
@@ -49,15 +54,23 @@ function App() {
   }, [!!isOpen]);
 
   if (known && !isOpen) return View ? html`<${View} />` : null;
-  return html`<${Shell} page=${page} title=${page ? t(`nav.${page}`) : t("nowhere.title")}>
-    ${page === null
-      ? html`<${Empty} title=${t("nowhere.title")}><${Link} to="overview">${t("nowhere.back")}<//><//>`
-      : fault
-        ? html`<${FaultNote} fault=${fault} onRetry=${again} />`
-        : View
-          ? html`<${View} query=${query} />`
-          : html`<${Bones} />`}
-  <//>`;
+  return html`
+    <${Shell} page=${page} title=${page ? t(`nav.${page}`) : t("nowhere.title")}>
+      ${
+        page === null
+          ? html`
+            <${Empty} title=${t("nowhere.title")}>
+              <${Link} to="overview">${t("nowhere.back")}<//>
+            <//>
+          `
+          : fault
+            ? html`<${FaultNote} fault=${fault} onRetry=${again} />`
+            : View
+              ? html`<${View} query=${query} />`
+              : html`<${Bones} />`
+      }
+    <//>
+  `;
 }
 
 const root = document.getElementById("app");

@@ -7,14 +7,22 @@ import * as as from "./format.js";
 const PATHS = {
   overview: "M4 19V9m5.3 10V5m5.4 14v-7M20 19V8",
   requests: "M4 6h16M4 12h16M4 18h10",
-  errors: "M12 8v5m0 3.5v.01M10.3 4.3 2.8 17.2A2 2 0 0 0 4.5 20h15a2 2 0 0 0 1.7-2.8L13.7 4.3a2 2 0 0 0-3.4 0Z",
-  usage: "M12 3v18M17 6.5C16 5.3 14.2 5 12 5c-2.800 0-5 1-5 3.300 0 4.700 10 2.200 10 7 0 2.300-2.200 3.700-5 3.700-2.400 0-4.300-.7-5.300-2.200",
-  upstreams: "M4 7a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2V7Zm0 8a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2v-2Zm4-7v.01M8 16v.01",
+  errors:
+    "M12 8v5m0 3.5v.01M10.3 4.3 2.8 17.2A2 2 0 0 0 4.5 20h15a2 2 0 0 0 1.7-2.8L13.7 4.3a2 2 0 0 0-3.4 0Z",
+  usage:
+    "M12 3v18M17 6.5C16 5.3 14.2 5 12 5c-2.8 0-5 1-5 3.3 0 4.7 10 2.2 10 7" +
+    " 0 2.3-2.2 3.7-5 3.7-2.4 0-4.3-.7-5.3-2.2",
+  upstreams:
+    "M4 7a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2V7Zm0 8" +
+    "a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2v-2Zm4-7v.01M8 16v.01",
   config: "M4 7h9m4 0h3M4 17h3m4 0h9M15 5v4M9 15v4",
   connect: "M9 8V3m6 5V3M6 8h12v3a6 6 0 0 1-12 0V8Zm6 9v4",
   docs: "M5 4h9l5 5v11H5V4Zm9 0v5h5M8.500 13h7m-7 3.500h7",
-  refresh: "M20 11a8 8 0 0 0-14.300-4L4 8.700M4 4v4.700h4.700M4 13a8 8 0 0 0 14.300 4L20 15.300M20 20v-4.700h-4.700",
-  sun: "M12 4V2.500m0 19V20m8-8h1.500m-19 0H4m13.700-5.700 1-1m-13.400 13.400 1-1m0-11.400-1-1m13.400 13.400-1-1M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8Z",
+  refresh:
+    "M20 11a8 8 0 0 0-14.300-4L4 8.700M4 4v4.700h4.700M4 13a8 8 0 0 0 14.300 4L20 15.300M20 20v-4.700h-4.700",
+  sun:
+    "M12 4V2.5m0 19V20m8-8h1.5m-19 0H4m13.7-5.7 1-1m-13.4 13.4 1-1m0-11.4-1-1m13.4 13.4-1-1" +
+    "M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8Z",
   moon: "M20 14.500A8.500 8.500 0 0 1 9.500 4 8.500 8.500 0 1 0 20 14.500Z",
   copy: "M9 9h10v11H9V9Zm-4 6V4h10",
   check: "m5 12.500 4.500 4.500L19 7.500",
@@ -30,22 +38,34 @@ const PATHS = {
   down: "m6 9 6 6 6-6",
 };
 
-export const Icon = ({ name }) =>
-  html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false"><path d=${PATHS[name]} /></svg>`;
+export const Icon = ({ name }) => html`
+  <svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
+    <path d=${PATHS[name]} />
+  </svg>
+`;
 
-export const IconButton = ({ icon, label, ...rest }) =>
-  html`<button type="button" class="icon-button" aria-label=${label} title=${label} ...${rest}><${Icon} name=${icon} /></button>`;
+export const IconButton = ({ icon, label, ...rest }) => html`
+  <button type="button" class="icon-button" aria-label=${label} title=${label} ...${rest}>
+    <${Icon} name=${icon} />
+  </button>
+`;
 
 /** A number with its name, and perhaps a line of its past. */
 export function Tile({ label, value, note, spark, tone, help }) {
-  return html`<div class=${"tile" + (tone ? ` tone-${tone}` : "")}>
-    <dt title=${help}>${label}</dt>
-    <dd>
-      ${value === undefined || value === null ? html`<span class="bone bone-number"></span>` : html`<span class="number">${value}</span>`}
-      ${note !== undefined && note !== null && html`<span class="note">${note}</span>`}
-    </dd>
-    ${spark && html`<${Spark} values=${spark} />`}
-  </div>`;
+  return html`
+    <div class=${"tile" + (tone ? ` tone-${tone}` : "")}>
+      <dt title=${help}>${label}</dt>
+      <dd>
+        ${
+          value === undefined || value === null
+            ? html`<span class="bone bone-number"></span>`
+            : html`<span class="number">${value}</span>`
+        }
+        ${note !== undefined && note !== null && html`<span class="note">${note}</span>`}
+      </dd>
+      ${spark && html`<${Spark} values=${spark} />`}
+    </div>
+  `;
 }
 
 /** The shape of a row of numbers; nothing to read, so nothing is read out. */
@@ -60,22 +80,38 @@ export function Spark({ values }) {
   values.forEach((value, i) => {
     if (value !== null && value !== undefined) line += `${line ? "L" : "M"}${x(i)} ${y(value)}`;
   });
-  return html`<svg class="spark" viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" aria-hidden="true">
-    <path class="spark-area" d=${`${line}L${width} ${height}L0 ${height}Z`} /><path class="spark-line" d=${line} />
-  </svg>`;
+  return html`
+    <svg class="spark" viewBox=${`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+      <path class="spark-area" d=${`${line}L${width} ${height}L0 ${height}Z`} />
+      <path class="spark-line" d=${line} />
+    </svg>
+  `;
 }
 
 /** One of a few: buttons side by side. */
-export const Choice = ({ label, value, options, onChoose }) =>
-  html`<div class="choice" role="group" aria-label=${label}>
-    ${options.map(([key, text]) => html`<button key=${key} type="button" aria-pressed=${String(key === value)} onClick=${() => onChoose(key)}>${text}</button>`)}
-  </div>`;
+export const Choice = ({ label, value, options, onChoose }) => html`
+  <div class="choice" role="group" aria-label=${label}>
+    ${options.map(
+      ([key, text]) => html`
+        <button key=${key} type="button" aria-pressed=${String(key === value)} onClick=${() => onChoose(key)}>
+          ${text}
+        </button>
+      `,
+    )}
+  </div>
+`;
 
 /** The ranges that the overview and the errors have; usage has others. */
 export const RANGES = ["5m", "15m", "1h", "6h", "24h", "7d"];
 
-export const RangeChoice = ({ value, onChoose, ranges = RANGES }) =>
-  html`<${Choice} label=${t("range.label")} value=${value} onChoose=${onChoose} options=${ranges.map((range) => [range, t(`range.${range}`)])} />`;
+export const RangeChoice = ({ value, onChoose, ranges = RANGES }) => html`
+  <${Choice}
+    label=${t("range.label")}
+    value=${value}
+    onChoose=${onChoose}
+    options=${ranges.map((range) => [range, t(`range.${range}`)])}
+  />
+`;
 
 export function Copy({ text, label, children }) {
   // whether it was copied; null while nothing was tried
@@ -91,8 +127,20 @@ export function Copy({ text, label, children }) {
   const icon = isDone === null ? "copy" : isDone ? "check" : "errors";
   const says = isDone === null ? null : t(isDone ? "copied" : "copy.failed");
   return children
-    ? html`<button type="button" class="button" onClick=${copy}><${Icon} name=${icon} /><span aria-live="polite">${says ?? children}</span></button>`
-    : html`<span class=${"copy" + (isDone === false ? " text-bad" : "")}><${IconButton} icon=${icon} label=${says ?? label ?? t("copy")} onClick=${copy} /><span class="unseen" role="status">${says}</span></span>`;
+    ? html`
+      <button type="button" class="button" onClick=${copy}>
+        <${Icon} name=${icon} />
+        <span aria-live="polite">${says ?? children}</span>
+      </button>
+    `
+    : html`
+      <span class=${"copy" + (isDone === false ? " text-bad" : "")}>
+        <${IconButton} icon=${icon} label=${says ?? label ?? t("copy")} onClick=${copy} />
+        <span class="unseen" role="status">
+          ${says}
+        </span>
+      </span>
+    `;
 }
 
 /** Whether the text is in the clipboard now. */
@@ -114,36 +162,82 @@ async function toClipboard(text) {
   }
 }
 
-export const Code = ({ text, label }) =>
-  html`<div class="code"><pre tabindex="0" aria-label=${label}><code>${text}</code></pre><${Copy} text=${text} label=${label ? `${t("copy")}: ${label}` : undefined} /></div>`;
+export const Code = ({ text, label }) => html`
+  <div class="code">
+    <pre tabindex="0" aria-label=${label}>
+      <code>${text}</code>
+    </pre>
+    <${Copy} text=${text} label=${label ? `${t("copy")}: ${label}` : undefined} />
+  </div>
+`;
 
-export const Empty = ({ title, children }) => html`<div class="empty"><p class="empty-title">${title}</p>${children && html`<p>${children}</p>`}</div>`;
+export const Empty = ({ title, children }) => html`
+  <div class="empty">
+    <p class="empty-title">${title}</p>
+    ${children && html`<p>${children}</p>`}
+  </div>
+`;
 
-const FAULTS = new Set(["unreachable", "unauthorized", "forbidden", "not_found", "bad_range", "bad_filter", "bad_request", "too_many_attempts", "unavailable", "too_late", "method_not_allowed"]);
+const FAULTS = new Set([
+  "unreachable",
+  "unauthorized",
+  "forbidden",
+  "not_found",
+  "bad_range",
+  "bad_filter",
+  "bad_request",
+  "too_many_attempts",
+  "unavailable",
+  "too_late",
+  "method_not_allowed",
+]);
 
 /** What went wrong, in the reader's language: the API's own words only where its code is not known. */
-export const faultText = (fault) => (FAULTS.has(fault.code) ? t(`fault.${fault.code}`) : `${t("fault.other")} ${fault.message}`);
+export const faultText = (fault) =>
+  FAULTS.has(fault.code) ? t(`fault.${fault.code}`) : `${t("fault.other")} ${fault.message}`;
 
 /** What went wrong with a question, and a way to ask again. */
 export function FaultNote({ fault, onRetry }) {
   if (!fault) return null;
-  return html`<div class="notice notice-bad" role="alert">
-    <${Icon} name="errors" /><p>${faultText(fault)}</p>
-    ${onRetry && html`<button type="button" class="button" onClick=${onRetry}>${t("retry")}</button>`}
-  </div>`;
+  return html`
+    <div class="notice notice-bad" role="alert">
+      <${Icon} name="errors" />
+      <p>${faultText(fault)}</p>
+      ${
+        onRetry &&
+        html`
+          <button type="button" class="button" onClick=${onRetry}>
+            ${t("retry")}
+          </button>
+        `
+      }
+    </div>
+  `;
 }
 
 /** Grey bars where rows will be. */
-export const Bones = ({ rows = 5 }) =>
-  html`<div class="bones" role="status" aria-label=${t("loading")}>${Array.from({ length: rows }, (_, i) => html`<span key=${i} class="bone"></span>`)}</div>`;
+export const Bones = ({ rows = 5 }) => html`
+  <div class="bones" role="status" aria-label=${t("loading")}>
+    ${Array.from({ length: rows }, (_, i) => html`<span key=${i} class="bone"></span>`)}
+  </div>
+`;
 
-export const Card = ({ title, note, tools, children, flush }) =>
-  html`<section class=${"card" + (flush ? " flush" : "")}>
-    <header><h2>${title}</h2>${note && html`<span class="note">${note}</span>`}${tools && html`<div class="tools">${tools}</div>`}</header>
+export const Card = ({ title, note, tools, children, flush }) => html`
+  <section class=${"card" + (flush ? " flush" : "")}>
+    <header>
+      <h2>${title}</h2>
+      ${note && html`<span class="note">${note}</span>`}
+      ${tools && html`<div class="tools">${tools}</div>`}
+    </header>
     ${children}
-  </section>`;
+  </section>
+`;
 
-export const Badge = ({ tone = "plain", children, title }) => html`<span class=${`badge badge-${tone}`} title=${title}>${children}</span>`;
+export const Badge = ({ tone = "plain", children, title }) => html`
+  <span class=${`badge badge-${tone}`} title=${title}>
+    ${children}
+  </span>
+`;
 
 /** The tone of a row: how it ended, or that it did not yet. */
 export function tone(row) {
@@ -155,12 +249,18 @@ export function tone(row) {
 
 /** The status in words, never by colour alone. */
 export function statusText(row) {
-  if (row.state === "pending") return row.ending ? t("state.ending") : row.status === null ? t("state.pending") : `${row.status} ${t("state.streaming")}`;
+  if (row.state === "pending")
+    return row.ending
+      ? t("state.ending")
+      : row.status === null
+        ? t("state.pending")
+        : `${row.status} ${t("state.streaming")}`;
   const status = row.status ?? "";
   if (row.ended?.by === "client") return `${status} ${t("ended.client.short")}`.trim();
   if (row.ended?.by === "upstream") return `${status} ${t("ended.upstream.short")}`.trim();
   // an error that came with a status of success
-  if (row.result === "failed" && row.status < 400) return `${status} ${t(row.ended?.by === "proxy" ? "ended.proxy.short" : "state.error")}`.trim();
+  if (row.result === "failed" && row.status < 400)
+    return `${status} ${t(row.ended?.by === "proxy" ? "ended.proxy.short" : "state.error")}`.trim();
   return String(status || "–");
 }
 
@@ -168,7 +268,8 @@ export function statusText(row) {
 export const labelText = (label) => word(`label.${label}`, label);
 
 /** What a row cost, as far as it is known. */
-export const costText = (row) => (row.cost_usd === null ? "–" : as.atLeast(as.money(row.cost_usd), row.at_least));
+export const costText = (row) =>
+  row.cost_usd === null ? "–" : as.atLeast(as.money(row.cost_usd), row.at_least);
 
 /** The tokens of a row, in and out; of one in flight those so far. */
 export function tokensText(row) {
@@ -178,16 +279,37 @@ export function tokensText(row) {
   return `${as.count(as.read(row.tokens))} → ${as.atLeast(as.count(out), isRunning || row.at_least)}`;
 }
 
-export const Status = ({ row }) => html`<span class=${`status tone-${tone(row)}`}><span class="dot" aria-hidden="true"></span>${statusText(row)}</span>`;
+export const Status = ({ row }) => html`
+  <span class=${`status tone-${tone(row)}`}>
+    <span class="dot" aria-hidden="true"></span>
+    ${statusText(row)}
+  </span>
+`;
 
-/** A table that scrolls sideways by itself, never the page; where there is no room for columns, each row is a list. */
+/** A table that scrolls sideways without the page; on a narrow screen each row is a list. */
 export function Table({ label, head, children }) {
   const body = useRef(null);
   // a cell that stands alone needs its column's name
   useLayoutEffect(() => {
-    for (const row of body.current.rows) [...row.cells].forEach((cell, i) => (cell.dataset.label = head[i]?.[0] ?? ""));
+    for (const row of body.current.rows)
+      [...row.cells].forEach((cell, i) => (cell.dataset.label = head[i]?.[0] ?? ""));
   });
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
-    <table><thead><tr>${head.map(([text, kind]) => html`<th key=${text} scope="col" class=${kind}>${text}</th>`)}</tr></thead><tbody ref=${body}>${children}</tbody></table>
-  </div>`;
+  return html`
+    <div class="scroll" tabindex="0" role="region" aria-label=${label}>
+      <table>
+        <thead>
+          <tr>
+            ${head.map(
+              ([text, kind]) => html`
+                <th key=${text} scope="col" class=${kind}>
+                  ${text}
+                </th>
+              `,
+            )}
+          </tr>
+        </thead>
+        <tbody ref=${body}>${children}</tbody>
+      </table>
+    </div>
+  `;
 }

@@ -5,18 +5,23 @@ import { useAnswer } from "./api.js";
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
 /**
- * Of the addresses that the proxy listens on that which clients of whoever looks are best given: where the page
- * itself is from, else the first. `page` is a location. `unix:PATH` only where there is nothing else.
+ * The proxy's address for clients of the reader: that of the page itself if the proxy listens there, else the
+ * first one. `page` is a location. `unix:PATH` only if the proxy listens nowhere else.
  */
 export function proxyAddress(urls, page) {
-  const reached = urls.filter((url) => /^https?:/.test(url)).map((url) => {
-    const address = new URL(url);
-    if (address.hostname === "0.0.0.0" || address.hostname === "[::]") address.hostname = page.hostname;
-    return address;
-  });
+  const reached = urls
+    .filter((url) => /^https?:/.test(url))
+    .map((url) => {
+      const address = new URL(url);
+      if (address.hostname === "0.0.0.0" || address.hostname === "[::]") address.hostname = page.hostname;
+      return address;
+    });
   const here = new URL(page.origin);
   const port = ({ port, protocol }) => port || (protocol === "https:" ? "443" : "80");
-  const isHere = (one) => one.protocol === here.protocol && port(one) === port(here) && (one.hostname === here.hostname || (LOOPBACK.test(one.hostname) && LOOPBACK.test(here.hostname)));
+  const isHere = (one) =>
+    one.protocol === here.protocol &&
+    port(one) === port(here) &&
+    (one.hostname === here.hostname || (LOOPBACK.test(one.hostname) && LOOPBACK.test(here.hostname)));
   return reached.some(isHere) ? here.origin : (reached[0]?.origin ?? urls[0] ?? here.origin);
 }
 

@@ -42,10 +42,22 @@ export function setQuery(changes, { push = false } = {}) {
 export function Link({ to, query, children, ...rest }) {
   const target = href(to, query);
   const follow = (event) => {
-    if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    if (
+      event.defaultPrevented ||
+      event.button ||
+      event.metaKey ||
+      event.ctrlKey ||
+      event.shiftKey ||
+      event.altKey
+    )
+      return;
     event.preventDefault();
     rest.onFollow?.();
     navigate(target);
   };
-  return html`<a ...${rest} href=${target} onClick=${follow}>${children}</a>`;
+  return html`
+    <a ...${rest} href=${target} onClick=${follow}>
+      ${children}
+    </a>
+  `;
 }

@@ -1,4 +1,4 @@
-// The list of requests: which rows belong to it, in what order, and what became of them since it was asked for.
+// The list of requests: its rows, their order, and their changes since the list was loaded.
 
 /** The server's ring: more that have ended are never held. */
 export const MOST = 5000;
@@ -12,7 +12,8 @@ export const order = (a, b) => (b.state === "pending") - (a.state === "pending")
 export const RESULTS = ["succeeded", "failed", "canceled"];
 
 /** Whether the client did not get a whole answer. */
-const isAborted = (row) => row.status === null || (row.ended && row.ended.by !== "complete" && row.ended.phase === "response");
+const isAborted = (row) =>
+  row.status === null || (row.ended && row.ended.by !== "complete" && row.ended.phase === "response");
 
 /** Whether a row is of the status that is asked for: one status, its hundred, a result, or a state. */
 function hasStatus(row, status) {
@@ -20,16 +21,39 @@ function hasStatus(row, status) {
   if (row.state === "pending") return status === "pending";
   if (status === "aborted") return isAborted(row);
   if (RESULTS.includes(status)) return row.result === status;
-  return row.status !== null && (String(row.status) === status || `${Math.floor(row.status / 100)}xx` === status);
+  return (
+    row.status !== null && (String(row.status) === status || `${Math.floor(row.status / 100)}xx` === status)
+  );
 }
 
 /** Whether a row belongs to what is asked for; the server's rules. */
 export function matches(row, filters) {
-  const has = (name, value) => !filters[name] || (value ?? "").toLowerCase().includes(filters[name].toLowerCase());
-  return hasStatus(row, filters.status) && ["path", "model", "session", "upstream", "user_agent"].every((name) => has(name, row[name])) &&
+  const has = (name, value) =>
+    !filters[name] || (value ?? "").toLowerCase().includes(filters[name].toLowerCase());
+  return (
+    hasStatus(row, filters.status) &&
+    ["path", "model", "session", "upstream", "user_agent"].every((name) => has(name, row[name])) &&
     (!filters.method || filters.method.toUpperCase() === row.method.toUpperCase()) &&
-    (!filters.since || row.at >= filters.since) && (!filters.until || row.at < filters.until) &&
-    has("q", [row.id, row.path, row.session, row.user_agent, row.client, row.upstream_request_id, row.upstream, row.ended?.label, row.model, row.error_type].filter(Boolean).join("\n"));
+    (!filters.since || row.at >= filters.since) &&
+    (!filters.until || row.at < filters.until) &&
+    has(
+      "q",
+      [
+        row.id,
+        row.path,
+        row.session,
+        row.user_agent,
+        row.client,
+        row.upstream_request_id,
+        row.upstream,
+        row.ended?.label,
+        row.model,
+        row.error_type,
+      ]
+        .filter(Boolean)
+        .join("\n"),
+    )
+  );
 }
 
 // a row begins, has a response head, ends: never the other way round
@@ -41,11 +65,30 @@ export const later = (was, row) => (was && stage(was) > stage(row) ? was : row);
 /** A row in flight with how far it has come by now. */
 const advanced = (row, { upstream, tokens, output_events, ...sums }) => {
   const isMetered = output_events > 0 || Object.values(tokens).some((count) => count > 0);
-  return { ...row, ...sums, upstream: upstream ?? row.upstream, ...(isMetered ? { tokens, output_events } : {}) };
+  return {
+    ...row,
+    ...sums,
+    upstream: upstream ?? row.upstream,
+    ...(isMetered ? { tokens, output_events } : {}),
+  };
 };
 
 /** How a row was when it began. */
-const begun = (row) => ({ ...row, state: "pending", status: null, ended: null, result: null, model: null, upstream: null, upstream_request_id: null, error_type: null });
+const begun = (row) => ({
+  ...row,
+  state: "pending",
+  status: null,
+  ended: null,
+  result: null,
+  model: null,
+  upstream: null,
+  upstream_request_id: null,
+  error_type: null,
+});
+
+/** The duration of a row in milliseconds; of one in flight, until now. */
+export const spent = (row, now = Date.now()) =>
+  row.state === "pending" ? Math.max(row.duration_ms, now - row.at) : row.duration_ms;
 
 /** The rows that are listed: the answers to the questions for them, and what the stream tells. */
 export class Roster {
@@ -78,7 +121,7 @@ export class Roster {
 
   /** The list's answer. What was told since it was asked for may be later than it. */
   answer(page, filters, isMore = false) {
-    if (!isMore) (this.rows = new Map()), (this.#top = 0);
+    if (!isMore) ((this.rows = new Map()), (this.#top = 0));
     for (const row of page.items) {
       this.rows.set(row.seq, later(this.rows.get(row.seq), row));
       this.#top = Math.max(this.#top, row.seq);
@@ -130,7 +173,7 @@ export class Roster {
     this.#held = null;
     if (!news || this.isBehind) return;
     if (this.#during) for (const [seq, row] of news) this.#during.set(seq, row);
-    else this.#take(news.values(), filters), this.#advance();
+    else (this.#take(news.values(), filters), this.#advance());
   }
 
   get isPaused() {
@@ -150,7 +193,10 @@ export class Roster {
     for (const row of items.splice(MOST)) this.rows.delete(row.seq);
     if (this.total !== null) {
       const pending = items.findIndex((row) => row.state !== "pending");
-      this.total = Math.max(items.length, Math.min(this.total, MOST + (pending < 0 ? items.length : pending)));
+      this.total = Math.max(
+        items.length,
+        Math.min(this.total, MOST + (pending < 0 ? items.length : pending)),
+      );
     }
     return items;
   }

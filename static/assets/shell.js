@@ -30,18 +30,49 @@ export function Switches() {
   const theme = useCell(themed);
   const lang = useCell(language);
   const other = lang === "zh" ? "en" : "zh";
-  return html`<div class="switches">
-    <button type="button" class="lang" lang=${other === "zh" ? "zh-CN" : "en"} aria-label=${other === "zh" ? "切换到中文" : "Switch to English"} onClick=${() => speak(other)}>${other === "zh" ? "中文" : "EN"}</button>
-    <${IconButton} icon=${theme === "dark" ? "sun" : "moon"} label=${t(theme === "dark" ? "theme.light" : "theme.dark")} onClick=${turn} />
-  </div>`;
+  return html`
+    <div class="switches">
+      <button
+        type="button"
+        class="lang"
+        lang=${other === "zh" ? "zh-CN" : "en"}
+        aria-label=${other === "zh" ? "切换到中文" : "Switch to English"}
+        onClick=${() => speak(other)}
+      >
+        ${other === "zh" ? "中文" : "EN"}
+      </button>
+      <${IconButton}
+        icon=${theme === "dark" ? "sun" : "moon"}
+        label=${t(theme === "dark" ? "theme.light" : "theme.dark")}
+        onClick=${turn}
+      />
+    </div>
+  `;
 }
 
-const Mark = () => html`<span class="mark"><img src="/admin/icon.svg" width="24" height="24" alt="" /> anthropic-proxy</span>`;
+const Mark = () => html`
+  <span class="mark">
+    <img src="/admin/icon.svg" width="24" height="24" alt="" /> anthropic-proxy
+  </span>
+`;
 
 function Nav({ page, onFollow }) {
-  return html`<nav aria-label=${t("nav.label")}><ul>
-    ${PAGES.map((name) => html`<li key=${name}><${Link} to=${name} aria-current=${name === page ? "page" : undefined} onFollow=${onFollow}><${Icon} name=${name} />${t(`nav.${name}`)}<//></li>`)}
-  </ul></nav>`;
+  return html`
+    <nav aria-label=${t("nav.label")}>
+      <ul>
+        ${PAGES.map(
+          (name) => html`
+            <li key=${name}>
+              <${Link} to=${name} aria-current=${name === page ? "page" : undefined} onFollow=${onFollow}>
+                <${Icon} name=${name} />
+                ${t(`nav.${name}`)}
+              <//>
+            </li>
+          `,
+        )}
+      </ul>
+    </nav>
+  `;
 }
 
 /** Whether what is shown is live, and if not, why. */
@@ -56,10 +87,21 @@ function LinkState() {
   }, [state, retryAt]);
   const tone = { live: "good", lost: "bad", connecting: "busy", hidden: "plain" }[state];
   const wait = Math.max(0, Math.ceil((retryAt - now) / 1000));
-  return html`<span class=${`link-state tone-${tone}`}>
-    <span class="dot" aria-hidden="true"></span><span role="status">${t(`link.${state}`)}</span>
-    ${state === "lost" && html`<span aria-hidden="true">${wait ? t("link.wait", { seconds: wait }) : ""}</span><button type="button" class="text-button" onClick=${retry}>${t("link.now")}</button>`}
-  </span>`;
+  return html`
+    <span class=${`link-state tone-${tone}`}>
+      <span class="dot" aria-hidden="true"></span>
+      <span role="status">${t(`link.${state}`)}</span>
+      ${
+        state === "lost" &&
+        html`
+          <span aria-hidden="true">${wait ? t("link.wait", { seconds: wait }) : ""}</span>
+          <button type="button" class="text-button" onClick=${retry}>
+            ${t("link.now")}
+          </button>
+        `
+      }
+    </span>
+  `;
 }
 
 export function Shell({ page, title, children }) {
@@ -80,23 +122,63 @@ export function Shell({ page, title, children }) {
     else heading.current?.focus();
   }, [page]);
 
-  const out = known?.key_required && html`<button type="button" class="nav-button" onClick=${logout}><${Icon} name="logout" />${t("logout")}</button>`;
-  return html`<a class="skip" href="#main">${t("skip")}</a>
-    <aside class="side"><${Mark} /><${Nav} page=${page} /><div class="side-foot">${out}<${Switches} /></div></aside>
-    <dialog class="menu" ref=${menu} aria-label=${t("nav.label")} onClick=${(event) => event.target === menu.current && menu.current.close()}>
-      <div class="menu-head"><${Mark} /><${IconButton} icon="close" label=${t("close")} onClick=${() => menu.current.close()} /></div>
+  const out =
+    known?.key_required &&
+    html`
+      <button type="button" class="nav-button" onClick=${logout}>
+        <${Icon} name="logout" />
+        ${t("logout")}
+      </button>
+    `;
+  return html`
+    <a class="skip" href="#main">
+      ${t("skip")}
+    </a>
+    <aside class="side">
+      <${Mark} />
+      <${Nav} page=${page} />
+      <div class="side-foot">
+        ${out}
+        <${Switches} />
+      </div>
+    </aside>
+    <dialog
+      class="menu"
+      ref=${menu}
+      aria-label=${t("nav.label")}
+      onClick=${(event) => event.target === menu.current && menu.current.close()}
+    >
+      <div class="menu-head">
+        <${Mark} />
+        <${IconButton} icon="close" label=${t("close")} onClick=${() => menu.current.close()} />
+      </div>
       <${Nav} page=${page} onFollow=${() => menu.current.close()} />
-      <div class="side-foot">${out}<${Switches} /></div>
+      <div class="side-foot">
+        ${out}
+        <${Switches} />
+      </div>
     </dialog>
     <div class="body">
       <header class="top">
-        <span class="menu-button"><${IconButton} icon="menu" label=${t("nav.open")} onClick=${() => menu.current.showModal()} /></span>
-        <h1 tabindex="-1" ref=${heading}>${title}</h1>
+        <span class="menu-button">
+          <${IconButton} icon="menu" label=${t("nav.open")} onClick=${() => menu.current.showModal()} />
+        </span>
+        <h1 tabindex="-1" ref=${heading}>
+          ${title}
+        </h1>
         <div class="top-state">
-          <div class="now"><${LinkState} /><span class="updated">${at ? t("updated", { time: clock(at) }) : ""}</span></div>
-          <span class=${isBusy ? "turning" : ""}><${IconButton} icon="refresh" label=${t("refresh")} onClick=${() => refresh()} /></span>
+          <div class="now">
+            <${LinkState} />
+            <span class="updated">${at ? t("updated", { time: clock(at) }) : ""}</span>
+          </div>
+          <span class=${isBusy ? "turning" : ""}>
+            <${IconButton} icon="refresh" label=${t("refresh")} onClick=${() => refresh()} />
+          </span>
         </div>
       </header>
-      <main id="main" tabindex="-1">${children}</main>
-    </div>`;
+      <main id="main" tabindex="-1">
+        ${children}
+      </main>
+    </div>
+  `;
 }

@@ -10,6 +10,10 @@
   const root = document.documentElement;
   const theme = kept("theme");
   if (theme === "dark" || theme === "light") root.dataset.theme = theme;
-  const lang = kept("lang") ?? (navigator.languages ?? []).map((lang) => lang.slice(0, 2)).find((lang) => lang === "zh" || lang === "en");
+  const lang =
+    kept("lang") ??
+    (navigator.languages ?? [])
+      .map((lang) => lang.slice(0, 2))
+      .find((lang) => lang === "zh" || lang === "en");
   root.lang = lang === "zh" ? "zh-CN" : "en";
 })();

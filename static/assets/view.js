@@ -1,8 +1,30 @@
 // What every part renders with: Preact, htm, and cells (values that components follow).
 
-import { html, render, createContext, useCallback, useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/htm-preact-standalone.module.js";
+import {
+  html,
+  render,
+  createContext,
+  useCallback,
+  useContext,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "./vendor/htm-preact-standalone.module.js";
 
-export { html, render, createContext, useCallback, useContext, useEffect, useLayoutEffect, useMemo, useRef, useState };
+export {
+  html,
+  render,
+  createContext,
+  useCallback,
+  useContext,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+};
 
 /** A value and those who follow it. */
 export function cell(value) {

@@ -3,7 +3,8 @@
 //     node tests/browser/mock.mjs [PORT]       (KEY=… asks for a key; FAST=1 makes more requests)
 //
 // Pages, assets and the content security policy are those of the real thing; the data is invented.
-// restart() cuts every connection, answers nothing for a second, and counts from zero; cut() ends the streams alone.
+// restart() cuts every connection, answers nothing for a second, and counts from zero; cut() ends the
+// streams alone.
 
 import { createServer } from "node:http";
 import { readFileSync } from "node:fs";
@@ -28,19 +29,41 @@ const TYPES = {
 };
 const PAGES = ["", "/requests", "/errors", "/usage", "/upstreams", "/config", "/connect", "/docs"];
 // seconds, and seconds of a step of the series
-const RANGES = { "5m": [300, 2], "15m": [900, 5], "1h": [3600, 60], "6h": [21600, 120], "24h": [86400, 600], "7d": [604800, 3600] };
+const RANGES = {
+  "5m": [300, 2],
+  "15m": [900, 5],
+  "1h": [3600, 60],
+  "6h": [21600, 120],
+  "24h": [86400, 600],
+  "7d": [604800, 3600],
+};
 const USAGE_RANGES = { "1h": 0, "6h": 0, "24h": 0, "7d": 7, "30d": 30, "90d": 90, "365d": 365 };
-const UPSTREAMS = ["https://api.anthropic.com", "https://backup.example/anthropic", "https://api.anthropic.com"];
-const NAMES = ["https://api.anthropic.com", "https://backup.example/anthropic", "https://api.anthropic.com #2"];
+const UPSTREAMS = [
+  "https://api.anthropic.com",
+  "https://backup.example/anthropic",
+  "https://api.anthropic.com",
+];
+const NAMES = [
+  "https://api.anthropic.com",
+  "https://backup.example/anthropic",
+  "https://api.anthropic.com #2",
+];
 const STATUS = /^([1-9][0-9]{2}|[1-5]xx|pending|succeeded|failed|canceled|aborted|)$/;
 const TEXTS = ["method", "path", "model", "session", "upstream", "user_agent", "q"];
 // what a route may be asked; everything else is refused
-const QUERIES = { "/overview": ["range"], "/errors": ["range"], "/requests": ["limit", "before", "since", "until", "status", ...TEXTS], "/usage": ["range", "by"], "/usage.csv": ["range", "by"], "/usage.json": ["range", "by"] };
+const QUERIES = {
+  "/overview": ["range"],
+  "/errors": ["range"],
+  "/requests": ["limit", "before", "since", "until", "status", ...TEXTS],
+  "/usage": ["range", "by"],
+  "/usage.csv": ["range", "by"],
+  "/usage.json": ["range", "by"],
+};
 const MODELS = ["claude-sonnet-4-5-20250929", "claude-opus-4-5-20251101", "claude-haiku-4-5-20251001"];
 const PRICES = { [MODELS[0]]: [3, 15], [MODELS[1]]: [5, 25], [MODELS[2]]: [1, 5] };
 const SESSIONS = ["7c0c2d5e-40a1-4f0b-9d4b-1a5b0e8f5a11", "e1b6a7f2-93c4-4c55-8a56-5f0f3b7c9d20", null];
 
-/// Starts the mock; `key` null asks for none, `urls` are those of a proxy that the dashboard listens apart from.
+/** Starts the mock. `key`: null for none. `urls`: those of the proxy, if the dashboard has its own. */
 export async function start({ port = 0, key = null, fast = false, urls = null } = {}) {
   let state = fresh();
   const sessions = new Set();
@@ -50,7 +73,13 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
   let attempts = 0;
 
   function fresh() {
-    const state = { boot: randomBytes(8).toString("hex"), started: Date.now() - 9_912_000, seq: 0, rows: [], changed: new Set() };
+    const state = {
+      boot: randomBytes(8).toString("hex"),
+      started: Date.now() - 9_912_000,
+      seq: 0,
+      rows: [],
+      changed: new Set(),
+    };
     const now = Date.now();
     for (let i = 420; i > 0; i--) {
       const row = begin(state, now - i * 2100 - Math.random() * 900);
@@ -67,7 +96,15 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
       const spent = now - row.at;
       if (row.ending) {
         end(state, row, spent);
-        Object.assign(row, { ended: { by: "proxy", phase: row.head_ms === null ? "request" : "response", label: "ended_by_operator" }, result: "failed", ending: false });
+        Object.assign(row, {
+          ended: {
+            by: "proxy",
+            phase: row.head_ms === null ? "request" : "response",
+            label: "ended_by_operator",
+          },
+          result: "failed",
+          ending: false,
+        });
       } else if (spent >= row.plan) end(state, row, spent);
       else {
         // a row is told when it begins, when its response head is there, and when it ends
@@ -76,7 +113,8 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
         if (!hadHead && row.head_ms !== null) state.changed.add(row);
       }
     }
-    for (let i = 0, n = Math.floor(Math.random() * (fast ? 40 : 3)); i < n; i++) begin(state, now - Math.random() * 900);
+    for (let i = 0, n = Math.floor(Math.random() * (fast ? 40 : 3)); i < n; i++)
+      begin(state, now - Math.random() * 900);
     state.rows.length = Math.min(state.rows.length, 5000);
     const pending = state.rows.filter((row) => row.state === "pending").length;
     const changed = [...state.changed];
@@ -90,7 +128,10 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
       tokens_per_second: 140 + Math.random() * 60,
       rows: changed.slice(0, 100).map(shown),
       dropped: Math.max(0, changed.length - 100),
-      running: state.rows.filter((row) => row.state === "pending").slice(0, 200).map(running),
+      running: state.rows
+        .filter((row) => row.state === "pending")
+        .slice(0, 200)
+        .map(running),
     };
     for (const stream of streams) stream.write(`event: tick\ndata: ${JSON.stringify(tick)}\n\n`);
   }, 1000);
@@ -105,9 +146,17 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
       if (path === "/health") return json(res, 200, { status: "ok" });
       if (path === "/" || path === "/admin/") return void res.writeHead(307, { location: "/admin" }).end();
       if (path.startsWith("/admin/api/v1/")) return await api(req, res, url);
-      if (/^\/admin\/(?!(api|assets|grafana)(\/|$))/.test(path) && !PAGES.includes(path.slice("/admin".length)) && !/^\/admin\/(manifest\.webmanifest|icon\.svg)$/.test(path) && /text\/html/.test(req.headers.accept ?? "")) return (res.statusCode = 404), await file(req, res, "index.html");
-      if (path === "/admin" || PAGES.includes(path.slice("/admin".length))) return await file(req, res, "index.html");
-      if (/^\/admin\/(assets\/.+|manifest\.webmanifest|icon\.svg)$/.test(path)) return await file(req, res, normalize(path.slice("/admin/".length)));
+      if (
+        /^\/admin\/(?!(api|assets|grafana)(\/|$))/.test(path) &&
+        !PAGES.includes(path.slice("/admin".length)) &&
+        !/^\/admin\/(manifest\.webmanifest|icon\.svg)$/.test(path) &&
+        /text\/html/.test(req.headers.accept ?? "")
+      )
+        return ((res.statusCode = 404), await file(req, res, "index.html"));
+      if (path === "/admin" || PAGES.includes(path.slice("/admin".length)))
+        return await file(req, res, "index.html");
+      if (/^\/admin\/(assets\/.+|manifest\.webmanifest|icon\.svg)$/.test(path))
+        return await file(req, res, normalize(path.slice("/admin/".length)));
       json(res, 404, { type: "error", error: { type: "not_found_error", message: "mock" } });
     } catch (error) {
       console.error(error);
@@ -141,23 +190,40 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     const path = url.pathname.slice("/admin/api/v1".length);
     const query = url.searchParams;
     if (path === "/session") {
-      if (req.method === "GET") return json(res, 200, { authenticated: isKnown(req), key_required: key !== null, loopback: isHere(req) });
+      if (req.method === "GET")
+        return json(res, 200, {
+          authenticated: isKnown(req),
+          key_required: key !== null,
+          loopback: isHere(req),
+        });
       if (req.method === "DELETE") {
         sessions.delete(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
-        return void res.writeHead(204, { "set-cookie": "anthropic_proxy_session=; Max-Age=0; Path=/admin" }).end();
+        return void res
+          .writeHead(204, { "set-cookie": "anthropic_proxy_session=; Max-Age=0; Path=/admin" })
+          .end();
       }
       let body = "";
       for await (const chunk of req) body += chunk;
       if (JSON.parse(body).key !== key) {
-        if (++attempts > 9) return json(res.setHeader("retry-after", "6"), 429, fault("too_many_attempts", "too many attempts"));
+        if (++attempts > 9)
+          return json(
+            res.setHeader("retry-after", "6"),
+            429,
+            fault("too_many_attempts", "too many attempts"),
+          );
         return json(res, 401, fault("unauthorized", "this is not the key"));
       }
       attempts = 0;
       const id = randomBytes(16).toString("hex");
       sessions.add(id);
-      return void res.writeHead(204, { "set-cookie": `anthropic_proxy_session=${id}; HttpOnly; SameSite=Strict; Path=/admin` }).end();
+      return void res
+        .writeHead(204, {
+          "set-cookie": `anthropic_proxy_session=${id}; HttpOnly; SameSite=Strict; Path=/admin`,
+        })
+        .end();
     }
-    if (key === null && !isHere(req)) return json(res, 403, fault("forbidden", "DASHBOARD_API_KEY is not set"));
+    if (key === null && !isHere(req))
+      return json(res, 403, fault("forbidden", "DASHBOARD_API_KEY is not set"));
     if (!isKnown(req)) return json(res, 401, fault("unauthorized", "a key is needed"));
     const bad = refused(path, query);
     if (bad) return json(res, 400, bad);
@@ -167,17 +233,28 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     if (/^\/requests\/[^/]+$/.test(path)) {
       const row = state.rows.find((row) => row.id === path.slice("/requests/".length));
       if (!row) return json(res, 404, fault("not_found", "no such request"));
-      return json(res, 200, { ...shown(row), ...fields(row), error: row.content ? { content: row.content, truncated: false } : null });
+      return json(res, 200, {
+        ...shown(row),
+        ...fields(row),
+        error: row.content ? { content: row.content, truncated: false } : null,
+      });
     }
     const ending = /^\/requests\/([^/]+)\/end$/.exec(path)?.[1];
     if (ending) {
-      if (req.method !== "POST") return json(res, 405, fault("method_not_allowed", "the method is not one of POST"));
-      if (key === null) return json(res, 403, fault("forbidden", "ending a request needs the dashboard's key, and DASHBOARD_API_KEY is not set"));
+      if (req.method !== "POST")
+        return json(res, 405, fault("method_not_allowed", "the method is not one of POST"));
+      if (key === null)
+        return json(
+          res,
+          403,
+          fault("forbidden", "ending a request needs the dashboard's key, and DASHBOARD_API_KEY is not set"),
+        );
       let body = "";
       for await (const chunk of req) body += chunk;
       const row = state.rows.find((row) => row.id === ending);
       if (!row) return json(res, 404, fault("not_found", "there is nothing here"));
-      if (row.state === "done" || row.ending) return json(res, 409, fault("too_late", "the request has ended, or its end was asked for before"));
+      if (row.state === "done" || row.ending)
+        return json(res, 409, fault("too_late", "the request has ended, or its end was asked for before"));
       row.ending = true;
       ended.push({ id: row.id, reason: JSON.parse(body).reason ?? null });
       return json(res, 202, { id: row.id, label: "ended_by_operator" });
@@ -187,10 +264,24 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     if (path === "/usage.csv") {
       const { rows } = usage(state, query);
       const lead = query.get("by") === "model_day" ? ["day", "model"] : ["key"];
-      res.writeHead(200, { "content-type": "text/csv; charset=utf-8", "content-disposition": 'attachment; filename="usage.csv"' });
-      return void res.end([...lead, "requests"].join() + "\r\n" + rows.map((row) => [...lead.map((name) => `"${row[name] ?? ""}"`), row.requests].join() + "\r\n").join(""));
+      res.writeHead(200, {
+        "content-type": "text/csv; charset=utf-8",
+        "content-disposition": 'attachment; filename="usage.csv"',
+      });
+      return void res.end(
+        [...lead, "requests"].join() +
+          "\r\n" +
+          rows
+            .map((row) => [...lead.map((name) => `"${row[name] ?? ""}"`), row.requests].join() + "\r\n")
+            .join(""),
+      );
     }
-    if (path === "/usage.json") return json(res.setHeader("content-disposition", 'attachment; filename="usage.json"'), 200, usage(state, query));
+    if (path === "/usage.json")
+      return json(
+        res.setHeader("content-disposition", 'attachment; filename="usage.json"'),
+        200,
+        usage(state, query),
+      );
     if (path === "/upstreams") return json(res, 200, upstreams(state));
     if (path === "/config") return json(res, 200, config(key, server.address()?.port, urls));
     if (path === "/openapi.json") return json(res, 200, OPENAPI);
@@ -235,16 +326,28 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
 function refused(path, query) {
   const known = QUERIES[path] ?? [];
   const names = [...query.keys()];
-  if (names.some((name, i) => !known.includes(name) || names.indexOf(name) !== i)) return fault("bad_request", `the query cannot be read: ${query}`);
+  if (names.some((name, i) => !known.includes(name) || names.indexOf(name) !== i))
+    return fault("bad_request", `the query cannot be read: ${query}`);
   const ranges = path.startsWith("/usage") ? USAGE_RANGES : RANGES;
-  const [range, by, status, limit, before] = ["range", "by", "status", "limit", "before"].map((name) => query.get(name));
-  if (range !== null && !(range in ranges)) return fault("bad_range", `range is not one of ${Object.keys(ranges).join(", ")}`);
-  if (by !== null && !["model", "day", "model_day"].includes(by)) return fault("bad_filter", "by is not one of model, day, model_day");
-  if (status !== null && !STATUS.test(status)) return fault("bad_filter", "status is no status of three digits and not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, succeeded, failed, canceled, aborted");
-  if (["since", "until"].some((name) => query.get(name) !== null && !/^\d+$/.test(query.get(name)))) return fault("bad_request", "the query cannot be read");
+  const [range, by, status, limit, before] = ["range", "by", "status", "limit", "before"].map((name) =>
+    query.get(name),
+  );
+  if (range !== null && !(range in ranges))
+    return fault("bad_range", `range is not one of ${Object.keys(ranges).join(", ")}`);
+  if (by !== null && !["model", "day", "model_day"].includes(by))
+    return fault("bad_filter", "by is not one of model, day, model_day");
+  if (status !== null && !STATUS.test(status))
+    return fault(
+      "bad_filter",
+      "status is no status of three digits and not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, succeeded, " +
+        "failed, canceled, aborted",
+    );
+  if (["since", "until"].some((name) => query.get(name) !== null && !/^\d+$/.test(query.get(name))))
+    return fault("bad_request", "the query cannot be read");
   const long = TEXTS.find((name) => [...(query.get(name) ?? "")].length > 256);
   if (long) return fault("bad_filter", `${long} is too long or out of range`);
-  if (limit !== null && !(Number(limit) >= 1 && Number(limit) <= 1000)) return fault("bad_filter", "limit is too long or out of range");
+  if (limit !== null && !(Number(limit) >= 1 && Number(limit) <= 1000))
+    return fault("bad_filter", "limit is too long or out of range");
   if (before !== null && !/^\d+$/.test(before)) return fault("bad_request", "the query cannot be read");
   return null;
 }
@@ -263,11 +366,15 @@ const none = () => ({ input: 0, output: 0, cache_read: 0, cache_write_5m: 0, cac
 function begin(state, at) {
   const kind = Math.random();
   const [method, path, route] =
-    kind < 0.78 ? ["POST", "/v1/messages", "messages"]
-    : kind < 0.93 ? ["POST", "/v1/messages/count_tokens", "count_tokens"]
-    : kind < 0.97 ? ["GET", "/v1/models", "models"]
-    : kind < 0.99 ? ["GET", "/v1/organizations/usage_report/messages", "other"]
-    : ["HEAD", "/v1/models", "models"];
+    kind < 0.78
+      ? ["POST", "/v1/messages", "messages"]
+      : kind < 0.93
+        ? ["POST", "/v1/messages/count_tokens", "count_tokens"]
+        : kind < 0.97
+          ? ["GET", "/v1/models", "models"]
+          : kind < 0.99
+            ? ["GET", "/v1/organizations/usage_report/messages", "other"]
+            : ["HEAD", "/v1/models", "models"];
   const isGeneration = route === "messages";
   const row = {
     seq: ++state.seq,
@@ -276,24 +383,48 @@ function begin(state, at) {
     state: "pending",
     client: pick(["127.0.0.1", "10.20.0.7", "2001:db8::17"]),
     version: pick(["1.1", "2"]),
-    method, path, route,
+    method,
+    path,
+    route,
     status: null,
     upstream: pick(NAMES, Math.random() ** 3),
     upstream_request_id: null,
     session: pick(SESSIONS),
-    user_agent: pick(["claude-cli/2.1.330 (external, cli)", "anthropic-sdk-python/0.68.0", "curl/8.14.1", null]),
+    user_agent: pick([
+      "claude-cli/2.1.330 (external, cli)",
+      "anthropic-sdk-python/0.68.0",
+      "curl/8.14.1",
+      null,
+    ]),
     bytes_in: Math.round(isGeneration ? 2e4 + Math.random() * 3e5 : 300 + Math.random() * 4000),
     bytes_out: 0,
-    connected_ms: null, connecting_ms: null, head_ms: null, ttft_ms: null,
+    connected_ms: null,
+    connecting_ms: null,
+    head_ms: null,
+    ttft_ms: null,
     duration_ms: 0,
     overhead_ms: Math.random() * 0.3,
-    ended: null, ended_at: null, result: null, ending: false,
+    ended: null,
+    ended_at: null,
+    result: null,
+    ending: false,
     edit: isGeneration ? pick(["replaced", "inserted", "unchanged"]) : null,
     model: isGeneration ? (Math.random() < 0.02 ? "local-experiment-1" : pick(MODELS)) : null,
     stream: isGeneration ? Math.random() < 0.9 : null,
     max_tokens: isGeneration ? 32000 : null,
-    tokens: null, output_events: null, server_tools: 0, cost_usd: null, at_least: false, estimate: null, other_models: [],
-    inference_geo: null, speed: null, service_tier: null, metering_failure: null, stop_reason: null, error_type: null,
+    tokens: null,
+    output_events: null,
+    server_tools: 0,
+    cost_usd: null,
+    at_least: false,
+    estimate: null,
+    other_models: [],
+    inference_geo: null,
+    speed: null,
+    service_tier: null,
+    metering_failure: null,
+    stop_reason: null,
+    error_type: null,
     plan: isGeneration ? 1500 + Math.random() * 14000 : 60 + Math.random() * 400,
     outcome: Math.random(),
   };
@@ -307,7 +438,8 @@ function progress(row, spent) {
   row.connecting_ms ??= isNew ? 18 + Math.random() * 40 : null;
   row.connected_ms ??= (row.connecting_ms ?? 0) + 0.4;
   const head = row.connected_ms + Math.min(900, row.plan * 0.2);
-  if (spent > head && row.head_ms === null) (row.head_ms = head), (row.status = 200), (row.upstream_request_id = "req_011C" + row.id.slice(4, 20));
+  if (spent > head && row.head_ms === null)
+    ((row.head_ms = head), (row.status = 200), (row.upstream_request_id = "req_011C" + row.id.slice(4, 20)));
   if (row.route === "messages" && spent > head + 240 && row.ttft_ms === null) row.ttft_ms = head + 180;
   if (row.head_ms !== null) row.bytes_out = Math.round((spent - row.head_ms) * 6);
   row.duration_ms = spent;
@@ -319,7 +451,18 @@ function progress(row, spent) {
 
 /// How far a row in flight has come.
 function running(row) {
-  return { seq: row.seq, id: row.id, upstream: row.upstream, bytes_in: row.bytes_in, bytes_out: row.bytes_out, ttft_ms: row.ttft_ms, duration_ms: Date.now() - row.at, tokens: row.tokens ?? none(), output_events: row.output_events ?? 0, ending: row.ending };
+  return {
+    seq: row.seq,
+    id: row.id,
+    upstream: row.upstream,
+    bytes_in: row.bytes_in,
+    bytes_out: row.bytes_out,
+    ttft_ms: row.ttft_ms,
+    duration_ms: Date.now() - row.at,
+    tokens: row.tokens ?? none(),
+    output_events: row.output_events ?? 0,
+    ending: row.ending,
+  };
 }
 
 function end(state, row, spent) {
@@ -333,46 +476,84 @@ function end(state, row, spent) {
   const fails = (status, type, message, took) => {
     row.status = status;
     row.error_type = type;
-    row.content = JSON.stringify({ type: "error", error: { type, message }, request_id: row.upstream_request_id }, null, 0);
+    row.content = JSON.stringify(
+      { type: "error", error: { type, message }, request_id: row.upstream_request_id },
+      null,
+      0,
+    );
     row.ttft_ms = null;
     row.duration_ms = took;
     row.head_ms = took - 1;
     row.bytes_out = row.content.length;
   };
   if (row.outcome > 0.985) fails(529, "overloaded_error", "Overloaded", 240 + Math.random() * 90);
-  else if (row.outcome > 0.97) fails(429, "rate_limit_error", "This request would exceed the rate limit for your organization of 400,000 input tokens per minute.", 90);
+  else if (row.outcome > 0.97)
+    fails(
+      429,
+      "rate_limit_error",
+      "This request would exceed the rate limit for your organization of 400,000 input tokens per minute.",
+      90,
+    );
   else if (row.outcome > 0.965) {
     // in a coding that nobody here can read
     fails(500, null, "", 130);
     row.content = undefined;
     row.coding = "zstd";
     row.bytes_out = 918;
-  } else if (row.outcome > 0.96) fails(400, "invalid_request_error", "messages.3.content.0: unexpected `tool_use_id` found in `tool_result` blocks: toolu_01. Each `tool_result` block must have a corresponding `tool_use` block in the previous message.", 70);
+  } else if (row.outcome > 0.96)
+    fails(
+      400,
+      "invalid_request_error",
+      "messages.3.content.0: unexpected `tool_use_id` found in `tool_result` blocks: toolu_01. Each " +
+        "`tool_result` block must have a corresponding `tool_use` block in the previous message.",
+      70,
+    );
   else if (row.outcome > 0.95) {
     fails(502, "api_error", "the upstream could not be reached: connection refused", 12);
     row.ended = { by: "proxy", phase: "request", label: "connection_refused" };
     row.upstream_request_id = row.head_ms = null;
   } else if (row.outcome > 0.935) row.ended = { by: "client", phase: "response", label: "client_gone" };
-  else if (row.outcome > 0.93) row.ended = { by: "upstream", phase: "response", label: "connection_terminated" };
+  else if (row.outcome > 0.93)
+    row.ended = { by: "upstream", phase: "response", label: "connection_terminated" };
   // an upstream that says in a 200 that it failed
   if (row.outcome > 0.92 && row.outcome <= 0.93 && row.route === "messages") {
     row.error_type = "overloaded_error";
-    row.content = 'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded in the middle of the stream"}}';
+    row.content =
+      'event: error\ndata: {"type":"error","error":{"type":"overloaded_error",' +
+      '"message":"Overloaded in the middle of the stream"}}';
   }
   if (row.route === "models" && row.status === 200 && row.seq % 4 === 0) row.status = 304;
   if (row.route === "messages" && row.status === 200) {
     const cached = Math.round(row.bytes_in / 4.2);
-    row.tokens = { input: Math.round(20 + Math.random() * 900), output: Math.round(row.plan / 16), cache_read: Math.random() < 0.85 ? cached : 0, cache_write_5m: Math.round(Math.random() * 2400), cache_write_1h: 0 };
+    row.tokens = {
+      input: Math.round(20 + Math.random() * 900),
+      output: Math.round(row.plan / 16),
+      cache_read: Math.random() < 0.85 ? cached : 0,
+      cache_write_5m: Math.round(Math.random() * 2400),
+      cache_write_1h: 0,
+    };
     row.stop_reason = row.ended.by === "complete" ? pick(["tool_use", "tool_use", "end_turn"]) : null;
     const price = PRICES[row.model];
-    row.cost_usd = price ? (row.tokens.input * price[0] + row.tokens.output * price[1] + row.tokens.cache_read * price[0] * 0.1 + row.tokens.cache_write_5m * price[0] * 1.25) / 1e6 : null;
+    row.cost_usd = price
+      ? (row.tokens.input * price[0] +
+          row.tokens.output * price[1] +
+          row.tokens.cache_read * price[0] * 0.1 +
+          row.tokens.cache_write_5m * price[0] * 1.25) /
+        1e6
+      : null;
     if (row.ended.by !== "complete") {
       row.at_least = true;
-      row.estimate = { output: row.tokens.output, cost_usd: row.cost_usd === null ? null : row.cost_usd * 1.4 };
+      row.estimate = {
+        output: row.tokens.output,
+        cost_usd: row.cost_usd === null ? null : row.cost_usd * 1.4,
+      };
       row.tokens.output = 1;
     }
     row.service_tier = "standard";
-    if (row.seq % 9 === 0) row.other_models = [{ model: MODELS[2], tokens: { ...none(), input: 900, output: 120 }, cost_usd: 0.0015 }];
+    if (row.seq % 9 === 0)
+      row.other_models = [
+        { model: MODELS[2], tokens: { ...none(), input: 900, output: 120 }, cost_usd: 0.0015 },
+      ];
   }
   row.result = isCanceled(row) ? "canceled" : isFailed(row) ? "failed" : "succeeded";
   state.changed.add(row);
@@ -381,41 +562,111 @@ function end(state, row, spent) {
 function shown({ plan, outcome, content, coding, ...row }) {
   if (row.state !== "pending") return row;
   // of a request that has begun no more is known than how it began, until its response has
-  const early = ["status", "stream", "max_tokens", "upstream_request_id", "connected_ms", "connecting_ms", "head_ms"];
+  const early = [
+    "status",
+    "stream",
+    "max_tokens",
+    "upstream_request_id",
+    "connected_ms",
+    "connecting_ms",
+    "head_ms",
+  ];
   const unknown = row.head_ms === null ? early : [];
-  return { ...row, ...Object.fromEntries(unknown.map((name) => [name, null])), overhead_ms: 0, duration_ms: Date.now() - row.at };
+  return {
+    ...row,
+    ...Object.fromEntries(unknown.map((name) => [name, null])),
+    overhead_ms: 0,
+    duration_ms: Date.now() - row.at,
+  };
 }
 
 /// The fields of a row, as they are shown: what may be a secret is null.
 function fields(row) {
-  const list = (fields) => fields.filter(([, value]) => value !== undefined).map(([name, value]) => ({ name, value }));
+  const list = (fields) =>
+    fields.filter(([, value]) => value !== undefined).map(([name, value]) => ({ name, value }));
   return {
-    request_fields: list([["host", "127.0.0.1:8088"], ["user-agent", "claude-cli/2.0.14 (external, cli)"], ["x-api-key", null], ["anthropic-version", "2023-06-01"], ["anthropic-beta", "claude-code-20250219,interleaved-thinking-2025-05-14,fine-grained-tool-streaming-2025-05-14"], ["content-type", row.method === "POST" ? "application/json" : undefined], ["content-length", row.method === "POST" ? String(row.bytes_in) : undefined], ["cookie", null]]),
-    response_fields: row.head_ms === null ? [] : list([["date", new Date(row.at).toUTCString()], ["content-type", row.content ? "application/json" : row.route === "messages" ? "text/event-stream; charset=utf-8" : "application/json"], ["content-encoding", row.coding], ["request-id", row.upstream_request_id], ["set-cookie", null], ["cf-ray", "8f1c0a2b3c4d5e6f-FRA"]]),
+    request_fields: list([
+      ["host", "127.0.0.1:8088"],
+      ["user-agent", "claude-cli/2.0.14 (external, cli)"],
+      ["x-api-key", null],
+      ["anthropic-version", "2023-06-01"],
+      [
+        "anthropic-beta",
+        "claude-code-20250219,interleaved-thinking-2025-05-14,fine-grained-tool-streaming-2025-05-14",
+      ],
+      ["content-type", row.method === "POST" ? "application/json" : undefined],
+      ["content-length", row.method === "POST" ? String(row.bytes_in) : undefined],
+      ["cookie", null],
+    ]),
+    response_fields:
+      row.head_ms === null
+        ? []
+        : list([
+            ["date", new Date(row.at).toUTCString()],
+            [
+              "content-type",
+              row.content
+                ? "application/json"
+                : row.route === "messages"
+                  ? "text/event-stream; charset=utf-8"
+                  : "application/json",
+            ],
+            ["content-encoding", row.coding],
+            ["request-id", row.upstream_request_id],
+            ["set-cookie", null],
+            ["cf-ray", "8f1c0a2b3c4d5e6f-FRA"],
+          ]),
   };
 }
 
 const isCanceled = (row) => row.state === "done" && row.ended.by === "client";
-const isFailed = (row) => row.state === "done" && !isCanceled(row) && (row.status >= 400 || row.ended.by !== "complete" || row.error_type !== null);
-const isAborted = (row) => row.status === null || (row.ended.by !== "complete" && row.ended.phase === "response");
-const isOf = (row, status) => !status || (row.state === "pending" ? status === "pending" : status === "aborted" ? isAborted(row) : [row.result, String(row.status), `${Math.floor(row.status / 100)}xx`].includes(status));
+const isFailed = (row) =>
+  row.state === "done" &&
+  !isCanceled(row) &&
+  (row.status >= 400 || row.ended.by !== "complete" || row.error_type !== null);
+const isAborted = (row) =>
+  row.status === null || (row.ended.by !== "complete" && row.ended.phase === "response");
+const isOf = (row, status) =>
+  !status ||
+  (row.state === "pending"
+    ? status === "pending"
+    : status === "aborted"
+      ? isAborted(row)
+      : [row.result, String(row.status), `${Math.floor(row.status / 100)}xx`].includes(status));
 
 function list(state, query) {
   const status = query.get("status");
   const before = Number(query.get("before") ?? Infinity);
   const limit = Number(query.get("limit") ?? 200);
-  const has = (name, value) => !query.get(name) || (value ?? "").toLowerCase().includes(query.get(name).toLowerCase());
+  const has = (name, value) =>
+    !query.get(name) || (value ?? "").toLowerCase().includes(query.get(name).toLowerCase());
   const items = state.rows.filter(
     (row) =>
-      isOf(row, status) && row.at >= Number(query.get("since") ?? 0) && row.at < Number(query.get("until") || Infinity) &&
+      isOf(row, status) &&
+      row.at >= Number(query.get("since") ?? 0) &&
+      row.at < Number(query.get("until") || Infinity) &&
       (!query.get("method") || row.method.toLowerCase() === query.get("method").toLowerCase()) &&
       ["path", "model", "session", "upstream", "user_agent"].every((name) => has(name, shown(row)[name])) &&
-      has("q", [row.id, row.path, row.session, row.client, row.user_agent, ...["model", "upstream_request_id", "upstream", "error_type"].map((name) => shown(row)[name])].join(" ")),
+      has(
+        "q",
+        [
+          row.id,
+          row.path,
+          row.session,
+          row.client,
+          row.user_agent,
+          ...["model", "upstream_request_id", "upstream", "error_type"].map((name) => shown(row)[name]),
+        ].join(" "),
+      ),
   );
   const done = items.filter((row) => row.state === "done" && row.seq < before).sort((a, b) => b.seq - a.seq);
   const page = done.slice(0, limit);
   const pending = query.has("before") ? [] : items.filter((row) => row.state === "pending");
-  return { items: [...pending, ...page].map(shown), next_before: done.length > limit ? page.at(-1).seq : null, total: items.length };
+  return {
+    items: [...pending, ...page].map(shown),
+    next_before: done.length > limit ? page.at(-1).seq : null,
+    total: items.length,
+  };
 }
 
 function errors(state, range) {
@@ -424,19 +675,49 @@ function errors(state, range) {
   for (const row of failed) {
     const { by, label } = row.ended;
     const name = [row.status, row.error_type, row.upstream, by, label].join("|");
-    const group = groups.get(name) ?? { status: row.status, type: row.error_type, upstream: row.upstream, ours: by === "proxy", by, label, count: 0, first_at: row.at, last_at: row.at, sample: { id: row.id, content: row.content ?? null } };
+    const group = groups.get(name) ?? {
+      status: row.status,
+      type: row.error_type,
+      upstream: row.upstream,
+      ours: by === "proxy",
+      by,
+      label,
+      count: 0,
+      first_at: row.at,
+      last_at: row.at,
+      sample: { id: row.id, content: row.content ?? null },
+    };
     group.count++;
     group.first_at = Math.min(group.first_at, row.at);
     group.last_at = Math.max(group.last_at, row.at);
     groups.set(name, group);
   }
   // attempts whose request went on to the next upstream
-  for (const [status, label] of [[502, "failed_over"], [null, "unreachable"]]) {
+  for (const [status, label] of [
+    [502, "failed_over"],
+    [null, "unreachable"],
+  ]) {
     const row = state.rows.find((row) => row.state === "done");
-    groups.set(label, { status, type: null, upstream: NAMES[2], ours: false, by: "upstream", label, count: 3, first_at: row.ended_at, last_at: row.ended_at, sample: { id: row.id, content: null } });
+    groups.set(label, {
+      status,
+      type: null,
+      upstream: NAMES[2],
+      ours: false,
+      by: "upstream",
+      label,
+      count: 3,
+      first_at: row.ended_at,
+      last_at: row.ended_at,
+      sample: { id: row.id, content: null },
+    });
   }
   failed.sort((a, b) => b.ended_at - a.ended_at);
-  return { groups: [...groups.values()].sort((a, b) => b.count - a.count), items: failed.slice(0, 100).map(shown), kept: 1000, since: state.started };
+  return {
+    groups: [...groups.values()].sort((a, b) => b.count - a.count),
+    items: failed.slice(0, 100).map(shown),
+    kept: 1000,
+    since: state.started,
+  };
 }
 
 function added(rows) {
@@ -455,7 +736,12 @@ function usage(state, query) {
   const days = USAGE_RANGES[query.get("range") ?? "24h"];
   const groups = new Map();
   for (const row of state.rows.filter((row) => row.tokens)) {
-    const day = by === "model" ? null : new Date(row.at - (days ? row.seq % Math.min(days, 40) : 0) * 86_400_000).toISOString().slice(0, 10);
+    const day =
+      by === "model"
+        ? null
+        : new Date(row.at - (days ? row.seq % Math.min(days, 40) : 0) * 86_400_000)
+            .toISOString()
+            .slice(0, 10);
     const model = by === "day" ? null : row.model;
     const key = [day, model].filter((part) => part !== null).join(" ");
     const group = groups.get(key) ?? { key, day, model, rows: [] };
@@ -463,10 +749,20 @@ function usage(state, query) {
     group.rows.push(row);
   }
   return {
-    rows: [...groups.values()].map(({ key, day, model, rows }) => {
-      const tokens = added(rows);
-      return { key, day, model, requests: rows.length, tokens, cache_hit_share: share(tokens), ...costs(rows) };
-    }).sort((a, b) => (a.day === b.day ? b.cost_usd - a.cost_usd : a.day < b.day ? 1 : -1)),
+    rows: [...groups.values()]
+      .map(({ key, day, model, rows }) => {
+        const tokens = added(rows);
+        return {
+          key,
+          day,
+          model,
+          requests: rows.length,
+          tokens,
+          cache_hit_share: share(tokens),
+          ...costs(rows),
+        };
+      })
+      .sort((a, b) => (a.day === b.day ? b.cost_usd - a.cost_usd : a.day < b.day ? 1 : -1)),
     prices_date: "2025-11-24",
     not_priced: ["regional_premium", "priority_tier", "code_execution_time"],
   };
@@ -477,7 +773,15 @@ function costs(rows) {
   const cost_usd = sum(rows, (row) => row.cost_usd ?? 0);
   const unpriced_requests = rows.filter((row) => row.tokens && row.cost_usd === null).length;
   const at_least = rows.some((row) => row.at_least);
-  return { cost_usd, unpriced: unpriced_requests > 0, unpriced_requests, at_least, cost_is_floor: unpriced_requests > 0 || at_least, cost_estimate_usd: cost_usd + sum(rows, (row) => Math.max(0, (row.estimate?.cost_usd ?? 0) - (row.cost_usd ?? 0))) };
+  return {
+    cost_usd,
+    unpriced: unpriced_requests > 0,
+    unpriced_requests,
+    at_least,
+    cost_is_floor: unpriced_requests > 0 || at_least,
+    cost_estimate_usd:
+      cost_usd + sum(rows, (row) => Math.max(0, (row.estimate?.cost_usd ?? 0) - (row.cost_usd ?? 0))),
+  };
 }
 
 function overview(state, range) {
@@ -488,13 +792,42 @@ function overview(state, range) {
   const failed = done.filter(isFailed).length;
   const canceled = done.filter(isCanceled).length;
   const succeeded = done.length - failed - canceled;
-  const sorted = (of) => done.map(of).filter((x) => x !== null).sort((a, b) => a - b);
-  const spread = (list) => ({ avg: list.length ? sum(list, (x) => x) / list.length : null, p50: list[list.length >> 1] ?? null, p95: list[Math.floor(list.length * 0.95)] ?? null, p99: list[Math.floor(list.length * 0.99)] ?? null });
+  const sorted = (of) =>
+    done
+      .map(of)
+      .filter((x) => x !== null)
+      .sort((a, b) => a - b);
+  const spread = (list) => ({
+    avg: list.length ? sum(list, (x) => x) / list.length : null,
+    p50: list[list.length >> 1] ?? null,
+    p95: list[Math.floor(list.length * 0.95)] ?? null,
+    p99: list[Math.floor(list.length * 0.99)] ?? null,
+  });
   const tokens = added(done);
-  const series = { t: [], requests: [], errors: [], canceled: [], bytes_in: [], bytes_out: [], tokens_in: [], tokens_out: [], cost_usd: [], duration_p50: [], duration_p95: [], duration_p99: [], ttft_p50: [], ttft_p95: [], ttft_p99: [] };
+  const series = {
+    t: [],
+    requests: [],
+    errors: [],
+    canceled: [],
+    bytes_in: [],
+    bytes_out: [],
+    tokens_in: [],
+    tokens_out: [],
+    cost_usd: [],
+    duration_p50: [],
+    duration_p95: [],
+    duration_p99: [],
+    ttft_p50: [],
+    ttft_p95: [],
+    ttft_p99: [],
+  };
   const first = Math.floor(now / step) * step - span + step;
   for (let t = first; t <= now; t += step) {
-    const wave = (n) => Math.max(0, Math.sin(t / span * 19 + n) + Math.sin(t / span * 61 + n * 2) * 0.4 + 1.2 + noise(t + n) * 0.8);
+    const wave = (n) =>
+      Math.max(
+        0,
+        Math.sin((t / span) * 19 + n) + Math.sin((t / span) * 61 + n * 2) * 0.4 + 1.2 + noise(t + n) * 0.8,
+      );
     const quiet = noise(t * 3) > 0.92;
     series.t.push(t);
     series.requests.push(Math.round(wave(0) * 2 * Math.min(60, step / 1000)));
@@ -505,7 +838,10 @@ function overview(state, range) {
     series.tokens_in.push(Math.round(wave(0) * 4e4));
     series.tokens_out.push(Math.round(wave(2) * 300));
     series.cost_usd.push(wave(0) * 0.02);
-    for (const [name, base] of [["duration", 5200], ["ttft", 820]]) {
+    for (const [name, base] of [
+      ["duration", 5200],
+      ["ttft", 820],
+    ]) {
       series[`${name}_p50`].push(quiet ? null : base * (0.7 + wave(3) * 0.15));
       series[`${name}_p95`].push(quiet ? null : base * (1.7 + wave(4) * 0.3));
       series[`${name}_p99`].push(quiet ? null : base * (2.4 + wave(5) * 0.5));
@@ -513,47 +849,100 @@ function overview(state, range) {
   }
   const paths = [...new Set(rows.map((row) => row.path))].map((path) => {
     const of = done.filter((row) => row.path === path);
-    return { path, requests: of.length, errors: of.filter(isFailed).length, avg_ms: of.length ? sum(of, (row) => row.duration_ms) / of.length : 0, bytes_out: sum(of, (row) => row.bytes_out) };
+    return {
+      path,
+      requests: of.length,
+      errors: of.filter(isFailed).length,
+      avg_ms: of.length ? sum(of, (row) => row.duration_ms) / of.length : 0,
+      bytes_out: sum(of, (row) => row.bytes_out),
+    };
   });
   return {
-    now, range, step_ms: step, version: "0.1.0", boot_id: state.boot, started_at: state.started, uptime_ms: now - state.started, updated_at: now,
-    in_flight: rows.length - done.length, connections: 9, lost: state.lost ?? 0,
+    now,
+    range,
+    step_ms: step,
+    version: "0.1.0",
+    boot_id: state.boot,
+    started_at: state.started,
+    uptime_ms: now - state.started,
+    updated_at: now,
+    in_flight: rows.length - done.length,
+    connections: 9,
+    lost: state.lost ?? 0,
     totals: {
-      requests: done.length, succeeded, failed, canceled,
-      success_rate: done.length ? succeeded / done.length : 1, error_rate: done.length ? failed / done.length : 0, canceled_rate: done.length ? canceled / done.length : 0,
+      requests: done.length,
+      succeeded,
+      failed,
+      canceled,
+      success_rate: done.length ? succeeded / done.length : 1,
+      error_rate: done.length ? failed / done.length : 0,
+      canceled_rate: done.length ? canceled / done.length : 0,
       requests_per_second: rows.length / Math.min(span / 1000, 900),
-      bytes_in: sum(rows, (row) => row.bytes_in), bytes_out: sum(rows, (row) => row.bytes_out),
-      duration_ms: spread(sorted((row) => row.duration_ms)), ttft_ms: spread(sorted((row) => row.ttft_ms)),
-      tokens, tokens_per_second: tokens.output / Math.min(span / 1000, 900), cache_hit_share: share(tokens),
-      at_least_requests: done.filter((row) => row.at_least).length, ...costs(done),
+      bytes_in: sum(rows, (row) => row.bytes_in),
+      bytes_out: sum(rows, (row) => row.bytes_out),
+      duration_ms: spread(sorted((row) => row.duration_ms)),
+      ttft_ms: spread(sorted((row) => row.ttft_ms)),
+      tokens,
+      tokens_per_second: tokens.output / Math.min(span / 1000, 900),
+      cache_hit_share: share(tokens),
+      at_least_requests: done.filter((row) => row.at_least).length,
+      ...costs(done),
     },
-    today: { requests: done.length * 3, cost_usd: sum(done, (row) => row.cost_usd ?? 0) * 3, at_least_requests: done.filter((row) => row.at_least).length, tokens },
-    prices_date: "2025-11-24", series, paths: paths.sort((a, b) => b.requests - a.requests),
-    reloads: [{ at: now - span * 0.4, ok: true, what: "env/.env" }, { at: now - span * 0.15, ok: false, what: "PORT: not a number" }],
+    today: {
+      requests: done.length * 3,
+      cost_usd: sum(done, (row) => row.cost_usd ?? 0) * 3,
+      at_least_requests: done.filter((row) => row.at_least).length,
+      tokens,
+    },
+    prices_date: "2025-11-24",
+    series,
+    paths: paths.sort((a, b) => b.requests - a.requests),
+    reloads: [
+      { at: now - span * 0.4, ok: true, what: "env/.env" },
+      { at: now - span * 0.15, ok: false, what: "PORT: not a number" },
+    ],
     upstreams: UPSTREAMS.map((url, i) => ({ url, name: NAMES[i], ...HEALTH[i] })),
   };
 }
 
-const noise = (x) => { const y = Math.sin(x * 12.9898) * 43758.5453; return y - Math.floor(y); };
+const noise = (x) => {
+  const y = Math.sin(x * 12.9898) * 43758.5453;
+  return y - Math.floor(y);
+};
 
-const HEALTH = [["failing", 2], ["unknown", 0], ["open", 0]].map(([circuit, failures]) => ({ circuit, failures, failures_to_open: 5 }));
+const HEALTH = [
+  ["failing", 2],
+  ["unknown", 0],
+  ["open", 0],
+].map(([circuit, failures]) => ({ circuit, failures, failures_to_open: 5 }));
 
 function upstreams(state) {
   return {
     items: UPSTREAMS.map((url, i) => {
       const of = state.rows.filter((row) => row.upstream === NAMES[i]);
       return {
-        url, name: NAMES[i], ...HEALTH[i], http: i ? "2" : "1.1", own_key: !!i, idle_connections: i ? 0 : 6,
-        requests: of.length, errors: of.filter(isFailed).length,
-        status_429: of.filter((row) => row.status === 429).length, status_529: of.filter((row) => row.status === 529).length,
-        connects: Math.round(of.length / 3), connect_failures: of.filter((row) => row.status === 502).length,
-        connect_ms: { p50: 22.4, p95: 61.8 }, head_ms: { p50: 640, p95: 2210 },
-        rate_limit: i ? [] : [
-          { name: "requests-remaining", value: "3998", at: Date.now() - 4000 },
-          { name: "input-tokens-remaining", value: "1874000", at: Date.now() - 4000 },
-          { name: "output-tokens-remaining", value: "392000", at: Date.now() - 4000 },
-          { name: "retry-after", value: "12", at: Date.now() - 320_000 },
-        ],
+        url,
+        name: NAMES[i],
+        ...HEALTH[i],
+        http: i ? "2" : "1.1",
+        own_key: !!i,
+        idle_connections: i ? 0 : 6,
+        requests: of.length,
+        errors: of.filter(isFailed).length,
+        status_429: of.filter((row) => row.status === 429).length,
+        status_529: of.filter((row) => row.status === 529).length,
+        connects: Math.round(of.length / 3),
+        connect_failures: of.filter((row) => row.status === 502).length,
+        connect_ms: { p50: 22.4, p95: 61.8 },
+        head_ms: { p50: 640, p95: 2210 },
+        rate_limit: i
+          ? []
+          : [
+              { name: "requests-remaining", value: "3998", at: Date.now() - 4000 },
+              { name: "input-tokens-remaining", value: "1874000", at: Date.now() - 4000 },
+              { name: "output-tokens-remaining", value: "392000", at: Date.now() - 4000 },
+              { name: "retry-after", value: "12", at: Date.now() - 320_000 },
+            ],
       };
     }),
   };
@@ -564,9 +953,29 @@ const SECTIONS = { SystemPrompt: "System prompt", Proxies: "Outbound proxies" };
 function config(key, port, urls) {
   const source = readFileSync(join(ROOT, "src/config/env/table.rs"), "utf8");
   const settings = [];
-  for (const [, applies, section, name, fallback, , doc] of source.matchAll(/(live|boot)\(\s*Section::(\w+),\s*"(\w+)",\s*"((?:[^"\\]|\\.)*)",\s*(?:"((?:[^"\\]|\\.)*)"|\w+),\s*"((?:[^"\\]|\\.)*)",?\s*\)/g))
-    settings.push({ name, value: fallback || null, default: fallback, origin: "default", applies: applies === "boot" ? "restart" : "live", section: SECTIONS[section] ?? section, doc: doc.replaceAll('\\"', '"'), next: null, secret: /KEY/.test(name) && !/FILE/.test(name) });
-  const set = (name, value, origin, next = null) => Object.assign(settings.find((setting) => setting.name === name) ?? {}, { value, origin, next });
+  const text = String.raw`"((?:[^"\\]|\\.)*)"`;
+  const call = [
+    String.raw`(live|boot)\(\s*Section::(\w+)`,
+    String.raw`"(\w+)"`,
+    text,
+    `(?:${text}|\\w+)`,
+    text,
+  ];
+  const entries = source.matchAll(new RegExp(call.join(String.raw`,\s*`) + String.raw`,?\s*\)`, "g"));
+  for (const [, applies, section, name, fallback, , doc] of entries)
+    settings.push({
+      name,
+      value: fallback || null,
+      default: fallback,
+      origin: "default",
+      applies: applies === "boot" ? "restart" : "live",
+      section: SECTIONS[section] ?? section,
+      doc: doc.replaceAll('\\"', '"'),
+      next: null,
+      secret: /KEY/.test(name) && !/FILE/.test(name),
+    });
+  const set = (name, value, origin, next = null) =>
+    Object.assign(settings.find((setting) => setting.name === name) ?? {}, { value, origin, next });
   set("PORT", String(port), "flag --port");
   set("API_BASE_URL", "https://api.anthropic.com", "env/.env line 3");
   set("WORKERS", "1", "env/.env line 4", "2");
@@ -574,33 +983,125 @@ function config(key, port, urls) {
   set("ENABLE_DASHBOARD", "true", "environment");
   set("SYSTEM_PROMPT_REPLACEMENT", "(412 octets)", "env/.env line 9");
   if (key) set("DASHBOARD_API_KEY", `(${key.length} octets)`, "environment");
-  return { settings, last_reload: { at: Date.now() - 135_000, ok: false, faults: ["MAX_IN_FLIGHT (env/.env line 12): `many` is not a number; expected a number from 1 to 1000000"] }, pending_restart: ["WORKERS", "UNIX_SOCKET"], proxy_urls: urls ?? ["unix:/run/x.sock", `http://0.0.0.0:${port}`] };
+  return {
+    settings,
+    last_reload: {
+      at: Date.now() - 135_000,
+      ok: false,
+      faults: [
+        "MAX_IN_FLIGHT (env/.env line 12): `many` is not a number; expected a number from 1 to 1000000",
+      ],
+    },
+    pending_restart: ["WORKERS", "UNIX_SOCKET"],
+    proxy_urls: urls ?? ["unix:/run/x.sock", `http://0.0.0.0:${port}`],
+  };
 }
 
 const ref = (name) => ({ $ref: `#/components/schemas/${name}` });
-const answers = (name, extra = {}) => ({ 200: { description: "The answer.", content: { "application/json": { schema: ref(name) } } }, 401: { description: "No session and no key." }, ...extra });
-const RANGE = { name: "range", in: "query", required: false, description: "How far back.", schema: { type: "string", enum: Object.keys(RANGES) } };
+const answers = (name, extra = {}) => ({
+  200: { description: "The answer.", content: { "application/json": { schema: ref(name) } } },
+  401: { description: "No session and no key." },
+  ...extra,
+});
+const RANGE = {
+  name: "range",
+  in: "query",
+  required: false,
+  description: "How far back.",
+  schema: { type: "string", enum: Object.keys(RANGES) },
+};
 const OPENAPI = {
   openapi: "3.1.0",
-  info: { title: "anthropic-proxy admin API", version: "0.1.0", description: "What the dashboard shows, as JSON." },
-  paths: {
-    "/admin/api/v1/session": { post: { tags: ["session"], summary: "Exchanges the key for a session.", requestBody: { required: true, content: { "application/json": { schema: { type: "object", required: ["key"], properties: { key: { type: "string" } } } } } }, responses: { 204: { description: "The session's cookie is set." }, 401: { description: "Not the key." } } }, get: { tags: ["session"], summary: "Tells whether there is a session.", responses: answers("Session") } },
-    "/admin/api/v1/overview": { get: { tags: ["activity"], summary: "Sums, quantiles and series of a range.", parameters: [RANGE], responses: answers("Overview") } },
-    "/admin/api/v1/requests": { get: { tags: ["activity"], summary: "The last requests, newest first.", parameters: [{ name: "limit", in: "query", schema: { type: "integer", minimum: 1, maximum: 1000 } }, { name: "status", in: "query", schema: { type: "string" } }], responses: answers("Requests") } },
-    "/admin/api/v1/requests/{id}": { get: { tags: ["activity"], summary: "One request.", parameters: [{ name: "id", in: "path", required: true, schema: { type: "string" } }], responses: answers("Row", { 404: { description: "No such request." } }) } },
-    "/admin/api/v1/upstreams": { get: { tags: ["proxy"], summary: "The upstreams.", responses: answers("Upstreams") } },
+  info: {
+    title: "anthropic-proxy admin API",
+    version: "0.1.0",
+    description: "What the dashboard shows, as JSON.",
   },
-  components: { schemas: {
-    Session: { type: "object", properties: { authenticated: { type: "boolean" }, key_required: { type: "boolean" } } },
-    Tokens: { type: "object", description: "Tokens by kind.", properties: { input: { type: "integer" }, output: { type: "integer" } } },
-    Row: { type: "object", required: ["id"], properties: { id: { type: "string" }, status: { type: ["integer", "null"] }, tokens: ref("Tokens") } },
-    Requests: { type: "object", properties: { items: { type: "array", items: ref("Row") }, next_before: { type: ["integer", "null"] } } },
-    Overview: { type: "object", properties: { now: { type: "integer" }, tokens: ref("Tokens") } },
-    Upstreams: { type: "object", properties: { items: { type: "array", items: { type: "object" } } } },
-  } },
+  paths: {
+    "/admin/api/v1/session": {
+      post: {
+        tags: ["session"],
+        summary: "Exchanges the key for a session.",
+        requestBody: {
+          required: true,
+          content: {
+            "application/json": {
+              schema: { type: "object", required: ["key"], properties: { key: { type: "string" } } },
+            },
+          },
+        },
+        responses: {
+          204: { description: "The session's cookie is set." },
+          401: { description: "Not the key." },
+        },
+      },
+      get: { tags: ["session"], summary: "Tells whether there is a session.", responses: answers("Session") },
+    },
+    "/admin/api/v1/overview": {
+      get: {
+        tags: ["activity"],
+        summary: "Sums, quantiles and series of a range.",
+        parameters: [RANGE],
+        responses: answers("Overview"),
+      },
+    },
+    "/admin/api/v1/requests": {
+      get: {
+        tags: ["activity"],
+        summary: "The last requests, newest first.",
+        parameters: [
+          { name: "limit", in: "query", schema: { type: "integer", minimum: 1, maximum: 1000 } },
+          { name: "status", in: "query", schema: { type: "string" } },
+        ],
+        responses: answers("Requests"),
+      },
+    },
+    "/admin/api/v1/requests/{id}": {
+      get: {
+        tags: ["activity"],
+        summary: "One request.",
+        parameters: [{ name: "id", in: "path", required: true, schema: { type: "string" } }],
+        responses: answers("Row", { 404: { description: "No such request." } }),
+      },
+    },
+    "/admin/api/v1/upstreams": {
+      get: { tags: ["proxy"], summary: "The upstreams.", responses: answers("Upstreams") },
+    },
+  },
+  components: {
+    schemas: {
+      Session: {
+        type: "object",
+        properties: { authenticated: { type: "boolean" }, key_required: { type: "boolean" } },
+      },
+      Tokens: {
+        type: "object",
+        description: "Tokens by kind.",
+        properties: { input: { type: "integer" }, output: { type: "integer" } },
+      },
+      Row: {
+        type: "object",
+        required: ["id"],
+        properties: { id: { type: "string" }, status: { type: ["integer", "null"] }, tokens: ref("Tokens") },
+      },
+      Requests: {
+        type: "object",
+        properties: {
+          items: { type: "array", items: ref("Row") },
+          next_before: { type: ["integer", "null"] },
+        },
+      },
+      Overview: { type: "object", properties: { now: { type: "integer" }, tokens: ref("Tokens") } },
+      Upstreams: { type: "object", properties: { items: { type: "array", items: { type: "object" } } } },
+    },
+  },
 };
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const { base } = await start({ port: Number(process.argv[2] ?? 8099), key: process.env.KEY || null, fast: !!process.env.FAST });
+  const { base } = await start({
+    port: Number(process.argv[2] ?? 8099),
+    key: process.env.KEY || null,
+    fast: !!process.env.FAST,
+  });
   console.log(`${base}/admin`);
 }

@@ -15,7 +15,13 @@ export async function start(program, more = {}) {
   const folder = mkdtempSync(join(tmpdir(), "browser-"));
   const settings = join(folder, ".env");
   writeFileSync(settings, "WORKERS=1\n");
-  const env = { PATH: process.env.PATH, PORT: "0", ADMIN_LISTEN: "127.0.0.1:0", API_BASE_URL: upstream.base, ...more };
+  const env = {
+    PATH: process.env.PATH,
+    PORT: "0",
+    ADMIN_LISTEN: "127.0.0.1:0",
+    API_BASE_URL: upstream.base,
+    ...more,
+  };
   let child, main, admin;
 
   async function run() {
@@ -26,8 +32,9 @@ export async function start(program, more = {}) {
       const timer = setTimeout(() => reject(new Error(`${program} did not start:\n${log}`)), PATIENCE);
       const hear = (chunk) => {
         log += chunk;
-        for (const [, who, where] of log.matchAll(/\[(Proxy|Admin)\] listening on (http:\S+?)[,\s]/g)) said[who] ??= where;
-        if (said.Proxy && said.Admin) clearTimeout(timer), resolve();
+        for (const [, who, where] of log.matchAll(/\[(Proxy|Admin)\] listening on (http:\S+?)[,\s]/g))
+          said[who] ??= where;
+        if (said.Proxy && said.Admin) (clearTimeout(timer), resolve());
       };
       child.stdout.on("data", hear);
       child.stderr.on("data", hear);
@@ -50,18 +57,34 @@ export async function start(program, more = {}) {
   /// A generation whose prompt says what the upstream is to do: `status 429`, `slowly`,
   /// `for ever`, `fails late`, `coded`.
   function ask(prompt, { signal } = {}) {
-    const body = JSON.stringify({ model: "claude-sonnet-4-5", max_tokens: 16, stream: true, messages: [{ role: "user", content: prompt }] });
-    return fetch(`${main}/v1/messages`, { method: "POST", headers: { "content-type": "application/json", "x-api-key": "sk-ant-canary-5" }, body, signal }).then((res) => res.text()).catch(() => null);
+    const body = JSON.stringify({
+      model: "claude-sonnet-4-5",
+      max_tokens: 16,
+      stream: true,
+      messages: [{ role: "user", content: prompt }],
+    });
+    return fetch(`${main}/v1/messages`, {
+      method: "POST",
+      headers: { "content-type": "application/json", "x-api-key": "sk-ant-canary-5" },
+      body,
+      signal,
+    })
+      .then((res) => res.text())
+      .catch(() => null);
   }
 
   await run();
   return {
     base: admin,
-    get main() { return main; },
+    get main() {
+      return main;
+    },
     ask,
     async traffic() {
       for (const prompt of ["hi", "status 400", "status 529", "coded", "hi"]) await ask(prompt);
-      await fetch(`${main}/v1/models`, { headers: { "x-api-key": "sk-ant-canary-5" } }).then((res) => res.text());
+      await fetch(`${main}/v1/models`, { headers: { "x-api-key": "sk-ant-canary-5" } }).then((res) =>
+        res.text(),
+      );
     },
     write: (text) => writeFileSync(settings, text),
     async restart() {
@@ -84,19 +107,49 @@ async function answering() {
     const prompt = req.method === "POST" ? (JSON.parse(content).messages?.[0]?.content ?? "") : "";
     const fields = { "request-id": "req_upstream_1", "set-cookie": "a=1" };
     const status = Number(/status (\d{3})/.exec(prompt)?.[1]);
-    if (status) return void res.writeHead(status, { ...fields, "content-type": "application/json" }).end(JSON.stringify({ type: "error", error: { type: status === 529 ? "overloaded_error" : "invalid_request_error", message: `the words of ${status}` } }));
-    if (prompt === "coded") return void res.writeHead(500, { ...fields, "content-type": "application/json", "content-encoding": "x-unheard-of" }).end("????????");
-    if (req.method !== "POST") return void res.writeHead(200, { ...fields, "content-type": "application/json" }).end('{"data":[]}');
+    if (status)
+      return void res.writeHead(status, { ...fields, "content-type": "application/json" }).end(
+        JSON.stringify({
+          type: "error",
+          error: {
+            type: status === 529 ? "overloaded_error" : "invalid_request_error",
+            message: `the words of ${status}`,
+          },
+        }),
+      );
+    if (prompt === "coded")
+      return void res
+        .writeHead(500, { ...fields, "content-type": "application/json", "content-encoding": "x-unheard-of" })
+        .end("????????");
+    if (req.method !== "POST")
+      return void res.writeHead(200, { ...fields, "content-type": "application/json" }).end('{"data":[]}');
     res.writeHead(200, { ...fields, "content-type": "text/event-stream" });
     const event = (value) => res.write(`event: ${value.type}\ndata: ${JSON.stringify(value)}\n\n`);
-    event({ type: "message_start", message: { id: "msg_1", type: "message", role: "assistant", model: "claude-sonnet-4-5", content: [], usage: { input_tokens: 12, output_tokens: 1 } } });
+    event({
+      type: "message_start",
+      message: {
+        id: "msg_1",
+        type: "message",
+        role: "assistant",
+        model: "claude-sonnet-4-5",
+        content: [],
+        usage: { input_tokens: 12, output_tokens: 1 },
+      },
+    });
     event({ type: "content_block_start", index: 0, content_block: { type: "text", text: "" } });
     const isSlow = prompt === "slowly" || prompt === "for ever";
     for (let i = 0; (i < (prompt === "slowly" ? 60 : 3) || prompt === "for ever") && !res.destroyed; i++) {
       event({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "word " } });
       await new Promise((resolve) => setTimeout(resolve, isSlow ? 100 : 10));
     }
-    if (prompt === "fails late") return void (event({ type: "error", error: { type: "overloaded_error", message: "Overloaded in the middle of the stream" } }), res.end());
+    if (prompt === "fails late")
+      return void (
+        event({
+          type: "error",
+          error: { type: "overloaded_error", message: "Overloaded in the middle of the stream" },
+        }),
+        res.end()
+      );
     event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 9 } });
     event({ type: "message_stop" });
     res.end();

@@ -1,8 +1,8 @@
 // The dashboard in a real browser.
 //
 //     node tests/browser/run.mjs                               against the mock
-//     BASE=http://127.0.0.1:8089 KEY=… node tests/browser/run.mjs    against a proxy that has had some traffic:
-//                                                 four good POST /v1/messages at least
+//     BASE=http://127.0.0.1:8089 KEY=… node tests/browser/run.mjs    against a proxy that has had some
+//                                                 traffic: four good POST /v1/messages at least
 //
 // With KEY the proxy must ask for it. TRAFFIC=URL is asked now and then, so that the proxy under test
 // has something to show. PROGRAM=PATH is the built program, for tests that need one to themselves: restarts,
@@ -19,7 +19,16 @@ import { start as startProgram } from "./program.mjs";
 
 const SHOTS = join(dirname(fileURLToPath(import.meta.url)), ".shots");
 const PAGES = ["", "/requests", "/errors", "/usage", "/upstreams", "/config", "/connect", "/docs"];
-const ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP elsewhere.test 127.0.0.1"];
+const ARGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--host-resolver-rules=MAP elsewhere.test 127.0.0.1",
+];
 const WAIT = 10_000;
 const isMock = !process.env.BASE;
 const key = process.env.KEY || (isMock ? "a key of the test" : null);
@@ -28,8 +37,20 @@ const base = process.env.BASE || mock.base;
 const only = process.argv[2];
 
 mkdirSync(SHOTS, { recursive: true });
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ARGS });
-const traffic = process.env.TRAFFIC && setInterval(() => fetch(process.env.TRAFFIC).then((res) => res.text(), () => {}), 300);
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  args: ARGS,
+});
+const traffic =
+  process.env.TRAFFIC &&
+  setInterval(
+    () =>
+      fetch(process.env.TRAFFIC).then(
+        (res) => res.text(),
+        () => {},
+      ),
+    300,
+  );
 let [passed, failed] = [0, 0];
 
 class Failure extends Error {}
@@ -50,14 +71,35 @@ async function enter() {
 }
 
 /** A fresh browser profile; what the console says against the page is kept. */
-async function visitor({ width = 1280, height = 860, scheme = "light", locale = "en-GB", isIn = true, timezone = undefined } = {}) {
+async function visitor({
+  width = 1280,
+  height = 860,
+  scheme = "light",
+  locale = "en-GB",
+  isIn = true,
+  timezone = undefined,
+} = {}) {
   const storageState = isIn && key ? (opened ??= await enter()) : undefined;
-  const context = await browser.newContext({ storageState, viewport: { width, height }, colorScheme: scheme, locale, timezoneId: timezone, reducedMotion: "reduce" });
+  const context = await browser.newContext({
+    storageState,
+    viewport: { width, height },
+    colorScheme: scheme,
+    locale,
+    timezoneId: timezone,
+    reducedMotion: "reduce",
+  });
   context.setDefaultTimeout(WAIT);
   const page = await context.newPage();
   const complaints = [];
-  await page.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`)));
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
+  await page.addInitScript(() =>
+    document.addEventListener("securitypolicyviolation", (event) =>
+      console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`),
+    ),
+  );
+  page.on(
+    "console",
+    (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()),
+  );
   page.on("pageerror", (error) => complaints.push(String(error)));
   return { context, page, complaints };
 }
@@ -74,7 +116,9 @@ async function test(name, options, run) {
   } catch (error) {
     failed++;
     console.log(`FAIL ${name}\n     ${error instanceof Failure ? error.message : error.stack}`);
-    await here.page?.screenshot({ path: join(SHOTS, `fail-${name.replace(/\W+/g, "-")}.png`) }).catch(() => {});
+    await here.page
+      ?.screenshot({ path: join(SHOTS, `fail-${name.replace(/\W+/g, "-")}.png`) })
+      .catch(() => {});
   } finally {
     await here.context?.close();
   }
@@ -85,10 +129,15 @@ const open = async (page, path) => {
   await page.locator("main").waitFor();
 };
 const settled = async (page) => {
-  await page.locator(".bones, .bone").first().waitFor({ state: "detached" }).catch(() => {});
+  await page
+    .locator(".bones, .bone")
+    .first()
+    .waitFor({ state: "detached" })
+    .catch(() => {});
   await page.waitForFunction(() => !document.querySelector("main .bones, main .bone"));
 };
-const shoot = (page, name) => (process.env.SHOTS === "0" ? null : page.screenshot({ path: join(SHOTS, `${name}.png`) }));
+const shoot = (page, name) =>
+  process.env.SHOTS === "0" ? null : page.screenshot({ path: join(SHOTS, `${name}.png`) });
 const hide = (page, isHidden) =>
   page.evaluate((isHidden) => {
     Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
@@ -102,26 +151,55 @@ for (const path of PAGES) {
     await open(page, path);
     await settled(page);
     holds((await page.locator("h1").count()) === 1, "there is one h1");
-    holds((await page.locator("main").count()) === 1 && (await page.locator("nav").first().isVisible()), "there are the landmarks");
-    holds((await page.locator('nav a[aria-current="page"]').first().getAttribute("href")) === `/admin${path}`, "the navigation tells the page");
-    holds((await page.locator(".notice-bad[role=alert] >> text=/could not answer|does not answer/").count()) === 0, "no fault is shown");
-    const nameless = await page.evaluate(() => [...document.querySelectorAll("button, a, input, select")].filter((one) => one.checkVisibility() && !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length)).map((one) => one.outerHTML));
+    holds(
+      (await page.locator("main").count()) === 1 && (await page.locator("nav").first().isVisible()),
+      "there are the landmarks",
+    );
+    holds(
+      (await page.locator('nav a[aria-current="page"]').first().getAttribute("href")) === `/admin${path}`,
+      "the navigation tells the page",
+    );
+    holds(
+      (await page.locator(".notice-bad[role=alert] >> text=/could not answer|does not answer/").count()) ===
+        0,
+      "no fault is shown",
+    );
+    const nameless = await page.evaluate(() =>
+      [...document.querySelectorAll("button, a, input, select")]
+        .filter(
+          (one) =>
+            one.checkVisibility() &&
+            !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length),
+        )
+        .map((one) => one.outerHTML),
+    );
     holds(nameless.length === 0, `every control has a name: ${nameless}`);
   });
   for (const scheme of ["light", "dark"])
     for (const width of [1280, 390])
-      await test(`${name} fits ${width} px, ${scheme}`, { width, height: width === 390 ? 844 : 860, scheme }, async (page) => {
-        await open(page, path);
-        await settled(page);
-        await live(page);
-        if (name === "overview") await page.waitForTimeout(process.env.SHOTS === "0" ? 0 : 3500);
-        const wide = await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth);
-        holds(wide <= 0, `nothing sticks out: ${wide} px`);
-        const ground = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
-        holds((ground === "rgb(247, 247, 245)") === (scheme === "light"), `the theme is the system's: ${ground}`);
-        await shoot(page, `${name}-${width}-${scheme}`);
-        if (width === 390 || name === "overview") await page.evaluate(() => scrollTo(0, 900)), await shoot(page, `${name}-${width}-${scheme}-below`);
-      });
+      await test(
+        `${name} fits ${width} px, ${scheme}`,
+        { width, height: width === 390 ? 844 : 860, scheme },
+        async (page) => {
+          await open(page, path);
+          await settled(page);
+          await live(page);
+          if (name === "overview") await page.waitForTimeout(process.env.SHOTS === "0" ? 0 : 3500);
+          const wide = await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth);
+          holds(wide <= 0, `nothing sticks out: ${wide} px`);
+          const ground = await page.evaluate(
+            () => getComputedStyle(document.documentElement).backgroundColor,
+          );
+          holds(
+            (ground === "rgb(247, 247, 245)") === (scheme === "light"),
+            `the theme is the system's: ${ground}`,
+          );
+          await shoot(page, `${name}-${width}-${scheme}`);
+          if (width === 390 || name === "overview")
+            (await page.evaluate(() => scrollTo(0, 900)),
+              await shoot(page, `${name}-${width}-${scheme}-below`));
+        },
+      );
 }
 
 await test("the first paint comes within 300 ms", {}, async (page) => {
@@ -138,7 +216,12 @@ await test("the first paint comes within 300 ms", {}, async (page) => {
   }
   console.log(`     ${took.map((ms) => ms.toFixed(0)).join(", ")} ms`);
   holds(Math.min(...took) < 300, `first paint ${took} ms`);
-  const bytes = await page.evaluate(() => performance.getEntries().filter((one) => one.encodedBodySize && !one.name.includes("/api/")).reduce((sum, one) => sum + one.encodedBodySize, 0));
+  const bytes = await page.evaluate(() =>
+    performance
+      .getEntries()
+      .filter((one) => one.encodedBodySize && !one.name.includes("/api/"))
+      .reduce((sum, one) => sum + one.encodedBodySize, 0),
+  );
   console.log(`     ${(bytes / 1024).toFixed(1)} KiB for the first page`);
   holds(bytes > 30 * 1024 && bytes <= 120 * 1024, `the first page is ${bytes} bytes`);
 });
@@ -164,22 +247,43 @@ await test("the range stands in the address", {}, async (page) => {
 
 // what may be cut: a path and an error's words, which stand whole in the drawer or below
 const MAY_BE_CUT = ".c-request, .c-model, .unseen, .choice, pre, svg, textarea, input";
-for (const [width, locale] of [[390, "en-GB"], [390, "zh-CN"]])
+for (const [width, locale] of [
+  [390, "en-GB"],
+  [390, "zh-CN"],
+])
   for (const path of PAGES)
-    await test(`nothing of ${path.slice(1) || "overview"} is cut at ${width} px, ${locale}`, { width, height: 844, locale }, async (page) => {
-      await open(page, path);
-      await settled(page);
-      for (const one of await page.locator(".group > summary").all()) await one.click();
-      const cut = await page.evaluate((may) => [...document.querySelectorAll("body *")].filter((one) => {
-        const style = getComputedStyle(one);
-        return one.checkVisibility() && !one.closest(may) && style.overflowX !== "visible" && one.scrollWidth > one.clientWidth + 1;
-      }).map((one) => `${one.tagName}.${one.className}: ${one.textContent.slice(0, 60)}`), MAY_BE_CUT);
-      holds(cut.length === 0, `cut: ${cut.slice(0, 5).join(" | ")}`);
-    });
+    await test(
+      `nothing of ${path.slice(1) || "overview"} is cut at ${width} px, ${locale}`,
+      { width, height: 844, locale },
+      async (page) => {
+        await open(page, path);
+        await settled(page);
+        for (const one of await page.locator(".group > summary").all()) await one.click();
+        const cut = await page.evaluate(
+          (may) =>
+            [...document.querySelectorAll("body *")]
+              .filter((one) => {
+                const style = getComputedStyle(one);
+                return (
+                  one.checkVisibility() &&
+                  !one.closest(may) &&
+                  style.overflowX !== "visible" &&
+                  one.scrollWidth > one.clientWidth + 1
+                );
+              })
+              .map((one) => `${one.tagName}.${one.className}: ${one.textContent.slice(0, 60)}`),
+          MAY_BE_CUT,
+        );
+        holds(cut.length === 0, `cut: ${cut.slice(0, 5).join(" | ")}`);
+      },
+    );
 
 await test("a page that does not exist is a page", {}, async (page, { complaints }) => {
   const res = await page.goto(`${base}/admin/nowhere/at/all`);
-  holds(res.status() === 404 && res.headers()["content-type"].startsWith("text/html"), `${res.status()} ${res.headers()["content-type"]}`);
+  holds(
+    res.status() === 404 && res.headers()["content-type"].startsWith("text/html"),
+    `${res.status()} ${res.headers()["content-type"]}`,
+  );
   await page.locator(".empty", { hasText: "No such page" }).waitFor();
   await page.locator(".empty a").click();
   await page.locator("h1", { hasText: "Overview" }).waitFor();
@@ -194,9 +298,12 @@ for (const path of ["", "/errors", "/usage"])
     const count = await ranges.count();
     holds(count === (path === "/usage" ? 7 : 6), `${count} ranges`);
     for (let i = 0; i < count; i++) {
-      const answer = page.waitForResponse((res) => /\/api\/v1\/(overview|errors|usage)\?/.test(res.url()) && !res.url().includes("range=none"));
+      const answer = page.waitForResponse(
+        (res) => /\/api\/v1\/(overview|errors|usage)\?/.test(res.url()) && !res.url().includes("range=none"),
+      );
       // the one that is shown is asked for by a refresh
-      if ((await ranges.nth(i).getAttribute("aria-pressed")) === "true") await page.locator('.top button[aria-label="Refresh"]').click();
+      if ((await ranges.nth(i).getAttribute("aria-pressed")) === "true")
+        await page.locator('.top button[aria-label="Refresh"]').click();
       else await ranges.nth(i).click();
       const res = await answer;
       holds(res.status() === 200, `${await ranges.nth(i).textContent()}: ${res.status()}`);
@@ -247,7 +354,10 @@ await test("a long filter cannot be typed", {}, async (page) => {
   await page.locator("#filter-path").focus();
   await page.keyboard.insertText("x".repeat(300));
   await page.keyboard.type("y");
-  holds((await page.inputValue("#filter-path")) === "x".repeat(256), `${(await page.inputValue("#filter-path")).length} characters`);
+  holds(
+    (await page.inputValue("#filter-path")) === "x".repeat(256),
+    `${(await page.inputValue("#filter-path")).length} characters`,
+  );
   await page.waitForFunction(() => new URL(location).searchParams.get("path")?.length === 256);
   await page.locator(".empty").waitFor();
   await page.fill("#filter-path", "");
@@ -264,7 +374,11 @@ await test("what is typed stays, letter by letter, while the page is live", {}, 
   // two fields at once: neither takes the other's wait
   await page.locator("#filter-path").pressSequentially("/v1");
   await page.locator("#filter-model").pressSequentially("cl");
-  await page.waitForFunction(() => new URL(location).searchParams.get("path") === "/v1" && new URL(location).searchParams.get("model") === "cl");
+  await page.waitForFunction(
+    () =>
+      new URL(location).searchParams.get("path") === "/v1" &&
+      new URL(location).searchParams.get("model") === "cl",
+  );
   // cleared with a letter on its way
   await page.locator("#filter-session").pressSequentially("s");
   await page.locator("text=Clear filters").click();
@@ -292,7 +406,8 @@ await test("the list pauses and goes on", {}, async (page) => {
   await page.keyboard.press("p");
   await page.locator('.list-bar button[aria-pressed="true"]').waitFor();
   await page.waitForTimeout(300);
-  const ids = () => page.evaluate(() => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join());
+  const ids = () =>
+    page.evaluate(() => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join());
   const before = await ids();
   await page.waitForTimeout(2500);
   holds((await ids()) === before, "nothing moves while paused");
@@ -307,7 +422,10 @@ await test("the list pauses and goes on", {}, async (page) => {
   await page.waitForTimeout(1500);
   holds((await ids()) === before && asked.length === 0, `nothing moves when it is live again: ${asked}`);
   await page.keyboard.press("p");
-  await page.waitForFunction((before) => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join() !== before, before);
+  await page.waitForFunction(
+    (before) => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join() !== before,
+    before,
+  );
   holds(asked.length === 1, "what was missed is asked for once");
   await page.locator('.list-bar button[aria-pressed="false"]').waitFor();
 });
@@ -339,7 +457,10 @@ await test("j and k walk, Enter opens, Escape closes", {}, async (page) => {
   // the focus is where the reader was: on the row that was walked to, or opened
   const focused = (id) => page.waitForFunction((id) => document.activeElement?.dataset?.id === id, id);
   await focused(first);
-  for (const close of [() => page.keyboard.press("Escape"), () => page.locator('dialog.drawer button[aria-label="Close"]').click()]) {
+  for (const close of [
+    () => page.keyboard.press("Escape"),
+    () => page.locator('dialog.drawer button[aria-label="Close"]').click(),
+  ]) {
     const row = page.locator(".vrow").nth(1);
     await row.focus();
     await page.keyboard.press("Enter");
@@ -361,7 +482,8 @@ await test("j and k walk, Enter opens, Escape closes", {}, async (page) => {
 await test("one status, a result and a time range are filtered by", {}, async (page) => {
   await open(page, "/requests");
   await page.locator(".vrow").first().waitFor();
-  const asked = (text) => page.waitForRequest((req) => req.url().includes("/requests?") && req.url().includes(text));
+  const asked = (text) =>
+    page.waitForRequest((req) => req.url().includes("/requests?") && req.url().includes(text));
   let req = asked("status=failed");
   await page.selectOption("#filter-status", "failed");
   await req;
@@ -371,7 +493,9 @@ await test("one status, a result and a time range are filtered by", {}, async (p
   req = asked("status=529");
   await page.locator("#filter-code").fill("529");
   await req;
-  await page.waitForFunction(() => [...document.querySelectorAll(".vrow .status")].every((one) => one.textContent.startsWith("529")));
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll(".vrow .status")].every((one) => one.textContent.startsWith("529")),
+  );
   await page.reload();
   await page.locator("#filter-code").waitFor();
   holds((await page.inputValue("#filter-code")) === "529", "the field is filled in again");
@@ -388,46 +512,78 @@ await test("one status, a result and a time range are filtered by", {}, async (p
   req = asked("until=");
   await page.fill("#filter-until", "2002-02-03T04:05:06");
   const edges = new URL((await req).url()).searchParams;
-  holds(Number(edges.get("since")) === new Date("2001-02-03T04:05:06").getTime() && Number(edges.get("until")) === new Date("2002-02-03T04:05:06").getTime(), `${edges}`);
+  holds(
+    Number(edges.get("since")) === new Date("2001-02-03T04:05:06").getTime() &&
+      Number(edges.get("until")) === new Date("2002-02-03T04:05:06").getTime(),
+    `${edges}`,
+  );
   await page.locator(".empty").waitFor();
   await page.reload();
   await page.locator("#filter-until").waitFor();
-  holds((await page.inputValue("#filter-until")) === "2002-02-03T04:05:06", await page.inputValue("#filter-until"));
+  holds(
+    (await page.inputValue("#filter-until")) === "2002-02-03T04:05:06",
+    await page.inputValue("#filter-until"),
+  );
   await page.locator("text=Clear filters").click();
   await page.locator(".vrow").first().waitFor();
 });
 
-for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], [390, "dark"]])
-  await test(`the drawer tells of a request, ${width} px, ${scheme}`, { width, height: 844, scheme }, async (page, { context }) => {
-    await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: new URL(base).origin });
-    await open(page, "/requests?status=2xx&path=%2Fv1%2Fmessages");
-    await page.locator(".vrow").nth(3).click();
-    const drawer = page.locator("dialog.drawer[open]");
-    await drawer.locator(".waterfall .span").first().waitFor();
-    holds((await drawer.locator(".pairs").count()) > 0, "its facts are there");
-    await drawer.locator("h3", { hasText: "Request fields" }).waitFor();
-    await drawer.locator("h3", { hasText: "Response fields" }).waitFor();
-    const field = (name) => drawer.locator(".fields tr", { has: page.locator("th", { hasText: new RegExp(`^${name}$`, "i") }) }).first().locator("td");
-    holds((await field("x-api-key").textContent()) === "redacted", "a key is redacted");
-    holds(/event-stream|json/.test(await field("content-type").last().textContent()), "a media type is shown");
-    await shoot(page, `drawer-${width}-${scheme}`);
-    // focus stays inside of the dialog
-    for (let i = 0; i < 12; i++) await page.keyboard.press("Tab");
-    holds(await page.evaluate(() => document.activeElement === document.body || !!document.activeElement.closest("dialog")), "focus is held");
-    await drawer.locator("button", { hasText: "Copy as curl" }).click();
-    await drawer.locator("button", { hasText: "Copied" }).waitFor();
-    const text = await page.evaluate(() => navigator.clipboard.readText());
-    holds(text.startsWith("curl ") && text.includes("/v1/messages"), text);
-    await drawer.locator("h3", { hasText: "Response fields" }).evaluate((one) => one.scrollIntoView());
-    await shoot(page, `drawer-${width}-${scheme}-below`);
-    const wide = await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth);
-    holds(wide <= 0, `nothing sticks out: ${wide} px`);
-  });
+for (const [width, scheme] of [
+  [1280, "light"],
+  [1280, "dark"],
+  [390, "light"],
+  [390, "dark"],
+])
+  await test(
+    `the drawer tells of a request, ${width} px, ${scheme}`,
+    { width, height: 844, scheme },
+    async (page, { context }) => {
+      await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: new URL(base).origin });
+      await open(page, "/requests?status=2xx&path=%2Fv1%2Fmessages");
+      await page.locator(".vrow").nth(3).click();
+      const drawer = page.locator("dialog.drawer[open]");
+      await drawer.locator(".waterfall .span").first().waitFor();
+      holds((await drawer.locator(".pairs").count()) > 0, "its facts are there");
+      await drawer.locator("h3", { hasText: "Request fields" }).waitFor();
+      await drawer.locator("h3", { hasText: "Response fields" }).waitFor();
+      const field = (name) =>
+        drawer
+          .locator(".fields tr", { has: page.locator("th", { hasText: new RegExp(`^${name}$`, "i") }) })
+          .first()
+          .locator("td");
+      holds((await field("x-api-key").textContent()) === "redacted", "a key is redacted");
+      holds(
+        /event-stream|json/.test(await field("content-type").last().textContent()),
+        "a media type is shown",
+      );
+      await shoot(page, `drawer-${width}-${scheme}`);
+      // focus stays inside of the dialog
+      for (let i = 0; i < 12; i++) await page.keyboard.press("Tab");
+      holds(
+        await page.evaluate(
+          () => document.activeElement === document.body || !!document.activeElement.closest("dialog"),
+        ),
+        "focus is held",
+      );
+      await drawer.locator("button", { hasText: "Copy as curl" }).click();
+      await drawer.locator("button", { hasText: "Copied" }).waitFor();
+      const text = await page.evaluate(() => navigator.clipboard.readText());
+      holds(text.startsWith("curl ") && text.includes("/v1/messages"), text);
+      await drawer.locator("h3", { hasText: "Response fields" }).evaluate((one) => one.scrollIntoView());
+      await shoot(page, `drawer-${width}-${scheme}-below`);
+      const wide = await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth);
+      holds(wide <= 0, `nothing sticks out: ${wide} px`);
+    },
+  );
 
 await test("usage is exported", {}, async (page) => {
   await open(page, "/usage");
   await settled(page);
-  for (const [by, text, lead] of [["model", "By model", "key,"], ["day", "By day (UTC)", "key,"], ["model_day", "By model and day", "day,model,"]]) {
+  for (const [by, text, lead] of [
+    ["model", "By model", "key,"],
+    ["day", "By day (UTC)", "key,"],
+    ["model_day", "By model and day", "day,model,"],
+  ]) {
     await page.locator('.choice[aria-label="Group by"] button').getByText(text, { exact: true }).click();
     await page.locator("main:not(:has(.stale)) h2", { hasText: text }).waitFor();
     await page.locator("thead th", { hasText: by === "model" ? "Model" : "Day (UTC)" }).waitFor();
@@ -438,7 +594,13 @@ await test("usage is exported", {}, async (page) => {
       holds(file.suggestedFilename().endsWith(`.${kind.toLowerCase()}`), "its name");
       const content = readFileSync(await file.path(), "utf8");
       if (kind === "CSV") holds(content.startsWith(lead), `${by}: ${content.slice(0, 40)}`);
-      else holds(JSON.parse(content).rows.every((row) => (row.day === null) === (by === "model") && (row.model === null) === (by === "day")), `${by}: ${content.slice(0, 200)}`);
+      else
+        holds(
+          JSON.parse(content).rows.every(
+            (row) => (row.day === null) === (by === "model") && (row.model === null) === (by === "day"),
+          ),
+          `${by}: ${content.slice(0, 200)}`,
+        );
     }
     if (by === "model_day") await shoot(page, "usage-model-day-1280-light");
   }
@@ -463,8 +625,16 @@ await test("the overview tells what its numbers are of", {}, async (page) => {
   await settled(page);
   await page.locator(".tile dt", { hasText: "Cost today (UTC)" }).waitFor();
   await page.locator(".tile dt", { hasText: "Error rate (5 s)" }).waitFor();
-  const shares = await page.evaluate(() => [...document.querySelectorAll(".facts dd .note")].map((one) => one.textContent).filter((text) => /^[\d.]+%$/.test(text)));
-  holds(shares.length === 3 && Math.round(shares.reduce((sum, text) => sum + parseFloat(text) * 100, 0)) === 10_000, `succeeded, errors and canceled are 100 %: ${shares}`);
+  const shares = await page.evaluate(() =>
+    [...document.querySelectorAll(".facts dd .note")]
+      .map((one) => one.textContent)
+      .filter((text) => /^[\d.]+%$/.test(text)),
+  );
+  holds(
+    shares.length === 3 &&
+      Math.round(shares.reduce((sum, text) => sum + parseFloat(text) * 100, 0)) === 10_000,
+    `succeeded, errors and canceled are 100 %: ${shares}`,
+  );
   await page.locator(".facts dt", { hasText: "Canceled" }).waitFor();
   await page.locator(".legend", { hasText: "Canceled" }).waitFor();
   await page.locator(".card header", { hasText: "since the proxy started" }).waitFor();
@@ -474,27 +644,66 @@ for (const width of [390, 700, 910, 1000, 1280, 1480])
   await test(`nothing of a request is left out at ${width} px`, { width, height: 844 }, async (page) => {
     if (isMock) {
       await open(page, "/requests?status=pending");
-      await page.locator(".vrow .c-status", { hasText: "200 streaming" }).first().waitFor({ timeout: 25_000 });
-      holds(await page.evaluate(() => [...document.querySelectorAll(".vrow .c-status")].every((one) => one.scrollWidth <= one.clientWidth)), "what streams says so");
+      await page
+        .locator(".vrow .c-status", { hasText: "200 streaming" })
+        .first()
+        .waitFor({ timeout: 25_000 });
+      holds(
+        await page.evaluate(() =>
+          [...document.querySelectorAll(".vrow .c-status")].every(
+            (one) => one.scrollWidth <= one.clientWidth,
+          ),
+        ),
+        "what streams says so",
+      );
     }
     await open(page, "/requests?status=2xx&path=%2Fv1%2Fmessages");
     await page.locator(".vrow").first().waitFor();
     await live(page);
-    const hidden = await page.evaluate(() => ["time", "status", "request", "model", "ttft", "duration", "bytes", "tokens", "cost"].filter((name) => {
-      const one = document.querySelector(`.vrow .c-${name}`);
-      const [box, row] = [one.getBoundingClientRect(), one.closest(".vrow").getBoundingClientRect()];
-      // a path and a model may be cut, a number may not
-      const isCut = !["request", "model"].includes(name) && one.scrollWidth > one.clientWidth;
-      return isCut || !one.checkVisibility() || box.width < 20 || box.top < row.top || box.bottom > row.bottom + 0.5;
-    }));
+    const hidden = await page.evaluate(() =>
+      ["time", "status", "request", "model", "ttft", "duration", "bytes", "tokens", "cost"].filter((name) => {
+        const one = document.querySelector(`.vrow .c-${name}`);
+        const [box, row] = [one.getBoundingClientRect(), one.closest(".vrow").getBoundingClientRect()];
+        // a path and a model may be cut, a number may not
+        const isCut = !["request", "model"].includes(name) && one.scrollWidth > one.clientWidth;
+        return (
+          isCut ||
+          !one.checkVisibility() ||
+          box.width < 20 ||
+          box.top < row.top ||
+          box.bottom > row.bottom + 0.5
+        );
+      }),
+    );
     holds(hidden.length === 0, `hidden: ${hidden}`);
     const over = await page.evaluate(() => {
-      const boxes = [...document.querySelector(".vrow").children].map((one) => [one.className, one.getBoundingClientRect()]);
-      return boxes.flatMap(([name, a], i) => boxes.slice(i + 1).filter(([, b]) => a.left < b.right - 0.5 && b.left < a.right - 0.5 && a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5).map(([other]) => `${name} over ${other}`));
+      const boxes = [...document.querySelector(".vrow").children].map((one) => [
+        one.className,
+        one.getBoundingClientRect(),
+      ]);
+      return boxes.flatMap(([name, a], i) =>
+        boxes
+          .slice(i + 1)
+          .filter(
+            ([, b]) =>
+              a.left < b.right - 0.5 &&
+              b.left < a.right - 0.5 &&
+              a.top < b.bottom - 0.5 &&
+              b.top < a.bottom - 0.5,
+          )
+          .map(([other]) => `${name} over ${other}`),
+      );
     });
     holds(over.length === 0, over.join());
-    holds(await page.locator(".updated").isVisible() && /Updated \d/.test(await page.locator(".updated").textContent()), "when it was updated");
-    holds((await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth)) <= 0, "nothing sticks out");
+    holds(
+      (await page.locator(".updated").isVisible()) &&
+        /Updated \d/.test(await page.locator(".updated").textContent()),
+      "when it was updated",
+    );
+    holds(
+      (await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth)) <= 0,
+      "nothing sticks out",
+    );
     await shoot(page, `requests-${width}-rows`);
   });
 
@@ -503,9 +712,14 @@ await test("rows of another day tell it", { timezone: "Pacific/Kiritimati" }, as
   await page.clock.setFixedTime(Date.now() + 2 * 86_400_000);
   for (const path of ["", "/requests", "/errors"]) {
     await open(page, path);
-    const stamp = page.locator(path === "/requests" ? ".vrow .c-time" : "main .card:not(.group) tbody td.dim:first-child").first();
+    const stamp = page
+      .locator(path === "/requests" ? ".vrow .c-time" : "main .card:not(.group) tbody td.dim:first-child")
+      .first();
     await stamp.waitFor();
-    holds(/^\d+ \w+, \d\d:\d\d:\d\d$/.test(await stamp.textContent()), `${path}: ${await stamp.textContent()}`);
+    holds(
+      /^\d+ \w+, \d\d:\d\d:\d\d$/.test(await stamp.textContent()),
+      `${path}: ${await stamp.textContent()}`,
+    );
   }
 });
 
@@ -516,7 +730,9 @@ await test("a copy that fails says so", {}, async (page) => {
   });
   await open(page, "/connect");
   await page.locator(".code .copy button").first().click();
-  await page.locator('.copy.text-bad [role="status"]', { hasText: "Not copied" }).waitFor({ state: "attached" });
+  await page
+    .locator('.copy.text-bad [role="status"]', { hasText: "Not copied" })
+    .waitFor({ state: "attached" });
   await page.evaluate(() => (document.execCommand = () => true));
   await page.locator(".code .copy button").nth(1).click();
   await page.locator('.copy [role="status"]', { hasText: /^Copied$/ }).waitFor({ state: "attached" });
@@ -526,7 +742,10 @@ await test("faults are told in the reader's language", { locale: "zh-CN" }, asyn
   await open(page, "/requests?status=9xx");
   const fault = page.locator(".notice-bad p");
   await fault.waitFor();
-  holds(/^筛选/.test(await fault.textContent()) && !/[a-z]{3}/.test(await fault.textContent()), await fault.textContent());
+  holds(
+    /^筛选/.test(await fault.textContent()) && !/[a-z]{3}/.test(await fault.textContent()),
+    await fault.textContent(),
+  );
   complaints.length = 0;
 });
 
@@ -534,7 +753,9 @@ await test("a session that cannot be asked for is no error of the page", {}, asy
   await open(page, "");
   await settled(page);
   await page.route("**/api/v1/session", (route) => route.abort());
-  await page.route("**/api/v1/overview*", (route) => route.fulfill({ status: 401, json: { error: { code: "unauthorized", message: "" } } }));
+  await page.route("**/api/v1/overview*", (route) =>
+    route.fulfill({ status: 401, json: { error: { code: "unauthorized", message: "" } } }),
+  );
   await page.locator('.top button[aria-label="Refresh"]').click();
   await page.locator(".notice-bad").waitFor();
   await page.waitForTimeout(200);
@@ -544,7 +765,9 @@ await test("a session that cannot be asked for is no error of the page", {}, asy
 
 await test("the API's description is read and asked", {}, async (page) => {
   await open(page, "/docs");
-  const operation = page.locator(".operation", { has: page.locator("code", { hasText: /\/overview$/ }) }).first();
+  const operation = page
+    .locator(".operation", { has: page.locator("code", { hasText: /\/overview$/ }) })
+    .first();
   await operation.locator("summary").click();
   await operation.locator("button", { hasText: "Ask" }).click();
   await operation.locator(".try-answer", { hasText: "200" }).waitFor();
@@ -553,7 +776,11 @@ await test("the API's description is read and asked", {}, async (page) => {
 await test("the API's operations are described in Chinese", { locale: "zh-CN" }, async (page) => {
   await open(page, "/docs");
   await page.locator(".operation").first().waitFor();
-  const english = await page.evaluate(() => [...document.querySelectorAll("section:not(:last-child) summary .note")].map((one) => one.textContent).filter((text) => text && !/[\u4e00-\u9fff]/.test(text)));
+  const english = await page.evaluate(() =>
+    [...document.querySelectorAll("section:not(:last-child) summary .note")]
+      .map((one) => one.textContent)
+      .filter((text) => text && !/[\u4e00-\u9fff]/.test(text)),
+  );
   if (!isMock) holds(english.length === 0, english.join(" | "));
 });
 
@@ -566,15 +793,27 @@ await test("Chinese is chosen and kept", {}, async (page) => {
   await page.locator("h1", { hasText: "概览" }).waitFor();
 });
 
+const { default: english } = await import("../../static/assets/i18n/en.js");
+const FAMILIES = [
+  ...new Set(Object.keys(english).flatMap((key) => (key.includes(".") ? [key.split(".")[0]] : []))),
+];
 for (const path of PAGES)
-  await test(`${path.slice(1) || "overview"} in Chinese has no key left over`, { locale: "zh-CN" }, async (page) => {
-    await open(page, path);
-    await settled(page);
-    await page.locator("h1", { hasText: /[\u4e00-\u9fff]|API/ }).waitFor();
-    const raw = await page.evaluate(() => (document.body.innerText.match(/\b(nav|sum|col|now|plot|filter|range|link|drawer|usage|errors|config|connect|docs|upstreams|fault|state|tokens|circuit|section)\.[a-z_]+\b/g) ?? []).filter((text) => !/\.(example|json|csv|com|top)$/.test(text)));
-    holds(raw.length === 0, `keys: ${raw}`);
-    await shoot(page, `${path.slice(1) || "overview"}-zh`);
-  });
+  await test(
+    `${path.slice(1) || "overview"} in Chinese has no key left over`,
+    { locale: "zh-CN" },
+    async (page) => {
+      await open(page, path);
+      await settled(page);
+      await page.locator("h1", { hasText: /[\u4e00-\u9fff]|API/ }).waitFor();
+      const raw = await page.evaluate(() =>
+        (
+          document.body.innerText.match(new RegExp(`\\b(${FAMILIES.join("|")})\\.[a-z_]+\\b`, "g")) ?? []
+        ).filter((text) => !/\.(example|json|csv|com|top)$/.test(text)),
+      );
+      holds(raw.length === 0, `keys: ${raw}`);
+      await shoot(page, `${path.slice(1) || "overview"}-zh`);
+    },
+  );
 
 await test("the theme is switched and kept", {}, async (page) => {
   await open(page, "");
@@ -598,7 +837,10 @@ await test("the content is a skip away", {}, async (page) => {
   await open(page, "");
   await settled(page);
   await page.keyboard.press("Tab");
-  holds(await page.evaluate(() => document.activeElement.classList.contains("skip")), "the first stop is the skip link");
+  holds(
+    await page.evaluate(() => document.activeElement.classList.contains("skip")),
+    "the first stop is the skip link",
+  );
   await page.keyboard.press("Enter");
   holds(await page.evaluate(() => document.activeElement.id === "main"), "and leads to the content");
 });
@@ -606,7 +848,10 @@ await test("the content is a skip away", {}, async (page) => {
 if (!only || "it can be installed".includes(only)) {
   // not in a private window, from which nothing is installed
   const profile = mkdtempSync(join(tmpdir(), "profile-"));
-  const context = await chromium.launchPersistentContext(profile, { executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: ARGS });
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: ARGS,
+  });
   await test("it can be installed", {}, async () => {
     if (key) await context.request.post(`${base}/admin/api/v1/session`, { data: { key } });
     const page = await context.newPage();
@@ -614,7 +859,11 @@ if (!only || "it can be installed".includes(only)) {
     const session = await context.newCDPSession(page);
     const manifest = await session.send("Page.getAppManifest");
     holds(manifest.errors.length === 0, `the manifest is read: ${JSON.stringify(manifest.errors)}`);
-    holds(manifest.url === `${base}/admin/manifest.webmanifest` && JSON.parse(manifest.data).start_url === "/admin", `it is ours: ${manifest.url}`);
+    holds(
+      manifest.url === `${base}/admin/manifest.webmanifest` &&
+        JSON.parse(manifest.data).start_url === "/admin",
+      `it is ours: ${manifest.url}`,
+    );
     const { installabilityErrors } = await session.send("Page.getInstallabilityErrors");
     holds(installabilityErrors.length === 0, `it is taken: ${JSON.stringify(installabilityErrors)}`);
     for (const icon of JSON.parse(manifest.data).icons) {
@@ -633,7 +882,9 @@ if (!only || "it can be installed".includes(only)) {
 
 await test("an unknown page says so, in the page", {}, async (page) => {
   await open(page, "");
-  await page.evaluate(() => (history.pushState(null, "", "/admin/nowhere"), dispatchEvent(new PopStateEvent("popstate"))));
+  await page.evaluate(
+    () => (history.pushState(null, "", "/admin/nowhere"), dispatchEvent(new PopStateEvent("popstate"))),
+  );
   await page.locator(".empty", { hasText: "No such page" }).waitFor();
 });
 
@@ -682,25 +933,32 @@ if (key) {
       await shoot(page, `login-1280-${scheme}`);
     });
 
-  await test("the wrong key stays outside, the right one is let in and out", { isIn: false, width: 390, height: 844 }, async (page, { complaints }) => {
-    await open(page, "/usage");
-    await page.fill("#key", "wrong");
-    await page.keyboard.press("Enter");
-    await page.locator("#key-fault", { hasText: "This is not the key." }).waitFor();
-    await shoot(page, "login-390-wrong");
-    holds(complaints.every((text) => text.includes("401")), `only the refusal is told: ${complaints}`);
-    complaints.length = 0;
-    await page.fill("#key", key);
-    await page.locator("button[type=submit]").click();
-    await page.locator("h1", { hasText: "Usage" }).waitFor();
-    holds(new URL(page.url()).pathname === "/admin/usage", "the page that was asked for");
-    await settled(page);
-    holds((await page.evaluate(() => document.cookie)) === "", "the session is out of the page's reach");
-    await page.locator(".menu-button button").click();
-    await page.locator("dialog.menu button", { hasText: "Sign out" }).click();
-    await page.locator("#key").waitFor();
-    complaints.length = 0;
-  });
+  await test(
+    "the wrong key stays outside, the right one is let in and out",
+    { isIn: false, width: 390, height: 844 },
+    async (page, { complaints }) => {
+      await open(page, "/usage");
+      await page.fill("#key", "wrong");
+      await page.keyboard.press("Enter");
+      await page.locator("#key-fault", { hasText: "This is not the key." }).waitFor();
+      await shoot(page, "login-390-wrong");
+      holds(
+        complaints.every((text) => text.includes("401")),
+        `only the refusal is told: ${complaints}`,
+      );
+      complaints.length = 0;
+      await page.fill("#key", key);
+      await page.locator("button[type=submit]").click();
+      await page.locator("h1", { hasText: "Usage" }).waitFor();
+      holds(new URL(page.url()).pathname === "/admin/usage", "the page that was asked for");
+      await settled(page);
+      holds((await page.evaluate(() => document.cookie)) === "", "the session is out of the page's reach");
+      await page.locator(".menu-button button").click();
+      await page.locator("dialog.menu button", { hasText: "Sign out" }).click();
+      await page.locator("#key").waitFor();
+      complaints.length = 0;
+    },
+  );
 
   await test("a session that ended leads to the door", {}, async (page, { context, complaints }) => {
     await open(page, "");
@@ -713,7 +971,11 @@ if (key) {
 }
 
 // what needs a process to itself: the program, or else a mock without a key
-const own = process.env.PROGRAM ? await startProgram(process.env.PROGRAM) : isMock ? await start({ key: null, urls: ["unix:/run/x.sock", "http://0.0.0.0:8088", "http://[::]:8443"] }) : null;
+const own = process.env.PROGRAM
+  ? await startProgram(process.env.PROGRAM)
+  : isMock
+    ? await start({ key: null, urls: ["unix:/run/x.sock", "http://0.0.0.0:8088", "http://[::]:8443"] })
+    : null;
 if (own) {
   const enter = async (page, path) => {
     await page.goto(`${own.base}/admin${path}`);
@@ -734,20 +996,36 @@ if (own) {
     holds((await hint.count()) === 0, "it is dismissed for good");
   });
 
-  for (const [width, scheme, locale, title] of [[390, "light", "en-GB", "The dashboard is closed"], [1280, "dark", "zh-CN", "仪表盘未开放"]])
-    await test(`without a key and from elsewhere it stays closed, and says why, ${locale}`, { isIn: false, width, height: 844, scheme, locale }, async (page, { complaints }) => {
-      const asked = [];
-      page.on("request", (req) => req.url().includes("/api/") && asked.push(new URL(req.url()).pathname));
-      // by plain HTTP from elsewhere, as it would be
-      page.on("console", () => complaints.splice(0, complaints.length, ...complaints.filter((text) => !/Cross-Origin-Opener-Policy header has been ignored/.test(text))));
-      await page.goto(`http://elsewhere.test:${new URL(own.base).port}/admin/requests`);
-      await page.locator("h1", { hasText: title }).waitFor();
-      holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY"), "how to set one");
-      holds((await page.title()).startsWith(title), await page.title());
-      await page.waitForTimeout(1000);
-      holds(asked.every((path) => path === "/admin/api/v1/session"), `no data is asked for: ${asked}`);
-      await shoot(page, `closed-${width}-${scheme}`);
-    });
+  for (const [width, scheme, locale, title] of [
+    [390, "light", "en-GB", "The dashboard is closed"],
+    [1280, "dark", "zh-CN", "仪表盘未开放"],
+  ])
+    await test(
+      `without a key and from elsewhere it stays closed, and says why, ${locale}`,
+      { isIn: false, width, height: 844, scheme, locale },
+      async (page, { complaints }) => {
+        const asked = [];
+        page.on("request", (req) => req.url().includes("/api/") && asked.push(new URL(req.url()).pathname));
+        // by plain HTTP from elsewhere, as it would be
+        page.on("console", () =>
+          complaints.splice(
+            0,
+            complaints.length,
+            ...complaints.filter((text) => !/Cross-Origin-Opener-Policy header has been ignored/.test(text)),
+          ),
+        );
+        await page.goto(`http://elsewhere.test:${new URL(own.base).port}/admin/requests`);
+        await page.locator("h1", { hasText: title }).waitFor();
+        holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY"), "how to set one");
+        holds((await page.title()).startsWith(title), await page.title());
+        await page.waitForTimeout(1000);
+        holds(
+          asked.every((path) => path === "/admin/api/v1/session"),
+          `no data is asked for: ${asked}`,
+        );
+        await shoot(page, `closed-${width}-${scheme}`);
+      },
+    );
 
   await test("clients are given the proxy's address, not the dashboard's", { isIn: false }, async (page) => {
     await enter(page, "/connect");
@@ -763,10 +1041,19 @@ if (own) {
   await test("a setting that waits for a restart tells both values", { isIn: false }, async (page) => {
     if (own.write) {
       own.write("WORKERS=2\n");
-      for (let i = 0; i < 50 && !(await (await fetch(`${own.base}/admin/api/v1/config`)).json()).pending_restart.includes("WORKERS"); i++) await new Promise((resolve) => setTimeout(resolve, 200));
+      for (
+        let i = 0;
+        i < 50 &&
+        !(await (await fetch(`${own.base}/admin/api/v1/config`)).json()).pending_restart.includes("WORKERS");
+        i++
+      )
+        await new Promise((resolve) => setTimeout(resolve, 200));
     }
     await enter(page, "/config");
-    await page.locator(".setting", { has: page.locator("code", { hasText: /^WORKERS$/ }) }).locator(".setting-value", { hasText: /^1, after a restart 2/ }).waitFor();
+    await page
+      .locator(".setting", { has: page.locator("code", { hasText: /^WORKERS$/ }) })
+      .locator(".setting-value", { hasText: /^1, after a restart 2/ })
+      .waitFor();
     await page.fill('input[type="search"]', "workers");
     await shoot(page, "config-next-1280-light");
     own.write?.("WORKERS=1\n");
@@ -776,7 +1063,9 @@ if (own) {
     await enter(page, "/requests?status=pending");
     await live(page);
     own.ask?.("slowly");
-    const row = page.locator(".vrow", { has: page.locator(".c-status", { hasText: "200 streaming" }), hasText: "claude-" }).first();
+    const row = page
+      .locator(".vrow", { has: page.locator(".c-status", { hasText: "200 streaming" }), hasText: "claude-" })
+      .first();
     await row.waitFor({ timeout: 25_000 });
     holds((await row.locator(".c-model").textContent()).startsWith("claude-"), "its model");
     const id = await row.getAttribute("data-id");
@@ -796,36 +1085,52 @@ if (own) {
     await asked;
   });
 
-  for (const [width, scheme] of [[1280, "light"], [390, "dark"]])
-    await test(`an error's words are shown, ${width} px, ${scheme}`, { isIn: false, width, height: 844, scheme }, async (page) => {
-      await enter(page, "/errors");
-      await page.locator(".kept", { hasText: /Of the last 1,000 failures since ./ }).waitFor();
-      const group = (text) => page.locator("details.group", { has: page.locator("summary", { hasText: text }) }).first();
-      await group("529").locator(".badge", { hasText: "answered by the upstream" }).waitFor();
-      await group("529").locator("summary").click();
-      await group("529").locator(".group-body code", { hasText: "overloaded_error" }).waitFor();
-      await shoot(page, `error-${width}-${scheme}`);
-      await group("500").locator("summary").click();
-      await group("500").locator(".group-body", { hasText: "in a coding that the proxy cannot read" }).waitFor();
-      await enter(page, "/requests?status=4xx");
-      await page.locator(".vrow").first().click();
-      await page.locator("dialog.drawer .code", { hasText: "error" }).first().waitFor();
-      await shoot(page, `drawer-error-${width}-${scheme}`);
-    });
+  for (const [width, scheme] of [
+    [1280, "light"],
+    [390, "dark"],
+  ])
+    await test(
+      `an error's words are shown, ${width} px, ${scheme}`,
+      { isIn: false, width, height: 844, scheme },
+      async (page) => {
+        await enter(page, "/errors");
+        await page.locator(".kept", { hasText: /Of the last 1,000 failures since ./ }).waitFor();
+        const group = (text) =>
+          page.locator("details.group", { has: page.locator("summary", { hasText: text }) }).first();
+        await group("529").locator(".badge", { hasText: "answered by the upstream" }).waitFor();
+        await group("529").locator("summary").click();
+        await group("529").locator(".group-body code", { hasText: "overloaded_error" }).waitFor();
+        await shoot(page, `error-${width}-${scheme}`);
+        await group("500").locator("summary").click();
+        await group("500")
+          .locator(".group-body", { hasText: "in a coding that the proxy cannot read" })
+          .waitFor();
+        await enter(page, "/requests?status=4xx");
+        await page.locator(".vrow").first().click();
+        await page.locator("dialog.drawer .code", { hasText: "error" }).first().waitFor();
+        await shoot(page, `drawer-error-${width}-${scheme}`);
+      },
+    );
 
-  await test("an error in the middle of a 200 is an error, in its own words", { isIn: false }, async (page) => {
-    await own.ask?.("fails late");
-    await enter(page, "/errors");
-    const group = page.locator("details.group", { has: page.locator("summary", { hasText: /200.*overloaded_error/s }) }).first();
-    await group.waitFor();
-    await group.locator("summary .note", { hasText: "in the middle of the stream" }).waitFor();
-    await enter(page, "/requests?status=failed");
-    const row = page.locator(".vrow", { has: page.locator(".c-status", { hasText: "200 error" }) }).first();
-    await row.locator(".status.tone-bad").waitFor();
-    await row.click();
-    await page.locator("dialog.drawer .code", { hasText: "in the middle of the stream" }).waitFor();
-    await page.keyboard.press("Escape");
-  });
+  await test(
+    "an error in the middle of a 200 is an error, in its own words",
+    { isIn: false },
+    async (page) => {
+      await own.ask?.("fails late");
+      await enter(page, "/errors");
+      const group = page
+        .locator("details.group", { has: page.locator("summary", { hasText: /200.*overloaded_error/s }) })
+        .first();
+      await group.waitFor();
+      await group.locator("summary .note", { hasText: "in the middle of the stream" }).waitFor();
+      await enter(page, "/requests?status=failed");
+      const row = page.locator(".vrow", { has: page.locator(".c-status", { hasText: "200 error" }) }).first();
+      await row.locator(".status.tone-bad").waitFor();
+      await row.click();
+      await page.locator("dialog.drawer .code", { hasText: "in the middle of the stream" }).waitFor();
+      await page.keyboard.press("Escape");
+    },
+  );
 
   await test("what failed last is first, by the time that is shown", { isIn: false }, async (page) => {
     await enter(page, "/errors");
@@ -847,51 +1152,80 @@ if (own) {
     await restarted;
     await live(page);
     await own.traffic?.();
-    await page.waitForFunction((before) => document.querySelector(".vrow") && ![...document.querySelectorAll(".vrow")].some((row) => row.dataset.id === before), before);
+    await page.waitForFunction(
+      (before) =>
+        document.querySelector(".vrow") &&
+        ![...document.querySelectorAll(".vrow")].some((row) => row.dataset.id === before),
+      before,
+    );
     complaints.length = 0;
   });
   await own.stop();
 }
 
 if (key) {
-  await test("a request in flight tells how far it has come, and can be ended", {}, async (page, { context }) => {
-    const program = process.env.PROGRAM ? await startProgram(process.env.PROGRAM, { DASHBOARD_API_KEY: key }) : null;
-    const where = program?.base ?? base;
-    try {
-      if (program) holds((await context.request.post(`${where}/admin/api/v1/session`, { data: { key } })).status() === 204, "the key opens a session");
-      await page.goto(`${where}/admin/requests?status=pending`);
-      await live(page);
-      const asked = program?.ask("for ever");
-      const row = page.locator(".vrow", { has: page.locator(".c-status", { hasText: "200 streaming" }), hasText: "claude-" }).first();
-      await row.waitFor({ timeout: 25_000 });
-      const id = await row.getAttribute("data-id");
-      const cell = (name) => page.locator(`.vrow[data-id="${id}"] .c-${name}`);
-      await page.waitForFunction((id) => /→ ≥/.test(document.querySelector(`.vrow[data-id="${id}"] .c-tokens`)?.textContent), id);
-      const bytes = await cell("bytes").textContent();
-      await page.waitForFunction(([id, bytes]) => document.querySelector(`.vrow[data-id="${id}"] .c-bytes`)?.textContent !== bytes, [id, bytes]);
-      holds((await cell("ttft").textContent()) !== "–", "its first token");
-      await page.locator(`.vrow[data-id="${id}"]`).click();
-      const drawer = page.locator("dialog.drawer[open]");
-      await drawer.locator("h3", { hasText: "Request fields" }).waitFor();
-      const open = drawer.locator("button", { hasText: "End this request" });
-      await open.click();
-      await drawer.locator("#end-reason").fill("it never stops");
-      // Escape leaves the question alone
-      await page.keyboard.press("Escape");
-      await open.waitFor();
-      holds(await page.evaluate(() => document.activeElement.classList.contains("danger")), "the focus is back on the button");
-      await open.click();
-      await drawer.locator("#end-reason").fill("it never stops");
-      await shoot(page, "end-1280-light");
-      const told = page.waitForRequest((req) => req.url().endsWith(`/requests/${id}/end`));
-      await drawer.locator("button", { hasText: "End it" }).click();
-      holds(JSON.parse((await told).postData()).reason === "it never stops", "with its reason");
-      await drawer.locator("dd", { hasText: "ended by an operator" }).waitFor();
-      await asked;
-    } finally {
-      await program?.stop();
-    }
-  });
+  await test(
+    "a request in flight tells how far it has come, and can be ended",
+    {},
+    async (page, { context }) => {
+      const program = process.env.PROGRAM
+        ? await startProgram(process.env.PROGRAM, { DASHBOARD_API_KEY: key })
+        : null;
+      const where = program?.base ?? base;
+      try {
+        if (program)
+          holds(
+            (await context.request.post(`${where}/admin/api/v1/session`, { data: { key } })).status() === 204,
+            "the key opens a session",
+          );
+        await page.goto(`${where}/admin/requests?status=pending`);
+        await live(page);
+        const asked = program?.ask("for ever");
+        const row = page
+          .locator(".vrow", {
+            has: page.locator(".c-status", { hasText: "200 streaming" }),
+            hasText: "claude-",
+          })
+          .first();
+        await row.waitFor({ timeout: 25_000 });
+        const id = await row.getAttribute("data-id");
+        const cell = (name) => page.locator(`.vrow[data-id="${id}"] .c-${name}`);
+        await page.waitForFunction(
+          (id) => /→ ≥/.test(document.querySelector(`.vrow[data-id="${id}"] .c-tokens`)?.textContent),
+          id,
+        );
+        const bytes = await cell("bytes").textContent();
+        await page.waitForFunction(
+          ([id, bytes]) => document.querySelector(`.vrow[data-id="${id}"] .c-bytes`)?.textContent !== bytes,
+          [id, bytes],
+        );
+        holds((await cell("ttft").textContent()) !== "–", "its first token");
+        await page.locator(`.vrow[data-id="${id}"]`).click();
+        const drawer = page.locator("dialog.drawer[open]");
+        await drawer.locator("h3", { hasText: "Request fields" }).waitFor();
+        const open = drawer.locator("button", { hasText: "End this request" });
+        await open.click();
+        await drawer.locator("#end-reason").fill("it never stops");
+        // Escape leaves the question alone
+        await page.keyboard.press("Escape");
+        await open.waitFor();
+        holds(
+          await page.evaluate(() => document.activeElement.classList.contains("danger")),
+          "the focus is back on the button",
+        );
+        await open.click();
+        await drawer.locator("#end-reason").fill("it never stops");
+        await shoot(page, "end-1280-light");
+        const told = page.waitForRequest((req) => req.url().endsWith(`/requests/${id}/end`));
+        await drawer.locator("button", { hasText: "End it" }).click();
+        holds(JSON.parse((await told).postData()).reason === "it never stops", "with its reason");
+        await drawer.locator("dd", { hasText: "ended by an operator" }).waitFor();
+        await asked;
+      } finally {
+        await program?.stop();
+      }
+    },
+  );
 }
 
 if (isMock) {
@@ -915,7 +1249,10 @@ if (isMock) {
   await test("what other models used stands apart, and a floor is marked", {}, async (page) => {
     await open(page, "");
     const rows = mock.state().rows;
-    const [other, cut] = [rows.find((row) => row.other_models.length && row.result === "succeeded"), rows.find((row) => row.at_least && row.estimate.cost_usd)];
+    const [other, cut] = [
+      rows.find((row) => row.other_models.length && row.result === "succeeded"),
+      rows.find((row) => row.at_least && row.estimate.cost_usd),
+    ];
     await open(page, `/requests?id=${other.id}`);
     await page.locator("dialog.drawer h3", { hasText: "Other models" }).waitFor();
     await open(page, `/requests?id=${cut.id}`);
@@ -925,7 +1262,8 @@ if (isMock) {
   await test("the state of an upstream is told", {}, async (page) => {
     for (const path of ["/upstreams", ""]) {
       await open(page, path);
-      for (const text of ["failing (2 of 5)", "unknown", "open"]) await page.locator("main .badge", { hasText: text }).first().waitFor();
+      for (const text of ["failing (2 of 5)", "unknown", "open"])
+        await page.locator("main .badge", { hasText: text }).first().waitFor();
     }
   });
   await test("attempts that failed over are errors of their upstream", {}, async (page) => {
@@ -933,30 +1271,45 @@ if (isMock) {
     const group = page.locator("details.group", { has: page.locator(".badge", { hasText: "failed over" }) });
     await group.first().waitFor();
     await group.first().locator("summary").click();
-    await group.first().locator(".group-body", { hasText: "the request went on to the next upstream" }).waitFor();
+    await group
+      .first()
+      .locator(".group-body", { hasText: "the request went on to the next upstream" })
+      .waitFor();
   });
   await test("a range without quantiles says so", {}, async (page) => {
     await page.route("**/api/v1/overview*", async (route) => {
       const answer = await (await route.fetch()).json();
-      for (const name of ["ttft_ms", "duration_ms"]) answer.totals[name] = { avg: 5, p50: null, p95: null, p99: null };
+      for (const name of ["ttft_ms", "duration_ms"])
+        answer.totals[name] = { avg: 5, p50: null, p95: null, p99: null };
       await route.fulfill({ json: answer });
     });
     await open(page, "?range=7d");
     await page.locator(".note", { hasText: "No quantiles for this range" }).waitFor();
   });
-  await test("settings and their faults are told in the reader's language", { locale: "zh-CN" }, async (page) => {
-    await open(page, "/config");
-    await page.locator(".setting").first().waitFor();
-    const english = await page.evaluate(() => [...document.querySelectorAll(".setting > div:first-child .note")].map((one) => one.textContent).filter((text) => !/[\u4e00-\u9fff]/.test(text)));
-    holds(english.length === 0, english.join(" | "));
-    await page.locator(".notice li", { hasText: "MAX_IN_FLIGHT（env/.env 第 12 行）无效" }).waitFor();
-    await page.locator(".setting", { hasText: "环境变量" }).first().waitFor();
-  });
+  await test(
+    "settings and their faults are told in the reader's language",
+    { locale: "zh-CN" },
+    async (page) => {
+      await open(page, "/config");
+      await page.locator(".setting").first().waitFor();
+      const english = await page.evaluate(() =>
+        [...document.querySelectorAll(".setting > div:first-child .note")]
+          .map((one) => one.textContent)
+          .filter((text) => !/[\u4e00-\u9fff]/.test(text)),
+      );
+      holds(english.length === 0, english.join(" | "));
+      await page.locator(".notice li", { hasText: "MAX_IN_FLIGHT（env/.env 第 12 行）无效" }).waitFor();
+      await page.locator(".setting", { hasText: "环境变量" }).first().waitFor();
+    },
+  );
   await test("one URL that stands twice is two upstreams", {}, async (page) => {
     for (const path of ["/upstreams", ""]) {
       await open(page, path);
       await page.locator("main .mono", { hasText: /^https:\/\/api\.anthropic\.com #2$/ }).waitFor();
-      holds((await page.locator("main .mono", { hasText: /^https:\/\/api\.anthropic\.com$/ }).count()) === 1, "and the first");
+      holds(
+        (await page.locator("main .mono", { hasText: /^https:\/\/api\.anthropic\.com$/ }).count()) === 1,
+        "and the first",
+      );
     }
   });
   await test("a paused list survives a cut of the line", {}, async (page, { complaints }) => {
@@ -965,16 +1318,23 @@ if (isMock) {
     await page.locator(".vrow").first().waitFor();
     await page.keyboard.press("p");
     await page.locator('.list-bar button[aria-pressed="true"]').waitFor();
-    const ids = () => page.evaluate(() => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join());
+    const ids = () =>
+      page.evaluate(() => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join());
     const before = await ids();
     mock.cut();
     await page.locator(".link-state.tone-bad").waitFor();
     await live(page);
     await page.waitForTimeout(1500);
     holds((await ids()) === before, "nothing moves");
-    holds(/\d\+/.test(await page.locator('.list-bar button[aria-pressed="true"]').textContent()), "it says that there is more");
+    holds(
+      /\d\+/.test(await page.locator('.list-bar button[aria-pressed="true"]').textContent()),
+      "it says that there is more",
+    );
     await page.keyboard.press("p");
-    await page.waitForFunction((before) => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join() !== before, before);
+    await page.waitForFunction(
+      (before) => [...document.querySelectorAll(".vrow")].map((row) => row.dataset.id).join() !== before,
+      before,
+    );
     complaints.length = 0;
   });
 }

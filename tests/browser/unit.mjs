@@ -33,17 +33,51 @@ function test(name, run) {
 function words(command) {
   const folder = mkdtempSync(join(tmpdir(), "words-"));
   try {
-    for (const name of ["curl", "id", "pwned"]) writeFileSync(join(folder, name), name === "curl" ? `#!/bin/sh\nprintf '%s\\0' "$@"\n` : `#!/bin/sh\n: >${folder}/ran\n`, { mode: 0o755 });
-    const said = execFileSync("/bin/sh", ["-c", command], { cwd: folder, env: { PATH: `${folder}:/usr/bin:/bin`, ANTHROPIC_API_KEY: "a key" }, encoding: "utf8" });
-    assert.throws(() => execFileSync("/bin/ls", [join(folder, "ran")], { stdio: "ignore" }), "something was run");
+    for (const name of ["curl", "id", "pwned"])
+      writeFileSync(
+        join(folder, name),
+        name === "curl" ? `#!/bin/sh\nprintf '%s\\0' "$@"\n` : `#!/bin/sh\n: >${folder}/ran\n`,
+        { mode: 0o755 },
+      );
+    const said = execFileSync("/bin/sh", ["-c", command], {
+      cwd: folder,
+      env: { PATH: `${folder}:/usr/bin:/bin`, ANTHROPIC_API_KEY: "a key" },
+      encoding: "utf8",
+    });
+    assert.throws(
+      () => execFileSync("/bin/ls", [join(folder, "ran")], { stdio: "ignore" }),
+      "something was run",
+    );
     return said.split("\0").slice(0, -1);
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-const row = { method: "POST", path: "/v1/messages", route: "messages", model: null, max_tokens: null, stream: null };
-for (const hostile of ["X`id`", "X|pwned", "X'id", "X\"$(id)", "X;pwned", "X&pwned", "$(pwned)", "'`id`'", "-o/etc/x", "X\npwned", "X\\", "*", "!!", "#x"])
+const row = {
+  method: "POST",
+  path: "/v1/messages",
+  route: "messages",
+  model: null,
+  max_tokens: null,
+  stream: null,
+};
+for (const hostile of [
+  "X`id`",
+  "X|pwned",
+  "X'id",
+  'X"$(id)',
+  "X;pwned",
+  "X&pwned",
+  "$(pwned)",
+  "'`id`'",
+  "-o/etc/x",
+  "X\npwned",
+  "X\\",
+  "*",
+  "!!",
+  "#x",
+])
   test(`a copied command takes ${JSON.stringify(hostile)} for a word`, () => {
     const base = "http://127.0.0.1:8088";
     const method = words(curl({ ...row, method: hostile }, base));
@@ -57,16 +91,52 @@ for (const hostile of ["X`id`", "X|pwned", "X'id", "X\"$(id)", "X;pwned", "X&pwn
     for (const said of [method, path, model, socket]) assert.ok(said.includes("x-api-key: a key"));
   });
 test("a copied command asks as the client did", () => {
-  assert.deepEqual(words(curl({ ...row, method: "HEAD" }, "http://a")).slice(0, 3), ["-sS", "--head", "http://a/v1/messages"]);
-  assert.deepEqual(words(curl({ ...row, method: "GET", path: "/a/../b[1]" }, "http://a")).slice(0, 4), ["-sS", "--globoff", "--path-as-is", "http://a/a/../b[1]"]);
+  assert.deepEqual(words(curl({ ...row, method: "HEAD" }, "http://a")).slice(0, 3), [
+    "-sS",
+    "--head",
+    "http://a/v1/messages",
+  ]);
+  assert.deepEqual(words(curl({ ...row, method: "GET", path: "/a/../b[1]" }, "http://a")).slice(0, 4), [
+    "-sS",
+    "--globoff",
+    "--path-as-is",
+    "http://a/a/../b[1]",
+  ]);
 });
 
 const ANY = { status: "", method: "", path: "", model: "", session: "", upstream: "", user_agent: "", q: "" };
-const pending = (seq, more) => ({ seq, id: `req_${seq}`, at: seq, state: "pending", method: "POST", path: "/v1/messages", status: null, model: null, upstream: null, ended: null, ...more });
-const done = (seq, more) => ({ ...pending(seq), state: "done", status: 200, model: "m", ended: { by: "complete", phase: "response" }, result: "succeeded", ...more });
+const pending = (seq, more) => ({
+  seq,
+  id: `req_${seq}`,
+  at: seq,
+  state: "pending",
+  method: "POST",
+  path: "/v1/messages",
+  status: null,
+  model: null,
+  upstream: null,
+  ended: null,
+  ...more,
+});
+const done = (seq, more) => ({
+  ...pending(seq),
+  state: "done",
+  status: 200,
+  model: "m",
+  ended: { by: "complete", phase: "response" },
+  result: "succeeded",
+  ...more,
+});
 const page = (items, { total = items.length, next = null } = {}) => ({ items, total, next_before: next });
 let moment = 0;
-const tick = (rows, more) => ({ now: (moment += 1000), boot_id: "a", rows, dropped: 0, running: [], ...more });
+const tick = (rows, more) => ({
+  now: (moment += 1000),
+  boot_id: "a",
+  rows,
+  dropped: 0,
+  running: [],
+  ...more,
+});
 const listed = (filters, ...answer) => {
   const list = new Roster(tick([]));
   list.begin();
@@ -113,8 +183,12 @@ test("the total follows rows that come and go", () => {
   assert.deepEqual([all.items().length, all.total], [2, 4]);
 });
 test("no more are shown or counted than the server keeps", () => {
-  const list = listed(ANY, Array.from({ length: MOST }, (_, seq) => done(seq)));
-  for (let i = 0; i < 3; i++) list.tell(tick(Array.from({ length: 50 }, (_, n) => done(MOST + i * 50 + n))), ANY), list.items();
+  const list = listed(
+    ANY,
+    Array.from({ length: MOST }, (_, seq) => done(seq)),
+  );
+  for (let i = 0; i < 3; i++)
+    (list.tell(tick(Array.from({ length: 50 }, (_, n) => done(MOST + i * 50 + n))), ANY), list.items());
   assert.deepEqual([list.items().length, list.total, list.rows.size], [MOST, MOST, MOST]);
   list.tell(tick([pending(2 * MOST)]), ANY);
   assert.deepEqual([list.items().length, list.total], [MOST, MOST + 1]);
@@ -131,12 +205,17 @@ test("a list that stands still holds what comes, and goes on with it", () => {
 test("a list that stands still holds no more than the server keeps, and says so", () => {
   const list = listed(ANY, [done(1)]);
   list.pause();
-  for (let i = 0; i < MOST + 300; i += 100) list.tell(tick(Array.from({ length: 100 }, (_, n) => done(2 + i + n))), ANY);
+  for (let i = 0; i < MOST + 300; i += 100)
+    list.tell(tick(Array.from({ length: 100 }, (_, n) => done(2 + i + n))), ANY);
   assert.deepEqual([list.waiting(ANY), list.isBehind], [MOST, true]);
   list.resume(ANY);
   assert.deepEqual([seqs(list), list.isBehind], [[1], true]);
 });
-for (const [what, more] of [["more than it can say", { dropped: 7 }], ["that it is another process", { boot_id: "b" }], ["something after a silence", { now: 1e9 }]])
+for (const [what, more] of [
+  ["more than it can say", { dropped: 7 }],
+  ["that it is another process", { boot_id: "b" }],
+  ["something after a silence", { now: 1e9 }],
+])
   test(`a stream that tells ${what} leaves the list behind`, () => {
     for (const isPaused of [false, true]) {
       const list = listed(ANY, [done(1)]);
@@ -164,7 +243,11 @@ test("rows in flight are found by what is known of them", () => {
 
 test("rows are filtered as the server does", () => {
   const cut = { ended: { by: "client", phase: "response" }, result: "canceled" };
-  const refused = { status: 403, ended: { by: "proxy", phase: "request", label: "foreign_origin" }, result: "failed" };
+  const refused = {
+    status: 403,
+    ended: { by: "proxy", phase: "request", label: "foreign_origin" },
+    result: "failed",
+  };
   const none = { status: null, ended: { by: "upstream", phase: "request" }, result: "failed" };
   for (const [row, filter, expected] of [
     [done(1), { status: "200" }, true],
@@ -191,14 +274,42 @@ test("rows are filtered as the server does", () => {
   ])
     assert.equal(matches(row, { ...ANY, ...filter }), expected, JSON.stringify([row, filter]));
 });
-const running = (seq, more) => ({ seq, id: `req_${seq}`, upstream: null, bytes_in: 1, bytes_out: 2, ttft_ms: null, duration_ms: 9, tokens: { input: 0, output: 0 }, output_events: 0, ending: false, ...more });
+const running = (seq, more) => ({
+  seq,
+  id: `req_${seq}`,
+  upstream: null,
+  bytes_in: 1,
+  bytes_out: 2,
+  ttft_ms: null,
+  duration_ms: 9,
+  tokens: { input: 0, output: 0 },
+  output_events: 0,
+  ending: false,
+  ...more,
+});
 test("rows in flight tell how far they have come", () => {
   const list = listed(ANY, [pending(2, { upstream: "a", tokens: null }), done(1, { bytes_out: 7 })]);
   list.tell(tick([], { running: [running(2), running(1)] }), ANY);
-  assert.deepEqual([list.rows.get(2).bytes_out, list.rows.get(2).upstream, list.rows.get(2).tokens], [2, "a", null]);
+  assert.deepEqual(
+    [list.rows.get(2).bytes_out, list.rows.get(2).upstream, list.rows.get(2).tokens],
+    [2, "a", null],
+  );
   assert.equal(list.rows.get(1).bytes_out, 7);
-  list.tell(tick([pending(3)], { running: [running(2, { upstream: "b", output_events: 5, tokens: { input: 3, output: 1 } }), running(3)] }), ANY);
-  assert.deepEqual([list.rows.get(2).upstream, list.rows.get(2).output_events, list.rows.get(2).tokens.input, list.rows.get(3).bytes_out], ["b", 5, 3, 2]);
+  list.tell(
+    tick([pending(3)], {
+      running: [running(2, { upstream: "b", output_events: 5, tokens: { input: 3, output: 1 } }), running(3)],
+    }),
+    ANY,
+  );
+  assert.deepEqual(
+    [
+      list.rows.get(2).upstream,
+      list.rows.get(2).output_events,
+      list.rows.get(2).tokens.input,
+      list.rows.get(3).bytes_out,
+    ],
+    ["b", 5, 3, 2],
+  );
   assert.equal(list.rows.get(2).state, "pending");
 });
 test("a list that stands still shows no progress until it goes on", () => {
@@ -215,14 +326,33 @@ test("rows leave a time range that moves on", () => {
   assert.deepEqual([seqs(list), list.total], [[2], 1]);
 });
 for (const [counts, expected] of [
-  [[0, 0, 0], ["–", "–", "–"]],
-  [[5, 0, 0], ["100%", "0%", "0%"]],
-  [[1, 1, 1], ["33.34%", "33.33%", "33.33%"]],
-  [[393, 21, 8], ["93.13%", "4.98%", "1.89%"]],
-  [[9999, 1, 0], ["99.99%", "0.01%", "0.00%"]],
+  [
+    [0, 0, 0],
+    ["–", "–", "–"],
+  ],
+  [
+    [5, 0, 0],
+    ["100%", "0%", "0%"],
+  ],
+  [
+    [1, 1, 1],
+    ["33.34%", "33.33%", "33.33%"],
+  ],
+  [
+    [393, 21, 8],
+    ["93.13%", "4.98%", "1.89%"],
+  ],
+  [
+    [9999, 1, 0],
+    ["99.99%", "0.01%", "0.00%"],
+  ],
 ])
   test(`the shares of ${counts.join(", ")} add up`, () => assert.deepEqual(as.shares(counts), expected));
-test("a floor is marked", () => assert.deepEqual([as.atLeast("$9.71", true), as.atLeast("$9.71", false), as.atLeast("–", true)], ["≥\u202f$9.71", "$9.71", "–"]));
+test("a floor is marked", () =>
+  assert.deepEqual(
+    [as.atLeast("$9.71", true), as.atLeast("$9.71", false), as.atLeast("–", true)],
+    ["≥\u202f$9.71", "$9.71", "–"],
+  ));
 for (const [content, expected] of [
   ['{"type":"error","error":{"type":"x","message":"its words"}}', "its words"],
   ['event: error\ndata: {"type":"error","error":{"type":"x","message":"its words"}}\n\n', "its words"],
@@ -247,15 +377,30 @@ for (const [page, urls, expected] of [
   ["http://127.0.0.1:8089", ["unix:/run/x.sock"], "unix:/run/x.sock"],
   ["http://127.0.0.1:8088", [], "http://127.0.0.1:8088"],
 ])
-  test(`from ${page} the proxy at ${urls.join(", ") || "nowhere"} is ${expected}`, () => assert.equal(proxyAddress(urls, new URL(page)), expected));
+  test(`from ${page} the proxy at ${urls.join(", ") || "nowhere"} is ${expected}`, () =>
+    assert.equal(proxyAddress(urls, new URL(page)), expected));
 for (const [lang, texts, spans] of [
-  ["en", ["9,999", "12.3K", "1.23M", "14:03:22", "23 Nov, 14:03:22"], ["11 µs", "84 ms", "3.25 s", "2 min 05 s", "1 h 1 min", "5 min ago"]],
-  ["zh", ["9,999", "1.23万", "123万", "14:03:22", "11月23日 14:03:22"], ["11 微秒", "84 毫秒", "3.25 秒", "2 分 05 秒", "1 小时 1 分钟", "5 分钟前"]],
+  [
+    "en",
+    ["9,999", "12.3K", "1.23M", "14:03:22", "23 Nov, 14:03:22"],
+    ["11 µs", "84 ms", "3.25 s", "2 min 05 s", "1 h 1 min", "5 min ago"],
+  ],
+  [
+    "zh",
+    ["9,999", "1.23万", "123万", "14:03:22", "11月23日 14:03:22"],
+    ["11 微秒", "84 毫秒", "3.25 秒", "2 分 05 秒", "1 小时 1 分钟", "5 分钟前"],
+  ],
 ]) {
   await speak(lang);
   test(`counts and moments are written as ${lang} does`, () => {
     const at = new Date(2026, 10, 23, 14, 3, 22).getTime();
-    const said = [as.count(9999), as.count(12_345), as.count(1_234_567), as.when(at, at + 3_600_000), as.when(at, at + 86_400_000)];
+    const said = [
+      as.count(9999),
+      as.count(12_345),
+      as.count(1_234_567),
+      as.when(at, at + 3_600_000),
+      as.when(at, at + 86_400_000),
+    ];
     assert.deepEqual(said, texts);
     assert.deepEqual([...[0.011, 84, 3250, 125_000, 3_660_000].map(as.duration), as.ago(0, 300_000)], spans);
   });

@@ -41,11 +41,13 @@ export default {
   "fault.not_found": "This is no longer held: only the last requests are kept.",
   "fault.bad_range": "There is no such time range here.",
   "fault.bad_filter": "This filter is invalid: it is too long, or of no known form.",
-  "fault.bad_request": "The proxy does not understand this question; the page may be older than the proxy. Reload it.",
+  "fault.bad_request":
+    "The proxy does not understand this question; the page may be older than the proxy. Reload it.",
   "fault.too_many_attempts": "Too many keys were tried. Wait a minute.",
   "fault.unavailable": "The proxy cannot tell this now. Try again in a moment.",
   "fault.too_late": "The request has ended, or its end was asked for before.",
-  "fault.method_not_allowed": "The proxy does not offer this. The page may be older than the proxy: reload it.",
+  "fault.method_not_allowed":
+    "The proxy does not offer this. The page may be older than the proxy: reload it.",
   "fault.other": "The proxy could not answer:",
   "login.title": "Sign in",
   "login.text": "Enter the value of DASHBOARD_API_KEY.",
@@ -54,7 +56,8 @@ export default {
   "login.wrong": "This is not the key.",
   "login.slow": "Too many attempts. Wait {seconds} s.",
   "login.closed": "The dashboard is closed",
-  "login.closed.why": "Without a key it opens only on the machine that the proxy runs on. To open it from here, set DASHBOARD_API_KEY to 16 or more random characters in the proxy’s settings, for instance those that this prints:",
+  "login.closed.why":
+    "Without a key it opens only on the machine that the proxy runs on. To open it from here, set DASHBOARD_API_KEY to 16 or more random characters in the proxy’s settings, for instance those that this prints:",
   "hint.key": "No key is set, so every user of this machine can read this dashboard. To ask for one, set",
   "unit.d": "d",
   "unit.us": "µs",
@@ -77,7 +80,8 @@ export default {
   "range.90d": "90 d",
   "range.365d": "365 d",
   "overview.range": "Over time",
-  "overview.lost": "{n} requests since the start are missing from all sums: telemetry could not keep up with them. They were forwarded as usual.",
+  "overview.lost":
+    "{n} requests since the start are missing from all sums: telemetry could not keep up with them. They were forwarded as usual.",
   "overview.empty": "No requests in this range",
   "now.in_flight": "In flight",
   "now.rate": "Requests/s",
@@ -107,7 +111,8 @@ export default {
   "sum.cache": "Cache hits",
   "sum.cache.note": "{tokens} tokens from cache",
   "quantiles": "Latency",
-  "quantiles.absent": "No quantiles for this range: all of it was recorded by an earlier run, of which only averages were stored.",
+  "quantiles.absent":
+    "No quantiles for this range: all of it was recorded by an earlier run, of which only averages were stored.",
   "avg": "avg",
   "p50": "p50",
   "p95": "p95",
@@ -214,14 +219,17 @@ export default {
   "drawer.metering": "Not fully metered",
   "drawer.other_models": "Other models (not in the tokens above)",
   "drawer.curl": "Copy as curl",
-  "drawer.redacted": "Values that may be secret are redacted; queries and the content of requests are never kept. The copied command has a variable for the key and a body to fill in.",
+  "drawer.redacted":
+    "Values that may be secret are redacted; queries and the content of requests are never kept. The copied command has a variable for the key and a body to fill in.",
   "end.open": "End this request …",
   "end.title": "End this request",
-  "end.what": "The client’s stream is broken off and the connection to the upstream closed at once. The log says who ended it and why.",
+  "end.what":
+    "The client’s stream is broken off and the connection to the upstream closed at once. The log says who ended it and why.",
   "end.reason": "Reason (optional, for the log)",
   "end.do": "End it",
   "end.sent": "The proxy is ending this request.",
-  "end.no_key": "Ending a request needs the dashboard’s key, and none is set. Set 16 or more random characters; it applies at once, without a restart:",
+  "end.no_key":
+    "Ending a request needs the dashboard’s key, and none is set. Set 16 or more random characters; it applies at once, without a restart:",
   "end.refused": "The proxy refuses to end a request from here: sign in with the dashboard’s key.",
   "ended.complete": "complete",
   "ended.client": "The client went away",
@@ -249,8 +257,10 @@ export default {
   "unpriced.n": "{n} unpriced",
   "cost.estimate": "≈ {cost} estimated",
   "cost.estimated": "Estimated",
-  "cost.floor.why": "≥ marks a floor: some answers were broken off, could not be read to their end, or have no price.",
-  "cost.floor.row": "≥ marks a floor: the answer was broken off, or not all of it could be read or has a price.",
+  "cost.floor.why":
+    "≥ marks a floor: some answers were broken off, could not be read to their end, or have no price.",
+  "cost.floor.row":
+    "≥ marks a floor: the answer was broken off, or not all of it could be read or has a price.",
   "tokens.n": "{n} output tokens",
   "unpriced.why": "The price list has no price for this model.",
   "errors.lead": "Grouped by status, type and upstream, with the error text of the side that failed.",
@@ -263,7 +273,8 @@ export default {
   "errors.by.complete": "answered by the upstream",
   "errors.by.client": "by the client",
   "errors.attempt": "failed over",
-  "errors.attempt.why": "This attempt failed and the request went on to the next upstream. The content of the answer is not kept.",
+  "errors.attempt.why":
+    "This attempt failed and the request went on to the next upstream. The content of the answer is not kept.",
   "errors.untyped": "no type given",
   "errors.silent": "There was no content.",
   "errors.unread": "{bytes} of content came, in a coding that the proxy cannot read.",
@@ -282,7 +293,8 @@ export default {
   "usage.cache.note": "of all input tokens",
   "usage.empty": "No tokens in this range",
   "usage.empty.why": "Usage is read from the answers to POST /v1/messages while METERING is on.",
-  "usage.note": "Days are UTC. Cost is tokens × list price. A model without a price is counted and never guessed.",
+  "usage.note":
+    "Days are UTC. Cost is tokens × list price. A model without a price is counted and never guessed.",
   "usage.not_priced": "Not priced, so in no sum:",
   "list.comma": ", ",
   "list.end": ".",
@@ -339,8 +351,10 @@ export default {
   "connect.testing": "Asking /health …",
   "connect.good": "Healthy: {status} in {took}, asked at {url}",
   "connect.bad": "Not healthy: {status} in {took}, asked at {url}",
-  "connect.apart": "The button asks {url}, the address of this page: a browser may ask no other from here. It is the same process; to ask {base} itself:",
-  "connect.unix": "The proxy listens on a Unix socket alone, which clients of the API do not take for an address.",
+  "connect.apart":
+    "The button asks {url}, the address of this page: a browser may ask no other from here. It is the same process; to ask {base} itself:",
+  "connect.unix":
+    "The proxy listens on a Unix socket alone, which clients of the API do not take for an address.",
   "docs.auth": "Programs send the key with every request:",
   "docs.parameters": "Parameters",
   "docs.required": "required",

@@ -1,24 +1,29 @@
 // API 说明的中文。键是接口给出的英文；没有对应中文的照原文显示。
 
 export default {
-  "What the proxy has seen, and how it is set up. Times are Unix milliseconds, durations milliseconds, money US dollars.": "代理的运行情况与配置。时间为 Unix 毫秒，时长为毫秒，金额为美元。",
+  "What the proxy has seen, and how it is set up. Times are Unix milliseconds, durations milliseconds, money US dollars.":
+    "代理的运行情况与配置。时间为 Unix 毫秒，时长为毫秒，金额为美元。",
   "The configuration in effect, with who said what.": "当前生效的配置，以及每项设置的来源。",
   "a query that cannot be read": "查询参数无法识别",
   "No key, or a wrong one.": "没有密钥，或密钥错误。",
-  "Not for whoever asks: without a key, for programs of this machine alone; never for other sites.": "不允许访问：未设置密钥时仅限本机程序；其他网站一律不允许。",
+  "Not for whoever asks: without a key, for programs of this machine alone; never for other sites.":
+    "不允许访问：未设置密钥时仅限本机程序；其他网站一律不允许。",
   "Another method; `Allow` names those that there are.": "方法不支持；可用的方法见 Allow。",
   "Too many keys were tried.": "密钥尝试次数过多。",
   "Nothing is recorded, or too many listen.": "没有可用的记录，或监听者过多。",
   "The failures of a span of time, grouped.": "一段时间内的失败，按类别分组。",
   "What happens, once a second.": "每秒推送一次的实时事件。",
-  "Server-sent events named `tick`; the data of each is a `TickEvent` as JSON.": "名为 tick 的服务器推送事件，数据为 JSON 格式的 TickEvent。",
+  "Server-sent events named `tick`; the data of each is a `TickEvent` as JSON.":
+    "名为 tick 的服务器推送事件，数据为 JSON 格式的 TickEvent。",
   "events named `tick`, whose data is #/components/schemas/TickEvent": "名为 tick 的事件，数据为 TickEvent",
   "This document.": "本接口说明。",
   "What goes on, and how it went in a span of time.": "当前状况，以及一段时间内的统计。",
-  "The last exchanges, newest first; those in flight before them.": "最近的请求，新的在前；进行中的排在最前。",
+  "The last exchanges, newest first; those in flight before them.":
+    "最近的请求，新的在前；进行中的排在最前。",
   "Rows of a page; 200 where nothing is said.": "每页行数，默认 200。",
   "`next_before` of the page before.": "上一页返回的 next_before。",
-  "How they ended: a status (`404`), its hundred (`4xx`), a result (`succeeded`, `failed`, `canceled`, as `result` says it), `pending` for those in flight, or `aborted` for those whose client did not get a whole answer.": "结束方式：状态码（404）、一类状态码（4xx）、结果（succeeded、failed、canceled）、进行中（pending），或客户端未收到完整响应（aborted）。",
+  "How they ended: a status (`404`), its hundred (`4xx`), a result (`succeeded`, `failed`, `canceled`, as `result` says it), `pending` for those in flight, or `aborted` for those whose client did not get a whole answer.":
+    "结束方式：状态码（404）、一类状态码（4xx）、结果（succeeded、failed、canceled）、进行中（pending），或客户端未收到完整响应（aborted）。",
   "The method.": "方法。",
   "The path.": "路径。",
   "The model.": "模型。",
@@ -32,7 +37,8 @@ export default {
   "its name, as `request-id` had it": "请求 ID，即 request-id 的值",
   "not among the last ones": "不在最近的请求中",
   "Ends an exchange in flight, with the dashboard's key alone.": "结束一个进行中的请求，只能使用仪表盘密钥。",
-  "Its upstream connection is closed at once. A client that has the response head sees its stream aborted; one that has not is answered 403 with `x-proxy-error: ended_by_operator`. The record says `proxy` and `ended_by_operator`, and the log who asked for it and why.": "立即关闭该请求的上游连接。已收到响应头的客户端会看到流中断，否则收到 403 和 x-proxy-error: ended_by_operator。记录中标为 proxy 和 ended_by_operator，日志会写明由谁结束以及原因。",
+  "Its upstream connection is closed at once. A client that has the response head sees its stream aborted; one that has not is answered 403 with `x-proxy-error: ended_by_operator`. The record says `proxy` and `ended_by_operator`, and the log who asked for it and why.":
+    "立即关闭该请求的上游连接。已收到响应头的客户端会看到流中断，否则收到 403 和 x-proxy-error: ended_by_operator。记录中标为 proxy 和 ended_by_operator，日志会写明由谁结束以及原因。",
   "`{}` where there is no reason to tell": "没有原因时为 {}",
   "its worker was told to end it": "已通知工作线程结束该请求",
   "content that cannot be read": "请求体无法识别",
@@ -51,10 +57,13 @@ export default {
   "logged out": "已退出",
   "Where requests go, and how that went since the process began.": "各上游，以及启动以来的情况。",
   "Tokens and cost, by model or day.": "按模型或日期统计的 Token 与费用。",
-  "Tokens and cost as a file of comma-separated values (RFC 4180).": "以 CSV 文件（RFC 4180）导出 Token 与费用。",
+  "Tokens and cost as a file of comma-separated values (RFC 4180).":
+    "以 CSV 文件（RFC 4180）导出 Token 与费用。",
   "Tokens and cost as a file.": "以文件导出 Token 与费用。",
-  "The metrics of this moment: OpenMetrics where `Accept` names it, else Prometheus' text format 0.0.4.": "当前指标：Accept 指定时为 OpenMetrics，否则为 Prometheus 文本格式 0.0.4。",
-  "Without a key where `METRICS_PUBLIC` says so, and on `ADMIN_LISTEN`. Where requests are forwarded, methods other than GET and HEAD are forwarded here, too.": "设置了 METRICS_PUBLIC 时，以及在 ADMIN_LISTEN 上，无需密钥。在转发请求的端口上，GET 和 HEAD 以外的方法照常转发。",
+  "The metrics of this moment: OpenMetrics where `Accept` names it, else Prometheus' text format 0.0.4.":
+    "当前指标：Accept 指定时为 OpenMetrics，否则为 Prometheus 文本格式 0.0.4。",
+  "Without a key where `METRICS_PUBLIC` says so, and on `ADMIN_LISTEN`. Where requests are forwarded, methods other than GET and HEAD are forwarded here, too.":
+    "设置了 METRICS_PUBLIC 时，以及在 ADMIN_LISTEN 上，无需密钥。在转发请求的端口上，GET 和 HEAD 以外的方法照常转发。",
   "Whether requests go to an upstream.": "请求是否发往某个上游。",
   "The configuration in effect.": "当前生效的配置。",
   "How an exchange ended.": "请求如何结束。",
@@ -79,7 +88,8 @@ export default {
   "Whether an exchange is in flight.": "请求是否仍在进行。",
   "How far an exchange in flight has come.": "进行中的请求的进度。",
   "An example of an error.": "错误示例。",
-  "A range by steps: columns of one length. Null where there is nothing to say.": "按步长划分的时间序列，各列等长；没有数据时为 null。",
+  "A range by steps: columns of one length. Null where there is nothing to say.":
+    "按步长划分的时间序列，各列等长；没有数据时为 null。",
   "How one stands with the dashboard.": "当前的登录状态。",
   "One variable.": "一项设置。",
   "What a second brought.": "一秒内的变化。",

@@ -54,7 +54,8 @@ export default {
   "login.wrong": "密钥不正确。",
   "login.slow": "尝试过于频繁，请等待 {seconds} 秒。",
   "login.closed": "仪表盘未开放",
-  "login.closed.why": "未设置密钥时，仪表盘只能在运行代理的机器上打开。要从这里访问，请在代理的设置中把 DASHBOARD_API_KEY 设为不少于 16 个字符的随机字符串，例如以下命令的输出：",
+  "login.closed.why":
+    "未设置密钥时，仪表盘只能在运行代理的机器上打开。要从这里访问，请在代理的设置中把 DASHBOARD_API_KEY 设为不少于 16 个字符的随机字符串，例如以下命令的输出：",
   "hint.key": "尚未设置密钥，本机的所有用户都能查看此仪表盘。要启用密钥，请设置",
   "unit.d": "天",
   "unit.us": "微秒",
@@ -214,14 +215,16 @@ export default {
   "drawer.metering": "计量不完整",
   "drawer.other_models": "其他模型（不含在上述 Token 中）",
   "drawer.curl": "复制为 curl",
-  "drawer.redacted": "可能包含机密的值已隐藏；查询字符串和请求内容不会保留。复制的命令以变量代替密钥，请求体需自行填写。",
+  "drawer.redacted":
+    "可能包含机密的值已隐藏；查询字符串和请求内容不会保留。复制的命令以变量代替密钥，请求体需自行填写。",
   "end.open": "结束此请求…",
   "end.title": "结束此请求",
   "end.what": "客户端的流会立即中断，与上游的连接随即关闭。日志会记录由谁结束以及原因。",
   "end.reason": "原因（可选，写入日志）",
   "end.do": "确认结束",
   "end.sent": "代理正在结束此请求。",
-  "end.no_key": "结束请求需要仪表盘密钥，而目前尚未设置。请设置不少于 16 个字符的随机字符串，立即生效，无需重启：",
+  "end.no_key":
+    "结束请求需要仪表盘密钥，而目前尚未设置。请设置不少于 16 个字符的随机字符串，立即生效，无需重启：",
   "end.refused": "代理拒绝从这里结束请求：请先用仪表盘密钥登录。",
   "ended.complete": "完整",
   "ended.client": "客户端断开",
@@ -339,7 +342,8 @@ export default {
   "connect.testing": "正在请求 /health…",
   "connect.good": "正常：{status}，用时 {took}，请求地址 {url}",
   "connect.bad": "异常：{status}，用时 {took}，请求地址 {url}",
-  "connect.apart": "此按钮请求的是本页面所在的 {url}：浏览器只允许页面访问自己的地址。两者属于同一进程；如需直接测试 {base}，请运行：",
+  "connect.apart":
+    "此按钮请求的是本页面所在的 {url}：浏览器只允许页面访问自己的地址。两者属于同一进程；如需直接测试 {base}，请运行：",
   "connect.unix": "代理只监听 Unix 套接字，API 客户端无法将其用作地址。",
   "docs.auth": "程序调用时，每个请求都要携带密钥：",
   "docs.parameters": "参数",

@@ -12,8 +12,19 @@ export default function Config({ query }) {
   const [text, setText] = useState(query.get("q") ?? "");
   const isSetOnly = query.get("set") === "1";
   const says = useTexts("settings");
-  const known = data && says ? data.settings.map((one) => ({ ...one, doc: says(one.name, one.doc), title: sectionName(one.section) })) : [];
-  const settings = known.filter((one) => (!isSetOnly || one.origin !== "default") && `${one.name} ${one.doc} ${one.section} ${one.title}`.toLowerCase().includes(text.trim().toLowerCase()));
+  const known =
+    data && says
+      ? data.settings.map((one) => ({
+          ...one,
+          doc: says(one.name, one.doc),
+          title: sectionName(one.section),
+        }))
+      : [];
+  const settings = known.filter(
+    (one) =>
+      (!isSetOnly || one.origin !== "default") &&
+      `${one.name} ${one.doc} ${one.section} ${one.title}`.toLowerCase().includes(text.trim().toLowerCase()),
+  );
   const sections = [...new Set(settings.map((one) => one.section))];
   const search = (event) => (setText(event.target.value), setQuery({ q: event.target.value }));
   return html`
@@ -21,12 +32,49 @@ export default function Config({ query }) {
     <${FaultNote} fault=${fault} onRetry=${reload} />
     ${data && html`<${Reload} data=${data} />`}
     <div class="bar">
-      <label class="field field-q"><span>${t("config.search")}</span><input type="search" value=${text} onInput=${search} maxlength="256" spellcheck="false" /></label>
-      <label class="check"><input type="checkbox" checked=${isSetOnly} onChange=${(event) => setQuery({ set: event.target.checked ? "1" : null })} /> ${t("config.set")}</label>
+      <label class="field field-q">
+        <span>${t("config.search")}</span>
+        <input type="search" value=${text} onInput=${search} maxlength="256" spellcheck="false" />
+      </label>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked=${isSetOnly}
+          onChange=${(event) => setQuery({ set: event.target.checked ? "1" : null })}
+        />${" "}
+        ${t("config.set")}
+      </label>
     </div>
-    ${!data || !says ? !fault && html`<${Bones} rows=${12} />` : !settings.length ? html`<${Empty} title=${t("config.none")} />` : html`<div class="stack">${sections.map((section) => html`<${Card} key=${section} title=${sectionName(section)} flush>
-      <div class="settings">${settings.filter((one) => one.section === section).map((one) => html`<${Setting} key=${one.name} one=${one} isPending=${one.next !== null || data.pending_restart.includes(one.name)} />`)}</div>
-    <//>`)}</div>`}`;
+    ${
+      !data || !says
+        ? !fault && html`<${Bones} rows=${12} />`
+        : !settings.length
+          ? html`<${Empty} title=${t("config.none")} />`
+          : html`
+            <div class="stack">
+              ${sections.map(
+                (section) => html`
+                  <${Card} key=${section} title=${sectionName(section)} flush>
+                    <div class="settings">
+                      ${settings
+                        .filter((one) => one.section === section)
+                        .map(
+                          (one) => html`
+                            <${Setting}
+                              key=${one.name}
+                              one=${one}
+                              isPending=${one.next !== null || data.pending_restart.includes(one.name)}
+                            />
+                          `,
+                        )}
+                    </div>
+                  <//>
+                `,
+              )}
+            </div>
+          `
+    }
+  `;
 }
 
 /** A section's name in the reader's language, if there is one. */
@@ -40,31 +88,93 @@ function originText(origin) {
   return flag ? t("config.origin.flag", { flag }) : word(`config.origin.${origin}`, origin);
 }
 
-/** What is wrong, as the proxy says it, under a line in the reader's language: `PORT (env/.env line 3): …`. */
+/** A fault as the proxy reports it (`PORT (env/.env line 3): …`), introduced in the reader's language. */
 function ConfigFault({ text }) {
   const [, variable, origin, rest] = /^(\S+) \((.+?)\): (.+)$/s.exec(text) ?? [];
-  return variable ? html`${t("config.fault", { variable, origin: originText(origin) })} <code>${rest}</code>` : html`<code>${text}</code>`;
+  return variable
+    ? html`${t("config.fault", { variable, origin: originText(origin) })} <code>${rest}</code>`
+    : html`<code>${text}</code>`;
 }
 
-const Value = ({ text, isSecret }) => (text === null || text === "" ? html`<span class="dim">${t("config.unset")}</span>` : html`<code class=${isSecret ? "dim" : ""}>${text}</code>`);
+const Value = ({ text, isSecret }) =>
+  text === null || text === ""
+    ? html`<span class="dim">${t("config.unset")}</span>`
+    : html`<code class=${isSecret ? "dim" : ""}>${text}</code>`;
 
 function Setting({ one, isPending }) {
-  return html`<div class="setting">
-    <div><code class="setting-name">${one.name}</code><p class="note">${one.doc}</p></div>
-    <div class="setting-value">
-      <${Value} text=${one.value} isSecret=${one.secret} />${one.next !== null && html`<span class="next">${t("config.next")} <${Value} text=${one.next} isSecret=${one.secret} /></span>`}
-      <p class="note">${originText(one.origin)}${one.origin !== "default" && one.default ? ` · ${t("config.default")}: ${one.default}` : ""}</p>
+  return html`
+    <div class="setting">
+      <div>
+        <code class="setting-name">${one.name}</code>
+        <p class="note">${one.doc}</p>
+      </div>
+      <div class="setting-value">
+        <${Value} text=${one.value} isSecret=${one.secret} />
+        ${
+          one.next !== null &&
+          html`
+            <span class="next">
+              ${t("config.next")} <${Value} text=${one.next} isSecret=${one.secret} />
+            </span>
+          `
+        }
+        <p class="note">
+          ${originText(one.origin)}
+          ${one.origin !== "default" && one.default ? ` · ${t("config.default")}: ${one.default}` : ""}
+        </p>
+      </div>
+      <div class="setting-badges">
+        ${
+          isPending
+            ? html`<${Badge} tone="warn">${t("config.pending")}<//>`
+            : one.applies === "restart" && html`<${Badge}>${t("config.restart")}<//>`
+        }
+        ${one.secret && html`<${Badge}>${t("config.secret")}<//>`}
+      </div>
     </div>
-    <div class="setting-badges">${isPending ? html`<${Badge} tone="warn">${t("config.pending")}<//>` : one.applies === "restart" && html`<${Badge}>${t("config.restart")}<//>`}${one.secret && html`<${Badge}>${t("config.secret")}<//>`}</div>
-  </div>`;
+  `;
 }
 
 function Reload({ data }) {
   const last = data.last_reload;
   const isBad = last && !last.ok;
-  return html`${last && html`<div class=${"notice" + (isBad ? " notice-bad" : " notice-good")} role=${isBad ? "alert" : undefined}>
-      <${Icon} name=${isBad ? "errors" : "check"} />
-      <div><p>${t(isBad ? "config.reload.failed" : "config.reload.ok", { ago: as.ago(last.at) })}</p>${last.faults.length > 0 && html`<ul>${last.faults.map((fault) => html`<li key=${fault}><${ConfigFault} text=${fault} /></li>`)}</ul>`}</div>
-    </div>`}
-    ${data.pending_restart.length > 0 && html`<div class="notice notice-warn"><${Icon} name="refresh" /><p>${t("config.pending.which", { names: data.pending_restart.join(", ") })}</p></div>`}`;
+  return html`
+    ${
+      last &&
+      html`
+        <div
+          class=${"notice" + (isBad ? " notice-bad" : " notice-good")}
+          role=${isBad ? "alert" : undefined}
+        >
+          <${Icon} name=${isBad ? "errors" : "check"} />
+          <div>
+            <p>${t(isBad ? "config.reload.failed" : "config.reload.ok", { ago: as.ago(last.at) })}</p>
+            ${
+              last.faults.length > 0 &&
+              html`
+                <ul>
+                  ${last.faults.map(
+                    (fault) => html`
+                      <li key=${fault}>
+                        <${ConfigFault} text=${fault} />
+                      </li>
+                    `,
+                  )}
+                </ul>
+              `
+            }
+          </div>
+        </div>
+      `
+    }
+    ${
+      data.pending_restart.length > 0 &&
+      html`
+        <div class="notice notice-warn">
+          <${Icon} name="refresh" />
+          <p>${t("config.pending.which", { names: data.pending_restart.join(", ") })}</p>
+        </div>
+      `
+    }
+  `;
 }

@@ -10,31 +10,97 @@ export default function Connect() {
   const base = useProxyAddress();
   if (base === null) return html`<${Bones} rows=${8} />`;
   // no client takes a socket for an address: say where it is, and leave the rest
-  if (base.startsWith("unix:")) return html`<div class="stack"><${Card} title=${t("connect.address")}><p class="note">${t("connect.unix")}</p><${Code} text=${base} label=${t("connect.address")} /><${Test} base=${base} /><//></div>`;
+  if (base.startsWith("unix:"))
+    return html`
+      <div class="stack">
+        <${Card} title=${t("connect.address")}>
+          <p class="note">${t("connect.unix")}</p>
+          <${Code} text=${base} label=${t("connect.address")} />
+          <${Test} base=${base} />
+        <//>
+      </div>
+    `;
   const settings = [
     ["connect.shell", `export ANTHROPIC_BASE_URL=${base}\nclaude`],
     ["connect.settings", JSON.stringify({ env: { ANTHROPIC_BASE_URL: base } }, null, 2)],
   ];
   const sdks = [
-    ["Python", `from anthropic import Anthropic\n\nclient = Anthropic(base_url="${base}")\nmessage = client.messages.create(\n    model="claude-sonnet-4-5",\n    max_tokens=1024,\n    messages=[{"role": "user", "content": "Hello"}],\n)\nprint(message.content[0].text)`],
-    ["TypeScript", `import Anthropic from "@anthropic-ai/sdk";\n\nconst client = new Anthropic({ baseURL: "${base}" });\nconst message = await client.messages.create({\n  model: "claude-sonnet-4-5",\n  max_tokens: 1024,\n  messages: [{ role: "user", content: "Hello" }],\n});\nconsole.log(message.content);`],
+    ["Python", python(base)],
+    ["TypeScript", typescript(base)],
   ];
-  const curl = `curl -sS ${base}/v1/messages \\\n  -H "x-api-key: $ANTHROPIC_API_KEY" \\\n  -H 'anthropic-version: 2023-06-01' \\\n  -H 'content-type: application/json' \\\n  -d '{"model":"claude-sonnet-4-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'`;
-  return html`<div class="stack">
-    <p class="lead">${t("connect.lead")}</p>
-    <${Card} title=${t("connect.address")}>
-      <${Code} text=${base} label=${t("connect.address")} />
-      <${Test} base=${base} />
-    <//>
-    <div class="grid">
-      <${Card} title="Claude Code">${settings.map(([key, text]) => html`<div key=${key}><h3>${t(key)}</h3><${Code} text=${text} label=${t(key)} /></div>`)}<p class="note">${t("connect.key")}</p><//>
-      <${Card} title="curl"><${Code} text=${curl} label="curl" /><//>
-      ${sdks.map(([name, text]) => html`<${Card} key=${name} title=${`${name} SDK`}><${Code} text=${text} label=${name} /><//>`)}
+  return html`
+    <div class="stack">
+      <p class="lead">${t("connect.lead")}</p>
+      <${Card} title=${t("connect.address")}>
+        <${Code} text=${base} label=${t("connect.address")} />
+        <${Test} base=${base} />
+      <//>
+      <div class="grid">
+        <${Card} title="Claude Code">
+          ${settings.map(
+            ([key, text]) => html`
+              <div key=${key}>
+                <h3>${t(key)}</h3>
+                <${Code} text=${text} label=${t(key)} />
+              </div>
+            `,
+          )}
+          <p class="note">${t("connect.key")}</p>
+        <//>
+        <${Card} title="curl">
+          <${Code} text=${shell(base)} label="curl" />
+        <//>
+        ${sdks.map(
+          ([name, text]) => html`
+            <${Card} key=${name} title=${`${name} SDK`}>
+              <${Code} text=${text} label=${name} />
+            <//>
+          `,
+        )}
+      </div>
     </div>
-  </div>`;
+  `;
 }
 
-/** Asks the page's own origin, which is all that its policy lets it ask: another address of the proxy is asked by a command. */
+const python = (base) =>
+  [
+    "from anthropic import Anthropic",
+    "",
+    `client = Anthropic(base_url="${base}")`,
+    "message = client.messages.create(",
+    '    model="claude-sonnet-4-5",',
+    "    max_tokens=1024,",
+    '    messages=[{"role": "user", "content": "Hello"}],',
+    ")",
+    "print(message.content[0].text)",
+  ].join("\n");
+
+const typescript = (base) =>
+  [
+    'import Anthropic from "@anthropic-ai/sdk";',
+    "",
+    `const client = new Anthropic({ baseURL: "${base}" });`,
+    "const message = await client.messages.create({",
+    '  model: "claude-sonnet-4-5",',
+    "  max_tokens: 1024,",
+    '  messages: [{ role: "user", content: "Hello" }],',
+    "});",
+    "console.log(message.content);",
+  ].join("\n");
+
+const shell = (base) =>
+  [
+    `curl -sS ${base}/v1/messages`,
+    `-H "x-api-key: $ANTHROPIC_API_KEY"`,
+    `-H 'anthropic-version: 2023-06-01'`,
+    `-H 'content-type: application/json'`,
+    `-d '{"model":"claude-sonnet-4-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'`,
+  ].join(" \\\n  ");
+
+/**
+ * Requests /health of the page's own origin, the only one that its content security policy allows. For
+ * another address of the proxy it shows a command.
+ */
 function Test({ base }) {
   const asked = `${location.origin}/health`;
   const [result, setResult] = useState(null);
@@ -48,8 +114,38 @@ function Test({ base }) {
       setResult({ state: "bad", status: null });
     }
   };
-  const says = !result ? "" : result.state === "busy" ? t("connect.testing") : result.status === null ? t("fault.unreachable") : t(result.state === "good" ? "connect.good" : "connect.bad", { status: result.status, took: as.duration(result.took), url: asked });
-  return html`<p class="test"><button type="button" class="button primary" onClick=${run} disabled=${result?.state === "busy"}>${t("connect.test")}</button>
-    <span role="status" class=${result ? `tone-${result.state}` : ""}>${result && result.state !== "busy" && html`<${Icon} name=${result.state === "good" ? "check" : "errors"} />`}${says}</span></p>
-    ${base !== location.origin && !base.startsWith("unix:") && html`<p class="note">${t("connect.apart", { url: asked, base })}</p><${Code} text=${`curl -sS ${base}/health`} label="curl" />`}`;
+  const says = !result
+    ? ""
+    : result.state === "busy"
+      ? t("connect.testing")
+      : result.status === null
+        ? t("fault.unreachable")
+        : t(result.state === "good" ? "connect.good" : "connect.bad", {
+            status: result.status,
+            took: as.duration(result.took),
+            url: asked,
+          });
+  return html`
+    <p class="test">
+      <button type="button" class="button primary" onClick=${run} disabled=${result?.state === "busy"}>
+        ${t("connect.test")}
+      </button>
+      <span role="status" class=${result ? `tone-${result.state}` : ""}>
+        ${
+          result &&
+          result.state !== "busy" &&
+          html`<${Icon} name=${result.state === "good" ? "check" : "errors"} />`
+        }
+        ${says}
+      </span>
+    </p>
+    ${
+      base !== location.origin &&
+      !base.startsWith("unix:") &&
+      html`
+        <p class="note">${t("connect.apart", { url: asked, base })}</p>
+        <${Code} text=${`curl -sS ${base}/health`} label="curl" />
+      `
+    }
+  `;
 }

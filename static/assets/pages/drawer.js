@@ -4,10 +4,22 @@ import { html, useCell, useEffect, useLayoutEffect, useRef, useState } from "../
 import { t, word } from "../i18n.js";
 import * as as from "../format.js";
 import { ask, refresh, session, useAnswer } from "../api.js";
-import { Bones, Code, Copy, FaultNote, Icon, IconButton, Status, costText, faultText, labelText, tokensText } from "../parts.js";
+import {
+  Bones,
+  Code,
+  Copy,
+  FaultNote,
+  Icon,
+  IconButton,
+  Status,
+  costText,
+  faultText,
+  labelText,
+  tokensText,
+} from "../parts.js";
 import { useProxyAddress } from "../proxy.js";
 import { curl } from "../curl.js";
-import { later } from "../rows.js";
+import { later, spent } from "../rows.js";
 import { pretty, silence } from "../content.js";
 
 export function Drawer({ id, row: listed, onClose }) {
@@ -34,15 +46,32 @@ export function Drawer({ id, row: listed, onClose }) {
     if (state === "done" && asked?.state === "pending") reload();
   }, [state]);
 
-  return html`<dialog class="drawer" ref=${box} aria-labelledby="drawer-title" onClose=${() => isGone.current || onClose()} onCancel=${(event) => (event.preventDefault(), onClose())} onClick=${(event) => event.target === box.current && onClose()}>
-    <div class="drawer-in">
-      <header>
-        <h2 id="drawer-title">${row ? html`<b>${row.method}</b> ${row.path}` : t("drawer.title")}</h2>
-        <${IconButton} icon="close" label=${t("close")} onClick=${onClose} />
-      </header>
-      ${!row ? (fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${8} />`) : html`<${Body} key=${id} row=${row} asked=${asked} base=${base} />`}
-    </div>
-  </dialog>`;
+  return html`
+    <dialog
+      class="drawer"
+      ref=${box}
+      aria-labelledby="drawer-title"
+      onClose=${() => isGone.current || onClose()}
+      onCancel=${(event) => (event.preventDefault(), onClose())}
+      onClick=${(event) => event.target === box.current && onClose()}
+    >
+      <div class="drawer-in">
+        <header>
+          <h2 id="drawer-title">
+            ${row ? html`<b>${row.method}</b> ${row.path}` : t("drawer.title")}
+          </h2>
+          <${IconButton} icon="close" label=${t("close")} onClick=${onClose} />
+        </header>
+        ${
+          !row
+            ? fault
+              ? html`<${FaultNote} fault=${fault} onRetry=${reload} />`
+              : html`<${Bones} rows=${8} />`
+            : html`<${Body} key=${id} row=${row} asked=${asked} base=${base} />`
+        }
+      </div>
+    </dialog>
+  `;
 }
 
 function Body({ row, asked, base }) {
@@ -70,27 +99,118 @@ function Body({ row, asked, base }) {
     ["drawer.geo", row.inference_geo],
     ["drawer.speed", row.speed],
     ["drawer.tier", row.service_tier],
-    ["drawer.metering", row.metering_failure && word(`metering.${row.metering_failure}`, row.metering_failure)],
+    [
+      "drawer.metering",
+      row.metering_failure && word(`metering.${row.metering_failure}`, row.metering_failure),
+    ],
     ["drawer.tools", row.server_tools ? as.exact(row.server_tools) : null],
     ["col.cost", row.cost_usd === null ? (row.tokens && !isPending ? t("unpriced") : null) : costText(row)],
-    ["cost.estimated", row.estimate && `${t("tokens.n", { n: as.exact(row.estimate.output) })}${row.estimate.cost_usd === null ? "" : ` · ≈ ${as.money(row.estimate.cost_usd)}`}`],
+    [
+      "cost.estimated",
+      row.estimate &&
+        t("tokens.n", { n: as.exact(row.estimate.output) }) +
+          (row.estimate.cost_usd === null ? "" : ` · ≈ ${as.money(row.estimate.cost_usd)}`),
+    ],
   ];
-  return html`<div class="drawer-body">
-    <p class="drawer-sum"><${Status} row=${row} /><span>${as.duration(isPending ? Math.max(row.duration_ms, Date.now() - row.at) : row.duration_ms)}</span><span class="dim">↑ ${as.bytes(row.bytes_in)}</span><span class="dim">↓ ${as.bytes(row.bytes_out)}</span>${isPending && row.tokens && html`<span class="dim">${tokensText(row)}</span>`}</p>
-    ${isPending && html`<${End} row=${row} />`}
-    ${row.at_least && html`<p class="note">${t("cost.floor.row")}</p>`}
-    <section><h3>${t("drawer.timing")}</h3><${Waterfall} row=${row} /></section>
-    ${error && html`<section><h3>${t("drawer.error")}</h3><${Code} text=${pretty(error.content)} label=${t("drawer.error")} />${error.truncated && html`<p class="note">${t("drawer.truncated")}</p>`}</section>`}
-    ${!error && asked?.state === "done" && (row.status >= 400 || (row.result === "failed" && row.error_type)) && html`<section><h3>${t("drawer.error")}</h3><p class="note">${silence(row)}</p></section>`}
-    ${row.tokens && html`<section><h3>${t("drawer.tokens")}</h3><${Tokens} row=${row} tokens=${isPending ? { ...row.tokens, output: Math.max(row.tokens.output, row.output_events ?? 0) } : row.tokens} /></section>`}
-    ${row.other_models.length > 0 && html`<section><h3>${t("drawer.other_models")}</h3>${row.other_models.map((other, i) => html`<div key=${i}><p class="note"><code>${other.model}</code> · ${other.cost_usd === null ? t("unpriced") : as.money(other.cost_usd)}</p><${Tokens} tokens=${other.tokens} /></div>`)}</section>`}
-    ${generation.some(([, value]) => value) && html`<section><h3>${t("drawer.generation")}</h3><${Facts} facts=${generation} /></section>`}
-    <section><h3>${t("drawer.exchange")}</h3><${Facts} facts=${facts} /></section>
-    <${Fields} title=${t("drawer.request_fields")} fields=${asked?.request_fields} />
-    <${Fields} title=${t("drawer.response_fields")} fields=${asked?.response_fields} />
-    ${base !== null && html`<p><${Copy} text=${curl(row, base)}>${t("drawer.curl")}<//></p>`}
-    <p class="note">${t("drawer.redacted")}</p>
-  </div>`;
+  return html`
+    <div class="drawer-body">
+      <p class="drawer-sum">
+        <${Status} row=${row} />
+        <span>
+          ${as.duration(spent(row))}
+        </span>
+        <span class="dim">↑ ${as.bytes(row.bytes_in)}</span>
+        <span class="dim">↓ ${as.bytes(row.bytes_out)}</span>
+        ${isPending && row.tokens && html`<span class="dim">${tokensText(row)}</span>`}
+      </p>
+      ${isPending && html`<${End} row=${row} />`}
+      ${row.at_least && html`<p class="note">${t("cost.floor.row")}</p>`}
+      <section>
+        <h3>${t("drawer.timing")}</h3>
+        <${Waterfall} row=${row} />
+      </section>
+      ${
+        error &&
+        html`
+          <section>
+            <h3>${t("drawer.error")}</h3>
+            <${Code} text=${pretty(error.content)} label=${t("drawer.error")} />
+            ${error.truncated && html`<p class="note">${t("drawer.truncated")}</p>`}
+          </section>
+        `
+      }
+      ${
+        !error &&
+        asked?.state === "done" &&
+        (row.status >= 400 || (row.result === "failed" && row.error_type)) &&
+        html`
+          <section>
+            <h3>${t("drawer.error")}</h3>
+            <p class="note">${silence(row)}</p>
+          </section>
+        `
+      }
+      ${
+        row.tokens &&
+        html`
+          <section>
+            <h3>${t("drawer.tokens")}</h3>
+            <${Tokens}
+              row=${row}
+              tokens=${
+                isPending
+                  ? { ...row.tokens, output: Math.max(row.tokens.output, row.output_events ?? 0) }
+                  : row.tokens
+              }
+            />
+          </section>
+        `
+      }
+      ${
+        row.other_models.length > 0 &&
+        html`
+          <section>
+            <h3>${t("drawer.other_models")}</h3>
+            ${row.other_models.map(
+              (other, i) => html`
+                <div key=${i}>
+                  <p class="note">
+                    <code>${other.model}</code> ·${" "}
+                    ${other.cost_usd === null ? t("unpriced") : as.money(other.cost_usd)}
+                  </p>
+                  <${Tokens} tokens=${other.tokens} />
+                </div>
+              `,
+            )}
+          </section>
+        `
+      }
+      ${
+        generation.some(([, value]) => value) &&
+        html`
+          <section>
+            <h3>${t("drawer.generation")}</h3>
+            <${Facts} facts=${generation} />
+          </section>
+        `
+      }
+      <section>
+        <h3>${t("drawer.exchange")}</h3>
+        <${Facts} facts=${facts} />
+      </section>
+      <${Fields} title=${t("drawer.request_fields")} fields=${asked?.request_fields} />
+      <${Fields} title=${t("drawer.response_fields")} fields=${asked?.response_fields} />
+      ${
+        base !== null &&
+        html`
+          <p>
+            <${Copy} text=${curl(row, base)}>${t("drawer.curl")}<//>
+          </p>
+        `
+      }
+      <p class="note">${t("drawer.redacted")}</p>
+    </div>
+  `;
 }
 
 // the server takes no longer reason
@@ -111,40 +231,134 @@ function End({ row }) {
     setFault(null);
     try {
       const why = reason.current.value.trim();
-      await ask(`/requests/${encodeURIComponent(row.id)}/end`, { method: "POST", body: why ? { reason: why } : {} });
+      await ask(`/requests/${encodeURIComponent(row.id)}/end`, {
+        method: "POST",
+        body: why ? { reason: why } : {},
+      });
       setStep("sent");
       refresh();
     } catch (error) {
       setFault(error);
     }
   };
-  if (row.ending || step === "sent") return html`<p class="notice" role="status"><${Icon} name="info" /><span>${t("end.sent")}</span></p>`;
-  if (step === null) return html`<p><button type="button" class="button danger" ref=${button} onClick=${() => setStep("asked")}><${Icon} name="close" />${t("end.open")}</button></p>`;
-  if (!hasKey) return html`<div class="notice notice-warn" role="alert"><${Icon} name="info" /><p>${t("end.no_key")} <code>DASHBOARD_API_KEY=…</code></p><${IconButton} icon="close" label=${t("dismiss")} onClick=${back} /></div>`;
+  if (row.ending || step === "sent")
+    return html`
+      <p class="notice" role="status">
+        <${Icon} name="info" />
+        <span>${t("end.sent")}</span>
+      </p>
+    `;
+  if (step === null)
+    return html`
+      <p>
+        <button type="button" class="button danger" ref=${button} onClick=${() => setStep("asked")}>
+          <${Icon} name="close" />
+          ${t("end.open")}
+        </button>
+      </p>
+    `;
+  if (!hasKey)
+    return html`
+      <div class="notice notice-warn" role="alert">
+        <${Icon} name="info" />
+        <p>
+          ${t("end.no_key")} <code>DASHBOARD_API_KEY=…</code>
+        </p>
+        <${IconButton} icon="close" label=${t("dismiss")} onClick=${back} />
+      </div>
+    `;
   // Escape leaves the question, not the request
-  const leave = (event) => event.key === "Escape" && (event.preventDefault(), event.stopPropagation(), back());
-  return html`<form class="end" onSubmit=${end} onKeyDown=${leave} aria-label=${t("end.title")}>
-    <p>${t("end.what")}</p>
-    <label class="field"><span>${t("end.reason")}</span><input id="end-reason" ref=${reason} maxlength=${LONGEST_REASON} autocomplete="off" /></label>
-    ${fault && html`<p class="field-fault" role="alert">${fault.status === 403 ? t("end.refused") : fault.status === 404 ? t("fault.too_late") : faultText(fault)}</p>`}
-    <p class="end-buttons"><button type="submit" class="button danger">${t("end.do")}</button><button type="button" class="button" onClick=${back}>${t("cancel")}</button></p>
-  </form>`;
+  const leave = (event) =>
+    event.key === "Escape" && (event.preventDefault(), event.stopPropagation(), back());
+  return html`
+    <form class="end" onSubmit=${end} onKeyDown=${leave} aria-label=${t("end.title")}>
+      <p>${t("end.what")}</p>
+      <label class="field">
+        <span>${t("end.reason")}</span>
+        <input id="end-reason" ref=${reason} maxlength=${LONGEST_REASON} autocomplete="off" />
+      </label>
+      ${
+        fault &&
+        html`
+          <p class="field-fault" role="alert">
+            ${
+              fault.status === 403
+                ? t("end.refused")
+                : fault.status === 404
+                  ? t("fault.too_late")
+                  : faultText(fault)
+            }
+          </p>
+        `
+      }
+      <p class="end-buttons">
+        <button type="submit" class="button danger">
+          ${t("end.do")}
+        </button>
+        <button type="button" class="button" onClick=${back}>
+          ${t("cancel")}
+        </button>
+      </p>
+    </form>
+  `;
 }
 
-const Facts = ({ facts }) =>
-  html`<dl class="pairs">${facts.filter(([, value]) => value).map(([key, value, copies]) => html`<div key=${key}><dt>${t(key)}</dt><dd class=${copies ? "mono copies" : ""}><span>${value}</span>${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}</dd></div>`)}</dl>`;
+const Facts = ({ facts }) => html`
+  <dl class="pairs">
+    ${facts
+      .filter(([, value]) => value)
+      .map(
+        ([key, value, copies]) => html`
+          <div key=${key}>
+            <dt>${t(key)}</dt>
+            <dd class=${copies ? "mono copies" : ""}>
+              <span>${value}</span>
+              ${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}
+            </dd>
+          </div>
+        `,
+      )}
+  </dl>
+`;
 
 /** Fields as they came, in their order; of some only the name is kept. */
 function Fields({ title, fields }) {
   if (!fields?.length) return null;
-  return html`<section><h3>${title}</h3><table class="plain fields" aria-label=${title}><tbody>${fields.map(({ name, value }, i) => html`<tr key=${i}><th scope="row" class="mono">${name}</th><td class="mono">${value === null ? html`<span class="badge badge-plain">${t("redacted")}</span>` : value}</td></tr>`)}</tbody></table></section>`;
+  return html`
+    <section>
+      <h3>${title}</h3>
+      <table class="plain fields" aria-label=${title}>
+        <tbody>
+          ${fields.map(
+            ({ name, value }, i) => html`
+              <tr key=${i}>
+                <th scope="row" class="mono">
+                  ${name}
+                </th>
+                <td class="mono">
+                  ${value === null ? html`<span class="badge badge-plain">${t("redacted")}</span>` : value}
+                </td>
+              </tr>
+            `,
+          )}
+        </tbody>
+      </table>
+    </section>
+  `;
 }
 
-const ended = (row) => (row.ended ? (row.ended.by === "proxy" && row.ended.phase === "response" ? t("ended.proxy.response") : t(`ended.${row.ended.by}`)) + (row.ended.by === "complete" ? "" : ` · ${t(`phase.${row.ended.phase}`)}`) + (row.ended.label ? ` · ${labelText(row.ended.label)}` : "") : null);
+const ended = (row) =>
+  row.ended
+    ? (row.ended.by === "proxy" && row.ended.phase === "response"
+        ? t("ended.proxy.response")
+        : t(`ended.${row.ended.by}`)) +
+      (row.ended.by === "complete" ? "" : ` · ${t(`phase.${row.ended.phase}`)}`) +
+      (row.ended.label ? ` · ${labelText(row.ended.label)}` : "")
+    : null;
 
 /** The phases as `[key, from, to]`, of those moments that are known. */
 export function phases(row) {
-  const end = row.state === "pending" ? Math.max(row.duration_ms, Date.now() - row.at) : row.duration_ms;
+  const end = spent(row);
   const list = [];
   let at = 0;
   const until = (key, moment) => {
@@ -152,7 +366,8 @@ export function phases(row) {
     list.push([key, at, Math.max(at, moment)]);
     at = Math.max(at, moment);
   };
-  if (row.connecting_ms !== null && row.connected_ms !== null) until("queue", row.connected_ms - row.connecting_ms), until("connect", row.connected_ms);
+  if (row.connecting_ms !== null && row.connected_ms !== null)
+    (until("queue", row.connected_ms - row.connecting_ms), until("connect", row.connected_ms));
   else until("queue", row.connected_ms);
   until("head", row.head_ms);
   until("ttft", row.ttft_ms);
@@ -163,18 +378,59 @@ export function phases(row) {
 function Waterfall({ row }) {
   const list = phases(row);
   const end = Math.max(list.at(-1)?.[2] ?? 0, 0.001);
-  return html`<table class="waterfall">
-    <tbody>${list.map(([key, from, to]) => html`<tr key=${key}>
-      <th scope="row">${t(`phase.${key}`)}</th>
-      <td class="track" aria-hidden="true"><span class=${`span span-${key}`} style=${{ left: `${(from / end) * 100}%`, width: `${Math.max(((to - from) / end) * 100, 0.6)}%` }}></span></td>
-      <td class="num">${as.duration(to - from)}</td>
-    </tr>`)}</tbody>
-  </table>
-  <p class="note">${t("phase.overhead")}: ${as.duration(row.overhead_ms)}</p>`;
+  return html`
+    <table class="waterfall">
+      <tbody>
+        ${list.map(
+          ([key, from, to]) => html`
+            <tr key=${key}>
+              <th scope="row">${t(`phase.${key}`)}</th>
+              <td class="track" aria-hidden="true">
+                <span
+                  class=${`span span-${key}`}
+                  style=${{
+                    left: `${(from / end) * 100}%`,
+                    width: `${Math.max(((to - from) / end) * 100, 0.6)}%`,
+                  }}
+                ></span>
+              </td>
+              <td class="num">${as.duration(to - from)}</td>
+            </tr>
+          `,
+        )}
+      </tbody>
+    </table>
+    <p class="note">
+      ${t("phase.overhead")}: ${as.duration(row.overhead_ms)}
+    </p>
+  `;
 }
 
 function Tokens({ row, tokens }) {
   const kinds = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"];
-  return html`<table class="plain"><tbody>${kinds.filter((kind) => tokens[kind] || kind === "input" || kind === "output").map((kind) => html`<tr key=${kind}><th scope="row">${t(`tokens.${kind}`)}</th><td class="num">${as.atLeast(as.exact(tokens[kind]), kind === "output" && row && (row.at_least || row.state === "pending"))}</td></tr>`)}
-    <tr><th scope="row">${t("sum.cache")}</th><td class="num">${as.percent(as.cacheShare(tokens))}</td></tr></tbody></table>`;
+  return html`
+    <table class="plain">
+      <tbody>
+        ${kinds
+          .filter((kind) => tokens[kind] || kind === "input" || kind === "output")
+          .map(
+            (kind) => html`
+              <tr key=${kind}>
+                <th scope="row">${t(`tokens.${kind}`)}</th>
+                <td class="num">
+                  ${as.atLeast(
+                    as.exact(tokens[kind]),
+                    kind === "output" && row && (row.at_least || row.state === "pending"),
+                  )}
+                </td>
+              </tr>
+            `,
+          )}
+        <tr>
+          <th scope="row">${t("sum.cache")}</th>
+          <td class="num">${as.percent(as.cacheShare(tokens))}</td>
+        </tr>
+      </tbody>
+    </table>
+  `;
 }

@@ -11,13 +11,25 @@ export default function Login() {
   useEffect(() => {
     document.title = `${t(needsKey ? "login.title" : "login.closed")} · anthropic-proxy`;
   });
-  return html`<main class="door" id="main">
-    <div class="door-box">
-      <div class="door-head"><img src="/admin/icon.svg" width="36" height="36" alt="" /><${Switches} /></div>
-      <h1>${needsKey ? t("login.title") : t("login.closed")}</h1>
-      ${needsKey ? html`<${Form} />` : html`<p>${t("login.closed.why")}</p><${Code} text="openssl rand -hex 32" label="DASHBOARD_API_KEY" />`}
-    </div>
-  </main>`;
+  return html`
+    <main class="door" id="main">
+      <div class="door-box">
+        <div class="door-head">
+          <img src="/admin/icon.svg" width="36" height="36" alt="" />
+          <${Switches} />
+        </div>
+        <h1>${needsKey ? t("login.title") : t("login.closed")}</h1>
+        ${
+          needsKey
+            ? html`<${Form} />`
+            : html`
+              <p>${t("login.closed.why")}</p>
+              <${Code} text="openssl rand -hex 32" label="DASHBOARD_API_KEY" />
+            `
+        }
+      </div>
+    </main>
+  `;
 }
 
 function Form() {
@@ -38,12 +50,33 @@ function Form() {
       field.current.select();
     }
   };
-  const says = fault && (fault.status === 401 ? t("login.wrong") : fault.status === 429 ? t("login.slow", { seconds: fault.retryAfter ?? 60 }) : faultText(fault));
-  return html`<form onSubmit=${submit}>
-    <p>${t("login.text")}</p>
-    <label for="key">${t("login.key")}</label>
-    <input id="key" ref=${field} type="password" autocomplete="current-password" spellcheck="false" required aria-invalid=${fault ? "true" : undefined} aria-describedby="key-fault" />
-    <p id="key-fault" class="field-fault" role="alert">${says}</p>
-    <button type="submit" class="button primary" disabled=${isBusy}>${t("login.enter")}</button>
-  </form>`;
+  const says =
+    fault &&
+    (fault.status === 401
+      ? t("login.wrong")
+      : fault.status === 429
+        ? t("login.slow", { seconds: fault.retryAfter ?? 60 })
+        : faultText(fault));
+  return html`
+    <form onSubmit=${submit}>
+      <p>${t("login.text")}</p>
+      <label for="key">${t("login.key")}</label>
+      <input
+        id="key"
+        ref=${field}
+        type="password"
+        autocomplete="current-password"
+        spellcheck="false"
+        required
+        aria-invalid=${fault ? "true" : undefined}
+        aria-describedby="key-fault"
+      />
+      <p id="key-fault" class="field-fault" role="alert">
+        ${says}
+      </p>
+      <button type="submit" class="button primary" disabled=${isBusy}>
+        ${t("login.enter")}
+      </button>
+    </form>
+  `;
 }

@@ -1,12 +1,21 @@
 // Every request as it comes: a list of any length of which only what is seen is drawn.
 
-import { html, useCallback, useCell, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../view.js";
+import {
+  html,
+  useCallback,
+  useCell,
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { ask, refreshes, updated } from "../api.js";
 import { tick } from "../live.js";
 import { setQuery } from "../router.js";
-import { MOST, RESULTS, Roster } from "../rows.js";
+import { MOST, RESULTS, Roster, spent } from "../rows.js";
 import { Bones, Empty, FaultNote, Icon, Status, costText, tokensText } from "../parts.js";
 import { Drawer } from "./drawer.js";
 
@@ -49,37 +58,96 @@ export default function Requests({ query }) {
   const [left, setLeft] = useState(null);
   const leave = () => (setLeft({ id }), open(null));
   // the drafts of the fields go, too
-  const clear = () => (setClears(clears + 1), setQuery(Object.fromEntries(FILTERS.map((name) => [name, null]))));
+  const clear = () => (
+    setClears(clears + 1),
+    setQuery(Object.fromEntries(FILTERS.map((name) => [name, null])))
+  );
   const isFiltered = FILTERS.some((name) => filters[name]);
 
   useEffect(() => {
     const press = (event) => {
-      if (event.metaKey || event.ctrlKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+      if (
+        event.metaKey ||
+        event.ctrlKey ||
+        event.altKey ||
+        /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)
+      )
+        return;
       const at = items.findIndex((row) => row.id === id);
       const go = (to) => items[to] && (event.preventDefault(), open(items[to]));
       if (event.key === "j") go(at + 1);
       else if (event.key === "k") go(at < 0 ? 0 : at - 1);
       else if (event.key === "p") setPaused((was) => !was);
-      else if (event.key === "/" && !id) event.preventDefault(), document.getElementById("filter-q")?.focus();
+      else if (event.key === "/" && !id)
+        (event.preventDefault(), document.getElementById("filter-q")?.focus());
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
   }, [items, id, open]);
 
-  return html`<div class="requests">
-    <${Filters} key=${clears} filters=${filters} />
-    <div class="list-bar">
-      <span class="note">${t("requests.count", { shown: as.exact(items.length), total: as.exact(list.total ?? items.length) })}</span>
-      <button type="button" class="button" aria-pressed=${String(isPaused)} onClick=${() => setPaused(!isPaused)}>
-        <${Icon} name=${isPaused ? "play" : "pause"} />${isPaused ? (list.waiting || list.isBehind ? t("requests.resume.n", { n: `${as.exact(list.waiting)}${list.isBehind ? "+" : ""}` }) : t("requests.resume")) : t("requests.pause")}
-      </button>
-      ${isFiltered && html`<button type="button" class="text-button" onClick=${clear}>${t("requests.clear")}</button>`}
-      <span class="keys note"><kbd>j</kbd> <kbd>k</kbd> ${t("keys.walk")} <kbd>p</kbd> ${t("keys.pause")} <kbd>/</kbd> ${t("keys.search")}</span>
+  return html`
+    <div class="requests">
+      <${Filters} key=${clears} filters=${filters} />
+      <div class="list-bar">
+        <span class="note">
+          ${t("requests.count", {
+            shown: as.exact(items.length),
+            total: as.exact(list.total ?? items.length),
+          })}
+        </span>
+        <button
+          type="button"
+          class="button"
+          aria-pressed=${String(isPaused)}
+          onClick=${() => setPaused(!isPaused)}
+        >
+          <${Icon} name=${isPaused ? "play" : "pause"} />
+          ${
+            isPaused
+              ? list.waiting || list.isBehind
+                ? t("requests.resume.n", { n: `${as.exact(list.waiting)}${list.isBehind ? "+" : ""}` })
+                : t("requests.resume")
+              : t("requests.pause")
+          }
+        </button>
+        ${
+          isFiltered &&
+          html`
+            <button type="button" class="text-button" onClick=${clear}>
+              ${t("requests.clear")}
+            </button>
+          `
+        }
+        <span class="keys note">
+          <kbd>j</kbd> <kbd>k</kbd> ${t("keys.walk")} <kbd>p</kbd> ${t("keys.pause")} <kbd>/</kbd>${" "}
+          ${t("keys.search")}
+        </span>
+      </div>
+      <${FaultNote} fault=${list.fault} onRetry=${list.reload} />
+      ${
+        list.isFirst
+          ? html`<${Bones} rows=${12} />`
+          : !items.length
+            ? !list.fault &&
+              html`
+                <${Empty} title=${t(isFiltered ? "requests.none" : "requests.empty")}>
+                  ${t(isFiltered ? "requests.none.why" : "requests.empty.why")}
+                <//>
+              `
+            : html`
+              <${Grid}
+                items=${items}
+                now=${stood.current ?? Date.now()}
+                selected=${id}
+                left=${left}
+                onOpen=${open}
+                onEnd=${list.more}
+              />
+            `
+      }
+      ${id && html`<${Drawer} id=${id} row=${items.find((row) => row.id === id)} onClose=${leave} />`}
     </div>
-    <${FaultNote} fault=${list.fault} onRetry=${list.reload} />
-    ${list.isFirst ? html`<${Bones} rows=${12} />` : !items.length ? !list.fault && html`<${Empty} title=${t(isFiltered ? "requests.none" : "requests.empty")}>${t(isFiltered ? "requests.none.why" : "requests.empty.why")}<//>` : html`<${Grid} items=${items} now=${stood.current ?? Date.now()} selected=${id} left=${left} onOpen=${open} onEnd=${list.more} />`}
-    ${id && html`<${Drawer} id=${id} row=${items.find((row) => row.id === id)} onClose=${leave} />`}
-  </div>`;
+  `;
 }
 
 /** The rows: what the server lists, and what the stream tells since. */
@@ -95,32 +163,39 @@ function useList(filters, asked, isPaused) {
 
   const show = useCallback((changes) => setView((was) => ({ ...was, ...changes, items: list.items() })), []);
 
-  const load = useCallback(async (before) => {
-    running.current?.abort();
-    const controller = (running.current = new AbortController());
-    const isMore = before !== undefined;
-    list.begin(isMore);
-    const filters = resolved(JSON.parse(asked));
-    try {
-      const page = await ask("/requests", { query: { ...filters, limit: PAGE, before }, signal: controller.signal });
-      running.current = null;
-      listed.current = asked;
-      list.answer(page, filters, isMore);
-      updated.set(Date.now());
-      show({ fault: null, isFirst: false });
-    } catch (fault) {
-      // another question has taken its place, if it was not the last one
-      if (running.current !== controller) return;
-      running.current = null;
-      list.fail(filters);
-      if (fault.name === "AbortError") return;
-      show({ fault, isFirst: false });
-    }
-  }, [asked, show]);
+  const load = useCallback(
+    async (before) => {
+      running.current?.abort();
+      const controller = (running.current = new AbortController());
+      const isMore = before !== undefined;
+      list.begin(isMore);
+      const filters = resolved(JSON.parse(asked));
+      try {
+        const page = await ask("/requests", {
+          query: { ...filters, limit: PAGE, before },
+          signal: controller.signal,
+        });
+        running.current = null;
+        listed.current = asked;
+        list.answer(page, filters, isMore);
+        updated.set(Date.now());
+        show({ fault: null, isFirst: false });
+      } catch (fault) {
+        // another question has taken its place, if it was not the last one
+        if (running.current !== controller) return;
+        running.current = null;
+        list.fail(filters);
+        if (fault.name === "AbortError") return;
+        show({ fault, isFirst: false });
+      }
+    },
+    [asked, show],
+  );
 
   useEffect(() => {
     // whoever reads a list that stands still keeps it, unless they ask
-    if (list.isPaused && refreshed.why === "back" && listed.current === asked) return void (list.isBehind = true);
+    if (list.isPaused && refreshed.why === "back" && listed.current === asked)
+      return void (list.isBehind = true);
     load();
     return () => running.current?.abort();
   }, [load, refreshed]);
@@ -142,22 +217,73 @@ function useList(filters, asked, isPaused) {
     else show({});
   }, [isPaused]);
 
-  return { ...view, total: list.total, isBehind: list.isBehind, waiting: isPaused ? list.waiting(resolved(filters)) : 0, reload: () => load(), more: () => list.next && !running.current && list.rows.size < MOST && load(list.next) };
+  return {
+    ...view,
+    total: list.total,
+    isBehind: list.isBehind,
+    waiting: isPaused ? list.waiting(resolved(filters)) : 0,
+    reload: () => load(),
+    more: () => list.next && !running.current && list.rows.size < MOST && load(list.next),
+  };
 }
 
 function Filters({ filters }) {
-  const field = (name, placeholder) => html`<${Field} key=${name} name=${name} value=${filters[name]} placeholder=${placeholder} />`;
+  const field = (name, placeholder) => html`
+    <${Field} key=${name} name=${name} value=${filters[name]} placeholder=${placeholder} />
+  `;
   // one that the address names and the list lacks is shown as it is
-  const options = (values, name) => (filters[name] && !values.includes(filters[name]) ? [...values, filters[name]] : values).map((value) => html`<option key=${value} value=${value} selected=${value === filters[name]}>${WORDS.has(value) ? t(`filter.status.${value}`) : value}</option>`);
-  const select = (name, values) => html`<label class="field"><span>${t(`filter.${name}`)}</span><select id=${`filter-${name}`} value=${filters[name]} onChange=${(event) => setQuery({ [name]: event.target.value })}><option value="">${t("filter.any")}</option>${options(values, name)}</select></label>`;
-  const more = ["method", ...TEXTS.filter((name) => name !== "q")].filter((name) => filters[name]).length + (filters.range || filters.since || filters.until ? 1 : 0);
+  const options = (values, name) =>
+    (filters[name] && !values.includes(filters[name]) ? [...values, filters[name]] : values).map(
+      (value) => html`
+        <option key=${value} value=${value} selected=${value === filters[name]}>
+          ${WORDS.has(value) ? t(`filter.status.${value}`) : value}
+        </option>
+      `,
+    );
+  const select = (name, values) => html`
+    <label class="field">
+      <span>${t(`filter.${name}`)}</span>
+      <select
+        id=${`filter-${name}`}
+        value=${filters[name]}
+        onChange=${(event) => setQuery({ [name]: event.target.value })}
+      >
+        <option value="">${t("filter.any")}</option>
+        ${options(values, name)}
+      </select>
+    </label>
+  `;
+  const more =
+    ["method", ...TEXTS.filter((name) => name !== "q")].filter((name) => filters[name]).length +
+    (filters.range || filters.since || filters.until ? 1 : 0);
   const [isOpen, setOpen] = useState(!narrow.matches || more > 0);
-  return html`<search class="filters" aria-label=${t("filter.label")}>
-    ${field("q", t("filter.q.hint"))}
-    <${StatusFilter} value=${filters.status} />
-    <button type="button" class="button filter-more" aria-expanded=${String(isOpen)} onClick=${() => setOpen(!isOpen)}>${t("filter.more")}${more ? ` · ${more}` : ""}</button>
-    ${isOpen && html`<${TimeFilter} range=${filters.range} since=${filters.since} until=${filters.until} />${select("method", METHODS)}${field("path")}${field("model")}${field("session")}${field("upstream")}${field("user_agent")}`}
-  </search>`;
+  return html`
+    <search class="filters" aria-label=${t("filter.label")}>
+      ${field("q", t("filter.q.hint"))}
+      <${StatusFilter} value=${filters.status} />
+      <button
+        type="button"
+        class="button filter-more"
+        aria-expanded=${String(isOpen)}
+        onClick=${() => setOpen(!isOpen)}
+      >
+        ${t("filter.more")}
+        ${more ? ` · ${more}` : ""}
+      </button>
+      ${
+        isOpen &&
+        html`
+          <${TimeFilter} range=${filters.range} since=${filters.since} until=${filters.until} />
+          ${select("method", METHODS)}
+          ${field("path")}
+          ${field("model")}
+          ${field("session")}
+          ${field("upstream")}
+          ${field("user_agent")}
+        `
+      }
+    </search>
+  `;
 }
 
 const CODE = /^[1-9]\d\d$/;
@@ -178,11 +304,39 @@ function StatusFilter({ value }) {
     if (CODE.test(text)) setQuery({ status: text });
     else if (!text) setQuery({ status: null });
   };
-  const option = (one, text) => html`<option key=${one} value=${one} selected=${one === (isExact ? "code" : value)}>${text}</option>`;
+  const option = (one, text) => html`
+    <option key=${one} value=${one} selected=${one === (isExact ? "code" : value)}>
+      ${text}
+    </option>
+  `;
   const states = value && !isExact && !STATES.includes(value) ? [...STATES, value] : STATES;
-  return html`<label class="field"><span>${t("filter.status")}</span><span class="pair"><select id="filter-status" value=${isExact ? "code" : value} onChange=${choose}>
-    ${option("", t("filter.any"))}${states.map((one) => option(one, WORDS.has(one) ? t(`filter.status.${one}`) : one))}${option("code", t("filter.status.code"))}
-  </select>${isExact && html`<input id="filter-code" ref=${field} aria-label=${t("filter.status.code")} inputmode="numeric" maxlength="3" placeholder="404" value=${CODE.test(value) ? value : ""} onInput=${type} />`}</span></label>`;
+  return html`
+    <label class="field">
+      <span>${t("filter.status")}</span>
+      <span class="pair">
+        <select id="filter-status" value=${isExact ? "code" : value} onChange=${choose}>
+          ${option("", t("filter.any"))}
+          ${states.map((one) => option(one, WORDS.has(one) ? t(`filter.status.${one}`) : one))}
+          ${option("code", t("filter.status.code"))}
+        </select>
+        ${
+          isExact &&
+          html`
+            <input
+              id="filter-code"
+              ref=${field}
+              aria-label=${t("filter.status.code")}
+              inputmode="numeric"
+              maxlength="3"
+              placeholder="404"
+              value=${CODE.test(value) ? value : ""}
+              onInput=${type}
+            />
+          `
+        }
+      </span>
+    </label>
+  `;
 }
 
 /** When they began: a range up to now, or from one moment to another. */
@@ -192,13 +346,50 @@ function TimeFilter({ range, since, until }) {
   const chosen = SPANS[range] ? range : isOwn || isSet ? "own" : "";
   const choose = (event) => {
     setOwn(event.target.value === "own");
-    setQuery({ range: event.target.value === "own" ? null : event.target.value, since: null, until: null });
+    setQuery({
+      range: event.target.value === "own" ? null : event.target.value,
+      since: null,
+      until: null,
+    });
   };
-  const option = (one, text) => html`<option key=${one} value=${one} selected=${one === chosen}>${text}</option>`;
-  const edge = (name, at) => html`<label class="field"><span>${t(`filter.${name}`)}</span><input id=${`filter-${name}`} type="datetime-local" step="1" value=${as.localInput(Number(at) || null)} onChange=${(event) => setQuery({ range: null, [name]: event.target.value ? String(new Date(event.target.value).getTime()) : null })} /></label>`;
-  return html`<label class="field"><span>${t("range.label")}</span><select id="filter-range" value=${chosen} onChange=${choose}>
-    ${option("", t("filter.any"))}${Object.keys(SPANS).map((one) => option(one, t("filter.range.last", { span: t(`range.${one}`) })))}${option("own", t("filter.range.own"))}
-  </select></label>${chosen === "own" && html`${edge("since", since)}${edge("until", until)}`}`;
+  const option = (one, text) => html`
+    <option key=${one} value=${one} selected=${one === chosen}>
+      ${text}
+    </option>
+  `;
+  const edge = (name, at) => html`
+    <label class="field">
+      <span>${t(`filter.${name}`)}</span>
+      <input
+        id=${`filter-${name}`}
+        type="datetime-local"
+        step="1"
+        value=${as.localInput(Number(at) || null)}
+        onChange=${(event) =>
+          setQuery({
+            range: null,
+            [name]: event.target.value ? String(new Date(event.target.value).getTime()) : null,
+          })}
+      />
+    </label>
+  `;
+  return html`
+    <label class="field">
+      <span>${t("range.label")}</span>
+      <select id="filter-range" value=${chosen} onChange=${choose}>
+        ${option("", t("filter.any"))}
+        ${Object.keys(SPANS).map((one) => option(one, t("filter.range.last", { span: t(`range.${one}`) })))}
+        ${option("own", t("filter.range.own"))}
+      </select>
+    </label>
+    ${
+      chosen === "own" &&
+      html`
+        ${edge("since", since)}
+        ${edge("until", until)}
+      `
+    }
+  `;
 }
 
 /** A text to filter by: a draft while it is typed, then a part of the address. */
@@ -220,7 +411,21 @@ function Field({ name, value, placeholder }) {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => setQuery({ [name]: (said.current = text.trim()) }), 250);
   };
-  return html`<label class=${`field field-${name}`}><span>${t(`filter.${name}`)}</span><input id=${`filter-${name}`} type="search" maxlength=${LONGEST} value=${draft} placeholder=${placeholder} onInput=${type} spellcheck="false" autocapitalize="off" /></label>`;
+  return html`
+    <label class=${`field field-${name}`}>
+      <span>${t(`filter.${name}`)}</span>
+      <input
+        id=${`filter-${name}`}
+        type="search"
+        maxlength=${LONGEST}
+        value=${draft}
+        placeholder=${placeholder}
+        onInput=${type}
+        spellcheck="false"
+        autocapitalize="off"
+      />
+    </label>
+  `;
 }
 
 const COLUMNS = ["time", "status", "request", "model", "ttft", "duration", "bytes", "tokens", "cost"];
@@ -235,7 +440,13 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
   useEffect(() => {
     const turn = () => setSize(measured());
     for (const one of [narrow, middle]) one.addEventListener("change", turn);
-    const measure = () => scroller.current && setWindow({ top: scroller.current.scrollTop, height: scroller.current.clientHeight, bar: scroller.current.offsetWidth - scroller.current.clientWidth });
+    const measure = () =>
+      scroller.current &&
+      setWindow({
+        top: scroller.current.scrollTop,
+        height: scroller.current.clientHeight,
+        bar: scroller.current.offsetWidth - scroller.current.clientWidth,
+      });
     const watch = new ResizeObserver(measure);
     watch.observe(scroller.current);
     return () => {
@@ -259,7 +470,8 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
     const box = scroller.current;
     const top = at * height;
     if (top < box.scrollTop) box.scrollTop = top;
-    else if (top + height * 2 > box.scrollTop + box.clientHeight) box.scrollTop = top + height * 2 - box.clientHeight;
+    else if (top + height * 2 > box.scrollTop + box.clientHeight)
+      box.scrollTop = top + height * 2 - box.clientHeight;
   }, [at, selected]);
 
   // the details were closed: their row has the focus again, wherever it is by now
@@ -273,33 +485,93 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
       setWindow((was) => ({ ...was, top: box.scrollTop }));
     }
     // it is drawn by then, and the dialog is no longer modal
-    requestAnimationFrame(() => requestAnimationFrame(() => (box.querySelector(`[data-id="${CSS.escape(left.id)}"]`) ?? box).focus()));
+    requestAnimationFrame(() =>
+      requestAnimationFrame(() => (box.querySelector(`[data-id="${CSS.escape(left.id)}"]`) ?? box).focus()),
+    );
   }, [left]);
 
   const isDated = useMemo(() => items.some((row) => !as.isToday(row.at)), [items]);
 
-  return html`<div class=${"vlist" + (isDated ? " dated" : "")} role="grid" aria-label=${t("nav.requests")} aria-rowcount=${items.length + 1} aria-colcount=${COLUMNS.length}>
-    <div class="vhead" role="row" aria-rowindex="1" style=${{ paddingRight: `${16 + window_.bar}px` }}>${COLUMNS.map((name) => html`<span key=${name} role="columnheader" class=${`c-${name}` + (NUMBERS.has(name) ? " num" : "")}>${t(`col.${name}`)}</span>`)}</div>
-    <div class="vscroll" ref=${scroller} onScroll=${scroll} role="rowgroup" tabindex="-1">
-      <div class="vspace" role="presentation" style=${{ height: `${items.length * height}px` }}>
-        ${items.slice(first, until).map((row, i) => html`<${Row} key=${row.seq} row=${row} now=${now} index=${first + i} top=${(first + i) * height} isSelected=${row.id === selected} onOpen=${onOpen} />`)}
+  return html`
+    <div
+      class=${"vlist" + (isDated ? " dated" : "")}
+      role="grid"
+      aria-label=${t("nav.requests")}
+      aria-rowcount=${items.length + 1}
+      aria-colcount=${COLUMNS.length}
+    >
+      <div class="vhead" role="row" aria-rowindex="1" style=${{ paddingRight: `${16 + window_.bar}px` }}>
+        ${COLUMNS.map(
+          (name) => html`
+            <span key=${name} role="columnheader" class=${`c-${name}` + (NUMBERS.has(name) ? " num" : "")}>
+              ${t(`col.${name}`)}
+            </span>
+          `,
+        )}
+      </div>
+      <div class="vscroll" ref=${scroller} onScroll=${scroll} role="rowgroup" tabindex="-1">
+        <div class="vspace" role="presentation" style=${{ height: `${items.length * height}px` }}>
+          ${items.slice(first, until).map(
+            (row, i) => html`
+              <${Row}
+                key=${row.seq}
+                row=${row}
+                now=${now}
+                index=${first + i}
+                top=${(first + i) * height}
+                isSelected=${row.id === selected}
+                onOpen=${onOpen}
+              />
+            `,
+          )}
+        </div>
       </div>
     </div>
-  </div>`;
+  `;
 }
 
 function Row({ row, now, index, top, isSelected, onOpen }) {
-  const press = (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onOpen(row));
-  const spent = row.state === "pending" ? Math.max(row.duration_ms, now - row.at) : row.duration_ms;
-  return html`<div class="vrow" role="row" aria-rowindex=${index + 2} aria-selected=${String(isSelected)} tabindex="0" data-id=${row.id} style=${{ transform: `translateY(${top}px)` }} onClick=${() => onOpen(row)} onKeyDown=${press}>
-    <span role="gridcell" class="c-time dim">${as.when(row.at, now)}</span>
-    <span role="gridcell" class="c-status"><${Status} row=${row} /></span>
-    <span role="gridcell" class="c-request" title=${`${row.method} ${row.path}`}><b>${row.method}</b> ${row.path}</span>
-    <span role="gridcell" class="c-model dim" title=${row.model}>${row.model ?? "–"}</span>
-    <span role="gridcell" class="c-ttft num" data-label=${t("col.ttft.short")}>${as.duration(row.ttft_ms)}</span>
-    <span role="gridcell" class="c-duration num">${as.duration(spent)}</span>
-    <span role="gridcell" class="c-bytes num">${as.bytes(row.bytes_out)}</span>
-    <span role="gridcell" class="c-tokens num">${tokensText(row)}</span>
-    <span role="gridcell" class="c-cost num">${costText(row)}</span>
-  </div>`;
+  const press = (event) =>
+    (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onOpen(row));
+  return html`
+    <div
+      class="vrow"
+      role="row"
+      aria-rowindex=${index + 2}
+      aria-selected=${String(isSelected)}
+      tabindex="0"
+      data-id=${row.id}
+      style=${{ transform: `translateY(${top}px)` }}
+      onClick=${() => onOpen(row)}
+      onKeyDown=${press}
+    >
+      <span role="gridcell" class="c-time dim">
+        ${as.when(row.at, now)}
+      </span>
+      <span role="gridcell" class="c-status">
+        <${Status} row=${row} />
+      </span>
+      <span role="gridcell" class="c-request" title=${`${row.method} ${row.path}`}>
+        <b>${row.method}</b> ${row.path}
+      </span>
+      <span role="gridcell" class="c-model dim" title=${row.model}>
+        ${row.model ?? "–"}
+      </span>
+      <span role="gridcell" class="c-ttft num" data-label=${t("col.ttft.short")}>
+        ${as.duration(row.ttft_ms)}
+      </span>
+      <span role="gridcell" class="c-duration num">
+        ${as.duration(spent(row, now))}
+      </span>
+      <span role="gridcell" class="c-bytes num">
+        ${as.bytes(row.bytes_out)}
+      </span>
+      <span role="gridcell" class="c-tokens num">
+        ${tokensText(row)}
+      </span>
+      <span role="gridcell" class="c-cost num">
+        ${costText(row)}
+      </span>
+    </div>
+  `;
 }

@@ -6,17 +6,30 @@ import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Badge, Bones, Empty, FaultNote } from "../parts.js";
 
-export const circuitTone = (circuit) => ({ closed: "good", failing: "warn", half_open: "warn", open: "bad" })[circuit] ?? "plain";
+export const circuitTone = (circuit) =>
+  ({ closed: "good", failing: "warn", half_open: "warn", open: "bad" })[circuit] ?? "plain";
 
-/** What is known of an upstream's health, in words: of one that fails, how close its circuit is to opening. */
-export const circuitText = ({ circuit, failures, failures_to_open: most }) => t(`circuit.${circuit}`, { failures, most });
+/** The state of an upstream's circuit in words, with the failures that are counted towards opening it. */
+export const circuitText = ({ circuit, failures, failures_to_open: most }) =>
+  t(`circuit.${circuit}`, { failures, most });
 
 export default function Upstreams() {
   const { data, fault, reload } = useAnswer("/upstreams", null, 3000);
   return html`
     <p class="lead">${t("upstreams.lead")}</p>
     <${FaultNote} fault=${fault} onRetry=${reload} />
-    ${!data ? !fault && html`<${Bones} rows=${8} />` : !data.items.length ? html`<${Empty} title=${t("upstreams.empty")} />` : html`<div class="grid">${data.items.map((one) => html`<${Upstream} key=${one.name} one=${one} />`)}</div>`}`;
+    ${
+      !data
+        ? !fault && html`<${Bones} rows=${8} />`
+        : !data.items.length
+          ? html`<${Empty} title=${t("upstreams.empty")} />`
+          : html`
+            <div class="grid">
+              ${data.items.map((one) => html`<${Upstream} key=${one.name} one=${one} />`)}
+            </div>
+          `
+    }
+  `;
 }
 
 function Upstream({ one }) {
@@ -30,13 +43,76 @@ function Upstream({ one }) {
     ["upstreams.failures", as.count(one.connect_failures), one.connect_failures],
     ["upstreams.http", one.http],
   ];
-  return html`<section class="card">
-    <header><h2 class="mono">${one.name}</h2><div class="tools">${one.own_key && html`<${Badge}>${t("upstreams.own_key")}<//>`}<${Badge} tone=${circuitTone(one.circuit)}>${circuitText(one)}<//></div></header>
-    <dl class="facts">${facts.map(([key, value, isBad]) => html`<div key=${key}><dt>${t(key)}</dt><dd class=${isBad ? "text-bad" : ""}>${value}</dd></div>`)}</dl>
-    <table class="plain"><thead><tr><td></td><th scope="col" class="num">p50</th><th scope="col" class="num">p95</th></tr></thead><tbody>
-      ${[["upstreams.connect", one.connect_ms], ["upstreams.head", one.head_ms]].map(([key, spread]) => html`<tr key=${key}><th scope="row">${t(key)}</th><td class="num">${as.duration(spread?.p50)}</td><td class="num">${as.duration(spread?.p95)}</td></tr>`)}
-    </tbody></table>
-    <h3>${t("upstreams.limits")}</h3>
-    ${!one.rate_limit.length ? html`<p class="note">${t("upstreams.limits.none")}</p>` : html`<table class="plain"><tbody>${one.rate_limit.map((limit) => html`<tr key=${limit.name}><th scope="row" class="mono">${limit.name}</th><td class="num">${/^\d+$/.test(limit.value) ? as.exact(Number(limit.value)) : limit.value}</td><td class="num dim">${as.ago(limit.at)}</td></tr>`)}</tbody></table>`}
-  </section>`;
+  return html`
+    <section class="card">
+      <header>
+        <h2 class="mono">${one.name}</h2>
+        <div class="tools">
+          ${one.own_key && html`<${Badge}>${t("upstreams.own_key")}<//>`}
+          <${Badge} tone=${circuitTone(one.circuit)}>${circuitText(one)}<//>
+        </div>
+      </header>
+      <dl class="facts">
+        ${facts.map(
+          ([key, value, isBad]) => html`
+            <div key=${key}>
+              <dt>${t(key)}</dt>
+              <dd class=${isBad ? "text-bad" : ""}>${value}</dd>
+            </div>
+          `,
+        )}
+      </dl>
+      <table class="plain">
+        <thead>
+          <tr>
+            <td></td>
+            <th scope="col" class="num">
+              p50
+            </th>
+            <th scope="col" class="num">
+              p95
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          ${[
+            ["upstreams.connect", one.connect_ms],
+            ["upstreams.head", one.head_ms],
+          ].map(
+            ([key, spread]) => html`
+              <tr key=${key}>
+                <th scope="row">${t(key)}</th>
+                <td class="num">${as.duration(spread?.p50)}</td>
+                <td class="num">${as.duration(spread?.p95)}</td>
+              </tr>
+            `,
+          )}
+        </tbody>
+      </table>
+      <h3>${t("upstreams.limits")}</h3>
+      ${
+        !one.rate_limit.length
+          ? html`<p class="note">${t("upstreams.limits.none")}</p>`
+          : html`
+            <table class="plain">
+              <tbody>
+                ${one.rate_limit.map(
+                  (limit) => html`
+                    <tr key=${limit.name}>
+                      <th scope="row" class="mono">
+                        ${limit.name}
+                      </th>
+                      <td class="num">
+                        ${/^\d+$/.test(limit.value) ? as.exact(Number(limit.value)) : limit.value}
+                      </td>
+                      <td class="num dim">${as.ago(limit.at)}</td>
+                    </tr>
+                  `,
+                )}
+              </tbody>
+            </table>
+          `
+      }
+    </section>
+  `;
 }

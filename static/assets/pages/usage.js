@@ -21,52 +21,187 @@ export default function Usage({ query }) {
   const sum = data && total(data.rows);
   const most = data && Math.max(...data.rows.map((row) => row.cost_usd ?? 0), 1e-9);
   // the columns of what an answer was asked by, which may be the last one still
-  const lead = data?.rows.length ? ["day", "model"].filter((name) => data.rows.some((row) => row[name] !== null)) : [];
+  const lead = data?.rows.length
+    ? ["day", "model"].filter((name) => data.rows.some((row) => row[name] !== null))
+    : [];
   const rows = data && (isWhole ? data.rows : data.rows.slice(0, DRAWN));
-  const save = (kind) => html`<a class="button" href=${address(`/usage.${kind}`, { range, by })} download><${Icon} name="download" />${kind.toUpperCase()}</a>`;
+  const save = (kind) => html`
+    <a class="button" href=${address(`/usage.${kind}`, { range, by })} download>
+      <${Icon} name="download" />
+      ${kind.toUpperCase()}
+    </a>
+  `;
   return html`
     <div class="bar">
-      <${Choice} label=${t("usage.by")} value=${by} onChoose=${(value) => setQuery({ by: value === "model" ? null : value })} options=${GROUPS.map((group) => [group, t(`usage.by.${group}`)])} />
-      <${RangeChoice} ranges=${RANGES} value=${range} onChoose=${(value) => setQuery({ range: value === "7d" ? null : value })} />
+      <${Choice}
+        label=${t("usage.by")}
+        value=${by}
+        onChoose=${(value) => setQuery({ by: value === "model" ? null : value })}
+        options=${GROUPS.map((group) => [group, t(`usage.by.${group}`)])}
+      />
+      <${RangeChoice}
+        ranges=${RANGES}
+        value=${range}
+        onChoose=${(value) => setQuery({ range: value === "7d" ? null : value })}
+      />
     </div>
     <${FaultNote} fault=${fault} onRetry=${reload} />
     <div class=${"stack" + (isStale ? " stale" : "")}>
       <dl class="tiles four">
-        <${Tile} label=${t("sum.cost")} value=${sum && as.atLeast(as.money(sum.cost_usd), sum.isFloor)} note=${data && html`${sum.estimate > sum.cost_usd && html`<span>${t("cost.estimate", { cost: as.money(sum.estimate) })}</span> `}<span>${t("prices.of", { date: data.prices_date })}</span>`} />
-        <${Tile} label=${t("sum.tokens_in")} value=${sum && as.count(as.read(sum.tokens))} note=${sum && t("usage.new", { tokens: as.count(sum.tokens.input) })} />
-        <${Tile} label=${t("sum.tokens_out")} value=${sum && as.atLeast(as.count(sum.tokens.output), sum.isCut)} note=${sum && t("usage.requests", { n: as.count(sum.requests) })} />
-        <${Tile} label=${t("sum.cache")} value=${sum && as.percent(as.cacheShare(sum.tokens) ?? 0)} note=${t("usage.cache.note")} />
+        <${Tile}
+          label=${t("sum.cost")}
+          value=${sum && as.atLeast(as.money(sum.cost_usd), sum.isFloor)}
+          note=${
+            data &&
+            html`
+              ${
+                sum.estimate > sum.cost_usd &&
+                html`<span>${t("cost.estimate", { cost: as.money(sum.estimate) })}</span> `
+              }
+              <span>${t("prices.of", { date: data.prices_date })}</span>
+            `
+          }
+        />
+        <${Tile}
+          label=${t("sum.tokens_in")}
+          value=${sum && as.count(as.read(sum.tokens))}
+          note=${sum && t("usage.new", { tokens: as.count(sum.tokens.input) })}
+        />
+        <${Tile}
+          label=${t("sum.tokens_out")}
+          value=${sum && as.atLeast(as.count(sum.tokens.output), sum.isCut)}
+          note=${sum && t("usage.requests", { n: as.count(sum.requests) })}
+        />
+        <${Tile}
+          label=${t("sum.cache")}
+          value=${sum && as.percent(as.cacheShare(sum.tokens) ?? 0)}
+          note=${t("usage.cache.note")}
+        />
       </dl>
-      <${Card} title=${t(`usage.by.${by}`)} flush tools=${html`${save("csv")}${save("json")}`}>
-        ${!data ? html`<${Bones} />` : !data.rows.length ? html`<${Empty} title=${t("usage.empty")}>${t("usage.empty.why")}<//>` : html`
-          <${Table} label=${t("nav.usage")} head=${[...lead.map((name) => [t(`col.${name}`)]), [t("sum.requests"), "num"], ...KINDS.map((kind) => [t(`tokens.${kind}`), "num"]), [t("sum.cache"), "num"], [t("col.cost"), "num"]]}>
-            ${rows.map((row) => html`<tr key=${row.key}>
-              ${lead.map((name, i) => (i === 0 ? html`<th key=${name} scope="row" class="mono">${row[name] ?? "–"}</th>` : html`<td key=${name} class="mono">${row[name] ?? "–"}</td>`))}<td class="num">${as.count(row.requests)}</td>
-              ${KINDS.map((kind) => html`<td key=${kind} class=${"num" + (row.tokens[kind] ? "" : " dim")}>${as.atLeast(as.count(row.tokens[kind]), kind === "output" && row.at_least)}</td>`)}
-              <td class="num">${as.percent(row.cache_hit_share)}</td>
-              <td class="num cost-cell"><${Cost} row=${row} /><span class="share" aria-hidden="true"><i style=${{ width: `${((row.cost_usd ?? 0) / most) * 100}%` }}></i></span></td>
-            </tr>`)}
-          <//>
-          ${rows.length < data.rows.length && html`<p class="rest"><button type="button" class="button" onClick=${() => setWhole(true)}>${t("usage.rest", { n: as.exact(data.rows.length - rows.length) })}</button></p>`}`}
+      <${Card}
+        title=${t(`usage.by.${by}`)}
+        flush
+        tools=${html`
+          ${save("csv")}
+          ${save("json")}
+        `}
+      >
+        ${
+          !data
+            ? html`<${Bones} />`
+            : !data.rows.length
+              ? html`<${Empty} title=${t("usage.empty")}>${t("usage.empty.why")}<//>`
+              : html`
+                <${Table}
+                  label=${t("nav.usage")}
+                  head=${[
+                    ...lead.map((name) => [t(`col.${name}`)]),
+                    [t("sum.requests"), "num"],
+                    ...KINDS.map((kind) => [t(`tokens.${kind}`), "num"]),
+                    [t("sum.cache"), "num"],
+                    [t("col.cost"), "num"],
+                  ]}
+                >
+                  ${rows.map(
+                    (row) => html`
+                      <tr key=${row.key}>
+                        ${lead.map((name, i) =>
+                          i === 0
+                            ? html`
+                              <th key=${name} scope="row" class="mono">
+                                ${row[name] ?? "–"}
+                              </th>
+                            `
+                            : html`
+                              <td key=${name} class="mono">
+                                ${row[name] ?? "–"}
+                              </td>
+                            `,
+                        )}
+                        <td class="num">${as.count(row.requests)}</td>
+                        ${KINDS.map(
+                          (kind) => html`
+                            <td key=${kind} class=${"num" + (row.tokens[kind] ? "" : " dim")}>
+                              ${as.atLeast(as.count(row.tokens[kind]), kind === "output" && row.at_least)}
+                            </td>
+                          `,
+                        )}
+                        <td class="num">${as.percent(row.cache_hit_share)}</td>
+                        <td class="num cost-cell">
+                          <${Cost} row=${row} />
+                          <span class="share" aria-hidden="true">
+                            <i style=${{ width: `${((row.cost_usd ?? 0) / most) * 100}%` }}></i>
+                          </span>
+                        </td>
+                      </tr>
+                    `,
+                  )}
+                <//>
+                ${
+                  rows.length < data.rows.length &&
+                  html`
+                    <p class="rest">
+                      <button type="button" class="button" onClick=${() => setWhole(true)}>
+                        ${t("usage.rest", { n: as.exact(data.rows.length - rows.length) })}
+                      </button>
+                    </p>
+                  `
+                }
+              `
+        }
       <//>
-      <p class="note">${t("usage.note")} ${sum?.isFloor && t("cost.floor.why")}</p>
-      ${data?.not_priced.length > 0 && html`<p class="note">${t("usage.not_priced")} ${data.not_priced.map(notPriced).join(t("list.comma"))}${t("list.end")}</p>`}
-    </div>`;
+      <p class="note">
+        ${t("usage.note")} ${sum?.isFloor && t("cost.floor.why")}
+      </p>
+      ${
+        data?.not_priced.length > 0 &&
+        html`
+          <p class="note">
+            ${t("usage.not_priced")} ${data.not_priced.map(notPriced).join(t("list.comma"))}
+            ${t("list.end")}
+          </p>
+        `
+      }
+    </div>
+  `;
 }
 
 /** What a group cost, as far as it is known: what has no price is told beside it, and never hides it. */
 function Cost({ row }) {
   const isKnown = row.cost_usd > 0 || row.unpriced_requests < row.requests;
   const known = isKnown && as.atLeast(as.money(row.cost_usd), row.cost_is_floor);
-  const estimate = row.cost_estimate_usd > row.cost_usd && html` <span class="note">${t("cost.estimate", { cost: as.money(row.cost_estimate_usd) })}</span>`;
-  return html`<span title=${row.cost_is_floor ? t("cost.floor.why") : undefined}>${known}${estimate}${row.unpriced && html` <${Badge} title=${t("unpriced.why")}>${isKnown ? t("unpriced.n", { n: as.count(row.unpriced_requests) }) : t("unpriced")}<//>`}</span>`;
+  const estimate =
+    row.cost_estimate_usd > row.cost_usd &&
+    html` <span class="note">${t("cost.estimate", { cost: as.money(row.cost_estimate_usd) })}</span>`;
+  return html`
+    <span title=${row.cost_is_floor ? t("cost.floor.why") : undefined}>
+      ${known}
+      ${estimate}
+      ${
+        row.unpriced &&
+        html`
+          ${" "}
+          <${Badge} title=${t("unpriced.why")}>
+            ${isKnown ? t("unpriced.n", { n: as.count(row.unpriced_requests) }) : t("unpriced")}
+          <//>
+        `
+      }
+    </span>
+  `;
 }
 
 /** A thing that is not priced, in words; one that is not known stands for itself. */
 const notPriced = (name) => word(`not_priced.${name}`, name.replaceAll("_", " "));
 
 function total(rows) {
-  const sum = { requests: 0, cost_usd: 0, estimate: 0, isFloor: false, isCut: false, tokens: Object.fromEntries(KINDS.map((kind) => [kind, 0])) };
+  const sum = {
+    requests: 0,
+    cost_usd: 0,
+    estimate: 0,
+    isFloor: false,
+    isCut: false,
+    tokens: Object.fromEntries(KINDS.map((kind) => [kind, 0])),
+  };
   for (const row of rows) {
     sum.requests += row.requests;
     sum.cost_usd += row.cost_usd;
