@@ -10,6 +10,9 @@ use std::{
 /// Its own folders are what there is to serve.
 const ROOT: &str = "static";
 
+/// Ends of the names of files for developers alone; `src/control/assets.rs` excludes them, too.
+const LEFT_OUT: [&str; 3] = [".d.ts", "/jsconfig.json", "/dashboard.png"];
+
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={ROOT}");
@@ -41,7 +44,7 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             list(&path, files)?;
-        } else {
+        } else if !LEFT_OUT.iter().any(|end| path.to_string_lossy().ends_with(end)) {
             files.push(path);
         }
     }

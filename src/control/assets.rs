@@ -15,6 +15,9 @@ use super::problem::Problem;
 
 #[derive(RustEmbed)]
 #[folder = "static/"]
+#[exclude = "*.d.ts"]
+#[exclude = "jsconfig.json"]
+#[exclude = "dashboard.png"]
 struct Files;
 
 /// Name, content coding, content.
@@ -172,6 +175,10 @@ mod tests {
     fn only_what_is_listed_is_served() {
         for name in [
             "prices.json",
+            "jsconfig.json",
+            "dashboard.png",
+            "types/api.d.ts",
+            "assets/vendor/htm-preact-standalone.module.d.ts",
             "",
             "x",
             "../Cargo.toml",

@@ -1,14 +1,23 @@
 // Questions to the admin API, and whether it knows us.
 
-import { cell, useCallback, useCell, useEffect, useRef, useState } from "./view.js";
+import { cell, entries, useCallback, useCell, useEffect, useRef, useState } from "./view.js";
 
 const ROOT = "/admin/api/v1";
 
-/** `{authenticated, key_required, loopback}`, or null until it is known. */
+/**
+ * The state of the session, or null until it is known.
+ * @type {Page.Cell<Api.SessionStatus | null>}
+ */
 export const session = cell(null);
-/** When data last came, in this machine's time. */
+/**
+ * The time of the last data, by this machine's clock.
+ * @type {Page.Cell<number | null>}
+ */
 export const updated = cell(null);
-/** The last wish to see everything anew: someone `asked`, or the server is `back`. */
+/**
+ * The last request to reload everything: by the reader (`asked`), or because the server is `back`.
+ * @type {Page.Cell<{why: string | null}>}
+ */
 export const refreshes = cell({ why: null });
 /** Requests in flight that the reader waits for, without those that a timer sent. */
 export const busy = cell(0);
@@ -17,6 +26,12 @@ export const refresh = (why = "asked") => refreshes.set({ why });
 
 /** An answer that is none: the API's code, or `unreachable`. */
 export class Fault extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {number} status
+   * @param {number | null} [retryAfter]
+   */
   constructor(code, message, status, retryAfter) {
     super(message);
     this.code = code;
@@ -25,13 +40,41 @@ export class Fault extends Error {
   }
 }
 
+/**
+ * An error as it is thrown on: that of a question given up as it is, any other as a fault.
+ * @param {unknown} error
+ */
+const unreachable = (error) =>
+  isAborted(error) ? error : new Fault("unreachable", error instanceof Error ? error.message : "", 0);
+
+/** @param {unknown} error */
+export const isAborted = (error) => error instanceof DOMException && error.name === "AbortError";
+
+/**
+ * The fault of a caught error; one that is no fault is a mistake of the page.
+ * @param {unknown} error
+ * @returns {Page.Fault}
+ */
+export function asFault(error) {
+  if (error instanceof Fault) return error;
+  throw error;
+}
+
+/**
+ * @param {string} path
+ * @param {Page.Query | null} [query]
+ */
 export const address = (path, query) => {
-  const text = new URLSearchParams(
-    Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== ""),
-  ).toString();
+  const text = new URLSearchParams(entries(query)).toString();
   return ROOT + path + (text ? `?${text}` : "");
 };
 
+/**
+ * @template {string} P
+ * @param {P} path
+ * @param {{query?: Page.Query | null, method?: string, body?: object, signal?: AbortSignal}} [options]
+ * @returns {Promise<Page.Data<P>>}
+ */
 export async function ask(path, { query, method = "GET", body, signal } = {}) {
   let res;
   try {
@@ -43,8 +86,7 @@ export async function ask(path, { query, method = "GET", body, signal } = {}) {
       body: body && JSON.stringify(body),
     });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Fault("unreachable", error.message, 0);
+    throw unreachable(error);
   }
   if (!res.ok) {
     const fault = (await res.json().catch(() => null))?.error ?? {};
@@ -57,10 +99,9 @@ export async function ask(path, { query, method = "GET", body, signal } = {}) {
     );
   }
   try {
-    return res.status === 204 ? null : await res.json();
+    return JSON.parse(res.status === 204 ? "null" : await res.text());
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Fault("unreachable", error.message, 0);
+    throw unreachable(error);
   }
 }
 
@@ -69,6 +110,7 @@ export async function greet() {
   session.set(await ask("/session"));
 }
 
+/** @param {string} key */
 export async function login(key) {
   await ask("/session", { method: "POST", body: { key } });
   await greet();
@@ -82,15 +124,21 @@ export async function logout() {
 /**
  * What the API says at `path`, kept while the next answer is awaited: `{data, fault, isLoading}`. Asked
  * anew at each refresh, and every `every` milliseconds while the page is seen.
+ * @template {string} P
+ * @param {P} path
+ * @param {Page.Query | null} query
+ * @returns {Page.Answer<Page.Data<P>>}
  */
 export function useAnswer(path, query, every = 0) {
-  const [state, setState] = useState({ data: null, fault: null, name: null });
+  /** @type {{data: Page.Data<P> | null, fault: Page.Fault | null, name: string | null}} */
+  const none = { data: null, fault: null, name: null };
+  const [state, setState] = useState(none);
   const name = address(path, query);
   const refreshed = useCell(refreshes);
-  const running = useRef(null);
+  const running = useRef(/** @type {AbortController | null} */ (null));
 
   const load = useCallback(
-    async (isQuiet) => {
+    async (isQuiet = false) => {
       running.current?.abort();
       const controller = (running.current = new AbortController());
       if (!isQuiet) busy.set(busy.get() + 1);
@@ -98,9 +146,9 @@ export function useAnswer(path, query, every = 0) {
         const data = await ask(path, { query, signal: controller.signal });
         setState({ data, fault: null, name });
         updated.set(Date.now());
-      } catch (fault) {
-        if (fault.name !== "AbortError")
-          setState((was) => ({ data: was.name === name ? was.data : null, fault, name }));
+      } catch (error) {
+        if (!isAborted(error))
+          setState((was) => ({ data: was.name === name ? was.data : null, fault: asFault(error), name }));
       } finally {
         if (running.current === controller) running.current = null;
         if (!isQuiet) busy.set(busy.get() - 1);

@@ -5,9 +5,13 @@ import { clock, moment } from "./format.js";
 import { language, t } from "./i18n.js";
 import { themed } from "./shell.js";
 
+/** @type {Promise<Plot.Constructor> | null} */
 let loading = null;
 
-/** uPlot is published as a classic script: loaded once, when the first plot is drawn. */
+/**
+ * uPlot is published as a classic script: loaded once, when the first plot is drawn.
+ * @returns {Promise<Plot.Constructor>}
+ */
 function load() {
   loading ??= new Promise((resolve, reject) => {
     const sheet = document.createElement("link");
@@ -22,10 +26,14 @@ function load() {
   return loading;
 }
 
+/** @param {string} name */
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const HEIGHT = 180;
 
-/** A tick without the zeros that say nothing: 2.00 s is 2 s. */
+/**
+ * A tick without the zeros that say nothing: 2.00 s is 2 s.
+ * @param {string} text
+ */
 const short = (text) => text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
 // plots of one page share their cursor
 const SYNC = "page";
@@ -34,12 +42,16 @@ const SYNC = "page";
  * `t`: moments in milliseconds. `series`: `{label, values, colour, format, kind: "line" | "bars" | "area"}`.
  * `format`: of the values; `incrs`: the steps that its ticks may have. `own` gives a line a scale of its own,
  * at the right. `marks`: `{at, ok, what}`, drawn as upright lines.
+ * @param {{
+ *   label: string, t?: number[], series: Page.Line[], marks?: Api.Reload[],
+ *   format: (value: number | null | undefined) => string, incrs?: number[]
+ * }} props
  */
 export function Chart({ label, t: moments, series, marks = [], format, incrs }) {
-  const frame = useRef(null);
-  const legend = useRef(null);
-  const plot = useRef(null);
-  const [uPlot, setPlot] = useState(null);
+  const frame = useRef(/** @type {HTMLElement | null} */ (null));
+  const legend = useRef(/** @type {HTMLElement | null} */ (null));
+  const plot = useRef(/** @type {Plot.Instance | null} */ (null));
+  const [uPlot, setPlot] = useState(/** @type {Plot.Constructor | null} */ (null));
   const theme = useCell(themed);
   const lang = useCell(language);
   const seen = useRef(marks);
@@ -57,12 +69,14 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
   const shape = series.map((line) => line.label + line.kind + line.colour).join() + theme + lang;
 
   useLayoutEffect(() => {
-    if (!uPlot) return;
+    const place = frame.current;
+    if (!uPlot || !place) return;
     const [muted, grid, font] = [
       colour("muted"),
       colour("line"),
       `11px ${getComputedStyle(document.body).fontFamily}`,
     ];
+    /** @type {(self: Plot.Instance, at: number | null | undefined) => void} */
     const say = (self, at) => {
       series.forEach((line, i) => {
         const value = self.data[i + 1][at ?? self.data[0].length - 1];
@@ -74,22 +88,24 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
         stamp.textContent =
           at == null
             ? ""
-            : self.data[0].at(-1) - self.data[0][0] > 86_400
+            : (self.data[0].at(-1) ?? 0) - self.data[0][0] > 86_400
               ? moment(self.data[0][at] * 1000)
               : clock(self.data[0][at] * 1000);
     };
     const axis = { stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
+    /** @type {Plot.Axis} */
     const upright = {
       size: 58,
       gap: 6,
       space: 36,
       ...(incrs ? { incrs } : {}),
-      values: (self, ticks) => ticks.map((value) => short(format(value))),
+      values: (_, ticks) => ticks.map((value) => short(format(value))),
     };
-    const range = (self, low, high) => [0, high > 0 ? high * 1.08 : 1];
+    /** @type {(_: Plot.Instance, low: number, high: number) => [number, number]} */
+    const range = (_, __, high) => [0, high > 0 ? high * 1.08 : 1];
     const made = new uPlot(
       {
-        width: frame.current.clientWidth,
+        width: place.clientWidth,
         height: HEIGHT,
         padding: [8, 18, 0, 0],
         legend: { show: false },
@@ -102,7 +118,7 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
             gap: 6,
             space: 70,
             grid: { show: false },
-            values: (self, ticks, _, __, step) =>
+            values: (_, ticks, __, ___, step) =>
               ticks.map((at) =>
                 new Intl.DateTimeFormat(
                   lang === "zh" ? "zh-CN" : "en-GB",
@@ -158,13 +174,11 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
         },
       },
       [[0], ...series.map(() => [null])],
-      frame.current,
+      place,
     );
     plot.current = made;
-    const watch = new ResizeObserver(() =>
-      made.setSize({ width: frame.current.clientWidth, height: HEIGHT }),
-    );
-    watch.observe(frame.current);
+    const watch = new ResizeObserver(() => made.setSize({ width: place.clientWidth, height: HEIGHT }));
+    watch.observe(place);
     return () => {
       watch.disconnect();
       made.destroy();

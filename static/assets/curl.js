@@ -1,11 +1,16 @@
 // A request as a command for a shell. What came from a client is quoted, all of it: a method is any token.
 
-/** One word for sh, whatever is in it. */
+/**
+ * One word for sh, whatever is in it.
+ * @param {string} text
+ */
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /**
  * The request as a command: with a variable for the key and a body to fill in.
  * `base`: an origin, or `unix:PATH`.
+ * @param {Api.Row} row
+ * @param {string} base
  */
 export function curl(row, base) {
   const isSocket = base.startsWith("unix:");
@@ -36,6 +41,7 @@ export function curl(row, base) {
   return lines.join(" \\\n  ");
 }
 
+/** @param {Api.Row} row */
 function options({ method, path }) {
   const list = [];
   // with -X HEAD curl would wait for content

@@ -4,50 +4,78 @@ import { locale, t } from "./i18n.js";
 
 const NONE = "–";
 const made = new Map();
+/** @typedef {number | null | undefined} Maybe */
 
-function intl(kind, options, lang = locale()) {
-  const name = lang + kind.name + JSON.stringify(options);
-  if (!made.has(name)) made.set(name, new kind(lang, options));
-  return made.get(name);
+/** @param {Intl.NumberFormatOptions} options */
+const numbers = (options, lang = locale()) =>
+  intl(`n${lang}`, options, () => new Intl.NumberFormat(lang, options));
+
+/** @param {Intl.DateTimeFormatOptions} options */
+const dates = (options) => intl(`d${locale()}`, options, () => new Intl.DateTimeFormat(locale(), options));
+
+/**
+ * A formatter, made once.
+ * @template F
+ * @param {string} kind
+ * @param {object} options
+ * @param {() => F} make
+ * @returns {F}
+ */
+function intl(kind, options, make) {
+  const name = kind + JSON.stringify(options);
+  const known = made.get(name) ?? make();
+  made.set(name, known);
+  return known;
 }
 
+/**
+ * @param {Maybe} value
+ * @returns {value is null | undefined}
+ */
 const isNone = (value) => value === null || value === undefined || Number.isNaN(value);
 
-/** A count: exact up to 9,999, then as the language shortens it: 12.3K, 1.23万. */
+/**
+ * A count: exact up to 9,999, then as the language shortens it: 12.3K, 1.23万.
+ * @param {Maybe} value
+ */
 export function count(value) {
   if (isNone(value)) return NONE;
-  if (Math.abs(value) < 10_000) return intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value);
+  if (Math.abs(value) < 10_000) return numbers({ maximumFractionDigits: 0 }).format(value);
   // British English would write 1.23m, which elsewhere is a thousandth
-  return intl(
-    Intl.NumberFormat,
+  return numbers(
     { notation: "compact", minimumSignificantDigits: 3, maximumSignificantDigits: 3 },
     locale() === "en-GB" ? "en" : locale(),
   ).format(value);
 }
 
-export const exact = (value) =>
-  isNone(value) ? NONE : intl(Intl.NumberFormat, { maximumFractionDigits: 0 }).format(value);
+/** @param {Maybe} value */
+export const exact = (value) => (isNone(value) ? NONE : numbers({ maximumFractionDigits: 0 }).format(value));
 
-/** A rate: two digits behind the point when it is small. */
+/**
+ * A rate: two digits behind the point when it is small.
+ * @param {Maybe} value
+ */
 export function rate(value) {
   if (isNone(value)) return NONE;
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
-  return intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(
-    value,
-  );
+  return numbers({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
+/** @param {Maybe} value */
 export function percent(value) {
   if (isNone(value)) return NONE;
   const digits = value === 0 || value === 1 ? 0 : value > 0.1 && value < 0.99 ? 1 : 2;
-  return intl(Intl.NumberFormat, {
+  return numbers({
     style: "percent",
     minimumFractionDigits: digits,
     maximumFractionDigits: digits,
   }).format(value);
 }
 
-/** Shares of one whole, in hundredths of a percent: what is shown of them adds up to 100 %. */
+/**
+ * Shares of one whole, in hundredths of a percent: what is shown of them adds up to 100 %.
+ * @param {number[]} counts
+ */
 export function shares(counts) {
   const whole = counts.reduce((sum, count) => sum + count, 0);
   if (!whole) return counts.map(() => NONE);
@@ -63,7 +91,7 @@ export function shares(counts) {
       ? 1
       : 2;
   return floors.map((floor) =>
-    intl(Intl.NumberFormat, {
+    numbers({
       style: "percent",
       minimumFractionDigits: digits,
       maximumFractionDigits: digits,
@@ -71,19 +99,24 @@ export function shares(counts) {
   );
 }
 
-/** A value that is a floor is marked as one. */
+/**
+ * A value that is a floor is marked as one.
+ * @param {string} text
+ * @param {unknown} isFloor
+ */
 export const atLeast = (text, isFloor) => (isFloor && text !== NONE ? `≥\u202f${text}` : text);
 
-/** US dollars: cents, or four digits where a cent is too coarse. */
+/**
+ * US dollars: cents, or four digits where a cent is too coarse.
+ * @param {Maybe} value
+ */
 export function money(value) {
   if (isNone(value)) return NONE;
   const digits = value !== 0 && Math.abs(value) < 1 ? 4 : 2;
-  return (
-    "$" +
-    intl(Intl.NumberFormat, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value)
-  );
+  return "$" + numbers({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
+/** @param {Maybe} value */
 export function bytes(value) {
   if (isNone(value)) return NONE;
   let unit = 0;
@@ -92,9 +125,13 @@ export function bytes(value) {
   return `${value.toFixed(digits)} ${["B", "KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
 }
 
-/** Milliseconds as a duration: 11 µs, 0.21 ms, 84 ms, 3.25 s, 2 min 05 s; in Chinese 84 毫秒. */
+/**
+ * Milliseconds as a duration: 11 µs, 0.21 ms, 84 ms, 3.25 s, 2 min 05 s; in Chinese 84 毫秒.
+ * @param {Maybe} ms
+ */
 export function duration(ms) {
   if (isNone(ms)) return NONE;
+  /** @type {(number: string | number, unit: string) => string} */
   const said = (number, unit) => `${number} ${t(unit)}`;
   if (ms > 0 && ms < 0.1) return said((ms * 1000).toFixed(0), "unit.us");
   if (ms < 1) return said(ms.toFixed(ms === 0 ? 0 : 2), "unit.ms");
@@ -106,10 +143,14 @@ export function duration(ms) {
   return `${said(Math.floor(seconds / 60), "unit.min")} ${said(rest, "unit.s")}`;
 }
 
-/** A long duration in its two greatest units: 3 d 4 h. */
+/**
+ * A long duration in its two greatest units: 3 d 4 h.
+ * @param {Maybe} ms
+ */
 export function span(ms) {
   if (isNone(ms)) return NONE;
   const seconds = Math.max(0, Math.floor(ms / 1000));
+  /** @type {[number, string][]} */
   const parts = [
     [86400, "unit.d"],
     [3600, "unit.h"],
@@ -128,36 +169,45 @@ export function span(ms) {
   return rest ? `${whole} ${t(unit)} ${rest} ${t(next[1])}` : `${whole} ${t(unit)}`;
 }
 
+/** @type {Intl.DateTimeFormatOptions} */
 const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
 
-export const clock = (at) => (isNone(at) ? NONE : intl(Intl.DateTimeFormat, CLOCK).format(at));
+/** @param {Maybe} at */
+export const clock = (at) => (isNone(at) ? NONE : dates(CLOCK).format(at));
 
+/** @param {Maybe} at */
 export const moment = (at) =>
-  isNone(at)
-    ? NONE
-    : intl(Intl.DateTimeFormat, { year: "numeric", month: "short", day: "numeric", ...CLOCK }).format(at);
+  isNone(at) ? NONE : dates({ year: "numeric", month: "short", day: "numeric", ...CLOCK }).format(at);
 
+/** @param {number} at */
 const day = (at) => new Date(at).toDateString();
 
-/** Whether a moment is of today, where the reader is. */
+/**
+ * Whether a moment is of today, where the reader is.
+ * @param {number} at
+ */
 export const isToday = (at, now = Date.now()) => day(at) === day(now);
 
-/** A moment in a list: the clock for today, else with its day. */
+/**
+ * A moment in a list: the clock for today, else with its day.
+ * @param {Maybe} at
+ */
 export const when = (at, now = Date.now()) =>
   isNone(at)
     ? NONE
-    : intl(
-        Intl.DateTimeFormat,
-        isToday(at, now) ? CLOCK : { month: "short", day: "numeric", ...CLOCK },
-      ).format(at);
+    : dates(isToday(at, now) ? CLOCK : { month: "short", day: "numeric", ...CLOCK }).format(at);
 
-/** A moment as a field of date and time has it, where the reader is. */
+/**
+ * A moment as a field of date and time has it, where the reader is.
+ * @param {Maybe} at
+ */
 export function localInput(at) {
   if (isNone(at)) return "";
   const zone = new Date(at).getTimezoneOffset() * 60_000;
   return new Date(at - zone).toISOString().slice(0, 19);
 }
 
+/** @param {Maybe} at */
 export function ago(at, now = Date.now()) {
   if (isNone(at)) return NONE;
   const past = now - at;
@@ -166,9 +216,18 @@ export function ago(at, now = Date.now()) {
     : t("time.ago", { span: span(past < 60_000 ? past : past - (past % 60_000)) });
 }
 
-/** All the tokens that went in. */
+/**
+ * All the tokens that went in.
+ * @param {Api.Tokens | null} tokens
+ */
 export const read = (tokens) =>
   tokens ? tokens.input + tokens.cache_read + tokens.cache_write_5m + tokens.cache_write_1h : null;
 
-/** The cache's share of what went in. */
-export const cacheShare = (tokens) => (read(tokens) ? tokens.cache_read / read(tokens) : null);
+/**
+ * The cache's share of the input tokens.
+ * @param {Api.Tokens} tokens
+ */
+export function cacheShare(tokens) {
+  const whole = read(tokens);
+  return whole ? tokens.cache_read / whole : null;
+}

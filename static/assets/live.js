@@ -3,11 +3,14 @@
 import { cell } from "./view.js";
 import { address, greet, refresh, session, updated } from "./api.js";
 
-/** `{state: "connecting" | "live" | "hidden" | "lost", retryAt}` */
+/** @type {Page.Cell<Page.Link>} */
 export const link = cell({ state: "connecting", retryAt: null });
-/** The last tick, or null. */
+/** @type {Page.Cell<Api.Tick | null>} */
 export const tick = cell(null);
-/** The last ticks, oldest first, for the small lines in the tiles. */
+/**
+ * The last ticks, oldest first, for the small lines in the tiles.
+ * @type {Api.Tick[]}
+ */
 export const past = [];
 
 const KEPT = 60;
@@ -16,9 +19,10 @@ const WAITS = [500, 1000, 2000, 4000, 8000, 15000];
 // a tick comes every second: after this long without one the stream is dead, whatever TCP says
 const SILENCE = 8000;
 
+/** @type {EventSource | null} */
 let source = null;
-let timer = null;
-let watch = null;
+let timer = 0;
+let watch = 0;
 let failures = 0;
 let isWanted = false;
 // whether something was missed: known when the line is back, asked for when it tells again
@@ -82,7 +86,7 @@ async function lose() {
       // a session that ended with the server is no failure of the net: then the login is shown
       await greet();
       const known = session.get();
-      if (known.key_required && !known.authenticated) return;
+      if (known?.key_required && !known.authenticated) return;
     } catch {
       if (isWanted && !document.hidden) lose();
       return;

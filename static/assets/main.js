@@ -9,6 +9,7 @@ import { Shell } from "./shell.js";
 import { Bones, Empty, FaultNote } from "./parts.js";
 
 // a page's code is loaded when it is first looked at
+/** @type {Record<string, () => Promise<{default: Page.View}>>} */
 const LOADERS = {
   overview: () => import("./pages/overview.js"),
   requests: () => import("./pages/requests.js"),
@@ -21,12 +22,15 @@ const LOADERS = {
   login: () => import("./pages/login.js"),
 };
 
+/** @param {string | null} name */
 function useModule(name) {
-  const [module, setModule] = useState({ name: null, View: null, fault: null });
+  /** @type {{name: string | null, View: Page.View | null, fault: Page.Fault | null}} */
+  const none = { name: null, View: null, fault: null };
+  const [module, setModule] = useState(none);
   const [tries, again] = useState(0);
   useEffect(() => {
     let isHere = true;
-    LOADERS[name]?.().then(
+    LOADERS[name ?? ""]?.().then(
       (loaded) => isHere && setModule({ name, View: loaded.default, fault: null }),
       (error) =>
         isHere && setModule({ name, View: null, fault: { code: "unreachable", message: error.message } }),
@@ -73,7 +77,7 @@ function App() {
   `;
 }
 
-const root = document.getElementById("app");
+const root = document.getElementById("app") ?? document.body;
 root.textContent = "";
 render(html`<${App} />`, root);
 

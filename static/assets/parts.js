@@ -4,6 +4,7 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
 import { t, word } from "./i18n.js";
 import * as as from "./format.js";
 
+/** @type {Record<string, string>} */
 const PATHS = {
   overview: "M4 19V9m5.3 10V5m5.4 14v-7M20 19V8",
   requests: "M4 6h16M4 12h16M4 18h10",
@@ -38,19 +39,27 @@ const PATHS = {
   down: "m6 9 6 6 6-6",
 };
 
+/** @param {{name: string}} props */
 export const Icon = ({ name }) => html`
   <svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
     <path d=${PATHS[name]} />
   </svg>
 `;
 
+/** @param {{icon: string, label: string} & Record<string, unknown>} props */
 export const IconButton = ({ icon, label, ...rest }) => html`
   <button type="button" class="icon-button" aria-label=${label} title=${label} ...${rest}>
     <${Icon} name=${icon} />
   </button>
 `;
 
-/** A number with its name, and perhaps a line of its past. */
+/**
+ * A number with its name, and perhaps a line of its past.
+ * @param {{
+ *   label: string, value: Page.Child, note?: Page.Child, spark?: (number | null)[],
+ *   tone?: string | null, help?: string
+ * }} props
+ */
 export function Tile({ label, value, note, spark, tone, help }) {
   return html`
     <div class=${"tile" + (tone ? ` tone-${tone}` : "")}>
@@ -68,13 +77,18 @@ export function Tile({ label, value, note, spark, tone, help }) {
   `;
 }
 
-/** The shape of a row of numbers; nothing to read, so nothing is read out. */
+/**
+ * The shape of a row of numbers; nothing to read, so nothing is read out.
+ * @param {{values: (number | null)[]}} props
+ */
 export function Spark({ values }) {
-  const known = values.filter((value) => value !== null && value !== undefined);
+  const known = values.filter((value) => value !== null);
   if (known.length < 2) return html`<svg class="spark" aria-hidden="true"></svg>`;
   const [width, height] = [120, 28];
   const top = Math.max(...known, 1e-9);
+  /** @param {number} i */
   const x = (i) => ((i / (values.length - 1)) * width).toFixed(1);
+  /** @param {number} value */
   const y = (value) => (height - 1.5 - (value / top) * (height - 4)).toFixed(1);
   let line = "";
   values.forEach((value, i) => {
@@ -88,7 +102,12 @@ export function Spark({ values }) {
   `;
 }
 
-/** One of a few: buttons side by side. */
+/**
+ * One of a few: buttons side by side.
+ * @param {{
+ *   label: string, value: string, options: [string, string][], onChoose: (value: string) => void
+ * }} props
+ */
 export const Choice = ({ label, value, options, onChoose }) => html`
   <div class="choice" role="group" aria-label=${label}>
     ${options.map(
@@ -104,6 +123,7 @@ export const Choice = ({ label, value, options, onChoose }) => html`
 /** The ranges that the overview and the errors have; usage has others. */
 export const RANGES = ["5m", "15m", "1h", "6h", "24h", "7d"];
 
+/** @param {{value: string, onChoose: (value: string) => void, ranges?: string[]}} props */
 export const RangeChoice = ({ value, onChoose, ranges = RANGES }) => html`
   <${Choice}
     label=${t("range.label")}
@@ -113,9 +133,10 @@ export const RangeChoice = ({ value, onChoose, ranges = RANGES }) => html`
   />
 `;
 
+/** @param {{text: string, label?: string, children?: Page.Child}} props */
 export function Copy({ text, label, children }) {
   // whether it was copied; null while nothing was tried
-  const [isDone, setDone] = useState(null);
+  const [isDone, setDone] = useState(/** @type {boolean | null} */ (null));
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
   const copy = async () => {
@@ -143,7 +164,10 @@ export function Copy({ text, label, children }) {
     `;
 }
 
-/** Whether the text is in the clipboard now. */
+/**
+ * Whether the text is in the clipboard now.
+ * @param {string} text
+ */
 async function toClipboard(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -157,11 +181,12 @@ async function toClipboard(text) {
     area.select();
     const isCopied = document.execCommand("copy");
     area.remove();
-    focused?.focus();
+    if (focused instanceof HTMLElement) focused.focus();
     return isCopied;
   }
 }
 
+/** @param {{text: string, label?: string}} props */
 export const Code = ({ text, label }) => html`
   <div class="code">
     <pre tabindex="0" aria-label=${label}>
@@ -171,6 +196,7 @@ export const Code = ({ text, label }) => html`
   </div>
 `;
 
+/** @param {{title: string, children?: Page.Child}} props */
 export const Empty = ({ title, children }) => html`
   <div class="empty">
     <p class="empty-title">${title}</p>
@@ -192,11 +218,17 @@ const FAULTS = new Set([
   "method_not_allowed",
 ]);
 
-/** What went wrong, in the reader's language: the API's own words only where its code is not known. */
+/**
+ * What went wrong, in the reader's language: the API's own words only where its code is not known.
+ * @param {Page.Fault} fault
+ */
 export const faultText = (fault) =>
   FAULTS.has(fault.code) ? t(`fault.${fault.code}`) : `${t("fault.other")} ${fault.message}`;
 
-/** What went wrong with a question, and a way to ask again. */
+/**
+ * What went wrong with a question, and a way to ask again.
+ * @param {{fault: Page.Fault | null, onRetry?: () => void}} props
+ */
 export function FaultNote({ fault, onRetry }) {
   if (!fault) return null;
   return html`
@@ -215,13 +247,21 @@ export function FaultNote({ fault, onRetry }) {
   `;
 }
 
-/** Grey bars where rows will be. */
+/**
+ * Grey bars where rows will be.
+ * @param {{rows?: number}} props
+ */
 export const Bones = ({ rows = 5 }) => html`
   <div class="bones" role="status" aria-label=${t("loading")}>
     ${Array.from({ length: rows }, (_, i) => html`<span key=${i} class="bone"></span>`)}
   </div>
 `;
 
+/**
+ * @param {{
+ *   title: string, note?: Page.Child, tools?: Page.Child, children?: Page.Child, flush?: boolean
+ * }} props
+ */
 export const Card = ({ title, note, tools, children, flush }) => html`
   <section class=${"card" + (flush ? " flush" : "")}>
     <header>
@@ -233,13 +273,18 @@ export const Card = ({ title, note, tools, children, flush }) => html`
   </section>
 `;
 
+/** @param {{tone?: Page.Tone, children?: Page.Child, title?: string}} props */
 export const Badge = ({ tone = "plain", children, title }) => html`
   <span class=${`badge badge-${tone}`} title=${title}>
     ${children}
   </span>
 `;
 
-/** The tone of a row: how it ended, or that it did not yet. */
+/**
+ * The tone of a row: how it ended, or that it did not yet.
+ * @param {Api.Row} row
+ * @returns {Page.Tone}
+ */
 export function tone(row) {
   if (row.state === "pending") return "busy";
   if (row.ended && row.ended.by !== "complete" && row.ended.by !== "proxy") return "warn";
@@ -247,7 +292,10 @@ export function tone(row) {
   return row.status >= 400 ? "warn" : row.result === "failed" ? "bad" : "good";
 }
 
-/** The status in words, never by colour alone. */
+/**
+ * The status in words, never by colour alone.
+ * @param {Api.Row} row
+ */
 export function statusText(row) {
   if (row.state === "pending")
     return row.ending
@@ -259,19 +307,28 @@ export function statusText(row) {
   if (row.ended?.by === "client") return `${status} ${t("ended.client.short")}`.trim();
   if (row.ended?.by === "upstream") return `${status} ${t("ended.upstream.short")}`.trim();
   // an error that came with a status of success
-  if (row.result === "failed" && row.status < 400)
+  if (row.result === "failed" && (row.status ?? 0) < 400)
     return `${status} ${t(row.ended?.by === "proxy" ? "ended.proxy.short" : "state.error")}`.trim();
   return String(status || "–");
 }
 
-/** A label of the proxy in words; one that is not known stands for itself. */
+/**
+ * A label of the proxy in words; one that is not known stands for itself.
+ * @param {string} label
+ */
 export const labelText = (label) => word(`label.${label}`, label);
 
-/** What a row cost, as far as it is known. */
+/**
+ * What a row cost, as far as it is known.
+ * @param {Api.Row} row
+ */
 export const costText = (row) =>
   row.cost_usd === null ? "–" : as.atLeast(as.money(row.cost_usd), row.at_least);
 
-/** The tokens of a row, in and out; of one in flight those so far. */
+/**
+ * The tokens of a row, in and out; of one in flight those so far.
+ * @param {Api.Row} row
+ */
 export function tokensText(row) {
   if (!row.tokens) return "–";
   const isRunning = row.state === "pending";
@@ -279,6 +336,7 @@ export function tokensText(row) {
   return `${as.count(as.read(row.tokens))} → ${as.atLeast(as.count(out), isRunning || row.at_least)}`;
 }
 
+/** @param {{row: Api.Row}} props */
 export const Status = ({ row }) => html`
   <span class=${`status tone-${tone(row)}`}>
     <span class="dot" aria-hidden="true"></span>
@@ -286,12 +344,16 @@ export const Status = ({ row }) => html`
   </span>
 `;
 
-/** A table that scrolls sideways without the page; on a narrow screen each row is a list. */
+/**
+ * A table that scrolls sideways without the page; on a narrow screen each row is a list.
+ * `head`: the columns' names, each with its class.
+ * @param {{label: string, head: [string, string?][], children?: Page.Child}} props
+ */
 export function Table({ label, head, children }) {
-  const body = useRef(null);
+  const body = useRef(/** @type {HTMLTableSectionElement | null} */ (null));
   // a cell that stands alone needs its column's name
   useLayoutEffect(() => {
-    for (const row of body.current.rows)
+    for (const row of body.current?.rows ?? [])
       [...row.cells].forEach((cell, i) => (cell.dataset.label = head[i]?.[0] ?? ""));
   });
   return html`

@@ -7,6 +7,8 @@ const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 /**
  * The proxy's address for clients of the reader: that of the page itself if the proxy listens there, else the
  * first one. `page` is a location. `unix:PATH` only if the proxy listens nowhere else.
+ * @param {string[]} urls
+ * @param {Location | URL} page
  */
 export function proxyAddress(urls, page) {
   const reached = urls
@@ -17,7 +19,9 @@ export function proxyAddress(urls, page) {
       return address;
     });
   const here = new URL(page.origin);
+  /** @param {URL} address */
   const port = ({ port, protocol }) => port || (protocol === "https:" ? "443" : "80");
+  /** @param {URL} one */
   const isHere = (one) =>
     one.protocol === here.protocol &&
     port(one) === port(here) &&

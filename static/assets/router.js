@@ -1,6 +1,6 @@
 // Which page the address names. Pages are the server's, too: a reload gives the same page.
 
-import { cell, html } from "./view.js";
+import { cell, entries, html } from "./view.js";
 
 const BASE = "/admin";
 export const PAGES = ["overview", "requests", "errors", "usage", "upstreams", "config", "connect", "docs"];
@@ -13,23 +13,31 @@ const read = () => {
 export const route = cell(read());
 addEventListener("popstate", () => route.set(read()));
 
+/**
+ * @param {string} page
+ * @param {Page.Query} [query]
+ */
 export const href = (page, query) => {
-  const text = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value)).toString();
+  const text = new URLSearchParams(entries(query)).toString();
   return BASE + (page === "overview" ? "" : `/${page}`) + (text ? `?${text}` : "");
 };
 
+/** @param {string} target */
 export function navigate(target) {
   history.pushState(null, "", target);
   route.set(read());
   scrollTo(0, 0);
 }
 
-/** Sets parts of the query of the page that is shown; null takes one away. */
+/**
+ * Sets parts of the query of the page that is shown; null takes one away.
+ * @param {Page.Query} changes
+ */
 export function setQuery(changes, { push = false } = {}) {
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(changes)) {
     if (value === null || value === "") query.delete(name);
-    else query.set(name, value);
+    else query.set(name, String(value));
   }
   const text = query.toString();
   const target = location.pathname + (text ? `?${text}` : "");
@@ -38,9 +46,13 @@ export function setQuery(changes, { push = false } = {}) {
   route.set(read());
 }
 
-/** A link inside of the dashboard. */
+/**
+ * A link inside of the dashboard.
+ * @param {{to: string, query?: Page.Query, children?: Page.Child, onFollow?: () => void}} props
+ */
 export function Link({ to, query, children, ...rest }) {
   const target = href(to, query);
+  /** @param {Page.FieldEvent} event */
   const follow = (event) => {
     if (
       event.defaultPrevented ||
@@ -61,3 +73,12 @@ export function Link({ to, query, children, ...rest }) {
     </a>
   `;
 }
+
+/**
+ * The value if it is one of the choices, else `otherwise`.
+ * @param {string[]} choices
+ * @param {string | null} value
+ * @param {string} otherwise
+ */
+export const oneOf = (choices, value, otherwise) =>
+  value !== null && choices.includes(value) ? value : otherwise;

@@ -5,17 +5,28 @@ export const MOST = 5000;
 // a tick comes every second: where some are missing, what they told is missing, too
 const SILENCE = 3000;
 
-/** Pending ones first, newest first: the server's order. */
-export const order = (a, b) => (b.state === "pending") - (a.state === "pending") || b.seq - a.seq;
+/**
+ * Pending ones first, newest first: the server's order.
+ * @param {Api.Row} a
+ * @param {Api.Row} b
+ */
+export const order = (a, b) => Number(b.state === "pending") - Number(a.state === "pending") || b.seq - a.seq;
 
 /** How an exchange may have ended: the server's words for it. */
 export const RESULTS = ["succeeded", "failed", "canceled"];
 
-/** Whether the client did not get a whole answer. */
+/**
+ * Whether the client did not get a whole answer.
+ * @param {Api.Row} row
+ */
 const isAborted = (row) =>
   row.status === null || (row.ended && row.ended.by !== "complete" && row.ended.phase === "response");
 
-/** Whether a row is of the status that is asked for: one status, its hundred, a result, or a state. */
+/**
+ * Whether a row is of the status that is asked for: one status, its hundred, a result, or a state.
+ * @param {Api.Row} row
+ * @param {string} status
+ */
 function hasStatus(row, status) {
   if (!status) return true;
   if (row.state === "pending") return status === "pending";
@@ -26,13 +37,21 @@ function hasStatus(row, status) {
   );
 }
 
-/** Whether a row belongs to what is asked for; the server's rules. */
+/** @type {("path" | "model" | "session" | "upstream" | "user_agent")[]} */
+const TEXTS = ["path", "model", "session", "upstream", "user_agent"];
+
+/**
+ * Whether a row belongs to what is asked for; the server's rules.
+ * @param {Api.Row} row
+ * @param {Page.Filters} filters
+ */
 export function matches(row, filters) {
+  /** @type {(name: Page.FilterName, value: string | null) => boolean} */
   const has = (name, value) =>
     !filters[name] || (value ?? "").toLowerCase().includes(filters[name].toLowerCase());
   return (
     hasStatus(row, filters.status) &&
-    ["path", "model", "session", "upstream", "user_agent"].every((name) => has(name, row[name])) &&
+    TEXTS.every((name) => has(name, row[name])) &&
     (!filters.method || filters.method.toUpperCase() === row.method.toUpperCase()) &&
     (!filters.since || row.at >= filters.since) &&
     (!filters.until || row.at < filters.until) &&
@@ -56,13 +75,24 @@ export function matches(row, filters) {
   );
 }
 
-// a row begins, has a response head, ends: never the other way round
+/**
+ * The stage of a row: it begins, has a response head, ends.
+ * @param {Api.Row} row
+ */
 const stage = (row) => (row.state === "done" ? 2 : row.status === null ? 0 : 1);
 
-/** Of two tellings of one row that which knows more; where they know the same, the one that came last. */
+/**
+ * Of two tellings of one row that which knows more; where they know the same, the one that came last.
+ * @type {(was: Api.Row | null | undefined, row: Api.Row) => Api.Row}
+ */
 export const later = (was, row) => (was && stage(was) > stage(row) ? was : row);
 
-/** A row in flight with how far it has come by now. */
+/**
+ * A row in flight with how far it has come by now.
+ * @param {Api.Row} row
+ * @param {Api.Running} running
+ * @returns {Api.Row}
+ */
 const advanced = (row, { upstream, tokens, output_events, ...sums }) => {
   const isMetered = output_events > 0 || Object.values(tokens).some((count) => count > 0);
   return {
@@ -73,7 +103,11 @@ const advanced = (row, { upstream, tokens, output_events, ...sums }) => {
   };
 };
 
-/** How a row was when it began. */
+/**
+ * How a row was when it began.
+ * @param {Api.Row} row
+ * @returns {Api.Row}
+ */
 const begun = (row) => ({
   ...row,
   state: "pending",
@@ -86,27 +120,46 @@ const begun = (row) => ({
   error_type: null,
 });
 
-/** The duration of a row in milliseconds; of one in flight, until now. */
+/**
+ * The duration of a row in milliseconds; of one in flight, until now.
+ * @param {Api.Row} row
+ */
 export const spent = (row, now = Date.now()) =>
   row.state === "pending" ? Math.max(row.duration_ms, now - row.at) : row.duration_ms;
 
 /** The rows that are listed: the answers to the questions for them, and what the stream tells. */
 export class Roster {
+  /** @type {Map<number, Api.Row>} */
   rows = new Map();
+  /** @type {number | null} */
   total = null;
+  /** @type {number | null} */
   next = null;
   /** Whether something was told that is not held: then only the list itself helps. */
   isBehind = false;
-  /** What was told since the list stands still; null while it moves. */
+  /**
+   * What was told since the list stands still; null while it moves.
+   * @type {Map<number, Api.Row> | null}
+   */
   #held = null;
-  /** What was told since the list was asked for; null while it is not. */
+  /**
+   * What was told since the list was asked for; null while it is not.
+   * @type {Map<number, Api.Row> | null}
+   */
   #during = null;
-  /** How far rows in flight have come, while that is not shown. */
+  /**
+   * How far rows in flight have come, while that is not shown.
+   * @type {Map<number, Api.Running>}
+   */
   #meanwhile = new Map();
   #top = 0;
+  /** @type {Api.Tick | null} */
   #last;
 
-  /** `last`: what the stream told last, or null if it has not begun. */
+  /**
+   * `last`: what the stream told last, or null if it has not begun.
+   * @param {Api.Tick | null} last
+   */
   constructor(last = null) {
     this.#last = last;
   }
@@ -119,7 +172,11 @@ export class Roster {
     this.isBehind = false;
   }
 
-  /** The list's answer. What was told since it was asked for may be later than it. */
+  /**
+   * The list's answer. What was told since it was asked for may be later than it.
+   * @param {Api.Page} page
+   * @param {Page.Filters} filters
+   */
   answer(page, filters, isMore = false) {
     if (!isMore) ((this.rows = new Map()), (this.#top = 0));
     for (const row of page.items) {
@@ -131,7 +188,10 @@ export class Roster {
     this.fail(filters);
   }
 
-  /** There is no answer: the rows stay, and what was told meanwhile counts. */
+  /**
+   * There is no answer: the rows stay, and what was told meanwhile counts.
+   * @param {Page.Filters} filters
+   */
   fail(filters) {
     const news = this.#during;
     this.#during = null;
@@ -139,7 +199,11 @@ export class Roster {
     if (!this.#held) this.#advance();
   }
 
-  /** What a second brought. */
+  /**
+   * What a second brought.
+   * @param {Api.Tick} tick
+   * @param {Page.Filters} filters
+   */
   tell(tick, filters) {
     const last = this.#last;
     this.#last = tick;
@@ -149,7 +213,7 @@ export class Roster {
     for (const one of tick.running) {
       this.#meanwhile.set(one.seq, one);
       // of a list that stands still for long, what came first has ended long ago
-      if (this.#meanwhile.size > MOST) this.#meanwhile.delete(this.#meanwhile.keys().next().value);
+      if (this.#meanwhile.size > MOST) this.#meanwhile.delete(this.#meanwhile.keys().next().value ?? 0);
     }
     const kept = this.#held ?? this.#during;
     if (!kept) {
@@ -167,7 +231,10 @@ export class Roster {
     this.#held ??= new Map();
   }
 
-  /** Goes on with what was told meanwhile. Where that is not all, the list must be asked for (`isBehind`). */
+  /**
+   * Goes on with what was told meanwhile. Where that is not all, the list must be asked for (`isBehind`).
+   * @param {Page.Filters} filters
+   */
   resume(filters) {
     const news = this.#held;
     this.#held = null;
@@ -180,10 +247,14 @@ export class Roster {
     return this.#held !== null;
   }
 
-  /** How many rows wait that are not listed. */
+  /**
+   * How many rows wait that are not listed.
+   * @param {Page.Filters} filters
+   */
   waiting(filters) {
     let count = 0;
-    for (const row of this.#held?.values() ?? []) count += !this.rows.has(row.seq) && matches(row, filters);
+    for (const row of this.#held?.values() ?? [])
+      if (!this.rows.has(row.seq) && matches(row, filters)) count += 1;
     return count;
   }
 
@@ -201,6 +272,10 @@ export class Roster {
     return items;
   }
 
+  /**
+   * @param {Iterable<Api.Row>} news
+   * @param {Page.Filters} filters
+   */
   #take(news, filters) {
     for (const told of news) {
       const was = this.rows.get(told.seq);
@@ -210,11 +285,14 @@ export class Roster {
       const wasIn = was !== undefined || (row.seq <= this.#top && matches(begun(row), filters));
       if (isIn) this.rows.set(row.seq, row);
       else this.rows.delete(row.seq);
-      if (this.total !== null) this.total += isIn - wasIn;
+      if (this.total !== null) this.total += Number(isIn) - Number(wasIn);
     }
   }
 
-  /** Rows that have ended leave the time range that is asked for, as it moves on. */
+  /**
+   * Rows that have ended leave the time range that is asked for, as it moves on.
+   * @param {Page.Filters} filters
+   */
   #age({ since }) {
     if (!since) return;
     for (const row of this.rows.values()) {

@@ -56,6 +56,7 @@ const Mark = () => html`
   </span>
 `;
 
+/** @param {{page: string | null, onFollow?: () => void}} props */
 function Nav({ page, onFollow }) {
   return html`
     <nav aria-label=${t("nav.label")}>
@@ -86,7 +87,7 @@ function LinkState() {
     return () => clearInterval(timer);
   }, [state, retryAt]);
   const tone = { live: "good", lost: "bad", connecting: "busy", hidden: "plain" }[state];
-  const wait = Math.max(0, Math.ceil((retryAt - now) / 1000));
+  const wait = Math.max(0, Math.ceil(((retryAt ?? now) - now) / 1000));
   return html`
     <span class=${`link-state tone-${tone}`}>
       <span class="dot" aria-hidden="true"></span>
@@ -104,13 +105,14 @@ function LinkState() {
   `;
 }
 
+/** @param {{page: string | null, title: string, children?: Page.Child}} props */
 export function Shell({ page, title, children }) {
   useCell(language);
   const at = useCell(updated);
   const isBusy = useCell(busy) > 0;
   const known = useCell(session);
-  const menu = useRef(null);
-  const heading = useRef(null);
+  const menu = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  const heading = useRef(/** @type {HTMLElement | null} */ (null));
   const first = useRef(true);
 
   useEffect(() => {
@@ -146,13 +148,13 @@ export function Shell({ page, title, children }) {
       class="menu"
       ref=${menu}
       aria-label=${t("nav.label")}
-      onClick=${(event) => event.target === menu.current && menu.current.close()}
+      onClick=${(event) => event.target === event.currentTarget && menu.current?.close()}
     >
       <div class="menu-head">
         <${Mark} />
-        <${IconButton} icon="close" label=${t("close")} onClick=${() => menu.current.close()} />
+        <${IconButton} icon="close" label=${t("close")} onClick=${() => menu.current?.close()} />
       </div>
-      <${Nav} page=${page} onFollow=${() => menu.current.close()} />
+      <${Nav} page=${page} onFollow=${() => menu.current?.close()} />
       <div class="side-foot">
         ${out}
         <${Switches} />
@@ -161,7 +163,7 @@ export function Shell({ page, title, children }) {
     <div class="body">
       <header class="top">
         <span class="menu-button">
-          <${IconButton} icon="menu" label=${t("nav.open")} onClick=${() => menu.current.showModal()} />
+          <${IconButton} icon="menu" label=${t("nav.open")} onClick=${() => menu.current?.showModal()} />
         </span>
         <h1 tabindex="-1" ref=${heading}>
           ${title}

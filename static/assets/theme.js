@@ -1,5 +1,6 @@
 // Sets the theme and the language before the first paint: a classic script, so that it runs at once.
 (() => {
+  /** @param {string} name */
   const kept = (name) => {
     try {
       return localStorage.getItem(name);

@@ -3,9 +3,7 @@
 import {
   html,
   render,
-  createContext,
   useCallback,
-  useContext,
   useEffect,
   useLayoutEffect,
   useMemo,
@@ -13,21 +11,16 @@ import {
   useState,
 } from "./vendor/htm-preact-standalone.module.js";
 
-export {
-  html,
-  render,
-  createContext,
-  useCallback,
-  useContext,
-  useEffect,
-  useLayoutEffect,
-  useMemo,
-  useRef,
-  useState,
-};
+export { html, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState };
 
-/** A value and those who follow it. */
+/**
+ * A value and those who follow it.
+ * @template T
+ * @param {T} value
+ * @returns {Page.Cell<T>}
+ */
 export function cell(value) {
+  /** @type {Set<(value: T) => void>} */
   const followers = new Set();
   return {
     get: () => value,
@@ -38,20 +31,35 @@ export function cell(value) {
     },
     follow(follower) {
       followers.add(follower);
-      return () => followers.delete(follower);
+      return () => void followers.delete(follower);
     },
   };
 }
 
-/** The cell's value; the component is rendered anew when it changes. */
+/**
+ * The cell's value; the component is rendered anew when it changes.
+ * @template T
+ * @param {Page.Cell<T>} cell
+ */
 export function useCell(cell) {
   const [, again] = useState(0);
   useLayoutEffect(() => cell.follow(() => again((n) => n + 1)), [cell]);
   return cell.get();
 }
 
+/**
+ * The set entries of a query, as text.
+ * @param {Page.Query | null | undefined} query
+ * @returns {[string, string][]}
+ */
+export const entries = (query) =>
+  Object.entries(query ?? {}).flatMap(([name, value]) =>
+    value === null || value === undefined || value === "" ? [] : [[name, String(value)]],
+  );
+
 /** What the browser keeps for us, if it keeps anything. */
 export const kept = {
+  /** @param {string} name */
   get(name) {
     try {
       return localStorage.getItem(name);
@@ -59,6 +67,10 @@ export const kept = {
       return null;
     }
   },
+  /**
+   * @param {string} name
+   * @param {string | null} value
+   */
   set(name, value) {
     try {
       if (value === null) localStorage.removeItem(name);

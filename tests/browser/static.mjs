@@ -219,10 +219,10 @@ for (const [theme, text] of Object.entries(themes)) {
 }
 
 const kib = (bytes) => (bytes / 1024).toFixed(1);
-// a reader loads one language
+// a reader loads one language, and neither licences nor types
 const dictionaries = (lang) => (path) => !path.includes("/i18n/") || path.includes(`/i18n/${lang}`);
 const shipped = [
-  ...assets.filter((path) => extname(path) !== ".json"),
+  ...assets.filter((path) => !/\.(json|LICENSE|d\.ts)$/.test(path)),
   ...["index.html", "manifest.webmanifest", "icon.svg"].map((name) => join(STATIC, name)),
 ];
 for (const lang of ["en", "zh"]) {

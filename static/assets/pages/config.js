@@ -7,6 +7,7 @@ import { useAnswer } from "../api.js";
 import { setQuery } from "../router.js";
 import { Badge, Bones, Card, Empty, FaultNote, Icon } from "../parts.js";
 
+/** @param {{query: URLSearchParams}} props */
 export default function Config({ query }) {
   const { data, fault, reload } = useAnswer("/config", null, 10_000);
   const [text, setText] = useState(query.get("q") ?? "");
@@ -26,6 +27,7 @@ export default function Config({ query }) {
       `${one.name} ${one.doc} ${one.section} ${one.title}`.toLowerCase().includes(text.trim().toLowerCase()),
   );
   const sections = [...new Set(settings.map((one) => one.section))];
+  /** @param {Page.FieldEvent} event */
   const search = (event) => (setText(event.target.value), setQuery({ q: event.target.value }));
   return html`
     <p class="lead">${t("config.lead")}</p>
@@ -77,10 +79,16 @@ export default function Config({ query }) {
   `;
 }
 
-/** A section's name in the reader's language, if there is one. */
+/**
+ * A section's name in the reader's language, if there is one.
+ * @param {string} section
+ */
 const sectionName = (section) => word(`section.${section.toLowerCase().replace(/[^a-z]/g, "")}`, section);
 
-/** Where a value is from, in the reader's language: `env/.env line 3`, `environment`, `flag --port`. */
+/**
+ * Where a value is from, in the reader's language: `env/.env line 3`, `environment`, `flag --port`.
+ * @param {string} origin
+ */
 function originText(origin) {
   const [, file, line] = /^(.+) line (\d+)$/.exec(origin) ?? [];
   if (file) return t("config.origin.line", { file, line });
@@ -88,7 +96,10 @@ function originText(origin) {
   return flag ? t("config.origin.flag", { flag }) : word(`config.origin.${origin}`, origin);
 }
 
-/** A fault as the proxy reports it (`PORT (env/.env line 3): …`), introduced in the reader's language. */
+/**
+ * A fault as the proxy reports it (`PORT (env/.env line 3): …`), introduced in the reader's language.
+ * @param {{text: string}} props
+ */
 function ConfigFault({ text }) {
   const [, variable, origin, rest] = /^(\S+) \((.+?)\): (.+)$/s.exec(text) ?? [];
   return variable
@@ -96,11 +107,13 @@ function ConfigFault({ text }) {
     : html`<code>${text}</code>`;
 }
 
+/** @param {{text: string | null, isSecret: boolean}} props */
 const Value = ({ text, isSecret }) =>
   text === null || text === ""
     ? html`<span class="dim">${t("config.unset")}</span>`
     : html`<code class=${isSecret ? "dim" : ""}>${text}</code>`;
 
+/** @param {{one: Api.Setting, isPending: boolean}} props */
 function Setting({ one, isPending }) {
   return html`
     <div class="setting">
@@ -135,6 +148,7 @@ function Setting({ one, isPending }) {
   `;
 }
 
+/** @param {{data: Api.Configuration}} props */
 function Reload({ data }) {
   const last = data.last_reload;
   const isBad = last && !last.ok;

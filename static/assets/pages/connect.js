@@ -62,6 +62,7 @@ export default function Connect() {
   `;
 }
 
+/** @param {string} base */
 const python = (base) =>
   [
     "from anthropic import Anthropic",
@@ -75,6 +76,7 @@ const python = (base) =>
     "print(message.content[0].text)",
   ].join("\n");
 
+/** @param {string} base */
 const typescript = (base) =>
   [
     'import Anthropic from "@anthropic-ai/sdk";',
@@ -88,6 +90,7 @@ const typescript = (base) =>
     "console.log(message.content);",
   ].join("\n");
 
+/** @param {string} base */
 const shell = (base) =>
   [
     `curl -sS ${base}/v1/messages`,
@@ -97,21 +100,24 @@ const shell = (base) =>
     `-d '{"model":"claude-sonnet-4-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'`,
   ].join(" \\\n  ");
 
+/** @typedef {{state: "busy" | "good" | "bad", status: number | null, took: number}} Result */
+
 /**
  * Requests /health of the page's own origin, the only one that its content security policy allows. For
  * another address of the proxy it shows a command.
+ * @param {{base: string}} props
  */
 function Test({ base }) {
   const asked = `${location.origin}/health`;
-  const [result, setResult] = useState(null);
+  const [result, setResult] = useState(/** @type {Result | null} */ (null));
   const run = async () => {
-    setResult({ state: "busy" });
+    setResult({ state: "busy", status: null, took: 0 });
     const began = performance.now();
     try {
       const res = await fetch("/health", { cache: "no-store" });
       setResult({ state: res.ok ? "good" : "bad", status: res.status, took: performance.now() - began });
     } catch {
-      setResult({ state: "bad", status: null });
+      setResult({ state: "bad", status: null, took: 0 });
     }
   };
   const says = !result

@@ -6,6 +6,9 @@ import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Badge, Bones, Code, FaultNote } from "../parts.js";
 
+/** @typedef {Api.Operation & {path: string, method: Api.Method, parameters: Api.Parameter[]}} Endpoint */
+
+/** @type {Api.Method[]} */
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
 export default function Docs() {
@@ -15,12 +18,11 @@ export default function Docs() {
   if (!api)
     return fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${10} />`;
   const operations = Object.entries(api.paths ?? {}).flatMap(([path, item]) =>
-    METHODS.filter((method) => item[method]).map((method) => ({
-      path,
-      method,
-      ...item[method],
-      parameters: [...(item.parameters ?? []), ...(item[method].parameters ?? [])],
-    })),
+    METHODS.flatMap((method) => {
+      const one = item[method];
+      const parameters = [...(item.parameters ?? []), ...(one?.parameters ?? [])];
+      return one ? [{ ...one, path, method, parameters }] : [];
+    }),
   );
   const tags = [...new Set(operations.map((one) => one.tags?.[0] ?? ""))];
   return html`
@@ -63,20 +65,29 @@ export default function Docs() {
 
 const REQUIRED = () => html` <span class="text-bad" title=${t("docs.required")}>*</span>`;
 
-/** The description in the reader's language: every text that says what a thing is. */
-function translated(value, says) {
-  if (Array.isArray(value)) return value.map((one) => translated(one, says));
-  if (value === null || typeof value !== "object") return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([name, one]) => [
-      name,
-      (name === "description" || name === "summary") && typeof one === "string"
-        ? says(one.replaceAll("\n", " "), one)
-        : translated(one, says),
-    ]),
-  );
+/**
+ * The description in the reader's language: every text that says what a thing is.
+ * @param {Api.Document} document
+ * @param {(key: string, english: string) => string} says
+ */
+function translated(document, says) {
+  /** @type {(value: unknown) => unknown} */
+  const walk = (value) => {
+    if (Array.isArray(value)) return value.map(walk);
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([name, one]) => [name, text(name, one) ?? walk(one)]),
+    );
+  };
+  /** @type {(name: string, value: unknown) => string | null} */
+  const text = (name, value) =>
+    (name === "description" || name === "summary") && typeof value === "string"
+      ? says(value.replaceAll("\n", " "), value)
+      : null;
+  return /** @type {Api.Document} */ (walk(document));
 }
 
+/** @param {{one: Endpoint, api: Api.Document}} props */
 function Operation({ one, api }) {
   const body = one.requestBody?.content?.["application/json"]?.schema;
   return html`
@@ -147,14 +158,21 @@ function Operation({ one, api }) {
   `;
 }
 
-/** Asks, and shows the answer. */
+/**
+ * Asks, and shows the answer.
+ * @param {{one: Endpoint, api: Api.Document}} props
+ */
 function Try({ one, api }) {
-  const [values, setValues] = useState({});
-  const [answer, setAnswer] = useState(null);
+  const [values, setValues] = useState(/** @type {Record<string, string>} */ ({}));
+  const [answer, setAnswer] = useState(
+    /** @type {{status: number, text: string, took: number} | null} */ (null),
+  );
   const parameters = one.parameters
     .map((raw) => resolve(raw, api))
     .filter((parameter) => parameter.in === "path" || parameter.in === "query");
+  /** @type {(parameter: Api.Parameter, event: Page.FieldEvent) => void} */
   const set = (parameter, event) => setValues({ ...values, [parameter.name]: event.target.value });
+  /** @param {Page.FieldEvent} event */
   const run = async (event) => {
     event.preventDefault();
     const query = new URLSearchParams();
@@ -177,7 +195,7 @@ function Try({ one, api }) {
       }
       setAnswer({ status: res.status, text: shown.slice(0, 20_000), took: performance.now() - began });
     } catch (error) {
-      setAnswer({ status: 0, text: error.message, took: performance.now() - began });
+      setAnswer({ status: 0, text: String(error), took: performance.now() - began });
     }
   };
   return html`
@@ -191,7 +209,9 @@ function Try({ one, api }) {
                 ? html`
                   <select onChange=${(event) => set(parameter, event)}>
                     <option value=""></option>
-                    ${parameter.schema.enum.map((value) => html`<option key=${value}>${value}</option>`)}
+                    ${parameter.schema.enum
+                      .map(String)
+                      .map((value) => html`<option key=${value}>${value}</option>`)}
                   </select>
                 `
                 : html`
@@ -223,19 +243,30 @@ function Try({ one, api }) {
   `;
 }
 
+/** @param {string} reference */
 const nameOf = (reference) => reference.split("/").at(-1);
 
+/**
+ * The object that a reference names, or the object itself.
+ * @template {{$ref?: string}} T
+ * @param {T} value
+ * @param {Api.Document} api
+ * @returns {T}
+ */
 function resolve(value, api) {
-  if (!value?.$ref) return value ?? {};
-  return (
-    value.$ref
-      .slice(2)
-      .split("/")
-      .reduce((at, part) => at?.[part], api) ?? {}
-  );
+  if (!value?.$ref) return value;
+  /** @type {unknown} */
+  let at = api;
+  for (const part of value.$ref.slice(2).split("/"))
+    at = at && typeof at === "object" ? Reflect.get(at, part) : undefined;
+  return /** @type {T} */ (at ?? {});
 }
 
-/** A schema in a few characters: its type, or a link to it. */
+/**
+ * A schema in a few characters: its type, or a link to it.
+ * @param {Api.Schema} schema
+ * @returns {Page.Child}
+ */
 function typeOf(schema) {
   if (schema.$ref) {
     const name = nameOf(schema.$ref);
@@ -265,6 +296,7 @@ function typeOf(schema) {
   `;
 }
 
+/** @param {{schema: Api.Schema, api: Api.Document}} props */
 function Fields({ schema: raw, api }) {
   const schema = raw.$ref ? resolve(raw, api) : raw;
   const fields = {

@@ -3,7 +3,7 @@
 import { html, useCell, useEffect, useLayoutEffect, useRef, useState } from "../view.js";
 import { t, word } from "../i18n.js";
 import * as as from "../format.js";
-import { ask, refresh, session, useAnswer } from "../api.js";
+import { asFault, ask, refresh, session, useAnswer } from "../api.js";
 import {
   Bones,
   Code,
@@ -22,8 +22,9 @@ import { curl } from "../curl.js";
 import { later, spent } from "../rows.js";
 import { pretty, silence } from "../content.js";
 
+/** @param {{id: string, row?: Api.Row, onClose: () => void}} props */
 export function Drawer({ id, row: listed, onClose }) {
-  const box = useRef(null);
+  const box = useRef(/** @type {HTMLDialogElement | null} */ (null));
   const [isOver, setOver] = useState(false);
   const { data, fault, reload } = useAnswer(`/requests/${encodeURIComponent(id)}`, null, isOver ? 0 : 1000);
   const base = useProxyAddress();
@@ -35,9 +36,9 @@ export function Drawer({ id, row: listed, onClose }) {
   const isGone = useRef(false);
   useLayoutEffect(() => {
     const dialog = box.current;
-    dialog.showModal();
+    dialog?.showModal();
     // while it is modal nothing else can have the focus
-    return () => ((isGone.current = true), dialog.close());
+    return () => ((isGone.current = true), dialog?.close());
   }, []);
   // what has ended, or is no longer held, will not change
   useEffect(() => setOver(asked?.state === "done" || fault?.status === 404), [asked?.state, fault]);
@@ -53,7 +54,7 @@ export function Drawer({ id, row: listed, onClose }) {
       aria-labelledby="drawer-title"
       onClose=${() => isGone.current || onClose()}
       onCancel=${(event) => (event.preventDefault(), onClose())}
-      onClick=${(event) => event.target === box.current && onClose()}
+      onClick=${(event) => event.target === event.currentTarget && onClose()}
     >
       <div class="drawer-in">
         <header>
@@ -74,9 +75,16 @@ export function Drawer({ id, row: listed, onClose }) {
   `;
 }
 
+/**
+ * A text with the key of its name, and whether it can be copied.
+ * @typedef {[string, string | null | undefined, boolean?]} Fact
+ */
+
+/** @param {{row: Api.Row, asked: Api.Detail | null, base: string | null}} props */
 function Body({ row, asked, base }) {
   const error = asked?.error;
   const isPending = row.state === "pending";
+  /** @type {Fact[]} */
   const facts = [
     ["col.time", as.moment(row.at)],
     ["drawer.ended", isPending ? t("state.pending") : ended(row)],
@@ -90,6 +98,7 @@ function Body({ row, asked, base }) {
     ["drawer.edit", row.edit && word(`edit.${row.edit}`, row.edit)],
     ["drawer.error_type", row.error_type],
   ];
+  /** @type {Fact[]} */
   const generation = [
     ["col.model", row.model],
     ["drawer.stream", row.stream === null ? null : t(row.stream ? "yes" : "no")],
@@ -142,7 +151,7 @@ function Body({ row, asked, base }) {
       ${
         !error &&
         asked?.state === "done" &&
-        (row.status >= 400 || (row.result === "failed" && row.error_type)) &&
+        ((row.status ?? 0) >= 400 || (row.result === "failed" && row.error_type)) &&
         html`
           <section>
             <h3>${t("drawer.error")}</h3>
@@ -216,21 +225,25 @@ function Body({ row, asked, base }) {
 // the server takes no longer reason
 const LONGEST_REASON = 200;
 
-/** Ends a request in flight: asked for, confirmed, and told to the log with its reason. */
+/**
+ * Ends a request in flight: asked for, confirmed, and told to the log with its reason.
+ * @param {{row: Api.Row}} props
+ */
 function End({ row }) {
   const hasKey = useCell(session)?.key_required;
   // "asked": the operator is to confirm; "sent": the proxy was told
-  const [step, setStep] = useState(null);
-  const [fault, setFault] = useState(null);
-  const button = useRef(null);
-  const reason = useRef(null);
+  const [step, setStep] = useState(/** @type {"asked" | "sent" | null} */ (null));
+  const [fault, setFault] = useState(/** @type {Page.Fault | null} */ (null));
+  const button = useRef(/** @type {HTMLElement | null} */ (null));
+  const reason = useRef(/** @type {HTMLInputElement | null} */ (null));
   useEffect(() => void (step === "asked" && reason.current?.focus()), [step]);
   const back = () => (setStep(null), setFault(null), setTimeout(() => button.current?.focus()));
+  /** @param {Page.FieldEvent} event */
   const end = async (event) => {
     event.preventDefault();
     setFault(null);
     try {
-      const why = reason.current.value.trim();
+      const why = reason.current?.value.trim();
       await ask(`/requests/${encodeURIComponent(row.id)}/end`, {
         method: "POST",
         body: why ? { reason: why } : {},
@@ -238,7 +251,7 @@ function End({ row }) {
       setStep("sent");
       refresh();
     } catch (error) {
-      setFault(error);
+      setFault(asFault(error));
     }
   };
   if (row.ending || step === "sent")
@@ -268,6 +281,7 @@ function End({ row }) {
       </div>
     `;
   // Escape leaves the question, not the request
+  /** @param {Page.FieldEvent} event */
   const leave = (event) =>
     event.key === "Escape" && (event.preventDefault(), event.stopPropagation(), back());
   return html`
@@ -303,6 +317,7 @@ function End({ row }) {
   `;
 }
 
+/** @param {{facts: Fact[]}} props */
 const Facts = ({ facts }) => html`
   <dl class="pairs">
     ${facts
@@ -321,7 +336,10 @@ const Facts = ({ facts }) => html`
   </dl>
 `;
 
-/** Fields as they came, in their order; of some only the name is kept. */
+/**
+ * Fields as they came, in their order; of some only the name is kept.
+ * @param {{title: string, fields?: Api.Field[]}} props
+ */
 function Fields({ title, fields }) {
   if (!fields?.length) return null;
   return html`
@@ -347,6 +365,7 @@ function Fields({ title, fields }) {
   `;
 }
 
+/** @param {Api.Row} row */
 const ended = (row) =>
   row.ended
     ? (row.ended.by === "proxy" && row.ended.phase === "response"
@@ -356,11 +375,17 @@ const ended = (row) =>
       (row.ended.label ? ` · ${labelText(row.ended.label)}` : "")
     : null;
 
-/** The phases as `[key, from, to]`, of those moments that are known. */
+/**
+ * The phases as `[key, from, to]`, of those moments that are known.
+ * @param {Api.Row} row
+ * @returns {[string, number, number][]}
+ */
 export function phases(row) {
   const end = spent(row);
+  /** @type {[string, number, number][]} */
   const list = [];
   let at = 0;
+  /** @type {(key: string, moment: number | null) => void} */
   const until = (key, moment) => {
     if (moment === null || moment === undefined) return;
     list.push([key, at, Math.max(at, moment)]);
@@ -375,6 +400,7 @@ export function phases(row) {
   return list;
 }
 
+/** @param {{row: Api.Row}} props */
 function Waterfall({ row }) {
   const list = phases(row);
   const end = Math.max(list.at(-1)?.[2] ?? 0, 0.001);
@@ -406,7 +432,9 @@ function Waterfall({ row }) {
   `;
 }
 
+/** @param {{row?: Api.Row, tokens: Api.Tokens}} props */
 function Tokens({ row, tokens }) {
+  /** @type {(keyof Api.Tokens)[]} */
   const kinds = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"];
   return html`
     <table class="plain">

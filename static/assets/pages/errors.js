@@ -4,7 +4,7 @@ import { html } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
-import { Link, setQuery } from "../router.js";
+import { Link, oneOf, setQuery } from "../router.js";
 import {
   Badge,
   Bones,
@@ -20,8 +20,9 @@ import {
 } from "../parts.js";
 import { message, pretty, silence } from "../content.js";
 
+/** @param {{query: URLSearchParams}} props */
 export default function Errors({ query }) {
-  const range = RANGES.includes(query.get("range")) ? query.get("range") : "1h";
+  const range = oneOf(RANGES, query.get("range"), "1h");
   const { data, fault, isStale, reload } = useAnswer("/errors", { range }, 5000);
   return html`
     <div class="bar">
@@ -39,7 +40,7 @@ export default function Errors({ query }) {
       </p>
       <${RangeChoice}
         value=${range}
-        onChoose=${(value) => setQuery({ range: value === "1h" ? null : value })}
+        onChoose=${/** @param {string} value */ (value) => setQuery({ range: value === "1h" ? null : value })}
       />
     </div>
     <${FaultNote} fault=${fault} onRetry=${reload} />
@@ -102,20 +103,25 @@ export default function Errors({ query }) {
 // of attempts that were followed by another one
 const ATTEMPTS = new Set(["failed_over", "unreachable", "unanswered"]);
 // the proxy's own stand out; the client's are no failures of the proxy or the upstream
+/** @type {Record<Api.By, Page.Tone>} */
 const TONES = { proxy: "accent", upstream: "bad", complete: "plain", client: "plain" };
 
-/** Failures of one kind; `row` is the example, if it is listed. */
+/**
+ * Failures of one kind; `row` is the example, if it is listed.
+ * @param {{group: Api.ErrorGroup, row?: Api.Row}} props
+ */
 function Group({ group, row }) {
   const { content } = group.sample;
   const label = group.label && labelText(group.label);
+  const status = group.status ?? 0;
   const title = group.type ?? label ?? t("errors.untyped");
   const words = message(content) ?? label ?? "";
   // what failed was one attempt: the client was answered by another upstream
-  const isAttempt = ATTEMPTS.has(group.label);
+  const isAttempt = ATTEMPTS.has(group.label ?? "");
   return html`
     <details class="card group">
       <summary>
-        <span class=${`group-status tone-${group.status >= 500 || group.status < 400 ? "bad" : "warn"}`}>
+        <span class=${`group-status tone-${status >= 500 || status < 400 ? "bad" : "warn"}`}>
           ${group.status ?? "–"}
         </span>
         <span class="group-type">

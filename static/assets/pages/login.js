@@ -2,12 +2,12 @@
 
 import { html, useEffect, useRef, useState } from "../view.js";
 import { t } from "../i18n.js";
-import { login, session } from "../api.js";
+import { asFault, login, session } from "../api.js";
 import { Switches } from "../shell.js";
 import { Code, faultText } from "../parts.js";
 
 export default function Login() {
-  const needsKey = session.get().key_required;
+  const needsKey = session.get()?.key_required;
   useEffect(() => {
     document.title = `${t(needsKey ? "login.title" : "login.closed")} · anthropic-proxy`;
   });
@@ -33,21 +33,23 @@ export default function Login() {
 }
 
 function Form() {
-  const field = useRef(null);
-  const [fault, setFault] = useState(null);
+  const field = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const [fault, setFault] = useState(/** @type {Page.Fault | null} */ (null));
   const [isBusy, setBusy] = useState(false);
-  useEffect(() => field.current.focus(), []);
+  useEffect(() => field.current?.focus(), []);
+  /** @param {Page.FieldEvent} event */
   const submit = async (event) => {
     event.preventDefault();
-    if (!field.current.value) return field.current.focus();
+    const key = field.current?.value;
+    if (!key) return field.current?.focus();
     setBusy(true);
     setFault(null);
     try {
-      await login(field.current.value);
+      await login(key);
     } catch (error) {
       setBusy(false);
-      setFault(error);
-      field.current.select();
+      setFault(asFault(error));
+      field.current?.select();
     }
   };
   const says =

@@ -5,7 +5,7 @@ import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { session, useAnswer } from "../api.js";
 import { past, tick } from "../live.js";
-import { Link, setQuery } from "../router.js";
+import { Link, oneOf, setQuery } from "../router.js";
 import {
   Badge,
   Bones,
@@ -26,16 +26,19 @@ import { spent } from "../rows.js";
 import { circuitText, circuitTone } from "./upstreams.js";
 
 // a short range is asked for often, a long one changes slowly
+/** @type {Record<string, number>} */
 const EVERY = { "5m": 3000, "15m": 5000, "1h": 10_000, "6h": 30_000, "24h": 60_000, "7d": 60_000 };
 
+/** @param {{query: URLSearchParams}} props */
 export default function Overview({ query }) {
-  const range = RANGES.includes(query.get("range")) ? query.get("range") : "15m";
+  const range = oneOf(RANGES, query.get("range"), "15m");
   const { data, fault, isStale, reload } = useAnswer("/overview", { range }, EVERY[range]);
   return html`
     <${KeyHint} />
     <${FaultNote} fault=${fault} onRetry=${reload} />
     ${
-      data?.lost > 0 &&
+      data &&
+      data.lost > 0 &&
       html`
         <div class="notice notice-warn">
           <${Icon} name="errors" />
@@ -48,7 +51,7 @@ export default function Overview({ query }) {
       <h2>${t("overview.range")}</h2>
       <${RangeChoice}
         value=${range}
-        onChoose=${(value) => setQuery({ range: value === "15m" ? null : value })}
+        onChoose=${/** @param {string} next */ (next) => setQuery({ range: next === "15m" ? null : next })}
       />
     </div>
     <div class=${"stack" + (isStale ? " stale" : "")}>
@@ -80,8 +83,10 @@ function KeyHint() {
   `;
 }
 
+/** @param {{data: Api.Overview | null}} props */
 function Now({ data }) {
   const last = useCell(tick);
+  /** @param {"in_flight" | "requests_per_second" | "error_rate" | "tokens_per_second"} name */
   const line = (name) => past.map((one) => one[name]);
   // rates are those of the last seconds, which the stream alone tells
   const now = last ?? (data && { in_flight: data.in_flight });
@@ -123,7 +128,7 @@ function Now({ data }) {
         help=${t("now.window")}
         value=${last && as.percent(last.error_rate)}
         spark=${line("error_rate")}
-        tone=${now?.error_rate > 0.05 ? "bad" : null}
+        tone=${last && last.error_rate > 0.05 ? "bad" : null}
       />
       <${Tile}
         label=${t("now.tokens")}
@@ -136,6 +141,7 @@ function Now({ data }) {
         value=${today && as.atLeast(as.money(today.cost_usd), today.at_least_requests > 0)}
         note=${
           data &&
+          today &&
           html`
             <span>${t("usage.requests", { n: as.count(today.requests) })}</span>${" "}
             <span>${t("prices.of", { date: data.prices_date })}</span>
@@ -164,8 +170,12 @@ function Now({ data }) {
   `;
 }
 
-/** How the upstreams are, the worst first. */
+/**
+ * How the upstreams are, the worst first.
+ * @param {Api.Health[]} upstreams
+ */
 function upstreamsText(upstreams) {
+  /** @param {Api.Circuit[]} circuits */
   const count = (...circuits) => upstreams.filter((one) => circuits.includes(one.circuit)).length;
   const all = upstreams.length;
   const [open, failing, unknown] = [count("open", "half_open"), count("failing"), count("unknown")];
@@ -174,9 +184,19 @@ function upstreamsText(upstreams) {
   return unknown === all ? t("now.upstreams.unknown") : t("now.upstreams.up", { n: count("closed"), all });
 }
 
+/** @type {[string, "ttft_ms" | "duration_ms"][]} */
+const SPREADS = [
+  ["ttft", "ttft_ms"],
+  ["duration", "duration_ms"],
+];
+/** @type {(keyof Api.Quantiles)[]} */
+const QUANTILES = ["avg", "p50", "p95", "p99"];
+
+/** @param {{data: Api.Overview | null}} props */
 function Sums({ data }) {
   const sums = data?.totals;
   const [succeeded, failed, canceled] = sums ? as.shares([sums.succeeded, sums.failed, sums.canceled]) : [];
+  /** @type {[string, string | undefined, (string | null)?, string?][]} */
   const items = [
     ["sum.requests", sums && as.count(sums.requests)],
     ["sum.succeeded", sums && as.count(sums.succeeded), succeeded],
@@ -197,8 +217,7 @@ function Sums({ data }) {
     ["sum.unpriced", sums && as.count(sums.unpriced_requests), null, "unpriced.why"],
   ];
   // only what an earlier run stored has averages without quantiles
-  const lacks =
-    sums && ["ttft_ms", "duration_ms"].some((name) => sums[name].avg !== null && sums[name].p50 === null);
+  const lacks = sums && SPREADS.some(([, name]) => sums[name].avg !== null && sums[name].p50 === null);
   return html`
     <div class="columns sums">
       <section class="card">
@@ -221,14 +240,11 @@ function Sums({ data }) {
           label=${t("quantiles")}
           head=${[[t("quantiles")], [t("avg"), "num"], ["p50", "num"], ["p95", "num"], ["p99", "num"]]}
         >
-          ${[
-            ["ttft", "ttft_ms"],
-            ["duration", "duration_ms"],
-          ].map(
+          ${SPREADS.map(
             ([key, name]) => html`
               <tr key=${key}>
                 <th scope="row">${t(key)}</th>
-                ${["avg", "p50", "p95", "p99"].map(
+                ${QUANTILES.map(
                   (q) => html`
                     <td key=${q} class="num">
                       ${sums ? as.duration(sums[name][q]) : html`<span class="bone"></span>`}
@@ -245,13 +261,18 @@ function Sums({ data }) {
   `;
 }
 
-/** Whether what is told of the cost is less than it was. */
+/**
+ * Whether what is told of the cost is less than it was.
+ * @param {Api.Totals} sums
+ */
 const isFloor = (sums) => sums.at_least_requests > 0 || sums.unpriced_requests > 0;
 
+/** @param {{data: Api.Overview | null}} props */
 function Plots({ data }) {
   const series = data?.series;
-  if (data && !series.t.length) return html`<${Empty} title=${t("overview.empty")} />`;
+  if (series && !series.t.length) return html`<${Empty} title=${t("overview.empty")} />`;
   const marks = data?.reloads ?? [];
+  /** @type {(key: string, name: Api.SeriesName, colour: Page.Colour, kind?: Kind) => Page.Line} */
   const line = (key, name, colour, kind = "line") => ({
     label: t(key),
     values: series?.[name] ?? [],
@@ -259,6 +280,7 @@ function Plots({ data }) {
     kind,
   });
   const per = data ? t("per", { span: as.span(data.step_ms) }) : "";
+  /** @type {(title: string, lines: Page.Line[], format: Format, note?: string, incrs?: number[]) => Child} */
   const plot = (title, lines, format, note, incrs) => html`
     <${Card} key=${title} title=${t(title)} note=${note}>
       <${Chart}
@@ -271,6 +293,7 @@ function Plots({ data }) {
       />
     <//>
   `;
+  /** @param {"ttft" | "duration"} name */
   const quantiles = (name) => [
     line("p50", `${name}_p50`, "accent"),
     line("p95", `${name}_p95`, "busy"),
@@ -312,6 +335,10 @@ function Plots({ data }) {
     </div>
   `;
 }
+
+/** @typedef {(value: number | null | undefined) => string} Format */
+/** @typedef {Page.Line["kind"]} Kind */
+/** @typedef {Page.Child} Child */
 
 // steps of the ticks: whole numbers, and powers of two
 const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
@@ -375,6 +402,7 @@ function Recent() {
   `;
 }
 
+/** @param {{data: Api.Overview | null}} props */
 function Paths({ data }) {
   return html`
     <${Card} title=${t("paths.title")} note=${t("paths.since")} flush>
@@ -416,6 +444,7 @@ function Paths({ data }) {
   `;
 }
 
+/** @param {{data: Api.Overview | null}} props */
 function State({ data }) {
   return html`
     <${Card} title=${t("state.title")}>

@@ -12,7 +12,7 @@ import {
 } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
-import { ask, refreshes, updated } from "../api.js";
+import { asFault, ask, isAborted, refreshes, updated } from "../api.js";
 import { tick } from "../live.js";
 import { setQuery } from "../router.js";
 import { MOST, RESULTS, Roster, spent } from "../rows.js";
@@ -20,10 +20,13 @@ import { Bones, Empty, FaultNote, Icon, Status, costText, tokensText } from "../
 import { Drawer } from "./drawer.js";
 
 const PAGE = 200;
+/** @type {Page.FilterName[]} */
 const TEXTS = ["path", "model", "session", "upstream", "user_agent", "q"];
+/** @type {(Page.FilterName | "range" | "since" | "until")[]} */
 const FILTERS = ["status", "method", "range", "since", "until", ...TEXTS];
 const STATES = [...RESULTS, "aborted", "pending", "1xx", "2xx", "3xx", "4xx", "5xx"];
 // how far back a list may reach: as seen from now, in milliseconds
+/** @type {Record<string, number>} */
 const SPANS = { "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "6h": 21_600_000, "24h": 86_400_000 };
 const METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD"];
 // the server refuses a longer one
@@ -33,29 +36,39 @@ const narrow = matchMedia("(max-width: 760px)");
 const middle = matchMedia("(max-width: 1360px)");
 const measured = () => (narrow.matches ? "narrow" : middle.matches ? "middle" : "wide");
 // of a row, in one, two or three lines: app.css has the same
+/** @type {Record<string, number>} */
 const HEIGHTS = { wide: 38, middle: 54, narrow: 80 };
 
-/** What the server is asked for: a range that is seen from now is so from this moment on. */
+/** @typedef {{id: string | null}} Left */
+/** @typedef {Record<Page.FilterName | "range" | "since" | "until", string>} Asked */
+
+/**
+ * What the server is asked for: a range that is seen from now is so from this moment on.
+ * @param {Asked} asked
+ * @returns {Page.Filters}
+ */
 function resolved({ range, since, until, ...filters }) {
   const from = SPANS[range] ? Date.now() - SPANS[range] : Number(since) || "";
   return { ...filters, since: from, until: Number(until) || "" };
 }
 
+/** @param {{query: URLSearchParams}} props */
 export default function Requests({ query }) {
-  const filters = {};
-  for (const name of FILTERS) filters[name] = query.get(name) ?? "";
+  const filters = /** @type {Asked} */ (
+    Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]))
+  );
   const asked = JSON.stringify(filters);
   const [isPaused, setPaused] = useState(false);
   const [clears, setClears] = useState(0);
   // what stands still shows no time passing either
-  const stood = useRef(null);
+  const stood = useRef(/** @type {number | null} */ (null));
   stood.current = isPaused ? (stood.current ?? Date.now()) : null;
   const list = useList(filters, asked, isPaused);
   const id = query.get("id");
   const items = list.items;
-  const open = useCallback((row) => setQuery({ id: row?.id ?? null }), []);
+  const open = useCallback(/** @param {Api.Row | null} row */ (row) => setQuery({ id: row?.id ?? null }), []);
   // whose details were closed last: its row has the focus then
-  const [left, setLeft] = useState(null);
+  const [left, setLeft] = useState(/** @type {Left | null} */ (null));
   const leave = () => (setLeft({ id }), open(null));
   // the drafts of the fields go, too
   const clear = () => (
@@ -65,15 +78,17 @@ export default function Requests({ query }) {
   const isFiltered = FILTERS.some((name) => filters[name]);
 
   useEffect(() => {
+    /** @param {KeyboardEvent} event */
     const press = (event) => {
       if (
         event.metaKey ||
         event.ctrlKey ||
         event.altKey ||
-        /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)
+        /^(INPUT|SELECT|TEXTAREA)$/.test(event.target instanceof Element ? event.target.tagName : "")
       )
         return;
       const at = items.findIndex((row) => row.id === id);
+      /** @param {number} to */
       const go = (to) => items[to] && (event.preventDefault(), open(items[to]));
       if (event.key === "j") go(at + 1);
       else if (event.key === "k") go(at < 0 ? 0 : at - 1);
@@ -150,20 +165,32 @@ export default function Requests({ query }) {
   `;
 }
 
-/** The rows: what the server lists, and what the stream tells since. */
+/**
+ * The rows: what the server lists, and what the stream tells since.
+ * @param {Asked} filters
+ * @param {string} asked
+ * @param {boolean} isPaused
+ */
 function useList(filters, asked, isPaused) {
-  const roster = useRef(null);
+  const roster = useRef(/** @type {Roster | null} */ (null));
   const list = (roster.current ??= new Roster(tick.get()));
-  const [view, setView] = useState({ items: [], fault: null, isFirst: true });
-  const running = useRef(null);
-  const listed = useRef(null);
+  /** @type {{items: Api.Row[], fault: Page.Fault | null, isFirst: boolean}} */
+  const none = { items: [], fault: null, isFirst: true };
+  const [view, setView] = useState(none);
+  const running = useRef(/** @type {AbortController | null} */ (null));
+  const listed = useRef(/** @type {string | null} */ (null));
   const last = useCell(tick);
   const told = useRef(last);
   const refreshed = useCell(refreshes);
 
-  const show = useCallback((changes) => setView((was) => ({ ...was, ...changes, items: list.items() })), []);
+  const show = useCallback(
+    /** @param {Partial<typeof none>} changes */ (changes) =>
+      setView((was) => ({ ...was, ...changes, items: list.items() })),
+    [],
+  );
 
   const load = useCallback(
+    /** @param {number} [before] */
     async (before) => {
       running.current?.abort();
       const controller = (running.current = new AbortController());
@@ -180,13 +207,13 @@ function useList(filters, asked, isPaused) {
         list.answer(page, filters, isMore);
         updated.set(Date.now());
         show({ fault: null, isFirst: false });
-      } catch (fault) {
+      } catch (error) {
         // another question has taken its place, if it was not the last one
         if (running.current !== controller) return;
         running.current = null;
         list.fail(filters);
-        if (fault.name === "AbortError") return;
-        show({ fault, isFirst: false });
+        if (isAborted(error)) return;
+        show({ fault: asFault(error), isFirst: false });
       }
     },
     [asked, show],
@@ -227,11 +254,14 @@ function useList(filters, asked, isPaused) {
   };
 }
 
+/** @param {{filters: Asked}} props */
 function Filters({ filters }) {
+  /** @type {(name: Page.FilterName, placeholder?: string) => Page.Child} */
   const field = (name, placeholder) => html`
     <${Field} key=${name} name=${name} value=${filters[name]} placeholder=${placeholder} />
   `;
   // one that the address names and the list lacks is shown as it is
+  /** @type {(values: string[], name: Page.FilterName) => Page.Child} */
   const options = (values, name) =>
     (filters[name] && !values.includes(filters[name]) ? [...values, filters[name]] : values).map(
       (value) => html`
@@ -240,6 +270,7 @@ function Filters({ filters }) {
         </option>
       `,
     );
+  /** @type {(name: Page.FilterName, values: string[]) => Page.Child} */
   const select = (name, values) => html`
     <label class="field">
       <span>${t(`filter.${name}`)}</span>
@@ -254,7 +285,8 @@ function Filters({ filters }) {
     </label>
   `;
   const more =
-    ["method", ...TEXTS.filter((name) => name !== "q")].filter((name) => filters[name]).length +
+    TEXTS.filter((name) => name !== "q" && filters[name]).length +
+    (filters.method ? 1 : 0) +
     (filters.range || filters.since || filters.until ? 1 : 0);
   const [isOpen, setOpen] = useState(!narrow.matches || more > 0);
   return html`
@@ -288,22 +320,28 @@ function Filters({ filters }) {
 
 const CODE = /^[1-9]\d\d$/;
 
-/** A result, a state, a hundred, or one exact status. */
+/**
+ * A result, a state, a hundred, or one exact status.
+ * @param {{value: string}} props
+ */
 function StatusFilter({ value }) {
   const [isExact, setExact] = useState(CODE.test(value));
   useEffect(() => void (value && setExact(CODE.test(value))), [value]);
-  const field = useRef(null);
+  const field = useRef(/** @type {HTMLInputElement | null} */ (null));
+  /** @param {Page.FieldEvent} event */
   const choose = (event) => {
     const chosen = event.target.value;
     setExact(chosen === "code");
     setQuery({ status: chosen === "code" ? null : chosen });
     if (chosen === "code") setTimeout(() => field.current?.focus());
   };
+  /** @param {Page.FieldEvent} event */
   const type = (event) => {
     const text = event.target.value.trim();
     if (CODE.test(text)) setQuery({ status: text });
     else if (!text) setQuery({ status: null });
   };
+  /** @type {(one: string, text: string) => Page.Child} */
   const option = (one, text) => html`
     <option key=${one} value=${one} selected=${one === (isExact ? "code" : value)}>
       ${text}
@@ -339,11 +377,15 @@ function StatusFilter({ value }) {
   `;
 }
 
-/** When they began: a range up to now, or from one moment to another. */
+/**
+ * When they began: a range up to now, or from one moment to another.
+ * @param {{range: string, since: string, until: string}} props
+ */
 function TimeFilter({ range, since, until }) {
   const isSet = !!(since || until);
   const [isOwn, setOwn] = useState(isSet);
   const chosen = SPANS[range] ? range : isOwn || isSet ? "own" : "";
+  /** @param {Page.FieldEvent} event */
   const choose = (event) => {
     setOwn(event.target.value === "own");
     setQuery({
@@ -352,11 +394,13 @@ function TimeFilter({ range, since, until }) {
       until: null,
     });
   };
+  /** @type {(one: string, text: string) => Page.Child} */
   const option = (one, text) => html`
     <option key=${one} value=${one} selected=${one === chosen}>
       ${text}
     </option>
   `;
+  /** @type {(name: "since" | "until", at: string) => Page.Child} */
   const edge = (name, at) => html`
     <label class="field">
       <span>${t(`filter.${name}`)}</span>
@@ -392,7 +436,10 @@ function TimeFilter({ range, since, until }) {
   `;
 }
 
-/** A text to filter by: a draft while it is typed, then a part of the address. */
+/**
+ * A text to filter by: a draft while it is typed, then a part of the address.
+ * @param {{name: Page.FilterName, value: string, placeholder?: string}} props
+ */
 function Field({ name, value, placeholder }) {
   const [draft, setDraft] = useState(value);
   const said = useRef(value);
@@ -405,6 +452,7 @@ function Field({ name, value, placeholder }) {
     said.current = value;
     setDraft(value);
   }, [value]);
+  /** @param {Page.FieldEvent} event */
   const type = (event) => {
     const text = event.target.value;
     setDraft(text);
@@ -431,8 +479,14 @@ function Field({ name, value, placeholder }) {
 const COLUMNS = ["time", "status", "request", "model", "ttft", "duration", "bytes", "tokens", "cost"];
 const NUMBERS = new Set(["ttft", "duration", "bytes", "tokens", "cost"]);
 
+/**
+ * @param {{
+ *   items: Api.Row[], now: number, selected: string | null, left: Left | null,
+ *   onOpen: (row: Api.Row) => void, onEnd: () => void
+ * }} props
+ */
 function Grid({ items, now, selected, left, onOpen, onEnd }) {
-  const scroller = useRef(null);
+  const scroller = useRef(/** @type {HTMLElement | null} */ (null));
   const [size, setSize] = useState(measured());
   const [window_, setWindow] = useState({ top: 0, height: 600, bar: 0 });
   const height = HEIGHTS[size];
@@ -448,7 +502,7 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
         bar: scroller.current.offsetWidth - scroller.current.clientWidth,
       });
     const watch = new ResizeObserver(measure);
-    watch.observe(scroller.current);
+    if (scroller.current) watch.observe(scroller.current);
     return () => {
       for (const one of [narrow, middle]) one.removeEventListener("change", turn);
       watch.disconnect();
@@ -458,6 +512,7 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
   const first = Math.max(0, Math.floor(window_.top / height) - 8);
   const until = Math.min(items.length, Math.ceil((window_.top + window_.height) / height) + 8);
   const scroll = () => {
+    if (!scroller.current) return;
     const { scrollTop, clientHeight, scrollHeight } = scroller.current;
     setWindow((was) => ({ ...was, top: scrollTop, height: clientHeight }));
     if (scrollTop + clientHeight > scrollHeight - 20 * height) onEnd();
@@ -466,8 +521,8 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
   // the chosen row stays in sight when it is walked to
   const at = useMemo(() => items.findIndex((row) => row.id === selected), [selected]);
   useLayoutEffect(() => {
-    if (at < 0) return;
     const box = scroller.current;
+    if (at < 0 || !box) return;
     const top = at * height;
     if (top < box.scrollTop) box.scrollTop = top;
     else if (top + height * 2 > box.scrollTop + box.clientHeight)
@@ -476,18 +531,20 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
 
   // the details were closed: their row has the focus again, wherever it is by now
   useLayoutEffect(() => {
-    if (!left) return;
     const box = scroller.current;
+    if (!left || !box) return;
     const at = items.findIndex((row) => row.id === left.id);
     const top = at * height;
     if (at >= 0 && (top < box.scrollTop || top + height > box.scrollTop + box.clientHeight)) {
       box.scrollTop = top - box.clientHeight / 2;
       setWindow((was) => ({ ...was, top: box.scrollTop }));
     }
+    const focus = () => {
+      const row = box.querySelector(`[data-id="${CSS.escape(left.id ?? "")}"]`);
+      (row instanceof HTMLElement ? row : box).focus();
+    };
     // it is drawn by then, and the dialog is no longer modal
-    requestAnimationFrame(() =>
-      requestAnimationFrame(() => (box.querySelector(`[data-id="${CSS.escape(left.id)}"]`) ?? box).focus()),
-    );
+    requestAnimationFrame(() => requestAnimationFrame(focus));
   }, [left]);
 
   const isDated = useMemo(() => items.some((row) => !as.isToday(row.at)), [items]);
@@ -530,7 +587,14 @@ function Grid({ items, now, selected, left, onOpen, onEnd }) {
   `;
 }
 
+/**
+ * @param {{
+ *   row: Api.Row, now: number, index: number, top: number, isSelected: boolean,
+ *   onOpen: (row: Api.Row) => void
+ * }} props
+ */
 function Row({ row, now, index, top, isSelected, onOpen }) {
+  /** @param {Page.FieldEvent} event */
   const press = (event) =>
     (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onOpen(row));
   return html`

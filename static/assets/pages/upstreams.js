@@ -6,10 +6,19 @@ import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Badge, Bones, Empty, FaultNote } from "../parts.js";
 
-export const circuitTone = (circuit) =>
-  ({ closed: "good", failing: "warn", half_open: "warn", open: "bad" })[circuit] ?? "plain";
+/** @type {Record<Api.Circuit, Page.Tone>} */
+const CIRCUITS = { closed: "good", unknown: "plain", failing: "warn", half_open: "warn", open: "bad" };
 
-/** The state of an upstream's circuit in words, with the failures that are counted towards opening it. */
+/**
+ * @param {Api.Circuit} circuit
+ * @returns {Page.Tone}
+ */
+export const circuitTone = (circuit) => CIRCUITS[circuit] ?? "plain";
+
+/**
+ * The state of an upstream's circuit in words, with the failures that are counted towards opening it.
+ * @param {Api.Health} health
+ */
 export const circuitText = ({ circuit, failures, failures_to_open: most }) =>
   t(`circuit.${circuit}`, { failures, most });
 
@@ -32,7 +41,9 @@ export default function Upstreams() {
   `;
 }
 
+/** @param {{one: Api.Upstream}} props */
 function Upstream({ one }) {
+  /** @type {[string, string, number?][]} */
   const facts = [
     ["sum.requests", as.count(one.requests)],
     ["sum.failed", as.count(one.errors), one.errors],
@@ -42,6 +53,11 @@ function Upstream({ one }) {
     ["upstreams.connects", as.count(one.connects)],
     ["upstreams.failures", as.count(one.connect_failures), one.connect_failures],
     ["upstreams.http", one.http],
+  ];
+  /** @type {[string, Api.Pair][]} */
+  const latencies = [
+    ["upstreams.connect", one.connect_ms],
+    ["upstreams.head", one.head_ms],
   ];
   return html`
     <section class="card">
@@ -75,10 +91,7 @@ function Upstream({ one }) {
           </tr>
         </thead>
         <tbody>
-          ${[
-            ["upstreams.connect", one.connect_ms],
-            ["upstreams.head", one.head_ms],
-          ].map(
+          ${latencies.map(
             ([key, spread]) => html`
               <tr key=${key}>
                 <th scope="row">${t(key)}</th>

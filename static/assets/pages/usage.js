@@ -4,27 +4,31 @@ import { html, useState } from "../view.js";
 import { t, word } from "../i18n.js";
 import * as as from "../format.js";
 import { address, useAnswer } from "../api.js";
-import { setQuery } from "../router.js";
+import { oneOf, setQuery } from "../router.js";
 import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon, RangeChoice, Table, Tile } from "../parts.js";
 
 const RANGES = ["1h", "6h", "24h", "7d", "30d", "90d", "365d"];
 const GROUPS = ["model", "day", "model_day"];
 // a year by day and model has thousands of rows: these are drawn until more are asked for
 const DRAWN = 400;
+/** @type {("day" | "model")[]} */
+const LEADS = ["day", "model"];
+/** @type {(keyof Api.Tokens)[]} */
 const KINDS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "output"];
 
+/** @param {{query: URLSearchParams}} props */
 export default function Usage({ query }) {
-  const range = RANGES.includes(query.get("range")) ? query.get("range") : "7d";
-  const by = GROUPS.includes(query.get("by")) ? query.get("by") : "model";
+  const range = oneOf(RANGES, query.get("range"), "7d");
+  const by = oneOf(GROUPS, query.get("by"), "model");
   const [isWhole, setWhole] = useState(false);
   const { data, fault, isStale, reload } = useAnswer("/usage", { range, by }, 15_000);
   const sum = data && total(data.rows);
-  const most = data && Math.max(...data.rows.map((row) => row.cost_usd ?? 0), 1e-9);
+  const all = data?.rows ?? [];
+  const most = Math.max(...all.map((row) => row.cost_usd ?? 0), 1e-9);
   // the columns of what an answer was asked by, which may be the last one still
-  const lead = data?.rows.length
-    ? ["day", "model"].filter((name) => data.rows.some((row) => row[name] !== null))
-    : [];
-  const rows = data && (isWhole ? data.rows : data.rows.slice(0, DRAWN));
+  const lead = LEADS.filter((name) => all.some((row) => row[name] !== null));
+  const rows = isWhole ? all : all.slice(0, DRAWN);
+  /** @param {string} kind */
   const save = (kind) => html`
     <a class="button" href=${address(`/usage.${kind}`, { range, by })} download>
       <${Icon} name="download" />
@@ -36,13 +40,13 @@ export default function Usage({ query }) {
       <${Choice}
         label=${t("usage.by")}
         value=${by}
-        onChoose=${(value) => setQuery({ by: value === "model" ? null : value })}
+        onChoose=${/** @param {string} value */ (value) => setQuery({ by: value === "model" ? null : value })}
         options=${GROUPS.map((group) => [group, t(`usage.by.${group}`)])}
       />
       <${RangeChoice}
         ranges=${RANGES}
         value=${range}
-        onChoose=${(value) => setQuery({ range: value === "7d" ? null : value })}
+        onChoose=${/** @param {string} value */ (value) => setQuery({ range: value === "7d" ? null : value })}
       />
     </div>
     <${FaultNote} fault=${fault} onRetry=${reload} />
@@ -53,6 +57,7 @@ export default function Usage({ query }) {
           value=${sum && as.atLeast(as.money(sum.cost_usd), sum.isFloor)}
           note=${
             data &&
+            sum &&
             html`
               ${
                 sum.estimate > sum.cost_usd &&
@@ -89,7 +94,7 @@ export default function Usage({ query }) {
         ${
           !data
             ? html`<${Bones} />`
-            : !data.rows.length
+            : !all.length
               ? html`<${Empty} title=${t("usage.empty")}>${t("usage.empty.why")}<//>`
               : html`
                 <${Table}
@@ -138,11 +143,11 @@ export default function Usage({ query }) {
                   )}
                 <//>
                 ${
-                  rows.length < data.rows.length &&
+                  rows.length < all.length &&
                   html`
                     <p class="rest">
                       <button type="button" class="button" onClick=${() => setWhole(true)}>
-                        ${t("usage.rest", { n: as.exact(data.rows.length - rows.length) })}
+                        ${t("usage.rest", { n: as.exact(all.length - rows.length) })}
                       </button>
                     </p>
                   `
@@ -154,7 +159,8 @@ export default function Usage({ query }) {
         ${t("usage.note")} ${sum?.isFloor && t("cost.floor.why")}
       </p>
       ${
-        data?.not_priced.length > 0 &&
+        data &&
+        data.not_priced.length > 0 &&
         html`
           <p class="note">
             ${t("usage.not_priced")} ${data.not_priced.map(notPriced).join(t("list.comma"))}
@@ -166,7 +172,10 @@ export default function Usage({ query }) {
   `;
 }
 
-/** What a group cost, as far as it is known: what has no price is told beside it, and never hides it. */
+/**
+ * What a group cost, as far as it is known: what has no price is told beside it, and never hides it.
+ * @param {{row: Api.UsageRow}} props
+ */
 function Cost({ row }) {
   const isKnown = row.cost_usd > 0 || row.unpriced_requests < row.requests;
   const known = isKnown && as.atLeast(as.money(row.cost_usd), row.cost_is_floor);
@@ -190,9 +199,13 @@ function Cost({ row }) {
   `;
 }
 
-/** A thing that is not priced, in words; one that is not known stands for itself. */
+/**
+ * A thing that is not priced, in words; one that is not known stands for itself.
+ * @param {string} name
+ */
 const notPriced = (name) => word(`not_priced.${name}`, name.replaceAll("_", " "));
 
+/** @param {Api.UsageRow[]} rows */
 function total(rows) {
   const sum = {
     requests: 0,
@@ -200,7 +213,7 @@ function total(rows) {
     estimate: 0,
     isFloor: false,
     isCut: false,
-    tokens: Object.fromEntries(KINDS.map((kind) => [kind, 0])),
+    tokens: { input: 0, output: 0, cache_read: 0, cache_write_5m: 0, cache_write_1h: 0 },
   };
   for (const row of rows) {
     sum.requests += row.requests;

@@ -1,0 +1,325 @@
+// The admin API as the dashboard reads it: the schemas of /admin/api/v1/openapi.json. A field without a
+// value is null.
+
+declare namespace Api {
+  type Circuit = "unknown" | "closed" | "failing" | "open" | "half_open";
+  type RowState = "pending" | "done";
+  type By = "complete" | "client" | "upstream" | "proxy";
+
+  interface SessionStatus {
+    authenticated: boolean;
+    key_required: boolean;
+    loopback: boolean;
+  }
+
+  interface Tokens {
+    input: number;
+    output: number;
+    cache_read: number;
+    cache_write_5m: number;
+    cache_write_1h: number;
+  }
+
+  interface Ended {
+    by: By;
+    phase: "request" | "response";
+    label: string | null;
+  }
+
+  interface OtherModel {
+    model: string;
+    tokens: Tokens;
+    cost_usd: number | null;
+  }
+
+  interface Row {
+    seq: number;
+    id: string;
+    at: number;
+    ended_at: number | null;
+    state: RowState;
+    ending: boolean;
+    method: string;
+    path: string;
+    route: string;
+    version: string;
+    status: number | null;
+    result: string | null;
+    ended: Ended | null;
+    error_type: string | null;
+    client: string | null;
+    session: string | null;
+    user_agent: string | null;
+    upstream: string | null;
+    upstream_request_id: string | null;
+    edit: string | null;
+    model: string | null;
+    stream: boolean | null;
+    max_tokens: number | null;
+    stop_reason: string | null;
+    inference_geo: string | null;
+    speed: string | null;
+    service_tier: string | null;
+    metering_failure: string | null;
+    server_tools: number;
+    output_events: number | null;
+    tokens: Tokens | null;
+    other_models: OtherModel[];
+    cost_usd: number | null;
+    at_least: boolean;
+    estimate: { output: number; cost_usd: number | null } | null;
+    bytes_in: number;
+    bytes_out: number;
+    connecting_ms: number | null;
+    connected_ms: number | null;
+    head_ms: number | null;
+    ttft_ms: number | null;
+    duration_ms: number;
+    overhead_ms: number;
+  }
+
+  interface Field {
+    name: string;
+    value: string | null;
+  }
+
+  interface Detail extends Row {
+    error: { content: string; truncated: boolean } | null;
+    request_fields: Field[];
+    response_fields: Field[];
+  }
+
+  /** Progress of an exchange in flight. */
+  interface Running {
+    seq: number;
+    id: string;
+    ending: boolean;
+    upstream: string | null;
+    bytes_in: number;
+    bytes_out: number;
+    duration_ms: number;
+    ttft_ms: number | null;
+    tokens: Tokens;
+    output_events: number;
+  }
+
+  interface Tick {
+    now: number;
+    boot_id: string;
+    in_flight: number;
+    requests_per_second: number;
+    error_rate: number;
+    tokens_per_second: number;
+    rows: Row[];
+    running: Running[];
+    dropped: number;
+  }
+
+  interface Page {
+    items: Row[];
+    total: number;
+    next_before: number | null;
+  }
+
+  interface Quantiles {
+    avg: number | null;
+    p50: number | null;
+    p95: number | null;
+    p99: number | null;
+  }
+
+  interface Totals {
+    requests: number;
+    succeeded: number;
+    failed: number;
+    canceled: number;
+    bytes_in: number;
+    bytes_out: number;
+    duration_ms: Quantiles;
+    ttft_ms: Quantiles;
+    tokens: Tokens;
+    cache_hit_share: number;
+    cost_usd: number;
+    cost_estimate_usd: number;
+    at_least_requests: number;
+    unpriced_requests: number;
+  }
+
+  type SeriesName =
+    | "requests"
+    | "errors"
+    | "canceled"
+    | "bytes_in"
+    | "bytes_out"
+    | "tokens_in"
+    | "tokens_out"
+    | "cost_usd"
+    | `${"duration" | "ttft"}_${"p50" | "p95" | "p99"}`;
+
+  type Series = Record<SeriesName, (number | null)[]> & { t: number[] };
+
+  interface PathRow {
+    path: string;
+    requests: number;
+    errors: number;
+    avg_ms: number;
+    bytes_out: number;
+  }
+
+  interface Reload {
+    at: number;
+    ok: boolean;
+    what: string;
+  }
+
+  interface Health {
+    circuit: Circuit;
+    failures: number;
+    failures_to_open: number;
+  }
+
+  interface Overview {
+    now: number;
+    step_ms: number;
+    version: string;
+    started_at: number;
+    in_flight: number;
+    connections: number;
+    lost: number;
+    totals: Totals;
+    today: { requests: number; cost_usd: number; at_least_requests: number; tokens: Tokens };
+    prices_date: string;
+    series: Series;
+    paths: PathRow[];
+    reloads: Reload[];
+    upstreams: (Health & { name: string; url: string })[];
+  }
+
+  interface ErrorGroup {
+    by: By;
+    status: number | null;
+    type: string | null;
+    label: string | null;
+    upstream: string | null;
+    count: number;
+    first_at: number;
+    last_at: number;
+    sample: { id: string; content: string | null };
+  }
+
+  interface Errors {
+    groups: ErrorGroup[];
+    items: Row[];
+    kept: number;
+    since: number;
+  }
+
+  interface UsageRow {
+    key: string;
+    model: string | null;
+    day: string | null;
+    requests: number;
+    tokens: Tokens;
+    cache_hit_share: number;
+    cost_usd: number;
+    cost_estimate_usd: number;
+    cost_is_floor: boolean;
+    at_least: boolean;
+    unpriced: boolean;
+    unpriced_requests: number;
+  }
+
+  interface Usage {
+    rows: UsageRow[];
+    not_priced: string[];
+    prices_date: string;
+  }
+
+  interface Pair {
+    p50: number | null;
+    p95: number | null;
+  }
+
+  interface Upstream extends Health {
+    name: string;
+    url: string;
+    http: string;
+    own_key: boolean;
+    idle_connections: number;
+    requests: number;
+    errors: number;
+    status_429: number;
+    status_529: number;
+    connects: number;
+    connect_failures: number;
+    connect_ms: Pair;
+    head_ms: Pair;
+    rate_limit: { name: string; value: string; at: number }[];
+  }
+
+  interface Setting {
+    name: string;
+    section: string;
+    doc: string;
+    value: string | null;
+    default: string;
+    next: string | null;
+    origin: string;
+    applies: "live" | "restart";
+    secret: boolean;
+  }
+
+  interface Configuration {
+    settings: Setting[];
+    last_reload: { at: number; ok: boolean; faults: string[] } | null;
+    pending_restart: string[];
+    proxy_urls: string[];
+  }
+
+  /** Part of an OpenAPI document that the API page reads. */
+  interface Schema {
+    $ref?: string;
+    type?: string | string[];
+    format?: string;
+    description?: string;
+    enum?: unknown[];
+    items?: Schema;
+    properties?: Record<string, Schema>;
+    required?: string[];
+    oneOf?: Schema[];
+    anyOf?: Schema[];
+    allOf?: Schema[];
+  }
+
+  interface Parameter {
+    $ref?: string;
+    name: string;
+    in: string;
+    required?: boolean;
+    description?: string;
+    schema?: Schema;
+  }
+
+  interface Content {
+    $ref?: string;
+    description?: string;
+    content?: Record<string, { schema?: Schema }>;
+  }
+
+  type Method = "get" | "post" | "put" | "patch" | "delete";
+
+  interface Operation {
+    tags?: string[];
+    summary?: string;
+    description?: string;
+    parameters?: Parameter[];
+    requestBody?: Content;
+    responses?: Record<string, Content>;
+  }
+
+  interface Document {
+    info?: { title: string; description?: string };
+    paths?: Record<string, { parameters?: Parameter[] } & Partial<Record<Method, Operation>>>;
+    components?: { schemas?: Record<string, Schema> };
+  }
+}

@@ -1,0 +1,83 @@
+// Types that several modules of the dashboard share.
+
+declare namespace Page {
+  type Child = import("../assets/vendor/htm-preact-standalone.module.d.ts").Child;
+  type VNode = import("../assets/vendor/htm-preact-standalone.module.d.ts").VNode;
+  type FieldEvent = import("../assets/vendor/htm-preact-standalone.module.d.ts").FieldEvent;
+
+  /** A value with followers. */
+  interface Cell<T> {
+    get(): T;
+    set(next: T): void;
+    follow(follower: (value: T) => void): () => void;
+  }
+
+  type Lang = "en" | "zh";
+
+  /** Values of a query; null, undefined and "" are left out. */
+  type Query = Record<string, string | number | null | undefined>;
+
+  /** A page's component; `query` is the part of the address after `?`. */
+  type View = (props: { query: URLSearchParams }) => Child;
+
+  /** A failed request to the admin API: the API's code, or `unreachable`. */
+  interface Fault {
+    code: string;
+    message: string;
+    status?: number;
+    retryAfter?: number | null;
+  }
+
+  /** Data of the paths of the admin API. */
+  interface Paths {
+    "/config": Api.Configuration;
+    "/errors": Api.Errors;
+    "/openapi.json": Api.Document;
+    "/overview": Api.Overview;
+    "/requests": Api.Page;
+    "/session": Api.SessionStatus;
+    "/upstreams": { items: Api.Upstream[] };
+    "/usage": Api.Usage;
+  }
+
+  type Data<P extends string> = P extends keyof Paths
+    ? Paths[P]
+    : P extends `/requests/${string}/end`
+      ? null
+      : P extends `/requests/${string}`
+        ? Api.Detail
+        : unknown;
+
+  interface Answer<T> {
+    data: T | null;
+    fault: Fault | null;
+    isStale: boolean;
+    reload(): Promise<void>;
+  }
+
+  /** State of the event stream. */
+  interface Link {
+    state: "connecting" | "live" | "hidden" | "lost";
+    retryAt: number | null;
+  }
+
+  type Colour = "accent" | "busy" | "edge" | "bad" | "warn";
+
+  /** A line of a chart. */
+  interface Line {
+    label: string;
+    values: (number | null)[];
+    colour: Colour;
+    kind: "line" | "bars" | "area";
+    format?: (value: number | null | undefined) => string;
+    /** A scale of its own, at the right. */
+    own?: boolean;
+  }
+
+  type Tone = "good" | "warn" | "bad" | "busy" | "plain" | "accent";
+
+  type FilterName = "status" | "method" | "path" | "model" | "session" | "upstream" | "user_agent" | "q";
+
+  /** Filters of the list of requests; "" for none. */
+  type Filters = Record<FilterName, string> & { since?: number | ""; until?: number | "" };
+}
