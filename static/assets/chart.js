@@ -26,8 +26,23 @@ function load() {
   return loading;
 }
 
-/** @param {string} name */
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+/** The colours of the palette that a chart paints with, as a canvas takes them: resolved for the theme. */
+function palette() {
+  const probe = document.createElement("i");
+  document.body.append(probe);
+  const style = getComputedStyle(probe);
+  /** @type {(name: string, share?: number) => string} */
+  const colour = (name, share = 100) => {
+    probe.style.color = `color-mix(in srgb, var(--${name}) ${share}%, transparent)`;
+    return style.color;
+  };
+  /** @type {Record<string, {full: string, soft: string}>} */
+  const made = {};
+  for (const name of ["muted", "line", "accent", "busy", "edge", "bad", "warn"])
+    made[name] = { full: colour(name), soft: colour(name, 13) };
+  probe.remove();
+  return made;
+}
 const HEIGHT = 180;
 
 /**
@@ -71,11 +86,8 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
   useLayoutEffect(() => {
     const place = frame.current;
     if (!uPlot || !place) return;
-    const [muted, grid, font] = [
-      colour("muted"),
-      colour("line"),
-      `11px ${getComputedStyle(document.body).fontFamily}`,
-    ];
+    const colours = palette();
+    const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     /** @type {(self: Plot.Instance, at: number | null | undefined) => void} */
     const say = (self, at) => {
       series.forEach((line, i) => {
@@ -92,7 +104,12 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
               ? moment(self.data[0][at] * 1000)
               : clock(self.data[0][at] * 1000);
     };
-    const axis = { stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
+    const axis = {
+      stroke: colours.muted.full,
+      font,
+      grid: { stroke: colours.line.full, width: 1 },
+      ticks: { show: false },
+    };
     /** @type {Plot.Axis} */
     const upright = {
       size: 58,
@@ -138,13 +155,13 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
         series: [
           {},
           ...series.map((line) => {
-            const stroke = colour(line.colour);
+            const { full: stroke, soft } = colours[line.colour];
             return {
               label: line.label,
               scale: line.own ? "own" : "y",
               stroke,
               width: line.kind === "bars" ? 0 : 1.5,
-              fill: line.kind === "bars" ? stroke : line.kind === "area" ? stroke + "22" : undefined,
+              fill: line.kind === "bars" ? stroke : line.kind === "area" ? soft : undefined,
               paths: line.kind === "bars" ? uPlot.paths.bars({ size: [0.8, 24], align: 1 }) : undefined,
               points: { show: false },
             };
@@ -160,7 +177,7 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
               for (const mark of seen.current) {
                 const x = self.valToPos(mark.at / 1000, "x", true);
                 if (x < bbox.left || x > bbox.left + bbox.width) continue;
-                ctx.strokeStyle = colour(mark.ok ? "accent" : "bad");
+                ctx.strokeStyle = colours[mark.ok ? "accent" : "bad"].full;
                 ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
                 ctx.lineWidth = devicePixelRatio;
                 ctx.beginPath();
