@@ -160,8 +160,7 @@ for (const path of PAGES) {
       "the navigation tells the page",
     );
     holds(
-      (await page.locator(".notice-bad[role=alert] >> text=/could not answer|does not answer/").count()) ===
-        0,
+      (await page.locator(".notice-bad[role=alert] >> text=/Request failed|does not respond/").count()) === 0,
       "no fault is shown",
     );
     const nameless = await page.evaluate(() =>
@@ -292,7 +291,7 @@ await test("a page that does not exist is a page", {}, async (page, { complaints
     res.status() === 404 && res.headers()["content-type"].startsWith("text/html"),
     `${res.status()} ${res.headers()["content-type"]}`,
   );
-  await page.locator(".empty", { hasText: "No such page" }).waitFor();
+  await page.locator(".empty", { hasText: "Page not found" }).waitFor();
   await page.locator(".empty a").click();
   await page.locator("h1", { hasText: "Overview" }).waitFor();
   complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes("404")));
@@ -625,7 +624,7 @@ await test("the settings are searched", {}, async (page) => {
 await test("the proxy is tested", {}, async (page) => {
   await open(page, "/connect");
   await page.locator("button", { hasText: "Test the proxy" }).click();
-  await page.locator(".test .tone-good", { hasText: `asked at ${base}/health` }).waitFor();
+  await page.locator(".test .tone-good", { hasText: `from ${base}/health` }).waitFor();
 });
 
 await test("the overview tells what its numbers are of", {}, async (page) => {
@@ -777,7 +776,7 @@ await test("the API's description is read and asked", {}, async (page) => {
     .locator(".operation", { has: page.locator("code", { hasText: /\/overview$/ }) })
     .first();
   await operation.locator("summary").click();
-  await operation.locator("button", { hasText: "Ask" }).click();
+  await operation.locator("button", { hasText: "Send" }).click();
   await operation.locator(".try-answer", { hasText: "200" }).waitFor();
 });
 
@@ -893,7 +892,7 @@ await test("an unknown page says so, in the page", {}, async (page) => {
   await page.evaluate(
     () => (history.pushState(null, "", "/admin/nowhere"), dispatchEvent(new PopStateEvent("popstate"))),
   );
-  await page.locator(".empty", { hasText: "No such page" }).waitFor();
+  await page.locator(".empty", { hasText: "Page not found" }).waitFor();
 });
 
 await test("a hidden page is not live", {}, async (page) => {
@@ -948,7 +947,7 @@ if (key) {
       await open(page, "/usage");
       await page.fill("#key", "wrong");
       await page.keyboard.press("Enter");
-      await page.locator("#key-fault", { hasText: "This is not the key." }).waitFor();
+      await page.locator("#key-fault", { hasText: "Invalid key." }).waitFor();
       await shoot(page, "login-390-wrong");
       holds(
         complaints.every((text) => text.includes("401")),
@@ -1005,7 +1004,7 @@ if (own) {
   });
 
   for (const [width, scheme, locale, title] of [
-    [390, "light", "en-GB", "The dashboard is closed"],
+    [390, "light", "en-GB", "Dashboard not available"],
     [1280, "dark", "zh-CN", "仪表盘未开放"],
   ])
     await test(
@@ -1041,7 +1040,7 @@ if (own) {
     await page.locator(".code", { hasText: new RegExp(`^${address}$`) }).waitFor();
     await page.locator("main", { hasText: `ANTHROPIC_BASE_URL=${address}` }).waitFor();
     await page.locator("button", { hasText: "Test the proxy" }).click();
-    await page.locator(".test .tone-good", { hasText: `asked at ${own.base}/health` }).waitFor();
+    await page.locator(".test .tone-good", { hasText: `from ${own.base}/health` }).waitFor();
     await page.locator(".code", { hasText: `curl -sS ${address}/health` }).waitFor();
     await shoot(page, "connect-apart-1280-light");
   });
@@ -1105,14 +1104,12 @@ if (own) {
         await page.locator(".kept", { hasText: /Of the last 1,000 failures since ./ }).waitFor();
         const group = (text) =>
           page.locator("details.group", { has: page.locator("summary", { hasText: text }) }).first();
-        await group("529").locator(".badge", { hasText: "answered by the upstream" }).waitFor();
+        await group("529").locator(".badge", { hasText: "upstream response" }).waitFor();
         await group("529").locator("summary").click();
         await group("529").locator(".group-body code", { hasText: "overloaded_error" }).waitFor();
         await shoot(page, `error-${width}-${scheme}`);
         await group("500").locator("summary").click();
-        await group("500")
-          .locator(".group-body", { hasText: "in a coding that the proxy cannot read" })
-          .waitFor();
+        await group("500").locator(".group-body", { hasText: "in an unsupported content coding" }).waitFor();
         await enter(page, "/requests?status=4xx");
         await page.locator(".vrow").first().click();
         await page.locator("dialog.drawer .code", { hasText: "error" }).first().waitFor();
@@ -1279,10 +1276,7 @@ if (isMock) {
     const group = page.locator("details.group", { has: page.locator(".badge", { hasText: "failed over" }) });
     await group.first().waitFor();
     await group.first().locator("summary").click();
-    await group
-      .first()
-      .locator(".group-body", { hasText: "the request went on to the next upstream" })
-      .waitFor();
+    await group.first().locator(".group-body", { hasText: "retried on the next upstream" }).waitFor();
   });
   await test("a range without quantiles says so", {}, async (page) => {
     await page.route("**/api/v1/overview*", async (route) => {

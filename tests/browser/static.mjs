@@ -137,6 +137,15 @@ check(
   Object.keys(zh).filter((key) => !same.has(key) && !/[\u4e00-\u9fff、。]/.test(zh[key])),
 );
 
+// words that name no one and nothing, and second names of a term
+const RIDDLES =
+  /\b(?:somebody|nobody|whoever|so much|so many|what there was|there is nothing|answers?|answered)\b/i;
+const chineseTexts = { ...zh, ...settings };
+check("texts are plain", [
+  ...Object.keys(en).filter((key) => RIDDLES.test(en[key])),
+  ...Object.keys(chineseTexts).filter((key) => /回答|应答|有人|后端/.test(chineseTexts[key])),
+]);
+
 const index = read("index.html");
 check("the page has no inline script, style or handler", [
   ...(/<style|\sstyle=|\son\w+=/.test(index) ? ["index.html"] : []),
