@@ -44,7 +44,10 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             list(&path, files)?;
-        } else if !LEFT_OUT.iter().any(|end| path.to_string_lossy().ends_with(end)) {
+        } else if !LEFT_OUT
+            .iter()
+            .any(|end| path.to_string_lossy().ends_with(end))
+        {
             files.push(path);
         }
     }
