@@ -71,6 +71,12 @@ fn each_file_that_the_papers_name_exists() {
             }
         }
     }
+    for path in files(&["README.md", "README.zh-CN.md", "docs"], &["md"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in links(&text).filter(|link| !path.parent().unwrap().join(link).exists()) {
+            wrong.push(format!("{}: {link}", path.display()));
+        }
+    }
     for path in files(&["src", "tests"], &["rs"]) {
         let text = fs::read_to_string(&path).unwrap();
         for decision in decisions(&text).filter(|decision| !Path::new(decision).exists()) {
