@@ -11,6 +11,8 @@ use anthropic_proxy::config::env::{
     table,
 };
 
+use crate::support::ProxyBuilder;
+
 #[test]
 fn the_pages_of_settings_are_those_of_the_table() {
     for (path, language) in [
@@ -43,6 +45,26 @@ fn the_example_file_names_every_variable() {
         .collect();
     let expected: Vec<&str> = table().iter().map(|variable| variable.name).collect();
     assert_eq!(names, expected);
+}
+
+#[test]
+fn the_hidden_verbs_print_the_generated_files() {
+    for (path, verb) in [
+        (".env.example", vec!["env-example"]),
+        ("docs/configuration.md", vec!["docs", "configuration"]),
+        (
+            "docs/configuration.zh-CN.md",
+            vec!["docs", "configuration", "--lang", "zh"],
+        ),
+    ] {
+        let begun = ProxyBuilder::new();
+        let ended = verb.iter().fold(begun, |begun, word| begun.arg(word)).run();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            ended.stdout == read(path),
+            "{path} is not what {verb:?} prints"
+        );
+    }
 }
 
 #[test]
