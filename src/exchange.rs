@@ -1,9 +1,9 @@
-//! What is known of one exchange: plain data, from where it is learned to where it is counted, listed,
-//! logged and stored.
+//! Facts of one exchange, as plain data: learned by the data plane, then counted, listed, logged and
+//! stored by telemetry.
 //!
-//! Made once, when the exchange ends ([`Exchange`]), a small part of it when it begins ([`ExchangeStart`]), and
-//! another when it is answered ([`ExchangeResponse`]). Nothing here is a secret: no content, no query, of fields
-//! only those whose values are known to be none ([`ShownFields`]).
+//! Made once, when the exchange ends ([`Exchange`]), a small part of it when it begins ([`ExchangeStart`]),
+//! and another when its response head is here ([`ExchangeResponse`]). Nothing here is a secret: no content,
+//! no query, and only those field values that are known to be no secret ([`ShownFields`]).
 
 use std::{
     fmt,
@@ -26,9 +26,9 @@ use crate::secret::Secrets;
 /// An exchange that has begun.
 #[derive(Debug, Clone)]
 pub struct ExchangeStart {
-    /// Its name: `req_` and 24 characters.
+    /// The request id: `req_` and 24 characters.
     pub id: Box<str>,
-    /// When its head was complete.
+    /// Time at which the request head was complete.
     pub started: SystemTime,
     /// The client's address; none on a Unix socket.
     pub client: Option<IpAddr>,
@@ -36,79 +36,79 @@ pub struct ExchangeStart {
     pub version: &'static str,
     /// The method.
     pub method: Box<str>,
-    /// The path of its target without the query, octets that are no printable ASCII escaped.
+    /// The path of its target without the query, bytes that are not printable ASCII escaped.
     pub path: Box<str>,
-    /// What it asks for, as far as we tell requests apart.
+    /// The route: the class of API requests that it belongs to.
     pub route: Route,
     /// Claude Code's session (`X-Claude-Code-Session-Id`), if it is printable ASCII of at most 128
-    /// octets.
+    /// bytes.
     pub session: Option<Box<str>>,
-    /// `User-Agent`: printable, at most 256 octets.
+    /// `User-Agent`: printable, at most 256 bytes.
     pub user_agent: Option<Box<str>>,
 }
 
 /// An exchange whose response head is here.
 #[derive(Debug, Clone)]
 pub struct ExchangeResponse {
-    /// Its name.
+    /// The request id.
     pub id: Box<str>,
     /// The status.
     pub status: u16,
-    /// The upstream that answered.
+    /// The upstream of the response.
     pub upstream: Option<Arc<str>>,
-    /// The upstream's own name for it.
+    /// The upstream's request id.
     pub upstream_request_id: Option<Box<str>>,
-    /// The model that the request names, as far as it was looked at.
+    /// The model that the request names, if its content was inspected.
     pub model: Option<Box<str>>,
-    /// Whether the request asks for a stream.
+    /// True if the request asks for a stream.
     pub is_stream: Option<bool>,
-    /// What the request allows at most.
+    /// Upper bound of output tokens in the request (`max_tokens`).
     pub max_tokens: Option<u64>,
-    /// What is known of the timings.
+    /// The timings so far.
     pub timings: Timings,
 }
 
-/// An exchange as it ended.
+/// An exchange that has ended.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// How it began.
+    /// The beginning of the exchange.
     pub begun: ExchangeStart,
-    /// The status that the client was given; none if it left before.
+    /// The status sent to the client; none if the client left before.
     pub status: Option<u16>,
-    /// The upstream that was asked last, or whose answer it is: its URL, or `URL #2` of several with the
+    /// The upstream of the response, else of the last attempt: its URL, or `URL #2` of several with the
     /// same.
     pub upstream: Option<Arc<str>>,
-    /// The tries that did not bring the answer, in their order.
+    /// The attempts that did not bring the response, in their order.
     pub tries: Vec<Try>,
-    /// The upstream's own name for it (`request-id`), printable ASCII of at most 128 octets.
+    /// The upstream's request id (`request-id`), printable ASCII of at most 128 bytes.
     pub upstream_request_id: Option<Box<str>>,
-    /// Octets of the request's content.
+    /// Bytes of the request's content.
     pub received: u64,
-    /// Octets of the response's content.
+    /// Bytes of the response's content.
     pub sent: u64,
-    /// How long it took.
+    /// The timings.
     pub timings: Timings,
-    /// How it ended.
+    /// The end of the exchange: its source, phase and label.
     pub termination: Termination,
-    /// What became of the edit, if the request was one that may be edited: a label such as `replaced`,
-    /// `inserted`, `unchanged`.
+    /// Outcome of the edit, for a request that may be edited: a label such as `replaced`, `inserted`,
+    /// `unchanged`.
     pub edit: Option<&'static str>,
-    /// What was metered, if it was.
+    /// The metered usage, if any.
     pub usage: Option<Usage>,
-    /// What the upstream answered where its status is 400 or more: at most 50 KB, as it came, with its
+    /// Content of an upstream response with a status of 400 or more: at most 50 KB, as received, in its
     /// content coding.
     pub error: Option<ErrorContent>,
-    /// The rate-limit fields of the answer (`anthropic-ratelimit-*-remaining`, `retry-after`): name
+    /// The rate-limit fields of the response (`anthropic-ratelimit-*-remaining`, `retry-after`): name
     /// without `anthropic-ratelimit-`, value.
     pub rate_limit: Vec<(Box<str>, Box<str>)>,
-    /// The fields of the request, where they are to be shown.
+    /// The fields of the request, if the dashboard shows them.
     pub request_fields: ShownFields,
     /// The fields of the response.
     pub response_fields: ShownFields,
 }
 
 impl Exchange {
-    /// One of which nothing else is known.
+    /// Creates an exchange of which nothing else is known.
     pub fn new(begun: ExchangeStart, termination: Termination) -> Self {
         Self {
             begun,
@@ -131,8 +131,8 @@ impl Exchange {
 
     /// The one verdict on an exchange.
     ///
-    /// It **failed** if its status is 400 or more, if its answer carried an error, or if the upstream or the
-    /// proxy ended it early; it was **canceled** if its client left it before any of that; else it
+    /// It **failed** if its status is 400 or more, if its response carried an error, or if the upstream or
+    /// the proxy ended it early; it was **canceled** if its client left it before any of that; else it
     /// **succeeded**.
     pub fn verdict(&self) -> Verdict {
         let error_type = self.usage.as_ref().and_then(|it| it.error_type.as_ref());
@@ -145,15 +145,16 @@ impl Exchange {
         }
     }
 
-    /// Whether the client did not get a whole answer: it left before there was one, or the answer was broken
-    /// off.
+    /// True if the client did not get a complete response: it left before there was one, or the response was
+    /// cut off.
     pub fn is_aborted(&self) -> bool {
         let is_cut = self.termination.source != TerminationSource::Complete
             && self.termination.phase == TerminationPhase::Response;
         is_cut || self.status.is_none()
     }
 
-    /// Every text that a peer chose, but for the path, the fields and the content of an error.
+    /// Applies a change to every text that a peer chose, except the path, the fields and the content of an
+    /// error.
     pub fn texts_mut(&mut self, change: &mut dyn FnMut(&mut Box<str>)) {
         let usage = self.usage.iter_mut().flat_map(|usage| {
             let terms = &mut usage.terms;
@@ -181,20 +182,20 @@ impl Exchange {
         .for_each(change);
     }
 
-    /// Whether the answer was ours: there was one, and none of the upstream's.
+    /// True if the proxy itself sent the response, without one of the upstream.
     pub fn is_ours(&self) -> bool {
         self.timings.head.is_none() && self.status.is_some()
     }
 }
 
-/// Whether an exchange succeeded.
+/// Verdict on an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// A whole answer without an error.
+    /// A complete response without an error.
     Succeeded,
-    /// An error, or an answer that the upstream or the proxy broke off.
+    /// An error, or a response that the upstream or the proxy cut off.
     Failed,
-    /// Left by its client.
+    /// Canceled by its client.
     Canceled,
 }
 
@@ -212,47 +213,48 @@ impl Verdict {
     }
 }
 
-/// A try to send a request that did not bring the answer.
+/// A failed attempt to send a request to an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Try {
     /// The upstream.
     pub upstream: Arc<str>,
-    /// What came of it.
+    /// Outcome of the attempt.
     pub outcome: Tried,
 }
 
-/// What came of a try.
+/// Outcome of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tried {
-    /// It could not be sent: there was no connection.
+    /// The request could not be sent: there was no connection.
     Unreachable,
-    /// It was sent, and not answered.
+    /// The request was sent, and the upstream did not respond.
     Unanswered,
-    /// It was answered by this status, and another upstream was asked.
+    /// The upstream responded with this status, and the proxy failed over to another one.
     Status(u16),
-    /// It was answered by a stream that began with an `overloaded_error`, and another upstream was asked.
+    /// The upstream responded with a stream that began with an `overloaded_error`, and the proxy failed over
+    /// to another one.
     Overloaded,
 }
 
 /// Moments of an exchange, counted from its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// Until a connection to the upstream was had: from the pool or a new one.
+    /// Time until a connection to the upstream was available: from the pool or a new one.
     pub connected: Option<Duration>,
-    /// Of that, what connecting took (names, TCP, TLS); none if a pooled connection was taken.
+    /// Part of it that connecting took (DNS, TCP, TLS); none if a pooled connection was used.
     pub connecting: Option<Duration>,
-    /// Until the upstream's response head was complete.
+    /// Time until the upstream's response head was complete.
     pub head: Option<Duration>,
-    /// Until the first `content_block_delta`.
+    /// Time until the first `content_block_delta`.
     pub first_token: Option<Duration>,
-    /// Until the end.
+    /// Time until the end.
     pub total: Duration,
-    /// Our own time until the request's head was ready to be sent: without the wait for the client's
+    /// The proxy's own time until the request head was ready to be sent: without the wait for the client's
     /// body, for a connection, or for the upstream.
     pub overhead: Duration,
 }
 
-/// What a request asks for.
+/// Route of a request: its class in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Route {
     /// `POST /v1/messages`.
@@ -314,27 +316,27 @@ impl Route {
     }
 }
 
-/// How an exchange ended.
+/// End of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Termination {
-    /// By whom.
+    /// The side that ended it.
     pub source: TerminationSource,
-    /// When.
+    /// The phase in which it ended.
     pub phase: TerminationPhase,
-    /// Why, where it was not complete: the label of the error (`connection_terminated`, …).
+    /// The label of the error if it was not complete (`connection_terminated`, …).
     pub label: Option<&'static str>,
 }
 
-/// Who ended an exchange.
+/// Side that ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TerminationSource {
-    /// Nobody: the response was complete.
+    /// Neither side: the response was complete.
     Complete,
-    /// The client: it went away, stood still for too long, or its message was none.
+    /// The client: it disconnected, ran into a timeout, or sent an invalid message.
     Client,
-    /// The upstream: it could not be reached, did not answer, or failed inside of its response.
+    /// The upstream: it could not be reached, did not respond, or failed during its response.
     Upstream,
-    /// The proxy: it refused, or was ended itself.
+    /// The proxy: it refused the request, or was shutting down.
     Proxy,
 }
 
@@ -350,10 +352,10 @@ impl TerminationSource {
     }
 }
 
-/// How far an exchange came.
+/// Phase of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TerminationPhase {
-    /// Its request was being read or sent, or the response head awaited.
+    /// The request was being read or sent, or the response head awaited.
     Request,
     /// The response head had been relayed.
     Response,
@@ -369,14 +371,14 @@ impl TerminationPhase {
     }
 }
 
-/// Content of an error, as it came.
+/// Content of an error response, as received.
 #[derive(Clone)]
 pub struct ErrorContent {
     /// Its beginning.
     pub octets: bytes::Bytes,
     /// Its `Content-Encoding`, if it has one.
     pub coding: Option<Box<str>>,
-    /// Credentials that the request had, and ours: they are never shown of it.
+    /// Credentials of the request and of the proxy, which are masked in it.
     pub secrets: Secrets,
 }
 

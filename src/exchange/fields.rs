@@ -1,4 +1,4 @@
-//! The fields of a head as they may be shown: every name, and the values that are known to be no secret.
+//! Fields of a head as they may be shown: every name, and the values that are known to be no secret.
 
 use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
@@ -11,14 +11,14 @@ use crate::secret::Secrets;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShownFields(Option<Arc<str>>);
 
-/// Octets of a head's fields that are kept: Claude Code's have about 1,000.
+/// Upper bound of kept bytes of a head's fields: Claude Code's have about 1,000.
 const MOST: usize = 2048;
-/// Octets of a value.
+/// Upper bound of bytes of a value.
 const LONGEST_VALUE: usize = 256;
-/// Octets of a name.
+/// Upper bound of bytes of a name.
 const LONGEST_NAME: usize = 64;
 
-/// Fields whose values say how something is sent, what sends it and what for, and nothing else.
+/// Fields whose values describe the message, its sender and its purpose, and never a credential.
 const SHOWN: [&str; 44] = [
     "accept",
     "accept-encoding",
@@ -65,17 +65,18 @@ const SHOWN: [&str; 44] = [
     "x-request-id",
     "x-should-retry",
 ];
-/// The same for all fields of a kind.
+/// Prefixes of more such fields.
 const SHOWN_KINDS: [&str; 2] = ["anthropic-ratelimit-", "x-stainless-"];
 
 impl ShownFields {
-    /// What may be shown of these fields, without these credentials; what is too much is left out.
+    /// Renders the fields that may be shown, with these credentials masked; fields beyond the bound are left
+    /// out.
     pub fn of<'a>(
         fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         secrets: &Secrets,
     ) -> Self {
         thread_local! {
-            // so that what is kept is allocated once, in its size
+            // so that the kept text is allocated once, in its size
             static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
         }
         TEXT.with_borrow_mut(|text| {
@@ -115,12 +116,12 @@ impl ShownFields {
         })
     }
 
-    /// Octets that they take.
+    /// Length of the rendered fields in bytes.
     pub fn len(&self) -> usize {
         self.text().len()
     }
 
-    /// Whether there are none.
+    /// True if there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -130,7 +131,7 @@ impl ShownFields {
     }
 }
 
-/// Adds what is printable as it is, the rest as `\n`, `\u{…}` or a mark.
+/// Appends printable text as it is, the rest as `\n`, `\u{…}` or a replacement character.
 fn push(text: &mut String, octets: &[u8]) {
     match std::str::from_utf8(octets) {
         Ok(plain) if plain.bytes().all(|octet| matches!(octet, b' '..=b'~')) => {

@@ -1,6 +1,6 @@
-//! The progress of an exchange in flight: atomics that its worker writes and telemetry reads.
+//! Progress of an exchange in flight: atomics that its worker writes and telemetry reads.
 //!
-//! Made only where someone may read it, one for each exchange, so that a worker shares no cache line with
+//! Made only if the dashboard may read it, one for each exchange, so that a worker shares no cache line with
 //! another worker. An operator can ask for the end of an exchange through it; the worker that carries the
 //! exchange is woken and ends it.
 
@@ -66,7 +66,7 @@ pub struct Reading {
     pub tokens: Tokens,
     /// `content_block_delta` events.
     pub deltas: u64,
-    /// Whether an operator has asked for the end.
+    /// True if an operator has asked for the end.
     pub is_ending: bool,
 }
 
@@ -74,7 +74,7 @@ pub struct Reading {
 const RUNNING: u8 = 0;
 /// An operator has asked for its end.
 const ENDING: u8 = 1;
-/// The exchange has ended, or the client is being answered: nothing of it is to be cut.
+/// The exchange has ended, or the proxy itself is responding: an operator can no longer end it.
 const FINISHED: u8 = 2;
 
 impl Progress {
@@ -88,7 +88,7 @@ impl Progress {
         self.sent.store(octets, Relaxed);
     }
 
-    /// Stores what was metered so far.
+    /// Stores the usage that was metered so far.
     pub fn meters(&self, tokens: &Tokens, deltas: u64, first_token: Option<Duration>) {
         let Tokens {
             input,
@@ -172,7 +172,7 @@ impl Progress {
         self.response_fields.get()
     }
 
-    /// The numbers of this moment.
+    /// Reads the numbers of this moment.
     pub fn read(&self) -> Reading {
         let of = |atomic: &AtomicU64| atomic.load(Relaxed);
         Reading {
@@ -193,7 +193,8 @@ impl Progress {
         }
     }
 
-    /// Asks for the end of the exchange and wakes its worker. False if that was asked before, or it has ended.
+    /// Asks for the end of the exchange and wakes its worker. False if that was asked before, or it has
+    /// ended.
     pub fn end(&self) -> bool {
         let asked = self
             .state
@@ -205,19 +206,19 @@ impl Progress {
         asked
     }
 
-    /// Whether an operator has asked for the end; the task of the context is woken when one does.
+    /// Returns true if an operator has asked for the end; wakes the task of the context when one does.
     pub fn poll_ending(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
         self.is_ending()
     }
 
-    /// Whether an operator has asked for the end, and the exchange has not finished.
+    /// True if an operator has asked for the end, and the exchange has not finished.
     pub fn is_ending(&self) -> bool {
         self.state.load(Acquire) == ENDING
     }
 
-    /// Says that the exchange has ended, or that the proxy answers the client: what is written from now on is
-    /// not to be cut.
+    /// Marks the exchange as ended, or as answered by the proxy itself: from now on, an operator cannot end
+    /// it.
     pub fn finishes(&self) {
         self.state.store(FINISHED, Release);
     }

@@ -1,43 +1,43 @@
 //! Usage of a generation: tokens, cost, and the terms that its price depends on.
 
-/// What a generation used, as the upstream's answer says; as far as it came.
+/// Usage of a generation, as reported by the upstream's response up to its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// The model: that of the answer, else of the request.
+    /// The model: that of the response, else of the request.
     pub model: Option<Box<str>>,
-    /// Whether the answer was streamed.
+    /// True if the response was streamed.
     pub is_stream: bool,
-    /// What the request allowed at most (`max_tokens`).
+    /// Upper bound of output tokens in the request (`max_tokens`).
     pub max_tokens: Option<u64>,
     /// The tokens that the model used.
     pub tokens: Tokens,
     /// Each compaction of the context, by the same model; part of `tokens` once there is a price.
     pub compactions: Vec<Tokens>,
-    /// What other models used for it (advisors), each call.
+    /// Usage of other models for it (advisors), one entry for each call.
     pub others: Vec<OtherModel>,
     /// Requests that server tools made (web search and the like).
     pub server_tools: u64,
-    /// Of these, web searches, which have a fee.
+    /// Web searches among them, which have a fee.
     pub web_searches: u64,
-    /// On what terms it was made.
+    /// The terms that its price depends on.
     pub terms: Terms,
-    /// Why the generation ended (`end_turn`, `tool_use`, …).
+    /// The stop reason (`end_turn`, `tool_use`, …).
     pub stop_reason: Option<Box<str>>,
-    /// The type of the error, of the answer or inside of the stream (`overloaded_error`, …).
+    /// The type of the error, of the response or inside of the stream (`overloaded_error`, …).
     pub error_type: Option<Box<str>>,
-    /// Why the copy could not be read to its end, if so: then the rest is what was read before.
+    /// The reason for which the copy could not be read to its end, if any; the rest was read before.
     pub failure: Option<MeteringFailure>,
     /// Billionths of a US dollar that the model's tokens and the server tools cost; none where the model has
     /// no price.
     pub cost: Option<u64>,
-    /// Whether it used and cost at least that much: the answer was broken off, or not all of it could be read
-    /// or has a price.
+    /// True if tokens and cost are a floor: the response was cut off, or not all of it could be read or has a
+    /// price.
     pub at_least: bool,
-    /// What a stream that was broken off may have used, from the deltas that passed.
+    /// Estimated usage of a stream that was cut off, from the deltas that were forwarded.
     pub estimate: Option<Estimate>,
 }
 
-/// What another model used for a generation.
+/// Usage of another model for a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherModel {
     /// The model.
@@ -48,7 +48,7 @@ pub struct OtherModel {
     pub cost: Option<u64>,
 }
 
-/// Terms of a generation, on which its price depends, as the answer says.
+/// Terms of a generation that its price depends on, as the response reports them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terms {
     /// `inference_geo`
@@ -60,7 +60,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Of two events, what the later one says.
+    /// Updates the terms with those of a later event.
     pub fn update(&mut self, later: Self) {
         for (term, later) in [
             (&mut self.inference_geo, later.inference_geo),
@@ -72,7 +72,7 @@ impl Terms {
     }
 }
 
-/// An estimate.
+/// Estimated usage of a stream that was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
     /// Tokens of output.
@@ -100,20 +100,20 @@ impl Usage {
     }
 }
 
-/// Why an answer was not metered, or not to its end.
+/// Reason for which a response was not metered, or not to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MeteringFailure {
-    /// Its content is not what its fields say.
+    /// Its content does not match its fields.
     Broken,
     /// There was no memory left for its decoder.
     Memory,
-    /// Its media type or its content coding is none that we read.
+    /// Its media type or its content coding is not supported.
     Coding,
     /// It ended early inside of whole framing.
     Truncated,
-    /// A count or an iteration of its usage is none that we read.
+    /// A count or an iteration of its usage is not supported.
     Value,
-    /// It says nothing of usage.
+    /// It reports no usage.
     Missing,
 }
 
@@ -150,7 +150,7 @@ pub struct Tokens {
     pub output: u64,
     /// Input read from a cache.
     pub cache_read: u64,
-    /// Input written to a cache for 5 minutes (also where the answer does not say for how long).
+    /// Input written to a cache for 5 minutes (also if the response names no duration).
     pub cache_write_5m: u64,
     /// Input written to a cache for an hour.
     pub cache_write_1h: u64,
@@ -170,7 +170,7 @@ impl Tokens {
         self.prompt().saturating_add(self.output)
     }
 
-    /// Adds others.
+    /// Adds other tokens.
     pub fn add(&mut self, other: &Self) {
         for (sum, part) in [
             (&mut self.input, other.input),

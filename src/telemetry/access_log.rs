@@ -1,7 +1,7 @@
 //! The access log: a line of JSON for each exchange, written by a thread of its own.
 //!
-//! Whoever hands lines over never waits: what the disk or the reader of stdout does not take in time is
-//! dropped, and counted. At most 16 MiB of lines wait, and as many again are being written.
+//! The caller never waits: lines that the disk or the reader of stdout does not take in time are
+//! dropped and counted. At most 16 MiB of lines wait, and as many again are being written.
 
 use std::{
     io,
@@ -25,21 +25,21 @@ use self::{
     output::Output,
 };
 
-/// What may wait to be written: about 30,000 lines of 500 octets.
+/// Upper bound of bytes that wait to be written: about 30,000 lines of 500 bytes.
 const MOST_WAITING: usize = 16 << 20;
-/// How long lines are gathered, so that many go out in one write.
+/// Interval between writes, so that many lines go out in one.
 const BATCH: Duration = Duration::from_millis(20);
-/// How long the end of the process waits for the disk.
+/// Longest wait for the disk at the end of the process.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The access log of the process. Lines that wait are written before it is gone, if that is quick.
+/// The access log of the process. Dropping it writes the lines that wait, within a second.
 pub struct AccessLog {
     shared: Arc<WriterQueue>,
     is_done: mpsc::Receiver<()>,
     lines: Vec<u8>,
 }
 
-/// What can be asked of the access log from anywhere.
+/// Cloneable handle of the access log: reopens it and reads its counts.
 #[derive(Clone)]
 pub struct Handle(Arc<WriterQueue>);
 
@@ -117,19 +117,19 @@ impl Drop for AccessLog {
         self.flush();
         locked(&self.shared.waiting).is_ended = true;
         self.shared.arrived.notify_one();
-        // a disk that does not answer is not waited for
+        // no longer wait for a disk that does not respond
         let _ = self.is_done.recv_timeout(PATIENCE);
     }
 }
 
 impl Handle {
-    /// Opens the file anew, before the next line.
+    /// Reopens the file before the next line.
     pub fn reopen(&self) {
         locked(&self.0.waiting).reopen = true;
         self.0.arrived.notify_one();
     }
 
-    /// Lines that were dropped.
+    /// Number of dropped lines.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Relaxed)
     }
@@ -168,7 +168,7 @@ impl WriterQueue {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // lines are whole or not there, whatever panicked
+    // lines are whole or absent, even after a panic
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

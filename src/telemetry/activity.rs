@@ -1,27 +1,27 @@
-//! What goes on and went on: sums, quantiles, the last exchanges and failures, in bounded memory.
+//! Activity of the proxy: totals, quantiles, the last exchanges and failures, in bounded memory.
 //!
 //! Workers hand plain records over ([`EventSender`]) and go on; one thread takes them, in batches, keeps
-//! everything that is kept, writes the access log's lines and has the sums stored once a second. Who looks
-//! ([`ActivityView`]) takes its lock for the time of some pointers or sums, and composes without it.
+//! everything that is kept, writes the access log's lines and has the totals stored once a second. A reader
+//! ([`ActivityView`]) holds its lock only to copy pointers or totals, and composes without it.
 //!
 //! # Memory
 //!
-//! At most, in MiB, with every text as long as is kept and every bound reached:
+//! Upper bounds in MiB, with every text at its longest and every bound reached:
 //!
 //! | what | at most |
 //! |---|---|
-//! | sums: 900 seconds and 10,080 minutes of 136 octets | 1.5 |
+//! | totals: 900 seconds and 10,080 minutes of 136 bytes | 1.5 |
 //! | quantiles: two histograms of 1.6 KiB for 900 seconds, 360 minutes and 1,008 spans of 10 minutes | 7 |
-//! | usage: 65 models of 128 octets, for 169 hours and 400 days (36,985 rows of 320 octets) | 11.5 |
+//! | usage: 65 models of 128 bytes, for 169 hours and 400 days (36,985 rows of 320 bytes) | 11.5 |
 //! | 10,000 exchanges in flight, of 2.8 KiB without their fields, which the exchanges have anyway | 28 |
 //! | 5,000 exchanges and 1,000 failures that have left their ring, of 6.8 KiB, 4 of them fields | 40 |
 //! | texts of failures | 16 |
 //! | 200 paths of 1 KiB, 64 upstreams of 9 KiB | 1 |
 //! | together | 105 |
 //!
-//! To that come events that wait, at most 32 MiB (and 2 MiB of places), lines of the access log that wait,
-//! at most 16 MiB, and SQLite's cache of 2 MiB. A proxy with ten models and paths of thirty octets has
-//! 12 MiB after a week.
+//! In addition, there are events that wait, at most 32 MiB (and 2 MiB of places), lines of the access log
+//! that wait, at most 16 MiB, and SQLite's cache of 2 MiB. A proxy with ten models and paths of thirty bytes
+//! has 12 MiB after a week.
 
 use std::{
     collections::HashMap,
@@ -72,33 +72,34 @@ pub use self::{
     queue::EventSender,
 };
 
-/// Events that may wait: 300 ms of 100,000 exchanges a second, 16 s of 2,000.
+/// Upper bound of events that wait: 300 ms of 100,000 exchanges a second, 16 s of 2,000.
 pub const CAPACITY: usize = 65_536;
 
-/// How long the end waits for the thread: longer than it waits for its disks.
+/// Longest wait for the thread at the end: longer than its own wait for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is set.
+/// Settings of the activity.
 #[derive(Debug, Clone, Default)]
 pub struct ActivitySettings {
     /// The access log, if there is one.
     pub access_log: Option<config::AccessLog>,
-    /// Where sums are stored, if they are.
+    /// Directory in which the history is stored, if it is.
     pub data_dir: Option<PathBuf>,
-    /// Events that may wait; [`CAPACITY`] where nothing is said.
+    /// Upper bound of events that wait; [`CAPACITY`] by default.
     pub capacity: Option<usize>,
-    /// Whether somebody may read; else there is the access log alone, and nothing is kept.
+    /// True if the dashboard or the API reads the activity; else only the access log is written, and nothing
+    /// is kept.
     pub has_readers: bool,
 }
 
-/// The activity of the process. When it is dropped, what is queued is counted, written and stored.
+/// The activity of the process. Dropping it counts, writes and stores the queued events.
 pub struct Activity {
     view: ActivityView,
     is_ended: Arc<AtomicBool>,
     is_done: mpsc::Receiver<()>,
 }
 
-/// What is read of the activity.
+/// Read access to the activity.
 #[derive(Clone)]
 pub struct ActivityView {
     state: Arc<Mutex<ActivityState>>,
@@ -106,31 +107,31 @@ pub struct ActivityView {
     access_log: Option<access_log::Handle>,
 }
 
-/// The place of a stream of ticks: what it has seen.
+/// Position in a stream of ticks: the changes that were sent.
 #[derive(Debug, Clone, Default)]
 pub struct Cursor {
     change: u64,
-    /// Facts told of exchanges in flight, by their number.
+    /// Readings sent of exchanges in flight, by their number.
     running: HashMap<u64, Reading>,
 }
 
 /// Outcome of a request to end an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndOutcome {
-    /// Its worker was told.
+    /// The worker was notified.
     Asked,
-    /// It has ended, or that was asked before.
+    /// The exchange has ended, or the end was requested before.
     TooLate,
     /// No exchange of this name is known.
     Unknown,
 }
 
 impl Activity {
-    /// Starts the thread, with what an earlier process stored.
+    /// Starts the thread, with the history of an earlier process.
     ///
     /// # Errors
-    /// Where the system refuses a thread. A data directory or an access log that cannot be used is no
-    /// reason not to start.
+    /// If the system refuses a thread. The activity also starts without a usable data directory or access
+    /// log.
     pub fn start(settings: ActivitySettings) -> io::Result<(Self, EventSender)> {
         let now = SystemTime::now();
         let mut state = ActivityState::new(now);
@@ -176,14 +177,14 @@ impl Activity {
         Ok((activity, recorder))
     }
 
-    /// Opens the access log's file anew (`SIGUSR1`).
+    /// Reopens the file of the access log (`SIGUSR1`).
     pub fn reopen(&self) {
         if let Some(log) = &self.view.access_log {
             log.reopen();
         }
     }
 
-    /// What can be read.
+    /// Returns read access.
     pub fn view(&self) -> ActivityView {
         self.view.clone()
     }
@@ -226,7 +227,7 @@ impl ActivityView {
     /// A page of exchanges.
     ///
     /// # Errors
-    /// Where the filter cannot be.
+    /// If the filter is invalid.
     pub fn requests(&self, filter: &Filter, now: SystemTime) -> Result<view::Page, InvalidFilter> {
         filter.check()?;
         let listed = locked(&self.state).recent.listed();
@@ -266,7 +267,7 @@ impl ActivityView {
         })
     }
 
-    /// Ends an exchange in flight: its worker is told at once.
+    /// Ends an exchange in flight: notifies its worker at once.
     pub fn end(&self, id: &str) -> EndOutcome {
         let found = locked(&self.state).recent.find(id);
         match found {
@@ -276,7 +277,7 @@ impl ActivityView {
         }
     }
 
-    /// The failures of a range, of those that are kept, and the attempts that another upstream made good.
+    /// The kept failures of a range, and the attempts after which another upstream responded.
     pub fn errors(&self, range: Range, now: SystemTime) -> view::Errors {
         let state = locked(&self.state);
         let (failures, began) = (state.recent.failures(), state.known_since());
@@ -286,18 +287,18 @@ impl ActivityView {
         compose::errors(&failures, &attempts, since.unwrap_or(now), began)
     }
 
-    /// What was used, by model or by day.
+    /// Usage by model or by day.
     pub fn usage(&self, range: UsageRange, by: UsageBy, now: SystemTime) -> Vec<view::UsageRow> {
         let spent = compose::spent(&locked(&self.state), range, by, second(now));
         compose::usage(spent, by)
     }
 
-    /// What was seen of the upstreams that were asked.
+    /// Counts of the upstreams that have had requests.
     pub fn upstreams(&self) -> Vec<view::UpstreamRow> {
         compose::upstreams(&locked(&self.state))
     }
 
-    /// What came since the cursor's last tick. A new cursor begins with nothing.
+    /// The changes since the cursor's last tick. A new cursor begins with none.
     pub fn tick(&self, cursor: &mut Option<Cursor>, now: SystemTime) -> view::TickView {
         let state = locked(&self.state);
         let seen = cursor.as_ref().map_or(u64::MAX, |cursor| cursor.change);
@@ -325,7 +326,7 @@ impl ActivityView {
         });
 
         let all = changed.in_flight.len() + changed.done.len();
-        // what ended first: what began is in the next list of requests anyway
+        // ended ones first: those that began are in the next list of requests anyway
         let done = changed.done.iter().map(|done| compose::done(done));
         let pending = changed.in_flight.iter();
         let pending = pending.map(|pending| compose::pending(pending, now));
@@ -342,12 +343,12 @@ impl ActivityView {
         }
     }
 
-    /// Exchanges whose end did not fit into the queue: they are in no sum.
+    /// Exchanges whose end did not fit into the queue: they are missing from the totals.
     pub fn dropped(&self) -> u64 {
         self.counts.lost()
     }
 
-    /// Lines of the access log that were dropped.
+    /// Dropped lines of the access log.
     pub fn access_log_dropped(&self) -> u64 {
         self.access_log
             .as_ref()
@@ -355,9 +356,9 @@ impl ActivityView {
     }
 }
 
-/// Rows of a tick.
+/// Upper bound of rows of a tick.
 const ROWS_OF_A_TICK: usize = 100;
-/// Exchanges in flight of which a tick may tell: those of a page of the list.
+/// Upper bound of exchanges in flight in a tick: a page of the list.
 const RUNNING_OF_A_TICK: usize = 200;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Metrics of the process: counted by worker, merged and written as text or OpenMetrics on a scrape.
 //!
 //! A worker has a [`Shard`]: dense arrays of relaxed atomics, on cache lines that no other worker
-//! writes to. To count an exchange takes no lock and allocates nothing; models and other names that
+//! writes to. Counting an exchange takes no lock and allocates nothing; models and other names that
 //! are learned have a place in a table that only grows (`metrics::label_table`). [`Metrics::expose`] adds
-//! up the shards. It refuses labels without a bound: sessions, agents, keys and clients are none.
+//! up the shards. It refuses labels without a bound: sessions, user agents, keys and clients are no labels.
 //!
-//! # How many series there can be
+//! # Upper bounds of series
 //!
 //! | family | labels | at most |
 //! |---|---|---|
@@ -64,9 +64,9 @@ pub struct Metrics {
     shards: Mutex<Vec<Arc<Shard>>>,
 }
 
-/// What one worker counts.
+/// Counters of one worker.
 ///
-/// 128 octets, since processors fetch pairs of lines.
+/// Aligned to 128 bytes, since processors fetch pairs of cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Shard {
@@ -85,12 +85,12 @@ struct LearnedLabels {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Creates metrics without counts.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// The shard of a worker: one whose worker is gone, with what it counted, else a new one.
+    /// Returns a shard for a worker: that of a worker that is gone, with its counts, else a new one.
     pub fn shard(self: &Arc<Self>) -> Arc<Shard> {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(free) = shards.iter().find(|shard| Arc::strong_count(shard) == 1) {
@@ -101,7 +101,7 @@ impl Metrics {
         shard
     }
 
-    /// Everything, in a format.
+    /// Writes all metrics in a format.
     pub fn expose(&self, now: &Gauges, format: Format) -> String {
         let mut exposition = String::with_capacity(ROOM);
         let registry = self.scrape(now);
@@ -136,18 +136,18 @@ impl Shard {
         }
     }
 
-    /// An exchange has ended.
+    /// Counts an exchange that has ended.
     pub fn exchange(&self, exchange: &Exchange) {
         self.requests.count(&self.known.requests, exchange);
         self.generation.count(&self.known.generation, exchange);
     }
 
-    /// A connection to an upstream was opened (`ok`), or could not be (the error's label).
+    /// Counts a connection to an upstream that was opened (`ok`) or failed (the error's label).
     pub fn connected(&self, outcome: &'static str, took: Duration) {
         self.upstream.connected(&self.known.upstream, outcome, took);
     }
 
-    /// A request is sent again.
+    /// Counts a request that is sent again.
     pub fn moved(&self, why: Moved) {
         self.upstream.moved(why);
     }
@@ -168,7 +168,7 @@ impl Shard {
 /// One scrape.
 #[derive(Debug)]
 struct Scrape {
-    /// Of all shards.
+    /// Sum of all shards.
     sum: Shard,
     now: Gauges,
     process: process::Process,

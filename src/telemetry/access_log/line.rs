@@ -1,4 +1,4 @@
-//! A line of the access log. What is not known of an exchange is left out.
+//! A line of the access log. Unknown facts of an exchange are left out.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
 
 #[derive(Serialize)]
 struct LogLine<'a> {
-    /// When the head of the request was complete.
+    /// Time at which the head of the request was complete.
     time: String,
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ struct LogLine<'a> {
     usage: Option<LineUsage<'a>>,
     /// `succeeded`, `failed` or `canceled`.
     result: &'a str,
-    /// Who ended it: `complete`, `client`, `upstream`, `proxy`.
+    /// The side that ended it: `complete`, `client`, `upstream`, `proxy`.
     ended_by: &'a str,
     ended_in: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +190,7 @@ fn spent(tokens: &Tokens) -> LineTokens {
     }
 }
 
-/// At most so many octets of a text.
+/// Beginning of a text, of at most this many bytes.
 fn beginning(text: &str, longest: usize) -> &str {
     let mut ends = (0..=longest.min(text.len())).rev();
     let end = ends.find(|end| text.is_char_boundary(*end));
@@ -218,9 +218,9 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// What is written of a path, as the pages show it.
+/// Upper bound of bytes of a path, as on the dashboard.
 const LONGEST_PATH: usize = 1024;
-/// What is written of a method.
+/// Upper bound of bytes of a method.
 const LONGEST_METHOD: usize = 128;
 
 #[cfg(test)]

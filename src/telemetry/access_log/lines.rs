@@ -8,7 +8,7 @@ pub(super) fn fitting(text: &[u8], room: usize) -> usize {
     memchr::memrchr(b'\n', &text[..room]).map_or(0, |last| last + 1)
 }
 
-/// How many lines there are.
+/// Number of lines.
 pub(super) fn lines(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
 }

@@ -1,9 +1,9 @@
-//! Where lines go: stdout, or a file that is rotated and reopened.
+//! Output of the access log: stdout, or a file that is rotated and reopened.
 //!
 //! Rotated files are named after the moment, `NAME.YYYYMMDDTHHMMSS`, and the newest of them are kept: the
 //! disk holds at most `ACCESS_LOG_MAX_SIZE` × (`ACCESS_LOG_KEEP` + 1), and a line more where one is longer
-//! than that. A line is written whole or not at all. Where the file cannot be rotated (a directory that
-//! is not ours, a file that is a mount of its own), it is written on to its largest size.
+//! than that. A line is written whole or not at all. If the file cannot be rotated (a directory without
+//! write permission, a file that is a mount of its own), lines are appended up to its largest size.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,8 +19,7 @@ use crate::{
     logging::timestamp,
 };
 
-/// How often it is checked whether the file was renamed or removed, and a failed opening or rotation tried
-/// again.
+/// Interval of the checks for a renamed or removed file, and of retries of a failed opening or rotation.
 const CHECK: Duration = Duration::from_secs(1);
 /// Owner writes, group reads.
 const MODE: u32 = 0o640;
@@ -30,22 +29,22 @@ pub(super) struct Output {
     settings: Settings,
     file: Option<OpenFile>,
     checked: Option<SystemTime>,
-    /// Whether it was said that lines are dropped.
+    /// True once the log has reported that lines are dropped.
     is_failing: bool,
     /// Lines that were dropped since then.
     dropped: u64,
-    /// When the file was last tried to be rotated in vain, if that was since it was.
+    /// Time of the last failed rotation; none after one that succeeded.
     stuck: Option<SystemTime>,
 }
 
-/// The file as it is open.
+/// The open file.
 struct OpenFile {
     file: File,
     /// Its length; none where it is no regular file, which is not rotated.
     size: Option<u64>,
     /// The day that its lines are of.
     day: String,
-    /// Whether it ends inside of a line that could not be written whole, nor taken back.
+    /// True if the file ends inside of a line that could neither be completed nor removed.
     is_torn: bool,
 }
 
@@ -61,7 +60,7 @@ impl Output {
         }
     }
 
-    /// Opens the file anew.
+    /// Reopens the file.
     pub(super) fn reopen(&mut self, now: SystemTime) {
         self.file = None;
         self.checked = None;
@@ -70,7 +69,7 @@ impl Output {
         }
     }
 
-    /// Writes lines. Says how many could not be.
+    /// Writes lines. Returns the number of lines that could not be written.
     pub(super) fn write(&mut self, text: &[u8], now: SystemTime) -> u64 {
         let outcome = match self.settings.target.clone() {
             AccessLogTarget::Stdout => {
@@ -84,7 +83,7 @@ impl Output {
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
                     let dropped = std::mem::take(&mut self.dropped);
-                    log::info!("[Access log] lines are written again, {dropped} were dropped");
+                    log::info!("[Access log] writing again after {dropped} dropped lines");
                 }
                 0
             }
@@ -102,7 +101,9 @@ impl Output {
                 AccessLogTarget::Stdout => "stdout".into(),
                 AccessLogTarget::File(path) => path.display().to_string(),
             };
-            log::warn!("[Access log] {target} cannot be written, lines are dropped: {error}");
+            log::warn!(
+                "[Access log] {target} cannot be written: {error}; lines are dropped; check permissions and disk space"
+            );
         }
     }
 
@@ -128,7 +129,7 @@ impl Output {
         Ok(())
     }
 
-    /// Lets go of a file that is not the one at its path any more; looks once a second.
+    /// Reopens the path if it names another file than the open one; checks once a second.
     fn follow(&mut self, path: &Path, now: SystemTime) {
         if self.checked.is_some_and(|at| is_recent(at, now)) {
             return;
@@ -139,7 +140,7 @@ impl Output {
         }
     }
 
-    /// How many octets may be written; rotates where there is no room for the first line, or a new day.
+    /// Number of bytes that may be written; rotates if there is no room for the first line, or on a new day.
     fn room(&mut self, path: &Path, first: u64, now: SystemTime) -> io::Result<u64> {
         let max_size = self.settings.max_size;
         let Some(open) = &mut self.file else {
@@ -174,7 +175,7 @@ impl Output {
         }
     }
 
-    /// Rotates the file; where that fails it is tried again a second later.
+    /// Rotates the file; a failed rotation is tried again a second later.
     fn rotate(&mut self, path: &Path, now: SystemTime) -> io::Result<()> {
         if self.stuck.is_some_and(|at| is_recent(at, now)) {
             return Err(io::Error::other("the file is full and cannot be rotated"));
@@ -182,17 +183,19 @@ impl Output {
         if let Err(error) = rotate(path, now) {
             if self.stuck.replace(now).is_none() {
                 log::warn!(
-                    "[Access log] {} cannot be rotated, it is written on up to ACCESS_LOG_MAX_SIZE: {error}",
+                    "[Access log] {} rotation failed: {error}; appending until ACCESS_LOG_MAX_SIZE; check that its directory is writable",
                     path.display()
                 );
             }
             return Err(error);
         }
         if self.stuck.take().is_some() {
-            log::info!("[Access log] {} is rotated again", path.display());
+            log::info!("[Access log] {} rotation succeeds again", path.display());
         }
         if let Err(error) = prune(path, self.settings.keep, now) {
-            log::warn!("[Access log] a rotated file is not deleted: {error}");
+            log::warn!(
+                "[Access log] a rotated file cannot be deleted: {error}; it stays on disk beyond ACCESS_LOG_KEEP; delete it by hand"
+            );
         }
         Ok(())
     }
@@ -221,7 +224,7 @@ impl OpenFile {
         })
     }
 
-    /// Whether it is the file at this path.
+    /// True if it is the file at this path.
     fn is_at(&self, path: &Path) -> bool {
         let (Ok(ours), Ok(there)) = (self.file.metadata(), fs::metadata(path)) else {
             return false;
@@ -246,13 +249,13 @@ impl OpenFile {
         if written > whole {
             self.is_torn = !self.take_back((written - whole) as u64);
         }
-        // what others wrote counts, too
+        // writes of other processes count, too
         let metadata = self.file.metadata().ok();
         self.size = self.size.and(metadata.map(|metadata| metadata.len()));
         Err((lines(&text[whole..]), error))
     }
 
-    /// Takes back the beginning of a line, if nobody has written since.
+    /// Removes the beginning of a line, unless another process has written since.
     fn take_back(&self, octets: u64) -> bool {
         let is_ours = |size: u64, len: u64| len > size && len - size >= octets;
         match (self.size, self.file.metadata()) {
@@ -264,7 +267,7 @@ impl OpenFile {
     }
 }
 
-/// Writes as much as can be, and says how much that was.
+/// Writes as much as possible, and returns the number of bytes written.
 fn write_some(to: &mut impl io::Write, text: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < text.len() {
@@ -278,13 +281,13 @@ fn write_some(to: &mut impl io::Write, text: &[u8]) -> (usize, io::Result<()>) {
     (written, to.flush())
 }
 
-/// Whether something was less than [`CHECK`] ago.
+/// True if a time is less than [`CHECK`] ago.
 fn is_recent(at: SystemTime, now: SystemTime) -> bool {
     now.duration_since(at).is_ok_and(|since| since < CHECK)
 }
 
-/// Renames the file after the moment. Of several within a second the later have the larger numbers, also
-/// where the earlier are gone.
+/// Renames the file after the moment. Of several within a second the later have the larger numbers, even
+/// if the earlier are gone.
 fn rotate(path: &Path, now: SystemTime) -> io::Result<()> {
     let stamp = stamp(now);
     let rotated = rotated(path).unwrap_or_default();
@@ -306,7 +309,7 @@ fn rotate(path: &Path, now: SystemTime) -> io::Result<()> {
     fs::rename(path, free.ok_or(io::ErrorKind::AlreadyExists)?)
 }
 
-/// Deletes rotated files but the newest.
+/// Deletes all rotated files except the newest.
 ///
 /// # Errors
 /// The last one; the others are deleted nevertheless.
@@ -328,7 +331,7 @@ fn prune(path: &Path, keep: usize, now: SystemTime) -> io::Result<()> {
     outcome
 }
 
-/// The rotated files: what is behind their name, and where they are. What is no file is none of them.
+/// Lists the rotated files: the suffix of the name, and the path. Only regular files are among them.
 fn rotated(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -350,7 +353,7 @@ fn rotated(path: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(rotated)
 }
 
-/// Whether a text is `YYYYMMDDTHHMMSS`, with a number or without.
+/// True if a text is `YYYYMMDDTHHMMSS`, with a number or without.
 fn is_stamp(text: &str) -> bool {
     let (stamp, number) = text.split_once('-').unwrap_or((text, "000"));
     stamp.len() == 15

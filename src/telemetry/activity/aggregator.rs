@@ -23,42 +23,42 @@ use crate::{
     telemetry::access_log::AccessLog,
 };
 
-/// How long events are gathered before the next batch.
+/// Interval between batches of events.
 const BATCH: Duration = Duration::from_millis(20);
-/// So many batches without an event, a second of them, and the observer goes to sleep: only the event
-/// that comes then has to wake it, which costs its worker a system call.
+/// Batches without an event, a second of them, after which the aggregator sleeps: only the next event has
+/// to wake it, which costs its worker a system call.
 const QUIET: u32 = 50;
 /// Events that are applied under one lock: well under a millisecond.
 const AT_ONCE: usize = 256;
-/// Contents of errors that are decoded of one batch: a storm of them must not hold up the sums.
+/// Upper bound of error contents decoded in one batch: a storm of them must not delay the totals.
 const CONTENTS: usize = 16;
-/// How often the sums are stored.
+/// Interval at which the totals are stored.
 const STORE: Duration = Duration::from_secs(1);
-/// How often exchanges are stored, where there are more than a few in a second: at 5,000 a second most of
-/// them would be replaced before the next process reads them.
+/// Interval at which exchanges are stored, if there are more than a few in a second: at 5,000 a second most
+/// of them would be replaced before the next process reads them.
 const STORE_ENDED: Duration = Duration::from_secs(10);
-/// So many are stored with the sums.
+/// Upper bound of exchanges that are stored with the totals.
 const FEW: usize = 100;
-/// How long the end waits for a disk that does not answer.
+/// Longest wait at the end for a disk that does not respond.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the thread works with.
+/// State of the aggregating thread.
 pub(super) struct Aggregator {
     pub(super) events: Receiver<Event>,
     pub(super) counts: Arc<QueueCounts>,
     pub(super) state: Arc<Mutex<ActivityState>>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) saver: Option<StoreWriter>,
-    /// Whether somebody reads what is kept.
+    /// True if the dashboard or the API reads the activity.
     pub(super) has_readers: bool,
     pub(super) is_ended: Arc<AtomicBool>,
 }
 
-/// The additions that are not stored yet, and the thread that stores them.
+/// The changes that are not stored yet, and the thread that stores them.
 pub(super) struct StoreWriter {
     unsaved: Delta,
     due: Instant,
-    /// Exchanges that are stored less often where they are many.
+    /// Exchanges, which are stored less often if there are many.
     ended: LastEnded,
     ended_due: Instant,
     sender: SyncSender<Delta>,
@@ -69,18 +69,18 @@ pub(super) struct StoreWriter {
 enum Ready {
     Begun(Box<ExchangeStart>, Arc<Progress>),
     Answered(Box<ExchangeResponse>),
-    /// With what its answer said, and the type of the error that this names.
+    /// With the text of the error response, and the type of the error in it.
     Ended(Box<Exchange>, Option<RedactedText>, Option<Box<str>>),
-    /// It is in the access log, and nothing else is kept.
+    /// Written to the access log; nothing else is kept.
     Logged,
 }
 
 impl Aggregator {
-    /// Takes events until the end, and then those that are left.
+    /// Takes events until the end, and then the remaining ones.
     pub(super) fn run(mut self) {
         let (mut lost, mut quiet) = (0, 0);
         loop {
-            // before the queue is emptied: what was pushed before the end is taken
+            // read before the queue is emptied, so that events pushed before the end are taken
             let is_ended = self.is_ended.load(SeqCst);
             let taken = self.take_all(&mut lost);
             if is_ended {
@@ -182,7 +182,7 @@ impl Aggregator {
 }
 
 impl StoreWriter {
-    /// Starts the thread that stores; gives what is stored, too.
+    /// Starts the thread that stores; also returns the stored history.
     pub(super) fn start(directory: &Path) -> std::io::Result<(Self, StoredHistory)> {
         let now = SystemTime::now();
         let (mut store, saved) = Store::open(directory, now);
@@ -200,7 +200,7 @@ impl StoreWriter {
                     }
                     unsaved.prune(second(now));
                 }
-                // before the end is told: the process ends with it
+                // before the end is signalled, since the process then exits
                 store.close();
                 let _ = done.send(());
             })?;
@@ -215,7 +215,7 @@ impl StoreWriter {
         Ok((saver, saved))
     }
 
-    /// Hands the additions over once a second. A disk that is not ready gets more the next time.
+    /// Hands the changes over once a second. A disk that is not ready gets more the next time.
     fn save(&mut self, now: SystemTime) {
         let at = Instant::now();
         if at < self.due || (self.unsaved.is_empty() && self.ended.is_empty()) {
@@ -233,7 +233,7 @@ impl StoreWriter {
         }
     }
 
-    /// Stores what is left.
+    /// Stores the remaining changes.
     fn finish(self) {
         let Self {
             mut unsaved,
@@ -259,7 +259,7 @@ impl StoreWriter {
     }
 }
 
-/// Some clients have a key in their name.
+/// Masks credentials in `User-Agent`: some clients have a key there.
 fn hide_agent(begun: &mut ExchangeStart) {
     if let Some(agent) = &mut begun.user_agent {
         let shown = masked(agent);
@@ -269,7 +269,7 @@ fn hide_agent(begun: &mut ExchangeStart) {
     }
 }
 
-/// The type that an error's content names: `{"error":{"type":…}}`.
+/// Type in the content of an error: `{"error":{"type":…}}`.
 fn kind_of(content: &str) -> Option<Box<str>> {
     #[derive(serde::Deserialize)]
     struct ErrorBody {
@@ -286,7 +286,7 @@ fn kind_of(content: &str) -> Option<Box<str>> {
 
 const LONGEST_KIND: usize = 128;
 
-/// The lock, whatever panicked: sums that lack one exchange are better than none.
+/// Takes the lock, even of a thread that panicked: totals that lack one exchange are better than none.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

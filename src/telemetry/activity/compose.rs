@@ -1,4 +1,4 @@
-//! From what is held to what is shown.
+//! Composes the rows and totals of the API from the state.
 
 use std::{
     collections::BTreeMap,
@@ -53,7 +53,7 @@ impl Range {
         Self::ALL.into_iter().find(|range| range.label() == text)
     }
 
-    /// As it is written.
+    /// The text of the range.
     pub fn label(self) -> &'static str {
         match self {
             Self::Minutes5 => "5m",
@@ -65,7 +65,7 @@ impl Range {
         }
     }
 
-    /// How long it is.
+    /// Length of the range in seconds.
     pub fn seconds(self) -> u64 {
         match self {
             Self::Minutes5 => 5 * MINUTE,
@@ -89,7 +89,7 @@ impl Range {
     }
 }
 
-/// What usage is listed by.
+/// Grouping of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsageBy {
     /// The model.
@@ -103,9 +103,9 @@ pub enum UsageBy {
 /// A range of usage: hours up to a week, days beyond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsageRange {
-    /// The last so many hours, the one that has begun included.
+    /// The last hours, including the current one.
     Hours(u64),
-    /// The last so many days, today included.
+    /// The last days, including today.
     Days(u64),
 }
 
@@ -125,7 +125,7 @@ impl UsageRange {
     }
 }
 
-/// Sums and quantiles of a range, taken from the state; the rest is done without it.
+/// Totals and quantiles of a range, copied from the state and composed without its lock.
 pub(super) struct RangeSnapshot {
     range: Range,
     now: u64,
@@ -133,7 +133,7 @@ pub(super) struct RangeSnapshot {
     steps: Vec<RangeStep>,
 }
 
-/// What a step has.
+/// Totals and durations of a step.
 struct RangeStep {
     at: u64,
     sums: ExchangeTotals,
@@ -142,7 +142,7 @@ struct RangeStep {
 }
 
 impl RangeSnapshot {
-    /// Takes what a range has: for a week, 10,080 sums and 2,016 pointers.
+    /// Copies a range: for a week, 10,080 totals and 2,016 pointers.
     pub(super) fn of(state: &ActivityState, range: Range, now: u64) -> Self {
         let step = range.step();
         let [seconds, minutes, ten_minutes] = &state.timing;
@@ -240,7 +240,7 @@ impl RangeSnapshot {
     }
 }
 
-/// Those that their client left.
+/// Number of canceled exchanges.
 fn canceled(sums: &ExchangeTotals) -> u64 {
     sums.requests
         .saturating_sub(sums.succeeded)
@@ -414,12 +414,12 @@ pub(super) fn done(done: &EndedExchange) -> view::Row {
     }
 }
 
-/// Whether anything of an answer in flight was metered.
+/// True if anything of a response in flight was metered.
 fn is_metered(so_far: &Reading) -> bool {
     so_far.deltas > 0 || so_far.tokens != Tokens::default()
 }
 
-/// How far an exchange in flight has come.
+/// Progress of an exchange in flight.
 pub(super) fn running(
     pending: &InFlightExchange,
     so_far: &Reading,
@@ -453,7 +453,7 @@ pub(super) fn errors(
         .iter()
         .filter(|failure| failure.done.ended >= since)
         .collect();
-    // what ended last first: records come in bunches of the workers
+    // the latest end first: the workers hand exchanges over in batches
     failures.sort_by_key(|failure| std::cmp::Reverse(failure.done.ended));
     for failure in failures {
         let exchange = &failure.done.exchange;
@@ -463,7 +463,7 @@ pub(super) fn errors(
         let kind = metered.or(failure.kind.as_deref()).map(str::to_owned);
         let (by, ours) = (exchange.termination.source, exchange.is_ours());
         if items.len() < ITEMS {
-            // of what is not metered its text says it alone
+            // the only source of the type if the response was not metered
             items.push(view::Row {
                 error_type: kind.clone(),
                 ..done(&failure.done)
@@ -504,7 +504,7 @@ pub(super) fn errors(
             group.sample = sample(exchange.begun.id.as_ref(), content);
         }
     }
-    // an attempt is an error of its upstream, although its client was answered by another one
+    // an attempt is an error of its upstream, although its client got the response of another one
     for failed in attempts.iter().filter(|failed| failed.ended >= since) {
         let (status, kind, label) = match failed.attempt.outcome {
             Tried::Unreachable => (None, None, "unreachable"),
@@ -553,7 +553,7 @@ pub(super) fn errors(
     }
 }
 
-/// Failures that are listed beside their groups.
+/// Upper bound of failures listed beside their groups.
 const ITEMS: usize = 100;
 
 fn sample(id: &str, content: Option<&str>) -> view::Sample {
@@ -574,10 +574,10 @@ pub(super) fn fields(fields: &ShownFields) -> Vec<view::FieldView> {
         .collect()
 }
 
-/// Sums by day (the second that it begins with) and model, as far as they are told apart.
+/// Usage by day (its first second) and model, as far as the grouping has them.
 pub(super) type SpentBy = BTreeMap<(Option<u64>, Option<Box<str>>), UsageTotals>;
 
-/// What was spent in a range, taken from the state.
+/// Usage of a range, copied from the state.
 pub(super) fn spent(state: &ActivityState, range: UsageRange, by: UsageBy, now: u64) -> SpentBy {
     let mut rows = SpentBy::new();
     let (ledger, spans, width) = match range {
@@ -596,7 +596,7 @@ pub(super) fn spent(state: &ActivityState, range: UsageRange, by: UsageBy, now: 
     rows
 }
 
-/// Usage as rows: the newest day first, within it what costs most.
+/// Usage as rows: the newest day first, within a day the highest cost first.
 pub(super) fn usage(spent: SpentBy, by: UsageBy) -> Vec<view::UsageRow> {
     let mut rows: Vec<_> = spent
         .into_iter()

@@ -12,16 +12,16 @@ pub(super) struct EndedExchange {
     pub(super) exchange: Exchange,
 }
 
-/// An exchange that failed, or whose answer spoke of an error; or another that ended, without a text.
+/// An ended exchange with the type and text of its error, if it has them.
 #[derive(Clone)]
 pub(super) struct EndedRecord {
     pub(super) done: Arc<EndedExchange>,
-    /// The type of the error that its content names.
+    /// The type of the error in its content.
     pub(super) kind: Option<Box<str>>,
     pub(super) text: Option<RedactedText>,
 }
 
-/// What the upstream said.
+/// Redacted text of an upstream's error response.
 #[derive(Clone)]
 pub(super) struct RedactedText {
     pub(super) content: Arc<str>,
@@ -34,7 +34,7 @@ mod tests {
 
     use super::EndedRecord;
 
-    /// For comparisons of what is stored: by name.
+    /// Compares by request id.
     impl PartialEq for EndedRecord {
         fn eq(&self, other: &Self) -> bool {
             self.done.exchange.begun.id == other.done.exchange.begun.id

@@ -1,4 +1,4 @@
-//! Which exchanges are asked for, and which page of them.
+//! Filters of the list of exchanges, and its pages.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::exchange::{Exchange, ExchangeStart, Verdict};
 
 /// The longest text of a filter, in characters.
 const LONGEST: usize = 256;
-/// Rows of a page where nothing is said, and at most.
+/// Default and upper bound of rows of a page.
 const ROWS: (usize, usize) = (200, 1000);
 
-/// What exchanges are asked for. Texts are found anywhere in what they are compared with, whatever their
-/// case; a method is compared as a whole.
+/// Filter of exchanges. Texts match any part of a value, ignoring case; a method matches as a
+/// whole.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Rows of the page.
     pub limit: Option<usize>,
     /// Only exchanges with smaller numbers.
     pub before: Option<u64>,
-    /// How they ended.
+    /// End of the exchange.
     pub status: Option<StatusFilter>,
     /// The method.
     pub method: Option<String>,
@@ -44,7 +44,7 @@ pub struct Filter {
     pub q: Option<String>,
 }
 
-/// How an exchange ended.
+/// Filter by the end of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusFilter {
     /// With exactly this status.
@@ -53,7 +53,7 @@ pub enum StatusFilter {
     Class(u16),
     /// Not yet.
     Pending,
-    /// Without a whole answer.
+    /// Without a complete response.
     Aborted,
     /// With this verdict.
     Verdict(Verdict),
@@ -85,7 +85,7 @@ impl StatusFilter {
     }
 }
 
-/// A filter that cannot be: the name of the one that is too long or out of range.
+/// An invalid filter: the name of the parameter that is too long or out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is too long or out of range")]
 pub struct InvalidFilter(pub &'static str);
@@ -99,10 +99,10 @@ pub(super) struct FilteredPage {
 }
 
 impl Filter {
-    /// Whether it can be.
+    /// Checks the bounds of the filter.
     ///
     /// # Errors
-    /// With a text of more than 256 characters, or a limit that is not between 1 and 1000.
+    /// If a text has more than 256 characters, or a limit that is not between 1 and 1000.
     pub fn check(&self) -> Result<(), InvalidFilter> {
         for (name, text) in [
             ("method", &self.method),
@@ -126,8 +126,8 @@ impl Filter {
         }
     }
 
-    /// The page. Those in flight are on the first one, where they take at most half of it unless they
-    /// alone are asked for.
+    /// Selects the page. Exchanges in flight are on the first one, and take at most half of it unless the
+    /// filter selects them alone.
     pub(super) fn page(&self, listed: Listed) -> FilteredPage {
         let limit = self.limit.unwrap_or(ROWS.0).clamp(1, ROWS.1);
         let before = self.before.unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
 //! A histogram of durations: log-linear, of a fixed size, within 3.2 % of the truth.
 //!
 //! The layout of an HDR histogram with 16 buckets an octave, in units of 100 µs, from 0 to 3.7 hours:
-//! 384 counts of 4 octets, 1.5 KiB. The `hdrhistogram` crate keeps 64-bit fields around its counts and
+//! 384 counts of 4 bytes, 1.5 KiB. The `hdrhistogram` crate keeps 64-bit fields around its counts and
 //! grows; here 4,536 of them must fit into 7 MB.
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl DurationHistogram {
         }
     }
 
-    /// Milliseconds that these shares of the durations do not exceed; nothing where there are none.
+    /// Quantiles in milliseconds; none without durations.
     pub(super) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
         let total: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
         if total == 0 {
@@ -58,7 +58,7 @@ impl DurationHistogram {
 }
 
 impl DurationHistogram {
-    /// The counts as octets: of each bucket that is not empty, how many empty ones come before it and its
+    /// Encodes the counts: for each bucket that is not empty, the number of empty ones before it and its
     /// count, both in LEB128. A minute of a busy proxy has 300 of them.
     pub(super) fn to_octets(&self) -> Vec<u8> {
         let mut octets = vec![LAYOUT];
@@ -75,7 +75,7 @@ impl DurationHistogram {
         octets
     }
 
-    /// Reads what [`Self::to_octets`] gave; none where it is of another layout, or broken.
+    /// Reads the bytes of [`Self::to_octets`]; none if the layout is another one, or broken.
     pub(super) fn of_octets(octets: &[u8]) -> Option<Self> {
         let (&LAYOUT, mut rest) = octets.split_first()? else {
             return None;
@@ -92,7 +92,7 @@ impl DurationHistogram {
     }
 }
 
-/// Names the layout of the buckets in what is stored.
+/// Version of the layout of the buckets in stored bytes.
 const LAYOUT: u8 = 1;
 
 fn put(octets: &mut Vec<u8>, mut number: u32) {

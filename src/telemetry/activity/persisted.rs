@@ -1,5 +1,5 @@
-//! An exchange as it is stored for the next process: what its row shows, without content, fields or the words
-//! of an error.
+//! An exchange as it is stored for the next process: the facts of its row, without content, fields or the
+//! text of an error.
 
 use std::{
     collections::HashSet,
@@ -19,7 +19,7 @@ use crate::exchange::{
 /// An exchange that ended, as the next process reads it.
 #[derive(Serialize, Deserialize)]
 struct PersistedExchange {
-    /// When it ended, in microseconds since the epoch; so are all times, and durations are microseconds.
+    /// End in microseconds since the epoch, like all times here; durations are microseconds.
     ended: u64,
     id: Box<str>,
     started: u64,
@@ -46,7 +46,7 @@ struct PersistedExchange {
     label: Option<Box<str>>,
     edit: Option<Box<str>>,
     usage: Option<PersistedUsage>,
-    /// The type of the error that the answer's content named.
+    /// The type of the error in the response's content.
     kind: Option<Box<str>>,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn read(text: &str) -> Option<RestoredExchange> {
 pub(super) struct RestoredExchange {
     pub(super) ended: SystemTime,
     pub(super) exchange: Exchange,
-    /// The type of the error that the answer's content named.
+    /// The type of the error in the response's content.
     pub(super) kind: Option<Box<str>>,
 }
 
@@ -272,8 +272,8 @@ fn tokens(kept: PersistedTokens) -> Tokens {
     }
 }
 
-/// A label with the lifetime of the process. Labels come from tables of the program, so they are few; a file
-/// that names more of them is not believed.
+/// Returns a label with the lifetime of the process. Labels come from tables of the program, so they are
+/// few; the excess of a file with more of them becomes `unknown`.
 fn label(text: &str) -> &'static str {
     static LABELS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -301,7 +301,7 @@ fn micros_since_epoch(at: SystemTime) -> u64 {
     micros(at.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A moment; that of the epoch where a file says what no clock can.
+/// Time of a number of microseconds; the epoch if the number is out of range.
 fn at(micros: u64) -> SystemTime {
     let since = Duration::from_micros(micros);
     UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! The way from the workers to the observer: a bounded queue that nobody waits for.
+//! The bounded queue from the workers to the aggregator; a worker never waits for it.
 
 use std::{
     mem::size_of,
@@ -15,10 +15,11 @@ use std::{
 
 use crate::exchange::{Exchange, ExchangeResponse, ExchangeStart, OtherModel, Progress, Try};
 
-/// Octets of the events that wait. An event has about 1 KiB, one with an error's content up to 51 KiB.
+/// Upper bound of bytes of the events that wait. An event has about 1 KiB, one with an error's content up to
+/// 51 KiB.
 const MOST_OCTETS: usize = 32 << 20;
 
-/// The handle of a worker: cheap to clone, never blocks. What does not fit into the queue is dropped, and
+/// Handle of a worker: cheap to clone, never blocks. Events that do not fit into the queue are dropped and
 /// counted.
 #[derive(Clone)]
 pub struct EventSender {
@@ -27,27 +28,27 @@ pub struct EventSender {
     has_readers: bool,
 }
 
-/// Something that happened. Boxed: the queue's places are made at once.
+/// An event of an exchange. Boxed, since the queue allocates all of its slots at once.
 pub(super) enum Event {
     Begun(Box<ExchangeStart>, Arc<Progress>),
     Answered(Box<ExchangeResponse>),
     Ended(Box<Exchange>),
 }
 
-/// What both ends of the queue know.
+/// State shared by both ends of the queue.
 #[derive(Default)]
 pub(super) struct QueueCounts {
     events: AtomicUsize,
     octets: AtomicUsize,
     /// Exchanges whose end was dropped.
     lost: AtomicU64,
-    /// Whether the observer has been told that there is something.
+    /// True once the aggregator has been woken.
     woken: AtomicBool,
     observer: OnceLock<Thread>,
     capacity: usize,
 }
 
-/// A queue for so many events; only ends are told where nobody reads the rest.
+/// Creates a queue for `capacity` events; without readers, it carries only the ends of exchanges.
 pub(super) fn queue(
     capacity: usize,
     has_readers: bool,
@@ -66,19 +67,19 @@ pub(super) fn queue(
 }
 
 impl EventSender {
-    /// Whether somebody may read of what goes on; else only the access log is written.
+    /// True if the dashboard or the API reads the activity; else only the access log is written.
     pub fn has_readers(&self) -> bool {
         self.has_readers
     }
 
-    /// An exchange has begun. Where half of the queue is taken it is not told: its end matters more.
+    /// Queues the beginning of an exchange. Dropped if half of the queue is taken: its end matters more.
     pub fn begun(&self, begun: &ExchangeStart, progress: &Arc<Progress>) {
         if self.has_room() {
             self.push(Event::Begun(Box::new(begun.clone()), Arc::clone(progress)));
         }
     }
 
-    /// The response head of an exchange is here. The same holds.
+    /// Queues the response head of an exchange. Dropped likewise.
     pub fn answered(&self, answered: ExchangeResponse) {
         if self.has_room() {
             self.push(Event::Answered(Box::new(answered)));
@@ -89,7 +90,7 @@ impl EventSender {
         self.has_readers && self.counts.events.load(Relaxed) < self.counts.capacity / 2
     }
 
-    /// An exchange has ended.
+    /// Queues the end of an exchange.
     pub fn ended(&self, mut exchange: Exchange) {
         let octets = self.counts.octets.load(Relaxed);
         if octets > MOST_OCTETS / 2 {
@@ -133,12 +134,12 @@ impl QueueCounts {
         self.woken.load(SeqCst)
     }
 
-    /// From now on, whoever adds something wakes the observer.
+    /// Makes the next event wake the aggregator.
     pub(super) fn ask_to_be_woken(&self) {
         self.woken.store(false, SeqCst);
     }
 
-    /// An event of so many octets does not wait any more.
+    /// Counts an event of this size as taken from the queue.
     pub(super) fn took(&self, octets: usize) {
         self.events.fetch_sub(1, Relaxed);
         self.octets.fetch_sub(octets, Relaxed);
@@ -150,7 +151,7 @@ impl QueueCounts {
 }
 
 impl Event {
-    /// What it takes.
+    /// Size of the event in bytes.
     pub(super) fn octets(&self) -> usize {
         let some = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let of = |begun: &ExchangeStart| {

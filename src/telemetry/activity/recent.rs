@@ -1,4 +1,4 @@
-//! The exchanges of now and of a while ago: those in flight, the last that ended, the last that failed.
+//! Recent exchanges: those in flight, the last that ended, the last that failed.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,15 +21,15 @@ const LISTED: usize = 10_000;
 pub(super) const KEPT: usize = 5_000;
 /// Failures that are kept.
 pub(super) const FAILURES: usize = 1_000;
-/// Octets of the failures' texts: 16 MiB. The oldest go first.
+/// Upper bound of bytes of the failures' texts: 16 MiB. The oldest go first.
 const CONTENT: usize = 16 << 20;
-/// What is kept of a path.
+/// Upper bound of kept bytes of a path.
 const PATH: usize = 1024;
 /// Calls of other models that are listed of an exchange.
 const OTHERS: usize = 16;
-/// What is kept of a client's name.
+/// Upper bound of kept bytes of `User-Agent`.
 const AGENT: usize = 256;
-/// What is kept of other texts.
+/// Upper bound of kept bytes of other texts.
 const TEXT: usize = 128;
 
 /// The exchanges that are listed.
@@ -53,23 +53,23 @@ pub(super) struct InFlightExchange {
     pub(super) seq: u64,
     pub(super) change: u64,
     pub(super) begun: Arc<ExchangeStart>,
-    /// What its worker tells of it meanwhile.
+    /// Progress, which its worker updates.
     pub(super) progress: Arc<Progress>,
-    /// Once its response head is there.
+    /// The response head, once it is here.
     pub(super) answered: Option<Arc<ExchangeResponse>>,
 }
 
 /// An attempt at one upstream that failed, and after which another one was asked.
 #[derive(Clone)]
 pub(super) struct FailedAttempt {
-    /// When its exchange ended.
+    /// End of its exchange.
     pub(super) ended: SystemTime,
-    /// The name of its exchange.
+    /// Request id of its exchange.
     pub(super) id: Box<str>,
     pub(super) attempt: Try,
 }
 
-/// What is listed at one moment.
+/// Listed exchanges at one moment.
 pub(super) struct Listed {
     /// Newest first.
     pub(super) in_flight: Vec<InFlightExchange>,
@@ -109,7 +109,7 @@ impl Recent {
         }
     }
 
-    /// An exchange has ended. Gives what may be stored of it.
+    /// Lists an exchange that has ended. Returns the part that may be stored.
     pub(super) fn ended(
         &mut self,
         mut exchange: Exchange,
@@ -155,7 +155,7 @@ impl Recent {
     }
 
     /// Keeps the attempts after which another upstream was asked. The last one of an exchange that was
-    /// not answered is the failure of that exchange.
+    /// without a response is the failure of that exchange.
     fn failed_over(&mut self, exchange: &Exchange, ended: SystemTime) {
         let is_own = exchange.timings.head.is_none()
             && exchange.termination.source == TerminationSource::Upstream;
@@ -204,7 +204,7 @@ impl Recent {
         }
     }
 
-    /// When the first of the exchanges of an earlier process ended, where there are some.
+    /// Earliest end among the exchanges of an earlier process, if there are some.
     pub(super) fn oldest(&self) -> Option<SystemTime> {
         self.oldest
     }
@@ -229,7 +229,7 @@ impl Recent {
         }
     }
 
-    /// Forgets those in flight: so many ends were lost, and their exchanges would be listed for ever.
+    /// Removes the exchanges in flight after lost ends, whose exchanges would be listed for ever.
     pub(super) fn forget_in_flight(&mut self, lost: u64) {
         self.unlisted += self.in_flight.len();
         let lost = usize::try_from(lost).unwrap_or(usize::MAX);
@@ -242,7 +242,7 @@ impl Recent {
         self.in_flight.len() + self.unlisted
     }
 
-    /// What is listed; pointers only. What ended is in the order of its end.
+    /// The listed exchanges; pointers only. Ended ones are in the order of their end.
     pub(super) fn listed(&self) -> Listed {
         Listed {
             in_flight: self.in_flight.values().rev().cloned().collect(),
@@ -250,7 +250,8 @@ impl Recent {
         }
     }
 
-    /// What began, was answered or ended after a change, newest first, and the last change.
+    /// The exchanges that began, got a response head or ended after a change, newest first, and the last
+    /// change.
     pub(super) fn changed_since(&self, change: u64) -> (Listed, u64) {
         let done = self.done.iter().rev();
         let listed = Listed {
@@ -275,7 +276,7 @@ impl Recent {
         self.in_flight.values().rev().take(count).cloned().collect()
     }
 
-    /// The exchange of a name.
+    /// Finds an exchange by its request id.
     pub(super) fn find(&self, id: &str) -> Option<FoundExchange> {
         if let Some(seq) = self.ids.get(id) {
             return self.in_flight.get(seq).cloned().map(FoundExchange::Pending);
@@ -315,7 +316,7 @@ impl Recent {
     }
 }
 
-/// What a name stands for.
+/// An exchange found by its request id.
 pub(super) enum FoundExchange {
     /// An exchange in flight.
     Pending(InFlightExchange),
@@ -323,7 +324,7 @@ pub(super) enum FoundExchange {
     Done(EndedRecord),
 }
 
-/// Holds the texts of an exchange to their bounds.
+/// Cuts the texts of an exchange to their bounds.
 fn trim_exchange(exchange: &mut Exchange) {
     trim(&mut exchange.begun);
     cut_some(&mut exchange.upstream_request_id);

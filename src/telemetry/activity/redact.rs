@@ -1,9 +1,10 @@
-//! Content of errors as text that may be shown: decoded, cut, and without what looks like a secret.
+//! Content of errors as text that may be shown: decoded, cut, and with everything masked that looks like a
+//! secret.
 //!
 //! Masked are, first, the credentials of the request itself, wherever they stand and however they are
-//! escaped; then what looks like one: keys (`sk-…`), what follows `Bearer` or `Basic`, the value of a member
-//! or field called `api_key`, `token`, `secret`, `password` or the like, e-mail addresses, and long runs of
-//! base64 or hexadecimal digits. Rather a word too many than a key too few.
+//! escaped; then everything that looks like one: keys (`sk-…`), text after `Bearer` or `Basic`, the value of
+//! a member or field called `api_key`, `token`, `secret`, `password` or the like, e-mail addresses, and long
+//! runs of base64 or hexadecimal digits. Rather a word too many than a key too few.
 
 use std::{io::Read, ops::Range};
 
@@ -21,20 +22,20 @@ use crate::{
 
 /// The longest text: 50 KiB.
 pub(super) const LONGEST: usize = 50 * 1024;
-/// What the proxy keeps of an error's content: content of this length may have been longer.
+/// Length at which the proxy cuts an error's content: content of this length may have been longer.
 const LONGEST_KEPT: usize = 50_000;
-/// A run of base64 or hexadecimal digits that is masked: 24 octets as base64, 16 as hexadecimal. Ids of
-/// the API (`toolu_…`, `req_…`) are shorter.
+/// Length of a run of base64 or hexadecimal digits that is masked: 24 bytes as base64, 16 as hexadecimal. Ids
+/// of the API (`toolu_…`, `req_…`) are shorter.
 const LONG_RUN: usize = 32;
 /// The largest window of zstd as a content coding: 8 MiB (RFC 9659 §3).
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// How much of a text is there.
+/// Completeness of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completeness {
-    /// All of it.
+    /// The whole text.
     Whole,
-    /// Its beginning.
+    /// Only its beginning.
     Cut,
 }
 
@@ -64,7 +65,7 @@ pub(super) fn text(content: &ErrorContent) -> Option<(String, Completeness)> {
         length = Completeness::Cut;
     }
     let text = String::from_utf8_lossy(&decoded);
-    // what kept it may have cut it without a word: the end may be the beginning of a credential
+    // the kept content may have been cut: its end may be the beginning of a credential
     let mut text = masked(&content.secrets.hide_all(&text, Extent::Cut));
     if text.len() > LONGEST {
         text.truncate(shortened(&text, LONGEST).len());
@@ -73,10 +74,10 @@ pub(super) fn text(content: &ErrorContent) -> Option<(String, Completeness)> {
     Some((text, length))
 }
 
-/// What can be read, up to [`LONGEST`].
+/// Reads as much as possible, up to [`LONGEST`].
 fn read(source: impl Read) -> (Vec<u8>, Completeness) {
     let mut decoded = Vec::new();
-    // what was read before a failure stays
+    // bytes read before a failure stay
     let outcome = source.take(LONGEST as u64 + 1).read_to_end(&mut decoded);
     let length = if outcome.is_err() || decoded.len() > LONGEST {
         Completeness::Cut
@@ -87,12 +88,12 @@ fn read(source: impl Read) -> (Vec<u8>, Completeness) {
     (decoded, length)
 }
 
-/// A text without what looks like a secret.
+/// Masks everything in a text that looks like a secret.
 pub(super) fn masked(text: &str) -> String {
     without_tokens(&without_named(&without_addresses(text)))
 }
 
-/// A text without the values of what is called as secrets are. Numbers stay: `max_tokens: 5`.
+/// Masks the values of names that secrets have. Numbers stay: `max_tokens: 5`.
 fn without_named(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let mut masked = String::with_capacity(text.len());
@@ -111,7 +112,7 @@ fn without_named(text: &str) -> String {
     masked
 }
 
-/// Where the next name ends that is called as secrets are.
+/// End of the next name that secrets have.
 fn name_end(lower: &str, from: usize) -> Option<usize> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let ends = NAMES.iter().filter_map(|name| {
@@ -127,7 +128,7 @@ fn name_end(lower: &str, from: usize) -> Option<usize> {
     Some(end + rest.len() - rest.trim_start_matches(is_name).len())
 }
 
-/// The value after a name: behind `:` or `=`, with what quotes it left out.
+/// The value after a name: behind `:` or `=`, without its quotes.
 fn value_after(text: &str, name_end: usize) -> Option<Range<usize>> {
     let rest = text[name_end..].trim_start_matches(['\\', '"', '\'']);
     let rest = rest.trim_start().strip_prefix([':', '='])?.trim_start();
@@ -151,7 +152,7 @@ fn value_after(text: &str, name_end: usize) -> Option<Range<usize>> {
     (end > inside).then_some(inside..end)
 }
 
-/// Whether a value may be shown: a number, a literal, or the beginning of something larger.
+/// True if a value may be shown: a number, a literal, or the beginning of an object or array.
 fn is_plain(value: &str) -> bool {
     value.starts_with(['{', '[', '…'])
         || matches!(value, "true" | "false" | "null" | "None")
@@ -162,7 +163,7 @@ fn is_plain(value: &str) -> bool {
                 .all(|octet| octet.is_ascii_digit() || b".,+-".contains(&octet))
 }
 
-/// What names of secrets have in them.
+/// Parts of names that secrets have.
 const NAMES: [&str; 8] = [
     "api-key", "api_key", "api key", "apikey", "token", "secret", "password", "passwd",
 ];
@@ -231,7 +232,7 @@ fn push_run(masked: &mut String, run: &str) {
         shown.len() >= LONG_RUN && has_digit || shown.starts_with("eyJ") && shown.len() >= 16;
     masked.push_str(if is_long { MASK } else { shown });
     if !secret.is_empty() {
-        // it says what it is, and nothing of itself
+        // the prefix of the kind stays, the secret does not
         if secret.starts_with("sk-") {
             masked.push_str("sk-");
         }

@@ -1,4 +1,4 @@
-//! Buckets of time, the last so many of them.
+//! The last buckets of time, in a ring of a fixed size.
 
 /// The last buckets of a fixed width; an older one gives its place to a newer.
 pub(super) struct Ring<T> {

@@ -1,4 +1,4 @@
-//! Everything that is held, and how an event changes it. Time comes in with the events.
+//! State of the activity, and its changes by events. Time comes in with the events.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,30 +22,30 @@ pub(super) const MINUTE: u64 = 60;
 pub(super) const TEN_MINUTES: u64 = 600;
 pub(super) const HOUR: u64 = 3600;
 pub(super) const DAY: u64 = 86_400;
-/// Days of which the spending is kept.
+/// Days of kept usage.
 pub(super) const DAYS: u64 = 400;
-/// Hours of which the spending is kept: a week, and the hour that has begun.
+/// Hours of kept usage: a week, and the current hour.
 pub(super) const HOURS: u64 = 7 * 24 + 1;
-/// Seconds of which sums and quantiles are kept.
+/// Seconds of kept totals and quantiles.
 pub(super) const SECONDS: u64 = 15 * 60;
 /// Minutes of which quantiles are kept, each by itself.
 pub(super) const TIMED_MINUTES: u64 = 6 * 60;
-/// Minutes of which sums are kept: a week.
+/// Minutes of kept totals: a week.
 pub(super) const MINUTES: u64 = 7 * 24 * 60;
 
-/// The name of a model that neither request nor answer named.
+/// Name of the model if neither request nor response has one.
 const UNKNOWN: &str = "unknown";
 const LONGEST_MODEL: usize = 128;
 
-/// What is held.
+/// Everything that the activity keeps.
 pub(super) struct ActivityState {
-    /// When the process began to count.
+    /// Start of counting in this process.
     pub(super) began: SystemTime,
-    /// The second from which on sums of minutes are known.
+    /// First second of known totals by minute.
     pub(super) since: u64,
-    /// The second from which on sums of seconds are known.
+    /// First second of known totals by second.
     pub(super) since_second: u64,
-    /// When something changed.
+    /// Time of the last change.
     pub(super) updated: SystemTime,
     pub(super) seconds: Ring<ExchangeTotals>,
     pub(super) minutes: Ring<ExchangeTotals>,
@@ -58,7 +58,7 @@ pub(super) struct ActivityState {
     pub(super) upstreams: TopUpstreams,
 }
 
-/// Durations of a span of time. Shared with whoever looks at them; counted on in a copy then.
+/// Durations of a span of time. Shared with readers; copied on the next count while they hold it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Timing {
     pub(super) duration: Option<Arc<DurationHistogram>>,
@@ -72,7 +72,7 @@ pub(super) struct Slice {
     pub(super) timing: Timing,
 }
 
-/// What is yet to be stored: additions by second and minute, and by hour and day and model; and exchanges.
+/// Changes that are not stored yet: totals by second and minute, usage by hour and day and model, exchanges.
 #[derive(Default)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
 pub(super) struct Delta {
@@ -83,7 +83,7 @@ pub(super) struct Delta {
     pub(super) ended: LastEnded,
 }
 
-/// What an earlier process stored.
+/// History stored by an earlier process.
 #[derive(Default)]
 pub(super) struct StoredHistory {
     pub(super) sums: Delta,
@@ -132,7 +132,7 @@ impl Timing {
         count(&mut self.first_token, first_token);
     }
 
-    /// Adds what another one counted.
+    /// Adds the counts of another one.
     pub(super) fn merge(&mut self, other: &Self) {
         for (ours, theirs) in [
             (&mut self.duration, &other.duration),
@@ -176,7 +176,7 @@ impl ActivityState {
         }
     }
 
-    /// Takes over what was stored.
+    /// Takes over the stored history.
     pub(super) fn load(&mut self, saved: StoredHistory, now: SystemTime) {
         let now = second(now);
         let StoredHistory { sums: saved, ended } = saved;
@@ -227,8 +227,8 @@ impl ActivityState {
         oldest.map_or(self.began, |oldest| oldest.min(self.began))
     }
 
-    /// Counts an exchange at its end: begun when it says, ended so much later, but never after now. Comes with
-    /// what its answer said, and the type of the error that this names; gives what may be stored of it.
+    /// Counts an exchange at its end: its start plus its duration, but never after now. Takes the text of the
+    /// error response and the type of the error in it; returns the part that may be stored.
     pub(super) fn ended(
         &mut self,
         exchange: Exchange,
@@ -317,12 +317,12 @@ impl Delta {
         }
     }
 
-    /// Forgets what is older than anything is kept for.
+    /// Removes spans beyond those that are kept.
     pub(super) fn prune(&mut self, now: u64) {
         let from = |width: u64, keep: u64| (now / width + 1).saturating_sub(keep);
         self.seconds = self.seconds.split_off(&from(1, SECONDS));
         self.minutes = self.minutes.split_off(&from(MINUTE, MINUTES));
-        // of a disk that cannot be written for hours, sums are enough
+        // if the disk cannot be written for hours, totals are enough
         let recent = from(MINUTE, TIMED_MINUTES);
         for (_, slice) in self.minutes.range_mut(..recent) {
             slice.timing = Timing::default();

@@ -1,11 +1,11 @@
-//! The history on disk: sums, durations and the last exchanges (without content), in SQLite, one small
+//! History on disk: totals, durations and the last exchanges (without content), in SQLite, one small
 //! transaction a second.
 //!
-//! What is written are additions, so that two processes may share the file while one takes over from the
-//! other. A file that is no database of ours is moved aside, and the newest three of those are kept; a
-//! directory that cannot be written is said once, and tried again with every write.
+//! Writes add to stored values, so that two processes may share the file while one takes over from the
+//! other. A file that is not a database of the proxy is moved aside, and the newest three of those are
+//! kept; a directory that cannot be written is reported once, and tried again with every write.
 //!
-//! What is old is told by what is newer, not by the clock: rows go when there are as many newer ones as are
+//! Rows are deleted by the number of newer rows, not by the clock: once as many newer ones exist as are
 //! kept. So a clock that jumps, either way, costs nothing.
 
 use std::{
@@ -27,22 +27,22 @@ use super::state::{Delta, HOUR, StoredHistory, second};
 
 /// The file's name in `DATA_DIR`.
 const NAME: &str = "activity.sqlite";
-/// What a file that was moved aside is called: [`NAME`], this, and the second.
+/// Infix of the name of a file that was moved aside: [`NAME`], this, and the second.
 const ASIDE: &str = ".corrupt-";
-/// Of those, so many are kept.
+/// Upper bound of files that are kept aside.
 const KEPT_ASIDE: usize = 3;
 /// The file.
 pub(super) struct Store {
     path: PathBuf,
     connection: Option<Connection>,
-    /// Whether it was said that it cannot be written.
+    /// True once the log has reported that the file cannot be written.
     is_failing: bool,
     /// The hour in which old rows were deleted.
     pruned: u64,
 }
 
 impl Store {
-    /// Opens the file of a directory, and reads what it has.
+    /// Opens the file of a directory, and reads its history.
     pub(super) fn open(directory: &Path, now: SystemTime) -> (Self, StoredHistory) {
         let mut store = Self {
             path: directory.join(NAME),
@@ -54,7 +54,7 @@ impl Store {
         (store, saved.unwrap_or_default())
     }
 
-    /// Adds to what is stored. Says whether it did.
+    /// Adds to the stored history. Returns true on success.
     pub(super) fn write(&mut self, additions: &Delta, now: SystemTime) -> bool {
         let hour = second(now) / HOUR;
         let is_due = self.pruned != hour;
@@ -74,7 +74,7 @@ impl Store {
         written.is_some()
     }
 
-    /// Moves what is in the log of the database into it, and closes it.
+    /// Moves the write-ahead log into the database, and closes it.
     pub(super) fn close(self) {
         let Some(connection) = self.connection else {
             return;
@@ -84,13 +84,13 @@ impl Store {
         let closed = connection.close().map_err(|(_, error)| error);
         if let Err(error) = moved.and(closed) {
             log::warn!(
-                "[Activity] {} was not closed properly, its log stays beside it: {error}",
+                "[Activity] {} could not be closed: {error}; its write-ahead log stays beside it and is read at the next start",
                 self.path.display()
             );
         }
     }
 
-    /// Does something with the file; a file that is broken is moved aside first, once.
+    /// Runs an action on the file; a broken file is moved aside first, once.
     fn attempt<T>(
         &mut self,
         now: SystemTime,
@@ -107,7 +107,7 @@ impl Store {
         match outcome {
             Ok(done) => {
                 if std::mem::take(&mut self.is_failing) {
-                    log::info!("[Activity] {} is written again", self.path.display());
+                    log::info!("[Activity] {}: writing again", self.path.display());
                 }
                 Some(done)
             }
@@ -115,7 +115,7 @@ impl Store {
                 self.connection = None;
                 if !std::mem::replace(&mut self.is_failing, true) {
                     log::warn!(
-                        "[Activity] {} cannot be used, sums are kept in memory alone: {error}",
+                        "[Activity] {} cannot be used: {error}; history is kept in memory only; check that DATA_DIR is writable",
                         self.path.display()
                     );
                 }
@@ -129,7 +129,7 @@ impl Store {
         act: impl Fn(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let connection = match self.connection.take() {
-            // somebody removed the file: what is written would go nowhere
+            // the file was removed: writes to it would be lost
             Some(connection) if self.path.exists() => connection,
             _ => connect(&self.path)?,
         };
@@ -150,18 +150,20 @@ impl Store {
         }
         if let Err(why) = why {
             log::warn!(
-                "[Activity] {base} was moved to {}, and a new one begun: {why}",
+                "[Activity] {base} is broken: {why}; moved to {} and started a new one",
                 aside.display()
             );
         }
         if let Err(error) = prune_aside(&self.path, &aside) {
-            log::warn!("[Activity] an old file beside {base} is not deleted: {error}");
+            log::warn!(
+                "[Activity] an old file beside {base} cannot be deleted: {error}; delete it by hand"
+            );
         }
         Ok(())
     }
 }
 
-/// Deletes what was moved aside, but the newest, of which `newest` is one whatever the clock says.
+/// Deletes files that were moved aside, except the newest; `newest` is one of them regardless of the clock.
 fn prune_aside(path: &Path, newest: &Path) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut aside = Vec::new();
@@ -169,7 +171,7 @@ fn prune_aside(path: &Path, newest: &Path) -> io::Result<()> {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
         let number = name.and_then(|name| name.strip_prefix(NAME)?.strip_prefix(ASIDE));
-        // what is beside each (`-wal`, `-shm`) is no number
+        // the files beside each (`-wal`, `-shm`) do not end with a number
         if let Some(number) = number.and_then(|number| number.parse::<u64>().ok())
             && path != newest
         {

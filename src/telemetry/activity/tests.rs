@@ -284,7 +284,7 @@ fn a_full_queue_drops_and_counts_and_never_blocks() {
     let ended = taken.iter().filter(ended).count() as u64;
     assert_eq!((taken.len(), ended + counts.lost()), (16, 100));
     assert!(ended > 8, "ends go before beginnings");
-    // contents of errors are bounded in octets, not in number
+    // contents of errors are bounded in bytes, not in number
     let (recorder, events, counts) = queue::queue(10_000, true);
     let content = "x".repeat(50_000);
     for _ in 0..10_000 {
@@ -370,7 +370,8 @@ fn every_try_counts_for_its_upstream() {
         counts,
         [("a", 3, 2, 1, 0), ("b", 1, 1, 0, 1), ("c", 1, 0, 0, 0)]
     );
-    // and is an error of it, whoever answered in the end; the last one of `failed` is its own failure
+    // and is an error of it, whichever upstream responded in the end; the last one of `failed` is its own
+    // failure
     let errors = view.errors(Range::Day, at(NOON));
     let mut groups: Vec<_> = errors
         .groups

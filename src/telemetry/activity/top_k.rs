@@ -1,4 +1,4 @@
-//! What is counted by path and by upstream, since the process began.
+//! Counts by path and by upstream since the process began, in tables of a bounded size.
 
 use std::{
     collections::HashMap,
@@ -8,11 +8,11 @@ use std::{
 use super::{histogram::DurationHistogram, recent::shortened, totals::is_failure};
 use crate::exchange::{Exchange, TerminationSource, Tried};
 
-/// Paths that are told apart; the rest is [`OTHER`].
+/// Upper bound of paths with counts of their own; the rest is [`OTHER`].
 const PATHS: usize = 200;
-/// Upstreams that are told apart.
+/// Upper bound of upstreams with counts of their own.
 const UPSTREAMS: usize = 64;
-/// What is counted beyond the bounds.
+/// Name under which everything beyond the bounds is counted.
 const OTHER: &str = "other";
 const LONGEST_NAME: usize = 1024;
 /// Rate-limit fields of an upstream; there are about ten.
@@ -42,8 +42,8 @@ impl TopPaths {
         counts.sent = counts.sent.saturating_add(exchange.sent);
     }
 
-    /// Where all places are taken, a path that was asked for once gives its place to a new one: whoever
-    /// tries names would take them all.
+    /// Evicts a path with a single request if the table is full: else a scan of random paths would fill
+    /// it.
     fn make_room(&mut self, path: &str) {
         if self.0.len() < PATHS || self.0.contains_key(shortened(path, LONGEST_NAME)) {
             return;
@@ -115,7 +115,7 @@ impl TopUpstreams {
         };
         let timings = &exchange.timings;
         let Some(head) = timings.head else {
-            // what was not answered is among the tries, but for a client that did not wait
+            // an attempt without a response is among the tries, unless the client left before
             if exchange.termination.source == TerminationSource::Client {
                 entry(&mut self.0, upstream, UPSTREAMS).requests += 1;
             }

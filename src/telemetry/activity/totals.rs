@@ -1,4 +1,4 @@
-//! What is summed up for a span of time.
+//! Totals of a span of time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::exchange::{Exchange, Tokens, Usage, Verdict};
 /// Sums of exchanges that ended in a span of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ExchangeTotals {
-    /// Those that succeeded or failed, and those that their client alone ended.
+    /// Succeeded, failed and canceled exchanges.
     pub(super) requests: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
@@ -22,7 +22,7 @@ pub(super) struct ExchangeTotals {
     pub(super) spent: UsageTotals,
 }
 
-/// What generations used and cost.
+/// Totals of usage and cost of generations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct UsageTotals {
     /// Exchanges that were metered.
@@ -76,18 +76,18 @@ impl ExchangeTotals {
 }
 
 impl UsageTotals {
-    /// Of a generation, all models together.
+    /// Usage of a generation, all models together.
     pub(super) fn of(usage: &Usage) -> Self {
         let mut all = Self::of_model(usage);
         for (_, other) in Self::of_others(usage) {
             all.add(&other);
         }
-        // an exchange is one, whatever its models
+        // one exchange counts once, regardless of its models
         all.unpriced = all.unpriced.min(1);
         all
     }
 
-    /// Of a generation, what its own model used.
+    /// Usage of a generation by its own model.
     pub(super) fn of_model(usage: &Usage) -> Self {
         let is_unpriced = usage.cost.is_none() && usage.tokens.all() > 0;
         let cost = usage.cost.unwrap_or_default();
@@ -103,7 +103,7 @@ impl UsageTotals {
         }
     }
 
-    /// Of a generation, what other models used; the exchange is not theirs.
+    /// Usage of a generation by other models, which does not count as an exchange of theirs.
     pub(super) fn of_others(usage: &Usage) -> impl Iterator<Item = (&str, Self)> {
         usage.others.iter().map(|other| {
             let is_unpriced = other.cost.is_none() && other.tokens.all() > 0;
@@ -131,7 +131,7 @@ impl UsageTotals {
     }
 }
 
-/// Whether an exchange failed.
+/// True if an exchange failed.
 pub(super) fn is_failure(exchange: &Exchange) -> bool {
     exchange.verdict() == Verdict::Failed
 }

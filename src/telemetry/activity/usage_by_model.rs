@@ -1,14 +1,14 @@
-//! Who spent what: sums by model, for hours and for days.
+//! Usage by model, for hours and for days.
 
 use std::collections::BTreeMap;
 
 use super::totals::UsageTotals;
 use crate::exchange::Tokens;
 
-/// Models that are told apart within an hour or a day; the rest is [`OTHER`]. Only one that has used tokens
-/// takes a place: else any client could fill the table with names that the upstream refuses.
+/// Upper bound of models with a row of their own in an hour or a day; the rest is [`OTHER`]. Only one that
+/// has used tokens takes a place: else any client could fill the table with names that the upstream refuses.
 const MODELS: usize = 64;
-/// What models beyond [`MODELS`] are summed up as.
+/// Name under which models beyond [`MODELS`] are added up.
 pub(super) const OTHER: &str = "other";
 
 /// Sums by model for each of the last spans of time.
@@ -29,8 +29,8 @@ impl UsageByModel {
         }
     }
 
-    /// Adds to the sums of a second's span; gives the span and the name under which it was added, if it
-    /// is within reach.
+    /// Adds to the totals of a second's span; returns the span and the name under which it was added, if the
+    /// span is kept.
     pub(super) fn add<'a>(
         &mut self,
         second: u64,
@@ -65,7 +65,7 @@ impl UsageByModel {
         Some((span, name))
     }
 
-    /// The last spans, oldest first: number, model, sums.
+    /// The last spans, oldest first: number, model, totals.
     pub(super) fn last(
         &self,
         spans: u64,
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!(ledger.add(1, 1, &model, &spent(1)), Some((0, &*model)));
         }
         assert_eq!(ledger.add(1, 1, "m64", &spent(1)), Some((0, OTHER)));
-        // what fails of a model that is there is its own
+        // a failure of a known model counts for that model
         assert_eq!(ledger.add(1, 1, "m7", &failed), Some((0, "m7")));
         let other = ledger.last(1, 1).find(|(_, model, _)| *model == OTHER);
         assert_eq!(other.map(|(_, _, sum)| sum.requests), Some(101));

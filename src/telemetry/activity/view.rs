@@ -1,4 +1,4 @@
-//! What the admin plane shows of the activity, as it is serialised.
+//! Rows and totals of the activity as the API serialises them.
 //!
 //! Times are Unix milliseconds, durations milliseconds, money US dollars.
 
@@ -11,17 +11,17 @@ use crate::exchange;
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Overview)]
 pub struct ActivityOverview {
-    /// The moment it is of.
+    /// Time of the overview.
     pub now: u64,
-    /// The range that was asked for.
+    /// The requested range.
     pub range: &'static str,
     /// Width of a step of the series.
     pub step_ms: u64,
-    /// When something changed last.
+    /// Time of the last change.
     pub updated_at: u64,
     /// Exchanges in flight.
     pub in_flight: usize,
-    /// Exchanges since the start that are in no sum, since telemetry could not keep up.
+    /// Exchanges since the start that are missing from the totals, since telemetry could not keep up.
     pub lost: u64,
     /// Sums over the range.
     pub totals: Totals,
@@ -38,13 +38,13 @@ pub struct ActivityOverview {
 pub struct Totals {
     /// Exchanges that ended: `succeeded + failed + canceled`.
     pub requests: u64,
-    /// Those with a whole answer, a status below 400 and no error in the answer.
+    /// Those with a complete response, a status below 400 and no error in the response.
     pub succeeded: u64,
-    /// Those whose status is 400 or more, whose answer carried an error, or that the upstream or the proxy
+    /// Those whose status is 400 or more, whose response carried an error, or that the upstream or the proxy
     /// ended early. It is the same everywhere: totals, series, the filter `status=failed`, the errors, and
     /// `result="failed"` in the metrics.
     pub failed: u64,
-    /// Those that their client left before any of that: they are not failures.
+    /// Those that their client left before any of that: client cancellations are not counted as errors.
     pub canceled: u64,
     /// Share of `requests` that succeeded; 1 where there are none.
     pub success_rate: f64,
@@ -54,11 +54,11 @@ pub struct Totals {
     pub canceled_rate: f64,
     /// Exchanges a second.
     pub requests_per_second: f64,
-    /// Octets of requests' content.
+    /// Bytes of requests' content.
     pub bytes_in: u64,
-    /// Octets of responses' content.
+    /// Bytes of responses' content.
     pub bytes_out: u64,
-    /// How long exchanges took.
+    /// Durations of exchanges.
     pub duration_ms: Quantiles,
     /// Time to the first token.
     pub ttft_ms: Quantiles,
@@ -68,18 +68,18 @@ pub struct Totals {
     pub tokens_per_second: f64,
     /// Share of the input that was read from a cache.
     pub cache_hit_share: f64,
-    /// What it cost.
+    /// Cost.
     pub cost_usd: f64,
     /// Exchanges whose model has no price.
     pub unpriced_requests: u64,
-    /// Exchanges of which tokens and cost are a floor: the answer was broken off, or not all of it could be
+    /// Exchanges whose tokens and cost are a lower bound: the response was cut off, or not all of it could be
     /// read or has a price.
     pub at_least_requests: u64,
-    /// What it cost with an estimate for the streams that were broken off; `cost_usd` where there is none.
+    /// Cost with an estimate for the streams that were cut off; `cost_usd` without one.
     pub cost_estimate_usd: f64,
 }
 
-/// An average and quantiles; null where there is nothing.
+/// An average and quantiles; null without values.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub struct Quantiles {
     /// The average.
@@ -125,28 +125,28 @@ impl From<&exchange::Tokens> for TokensView {
 pub struct Today {
     /// Exchanges.
     pub requests: u64,
-    /// What they cost.
+    /// Their cost.
     pub cost_usd: f64,
-    /// Exchanges of which tokens and cost are a floor.
+    /// Exchanges whose tokens and cost are a lower bound.
     pub at_least_requests: u64,
     /// Their tokens.
     pub tokens: TokensView,
 }
 
-/// A range by steps: columns of one length. Null where there is nothing to say.
+/// A range by steps: columns of one length. Null without values.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Series {
-    /// Where the step begins.
+    /// Begin of the step.
     pub t: Vec<u64>,
     /// Exchanges.
     pub requests: Vec<u64>,
     /// Those that failed.
     pub errors: Vec<u64>,
-    /// Those that their client left.
+    /// Those that their client canceled.
     pub canceled: Vec<u64>,
-    /// Octets of requests' content.
+    /// Bytes of requests' content.
     pub bytes_in: Vec<u64>,
-    /// Octets of responses' content.
+    /// Bytes of responses' content.
     pub bytes_out: Vec<u64>,
     /// Input of all kinds.
     pub tokens_in: Vec<u64>,
@@ -179,7 +179,7 @@ pub struct PathRow {
     pub errors: u64,
     /// Their average duration.
     pub avg_ms: f64,
-    /// Octets of their responses.
+    /// Bytes of their responses.
     pub bytes_out: u64,
 }
 
@@ -187,15 +187,15 @@ pub struct PathRow {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Reload)]
 pub struct ReloadView {
-    /// When.
+    /// Time of the reload.
     pub at: u64,
-    /// Whether it was taken.
+    /// True if the configuration was applied.
     pub ok: bool,
-    /// What changed, or why not.
+    /// The changes, or the reason of the failure.
     pub what: String,
 }
 
-/// Whether an exchange is in flight.
+/// State of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowState {
@@ -210,11 +210,11 @@ pub enum RowState {
 pub struct Row {
     /// Its number, in the order in which exchanges began.
     pub seq: u64,
-    /// Its name.
+    /// Its request id.
     pub id: String,
-    /// When it began.
+    /// Begin.
     pub at: u64,
-    /// Whether it is in flight.
+    /// State: in flight or ended.
     pub state: RowState,
     /// The client's address.
     pub client: Option<String>,
@@ -226,90 +226,90 @@ pub struct Row {
     pub path: String,
     /// The class of the request.
     pub route: &'static str,
-    /// The status that the client was given.
+    /// The status sent to the client.
     pub status: Option<u16>,
-    /// The upstream that was asked last.
+    /// The upstream of the response, else of the last attempt.
     pub upstream: Option<String>,
-    /// The upstream's name for it.
+    /// The upstream's request id.
     pub upstream_request_id: Option<String>,
     /// Claude Code's session.
     pub session: Option<String>,
-    /// The client's own name (`User-Agent`), at most 256 characters.
+    /// `User-Agent` of the client, at most 256 characters.
     pub user_agent: Option<String>,
-    /// Octets of the request's content, so far where it is in flight.
+    /// Bytes of the request's content, so far if it is in flight.
     pub bytes_in: u64,
-    /// Octets of the response's content, so far where it is in flight.
+    /// Bytes of the response's content, so far if it is in flight.
     pub bytes_out: u64,
-    /// Until a connection was had.
+    /// Time until a connection was available.
     pub connected_ms: Option<f64>,
-    /// What connecting took.
+    /// Time spent connecting.
     pub connecting_ms: Option<f64>,
-    /// Until the response head.
+    /// Time until the response head.
     pub head_ms: Option<f64>,
-    /// Until the first token.
+    /// Time until the first token.
     pub ttft_ms: Option<f64>,
-    /// Until the end, or now.
+    /// Time until the end, or now.
     pub duration_ms: f64,
-    /// Our own time.
+    /// The proxy's own time.
     pub overhead_ms: f64,
-    /// When it ended.
+    /// End.
     pub ended_at: Option<u64>,
-    /// How it ended.
+    /// Source, phase and label of its end.
     pub ended: Option<TerminationView>,
     /// `succeeded`, `failed` or `canceled`; null in flight.
     #[schema(example = "succeeded")]
     pub result: Option<&'static str>,
-    /// Whether an operator has asked for its end, while it is in flight.
+    /// True if an operator has asked for its end, while it is in flight.
     pub ending: bool,
-    /// What became of the edit.
+    /// Outcome of the edit.
     pub edit: Option<&'static str>,
     /// The model.
     pub model: Option<String>,
-    /// Whether the answer was streamed.
+    /// True if the response was streamed.
     pub stream: Option<bool>,
-    /// What the request allowed at most.
+    /// Upper bound of output tokens in the request.
     pub max_tokens: Option<u64>,
     /// The tokens; in flight, those that the upstream has reported so far.
     pub tokens: Option<TokensView>,
     /// Events with a piece of output (`content_block_delta`) that have passed, in flight; each carries about
-    /// one token or more. Null where it has ended or is not metered.
+    /// one token or more. Null if it has ended or is not metered.
     pub output_events: Option<u64>,
     /// Requests of server tools.
     pub server_tools: u64,
-    /// What it cost, other models included.
+    /// Cost, including other models.
     pub cost_usd: Option<f64>,
-    /// Whether tokens and cost are a floor: the answer was broken off, or not all of it could be read or has
-    /// a price.
+    /// True if tokens and cost are a lower bound: the response was cut off, or not all of it could be read or
+    /// has a price.
     pub at_least: bool,
-    /// What a stream that was broken off may have used and cost, from the deltas that passed.
+    /// Estimated usage and cost of a stream that was cut off, from the deltas that were forwarded.
     pub estimate: Option<EstimateView>,
-    /// What other models used for it (advisors), each call; not part of `tokens`.
+    /// Usage of other models for it (advisors), one entry for each call; not part of `tokens`.
     pub other_models: Vec<OtherModelView>,
-    /// Where the model ran, as the answer says.
+    /// Region in which the model ran, as the response reports it.
     pub inference_geo: Option<String>,
-    /// How fast the model was, as the answer says.
+    /// Speed of the model, as the response reports it.
     pub speed: Option<String>,
-    /// The service tier, as the answer says.
+    /// Service tier, as the response reports it.
     pub service_tier: Option<String>,
-    /// Why not all of the answer could be metered.
+    /// Reason for which not all of the response could be metered.
     pub metering_failure: Option<&'static str>,
-    /// Why the generation ended.
+    /// Stop reason of the generation.
     pub stop_reason: Option<String>,
     /// The type of the error.
     pub error_type: Option<String>,
 }
 
-/// What a stream that was broken off may have used.
+/// Estimated usage of a stream that was cut off.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[schema(as = Estimate)]
 pub struct EstimateView {
     /// Tokens of output.
     pub output: u64,
-    /// What the exchange cost with them.
+    /// Cost of the exchange with them.
     pub cost_usd: Option<f64>,
 }
 
-/// What another model used.
+/// Usage of another model.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = OtherModel)]
 pub struct OtherModelView {
@@ -317,19 +317,19 @@ pub struct OtherModelView {
     pub model: String,
     /// Its tokens.
     pub tokens: TokensView,
-    /// What they cost; null where it has no price.
+    /// Their cost; null if the model has no price.
     pub cost_usd: Option<f64>,
 }
 
-/// How an exchange ended.
+/// End of an exchange.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[schema(as = Termination)]
 pub struct TerminationView {
-    /// By whom.
+    /// The side that ended it: `complete`, `client`, `upstream`, `proxy`.
     pub by: &'static str,
-    /// When.
+    /// Phase in which it ended.
     pub phase: &'static str,
-    /// Why.
+    /// Label of the reason.
     pub label: Option<&'static str>,
 }
 
@@ -338,13 +338,13 @@ pub struct TerminationView {
 pub struct Page {
     /// The exchanges: those in flight first, then newest first.
     pub items: Vec<Row>,
-    /// What `before` says for the next page, if there is one.
+    /// Value of `before` for the next page, if there is one.
     pub next_before: Option<u64>,
-    /// How many fit the filters.
+    /// Number of exchanges that match the filters.
     pub total: usize,
 }
 
-/// One exchange, with what the upstream said if it failed.
+/// One exchange, with the upstream's error text if it failed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Detail {
     /// The exchange.
@@ -352,9 +352,9 @@ pub struct Detail {
     pub row: Row,
     /// The fields of the request.
     pub request_fields: Vec<FieldView>,
-    /// The fields of the upstream's response, once they are there.
+    /// The fields of the upstream's response, once its head is here.
     pub response_fields: Vec<FieldView>,
-    /// What the upstream said.
+    /// Error text of the upstream.
     pub error: Option<ErrorText>,
 }
 
@@ -364,16 +364,16 @@ pub struct Detail {
 pub struct FieldView {
     /// Its name.
     pub name: String,
-    /// Its value, if it is one that is known to be no secret.
+    /// Its value, if it is known to be no secret.
     pub value: Option<String>,
 }
 
-/// Content of an error as text, without what looks like a secret.
+/// Content of an error as text, with everything masked that looks like a secret.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ErrorText {
     /// The text.
     pub content: String,
-    /// Whether there was more.
+    /// True if the text was cut.
     pub truncated: bool,
 }
 
@@ -384,10 +384,10 @@ pub struct Errors {
     pub groups: Vec<ErrorGroup>,
     /// The newest 100 of them, that which ended last (`ended_at`) first.
     pub items: Vec<Row>,
-    /// So many failures are kept at most.
+    /// Upper bound of kept failures.
     pub kept: usize,
-    /// Nothing older is known: the process began then, or the oldest one that it took over from an earlier
-    /// process ended then.
+    /// Begin of the known history: the start of the process, or the earliest end that it took over from an
+    /// earlier process.
     pub since: u64,
 }
 
@@ -396,18 +396,18 @@ pub struct Errors {
 pub struct ErrorGroup {
     /// The status.
     pub status: Option<u16>,
-    /// The type of the error, of the answer.
+    /// The type of the error, of the response.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The upstream.
     pub upstream: Option<String>,
-    /// Whose doing it was: `complete` where a whole answer said so, `client`, `upstream`, `proxy`.
+    /// Termination source: `complete` if the response was complete, `client`, `upstream`, `proxy`.
     pub by: &'static str,
-    /// Whether the answer was ours.
+    /// True if the proxy itself sent the response.
     pub ours: bool,
-    /// Why it was not complete.
+    /// Label of the reason if it was not complete.
     pub label: Option<&'static str>,
-    /// How many.
+    /// Number of failures.
     pub count: u64,
     /// The first one's end.
     pub first_at: u64,
@@ -422,18 +422,18 @@ pub struct ErrorGroup {
 pub struct Sample {
     /// The exchange.
     pub id: String,
-    /// What the upstream said.
+    /// Error text of the upstream.
     pub content: Option<String>,
 }
 
-/// What a model, or a day, used and cost.
+/// Usage and cost of a model or a day.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UsageRow {
     /// The day, the model, or both.
     pub key: String,
-    /// The day (UTC), if rows are told apart by it.
+    /// The day (UTC), if rows are grouped by it.
     pub day: Option<String>,
-    /// The model, if rows are told apart by it.
+    /// The model, if rows are grouped by it.
     pub model: Option<String>,
     /// Exchanges.
     pub requests: u64,
@@ -441,47 +441,47 @@ pub struct UsageRow {
     pub tokens: TokensView,
     /// Share of the input that was read from a cache.
     pub cache_hit_share: f64,
-    /// What they cost, as far as that is known: a floor where `cost_is_floor` says so.
+    /// Their known cost: a lower bound if `cost_is_floor`.
     pub cost_usd: f64,
-    /// Whether they cost more than `cost_usd`: some of them have no price (`unpriced`), or were broken off
+    /// True if they cost more than `cost_usd`: some of them have no price (`unpriced`), or were cut off
     /// (`at_least`).
     pub cost_is_floor: bool,
-    /// Whether some of them have no price.
+    /// True if some of them have no price.
     pub unpriced: bool,
-    /// Whether tokens and cost of some of them are a floor.
+    /// True if tokens and cost of some of them are a lower bound.
     pub at_least: bool,
-    /// What they cost with an estimate for the streams that were broken off.
+    /// Their cost with an estimate for the streams that were cut off.
     pub cost_estimate_usd: f64,
-    /// How many have no price.
+    /// Number of exchanges without a price.
     pub unpriced_requests: u64,
 }
 
-/// What was seen of an upstream since the process began.
+/// Counts of an upstream since the process began.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UpstreamRow {
-    /// The upstream as it is called: its URL, `URL #2` of several with the same, or `other`.
+    /// Name of the upstream: its URL, `URL #2` of several with the same, or `other`.
     pub name: String,
-    /// Requests that were sent, or tried to be sent, there.
+    /// Requests that were sent there, failed attempts included.
     pub requests: u64,
-    /// Those that failed, or that another upstream was asked for then; not through the client.
+    /// Those that failed or were retried on another upstream; without those that the client ended.
     pub errors: u64,
-    /// Answers with status 429.
+    /// Responses with status 429.
     pub status_429: u64,
-    /// Answers with status 529.
+    /// Responses with status 529.
     pub status_529: u64,
     /// New connections.
     pub connects: u64,
-    /// Tries that got no connection.
+    /// Attempts without a connection.
     pub connect_failures: u64,
-    /// What connecting took.
+    /// Durations of connecting.
     pub connect_ms: Pair,
-    /// From the connection to the response head.
+    /// Durations from the connection to the response head.
     pub head_ms: Pair,
     /// Its rate-limit fields as seen last.
     pub rate_limit: Vec<RateLimit>,
 }
 
-/// Two quantiles; null where there is nothing.
+/// Two quantiles; null without values.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub struct Pair {
     /// Half of them are not above.
@@ -497,15 +497,15 @@ pub struct RateLimit {
     pub name: String,
     /// Its value.
     pub value: String,
-    /// When.
+    /// Time at which it was seen.
     pub at: u64,
 }
 
-/// What a second brought.
+/// Changes of a second.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Tick)]
 pub struct TickView {
-    /// The moment.
+    /// Time of the tick.
     pub now: u64,
     /// Exchanges in flight.
     pub in_flight: usize,
@@ -515,36 +515,36 @@ pub struct TickView {
     pub error_rate: f64,
     /// Tokens of output a second, over the last five.
     pub tokens_per_second: f64,
-    /// Exchanges that began, were answered or ended since the last tick, at most 100.
+    /// Exchanges that began, got a response head or ended since the last tick, at most 100.
     pub rows: Vec<Row>,
-    /// How many more there were.
+    /// Number of exchanges beyond those.
     pub dropped: usize,
-    /// What changed of exchanges in flight, of the newest 200.
+    /// Progress of exchanges in flight that changed, among the newest 200.
     pub running: Vec<RunningView>,
 }
 
-/// How far an exchange in flight has come.
+/// Progress of an exchange in flight.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Running)]
 pub struct RunningView {
     /// Its number.
     pub seq: u64,
-    /// Its name.
+    /// Its request id.
     pub id: String,
-    /// The upstream that is asked.
+    /// The current upstream.
     pub upstream: Option<String>,
-    /// Octets of the request's content so far.
+    /// Bytes of the request's content so far.
     pub bytes_in: u64,
-    /// Octets of the response's content so far.
+    /// Bytes of the response's content so far.
     pub bytes_out: u64,
-    /// Until the first token.
+    /// Time until the first token.
     pub ttft_ms: Option<f64>,
-    /// Since it began.
+    /// Time since its beginning.
     pub duration_ms: f64,
     /// Tokens that the upstream has reported so far.
     pub tokens: TokensView,
     /// Events with a piece of output (`content_block_delta`) so far.
     pub output_events: u64,
-    /// Whether an operator has asked for its end.
+    /// True if an operator has asked for its end.
     pub ending: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// So many counters.
+/// A fixed number of counters.
 #[derive(Debug)]
 pub(super) struct Counters<const N: usize>([AtomicU64; N]);
 
@@ -25,7 +25,7 @@ impl<const N: usize> Counters<N> {
         self.0.iter().map(|counter| counter.load(Relaxed))
     }
 
-    /// Adds what others counted.
+    /// Adds the counts of another array.
     pub(super) fn absorb(&self, other: &Self) {
         for (at, amount) in other.iter().enumerate() {
             self.add(at, amount);

@@ -1,4 +1,4 @@
-//! One family at a time into the exposition: what it is called, and its series.
+//! Metric families in the exposition: name, help and series, one family at a time.
 //!
 //! The encoding (suffixes, escapes, cumulated buckets) is prometheus-client's.
 
@@ -12,7 +12,7 @@ use prometheus_client::{
 
 use super::histogram::{Bounds, Histogram};
 
-/// What a family is called. Its unit is appended to the name, and `_total` to that of a counter.
+/// Name and help of a family. Its unit is appended to the name, and `_total` to that of a counter.
 pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) unit: Option<Unit>,

@@ -1,4 +1,4 @@
-//! The format of an exposition: what the client asks for in `Accept`.
+//! The format of an exposition, by the `Accept` field of the client.
 
 /// A format in which metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

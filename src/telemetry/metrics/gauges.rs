@@ -1,33 +1,33 @@
-//! What the process is at the moment of a scrape: version, load, configuration, lost log lines.
+//! Gauges of the process at the moment of a scrape: version, load, configuration, lost log lines.
 
 use std::fmt::Result;
 
 use super::family::{Family, FamilyWriter};
 
-/// What is read at the moment of a scrape.
+/// Values read at the moment of a scrape.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
     /// The program's version.
     pub version: &'static str,
-    /// Exchanges now.
+    /// Exchanges in flight.
     pub in_flight: usize,
-    /// Clients' connections now.
+    /// Open connections of clients.
     pub connections: usize,
     /// Reloads of the configuration that succeeded.
     pub reload_succeeded: u64,
-    /// Reloads that did not.
+    /// Reloads of the configuration that failed.
     pub reload_failed: u64,
-    /// Whether the last one did; so does the start.
+    /// True if the last reload succeeded; the start counts as one.
     pub last_reload_successful: bool,
     /// Lines lost on standard error.
     pub log_lines_dropped: u64,
     /// Lines lost of the access log.
     pub access_log_lines_dropped: u64,
-    /// Exchanges that are in no sum of the activity, since its queue was full.
+    /// Exchanges missing from the totals of the activity, since its queue was full.
     pub exchanges_dropped: u64,
     /// The upstreams of the configuration.
     pub upstreams: Vec<UpstreamGauges>,
-    /// The day that the prices are of.
+    /// Date of the table of prices.
     pub prices_date: String,
 }
 
@@ -66,47 +66,47 @@ impl Gauges {
 const BUILD: Family = Family {
     name: "anthropic_proxy_build",
     unit: None,
-    help: "The version that runs.",
+    help: "Version of the running process.",
 };
 
 const PRICES: Family = Family {
     name: "anthropic_proxy_prices",
     unit: None,
-    help: "The day that the table of prices is of.",
+    help: "Date of the table of prices.",
 };
 
 const IN_FLIGHT: Family = Family {
     name: "anthropic_proxy_in_flight_requests",
     unit: None,
-    help: "Requests that have begun and not ended.",
+    help: "Requests in flight.",
 };
 
 const CONNECTIONS: Family = Family {
     name: "anthropic_proxy_connections",
     unit: None,
-    help: "Connections of clients that are open.",
+    help: "Open connections of clients.",
 };
 
 const LAST_RELOAD: Family = Family {
     name: "anthropic_proxy_config_last_reload_successful",
     unit: None,
-    help: "Whether the configuration was taken when it was last read: 0 means that the one before is in force.",
+    help: "1 if the last reload of the configuration succeeded; 0 if it failed and the previous one is in force.",
 };
 
 const RELOADS: Family = Family {
     name: "anthropic_proxy_config_reloads",
     unit: None,
-    help: "How often the configuration was read again, by result.",
+    help: "Reloads of the configuration, by result.",
 };
 
 const LOST: Family = Family {
     name: "anthropic_proxy_telemetry_dropped_exchanges",
     unit: None,
-    help: "Exchanges that the dashboard and the access log lack, because their queue was full. These metrics have them.",
+    help: "Exchanges missing from the dashboard and the access log because their queue was full; these metrics include them.",
 };
 
 const DROPPED: Family = Family {
     name: "anthropic_proxy_log_lines_dropped",
     unit: None,
-    help: "Lines that were dropped because their log could not be written fast enough, or not at all.",
+    help: "Log lines dropped because the log could not be written fast enough, or not at all.",
 };

@@ -1,9 +1,9 @@
-//! What generations used: tokens, cost, and the upstream's speed, by model.
+//! Metrics of generations: tokens, cost, and the upstream's speed, by model.
 //!
 //! Names and labels are those of OpenTelemetry's semantic conventions for generative AI where there
 //! are some. `gen_ai.client.token.usage` is a histogram there, so it is one here: its `_sum` is the
 //! number of tokens that an operator adds up, and a dashboard made for the conventions reads it.
-//! `gen_ai.token.type` is `input` or `output` there, and an open set: what caches read and take has a
+//! `gen_ai.token.type` is `input` or `output` there, and an open set: tokens read from and written to caches have a
 //! price of its own, and is a type of its own, not part of `input`.
 
 use std::fmt::Result;
@@ -229,13 +229,13 @@ const USED: Family = Family {
 const FIRST: Family = Family {
     name: "gen_ai_server_time_to_first_token",
     unit: Some(Unit::Seconds),
-    help: "From a request's head until the first content_block_delta of its answer, by model.",
+    help: "Time from a request's head until the first content_block_delta of its response, by model.",
 };
 
 const WHOLE: Family = Family {
     name: "gen_ai_server_request_duration",
     unit: Some(Unit::Seconds),
-    help: "How long POST /v1/messages took, by model (other where the answer names none).",
+    help: "Duration of POST /v1/messages, by model (other if the response names none).",
 };
 
 const COST: Family = Family {
@@ -247,19 +247,19 @@ const COST: Family = Family {
 const UNPRICED: Family = Family {
     name: "anthropic_proxy_unpriced_requests",
     unit: None,
-    help: "Generations whose model has no price, by model: they are in no sum of costs.",
+    help: "Generations whose model has no price, by model; they are not included in costs.",
 };
 
 const AT_LEAST: Family = Family {
     name: "anthropic_proxy_at_least_requests",
     unit: None,
-    help: "Generations of which tokens and cost are a floor, by model: the answer was broken off, or not all of it could be read or has a price.",
+    help: "Generations whose tokens and cost are a lower bound, by model: the response was cut off, or not all of it could be read or has a price.",
 };
 
 const ERROR_TYPES: Family = Family {
     name: "anthropic_proxy_upstream_errors",
     unit: None,
-    help: "Errors that the upstream answered to POST /v1/messages, as a whole or inside of a stream, by their type.",
+    help: "Errors in upstream responses to POST /v1/messages, as a whole or inside of a stream, by type.",
 };
 
 const SERVER_TOOLS: Family = Family {
@@ -271,5 +271,5 @@ const SERVER_TOOLS: Family = Family {
 const FAILURES: Family = Family {
     name: "anthropic_proxy_metering_failures",
     unit: None,
-    help: "Answers whose copy could not be read for their usage, or not to its end: broken content, no memory left for its decoder, a media type or coding that is not read, content truncated inside of whole framing, a value of its usage that is not read, or no usage where there should be some (missing). The answers themselves were not touched.",
+    help: "Responses whose copy could not be metered, or not to its end, by reason: broken content, no memory left for its decoder, an unsupported media type or coding, content truncated inside of complete framing, an unsupported value of its usage, or no usage at all (missing). The responses themselves are forwarded unmodified.",
 };

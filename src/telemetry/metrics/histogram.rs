@@ -16,7 +16,7 @@ pub(super) struct Bounds<const N: usize> {
     per: f64,
 }
 
-/// How often values fell into each bucket, and their sum.
+/// Counts of values by bucket, and their sum.
 #[derive(Debug, Default)]
 pub(super) struct Histogram<const N: usize> {
     buckets: Counters<N>,
@@ -112,7 +112,7 @@ pub(super) const SECONDS: Bounds<SECONDS_BUCKETS> = Bounds::new(
 /// Buckets of [`OVERHEAD`].
 pub(super) const OVERHEAD_BUCKETS: usize = 15;
 
-/// Our own time: 10 µs to 1 s, in nanoseconds.
+/// The proxy's own time: 10 µs to 1 s, in nanoseconds.
 pub(super) const OVERHEAD: Bounds<OVERHEAD_BUCKETS> = Bounds::new(
     [
         10_000,
@@ -138,7 +138,7 @@ pub(super) const OVERHEAD: Bounds<OVERHEAD_BUCKETS> = Bounds::new(
 pub(super) const TOKENS_BUCKETS: usize = 33;
 
 /// Tokens of one generation: the bounds that OpenTelemetry advises, powers of 4, and between 64 and 262,144
-/// half powers of 2, so that a quantile of what is usual is within a third of the truth.
+/// half powers of 2, so that a quantile of usual values is within a third of the truth.
 pub(super) const TOKENS: Bounds<TOKENS_BUCKETS> = Bounds::new(
     [
         1,

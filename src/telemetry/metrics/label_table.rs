@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-/// At most so many names.
+/// A table of at most `N` names.
 #[derive(Debug)]
 pub(super) struct LabelTable<const N: usize>([OnceLock<Box<str>>; N]);
 
@@ -46,7 +46,7 @@ impl<const N: usize> LabelTable<N> {
     }
 }
 
-/// Whether a name may be a label: `other` has a place of its own, and what is long or unprintable is
+/// True if a name may be a label: `other` has a place of its own, and a text that is long or unprintable is
 /// no name.
 fn is_label(name: &str) -> bool {
     (1..=LONGEST).contains(&name.len())
@@ -54,10 +54,10 @@ fn is_label(name: &str) -> bool {
         && name != OTHER
 }
 
-/// The label of what has no place.
+/// The label of names without a place.
 const OTHER: &str = "other";
 
-/// Octets of a name.
+/// Upper bound of bytes of a name.
 const LONGEST: usize = 128;
 
 #[cfg(test)]

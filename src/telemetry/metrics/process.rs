@@ -1,6 +1,6 @@
 //! The process as Linux sees it: the names that every Prometheus client library exposes.
 //!
-//! Read from `/proc/self` (proc(5)) at a scrape; what cannot be read is left out.
+//! Read from `/proc/self` (proc(5)) at a scrape; unreadable values are left out.
 
 use std::{fmt::Result, fs};
 

@@ -1,4 +1,4 @@
-//! What was asked for, how it ended, and how long it took.
+//! Metrics of requests: counts by route and result, aborts, edits, bytes and durations.
 
 use std::fmt::Result;
 
@@ -192,13 +192,13 @@ fn status(status: Option<u16>) -> usize {
     }
 }
 
-/// The methods that are told apart (RFC 9110 §9.3, RFC 5789), most frequent first; any other is the
+/// The methods with a label of their own (RFC 9110 §9.3, RFC 5789), most frequent first; any other is the
 /// last.
 const METHODS: [&str; 8] = [
     "POST", "GET", "HEAD", "DELETE", "PUT", "PATCH", "OPTIONS", "other",
 ];
 
-/// Classes of statuses; the last is for what has none.
+/// Classes of statuses; the last is for exchanges without one.
 const STATUSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 const ROUTES: usize = Route::ALL.len();
@@ -217,43 +217,43 @@ const REASONS: usize = 47;
 /// Outcomes of edits: `messages` and its hold have about ten.
 const EDITS: usize = 23;
 
-/// What ended without a name.
+/// The reason of an end without a label.
 const UNNAMED: &str = "none";
 
 const REQUESTS: Family = Family {
     name: "anthropic_proxy_requests",
     unit: None,
-    help: "Requests that have ended, by method, route, class of status, whose doing their end was (complete, client, upstream, proxy), when, and the result: failed where the status is 400 or more, the answer carried an error, or the upstream or the proxy ended it early; canceled where the client left before that; else succeeded.",
+    help: "Requests that have ended, by method, route, class of status, termination source (complete, client, upstream, proxy), phase, and result: failed if the status is 400 or more, the response carried an error, or the upstream or the proxy ended it early; canceled if the client left before that; else succeeded.",
 };
 
 const ABORTS: Family = Family {
     name: "anthropic_proxy_aborts",
     unit: None,
-    help: "Requests that did not end with a whole answer of the upstream, by side, phase and reason.",
+    help: "Requests that did not end with a complete upstream response, by side, phase and reason.",
 };
 
 const EDITS_TOTAL: Family = Family {
     name: "anthropic_proxy_edits",
     unit: None,
-    help: "Requests whose system prompt may be edited, by what became of it.",
+    help: "Requests whose system prompt may be edited, by outcome of the edit.",
 };
 
 const CONTENT: Family = Family {
     name: "anthropic_proxy_content",
     unit: Some(Unit::Bytes),
-    help: "Octets of content of requests that have ended, by direction and route.",
+    help: "Bytes of content of requests that have ended, by direction and route.",
 };
 
 const DURATION: Family = Family {
     name: "anthropic_proxy_request_duration",
     unit: Some(Unit::Seconds),
-    help: "From a request's head until its answer was sent or given up, by route.",
+    help: "Time from a request's head until its response was sent or given up, by route.",
 };
 
 const HEAD: Family = Family {
     name: "anthropic_proxy_time_to_head",
     unit: Some(Unit::Seconds),
-    help: "From a request's head until the upstream's response head was complete, by route.",
+    help: "Time from a request's head until the upstream's response head was complete, by route.",
 };
 
 const OWN_TIME: Family = Family {

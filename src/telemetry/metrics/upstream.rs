@@ -1,4 +1,4 @@
-//! The road to the upstreams: connects, moves, circuits, idle connections.
+//! Metrics of the upstreams: connects, requests sent again, circuits, idle connections.
 
 use std::{collections::BTreeMap, fmt::Result, time::Duration};
 
@@ -10,18 +10,18 @@ use super::{
     label_table::LabelTable,
 };
 
-/// Why a request was sent again.
+/// Reason for which a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// It could not be sent at all: on to the next upstream.
+    /// No connection: retried on the next upstream.
     Unreachable,
-    /// It was answered by a status of `FAILOVER_STATUS`: on to the next upstream.
+    /// A response with a status of `FAILOVER_STATUS`: retried on the next upstream.
     Status,
-    /// It was answered by a stream that began with an `overloaded_error`: on to the next upstream.
+    /// A stream that began with an `overloaded_error`: retried on the next upstream.
     Overloaded,
-    /// The pooled connection had been closed: again on a new one.
+    /// The pooled connection had been closed: retried on a new one.
     Stale,
-    /// The upstream said that it did not process it (RFC 9113 §8.7): again on a new connection.
+    /// Not processed, as the upstream reported (RFC 9113 §8.7): retried on a new connection.
     Unprocessed,
 }
 
@@ -149,13 +149,13 @@ const STATES: [&str; 5] = ["unknown", "closed", "failing", "half_open", "open"];
 const CONNECTS: Family = Family {
     name: "anthropic_proxy_upstream_connects",
     unit: None,
-    help: "Connections to upstreams that were opened or could not be, by outcome.",
+    help: "Attempts to connect to upstreams, by outcome.",
 };
 
 const CONNECTING: Family = Family {
     name: "anthropic_proxy_upstream_connect_duration",
     unit: Some(Unit::Seconds),
-    help: "How long connecting took: names, TCP, TLS, an outbound proxy.",
+    help: "Duration of connecting to upstreams: DNS, TCP, TLS, an outbound proxy.",
 };
 
 const MOVES: Family = Family {
@@ -167,13 +167,13 @@ const MOVES: Family = Family {
 const CIRCUITS: Family = Family {
     name: "anthropic_proxy_upstream_circuits",
     unit: None,
-    help: "Circuits of an upstream by state, one a line of the configuration: open and half_open mean that it is passed over, failing that the last requests failed, unknown that it was not asked yet.",
+    help: "Circuits of an upstream by state, one a line of the configuration: open and half_open mean that it is skipped, failing that its last requests failed, unknown that it has had no request yet.",
 };
 
 const IDLE: Family = Family {
     name: "anthropic_proxy_upstream_idle_connections",
     unit: None,
-    help: "Connections to an upstream that wait in the pools.",
+    help: "Idle connections to an upstream in the pools.",
 };
 
 #[cfg(test)]

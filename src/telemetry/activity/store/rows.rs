@@ -1,4 +1,4 @@
-//! Rows of the tables: what is read from them at the start, added to them, and deleted.
+//! Rows of the tables: read at the start, added to, and deleted.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Columns of what was spent, in the order of the tables.
+/// Columns of usage, in the order of the tables.
 const SPENT: [&str; 10] = [
     "metered",
     "input",
@@ -97,7 +97,7 @@ pub(super) fn read(
     Ok(StoredHistory { sums: saved, ended })
 }
 
-/// Sums and durations of a row, from a column on.
+/// Totals and durations of a row, from a column on.
 fn slice(row: &Row<'_>, from: usize) -> rusqlite::Result<Slice> {
     let mut at = from..;
     let mut next = || number(row, at.next().unwrap_or_default());
@@ -118,7 +118,7 @@ fn slice(row: &Row<'_>, from: usize) -> rusqlite::Result<Slice> {
     Ok(Slice { sums, timing })
 }
 
-/// The durations of a row. What cannot be read is left out: the sums stand without it.
+/// The durations of a row. Unreadable ones are left out; the totals do not need them.
 fn timing(row: &Row<'_>, from: usize) -> rusqlite::Result<Timing> {
     let read = |at: usize| -> rusqlite::Result<Option<Arc<DurationHistogram>>> {
         let octets: Option<Vec<u8>> = row.get(at)?;
@@ -150,7 +150,7 @@ pub(super) fn write(transaction: &Transaction<'_>, additions: &Delta) -> rusqlit
     Ok(())
 }
 
-/// Adds to the sums and durations of spans.
+/// Adds to the totals and durations of spans.
 fn write_slices(
     transaction: &Transaction<'_>,
     table: &str,
@@ -194,7 +194,7 @@ fn write_slices(
 }
 
 /// Adds exchanges, and deletes the oldest beyond those that are kept: in the order in which they were stored,
-/// whatever the clock said.
+/// regardless of the clock.
 fn write_ended(transaction: &Transaction<'_>, ended: &LastEnded) -> rusqlite::Result<()> {
     const ADD: &str = "INSERT INTO exchange (is_failure, record) VALUES (?, ?)";
     const PRUNE: &str =
@@ -216,8 +216,8 @@ fn write_ended(transaction: &Transaction<'_>, ended: &LastEnded) -> rusqlite::Re
     Ok(())
 }
 
-/// Deletes rows beyond those that are kept: the newest ones up to now, and as many after it, of a clock
-/// that was set back since, of which those next to now may well be right.
+/// Deletes rows beyond those that are kept: the newest ones up to now, and as many after it. Those stem
+/// from a clock that was set back since, and the ones next to now may well be right.
 pub(super) fn prune(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result<()> {
     for (table, column, width, keep) in [
         ("second", "second", 1, SECONDS),
@@ -241,7 +241,7 @@ fn oldest(now: u64, width: u64, keep: u64) -> u64 {
     (now / width).saturating_sub(keep)
 }
 
-/// A statement that adds to a row, or makes it. Sums end at the largest integer: beyond it SQLite would
+/// SQL statement that adds to a row, or inserts it. Sums end at the largest integer: beyond it SQLite would
 /// make them floating-point numbers.
 fn addition(table: &str, keys: &[&str], columns: &[&str]) -> String {
     let all = [keys, columns].concat();

@@ -6,10 +6,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::rows::number;
 
-/// Of the tables. A file of an earlier version is brought up to it, step by step; one of a later version is
+/// Version of the tables. A file of an earlier version is migrated step by step; one of a later version is
 /// moved aside.
 pub(super) const VERSION: i64 = 2;
-/// How long another process that writes is waited for.
+/// Longest wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(1);
 
 pub(super) const TABLES: &str = "
@@ -32,7 +32,7 @@ pub(super) const TABLES: &str = "
         PRIMARY KEY (span, model)) WITHOUT ROWID;
     PRAGMA user_version = 1;";
 
-/// What version 2 has more: seconds, the durations of each second and minute, and the last exchanges.
+/// Additions of version 2: seconds, the durations of each second and minute, and the last exchanges.
 const HISTORY: &str = "
     ALTER TABLE minute ADD COLUMN durations BLOB;
     ALTER TABLE minute ADD COLUMN first_token_times BLOB;
@@ -50,17 +50,17 @@ const HISTORY: &str = "
     CREATE INDEX IF NOT EXISTS exchange_by_failure ON exchange (is_failure, seq);
     PRAGMA user_version = 2;";
 
-/// Of these, the ones that are newer than the tables.
+/// Columns of usage that are newer than the tables.
 const ADDED: [&str; 2] = ["at_least", "estimated"];
 
-/// Why the file could not be used.
+/// Reason for which the file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it is of version {0}")]
+    #[error("its version {0} is unknown to this release")]
     Version(i64),
 }
 
@@ -71,7 +71,7 @@ pub(super) fn is_broken(error: &StoreError) -> bool {
         StoreError::Sqlite(rusqlite::Error::SqliteFailure(failure, message)) => {
             match failure.code {
                 ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => true,
-                // tables of that name that are not ours
+                // foreign tables of the same name
                 ErrorCode::Unknown => message.as_deref().is_some_and(|message| {
                     message.starts_with("no such")
                         || message.starts_with("duplicate column")
@@ -109,7 +109,7 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Brings the tables up to the version, step by step and as a whole.
+/// Migrates the tables to the current version, step by step in one transaction.
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     loop {
@@ -127,7 +127,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-/// Adds the columns that a file of an earlier release has not; that release writes to it as before.
+/// Adds the columns missing in a file of an earlier release, which can still write to it.
 fn add_columns(connection: &Connection) -> rusqlite::Result<()> {
     const EXISTS: &str = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
     for table in ["minute", "usage_hour", "usage_day"] {
@@ -147,8 +147,8 @@ fn add_columns(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Makes the file if there is none, for its owner and its group alone; SQLite gives those beside it the same
-/// permissions. One that is closed to more stays so.
+/// Creates a missing file with access for its owner and group only; SQLite gives the files beside it the
+/// same permissions. Stricter permissions are kept.
 #[cfg(unix)]
 fn restrict(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -164,7 +164,7 @@ fn restrict(path: &Path) -> io::Result<()> {
         };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & !OWNER_AND_GROUP != 0 {
-            // of another owner: it is used as it is
+            // fails on a file of another owner, which is used as it is
             let closed = fs::Permissions::from_mode(mode & OWNER_AND_GROUP);
             let _ = fs::set_permissions(&path, closed);
         }

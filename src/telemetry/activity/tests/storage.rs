@@ -88,7 +88,7 @@ fn what_is_to_be_stored_is_bounded_while_it_cannot_be() {
     assert!(unsaved.minutes.len() > 5000);
 }
 
-/// What an operator sees of a moment, in all ranges.
+/// Views of one moment in all ranges, as an operator sees them.
 fn shown(view: &ActivityView, now: SystemTime) -> Vec<serde_json::Value> {
     let json = |value: serde_json::Result<serde_json::Value>| value.unwrap();
     let mut all = Vec::new();
