@@ -1,6 +1,6 @@
 //! Holding a request body until its end is seen, and editing it (docs/contract.md §3.6).
 //!
-//! Bounded three times: one body by `MAX_EDIT_BODY`, all of them by `EDIT_MEMORY` ([`memory`]), and its
+//! Bounded three times: one body by `MAX_EDIT_BODY`, all of them by `EDIT_MEMORY` ([`super::memory`]), and its
 //! arrival by a deadline that grows with it ([`arrival`]). A body that turns out larger than the first
 //! streams on as it is.
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use actix_web::dev::Payload;
 
-use super::{Plan, Worker, field, watch::Looking};
+use super::{field, look::Looking, plan::Plan, worker::Worker};
 use crate::{
     config::{Edit, Live},
     edit::BodyBuffer,
@@ -19,11 +19,8 @@ use crate::{
 };
 
 mod arrival;
-mod memory;
 
 use self::arrival::Arrival;
-pub use self::memory::EditMemory;
-pub(super) use self::memory::Share;
 
 /// Holds the body, edits it, and says how to send it. What is asked for in it is told to who looks.
 pub(super) async fn edit(

@@ -14,9 +14,13 @@ use actix_web::{
 };
 use futures_util::{StreamExt as _, stream};
 
-use super::{Plan, Worker, hold, messages, passes, take_head, version};
+use super::{
+    field, head, hold,
+    plan::{Plan, Treatment},
+    worker::Worker,
+};
 use crate::{
-    proxy::field,
+    edit,
     upstream::http1::Body,
     wire::{
         body::Framing,
@@ -32,19 +36,19 @@ pub async fn forward(
     worker: web::ThinData<Rc<Worker>>,
 ) -> HttpResponse {
     let live = worker.live.load_full();
-    let head = take_head(&req);
+    let head = head::take(&req);
     let is_messages =
         std::str::from_utf8(head.path()).is_ok_and(|path| edit::is_messages(&head.method, path));
     let payload = payload.into_inner();
-    let plan = match (head.framing, &live.edit) {
-        (Framing::None, _) => Plan::nothing(),
-        (_, Some(edit)) if is_messages && passes(&head, edit).is_none() => {
+    let plan = match Treatment::of(&head, is_messages, &live) {
+        Treatment::Empty => Plan::nothing(),
+        Treatment::Edit(edit) => {
             match hold::edit(&head, payload, edit, &worker, &live, None, false).await {
                 Ok(plan) => plan,
                 Err(_) => return HttpResponse::BadGateway().finish(),
             }
         }
-        _ => Plan::stream(&head, payload),
+        Treatment::Tunnel | Treatment::Pass { .. } => Plan::stream(&head, payload),
     };
     let target = String::from_utf8_lossy(&head.target);
     let url = format!("http://{}{target}", live.endpoints[0].upstream.authority);
@@ -85,12 +89,12 @@ pub async fn forward(
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let framing = length.map_or(Framing::Chunked, Framing::Length);
     let fields = Fields::from_map(response.headers());
-    let head = ResponseHead {
+    let answer = ResponseHead {
         status,
         reason: <_>::default(),
         fields,
     };
-    let content = field::response_head(&head, false, version(&req));
+    let content = field::response_head(&answer, false, head::version(&req));
     let mut relayed = HttpResponse::new(status);
     relayed.extensions_mut().insert(RelayedHead {
         content,

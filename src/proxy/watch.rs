@@ -1,28 +1,26 @@
 //! What is learned of an exchange for those who look: the metrics, the activity, the access log.
 //!
-//! Nothing of it is made while nobody does: [`Record`](super::exchange::Record) then holds no
-//! [`Watch`]. All of it hangs on the beginning and the end of the exchange, on its response head, and on
+//! Nothing of it is made while nobody does: the record of an exchange then holds no [`Watch`]. All of it hangs on the beginning and the end of the exchange, on its response head, and on
 //! a copy of its answer.
 
 use std::{
     borrow::Cow,
     cell::RefCell,
     net::IpAddr,
-    pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use actix_http::{BoxedPayloadStream, Payload, error::PayloadError};
 use bytes::Bytes;
-use futures_core::Stream;
 
-use super::{RequestId, path};
+use super::{
+    error_content::Failure,
+    id::RequestId,
+    look::Looking,
+    observer::{Observer, version},
+    path,
+};
 use crate::{
     config::{Endpoint, Live},
     exchange::{
@@ -31,25 +29,9 @@ use crate::{
     },
     metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
-    telemetry::activity::EventSender,
-    telemetry::metrics::Shard,
     upstream::Road,
-    wire::{
-        head::{Fields, RequestHead, ResponseHead, Version},
-        refused_request::RefusedRequest,
-    },
+    wire::head::{Fields, RequestHead, ResponseHead},
 };
-
-/// Who looks at the exchanges of a worker.
-pub struct Observer {
-    /// The activity and the access log, if there is one of them.
-    pub recorder: Option<EventSender>,
-    /// The worker's own counters.
-    pub shard: Arc<Shard>,
-}
-
-/// The look at the request's own words, shared by the body that passes and the watch.
-pub(super) type Looking = Rc<RefCell<RequestInspector>>;
 
 /// One exchange, as far as it is known.
 pub(super) struct Watch {
@@ -73,20 +55,6 @@ pub(super) struct Watch {
     secrets: Secrets,
 }
 
-/// The beginning of an error's content.
-struct Failure {
-    octets: Vec<u8>,
-    coding: Option<Box<str>>,
-}
-
-/// Octets of errors' contents that all workers hold while their exchanges last.
-static HELD: AtomicUsize = AtomicUsize::new(0);
-/// So many; beyond it only the beginnings are kept.
-const MOST_HELD: usize = 32 << 20;
-/// Of an error, so much is kept.
-const MOST_ERROR: usize = 50 * 1000;
-/// The same while there is much of them: what an error of the API says in words is shorter.
-const FEW: usize = 2 * 1000;
 /// Of a path, so much is kept.
 const LONGEST_PATH: usize = 1024;
 /// Of a name that somebody else chose, so much is kept.
@@ -238,10 +206,7 @@ impl Watch {
         self.rate_limit = rate_limit(&head.fields);
         let coding = head.fields.value("content-encoding");
         if head.status.as_u16() >= 400 && self.observer.readers().is_some() {
-            self.error = Some(Failure {
-                octets: Vec::new(),
-                coding: name(coding),
-            });
+            self.error = Some(Failure::new(name(coding)));
         }
         if self.look.is_some() {
             let content_type = head.fields.value("content-type");
@@ -335,7 +300,7 @@ impl Watch {
     /// What the upstream said of an error: the content of its answer, or an error inside of a success.
     fn error_content(&mut self, words: Vec<u8>) -> Option<ErrorContent> {
         let (octets, coding) = match &mut self.error {
-            Some(error) => (error.take(), error.coding.take()),
+            Some(error) => error.take(),
             // undone already
             None => (words, None),
         };
@@ -378,90 +343,6 @@ impl Watch {
         usage.max_tokens = max_tokens;
         self.live.prices.apply(&mut usage);
         Some((usage, words))
-    }
-}
-
-impl Observer {
-    /// Whether anything of an exchange is wanted.
-    pub fn is_looking(&self, live: &Live) -> bool {
-        self.recorder.is_some() || live.metrics_public
-    }
-
-    /// Where exchanges are told that somebody may read about, not just the access log.
-    fn readers(&self) -> Option<&EventSender> {
-        self.recorder
-            .as_ref()
-            .filter(|recorder| recorder.has_readers())
-    }
-
-    /// A request was refused before there was an exchange: its head could not be read, or there was no
-    /// place for its connection.
-    pub fn refused(&self, live: &Live, client: Option<IpAddr>, refused: &RefusedRequest<'_>) {
-        if !self.is_looking(live) {
-            return;
-        }
-        let begun = ExchangeStart {
-            id: refused.id.into(),
-            started: SystemTime::now(),
-            client,
-            version: version(refused.version),
-            method: refused.method.into(),
-            path: "".into(),
-            route: Route::Other,
-            session: None,
-            user_agent: None,
-        };
-        let ended = Termination {
-            // what is wrong with a request is its client's doing, a limit is ours
-            source: if refused.answer.status.is_server_error() {
-                TerminationSource::Proxy
-            } else {
-                TerminationSource::Client
-            },
-            phase: TerminationPhase::Request,
-            label: Some(refused.answer.label),
-        };
-        let exchange = Exchange {
-            status: Some(refused.answer.status.as_u16()),
-            ..Exchange::new(begun, ended)
-        };
-        self.shard.exchange(&exchange);
-        if let Some(recorder) = &self.recorder {
-            recorder.ended(exchange);
-        }
-    }
-}
-
-impl Failure {
-    fn push(&mut self, content: &[u8]) {
-        let most = if HELD.load(Relaxed) < MOST_HELD {
-            MOST_ERROR
-        } else {
-            FEW
-        };
-        let room = most.saturating_sub(self.octets.len()).min(content.len());
-        self.octets.extend_from_slice(&content[..room]);
-        HELD.fetch_add(room, Relaxed);
-    }
-
-    /// What was kept. It counts no longer.
-    fn take(&mut self) -> Vec<u8> {
-        HELD.fetch_sub(self.octets.len(), Relaxed);
-        std::mem::take(&mut self.octets)
-    }
-}
-
-impl Drop for Failure {
-    fn drop(&mut self) {
-        self.take();
-    }
-}
-
-fn version(version: Version) -> &'static str {
-    match version {
-        Version::Http10 => "1.0",
-        Version::Http11 => "1.1",
-        Version::Http2 => "2",
     }
 }
 
@@ -517,42 +398,6 @@ fn rate_limit(fields: &Fields) -> Vec<(Box<str>, Box<str>)> {
         })
         .take(MOST_RATE_LIMITS)
         .collect()
-}
-
-/// A request's body that is looked at as it passes.
-pub(super) fn looked_at(payload: Payload, look: Looking) -> Payload {
-    let payload: BoxedPayloadStream = Box::pin(Looked {
-        payload,
-        look: Some(look),
-    });
-    Payload::Stream { payload }
-}
-
-struct Looked {
-    payload: Payload,
-    /// Until enough was seen.
-    look: Option<Looking>,
-}
-
-impl Stream for Looked {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let outcome = Pin::new(&mut this.payload).poll_next(cx);
-        let wants_more = match (&this.look, &outcome) {
-            (Some(look), Poll::Ready(Some(Ok(content)))) => look.borrow_mut().push(content),
-            (Some(look), Poll::Ready(None)) => {
-                look.borrow_mut().end();
-                false
-            }
-            _ => true,
-        };
-        if !wants_more {
-            this.look = None;
-        }
-        outcome
-    }
 }
 
 #[cfg(test)]

@@ -1,35 +1,27 @@
-//! The end of an exchange: the response body on its way out, and the record that tells how it went.
+//! The record of an exchange, which tells how it went.
 //!
 //! [`Record`] is written when it is dropped, so that every exchange has its line, also one whose
 //! client vanished before there was a response.
 
 use std::{
     fmt,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::Context,
     time::{Duration, Instant},
 };
 
-use actix_web::{
-    body::{BodySize, MessageBody},
-    http::{Method, StatusCode},
-};
+use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
-use super::{RequestId, watch::Watch};
+use super::{id::RequestId, watch::Watch};
 use crate::{
     config::Endpoint,
     error::{Answer, DeniedError, DownstreamError, ProxyError},
     exchange::{self, Progress, Tried},
     limits::Admission,
-    upstream::{ResponseBody, Road, http1::BodyError},
-    wire::{
-        body::Framing,
-        head::{BodyNotes, RequestHead, ResponseHead},
-        idle::IdleTimer,
-    },
+    upstream::Road,
+    wire::head::{BodyNotes, RequestHead, ResponseHead},
 };
 
 /// The label of an exchange that an operator ended.
@@ -70,7 +62,7 @@ pub(super) struct Record {
     method: Method,
     /// As it is shown.
     path: Box<str>,
-    notes: Rc<BodyNotes>,
+    pub(super) notes: Rc<BodyNotes>,
     started: Instant,
     status: Option<StatusCode>,
     /// Of several endpoints, the one that answered.
@@ -114,6 +106,13 @@ impl Record {
     /// Whether somebody looks.
     pub(super) fn is_watched(&self) -> bool {
         self.watch.is_some()
+    }
+
+    /// The plan for the body stands: what became of the edit, where one was thinkable.
+    pub(super) fn plans(&mut self, edit: Option<&'static str>) {
+        if let (Some(watch), Some(outcome)) = (&mut self.watch, edit) {
+            watch.edited(outcome);
+        }
     }
 
     /// One of the endpoints is asked.
@@ -167,7 +166,7 @@ impl Record {
     }
 
     /// Content of the response passes.
-    fn content(&mut self, content: &Bytes) {
+    pub(super) fn content(&mut self, content: &Bytes) {
         self.sent += content.len() as u64;
         if let Some(watch) = &mut self.watch {
             watch.content(content, self.sent, self.started);
@@ -331,138 +330,4 @@ impl fmt::Display for Chain<'_> {
         }
         Ok(())
     }
-}
-
-/// The response body, with its idle timer.
-pub(super) struct ExchangeBody {
-    body: ResponseBody,
-    notes: Option<Rc<BodyNotes>>,
-    record: Record,
-    idle: IdleTimer,
-    /// Octets of the request when the silence of the upstream began.
-    uploaded: u64,
-}
-
-impl ExchangeBody {
-    pub(super) fn new(
-        body: ResponseBody,
-        framing: Framing,
-        mut record: Record,
-        idle: Duration,
-    ) -> Self {
-        if body.is_done() {
-            record.ended = Ended::Complete;
-        }
-        let notes = (framing == Framing::Chunked).then(Rc::default);
-        Self {
-            body,
-            notes,
-            uploaded: record.notes.octets.get(),
-            record,
-            idle: IdleTimer::new(idle),
-        }
-    }
-
-    /// Where the trailer section appears, if there may be one.
-    pub(super) fn notes(&self) -> Option<Rc<BodyNotes>> {
-        self.notes.clone()
-    }
-
-    fn failed(
-        &mut self,
-        cause: BodyError,
-    ) -> Poll<Option<Result<Bytes, Box<dyn std::error::Error>>>> {
-        let label = match &cause {
-            BodyError::Truncated | BodyError::Io(_) => "connection_terminated",
-            BodyError::Malformed => "http_response_transfer_coding",
-            BodyError::Downstream(cause) => cause.answer().label,
-        };
-        Poll::Ready(Some(Err(self.fail(label, StreamError::Body(cause)).into())))
-    }
-
-    fn fail(&mut self, label: &'static str, cause: StreamError) -> StreamError {
-        self.record.ended = match &cause {
-            StreamError::Ended => Ended::Proxy(label),
-            StreamError::Body(BodyError::Downstream(_)) => Ended::Client,
-            _ => Ended::Upstream(label),
-        };
-        log::warn!(
-            "[Stream Error] {} request_id={}",
-            Chain(&cause),
-            self.record.id
-        );
-        cause
-    }
-}
-
-impl MessageBody for ExchangeBody {
-    type Error = Box<dyn std::error::Error>;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let this = self.get_mut();
-        if this.record.poll_ending(cx) {
-            let ended = this.fail(ENDED_BY_OPERATOR, StreamError::Ended);
-            return Poll::Ready(Some(Err(ended.into())));
-        }
-        if this.record.notes.is_held_back.get() {
-            let polled = this.body.poll_upload(cx);
-            this.record.receives();
-            return match polled {
-                Ok(()) => Poll::Pending,
-                Err(cause) => this.failed(cause),
-            };
-        }
-        let polled = this.body.poll_content(cx);
-        this.record.receives();
-        match polled {
-            Poll::Ready(Some(Ok(content))) => {
-                this.record.content(&content);
-                this.idle.heard();
-                if this.body.is_done() {
-                    this.record.ended = Ended::Complete;
-                }
-                Poll::Ready(Some(Ok(content)))
-            }
-            Poll::Ready(None) => {
-                this.record.ended = Ended::Complete;
-                if let (Some(notes), Some(trailers)) = (&this.notes, this.body.take_trailers()) {
-                    notes.trailers.replace(Some(trailers));
-                }
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(cause))) => this.failed(cause),
-            Poll::Pending => {
-                // an upstream that takes the rest of the request is not silent
-                let uploaded = this.record.notes.octets.get();
-                if uploaded != this.uploaded {
-                    this.uploaded = uploaded;
-                    this.idle.heard();
-                }
-                if this.idle.poll_silence(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(Err(this
-                    .fail("stream_idle_timeout", StreamError::Idle)
-                    .into())))
-            }
-        }
-    }
-}
-
-/// Why a response ended before its end.
-#[derive(Debug, thiserror::Error)]
-enum StreamError {
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    #[error("upstream was silent for STREAM_IDLE_TIMEOUT")]
-    Idle,
-    #[error("an operator ended the exchange")]
-    Ended,
 }

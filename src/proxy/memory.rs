@@ -24,7 +24,7 @@ pub struct EditMemory(Arc<Mutex<State>>);
 
 /// One body's part of it, given back when dropped.
 #[derive(Debug)]
-pub(in crate::proxy) struct Share {
+pub(super) struct Share {
     all: EditMemory,
     body: Body,
     held: u64,

@@ -1,0 +1,51 @@
+//! The beginning of an error's content, within a bound that all workers share.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The beginning of an error's content.
+pub(super) struct Failure {
+    octets: Vec<u8>,
+    coding: Option<Box<str>>,
+}
+
+/// Octets of errors' contents that all workers hold while their exchanges last.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+/// So many; beyond it only the beginnings are kept.
+const MOST_HELD: usize = 32 << 20;
+/// Of an error, so much is kept.
+const MOST_ERROR: usize = 50 * 1000;
+/// The same while there is much of them: what an error of the API says in words is shorter.
+const FEW: usize = 2 * 1000;
+impl Failure {
+    /// Nothing yet, in this content coding.
+    pub(super) fn new(coding: Option<Box<str>>) -> Self {
+        Self {
+            octets: Vec::new(),
+            coding,
+        }
+    }
+
+    /// Keeps as much as there is room for.
+    pub(super) fn push(&mut self, content: &[u8]) {
+        let most = if HELD.load(Relaxed) < MOST_HELD {
+            MOST_ERROR
+        } else {
+            FEW
+        };
+        let room = most.saturating_sub(self.octets.len()).min(content.len());
+        self.octets.extend_from_slice(&content[..room]);
+        HELD.fetch_add(room, Relaxed);
+    }
+
+    /// Gives what was kept, and its coding. It counts no longer.
+    pub(super) fn take(&mut self) -> (Vec<u8>, Option<Box<str>>) {
+        HELD.fetch_sub(self.octets.len(), Relaxed);
+        (std::mem::take(&mut self.octets), self.coding.take())
+    }
+}
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        self.take();
+    }
+}

@@ -1,0 +1,78 @@
+//! Where a worker's exchanges are told: the metrics, the activity, the access log.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use crate::{
+    config::Live,
+    exchange::{Exchange, ExchangeStart, Route, Termination, TerminationPhase, TerminationSource},
+    telemetry::activity::EventSender,
+    telemetry::metrics::Shard,
+    wire::{head::Version, refused_request::RefusedRequest},
+};
+
+/// Who looks at the exchanges of a worker.
+pub struct Observer {
+    /// The activity and the access log, if there is one of them.
+    pub recorder: Option<EventSender>,
+    /// The worker's own counters.
+    pub shard: Arc<Shard>,
+}
+
+impl Observer {
+    /// Whether anything of an exchange is wanted.
+    pub fn is_looking(&self, live: &Live) -> bool {
+        self.recorder.is_some() || live.metrics_public
+    }
+
+    /// Where exchanges are told that somebody may read about, not just the access log.
+    pub(super) fn readers(&self) -> Option<&EventSender> {
+        self.recorder
+            .as_ref()
+            .filter(|recorder| recorder.has_readers())
+    }
+
+    /// A request was refused before there was an exchange: its head could not be read, or there was no
+    /// place for its connection.
+    pub fn refused(&self, live: &Live, client: Option<IpAddr>, refused: &RefusedRequest<'_>) {
+        if !self.is_looking(live) {
+            return;
+        }
+        let begun = ExchangeStart {
+            id: refused.id.into(),
+            started: SystemTime::now(),
+            client,
+            version: version(refused.version),
+            method: refused.method.into(),
+            path: "".into(),
+            route: Route::Other,
+            session: None,
+            user_agent: None,
+        };
+        let ended = Termination {
+            // what is wrong with a request is its client's doing, a limit is ours
+            source: if refused.answer.status.is_server_error() {
+                TerminationSource::Proxy
+            } else {
+                TerminationSource::Client
+            },
+            phase: TerminationPhase::Request,
+            label: Some(refused.answer.label),
+        };
+        let exchange = Exchange {
+            status: Some(refused.answer.status.as_u16()),
+            ..Exchange::new(begun, ended)
+        };
+        self.shard.exchange(&exchange);
+        if let Some(recorder) = &self.recorder {
+            recorder.ended(exchange);
+        }
+    }
+}
+
+pub(super) fn version(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "1.0",
+        Version::Http11 => "1.1",
+        Version::Http2 => "2",
+    }
+}

@@ -1,0 +1,208 @@
+//! The plan of a request: what becomes of its body, and how the head speaks of it.
+
+use std::{rc::Rc, time::Instant};
+
+use actix_web::dev::Payload;
+
+use super::{field, handshake::Asked, memory::Share};
+use crate::{
+    config::{Edit, Live},
+    edit,
+    upstream::http1::{Body, Coding, Continue, Held, Incoming, Pieces, Switch},
+    wire::{body::Framing, head::RequestHead},
+};
+
+/// Treatment of a request's body.
+pub(super) enum Treatment<'a> {
+    /// The request asks for a tunnel.
+    Tunnel,
+    /// The request has no body.
+    Empty,
+    /// The body is buffered and edited.
+    Edit(&'a Edit),
+    /// The body passes unmodified.
+    Pass {
+        /// The reason, for a message that the edit would apply to.
+        unedited: Option<&'static str>,
+    },
+}
+
+impl<'a> Treatment<'a> {
+    /// Decides by the head alone.
+    pub(super) fn of(head: &RequestHead, is_messages: bool, live: &'a Live) -> Self {
+        if head.upgrade.is_some() {
+            return Self::Tunnel;
+        }
+        if head.framing == Framing::None {
+            return Self::Empty;
+        }
+        match live.edit.as_ref().filter(|_| is_messages) {
+            None => Self::Pass { unedited: None },
+            Some(edit) => match passes(head, edit) {
+                None => Self::Edit(edit),
+                unedited => Self::Pass { unedited },
+            },
+        }
+    }
+}
+
+/// What is sent as the body, and how the head speaks of it.
+pub(super) struct Plan {
+    pub(super) body: Body,
+    pub(super) framing: field::Length,
+    pub(super) expect: field::Expect,
+    pub(super) memory: Option<Share>,
+    /// What became of the edit, where one was thinkable.
+    pub(super) edit: Option<&'static str>,
+    /// When the body was complete that was held, or as much of it as was waited for; only where somebody
+    /// looks.
+    pub(super) complete_at: Option<Instant>,
+    pub(super) tunnel: Option<Asked>,
+}
+
+impl Plan {
+    pub(super) fn nothing() -> Self {
+        let (framing, expect) = (field::Length::Unsaid, field::Expect::Answered);
+        Self {
+            body: Body::None,
+            framing,
+            expect,
+            memory: None,
+            edit: None,
+            complete_at: None,
+            tunnel: None,
+        }
+    }
+
+    /// What follows the head waits for the upstream's word.
+    pub(super) fn tunnel(head: &RequestHead, payload: Payload) -> Self {
+        let asked = Asked::of(head);
+        let framing = match head.fields.value("content-length") {
+            Some(_) => field::Length::Exactly(0),
+            None => field::Length::Unsaid,
+        };
+        Self {
+            body: Body::Tunnel(Switch {
+                protocols: asked.protocols(),
+                payload,
+                notes: Rc::clone(&head.notes),
+            }),
+            framing,
+            tunnel: Some(asked),
+            ..Self::nothing()
+        }
+    }
+
+    /// A body that passes as it is.
+    pub(super) fn pass(
+        head: &RequestHead,
+        payload: Payload,
+        unedited: Option<&'static str>,
+        live: &Live,
+    ) -> Self {
+        if let Some(reason) = unedited
+            && live.debug
+        {
+            log::debug!(
+                "[System Replacement] unchanged reason={reason} framing={:?}",
+                head.framing
+            );
+        }
+        Self {
+            edit: unedited,
+            ..Self::stream(head, payload)
+        }
+    }
+
+    /// For the log: what becomes of the body.
+    pub(super) fn describe(&self) -> &'static str {
+        match &self.body {
+            Body::None => "none",
+            Body::Held(Held {
+                coding: Coding::Length,
+                ..
+            }) => "held length",
+            Body::Held(Held {
+                coding: Coding::Chunked,
+                ..
+            }) => "held chunked",
+            Body::Streamed(Incoming {
+                coding: Coding::Length,
+                ..
+            }) => "streamed length",
+            Body::Streamed(Incoming {
+                coding: Coding::Chunked,
+                ..
+            }) => "streamed chunked",
+            Body::Tunnel(_) => "tunnel",
+        }
+    }
+
+    pub(super) fn stream(head: &RequestHead, payload: Payload) -> Self {
+        let go_ahead = if head.expects_continue {
+            Continue::Expected
+        } else {
+            Continue::NotExpected
+        };
+        Self::streamed(head, Pieces::new(), payload, go_ahead)
+    }
+
+    pub(super) fn streamed(
+        head: &RequestHead,
+        first: Pieces,
+        payload: Payload,
+        go_ahead: Continue,
+    ) -> Self {
+        let (framing, coding) = match head.framing {
+            Framing::Length(length) => (field::Length::Exactly(length), Coding::Length),
+            Framing::Chunked | Framing::UntilClose | Framing::None => {
+                (field::Length::Chunked, Coding::Chunked)
+            }
+        };
+        let expect = match go_ahead {
+            Continue::Expected => field::Expect::Forward,
+            Continue::NotExpected => field::Expect::Answered,
+        };
+        let notes = Rc::clone(&head.notes);
+        let body = Body::Streamed(Incoming {
+            first,
+            payload,
+            coding,
+            go_ahead,
+            notes,
+        });
+        Self {
+            body,
+            framing,
+            expect,
+            memory: None,
+            edit: None,
+            complete_at: None,
+            tunnel: None,
+        }
+    }
+}
+
+/// Why a message passes as it is, if its head says so already.
+fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
+    // of several codings or types, each has to allow it
+    let all = |name: &str, is_fine: &dyn Fn(&[u8]) -> bool| {
+        head.fields
+            .iter()
+            .filter(|field| field.is(name))
+            .all(|field| is_fine(field.value))
+    };
+    if !all("content-encoding", &|coding| {
+        edit::is_editable(None, Some(coding))
+    }) {
+        Some("content_coding")
+    } else if !all("content-type", &|media_type| {
+        edit::is_editable(Some(media_type), None)
+    }) {
+        Some("not_json")
+    } else if matches!(head.framing, Framing::Length(length) if length > edit.max_body) {
+        Some("too_large")
+    } else {
+        None
+    }
+}
