@@ -131,7 +131,7 @@ impl BodyBuffer {
 
 impl std::fmt::Debug for BodyBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hold")
+        f.debug_struct("BodyBuffer")
             .field("len", &self.len)
             .finish_non_exhaustive()
     }
@@ -310,7 +310,7 @@ mod tests {
     fn debug_shows_no_octet() {
         assert_eq!(
             format!("{:?}", hold(&[b"\"secret\""])),
-            "Hold { len: 8, .. }"
+            "BodyBuffer { len: 8, .. }"
         );
     }
 }

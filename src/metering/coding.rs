@@ -278,7 +278,7 @@ impl DecoderState {
 
 impl std::fmt::Debug for ContentDecoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decoder")
+        f.debug_struct("ContentDecoder")
             .field("taken", &self.taken)
             .field("given", &self.given)
             .finish_non_exhaustive()

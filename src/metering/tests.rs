@@ -204,7 +204,7 @@ fn a_success_that_cannot_be_metered_is_a_failure_to_meter() {
     ] {
         let coded = Some(Some(MeteringFailure::Coding));
         assert_eq!(failure(200, content_type, coding), coded);
-        // nobody expects the answers of others to be metered
+        // responses with other statuses are not expected to have usage
         for status in [204, 304, 404, 502] {
             assert_eq!(failure(status, content_type, coding), None);
         }
