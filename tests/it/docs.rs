@@ -79,6 +79,7 @@ fn the_readme_is_a_front_door() {
                 "{path}: {command}"
             );
         }
+        assert!(text.contains("](static/dashboard.png)"), "{path}");
         // the first command names the upstream, and the default one is named before any key
         let first = text.find("API_BASE_URL=https://").unwrap();
         let default = text.find("https://anyrouter.top").unwrap();
@@ -86,6 +87,8 @@ fn the_readme_is_a_front_door() {
         assert!(first < text.find("cargo run").unwrap(), "{path}");
         assert!(default < key, "{path}");
     }
+    let picture = fs::metadata("static/dashboard.png").unwrap().len();
+    assert!(picture <= 150 * 1024, "the picture has {picture} bytes");
 }
 
 #[test]
