@@ -18,7 +18,7 @@ use crate::{
     edit,
     error::{DeniedError, ProxyError},
     exchange::Progress,
-    upstream::http1::Response,
+    upstream::{ResponseBody, exchange::Response},
     wire::head::{BodyNotes, RequestHead},
 };
 
@@ -90,7 +90,7 @@ async fn relay(
     worker: &Worker,
     live: &Live,
     record: &mut Record,
-) -> Result<Response, ProxyError> {
+) -> Result<Response<ResponseBody>, ProxyError> {
     admit(&head, worker, live, record)?;
     let is_messages =
         std::str::from_utf8(head.path()).is_ok_and(|path| edit::is_messages(&head.method, path));
@@ -166,10 +166,10 @@ fn admit(
 
 /// Runs the exchange up to its response head, or until an operator ends it.
 async fn unless_ended(
-    mut relayed: Pin<&mut impl Future<Output = Result<Response, ProxyError>>>,
+    mut relayed: Pin<&mut impl Future<Output = Result<Response<ResponseBody>, ProxyError>>>,
     progress: Option<&Progress>,
     notes: &BodyNotes,
-) -> Result<Response, ProxyError> {
+) -> Result<Response<ResponseBody>, ProxyError> {
     poll_fn(|cx| {
         if let Some(progress) = progress
             && progress.poll_ending(cx)

@@ -15,17 +15,20 @@ use crate::{
     exchange::Tried,
     telemetry::metrics::Moved,
     upstream::{
+        ResponseBody,
         balance::{Choice, Turn, retry_after},
+        exchange::{Failed, Replay, Response},
         first_event::{self, FirstEvent},
-        http1::{Body, Failed, Request, Response},
-        replay::{Keep, Replay},
+        prefetch,
+        replay::Keep,
+        request::{Body, Request},
     },
     wire::head::{Fields, ResponseHead},
 };
 
 /// A response, and the endpoint that it came from.
 pub(super) struct Answered {
-    pub(super) response: Response,
+    pub(super) response: Response<ResponseBody>,
     pub(super) endpoint: usize,
 }
 
@@ -181,7 +184,7 @@ enum Attempt {
 
 impl Attempt {
     fn answered(
-        response: Response,
+        response: Response<ResponseBody>,
         endpoint: usize,
         replay: Option<Box<Replay>>,
         is_overloaded: bool,
@@ -352,7 +355,11 @@ impl Iterator for Attempts<'_> {
 
 /// The response, and whether it is a stream that begins with an `overloaded_error`, where that is to
 /// count as a failure. The head of the stream waits for its first octets only if the request can go on.
-async fn begun(response: Response, can_go_on: bool, live: &Live) -> (Response, bool) {
+async fn begun(
+    response: Response<ResponseBody>,
+    can_go_on: bool,
+    live: &Live,
+) -> (Response<ResponseBody>, bool) {
     let counts = live.failover_status.contains(first_event::OVERLOADED);
     if !counts || !first_event::is_event_stream(&response.head) {
         return (response, false);
@@ -361,7 +368,7 @@ async fn begun(response: Response, can_go_on: bool, live: &Live) -> (Response, b
         true => first_event::PATIENCE,
         false => Duration::ZERO,
     };
-    let (response, first) = Box::pin(first_event::read(response, patience)).await;
+    let (response, first) = Box::pin(prefetch::read(response, patience)).await;
     (response, first == FirstEvent::Overloaded)
 }
 

@@ -14,7 +14,7 @@ use crate::{
     edit::BodyBuffer,
     error::ProxyError,
     metering::RequestInspector,
-    upstream::http1::{Body, Coding, Continue, Held},
+    upstream::request::{Body, Coding, Continue, Held},
     wire::{body::Framing, head::RequestHead},
 };
 

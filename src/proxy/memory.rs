@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::{error::DeniedError, upstream::http1::Pieces, wire::body::Framing};
+use crate::{error::DeniedError, upstream::pieces::Pieces, wire::body::Framing};
 
 /// Memory for held bodies, of the whole process.
 #[derive(Debug, Clone)]

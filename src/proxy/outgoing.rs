@@ -12,8 +12,8 @@ use crate::{
     config::{Endpoint, Live, Scheme},
     upstream::{
         dial,
-        http1::{Body, Continue, Incoming, Request},
         replay::Keep,
+        request::{Body, Continue, Incoming, Request},
     },
     wire::head::{Fields, RequestHead},
 };

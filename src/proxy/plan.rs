@@ -8,7 +8,10 @@ use super::{field, handshake::Asked, memory::Share};
 use crate::{
     config::{Edit, Live},
     edit,
-    upstream::http1::{Body, Coding, Continue, Held, Incoming, Pieces, Switch},
+    upstream::{
+        pieces::Pieces,
+        request::{Body, Coding, Continue, Held, Incoming, Switch},
+    },
     wire::{body::Framing, head::RequestHead},
 };
 

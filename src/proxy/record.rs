@@ -20,7 +20,7 @@ use crate::{
     error::{Answer, DeniedError, DownstreamError, ProxyError},
     exchange::{self, Progress, Tried},
     limits::Admission,
-    upstream::Road,
+    upstream::exchange::Road,
     wire::head::{BodyNotes, RequestHead, ResponseHead},
 };
 

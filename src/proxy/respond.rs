@@ -6,7 +6,7 @@ use super::{browser, field, record::Record, response_body::ExchangeBody, tunnel}
 use crate::{
     config::Live,
     error::{DeniedError, ProxyError},
-    upstream::http1::Response,
+    upstream::{ResponseBody, exchange::Response},
     wire::{
         body::Framing,
         head::{RelayedHead, Version},
@@ -15,7 +15,7 @@ use crate::{
 
 /// The upstream's response, as it came.
 pub(super) fn relayed(
-    response: Response,
+    response: Response<ResponseBody>,
     record: Record,
     live: &Live,
     client: Version,

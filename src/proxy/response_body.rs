@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::record::{Chain, ENDED_BY_OPERATOR, Ended, Record};
 use crate::{
-    upstream::{ResponseBody, http1::BodyError},
+    upstream::{ResponseBody, exchange::BodyError},
     wire::{body::Framing, head::BodyNotes, idle::IdleTimer},
 };
 

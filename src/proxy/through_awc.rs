@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     edit,
-    upstream::http1::Body,
+    upstream::request::Body,
     wire::{
         body::Framing,
         head::{Fields, RelayedHead, ResponseHead},

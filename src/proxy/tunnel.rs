@@ -21,10 +21,7 @@ use bytes::Bytes;
 use super::record::{Chain, ENDED_BY_OPERATOR, Ended, Record};
 use crate::{
     config::Live,
-    upstream::{
-        ResponseBody,
-        http1::{BodyError, Tunnel},
-    },
+    upstream::{ResponseBody, exchange::BodyError, http1::Tunnel},
     wire::{
         body::Framing,
         head::{HeadContent, RelayedHead, TunnelNotes},

@@ -29,7 +29,7 @@ use crate::{
     },
     metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
-    upstream::Road,
+    upstream::exchange::Road,
     wire::head::{Fields, RequestHead, ResponseHead},
 };
 

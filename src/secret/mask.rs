@@ -8,10 +8,10 @@ use base64::{
 };
 use percent_encoding::percent_decode_str;
 
-use super::{names_credential, shape};
+use super::{names::names_credential, shape};
 
-/// What stands in the place of a credential.
-pub const MASK: &str = "…";
+pub use super::shape::MASK;
+
 /// A credential that is shorter is a word like any other.
 const SHORTEST: usize = 4;
 /// A value of a cookie that is shorter is one, too.

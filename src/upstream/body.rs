@@ -3,13 +3,16 @@
 //! A choice between two and nothing else: what a chunk costs is decided in [`super::http1`] and
 //! [`super::http2`].
 
-use std::task::{Context, Poll};
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 
 use super::{
-    first_event::Prefetched,
-    http1::{BodyError, Http1Body, Tunnel},
+    exchange::BodyError,
+    http1::{ResponseBody as Http1Body, Tunnel},
     http2::Http2Body,
 };
 
@@ -74,5 +77,38 @@ impl ResponseBody {
             Self::Http2(body) => body.take_trailers(),
             Self::Prefetched(body) => body.take_trailers(),
         }
+    }
+}
+
+/// A body of which the beginning was read.
+#[derive(Debug)]
+pub struct Prefetched {
+    pub(super) content: VecDeque<Bytes>,
+    /// Why there was no more.
+    pub(super) failure: Option<BodyError>,
+    pub(super) rest: ResponseBody,
+}
+
+impl Prefetched {
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(content) = self.content.pop_front() {
+            return Poll::Ready(Some(Ok(content)));
+        }
+        match self.failure.take() {
+            Some(cause) => Poll::Ready(Some(Err(cause))),
+            None => self.rest.poll_content(cx),
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        self.rest.poll_upload(cx)
+    }
+
+    fn is_done(&self) -> bool {
+        self.content.is_empty() && self.failure.is_none() && self.rest.is_done()
+    }
+
+    fn take_trailers(&mut self) -> Option<Bytes> {
+        self.rest.take_trailers()
     }
 }

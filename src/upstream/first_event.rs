@@ -8,20 +8,8 @@
 //! first octets. What was read stays the beginning of the body, octet for octet. A content-coded stream
 //! is not read: the API does not encode its streams, and a decoder would have to hold content back.
 
-use std::{
-    collections::VecDeque,
-    future::{Future as _, poll_fn},
-    pin::pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::{
-    body::ResponseBody,
-    http1::{BodyError, Response},
-};
 use crate::wire::head::ResponseHead;
 
 /// The status that says the same: the first event counts where `FAILOVER_STATUS` has this one.
@@ -30,7 +18,7 @@ pub const OVERLOADED: u16 = 529;
 /// sends its head earlier delays nothing but the head, by so much at most.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Octets of a first event that are read. An error of the API has about 130.
-const LIMIT: usize = 4 * 1024;
+pub(super) const LIMIT: usize = 4 * 1024;
 
 /// What a stream begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,81 +42,8 @@ pub fn is_event_stream(head: &ResponseHead) -> bool {
         && !head.fields.value("content-encoding").is_some_and(is_coded)
 }
 
-/// Reads until it is known what the stream begins with, or for as long as `patience`. The response that
-/// is given back is the same, with the beginning of its body.
-pub async fn read(response: Response, patience: Duration) -> (Response, FirstEvent) {
-    let mut body = Prefetched {
-        content: VecDeque::new(),
-        failure: None,
-        rest: response.body,
-    };
-    let mut beginning = Vec::new();
-    let mut timer = pin!(actix_rt::time::sleep(patience));
-    let first = poll_fn(|cx| {
-        loop {
-            let content = match body.rest.poll_content(cx) {
-                Poll::Ready(Some(Ok(content))) => content,
-                Poll::Ready(None) => return Poll::Ready(judge(&beginning, true)),
-                Poll::Ready(Some(Err(cause))) => {
-                    body.failure = Some(cause);
-                    return Poll::Ready(Some(FirstEvent::Other));
-                }
-                Poll::Pending => return timer.as_mut().poll(cx).map(|()| None),
-            };
-            let room = content.len().min(LIMIT - beginning.len());
-            beginning.extend_from_slice(&content[..room]);
-            body.content.push_back(content);
-            if let Some(first) = judge(&beginning, false) {
-                return Poll::Ready(Some(first));
-            }
-        }
-    })
-    .await;
-    let response = Response {
-        body: ResponseBody::Prefetched(Box::new(body)),
-        ..response
-    };
-    (response, first.unwrap_or(FirstEvent::Other))
-}
-
-/// A body of which the beginning was read.
-#[derive(Debug)]
-pub struct Prefetched {
-    content: VecDeque<Bytes>,
-    /// Why there was no more.
-    failure: Option<BodyError>,
-    rest: ResponseBody,
-}
-
-impl Prefetched {
-    pub(super) fn poll_content(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if let Some(content) = self.content.pop_front() {
-            return Poll::Ready(Some(Ok(content)));
-        }
-        match self.failure.take() {
-            Some(cause) => Poll::Ready(Some(Err(cause))),
-            None => self.rest.poll_content(cx),
-        }
-    }
-
-    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        self.rest.poll_upload(cx)
-    }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.content.is_empty() && self.failure.is_none() && self.rest.is_done()
-    }
-
-    pub(super) fn take_trailers(&mut self) -> Option<Bytes> {
-        self.rest.take_trailers()
-    }
-}
-
 /// What a stream with this beginning begins with, if that can be told. Without more to come, it can.
-fn judge(beginning: &[u8], is_whole: bool) -> Option<FirstEvent> {
+pub(super) fn judge(beginning: &[u8], is_whole: bool) -> Option<FirstEvent> {
     let is_long = beginning.len() >= LIMIT;
     match begins_as_error(beginning) {
         Some(false) => return Some(FirstEvent::Other),

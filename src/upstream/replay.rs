@@ -9,10 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{
-    first_event,
-    http1::{Body, Pieces},
-};
+use super::{first_event, pieces::Pieces};
 use crate::{config::Statuses, wire::head::ResponseHead};
 
 /// The content of one request, as long as it is kept.
@@ -23,15 +20,6 @@ pub struct Keep {
     limit: u64,
     memory: Memory,
     statuses: Statuses,
-}
-
-/// A request that an upstream had and that may go to another one.
-#[derive(Debug)]
-pub struct Replay {
-    /// Its body, whole.
-    pub body: Body,
-    /// What keeps it for one more.
-    pub keep: Box<Keep>,
 }
 
 /// One request's part of the memory for kept content.

@@ -17,7 +17,7 @@ use anthropic_proxy::{
         Client,
         balance::Balance,
         dial::{Dialer, Trust},
-        http1::{Body, Request},
+        request::{Body, Request},
     },
 };
 use arc_swap::ArcSwap;

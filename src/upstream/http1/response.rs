@@ -2,16 +2,15 @@
 //! connection back to the pool, or not.
 
 use std::{
-    io,
     rc::Rc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 
-use super::{Exchange, Pool, Tunnel};
+use super::{exchange::Exchange, pool::Pool, tunnel::Tunnel};
 use crate::{
-    error::DownstreamError,
+    upstream::exchange::BodyError,
     wire::body::{Decoded, Decoder, Framing},
 };
 
@@ -127,21 +126,4 @@ impl ResponseBody {
             self.pool.put(exchange.connection);
         }
     }
-}
-
-/// Why a response body ended before its end.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The upstream closed the connection too early.
-    #[error("upstream closed inside of the body")]
-    Truncated,
-    /// The connection failed.
-    #[error("upstream connection failed inside of the body")]
-    Io(#[source] io::Error),
-    /// The chunked coding is broken.
-    #[error("malformed chunked response body")]
-    Malformed,
-    /// The client failed while its upload was still running.
-    #[error("request body failed: {0}")]
-    Downstream(DownstreamError),
 }

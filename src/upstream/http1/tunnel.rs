@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use tokio::io::AsyncWrite as _;
 
-use super::{BodyError, Exchange};
+use super::exchange::Exchange;
+use crate::upstream::exchange::BodyError;
 
 /// Writes of the client's octets before the upstream's have their turn, so that neither direction
 /// starves the other.

@@ -16,18 +16,13 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 
-use super::{
-    connection::{Claim, terse},
-    head,
-    response::Http2Body,
-    upload::Upload,
-};
+use super::{connection::Claim, errors::terse, head, response::Http2Body, upload::Upload};
 use crate::{
     config::Upstream,
     error::{DownstreamError, ProxyError, UpstreamError},
     upstream::{
-        body::ResponseBody,
-        http1::{Failed, Patience, Request, Response, is_repeatable},
+        exchange::{Failed, Patience, Response, is_repeatable},
+        request::Request,
     },
     wire::body::Framing,
 };
@@ -47,12 +42,12 @@ enum Fault {
 /// given to the connection, or the peer refused its stream, or went away before it (RFC 9113 §8.7 and
 /// §6.8). Also, if it may be repeated, for a GET or HEAD without content whose connection was lost
 /// before anything more came from it (RFC 9110 §9.2.2).
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     (mut send, claim): (SendRequest<Bytes>, Claim),
     request: Request,
     upstream: &Upstream,
     may_repeat: bool,
-) -> Result<Response, Failed> {
+) -> Result<Response<Http2Body>, Failed> {
     let Ok(head) = head::request(&request.head, upstream) else {
         return Err(Failed::Sent(DownstreamError::UnsupportedTarget.into()));
     };
@@ -94,7 +89,7 @@ pub(super) async fn exchange(
             return Ok(Response {
                 head,
                 framing,
-                body: ResponseBody::Http2(body),
+                body,
                 replay,
                 road: None,
             });

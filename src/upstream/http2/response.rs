@@ -12,12 +12,8 @@ use std::{
 use bytes::Bytes;
 use h2::RecvStream;
 
-use super::{
-    connection::{Claim, terse},
-    head,
-    upload::Upload,
-};
-use crate::upstream::http1::BodyError;
+use super::{connection::Claim, errors::terse, head, upload::Upload};
+use crate::upstream::exchange::BodyError;
 
 /// The body of a response. To drop it before its end resets the stream.
 pub struct Http2Body {
@@ -56,10 +52,8 @@ impl Http2Body {
         }
     }
 
-    pub(in crate::upstream) fn poll_content(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+    /// More content, `None` at the end. Drives the rest of the upload, too.
+    pub fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let outcome = self.poll_inner(cx);
         if let Poll::Ready(None | Some(Err(_))) = outcome {
             self.running = None;
@@ -113,10 +107,11 @@ impl Http2Body {
         }
     }
 
-    pub(in crate::upstream) fn poll_upload(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Result<(), BodyError> {
+    /// Drives the rest of the upload, and takes nothing of the response.
+    ///
+    /// # Errors
+    /// What the client did wrong.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
         let outcome = match &mut self.running {
             Some(running) if !running.upload.is_over() => running.upload.poll(cx),
             _ => Ok(()),
@@ -127,11 +122,13 @@ impl Http2Body {
         outcome.map_err(BodyError::Downstream)
     }
 
-    pub(in crate::upstream) fn is_done(&self) -> bool {
+    /// Whether the whole response was read.
+    pub fn is_done(&self) -> bool {
         self.running.is_none()
     }
 
-    pub(in crate::upstream) fn take_trailers(&mut self) -> Option<Bytes> {
+    /// The raw trailer section, once the body has ended.
+    pub fn take_trailers(&mut self) -> Option<Bytes> {
         self.trailers.take()
     }
 }

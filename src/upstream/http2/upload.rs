@@ -13,15 +13,21 @@ use bytes::Bytes;
 use futures_core::Stream as _;
 use h2::SendStream;
 
-use super::{connection::SEND_BUFFER, head};
+use super::head;
 use crate::{
     error::DownstreamError,
     upstream::{
-        http1::{Body, CONTINUE_PATIENCE, Coding, Continue, Held, Incoming, Pieces},
-        replay::{Keep, Replay},
+        exchange::{CONTINUE_PATIENCE, Replay},
+        pieces::Pieces,
+        replay::Keep,
+        request::{Body, Coding, Continue, Held, Incoming},
     },
     wire::head::ResponseHead,
 };
+
+/// Content of one stream in h2's buffer: a chunk of at most 48 KiB waits before it
+/// (docs/contract.md §4.3).
+pub(super) const SEND_BUFFER: usize = 16 * 1024;
 
 /// What is left of the request body.
 pub(super) struct Upload {

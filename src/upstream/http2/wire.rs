@@ -14,7 +14,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::State;
+use super::state::State;
 use crate::{
     upstream::dial::Stream,
     wire::frames::{ACK, CONTINUATION, DATA, Frame, Frames, GOAWAY, HEADERS},

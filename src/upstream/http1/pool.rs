@@ -13,11 +13,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::Context,
     time::{Duration, Instant},
 };
 
-use super::http1::Connection;
+use super::connection::Connection;
 use crate::config::Timers;
 
 /// How often the reaper looks at ages. What the upstream closes wakes it at once, except within the
@@ -93,7 +93,7 @@ impl Pool {
     }
 
     /// Closes all idle connections. Gives how many there were.
-    pub(super) fn close_idle(&self) -> usize {
+    pub fn close_idle(&self) -> usize {
         let closed = std::mem::take(&mut *self.idle.borrow_mut()).len();
         self.count.fetch_sub(closed, Relaxed);
         closed
@@ -134,9 +134,4 @@ async fn reap(pool: Weak<Pool>) {
         })
         .await;
     }
-}
-
-/// The answer to a poll of a connection that should be silent.
-pub(super) fn silent<T, E>(read: &Poll<Result<T, E>>) -> bool {
-    read.is_pending()
 }

@@ -7,12 +7,10 @@ use actix_web::{dev::Payload, http::Method};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{
-    upstream::replay::Keep,
-    wire::{
-        head::{BodyNotes, ResponseHead, tokens},
-        role::Role,
-    },
+use super::{pieces::Pieces, replay::Keep};
+use crate::wire::{
+    head::{BodyNotes, ResponseHead, tokens},
+    role::Role,
 };
 
 /// A request to be sent.
@@ -111,9 +109,6 @@ pub struct Held {
     /// Its raw trailer section, which a chunked body may have.
     pub trailers: Option<Bytes>,
 }
-
-/// Content in order, in one or more pieces.
-pub type Pieces = SmallVec<[Bytes; 4]>;
 
 /// A request body that is still arriving.
 pub struct Incoming {

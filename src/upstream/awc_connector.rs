@@ -21,8 +21,11 @@ use awc::{ConnectRequest, ConnectResponse, error::SendRequestError, middleware::
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    Connections,
-    http1::{Body, Coding, Continue, Failed, Incoming, Pieces, Request, Response},
+    body::ResponseBody,
+    connections::Connections,
+    exchange::{Failed, Response},
+    pieces::Pieces,
+    request::{Body, Coding, Continue, Incoming, Request},
 };
 use crate::{
     config::Live,
@@ -157,7 +160,7 @@ where
 
 /// Gives our response the shape of awc's. It has no public constructor but the one for tests, whose
 /// head and body are replaced here.
-fn incoming(response: Response) -> ConnectResponse {
+fn incoming(response: Response<ResponseBody>) -> ConnectResponse {
     let Response { head, mut body, .. } = response;
     let stream = futures_util::stream::poll_fn(move |cx: &mut Context<'_>| {
         body.poll_content(cx)

@@ -1,0 +1,322 @@
+//! The connections of one worker to all endpoints, over whichever HTTP version: which of them takes a
+//! request, and when it is sent again over another.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicUsize},
+    task::Poll,
+    time::Instant,
+};
+
+use futures_util::future::LocalBoxFuture;
+
+use super::{
+    balance::Balance,
+    body::ResponseBody,
+    dial::{Dialer, Stream},
+    exchange::{Failed, Response, Road},
+    http1,
+    http2::{self, PoolDialer, Way},
+    request::{Body, Request},
+};
+use crate::{
+    config::{Endpoint, HttpVersion, Live, Route, Scheme},
+    error::UpstreamError,
+    telemetry::metrics::{Moved, Shard},
+};
+
+/// Connections of one worker, idle and to be made.
+pub(super) struct Connections {
+    dialer: Dialer,
+    lanes: RefCell<Lanes>,
+    balance: Arc<Balance>,
+    shard: Arc<Shard>,
+}
+
+/// The lanes to the endpoints of the configuration that was last seen, in its order.
+struct Lanes {
+    endpoints: Arc<[Endpoint]>,
+    lanes: Vec<Rc<Lane>>,
+}
+
+/// The connections to one endpoint.
+struct Lane {
+    endpoint: Endpoint,
+    pool: Rc<http1::Pool>,
+    /// Where HTTP/2 may be spoken.
+    http2: Option<Rc<http2::Pool>>,
+}
+
+impl Connections {
+    pub(super) fn new(
+        dialer: Dialer,
+        live: &Live,
+        balance: Arc<Balance>,
+        shard: Arc<Shard>,
+    ) -> Self {
+        let none = Lanes {
+            endpoints: Arc::new([]),
+            lanes: Vec::new(),
+        };
+        Self {
+            dialer,
+            lanes: RefCell::new(none.follow(live, &balance)),
+            balance,
+            shard,
+        }
+    }
+
+    pub(super) async fn send(
+        &self,
+        live: &Live,
+        endpoint: usize,
+        mut request: Request,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let lane = self.lane(live, endpoint);
+        let is_watched = request.is_watched;
+        // octets both ways are HTTP/1.1's to carry
+        let is_tunnel = matches!(request.body, Body::Tunnel(_));
+        if let Some(http2) = &lane.http2
+            && !is_tunnel
+        {
+            // on the heap, as it is larger than the way over HTTP/1.1
+            return Box::pin(send_http2(self, live, &lane, http2, request)).await;
+        }
+        if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
+            let road = is_watched.then(|| Road::had(None));
+            match http1::exchange(connection, request, &lane.pool).await {
+                Err(Failed::Unsent(unsent, _)) => {
+                    self.shard.moved(Moved::Stale);
+                    request = *unsent;
+                }
+                outcome => return told(in_http1(outcome), &lane.endpoint, road),
+            }
+        }
+        let began = Instant::now();
+        match self.connect(live, &lane.endpoint).await {
+            Ok(connection) => {
+                let road = is_watched.then(|| Road::had(Some(began.elapsed())));
+                let outcome = http1::exchange(connection, request, &lane.pool).await;
+                told(in_http1(outcome), &lane.endpoint, road)
+            }
+            Err(cause) => Err(Failed::Unsent(Box::new(request), cause)),
+        }
+    }
+
+    /// A new connection for HTTP/1.1.
+    async fn connect(
+        &self,
+        live: &Live,
+        endpoint: &Endpoint,
+    ) -> Result<http1::Connection, UpstreamError> {
+        let stream = self.dial(live, endpoint, HttpVersion::Http11).await?;
+        Ok(http1::Connection::new(stream))
+    }
+
+    /// A new connection; a second try if the first could not be made. Where file descriptors ran out,
+    /// idle connections are closed before it. On the heap, since an exchange seldom dials, and would be
+    /// three times as large with it.
+    fn dial<'a>(
+        &'a self,
+        live: &'a Live,
+        endpoint: &'a Endpoint,
+        http: HttpVersion,
+    ) -> LocalBoxFuture<'a, Result<Stream, UpstreamError>> {
+        Box::pin(self.dial_twice(live, endpoint, http))
+    }
+
+    async fn dial_twice(
+        &self,
+        live: &Live,
+        endpoint: &Endpoint,
+        http: HttpVersion,
+    ) -> Result<Stream, UpstreamError> {
+        let Endpoint {
+            upstream, route, ..
+        } = endpoint;
+        let dial = async || {
+            let began = Instant::now();
+            let dialled = self
+                .dialer
+                .dial_for(http, upstream, route, live.timers.connect);
+            let outcome = dialled.await;
+            let label = outcome
+                .as_ref()
+                .map_or_else(|cause| cause.answer().label, |_| "ok");
+            self.shard.connected(label, began.elapsed());
+            outcome
+        };
+        match dial().await {
+            Err(UpstreamError::ConnectionRefused(_) | UpstreamError::ConnectionFailed(_)) => {
+                dial().await
+            }
+            Err(cause @ UpstreamError::DescriptorsExhausted(_)) => {
+                let closed = self.close_idle().await;
+                log::warn!(
+                    "[Upstream] {cause}: {closed} idle connections to upstreams were closed; raise the limit \
+                     (`ulimit -n`, LimitNOFILE=) or lower MAX_CONNECTIONS"
+                );
+                match closed {
+                    0 => Err(cause),
+                    _ => dial().await,
+                }
+            }
+            Err(cause @ UpstreamError::LoopDetected(_)) => {
+                log::warn!(
+                    "[Upstream] {}: {cause}; requests to it are answered with 508; set API_BASE_URL to \
+                     another address",
+                    upstream.authority
+                );
+                Err(cause)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Closes this worker's idle connections to all upstreams. Gives how many there were.
+    async fn close_idle(&self) -> usize {
+        let lanes = self.lanes.borrow().lanes.clone();
+        let close = |lane: &Rc<Lane>| {
+            let http2 = lane.http2.as_ref().map_or(0, |http2| http2.close_idle());
+            lane.pool.close_idle() + http2
+        };
+        let closed = lanes.iter().map(close).sum();
+        // the driver of an HTTP/2 connection closes its socket in its own task
+        for _ in 0..DRIVER_TURNS {
+            tokio::task::yield_now().await;
+        }
+        closed
+    }
+
+    /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are
+    /// left: what is idle there is closed, what runs runs on.
+    fn lane(&self, live: &Live, endpoint: usize) -> Rc<Lane> {
+        let mut lanes = self.lanes.borrow_mut();
+        if !Arc::ptr_eq(&lanes.endpoints, &live.endpoints) {
+            *lanes = lanes.follow(live, &self.balance);
+        }
+        let lane = Rc::clone(&lanes.lanes[endpoint]);
+        lane.pool.follow(&live.timers);
+        if let Some(http2) = &lane.http2 {
+            http2.follow(&live.timers);
+        }
+        lane
+    }
+}
+
+/// The outcome of an exchange, as it is told: an outbound proxy that asks for credentials did not pass
+/// the request on, and its challenge is for us, not for the client (RFC 9110 §15.5.8).
+fn told(
+    outcome: Result<Response<ResponseBody>, Failed>,
+    endpoint: &Endpoint,
+    road: Option<Road>,
+) -> Result<Response<ResponseBody>, Failed> {
+    let response = outcome?;
+    let is_by_proxy = matches!(endpoint.route, Route::HttpProxy(_))
+        && endpoint.upstream.scheme == Scheme::Http
+        && response.head.status == 407;
+    if is_by_proxy {
+        let cause = io::Error::other("the outbound proxy answered with status 407");
+        return Err(Failed::Sent(
+            UpstreamError::ProxyConnectionRefused(cause).into(),
+        ));
+    }
+    Ok(Response { road, ..response })
+}
+
+/// Sends a request over whichever version is spoken there.
+///
+/// # Errors
+/// [`Failed::Unsent`] if it was not processed and every try to send it failed.
+async fn send_http2(
+    connections: &Connections,
+    live: &Live,
+    lane: &Lane,
+    pool: &Rc<http2::Pool>,
+    mut request: Request,
+) -> Result<Response<ResponseBody>, Failed> {
+    let dial = || connections.dial(live, &lane.endpoint, lane.endpoint.http);
+    let dialer = PoolDialer {
+        http1: &lane.pool,
+        scheme: lane.endpoint.upstream.scheme,
+        handshake_timeout: live.timers.connect,
+        dial: &dial,
+    };
+    for tries_left in (0..TRIES).rev() {
+        let is_first = tries_left + 1 == TRIES;
+        let (way, connecting) = match pool.way(&dialer, is_first).await {
+            Ok(had) => had,
+            Err(cause) => return Err(Failed::Unsent(Box::new(request), cause)),
+        };
+        let road = request.is_watched.then(|| Road::had(connecting));
+        // once: a second connection that is lost in the same way is no chance any more
+        let may_repeat = is_first && connecting.is_none();
+        let (outcome, unsent_since) = match way {
+            Way::Stream(stream) => {
+                let upstream = &lane.endpoint.upstream;
+                let outcome = http2::exchange(stream, request, upstream, may_repeat);
+                let outcome = outcome.await;
+                (in_http2(outcome), Moved::Unprocessed)
+            }
+            Way::Connection(connection) => {
+                let outcome = http1::exchange(connection, request, &lane.pool);
+                (in_http1(outcome.await), Moved::Stale)
+            }
+        };
+        match outcome {
+            Err(Failed::Unsent(unsent, _)) if tries_left > 0 => {
+                connections.shard.moved(unsent_since);
+                request = *unsent;
+            }
+            outcome => return outcome.map(|response| Response { road, ..response }),
+        }
+    }
+    Err(Failed::Unsent(
+        Box::new(request),
+        UpstreamError::ConnectionTerminated(None),
+    ))
+}
+
+/// An outcome over HTTP/1.1, with its body as every caller takes it.
+fn in_http1(
+    outcome: Result<Response<http1::ResponseBody>, Failed>,
+) -> Result<Response<ResponseBody>, Failed> {
+    outcome.map(|response| response.map_body(ResponseBody::Http1))
+}
+
+/// An outcome over HTTP/2, with its body as every caller takes it.
+fn in_http2(
+    outcome: Result<Response<http2::Http2Body>, Failed>,
+) -> Result<Response<ResponseBody>, Failed> {
+    outcome.map(|response| response.map_body(ResponseBody::Http2))
+}
+
+/// How often one request is sent at most: a second time because a connection went away, a third time
+/// because the next one did, too.
+const TRIES: usize = 3;
+/// Turns of the runtime that a driver needs to see its last handle gone, say goodbye, and end.
+const DRIVER_TURNS: usize = 4;
+
+impl Lanes {
+    /// The lanes of another configuration, with the connections of those that stay.
+    fn follow(&self, live: &Live, balance: &Balance) -> Self {
+        let idle = balance.idle(&live.endpoints);
+        let lane = |(endpoint, idle): (&Endpoint, &Arc<AtomicUsize>)| {
+            let same = |lane: &&Rc<Lane>| lane.endpoint == *endpoint;
+            self.lanes.iter().find(same).cloned().unwrap_or_else(|| {
+                Rc::new(Lane {
+                    endpoint: endpoint.clone(),
+                    pool: http1::Pool::new(&live.timers, Arc::clone(idle)),
+                    http2: http2::Pool::of(endpoint, &live.timers),
+                })
+            })
+        };
+        Self {
+            endpoints: Arc::clone(&live.endpoints),
+            lanes: live.endpoints.iter().zip(&idle).map(lane).collect(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The HTTP/2 connections of one worker to one endpoint, and those that are being made.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::sync::Notify;
+
+use super::{
+    connection::{Claim, Connection},
+    state::{Condition, State},
+};
+use crate::config::{Endpoint, HttpVersion, Scheme, Timers};
+
+/// The HTTP/2 connections of one worker to one endpoint.
+pub struct Pool {
+    /// In the order they were made: the first with room is taken, so that those that are not needed
+    /// any more go idle.
+    pub(super) connections: RefCell<Vec<Connection>>,
+    pub(super) dials: RefCell<Vec<Rc<Dial>>>,
+    pub(super) keep_alive: Cell<Duration>,
+    pub(super) max_age: Cell<Duration>,
+    /// What the last connection turned out to speak: an upstream rarely changes its mind.
+    pub(super) speaks: Cell<Speaks>,
+    /// Streams that the last connection took.
+    pub(super) usual_limit: Cell<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+}
+
+/// A connection that is being made, and how many wait for it besides the one who makes it.
+#[derive(Default)]
+pub(super) struct Dial {
+    pub(super) waiting: Cell<usize>,
+    pub(super) has_failed: Cell<bool>,
+    pub(super) ended: Notify,
+}
+
+impl Pool {
+    /// A pool where HTTP/2 may be spoken.
+    pub fn of(endpoint: &Endpoint, timers: &Timers) -> Option<Rc<Self>> {
+        match (endpoint.http, endpoint.upstream.scheme) {
+            (HttpVersion::Http11, _) | (HttpVersion::Auto, Scheme::Http) => None,
+            (HttpVersion::Http2, _) | (HttpVersion::Auto, Scheme::Https) => Some(Rc::new(Self {
+                connections: RefCell::default(),
+                dials: RefCell::default(),
+                keep_alive: Cell::new(timers.upstream_keep_alive),
+                max_age: Cell::new(timers.upstream_max_age),
+                speaks: Cell::new(Speaks::Http2),
+                usual_limit: Cell::new(usize::MAX),
+            })),
+        }
+    }
+
+    /// How long a connection may be idle, and how old it may become.
+    pub fn follow(&self, timers: &Timers) {
+        self.keep_alive.set(timers.upstream_keep_alive);
+        self.max_age.set(timers.upstream_max_age);
+    }
+
+    /// Closes the connections that have no stream. Gives how many there were.
+    pub fn close_idle(&self) -> usize {
+        self.forget_those(|connection| connection.state.idle().is_some())
+    }
+
+    /// Takes no more streams from these connections. What runs there runs on.
+    pub(super) fn forget_those(&self, is_meant: impl Fn(&Connection) -> bool) -> usize {
+        let forgotten: Vec<Connection> = {
+            let mut connections = self.connections.borrow_mut();
+            connections
+                .extract_if(.., |connection| is_meant(connection))
+                .collect()
+        };
+        // what is dropped wakes its driver, which must find the list free
+        forgotten.len()
+    }
+
+    /// Takes no more streams from this connection. What runs there runs on.
+    pub(super) fn forget(&self, state: &Rc<State>) {
+        let forgotten = {
+            let mut connections = self.connections.borrow_mut();
+            let at = connections
+                .iter()
+                .position(|connection| Rc::ptr_eq(&connection.state, state));
+            at.map(|at| connections.remove(at))
+        };
+        drop(forgotten);
+    }
+
+    /// A stream of a connection that has room for it.
+    pub(super) async fn stream(&self) -> Option<(SendRequest<Bytes>, Claim)> {
+        let max_age = self.max_age.get();
+        self.forget_those(|connection| connection.state.age.is_over(max_age));
+        for _ in 0..LOOKS {
+            let mut is_stirring = false;
+            {
+                let connections = self.connections.borrow();
+                for connection in connections.iter() {
+                    if !connection.state.has_room() {
+                        continue;
+                    }
+                    match connection.state.condition() {
+                        Condition::Good => return Some(connection.claim()),
+                        Condition::Stirring => is_stirring = true,
+                        // its driver is about to see it, too
+                        Condition::Dead => {}
+                    }
+                }
+            }
+            if !is_stirring {
+                return None;
+            }
+            tokio::task::yield_now().await;
+        }
+        None
+    }
+
+    /// A connection that is being made and should have room for one more.
+    pub(super) fn join(&self) -> Option<Rc<Dial>> {
+        let dials = self.dials.borrow();
+        let room = self.usual_limit.get();
+        let dial = dials.iter().find(|dial| dial.waiting.get() + 1 < room)?;
+        dial.waiting.set(dial.waiting.get() + 1);
+        Some(Rc::clone(dial))
+    }
+}
+
+/// A dial in the list, until it has ended in whichever way: then those that wait look again.
+pub(super) struct Dialling {
+    pool: Rc<Pool>,
+    pub(super) dial: Rc<Dial>,
+}
+
+impl Dialling {
+    pub(super) fn begin(pool: &Rc<Pool>) -> Self {
+        let dial = Rc::new(Dial::default());
+        pool.dials.borrow_mut().push(Rc::clone(&dial));
+        Self {
+            pool: Rc::clone(pool),
+            dial,
+        }
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        let mut dials = self.pool.dials.borrow_mut();
+        dials.retain(|dial| !Rc::ptr_eq(dial, &self.dial));
+        self.dial.ended.notify_waiters();
+    }
+}
+
+/// How often the driver of an idle connection gets the chance to read what came before another
+/// connection is made.
+const LOOKS: usize = 3;
