@@ -141,7 +141,11 @@ async fn relay(
     }
     // plan.memory is given back here: the held body has left
     drop(plan.memory);
-    record.answered_by(&live.endpoints, answered.endpoint, answered.response.road);
+    record.answered_by(
+        &live.endpoints,
+        answered.endpoint,
+        answered.response.connect_info,
+    );
     Ok(answered.response)
 }
 

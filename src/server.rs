@@ -42,7 +42,7 @@ use crate::{
     upstream::{
         Client,
         balance::Balance,
-        dial::{Dialer, Trust, TrustError},
+        dial::{Dialer, Trust, TrustStoreError},
     },
 };
 
@@ -114,7 +114,7 @@ pub fn trust(config: &Config) -> Result<Trust, TrustFault> {
 /// A trust store that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("UPSTREAM_CA_FILE, SSL_CERT_FILE, SSL_CERT_DIR: {0}{cause}", cause = cause(.0))]
-pub struct TrustFault(#[from] TrustError);
+pub struct TrustFault(#[from] TrustStoreError);
 
 fn cause(error: &dyn std::error::Error) -> String {
     error

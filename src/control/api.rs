@@ -20,7 +20,7 @@ use crate::{
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
     telemetry::activity::{ActivityView, Range, UsageBy, view},
     telemetry::metrics::Format,
-    upstream::circuit::{State, THRESHOLD},
+    upstream::circuit::{CircuitState, THRESHOLD},
 };
 
 type Told<T> = Result<web::Json<T>, Problem>;
@@ -86,14 +86,14 @@ enum Circuit {
     HalfOpen,
 }
 
-impl From<State> for Health {
-    fn from(state: State) -> Self {
+impl From<CircuitState> for Health {
+    fn from(state: CircuitState) -> Self {
         let (circuit, failures) = match state {
-            State::Unknown => (Circuit::Unknown, 0),
-            State::Closed => (Circuit::Closed, 0),
-            State::Failing(failures) => (Circuit::Failing, failures),
-            State::Open => (Circuit::Open, 0),
-            State::HalfOpen => (Circuit::HalfOpen, 0),
+            CircuitState::Unknown => (Circuit::Unknown, 0),
+            CircuitState::Closed => (Circuit::Closed, 0),
+            CircuitState::Failing(failures) => (Circuit::Failing, failures),
+            CircuitState::Open => (Circuit::Open, 0),
+            CircuitState::HalfOpen => (Circuit::HalfOpen, 0),
         };
         Self {
             circuit,
@@ -447,7 +447,7 @@ impl Plane {
         let idle = self.sources.balance.idle(&endpoints);
         let states = self.sources.balance.states(&endpoints);
         (0..endpoints.len()).map(move |at| {
-            let state = states.get(at).copied().unwrap_or(State::Unknown);
+            let state = states.get(at).copied().unwrap_or(CircuitState::Unknown);
             (endpoints[at].clone(), state.into(), idle[at].load(Relaxed))
         })
     }

@@ -16,11 +16,11 @@ use crate::{
     telemetry::metrics::Moved,
     upstream::{
         ResponseBody,
-        balance::{Choice, Turn, retry_after},
+        balance::{Candidate, Selection, retry_after},
         exchange::{Failed, Replay, Response},
         first_event::{self, FirstEvent},
         prefetch,
-        replay::Keep,
+        replay::ReplayBuffer,
         request::{Body, Request},
     },
     wire::head::{Fields, ResponseHead},
@@ -84,8 +84,8 @@ async fn send_to_several(
     record: &mut Record,
 ) -> Result<Answered, ProxyError> {
     let session = session(&outgoing.head.fields);
-    let mut attempts = Attempts::new(worker.balance.turn(&live.endpoints, session));
-    let mut keep = Some(Box::new(Keep::new(
+    let mut attempts = Attempts::new(worker.balance.selection(&live.endpoints, session));
+    let mut keep = Some(Box::new(ReplayBuffer::new(
         &live.failover_status,
         live.max_replay_body,
         &worker.replay_memory,
@@ -93,24 +93,24 @@ async fn send_to_several(
     // the answer that stands if nobody gives a better one
     let mut standing: Option<Answered> = None;
     let mut waited = Some(outgoing.waited);
-    let mut choice = attempts.first();
+    let mut candidate = attempts.first();
     loop {
-        let endpoint = &live.endpoints[choice.endpoint];
+        let endpoint = &live.endpoints[candidate.endpoint];
         let request = outgoing.request(endpoint, body, keep.take());
         if let Some(waited) = waited.take() {
             record.sends(waited);
         }
         record.asks(endpoint);
-        let attempt = match worker.client.send(live, choice.endpoint, request).await {
+        let attempt = match worker.client.send(live, candidate.endpoint, request).await {
             Ok(mut response) => {
                 let replay = response.replay.take();
                 let (response, is_overloaded) = begun(response, replay.is_some(), live).await;
-                Attempt::answered(response, choice.endpoint, replay, is_overloaded, live)
+                Attempt::answered(response, candidate.endpoint, replay, is_overloaded, live)
             }
             Err(Failed::Unsent(request, cause)) => Attempt::Unsent(request, cause),
             Err(Failed::Sent(cause)) => Attempt::Unanswered(cause),
         };
-        attempts.learn(choice, &attempt, live);
+        attempts.learn(candidate, &attempt, live);
         attempt.record(endpoint, record);
         let next = match attempt.outcome().verdict(standing.is_some()) {
             Verdict::Deliver | Verdict::Fail => None,
@@ -161,7 +161,7 @@ async fn send_to_several(
                 return attempt.settle(standing);
             }
         }
-        choice = next;
+        candidate = next;
     }
 }
 
@@ -298,20 +298,20 @@ impl Outcome {
 
 /// The upstreams of one request, each once, on the terms of the last verdict.
 struct Attempts<'a> {
-    turn: Turn<'a>,
+    selection: Selection<'a>,
     terms: Terms,
 }
 
 impl<'a> Attempts<'a> {
-    fn new(turn: Turn<'a>) -> Self {
+    fn new(selection: Selection<'a>) -> Self {
         Self {
-            turn,
+            selection,
             terms: Terms::Any,
         }
     }
 
-    fn first(&mut self) -> Choice {
-        self.turn.first()
+    fn first(&mut self) -> Candidate {
+        self.selection.first()
     }
 
     fn on(&mut self, terms: Terms) -> &mut Self {
@@ -320,7 +320,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Tells the endpoint's health how the attempt went.
-    fn learn(&self, choice: Choice, attempt: &Attempt, live: &Live) {
+    fn learn(&self, candidate: Candidate, attempt: &Attempt, live: &Live) {
         match (attempt.outcome(), attempt) {
             (
                 _,
@@ -331,10 +331,10 @@ impl<'a> Attempts<'a> {
                 },
             ) => {
                 let head = &answered.response.head;
-                learn(&self.turn, choice, live, head, *is_overloaded);
+                learn(&self.selection, candidate, live, head, *is_overloaded);
             }
             (Outcome::Unsent, _) | (_, Attempt::Unanswered(ProxyError::Upstream(_))) => {
-                failed(&self.turn, choice, live);
+                failed(&self.selection, candidate, live);
             }
             _ => {}
         }
@@ -342,13 +342,16 @@ impl<'a> Attempts<'a> {
 }
 
 impl Iterator for Attempts<'_> {
-    type Item = Choice;
+    type Item = Candidate;
 
-    fn next(&mut self) -> Option<Choice> {
+    fn next(&mut self) -> Option<Candidate> {
         match self.terms {
-            Terms::WithinBudget => self.turn.another_within_budget(),
-            Terms::Healthy => self.turn.another(),
-            Terms::Any => self.turn.another().or_else(|| self.turn.last_resort()),
+            Terms::WithinBudget => self.selection.next_healthy_within_budget(),
+            Terms::Healthy => self.selection.next_healthy(),
+            Terms::Any => self
+                .selection
+                .next_healthy()
+                .or_else(|| self.selection.last_resort()),
         }
     }
 }
@@ -381,24 +384,30 @@ fn status(head: &ResponseHead, is_overloaded: bool) -> u16 {
 }
 
 /// Tells the endpoint's health how it answered.
-fn learn(turn: &Turn<'_>, choice: Choice, live: &Live, head: &ResponseHead, is_overloaded: bool) {
+fn learn(
+    selection: &Selection<'_>,
+    candidate: Candidate,
+    live: &Live,
+    head: &ResponseHead,
+    is_overloaded: bool,
+) {
     let status = status(head, is_overloaded);
-    let is_ours = live.endpoints[choice.endpoint].credential.is_some();
-    if is_health_failure(live, choice.endpoint, status) {
-        failed(turn, choice, live);
+    let is_ours = live.endpoints[candidate.endpoint].credential.is_some();
+    if is_health_failure(live, candidate.endpoint, status) {
+        failed(selection, candidate, live);
     } else {
-        turn.succeeded(choice);
+        selection.succeeded(candidate);
     }
     // who was turned away there has no reason to come back
     if status < 400 {
-        turn.stay(choice);
+        selection.pin_session(candidate);
     }
     let may_ask_for_rest = matches!(status, 503 | 529) || (status == 429 && is_ours);
     if may_ask_for_rest
         && let Some(value) = head.fields.value("retry-after")
         && let Some(wait) = retry_after(value, SystemTime::now())
     {
-        turn.rest(choice, wait);
+        selection.back_off(candidate, wait);
     }
 }
 
@@ -409,11 +418,11 @@ fn is_health_failure(live: &Live, endpoint: usize, status: u16) -> bool {
     live.failover_status.contains(status) && (status >= 500 || is_ours())
 }
 
-fn failed(turn: &Turn<'_>, choice: Choice, live: &Live) {
-    if turn.failed(choice) {
+fn failed(selection: &Selection<'_>, candidate: Candidate, live: &Live) {
+    if selection.failed(candidate) {
         log::warn!(
             "[Failover] {} failed repeatedly: it is passed over for a while",
-            live.endpoints[choice.endpoint].upstream
+            live.endpoints[candidate.endpoint].upstream
         );
     }
 }

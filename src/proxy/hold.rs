@@ -14,7 +14,7 @@ use crate::{
     edit::BodyBuffer,
     error::ProxyError,
     metering::RequestInspector,
-    upstream::request::{Body, Coding, Continue, Held},
+    upstream::request::{Body, BodyCoding, BufferedBody, Continue},
     wire::{body::Framing, head::RequestHead},
 };
 
@@ -73,11 +73,11 @@ pub(super) async fn edit(
     }
     let length: u64 = body.iter().map(|piece| piece.len() as u64).sum();
     let (framing, coding) = match head.framing {
-        Framing::Length(_) | Framing::None => (field::Length::Exactly(length), Coding::Length),
-        Framing::Chunked | Framing::UntilClose => (field::Length::Chunked, Coding::Chunked),
+        Framing::Length(_) | Framing::None => (field::Length::Exactly(length), BodyCoding::Length),
+        Framing::Chunked | Framing::UntilClose => (field::Length::Chunked, BodyCoding::Chunked),
     };
     let expect = field::Expect::Answered;
-    let held = Held {
+    let held = BufferedBody {
         content: body,
         coding,
         trailers: head.notes.trailers.take(),

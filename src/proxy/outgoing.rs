@@ -12,8 +12,8 @@ use crate::{
     config::{Endpoint, Live, Scheme},
     upstream::{
         dial,
-        replay::Keep,
-        request::{Body, Continue, Incoming, Request},
+        replay::ReplayBuffer,
+        request::{Body, Continue, Request, StreamedBody},
     },
     wire::head::{Fields, RequestHead},
 };
@@ -38,7 +38,7 @@ impl Outgoing<'_> {
         &self,
         endpoint: &Endpoint,
         body: Body,
-        keep: Option<Box<Keep>>,
+        keep: Option<Box<ReplayBuffer>>,
     ) -> Request {
         Request {
             head: self.head_for(endpoint),
@@ -54,7 +54,7 @@ impl Outgoing<'_> {
     pub(super) fn follow(&mut self, body: &Body) {
         if !matches!(
             body,
-            Body::Streamed(Incoming {
+            Body::Streamed(StreamedBody {
                 go_ahead: Continue::Expected,
                 ..
             })

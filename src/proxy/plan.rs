@@ -10,7 +10,7 @@ use crate::{
     edit,
     upstream::{
         pieces::Pieces,
-        request::{Body, Coding, Continue, Held, Incoming, Switch},
+        request::{Body, BodyCoding, BufferedBody, Continue, StreamedBody, Switch},
     },
     wire::{body::Framing, head::RequestHead},
 };
@@ -121,20 +121,20 @@ impl Plan {
     pub(super) fn describe(&self) -> &'static str {
         match &self.body {
             Body::None => "none",
-            Body::Held(Held {
-                coding: Coding::Length,
+            Body::Held(BufferedBody {
+                coding: BodyCoding::Length,
                 ..
             }) => "held length",
-            Body::Held(Held {
-                coding: Coding::Chunked,
+            Body::Held(BufferedBody {
+                coding: BodyCoding::Chunked,
                 ..
             }) => "held chunked",
-            Body::Streamed(Incoming {
-                coding: Coding::Length,
+            Body::Streamed(StreamedBody {
+                coding: BodyCoding::Length,
                 ..
             }) => "streamed length",
-            Body::Streamed(Incoming {
-                coding: Coding::Chunked,
+            Body::Streamed(StreamedBody {
+                coding: BodyCoding::Chunked,
                 ..
             }) => "streamed chunked",
             Body::Tunnel(_) => "tunnel",
@@ -157,9 +157,9 @@ impl Plan {
         go_ahead: Continue,
     ) -> Self {
         let (framing, coding) = match head.framing {
-            Framing::Length(length) => (field::Length::Exactly(length), Coding::Length),
+            Framing::Length(length) => (field::Length::Exactly(length), BodyCoding::Length),
             Framing::Chunked | Framing::UntilClose | Framing::None => {
-                (field::Length::Chunked, Coding::Chunked)
+                (field::Length::Chunked, BodyCoding::Chunked)
             }
         };
         let expect = match go_ahead {
@@ -167,7 +167,7 @@ impl Plan {
             Continue::NotExpected => field::Expect::Answered,
         };
         let notes = Rc::clone(&head.notes);
-        let body = Body::Streamed(Incoming {
+        let body = Body::Streamed(StreamedBody {
             first,
             payload,
             coding,

@@ -20,7 +20,7 @@ use crate::{
     error::{Answer, DeniedError, DownstreamError, ProxyError},
     exchange::{self, Progress, Tried},
     limits::Admission,
-    upstream::exchange::Road,
+    upstream::exchange::ConnectInfo,
     wire::head::{BodyNotes, RequestHead, ResponseHead},
 };
 
@@ -134,13 +134,13 @@ impl Record {
         &mut self,
         endpoints: &Arc<[Endpoint]>,
         at: usize,
-        road: Option<Road>,
+        connect_info: Option<ConnectInfo>,
     ) {
         if endpoints.len() > 1 {
             self.endpoint = Some((Arc::clone(endpoints), at));
         }
         if let Some(watch) = &mut self.watch {
-            watch.answered(&endpoints[at], road, self.started);
+            watch.answered(&endpoints[at], connect_info, self.started);
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn relayed(
         framing,
         body,
         replay: _,
-        road: _,
+        connect_info: _,
     } = response;
     let keeps_length = framing == Framing::None;
     let content = field::response_head(&head, keeps_length, client);

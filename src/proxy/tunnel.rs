@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::record::{Chain, ENDED_BY_OPERATOR, Ended, Record};
 use crate::{
     config::Live,
-    upstream::{ResponseBody, exchange::BodyError, http1::Tunnel},
+    upstream::{ResponseBody, exchange::BodyError, http1::UpstreamTunnel},
     wire::{
         body::Framing,
         head::{HeadContent, RelayedHead, TunnelNotes},
@@ -67,7 +67,7 @@ fn without_accept(content: HeadContent) -> HeadContent {
 /// Both directions of a tunnel: gives the upstream's octets, and moves the client's meanwhile.
 struct TunnelBody {
     /// None once it has ended.
-    tunnel: Option<Tunnel>,
+    tunnel: Option<UpstreamTunnel>,
     notes: Rc<TunnelNotes>,
     record: Record,
     idle: IdleTimer,

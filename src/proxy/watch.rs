@@ -29,7 +29,7 @@ use crate::{
     },
     metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
-    upstream::exchange::Road,
+    upstream::exchange::ConnectInfo,
     wire::head::{Fields, RequestHead, ResponseHead},
 };
 
@@ -183,7 +183,12 @@ impl Watch {
     }
 
     /// An upstream answered.
-    pub(super) fn answered(&mut self, endpoint: &Endpoint, road: Option<Road>, started: Instant) {
+    pub(super) fn answered(
+        &mut self,
+        endpoint: &Endpoint,
+        connect_info: Option<ConnectInfo>,
+        started: Instant,
+    ) {
         // the answer of a status that others were asked for stands if they gave none
         let has_stood = |tried: &Try| {
             matches!(tried.outcome, Tried::Status(_) | Tried::Overloaded)
@@ -193,9 +198,9 @@ impl Watch {
             self.tries.remove(at);
         }
         self.upstream = Some(Arc::clone(&endpoint.name));
-        if let Some(road) = road {
-            self.timings.connected = Some(road.had_at.saturating_duration_since(started));
-            self.timings.connecting = road.connecting;
+        if let Some(connect_info) = connect_info {
+            self.timings.connected = Some(connect_info.had_at.saturating_duration_since(started));
+            self.timings.connecting = connect_info.connecting;
         }
     }
 

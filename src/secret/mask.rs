@@ -184,13 +184,13 @@ pub enum Extent {
 fn find(text: &str, values: &[&[u8]], extent: Extent) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     let base64 = base64_forms(values, text.len());
-    let mut views = vec![View::of(text)];
+    let mut views = vec![DecodedView::of(text)];
     for level in 0..=ENCODED {
         for view in &views {
             view.find(values, &base64, extent, &mut spans);
         }
         if level < ENCODED {
-            views = views.iter().flat_map(View::decoded).collect();
+            views = views.iter().flat_map(DecodedView::decoded).collect();
         }
     }
     spans
@@ -228,13 +228,13 @@ fn base64_forms(values: &[&[u8]], longest: usize) -> HashSet<Vec<u8>> {
 }
 
 /// A text as a decoder reads it, and where in the original each octet is from.
-struct View {
+struct DecodedView {
     octets: Vec<u8>,
     /// One more than there are octets, the last is the end of the original; none for the original itself.
     from: Option<Vec<usize>>,
 }
 
-impl View {
+impl DecodedView {
     /// The text itself.
     fn of(text: &str) -> Self {
         Self {
@@ -482,7 +482,7 @@ mod tests {
     #[test]
     fn a_run_of_base64_is_one_span() {
         let run = "YWFh".repeat(10_000);
-        let view = View::of(&run);
+        let view = DecodedView::of(&run);
         let mut spans = Vec::new();
         let values: [&[u8]; 1] = [b"aaaaaaaa"];
         view.find(

@@ -23,9 +23,9 @@ pub(super) struct Affinity {
 }
 
 /// An entry: 32 bits of the session's hash, 16 bits that name the upstream, 16 bits of the minute
-/// in which it was used last. 0 is no entry: [`Entry::session`] is never 0.
+/// in which it was used last. 0 is no entry: [`AffinityEntry::session`] is never 0.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct AffinityEntry {
     session: u32,
     upstream: u16,
     minute: u16,
@@ -36,12 +36,12 @@ impl Affinity {
     pub(super) fn upstream(&self, session: u64, minute: u16) -> Option<u16> {
         let set = self.set(self.entries.get()?, session);
         let found = set.iter().find_map(|slot| {
-            let entry = Entry::read(slot)?;
+            let entry = AffinityEntry::read(slot)?;
             (entry.session == tag(session) && entry.age(minute) < LIFE).then_some((slot, entry))
         });
         let (slot, entry) = found?;
         if entry.minute != minute {
-            Entry { minute, ..entry }.write(slot);
+            AffinityEntry { minute, ..entry }.write(slot);
         }
         Some(entry.upstream)
     }
@@ -52,16 +52,17 @@ impl Affinity {
             .entries
             .get_or_init(|| (0..SETS * WAYS).map(|_| AtomicU64::new(0)).collect());
         let set = self.set(entries, session);
-        let own = set
-            .iter()
-            .find(|slot| Entry::read(slot).is_some_and(|entry| entry.session == tag(session)));
+        let own = set.iter().find(|slot| {
+            AffinityEntry::read(slot).is_some_and(|entry| entry.session == tag(session))
+        });
         let oldest = || {
-            set.iter()
-                .max_by_key(|slot| Entry::read(slot).map_or(u16::MAX, |entry| entry.age(minute)))
+            set.iter().max_by_key(|slot| {
+                AffinityEntry::read(slot).map_or(u16::MAX, |entry| entry.age(minute))
+            })
         };
         if let Some(slot) = own.or_else(oldest) {
             let session = tag(session);
-            Entry {
+            AffinityEntry {
                 session,
                 upstream,
                 minute,
@@ -81,7 +82,7 @@ fn tag(session: u64) -> u32 {
     ((session >> 32) as u32).max(1)
 }
 
-impl Entry {
+impl AffinityEntry {
     fn read(slot: &AtomicU64) -> Option<Self> {
         let word = slot.load(Relaxed);
         (word != 0).then_some(Self {

@@ -1,7 +1,7 @@
 //! The worker's awc client, with our exchange under it instead of awc's own.
 //!
 //! awc's middleware receives each request as a `ConnectRequest`, after its builder and before its
-//! connector: [`Door`] answers it there, so that whatever is sent through awc has the guarantees of
+//! connector: [`AwcConnector`] answers it there, so that whatever is sent through awc has the guarantees of
 //! [`super::http1`]. awc's connector is never called.
 //!
 //! The proxy's own way does not go through it: see the figures in [`super`]. It is for requests of
@@ -25,7 +25,7 @@ use super::{
     connections::Connections,
     exchange::{Failed, Response},
     pieces::Pieces,
-    request::{Body, Coding, Continue, Incoming, Request},
+    request::{Body, BodyCoding, Continue, Request, StreamedBody},
 };
 use crate::{
     config::Live,
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The middleware that replaces awc's connector by our exchange.
-struct Door {
+struct AwcConnector {
     connections: Rc<Connections>,
     live: Arc<ArcSwap<Live>>,
 }
@@ -46,11 +46,11 @@ pub(super) fn client(connections: Rc<Connections>, live: Arc<ArcSwap<Live>>) -> 
         .no_default_headers()
         .disable_timeout()
         .disable_redirects()
-        .wrap(Door { connections, live })
+        .wrap(AwcConnector { connections, live })
         .finish()
 }
 
-impl<S> Transform<S, ConnectRequest> for Door {
+impl<S> Transform<S, ConnectRequest> for AwcConnector {
     type Transform = Self;
 
     fn new_transform(self, _connector: S) -> Self {
@@ -58,7 +58,7 @@ impl<S> Transform<S, ConnectRequest> for Door {
     }
 }
 
-impl Service<ConnectRequest> for Door {
+impl Service<ConnectRequest> for AwcConnector {
     type Response = ConnectResponse;
     type Error = SendRequestError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
@@ -119,11 +119,11 @@ where
             octets.put_slice(b"content-length: ");
             octets.put_slice(itoa::Buffer::new().format(length).as_bytes());
             octets.put_slice(b"\r\n");
-            Some(Coding::Length)
+            Some(BodyCoding::Length)
         }
         BodySize::Stream => {
             octets.put_slice(b"transfer-encoding: chunked\r\n");
-            Some(Coding::Chunked)
+            Some(BodyCoding::Chunked)
         }
         BodySize::None => None,
     };
@@ -138,7 +138,7 @@ where
     }
 }
 
-fn streamed<B>(body: B, coding: Coding) -> Body
+fn streamed<B>(body: B, coding: BodyCoding) -> Body
 where
     B: MessageBody + 'static,
     B::Error: std::fmt::Display,
@@ -149,7 +149,7 @@ where
         content.map_err(|cause| PayloadError::Io(io::Error::other(cause.to_string())))
     });
     let payload: BoxedPayloadStream = Box::pin(stream);
-    Body::Streamed(Incoming {
+    Body::Streamed(StreamedBody {
         first: Pieces::new(),
         payload: Payload::Stream { payload },
         coding,

@@ -1,7 +1,7 @@
 //! Which of several upstreams a request goes to, and what is learned from how it went.
 //!
 //! A session stays where it was while that upstream is healthy; everybody else goes to the first
-//! healthy one of the list. All workers share one [`Balance`]; a request of theirs takes a [`Turn`],
+//! healthy one of the list. All workers share one [`Balance`]; a request of theirs takes a [`Selection`],
 //! which gives each upstream once. With one upstream none of it is used.
 //!
 //! It sends nothing and reads no content: that is [`super::Client`] and the proxy.
@@ -17,28 +17,28 @@ use smallvec::SmallVec;
 
 use super::{
     affinity::Affinity,
-    budget::Budget,
-    circuit::{Circuit, Pass, State},
+    budget::RetryBudget,
+    circuit::{Circuit, CircuitPermit, CircuitState},
 };
 use crate::config::Endpoint;
 
 /// What all workers know of the upstreams.
 pub struct Balance {
-    known: ArcSwap<Known>,
+    known: ArcSwap<EndpointTable>,
     affinity: Affinity,
-    budget: Budget,
+    budget: RetryBudget,
     /// Times are told from here on.
     start: Instant,
     hasher: RandomState,
 }
 
 /// The upstreams of one configuration, with their health.
-struct Known {
+struct EndpointTable {
     endpoints: Arc<[Endpoint]>,
-    circuits: Vec<Arc<Named>>,
+    circuits: Vec<Arc<NamedCircuit>>,
 }
 
-struct Named {
+struct NamedCircuit {
     circuit: Circuit,
     /// What the table of sessions knows it by.
     tag: u16,
@@ -50,23 +50,23 @@ impl Balance {
     /// Nothing is known yet.
     pub fn new(endpoints: &Arc<[Endpoint]>) -> Self {
         let hasher = RandomState::new();
-        let none = Known {
+        let none = EndpointTable {
             endpoints: Arc::new([]),
             circuits: Vec::new(),
         };
         Self {
             known: ArcSwap::from_pointee(none.follow(endpoints, &hasher)),
             affinity: Affinity::default(),
-            budget: Budget::default(),
+            budget: RetryBudget::default(),
             start: Instant::now(),
             hasher,
         }
     }
 
     /// A request's turn. `session` is what it should stay together with: a session id, else a key.
-    pub fn turn(&self, endpoints: &Arc<[Endpoint]>, session: Option<&[u8]>) -> Turn<'_> {
+    pub fn selection(&self, endpoints: &Arc<[Endpoint]>, session: Option<&[u8]>) -> Selection<'_> {
         self.budget.earn();
-        Turn {
+        Selection {
             balance: self,
             known: self.known(endpoints),
             session: session.map(|session| self.hasher.hash_one(session)),
@@ -81,7 +81,7 @@ impl Balance {
         counts.map(|named| Arc::clone(&named.idle)).collect()
     }
 
-    fn known(&self, endpoints: &Arc<[Endpoint]>) -> Arc<Known> {
+    fn known(&self, endpoints: &Arc<[Endpoint]>) -> Arc<EndpointTable> {
         let known = self.known.load_full();
         if Arc::ptr_eq(&known.endpoints, endpoints) {
             return known;
@@ -107,21 +107,22 @@ impl Balance {
         }
     }
 
-    fn learned(&self, known: &Known, has_failed: bool) {
-        let Some(Named { circuit, .. }) = known.circuits.first().map(|named| &**named) else {
+    fn learned(&self, known: &EndpointTable, has_failed: bool) {
+        let Some(NamedCircuit { circuit, .. }) = known.circuits.first().map(|named| &**named)
+        else {
             return;
         };
         if has_failed {
             let now = self.now();
-            let pass = circuit.pass(now).unwrap_or(Pass::LastResort);
-            circuit.failed(pass, now);
+            let permit = circuit.permit(now).unwrap_or(CircuitPermit::LastResort);
+            circuit.failed(permit, now);
         } else {
             circuit.succeeded();
         }
     }
 
     /// The state of each upstream's circuit.
-    pub fn states(&self, endpoints: &Arc<[Endpoint]>) -> Vec<State> {
+    pub fn states(&self, endpoints: &Arc<[Endpoint]>) -> Vec<CircuitState> {
         let now = self.now();
         let known = self.known(endpoints);
         let states = known.circuits.iter();
@@ -138,7 +139,7 @@ impl Balance {
     }
 }
 
-impl Known {
+impl EndpointTable {
     /// Another configuration's upstreams, with what is known of those that stay.
     fn follow(&self, endpoints: &Arc<[Endpoint]>, hasher: &RandomState) -> Self {
         let named = |(at, endpoint): (usize, &Endpoint)| {
@@ -155,7 +156,7 @@ impl Known {
                 None => {
                     let Endpoint { upstream, .. } = endpoint;
                     let secret = endpoint.credential.as_ref().map(|c| c.value.as_bytes());
-                    Arc::new(Named {
+                    Arc::new(NamedCircuit {
                         circuit: Circuit::default(),
                         idle: Arc::default(),
                         tag: hasher.hash_one((upstream, secret, wanted)) as u16,
@@ -171,94 +172,94 @@ impl Known {
 }
 
 /// One request's way through the upstreams: each at most once.
-pub struct Turn<'a> {
+pub struct Selection<'a> {
     balance: &'a Balance,
-    known: Arc<Known>,
+    known: Arc<EndpointTable>,
     session: Option<u64>,
     tried: SmallVec<[usize; 4]>,
 }
 
 /// An upstream, and leave to send to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
+pub struct Candidate {
     /// Its place in the list.
     pub endpoint: usize,
-    pass: Pass,
+    permit: CircuitPermit,
 }
 
-impl Turn<'_> {
+impl Selection<'_> {
     /// The first choice: where the session is, else the first healthy one; where none is healthy,
     /// where the session is, or the preferred one. A request is never refused for want of health:
     /// what the upstream says then is what its client should know.
-    pub fn first(&mut self) -> Choice {
+    pub fn first(&mut self) -> Candidate {
         let home = self.home();
-        let choice = self.healthy(home).unwrap_or(Choice {
+        let candidate = self.healthy(home).unwrap_or(Candidate {
             endpoint: home.unwrap_or(0),
-            pass: Pass::LastResort,
+            permit: CircuitPermit::LastResort,
         });
-        self.tried.push(choice.endpoint);
-        choice
+        self.tried.push(candidate.endpoint);
+        candidate
     }
 
     /// Another healthy one that was not tried.
-    pub fn another(&mut self) -> Option<Choice> {
-        let choice = self.healthy(None)?;
-        self.tried.push(choice.endpoint);
-        Some(choice)
+    pub fn next_healthy(&mut self) -> Option<Candidate> {
+        let candidate = self.healthy(None)?;
+        self.tried.push(candidate.endpoint);
+        Some(candidate)
     }
 
     /// One that was not tried, where none of them is healthy: for a request that nobody had yet.
-    pub fn last_resort(&mut self) -> Option<Choice> {
+    pub fn last_resort(&mut self) -> Option<Candidate> {
         let endpoint = (0..self.known.circuits.len()).find(|at| !self.tried.contains(at))?;
         self.tried.push(endpoint);
-        Some(Choice {
+        Some(Candidate {
             endpoint,
-            pass: Pass::LastResort,
+            permit: CircuitPermit::LastResort,
         })
     }
 
     /// Another healthy one after an upstream had the request, and failed: if the retry budget has room for it.
-    pub fn another_within_budget(&mut self) -> Option<Choice> {
+    pub fn next_healthy_within_budget(&mut self) -> Option<Candidate> {
         let now = self.balance.now();
         let mut others = self.known.circuits.iter().enumerate();
         // nothing is spent, and no probe is taken, where there is nobody to go to
         let is_any = others.any(|(endpoint, named)| {
-            !self.tried.contains(&endpoint) && named.circuit.state(now) != State::Open
+            !self.tried.contains(&endpoint) && named.circuit.state(now) != CircuitState::Open
         });
         if is_any && self.balance.budget.spend(now) {
-            self.another()
+            self.next_healthy()
         } else {
             None
         }
     }
 
     /// The upstream answered as it should.
-    pub fn succeeded(&self, choice: Choice) {
-        self.known.circuits[choice.endpoint].circuit.succeeded();
+    pub fn succeeded(&self, candidate: Candidate) {
+        self.known.circuits[candidate.endpoint].circuit.succeeded();
     }
 
     /// The session is there from now on.
-    pub fn stay(&self, choice: Choice) {
+    pub fn pin_session(&self, candidate: Candidate) {
         let Some(session) = self.session else { return };
-        let named = &self.known.circuits[choice.endpoint];
+        let named = &self.known.circuits[candidate.endpoint];
         let minute = self.balance.minute();
         // who is at the preferred one need not be remembered, unless it was elsewhere
         let before = self.balance.affinity.upstream(session, minute);
-        if before != Some(named.tag) && (choice.endpoint != 0 || before.is_some()) {
+        if before != Some(named.tag) && (candidate.endpoint != 0 || before.is_some()) {
             self.balance.affinity.remember(session, named.tag, minute);
         }
     }
 
     /// The upstream failed. Tells whether it is passed over from now on.
-    pub fn failed(&self, choice: Choice) -> bool {
-        let circuit = &self.known.circuits[choice.endpoint].circuit;
-        circuit.failed(choice.pass, self.balance.now())
+    pub fn failed(&self, candidate: Candidate) -> bool {
+        let circuit = &self.known.circuits[candidate.endpoint].circuit;
+        circuit.failed(candidate.permit, self.balance.now())
     }
 
     /// The upstream asked to be left alone.
-    pub fn rest(&self, choice: Choice, wait: Duration) {
-        let circuit = &self.known.circuits[choice.endpoint].circuit;
-        circuit.rest(wait, self.balance.now());
+    pub fn back_off(&self, candidate: Candidate, wait: Duration) {
+        let circuit = &self.known.circuits[candidate.endpoint].circuit;
+        circuit.back_off(wait, self.balance.now());
     }
 
     /// Where the session is.
@@ -268,14 +269,14 @@ impl Turn<'_> {
         self.known.circuits.iter().position(|c| c.tag == tag)
     }
 
-    fn healthy(&self, home: Option<usize>) -> Option<Choice> {
+    fn healthy(&self, home: Option<usize>) -> Option<Candidate> {
         let now = self.balance.now();
         home.into_iter()
             .chain(0..self.known.circuits.len())
             .filter(|endpoint| !self.tried.contains(endpoint))
             .find_map(|endpoint| {
-                let pass = self.known.circuits[endpoint].circuit.pass(now)?;
-                Some(Choice { endpoint, pass })
+                let permit = self.known.circuits[endpoint].circuit.permit(now)?;
+                Some(Candidate { endpoint, permit })
             })
     }
 }
@@ -308,10 +309,10 @@ mod tests {
 
     fn fail(balance: &Balance, endpoints: &Arc<[Endpoint]>, at: usize) {
         for _ in 0..5 {
-            let turn = balance.turn(endpoints, None);
-            turn.failed(Choice {
+            let selection = balance.selection(endpoints, None);
+            selection.failed(Candidate {
                 endpoint: at,
-                pass: Pass::Regular,
+                permit: CircuitPermit::Regular,
             });
         }
     }
@@ -323,35 +324,51 @@ mod tests {
         fail(&balance, &endpoints, 1);
         assert_eq!(
             balance.states(&endpoints),
-            [State::Unknown, State::Open, State::Unknown]
+            [
+                CircuitState::Unknown,
+                CircuitState::Open,
+                CircuitState::Unknown
+            ]
         );
-        let mut turn = balance.turn(&endpoints, None);
-        assert_eq!(turn.first().endpoint, 0);
-        assert_eq!(turn.another().unwrap().endpoint, 2);
-        assert_eq!(turn.another(), None);
+        let mut selection = balance.selection(&endpoints, None);
+        assert_eq!(selection.first().endpoint, 0);
+        assert_eq!(selection.next_healthy().unwrap().endpoint, 2);
+        assert_eq!(selection.next_healthy(), None);
     }
 
     #[test]
     fn a_session_stays_while_its_upstream_is_healthy() {
         let endpoints = endpoints(&["http://a", "http://b", "http://c"]);
         let balance = Balance::new(&endpoints);
-        let mut turn = balance.turn(&endpoints, Some(b"session"));
-        turn.first();
-        let second = turn.another().unwrap();
-        turn.stay(second);
+        let mut selection = balance.selection(&endpoints, Some(b"session"));
+        selection.first();
+        let second = selection.next_healthy().unwrap();
+        selection.pin_session(second);
         // the preferred one is well, and others go there
-        assert_eq!(balance.turn(&endpoints, Some(b"other")).first().endpoint, 0);
         assert_eq!(
-            balance.turn(&endpoints, Some(b"session")).first().endpoint,
+            balance
+                .selection(&endpoints, Some(b"other"))
+                .first()
+                .endpoint,
+            0
+        );
+        assert_eq!(
+            balance
+                .selection(&endpoints, Some(b"session"))
+                .first()
+                .endpoint,
             1
         );
         fail(&balance, &endpoints, 1);
-        let mut turn = balance.turn(&endpoints, Some(b"session"));
-        let choice = turn.first();
-        assert_eq!(choice.endpoint, 0);
-        turn.stay(choice);
+        let mut selection = balance.selection(&endpoints, Some(b"session"));
+        let candidate = selection.first();
+        assert_eq!(candidate.endpoint, 0);
+        selection.pin_session(candidate);
         assert_eq!(
-            balance.turn(&endpoints, Some(b"session")).first().endpoint,
+            balance
+                .selection(&endpoints, Some(b"session"))
+                .first()
+                .endpoint,
             0
         );
     }
@@ -362,25 +379,25 @@ mod tests {
         let balance = Balance::new(&endpoints);
         fail(&balance, &endpoints, 0);
         fail(&balance, &endpoints, 1);
-        let mut turn = balance.turn(&endpoints, None);
-        assert_eq!(turn.first().endpoint, 0);
-        assert_eq!(turn.another(), None, "a storm is not made larger");
+        let mut selection = balance.selection(&endpoints, None);
+        assert_eq!(selection.first().endpoint, 0);
+        assert_eq!(selection.next_healthy(), None, "a storm is not made larger");
     }
 
     #[test]
     fn what_is_learned_of_the_only_one_is_shown() {
         let endpoints = endpoints(&["http://a"]);
         let balance = Balance::new(&endpoints);
-        assert_eq!(balance.states(&endpoints), [State::Unknown]);
+        assert_eq!(balance.states(&endpoints), [CircuitState::Unknown]);
         balance.learned_of_only(&endpoints, true);
         balance.learned_of_only(&endpoints, true);
-        assert_eq!(balance.states(&endpoints), [State::Failing(2)]);
+        assert_eq!(balance.states(&endpoints), [CircuitState::Failing(2)]);
         for _ in 0..9 {
             balance.learned_of_only(&endpoints, true);
         }
-        assert_eq!(balance.states(&endpoints), [State::Open]);
+        assert_eq!(balance.states(&endpoints), [CircuitState::Open]);
         balance.learned_of_only(&endpoints, false);
-        assert_eq!(balance.states(&endpoints), [State::Closed]);
+        assert_eq!(balance.states(&endpoints), [CircuitState::Closed]);
     }
 
     #[test]
@@ -391,10 +408,14 @@ mod tests {
         let after = endpoints(&["http://b", "http://b", "http://c"]);
         assert_eq!(
             balance.states(&after),
-            [State::Unknown, State::Open, State::Unknown]
+            [
+                CircuitState::Unknown,
+                CircuitState::Open,
+                CircuitState::Unknown
+            ]
         );
         // an exchange that began before still finds its own
-        assert_eq!(balance.turn(&before, None).first().endpoint, 0);
+        assert_eq!(balance.selection(&before, None).first().endpoint, 0);
     }
 
     #[test]

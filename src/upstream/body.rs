@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{
     exchange::BodyError,
-    http1::{ResponseBody as Http1Body, Tunnel},
+    http1::{Http1Body, UpstreamTunnel},
     http2::Http2Body,
 };
 
@@ -63,7 +63,7 @@ impl ResponseBody {
     }
 
     /// The tunnel that the upstream agreed to.
-    pub fn into_tunnel(self) -> Option<Tunnel> {
+    pub fn into_tunnel(self) -> Option<UpstreamTunnel> {
         match self {
             Self::Http1(body) => body.into_tunnel(),
             Self::Http2(_) | Self::Prefetched(_) => None,

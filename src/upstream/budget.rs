@@ -16,7 +16,7 @@ const MOST: i64 = 100 * WHOLE;
 
 /// The budget of the process.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct RetryBudget {
     /// Earned by requests.
     earned: AtomicI64,
     /// Earned by time, up to `counted_to`, less what was spent; below 0 where more was.
@@ -24,7 +24,7 @@ pub(super) struct Budget {
     counted_to: AtomicU64,
 }
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self {
             earned: AtomicI64::new(0),
@@ -34,7 +34,7 @@ impl Default for Budget {
     }
 }
 
-impl Budget {
+impl RetryBudget {
     /// A request came.
     pub(super) fn earn(&self) {
         if self.earned.load(Relaxed) < MOST {
@@ -73,13 +73,13 @@ fn take(from: &AtomicI64) -> bool {
 mod tests {
     use super::*;
 
-    fn spent(budget: &Budget, wanted: usize, now: u64) -> usize {
+    fn spent(budget: &RetryBudget, wanted: usize, now: u64) -> usize {
         (0..wanted).filter(|_| budget.spend(now)).count()
     }
 
     #[test]
     fn a_fifth_of_the_requests_and_three_a_second() {
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         assert_eq!(spent(&budget, 100, 0), 3);
         assert_eq!(spent(&budget, 100, 500), 1);
         assert_eq!(spent(&budget, 100, 1000), 2);
@@ -99,7 +99,7 @@ mod tests {
     fn the_three_a_second_are_not_on_top_of_the_fifth() {
         // requests a second, and what may be sent again of those that come within ten
         for (rate, most) in [(5, 30), (15, 30), (50, 100), (1000, 2000)] {
-            let budget = Budget::default();
+            let budget = RetryBudget::default();
             let again = (0..10 * rate)
                 .filter(|nth| {
                     budget.earn();

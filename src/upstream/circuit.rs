@@ -42,7 +42,7 @@ pub struct Circuit {
 
 /// Leave to send a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
+pub enum CircuitPermit {
     /// The circuit is closed.
     Regular,
     /// It is open, and this request is its probe.
@@ -53,7 +53,7 @@ pub enum Pass {
 
 /// The state of a circuit, as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum CircuitState {
     /// Requests pass; the upstream was not asked yet, and nothing is known of it.
     Unknown,
     /// Requests pass; so many in a row failed since the last success, fewer than open the circuit.
@@ -66,7 +66,7 @@ pub enum State {
     HalfOpen,
 }
 
-impl State {
+impl CircuitState {
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
@@ -81,12 +81,12 @@ impl State {
 
 impl Circuit {
     /// Leave to send a request now. Of all that ask when a probe is due, one gets it.
-    pub fn pass(&self, now: u64) -> Option<Pass> {
+    pub fn permit(&self, now: u64) -> Option<CircuitPermit> {
         if self.rests_until.load(Relaxed) > now {
             return None;
         }
         match self.probe_at.load(Acquire) {
-            0 => Some(Pass::Regular),
+            0 => Some(CircuitPermit::Regular),
             probe_at if probe_at > now => None,
             probe_at => {
                 // a probe whose outcome is late is followed by another one, as late as if it had failed:
@@ -96,7 +96,7 @@ impl Circuit {
                     .compare_exchange(probe_at, next, AcqRel, Acquire)
                     .ok()?;
                 self.openings.fetch_add(1, Relaxed);
-                Some(Pass::Probe)
+                Some(CircuitPermit::Probe)
             }
         }
     }
@@ -114,12 +114,12 @@ impl Circuit {
     }
 
     /// The upstream failed. Tells whether that opened the circuit, or opened it again.
-    pub fn failed(&self, pass: Pass, now: u64) -> bool {
+    pub fn failed(&self, permit: CircuitPermit, now: u64) -> bool {
         self.asked();
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
         let is_closed = self.probe_at.load(Acquire) == 0;
         // what was on its way when the circuit opened says nothing new
-        if pass != Pass::Probe && (!is_closed || failures < THRESHOLD) {
+        if permit != CircuitPermit::Probe && (!is_closed || failures < THRESHOLD) {
             return false;
         }
         if is_closed {
@@ -138,22 +138,22 @@ impl Circuit {
     }
 
     /// The upstream asked not to be asked for a while.
-    pub fn rest(&self, wait: Duration, now: u64) {
+    pub fn back_off(&self, wait: Duration, now: u64) {
         let until = now + millis(wait.min(LONGEST_REST));
         self.rests_until.fetch_max(until, Relaxed);
     }
 
     /// The state now.
-    pub fn state(&self, now: u64) -> State {
+    pub fn state(&self, now: u64) -> CircuitState {
         match self.probe_at.load(Relaxed) {
-            _ if self.rests_until.load(Relaxed) > now => State::Open,
-            0 if !self.was_asked.load(Relaxed) => State::Unknown,
+            _ if self.rests_until.load(Relaxed) > now => CircuitState::Open,
+            0 if !self.was_asked.load(Relaxed) => CircuitState::Unknown,
             0 => match self.failures.load(Relaxed) {
-                0 => State::Closed,
-                failures => State::Failing(failures),
+                0 => CircuitState::Closed,
+                failures => CircuitState::Failing(failures),
             },
-            probe_at if probe_at > now => State::Open,
-            _ => State::HalfOpen,
+            probe_at if probe_at > now => CircuitState::Open,
+            _ => CircuitState::HalfOpen,
         }
     }
 }
@@ -174,7 +174,10 @@ mod tests {
     fn opened(now: u64) -> Circuit {
         let circuit = Circuit::default();
         for nth in 1..=THRESHOLD {
-            assert_eq!(circuit.failed(Pass::Regular, now), nth == THRESHOLD);
+            assert_eq!(
+                circuit.failed(CircuitPermit::Regular, now),
+                nth == THRESHOLD
+            );
         }
         circuit
     }
@@ -184,52 +187,52 @@ mod tests {
         let circuit = Circuit::default();
         for _ in 0..9 {
             for _ in 1..THRESHOLD {
-                circuit.failed(Pass::Regular, 1);
+                circuit.failed(CircuitPermit::Regular, 1);
             }
             circuit.succeeded();
         }
-        assert_eq!(circuit.pass(1), Some(Pass::Regular));
-        assert_eq!(opened(1).pass(1), None);
-        assert_eq!(opened(1).state(1), State::Open);
+        assert_eq!(circuit.permit(1), Some(CircuitPermit::Regular));
+        assert_eq!(opened(1).permit(1), None);
+        assert_eq!(opened(1).state(1), CircuitState::Open);
     }
 
     #[test]
     fn an_upstream_is_not_well_before_it_has_answered() {
         let circuit = Circuit::default();
-        assert_eq!(circuit.state(1), State::Unknown);
+        assert_eq!(circuit.state(1), CircuitState::Unknown);
         for nth in 1..THRESHOLD {
-            circuit.failed(Pass::Regular, 1);
-            assert_eq!(circuit.state(1), State::Failing(nth));
+            circuit.failed(CircuitPermit::Regular, 1);
+            assert_eq!(circuit.state(1), CircuitState::Failing(nth));
         }
-        circuit.failed(Pass::Regular, 1);
-        assert_eq!(circuit.state(1), State::Open);
+        circuit.failed(CircuitPermit::Regular, 1);
+        assert_eq!(circuit.state(1), CircuitState::Open);
         circuit.succeeded();
-        assert_eq!(circuit.state(1), State::Closed);
+        assert_eq!(circuit.state(1), CircuitState::Closed);
         let circuit = Circuit::default();
-        circuit.rest(Duration::from_secs(1), 1);
-        assert_eq!(circuit.state(1), State::Open);
+        circuit.back_off(Duration::from_secs(1), 1);
+        assert_eq!(circuit.state(1), CircuitState::Open);
     }
 
     #[test]
     fn one_probe_passes_at_a_time() {
         let circuit = opened(1);
-        assert_eq!(circuit.pass(1000), None);
-        assert_eq!(circuit.state(1001), State::HalfOpen);
-        assert_eq!(circuit.pass(1001), Some(Pass::Probe));
-        assert_eq!(circuit.pass(1001), None);
+        assert_eq!(circuit.permit(1000), None);
+        assert_eq!(circuit.state(1001), CircuitState::HalfOpen);
+        assert_eq!(circuit.permit(1001), Some(CircuitPermit::Probe));
+        assert_eq!(circuit.permit(1001), None);
         circuit.succeeded();
-        assert_eq!(circuit.pass(1001), Some(Pass::Regular));
+        assert_eq!(circuit.permit(1001), Some(CircuitPermit::Regular));
     }
 
     #[test]
     fn probes_without_an_outcome_become_fewer() {
         let circuit = opened(1);
         // an upstream that answers nobody for ten minutes
-        let probes = (1..=600_000).filter(|now| circuit.pass(*now).is_some());
+        let probes = (1..=600_000).filter(|now| circuit.permit(*now).is_some());
         assert_eq!(probes.count(), 14);
-        assert!(circuit.failed(Pass::Probe, 600_000));
-        assert_eq!(circuit.pass(663_999), None);
-        assert_eq!(circuit.pass(664_000), Some(Pass::Probe));
+        assert!(circuit.failed(CircuitPermit::Probe, 600_000));
+        assert_eq!(circuit.permit(663_999), None);
+        assert_eq!(circuit.permit(664_000), Some(CircuitPermit::Probe));
     }
 
     #[test]
@@ -237,39 +240,39 @@ mod tests {
         let circuit = opened(1);
         let mut now = 1;
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
-            assert_eq!(circuit.pass(now + seconds * 1000 - 1), None);
+            assert_eq!(circuit.permit(now + seconds * 1000 - 1), None);
             now += seconds * 1000;
-            assert_eq!(circuit.pass(now), Some(Pass::Probe), "{seconds}");
-            assert!(circuit.failed(Pass::Probe, now));
+            assert_eq!(circuit.permit(now), Some(CircuitPermit::Probe), "{seconds}");
+            assert!(circuit.failed(CircuitPermit::Probe, now));
         }
         circuit.succeeded();
         for _ in 0..THRESHOLD {
-            circuit.failed(Pass::Regular, now);
+            circuit.failed(CircuitPermit::Regular, now);
         }
-        assert_eq!(circuit.pass(now + 1000), Some(Pass::Probe));
+        assert_eq!(circuit.permit(now + 1000), Some(CircuitPermit::Probe));
     }
 
     #[test]
     fn what_was_on_its_way_does_not_open_it_further() {
         let circuit = opened(1);
         for _ in 0..100 {
-            assert!(!circuit.failed(Pass::Regular, 2));
-            assert!(!circuit.failed(Pass::LastResort, 2));
+            assert!(!circuit.failed(CircuitPermit::Regular, 2));
+            assert!(!circuit.failed(CircuitPermit::LastResort, 2));
         }
-        assert_eq!(circuit.pass(1001), Some(Pass::Probe));
+        assert_eq!(circuit.permit(1001), Some(CircuitPermit::Probe));
     }
 
     #[test]
     fn a_rest_lasts_as_asked_but_not_for_ever() {
         let circuit = Circuit::default();
-        circuit.rest(Duration::from_secs(7), 1);
-        circuit.rest(Duration::from_secs(3), 1);
+        circuit.back_off(Duration::from_secs(7), 1);
+        circuit.back_off(Duration::from_secs(3), 1);
         assert_eq!(
-            (circuit.pass(7000), circuit.state(7000)),
-            (None, State::Open)
+            (circuit.permit(7000), circuit.state(7000)),
+            (None, CircuitState::Open)
         );
-        assert_eq!(circuit.pass(7001), Some(Pass::Regular));
-        circuit.rest(Duration::MAX, 1);
-        assert_eq!(circuit.pass(600_001), Some(Pass::Regular));
+        assert_eq!(circuit.permit(7001), Some(CircuitPermit::Regular));
+        circuit.back_off(Duration::MAX, 1);
+        assert_eq!(circuit.permit(600_001), Some(CircuitPermit::Regular));
     }
 }

@@ -17,9 +17,9 @@ use super::{
     balance::Balance,
     body::ResponseBody,
     dial::{Dialer, Stream},
-    exchange::{Failed, Response, Road},
+    exchange::{ConnectInfo, Failed, Response},
     http1,
-    http2::{self, PoolDialer, Way},
+    http2::{self, PoolDialer, StreamOrConnection},
     request::{Body, Request},
 };
 use crate::{
@@ -31,23 +31,23 @@ use crate::{
 /// Connections of one worker, idle and to be made.
 pub(super) struct Connections {
     dialer: Dialer,
-    lanes: RefCell<Lanes>,
+    endpoint_pools: RefCell<EndpointPools>,
     balance: Arc<Balance>,
     shard: Arc<Shard>,
 }
 
 /// The lanes to the endpoints of the configuration that was last seen, in its order.
-struct Lanes {
+struct EndpointPools {
     endpoints: Arc<[Endpoint]>,
-    lanes: Vec<Rc<Lane>>,
+    pools: Vec<Rc<EndpointPool>>,
 }
 
 /// The connections to one endpoint.
-struct Lane {
+struct EndpointPool {
     endpoint: Endpoint,
-    pool: Rc<http1::Pool>,
+    pool: Rc<http1::Http1Pool>,
     /// Where HTTP/2 may be spoken.
-    http2: Option<Rc<http2::Pool>>,
+    http2: Option<Rc<http2::Http2Pool>>,
 }
 
 impl Connections {
@@ -57,13 +57,13 @@ impl Connections {
         balance: Arc<Balance>,
         shard: Arc<Shard>,
     ) -> Self {
-        let none = Lanes {
+        let none = EndpointPools {
             endpoints: Arc::new([]),
-            lanes: Vec::new(),
+            pools: Vec::new(),
         };
         Self {
             dialer,
-            lanes: RefCell::new(none.follow(live, &balance)),
+            endpoint_pools: RefCell::new(none.follow(live, &balance)),
             balance,
             shard,
         }
@@ -75,32 +75,32 @@ impl Connections {
         endpoint: usize,
         mut request: Request,
     ) -> Result<Response<ResponseBody>, Failed> {
-        let lane = self.lane(live, endpoint);
+        let endpoint_pool = self.endpoint_pool(live, endpoint);
         let is_watched = request.is_watched;
         // octets both ways are HTTP/1.1's to carry
         let is_tunnel = matches!(request.body, Body::Tunnel(_));
-        if let Some(http2) = &lane.http2
+        if let Some(http2) = &endpoint_pool.http2
             && !is_tunnel
         {
             // on the heap, as it is larger than the way over HTTP/1.1
-            return Box::pin(send_http2(self, live, &lane, http2, request)).await;
+            return Box::pin(send_http2(self, live, &endpoint_pool, http2, request)).await;
         }
-        if let Some(connection) = poll_fn(|cx| Poll::Ready(lane.pool.take(cx))).await {
-            let road = is_watched.then(|| Road::had(None));
-            match http1::exchange(connection, request, &lane.pool).await {
+        if let Some(connection) = poll_fn(|cx| Poll::Ready(endpoint_pool.pool.take(cx))).await {
+            let connect_info = is_watched.then(|| ConnectInfo::had(None));
+            match http1::exchange(connection, request, &endpoint_pool.pool).await {
                 Err(Failed::Unsent(unsent, _)) => {
                     self.shard.moved(Moved::Stale);
                     request = *unsent;
                 }
-                outcome => return told(in_http1(outcome), &lane.endpoint, road),
+                outcome => return told(in_http1(outcome), &endpoint_pool.endpoint, connect_info),
             }
         }
         let began = Instant::now();
-        match self.connect(live, &lane.endpoint).await {
+        match self.connect(live, &endpoint_pool.endpoint).await {
             Ok(connection) => {
-                let road = is_watched.then(|| Road::had(Some(began.elapsed())));
-                let outcome = http1::exchange(connection, request, &lane.pool).await;
-                told(in_http1(outcome), &lane.endpoint, road)
+                let connect_info = is_watched.then(|| ConnectInfo::had(Some(began.elapsed())));
+                let outcome = http1::exchange(connection, request, &endpoint_pool.pool).await;
+                told(in_http1(outcome), &endpoint_pool.endpoint, connect_info)
             }
             Err(cause) => Err(Failed::Unsent(Box::new(request), cause)),
         }
@@ -111,9 +111,9 @@ impl Connections {
         &self,
         live: &Live,
         endpoint: &Endpoint,
-    ) -> Result<http1::Connection, UpstreamError> {
+    ) -> Result<http1::Http1Connection, UpstreamError> {
         let stream = self.dial(live, endpoint, HttpVersion::Http11).await?;
-        Ok(http1::Connection::new(stream))
+        Ok(http1::Http1Connection::new(stream))
     }
 
     /// A new connection; a second try if the first could not be made. Where file descriptors ran out,
@@ -178,12 +178,15 @@ impl Connections {
 
     /// Closes this worker's idle connections to all upstreams. Gives how many there were.
     async fn close_idle(&self) -> usize {
-        let lanes = self.lanes.borrow().lanes.clone();
-        let close = |lane: &Rc<Lane>| {
-            let http2 = lane.http2.as_ref().map_or(0, |http2| http2.close_idle());
-            lane.pool.close_idle() + http2
+        let endpoint_pools = self.endpoint_pools.borrow().pools.clone();
+        let close = |endpoint_pool: &Rc<EndpointPool>| {
+            let http2 = endpoint_pool
+                .http2
+                .as_ref()
+                .map_or(0, |http2| http2.close_idle());
+            endpoint_pool.pool.close_idle() + http2
         };
-        let closed = lanes.iter().map(close).sum();
+        let closed = endpoint_pools.iter().map(close).sum();
         // the driver of an HTTP/2 connection closes its socket in its own task
         for _ in 0..DRIVER_TURNS {
             tokio::task::yield_now().await;
@@ -193,17 +196,17 @@ impl Connections {
 
     /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are
     /// left: what is idle there is closed, what runs runs on.
-    fn lane(&self, live: &Live, endpoint: usize) -> Rc<Lane> {
-        let mut lanes = self.lanes.borrow_mut();
-        if !Arc::ptr_eq(&lanes.endpoints, &live.endpoints) {
-            *lanes = lanes.follow(live, &self.balance);
+    fn endpoint_pool(&self, live: &Live, endpoint: usize) -> Rc<EndpointPool> {
+        let mut endpoint_pools = self.endpoint_pools.borrow_mut();
+        if !Arc::ptr_eq(&endpoint_pools.endpoints, &live.endpoints) {
+            *endpoint_pools = endpoint_pools.follow(live, &self.balance);
         }
-        let lane = Rc::clone(&lanes.lanes[endpoint]);
-        lane.pool.follow(&live.timers);
-        if let Some(http2) = &lane.http2 {
+        let endpoint_pool = Rc::clone(&endpoint_pools.pools[endpoint]);
+        endpoint_pool.pool.follow(&live.timers);
+        if let Some(http2) = &endpoint_pool.http2 {
             http2.follow(&live.timers);
         }
-        lane
+        endpoint_pool
     }
 }
 
@@ -212,7 +215,7 @@ impl Connections {
 fn told(
     outcome: Result<Response<ResponseBody>, Failed>,
     endpoint: &Endpoint,
-    road: Option<Road>,
+    connect_info: Option<ConnectInfo>,
 ) -> Result<Response<ResponseBody>, Failed> {
     let response = outcome?;
     let is_by_proxy = matches!(endpoint.route, Route::HttpProxy(_))
@@ -224,7 +227,10 @@ fn told(
             UpstreamError::ProxyConnectionRefused(cause).into(),
         ));
     }
-    Ok(Response { road, ..response })
+    Ok(Response {
+        connect_info,
+        ..response
+    })
 }
 
 /// Sends a request over whichever version is spoken there.
@@ -234,14 +240,14 @@ fn told(
 async fn send_http2(
     connections: &Connections,
     live: &Live,
-    lane: &Lane,
-    pool: &Rc<http2::Pool>,
+    endpoint_pool: &EndpointPool,
+    pool: &Rc<http2::Http2Pool>,
     mut request: Request,
 ) -> Result<Response<ResponseBody>, Failed> {
-    let dial = || connections.dial(live, &lane.endpoint, lane.endpoint.http);
+    let dial = || connections.dial(live, &endpoint_pool.endpoint, endpoint_pool.endpoint.http);
     let dialer = PoolDialer {
-        http1: &lane.pool,
-        scheme: lane.endpoint.upstream.scheme,
+        http1: &endpoint_pool.pool,
+        scheme: endpoint_pool.endpoint.upstream.scheme,
         handshake_timeout: live.timers.connect,
         dial: &dial,
     };
@@ -251,18 +257,18 @@ async fn send_http2(
             Ok(had) => had,
             Err(cause) => return Err(Failed::Unsent(Box::new(request), cause)),
         };
-        let road = request.is_watched.then(|| Road::had(connecting));
+        let connect_info = request.is_watched.then(|| ConnectInfo::had(connecting));
         // once: a second connection that is lost in the same way is no chance any more
         let may_repeat = is_first && connecting.is_none();
         let (outcome, unsent_since) = match way {
-            Way::Stream(stream) => {
-                let upstream = &lane.endpoint.upstream;
+            StreamOrConnection::Stream(stream) => {
+                let upstream = &endpoint_pool.endpoint.upstream;
                 let outcome = http2::exchange(stream, request, upstream, may_repeat);
                 let outcome = outcome.await;
                 (in_http2(outcome), Moved::Unprocessed)
             }
-            Way::Connection(connection) => {
-                let outcome = http1::exchange(connection, request, &lane.pool);
+            StreamOrConnection::Connection(connection) => {
+                let outcome = http1::exchange(connection, request, &endpoint_pool.pool);
                 (in_http1(outcome.await), Moved::Stale)
             }
         };
@@ -271,7 +277,12 @@ async fn send_http2(
                 connections.shard.moved(unsent_since);
                 request = *unsent;
             }
-            outcome => return outcome.map(|response| Response { road, ..response }),
+            outcome => {
+                return outcome.map(|response| Response {
+                    connect_info,
+                    ..response
+                });
+            }
         }
     }
     Err(Failed::Unsent(
@@ -282,7 +293,7 @@ async fn send_http2(
 
 /// An outcome over HTTP/1.1, with its body as every caller takes it.
 fn in_http1(
-    outcome: Result<Response<http1::ResponseBody>, Failed>,
+    outcome: Result<Response<http1::Http1Body>, Failed>,
 ) -> Result<Response<ResponseBody>, Failed> {
     outcome.map(|response| response.map_body(ResponseBody::Http1))
 }
@@ -300,23 +311,28 @@ const TRIES: usize = 3;
 /// Turns of the runtime that a driver needs to see its last handle gone, say goodbye, and end.
 const DRIVER_TURNS: usize = 4;
 
-impl Lanes {
+impl EndpointPools {
     /// The lanes of another configuration, with the connections of those that stay.
     fn follow(&self, live: &Live, balance: &Balance) -> Self {
         let idle = balance.idle(&live.endpoints);
-        let lane = |(endpoint, idle): (&Endpoint, &Arc<AtomicUsize>)| {
-            let same = |lane: &&Rc<Lane>| lane.endpoint == *endpoint;
-            self.lanes.iter().find(same).cloned().unwrap_or_else(|| {
-                Rc::new(Lane {
+        let endpoint_pool = |(endpoint, idle): (&Endpoint, &Arc<AtomicUsize>)| {
+            let same = |endpoint_pool: &&Rc<EndpointPool>| endpoint_pool.endpoint == *endpoint;
+            self.pools.iter().find(same).cloned().unwrap_or_else(|| {
+                Rc::new(EndpointPool {
                     endpoint: endpoint.clone(),
-                    pool: http1::Pool::new(&live.timers, Arc::clone(idle)),
-                    http2: http2::Pool::of(endpoint, &live.timers),
+                    pool: http1::Http1Pool::new(&live.timers, Arc::clone(idle)),
+                    http2: http2::Http2Pool::of(endpoint, &live.timers),
                 })
             })
         };
         Self {
             endpoints: Arc::clone(&live.endpoints),
-            lanes: live.endpoints.iter().zip(&idle).map(lane).collect(),
+            pools: live
+                .endpoints
+                .iter()
+                .zip(&idle)
+                .map(endpoint_pool)
+                .collect(),
         }
     }
 }

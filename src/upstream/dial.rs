@@ -15,12 +15,12 @@ use tokio::{
 pub use self::{
     proxy::proxy_authorization,
     stream::Stream,
-    trust::{Trust, TrustError, store, tls_config},
+    trust::{Trust, TrustStoreError, store, tls_config},
 };
 use self::{
-    proxy::{Inside, ProxyError, Target},
+    proxy::{OutboundProxyError, SocksTarget, TunnelProtocol},
     race::race,
-    resolve::{Names, ResolveError},
+    resolve::{HostResolver, ResolveError},
 };
 use crate::{
     config::{HttpVersion, ProxyAddress, Resolve, Route, Scheme, Upstream},
@@ -40,7 +40,7 @@ mod watched;
 /// Makes connections for one worker. Cheap to create: files are read when they are first needed.
 pub struct Dialer {
     trust: Trust,
-    names: Names,
+    names: HostResolver,
     /// Where the process itself listens.
     listeners: Arc<[SocketAddr]>,
 }
@@ -50,7 +50,7 @@ impl Dialer {
     pub fn new(trust: Trust) -> Self {
         Self {
             trust,
-            names: Names::system(),
+            names: HostResolver::system(),
             listeners: Arc::new([]),
         }
     }
@@ -167,8 +167,8 @@ impl Dialer {
     ) -> Result<TcpStream, UpstreamError> {
         let mut tcp = self.reach(proxy, deadline).await?;
         let inside = match (upstream.scheme, http) {
-            (Scheme::Https, _) => Some(Inside::Tls),
-            (Scheme::Http, HttpVersion::Http2) => Some(Inside::Http2),
+            (Scheme::Https, _) => Some(TunnelProtocol::Tls),
+            (Scheme::Http, HttpVersion::Http2) => Some(TunnelProtocol::Http2),
             (Scheme::Http, HttpVersion::Http11 | HttpVersion::Auto) => None,
         };
         if let Some(inside) = inside {
@@ -189,8 +189,8 @@ impl Dialer {
     ) -> Result<TcpStream, UpstreamError> {
         let (host, port) = (upstream.host.as_str(), upstream.port);
         let target = match (host.parse(), resolve) {
-            (Ok(address), _) => Target::Address(SocketAddr::new(address, port)),
-            (Err(_), Resolve::AtProxy) => Target::Name(host, port),
+            (Ok(address), _) => SocksTarget::Address(SocketAddr::new(address, port)),
+            (Err(_), Resolve::AtProxy) => SocksTarget::Name(host, port),
             (Err(_), Resolve::Locally) => {
                 let addresses = timeout_at(deadline, self.names.resolve(host))
                     .await
@@ -203,7 +203,7 @@ impl Dialer {
                     }
                     .into());
                 };
-                Target::Address(SocketAddr::new(*address, port))
+                SocksTarget::Address(SocketAddr::new(*address, port))
             }
         };
         let tcp = self.reach(proxy, deadline).await?;
@@ -227,8 +227,10 @@ impl Dialer {
                     UpstreamError::ConnectionTimeout
                 }
                 UpstreamError::ConnectionRefused(error)
-                | UpstreamError::ConnectionFailed(error) => ProxyError::Io(error).into(),
-                UpstreamError::DnsError(error) => ProxyError::Io(io::Error::other(error)).into(),
+                | UpstreamError::ConnectionFailed(error) => OutboundProxyError::Io(error).into(),
+                UpstreamError::DnsError(error) => {
+                    OutboundProxyError::Io(io::Error::other(error)).into()
+                }
                 other => other,
             })
     }

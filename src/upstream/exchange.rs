@@ -10,7 +10,7 @@ use std::{
 use actix_web::http::Method;
 
 use super::{
-    replay::Keep,
+    replay::ReplayBuffer,
     request::{Body, Request},
 };
 use crate::{
@@ -35,7 +35,7 @@ pub struct Response<B> {
     /// status, or by its first event.
     pub replay: Option<Box<Replay>>,
     /// How it got its connection, where somebody wants to know.
-    pub road: Option<Road>,
+    pub connect_info: Option<ConnectInfo>,
 }
 
 impl<B> Response<B> {
@@ -46,14 +46,14 @@ impl<B> Response<B> {
             framing,
             body,
             replay,
-            road,
+            connect_info,
         } = self;
         Response {
             head,
             framing,
             body: map(body),
             replay,
-            road,
+            connect_info,
         }
     }
 }
@@ -87,14 +87,14 @@ pub enum BodyError {
 
 /// How a request got its connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Road {
+pub struct ConnectInfo {
     /// When it was had.
     pub had_at: Instant,
     /// How long it took to make it; none for one that was there.
     pub connecting: Option<Duration>,
 }
 
-impl Road {
+impl ConnectInfo {
     /// Had now, after so much time for making it.
     pub(super) fn had(connecting: Option<Duration>) -> Self {
         Self {
@@ -110,7 +110,7 @@ pub struct Replay {
     /// Its body, whole.
     pub body: Body,
     /// What keeps it for one more.
-    pub keep: Box<Keep>,
+    pub keep: Box<ReplayBuffer>,
 }
 
 /// Whether a request of this method, without content, may be sent again once whatever became of it (RFC

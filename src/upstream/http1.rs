@@ -5,7 +5,7 @@
 //! close-delimited bodies; tells a truncated body from a complete one; and knows whether a byte of the
 //! request left, which decides whether it may be sent again. It spawns nothing and keeps no field map.
 //!
-//! It does not choose connections (that is [`Pool`] and [`super::dial`]) and does not know
+//! It does not choose connections (that is [`Http1Pool`] and [`super::dial`]) and does not know
 //! what a field means beyond framing.
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-use self::exchange::{Exchange, Kept, Upload};
+use self::exchange::{Http1Exchange, Http1Upload, ReplayableBody};
 use super::{
     exchange::{Failed, Patience, Response, is_repeatable},
     request::Request,
@@ -34,11 +34,11 @@ mod response;
 mod tunnel;
 
 pub use self::{
-    connection::Connection,
-    head::{Found, parse_head},
-    pool::Pool,
-    response::ResponseBody,
-    tunnel::Tunnel,
+    connection::Http1Connection,
+    head::{ParsedHead, parse_head},
+    pool::Http1Pool,
+    response::Http1Body,
+    tunnel::UpstreamTunnel,
 };
 
 /// Sends a request over a connection and waits for the response head.
@@ -47,11 +47,11 @@ pub use self::{
 /// [`Failed::Unsent`] only if the connection was dead before anything was written to it; or if it was a
 /// kept one that closed before any octet of an answer, and the request may be repeated.
 pub async fn exchange(
-    connection: Connection,
+    connection: Http1Connection,
     request: Request,
-    pool: &Rc<Pool>,
-) -> Result<Response<ResponseBody>, Failed> {
-    let mut exchange = Exchange::new(connection, &request.head, request.body, request.keep);
+    pool: &Rc<Http1Pool>,
+) -> Result<Response<Http1Body>, Failed> {
+    let mut exchange = Http1Exchange::new(connection, &request.head, request.body, request.keep);
     let mut parsed_to = 0;
     let mut patience = Patience::new(request.patience);
     let mut patience_timer = pin!(actix_rt::time::sleep_until(patience.deadline().into()));
@@ -95,7 +95,7 @@ pub async fn exchange(
                 || (exchange.connection.is_kept
                     && !exchange.is_heard
                     && is_repeatable(&request.method)
-                    && matches!(exchange.upload, Upload::Done(Kept::None))) =>
+                    && matches!(exchange.upload, Http1Upload::Done(ReplayableBody::None))) =>
         {
             let Some((body, keep)) = exchange.unsent_body() else {
                 return Err(Failed::Sent(cause.into()));
@@ -112,10 +112,14 @@ pub async fn exchange(
 }
 
 /// The response with this head; the rest of the exchange is its body.
-fn respond(mut exchange: Exchange, found: Found, pool: &Rc<Pool>) -> Response<ResponseBody> {
+fn respond(
+    mut exchange: Http1Exchange,
+    found: ParsedHead,
+    pool: &Rc<Http1Pool>,
+) -> Response<Http1Body> {
     // the response may stand unpolled while another upstream is asked: it waits for no turn then
     exchange.pace = Pace::default();
-    let Found {
+    let ParsedHead {
         head,
         mut framing,
         mut reusable,
@@ -133,25 +137,28 @@ fn respond(mut exchange: Exchange, found: Found, pool: &Rc<Pool>) -> Response<Re
     exchange.keep = None;
     match &mut exchange.upload {
         // a client that was told the outcome need not send its body any more (RFC 9110 §10.1.1)
-        Upload::Waiting(_, timer) => *timer = None,
-        Upload::Switching(_) => {
+        Http1Upload::Waiting(_, timer) => *timer = None,
+        Http1Upload::Switching(_) => {
             // refused: what the client sent meanwhile is its next request
-            let upload = std::mem::replace(&mut exchange.upload, Upload::Done(Kept::None));
-            if let Upload::Switching(switch) = upload
+            let upload = std::mem::replace(
+                &mut exchange.upload,
+                Http1Upload::Done(ReplayableBody::None),
+            );
+            if let Http1Upload::Switching(switch) = upload
                 && head.status == 101
             {
-                exchange.upload = Upload::Running(switch.open());
+                exchange.upload = Http1Upload::Running(switch.open());
                 (framing, reusable) = (Framing::UntilClose, false);
             }
         }
-        Upload::Done(_) | Upload::Running(_) | Upload::Taken => {}
+        Http1Upload::Done(_) | Http1Upload::Running(_) | Http1Upload::Taken => {}
     }
-    let body = ResponseBody::new(exchange, framing, reusable, pool);
+    let body = Http1Body::new(exchange, framing, reusable, pool);
     Response {
         head,
         framing,
         body,
         replay,
-        road: None,
+        connect_info: None,
     }
 }

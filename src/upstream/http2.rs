@@ -33,9 +33,9 @@ use futures_util::future::LocalBoxFuture;
 use h2::client::SendRequest;
 
 use self::{
-    connection::Claim,
+    connection::StreamPermit,
     driver::open,
-    pool::{Dialling, Speaks},
+    pool::{DialGuard, NegotiatedVersion},
 };
 use super::{dial::Stream, http1};
 use crate::{config::Scheme, error::UpstreamError};
@@ -45,25 +45,25 @@ mod driver;
 mod errors;
 mod exchange;
 mod head;
+mod monitored_stream;
 mod pool;
 mod response;
 mod state;
 mod upload;
-mod wire;
 
 pub(super) use self::exchange::exchange;
-pub use self::{pool::Pool, response::Http2Body};
+pub use self::{pool::Http2Pool, response::Http2Body};
 
 /// What a request goes over.
-pub(super) enum Way {
-    Stream((SendRequest<Bytes>, Claim)),
-    Connection(http1::Connection),
+pub(super) enum StreamOrConnection {
+    Stream((SendRequest<Bytes>, StreamPermit)),
+    Connection(http1::Http1Connection),
 }
 
 /// The other ways to the endpoint of a pool: its HTTP/1.1 connections, and new ones.
 pub(super) struct PoolDialer<'a> {
     /// Idle connections, where the upstream turned out to speak HTTP/1.1.
-    pub(super) http1: &'a http1::Pool,
+    pub(super) http1: &'a http1::Http1Pool,
     /// The scheme of the endpoint.
     pub(super) scheme: Scheme,
     /// Time until the peer allows a stream.
@@ -72,7 +72,7 @@ pub(super) struct PoolDialer<'a> {
     pub(super) dial: &'a dyn Fn() -> LocalBoxFuture<'a, Result<Stream, UpstreamError>>,
 }
 
-impl Pool {
+impl Http2Pool {
     /// A stream or a connection for one request: one that is there, the one that somebody else is
     /// making, or a new one, and how long it took to make that.
     ///
@@ -83,19 +83,19 @@ impl Pool {
         self: &Rc<Self>,
         dialer: &PoolDialer<'_>,
         is_first: bool,
-    ) -> Result<(Way, Option<Duration>), UpstreamError> {
+    ) -> Result<(StreamOrConnection, Option<Duration>), UpstreamError> {
         let mut joins_left = JOINS;
         loop {
-            if self.speaks.get() == Speaks::Http1 {
+            if self.speaks.get() == NegotiatedVersion::Http1 {
                 joins_left = 0;
                 if is_first
                     && let Some(idle) = poll_fn(|cx| Poll::Ready(dialer.http1.take(cx))).await
                 {
-                    return Ok((Way::Connection(idle), None));
+                    return Ok((StreamOrConnection::Connection(idle), None));
                 }
             }
             if let Some(stream) = self.stream().await {
-                return Ok((Way::Stream(stream), None));
+                return Ok((StreamOrConnection::Stream(stream), None));
             }
             let Some(dial) = (joins_left > 0).then(|| self.join()).flatten() else {
                 let began = Instant::now();
@@ -113,27 +113,35 @@ impl Pool {
     }
 
     /// A new connection.
-    async fn dial(self: &Rc<Self>, dialer: &PoolDialer<'_>) -> Result<Way, UpstreamError> {
-        let dialling = Dialling::begin(self);
+    async fn dial(
+        self: &Rc<Self>,
+        dialer: &PoolDialer<'_>,
+    ) -> Result<StreamOrConnection, UpstreamError> {
+        let dialling = DialGuard::begin(self);
         let way = self.make(dialer).await;
         dialling.dial.has_failed.set(way.is_err());
         way
     }
 
-    async fn make(self: &Rc<Self>, dialer: &PoolDialer<'_>) -> Result<Way, UpstreamError> {
+    async fn make(
+        self: &Rc<Self>,
+        dialer: &PoolDialer<'_>,
+    ) -> Result<StreamOrConnection, UpstreamError> {
         let stream = (dialer.dial)().await?;
         // in clear, HTTP/2 is known beforehand: `auto` has no pool there
         let is_http2 = stream.negotiated_http2() || dialer.scheme == Scheme::Http;
         if !is_http2 {
-            self.speaks.set(Speaks::Http1);
-            return Ok(Way::Connection(http1::Connection::new(stream)));
+            self.speaks.set(NegotiatedVersion::Http1);
+            return Ok(StreamOrConnection::Connection(http1::Http1Connection::new(
+                stream,
+            )));
         }
-        self.speaks.set(Speaks::Http2);
+        self.speaks.set(NegotiatedVersion::Http2);
         let connection = open(stream, self, dialer.handshake_timeout).await?;
         self.usual_limit.set(connection.state.limit());
         let claimed = connection.claim();
         self.connections.borrow_mut().push(connection);
-        Ok(Way::Stream(claimed))
+        Ok(StreamOrConnection::Stream(claimed))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{config::Statuses, wire::head::ResponseHead};
 
 /// The content of one request, as long as it is kept.
 #[derive(Debug)]
-pub struct Keep {
+pub struct ReplayBuffer {
     content: Option<Pieces>,
     octets: u64,
     limit: u64,
@@ -36,7 +36,7 @@ const UNIT: u64 = 1024;
 /// client that declares much and sends little takes no more.
 const STEP: u64 = 4 * 1024;
 
-impl Keep {
+impl ReplayBuffer {
     /// Keeps up to `limit` octets, within the KiB that `memory` has, until an answer comes; longer if
     /// it has one of `statuses`.
     pub fn new(statuses: &Statuses, limit: u64, memory: &Arc<Semaphore>) -> Self {
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_fits_is_given_back_and_more_is_not_kept() {
         let memory = Arc::new(Semaphore::new(1024));
-        let mut keep = Keep::new(&Statuses::default(), 8, &memory);
+        let mut keep = ReplayBuffer::new(&Statuses::default(), 8, &memory);
         keep.push(&Bytes::from_static(b"four"));
         keep.push(&Bytes::from_static(b"more"));
         assert_eq!(joined(keep.take()).unwrap(), b"fourmore");
@@ -144,7 +144,7 @@ mod tests {
     fn all_requests_share_one_memory() {
         let memory = Arc::new(Semaphore::new(100));
         let content = Bytes::from(vec![0; 60 * 1024]);
-        let new = || Keep::new(&Statuses::default(), 1 << 20, &memory);
+        let new = || ReplayBuffer::new(&Statuses::default(), 1 << 20, &memory);
         let (mut first, mut second) = (new(), new());
         first.push(&content);
         second.push(&content);
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_fits_is_kept_even_if_twice_as_much_would_not() {
         let memory = Arc::new(Semaphore::new(64));
-        let mut keep = Keep::new(&Statuses::default(), 1 << 20, &memory);
+        let mut keep = ReplayBuffer::new(&Statuses::default(), 1 << 20, &memory);
         keep.push(&Bytes::from(vec![0; 40 * 1024]));
         keep.push(&Bytes::from(vec![0; 20 * 1024]));
         assert_eq!(keep.take().unwrap().len(), 2);
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn what_was_given_up_is_asked_for_again() {
         let memory = Arc::new(Semaphore::new(1024));
-        let mut keep = Keep::new(&Statuses::default(), 100, &memory);
+        let mut keep = ReplayBuffer::new(&Statuses::default(), 100, &memory);
         keep.push(&Bytes::from_static(&[0; 90]));
         keep.push(&Bytes::from_static(&[0; 90]));
         assert_eq!(memory.available_permits(), 1024);
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn small_pieces_cost_what_they_take() {
         let memory = Arc::new(Semaphore::new(1024));
-        let mut keep = Keep::new(&Statuses::default(), 1 << 20, &memory);
+        let mut keep = ReplayBuffer::new(&Statuses::default(), 1 << 20, &memory);
         for _ in 0..10_000 {
             keep.push(&Bytes::from_static(b"."));
         }

@@ -7,7 +7,7 @@ use actix_web::{dev::Payload, http::Method};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{pieces::Pieces, replay::Keep};
+use super::{pieces::Pieces, replay::ReplayBuffer};
 use crate::wire::{
     head::{BodyNotes, ResponseHead, tokens},
     role::Role,
@@ -25,7 +25,7 @@ pub struct Request {
     /// Time for the response head, counted from the last octet of the request that left.
     pub patience: Duration,
     /// Keeps the body, where another upstream may need it.
-    pub keep: Option<Box<Keep>>,
+    pub keep: Option<Box<ReplayBuffer>>,
     /// Whether somebody wants to know how it got its connection.
     pub is_watched: bool,
 }
@@ -36,9 +36,9 @@ pub enum Body {
     /// None.
     None,
     /// Complete in memory.
-    Held(Held),
+    Held(BufferedBody),
     /// As it comes.
-    Streamed(Incoming),
+    Streamed(StreamedBody),
     /// Whatever comes after a 101, and nothing after another answer. Only HTTP/1.1 can carry it: such a
     /// request needs a connection on which that was agreed.
     Tunnel(Switch),
@@ -80,11 +80,11 @@ impl Switch {
     }
 
     /// The upstream agreed: the rest of the request is raw octets.
-    pub(super) fn open(self) -> Incoming {
-        Incoming {
+    pub(super) fn open(self) -> StreamedBody {
+        StreamedBody {
             first: Pieces::new(),
             payload: self.payload,
-            coding: Coding::Length,
+            coding: BodyCoding::Length,
             go_ahead: Continue::NotExpected,
             notes: self.notes,
         }
@@ -101,32 +101,32 @@ impl std::fmt::Debug for Switch {
 
 /// A request body that has arrived.
 #[derive(Debug)]
-pub struct Held {
+pub struct BufferedBody {
     /// The content.
     pub content: Pieces,
     /// Its framing towards the upstream.
-    pub coding: Coding,
+    pub coding: BodyCoding,
     /// Its raw trailer section, which a chunked body may have.
     pub trailers: Option<Bytes>,
 }
 
 /// A request body that is still arriving.
-pub struct Incoming {
+pub struct StreamedBody {
     /// What was read before it was decided to stream.
     pub first: Pieces,
     /// The rest.
     pub payload: Payload,
     /// Its framing towards the upstream.
-    pub coding: Coding,
+    pub coding: BodyCoding,
     /// Whether it waits for the upstream's word.
     pub go_ahead: Continue,
     /// Where its trailer section will be.
     pub notes: Rc<BodyNotes>,
 }
 
-impl std::fmt::Debug for Incoming {
+impl std::fmt::Debug for StreamedBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Incoming")
+        f.debug_struct("StreamedBody")
             .field("coding", &self.coding)
             .field("go_ahead", &self.go_ahead)
             .finish_non_exhaustive()
@@ -135,7 +135,7 @@ impl std::fmt::Debug for Incoming {
 
 /// How a request body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub enum BodyCoding {
     /// As it is: under a `Content-Length`, or in a tunnel.
     Length,
     /// In chunks.

@@ -24,7 +24,7 @@ pub(super) enum TrustError {
     #[error("TLS_CERT_FILE is not set: there is nothing to compare the server's certificate with")]
     NoCertificate,
     #[error("no system store of certificates: {0}")]
-    Store(#[from] dial::TrustError),
+    Store(#[from] dial::TrustStoreError),
     #[error("no system store of certificates: {0}")]
     Verifier(#[from] VerifierBuilderError),
     #[error("TLS is not available: {0}")]

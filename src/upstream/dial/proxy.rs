@@ -21,7 +21,7 @@ use crate::{
 
 /// What went wrong between us and the proxy.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
+pub(super) enum OutboundProxyError {
     #[error("the outbound proxy answered CONNECT with status {0}")]
     Status(u16),
     #[error("the outbound proxy closed the connection without an answer to CONNECT")]
@@ -38,8 +38,8 @@ pub(super) enum ProxyError {
     Socks(#[from] tokio_socks::Error),
 }
 
-impl From<ProxyError> for UpstreamError {
-    fn from(error: ProxyError) -> Self {
+impl From<OutboundProxyError> for UpstreamError {
+    fn from(error: OutboundProxyError) -> Self {
         Self::ProxyConnectionRefused(io::Error::other(error))
     }
 }
@@ -59,7 +59,7 @@ pub fn proxy_authorization(route: &Route) -> Option<HeaderValue> {
 
 /// What is spoken inside a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inside {
+pub(super) enum TunnelProtocol {
     /// TLS: the server waits for our hello, and octets that come first are not its own.
     Tls,
     /// HTTP/2: the server may begin with its SETTINGS, which stay in the socket (RFC 9113 §3.4).
@@ -72,8 +72,8 @@ pub(super) async fn connect(
     proxy: &ProxyAddress,
     host: &str,
     port: u16,
-    inside: Inside,
-) -> Result<(), ProxyError> {
+    inside: TunnelProtocol,
+) -> Result<(), OutboundProxyError> {
     // Authority-form always has a port (RFC 9112 §3.2.3), an IPv6 address its brackets.
     let authority = match host.contains(':') {
         true => format!("[{host}]:{port}"),
@@ -94,15 +94,15 @@ pub(super) async fn connect(
 pub(super) async fn socks5(
     tcp: TcpStream,
     proxy: &ProxyAddress,
-    target: Target<'_>,
-) -> Result<TcpStream, ProxyError> {
+    target: SocksTarget<'_>,
+) -> Result<TcpStream, OutboundProxyError> {
     let target = match target {
-        Target::Address(address) => TargetAddr::Ip(address),
+        SocksTarget::Address(address) => TargetAddr::Ip(address),
         // The length goes into one octet (RFC 1928 §5).
-        Target::Name(host, _) if host.len() > 255 => {
+        SocksTarget::Name(host, _) if host.len() > 255 => {
             return Err(tokio_socks::Error::InvalidTargetAddress("overlong name").into());
         }
-        Target::Name(host, port) => TargetAddr::Domain(host.into(), port),
+        SocksTarget::Name(host, port) => TargetAddr::Domain(host.into(), port),
     };
     let stream = match &proxy.credentials {
         Some((user, password)) => {
@@ -115,7 +115,7 @@ pub(super) async fn socks5(
 
 /// What a SOCKS proxy shall connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target<'a> {
+pub(super) enum SocksTarget<'a> {
     /// An address, known or resolved by us.
     Address(SocketAddr),
     /// A name and a port, for the proxy to resolve.
@@ -124,22 +124,27 @@ pub(super) enum Target<'a> {
 
 /// Any 2xx opens the tunnel, whatever fields it has (RFC 9110 §9.3.6). Octets are looked at before they
 /// are taken, so that none behind the head is.
-async fn read_answer(tcp: &mut TcpStream, inside: Inside) -> Result<(), ProxyError> {
+async fn read_answer(
+    tcp: &mut TcpStream,
+    inside: TunnelProtocol,
+) -> Result<(), OutboundProxyError> {
     let mut head = Vec::with_capacity(1024);
     loop {
         let taken = head.len();
         if taken == MAX_HEAD {
-            return Err(ProxyError::HeadTooLarge);
+            return Err(OutboundProxyError::HeadTooLarge);
         }
         head.resize(MAX_HEAD, 0);
         let seen = tcp.peek(&mut head[taken..]).await?;
         head.truncate(taken + seen);
         if seen == 0 {
-            return Err(ProxyError::Closed);
+            return Err(OutboundProxyError::Closed);
         }
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut answer = httparse::Response::new(&mut fields);
-        let parsed = answer.parse(&head).map_err(|_| ProxyError::Malformed)?;
+        let parsed = answer
+            .parse(&head)
+            .map_err(|_| OutboundProxyError::Malformed)?;
         let (end, code) = match parsed {
             httparse::Status::Complete(end) => (end, Some(answer.code)),
             httparse::Status::Partial => (head.len(), None),
@@ -148,12 +153,12 @@ async fn read_answer(tcp: &mut TcpStream, inside: Inside) -> Result<(), ProxyErr
         tcp.read_exact(&mut head[taken..end]).await?;
         return match code {
             None => continue,
-            Some(Some(200..=299)) if has_more && inside == Inside::Tls => {
-                Err(ProxyError::EarlyOctets)
+            Some(Some(200..=299)) if has_more && inside == TunnelProtocol::Tls => {
+                Err(OutboundProxyError::EarlyOctets)
             }
             Some(Some(200..=299)) => Ok(()),
-            Some(Some(status)) => Err(ProxyError::Status(status)),
-            Some(None) => Err(ProxyError::Malformed),
+            Some(Some(status)) => Err(OutboundProxyError::Status(status)),
+            Some(None) => Err(OutboundProxyError::Malformed),
         };
     }
 }

@@ -213,8 +213,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_losers_are_dropped() {
-        struct Attempt<'a>(&'a Cell<u32>);
-        impl Drop for Attempt<'_> {
+        struct CountedAttempt<'a>(&'a Cell<u32>);
+        impl Drop for CountedAttempt<'_> {
             fn drop(&mut self) {
                 self.0.set(self.0.get() + 1);
             }
@@ -222,7 +222,7 @@ mod tests {
         let dropped = Cell::new(0);
         let addresses = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
         let won = race(&addresses, 1, |address| {
-            let attempt = Attempt(&dropped);
+            let attempt = CountedAttempt(&dropped);
             async move {
                 let _attempt = attempt;
                 match address.ip() == addresses[0] {

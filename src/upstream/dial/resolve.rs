@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use super::watched::Watched;
 
 /// The names of one worker. Nothing is read before the first name is asked for.
-pub(super) struct Names {
+pub(super) struct HostResolver {
     hosts: Watched<Rc<Hosts>>,
     resolver: Watched<TokioResolver>,
     read_name_servers: ReadNameServers,
@@ -74,7 +74,7 @@ pub(super) enum ResolveError {
     },
 }
 
-impl Names {
+impl HostResolver {
     /// The names as this machine knows them.
     pub(super) fn system() -> Self {
         Self::new(HOSTS, RESOLV_CONF, Box::new(read_system_conf))

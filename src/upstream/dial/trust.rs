@@ -26,24 +26,24 @@ use crate::config::HttpVersion;
 /// The TLS configuration of the process, made at the first call of [`Trust::config`]. Clones share
 /// it.
 #[derive(Debug, Clone)]
-pub struct Trust(Arc<Shared>);
+pub struct Trust(Arc<SharedTrust>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedTrust {
     extra_ca: Option<PathBuf>,
-    configs: Mutex<Option<Configs>>,
+    configs: Mutex<Option<TlsConfigs>>,
 }
 
 /// One configuration for each set of protocols that ALPN may offer (RFC 7301). They share the
 /// authorities and the tickets of earlier sessions.
 #[derive(Debug)]
-struct Configs {
+struct TlsConfigs {
     http11: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     auto: Arc<ClientConfig>,
 }
 
-impl Configs {
+impl TlsConfigs {
     fn new(http11: Arc<ClientConfig>) -> Self {
         let offering = |protocols: &[&[u8]]| {
             let mut config = ClientConfig::clone(&http11);
@@ -68,7 +68,7 @@ impl Configs {
 
 /// Why there is no configuration. Each names the file or variable at fault.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
+pub enum TrustStoreError {
     /// `UPSTREAM_CA_FILE` cannot be read, or its PEM is broken.
     #[error("cannot read certificates from {}", path.display())]
     Unreadable {
@@ -110,7 +110,7 @@ pub enum TrustError {
 impl Trust {
     /// Reads nothing yet. `extra_ca` is `UPSTREAM_CA_FILE`.
     pub fn new(extra_ca: Option<PathBuf>) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedTrust {
             extra_ca,
             configs: Mutex::new(None),
         }))
@@ -118,12 +118,12 @@ impl Trust {
 
     /// The configuration for HTTP/1.1. The first call reads files; a failure is not kept, so that a
     /// repaired file works without a restart.
-    pub fn config(&self) -> Result<Arc<ClientConfig>, TrustError> {
+    pub fn config(&self) -> Result<Arc<ClientConfig>, TrustStoreError> {
         self.config_for(HttpVersion::Http11)
     }
 
     /// The same for other versions.
-    pub fn config_for(&self, http: HttpVersion) -> Result<Arc<ClientConfig>, TrustError> {
+    pub fn config_for(&self, http: HttpVersion) -> Result<Arc<ClientConfig>, TrustStoreError> {
         // Held while loading: other workers would only read the same files at the same time. A
         // poisoned lock holds a good value or none.
         let mut configs = self
@@ -134,7 +134,7 @@ impl Trust {
         Ok(match &*configs {
             Some(configs) => configs.of(http),
             None => configs
-                .insert(Configs::new(tls_config(self.0.extra_ca.as_deref())?))
+                .insert(TlsConfigs::new(tls_config(self.0.extra_ca.as_deref())?))
                 .of(http),
         })
     }
@@ -144,16 +144,16 @@ impl Trust {
 ///
 /// # Errors
 /// What is wrong with the files that the environment and `extra_ca` name.
-pub fn store(extra_ca: Option<&Path>) -> Result<RootCertStore, TrustError> {
+pub fn store(extra_ca: Option<&Path>) -> Result<RootCertStore, TrustStoreError> {
     roots(&|variable| env::var_os(variable), extra_ca)
 }
 
 /// Reads the store and makes the configuration: ring, TLS 1.2 and 1.3, ALPN `http/1.1`.
-pub fn tls_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> {
+pub fn tls_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TrustStoreError> {
     let roots = store(extra_ca)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(TrustError::Provider)?
+        .map_err(TrustStoreError::Provider)?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -163,7 +163,7 @@ pub fn tls_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TrustErr
 fn roots(
     lookup: &dyn Fn(&str) -> Option<OsString>,
     extra_ca: Option<&Path>,
-) -> Result<RootCertStore, TrustError> {
+) -> Result<RootCertStore, TrustStoreError> {
     let file = lookup("SSL_CERT_FILE");
     let dirs = lookup("SSL_CERT_DIR");
     let named = [&file, &dirs]
@@ -196,7 +196,10 @@ fn roots(
 
 /// What the variables name, and nothing else: who sets them may want to trust less than the
 /// system does, so there is no falling back from here.
-fn roots_from_environment(file: OsString, dirs: OsString) -> Result<RootCertStore, TrustError> {
+fn roots_from_environment(
+    file: OsString,
+    dirs: OsString,
+) -> Result<RootCertStore, TrustStoreError> {
     let file = Some(&file).filter(|file| !file.is_empty()).map(Path::new);
     let dirs = env::split_paths(&dirs).filter(|dir| !dir.as_os_str().is_empty());
     let mut locations = Vec::new();
@@ -217,7 +220,7 @@ fn roots_from_environment(file: OsString, dirs: OsString) -> Result<RootCertStor
     }
     if roots.is_empty() {
         let (locations, source) = (locations.join(", "), failures.into_iter().next());
-        return Err(TrustError::NoneInEnvironment { locations, source });
+        return Err(TrustStoreError::NoneInEnvironment { locations, source });
     }
     for failure in failures {
         log::warn!("SSL_CERT_FILE, SSL_CERT_DIR: {failure}");
@@ -226,8 +229,8 @@ fn roots_from_environment(file: OsString, dirs: OsString) -> Result<RootCertStor
 }
 
 /// Adds every certificate of a file that somebody chose: all of it must be right.
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
-    let unreadable = |source| TrustError::Unreadable {
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustStoreError> {
+    let unreadable = |source| TrustStoreError::Unreadable {
         path: path.to_owned(),
         source,
     };
@@ -235,14 +238,14 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
     for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
         roots
             .add(certificate.map_err(unreadable)?)
-            .map_err(|source| TrustError::Unusable {
+            .map_err(|source| TrustStoreError::Unusable {
                 path: path.to_owned(),
                 source,
             })?;
     }
     match roots.len() > before {
         true => Ok(()),
-        false => Err(TrustError::Empty {
+        false => Err(TrustStoreError::Empty {
             path: path.to_owned(),
         }),
     }
@@ -302,7 +305,7 @@ mod tests {
         let error = roots(&lookup(Some(&missing), Some(folder.path())), None).unwrap_err();
         assert!(matches!(
             error,
-            TrustError::NoneInEnvironment {
+            TrustStoreError::NoneInEnvironment {
                 source: Some(_),
                 ..
             }
@@ -350,14 +353,14 @@ mod tests {
         let path = folder.path().join("extra.pem");
         let error = || tls_config(Some(&path)).unwrap_err();
 
-        assert!(matches!(error(), TrustError::Unreadable { .. }));
+        assert!(matches!(error(), TrustStoreError::Unreadable { .. }));
         fs::write(&path, "no certificate").unwrap();
-        assert!(matches!(error(), TrustError::Empty { .. }));
+        assert!(matches!(error(), TrustStoreError::Empty { .. }));
         let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         fs::write(&path, pem).unwrap();
-        assert!(matches!(error(), TrustError::Unusable { .. }));
+        assert!(matches!(error(), TrustStoreError::Unusable { .. }));
         fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
-        assert!(matches!(error(), TrustError::Unreadable { .. }));
+        assert!(matches!(error(), TrustStoreError::Unreadable { .. }));
         assert!(error().to_string().contains("extra.pem"));
     }
 

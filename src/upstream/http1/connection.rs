@@ -13,7 +13,7 @@ use crate::{
 
 /// A connection to the upstream.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Http1Connection {
     pub(super) stream: Stream,
     pub(super) read: ReadBuffer,
     pub(super) age: Age,
@@ -21,7 +21,7 @@ pub struct Connection {
     pub(super) is_kept: bool,
 }
 
-impl Connection {
+impl Http1Connection {
     /// A new connection.
     pub fn new(stream: Stream) -> Self {
         Self {

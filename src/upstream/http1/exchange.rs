@@ -14,15 +14,15 @@ use futures_core::Stream as _;
 use tokio::io::AsyncWrite as _;
 
 use super::{
-    connection::Connection,
-    head::{Found, parse_head, within_limit},
+    connection::Http1Connection,
+    head::{ParsedHead, parse_head, within_limit},
 };
 use crate::{
     error::{DownstreamError, UpstreamError},
     upstream::{
         exchange::{CONTINUE_PATIENCE, Replay},
-        replay::Keep,
-        request::{Body, Coding, Continue, Held, Incoming, Switch},
+        replay::ReplayBuffer,
+        request::{Body, BodyCoding, BufferedBody, Continue, StreamedBody, Switch},
     },
     wire::{
         body::chunk_size_line,
@@ -38,13 +38,13 @@ const UPLOAD_AHEAD: usize = 16 * 1024;
 
 /// A running exchange: both directions of one connection.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) connection: Connection,
+pub(super) struct Http1Exchange {
+    pub(super) connection: Http1Connection,
     pub(super) outbox: Outbox,
     pub(super) pace: Pace,
-    pub(super) upload: Upload,
+    pub(super) upload: Http1Upload,
     /// Keeps what leaves, where another upstream may need it.
-    pub(super) keep: Option<Box<Keep>>,
+    pub(super) keep: Option<Box<ReplayBuffer>>,
     /// Octets of the request that left.
     pub(super) sent: u64,
     /// Whether an octet came from the upstream.
@@ -58,14 +58,14 @@ pub(super) struct Exchange {
 
 /// What is left of the request body.
 #[derive(Debug)]
-pub(super) enum Upload {
+pub(super) enum Http1Upload {
     /// All of it is in the outbox, or left.
-    Done(Kept),
+    Done(ReplayableBody),
     /// More comes from the client.
-    Running(Incoming),
+    Running(StreamedBody),
     /// More comes when the upstream says `100 Continue`, or has been silent for a while, or when
     /// the client sends unasked. A final response leaves the last: it makes the body needless.
-    Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
+    Waiting(StreamedBody, Option<Pin<Box<actix_rt::time::Sleep>>>),
     /// It went on to another upstream; what was sent here stays incomplete.
     Taken,
     /// A tunnel that was asked for: more comes if the upstream switches protocols.
@@ -74,36 +74,36 @@ pub(super) enum Upload {
 
 /// A body that can be given back.
 #[derive(Debug)]
-pub(super) enum Kept {
+pub(super) enum ReplayableBody {
     /// There is none.
     None,
     /// As long as nothing of it left.
-    Held(Held),
+    Held(BufferedBody),
     /// If its content was kept: how it was framed, and its trailer section.
-    Sent(Coding, Option<Bytes>),
+    Sent(BodyCoding, Option<Bytes>),
 }
 
-impl Exchange {
+impl Http1Exchange {
     pub(super) fn new(
-        connection: Connection,
+        connection: Http1Connection,
         head: &Bytes,
         body: Body,
-        mut keep: Option<Box<Keep>>,
+        mut keep: Option<Box<ReplayBuffer>>,
     ) -> Self {
         let mut outbox = Outbox::default();
         outbox.push(head.clone());
         let upload = match body {
-            Body::None => Upload::Done(Kept::None),
+            Body::None => Http1Upload::Done(ReplayableBody::None),
             Body::Held(held) => {
                 if let Some(keep) = &mut keep {
                     held.content.iter().for_each(|piece| keep.push(piece));
                 }
                 push_content(&mut outbox, &held.content, held.coding);
-                if held.coding == Coding::Chunked {
+                if held.coding == BodyCoding::Chunked {
                     push_all(&mut outbox, BodyNotes::end_with(held.trailers.clone()));
                 }
                 // pieces are references: to keep them costs no copy
-                Upload::Done(Kept::Held(held))
+                Http1Upload::Done(ReplayableBody::Held(held))
             }
             Body::Streamed(mut incoming) => match incoming.go_ahead {
                 Continue::NotExpected => {
@@ -112,14 +112,14 @@ impl Exchange {
                         first.iter().for_each(|piece| keep.push(piece));
                     }
                     push_content(&mut outbox, &first, incoming.coding);
-                    Upload::Running(incoming)
+                    Http1Upload::Running(incoming)
                 }
                 Continue::Expected => {
                     let timer = Box::pin(actix_rt::time::sleep(CONTINUE_PATIENCE));
-                    Upload::Waiting(incoming, Some(timer))
+                    Http1Upload::Waiting(incoming, Some(timer))
                 }
             },
-            Body::Tunnel(switch) => Upload::Switching(switch),
+            Body::Tunnel(switch) => Http1Upload::Switching(switch),
         };
         Self {
             connection,
@@ -174,10 +174,10 @@ impl Exchange {
                 self.sent += written as u64;
                 self.pace.spend(written);
                 self.flushed = false;
-                if let Upload::Done(kept) = &mut self.upload
-                    && let Kept::Held(held) = kept
+                if let Http1Upload::Done(kept) = &mut self.upload
+                    && let ReplayableBody::Held(held) = kept
                 {
-                    *kept = Kept::Sent(held.coding, held.trailers.take());
+                    *kept = ReplayableBody::Sent(held.coding, held.trailers.take());
                 }
             }
             Err(cause) => self.write_error = Some(cause),
@@ -197,7 +197,7 @@ impl Exchange {
 
     /// Takes content from the client while there is room.
     pub(super) fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
-        if let Upload::Waiting(incoming, timer) = &mut self.upload
+        if let Http1Upload::Waiting(incoming, timer) = &mut self.upload
             && (incoming.notes.is_unasked.get()
                 || timer
                     .as_mut()
@@ -206,7 +206,7 @@ impl Exchange {
             self.go_on();
         }
         while self.outbox.octets() < UPLOAD_AHEAD {
-            let Upload::Running(incoming) = &mut self.upload else {
+            let Http1Upload::Running(incoming) = &mut self.upload else {
                 break;
             };
             match Pin::new(&mut incoming.payload).poll_next(cx) {
@@ -219,10 +219,10 @@ impl Exchange {
                 Poll::Ready(Some(Err(cause))) => return Err(DownstreamError::of(&cause)),
                 Poll::Ready(None) => {
                     let (coding, trailers) = (incoming.coding, incoming.notes.trailers.take());
-                    if coding == Coding::Chunked {
+                    if coding == BodyCoding::Chunked {
                         push_all(&mut self.outbox, BodyNotes::end_with(trailers.clone()));
                     }
-                    self.upload = Upload::Done(Kept::Sent(coding, trailers));
+                    self.upload = Http1Upload::Done(ReplayableBody::Sent(coding, trailers));
                 }
                 Poll::Pending => break,
             }
@@ -232,17 +232,17 @@ impl Exchange {
 
     /// The upstream wants the body.
     pub(super) fn go_on(&mut self) {
-        self.upload = match std::mem::replace(&mut self.upload, Upload::Taken) {
-            Upload::Waiting(incoming, _) => {
+        self.upload = match std::mem::replace(&mut self.upload, Http1Upload::Taken) {
+            Http1Upload::Waiting(incoming, _) => {
                 self.goes_on = true;
-                Upload::Running(incoming)
+                Http1Upload::Running(incoming)
             }
             other => other,
         };
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Connection { stream, read, .. } = &mut self.connection;
+        let Http1Connection { stream, read, .. } = &mut self.connection;
         read.poll_read(cx, stream)
     }
 
@@ -251,7 +251,7 @@ impl Exchange {
         &mut self,
         method: &Method,
         parsed_to: &mut usize,
-    ) -> Result<Option<Found>, UpstreamError> {
+    ) -> Result<Option<ParsedHead>, UpstreamError> {
         loop {
             let buffer = &mut self.connection.read.octets;
             if buffer.is_empty() {
@@ -270,7 +270,9 @@ impl Exchange {
             match found.head.status.as_u16() {
                 101 => {
                     return match &self.upload {
-                        Upload::Switching(switch) if switch.agrees(&found.head) => Ok(Some(found)),
+                        Http1Upload::Switching(switch) if switch.agrees(&found.head) => {
+                            Ok(Some(found))
+                        }
                         _ => Err(UpstreamError::HttpUpgradeFailed),
                     };
                 }
@@ -282,14 +284,16 @@ impl Exchange {
     }
 
     /// The body, if all of it is still here.
-    pub(super) fn unsent_body(mut self) -> Option<(Body, Option<Box<Keep>>)> {
+    pub(super) fn unsent_body(mut self) -> Option<(Body, Option<Box<ReplayBuffer>>)> {
         let body = match self.upload {
-            Upload::Done(Kept::None) => Body::None,
-            Upload::Done(Kept::Held(held)) => Body::Held(held),
-            Upload::Waiting(incoming, _) => Body::Streamed(incoming),
-            Upload::Switching(switch) => Body::Tunnel(switch),
+            Http1Upload::Done(ReplayableBody::None) => Body::None,
+            Http1Upload::Done(ReplayableBody::Held(held)) => Body::Held(held),
+            Http1Upload::Waiting(incoming, _) => Body::Streamed(incoming),
+            Http1Upload::Switching(switch) => Body::Tunnel(switch),
             // content that was pulled is in the outbox, framed: it is not taken apart again
-            Upload::Running(..) | Upload::Done(Kept::Sent(..)) | Upload::Taken => {
+            Http1Upload::Running(..)
+            | Http1Upload::Done(ReplayableBody::Sent(..))
+            | Http1Upload::Taken => {
                 let Replay { body, keep } = self.take_body()?;
                 return Some((body, Some(keep)));
             }
@@ -306,43 +310,43 @@ impl Exchange {
         let mut keep = self.keep.take()?;
         let content = keep.take()?;
         let is_written = self.upload_is_done();
-        let body = match std::mem::replace(&mut self.upload, Upload::Taken) {
-            Upload::Done(kept) => {
+        let body = match std::mem::replace(&mut self.upload, Http1Upload::Taken) {
+            Http1Upload::Done(kept) => {
                 let (body, same) = match kept {
-                    Kept::None => (Body::None, Kept::None),
-                    Kept::Held(held) => {
-                        let sent = Kept::Sent(held.coding, None);
+                    ReplayableBody::None => (Body::None, ReplayableBody::None),
+                    ReplayableBody::Held(held) => {
+                        let sent = ReplayableBody::Sent(held.coding, None);
                         (Body::Held(held), sent)
                     }
-                    Kept::Sent(coding, trailers) => {
-                        let held = Held {
+                    ReplayableBody::Sent(coding, trailers) => {
+                        let held = BufferedBody {
                             content,
                             coding,
                             trailers,
                         };
-                        (Body::Held(held), Kept::Sent(coding, None))
+                        (Body::Held(held), ReplayableBody::Sent(coding, None))
                     }
                 };
                 if is_written {
-                    self.upload = Upload::Done(same);
+                    self.upload = Http1Upload::Done(same);
                 }
                 body
             }
-            Upload::Running(incoming) => Body::Streamed(Incoming {
+            Http1Upload::Running(incoming) => Body::Streamed(StreamedBody {
                 first: content,
                 go_ahead: Continue::NotExpected,
                 ..incoming
             }),
-            Upload::Waiting(incoming, _) => Body::Streamed(incoming),
-            Upload::Switching(switch) => Body::Tunnel(switch),
-            Upload::Taken => return None,
+            Http1Upload::Waiting(incoming, _) => Body::Streamed(incoming),
+            Http1Upload::Switching(switch) => Body::Tunnel(switch),
+            Http1Upload::Taken => return None,
         };
         Some(Replay { body, keep })
     }
 
     /// Whether the whole request left.
     pub(super) fn upload_is_done(&self) -> bool {
-        matches!(self.upload, Upload::Done(_))
+        matches!(self.upload, Http1Upload::Done(_))
             && self.outbox.is_empty()
             && self.flushed
             && self.write_error.is_none()
@@ -355,18 +359,18 @@ fn push_all(outbox: &mut Outbox, pieces: [Bytes; 2]) {
     }
 }
 
-fn push_content(outbox: &mut Outbox, pieces: &[Bytes], coding: Coding) {
+fn push_content(outbox: &mut Outbox, pieces: &[Bytes], coding: BodyCoding) {
     let octets: usize = pieces.iter().map(Bytes::len).sum();
     if octets == 0 {
         return;
     }
-    if coding == Coding::Chunked {
+    if coding == BodyCoding::Chunked {
         outbox.push(chunk_size_line(octets));
     }
     for piece in pieces {
         outbox.push(piece.clone());
     }
-    if coding == Coding::Chunked {
+    if coding == BodyCoding::Chunked {
         outbox.push(Bytes::from_static(b"\r\n"));
     }
 }

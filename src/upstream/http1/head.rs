@@ -21,7 +21,7 @@ use crate::{
 
 /// A parsed response head.
 #[derive(Debug)]
-pub struct Found {
+pub struct ParsedHead {
     /// The head.
     pub head: ResponseHead,
     /// How its body ends.
@@ -34,7 +34,10 @@ pub struct Found {
 ///
 /// # Errors
 /// Whatever is not a response head of RFC 9112, or frames its body in two ways.
-pub fn parse_head(buffer: &mut BytesMut, method: &Method) -> Result<Option<Found>, UpstreamError> {
+pub fn parse_head(
+    buffer: &mut BytesMut,
+    method: &Method,
+) -> Result<Option<ParsedHead>, UpstreamError> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let mut parser = httparse::ParserConfig::default();
@@ -74,7 +77,7 @@ pub fn parse_head(buffer: &mut BytesMut, method: &Method) -> Result<Option<Found
     if judged.excess_lengths > 0 {
         head.fields = last_lengths_removed(&head.fields, judged.excess_lengths);
     }
-    Ok(Some(Found {
+    Ok(Some(ParsedHead {
         head,
         framing: judged.framing,
         reusable: judged.reusable,

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::connection::Connection;
+use super::connection::Http1Connection;
 use crate::config::Timers;
 
 /// How often the reaper looks at ages. What the upstream closes wakes it at once, except within the
@@ -26,7 +26,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Idle connections of one worker to one endpoint.
 #[derive(Debug)]
-pub struct Pool {
+pub struct Http1Pool {
     idle: RefCell<Vec<Idle>>,
     keep_alive: Cell<Duration>,
     max_age: Cell<Duration>,
@@ -36,11 +36,11 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Http1Connection,
     since: Instant,
 }
 
-impl Pool {
+impl Http1Pool {
     /// An empty pool and its reaper, which ends when the pool is dropped.
     ///
     /// Idle connections are counted in `count`, too.
@@ -62,7 +62,7 @@ impl Pool {
     }
 
     /// A connection that has nothing to read and is not closed, as far as this end can know.
-    pub fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
+    pub fn take(&self, cx: &mut Context<'_>) -> Option<Http1Connection> {
         let (keep_alive, max_age) = (self.keep_alive.get(), self.max_age.get());
         let now = Instant::now();
         loop {
@@ -79,7 +79,7 @@ impl Pool {
     }
 
     /// Takes a connection back whose exchange is complete.
-    pub fn put(&self, mut connection: Connection) {
+    pub fn put(&self, mut connection: Http1Connection) {
         let now = Instant::now();
         if !self.keep_alive.get().is_zero() && !connection.age.is_over_at(self.max_age.get(), now) {
             connection.is_kept = true;
@@ -114,14 +114,14 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Http1Pool {
     fn drop(&mut self) {
         self.count.fetch_sub(self.idle.get_mut().len(), Relaxed);
     }
 }
 
 /// Sweeps at every tick and whenever an idle connection stirs.
-async fn reap(pool: Weak<Pool>) {
+async fn reap(pool: Weak<Http1Pool>) {
     while let Some(keep_alive) = pool.upgrade().map(|pool| pool.keep_alive.get()) {
         let interval = (keep_alive / 2).clamp(Duration::from_millis(10), REAP_INTERVAL);
         let mut tick = pin!(actix_rt::time::sleep(interval));

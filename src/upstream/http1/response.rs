@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{exchange::Exchange, pool::Pool, tunnel::Tunnel};
+use super::{exchange::Http1Exchange, pool::Http1Pool, tunnel::UpstreamTunnel};
 use crate::{
     upstream::exchange::BodyError,
     wire::body::{Decoded, Decoder, Framing},
@@ -16,20 +16,20 @@ use crate::{
 
 /// The body of a response. To drop it before its end closes the connection to the upstream.
 #[derive(Debug)]
-pub struct ResponseBody {
+pub struct Http1Body {
     decoder: Decoder,
-    exchange: Option<Exchange>,
-    pool: Rc<Pool>,
+    exchange: Option<Http1Exchange>,
+    pool: Rc<Http1Pool>,
     reusable: bool,
     trailers: Option<Bytes>,
 }
 
-impl ResponseBody {
+impl Http1Body {
     pub(super) fn new(
-        exchange: Exchange,
+        exchange: Http1Exchange,
         framing: Framing,
         reusable: bool,
-        pool: &Rc<Pool>,
+        pool: &Rc<Http1Pool>,
     ) -> Self {
         let mut body = Self {
             decoder: Decoder::new(framing),
@@ -102,8 +102,8 @@ impl ResponseBody {
     }
 
     /// The body of a 101: octets both ways. `None` if this response is complete.
-    pub fn into_tunnel(self) -> Option<Tunnel> {
-        self.exchange.map(Tunnel::new)
+    pub fn into_tunnel(self) -> Option<UpstreamTunnel> {
+        self.exchange.map(UpstreamTunnel::new)
     }
 
     /// Whether the whole response was read.

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::io::AsyncWrite as _;
 
-use super::exchange::Exchange;
+use super::exchange::Http1Exchange;
 use crate::upstream::exchange::BodyError;
 
 /// Writes of the client's octets before the upstream's have their turn, so that neither direction
@@ -20,16 +20,16 @@ use crate::upstream::exchange::BodyError;
 const ROUNDS: usize = 4;
 
 /// Both directions of a connection.
-pub struct Tunnel {
-    exchange: Exchange,
+pub struct UpstreamTunnel {
+    exchange: Http1Exchange,
     /// Whether the upstream was told that the client has ended.
     is_shut: bool,
     /// Whether the upstream has ended.
     has_ended: bool,
 }
 
-impl Tunnel {
-    pub(super) fn new(exchange: Exchange) -> Self {
+impl UpstreamTunnel {
+    pub(super) fn new(exchange: Http1Exchange) -> Self {
         Self {
             exchange,
             is_shut: false,
@@ -103,7 +103,7 @@ impl Tunnel {
 
     /// More from the upstream; nothing at its end.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let Exchange {
+        let Http1Exchange {
             connection,
             write_error,
             ..
@@ -130,7 +130,7 @@ impl Tunnel {
     }
 }
 
-impl Drop for Tunnel {
+impl Drop for UpstreamTunnel {
     fn drop(&mut self) {
         if !(self.has_ended && self.is_shut) {
             self.exchange.connection.stream.reset_on_close();
@@ -138,9 +138,9 @@ impl Drop for Tunnel {
     }
 }
 
-impl fmt::Debug for Tunnel {
+impl fmt::Debug for UpstreamTunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tunnel")
+        f.debug_struct("UpstreamTunnel")
             .field("is_shut", &self.is_shut)
             .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()

@@ -5,29 +5,32 @@ use std::{fmt, rc::Rc, time::Instant};
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::state::State;
+use super::state::Http2State;
 use crate::wire::window::Meter;
 
 /// A connection that takes new streams.
-pub(super) struct Connection {
+pub(super) struct Http2Connection {
     pub(super) send: SendRequest<Bytes>,
-    pub(super) state: Rc<State>,
+    pub(super) state: Rc<Http2State>,
 }
 
 /// A stream of a connection, counted for as long as this lives.
-pub(crate) struct Claim(Rc<State>, Meter);
+pub(crate) struct StreamPermit(Rc<Http2State>, Meter);
 
-impl Connection {
+impl Http2Connection {
     /// One more stream, if there is room for it.
-    pub(super) fn claim(&self) -> (SendRequest<Bytes>, Claim) {
+    pub(super) fn claim(&self) -> (SendRequest<Bytes>, StreamPermit) {
         let streams = &self.state.streams;
         streams.set(streams.get() + 1);
         let meter = self.state.windows.meter();
-        (self.send.clone(), Claim(Rc::clone(&self.state), meter))
+        (
+            self.send.clone(),
+            StreamPermit(Rc::clone(&self.state), meter),
+        )
     }
 }
 
-impl Claim {
+impl StreamPermit {
     /// Octets that were given to the connection so far.
     pub(super) fn written(&self) -> u64 {
         self.0.written.get()
@@ -60,7 +63,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let streams = self.0.streams.get() - 1;
         self.0.streams.set(streams);
@@ -70,8 +73,10 @@ impl Drop for Claim {
     }
 }
 
-impl fmt::Debug for Claim {
+impl fmt::Debug for StreamPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Claim").field(&self.0.streams.get()).finish()
+        f.debug_tuple("StreamPermit")
+            .field(&self.0.streams.get())
+            .finish()
     }
 }

@@ -1,7 +1,7 @@
 //! The driver of one HTTP/2 connection.
 //!
 //! The driver is a task of the worker. It ends when h2 has nothing more to do: after the last handle
-//! for new streams was dropped (by its [`Pool`], when the connection is idle for too long, is told
+//! for new streams was dropped (by its [`Http2Pool`], when the connection is idle for too long, is told
 //! to go away, or its lane is left) and its last stream has ended, or when the connection fails.
 
 use std::{
@@ -17,12 +17,12 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::{
-    connection::Connection,
+    connection::Http2Connection,
     errors::unusable,
-    pool::Pool,
-    state::{CONNECTION_WINDOW, STREAM_WINDOW, State},
+    monitored_stream::MonitoredStream,
+    pool::Http2Pool,
+    state::{CONNECTION_WINDOW, Http2State, STREAM_WINDOW},
     upload::SEND_BUFFER,
-    wire::Wire,
 };
 use crate::{
     error::UpstreamError,
@@ -39,11 +39,11 @@ use crate::{
 /// What the connection ended with, or that it took too long.
 pub(super) async fn open(
     stream: Stream,
-    pool: &Rc<Pool>,
+    pool: &Rc<Http2Pool>,
     patience: Duration,
-) -> Result<Connection, UpstreamError> {
-    let state = Rc::new(State::new(stream));
-    let wire = Wire::new(Rc::clone(&state));
+) -> Result<Http2Connection, UpstreamError> {
+    let state = Rc::new(Http2State::new(stream));
+    let wire = MonitoredStream::new(Rc::clone(&state));
     let handshake = builder().handshake(wire);
     let (send, connection) = match timeout(patience, handshake).await {
         Ok(outcome) => outcome.map_err(unusable)?,
@@ -52,7 +52,7 @@ pub(super) async fn open(
     let pool = Rc::downgrade(pool);
     actix_rt::spawn(drive(connection, Rc::clone(&state), pool));
     match timeout(patience, state.ready()).await {
-        Ok(outcome) => outcome.map(|()| Connection { send, state }),
+        Ok(outcome) => outcome.map(|()| Http2Connection { send, state }),
         Err(_) if state.has_settings.get() => Err(UpstreamError::ConnectionFailed(
             io::Error::other("the upstream allows no HTTP/2 stream"),
         )),
@@ -63,9 +63,9 @@ pub(super) async fn open(
 /// Reads and writes for all streams of a connection, and takes it from its pool when it is of no more
 /// use.
 async fn drive(
-    mut connection: h2::client::Connection<Wire, Bytes>,
-    state: Rc<State>,
-    pool: Weak<Pool>,
+    mut connection: h2::client::Connection<MonitoredStream, Bytes>,
+    state: Rc<Http2State>,
+    pool: Weak<Http2Pool>,
 ) {
     let mut timer = None;
     let mut windows = WindowDriver::new(Rc::clone(&state.windows), &mut connection);
@@ -93,8 +93,8 @@ async fn drive(
 /// Ready when the connection has had no stream for too long, or has none and is too old.
 fn poll_idle(
     cx: &mut Context<'_>,
-    state: &State,
-    pool: &Pool,
+    state: &Http2State,
+    pool: &Http2Pool,
     timer: &mut Option<Pin<Box<actix_rt::time::Sleep>>>,
 ) -> Poll<()> {
     let Some(idle) = state.idle() else {

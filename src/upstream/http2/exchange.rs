@@ -16,7 +16,9 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 
-use super::{connection::Claim, errors::terse, head, response::Http2Body, upload::Upload};
+use super::{
+    connection::StreamPermit, errors::terse, head, response::Http2Body, upload::Http2Upload,
+};
 use crate::{
     config::Upstream,
     error::{DownstreamError, ProxyError, UpstreamError},
@@ -28,7 +30,7 @@ use crate::{
 };
 
 /// Why there is no response head.
-enum Fault {
+enum ExchangeFault {
     /// The stream or its connection failed.
     Stream(h2::Error),
     /// Anything else.
@@ -43,7 +45,7 @@ enum Fault {
 /// §6.8). Also, if it may be repeated, for a GET or HEAD without content whose connection was lost
 /// before anything more came from it (RFC 9110 §9.2.2).
 pub(crate) async fn exchange(
-    (mut send, claim): (SendRequest<Bytes>, Claim),
+    (mut send, claim): (SendRequest<Bytes>, StreamPermit),
     request: Request,
     upstream: &Upstream,
     may_repeat: bool,
@@ -52,7 +54,7 @@ pub(crate) async fn exchange(
         return Err(Failed::Sent(DownstreamError::UnsupportedTarget.into()));
     };
     let (written, heard) = (claim.written(), claim.heard());
-    let is_empty = Upload::is_nothing(&request.body);
+    let is_empty = Http2Upload::is_nothing(&request.body);
     let (mut response, stream) = match send.send_request(head, is_empty) {
         Ok(opened) => opened,
         Err(cause) => {
@@ -70,7 +72,7 @@ pub(crate) async fn exchange(
         keep,
         is_watched,
     } = request;
-    let mut upload = Upload::new(stream, body, keep);
+    let mut upload = Http2Upload::new(stream, body, keep);
     let fault = match answer(&mut response, &mut upload, Patience::new(patience)).await {
         Ok(answer) => {
             let (parts, receive) = answer.into_parts();
@@ -91,10 +93,10 @@ pub(crate) async fn exchange(
                 framing,
                 body,
                 replay,
-                road: None,
+                connect_info: None,
             });
         }
-        Err(Fault::Other(cause)) => {
+        Err(ExchangeFault::Other(cause)) => {
             let is_late = matches!(
                 cause,
                 ProxyError::Upstream(UpstreamError::HttpResponseTimeout)
@@ -105,7 +107,7 @@ pub(crate) async fn exchange(
             }
             return Err(Failed::Sent(cause));
         }
-        Err(Fault::Stream(fault)) => fault,
+        Err(ExchangeFault::Stream(fault)) => fault,
     };
     let is_refused =
         fault.is_reset() && fault.is_remote() && fault.reason() == Some(Reason::REFUSED_STREAM);
@@ -137,15 +139,15 @@ pub(crate) async fn exchange(
 /// §15.2).
 async fn answer(
     response: &mut ResponseFuture,
-    upload: &mut Upload,
+    upload: &mut Http2Upload,
     mut patience: Patience,
-) -> Result<http::Response<h2::RecvStream>, Fault> {
+) -> Result<http::Response<h2::RecvStream>, ExchangeFault> {
     let mut interims = 0;
     let mut timer = pin!(actix_rt::time::sleep_until(patience.deadline().into()));
     poll_fn(|cx| {
         loop {
             if let Err(cause) = upload.poll(cx) {
-                return Poll::Ready(Err(Fault::Other(cause.into())));
+                return Poll::Ready(Err(ExchangeFault::Other(cause.into())));
             }
             patience.progress(upload.sent());
             match response.poll_informational(cx) {
@@ -162,10 +164,12 @@ async fn answer(
                     }
                     continue;
                 }
-                Poll::Ready(Some(Err(cause))) => return Poll::Ready(Err(Fault::Stream(cause))),
+                Poll::Ready(Some(Err(cause))) => {
+                    return Poll::Ready(Err(ExchangeFault::Stream(cause)));
+                }
                 Poll::Ready(None) => {
                     if let Poll::Ready(outcome) = Pin::new(&mut *response).poll(cx) {
-                        return Poll::Ready(outcome.map_err(Fault::Stream));
+                        return Poll::Ready(outcome.map_err(ExchangeFault::Stream));
                     }
                 }
                 Poll::Pending => {}
@@ -184,15 +188,15 @@ async fn answer(
 
 /// Waits for the end of a stream that has no content and was not ended by its head. Many servers end it
 /// with a frame of its own, and count a reset that comes in between as abuse.
-async fn let_end(mut receive: h2::RecvStream, claim: Claim) {
+async fn let_end(mut receive: h2::RecvStream, claim: StreamPermit) {
     let end = poll_fn(|cx| receive.poll_data(cx));
     let _ = tokio::time::timeout(END_PATIENCE, end).await;
     drop(receive);
     drop(claim);
 }
 
-fn refused<T>(cause: UpstreamError) -> Poll<Result<T, Fault>> {
-    Poll::Ready(Err(Fault::Other(cause.into())))
+fn refused<T>(cause: UpstreamError) -> Poll<Result<T, ExchangeFault>> {
+    Poll::Ready(Err(ExchangeFault::Other(cause.into())))
 }
 
 /// What a failed stream is to the client.

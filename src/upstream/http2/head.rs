@@ -28,21 +28,21 @@ use crate::{
 /// A request head that HTTP/2 cannot carry: the `http` crate takes no target with `#`, `<`, `>`,
 /// `` ` `` or the like, none of which RFC 3986 has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unspeakable;
+pub(super) struct NotRepresentable;
 
 /// The head that was written for HTTP/1.1, as HTTP/2 has it.
 ///
 /// # Errors
-/// See [`Unspeakable`].
+/// See [`NotRepresentable`].
 pub(super) fn request(
     octets: &[u8],
     upstream: &Upstream,
-) -> Result<http::Request<()>, Unspeakable> {
+) -> Result<http::Request<()>, NotRepresentable> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MOST_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     httparse::ParserConfig::default()
         .parse_request_with_uninit_headers(&mut parsed, octets, &mut slots)
-        .map_err(|_| Unspeakable)?;
+        .map_err(|_| NotRepresentable)?;
     let method = parsed.method.unwrap_or_default().as_bytes();
     let mut fields = HeaderMap::with_capacity(parsed.headers.len());
     let mut host = None;
@@ -63,7 +63,7 @@ pub(super) fn request(
     }
     let uri = uri(parsed.path.unwrap_or_default().as_bytes(), host, upstream)?;
     let mut request = http::Request::new(());
-    *request.method_mut() = http::Method::from_bytes(method).map_err(|_| Unspeakable)?;
+    *request.method_mut() = http::Method::from_bytes(method).map_err(|_| NotRepresentable)?;
     *request.uri_mut() = uri;
     *request.version_mut() = http::Version::HTTP_2;
     *request.headers_mut() = fields;
@@ -71,11 +71,11 @@ pub(super) fn request(
 }
 
 /// `:scheme`, `:authority` and `:path` (§8.3.1), the last verbatim.
-fn uri(target: &[u8], host: Option<&[u8]>, upstream: &Upstream) -> Result<Uri, Unspeakable> {
+fn uri(target: &[u8], host: Option<&[u8]>, upstream: &Upstream) -> Result<Uri, NotRepresentable> {
     // what was meant for an outbound proxy is in absolute-form, and went into the tunnel
     let path = match target.iter().position(|&octet| octet == b':') {
         Some(at) if !target.starts_with(b"/") => {
-            let rest = target.get(at + 3..).ok_or(Unspeakable)?;
+            let rest = target.get(at + 3..).ok_or(NotRepresentable)?;
             let end = rest.iter().position(|&octet| octet == b'/');
             end.map_or(&[][..], |end| &rest[end..])
         }
@@ -90,21 +90,21 @@ fn uri(target: &[u8], host: Option<&[u8]>, upstream: &Upstream) -> Result<Uri, U
     // a host of the client's that is none, or holds a user, does not go out as one
     let authority = match host.map(Authority::try_from) {
         Some(Ok(host)) if !host.as_str().contains('@') => host,
-        _ => ours().map_err(|_| Unspeakable)?,
+        _ => ours().map_err(|_| NotRepresentable)?,
     };
     parts.authority = Some(authority);
-    let verbatim = PathAndQuery::try_from(path).map_err(|_| Unspeakable)?;
+    let verbatim = PathAndQuery::try_from(path).map_err(|_| NotRepresentable)?;
     // a `#` would end it without an error
     if !path.is_empty() && verbatim.as_str().len() != path.len() {
-        return Err(Unspeakable);
+        return Err(NotRepresentable);
     }
     parts.path_and_query = Some(verbatim);
-    Uri::from_parts(parts).map_err(|_| Unspeakable)
+    Uri::from_parts(parts).map_err(|_| NotRepresentable)
 }
 
-fn append(fields: &mut HeaderMap, field: &httparse::Header<'_>) -> Result<(), Unspeakable> {
-    let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Unspeakable)?;
-    let mut value = HeaderValue::from_bytes(field.value).map_err(|_| Unspeakable)?;
+fn append(fields: &mut HeaderMap, field: &httparse::Header<'_>) -> Result<(), NotRepresentable> {
+    let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| NotRepresentable)?;
+    let mut value = HeaderValue::from_bytes(field.value).map_err(|_| NotRepresentable)?;
     value.set_sensitive(is_secret(name.as_str()));
     fields.append(name, value);
     Ok(())
@@ -234,7 +234,7 @@ const MOST_FIELDS: usize = 2 * MAX_FIELDS;
 mod tests {
     use super::*;
 
-    fn convert(text: &str) -> Result<http::Request<()>, Unspeakable> {
+    fn convert(text: &str) -> Result<http::Request<()>, NotRepresentable> {
         request(text.as_bytes(), &"https://up:81/p".parse().unwrap())
     }
 

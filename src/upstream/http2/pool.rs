@@ -11,40 +11,40 @@ use h2::client::SendRequest;
 use tokio::sync::Notify;
 
 use super::{
-    connection::{Claim, Connection},
-    state::{Condition, State},
+    connection::{Http2Connection, StreamPermit},
+    state::{Condition, Http2State},
 };
 use crate::config::{Endpoint, HttpVersion, Scheme, Timers};
 
 /// The HTTP/2 connections of one worker to one endpoint.
-pub struct Pool {
+pub struct Http2Pool {
     /// In the order they were made: the first with room is taken, so that those that are not needed
     /// any more go idle.
-    pub(super) connections: RefCell<Vec<Connection>>,
-    pub(super) dials: RefCell<Vec<Rc<Dial>>>,
+    pub(super) connections: RefCell<Vec<Http2Connection>>,
+    pub(super) dials: RefCell<Vec<Rc<PendingDial>>>,
     pub(super) keep_alive: Cell<Duration>,
     pub(super) max_age: Cell<Duration>,
     /// What the last connection turned out to speak: an upstream rarely changes its mind.
-    pub(super) speaks: Cell<Speaks>,
+    pub(super) speaks: Cell<NegotiatedVersion>,
     /// Streams that the last connection took.
     pub(super) usual_limit: Cell<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speaks {
+pub(super) enum NegotiatedVersion {
     Http1,
     Http2,
 }
 
 /// A connection that is being made, and how many wait for it besides the one who makes it.
 #[derive(Default)]
-pub(super) struct Dial {
+pub(super) struct PendingDial {
     pub(super) waiting: Cell<usize>,
     pub(super) has_failed: Cell<bool>,
     pub(super) ended: Notify,
 }
 
-impl Pool {
+impl Http2Pool {
     /// A pool where HTTP/2 may be spoken.
     pub fn of(endpoint: &Endpoint, timers: &Timers) -> Option<Rc<Self>> {
         match (endpoint.http, endpoint.upstream.scheme) {
@@ -54,7 +54,7 @@ impl Pool {
                 dials: RefCell::default(),
                 keep_alive: Cell::new(timers.upstream_keep_alive),
                 max_age: Cell::new(timers.upstream_max_age),
-                speaks: Cell::new(Speaks::Http2),
+                speaks: Cell::new(NegotiatedVersion::Http2),
                 usual_limit: Cell::new(usize::MAX),
             })),
         }
@@ -72,8 +72,8 @@ impl Pool {
     }
 
     /// Takes no more streams from these connections. What runs there runs on.
-    pub(super) fn forget_those(&self, is_meant: impl Fn(&Connection) -> bool) -> usize {
-        let forgotten: Vec<Connection> = {
+    pub(super) fn forget_those(&self, is_meant: impl Fn(&Http2Connection) -> bool) -> usize {
+        let forgotten: Vec<Http2Connection> = {
             let mut connections = self.connections.borrow_mut();
             connections
                 .extract_if(.., |connection| is_meant(connection))
@@ -84,7 +84,7 @@ impl Pool {
     }
 
     /// Takes no more streams from this connection. What runs there runs on.
-    pub(super) fn forget(&self, state: &Rc<State>) {
+    pub(super) fn forget(&self, state: &Rc<Http2State>) {
         let forgotten = {
             let mut connections = self.connections.borrow_mut();
             let at = connections
@@ -96,7 +96,7 @@ impl Pool {
     }
 
     /// A stream of a connection that has room for it.
-    pub(super) async fn stream(&self) -> Option<(SendRequest<Bytes>, Claim)> {
+    pub(super) async fn stream(&self) -> Option<(SendRequest<Bytes>, StreamPermit)> {
         let max_age = self.max_age.get();
         self.forget_those(|connection| connection.state.age.is_over(max_age));
         for _ in 0..LOOKS {
@@ -124,7 +124,7 @@ impl Pool {
     }
 
     /// A connection that is being made and should have room for one more.
-    pub(super) fn join(&self) -> Option<Rc<Dial>> {
+    pub(super) fn join(&self) -> Option<Rc<PendingDial>> {
         let dials = self.dials.borrow();
         let room = self.usual_limit.get();
         let dial = dials.iter().find(|dial| dial.waiting.get() + 1 < room)?;
@@ -134,14 +134,14 @@ impl Pool {
 }
 
 /// A dial in the list, until it has ended in whichever way: then those that wait look again.
-pub(super) struct Dialling {
-    pool: Rc<Pool>,
-    pub(super) dial: Rc<Dial>,
+pub(super) struct DialGuard {
+    pool: Rc<Http2Pool>,
+    pub(super) dial: Rc<PendingDial>,
 }
 
-impl Dialling {
-    pub(super) fn begin(pool: &Rc<Pool>) -> Self {
-        let dial = Rc::new(Dial::default());
+impl DialGuard {
+    pub(super) fn begin(pool: &Rc<Http2Pool>) -> Self {
+        let dial = Rc::new(PendingDial::default());
         pool.dials.borrow_mut().push(Rc::clone(&dial));
         Self {
             pool: Rc::clone(pool),
@@ -150,7 +150,7 @@ impl Dialling {
     }
 }
 
-impl Drop for Dialling {
+impl Drop for DialGuard {
     fn drop(&mut self) {
         let mut dials = self.pool.dials.borrow_mut();
         dials.retain(|dial| !Rc::ptr_eq(dial, &self.dial));

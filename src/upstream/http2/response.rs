@@ -12,23 +12,23 @@ use std::{
 use bytes::Bytes;
 use h2::RecvStream;
 
-use super::{connection::Claim, errors::terse, head, upload::Upload};
+use super::{connection::StreamPermit, errors::terse, head, upload::Http2Upload};
 use crate::upstream::exchange::BodyError;
 
 /// The body of a response. To drop it before its end resets the stream.
 pub struct Http2Body {
     /// In a box, so that an HTTP/1.1 exchange is not moved about with the room for it.
-    running: Option<Box<Running>>,
+    running: Option<Box<RunningStream>>,
     trailers: Option<Bytes>,
 }
 
 /// Both directions of a stream. Fields are dropped in this order: the claim last.
-struct Running {
+struct RunningStream {
     receive: RecvStream,
-    upload: Upload,
+    upload: Http2Upload,
     /// Octets of the last chunk, which the peer may send again.
     owed: usize,
-    claim: Claim,
+    claim: StreamPermit,
 }
 
 impl Http2Body {
@@ -40,9 +40,9 @@ impl Http2Body {
         }
     }
 
-    pub(super) fn new(receive: RecvStream, upload: Upload, claim: Claim) -> Self {
+    pub(super) fn new(receive: RecvStream, upload: Http2Upload, claim: StreamPermit) -> Self {
         Self {
-            running: Some(Box::new(Running {
+            running: Some(Box::new(RunningStream {
                 receive,
                 upload,
                 owed: 0,
@@ -65,7 +65,7 @@ impl Http2Body {
         let Some(running) = &mut self.running else {
             return Poll::Ready(None);
         };
-        let Running {
+        let RunningStream {
             receive,
             upload,
             owed,

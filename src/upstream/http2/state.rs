@@ -27,7 +27,7 @@ pub(super) const STREAM_WINDOW: u32 = 65_535;
 pub(super) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 
 /// What is known of a connection.
-pub(super) struct State {
+pub(super) struct Http2State {
     /// The socket, until the driver has ended.
     pub(super) socket: RefCell<Option<Stream>>,
     /// Octets that were given to it.
@@ -64,7 +64,7 @@ pub(super) enum Condition {
     Dead,
 }
 
-impl State {
+impl Http2State {
     pub(super) fn new(stream: Stream) -> Self {
         Self {
             socket: RefCell::new(Some(stream)),

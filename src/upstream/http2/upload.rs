@@ -19,8 +19,8 @@ use crate::{
     upstream::{
         exchange::{CONTINUE_PATIENCE, Replay},
         pieces::Pieces,
-        replay::Keep,
-        request::{Body, Coding, Continue, Held, Incoming},
+        replay::ReplayBuffer,
+        request::{Body, BodyCoding, BufferedBody, Continue, StreamedBody},
     },
     wire::head::ResponseHead,
 };
@@ -30,39 +30,39 @@ use crate::{
 pub(super) const SEND_BUFFER: usize = 16 * 1024;
 
 /// What is left of the request body.
-pub(super) struct Upload {
+pub(super) struct Http2Upload {
     stream: SendStream<Bytes>,
     /// The piece that is being sent.
     current: Bytes,
     /// Pieces that are here already.
     pieces: smallvec::IntoIter<[Bytes; 4]>,
-    source: Source,
+    source: UploadSource,
     /// Whether the stream was ended, or takes no more.
     is_over: bool,
-    kept: Kept,
+    kept: RetainedBody,
     /// Keeps what leaves, where another upstream may need it.
-    keep: Option<Box<Keep>>,
+    keep: Option<Box<ReplayBuffer>>,
     /// How a body that was streamed was framed, and its trailer section, once it has ended.
-    framing: Option<(Coding, Option<Bytes>)>,
+    framing: Option<(BodyCoding, Option<Bytes>)>,
     /// Octets of content that left.
     sent: u64,
 }
 
 /// What comes after the pieces.
-enum Source {
+enum UploadSource {
     /// Nothing: the last piece is the end, or these trailers.
     Here(Option<Bytes>),
     /// More from the client.
-    Running(Incoming),
+    Running(StreamedBody),
     /// The same, when the upstream says `100 Continue`, or has been silent for a while, or when the
     /// client sends unasked. A final response leaves the last.
-    Waiting(Incoming, Option<Pin<Box<actix_rt::time::Sleep>>>),
+    Waiting(StreamedBody, Option<Pin<Box<actix_rt::time::Sleep>>>),
 }
 
 /// The body, for as long as it can be given back.
-enum Kept {
+enum RetainedBody {
     None,
-    Held(Held),
+    Held(BufferedBody),
     /// The pieces that came so far, and how large they are.
     Streamed(Pieces, usize),
     Gone,
@@ -75,7 +75,7 @@ enum Next {
     Later,
 }
 
-impl Upload {
+impl Http2Upload {
     /// Whether a request has no content: its head ends the stream.
     pub(super) fn is_nothing(body: &Body) -> bool {
         match body {
@@ -86,26 +86,32 @@ impl Upload {
     }
 
     /// The upload of a body into a stream that was opened for it.
-    pub(super) fn new(stream: SendStream<Bytes>, body: Body, mut keep: Option<Box<Keep>>) -> Self {
+    pub(super) fn new(
+        stream: SendStream<Bytes>,
+        body: Body,
+        mut keep: Option<Box<ReplayBuffer>>,
+    ) -> Self {
         let is_over = Self::is_nothing(&body);
         // pieces are references: to keep them costs no copy
         let (pieces, source, kept) = match body {
             // a tunnel goes over HTTP/1.1, and never comes here
-            Body::None | Body::Tunnel(_) => (Pieces::new(), Source::Here(None), Kept::None),
+            Body::None | Body::Tunnel(_) => {
+                (Pieces::new(), UploadSource::Here(None), RetainedBody::None)
+            }
             Body::Held(held) => (
                 held.content.clone(),
-                Source::Here(held.trailers.clone()),
-                Kept::Held(held),
+                UploadSource::Here(held.trailers.clone()),
+                RetainedBody::Held(held),
             ),
             Body::Streamed(mut incoming) => {
                 let first = std::mem::take(&mut incoming.first);
                 let size = first.iter().map(Bytes::len).sum();
-                let kept = Kept::Streamed(first.clone(), size);
+                let kept = RetainedBody::Streamed(first.clone(), size);
                 let source = match incoming.go_ahead {
-                    Continue::NotExpected => Source::Running(incoming),
+                    Continue::NotExpected => UploadSource::Running(incoming),
                     Continue::Expected => {
                         let timer = Box::pin(actix_rt::time::sleep(CONTINUE_PATIENCE));
-                        Source::Waiting(incoming, Some(timer))
+                        UploadSource::Waiting(incoming, Some(timer))
                     }
                 };
                 (first, source, kept)
@@ -175,9 +181,9 @@ impl Upload {
 
     /// The upstream wants the body.
     pub(super) fn go_on(&mut self) {
-        let source = std::mem::replace(&mut self.source, Source::Here(None));
+        let source = std::mem::replace(&mut self.source, UploadSource::Here(None));
         self.source = match source {
-            Source::Waiting(incoming, _) => Source::Running(incoming),
+            UploadSource::Waiting(incoming, _) => UploadSource::Running(incoming),
             other => other,
         };
     }
@@ -186,9 +192,9 @@ impl Upload {
     /// waits for its word need not send its body (RFC 9110 §10.1.1). Gives the request to those that
     /// may better this answer, if it was kept.
     pub(super) fn answered(&mut self, answer: &ResponseHead) -> Option<Box<Replay>> {
-        let kept = std::mem::replace(&mut self.kept, Kept::Gone);
+        let kept = std::mem::replace(&mut self.kept, RetainedBody::Gone);
         // a request that still runs is not taken from a stream that may well go on
-        let has_ended = matches!(self.source, Source::Here(_)) || self.framing.is_some();
+        let has_ended = matches!(self.source, UploadSource::Here(_)) || self.framing.is_some();
         let is_sent = self.is_over && has_ended;
         if let Some(keep) = self.keep.take()
             && (keep.is_wanted_for(answer.status.as_u16())
@@ -196,27 +202,29 @@ impl Upload {
         {
             return self.take_body(kept, keep).map(Box::new);
         }
-        if let Source::Waiting(_, timer) = &mut self.source {
+        if let UploadSource::Waiting(_, timer) = &mut self.source {
             *timer = None;
         }
         None
     }
 
     /// The body from its beginning, if it was kept. What did not leave yet does not leave any more.
-    fn take_body(&mut self, kept: Kept, mut keep: Box<Keep>) -> Option<Replay> {
+    fn take_body(&mut self, kept: RetainedBody, mut keep: Box<ReplayBuffer>) -> Option<Replay> {
         let content = keep.take()?;
-        let is_running = !matches!(self.source, Source::Here(_));
-        let body = match std::mem::replace(&mut self.source, Source::Here(None)) {
-            Source::Running(incoming) if self.framing.is_none() => Body::Streamed(Incoming {
-                first: content,
-                go_ahead: Continue::NotExpected,
-                ..incoming
-            }),
-            Source::Waiting(incoming, _) => Body::Streamed(incoming),
-            Source::Running(_) | Source::Here(_) => match (kept, self.framing.take()) {
-                (Kept::None, _) => Body::None,
-                (Kept::Held(held), _) => Body::Held(held),
-                (_, Some((coding, trailers))) => Body::Held(Held {
+        let is_running = !matches!(self.source, UploadSource::Here(_));
+        let body = match std::mem::replace(&mut self.source, UploadSource::Here(None)) {
+            UploadSource::Running(incoming) if self.framing.is_none() => {
+                Body::Streamed(StreamedBody {
+                    first: content,
+                    go_ahead: Continue::NotExpected,
+                    ..incoming
+                })
+            }
+            UploadSource::Waiting(incoming, _) => Body::Streamed(incoming),
+            UploadSource::Running(_) | UploadSource::Here(_) => match (kept, self.framing.take()) {
+                (RetainedBody::None, _) => Body::None,
+                (RetainedBody::Held(held), _) => Body::Held(held),
+                (_, Some((coding, trailers))) => Body::Held(BufferedBody {
                     content,
                     coding,
                     trailers,
@@ -229,7 +237,7 @@ impl Upload {
     }
 
     /// The body, if all of it is still here, and what keeps it.
-    pub(super) fn into_body(mut self) -> Option<(Body, Option<Box<Keep>>)> {
+    pub(super) fn into_body(mut self) -> Option<(Body, Option<Box<ReplayBuffer>>)> {
         let mut keep = self.keep.take();
         if let Some(keep) = &mut keep {
             keep.take();
@@ -240,18 +248,18 @@ impl Upload {
 
     fn whole(self) -> Option<Body> {
         match (self.kept, self.source) {
-            (Kept::None, _) => Some(Body::None),
-            (Kept::Held(held), _) => Some(Body::Held(held)),
+            (RetainedBody::None, _) => Some(Body::None),
+            (RetainedBody::Held(held), _) => Some(Body::Held(held)),
             (
-                Kept::Streamed(first, _),
-                Source::Running(incoming) | Source::Waiting(incoming, _),
-            ) => Some(Body::Streamed(Incoming { first, ..incoming })),
-            (Kept::Streamed(..), Source::Here(_)) | (Kept::Gone, _) => None,
+                RetainedBody::Streamed(first, _),
+                UploadSource::Running(incoming) | UploadSource::Waiting(incoming, _),
+            ) => Some(Body::Streamed(StreamedBody { first, ..incoming })),
+            (RetainedBody::Streamed(..), UploadSource::Here(_)) | (RetainedBody::Gone, _) => None,
         }
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Result<Next, DownstreamError> {
-        if let Source::Waiting(incoming, timer) = &mut self.source {
+        if let UploadSource::Waiting(incoming, timer) = &mut self.source {
             let timer = timer.as_mut();
             if incoming.notes.is_unasked.get()
                 || timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
@@ -263,9 +271,9 @@ impl Upload {
             return Ok(Next::Piece(piece));
         }
         let incoming = match &mut self.source {
-            Source::Here(trailers) => return Ok(Next::End(trailers.take())),
-            Source::Running(incoming) => incoming,
-            Source::Waiting(..) => return Ok(Next::Later),
+            UploadSource::Here(trailers) => return Ok(Next::End(trailers.take())),
+            UploadSource::Running(incoming) => incoming,
+            UploadSource::Waiting(..) => return Ok(Next::Later),
         };
         match Pin::new(&mut incoming.payload).poll_next(cx) {
             Poll::Ready(Some(Ok(content))) => {
@@ -285,7 +293,7 @@ impl Upload {
     fn is_last(&self) -> bool {
         self.current.is_empty()
             && self.pieces.as_slice().iter().all(Bytes::is_empty)
-            && matches!(self.source, Source::Here(None))
+            && matches!(self.source, UploadSource::Here(None))
     }
 
     fn end(&mut self, trailers: Option<Bytes>) {
@@ -295,14 +303,14 @@ impl Upload {
             None => self.stream.send_data(Bytes::new(), true),
         };
         self.is_over = true;
-        if let Source::Running(incoming) = &self.source {
+        if let UploadSource::Running(incoming) = &self.source {
             self.framing = Some((incoming.coding, trailers.clone()));
         }
-        if let (Source::Running(incoming), Kept::Streamed(pieces, _)) =
+        if let (UploadSource::Running(incoming), RetainedBody::Streamed(pieces, _)) =
             (&self.source, &mut self.kept)
         {
             // all of it has arrived
-            self.kept = Kept::Held(Held {
+            self.kept = RetainedBody::Held(BufferedBody {
                 content: std::mem::take(pieces),
                 coding: incoming.coding,
                 trailers,
@@ -311,7 +319,7 @@ impl Upload {
     }
 }
 
-impl Kept {
+impl RetainedBody {
     fn add(&mut self, content: &Bytes) {
         if let Self::Streamed(pieces, size) = self {
             // many small pieces take more for the references than for the content
@@ -335,13 +343,13 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_however_small_its_pieces_are() {
-        let mut kept = Kept::Streamed(Pieces::new(), 0);
+        let mut kept = RetainedBody::Streamed(Pieces::new(), 0);
         kept.add(&Bytes::from_static(&[0; 48 * 1024]));
-        assert!(matches!(kept, Kept::Streamed(..)));
-        let mut kept = Kept::Streamed(Pieces::new(), 0);
+        assert!(matches!(kept, RetainedBody::Streamed(..)));
+        let mut kept = RetainedBody::Streamed(Pieces::new(), 0);
         for _ in 0..MAX_KEPT / size_of::<Bytes>() {
             kept.add(&Bytes::from_static(b"."));
         }
-        assert!(matches!(kept, Kept::Gone));
+        assert!(matches!(kept, RetainedBody::Gone));
     }
 }

@@ -63,7 +63,7 @@ pub(in crate::upstream::dial) async fn name_server(
 }
 
 /// Names that know this hosts file and this name server, and nothing of the machine.
-pub(in crate::upstream::dial) fn names(hosts: &Path, server: Option<SocketAddr>) -> Names {
+pub(in crate::upstream::dial) fn names(hosts: &Path, server: Option<SocketAddr>) -> HostResolver {
     let read = move || {
         let Some(server) = server else {
             return Err(NetError::from(io::Error::from(io::ErrorKind::NotFound)));
@@ -78,14 +78,14 @@ pub(in crate::upstream::dial) fn names(hosts: &Path, server: Option<SocketAddr>)
             options,
         ))
     };
-    Names::new(hosts, "/nonexistent", Box::new(read))
+    HostResolver::new(hosts, "/nonexistent", Box::new(read))
 }
 
 pub(in crate::upstream::dial) async fn local<T>(test: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().run_until(test).await
 }
 
-async fn ask(names: &Names, host: &str) -> Result<String, ResolveError> {
+async fn ask(names: &HostResolver, host: &str) -> Result<String, ResolveError> {
     let addresses = names.resolve(host).await?;
     Ok(addresses
         .iter()
@@ -140,7 +140,7 @@ async fn a_failure_to_find_name_servers_is_not_kept() {
         let (server, _) = name_server(Has(&["10.0.0.1"]), Has(&[])).await;
         let ready = Rc::new(Cell::new(false));
         let (limits, inner) = (Rc::clone(&ready), names(no_file(), Some(server)));
-        let names = Names::new(
+        let names = HostResolver::new(
             no_file(),
             no_file(),
             Box::new(move || match limits.get() {

@@ -4,7 +4,7 @@ use tokio::io::copy_bidirectional;
 
 use super::{
     super::{proxy::MAX_HEAD, proxy_authorization},
-    tls::Authority,
+    tls::TestAuthority,
     *,
 };
 use crate::config::{HttpVersion, Resolve};
@@ -80,7 +80,7 @@ async fn connect_is_sent_as_rfc_9110_says() {
 
 #[tokio::test]
 async fn tls_goes_through_the_tunnel() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let identity = authority.server(&["unknown-here.test"], |_| {});
     let (upstream_listener, upstream_address) = listen().await;
     let (proxy_listener, proxy_address) = listen().await;

@@ -14,13 +14,13 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// A certificate authority of our own, and the file that makes the dialer trust it.
-pub(super) struct Authority {
+pub(super) struct TestAuthority {
     issuer: Issuer<'static, KeyPair>,
     pub(super) folder: tempfile::TempDir,
     pub(super) file: PathBuf,
 }
 
-impl Authority {
+impl TestAuthority {
     pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
@@ -41,13 +41,13 @@ impl Authority {
         &self,
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
-    ) -> Identity {
+    ) -> TestIdentity {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Identity {
+        TestIdentity {
             certificate: certificate.der().clone(),
             key,
         }
@@ -59,12 +59,12 @@ impl Authority {
     }
 }
 
-pub(super) struct Identity {
+pub(super) struct TestIdentity {
     certificate: CertificateDer<'static>,
     key: KeyPair,
 }
 
-impl Identity {
+impl TestIdentity {
     pub(super) fn acceptor(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -87,9 +87,9 @@ const ONLY_TLS12: &[&SupportedProtocolVersion] = &[&version::TLS12];
 
 /// Dials `host` while one connection is accepted with `identity`.
 async fn dial(
-    authority: &Authority,
+    authority: &TestAuthority,
     host: &str,
-    identity: &Identity,
+    identity: &TestIdentity,
 ) -> Result<Stream, UpstreamError> {
     let (listener, address) = listen().await;
     let acceptor = identity.acceptor(BOTH, &[]);
@@ -104,7 +104,7 @@ async fn dial(
 
 #[tokio::test]
 async fn a_trusted_upstream_is_spoken_to() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let dialer = authority.dialer();
     let identity = authority.server(&["api.test", "127.0.0.1"], |_| {});
     struct Case {
@@ -171,8 +171,8 @@ async fn a_trusted_upstream_is_spoken_to() {
 
 #[tokio::test]
 async fn certificate_problems_are_certificate_errors() {
-    let authority = Authority::new();
-    let stranger = Authority::new();
+    let authority = TestAuthority::new();
+    let stranger = TestAuthority::new();
     let mut self_signed = CertificateParams::new(["api.test".to_owned()]).unwrap();
     self_signed.is_ca = IsCa::NoCa;
     let key = KeyPair::generate().unwrap();
@@ -189,7 +189,7 @@ async fn certificate_problems_are_certificate_errors() {
         ("other name", authority.server(&["other.test"], |_| {})),
         ("no name", authority.server(&[], |_| {})),
         ("stranger", stranger.server(&["api.test"], |_| {})),
-        ("self-signed", Identity { certificate, key }),
+        ("self-signed", TestIdentity { certificate, key }),
     ];
     for (case, identity) in table {
         let error = dial(&authority, "api.test", &identity).await.unwrap_err();
@@ -210,7 +210,7 @@ async fn certificate_problems_are_certificate_errors() {
 
 #[tokio::test]
 async fn other_failures_of_the_handshake_are_protocol_errors() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let identity = authority.server(&["api.test"], |_| {});
     let dialer = authority.dialer();
 
@@ -246,7 +246,7 @@ async fn other_failures_of_the_handshake_are_protocol_errors() {
 
 #[tokio::test]
 async fn a_silent_handshake_times_out() {
-    let authority = Authority::new();
+    let authority = TestAuthority::new();
     let (listener, address) = listen().await;
     let upstream = upstream(Scheme::Https, "api.test", address.port());
     let start = Instant::now();

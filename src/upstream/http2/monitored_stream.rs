@@ -14,7 +14,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::state::State;
+use super::state::Http2State;
 use crate::{
     upstream::dial::Stream,
     wire::frames::{ACK, CONTINUATION, DATA, Frame, Frames, GOAWAY, HEADERS},
@@ -22,18 +22,18 @@ use crate::{
 };
 
 /// The connection below h2. To drop it closes the socket.
-pub(super) struct Wire {
-    state: Rc<State>,
+pub(super) struct MonitoredStream {
+    state: Rc<Http2State>,
     frames: Frames,
-    flood: Flood,
+    flood: FloodMeter,
 }
 
-impl Wire {
-    pub(super) fn new(state: Rc<State>) -> Self {
+impl MonitoredStream {
+    pub(super) fn new(state: Rc<Http2State>) -> Self {
         Self {
             state,
             frames: Frames::default(),
-            flood: Flood::new(),
+            flood: FloodMeter::new(),
         }
     }
 
@@ -77,13 +77,13 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for MonitoredStream {
     fn drop(&mut self) {
         self.state.socket.take();
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for MonitoredStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,7 +99,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for MonitoredStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -135,7 +135,7 @@ impl AsyncWrite for Wire {
 }
 
 /// Counts frames that a peer can send without end (RFC 9113 §10.5), in intervals of time.
-struct Flood {
+struct FloodMeter {
     /// Those that nothing of ours provokes: PING, SETTINGS, PRIORITY, GOAWAY, unknown ones.
     unprovoked: u64,
     /// Those that what we send provokes: WINDOW_UPDATE, RST_STREAM, HEADERS, CONTINUATION, and what
@@ -145,7 +145,7 @@ struct Flood {
     written: u64,
 }
 
-impl Flood {
+impl FloodMeter {
     fn new() -> Self {
         Self {
             unprovoked: 0,
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_flood_is_what_nothing_of_ours_explains() {
         let counted = |kind, count, written| {
-            let mut flood = Flood::new();
+            let mut flood = FloodMeter::new();
             (0..count).for_each(|_| flood.count(frame(kind)));
             flood.is_too_much(written)
         };
