@@ -1,8 +1,8 @@
-//! What can go wrong with one exchange, and the one table that says what the client is told.
+//! Failures of one exchange, and the one table of the answers that the client gets for them.
 //!
 //! [`ProxyError`] names the peer that failed; its leaves are named as in RFC 9209 §2.3. [`Answer`]
-//! is the row of the table: status, Anthropic error type, label, message. The label is the one
-//! word that appears in the metric, in the access log and in the field `x-proxy-error`.
+//! is the row of the table: status, Anthropic error type, label, message. The label is the value of
+//! the metric's label, of the access log field and of the field `x-proxy-error`.
 
 use std::{io, net::SocketAddr};
 
@@ -12,16 +12,17 @@ use bytes::Bytes;
 /// A failed exchange, by the peer at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The client (or the network towards it) broke the rules of HTTP or of docs/contract.md §2, §4.
+    /// The client, or the network towards it, broke the rules of HTTP or of docs/contract.md §2,
+    /// §4.
     #[error("downstream: {0}")]
     Downstream(#[from] DownstreamError),
-    /// The exchange was refused by a limit or a rule of ours before a byte went upstream.
+    /// Refusal by a limit or rule of the proxy, before a byte went to the upstream.
     #[error("denied: {0}")]
     Denied(#[from] DeniedError),
-    /// The upstream (or the road to it) failed before its response head was complete.
+    /// The upstream, or the network towards it, failed before its response head was complete.
     #[error("upstream: {0}")]
     Upstream(#[source] UpstreamError),
-    /// A defect of ours.
+    /// A defect of the proxy.
     #[error("internal: {0}")]
     Internal(#[from] InternalError),
 }
@@ -51,10 +52,10 @@ pub enum DownstreamError {
     /// The head was not complete in time.
     #[error("request head timed out")]
     HeadTimeout,
-    /// The body stood still for too long.
+    /// No byte of the body arrived for the time of the timeout.
     #[error("request body timed out")]
     BodyTimeout,
-    /// The client went away.
+    /// The client closed the connection.
     #[error("client disconnected")]
     Disconnected,
     /// A request target that is neither origin-form nor absolute-form (RFC 9112 §3.2).
@@ -89,12 +90,12 @@ pub enum DeniedError {
     /// No file descriptor was left for a connection to the upstream.
     #[error("file descriptors exhausted")]
     DescriptorsExhausted,
-    /// The upstream's address is one of our own listeners.
+    /// The upstream's address is one of the proxy's own listeners.
     #[error("the upstream is this proxy itself")]
     LoopDetected,
 }
 
-/// What the proxy itself refused while it connected is no fault of the upstream.
+/// Sorts out refusals of the proxy itself while it connected: they are no fault of the upstream.
 impl From<UpstreamError> for ProxyError {
     fn from(cause: UpstreamError) -> Self {
         match cause {
@@ -114,7 +115,7 @@ pub enum UpstreamError {
     /// The name was not resolved in time.
     #[error("DNS timed out")]
     DnsTimeout,
-    /// Nobody listens there.
+    /// The upstream's port takes no connections.
     #[error("connection refused")]
     ConnectionRefused(#[source] io::Error),
     /// Any other failure to connect.
@@ -123,7 +124,8 @@ pub enum UpstreamError {
     /// The process or the system has no file descriptor left (EMFILE, ENFILE).
     #[error("file descriptors exhausted")]
     DescriptorsExhausted(#[source] io::Error),
-    /// The address is one of our own listeners: the request would come back to us for ever.
+    /// The address is one of the proxy's own listeners: requests would return to the proxy for
+    /// ever.
     #[error("{0} is a listener of this proxy")]
     LoopDetected(SocketAddr),
     /// The TCP or TLS handshake did not end in time.
@@ -150,15 +152,16 @@ pub enum UpstreamError {
     /// More than 64 KiB of head, or more than 256 fields.
     #[error("response head too large")]
     HttpResponseHeaderSectionSize,
-    /// A 101 that nobody asked for, or to another protocol; or a success that is none.
+    /// A 101 that was not asked for, or to another protocol; or a 2xx to CONNECT that opens no
+    /// tunnel.
     #[error("unexpected upgrade")]
     HttpUpgradeFailed,
-    /// A transfer coding we do not know, or contradicting lengths.
+    /// A transfer coding that the proxy does not know, or contradictory lengths.
     #[error("invalid response framing")]
     HttpResponseTransferCoding,
 }
 
-/// Defects of ours.
+/// Defects of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InternalError {
     /// A handler gave no response.
@@ -166,7 +169,7 @@ pub enum InternalError {
     Handler,
 }
 
-/// One row of the table: what the client is told.
+/// One row of the table: the answer for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
@@ -175,7 +178,7 @@ pub struct Answer {
     pub kind: &'static str,
     /// The label: value of `x-proxy-error`, of the metric label and of the access log field.
     pub label: &'static str,
-    /// `error.message`: what failed and what to try. Never a key, a prompt or an internal.
+    /// `error.message`: the failure and a remedy. Never a key, a prompt or an internal.
     pub message: &'static str,
     /// Seconds for `retry-after`, where waiting helps.
     pub retry_after: Option<u32>,

@@ -1,5 +1,6 @@
-//! Secrets: a text that is never shown and is compared in constant time ([`Secret`]), and credentials of an
-//! exchange that are masked in whatever is shown or logged of it ([`mask`], [`shape`]).
+//! Secrets: a text that is never shown and is compared in constant time ([`Secret`]), and
+//! credentials of an exchange that are masked in everything that is shown or logged of it
+//! ([`mask`], [`shape`]).
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ pub use self::{mask::Secrets, names::names_credential};
 
 use ring::digest::{SHA256, digest};
 
-/// A secret.
+/// A text that is never shown.
 #[derive(Clone)]
 pub struct Secret(Box<str>);
 
@@ -21,8 +22,8 @@ impl Secret {
         Self(text.into())
     }
 
-    /// Whether a text is this secret. The time it takes does not depend on where they differ, nor on
-    /// the length of the secret.
+    /// Compares a text with this secret, in a time that does not depend on where they differ, nor
+    /// on the length of the secret.
     pub fn is(&self, text: &[u8]) -> bool {
         // digests have one length, and whoever chooses `text` cannot choose its digest octet by octet
         let (ours, theirs) = (digest(&SHA256, self.0.as_bytes()), digest(&SHA256, text));
@@ -35,7 +36,7 @@ impl Secret {
     }
 }
 
-/// Equality of configurations, not of what a stranger sent.
+/// Equality of configurations; a client's text is compared by [`Secret::is`].
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.is(other.0.as_bytes())

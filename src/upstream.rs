@@ -1,9 +1,9 @@
-//! The client of one worker: its connections to the upstream and how a request is sent.
+//! The HTTP client of one worker: its connections to the upstreams, and the sending of requests.
 //!
-//! Nothing here is shared with another worker. A request goes over a pooled connection that is quiet,
-//! or a new one; if that turns out to be dead before an octet of the request left, over another, once.
-//! It never sends again what may have been received. Where `UPSTREAM_HTTP_VERSION` allows HTTP/2,
-//! [`http2`] does the same with streams.
+//! Nothing here is shared with another worker. A request goes over a pooled connection that is open
+//! and quiet, or over a new one; if that turns out to be dead before a byte of the request left,
+//! over another, once. It never sends again a request that may have been received. Where
+//! `UPSTREAM_HTTP_VERSION` allows HTTP/2, [`http2`] does the same with streams.
 //!
 //! # Why the hot path does not go through awc's builder
 //!
@@ -47,10 +47,10 @@ use self::{
     request::Request,
 };
 
-/// The one door to the upstream, of one worker.
+/// The HTTP client of one worker.
 ///
-/// Requests of the proxy call the exchange directly ([`Client::send`]); requests of our own may use
-/// [`Client::awc`], under which the same exchange does the same.
+/// Requests of clients call the exchange directly ([`Client::send`]); requests of the proxy's own
+/// may use [`Client::awc`], which runs the same exchange under awc's API.
 pub struct Client {
     connections: Rc<Connections>,
     awc: awc::Client,
@@ -59,7 +59,7 @@ pub struct Client {
 impl Client {
     /// A client without connections, for this worker.
     ///
-    /// What it does is counted in `shard`.
+    /// Connects and retries are counted in `shard`.
     pub fn new(
         dialer: Dialer,
         live: &Arc<ArcSwap<Live>>,
@@ -79,8 +79,8 @@ impl Client {
     /// Sends a request to one of the endpoints and waits for the response head.
     ///
     /// # Errors
-    /// [`Failed::Unsent`] gives the request back: nothing of it left. Otherwise it may have been
-    /// processed.
+    /// [`Failed::Unsent`] gives the request back: nothing of it left. After any other error it may
+    /// have been processed.
     pub async fn send(
         &self,
         live: &Live,

@@ -1,4 +1,4 @@
-//! Credentials hidden by their values, wherever they stand in a text and however they were encoded.
+//! Masks credentials by their values, in any place of a text and in any encoding of it.
 
 use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
 
@@ -14,16 +14,16 @@ pub use super::shape::MASK;
 
 /// A credential that is shorter is a word like any other.
 const SHORTEST: usize = 4;
-/// A value of a cookie that is shorter is one, too.
+/// A value of a cookie that is shorter is not masked either.
 const SHORTEST_COOKIE: usize = 8;
 /// A part of a compound credential that is shorter is no secret by itself.
 const SHORTEST_PART: usize = 16;
-/// How often a credential may have been encoded: JSON in a string of JSON.
+/// Layers of encoding that are undone: JSON in a string of JSON.
 const ENCODED: usize = 2;
-/// Of base64, what is shorter is too likely to be something else.
+/// Shortest base64 form that is looked for: anything shorter is too likely to be something else.
 const SHORTEST_BASE64: usize = 8;
-/// Credentials that are looked for of one field, query or path: a head of 64 KiB holds thousands of
-/// cookies, and each is compared with the others.
+/// Upper bound of credentials taken from one field, query or path: a head of 64 KiB holds thousands
+/// of cookies, and each is compared with the others.
 const MOST_OF_A_FIELD: usize = 32;
 
 /// Credentials that are never shown.
@@ -52,7 +52,7 @@ impl Secrets {
         self.values.len()
     }
 
-    /// Whether there is none.
+    /// Tells if there is none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -171,7 +171,7 @@ impl Secrets {
     }
 }
 
-/// How much of a text is there.
+/// The part of a text that is present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All of it.
@@ -180,7 +180,7 @@ pub enum Extent {
     Cut,
 }
 
-/// Where these stand in a text.
+/// The spans of these values in a text.
 fn find(text: &str, values: &[&[u8]], extent: Extent) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     let base64 = base64_forms(values, text.len());
@@ -196,8 +196,8 @@ fn find(text: &str, values: &[&[u8]], extent: Extent) -> Vec<Range<usize>> {
     spans
 }
 
-/// The octets of base64 that a value has whatever stands before and after it, for each of the three places
-/// that it may have in a group (RFC 4648 §4 and §5).
+/// The base64 characters of a value that do not depend on the bytes before and after it, for each
+/// of the three positions in a group (RFC 4648 §4 and §5).
 fn base64_forms(values: &[&[u8]], longest: usize) -> HashSet<Vec<u8>> {
     let mut forms = HashSet::new();
     for value in values {
@@ -227,10 +227,11 @@ fn base64_forms(values: &[&[u8]], longest: usize) -> HashSet<Vec<u8>> {
     forms
 }
 
-/// A text as a decoder reads it, and where in the original each octet is from.
+/// A decoded text, with the position in the original of each byte.
 struct DecodedView {
     octets: Vec<u8>,
-    /// One more than there are octets, the last is the end of the original; none for the original itself.
+    /// One position more than there are bytes, the last for the end of the original; `None` for the
+    /// original itself.
     from: Option<Vec<usize>>,
 }
 
@@ -282,7 +283,7 @@ impl DecodedView {
         }
     }
 
-    /// The views of those who undo one more encoding, where there is one.
+    /// The views with one more encoding undone, as far as the text has one.
     fn decoded(&self) -> impl Iterator<Item = Self> {
         let decoders: [(u8, Decoder); 3] = [(b'\\', json), (b'%', percent), (b'&', reference)];
         let here = decoders.map(|(mark, decoder)| {
@@ -326,13 +327,13 @@ impl DecodedView {
         }
     }
 
-    /// Where these octets are from.
+    /// The span in the original from which these bytes were decoded.
     fn span(&self, octets: Range<usize>) -> Range<usize> {
         self.origin(octets.start)..self.origin(octets.end)
     }
 }
 
-/// What an escape means.
+/// The meaning of an escape: one byte or one character.
 enum Meant {
     Octet(u8),
     Char(char),

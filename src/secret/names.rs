@@ -1,7 +1,7 @@
 //! Names of fields and parameters that hold a credential.
 
-/// Whether a field or parameter of this name holds a credential: those that are known, and those that are
-/// named alike.
+/// Tells if a field or parameter of this name holds a credential: the known names, and similar
+/// ones.
 pub fn names_credential(name: &[u8]) -> bool {
     (0..name.len()).any(|at| {
         let parts: &[&str] = match name[at].to_ascii_lowercase() {

@@ -1,13 +1,13 @@
-//! What looks like a key, where no value is known to compare with: the parts of paths.
+//! Detection of keys by their form, where no value is known to compare with: the parts of paths.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// What stands in the place of a credential.
+/// The text that replaces a credential.
 pub const MASK: &str = "…";
 
-/// How keys begin that say what they are, and how long the rest is at least.
+/// Prefixes of keys of known makers, and the shortest length of the rest.
 const PREFIXES: [(&str, usize); 26] = [
     ("sk-", 1),
     ("pk-", 8),
@@ -37,7 +37,7 @@ const PREFIXES: [(&str, usize); 26] = [
     ("r8_", 12),
 ];
 
-/// Where a key begins in a run of characters that keys are made of.
+/// The position of a key in a run of characters that keys are made of.
 pub fn key_start(run: &str) -> Option<usize> {
     let starts = PREFIXES.iter().filter_map(|(prefix, rest)| {
         let mut found = run.match_indices(prefix);
@@ -50,7 +50,7 @@ pub fn key_start(run: &str) -> Option<usize> {
     starts.min()
 }
 
-/// Whether a part of a path looks like a key. Ids of the API, names of models and dates do not.
+/// Tells if a part of a path looks like a key. Ids of the API, names of models and dates do not.
 pub fn is_key(part: &str) -> bool {
     if part.contains('%') {
         let decoded = percent_decode_str(part).decode_utf8_lossy();
@@ -77,7 +77,7 @@ pub fn is_key(part: &str) -> bool {
     part.split(is_separator).any(is_random)
 }
 
-/// Whether a word looks as if it was drawn by lot.
+/// Tells if a word looks random.
 fn is_random(word: &str) -> bool {
     let octets = word.as_bytes();
     let kind = |octet: &u8| match octet {
@@ -144,7 +144,8 @@ pub fn hidden(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !is_word(part))
 }
 
-/// Whether a part is made of words, each with at most two digits at its end: `v1`, `us-east-1`, `v1beta1`.
+/// Tells if a part is made of words, each with at most two digits at its end: `v1`, `us-east-1`,
+/// `v1beta1`.
 fn is_word(part: &str) -> bool {
     part.len() <= LONGEST_WORD
         && part.split(['-', '_']).all(|word| {
@@ -163,7 +164,7 @@ fn is_word(part: &str) -> bool {
         })
 }
 
-/// As in the rest of what is shown of a URL.
+/// The mask in URLs.
 const STARS: &str = "***";
 /// A part that is shorter is no key by its looks.
 const SHORTEST: usize = 8;

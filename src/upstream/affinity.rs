@@ -1,4 +1,5 @@
-//! Which upstream a session had last, so that it stays there and its prompt cache survives.
+//! Session affinity: the upstream that a session used last, so that it stays there and its prompt
+//! cache survives.
 //!
 //! A table of fixed size, shared by all workers without a lock: each entry is one atomic word, and
 //! an entry that is overwritten by another session costs that session its place, nothing else. It
@@ -13,7 +14,7 @@ use std::sync::{
 /// a session first leaves the preferred upstream.
 const SETS: usize = 4096;
 const WAYS: usize = 4;
-/// How long an entry counts without use, in minutes: the longest life of a prompt cache is an hour.
+/// Lifetime of an unused entry in minutes: the longest lifetime of a prompt cache is an hour.
 const LIFE: u16 = 60;
 
 /// The table.

@@ -1,8 +1,8 @@
-//! How old a connection to an upstream may become.
+//! Maximum age of connections to an upstream, with jitter.
 //!
 //! A connection that is never idle would never be closed, and its upstream's new addresses never be
-//! asked for: a busy pool would stay where DNS was when it was filled. Beyond its age a connection
-//! takes no new request; what runs on it runs on.
+//! resolved: a busy pool would stay with the addresses that DNS gave when it was filled. Beyond its
+//! age a connection takes no new request; running exchanges go on.
 
 use std::{
     cell::Cell,
@@ -19,18 +19,18 @@ pub(super) struct Age {
 }
 
 thread_local! {
-    /// Where the next connection's jitter lies. Workers begin at different places.
+    /// The jitter of the next connection. Workers begin at different values.
     static NEXT: Cell<u8> = Cell::new(RandomState::new().hash_one(0_u8) as u8);
 }
 
 /// 256 divided by the golden ratio: those that are made one after another lie far apart.
 const STRIDE: u8 = 158;
-/// What the longest-lived lives longer than the shortest-lived: a fifth. Connections that were made in
-/// one burst are not all made anew in another.
+/// The longest lifetime exceeds the shortest by a fifth, so that connections that were made in one
+/// burst are not replaced in another.
 const JITTER: u32 = 5;
 
 impl Age {
-    /// Of a connection that is made now.
+    /// The age of a connection that is made now.
     pub(super) fn new() -> Self {
         let less = NEXT.get();
         NEXT.set(less.wrapping_add(STRIDE));
@@ -40,17 +40,17 @@ impl Age {
         }
     }
 
-    /// How much longer it may take requests; nothing once it is too old.
+    /// The remaining time in which it may take requests; zero once it is too old.
     pub(super) fn left(&self, most: Duration) -> Duration {
         self.left_at(most, Instant::now())
     }
 
-    /// Whether it takes no new request.
+    /// Tells if it takes no new request.
     pub(super) fn is_over(&self, most: Duration) -> bool {
         self.left(most).is_zero()
     }
 
-    /// Whether it takes no new request at this time.
+    /// Tells if it takes no new request at this time.
     pub(super) fn is_over_at(&self, most: Duration, now: Instant) -> bool {
         self.left_at(most, now).is_zero()
     }

@@ -1,11 +1,11 @@
 //! The worker's awc client, with our exchange under it instead of awc's own.
 //!
 //! awc's middleware receives each request as a `ConnectRequest`, after its builder and before its
-//! connector: [`AwcConnector`] answers it there, so that whatever is sent through awc has the guarantees of
-//! [`super::http1`]. awc's connector is never called.
+//! connector: [`AwcConnector`] answers it there, so that requests through awc have the guarantees
+//! of [`super::http1`]. awc's connector is never called.
 //!
-//! The proxy's own way does not go through it: see the figures in [`super`]. It is for requests of
-//! our own, where a builder is worth more than microseconds.
+//! Forwarded requests do not go through it: see the figures in [`super`]. It serves requests of the
+//! proxy's own, where a convenient API is worth more than microseconds.
 
 use std::{future::Future, io, pin::Pin, rc::Rc, sync::Arc, task::Context};
 
@@ -39,8 +39,8 @@ struct AwcConnector {
     live: Arc<ArcSwap<Live>>,
 }
 
-/// An awc client over these connections. awc wants a whole URL; its path and query are what counts,
-/// where the request goes is configuration.
+/// An awc client over these connections. awc wants a whole URL, of which path and query count: the
+/// destination is configuration.
 pub(super) fn client(connections: Rc<Connections>, live: Arc<ArcSwap<Live>>) -> awc::Client {
     awc::Client::builder()
         .no_default_headers()
@@ -84,7 +84,7 @@ impl Service<ConnectRequest> for AwcConnector {
     }
 }
 
-/// Writes awc's request as octets.
+/// Serializes awc's request.
 fn outgoing<B>(head: &RequestHead, body: B, live: &Live) -> Request
 where
     B: MessageBody + 'static,

@@ -1,10 +1,10 @@
-//! Which of several upstreams a request goes to, and what is learned from how it went.
+//! Upstream selection: session affinity, health and retry budget over all workers.
 //!
-//! A session stays where it was while that upstream is healthy; everybody else goes to the first
-//! healthy one of the list. All workers share one [`Balance`]; a request of theirs takes a [`Selection`],
-//! which gives each upstream once. With one upstream none of it is used.
+//! A session stays with its upstream while that one is healthy; other requests go to the first
+//! healthy upstream of the list. All workers share one [`Balance`]; each request takes a
+//! [`Selection`], which gives each upstream once. With one upstream none of it is used.
 //!
-//! It sends nothing and reads no content: that is [`super::Client`] and the proxy.
+//! It sends nothing and reads no content: [`super::Client`] and the proxy do.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -22,12 +22,12 @@ use super::{
 };
 use crate::config::Endpoint;
 
-/// What all workers know of the upstreams.
+/// The state of the upstreams, shared by all workers.
 pub struct Balance {
     known: ArcSwap<EndpointTable>,
     affinity: Affinity,
     budget: RetryBudget,
-    /// Times are told from here on.
+    /// Origin of the milliseconds.
     start: Instant,
     hasher: RandomState,
 }
@@ -40,14 +40,14 @@ struct EndpointTable {
 
 struct NamedCircuit {
     circuit: Circuit,
-    /// What the table of sessions knows it by.
+    /// The tag of this upstream in the table of sessions.
     tag: u16,
     /// Idle connections of all workers.
     idle: Arc<AtomicUsize>,
 }
 
 impl Balance {
-    /// Nothing is known yet.
+    /// A balance without any outcome yet.
     pub fn new(endpoints: &Arc<[Endpoint]>) -> Self {
         let hasher = RandomState::new();
         let none = EndpointTable {
@@ -63,7 +63,8 @@ impl Balance {
         }
     }
 
-    /// A request's turn. `session` is what it should stay together with: a session id, else a key.
+    /// The selection for one request. `session` identifies the session of the request: a session
+    /// id, else a key.
     pub fn selection(&self, endpoints: &Arc<[Endpoint]>, session: Option<&[u8]>) -> Selection<'_> {
         self.budget.earn();
         Selection {
@@ -74,7 +75,7 @@ impl Balance {
         }
     }
 
-    /// Where the idle connections to each of the upstreams are counted.
+    /// The counters of idle connections, one for each upstream.
     pub fn idle(&self, endpoints: &Arc<[Endpoint]>) -> Vec<Arc<AtomicUsize>> {
         let known = self.known(endpoints);
         let counts = known.circuits.iter();
@@ -96,8 +97,8 @@ impl Balance {
         Arc::new(known.follow(endpoints, &self.hasher))
     }
 
-    /// What is learned of the only upstream. Nothing is decided by it: requests have nowhere else to go,
-    /// but it is shown.
+    /// Records the outcome of an exchange with the only upstream. It decides nothing, since
+    /// requests have no alternative; the state is shown to operators.
     pub fn learned_of_only(&self, endpoints: &Arc<[Endpoint]>, has_failed: bool) {
         let known = self.known.load();
         if Arc::ptr_eq(&known.endpoints, endpoints) {
@@ -140,7 +141,7 @@ impl Balance {
 }
 
 impl EndpointTable {
-    /// Another configuration's upstreams, with what is known of those that stay.
+    /// The upstreams of another configuration, with the health of those that stay.
     fn follow(&self, endpoints: &Arc<[Endpoint]>, hasher: &RandomState) -> Self {
         let named = |(at, endpoint): (usize, &Endpoint)| {
             // of several that are the same, each has its own
@@ -171,7 +172,7 @@ impl EndpointTable {
     }
 }
 
-/// One request's way through the upstreams: each at most once.
+/// One request's selection of upstreams: each at most once.
 pub struct Selection<'a> {
     balance: &'a Balance,
     known: Arc<EndpointTable>,
@@ -179,18 +180,18 @@ pub struct Selection<'a> {
     tried: SmallVec<[usize; 4]>,
 }
 
-/// An upstream, and leave to send to it.
+/// An upstream, and the permit of its circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its place in the list.
+    /// The index in the list of endpoints.
     pub endpoint: usize,
     permit: CircuitPermit,
 }
 
 impl Selection<'_> {
-    /// The first choice: where the session is, else the first healthy one; where none is healthy,
-    /// where the session is, or the preferred one. A request is never refused for want of health:
-    /// what the upstream says then is what its client should know.
+    /// The first candidate: the session's upstream, else the first healthy one; where none is
+    /// healthy, the session's or the preferred one. A request is never refused for lack of health:
+    /// the client gets the upstream's own answer then.
     pub fn first(&mut self) -> Candidate {
         let home = self.home();
         let candidate = self.healthy(home).unwrap_or(Candidate {
@@ -201,14 +202,15 @@ impl Selection<'_> {
         candidate
     }
 
-    /// Another healthy one that was not tried.
+    /// The next healthy upstream that was not tried.
     pub fn next_healthy(&mut self) -> Option<Candidate> {
         let candidate = self.healthy(None)?;
         self.tried.push(candidate.endpoint);
         Some(candidate)
     }
 
-    /// One that was not tried, where none of them is healthy: for a request that nobody had yet.
+    /// An upstream that was not tried, where none of them is healthy: for a request that was not
+    /// sent yet.
     pub fn last_resort(&mut self) -> Option<Candidate> {
         let endpoint = (0..self.known.circuits.len()).find(|at| !self.tried.contains(at))?;
         self.tried.push(endpoint);
@@ -218,7 +220,8 @@ impl Selection<'_> {
         })
     }
 
-    /// Another healthy one after an upstream had the request, and failed: if the retry budget has room for it.
+    /// The next healthy upstream after one had the request and failed, if the retry budget has room
+    /// for it.
     pub fn next_healthy_within_budget(&mut self) -> Option<Candidate> {
         let now = self.balance.now();
         let mut others = self.known.circuits.iter().enumerate();
@@ -233,12 +236,12 @@ impl Selection<'_> {
         }
     }
 
-    /// The upstream answered as it should.
+    /// Records a success.
     pub fn succeeded(&self, candidate: Candidate) {
         self.known.circuits[candidate.endpoint].circuit.succeeded();
     }
 
-    /// The session is there from now on.
+    /// Pins the session to this upstream.
     pub fn pin_session(&self, candidate: Candidate) {
         let Some(session) = self.session else { return };
         let named = &self.known.circuits[candidate.endpoint];
@@ -250,19 +253,19 @@ impl Selection<'_> {
         }
     }
 
-    /// The upstream failed. Tells whether it is passed over from now on.
+    /// Records a failure. Tells whether the circuit opened.
     pub fn failed(&self, candidate: Candidate) -> bool {
         let circuit = &self.known.circuits[candidate.endpoint].circuit;
         circuit.failed(candidate.permit, self.balance.now())
     }
 
-    /// The upstream asked to be left alone.
+    /// Passes the upstream over for a time, as its `Retry-After` asked.
     pub fn back_off(&self, candidate: Candidate, wait: Duration) {
         let circuit = &self.known.circuits[candidate.endpoint].circuit;
         circuit.back_off(wait, self.balance.now());
     }
 
-    /// Where the session is.
+    /// The upstream of the session.
     fn home(&self) -> Option<usize> {
         let (session, minute) = (self.session?, self.balance.minute());
         let tag = self.balance.affinity.upstream(session, minute)?;
@@ -281,7 +284,7 @@ impl Selection<'_> {
     }
 }
 
-/// What `Retry-After` asks for: seconds or a date (RFC 9110 §10.2.3).
+/// The wait in a `Retry-After` field: seconds or a date (RFC 9110 §10.2.3).
 pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?.trim();
     if let Ok(seconds) = value.parse() {

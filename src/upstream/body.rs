@@ -1,6 +1,6 @@
-//! The body of a response, in whichever version it comes.
+//! The body of a response, over either HTTP version.
 //!
-//! A choice between two and nothing else: what a chunk costs is decided in [`super::http1`] and
+//! A choice between two and nothing else: the cost of a chunk is decided in [`super::http1`] and
 //! [`super::http2`].
 
 use std::{
@@ -44,7 +44,7 @@ impl ResponseBody {
     /// Drives the rest of the upload, and takes nothing of the response.
     ///
     /// # Errors
-    /// What the client did wrong.
+    /// A fault of the client's upload.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
         match self {
             Self::Http1(body) => body.poll_upload(cx),
@@ -53,7 +53,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whether the whole response was read.
+    /// Tells if the whole response was read.
     pub fn is_done(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_done(),
@@ -80,11 +80,11 @@ impl ResponseBody {
     }
 }
 
-/// A body of which the beginning was read.
+/// A body of which the first event was read already.
 #[derive(Debug)]
 pub struct Prefetched {
     pub(super) content: VecDeque<Bytes>,
-    /// Why there was no more.
+    /// The error that ended the reading.
     pub(super) failure: Option<BodyError>,
     pub(super) rest: ResponseBody,
 }

@@ -1,4 +1,4 @@
-//! How many requests may be sent a second time: a share of all requests, so that an upstream that
+//! Retry budget: the share of requests that may be sent a second time, so that an upstream that
 //! fails under load is not given more of it.
 //!
 //! One in five requests, and at least three a second. All workers share it: a request adds its
@@ -35,14 +35,14 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// A request came.
+    /// Counts a request.
     pub(super) fn earn(&self) {
         if self.earned.load(Relaxed) < MOST {
             self.earned.fetch_add(SHARE, Relaxed);
         }
     }
 
-    /// Whether a request may be sent once more. `now` is in milliseconds.
+    /// Spends one retry, if the budget has room for it. `now` is in milliseconds.
     pub(super) fn spend(&self, now: u64) -> bool {
         let before = self.counted_to.fetch_max(now, Relaxed);
         let elapsed = i64::try_from(now.saturating_sub(before)).unwrap_or(WHOLE);

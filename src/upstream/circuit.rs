@@ -1,8 +1,8 @@
-//! What is known of one upstream's health from the exchanges that it had (no request of ours asks).
+//! Circuit breaker of one upstream, fed by the exchanges of clients (there are no health checks).
 //!
-//! Consecutive failures open the circuit: the upstream is passed over for a while that doubles each
-//! time; then one request is let through as a probe, and its outcome closes the circuit or opens it
-//! for longer. Apart from that, an upstream that says `Retry-After` rests for so long.
+//! Consecutive failures open the circuit: the upstream is skipped for a time that doubles with each
+//! opening; then one request is let through as a probe, and its outcome closes the circuit or opens
+//! it for longer. Apart from that, an upstream that sends `Retry-After` is skipped for that time.
 //!
 //! All workers share it: three atomics, of which a healthy upstream's requests only read.
 
@@ -20,43 +20,42 @@ pub const THRESHOLD: u32 = 5;
 const FIRST_OPENING: Duration = Duration::from_secs(1);
 /// 2^6 s is about a minute: longer would keep sessions off an upstream that has long recovered.
 const MOST_DOUBLINGS: u32 = 6;
-/// What `Retry-After` may ask for at most, so that a broken upstream cannot send itself away for
-/// good.
+/// Upper bound of `Retry-After`, so that a broken upstream cannot disable itself for good.
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
 /// The health of one upstream. Times are milliseconds since a moment of the caller's choice, which
 /// is more than 0 ago.
 #[derive(Debug, Default)]
 pub struct Circuit {
-    /// Whether an exchange was had with the upstream, since the process began.
+    /// Set once an exchange was made with the upstream since the start of the process.
     was_asked: AtomicBool,
     /// Failures since the last success.
     failures: AtomicU32,
     /// Openings since the last success: the first, and one for each probe.
     openings: AtomicU32,
-    /// When the next probe may go; 0 while the circuit is closed.
+    /// Time of the next probe; 0 while the circuit is closed.
     probe_at: AtomicU64,
-    /// Until when the upstream asked to be left alone.
+    /// End of the back-off that `Retry-After` asked for.
     rests_until: AtomicU64,
 }
 
-/// Leave to send a request.
+/// Permission to send a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitPermit {
     /// The circuit is closed.
     Regular,
     /// It is open, and this request is its probe.
     Probe,
-    /// It is open, or the upstream rests, and no other one is better.
+    /// It is open, or backs off, and no other upstream is better.
     LastResort,
 }
 
 /// The state of a circuit, as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitState {
-    /// Requests pass; the upstream was not asked yet, and nothing is known of it.
+    /// Requests pass; no exchange was made with the upstream yet.
     Unknown,
-    /// Requests pass; so many in a row failed since the last success, fewer than open the circuit.
+    /// Requests pass; the number of failures in a row is below the threshold.
     Failing(u32),
     /// Requests pass, and the last one succeeded.
     Closed,
@@ -80,7 +79,7 @@ impl CircuitState {
 }
 
 impl Circuit {
-    /// Leave to send a request now. Of all that ask when a probe is due, one gets it.
+    /// Permission to send a request now. Of all requests that ask when a probe is due, one gets it.
     pub fn permit(&self, now: u64) -> Option<CircuitPermit> {
         if self.rests_until.load(Relaxed) > now {
             return None;
@@ -101,7 +100,7 @@ impl Circuit {
         }
     }
 
-    /// The upstream answered as it should.
+    /// Records a success.
     pub fn succeeded(&self) {
         self.asked();
         if self.failures.load(Relaxed) != 0 {
@@ -113,7 +112,7 @@ impl Circuit {
         }
     }
 
-    /// The upstream failed. Tells whether that opened the circuit, or opened it again.
+    /// Records a failure. Tells whether it opened the circuit, or opened it again.
     pub fn failed(&self, permit: CircuitPermit, now: u64) -> bool {
         self.asked();
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
@@ -137,7 +136,7 @@ impl Circuit {
         }
     }
 
-    /// The upstream asked not to be asked for a while.
+    /// Passes the upstream over for a time, as its `Retry-After` asked.
     pub fn back_off(&self, wait: Duration, now: u64) {
         let until = now + millis(wait.min(LONGEST_REST));
         self.rests_until.fetch_max(until, Relaxed);
@@ -158,7 +157,7 @@ impl Circuit {
     }
 }
 
-/// How long the n-th opening in a row lasts, in milliseconds.
+/// The length of the n-th opening in a row, in milliseconds.
 fn opening(nth: u32) -> u64 {
     millis(FIRST_OPENING) << nth.saturating_sub(1).min(MOST_DOUBLINGS)
 }

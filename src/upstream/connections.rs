@@ -1,5 +1,5 @@
-//! The connections of one worker to all endpoints, over whichever HTTP version: which of them takes a
-//! request, and when it is sent again over another.
+//! The connections of one worker to all endpoints, over either HTTP version: selection of a
+//! connection for each request, and the retry over another one.
 
 use std::{
     cell::RefCell,
@@ -28,7 +28,7 @@ use crate::{
     telemetry::metrics::{Moved, Shard},
 };
 
-/// Connections of one worker, idle and to be made.
+/// The connections of one worker, idle and new.
 pub(super) struct Connections {
     dialer: Dialer,
     endpoint_pools: RefCell<EndpointPools>,
@@ -36,7 +36,7 @@ pub(super) struct Connections {
     shard: Arc<Shard>,
 }
 
-/// The lanes to the endpoints of the configuration that was last seen, in its order.
+/// The pools of the endpoints of the configuration that was last seen, in its order.
 struct EndpointPools {
     endpoints: Arc<[Endpoint]>,
     pools: Vec<Rc<EndpointPool>>,
@@ -46,7 +46,7 @@ struct EndpointPools {
 struct EndpointPool {
     endpoint: Endpoint,
     pool: Rc<http1::Http1Pool>,
-    /// Where HTTP/2 may be spoken.
+    /// The HTTP/2 connections, if the configuration allows HTTP/2 there.
     http2: Option<Rc<http2::Http2Pool>>,
 }
 
@@ -116,9 +116,9 @@ impl Connections {
         Ok(http1::Http1Connection::new(stream))
     }
 
-    /// A new connection; a second try if the first could not be made. Where file descriptors ran out,
-    /// idle connections are closed before it. On the heap, since an exchange seldom dials, and would be
-    /// three times as large with it.
+    /// A new connection; a second try if the first could not be made. Where file descriptors ran
+    /// out, idle connections are closed before it. Boxed, since an exchange seldom dials, and its
+    /// future would be three times as large.
     fn dial<'a>(
         &'a self,
         live: &'a Live,
@@ -176,7 +176,7 @@ impl Connections {
         }
     }
 
-    /// Closes this worker's idle connections to all upstreams. Gives how many there were.
+    /// Closes this worker's idle connections to all upstreams. Returns their number.
     async fn close_idle(&self) -> usize {
         let endpoint_pools = self.endpoint_pools.borrow().pools.clone();
         let close = |endpoint_pool: &Rc<EndpointPool>| {
@@ -194,8 +194,8 @@ impl Connections {
         closed
     }
 
-    /// The lane to an endpoint of this configuration. Lanes to endpoints that it no longer names are
-    /// left: what is idle there is closed, what runs runs on.
+    /// The pools of an endpoint of this configuration. Pools of endpoints that it no longer names
+    /// are dropped: idle connections are closed, running exchanges go on.
     fn endpoint_pool(&self, live: &Live, endpoint: usize) -> Rc<EndpointPool> {
         let mut endpoint_pools = self.endpoint_pools.borrow_mut();
         if !Arc::ptr_eq(&endpoint_pools.endpoints, &live.endpoints) {
@@ -210,8 +210,9 @@ impl Connections {
     }
 }
 
-/// The outcome of an exchange, as it is told: an outbound proxy that asks for credentials did not pass
-/// the request on, and its challenge is for us, not for the client (RFC 9110 §15.5.8).
+/// The outcome of an exchange as its caller gets it. An outbound proxy that asks for credentials
+/// did not pass the request on, and its challenge is for this proxy, not for the client (RFC 9110
+/// §15.5.8).
 fn told(
     outcome: Result<Response<ResponseBody>, Failed>,
     endpoint: &Endpoint,
@@ -233,7 +234,7 @@ fn told(
     })
 }
 
-/// Sends a request over whichever version is spoken there.
+/// Sends a request over HTTP/2, or over HTTP/1.1 if the upstream negotiated that.
 ///
 /// # Errors
 /// [`Failed::Unsent`] if it was not processed and every try to send it failed.
@@ -291,28 +292,29 @@ async fn send_http2(
     ))
 }
 
-/// An outcome over HTTP/1.1, with its body as every caller takes it.
+/// Wraps the body of an outcome over HTTP/1.1.
 fn in_http1(
     outcome: Result<Response<http1::Http1Body>, Failed>,
 ) -> Result<Response<ResponseBody>, Failed> {
     outcome.map(|response| response.map_body(ResponseBody::Http1))
 }
 
-/// An outcome over HTTP/2, with its body as every caller takes it.
+/// Wraps the body of an outcome over HTTP/2.
 fn in_http2(
     outcome: Result<Response<http2::Http2Body>, Failed>,
 ) -> Result<Response<ResponseBody>, Failed> {
     outcome.map(|response| response.map_body(ResponseBody::Http2))
 }
 
-/// How often one request is sent at most: a second time because a connection went away, a third time
-/// because the next one did, too.
+/// Upper bound of sendings of one request: a second because a connection went away, a third because
+/// the next one did, too.
 const TRIES: usize = 3;
-/// Turns of the runtime that a driver needs to see its last handle gone, say goodbye, and end.
+/// Turns of the runtime that a driver needs to notice that its last handle was dropped, to send
+/// GOAWAY, and to end.
 const DRIVER_TURNS: usize = 4;
 
 impl EndpointPools {
-    /// The lanes of another configuration, with the connections of those that stay.
+    /// The pools of another configuration, with the connections of the endpoints that stay.
     fn follow(&self, live: &Live, balance: &Balance) -> Self {
         let idle = balance.idle(&live.endpoints);
         let endpoint_pool = |(endpoint, idle): (&Endpoint, &Arc<AtomicUsize>)| {

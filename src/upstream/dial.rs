@@ -1,9 +1,9 @@
-//! From an upstream and a route to a connection: names, TCP, outbound proxies, TLS.
+//! New connections for an upstream and a route: names, TCP, outbound proxies, TLS.
 //!
-//! One [`Dialer`] per worker. The steps, each in its file: `resolve` finds the addresses,
-//! `race` the one that answers first, `proxy` asks an outbound proxy to go on, `tls` shakes
-//! hands, with the authorities of `trust`. This file owns their order and their deadlines, and
-//! says which failure is which. It pools nothing, retries nothing and sends no request.
+//! One [`Dialer`] per worker. The steps, each in its file: `resolve` finds the addresses, `race`
+//! connects to the first that answers, `proxy` asks an outbound proxy for a tunnel, `tls` makes the
+//! handshake, with the authorities of `trust`. This file owns their order and their deadlines, and
+//! classifies their failures. It pools nothing, retries nothing and sends no request.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -41,7 +41,7 @@ mod watched;
 pub struct Dialer {
     trust: Trust,
     names: HostResolver,
-    /// Where the process itself listens.
+    /// The listeners of this process.
     listeners: Arc<[SocketAddr]>,
 }
 
@@ -55,7 +55,7 @@ impl Dialer {
         }
     }
 
-    /// The same, which refuses to connect to these listeners of the process itself.
+    /// The same dialer, which refuses to connect to these listeners of the process itself.
     pub fn that_refuses(self, listeners: Arc<[SocketAddr]>) -> Self {
         Self { listeners, ..self }
     }
@@ -213,7 +213,7 @@ impl Dialer {
         Ok(tcp)
     }
 
-    /// Connects to an outbound proxy. Its failures must not be told as the upstream's: the advice
+    /// Connects to an outbound proxy. Its failures are not reported as the upstream's: the advice
     /// would be about `API_BASE_URL`.
     async fn reach(
         &self,

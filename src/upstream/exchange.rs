@@ -1,6 +1,6 @@
 //! The outcome of an exchange with the upstream, and its timers: what both HTTP versions have in common.
 //!
-//! Generic over the body, so that neither version knows of the other.
+//! Generic over the body, so that neither HTTP version knows of the other.
 
 use std::{
     io,
@@ -18,8 +18,8 @@ use crate::{
     wire::{body::Framing, head::ResponseHead},
 };
 
-/// How long a client that expects `100 Continue` waits at most for the upstream's word
-/// (RFC 9110 §10.1.1 asks not to wait for ever; one second is curl's patience).
+/// Time that a client that expects `100 Continue` waits at most for the upstream's interim response
+/// (RFC 9110 §10.1.1 asks not to wait for ever; curl waits for one second).
 pub(super) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A response whose head is complete.
@@ -27,14 +27,14 @@ pub(super) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Response<B> {
     /// Its head.
     pub head: ResponseHead,
-    /// How its body is framed. [`Framing::None`] if it has none, [`Framing::UntilClose`] of a 101.
+    /// The framing of its body. [`Framing::None`] if it has none, [`Framing::UntilClose`] of a 101.
     pub framing: Framing,
     /// Its body.
     pub body: B,
-    /// The request, if it was kept and this answer is one that another upstream may better: by its
-    /// status, or by its first event.
+    /// The request, if it was kept and another upstream may give a better answer than this one: by
+    /// its status, or by its first event.
     pub replay: Option<Box<Replay>>,
-    /// How it got its connection, where somebody wants to know.
+    /// The connection that the request got, if the caller asked for it.
     pub connect_info: Option<ConnectInfo>,
 }
 
@@ -58,17 +58,17 @@ impl<B> Response<B> {
     }
 }
 
-/// Why an exchange failed before its response head was complete.
+/// Failures before the response head was complete.
 #[derive(Debug)]
 pub enum Failed {
-    /// No octet of the request left, or the upstream said that it did not process it (RFC 9113
-    /// §8.7), or it may be sent again whatever became of it (RFC 9110 §9.2.2): here it is back.
+    /// No byte of the request left, or the upstream said that it did not process it (RFC 9113
+    /// §8.7), or it may be sent again in any case (RFC 9110 §9.2.2): the request is given back.
     Unsent(Box<Request>, UpstreamError),
     /// It cannot be sent again.
     Sent(ProxyError),
 }
 
-/// Why a response body ended before its end.
+/// Failures inside of a response body.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The upstream closed the connection too early.
@@ -85,17 +85,17 @@ pub enum BodyError {
     Downstream(DownstreamError),
 }
 
-/// How a request got its connection.
+/// The time at which a request got its connection, and the cost.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectInfo {
-    /// When it was had.
+    /// The time at which it was available.
     pub had_at: Instant,
-    /// How long it took to make it; none for one that was there.
+    /// The time that it took to connect; `None` for a pooled connection.
     pub connecting: Option<Duration>,
 }
 
 impl ConnectInfo {
-    /// Had now, after so much time for making it.
+    /// A connection that is available now; `connecting` is the time that it took to make it.
     pub(super) fn had(connecting: Option<Duration>) -> Self {
         Self {
             had_at: Instant::now(),
@@ -104,24 +104,24 @@ impl ConnectInfo {
     }
 }
 
-/// A request that an upstream had and that may go to another one.
+/// A request that one upstream answered and that may go to another one.
 #[derive(Debug)]
 pub struct Replay {
     /// Its body, whole.
     pub body: Body,
-    /// What keeps it for one more.
+    /// The buffer that keeps it for one more attempt.
     pub keep: Box<ReplayBuffer>,
 }
 
-/// Whether a request of this method, without content, may be sent again once whatever became of it (RFC
-/// 9110 §9.2.2). Other idempotent methods are left to their clients: what they change is not ours to
-/// judge.
+/// Tells if a request of this method, without content, may be sent again after any failure (RFC
+/// 9110 §9.2.2). Other idempotent methods are left to their clients: the proxy cannot judge their
+/// effects.
 pub(super) fn is_repeatable(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// The timer for the response head: counted from the last octet that left, so that an upload of an
-/// hour does not use up the patience for the answer.
+/// The timer for the response head: counted from the last byte that left, so that a long upload
+/// does not use up the time for the answer.
 pub(super) struct Patience {
     limit: Duration,
     since: Instant,

@@ -1,35 +1,36 @@
-//! The first event of a stream of server-sent events, read before its head goes to the client.
+//! Detection of an `overloaded_error` in the first event of a stream of server-sent events.
 //!
-//! Anthropic says "overloaded" either by status 529 or, once it has answered 200, by an
-//! `overloaded_error` as the first event. Where another upstream could take the request, the second is
-//! worth as much as the first, as long as nothing of the answer went to the client.
+//! Anthropic reports overload either by status 529 or, once it has answered 200, by an
+//! `overloaded_error` as the first event. Where another upstream could take the request, both are
+//! reasons to retry, as long as nothing of the answer went to the client.
 //!
-//! Every octet is judged as it arrives: a stream that does not begin as an error does passes with its
-//! first octets. What was read stays the beginning of the body, octet for octet. A content-coded stream
-//! is not read: the API does not encode its streams, and a decoder would have to hold content back.
+//! Every byte is judged as it arrives: a stream that does not begin as an error does is released
+//! with its first bytes. The bytes that were read stay the beginning of the body, unchanged. A
+//! content-coded stream is not read: the API does not encode its streams, and a decoder would have
+//! to hold content back.
 
 use std::time::Duration;
 
 use crate::wire::head::ResponseHead;
 
-/// The status that says the same: the first event counts where `FAILOVER_STATUS` has this one.
+/// The status with the same meaning: the first event counts where `FAILOVER_STATUS` has this one.
 pub const OVERLOADED: u16 = 529;
-/// How long the head of a stream waits for its first octets. The API sends both at once; a relay that
-/// sends its head earlier delays nothing but the head, by so much at most.
+/// Time that the head of a stream waits for its first bytes. The API sends both at once; a relay
+/// that sends its head earlier delays only the head, and at most for this time.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Octets of a first event that are read. An error of the API has about 130.
 pub(super) const LIMIT: usize = 4 * 1024;
 
-/// What a stream begins with.
+/// The kind of a stream's first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstEvent {
     /// An `overloaded_error`.
     Overloaded,
-    /// Anything else, or it is not known yet.
+    /// Anything else, or not known yet.
     Other,
 }
 
-/// Whether the body of an answer is a stream that may begin with an `overloaded_error`.
+/// Tells if the body of an answer is a stream that may begin with an `overloaded_error`.
 pub fn is_event_stream(head: &ResponseHead) -> bool {
     let is_coded = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
     head.status == 200
@@ -42,7 +43,8 @@ pub fn is_event_stream(head: &ResponseHead) -> bool {
         && !head.fields.value("content-encoding").is_some_and(is_coded)
 }
 
-/// What a stream with this beginning begins with, if that can be told. Without more to come, it can.
+/// The first event of a stream with this beginning, as soon as it can be told; a whole stream
+/// always can.
 pub(super) fn judge(beginning: &[u8], is_whole: bool) -> Option<FirstEvent> {
     let is_long = beginning.len() >= LIMIT;
     match begins_as_error(beginning) {
@@ -59,8 +61,8 @@ pub(super) fn judge(beginning: &[u8], is_whole: bool) -> Option<FirstEvent> {
     }
 }
 
-/// Whether it begins with `event: error`, or with data that begin as an error does; `None` while it
-/// may still turn out so.
+/// Tells if it begins with `event: error`, or with data that begin as an error does; `None` while
+/// both are possible.
 fn begins_as_error(beginning: &[u8]) -> Option<bool> {
     let mut rest = Beginning(beginning);
     if rest.0.first() == BOM.first() && !rest.literal(BOM)? {
@@ -106,7 +108,7 @@ fn begins_as_error(beginning: &[u8]) -> Option<bool> {
     }
 }
 
-/// What of a beginning was not compared yet.
+/// The part of a beginning that was not compared yet.
 struct Beginning<'a>(&'a [u8]);
 
 impl Beginning<'_> {
@@ -137,14 +139,14 @@ impl Beginning<'_> {
     }
 }
 
-/// Where the empty line is that ends an event.
+/// The position of the empty line that ends an event.
 fn end_of_event(octets: &[u8]) -> Option<usize> {
     let ends: [&[u8]; 3] = [b"\n\n", b"\n\r\n", b"\r\r"];
     let ends = ends.map(|end| memchr::memmem::find(octets, end));
     ends.into_iter().flatten().min()
 }
 
-/// What an event is whose data are complete.
+/// The kind of an event whose data are complete.
 fn kind(event: &[u8]) -> FirstEvent {
     let mut data = Vec::with_capacity(event.len());
     for line in event.split(|octet| matches!(octet, b'\r' | b'\n')) {
@@ -160,7 +162,7 @@ fn kind(event: &[u8]) -> FirstEvent {
     }
 }
 
-/// What a stream may begin with, and means nothing.
+/// The byte order mark that a stream may begin with, and that is skipped.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]

@@ -5,8 +5,7 @@
 //! close-delimited bodies; tells a truncated body from a complete one; and knows whether a byte of the
 //! request left, which decides whether it may be sent again. It spawns nothing and keeps no field map.
 //!
-//! It does not choose connections (that is [`Http1Pool`] and [`super::dial`]) and does not know
-//! what a field means beyond framing.
+//! It does not choose connections and does not know the meaning of fields beyond framing.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -111,7 +110,7 @@ pub async fn exchange(
     }
 }
 
-/// The response with this head; the rest of the exchange is its body.
+/// The response with this head. The rest of the exchange becomes its body.
 fn respond(
     mut exchange: Http1Exchange,
     found: ParsedHead,

@@ -1,9 +1,9 @@
 //! HTTP/2 towards the upstream (RFC 9113), where `UPSTREAM_HTTP_VERSION` is `2` or `auto`.
 //!
-//! The h2 crate speaks it; this chooses connections. No stream waits behind the peer's limit of
-//! concurrent streams: a request that finds no connection with room has one dialled. That is why awc's
-//! HTTP/2 is not used: it has one connection per worker and host, and queues without bound what goes
-//! beyond the peer's limit.
+//! The h2 crate implements the protocol; this chooses connections. No stream waits behind the
+//! peer's limit of concurrent streams: a request that finds no connection with room has one
+//! dialled. That is why awc's HTTP/2 is not used: it has one connection per worker and host, and
+//! queues requests beyond the peer's limit without bound.
 //!
 //! - **`auto`** offers both versions by ALPN and speaks what was negotiated; without TLS it is
 //!   HTTP/1.1. **`2`** is HTTP/2 or an error; without TLS by prior knowledge (§3.3).
@@ -54,7 +54,7 @@ mod upload;
 pub(super) use self::exchange::exchange;
 pub use self::{pool::Http2Pool, response::Http2Body};
 
-/// What a request goes over.
+/// A connection or stream for one request.
 pub(super) enum StreamOrConnection {
     Stream((SendRequest<Bytes>, StreamPermit)),
     Connection(http1::Http1Connection),
@@ -73,12 +73,12 @@ pub(super) struct PoolDialer<'a> {
 }
 
 impl Http2Pool {
-    /// A stream or a connection for one request: one that is there, the one that somebody else is
-    /// making, or a new one, and how long it took to make that.
+    /// A stream or a connection for one request: an existing one, the one that another request is
+    /// making, or a new one, and the time that it took to make that.
     ///
-    /// It waits for another's connection only if that one should have room for it: what the upstream
-    /// allowed the last time is what it is expected to allow. If it has none, or cannot be made, the
-    /// request goes on to another, and in the end to one of its own.
+    /// It waits for another request's connection only if that one should have room for it: the
+    /// peer's last limit of streams is the expected one. If it has none, or cannot be made, the
+    /// request goes on to another, and in the end to a connection of its own.
     pub(super) async fn way(
         self: &Rc<Self>,
         dialer: &PoolDialer<'_>,
@@ -145,6 +145,6 @@ impl Http2Pool {
     }
 }
 
-/// How many connections of others a request waits for at most: the first may have been for an upstream
-/// whose limit was not known yet.
+/// Upper bound of dials of other requests that a request waits for: the first may have been to an
+/// upstream whose limit was not known yet.
 const JOINS: usize = 2;

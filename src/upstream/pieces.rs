@@ -1,4 +1,4 @@
-//! Content as it was read: references to buffers, not copies.
+//! Content in the buffers that it was read into: references, not copies.
 
 use bytes::Bytes;
 use smallvec::SmallVec;

@@ -1,5 +1,4 @@
-//! Reads the beginning of a response before its head goes to the client: as much as tells its first event
-//! ([`super::first_event`]).
+//! Reads the first event of a response before its head goes to the client ([`super::first_event`]).
 
 use std::{
     collections::VecDeque,
@@ -15,8 +14,8 @@ use super::{
     first_event::{FirstEvent, LIMIT, judge},
 };
 
-/// Reads until it is known what the stream begins with, or for as long as `patience`. The response that
-/// is given back is the same, with the beginning of its body.
+/// Reads until the kind of the first event is known, or for the time of `patience`. The returned
+/// response is the same, with the beginning of its body.
 pub async fn read(
     response: Response<ResponseBody>,
     patience: Duration,

@@ -1,8 +1,8 @@
-//! Request content that is kept until the response head decides whether it is needed once more.
+//! Request content that is kept until the response head, in case the request is sent again.
 //!
-//! References to what was read, not copies: what it costs is that the buffers stay. One request is
-//! bounded by `MAX_REPLAY_BODY`, all of them by `REPLAY_MEMORY`; what does not fit is not kept, and
-//! its request then has one upstream only. Nobody waits for memory here.
+//! References to read buffers, not copies: the cost is that the buffers stay. One request is
+//! bounded by `MAX_REPLAY_BODY`, all of them by `REPLAY_MEMORY`; a larger request is not kept, and
+//! then has one upstream only. No request waits for memory here.
 
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ struct Memory {
 
 /// Memory is counted in KiB, so that 32 bits of permits are 4 TiB.
 const UNIT: u64 = 1024;
-/// What is taken first, so that a stream of small reads asks seldom; each further step doubles it. A
-/// client that declares much and sends little takes no more.
+/// First amount of memory taken, so that a stream of small reads asks seldom; each further step
+/// doubles it. A client that declares much and sends little takes no more.
 const STEP: u64 = 4 * 1024;
 
 impl ReplayBuffer {
@@ -53,17 +53,17 @@ impl ReplayBuffer {
         }
     }
 
-    /// Whether this answer makes the request worth sending again.
+    /// Tells if a status is a reason to send the request again.
     pub(super) fn is_wanted_for(&self, status: u16) -> bool {
         self.statuses.contains(status)
     }
 
-    /// Whether this answer makes it so if its first event is an `overloaded_error`.
+    /// Tells if an answer is one if its first event is an `overloaded_error`.
     pub(super) fn may_be_wanted_for(&self, answer: &ResponseHead) -> bool {
         self.statuses.contains(first_event::OVERLOADED) && first_event::is_event_stream(answer)
     }
 
-    /// Content that is about to leave.
+    /// Keeps content that is about to leave.
     pub(super) fn push(&mut self, content: &Bytes) {
         let Some(kept) = &mut self.content else {
             return;
@@ -79,14 +79,14 @@ impl ReplayBuffer {
         self.octets = octets;
     }
 
-    /// Gives everything up.
+    /// Drops the kept content.
     fn forget(&mut self) {
         self.content = None;
         self.memory.permit = None;
         self.memory.octets = 0;
     }
 
-    /// All that was pushed, if it was kept; what is pushed next is the beginning again.
+    /// Returns all kept content; content that is pushed next is a new beginning.
     pub(super) fn take(&mut self) -> Option<Pieces> {
         self.octets = 0;
         self.content.replace(Pieces::new())
@@ -94,7 +94,7 @@ impl ReplayBuffer {
 }
 
 impl Memory {
-    /// Whether there is room for so many octets in all.
+    /// Takes memory for this many bytes in all; `false` if there is no room.
     fn grow_to(&mut self, octets: u64) -> bool {
         if octets <= self.octets {
             return true;

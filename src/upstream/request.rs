@@ -1,5 +1,4 @@
-//! What is asked of the upstream: a head that is written already, and a body that is here or still
-//! arriving.
+//! A request for the upstream: a serialized head, and a body that is in memory or still arriving.
 
 use std::{rc::Rc, time::Duration};
 
@@ -24,9 +23,9 @@ pub struct Request {
     pub body: Body,
     /// Time for the response head, counted from the last octet of the request that left.
     pub patience: Duration,
-    /// Keeps the body, where another upstream may need it.
+    /// Keeps the body, if another upstream may need it.
     pub keep: Option<Box<ReplayBuffer>>,
-    /// Whether somebody wants to know how it got its connection.
+    /// Asks for the times of its connection in the response.
     pub is_watched: bool,
 }
 
@@ -37,9 +36,9 @@ pub enum Body {
     None,
     /// Complete in memory.
     Held(BufferedBody),
-    /// As it comes.
+    /// Streamed as it arrives.
     Streamed(StreamedBody),
-    /// Whatever comes after a 101, and nothing after another answer. Only HTTP/1.1 can carry it: such a
+    /// Raw bytes after a 101, and nothing after another answer. Only HTTP/1.1 can carry it: such a
     /// request needs a connection on which that was agreed.
     Tunnel(Switch),
 }
@@ -47,21 +46,21 @@ pub enum Body {
 /// Protocols that one answer may name.
 const MOST_CHOSEN: usize = 16;
 
-/// What a request to switch protocols asks, and what will follow it (RFC 9110 §7.8).
+/// A request to switch protocols, and the bytes that follow it (RFC 9110 §7.8).
 pub struct Switch {
     /// The protocols that were asked for, as a list.
     pub protocols: Bytes,
-    /// What the client sends after its head. Not touched before the upstream agrees: if it does not,
-    /// this is not its to read.
+    /// The bytes that the client sends after its head. Not read before the upstream agrees: if it
+    /// does not, they are the client's next request.
     pub payload: Payload,
-    /// Where its octets are counted.
+    /// The counters of its bytes.
     pub notes: Rc<BodyNotes>,
 }
 
 impl Switch {
-    /// Whether a 101 is an answer to what was asked: it names a protocol of the list, whatever the
-    /// version, and nothing else. Nobody switches to many at once, and comparing many with many would
-    /// take long.
+    /// Tells if a 101 agrees to the request: it names a protocol of the list, in any version, and
+    /// nothing else. The number of chosen protocols is bounded, since comparing many with many
+    /// would take long.
     pub(super) fn agrees(&self, answer: &ResponseHead) -> bool {
         let name = |token: &[u8]| {
             let end = token.iter().position(|&octet| octet == b'/');
@@ -112,15 +111,15 @@ pub struct BufferedBody {
 
 /// A request body that is still arriving.
 pub struct StreamedBody {
-    /// What was read before it was decided to stream.
+    /// The content that was read before the decision to stream.
     pub first: Pieces,
     /// The rest.
     pub payload: Payload,
     /// Its framing towards the upstream.
     pub coding: BodyCoding,
-    /// Whether it waits for the upstream's word.
+    /// Tells if it waits for `100 Continue`.
     pub go_ahead: Continue,
-    /// Where its trailer section will be.
+    /// The place of its trailer section, once it has ended.
     pub notes: Rc<BodyNotes>,
 }
 
@@ -133,7 +132,7 @@ impl std::fmt::Debug for StreamedBody {
     }
 }
 
-/// How a request body is framed.
+/// The framing of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyCoding {
     /// As it is: under a `Content-Length`, or in a tunnel.
@@ -142,11 +141,11 @@ pub enum BodyCoding {
     Chunked,
 }
 
-/// Whether the body waits for `100 Continue`.
+/// Expectation of `100 Continue`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continue {
     /// The client sends on its own.
     NotExpected,
-    /// The client waits for the upstream's word, and so does the body.
+    /// The client, and so the body, waits for the upstream's interim response.
     Expected,
 }

@@ -1,5 +1,5 @@
-//! Running out of file descriptors while connecting: a failure of this process, in whichever step it
-//! shows, and never the upstream's.
+//! Exhaustion of file descriptors while connecting: a failure of this process, in any step of a
+//! dial, and never the upstream's.
 
 use std::{error::Error, io};
 
@@ -10,7 +10,7 @@ use crate::error::UpstreamError;
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// A failure as it is told: that descriptors ran out, if that is what is behind it.
+/// The failure as it is reported: exhausted descriptors, if they are the cause.
 pub(super) fn told(error: UpstreamError) -> UpstreamError {
     match code(&error) {
         Some(code) => UpstreamError::DescriptorsExhausted(io::Error::from_raw_os_error(code)),
@@ -18,8 +18,8 @@ pub(super) fn told(error: UpstreamError) -> UpstreamError {
     }
 }
 
-/// The number, if the error or one of its causes has it. An error inside of an [`io::Error`] is no
-/// `source` of it.
+/// The number of the error, if the error or one of its causes has it. An error inside of an
+/// [`io::Error`] is no `source` of it.
 fn code(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {

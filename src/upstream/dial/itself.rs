@@ -1,13 +1,13 @@
-//! The loop guard: whether a connection ends at a listener of this very process.
+//! Loop guard: detects a connection that ends at a listener of this process.
 //!
-//! A name says nothing of where it leads, and an address may be one of many of this machine: the
-//! connection itself tells. Nothing is added to requests to find out.
+//! Neither a name nor an address shows it, since a machine may have many addresses: the connection
+//! itself does. Nothing is added to requests.
 
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::TcpStream;
 
-/// The listener of ours at the other end of a connection.
+/// The listener of this process at the other end of a connection.
 pub(super) fn listener(tcp: &TcpStream, listeners: &[SocketAddr]) -> Option<SocketAddr> {
     let peer = tcp.peer_addr().ok()?;
     // most upstreams have a port of their own, and cost no further system call
@@ -29,8 +29,8 @@ pub(super) fn listener(tcp: &TcpStream, listeners: &[SocketAddr]) -> Option<Sock
     listeners.iter().find(is_reached).copied()
 }
 
-/// Whether a listener on every address of its family takes a connection to this one: `::` takes IPv4,
-/// too.
+/// Tells if a listener on every address of its family takes a connection to this one: `::` takes
+/// IPv4, too.
 fn takes(listener: IpAddr, address: IpAddr) -> bool {
     listener.is_ipv6() || address.is_ipv4()
 }

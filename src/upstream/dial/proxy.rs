@@ -1,5 +1,5 @@
-//! Asking an outbound proxy for a connection: HTTP CONNECT (RFC 9110 §9.3.6) and SOCKS5
-//! (RFC 1928, RFC 1929).
+//! Connections through an outbound proxy: HTTP CONNECT (RFC 9110 §9.3.6) and SOCKS5 (RFC 1928, RFC
+//! 1929).
 //!
 //! The connection to the proxy stands already. No error here repeats what was sent, since that
 //! holds credentials, or what the proxy wrote: a status says enough.
@@ -19,7 +19,7 @@ use crate::{
     error::UpstreamError,
 };
 
-/// What went wrong between us and the proxy.
+/// Failures between this proxy and the outbound proxy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OutboundProxyError {
     #[error("the outbound proxy answered CONNECT with status {0}")]
@@ -44,8 +44,8 @@ impl From<OutboundProxyError> for UpstreamError {
     }
 }
 
-/// The value of `Proxy-Authorization` for requests in absolute-form. A SOCKS proxy was told who we
-/// are when the connection was made; to a direct upstream it would be a leak.
+/// The value of `Proxy-Authorization` for requests in absolute-form. A SOCKS proxy got the
+/// credentials when the connection was made; a direct upstream must not see them.
 pub fn proxy_authorization(route: &Route) -> Option<HeaderValue> {
     match route {
         Route::HttpProxy(proxy) => {
@@ -57,7 +57,7 @@ pub fn proxy_authorization(route: &Route) -> Option<HeaderValue> {
     }
 }
 
-/// What is spoken inside a tunnel.
+/// The protocol inside a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TunnelProtocol {
     /// TLS: the server waits for our hello, and octets that come first are not its own.
@@ -113,7 +113,7 @@ pub(super) async fn socks5(
     Ok(stream.into_inner())
 }
 
-/// What a SOCKS proxy shall connect to.
+/// The destination that a SOCKS proxy connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SocksTarget<'a> {
     /// An address, known or resolved by us.

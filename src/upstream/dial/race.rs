@@ -1,6 +1,6 @@
-//! Which of several addresses answers first (Happy Eyeballs, RFC 8305 §4 and §5).
+//! Connection race over several addresses (Happy Eyeballs, RFC 8305 §4 and §5).
 //!
-//! Generic over what connecting means: it opens no socket, has no deadline and resolves no name.
+//! Generic over the connecting function: it opens no socket, has no deadline and resolves no name.
 
 use std::{
     future::Future,

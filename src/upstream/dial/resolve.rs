@@ -1,4 +1,4 @@
-//! From a host to its addresses.
+//! Name resolution: the addresses of a host.
 //!
 //! A static binary cannot ask NSS, so this is the part of it that counts: IP literals, the hosts
 //! file, `localhost` (RFC 6761 §6.3), and DNS as `/etc/resolv.conf` says, by hickory on the
@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 use super::watched::Watched;
 
-/// The names of one worker. Nothing is read before the first name is asked for.
+/// The resolver of one worker. Nothing is read before the first name is resolved.
 pub(super) struct HostResolver {
     hosts: Watched<Rc<Hosts>>,
     resolver: Watched<TokioResolver>,
@@ -42,17 +42,17 @@ pub(super) struct HostResolver {
 /// Reads the system's name servers; another function in tests.
 type ReadNameServers = Box<dyn Fn() -> Result<(ResolverConfig, ResolverOpts), NetError>>;
 
-/// Why there is no address.
+/// Reasons for having no address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
-    /// It cannot be a host name.
+    /// The text cannot be a host name.
     #[error("`{host}` is not a host name")]
     NotAName {
         host: String,
         #[source]
         source: ProtoError,
     },
-    /// Neither we nor anybody else knows where to ask.
+    /// The system names no name server.
     #[error("no name server to ask about `{host}`: cannot use {RESOLV_CONF}")]
     NoNameServer {
         host: String,
@@ -75,7 +75,7 @@ pub(super) enum ResolveError {
 }
 
 impl HostResolver {
-    /// The names as this machine knows them.
+    /// The resolver of this machine: its hosts file and its name servers.
     pub(super) fn system() -> Self {
         Self::new(HOSTS, RESOLV_CONF, Box::new(read_system_conf))
     }
@@ -192,7 +192,7 @@ async fn in_dns(
     Ok(addresses)
 }
 
-/// What can be read of the file; none at all is an empty one.
+/// The readable entries of the file; a missing file is an empty one.
 fn read_hosts(path: &Path) -> Hosts {
     let mut hosts = Hosts::default();
     if let Err(error) = fs::File::open(path).and_then(|file| hosts.read_hosts_conf(file)) {

@@ -1,4 +1,4 @@
-//! The connection that a dial ends with: octets both ways, in clear or under TLS.
+//! The connection that a dial gives: bytes both ways, in clear or under TLS.
 //!
 //! It adds no buffer and no timer, and knows no HTTP.
 
@@ -35,7 +35,7 @@ impl Stream {
         }
     }
 
-    /// Ready when there may be something to read, so that nobody holds a buffer for a silent peer.
+    /// Ready when there may be something to read, so that no buffer is held for a silent peer.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(tcp) => tcp.poll_read_ready(cx).map(|_| ()),
@@ -44,7 +44,7 @@ impl Stream {
         }
     }
 
-    /// Whether the connection was aborted, as far as the kernel knows.
+    /// Tells if the connection was aborted, as far as the kernel knows.
     pub fn is_aborted(&self) -> bool {
         !matches!(self.tcp().take_error(), Ok(None))
     }
@@ -55,7 +55,7 @@ impl Stream {
         let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
 
-    /// Whether ALPN chose HTTP/2.
+    /// Tells if ALPN chose HTTP/2.
     pub fn negotiated_http2(&self) -> bool {
         match self {
             Self::Tcp(_) => false,

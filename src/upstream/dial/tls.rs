@@ -1,6 +1,6 @@
-//! The TLS handshake with the upstream, and which of its failures are about the certificate.
+//! The TLS handshake with the upstream, and the classification of its failures.
 //!
-//! Whom to trust is in [`super::trust`]; there is no deadline here.
+//! The trusted authorities are in [`super::trust`]; there is no deadline here.
 
 use std::{io, sync::Arc};
 
@@ -26,8 +26,9 @@ pub(super) async fn handshake(
         .map_err(classify)
 }
 
-/// A certificate problem is what the operator can mend with `UPSTREAM_CA_FILE`, a clock or another
-/// host; an alert, even one about certificates, is the peer's opinion of us and not one of them.
+/// Tells certificate problems, which the operator can mend with `UPSTREAM_CA_FILE`, a clock or
+/// another host, from other failures. An alert, even one about certificates, is the peer's view of
+/// this proxy and no certificate problem.
 fn classify(error: io::Error) -> UpstreamError {
     match error.get_ref().and_then(|cause| cause.downcast_ref()) {
         Some(

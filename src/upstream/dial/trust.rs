@@ -1,5 +1,4 @@
-//! Whom we trust: the certificate authorities that may vouch for the upstream, as one rustls
-//! configuration for the whole process.
+//! Trusted certificate authorities of upstreams, as one rustls configuration for the whole process.
 //!
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR` if they are set, else the system store, else (an image
 //! without one) Mozilla's list, which is compiled in; `UPSTREAM_CA_FILE` adds to any of them.
@@ -66,7 +65,7 @@ impl TlsConfigs {
     }
 }
 
-/// Why there is no configuration. Each names the file or variable at fault.
+/// Reasons for having no TLS configuration. Each names the file or variable at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustStoreError {
     /// `UPSTREAM_CA_FILE` cannot be read, or its PEM is broken.
@@ -74,7 +73,7 @@ pub enum TrustStoreError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What reading it said.
+        /// The error of the reader.
         #[source]
         source: pem::Error,
     },
@@ -89,16 +88,16 @@ pub enum TrustStoreError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What parsing it said.
+        /// The error of the parser.
         #[source]
         source: rustls::Error,
     },
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` lead to no certificate at all.
     #[error("no certificate where SSL_CERT_FILE and SSL_CERT_DIR say: {locations}")]
     NoneInEnvironment {
-        /// What they say.
+        /// Their values.
         locations: String,
-        /// What went wrong first, if reading failed.
+        /// The first error, if reading failed.
         #[source]
         source: Option<rustls_native_certs::Error>,
     },
@@ -143,7 +142,7 @@ impl Trust {
 /// The authorities that are trusted; `extra_ca` is `UPSTREAM_CA_FILE`.
 ///
 /// # Errors
-/// What is wrong with the files that the environment and `extra_ca` name.
+/// The fault of a file that the environment or `extra_ca` names.
 pub fn store(extra_ca: Option<&Path>) -> Result<RootCertStore, TrustStoreError> {
     roots(&|variable| env::var_os(variable), extra_ca)
 }
@@ -194,8 +193,8 @@ fn roots(
     Ok(roots)
 }
 
-/// What the variables name, and nothing else: who sets them may want to trust less than the
-/// system does, so there is no falling back from here.
+/// The authorities that the variables name, and no others: an operator who sets them may want to
+/// trust less than the system does, so there is no fallback from here.
 fn roots_from_environment(
     file: OsString,
     dirs: OsString,
@@ -228,7 +227,7 @@ fn roots_from_environment(
     Ok(roots)
 }
 
-/// Adds every certificate of a file that somebody chose: all of it must be right.
+/// Adds every certificate of a file that the operator chose: all of it must be valid.
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustStoreError> {
     let unreadable = |source| TrustStoreError::Unreadable {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! A value made from a file, made anew when the file has changed.
+//! A value made from a file, and made again when the file has changed.
 //!
 //! For small system files (`/etc/hosts`, `/etc/resolv.conf`) that a VPN, a DHCP client or a
 //! container runtime rewrites under a running process. It asks the file system when the value is
@@ -25,7 +25,7 @@ struct Made<T> {
     checked: Instant,
 }
 
-/// What tells one state of a file from another; `None` is a file that is not there.
+/// The version of a file, by its time and length; `None` for a missing file.
 type Stamp = (SystemTime, u64);
 
 impl<T: Clone> Watched<T> {

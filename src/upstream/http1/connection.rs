@@ -17,7 +17,7 @@ pub struct Http1Connection {
     pub(super) stream: Stream,
     pub(super) read: ReadBuffer,
     pub(super) age: Age,
-    /// Whether it has served and was kept.
+    /// Set once it has served an exchange and was pooled.
     pub(super) is_kept: bool,
 }
 
@@ -32,14 +32,15 @@ impl Http1Connection {
         }
     }
 
-    /// An idle connection has nothing to say: octets, an end or an error all mean that it is of no
-    /// more use.
+    /// Tells if nothing arrived on an idle connection: bytes, an end or an error all make it
+    /// unusable.
     pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         self.read.octets.is_empty() && silent(&self.read.poll_read(cx, &mut self.stream))
     }
 
-    /// The same as the kernel knows it now: what the runtime knows may be one turn of its reactor old,
-    /// and a request that is sent into a closed connection cannot be sent again.
+    /// Tells if the connection is open and quiet as the kernel knows it now: the runtime may lag by
+    /// one turn of its reactor, and a request that is sent into a closed connection cannot be sent
+    /// again.
     pub(super) fn is_open(&self) -> bool {
         let mut octet = [MaybeUninit::uninit()];
         let peeked = socket2::SockRef::from(self.stream.tcp()).peek(&mut octet);

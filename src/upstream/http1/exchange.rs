@@ -1,5 +1,5 @@
-//! A running exchange over one connection: the upload, what of it can be given back, and the octets of the
-//! response.
+//! A running exchange over one HTTP/1.1 connection: the upload, the content that can be given back,
+//! and the reading of the response.
 
 use std::{
     future::Future as _,
@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// Octets of an upload that may wait when more is asked for; the largest read adds 48 KiB, which
-/// makes the 64 KiB of docs/contract.md §4.3.
+/// Bytes of an upload that may wait when more is read; the largest read adds 48 KiB, which makes
+/// the 64 KiB of docs/contract.md §4.3.
 const UPLOAD_AHEAD: usize = 16 * 1024;
 
 /// A running exchange: both directions of one connection.
@@ -43,20 +43,20 @@ pub(super) struct Http1Exchange {
     pub(super) outbox: Outbox,
     pub(super) pace: Pace,
     pub(super) upload: Http1Upload,
-    /// Keeps what leaves, where another upstream may need it.
+    /// Keeps the sent content, if another upstream may need it.
     pub(super) keep: Option<Box<ReplayBuffer>>,
     /// Octets of the request that left.
     pub(super) sent: u64,
-    /// Whether an octet came from the upstream.
+    /// Set once a byte came from the upstream.
     pub(super) is_heard: bool,
     pub(super) flushed: bool,
-    /// Whether the body was released and not polled since.
+    /// Set when the body was released and not polled since.
     pub(super) goes_on: bool,
-    /// Why writing stopped. Reading goes on: an answer may be waiting.
+    /// The error that ended writing. Reading goes on: an answer may be waiting.
     pub(super) write_error: Option<io::Error>,
 }
 
-/// What is left of the request body.
+/// The remaining request body.
 #[derive(Debug)]
 pub(super) enum Http1Upload {
     /// All of it is in the outbox, or left.
@@ -66,7 +66,7 @@ pub(super) enum Http1Upload {
     /// More comes when the upstream says `100 Continue`, or has been silent for a while, or when
     /// the client sends unasked. A final response leaves the last: it makes the body needless.
     Waiting(StreamedBody, Option<Pin<Box<actix_rt::time::Sleep>>>),
-    /// It went on to another upstream; what was sent here stays incomplete.
+    /// It went to another upstream; the request sent here stays incomplete.
     Taken,
     /// A tunnel that was asked for: more comes if the upstream switches protocols.
     Switching(Switch),
@@ -230,7 +230,7 @@ impl Http1Exchange {
         Ok(())
     }
 
-    /// The upstream wants the body.
+    /// Releases the body: the upstream asked for it.
     pub(super) fn go_on(&mut self) {
         self.upload = match std::mem::replace(&mut self.upload, Http1Upload::Taken) {
             Http1Upload::Waiting(incoming, _) => {
@@ -283,7 +283,7 @@ impl Http1Exchange {
         }
     }
 
-    /// The body, if all of it is still here.
+    /// The whole body, if it can be given back.
     pub(super) fn unsent_body(mut self) -> Option<(Body, Option<Box<ReplayBuffer>>)> {
         let body = match self.upload {
             Http1Upload::Done(ReplayableBody::None) => Body::None,
@@ -305,7 +305,8 @@ impl Http1Exchange {
         Some((body, keep))
     }
 
-    /// The body from its beginning, if it was kept. What did not leave yet does not leave any more.
+    /// The body from its beginning, if it was kept. Content that did not leave yet is not sent here
+    /// any more.
     pub(super) fn take_body(&mut self) -> Option<Replay> {
         let mut keep = self.keep.take()?;
         let content = keep.take()?;
@@ -344,7 +345,7 @@ impl Http1Exchange {
         Some(Replay { body, keep })
     }
 
-    /// Whether the whole request left.
+    /// Tells if the whole request left.
     pub(super) fn upload_is_done(&self) -> bool {
         matches!(self.upload, Http1Upload::Done(_))
             && self.outbox.is_empty()

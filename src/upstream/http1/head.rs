@@ -1,8 +1,8 @@
 //! A response head, parsed strictly (RFC 9112 §4 and §6.3).
 //!
-//! What frames a body in contradictory ways is refused: what follows it could be taken for the answer
-//! to another request. What says the same twice is reduced to one length here, so that a relayed head
-//! cannot say anything else than the framing that was read (RFC 9112 §6.3).
+//! Contradictory framing is refused: the bytes after it could be taken for the answer to another
+//! request. Repeated equal lengths are reduced to one here, so that a relayed head cannot declare
+//! another framing than the one that was read (RFC 9112 §6.3).
 
 use std::mem::MaybeUninit;
 
@@ -24,16 +24,16 @@ use crate::{
 pub struct ParsedHead {
     /// The head.
     pub head: ResponseHead,
-    /// How its body ends.
+    /// The end of its body.
     pub framing: Framing,
-    /// Whether the connection may serve again after it.
+    /// Set if the connection may serve again after it.
     pub reusable: bool,
 }
 
 /// Parses one head and takes it from the buffer; `None` if it is not complete.
 ///
 /// # Errors
-/// Whatever is not a response head of RFC 9112, or frames its body in two ways.
+/// The head is no response head of RFC 9112, or frames its body in two ways.
 pub fn parse_head(
     buffer: &mut BytesMut,
     method: &Method,
@@ -84,7 +84,7 @@ pub fn parse_head(
     }))
 }
 
-/// What a head says of its body.
+/// The framing that a head declares.
 struct Judged {
     framing: Framing,
     reusable: bool,
@@ -92,7 +92,7 @@ struct Judged {
     excess_lengths: usize,
 }
 
-/// How the body ends (RFC 9112 §6.3), and whether the connection may serve again.
+/// The framing of the body (RFC 9112 §6.3), and whether the connection may serve again.
 fn response_framing(
     head: &ResponseHead,
     method: &Method,
@@ -163,7 +163,7 @@ fn last_lengths_removed(fields: &Fields, excess: usize) -> Fields {
     })
 }
 
-/// Whether a head of so many octets is still taken.
+/// Checks the size of a head against the limit.
 pub(super) fn within_limit(octets: usize) -> Result<(), UpstreamError> {
     if octets > MAX_HEAD {
         Err(UpstreamError::HttpResponseHeaderSectionSize)

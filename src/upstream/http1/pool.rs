@@ -1,8 +1,9 @@
 //! Idle connections to the upstream, of one worker.
 //!
-//! Last in, first out, so that the warmest connection is taken and the others age. A reaper closes
-//! what is idle for too long, what is too old and what the upstream closed, as soon as it is closed: nothing is left in
-//! CLOSE_WAIT, and a request is not sent into a connection that is known to be dead.
+//! Last in, first out, so that the most recently used connection is taken and the others age. A
+//! reaper closes connections that are idle for too long, too old, or closed by the upstream, as
+//! soon as they are closed: nothing is left in CLOSE_WAIT, and no request is sent into a connection
+//! that is known to be dead.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,8 +21,8 @@ use std::{
 use super::connection::Http1Connection;
 use crate::config::Timers;
 
-/// How often the reaper looks at ages. What the upstream closes wakes it at once, except within the
-/// first interval after a connection went idle.
+/// Interval of the reaper. A connection that the upstream closes wakes it at once, except within
+/// the first interval after the connection went idle.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Idle connections of one worker to one endpoint.
@@ -30,7 +31,7 @@ pub struct Http1Pool {
     idle: RefCell<Vec<Idle>>,
     keep_alive: Cell<Duration>,
     max_age: Cell<Duration>,
-    /// Those of all workers together, for whoever shows it.
+    /// The count over all workers, for the dashboard and metrics.
     count: Arc<AtomicUsize>,
 }
 
@@ -55,7 +56,7 @@ impl Http1Pool {
         pool
     }
 
-    /// How long a connection may be idle, and how old it may become.
+    /// Takes over the limits of idle time and age.
     pub fn follow(&self, timers: &Timers) {
         self.keep_alive.set(timers.upstream_keep_alive);
         self.max_age.set(timers.upstream_max_age);
@@ -92,7 +93,7 @@ impl Http1Pool {
         }
     }
 
-    /// Closes all idle connections. Gives how many there were.
+    /// Closes all idle connections. Returns their number.
     pub fn close_idle(&self) -> usize {
         let closed = std::mem::take(&mut *self.idle.borrow_mut()).len();
         self.count.fetch_sub(closed, Relaxed);

@@ -106,7 +106,7 @@ impl Http1Body {
         self.exchange.map(UpstreamTunnel::new)
     }
 
-    /// Whether the whole response was read.
+    /// Tells if the whole response was read.
     pub fn is_done(&self) -> bool {
         self.exchange.is_none()
     }

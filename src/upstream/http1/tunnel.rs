@@ -1,7 +1,7 @@
-//! A connection to the upstream that has switched protocols (RFC 9110 §7.8): octets both ways.
+//! A connection to the upstream that has switched protocols (RFC 9110 §7.8): bytes both ways.
 //!
-//! Each direction ends by itself. Dropped before both have ended, it is an abort: the upstream sees a
-//! reset. It sets no timer and looks at no octet.
+//! Each direction ends by itself. Dropping it before both have ended is an abort: the upstream sees
+//! a reset. It sets no timer and inspects no bytes.
 
 use std::{
     fmt, io,
@@ -22,9 +22,9 @@ const ROUNDS: usize = 4;
 /// Both directions of a connection.
 pub struct UpstreamTunnel {
     exchange: Http1Exchange,
-    /// Whether the upstream was told that the client has ended.
+    /// Set once the end of the client's direction was sent to the upstream.
     is_shut: bool,
-    /// Whether the upstream has ended.
+    /// Set once the upstream has ended its direction.
     has_ended: bool,
 }
 
@@ -37,8 +37,8 @@ impl UpstreamTunnel {
         }
     }
 
-    /// Moves the client's octets and gives the upstream's, unless they are held back; `None` once both
-    /// directions have ended. After an error it may only be dropped.
+    /// Sends the client's bytes and returns the upstream's, unless they are held back; `None` once
+    /// both directions have ended. After an error it may only be dropped.
     pub fn poll_content(
         &mut self,
         cx: &mut Context<'_>,
@@ -68,7 +68,7 @@ impl UpstreamTunnel {
         Poll::Pending
     }
 
-    /// Whether the upstream has ended its direction.
+    /// Tells if the upstream has ended its direction.
     pub fn upstream_ended(&self) -> bool {
         self.has_ended
     }
@@ -78,7 +78,7 @@ impl UpstreamTunnel {
         self.exchange.sent
     }
 
-    /// Moves what the client sends, and then its end.
+    /// Sends the client's bytes, and then its end.
     fn send(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
         let exchange = &mut self.exchange;
         let mut rounds = 0;
@@ -101,7 +101,7 @@ impl UpstreamTunnel {
         Ok(())
     }
 
-    /// More from the upstream; nothing at its end.
+    /// Reads from the upstream; no bytes at its end.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let Http1Exchange {
             connection,

@@ -41,23 +41,23 @@ impl StreamPermit {
         self.0.heard.get()
     }
 
-    /// Octets of content were taken by the client.
+    /// Counts bytes of content that the client took.
     pub(super) fn consumed(&self, octets: usize) {
         self.1.consumed(octets);
     }
 
-    /// Whether the peer said that it did not process this stream (RFC 9113 §6.8).
+    /// Tells if the peer said that it did not process this stream (RFC 9113 §6.8).
     pub(super) fn was_left_behind(&self, stream: u32) -> bool {
         self.0.go_away.get().is_some_and(|last| stream > last)
     }
 
-    /// The peer refused this stream: so many are too many for it.
+    /// Lowers the limit of streams, since the peer refused this one.
     pub(super) fn refused(&self) {
         let others = self.0.streams.get() - 1;
         self.0.taken.set(others.min(self.0.taken.get()));
     }
 
-    /// The connection opens no stream any more, or is not trusted with one.
+    /// Closes the connection for new streams.
     pub(super) fn exhausted(&self) {
         self.0.taken.set(0);
     }

@@ -1,8 +1,9 @@
 //! The driver of one HTTP/2 connection.
 //!
-//! The driver is a task of the worker. It ends when h2 has nothing more to do: after the last handle
-//! for new streams was dropped (by its [`Http2Pool`], when the connection is idle for too long, is told
-//! to go away, or its lane is left) and its last stream has ended, or when the connection fails.
+//! The driver is a task of the worker. It ends when h2 has nothing more to do: after the last
+//! handle for new streams was dropped (by its [`Http2Pool`], when the connection is idle for too
+//! long, gets GOAWAY, or its endpoint is no longer configured) and its last stream has ended, or
+//! when the connection fails.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -33,10 +34,10 @@ use crate::{
     },
 };
 
-/// Begins to speak HTTP/2 and waits until the peer allows a stream.
+/// Opens an HTTP/2 connection and waits until the peer allows a stream.
 ///
 /// # Errors
-/// What the connection ended with, or that it took too long.
+/// The error that ended the connection, or a timeout.
 pub(super) async fn open(
     stream: Stream,
     pool: &Rc<Http2Pool>,
@@ -60,8 +61,8 @@ pub(super) async fn open(
     }
 }
 
-/// Reads and writes for all streams of a connection, and takes it from its pool when it is of no more
-/// use.
+/// Reads and writes for all streams of a connection, and takes it from its pool when it takes no
+/// more streams.
 async fn drive(
     mut connection: h2::client::Connection<MonitoredStream, Bytes>,
     state: Rc<Http2State>,

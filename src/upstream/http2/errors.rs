@@ -1,4 +1,4 @@
-//! Errors of h2, as the proxy tells them.
+//! Conversion of errors of h2 to errors of the upstream.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! One exchange over a stream, driven by the task that asked for it: the upload, and the wait for the
+//! One exchange over a stream, driven by the request's task: the upload, and the wait for the
 //! response head.
 //!
 //! It knows whether a failed request may be sent again. It does not choose connections.
@@ -29,7 +29,7 @@ use crate::{
     wire::body::Framing,
 };
 
-/// Why there is no response head.
+/// Failures before the response head.
 enum ExchangeFault {
     /// The stream or its connection failed.
     Stream(h2::Error),
@@ -199,7 +199,7 @@ fn refused<T>(cause: UpstreamError) -> Poll<Result<T, ExchangeFault>> {
     Poll::Ready(Err(ExchangeFault::Other(cause.into())))
 }
 
-/// What a failed stream is to the client.
+/// The failure of a stream as an error of the upstream.
 fn failed(cause: h2::Error) -> UpstreamError {
     match cause.reason() {
         // h2 found the fault, and it is the peer's

@@ -1,8 +1,8 @@
-//! Heads between the two versions: HTTP/1.1 octets to an HTTP/2 request, and an HTTP/2 response to
-//! fields (RFC 9113 §8.2 and §8.3).
+//! Conversion of heads between the two versions: HTTP/1.1 bytes to an HTTP/2 request, and an HTTP/2
+//! response to fields (RFC 9113 §8.2 and §8.3).
 //!
-//! Pure. What has no place in HTTP/2 is dropped (§8.2.2); the rest keeps its values, octet for octet,
-//! and its duplicates. Names come out in lower case, as §8.2 has it.
+//! Pure. Fields without a place in HTTP/2 are dropped (§8.2.2); the others keep their values, byte
+//! for byte, and their duplicates. Names come out in lower case, as §8.2 has it.
 
 use std::mem::MaybeUninit;
 
@@ -110,8 +110,8 @@ fn append(fields: &mut HeaderMap, field: &httparse::Header<'_>) -> Result<(), No
     Ok(())
 }
 
-/// Whether a value shall not be indexed, on either end (RFC 7541 §7.1.3): its presence in a table could
-/// be probed. The names that we know, and those that look like them.
+/// Tells if a value must not be indexed, on either end (RFC 7541 §7.1.3): its presence in a table
+/// could be probed for.
 fn is_secret(name: &str) -> bool {
     matches!(name, "authorization" | "x-api-key" | "cookie")
         || ["token", "secret", "-key", "auth"]
@@ -219,7 +219,7 @@ fn within_limits(fields: &HeaderMap) -> bool {
     fields.len() <= MAX_FIELDS && octets(fields) <= MAX_HEAD
 }
 
-/// What the fields take in HTTP/1.1.
+/// The size of the fields in HTTP/1.1.
 fn octets(fields: &HeaderMap) -> usize {
     fields
         .iter()

@@ -1,8 +1,8 @@
-//! The octets of one connection on their way to and from the h2 crate, and what is seen of them.
+//! The bytes of one connection on their way to and from the h2 crate, observed as they pass.
 //!
-//! h2 does not tell which stream a GOAWAY names, nor whether anything was written, nor how many
-//! control frames came: this looks at the octets as they pass. It changes none, and ends a connection
-//! whose peer floods it with frames that cost it nothing.
+//! h2 does not report the last stream of a GOAWAY, the number of written bytes, or the number of
+//! control frames: this counts them as they pass. It changes no byte, and ends a connection whose
+//! peer floods it with control frames.
 
 use std::{
     io,
@@ -54,7 +54,7 @@ impl MonitoredStream {
         }
     }
 
-    /// What arrived.
+    /// Inspects received bytes.
     fn look(&mut self, octets: &[u8]) -> io::Result<()> {
         let Self {
             state,
@@ -136,10 +136,10 @@ impl AsyncWrite for MonitoredStream {
 
 /// Counts frames that a peer can send without end (RFC 9113 §10.5), in intervals of time.
 struct FloodMeter {
-    /// Those that nothing of ours provokes: PING, SETTINGS, PRIORITY, GOAWAY, unknown ones.
+    /// Unsolicited frames: PING, SETTINGS, PRIORITY, GOAWAY, unknown ones.
     unprovoked: u64,
-    /// Those that what we send provokes: WINDOW_UPDATE, RST_STREAM, HEADERS, CONTINUATION, and what
-    /// acknowledges.
+    /// Frames that answer to what the proxy sends: WINDOW_UPDATE, RST_STREAM, HEADERS,
+    /// CONTINUATION, and acknowledgements.
     provoked: u64,
     since: Instant,
     written: u64,
@@ -165,7 +165,7 @@ impl FloodMeter {
         }
     }
 
-    /// `written` is how much was sent on this connection so far.
+    /// Tells if the peer floods. `written` counts the bytes sent on this connection so far.
     fn is_too_much(&mut self, written: u64) -> bool {
         // a frame of ours has 9 octets and may be answered for its stream and for the connection
         let allowed = FRAMES + (written - self.written) / 4;

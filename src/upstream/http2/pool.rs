@@ -24,7 +24,7 @@ pub struct Http2Pool {
     pub(super) dials: RefCell<Vec<Rc<PendingDial>>>,
     pub(super) keep_alive: Cell<Duration>,
     pub(super) max_age: Cell<Duration>,
-    /// What the last connection turned out to speak: an upstream rarely changes its mind.
+    /// The version that the last connection negotiated: an upstream rarely changes it.
     pub(super) speaks: Cell<NegotiatedVersion>,
     /// Streams that the last connection took.
     pub(super) usual_limit: Cell<usize>,
@@ -36,7 +36,8 @@ pub(super) enum NegotiatedVersion {
     Http2,
 }
 
-/// A connection that is being made, and how many wait for it besides the one who makes it.
+/// A connection that is being made, and the number of requests that wait for it besides the one
+/// that makes it.
 #[derive(Default)]
 pub(super) struct PendingDial {
     pub(super) waiting: Cell<usize>,
@@ -60,18 +61,18 @@ impl Http2Pool {
         }
     }
 
-    /// How long a connection may be idle, and how old it may become.
+    /// Takes over the limits of idle time and age.
     pub fn follow(&self, timers: &Timers) {
         self.keep_alive.set(timers.upstream_keep_alive);
         self.max_age.set(timers.upstream_max_age);
     }
 
-    /// Closes the connections that have no stream. Gives how many there were.
+    /// Closes the connections that have no stream. Returns their number.
     pub fn close_idle(&self) -> usize {
         self.forget_those(|connection| connection.state.idle().is_some())
     }
 
-    /// Takes no more streams from these connections. What runs there runs on.
+    /// Removes these connections: they take no more streams, and running streams go on.
     pub(super) fn forget_those(&self, is_meant: impl Fn(&Http2Connection) -> bool) -> usize {
         let forgotten: Vec<Http2Connection> = {
             let mut connections = self.connections.borrow_mut();
@@ -83,7 +84,7 @@ impl Http2Pool {
         forgotten.len()
     }
 
-    /// Takes no more streams from this connection. What runs there runs on.
+    /// Removes this connection: it takes no more streams, and running streams go on.
     pub(super) fn forget(&self, state: &Rc<Http2State>) {
         let forgotten = {
             let mut connections = self.connections.borrow_mut();
@@ -133,7 +134,8 @@ impl Http2Pool {
     }
 }
 
-/// A dial in the list, until it has ended in whichever way: then those that wait look again.
+/// A dial in the list of its pool. Dropping it ends the dial and wakes the requests that wait for
+/// it.
 pub(super) struct DialGuard {
     pool: Rc<Http2Pool>,
     pub(super) dial: Rc<PendingDial>,
@@ -158,6 +160,6 @@ impl Drop for DialGuard {
     }
 }
 
-/// How often the driver of an idle connection gets the chance to read what came before another
-/// connection is made.
+/// Number of times that the driver of an idle connection is given to read pending frames before
+/// another connection is made.
 const LOOKS: usize = 3;

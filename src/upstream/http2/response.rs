@@ -1,7 +1,7 @@
 //! The body of a response that comes over a stream: content as it comes, and the rest of the upload
 //! meanwhile.
 //!
-//! A chunk is paid back to the peer's window when the next one is asked for: a client that does not
+//! A chunk is released to the peer's window when the next one is requested: a client that does not
 //! read holds back its own stream, and no other.
 
 use std::{
@@ -26,7 +26,7 @@ pub struct Http2Body {
 struct RunningStream {
     receive: RecvStream,
     upload: Http2Upload,
-    /// Octets of the last chunk, which the peer may send again.
+    /// Bytes of the last chunk that were not released to the peer's window yet.
     owed: usize,
     claim: StreamPermit,
 }
@@ -110,7 +110,7 @@ impl Http2Body {
     /// Drives the rest of the upload, and takes nothing of the response.
     ///
     /// # Errors
-    /// What the client did wrong.
+    /// A fault of the client's upload.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
         let outcome = match &mut self.running {
             Some(running) if !running.upload.is_over() => running.upload.poll(cx),
@@ -122,7 +122,7 @@ impl Http2Body {
         outcome.map_err(BodyError::Downstream)
     }
 
-    /// Whether the whole response was read.
+    /// Tells if the whole response was read.
     pub fn is_done(&self) -> bool {
         self.running.is_none()
     }

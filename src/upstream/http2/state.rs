@@ -1,4 +1,4 @@
-//! What is known of one HTTP/2 connection: its socket, its streams, the peer's limits and its end.
+//! The state of one HTTP/2 connection: its socket, its streams, the peer's limits and its end.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,10 +23,10 @@ pub(super) const MAX_STREAMS: usize = 100;
 /// Content that a client that does not read may leave here (docs/contract.md §4.3); more only while it
 /// reads (its extra window).
 pub(super) const STREAM_WINDOW: u32 = 65_535;
-/// ... and those of all streams.
+/// The window of the connection: the windows of all its streams.
 pub(super) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 
-/// What is known of a connection.
+/// The state of a connection.
 pub(super) struct Http2State {
     /// The socket, until the driver has ended.
     pub(super) socket: RefCell<Option<Stream>>,
@@ -34,11 +34,11 @@ pub(super) struct Http2State {
     pub(super) written: Cell<u64>,
     /// Octets that came from it.
     pub(super) heard: Cell<u64>,
-    /// Whether the peer's SETTINGS came.
+    /// Set once the peer's SETTINGS came.
     pub(super) has_settings: Cell<bool>,
     /// The last stream that may have been processed, if the peer sent GOAWAY (RFC 9113 §6.8).
     pub(super) go_away: Cell<Option<u32>>,
-    /// Streams of ours.
+    /// Open streams.
     pub(super) streams: Cell<usize>,
     /// Streams that the peer allows: 0 before its SETTINGS.
     pub(super) limit: Cell<usize>,
@@ -48,17 +48,17 @@ pub(super) struct Http2State {
     pub(super) age: Age,
     pub(super) windows: Rc<Windows>,
     pub(super) ended: Cell<bool>,
-    /// Why it ended, if anybody waits for it.
+    /// The error that ended it, for the request that waits for it.
     pub(super) cause: RefCell<Option<UpstreamError>>,
     pub(super) changed: Notify,
 }
 
-/// What a look at an idle connection says.
+/// The condition of an idle connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
     /// It can be used.
     Good,
-    /// It has something to say that the driver has not read.
+    /// It has bytes that the driver has not read.
     Stirring,
     /// It is closed.
     Dead,
@@ -90,23 +90,23 @@ impl Http2State {
         self.go_away.set(Some(last.min(earlier)));
     }
 
-    /// Whether it takes no new streams.
+    /// Tells if it takes no new streams.
     pub(super) fn is_leaving(&self) -> bool {
         self.ended.get() || self.go_away.get().is_some()
     }
 
-    /// How many streams it takes at a time.
+    /// Streams that it takes at a time.
     pub(super) fn limit(&self) -> usize {
         self.limit.get().min(self.taken.get())
     }
 
-    /// Whether there is room for one more stream.
+    /// Tells if there is room for one more stream.
     pub(super) fn has_room(&self) -> bool {
         !self.is_leaving() && self.streams.get() < self.limit()
     }
 
-    /// What a stream can expect. Only an idle connection is looked at: on another one, something is
-    /// always on its way.
+    /// The condition for a new stream. Only an idle connection is examined: a busy one always has
+    /// frames on their way.
     pub(super) fn condition(&self) -> Condition {
         if self.streams.get() > 0 {
             return Condition::Good;
@@ -124,7 +124,7 @@ impl Http2State {
         }
     }
 
-    /// How long it has had no stream.
+    /// The time without a stream; `None` while it has one.
     pub(super) fn idle(&self) -> Option<Duration> {
         (self.streams.get() == 0).then(|| self.idle_since.get().elapsed())
     }
@@ -145,7 +145,7 @@ impl Http2State {
         self.changed.notify_waiters();
     }
 
-    /// Until a stream is allowed.
+    /// Waits until the peer allows a stream.
     pub(super) async fn ready(&self) -> Result<(), UpstreamError> {
         loop {
             let changed = self.changed.notified();

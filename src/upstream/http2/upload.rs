@@ -29,7 +29,7 @@ use crate::{
 /// (docs/contract.md §4.3).
 pub(super) const SEND_BUFFER: usize = 16 * 1024;
 
-/// What is left of the request body.
+/// The remaining request body.
 pub(super) struct Http2Upload {
     stream: SendStream<Bytes>,
     /// The piece that is being sent.
@@ -37,18 +37,18 @@ pub(super) struct Http2Upload {
     /// Pieces that are here already.
     pieces: smallvec::IntoIter<[Bytes; 4]>,
     source: UploadSource,
-    /// Whether the stream was ended, or takes no more.
+    /// Set once the stream was ended, or takes no more.
     is_over: bool,
     kept: RetainedBody,
-    /// Keeps what leaves, where another upstream may need it.
+    /// Keeps the sent content, if another upstream may need it.
     keep: Option<Box<ReplayBuffer>>,
-    /// How a body that was streamed was framed, and its trailer section, once it has ended.
+    /// The framing of a streamed body, and its trailer section, once it has ended.
     framing: Option<(BodyCoding, Option<Bytes>)>,
     /// Octets of content that left.
     sent: u64,
 }
 
-/// What comes after the pieces.
+/// The source of content after the pieces.
 enum UploadSource {
     /// Nothing: the last piece is the end, or these trailers.
     Here(Option<Bytes>),
@@ -76,7 +76,7 @@ enum Next {
 }
 
 impl Http2Upload {
-    /// Whether a request has no content: its head ends the stream.
+    /// Tells if a request has no content: its head ends the stream.
     pub(super) fn is_nothing(body: &Body) -> bool {
         match body {
             Body::None => true,
@@ -138,15 +138,16 @@ impl Http2Upload {
         self.sent
     }
 
-    /// Whether there is nothing more to do.
+    /// Tells if the upload is finished.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Moves what can be moved from the client to the upstream.
+    /// Moves content from the client to the upstream, as far as both are ready.
     ///
     /// # Errors
-    /// What the client did. That the upstream takes no more is no error here: an answer may come.
+    /// A fault of the client. A stream that takes no more content is no error here: an answer may
+    /// come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
         while !self.is_over() {
             if self.current.is_empty() {
@@ -179,7 +180,7 @@ impl Http2Upload {
         Ok(())
     }
 
-    /// The upstream wants the body.
+    /// Releases the body: the upstream asked for it.
     pub(super) fn go_on(&mut self) {
         let source = std::mem::replace(&mut self.source, UploadSource::Here(None));
         self.source = match source {
@@ -188,9 +189,9 @@ impl Http2Upload {
         };
     }
 
-    /// There is a final response: the request is not sent to this upstream again, and a client that
-    /// waits for its word need not send its body (RFC 9110 §10.1.1). Gives the request to those that
-    /// may better this answer, if it was kept.
+    /// Takes note of a final response: the request is not sent to this upstream again, and a client
+    /// that waits for `100 Continue` need not send its body (RFC 9110 §10.1.1). Returns the
+    /// request, if it was kept and another upstream may give a better answer.
     pub(super) fn answered(&mut self, answer: &ResponseHead) -> Option<Box<Replay>> {
         let kept = std::mem::replace(&mut self.kept, RetainedBody::Gone);
         // a request that still runs is not taken from a stream that may well go on
@@ -208,7 +209,8 @@ impl Http2Upload {
         None
     }
 
-    /// The body from its beginning, if it was kept. What did not leave yet does not leave any more.
+    /// The body from its beginning, if it was kept. Content that did not leave yet is not sent here
+    /// any more.
     fn take_body(&mut self, kept: RetainedBody, mut keep: Box<ReplayBuffer>) -> Option<Replay> {
         let content = keep.take()?;
         let is_running = !matches!(self.source, UploadSource::Here(_));
@@ -236,7 +238,7 @@ impl Http2Upload {
         Some(Replay { body, keep })
     }
 
-    /// The body, if all of it is still here, and what keeps it.
+    /// The whole body, if it can be given back, and its replay buffer.
     pub(super) fn into_body(mut self) -> Option<(Body, Option<Box<ReplayBuffer>>)> {
         let mut keep = self.keep.take();
         if let Some(keep) = &mut keep {
@@ -289,7 +291,7 @@ impl Http2Upload {
         }
     }
 
-    /// Whether what was just taken from the current piece is the end of the body.
+    /// Tells if the piece just taken is the end of the body.
     fn is_last(&self) -> bool {
         self.current.is_empty()
             && self.pieces.as_slice().iter().all(Bytes::is_empty)
@@ -333,7 +335,7 @@ impl RetainedBody {
     }
 }
 
-/// Content of a streamed body that is kept until there is an answer: what one stream may hold
+/// Content of a streamed body that is kept until there is an answer: the bound of one stream
 /// (docs/contract.md §4.3), and more than most requests have.
 const MAX_KEPT: usize = 64 * 1024;
 

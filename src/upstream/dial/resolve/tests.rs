@@ -11,7 +11,7 @@ use tokio::{net::UdpSocket, time::Instant};
 
 use super::*;
 
-/// How the name server of a test treats one family.
+/// The answers of a test's name server for one family.
 #[derive(Clone, Copy)]
 pub(in crate::upstream::dial) enum Dns {
     Has(&'static [&'static str]),

@@ -308,7 +308,7 @@ async fn socks5(
     tokio::join!(server, client).1
 }
 
-/// What the client must send, and what it gets for it.
+/// The exchange that a client must make, and its result.
 type Step = (&'static [u8], &'static [u8]);
 
 const ANONYMOUS: Step = (&[5, 1, 0], &[5, 0]);
