@@ -76,7 +76,7 @@ pub enum DeniedError {
     #[error("too many exchanges in flight")]
     TooManyInFlight,
     /// `EDIT_MEMORY` was not free for 10 s.
-    #[error("memory for held request bodies exhausted")]
+    #[error("memory for buffered request bodies exhausted")]
     EditMemory,
     /// A browser would run the upstream's answer on the dashboard's origin.
     #[error("a browser would run the answer on the dashboard's origin")]
@@ -253,7 +253,7 @@ impl DownstreamError {
                 400,
                 INVALID,
                 "unsupported_version",
-                "Only HTTP/1.1 and HTTP/1.0 are spoken here; HTTP/2 without TLS needs H2C=true.",
+                "Only HTTP/1.1 and HTTP/1.0 are supported here; HTTP/2 without TLS needs H2C=true.",
             ),
             Self::HeadTimeout => row(
                 408,
@@ -265,7 +265,7 @@ impl DownstreamError {
                 408,
                 "timeout_error",
                 "request_body_timeout",
-                "The request body stood still for too long (REQUEST_BODY_TIMEOUT).",
+                "No data of the request body arrived for too long (REQUEST_BODY_TIMEOUT). Send the body without pauses, or raise the timeout.",
             ),
             Self::Disconnected => row(
                 400,
@@ -299,7 +299,7 @@ impl DeniedError {
                     403,
                     PERMISSION,
                     "dashboard_origin",
-                    "A browser asked for a page, script or worker on a port that serves the dashboard (ENABLE_DASHBOARD). The upstream's answer would run beside the dashboard, so the request was not forwarded. Use an API client, or give the dashboard a port of its own (ADMIN_LISTEN).",
+                    "A browser asked for a page, script or worker on a port that serves the dashboard (ENABLE_DASHBOARD). The upstream's response would run on the dashboard's origin, so the request was not forwarded. Use an API client, or give the dashboard a port of its own (ADMIN_LISTEN).",
                 );
             }
             Self::ForeignOrigin => {
@@ -320,7 +320,7 @@ impl DeniedError {
             ),
             Self::EditMemory => (
                 "edit_memory_exhausted",
-                "The proxy's memory for held request bodies (EDIT_MEMORY) is in use. Try again shortly.",
+                "The proxy's memory for buffered request bodies (EDIT_MEMORY) is exhausted. Try again shortly.",
             ),
             Self::EndedByOperator => {
                 return row(
@@ -339,7 +339,7 @@ impl DeniedError {
                     508,
                     "api_error",
                     "loop_detected",
-                    "The upstream's address is this proxy itself, so that requests would go in a circle: set API_BASE_URL to the upstream.",
+                    "The upstream's address is this proxy itself, so requests would loop: set API_BASE_URL to the upstream.",
                 );
             }
         };
@@ -422,7 +422,7 @@ impl UpstreamError {
                 502,
                 API,
                 "http_protocol_error",
-                "The upstream's answer is not valid in the HTTP version that is spoken to it: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
+                "The upstream's response is not valid in the HTTP version in use: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
             ),
             Self::HttpResponseHeaderSectionSize => row(
                 502,
@@ -434,7 +434,7 @@ impl UpstreamError {
                 502,
                 API,
                 "http_upgrade_failed",
-                "The upstream did not switch protocols as it was asked, or switched unasked.",
+                "The upstream did not switch to the requested protocol, or switched without a request.",
             ),
             Self::HttpResponseTransferCoding => row(
                 502,

@@ -25,7 +25,7 @@ impl Secret {
     /// Compares a text with this secret, in a time that does not depend on where they differ, nor
     /// on the length of the secret.
     pub fn is(&self, text: &[u8]) -> bool {
-        // digests have one length, and whoever chooses `text` cannot choose its digest octet by octet
+        // digests have one length, and a client that chooses `text` cannot choose its digest byte by byte
         let (ours, theirs) = (digest(&SHA256, self.0.as_bytes()), digest(&SHA256, text));
         let differing = ours
             .as_ref()

@@ -339,7 +339,7 @@ enum Meant {
     Char(char),
 }
 
-/// Reads an escape at the beginning of octets, and how long it is.
+/// Reads the escape at the beginning of these bytes; gives its meaning and its length.
 type Decoder = fn(&[u8]) -> Option<(Meant, usize)>;
 
 /// RFC 8259 §7.

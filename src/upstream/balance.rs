@@ -225,7 +225,7 @@ impl Selection<'_> {
     pub fn next_healthy_within_budget(&mut self) -> Option<Candidate> {
         let now = self.balance.now();
         let mut others = self.known.circuits.iter().enumerate();
-        // nothing is spent, and no probe is taken, where there is nobody to go to
+        // nothing is spent, and no probe is taken, without another upstream
         let is_any = others.any(|(endpoint, named)| {
             !self.tried.contains(&endpoint) && named.circuit.state(now) != CircuitState::Open
         });
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_healthy_is_no_refusal() {
+    fn no_healthy_upstream_is_no_refusal() {
         let endpoints = endpoints(&["http://a", "http://b"]);
         let balance = Balance::new(&endpoints);
         fail(&balance, &endpoints, 0);

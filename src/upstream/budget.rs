@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 /// Thousandths of a second sending that a request earns: 20 %.
 const SHARE: i64 = 200;
 const WHOLE: i64 = 1000;
-/// At least so many a second, and no more than a second's worth saved up from idle time, nor owed.
+/// Floor of retries a second, and no more than a second's worth saved up from idle time, nor owed.
 const FLOOR: i64 = 3;
 /// Saved up at most: 100 second sendings, which 500 requests earned.
 const MOST: i64 = 100 * WHOLE;
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(spent(&budget, 100, 0), 3);
         assert_eq!(spent(&budget, 100, 500), 1);
         assert_eq!(spent(&budget, 100, 1000), 2);
-        // time in which nobody asked is worth one second
+        // time without requests is worth one second
         assert_eq!(spent(&budget, 100, 60_000), 3);
         for _ in 0..100 {
             budget.earn();

@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn probes_without_an_outcome_become_fewer() {
         let circuit = opened(1);
-        // an upstream that answers nobody for ten minutes
+        // an upstream that answers no request for ten minutes
         let probes = (1..=600_000).filter(|now| circuit.permit(*now).is_some());
         assert_eq!(probes.count(), 14);
         assert!(circuit.failed(CircuitPermit::Probe, 600_000));

@@ -112,7 +112,7 @@ fn begins_as_error(beginning: &[u8]) -> Option<bool> {
 struct Beginning<'a>(&'a [u8]);
 
 impl Beginning<'_> {
-    /// Takes these octets, if it goes on with them; `None` where it ends inside of them.
+    /// Takes these bytes, if it goes on with them; `None` where it ends inside of them.
     fn literal(&mut self, expected: &[u8]) -> Option<bool> {
         if let Some(rest) = self.0.strip_prefix(expected) {
             self.0 = rest;
@@ -172,7 +172,7 @@ mod tests {
     const ERROR: &str = "event: error\ndata: {\"type\":\"error\",\"error\":{\"details\":null,\
                          \"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
 
-    /// The verdict, and after how many octets it is known; `None` if not before the end.
+    /// The verdict, and after how many bytes it is known; `None` if not before the end.
     fn told(stream: &[u8]) -> (Option<usize>, FirstEvent) {
         let known = (0..=stream.len()).find_map(|at| Some((at, judge(&stream[..at], false)?)));
         match known {

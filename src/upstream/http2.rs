@@ -17,7 +17,7 @@
 //!
 //! Beside an HTTP/1.1 exchange, which has no field map and no second task: the request's fields in a
 //! map, one allocation for each value and each name that is not a known one, the response's fields in
-//! another and from there into octets again; h2's slots and queue entries, its locks (never contended:
+//! another and from there into bytes again; h2's slots and queue entries, its locks (never contended:
 //! one thread), and two changes of task for each direction, since the connection's own task does the
 //! reading and writing. A chunk of an answer is a reference into h2's read buffer and not copied.
 

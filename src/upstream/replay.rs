@@ -37,7 +37,7 @@ const UNIT: u64 = 1024;
 const STEP: u64 = 4 * 1024;
 
 impl ReplayBuffer {
-    /// Keeps up to `limit` octets, within the KiB that `memory` has, until an answer comes; longer if
+    /// Keeps up to `limit` bytes, within the KiB that `memory` has, until an answer comes; longer if
     /// it has one of `statuses`.
     pub fn new(statuses: &Statuses, limit: u64, memory: &Arc<Semaphore>) -> Self {
         Self {

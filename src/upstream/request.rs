@@ -78,7 +78,7 @@ impl Switch {
             && chosen.all(|(index, token)| index < MOST_CHOSEN && asked.contains(&name(token)))
     }
 
-    /// The upstream agreed: the rest of the request is raw octets.
+    /// Turns the request into raw bytes, since the upstream agreed.
     pub(super) fn open(self) -> StreamedBody {
         StreamedBody {
             first: Pieces::new(),

@@ -30,7 +30,7 @@ pub(super) enum OutboundProxyError {
     Malformed,
     #[error("the head of the outbound proxy's answer to CONNECT is larger than 16 KiB")]
     HeadTooLarge,
-    #[error("octets follow the outbound proxy's answer to CONNECT")]
+    #[error("unexpected bytes after the outbound proxy's answer to CONNECT")]
     EarlyOctets,
     #[error("the connection to the outbound proxy failed")]
     Io(#[from] io::Error),
@@ -60,7 +60,7 @@ pub fn proxy_authorization(route: &Route) -> Option<HeaderValue> {
 /// The protocol inside a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TunnelProtocol {
-    /// TLS: the server waits for our hello, and octets that come first are not its own.
+    /// TLS: the server waits for our hello, and bytes that come first are not its own.
     Tls,
     /// HTTP/2: the server may begin with its SETTINGS, which stay in the socket (RFC 9113 §3.4).
     Http2,

@@ -196,7 +196,10 @@ async fn in_dns(
 fn read_hosts(path: &Path) -> Hosts {
     let mut hosts = Hosts::default();
     if let Err(error) = fs::File::open(path).and_then(|file| hosts.read_hosts_conf(file)) {
-        log::debug!("{}: {error}", path.display());
+        log::debug!(
+            "[Upstream] cannot read {}: {error}; its names are not used",
+            path.display()
+        );
     }
     hosts
 }

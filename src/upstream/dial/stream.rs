@@ -128,7 +128,9 @@ pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     // Without its options a connection is slower to send and slower to notice a dead peer, but it
     // works.
     if let Err(error) = set_options(&tcp) {
-        log::debug!("cannot set options of a socket to {address}: {error}");
+        log::debug!(
+            "[Upstream] cannot set options of a socket to {address}: {error}; the system's defaults apply"
+        );
     }
     Ok(tcp)
 }
@@ -153,7 +155,7 @@ fn set_options(tcp: &TcpStream) -> io::Result<()> {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// 60 s + 3 × 10 s: a dead peer is noticed after 90 s of silence. `TCP_USER_TIMEOUT` says the same
-/// 90 s for octets that the peer does not acknowledge, where keepalive does not probe.
+/// 90 s for bytes that the peer does not acknowledge, where keepalive does not probe.
 const KEEPALIVE_PROBES: u32 = 3;
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A port of 127.0.0.1 where nobody listens.
+/// A port of 127.0.0.1 without a listener.
 async fn closed_port() -> u16 {
     listen().await.1.port()
 }
@@ -142,7 +142,7 @@ async fn a_refusal_is_told_as_such() {
 async fn the_next_address_is_tried_when_one_refuses() {
     let folder = tempfile::tempdir().unwrap();
     let (_listener, address) = listen().await;
-    // Nobody listens on 127.0.0.2 and ::1 at this port.
+    // Nothing listens on 127.0.0.2 and ::1 at this port.
     let hosts = "127.0.0.2 api.test\n127.0.0.1 api.test\n::1 api.test\n";
     let upstream = upstream(Scheme::Http, "api.test", address.port());
     let dialer = plain_dialer(folder.path(), hosts);
@@ -156,12 +156,15 @@ async fn dns_failures_are_told_apart() {
         let api = upstream(Scheme::Http, "api.test", 80);
         let missing = Path::new("/nonexistent");
 
-        let nobody = Dialer {
+        let without_names = Dialer {
             trust: Trust::new(None),
             names: names(missing, None),
             listeners: Arc::new([]),
         };
-        let error = nobody.dial(&api, &Route::Direct, LONG).await.unwrap_err();
+        let error = without_names
+            .dial(&api, &Route::Direct, LONG)
+            .await
+            .unwrap_err();
         assert!(matches!(error, UpstreamError::DnsError(_)));
         assert!(
             chain(&error).contains("/etc/resolv.conf"),

@@ -93,7 +93,7 @@ pub enum TrustStoreError {
         source: rustls::Error,
     },
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` lead to no certificate at all.
-    #[error("no certificate where SSL_CERT_FILE and SSL_CERT_DIR say: {locations}")]
+    #[error("no certificate in the locations of SSL_CERT_FILE and SSL_CERT_DIR: {locations}")]
     NoneInEnvironment {
         /// Their values.
         locations: String,
@@ -184,7 +184,9 @@ fn roots(
         roots
     };
     if roots.is_empty() {
-        log::info!("no system certificate store: trusting the certificate authorities compiled in");
+        log::info!(
+            "[Upstream] no system certificate store; the compiled-in certificate authorities are trusted; set SSL_CERT_FILE to trust others"
+        );
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     if let Some(path) = extra_ca {
@@ -222,7 +224,9 @@ fn roots_from_environment(
         return Err(TrustStoreError::NoneInEnvironment { locations, source });
     }
     for failure in failures {
-        log::warn!("SSL_CERT_FILE, SSL_CERT_DIR: {failure}");
+        log::warn!(
+            "[Upstream] a certificate of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {failure}; it is skipped; correct or remove it"
+        );
     }
     Ok(roots)
 }
@@ -317,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_is_unset_and_there_is_always_somebody_to_trust() {
+    fn an_empty_variable_is_unset_and_the_store_is_never_empty() {
         let empty = Path::new("");
         assert!(
             roots(&lookup(Some(empty), Some(empty)), None)

@@ -152,7 +152,7 @@ fn response_framing(
     })
 }
 
-/// The fields without the last so many `Content-Length`.
+/// The fields without this number of `Content-Length` fields at the end.
 fn last_lengths_removed(fields: &Fields, excess: usize) -> Fields {
     let is_length = |field: &Field<'_>| field.role() == Role::ContentLength;
     let kept = fields.iter().filter(is_length).count() - excess;

@@ -101,7 +101,7 @@ impl Http1Body {
         outcome
     }
 
-    /// The body of a 101: octets both ways. `None` if this response is complete.
+    /// The body of a 101: bytes both ways. `None` if this response is complete.
     pub fn into_tunnel(self) -> Option<UpstreamTunnel> {
         self.exchange.map(UpstreamTunnel::new)
     }

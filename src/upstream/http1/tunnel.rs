@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite as _;
 use super::exchange::Http1Exchange;
 use crate::upstream::exchange::BodyError;
 
-/// Writes of the client's octets before the upstream's have their turn, so that neither direction
+/// Writes of the client's bytes before the upstream's have their turn, so that neither direction
 /// starves the other.
 const ROUNDS: usize = 4;
 

@@ -133,7 +133,7 @@ fn builder() -> h2::client::Builder {
 /// Streams that were reset here and whose late frames are passed over, for one second: as many as
 /// clients may abort in that time before h2 takes the frames for faults and ends the connection.
 const RESET_STREAMS: usize = 1024;
-/// h2 charges a DATA frame that waits here 256 octets less its own, and ends the connection beyond
-/// this. A window full of events of 50 octets is charged four times its size, with [`super::state::MAX_STREAMS`] of
+/// h2 charges a DATA frame that waits here 256 bytes less its own, and ends the connection beyond
+/// this. A window full of events of 50 bytes is charged four times its size, with [`super::state::MAX_STREAMS`] of
 /// them 27 MB, and 17 MB for the extra: slow clients must not end the streams of the others.
 const FRAME_BUDGET: usize = 32 * 1024 * 1024 + 4 * MAX_EXTRA as usize;

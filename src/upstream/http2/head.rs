@@ -111,7 +111,7 @@ fn append(fields: &mut HeaderMap, field: &httparse::Header<'_>) -> Result<(), No
 }
 
 /// Tells if a value must not be indexed, on either end (RFC 7541 §7.1.3): its presence in a table
-/// could be probed for.
+/// could be probed for. These are the known names of credentials, and similar ones.
 fn is_secret(name: &str) -> bool {
     matches!(name, "authorization" | "x-api-key" | "cookie")
         || ["token", "secret", "-key", "auth"]

@@ -1,4 +1,4 @@
-//! Outbound proxies: the octets we send them, and how each failure is told.
+//! Outbound proxies: the bytes that the dialer sends, and the report of each failure.
 
 use tokio::io::copy_bidirectional;
 
