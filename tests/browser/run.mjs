@@ -812,11 +812,9 @@ for (const path of PAGES)
       await open(page, path);
       await settled(page);
       await page.locator("h1", { hasText: /[\u4e00-\u9fff]|API/ }).waitFor();
-      const raw = await page.evaluate(() =>
-        (
-          document.body.innerText.match(new RegExp(`\\b(${FAMILIES.join("|")})\\.[a-z_]+\\b`, "g")) ?? []
-        ).filter((text) => !/\.(example|json|csv|com|top)$/.test(text)),
-      );
+      const text = await page.evaluate(() => document.body.innerText);
+      const keys = text.match(new RegExp(`\\b(${FAMILIES.join("|")})\\.[a-z_]+\\b`, "g")) ?? [];
+      const raw = keys.filter((key) => !/\.(example|json|csv|com|top)$/.test(key));
       holds(raw.length === 0, `keys: ${raw}`);
       await shoot(page, `${path.slice(1) || "overview"}-zh`);
     },
