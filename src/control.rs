@@ -7,7 +7,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use actix_web::{
@@ -16,107 +16,42 @@ use actix_web::{
     http::{Method, header},
     middleware, web,
 };
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
-use crate::{
-    config::{Live, reload::Standing},
-    drain::DrainPhase,
-    limits::Limits,
-    telemetry::activity::ActivityView,
-    telemetry::metrics::Format,
-    upstream::balance::Balance,
-    wire::head::RequestHead,
-};
+use crate::{drain::DrainPhase, wire::head::RequestHead};
 
 mod admission;
 mod api;
 mod aside;
 mod assets;
 mod attempts;
+mod broadcast;
 mod caller;
 mod configuration;
+mod content;
 mod end;
 mod events;
 mod login;
 mod near;
 mod openapi;
 mod owner;
+mod paths;
 mod problem;
 mod query;
 mod refused;
 mod session;
+mod state;
+mod unix_time;
 
 use self::{
-    admission::bearer, aside::Aside, attempts::Attempts, events::Events, problem::Problem,
-    refused::Refused, session::Sessions,
+    paths::{API, Exposure, PAGES, ROOT, is_unknown_page, names_html},
+    problem::Problem,
+};
+pub use self::{
+    paths::{METRICS, owns},
+    state::{Exposition, Plane, Sources},
 };
 
-/// What the admin plane reads: handles of what others keep.
-pub struct Sources {
-    /// The configuration in effect.
-    pub live: Arc<ArcSwap<Live>>,
-    /// How the configuration stands.
-    pub standing: Arc<ArcSwap<Standing>>,
-    /// Exchanges and connections that run.
-    pub limits: Arc<Limits>,
-    /// Circuits.
-    pub balance: Arc<Balance>,
-    /// How far the end of the process has come.
-    pub phase: watch::Receiver<DrainPhase>,
-    /// Names this run of the process.
-    pub boot_id: String,
-    /// When it started.
-    pub started: SystemTime,
-    /// Where the main ports are, as URLs begin.
-    pub proxy_urls: Vec<String>,
-    /// What was recorded of exchanges.
-    pub view: Option<ActivityView>,
-    /// Writes the metrics.
-    pub exposition: Exposition,
-}
-
-/// Writes the metrics of this moment.
-pub type Exposition = Box<dyn Fn(Format) -> String + Send + Sync>;
-
-/// The admin plane of the process.
-pub struct Plane {
-    sources: Sources,
-    sessions: Sessions,
-    /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
-    bearers: Sessions,
-    attempts: Attempts,
-    /// Keys beside a path that misses one of the plane's by little.
-    near_misses: Attempts,
-    refused: Refused,
-    aside: Aside,
-    events: Events,
-}
-
-/// Where a request for the admin plane came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exposure {
-    /// On a port that forwards everything else.
-    Main,
-    /// On `ADMIN_LISTEN`.
-    Alone,
-}
-
 impl Plane {
-    /// A plane without sessions.
-    pub fn new(sources: Sources) -> Arc<Self> {
-        Arc::new(Self {
-            sources,
-            sessions: Sessions::default(),
-            bearers: Sessions::default(),
-            attempts: Attempts::new(),
-            near_misses: Attempts::new(),
-            refused: Refused::default(),
-            aside: Aside::new(),
-            events: Events::new(),
-        })
-    }
-
     /// Tells those who listen, and the log of keys that were refused, once a second, until the drain.
     pub async fn tell(self: Arc<Self>) {
         let mut phase = self.sources.phase.clone();
@@ -139,33 +74,6 @@ impl Plane {
         }
     }
 }
-
-/// Whether a path is one of the dashboard's.
-pub fn owns(path: &[u8]) -> bool {
-    path.strip_prefix(ROOT.as_bytes())
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
-const ROOT: &str = "/admin";
-
-/// The API, below [`ROOT`].
-const API: &str = "/api/v1";
-
-/// The path of the metrics.
-pub const METRICS: &str = "/metrics";
-
-/// Pages below [`ROOT`]; all of them are one file.
-const PAGES: [&str; 9] = [
-    "",
-    "/",
-    "/requests",
-    "/errors",
-    "/usage",
-    "/upstreams",
-    "/config",
-    "/connect",
-    "/docs",
-];
 
 /// What a main port serves of the plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -358,27 +266,6 @@ fn is_home_of_a_browser(head: &RequestHead) -> bool {
     head.method == Method::GET
         && head.upgrade.is_none()
         && head.fields.value("accept").is_some_and(names_html)
-}
-
-/// Whether an `Accept` names HTML, which browsers do where they open a page, and programs do not.
-fn names_html(accept: &[u8]) -> bool {
-    let mut types = accept.split(|&octet| octet == b',' || octet == b';');
-    types.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/html"))
-}
-
-/// Whether a browser opens a page below [`ROOT`] that does not exist. Paths of the API and of files are no
-/// pages.
-fn is_unknown_page(method: &Method, path: &str, fields: &header::HeaderMap) -> bool {
-    let name = path.strip_prefix(ROOT).unwrap_or_default();
-    let is_page = !["/api", "/assets", "/grafana"].iter().any(|folder| {
-        let rest = name.strip_prefix(folder);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    let accept = fields.get(header::ACCEPT);
-    (*method == Method::GET || *method == Method::HEAD)
-        && is_page
-        && owns(path.as_bytes())
-        && accept.is_some_and(|accept| names_html(accept.as_bytes()))
 }
 
 fn is_read_as_html(head: &RequestHead) -> bool {

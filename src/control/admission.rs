@@ -19,8 +19,13 @@ use actix_web::{
 };
 
 use super::{
-    Exposure, METRICS, PAGES, Plane, ROOT, assets, caller::Caller, is_unknown_page, login, owner,
-    problem::Problem, session::Name,
+    assets,
+    caller::Caller,
+    owner,
+    paths::{Exposure, METRICS, PAGES, ROOT, is_unknown_page},
+    problem::Problem,
+    session::{Name, sessions},
+    state::Plane,
 };
 use crate::secret::Secret;
 
@@ -139,7 +144,7 @@ impl Plane {
         key: &Secret,
     ) -> Result<Shown, Problem> {
         let now = Instant::now();
-        let mut ids = login::sessions(request.headers());
+        let mut ids = sessions(request.headers());
         if let Some(name) = ids.find(|name| self.sessions.is_open(*name, key, now)) {
             return Ok(Shown::Session(name));
         }

@@ -11,14 +11,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Plane,
-    configuration::milliseconds,
     problem::{Problem, Refusals, Shape},
-    query::{Nothing, OfRange, OfRequests, OfUsage, read},
+    query::{Asked, Nothing, OfRange, OfRequests, OfUsage, read},
+    state::Plane,
+    unix_time::milliseconds,
 };
 use crate::{
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
-    telemetry::activity::{ActivityView, Range, UsageBy, view},
+    telemetry::activity::{Range, UsageBy, view},
     telemetry::metrics::Format,
     upstream::circuit::{CircuitState, THRESHOLD},
 };
@@ -424,16 +424,11 @@ impl Plane {
         })
     }
 
-    pub(super) fn view(&self) -> Result<&ActivityView, Problem> {
-        let view = self.sources.view.as_ref();
-        view.ok_or(Problem::Unavailable("nothing is recorded"))
-    }
-
     fn prices_date(&self) -> String {
         self.sources.live.load().prices.date.to_string()
     }
 
-    fn usage(&self, asked: &super::query::Asked) -> Result<Usage, Problem> {
+    fn usage(&self, asked: &Asked) -> Result<Usage, Problem> {
         let view = self.view()?;
         Ok(Usage {
             rows: view.usage(asked.range, asked.by, SystemTime::now()),

@@ -1,18 +1,16 @@
 //! The configuration as it is shown: values with their origins, and how the last reload went.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use actix_web::{HttpRequest, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Plane,
     problem::{Problem, Refusals, Shape},
     query::{Nothing, read},
+    state::Plane,
+    unix_time::milliseconds,
 };
 use crate::config::{
     Setting,
@@ -149,10 +147,4 @@ impl LastReload {
             faults: reload.faults.clone(),
         }
     }
-}
-
-/// Unix milliseconds.
-pub(super) fn milliseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Plane,
     admission::Shown,
     caller::Caller,
-    login,
+    content::json,
     problem::{Problem, Refusals, Shape},
     query::{Nothing, read},
+    state::Plane,
 };
 use crate::telemetry::activity::EndOutcome;
 
@@ -71,7 +71,7 @@ pub(super) async fn answer(
     let key = key.ok_or(Problem::Forbidden(NO_KEY))?;
     let caller = Caller::of(&request);
     let shown = plane.knows(&request, &caller, &key)?;
-    let Ending { reason } = login::json(&request, payload, "{\"reason\": \"…\"}").await?;
+    let Ending { reason } = json(&request, payload, "{\"reason\": \"…\"}").await?;
     let reason = reason.unwrap_or_default();
     if reason.chars().count() > LONGEST_REASON {
         return Err(Problem::BadRequest(

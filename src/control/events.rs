@@ -18,41 +18,21 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use utoipa::ToSchema;
 
 use super::{
-    Plane,
     admission::Shown,
     caller::Caller,
     problem::{Problem, Refusals, Shape},
     query::{Nothing, read},
+    state::Plane,
 };
 use crate::{
     drain::DrainPhase,
     secret::Secret,
     telemetry::activity::{Cursor, view},
 };
-
-/// Listeners at a time.
-const LISTENERS: usize = 64;
-/// Texts that wait for a listener.
-const WAITING: usize = 8;
-
-/// Who listens.
-pub(super) struct Events {
-    sender: broadcast::Sender<Bytes>,
-    seats: Arc<Semaphore>,
-}
-
-impl Events {
-    pub(super) fn new() -> Self {
-        Self {
-            sender: broadcast::Sender::new(WAITING),
-            seats: Arc::new(Semaphore::new(LISTENERS)),
-        }
-    }
-}
 
 /// What was told last.
 #[derive(Default)]

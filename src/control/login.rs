@@ -2,24 +2,18 @@
 
 use std::{sync::Arc, time::Instant};
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{self, HeaderMap},
-    web,
-};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Plane,
     caller::Caller,
+    content::json,
     problem::{Problem, Shape},
-    session::{self, LIFETIME, Name},
+    session::{self, LIFETIME, Name, sessions},
+    state::Plane,
 };
-use crate::wire::cookie::{self, SESSION};
-
-/// Octets of a request's content that are read.
-const MAX_BODY: usize = 64 * 1024;
+use crate::wire::cookie::SESSION;
 
 /// The key, to log in with.
 #[derive(Deserialize, ToSchema)]
@@ -134,42 +128,7 @@ pub(super) async fn log_out(
         .finish()
 }
 
-/// The sessions that a request names: cookies of our name may be those of other ports and paths, and there
-/// may be as many of them as a head holds.
-pub(super) fn sessions(fields: &HeaderMap) -> impl Iterator<Item = Name> {
-    fields
-        .get_all(header::COOKIE)
-        .flat_map(|cookies| cookie::sessions(cookies.as_bytes()))
-        .filter(|id| session::is_id(id))
-        .map(|id| Name::of(&[id]))
-}
-
 fn set_cookie(id: &str, seconds: u64, is_secure: bool) -> String {
     let secure = if is_secure { "; Secure" } else { "" };
     format!("{SESSION}={id}; Path=/admin; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
-}
-
-/// Reads a request's content of this shape.
-pub(super) async fn json<T: DeserializeOwned>(
-    request: &HttpRequest,
-    payload: web::Payload,
-    shape: &str,
-) -> Result<T, Problem> {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let media_type = content_type
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next());
-    // no form of another page can send it
-    if !media_type.is_some_and(|it| it.trim().eq_ignore_ascii_case("application/json")) {
-        return Err(Problem::BadRequest(
-            "the content is not application/json".into(),
-        ));
-    }
-    let content = match payload.to_bytes_limited(MAX_BODY).await {
-        Ok(Ok(content)) => content,
-        Ok(Err(_)) => return Err(Problem::BadRequest("the content did not come whole".into())),
-        Err(_) => return Err(Problem::BadRequest("the content is too large".into())),
-    };
-    serde_json::from_slice(&content)
-        .map_err(|_| Problem::BadRequest(format!("the content is not {shape}").into()))
 }

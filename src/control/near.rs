@@ -8,7 +8,12 @@ use std::{borrow::Cow, net::IpAddr};
 
 use smallvec::SmallVec;
 
-use super::{METRICS, Plane, ROOT, bearer, problem::Problem};
+use super::{
+    admission::bearer,
+    paths::{METRICS, ROOT},
+    problem::Problem,
+    state::Plane,
+};
 use crate::wire::{cookie, head::RequestHead};
 
 /// A path of which the first part is compared.

@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_web::http::header::{self, HeaderMap};
 use ring::{
     digest::{Context, SHA256},
     rand::{SecureRandom as _, SystemRandom},
 };
 
-use crate::secret::Secret;
+use crate::{secret::Secret, wire::cookie};
 
 /// Sessions at a time; beyond it the one that was used longest ago ends.
 const CAPACITY: usize = 1_000;
@@ -50,6 +51,16 @@ pub(super) fn random_id() -> Option<String> {
 /// Whether a text looks like one of those ids; what does not is none, and need not be looked up.
 pub(super) fn is_id(text: &[u8]) -> bool {
     text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// The sessions that a request names: cookies of our name may be those of other ports and paths, and there
+/// may be as many of them as a head holds.
+pub(super) fn sessions(fields: &HeaderMap) -> impl Iterator<Item = Name> {
+    fields
+        .get_all(header::COOKIE)
+        .flat_map(|cookies| cookie::sessions(cookies.as_bytes()))
+        .filter(|id| is_id(id))
+        .map(|id| Name::of(&[id]))
 }
 
 /// Those who have shown the key.
