@@ -21,9 +21,9 @@ use crate::{drain::DrainPhase, wire::head::RequestHead};
 
 mod admission;
 mod api;
-mod aside;
 mod assets;
 mod attempts;
+mod blocking_pool;
 mod broadcast;
 mod caller;
 mod configuration;
@@ -31,13 +31,13 @@ mod content;
 mod end;
 mod events;
 mod login;
-mod near;
+mod near_miss;
 mod openapi;
 mod owner;
 mod paths;
 mod problem;
 mod query;
-mod refused;
+mod rejected_keys;
 mod session;
 mod state;
 mod unix_time;
@@ -48,16 +48,16 @@ use self::{
 };
 pub use self::{
     paths::{METRICS, owns},
-    state::{Exposition, Plane, Sources},
+    state::{AdminSources, AdminState, Exposition},
 };
 
-impl Plane {
+impl AdminState {
     /// Tells those who listen, and the log of keys that were refused, once a second, until the drain.
     pub async fn tell(self: Arc<Self>) {
         let mut phase = self.sources.phase.clone();
         let mut interval = tokio::time::interval(Duration::from_secs(1));
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut teller = events::Teller::default();
+        let mut teller = events::EventBroadcaster::default();
         loop {
             tokio::select! {
                 _ = interval.tick() => {
@@ -77,7 +77,7 @@ impl Plane {
 
 /// What a main port serves of the plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
+pub enum DashboardPlacement {
     /// The dashboard and the metrics.
     Here,
     /// Nothing: the plane has a listener of its own.
@@ -88,8 +88,8 @@ pub enum Served {
 
 /// Puts the plane before what a main port forwards: the metrics where they are public, and the dashboard if
 /// it is to be there. Where the plane is served at all, what was meant for it does not go upstream.
-pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<Plane>, served: Served) {
-    let has_dashboard = served == Served::Here;
+pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>, served: DashboardPlacement) {
+    let has_dashboard = served == DashboardPlacement::Here;
     let live = Arc::clone(&plane.sources.live);
     let is_answered = move |context: &GuardContext<'_>| {
         let method = &context.head().method;
@@ -102,13 +102,13 @@ pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<Plane>, served: Served
         routes.service(scope(plane, Exposure::Main));
         routes.service(guarded(home(), plane, Exposure::Main));
     }
-    if served != Served::Nowhere {
+    if served != DashboardPlacement::Nowhere {
         routes.service(near_misses(plane, served));
     }
 }
 
 /// The plane where nothing is forwarded.
-pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<Plane>) {
+pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>) {
     let metrics = resource(METRICS, api::metrics);
     routes.service(guarded(metrics, plane, Exposure::Alone));
     routes.service(scope(plane, Exposure::Alone));
@@ -117,7 +117,7 @@ pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<Plane>) {
 
 /// The dashboard and its API.
 fn scope(
-    plane: &Arc<Plane>,
+    plane: &Arc<AdminState>,
     exposure: Exposure,
 ) -> impl actix_web::dev::HttpServiceFactory + use<> {
     let mut scope = web::scope(ROOT)
@@ -186,7 +186,7 @@ fn read() -> actix_web::Route {
 /// A resource outside of the scope, as closed as those inside.
 fn guarded(
     resource: Resource,
-    plane: &Arc<Plane>,
+    plane: &Arc<AdminState>,
     exposure: Exposure,
 ) -> impl actix_web::dev::HttpServiceFactory + use<> {
     resource
@@ -211,7 +211,7 @@ fn home() -> Resource {
 
 /// What is not forwarded although the plane is not to be found there: all that is below [`ROOT`] while it is
 /// elsewhere, and what misses the plane's paths by little and carries its key or its session.
-fn near_misses(plane: &Arc<Plane>, served: Served) -> Resource {
+fn near_misses(plane: &Arc<AdminState>, served: DashboardPlacement) -> Resource {
     let plane = Arc::clone(plane);
     let is_refused = move |context: &GuardContext<'_>| {
         let refusal = {
@@ -219,7 +219,7 @@ fn near_misses(plane: &Arc<Plane>, served: Served) -> Resource {
             let Some(head) = data.get::<RequestHead>() else {
                 return false;
             };
-            if served == Served::Elsewhere && owns(head.path()) {
+            if served == DashboardPlacement::Elsewhere && owns(head.path()) {
                 Some(Problem::NotFound)
             } else {
                 let client = context.head().peer_addr.map(|client| client.ip());

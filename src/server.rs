@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
-    control::{self, Plane},
+    control::{self, AdminState},
     downstream::Services,
     drain::{Drain, DrainPhase},
     limits::{Limits, Overflow},
@@ -212,9 +212,9 @@ struct Shared {
     /// Where exchanges are told, where somebody looks.
     recorder: Option<EventSender>,
     status: Arc<Status>,
-    plane: Arc<Plane>,
+    plane: Arc<AdminState>,
     /// What the main ports serve of the admin plane.
-    served: control::Served,
+    served: control::DashboardPlacement,
     /// Whether only this machine is listened to.
     is_loopback: bool,
     phase: watch::Receiver<DrainPhase>,
@@ -264,7 +264,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
     let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
     let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
     let counters = Arc::<reload::ReloadCounters>::default();
-    let plane = Plane::new(control::Sources {
+    let plane = AdminState::new(control::AdminSources {
         live: Arc::clone(&live),
         standing: Arc::clone(&standing),
         limits: Arc::clone(&limits),
@@ -297,9 +297,9 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         status,
         plane,
         served: match boot.admin_listen {
-            Some(_) => control::Served::Elsewhere,
-            None if boot.dashboard => control::Served::Here,
-            None => control::Served::Nowhere,
+            Some(_) => control::DashboardPlacement::Elsewhere,
+            None if boot.dashboard => control::DashboardPlacement::Here,
+            None => control::DashboardPlacement::Nowhere,
         },
         is_loopback: announced.are_local,
         phase: receiver,
@@ -601,7 +601,7 @@ impl Place {
             edit_memory: shared.edit_memory.clone(),
             replay_memory: Arc::clone(&shared.replay_memory),
             balance: Arc::clone(&shared.balance),
-            serves_dashboard: shared.served == control::Served::Here,
+            serves_dashboard: shared.served == control::DashboardPlacement::Here,
             is_loopback: shared.is_loopback,
             max_in_flight: shared.shares.in_flight,
         });
@@ -649,7 +649,9 @@ async fn worker(
         overflow,
         drain,
         is_local: match part {
-            Part::Main if shared.served == control::Served::Here => status::is_local_or_dashboard,
+            Part::Main if shared.served == control::DashboardPlacement::Here => {
+                status::is_local_or_dashboard
+            }
             Part::Main => status::is_local,
             Part::Admin => |_| true,
         },

@@ -24,14 +24,14 @@ use super::{
     owner,
     paths::{Exposure, METRICS, PAGES, ROOT, is_unknown_page},
     problem::Problem,
-    session::{Name, sessions},
-    state::Plane,
+    session::{SessionDigest, sessions},
+    state::AdminState,
 };
 use crate::secret::Secret;
 
 /// What a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ResourceKind {
     /// A page, without data.
     Page,
     /// A file that pages are made of.
@@ -48,7 +48,7 @@ enum Place {
     Data,
 }
 
-impl Place {
+impl ResourceKind {
     fn of(method: &Method, path: &str, fields: &HeaderMap) -> Self {
         let is_read = *method == Method::GET || *method == Method::HEAD;
         let Some(rest) = path.strip_prefix(ROOT) else {
@@ -79,10 +79,12 @@ pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let plane = request.app_data::<web::ThinData<Arc<Plane>>>().cloned();
+    let plane = request
+        .app_data::<web::ThinData<Arc<AdminState>>>()
+        .cloned();
     let exposure = request.app_data::<web::ThinData<Exposure>>().cloned();
     let admitted = match (plane, exposure) {
-        (Some(plane), Some(exposure)) => plane.admits(request.request(), exposure.0).await,
+        (Some(plane), Some(exposure)) => plane.authorize(request.request(), exposure.0).await,
         _ => Err(Problem::NotFound),
     };
     let mut response = match admitted {
@@ -95,40 +97,48 @@ pub(super) async fn guard(
 
 /// How somebody has shown the key.
 #[derive(Clone, Copy)]
-pub(super) enum Shown {
+pub(super) enum AuthMethod {
     /// By the session of this name.
-    Session(Name),
+    Session(SessionDigest),
     /// In `Authorization`.
     Bearer,
 }
 
-impl Plane {
-    async fn admits(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
+impl AdminState {
+    async fn authorize(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
         let caller = Caller::of(request);
-        let place = Place::of(request.method(), request.path(), request.headers());
+        let kind = ResourceKind::of(request.method(), request.path(), request.headers());
         let live = self.sources.live.load_full();
-        match place {
+        match kind {
             // it says only where the dashboard is
-            Place::Home => return Ok(()),
-            Place::Metrics if live.metrics_public => return Ok(()),
-            Place::Metrics if exposure == Exposure::Alone && caller.knows_us() => return Ok(()),
-            Place::Page if caller.navigates() => {}
+            ResourceKind::Home => return Ok(()),
+            ResourceKind::Metrics if live.metrics_public => return Ok(()),
+            ResourceKind::Metrics if exposure == Exposure::Alone && caller.knows_us() => {
+                return Ok(());
+            }
+            ResourceKind::Page if caller.navigates() => {}
             _ if caller.is_cross_site() => return Err(Problem::Forbidden(CROSS_SITE)),
             _ => {}
         }
-        match (&live.dashboard_key, place) {
-            (_, Place::Status | Place::Page | Place::Asset | Place::Home) => Ok(()),
-            (None, _) if self.is_here(&caller, request.peer_addr()).await => Ok(()),
+        match (&live.dashboard_key, kind) {
+            (
+                _,
+                ResourceKind::Status
+                | ResourceKind::Page
+                | ResourceKind::Asset
+                | ResourceKind::Home,
+            ) => Ok(()),
+            (None, _) if self.is_local(&caller, request.peer_addr()).await => Ok(()),
             (None, _) => Err(Problem::Forbidden(NO_KEY)),
-            (Some(_), Place::Login) => Ok(()),
-            (Some(key), Place::Data | Place::Metrics) => {
-                self.knows(request, &caller, key).map(drop)
+            (Some(_), ResourceKind::Login) => Ok(()),
+            (Some(key), ResourceKind::Data | ResourceKind::Metrics) => {
+                self.authenticate(request, &caller, key).map(drop)
             }
         }
     }
 
     /// Whether it is a program of this machine that asks, and none that passes on what others ask.
-    pub(super) async fn is_here(&self, caller: &Caller<'_>, client: Option<SocketAddr>) -> bool {
+    pub(super) async fn is_local(&self, caller: &Caller<'_>, client: Option<SocketAddr>) -> bool {
         let Some(client) = client.filter(|_| caller.is_loopback()) else {
             return false;
         };
@@ -137,16 +147,16 @@ impl Plane {
     }
 
     /// Whether whoever asks has shown the key, or shows it now.
-    pub(super) fn knows(
+    pub(super) fn authenticate(
         &self,
         request: &HttpRequest,
         caller: &Caller<'_>,
         key: &Secret,
-    ) -> Result<Shown, Problem> {
+    ) -> Result<AuthMethod, Problem> {
         let now = Instant::now();
         let mut ids = sessions(request.headers());
         if let Some(name) = ids.find(|name| self.sessions.is_open(*name, key, now)) {
-            return Ok(Shown::Session(name));
+            return Ok(AuthMethod::Session(name));
         }
         let shown = request.headers().get(header::AUTHORIZATION);
         let Some(token) = shown.and_then(|shown| bearer(shown.as_bytes())) else {
@@ -154,16 +164,16 @@ impl Plane {
         };
         // known by client, too: what one client has shown says nothing of what another one tries
         let client = caller.peer.map(|peer| peer.to_string());
-        let name = Name::of(&[client.unwrap_or_default().as_bytes(), token]);
+        let name = SessionDigest::of(&[client.unwrap_or_default().as_bytes(), token]);
         if !self.bearers.is_open(name, key, now) {
-            self.tries(caller, key, token)?;
+            self.verify_key(caller, key, token)?;
             self.bearers.open(name, key, now);
         }
-        Ok(Shown::Bearer)
+        Ok(AuthMethod::Bearer)
     }
 
     /// Compares a key, as often as it may be tried.
-    pub(super) fn tries(
+    pub(super) fn verify_key(
         &self,
         caller: &Caller<'_>,
         key: &Secret,
@@ -239,31 +249,31 @@ mod tests {
     #[test]
     fn what_is_not_named_is_data() {
         for (method, path, expected) in [
-            ("GET", "/admin", Place::Page),
-            ("HEAD", "/admin/", Place::Page),
-            ("GET", "/admin/docs", Place::Page),
-            ("POST", "/admin", Place::Data),
-            ("GET", "/admin/x", Place::Data),
-            ("GET", "/adminx", Place::Data),
-            ("GET", "/admin/assets/app.js", Place::Asset),
-            ("GET", "/admin/assets", Place::Data),
-            ("GET", "/admin/icon.svg", Place::Asset),
-            ("GET", "/admin/grafana/x.json", Place::Data),
-            ("GET", "/admin//assets/app.js", Place::Data),
-            ("GET", "/admin/api/v1/session", Place::Status),
-            ("POST", "/admin/api/v1/session", Place::Login),
-            ("DELETE", "/admin/api/v1/session", Place::Login),
-            ("PUT", "/admin/api/v1/session", Place::Data),
-            ("GET", "/admin/api/v1/session/", Place::Data),
-            ("GET", "/admin/api/v1/config", Place::Data),
-            ("GET", "/metrics", Place::Metrics),
-            ("POST", "/metrics", Place::Data),
-            ("GET", "/", Place::Home),
-            ("GET", "/health", Place::Data),
+            ("GET", "/admin", ResourceKind::Page),
+            ("HEAD", "/admin/", ResourceKind::Page),
+            ("GET", "/admin/docs", ResourceKind::Page),
+            ("POST", "/admin", ResourceKind::Data),
+            ("GET", "/admin/x", ResourceKind::Data),
+            ("GET", "/adminx", ResourceKind::Data),
+            ("GET", "/admin/assets/app.js", ResourceKind::Asset),
+            ("GET", "/admin/assets", ResourceKind::Data),
+            ("GET", "/admin/icon.svg", ResourceKind::Asset),
+            ("GET", "/admin/grafana/x.json", ResourceKind::Data),
+            ("GET", "/admin//assets/app.js", ResourceKind::Data),
+            ("GET", "/admin/api/v1/session", ResourceKind::Status),
+            ("POST", "/admin/api/v1/session", ResourceKind::Login),
+            ("DELETE", "/admin/api/v1/session", ResourceKind::Login),
+            ("PUT", "/admin/api/v1/session", ResourceKind::Data),
+            ("GET", "/admin/api/v1/session/", ResourceKind::Data),
+            ("GET", "/admin/api/v1/config", ResourceKind::Data),
+            ("GET", "/metrics", ResourceKind::Metrics),
+            ("POST", "/metrics", ResourceKind::Data),
+            ("GET", "/", ResourceKind::Home),
+            ("GET", "/health", ResourceKind::Data),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             assert_eq!(
-                Place::of(&method, path, &HeaderMap::new()),
+                ResourceKind::of(&method, path, &HeaderMap::new()),
                 expected,
                 "{method} {path}"
             );

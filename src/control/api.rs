@@ -11,9 +11,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    problem::{Problem, Refusals, Shape},
-    query::{Asked, Nothing, OfRange, OfRequests, OfUsage, read},
-    state::Plane,
+    problem::{Problem, ProblemDocument, ProblemResponses},
+    query::{NoParams, RangeParams, RequestParams, UsageParams, UsageQuery, read},
+    state::AdminState,
     unix_time::milliseconds,
 };
 use crate::{
@@ -23,11 +23,12 @@ use crate::{
     upstream::circuit::{CircuitState, THRESHOLD},
 };
 
-type Told<T> = Result<web::Json<T>, Problem>;
+type ApiResult<T> = Result<web::Json<T>, Problem>;
 
 /// What goes on, and how it went.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Overview {
+#[schema(as = Overview)]
+pub(super) struct OverviewReport {
     #[serde(flatten)]
     activity: view::ActivityOverview,
     /// The version of this program.
@@ -63,7 +64,7 @@ struct UpstreamState {
 #[derive(Clone, Copy, Serialize, ToSchema)]
 struct Health {
     /// Whether requests go there.
-    circuit: Circuit,
+    circuit: CircuitStatus,
     /// Requests in a row that failed since the last success, while it is `failing`.
     failures: u32,
     /// Failures in a row that open the circuit.
@@ -73,7 +74,8 @@ struct Health {
 /// Whether requests go to an upstream.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Circuit {
+#[schema(as = Circuit)]
+enum CircuitStatus {
     /// They do, but none was sent yet: nothing is known of it.
     Unknown,
     /// They do, and the last one succeeded.
@@ -89,11 +91,11 @@ enum Circuit {
 impl From<CircuitState> for Health {
     fn from(state: CircuitState) -> Self {
         let (circuit, failures) = match state {
-            CircuitState::Unknown => (Circuit::Unknown, 0),
-            CircuitState::Closed => (Circuit::Closed, 0),
-            CircuitState::Failing(failures) => (Circuit::Failing, failures),
-            CircuitState::Open => (Circuit::Open, 0),
-            CircuitState::HalfOpen => (Circuit::HalfOpen, 0),
+            CircuitState::Unknown => (CircuitStatus::Unknown, 0),
+            CircuitState::Closed => (CircuitStatus::Closed, 0),
+            CircuitState::Failing(failures) => (CircuitStatus::Failing, failures),
+            CircuitState::Open => (CircuitStatus::Open, 0),
+            CircuitState::HalfOpen => (CircuitStatus::HalfOpen, 0),
         };
         Self {
             circuit,
@@ -105,7 +107,8 @@ impl From<CircuitState> for Health {
 
 /// What was used.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Usage {
+#[schema(as = Usage)]
+pub(super) struct UsageReport {
     /// By model, by day, or by both.
     rows: Vec<view::UsageRow>,
     /// The date of the prices.
@@ -117,14 +120,16 @@ pub(super) struct Usage {
 
 /// Where requests go.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Upstreams {
+#[schema(as = Upstreams)]
+pub(super) struct UpstreamList {
     /// In order of preference.
-    items: Vec<Upstream>,
+    items: Vec<UpstreamDetails>,
 }
 
 /// An upstream.
 #[derive(Serialize, ToSchema)]
-struct Upstream {
+#[schema(as = Upstream)]
+struct UpstreamDetails {
     /// Its URL.
     url: String,
     #[serde(flatten)]
@@ -145,18 +150,18 @@ struct Upstream {
     get,
     path = "/admin/api/v1/overview",
     tag = "activity",
-    params(OfRange),
+    params(RangeParams),
     responses(
-        (status = 200, body = Overview),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 200, body = OverviewReport),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn overview(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let range = OfRange::read(&request)?;
+    let range = RangeParams::read(&request)?;
     composed(&plane, move |plane| plane.overview(range)).await
 }
 
@@ -165,18 +170,18 @@ pub(super) async fn overview(
     get,
     path = "/admin/api/v1/requests",
     tag = "activity",
-    params(OfRequests),
+    params(RequestParams),
     responses(
         (status = 200, body = view::Page),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn requests(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let filter = OfRequests::read(&request)?;
+    let filter = RequestParams::read(&request)?;
     composed(&plane, move |plane| {
         Ok(plane.view()?.requests(&filter, SystemTime::now())?)
     })
@@ -192,16 +197,16 @@ pub(super) async fn requests(
             example = "req_000000000000000000000000")),
     responses(
         (status = 200, body = view::Detail),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        (status = 404, description = "not among the last ones", body = Shape),
-        Refusals,
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        (status = 404, description = "not among the last ones", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn request(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
-) -> Told<view::Detail> {
-    let Nothing {} = read(&request)?;
+) -> ApiResult<view::Detail> {
+    let NoParams {} = read(&request)?;
     let id = request.match_info().query("id");
     let found = plane.view()?.request(id, SystemTime::now());
     found.map(web::Json).ok_or(Problem::NotFound)
@@ -212,18 +217,18 @@ pub(super) async fn request(
     get,
     path = "/admin/api/v1/errors",
     tag = "activity",
-    params(OfRange),
+    params(RangeParams),
     responses(
         (status = 200, body = view::Errors),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn errors(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let range = OfRange::read(&request)?;
+    let range = RangeParams::read(&request)?;
     composed(&plane, move |plane| {
         Ok(plane.view()?.errors(range, SystemTime::now()))
     })
@@ -235,18 +240,18 @@ pub(super) async fn errors(
     get,
     path = "/admin/api/v1/usage",
     tag = "usage",
-    params(OfUsage),
+    params(UsageParams),
     responses(
-        (status = 200, body = Usage),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 200, body = UsageReport),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn usage(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let asked = OfUsage::read(&request)?;
+    let asked = UsageParams::read(&request)?;
     composed(&plane, move |plane| plane.usage(&asked)).await
 }
 
@@ -255,18 +260,18 @@ pub(super) async fn usage(
     get,
     path = "/admin/api/v1/usage.csv",
     tag = "usage",
-    params(OfUsage),
+    params(UsageParams),
     responses(
         (status = 200, body = String, content_type = "text/csv"),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn usage_csv(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let asked = OfUsage::read(&request)?;
+    let asked = UsageParams::read(&request)?;
     let name = attachment(&asked.name, "csv");
     let text = aside(&plane, move |plane| {
         Ok(csv(&plane.usage(&asked)?.rows, asked.by))
@@ -283,18 +288,18 @@ pub(super) async fn usage_csv(
     get,
     path = "/admin/api/v1/usage.json",
     tag = "usage",
-    params(OfUsage),
+    params(UsageParams),
     responses(
-        (status = 200, body = Usage),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 200, body = UsageReport),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn usage_json(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let asked = OfUsage::read(&request)?;
+    let asked = UsageParams::read(&request)?;
     let name = header::HeaderValue::try_from(attachment(&asked.name, "json"));
     let mut response = composed(&plane, move |plane| plane.usage(&asked)).await?;
     if let Ok(name) = name {
@@ -310,20 +315,20 @@ pub(super) async fn usage_json(
     path = "/admin/api/v1/upstreams",
     tag = "activity",
     responses(
-        (status = 200, body = Upstreams),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 200, body = UpstreamList),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn upstreams(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
-) -> Told<Upstreams> {
-    let Nothing {} = read(&request)?;
+) -> ApiResult<UpstreamList> {
+    let NoParams {} = read(&request)?;
     let seen = plane.view()?.upstreams();
     let items = plane.circuits().map(|(endpoint, health, idle)| {
         let name = endpoint.name.as_ref();
-        Upstream {
+        UpstreamDetails {
             url: endpoint.upstream.to_string(),
             health,
             http: match endpoint.http {
@@ -340,7 +345,7 @@ pub(super) async fn upstreams(
                 .unwrap_or_else(|| unseen(name)),
         }
     });
-    Ok(web::Json(Upstreams {
+    Ok(web::Json(UpstreamList {
         items: items.collect(),
     }))
 }
@@ -358,11 +363,11 @@ pub(super) async fn upstreams(
             (String = "text/plain"),
             (String = "application/openmetrics-text"),
         )),
-        Refusals,
+        ProblemResponses,
     )
 )]
 pub(super) async fn metrics(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let accept = request.headers().get_all(header::ACCEPT);
@@ -378,8 +383,8 @@ pub(super) async fn metrics(
 
 /// Answers with what is composed beside the workers, as JSON.
 async fn composed<T: Serialize>(
-    plane: &Arc<Plane>,
-    compose: impl FnOnce(&Plane) -> Result<T, Problem> + Send + 'static,
+    plane: &Arc<AdminState>,
+    compose: impl FnOnce(&AdminState) -> Result<T, Problem> + Send + 'static,
 ) -> Result<HttpResponse, Problem> {
     let content = aside(plane, move |plane| {
         serde_json::to_vec(&compose(plane)?)
@@ -391,21 +396,21 @@ async fn composed<T: Serialize>(
 }
 
 async fn aside<T: Send + 'static>(
-    plane: &Arc<Plane>,
-    work: impl FnOnce(&Plane) -> Result<T, Problem> + Send + 'static,
+    plane: &Arc<AdminState>,
+    work: impl FnOnce(&AdminState) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let own = Arc::clone(plane);
     plane.aside.run(move || work(&own)).await?
 }
 
-impl Plane {
-    fn overview(&self, range: Range) -> Result<Overview, Problem> {
+impl AdminState {
+    fn overview(&self, range: Range) -> Result<OverviewReport, Problem> {
         let (sources, now) = (&self.sources, SystemTime::now());
         let mut activity = self.view()?.overview(range, now);
         activity.in_flight = sources.limits.in_flight();
         let since = now - Duration::from_secs(range.seconds());
         let upstreams = self.circuits();
-        Ok(Overview {
+        Ok(OverviewReport {
             activity,
             version: env!("CARGO_PKG_VERSION"),
             boot_id: sources.boot_id.clone(),
@@ -428,9 +433,9 @@ impl Plane {
         self.sources.live.load().prices.date.to_string()
     }
 
-    fn usage(&self, asked: &Asked) -> Result<Usage, Problem> {
+    fn usage(&self, asked: &UsageQuery) -> Result<UsageReport, Problem> {
         let view = self.view()?;
-        Ok(Usage {
+        Ok(UsageReport {
             rows: view.usage(asked.range, asked.by, SystemTime::now()),
             prices_date: self.prices_date(),
             not_priced: NOT_PRICED.to_vec(),

@@ -31,13 +31,13 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Attempts {
     clock: DefaultClock,
     /// By address of IPv4, and for all that are not told apart.
-    of_addresses: Table,
+    of_addresses: LimiterTable,
     /// By network of IPv6.
-    of_networks: Table,
+    of_networks: LimiterTable,
     /// By site of IPv6.
-    of_sites: Table,
+    of_sites: LimiterTable,
     /// Who has not tried for a minute.
-    firsts: Table,
+    firsts: LimiterTable,
     of_all: DefaultDirectRateLimiter,
 }
 
@@ -45,10 +45,10 @@ impl Attempts {
     pub(super) fn new() -> Self {
         Self {
             clock: DefaultClock::default(),
-            of_addresses: Table::new(Quota::per_minute(OF_CLIENT)),
-            of_networks: Table::new(Quota::per_minute(OF_CLIENT)),
-            of_sites: Table::new(Quota::per_minute(OF_SITE)),
-            firsts: Table::new(Quota::per_minute(NonZeroU32::MIN)),
+            of_addresses: LimiterTable::new(Quota::per_minute(OF_CLIENT)),
+            of_networks: LimiterTable::new(Quota::per_minute(OF_CLIENT)),
+            of_sites: LimiterTable::new(Quota::per_minute(OF_SITE)),
+            firsts: LimiterTable::new(Quota::per_minute(NonZeroU32::MIN)),
             of_all: DefaultDirectRateLimiter::direct(Quota::per_minute(OF_ALL)),
         }
     }
@@ -98,12 +98,12 @@ impl Attempts {
 type Instant = <DefaultClock as Clock>::Instant;
 
 /// Tries by whoever is told apart.
-struct Table {
+struct LimiterTable {
     limiter: DefaultKeyedRateLimiter<IpAddr>,
     swept: Mutex<Option<time::Instant>>,
 }
 
-impl Table {
+impl LimiterTable {
     fn new(quota: Quota) -> Self {
         Self {
             limiter: DefaultKeyedRateLimiter::keyed(quota),

@@ -11,12 +11,12 @@ const LISTENERS: usize = 64;
 const WAITING: usize = 8;
 
 /// Who listens.
-pub(super) struct Events {
+pub(super) struct EventChannel {
     pub(super) sender: broadcast::Sender<Bytes>,
     pub(super) seats: Arc<Semaphore>,
 }
 
-impl Events {
+impl EventChannel {
     pub(super) fn new() -> Self {
         Self {
             sender: broadcast::Sender::new(WAITING),

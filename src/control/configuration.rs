@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    problem::{Problem, Refusals, Shape},
-    query::{Nothing, read},
-    state::Plane,
+    problem::{Problem, ProblemDocument, ProblemResponses},
+    query::{NoParams, read},
+    state::AdminState,
     unix_time::milliseconds,
 };
 use crate::config::{
@@ -87,15 +87,15 @@ struct LastReload {
     tag = "configuration",
     responses(
         (status = 200, body = Configuration),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn answer(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<web::Json<Configuration>, Problem> {
-    let Nothing {} = read(&request)?;
+    let NoParams {} = read(&request)?;
     let standing = plane.sources.standing.load();
     let proxy_urls = plane.sources.proxy_urls.clone();
     Ok(web::Json(Configuration::of(&standing, proxy_urls)))

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    admission::Shown,
+    admission::AuthMethod,
     caller::Caller,
     content::json,
-    problem::{Problem, Refusals, Shape},
-    query::{Nothing, read},
-    state::Plane,
+    problem::{Problem, ProblemDocument, ProblemResponses},
+    query::{NoParams, read},
+    state::AdminState,
 };
 use crate::telemetry::activity::EndOutcome;
 
@@ -32,7 +32,8 @@ pub(super) struct Ending {
 
 /// The exchange whose worker was told to end it.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Ended {
+#[schema(as = Ended)]
+pub(super) struct EndAccepted {
     /// Its name.
     id: String,
     /// The label that its record will carry.
@@ -54,23 +55,23 @@ pub(super) struct Ended {
             example = "req_000000000000000000000000")),
     request_body(content = Ending, description = "`{}` where there is no reason to tell"),
     responses(
-        (status = 202, description = "its worker was told to end it", body = Ended),
-        (status = 400, description = "content that cannot be read", body = Shape),
-        (status = 404, description = "not among those in flight, nor among the last ones", body = Shape),
-        (status = 409, description = "it has ended, or its end was asked for before", body = Shape),
-        Refusals,
+        (status = 202, description = "its worker was told to end it", body = EndAccepted),
+        (status = 400, description = "content that cannot be read", body = ProblemDocument),
+        (status = 404, description = "not among those in flight, nor among the last ones", body = ProblemDocument),
+        (status = 409, description = "it has ended, or its end was asked for before", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn answer(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let Nothing {} = read(&request)?;
+    let NoParams {} = read(&request)?;
     let key = plane.sources.live.load().dashboard_key.clone();
     let key = key.ok_or(Problem::Forbidden(NO_KEY))?;
     let caller = Caller::of(&request);
-    let shown = plane.knows(&request, &caller, &key)?;
+    let shown = plane.authenticate(&request, &caller, &key)?;
     let Ending { reason } = json(&request, payload, "{\"reason\": \"…\"}").await?;
     let reason = reason.unwrap_or_default();
     if reason.chars().count() > LONGEST_REASON {
@@ -84,15 +85,15 @@ pub(super) async fn answer(
         EndOutcome::TooLate => Err(Problem::TooLate),
         EndOutcome::Asked => {
             let by = match shown {
-                Shown::Session(_) => "session",
-                Shown::Bearer => "bearer",
+                AuthMethod::Session(_) => "session",
+                AuthMethod::Bearer => "bearer",
             };
             let client = caller.peer.map(|peer| peer.to_string());
             log::warn!(
                 "[Admin] request ended by an operator request_id={id} client={} by={by} reason={reason:?}",
                 client.as_deref().unwrap_or("unix"),
             );
-            Ok(HttpResponse::Accepted().json(Ended {
+            Ok(HttpResponse::Accepted().json(EndAccepted {
                 id: id.to_owned(),
                 label: LABEL,
             }))

@@ -22,11 +22,11 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use utoipa::ToSchema;
 
 use super::{
-    admission::Shown,
+    admission::AuthMethod,
     caller::Caller,
-    problem::{Problem, Refusals, Shape},
-    query::{Nothing, read},
-    state::Plane,
+    problem::{Problem, ProblemDocument, ProblemResponses},
+    query::{NoParams, read},
+    state::AdminState,
 };
 use crate::{
     drain::DrainPhase,
@@ -36,13 +36,13 @@ use crate::{
 
 /// What was told last.
 #[derive(Default)]
-pub(super) struct Teller {
+pub(super) struct EventBroadcaster {
     seen: Option<Cursor>,
 }
 
-impl Teller {
+impl EventBroadcaster {
     /// Tells what there is to tell, if anybody listens.
-    pub(super) fn tell(&mut self, plane: &Plane) {
+    pub(super) fn tell(&mut self, plane: &AdminState) {
         let sender = &plane.events.sender;
         let Some(view) = plane.sources.view.as_ref() else {
             return;
@@ -54,7 +54,7 @@ impl Teller {
         }
         let mut activity = view.tick(&mut self.seen, SystemTime::now());
         activity.in_flight = plane.sources.limits.in_flight();
-        let tick = Tick {
+        let tick = TickEvent {
             boot_id: &plane.sources.boot_id,
             activity,
         };
@@ -66,14 +66,14 @@ impl Teller {
 /// The data of an event named `tick`: what a second brought.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TickEvent)]
-pub(super) struct Tick<'a> {
+pub(super) struct TickEvent<'a> {
     /// Names the run of the process that tells it.
     boot_id: &'a str,
     #[serde(flatten)]
     activity: view::TickView,
 }
 
-fn event(data: &Tick<'_>) -> Bytes {
+fn event(data: &TickEvent<'_>) -> Bytes {
     let data = serde_json::to_string(data).unwrap_or_default();
     format!("event: tick\ndata: {data}\n\n").into()
 }
@@ -90,28 +90,28 @@ fn event(data: &Tick<'_>) -> Bytes {
     responses(
         (status = 200, description = "events named `tick`, whose data is #/components/schemas/TickEvent",
          body = String, content_type = "text/event-stream"),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn answer(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let Nothing {} = read(&request)?;
+    let NoParams {} = read(&request)?;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, "text/event-stream"));
     if *request.method() == Method::HEAD {
-        return Ok(response.streaming(stream::empty::<Told>()));
+        return Ok(response.streaming(stream::empty::<EventResult>()));
     }
     let key = plane.sources.live.load().dashboard_key.clone();
     let shown = match &key {
-        Some(key) => Some(plane.knows(&request, &Caller::of(&request), key)?),
+        Some(key) => Some(plane.authenticate(&request, &Caller::of(&request), key)?),
         None => None,
     };
     let seat = Arc::clone(&plane.events.seats).try_acquire_owned();
     let seat = seat.map_err(|_| Problem::Unavailable("too many listen already"))?;
-    let listener = Listener {
+    let listener = EventStream {
         texts: plane.events.sender.subscribe(),
         phase: plane.sources.phase.clone(),
         key,
@@ -120,26 +120,26 @@ pub(super) async fn answer(
         _seat: seat,
     };
     // the head goes out at once, with how long to wait before the next try
-    let first = ready(Told::Ok(Bytes::from_static(b"retry: 2000\n\n")));
-    let texts = stream::once(first).chain(stream::unfold(listener, Listener::next));
+    let first = ready(EventResult::Ok(Bytes::from_static(b"retry: 2000\n\n")));
+    let texts = stream::once(first).chain(stream::unfold(listener, EventStream::next));
     Ok(response.streaming(texts))
 }
 
-type Told = Result<Bytes, std::convert::Infallible>;
+type EventResult = Result<Bytes, std::convert::Infallible>;
 
-struct Listener {
-    plane: Arc<Plane>,
+struct EventStream {
+    plane: Arc<AdminState>,
     texts: broadcast::Receiver<Bytes>,
     phase: watch::Receiver<DrainPhase>,
     /// The key by which it listens.
     key: Option<Secret>,
     /// How it has shown the key.
-    shown: Option<Shown>,
+    shown: Option<AuthMethod>,
     _seat: OwnedSemaphorePermit,
 }
 
-impl Listener {
-    async fn next(mut self) -> Option<(Told, Self)> {
+impl EventStream {
+    async fn next(mut self) -> Option<(EventResult, Self)> {
         let text = loop {
             let text = tokio::select! {
                 text = self.texts.recv() => text,
@@ -160,10 +160,10 @@ impl Listener {
             return false;
         }
         match (&self.key, self.shown) {
-            (Some(key), Some(Shown::Session(name))) => {
-                self.plane.sessions.stands(name, key, Instant::now())
+            (Some(key), Some(AuthMethod::Session(name))) => {
+                self.plane.sessions.is_valid(name, key, Instant::now())
             }
-            (Some(_), Some(Shown::Bearer)) | (_, None) | (None, _) => true,
+            (Some(_), Some(AuthMethod::Bearer)) | (_, None) | (None, _) => true,
         }
     }
 }

@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use super::{
     caller::Caller,
     content::json,
-    problem::{Problem, Shape},
-    session::{self, LIFETIME, Name, sessions},
-    state::Plane,
+    problem::{Problem, ProblemDocument},
+    session::{self, LIFETIME, SessionDigest, sessions},
+    state::AdminState,
 };
 use crate::wire::cookie::SESSION;
 
@@ -42,20 +42,20 @@ pub(super) struct SessionStatus {
     security(()),
     responses(
         (status = 200, body = SessionStatus),
-        (status = 403, description = "asked for by another site", body = Shape),
-        (status = 405, description = "another method", body = Shape),
+        (status = 403, description = "asked for by another site", body = ProblemDocument),
+        (status = 405, description = "another method", body = ProblemDocument),
     )
 )]
 pub(super) async fn status(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> web::Json<SessionStatus> {
     let caller = Caller::of(&request);
     let live = plane.sources.live.load_full();
-    let loopback = plane.is_here(&caller, request.peer_addr()).await;
+    let loopback = plane.is_local(&caller, request.peer_addr()).await;
     web::Json(SessionStatus {
         authenticated: match &live.dashboard_key {
-            Some(key) => plane.knows(&request, &caller, key).is_ok(),
+            Some(key) => plane.authenticate(&request, &caller, key).is_ok(),
             None => loopback,
         },
         key_required: live.dashboard_key.is_some(),
@@ -73,15 +73,15 @@ pub(super) async fn status(
     responses(
         (status = 204, description = "logged in; where there is no key, nothing was needed",
          headers(("set-cookie" = String, description = "the session"))),
-        (status = 400, description = "not a login", body = Shape),
-        (status = 401, description = "a wrong key", body = Shape),
-        (status = 403, description = "asked for by another site, or there is no key", body = Shape),
-        (status = 405, description = "another method", body = Shape),
-        (status = 429, description = "too many keys were tried", body = Shape),
+        (status = 400, description = "not a login", body = ProblemDocument),
+        (status = 401, description = "a wrong key", body = ProblemDocument),
+        (status = 403, description = "asked for by another site, or there is no key", body = ProblemDocument),
+        (status = 405, description = "another method", body = ProblemDocument),
+        (status = 429, description = "too many keys were tried", body = ProblemDocument),
     )
 )]
 pub(super) async fn log_in(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -91,11 +91,11 @@ pub(super) async fn log_in(
     let Some(key) = &live.dashboard_key else {
         return Ok(HttpResponse::NoContent().finish());
     };
-    plane.tries(&caller, key, shown.as_bytes())?;
+    plane.verify_key(&caller, key, shown.as_bytes())?;
     let id = session::random_id().ok_or(Problem::Unavailable("no random octets"))?;
     plane
         .sessions
-        .open(Name::of(&[id.as_bytes()]), key, Instant::now());
+        .open(SessionDigest::of(&[id.as_bytes()]), key, Instant::now());
     let cookie = set_cookie(&id, LIFETIME.as_secs(), caller.is_secure());
     Ok(HttpResponse::NoContent()
         .insert_header((header::SET_COOKIE, cookie))
@@ -111,12 +111,12 @@ pub(super) async fn log_in(
     responses(
         (status = 204, description = "logged out",
          headers(("set-cookie" = String, description = "nothing"))),
-        (status = 403, description = "asked for by another site, or there is no key", body = Shape),
-        (status = 405, description = "another method", body = Shape),
+        (status = 403, description = "asked for by another site, or there is no key", body = ProblemDocument),
+        (status = 405, description = "another method", body = ProblemDocument),
     )
 )]
 pub(super) async fn log_out(
-    plane: web::ThinData<Arc<Plane>>,
+    plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> HttpResponse {
     for name in sessions(request.headers()) {

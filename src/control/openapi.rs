@@ -11,8 +11,8 @@ use utoipa::{
 
 use super::{
     api, configuration, end, events, login,
-    problem::{Problem, Refusals, Shape},
-    query::{Nothing, read},
+    problem::{Problem, ProblemDocument, ProblemResponses},
+    query::{NoParams, read},
 };
 
 /// The document.
@@ -42,7 +42,7 @@ use super::{
         answer,
     ),
     // no answer is one, but events are
-    components(schemas(events::Tick)),
+    components(schemas(events::TickEvent)),
     security(("bearer" = []), ("session" = [])),
     modifiers(&Schemes),
 )]
@@ -72,12 +72,12 @@ static DOCUMENT: LazyLock<Bytes> =
     tag = "documentation",
     responses(
         (status = 200, description = "OpenAPI 3.1", body = Object),
-        (status = 400, description = "a query that cannot be read", body = Shape),
-        Refusals,
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
     )
 )]
 pub(super) async fn answer(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let Nothing {} = read(&request)?;
+    let NoParams {} = read(&request)?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/json"))
         .body(DOCUMENT.clone()))

@@ -37,13 +37,13 @@ pub(super) enum Problem {
 /// The shape of every answer that is not data.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub(super) struct Shape {
-    error: Told,
+pub(super) struct ProblemDocument {
+    error: ProblemBody,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProblemDetails)]
-struct Told {
+struct ProblemBody {
     /// What a program goes by.
     #[schema(example = "unauthorized")]
     code: &'static str,
@@ -54,22 +54,22 @@ struct Told {
 /// What everybody may be told instead of data, as the API's description has it.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "described, never made")]
-pub(super) enum Refusals {
+pub(super) enum ProblemResponses {
     /// No key, or a wrong one.
     #[response(status = 401)]
-    Unauthorized(Shape),
+    Unauthorized(ProblemDocument),
     /// Not for whoever asks: without a key, for programs of this machine alone; never for other sites.
     #[response(status = 403)]
-    Forbidden(Shape),
+    Forbidden(ProblemDocument),
     /// Another method; `Allow` names those that there are.
     #[response(status = 405)]
-    MethodNotAllowed(Shape),
+    MethodNotAllowed(ProblemDocument),
     /// Too many keys were tried.
     #[response(status = 429)]
-    TooManyAttempts(Shape),
+    TooManyAttempts(ProblemDocument),
     /// Nothing is recorded, or too many listen.
     #[response(status = 503)]
-    Unavailable(Shape),
+    Unavailable(ProblemDocument),
 }
 
 impl Problem {
@@ -144,8 +144,8 @@ impl ResponseError for Problem {
             | Self::BadFilter(_)
             | Self::BadRequest(_) => {}
         }
-        response.json(Shape {
-            error: Told {
+        response.json(ProblemDocument {
+            error: ProblemBody {
                 code: self.code(),
                 message: self.to_string(),
             },

@@ -11,13 +11,13 @@ use crate::telemetry::activity::{Filter, InvalidFilter, Range, StatusFilter, Usa
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OfRange {
+pub(super) struct RangeParams {
     /// The span; a quarter of an hour where nothing is said.
     #[param(schema_with = ranges)]
     range: Option<String>,
 }
 
-impl OfRange {
+impl RangeParams {
     pub(super) fn read(request: &HttpRequest) -> Result<Range, Problem> {
         let Self { range } = read(request)?;
         let range = range.as_deref().unwrap_or("15m");
@@ -29,7 +29,7 @@ impl OfRange {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OfUsage {
+pub(super) struct UsageParams {
     /// The span; a day where nothing is said.
     #[param(schema_with = usage_ranges)]
     range: Option<String>,
@@ -39,19 +39,19 @@ pub(super) struct OfUsage {
 }
 
 /// Usage as it is asked for.
-pub(super) struct Asked {
+pub(super) struct UsageQuery {
     pub(super) range: UsageRange,
     pub(super) by: UsageBy,
     /// A name for a file.
     pub(super) name: String,
 }
 
-impl OfUsage {
-    pub(super) fn read(request: &HttpRequest) -> Result<Asked, Problem> {
+impl UsageParams {
+    pub(super) fn read(request: &HttpRequest) -> Result<UsageQuery, Problem> {
         let Self { range, by } = read(request)?;
         let range = range.as_deref().unwrap_or("24h");
         let by = by.as_deref().unwrap_or("model");
-        Ok(Asked {
+        Ok(UsageQuery {
             range: UsageRange::parse(range).ok_or(Problem::BadRange(USAGE_RANGES))?,
             by: match by {
                 "model" => UsageBy::Model,
@@ -71,7 +71,7 @@ impl OfUsage {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OfRequests {
+pub(super) struct RequestParams {
     /// Rows of a page; 200 where nothing is said.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -112,7 +112,7 @@ pub(super) struct OfRequests {
     q: Option<String>,
 }
 
-impl OfRequests {
+impl RequestParams {
     pub(super) fn read(request: &HttpRequest) -> Result<Filter, Problem> {
         let this: Self = read(request)?;
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -161,7 +161,7 @@ impl From<InvalidFilter> for Problem {
 /// Where nothing may be asked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct NoParams {}
 
 /// Reads a query as a whole: what is unknown, said twice, or no number where one is wanted is refused.
 pub(super) fn read<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
@@ -231,7 +231,7 @@ mod tests {
             ("range=7d&range=7d", Err("bad_request")),
             ("rang=7d", Err("bad_request")),
         ] {
-            let found = OfRange::read(&asking(query));
+            let found = RangeParams::read(&asking(query));
             let found = found.as_ref().map(|it| it.label()).map_err(|it| it.code());
             assert_eq!(found, expected, "{query}");
         }
@@ -264,20 +264,20 @@ mod tests {
             (&format!("model={long}"), Err("bad_filter")),
             (&format!("q={}", &long[1..]), Ok(())),
         ] {
-            let found = OfRequests::read(&asking(query)).map(drop);
+            let found = RequestParams::read(&asking(query)).map(drop);
             assert_eq!(found.map_err(|it| it.code()), expected, "{query}");
         }
     }
 
     #[test]
     fn usage_is_by_model_or_day() {
-        let found = OfUsage::read(&asking("range=90d&by=day")).ok().unwrap();
+        let found = UsageParams::read(&asking("range=90d&by=day")).ok().unwrap();
         assert_eq!(
             (found.by, found.name.as_str()),
             (UsageBy::Day, "usage-90d-by-day")
         );
         for (query, code) in [("range=5m", "bad_range"), ("by=key", "bad_filter")] {
-            let found = OfUsage::read(&asking(query)).err().unwrap();
+            let found = UsageParams::read(&asking(query)).err().unwrap();
             assert_eq!(found.code(), code, "{query}");
         }
     }

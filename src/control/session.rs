@@ -25,9 +25,9 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a session is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Name([u8; 32]);
+pub(super) struct SessionDigest([u8; 32]);
 
-impl Name {
+impl SessionDigest {
     /// The digest of what only its owner knows. Parts cannot run into each other.
     pub(super) fn of(parts: &[&[u8]]) -> Self {
         let mut context = Context::new(&SHA256);
@@ -55,23 +55,23 @@ pub(super) fn is_id(text: &[u8]) -> bool {
 
 /// The sessions that a request names: cookies of our name may be those of other ports and paths, and there
 /// may be as many of them as a head holds.
-pub(super) fn sessions(fields: &HeaderMap) -> impl Iterator<Item = Name> {
+pub(super) fn sessions(fields: &HeaderMap) -> impl Iterator<Item = SessionDigest> {
     fields
         .get_all(header::COOKIE)
         .flat_map(|cookies| cookie::sessions(cookies.as_bytes()))
         .filter(|id| is_id(id))
-        .map(|id| Name::of(&[id]))
+        .map(|id| SessionDigest::of(&[id]))
 }
 
 /// Those who have shown the key.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<Table>);
+pub(super) struct Sessions(Mutex<SessionTable>);
 
 #[derive(Default)]
-struct Table {
+struct SessionTable {
     /// The key that they have shown.
     key: Option<Secret>,
-    open: HashMap<Name, Times>,
+    open: HashMap<SessionDigest, Times>,
 }
 
 struct Times {
@@ -87,7 +87,7 @@ impl Times {
 
 impl Sessions {
     /// Opens a session: whoever has this name has shown this key.
-    pub(super) fn open(&self, name: Name, key: &Secret, now: Instant) {
+    pub(super) fn open(&self, name: SessionDigest, key: &Secret, now: Instant) {
         let mut table = self.of_key(key);
         if table.open.len() >= CAPACITY {
             table.open.retain(|_, times| !times.is_over(now));
@@ -106,7 +106,7 @@ impl Sessions {
     }
 
     /// Whether the session of this name is open, which uses it.
-    pub(super) fn is_open(&self, name: Name, key: &Secret, now: Instant) -> bool {
+    pub(super) fn is_open(&self, name: SessionDigest, key: &Secret, now: Instant) -> bool {
         let mut table = self.of_key(key);
         match table.open.get_mut(&name) {
             Some(times) if !times.is_over(now) => {
@@ -122,19 +122,19 @@ impl Sessions {
     }
 
     /// Whether the session of this name is open, which does not use it.
-    pub(super) fn stands(&self, name: Name, key: &Secret, now: Instant) -> bool {
+    pub(super) fn is_valid(&self, name: SessionDigest, key: &Secret, now: Instant) -> bool {
         let table = self.of_key(key);
         let times = table.open.get(&name);
         times.is_some_and(|times| !times.is_over(now))
     }
 
     /// Ends a session.
-    pub(super) fn close(&self, name: Name) {
+    pub(super) fn close(&self, name: SessionDigest) {
         self.lock().open.remove(&name);
     }
 
     /// The table as this key leaves it.
-    fn of_key(&self, key: &Secret) -> MutexGuard<'_, Table> {
+    fn of_key(&self, key: &Secret) -> MutexGuard<'_, SessionTable> {
         let mut table = self.lock();
         if table.key.as_ref() != Some(key) {
             table.open.clear();
@@ -143,7 +143,7 @@ impl Sessions {
         table
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -152,8 +152,8 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    fn name(number: usize) -> Name {
-        Name::of(&[&number.to_be_bytes()])
+    fn name(number: usize) -> SessionDigest {
+        SessionDigest::of(&[&number.to_be_bytes()])
     }
 
     #[test]
@@ -189,13 +189,13 @@ mod tests {
         sessions.open(name(1), &key, now);
         for hours in 0..12 {
             let then = now + Duration::from_secs(hours * 3600);
-            assert!(sessions.stands(name(1), &key, then), "{hours}");
+            assert!(sessions.is_valid(name(1), &key, then), "{hours}");
         }
-        assert!(!sessions.stands(name(1), &key, now + IDLE));
-        assert!(!sessions.stands(name(2), &key, now));
-        assert!(sessions.stands(name(1), &key, now));
+        assert!(!sessions.is_valid(name(1), &key, now + IDLE));
+        assert!(!sessions.is_valid(name(2), &key, now));
+        assert!(sessions.is_valid(name(1), &key, now));
         sessions.close(name(1));
-        assert!(!sessions.stands(name(1), &key, now));
+        assert!(!sessions.is_valid(name(1), &key, now));
     }
 
     #[test]
@@ -221,6 +221,6 @@ mod tests {
         let (one, other) = (random_id().unwrap(), random_id().unwrap());
         assert!(is_id(one.as_bytes()) && one != other);
         assert!(!is_id(b"0") && !is_id(&[b'x'; 64]));
-        assert!(Name::of(&[b"ab", b"c"]) != Name::of(&[b"a", b"bc"]));
+        assert!(SessionDigest::of(&[b"ab", b"c"]) != SessionDigest::of(&[b"a", b"bc"]));
     }
 }

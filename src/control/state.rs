@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    aside::Aside, attempts::Attempts, broadcast::Events, problem::Problem, refused::Refused,
-    session::Sessions,
+    attempts::Attempts, blocking_pool::BlockingPool, broadcast::EventChannel, problem::Problem,
+    rejected_keys::RejectedKeys, session::Sessions,
 };
 use crate::{
     config::{Live, reload::Standing},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What the admin plane reads: handles of what others keep.
-pub struct Sources {
+pub struct AdminSources {
     /// The configuration in effect.
     pub live: Arc<ArcSwap<Live>>,
     /// How the configuration stands.
@@ -45,31 +45,31 @@ pub struct Sources {
 pub type Exposition = Box<dyn Fn(Format) -> String + Send + Sync>;
 
 /// The admin plane of the process.
-pub struct Plane {
-    pub(super) sources: Sources,
+pub struct AdminState {
+    pub(super) sources: AdminSources,
     pub(super) sessions: Sessions,
     /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
     pub(super) bearers: Sessions,
     pub(super) attempts: Attempts,
     /// Keys beside a path that misses one of the plane's by little.
     pub(super) near_misses: Attempts,
-    pub(super) refused: Refused,
-    pub(super) aside: Aside,
-    pub(super) events: Events,
+    pub(super) refused: RejectedKeys,
+    pub(super) aside: BlockingPool,
+    pub(super) events: EventChannel,
 }
 
-impl Plane {
+impl AdminState {
     /// A plane without sessions.
-    pub fn new(sources: Sources) -> Arc<Self> {
+    pub fn new(sources: AdminSources) -> Arc<Self> {
         Arc::new(Self {
             sources,
             sessions: Sessions::default(),
             bearers: Sessions::default(),
             attempts: Attempts::new(),
             near_misses: Attempts::new(),
-            refused: Refused::default(),
-            aside: Aside::new(),
-            events: Events::new(),
+            refused: RejectedKeys::default(),
+            aside: BlockingPool::new(),
+            events: EventChannel::new(),
         })
     }
 

@@ -12,14 +12,14 @@ use super::{
     admission::bearer,
     paths::{METRICS, ROOT},
     problem::Problem,
-    state::Plane,
+    state::AdminState,
 };
 use crate::wire::{cookie, head::RequestHead};
 
 /// A path of which the first part is compared.
 const LONGEST: usize = 1024;
 
-impl Plane {
+impl AdminState {
     /// Refuses a request that was meant for the plane; `None` for one that may be forwarded.
     pub(super) fn refuses_near_miss(
         &self,

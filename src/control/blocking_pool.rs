@@ -14,9 +14,9 @@ use super::problem::Problem;
 const AT_ONCE: usize = 4;
 
 /// The places for what is done.
-pub(super) struct Aside(Arc<Semaphore>);
+pub(super) struct BlockingPool(Arc<Semaphore>);
 
-impl Aside {
+impl BlockingPool {
     pub(super) fn new() -> Self {
         Self(Arc::new(Semaphore::new(AT_ONCE)))
     }
@@ -57,11 +57,11 @@ mod tests {
 
     #[tokio::test]
     async fn four_are_done_at_once_and_on_other_threads() {
-        let (aside, here) = (Aside::new(), thread::current().id());
+        let (pool, here) = (BlockingPool::new(), thread::current().id());
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let all = (0..20).map(|number| {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            aside.run(move || {
+            pool.run(move || {
                 assert_ne!(thread::current().id(), here);
                 most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
                 thread::sleep(Duration::from_millis(5));
@@ -76,25 +76,25 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_leaves_no_place_to_another_before_its_end() {
-        let aside = Aside::new();
+        let pool = BlockingPool::new();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         {
-            let gone = aside.run(move || ended.recv().is_ok());
+            let gone = pool.run(move || ended.recv().is_ok());
             let soon = tokio::time::timeout(Duration::from_millis(20), gone);
             assert!(soon.await.is_err());
         }
-        assert_eq!(aside.0.available_permits(), AT_ONCE - 1);
+        assert_eq!(pool.0.available_permits(), AT_ONCE - 1);
         drop(end);
-        while aside.0.available_permits() < AT_ONCE {
+        while pool.0.available_permits() < AT_ONCE {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     #[tokio::test]
     async fn what_fails_gives_its_place_back() {
-        let aside = Aside::new();
-        let failed = aside.run(|| -> () { std::panic::resume_unwind(Box::new(())) });
+        let pool = BlockingPool::new();
+        let failed = pool.run(|| -> () { std::panic::resume_unwind(Box::new(())) });
         assert_eq!(failed.await, Err(FAILED));
-        assert_eq!(aside.0.available_permits(), AT_ONCE);
+        assert_eq!(pool.0.available_permits(), AT_ONCE);
     }
 }

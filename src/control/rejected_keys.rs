@@ -19,22 +19,22 @@ const CLIENTS: usize = 1_000;
 
 /// Whose keys were refused.
 #[derive(Default)]
-pub(super) struct Refused(Mutex<HashMap<IpAddr, Noted>>);
+pub(super) struct RejectedKeys(Mutex<HashMap<IpAddr, ClientRejections>>);
 
 /// What is known of a client since the last line.
-struct Noted {
+struct ClientRejections {
     since: Instant,
     more: u64,
 }
 
-/// Refused keys of which nothing was written yet.
+/// RejectedKeys keys of which nothing was written yet.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct RejectionSummary {
     client: IpAddr,
     more: u64,
 }
 
-impl Refused {
+impl RejectedKeys {
     /// Counts one; whether it is to be written now.
     pub(super) fn note(&self, client: Option<IpAddr>, now: Instant) -> bool {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,7 @@ impl Refused {
                 false
             }
             None => {
-                let first = Noted {
+                let first = ClientRejections {
                     since: now,
                     more: 0,
                 };
@@ -59,7 +59,7 @@ impl Refused {
     }
 
     /// What is to be written by now; to be asked now and then.
-    pub(super) fn due(&self, now: Instant) -> Vec<Line> {
+    pub(super) fn due(&self, now: Instant) -> Vec<RejectionSummary> {
         let mut lines = Vec::new();
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.retain(|client, noted| {
@@ -70,7 +70,7 @@ impl Refused {
             noted.since = now;
             if more > 0 {
                 let client = *client;
-                lines.push(Line { client, more });
+                lines.push(RejectionSummary { client, more });
             }
             more > 0
         });
@@ -78,7 +78,7 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for RejectionSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} more keys refused in a minute, from ", self.more)?;
         match self.client {
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_client_is_written_of_once_a_minute() {
-        let (refused, start) = (Refused::default(), Instant::now());
+        let (refused, start) = (RejectedKeys::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         let (one, other) = (address("192.0.2.1"), address("2001:db8::1"));
         assert!(refused.note(one, start));
@@ -108,7 +108,9 @@ mod tests {
             assert!(!refused.note(one, after(second)));
             assert_eq!(refused.due(after(second)), []);
         }
-        let told = |lines: Vec<Line>| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let told = |lines: Vec<RejectionSummary>| {
+            lines.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(
             told(refused.due(after(60))),
             ["59 more keys refused in a minute, from 192.0.2.1"]
@@ -129,13 +131,13 @@ mod tests {
 
     #[test]
     fn a_thousand_clients_are_told_apart() {
-        let (refused, now) = (Refused::default(), Instant::now());
+        let (refused, now) = (RejectedKeys::default(), Instant::now());
         let clients = (0..5_000_u32).map(|number| Some(IpAddr::from((number + 9).to_be_bytes())));
         let written = clients.filter(|client| refused.note(*client, now)).count();
         assert_eq!(written, CLIENTS + 1);
         assert_eq!(refused.0.lock().unwrap().len(), CLIENTS + 1);
         let lines = refused.due(now + QUIET);
-        let [Line { client, more }] = lines[..] else {
+        let [RejectionSummary { client, more }] = lines[..] else {
             panic!("{lines:?}")
         };
         assert_eq!((client, more), (SHARED, 5_000 - CLIENTS as u64 - 1));
