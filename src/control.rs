@@ -52,7 +52,7 @@ pub use self::{
 };
 
 impl AdminState {
-    /// Tells those who listen, and the log of keys that were refused, once a second, until the drain.
+    /// Sends events to listening clients, and logs rejected keys, once a second until the drain.
     pub async fn tell(self: Arc<Self>) {
         let mut phase = self.sources.phase.clone();
         let mut interval = tokio::time::interval(Duration::from_secs(1));
@@ -75,7 +75,7 @@ impl AdminState {
     }
 }
 
-/// What a main port serves of the plane.
+/// Place of the dashboard, as a main port sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DashboardPlacement {
     /// The dashboard and the metrics.
@@ -167,7 +167,7 @@ fn api(routes: &mut web::ServiceConfig) {
         .service(resource("/openapi.json", openapi::answer));
 }
 
-/// What can be read, and nothing else.
+/// A read-only resource: GET and HEAD, and 405 for other methods.
 fn resource<F, Args>(path: &str, handler: F) -> Resource
 where
     F: actix_web::Handler<Args>,
@@ -195,8 +195,8 @@ fn guarded(
         .wrap(middleware::from_fn(admission::guard))
 }
 
-/// What is routed as `/` and is the dashboard's: a browser's home page and icon, and what is below [`ROOT`]
-/// but cannot be routed: what looks like the dashboard's must not go upstream.
+/// Resource for requests that are routed as `/` and belong to the dashboard: a browser's home page and icon,
+/// and paths below [`ROOT`] that cannot be routed. The last must not go upstream.
 ///
 /// Every request that is forwarded is routed as `/`, so the guard reads the head itself.
 fn home() -> Resource {
@@ -209,8 +209,8 @@ fn home() -> Resource {
         .route(web::to(at_root))
 }
 
-/// What is not forwarded although the plane is not to be found there: all that is below [`ROOT`] while it is
-/// elsewhere, and what misses the plane's paths by little and carries its key or its session.
+/// Resource for requests that are refused rather than forwarded: all paths below [`ROOT`] while the dashboard
+/// has a listener of its own, and near misses of its paths that carry its key or its session.
 fn near_misses(plane: &Arc<AdminState>, served: DashboardPlacement) -> Resource {
     let plane = Arc::clone(plane);
     let is_refused = move |context: &GuardContext<'_>| {
@@ -322,7 +322,7 @@ pub async fn refused(allowed: &'static str) -> HttpResponse {
     told(&Problem::MethodNotAllowed(allowed))
 }
 
-/// Outside of the routes, nobody else adds the fields.
+/// Gives the response to a problem, with the security fields: the guard does not see it.
 fn told(problem: &Problem) -> HttpResponse {
     let mut response = problem.error_response();
     admission::secure(response.headers_mut());

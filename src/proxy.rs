@@ -24,6 +24,7 @@ use crate::{
 
 mod attempts;
 mod browser;
+mod edit_memory;
 mod error_content;
 pub mod field;
 mod generation;
@@ -31,9 +32,8 @@ mod handshake;
 mod head;
 mod hold;
 mod id;
-mod look;
-mod memory;
-mod observer;
+mod inspection;
+mod observation;
 mod origin;
 mod outgoing;
 mod path;
@@ -42,18 +42,18 @@ mod record;
 mod respond;
 mod response_body;
 pub mod target;
+mod telemetry;
 #[cfg(feature = "awc-hot-path")]
 pub mod through_awc;
 mod tunnel;
-mod watch;
 mod worker;
 
-pub use self::{id::RequestId, memory::EditMemory, observer::Observer, worker::Worker};
+pub use self::{edit_memory::EditMemory, id::RequestId, telemetry::Telemetry, worker::Worker};
 use self::{
+    observation::ExchangeObservation,
     outgoing::{Outgoing, patience},
     plan::{Plan, Treatment},
-    record::Record,
-    watch::Watch,
+    record::ExchangeRecord,
 };
 
 /// Forwards one request.
@@ -65,9 +65,9 @@ pub async fn forward(
     let live = worker.live.load_full();
     let head = head::take(&req);
     let path = path::shown(&head);
-    let mut record = Record::new(&head, path, worker.limits.exchange(), |id, path| {
+    let mut record = ExchangeRecord::new(&head, path, worker.limits.exchange(), |id, path| {
         let client = req.peer_addr().map(|address| address.ip());
-        Watch::begin(&worker.observer, &live, id, &head, path, client)
+        ExchangeObservation::begin(&worker.observer, &live, id, &head, path, client)
     });
     let (progress, notes) = (record.progress().cloned(), Rc::clone(&head.notes));
     let outcome = {
@@ -89,7 +89,7 @@ async fn relay(
     payload: Payload,
     worker: &Worker,
     live: &Live,
-    record: &mut Record,
+    record: &mut ExchangeRecord,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     admit(&head, worker, live, record)?;
     let is_messages =
@@ -107,7 +107,7 @@ async fn relay(
         Treatment::Tunnel => Plan::tunnel(&head, payload),
         Treatment::Empty => Plan::nothing(),
         Treatment::Pass { unedited } => {
-            Plan::pass(&head, look::passing(payload, look), unedited, live)
+            Plan::pass(&head, inspection::passing(payload, look), unedited, live)
         }
         Treatment::Edit(edit) => {
             let is_watched = record.is_watched();
@@ -154,7 +154,7 @@ fn admit(
     head: &RequestHead,
     worker: &Worker,
     live: &Live,
-    record: &Record,
+    record: &ExchangeRecord,
 ) -> Result<(), DeniedError> {
     if worker.serves_dashboard && browser::runs_the_answer(&head.fields) {
         return Err(DeniedError::DashboardOrigin);

@@ -36,7 +36,7 @@ use crate::{
     drain::{Drain, DrainPhase},
     limits::{Limits, Overflow},
     logging,
-    proxy::{self, EditMemory, Observer, RequestId, Worker},
+    proxy::{self, EditMemory, RequestId, Telemetry, Worker},
     telemetry::activity::{self, Activity, EventSender},
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
@@ -584,7 +584,7 @@ impl Place {
             Rc::downgrade(&drain),
             Arc::clone(&shared.limits),
         ));
-        let observer = Rc::new(Observer {
+        let observer = Rc::new(Telemetry {
             recorder: shared.recorder.clone(),
             shard: shared.metrics.shard(),
         });

@@ -1,7 +1,7 @@
-//! Who may read what: decided around all routes, before any of them is asked.
+//! Authorization of each request to the admin plane, decided around all routes.
 //!
 //! Data needs the key, in a session or in `Authorization`; without a configured key it is for programs of
-//! this machine alone. Pages hold no data: everybody may load them, to log in or to read how a key is set.
+//! this machine alone. Pages hold no data: every client may load them, to log in or to read how a key is set.
 //! What is none of the places named here counts as data.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
@@ -29,14 +29,14 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// What a request is about.
+/// Kind of the requested resource, as far as authorization depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ResourceKind {
     /// A page, without data.
     Page,
     /// A file that pages are made of.
     Asset,
-    /// Whether one is logged in.
+    /// Session status of the client.
     Status,
     /// Logging in and out.
     Login,
@@ -95,7 +95,7 @@ pub(super) async fn guard(
     Ok(response)
 }
 
-/// How somebody has shown the key.
+/// Method by which a client has authenticated.
 #[derive(Clone, Copy)]
 pub(super) enum AuthMethod {
     /// By the session of this name.
@@ -137,7 +137,7 @@ impl AdminState {
         }
     }
 
-    /// Whether it is a program of this machine that asks, and none that passes on what others ask.
+    /// Tells whether the client is a program of this machine that does not relay the requests of others.
     pub(super) async fn is_local(&self, caller: &Caller<'_>, client: Option<SocketAddr>) -> bool {
         let Some(client) = client.filter(|_| caller.is_loopback()) else {
             return false;
@@ -146,7 +146,7 @@ impl AdminState {
         is_service.is_ok_and(|is_service| !is_service)
     }
 
-    /// Whether whoever asks has shown the key, or shows it now.
+    /// Authenticates a client by its session or by `Authorization`.
     pub(super) fn authenticate(
         &self,
         request: &HttpRequest,
@@ -172,7 +172,7 @@ impl AdminState {
         Ok(AuthMethod::Bearer)
     }
 
-    /// Compares a key, as often as it may be tried.
+    /// Verifies a key, within the limit on attempts.
     pub(super) fn verify_key(
         &self,
         caller: &Caller<'_>,
@@ -206,7 +206,7 @@ pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-/// What every answer of the plane carries. What is not a file is never stored.
+/// Adds the security fields to a response of the admin plane. Responses other than files are never stored.
 pub(super) fn secure(fields: &mut HeaderMap) {
     for (name, value) in SECURITY {
         fields.insert(

@@ -25,7 +25,7 @@ use crate::{
 
 type ApiResult<T> = Result<web::Json<T>, Problem>;
 
-/// What goes on, and how it went.
+/// Current activity, and totals of a span of time.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Overview)]
 pub(super) struct OverviewReport {
@@ -35,15 +35,15 @@ pub(super) struct OverviewReport {
     version: &'static str,
     /// Names this run of the process.
     boot_id: String,
-    /// When it started.
+    /// Time of the start.
     started_at: u64,
-    /// How long it has run.
+    /// Uptime.
     uptime_ms: u64,
     /// Connections that are open.
     connections: usize,
     /// The date of the prices.
     prices_date: String,
-    /// Where requests go.
+    /// Configured upstreams.
     upstreams: Vec<UpstreamState>,
     /// Reloads of the configuration within the range.
     reloads: Vec<view::ReloadView>,
@@ -52,7 +52,7 @@ pub(super) struct OverviewReport {
 /// An upstream, and whether requests go there.
 #[derive(Serialize, ToSchema)]
 struct UpstreamState {
-    /// What it is called: its URL, or `URL #2` of several with the same.
+    /// Its name: its URL, or `URL #2` of several with the same.
     name: String,
     /// Its URL.
     url: String,
@@ -60,10 +60,10 @@ struct UpstreamState {
     health: Health,
 }
 
-/// What is known of an upstream's health.
+/// Health of an upstream.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 struct Health {
-    /// Whether requests go there.
+    /// State of its circuit.
     circuit: CircuitStatus,
     /// Requests in a row that failed since the last success, while it is `failing`.
     failures: u32,
@@ -71,20 +71,20 @@ struct Health {
     failures_to_open: u32,
 }
 
-/// Whether requests go to an upstream.
+/// State of an upstream's circuit.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Circuit)]
 enum CircuitStatus {
-    /// They do, but none was sent yet: nothing is known of it.
+    /// Requests go there, but none was sent yet: its health is not known.
     Unknown,
-    /// They do, and the last one succeeded.
+    /// Requests go there, and the last one succeeded.
     Closed,
-    /// They do, and the last ones failed.
+    /// Requests go there, and the last ones failed.
     Failing,
-    /// They do not.
+    /// No requests go there.
     Open,
-    /// The next one tries.
+    /// The next request probes it.
     HalfOpen,
 }
 
@@ -105,7 +105,7 @@ impl From<CircuitState> for Health {
     }
 }
 
-/// What was used.
+/// Usage: tokens and cost.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Usage)]
 pub(super) struct UsageReport {
@@ -113,12 +113,12 @@ pub(super) struct UsageReport {
     rows: Vec<view::UsageRow>,
     /// The date of the prices.
     prices_date: String,
-    /// What costs money and is in no sum: `regional_premium` (of Bedrock and Vertex), `priority_tier`,
+    /// Charges that are in no sum: `regional_premium` (of Bedrock and Vertex), `priority_tier`,
     /// `code_execution_time`.
     not_priced: Vec<&'static str>,
 }
 
-/// Where requests go.
+/// Configured upstreams.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Upstreams)]
 pub(super) struct UpstreamList {
@@ -137,7 +137,7 @@ struct UpstreamDetails {
     /// The version of HTTP that is spoken.
     #[schema(example = "1.1")]
     http: &'static str,
-    /// Whether it is sent a key of ours.
+    /// True if the proxy sends it a key of its own.
     own_key: bool,
     /// Connections that wait for a request.
     idle_connections: usize,
@@ -145,7 +145,7 @@ struct UpstreamDetails {
     seen: view::UpstreamRow,
 }
 
-/// What goes on, and how it went in a span of time.
+/// Current activity, and totals of a span of time.
 #[utoipa::path(
     get,
     path = "/admin/api/v1/overview",
@@ -309,7 +309,7 @@ pub(super) async fn usage_json(
     Ok(response)
 }
 
-/// Where requests go, and how that went since the process began.
+/// Upstreams, with their health and their traffic since the process began.
 #[utoipa::path(
     get,
     path = "/admin/api/v1/upstreams",
@@ -523,7 +523,7 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
     text
 }
 
-/// A text that is one value. A model's name is anybody's to choose: a spreadsheet must not take it for a
+/// A text that is one value. Clients choose a model's name: a spreadsheet must not take it for a
 /// formula, whatever blanks it skips before one and whichever width its sign has.
 fn quoted(text: &str) -> String {
     let is_skipped = |c: char| {

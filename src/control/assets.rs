@@ -23,7 +23,7 @@ struct Files;
 /// Name, content coding, content.
 const COMPRESSED: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/compressed.rs"));
 
-/// What a page is, whatever its path: the rest is told in the browser.
+/// The one file behind all pages: the browser tells them apart by their paths.
 pub(super) const INDEX: &str = "index.html";
 
 /// The dashboard's icon.
@@ -91,13 +91,13 @@ pub(super) fn unknown_page() -> Result<HttpResponse, Problem> {
     Ok(response.body(file.data.into_owned()))
 }
 
-/// Whether a tag is one of `If-None-Match`, compared weakly (RFC 9110 §13.1.2).
+/// Tells whether a tag is one of `If-None-Match`, compared weakly (RFC 9110 §13.1.2).
 fn is_among(tag: &str, tags: &str) -> bool {
     let mut tags = tags.split(',').map(str::trim);
     tags.any(|other| other == "*" || other.strip_prefix("W/").unwrap_or(other) == tag)
 }
 
-/// Whether a coding is acceptable (RFC 9110 §12.5.3); none is where nothing is said.
+/// Tells whether a coding is acceptable (RFC 9110 §12.5.3); none is without the field.
 fn accepts(fields: &HeaderMap, coding: &str) -> bool {
     let mut any = false;
     for value in fields.get_all(header::ACCEPT_ENCODING) {

@@ -1,4 +1,4 @@
-//! How often a key may be tried: by each client, by each network, and by all of them together.
+//! Rate limits on key attempts: for each client, for each network, and for all of them together.
 //!
 //! A try is counted before the key is looked at, so a guess that is right comes no further than one that is
 //! wrong. A client pays for its own tries only: those of others stop it at most after its first one.
@@ -15,7 +15,7 @@ use governor::{
     clock::{Clock, DefaultClock},
 };
 
-/// Tries of one client: so many at once, and as many in a minute.
+/// KeyAttempts of one client: a burst of 10, and 10 a minute.
 const OF_CLIENT: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 /// Tries of the clients of one site of IPv6, likewise.
 const OF_SITE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
@@ -28,7 +28,7 @@ const CLIENTS: usize = 10_000;
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// The tries so far.
-pub(super) struct Attempts {
+pub(super) struct KeyAttempts {
     clock: DefaultClock,
     /// By address of IPv4, and for all that are not told apart.
     of_addresses: LimiterTable,
@@ -36,12 +36,12 @@ pub(super) struct Attempts {
     of_networks: LimiterTable,
     /// By site of IPv6.
     of_sites: LimiterTable,
-    /// Who has not tried for a minute.
+    /// Sites without an attempt in the last minute.
     firsts: LimiterTable,
     of_all: DefaultDirectRateLimiter,
 }
 
-impl Attempts {
+impl KeyAttempts {
     pub(super) fn new() -> Self {
         Self {
             clock: DefaultClock::default(),
@@ -97,7 +97,7 @@ impl Attempts {
 
 type Instant = <DefaultClock as Clock>::Instant;
 
-/// Tries by whoever is told apart.
+/// Limiters, one for each client.
 struct LimiterTable {
     limiter: DefaultKeyedRateLimiter<IpAddr>,
     swept: Mutex<Option<time::Instant>>,
@@ -115,7 +115,7 @@ impl LimiterTable {
         self.limiter.check_key(&client)
     }
 
-    /// Whether one more can be told apart.
+    /// Tells whether the table has room for another client.
     fn has_room(&self) -> bool {
         if self.limiter.len() < CLIENTS {
             return true;
@@ -133,12 +133,12 @@ impl LimiterTable {
 /// Clients without an address, or without a place.
 pub(super) const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// What one client can choose its address from: a network of 64 bits in IPv6, and this machine.
+/// The network that one client can choose its address from: 64 bits in IPv6, and this machine.
 fn network(address: IpAddr) -> IpAddr {
     masked(address, 64)
 }
 
-/// What one customer of a provider may have: 48 bits in IPv6 (RFC 6177).
+/// The site that one customer of a provider may have: 48 bits in IPv6 (RFC 6177).
 pub(super) fn site(address: IpAddr) -> IpAddr {
     masked(address, 48)
 }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_client_tries_ten_times_and_others_are_not_the_worse_for_it() {
-        let attempts = Attempts::new();
+        let attempts = KeyAttempts::new();
         for _ in 0..10 {
             assert_eq!(attempts.count(address("192.0.2.1")), Ok(()));
         }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_client() {
-        let attempts = Attempts::new();
+        let attempts = KeyAttempts::new();
         for host in 0..10 {
             assert_eq!(
                 attempts.count(address(&format!("2001:db8::{host}"))),
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_site_of_ipv6_is_thirty_tries() {
-        let attempts = Attempts::new();
+        let attempts = KeyAttempts::new();
         let tries = |site: u16| {
             let tries = (0..200_u16).map(|number| {
                 let network = number / 2;
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn many_clients_lock_out_none_that_has_not_tried() {
-        let attempts = Attempts::new();
+        let attempts = KeyAttempts::new();
         let ten_tries_each = |clients: &[String]| {
             for client in clients.iter().flat_map(|client| [client; 10]) {
                 let _ = attempts.count(address(client));
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn this_machine_pays_for_itself_only() {
-        let attempts = Attempts::new();
+        let attempts = KeyAttempts::new();
         for last in 0..200_u8 {
             for _ in 0..2 {
                 let _ = attempts.count(Some([192, 0, 2, last].into()));
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn all_clients_together_try_a_hundred_times() {
-        let attempts = Attempts::new();
+        let attempts = KeyAttempts::new();
         let tries = |times: usize| {
             let clients = (0..50_u8).flat_map(|last| vec![last; times]);
             let tries = clients.map(|last| attempts.count(Some([192, 0, 2, last].into())));
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_tables_are_bounded() {
-        let attempts = Attempts::new();
+        let attempts = KeyAttempts::new();
         for number in 0..15_000_u32 {
             let _ = attempts.count(Some((number + (1 << 24)).to_be_bytes().into()));
             let network = (0x2001_0db8_u128 << 96) | (u128::from(number) << 80);

@@ -1,6 +1,6 @@
-//! What would hold up the streams of a worker is done beside it, a few at a time.
+//! Runs blocking work off the worker threads, at most 4 at a time.
 //!
-//! The threads for what blocks are those that resolve names, too: whoever may ask the admin plane must not
+//! The threads for what blocks are those that resolve names, too: a client of the admin plane must not
 //! take all of them.
 
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 
 use super::problem::Problem;
 
-/// What is done at once; more waits.
+/// Maximum of tasks at a time; further ones wait.
 const AT_ONCE: usize = 4;
 
-/// The places for what is done.
+/// A pool of permits for blocking work.
 pub(super) struct BlockingPool(Arc<Semaphore>);
 
 impl BlockingPool {
@@ -21,10 +21,10 @@ impl BlockingPool {
         Self(Arc::new(Semaphore::new(AT_ONCE)))
     }
 
-    /// Does it on another thread, once there is a place.
+    /// Runs work on another thread, once a permit is free.
     ///
     /// # Errors
-    /// It could not be done.
+    /// The work panicked, or the process is ending.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

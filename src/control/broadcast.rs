@@ -10,7 +10,7 @@ const LISTENERS: usize = 64;
 /// Texts that wait for a listener.
 const WAITING: usize = 8;
 
-/// Who listens.
+/// The channel to all listening clients.
 pub(super) struct EventChannel {
     pub(super) sender: broadcast::Sender<Bytes>,
     pub(super) seats: Arc<Semaphore>,

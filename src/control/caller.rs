@@ -1,6 +1,6 @@
-//! Who asks, as far as a request tells: from this machine or not, from our own pages or others'.
+//! Origin of a request, as far as it tells: this machine or another, our own pages or a foreign site's.
 //!
-//! What a page of somebody else could make a browser send must not pass for its user. So the host that
+//! A request that a foreign page makes a browser send must not pass for its user. So the host that
 //! was asked for, the origin that asks, and what fetch metadata says are all looked at; a name that was
 //! rebound to this machine (DNS rebinding) is told by its `Host`.
 //!
@@ -20,12 +20,12 @@ use crate::wire::{
     origin::{self, is_loopback_host},
 };
 
-/// Who asks.
+/// Client of the admin plane, as its request describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Caller<'a> {
     /// The client's address; none on a Unix socket.
     pub(super) peer: Option<IpAddr>,
-    /// What the request came over.
+    /// True if the request came over TLS.
     pub(super) is_tls: bool,
     /// `Host`, or `:authority`; empty where there are several, or none.
     host: &'a str,
@@ -35,7 +35,7 @@ pub(super) struct Caller<'a> {
     site: Option<&'a str>,
     /// `Sec-Fetch-Mode`, if there is one.
     mode: Option<&'a str>,
-    /// Whether it looks like something that was passed on.
+    /// True if a reverse proxy seems to have relayed the request.
     is_relayed: bool,
 }
 
@@ -91,8 +91,8 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Whether it seems to be a program of this machine that knows whom it asks. Who uses a Unix socket
-    /// cannot be told: mostly it is a reverse proxy.
+    /// Tells whether the client seems to be a program of this machine that asks for it by name. A client of a
+    /// Unix socket does not count: mostly it is a reverse proxy.
     pub(super) fn is_loopback(&self) -> bool {
         self.peer.is_some_and(|peer| peer.is_loopback())
             && !self.is_relayed
@@ -100,7 +100,7 @@ impl<'a> Caller<'a> {
             && self.origin.is_none_or(|origin| self.is_own(origin))
     }
 
-    /// Whether it may be somebody else's page that asks.
+    /// Tells whether a page of a foreign site may have made the request.
     pub(super) fn is_cross_site(&self) -> bool {
         match self.site {
             // the browser knows better than we: who terminates TLS in front of us may have changed `Host`
@@ -110,31 +110,31 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Whether it asks by a name that we have, as far as it is known: a page whose name was rebound to this
-    /// machine does not.
+    /// Tells whether the request names this proxy, as far as its names are known: a page whose name was
+    /// rebound to this machine does not.
     pub(super) fn knows_us(&self) -> bool {
         let is_here = self.peer.is_none_or(|peer| peer.is_loopback());
         !self.is_cross_site() && (!is_here || is_loopback_host(self.host))
     }
 
-    /// Whether cookies come over TLS: here, or in front of us, as the browser's origin says.
+    /// Tells whether cookies come over TLS: here, or in front of the proxy, as the browser's origin says.
     pub(super) fn is_secure(&self) -> bool {
         let is_https = |origin: &str| origin.starts_with("https://");
         self.is_tls || self.origin.is_some_and(is_https)
     }
 
-    /// Whether a user follows a link, whoever's page it stands on.
+    /// Tells whether a user follows a link, on any site.
     pub(super) fn navigates(&self) -> bool {
         self.origin.is_none() && matches!(self.mode, None | Some("navigate"))
     }
 
-    /// Whether an origin (RFC 6454 §6.1) is that of our pages.
+    /// Tells whether an origin (RFC 6454 §6.1) is that of our own pages.
     fn is_own(&self, origin: &str) -> bool {
         origin::is_same(origin, self.host, self.is_tls)
     }
 }
 
-/// Whether fields are such as no browser and no curl on this machine sends.
+/// Tells whether fields are of a kind that neither a browser nor curl on this machine sends.
 fn is_relayed(fields: &HeaderMap) -> bool {
     let mut connection = fields.get_all(header::CONNECTION);
     // nginx does, before 1.29.7

@@ -23,12 +23,12 @@ use crate::config::{
 pub(super) struct Configuration {
     /// Every variable, in the order of the documentation.
     settings: Vec<SettingShown>,
-    /// How the last reload went.
+    /// Result of the last reload.
     last_reload: Option<LastReload>,
     /// Variables whose change waits for a restart.
     pending_restart: Vec<&'static str>,
-    /// Where the proxy listens, as URLs would begin. An address such as `0.0.0.0` or `[::]` is every
-    /// address of its machine.
+    /// Addresses that the proxy listens on, as URLs begin. `0.0.0.0` and `[::]` stand for every address of
+    /// its machine.
     #[schema(example = json!(["http://127.0.0.1:8088", "unix:/run/proxy.sock"]))]
     proxy_urls: Vec<String>,
 }
@@ -45,20 +45,20 @@ struct SettingShown {
     next: Option<String>,
     /// Its default; empty for none.
     default: &'static str,
-    /// Who said the value in effect.
+    /// Source of the value in effect.
     #[schema(example = "env/.env line 3")]
     origin: String,
-    /// When a change takes effect.
+    /// Time at which a change takes effect.
     applies: When,
     /// Its heading.
     section: &'static str,
-    /// What it does.
+    /// Its description.
     doc: &'static str,
-    /// Whether it is a secret.
+    /// True for a secret.
     secret: bool,
 }
 
-/// When a change takes effect.
+/// Time at which a change takes effect.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum When {
@@ -71,15 +71,15 @@ enum When {
 /// A reload.
 #[derive(Serialize, ToSchema)]
 struct LastReload {
-    /// When, in Unix milliseconds.
+    /// Its time, in Unix milliseconds.
     at: u64,
-    /// Whether it was taken.
+    /// True if it took effect.
     ok: bool,
-    /// What was wrong.
+    /// Faults that were found.
     faults: Vec<String>,
 }
 
-/// The configuration in effect, with who said what.
+/// The configuration in effect, with the source of each value.
 #[utoipa::path(
     get,
     path = "/admin/api/v1/config",

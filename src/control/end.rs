@@ -21,7 +21,7 @@ use crate::telemetry::activity::EndOutcome;
 /// Characters of a reason.
 const LONGEST_REASON: usize = 200;
 
-/// Why an exchange is ended.
+/// Reason for ending an exchange.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ending {

@@ -1,7 +1,6 @@
 //! Server-sent events: once a second, one text for all who listen.
 //!
-//! The text is made once, and only if somebody listens. A listener that does not take it in time misses
-//! some; nobody waits for it. All of them end with the drain and where the key changes, and each with the
+//! The text is made once, and only if a client listens. A slow client misses some; none waits for it. All of them end with the drain and where the key changes, and each with the
 //! session that it belongs to.
 
 use std::{
@@ -34,14 +33,14 @@ use crate::{
     telemetry::activity::{Cursor, view},
 };
 
-/// What was told last.
+/// Makes the events; remembers the position of the last one.
 #[derive(Default)]
 pub(super) struct EventBroadcaster {
     seen: Option<Cursor>,
 }
 
 impl EventBroadcaster {
-    /// Tells what there is to tell, if anybody listens.
+    /// Sends an event, if a client listens.
     pub(super) fn tell(&mut self, plane: &AdminState) {
         let sender = &plane.events.sender;
         let Some(view) = plane.sources.view.as_ref() else {
@@ -63,7 +62,7 @@ impl EventBroadcaster {
     }
 }
 
-/// The data of an event named `tick`: what a second brought.
+/// Data of an event named `tick`: the activity of one second.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TickEvent)]
 pub(super) struct TickEvent<'a> {
@@ -78,7 +77,7 @@ fn event(data: &TickEvent<'_>) -> Bytes {
     format!("event: tick\ndata: {data}\n\n").into()
 }
 
-/// What happens, once a second.
+/// A stream of events, one a second.
 ///
 /// Server-sent events named `tick`; the data of each is a `TickEvent` as JSON.
 #[utoipa::path(
@@ -110,7 +109,9 @@ pub(super) async fn answer(
         None => None,
     };
     let seat = Arc::clone(&plane.events.seats).try_acquire_owned();
-    let seat = seat.map_err(|_| Problem::Unavailable("too many listen already"))?;
+    let seat = seat.map_err(|_| {
+        Problem::Unavailable("too many event-stream clients; close one of them and retry")
+    })?;
     let listener = EventStream {
         texts: plane.events.sender.subscribe(),
         phase: plane.sources.phase.clone(),
@@ -133,7 +134,7 @@ struct EventStream {
     phase: watch::Receiver<DrainPhase>,
     /// The key by which it listens.
     key: Option<Secret>,
-    /// How it has shown the key.
+    /// Method by which the client has authenticated.
     shown: Option<AuthMethod>,
     _seat: OwnedSemaphorePermit,
 }
@@ -154,7 +155,7 @@ impl EventStream {
         self.may_go_on().then_some((Ok(text), self))
     }
 
-    /// Whether what was shown is still good. To listen does not use a session.
+    /// Tells whether the authentication is still valid. Listening does not keep a session alive.
     fn may_go_on(&self) -> bool {
         if self.plane.sources.live.load().dashboard_key != self.key {
             return false;

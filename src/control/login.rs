@@ -23,18 +23,18 @@ pub(super) struct Login {
     key: String,
 }
 
-/// How one stands with the dashboard.
+/// Session status of a client.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SessionStatus {
-    /// Whether data would be given.
+    /// True if the client may read data.
     authenticated: bool,
-    /// Whether there is a key to log in with.
+    /// True if a key is configured.
     key_required: bool,
-    /// Whether whoever asks is a program of this machine.
+    /// True if the client is a program of this machine.
     loopback: bool,
 }
 
-/// Whether one is logged in.
+/// Session status of the client.
 #[utoipa::path(
     get,
     path = "/admin/api/v1/session",

@@ -57,8 +57,8 @@ impl AdminState {
     }
 }
 
-/// Whether a path is one of the plane's, or would be for a parser that folds case, undoes escapes, merges
-/// slashes or resolves dots, or but for one slip.
+/// Tells whether a path is one of the admin plane's, or would be for a parser that folds case, undoes
+/// escapes, merges slashes or resolves dots, or is one typing error away from it.
 fn is_near(path: &[u8]) -> bool {
     let path = &path[..path.len().min(LONGEST)];
     // escaped twice is escaped

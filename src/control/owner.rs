@@ -1,4 +1,4 @@
-//! Whose program a connection of this machine comes from: a user's, or a service's.
+//! Owner of a local connection: a user's program, or a service.
 //!
 //! A reverse proxy may pass on whatever its client says and add nothing of its own (nginx does, since
 //! 1.29.7), so nothing in a request tells it from curl. What tells it is the account that it runs under,
@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// Whether the client at this address is a service under an account of its own, such as `www-data`.
+/// Tells whether the client at this address is a service under an account of its own, such as `www-data`.
 /// Reads the tables of connections, which may take a while.
 pub(super) fn is_service(client: SocketAddr) -> bool {
     let status = fs::read_to_string("/proc/self/status");
@@ -30,7 +30,7 @@ fn effective(status: &str) -> Option<u32> {
     uids.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// Whether one of the connections of a table is a service's, which begins at this address.
+/// Tells whether a table has a service's connection that begins at this address.
 fn names_service(table: impl io::BufRead, client: SocketAddr, own: u32) -> bool {
     let client = (client.ip().to_canonical(), client.port());
     table
@@ -72,9 +72,8 @@ fn address(text: &str) -> Option<IpAddr> {
     Some(IpAddr::from(octets).to_canonical())
 }
 
-/// Whether an account is one that people use: root, that of this process, or one that was made for
-/// somebody. Below 1000 are those of services, and systemd makes some (`DynamicUser=`, `nobody`) at the
-/// end of 16 bits.
+/// Tells whether people use an account: root, that of this process, or a user's own. Below 1000 are those of
+/// services, and systemd makes some (`DynamicUser=`, `nobody`) at the end of 16 bits.
 fn is_user(uid: u32, own: u32) -> bool {
     uid == 0 || uid == own || (uid >= 1000 && !(61_184..=65_535).contains(&uid))
 }

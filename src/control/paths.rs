@@ -2,7 +2,7 @@
 
 use actix_web::http::{Method, header};
 
-/// Whether a path is one of the dashboard's.
+/// Tells whether a path belongs to the dashboard.
 pub fn owns(path: &[u8]) -> bool {
     path.strip_prefix(ROOT.as_bytes())
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -29,7 +29,7 @@ pub(super) const PAGES: [&str; 9] = [
     "/docs",
 ];
 
-/// Where a request for the admin plane came in.
+/// Kind of listener that a request for the admin plane came in on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exposure {
     /// On a port that forwards everything else.
@@ -38,14 +38,14 @@ pub(super) enum Exposure {
     Alone,
 }
 
-/// Whether an `Accept` names HTML, which browsers do where they open a page, and programs do not.
+/// Tells whether an `Accept` names HTML: browsers do so where they open a page, and programs do not.
 pub(super) fn names_html(accept: &[u8]) -> bool {
     let mut types = accept.split(|&octet| octet == b',' || octet == b';');
     types.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"text/html"))
 }
 
-/// Whether a browser opens a page below [`ROOT`] that does not exist. Paths of the API and of files are no
-/// pages.
+/// Tells whether a browser opens a page below [`ROOT`] that does not exist. Paths of the API and of files are
+/// no pages.
 pub(super) fn is_unknown_page(method: &Method, path: &str, fields: &header::HeaderMap) -> bool {
     let name = path.strip_prefix(ROOT).unwrap_or_default();
     let is_page = !["/api", "/assets", "/grafana"].iter().any(|folder| {

@@ -1,4 +1,4 @@
-//! What the admin API answers instead of data: one shape, one table of codes.
+//! Errors of the admin API: one document, one table of codes.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,22 +9,22 @@ use actix_web::{
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-/// Why there is no data.
+/// Reason for which a request gets no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
     /// No session, no key, or a wrong one.
     Unauthorized,
-    /// Whoever asks may not, whatever key is shown.
+    /// The client may not, with any key.
     Forbidden(&'static str),
-    /// There is no such thing.
+    /// The resource does not exist.
     NotFound,
-    /// It is over already.
+    /// The exchange has ended already.
     TooLate,
     /// The method is not one of those.
     MethodNotAllowed(&'static str),
     /// `range` is none of those.
     BadRange(&'static str),
-    /// A filter that cannot be meant.
+    /// An invalid filter.
     BadFilter(Cow<'static, str>),
     /// Anything else that cannot be read.
     BadRequest(Cow<'static, str>),
@@ -44,21 +44,21 @@ pub(super) struct ProblemDocument {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProblemDetails)]
 struct ProblemBody {
-    /// What a program goes by.
+    /// Code for programs.
     #[schema(example = "unauthorized")]
     code: &'static str,
-    /// What a human reads.
+    /// Message for people.
     message: String,
 }
 
-/// What everybody may be told instead of data, as the API's description has it.
+/// Errors that any route may respond with, as the API's description has them.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "described, never made")]
 pub(super) enum ProblemResponses {
     /// No key, or a wrong one.
     #[response(status = 401)]
     Unauthorized(ProblemDocument),
-    /// Not for whoever asks: without a key, for programs of this machine alone; never for other sites.
+    /// Not allowed: without a configured key, only for programs of this machine; never for other sites.
     #[response(status = 403)]
     Forbidden(ProblemDocument),
     /// Another method; `Allow` names those that there are.
@@ -67,7 +67,7 @@ pub(super) enum ProblemResponses {
     /// Too many keys were tried.
     #[response(status = 429)]
     TooManyAttempts(ProblemDocument),
-    /// Nothing is recorded, or too many listen.
+    /// Nothing is recorded, or there are too many event-stream clients.
     #[response(status = 503)]
     Unavailable(ProblemDocument),
 }
@@ -97,7 +97,7 @@ impl fmt::Display for Problem {
                 f.write_str("the dashboard's key is needed: log in, or send Authorization: Bearer")
             }
             Self::Forbidden(why) | Self::Unavailable(why) => f.write_str(why),
-            Self::NotFound => f.write_str("there is nothing here"),
+            Self::NotFound => f.write_str("not found"),
             Self::TooLate => f.write_str("the request has ended, or its end was asked for before"),
             Self::MethodNotAllowed(allowed) => write!(f, "the method is not one of {allowed}"),
             Self::BadRange(ranges) => write!(f, "range is not one of {ranges}"),

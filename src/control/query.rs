@@ -1,4 +1,4 @@
-//! What a query may say, and nothing else.
+//! Query parameters of the API. Unknown ones are refused.
 
 use actix_web::{HttpRequest, web};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -12,7 +12,7 @@ use crate::telemetry::activity::{Filter, InvalidFilter, Range, StatusFilter, Usa
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RangeParams {
-    /// The span; a quarter of an hour where nothing is said.
+    /// The span; a quarter of an hour if it is not given.
     #[param(schema_with = ranges)]
     range: Option<String>,
 }
@@ -30,10 +30,10 @@ impl RangeParams {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UsageParams {
-    /// The span; a day where nothing is said.
+    /// The span; a day if it is not given.
     #[param(schema_with = usage_ranges)]
     range: Option<String>,
-    /// What the rows are; models where nothing is said.
+    /// Grouping of the rows; by model if it is not given.
     #[param(schema_with = rows)]
     by: Option<String>,
 }
@@ -67,20 +67,20 @@ impl UsageParams {
     }
 }
 
-/// Which exchanges, and which page of them. Texts are found anywhere, whatever their case.
+/// Filter on exchanges, and the page of them. Texts match anywhere, in any case.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RequestParams {
-    /// Rows of a page; 200 where nothing is said.
+    /// Rows of a page; 200 if it is not given.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next_before` of the page before.
     #[param(maximum = 9007199254740991_u64)]
     before: Option<u64>,
-    /// How they ended: a status (`404`), its hundred (`4xx`), a result (`succeeded`, `failed`, `canceled`, as
-    /// `result` says it), `pending` for those in flight, or `aborted` for those whose client did not get a
-    /// whole answer.
+    /// Result: a status (`404`), its class (`4xx`), a result (`succeeded`, `failed`, `canceled`, as in
+    /// `result`), `pending` for those in flight, or `aborted` for those whose client did not get a whole
+    /// response.
     #[param(schema_with = statuses)]
     status: Option<String>,
     /// The method.
@@ -158,7 +158,7 @@ impl From<InvalidFilter> for Problem {
     }
 }
 
-/// Where nothing may be asked.
+/// A query without parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoParams {}

@@ -1,4 +1,4 @@
-//! What is written of refused keys: a line at once, then one a minute for each client, with a count.
+//! Log lines on rejected keys: one at once, then one a minute for each client, with a count.
 //!
 //! Whoever tries keys must fill neither the log nor the memory.
 
@@ -17,11 +17,11 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Clients that are told apart; those beyond them are one.
 const CLIENTS: usize = 1_000;
 
-/// Whose keys were refused.
+/// Clients whose keys were rejected.
 #[derive(Default)]
 pub(super) struct RejectedKeys(Mutex<HashMap<IpAddr, ClientRejections>>);
 
-/// What is known of a client since the last line.
+/// Rejections of a client since its last log line.
 struct ClientRejections {
     since: Instant,
     more: u64,
@@ -35,7 +35,7 @@ pub(super) struct RejectionSummary {
 }
 
 impl RejectedKeys {
-    /// Counts one; whether it is to be written now.
+    /// Counts a rejection; true if it is to be logged now.
     pub(super) fn note(&self, client: Option<IpAddr>, now: Instant) -> bool {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut client = client.map_or(SHARED, site);
@@ -58,7 +58,7 @@ impl RejectedKeys {
         }
     }
 
-    /// What is to be written by now; to be asked now and then.
+    /// Takes the summaries that are due. Call it regularly.
     pub(super) fn due(&self, now: Instant) -> Vec<RejectionSummary> {
         let mut lines = Vec::new();
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Who has shown the key: random ids in cookies, known here by their digests only.
+//! Sessions: random ids in cookies, of which only digests are stored.
 //!
 //! The table is bounded, its entries expire, and all of them end when the key changes.
 
@@ -18,12 +18,12 @@ use crate::{secret::Secret, wire::cookie};
 
 /// Sessions at a time; beyond it the one that was used longest ago ends.
 const CAPACITY: usize = 1_000;
-/// A session that nobody uses ends.
+/// Idle timeout of a session.
 const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
 /// Every session ends.
 pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What a session is known by.
+/// Digest of a session's id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SessionDigest([u8; 32]);
 
@@ -48,7 +48,7 @@ pub(super) fn random_id() -> Option<String> {
     Some(octets.iter().map(|octet| format!("{octet:02x}")).collect())
 }
 
-/// Whether a text looks like one of those ids; what does not is none, and need not be looked up.
+/// Tells whether a text has the form of a session id; others need not be looked up.
 pub(super) fn is_id(text: &[u8]) -> bool {
     text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit)
 }
@@ -63,13 +63,13 @@ pub(super) fn sessions(fields: &HeaderMap) -> impl Iterator<Item = SessionDigest
         .map(|id| SessionDigest::of(&[id]))
 }
 
-/// Those who have shown the key.
+/// Open sessions, all of one key.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<SessionTable>);
 
 #[derive(Default)]
 struct SessionTable {
-    /// The key that they have shown.
+    /// The key of all these sessions.
     key: Option<Secret>,
     open: HashMap<SessionDigest, Times>,
 }
@@ -86,7 +86,7 @@ impl Times {
 }
 
 impl Sessions {
-    /// Opens a session: whoever has this name has shown this key.
+    /// Opens a session under this digest, authenticated by this key.
     pub(super) fn open(&self, name: SessionDigest, key: &Secret, now: Instant) {
         let mut table = self.of_key(key);
         if table.open.len() >= CAPACITY {
@@ -105,7 +105,7 @@ impl Sessions {
         table.open.insert(name, times);
     }
 
-    /// Whether the session of this name is open, which uses it.
+    /// Tells whether the session of this digest is open, and marks it as used.
     pub(super) fn is_open(&self, name: SessionDigest, key: &Secret, now: Instant) -> bool {
         let mut table = self.of_key(key);
         match table.open.get_mut(&name) {
@@ -121,7 +121,7 @@ impl Sessions {
         }
     }
 
-    /// Whether the session of this name is open, which does not use it.
+    /// Tells whether the session of this digest is open, without marking it as used.
     pub(super) fn is_valid(&self, name: SessionDigest, key: &Secret, now: Instant) -> bool {
         let table = self.of_key(key);
         let times = table.open.get(&name);

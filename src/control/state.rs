@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    attempts::Attempts, blocking_pool::BlockingPool, broadcast::EventChannel, problem::Problem,
+    attempts::KeyAttempts, blocking_pool::BlockingPool, broadcast::EventChannel, problem::Problem,
     rejected_keys::RejectedKeys, session::Sessions,
 };
 use crate::{
@@ -17,25 +17,25 @@ use crate::{
     upstream::balance::Balance,
 };
 
-/// What the admin plane reads: handles of what others keep.
+/// Sources of the admin plane: handles of the process's other rooms.
 pub struct AdminSources {
     /// The configuration in effect.
     pub live: Arc<ArcSwap<Live>>,
-    /// How the configuration stands.
+    /// State of the configuration: settings in effect, pending ones, reloads.
     pub standing: Arc<ArcSwap<Standing>>,
     /// Exchanges and connections that run.
     pub limits: Arc<Limits>,
     /// Circuits.
     pub balance: Arc<Balance>,
-    /// How far the end of the process has come.
+    /// Phase of the drain.
     pub phase: watch::Receiver<DrainPhase>,
     /// Names this run of the process.
     pub boot_id: String,
-    /// When it started.
+    /// Time of the start.
     pub started: SystemTime,
-    /// Where the main ports are, as URLs begin.
+    /// Addresses of the main ports, as URLs begin.
     pub proxy_urls: Vec<String>,
-    /// What was recorded of exchanges.
+    /// View of the recorded activity; none if nothing is recorded.
     pub view: Option<ActivityView>,
     /// Writes the metrics.
     pub exposition: Exposition,
@@ -50,9 +50,9 @@ pub struct AdminState {
     pub(super) sessions: Sessions,
     /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
     pub(super) bearers: Sessions,
-    pub(super) attempts: Attempts,
+    pub(super) attempts: KeyAttempts,
     /// Keys beside a path that misses one of the plane's by little.
-    pub(super) near_misses: Attempts,
+    pub(super) near_misses: KeyAttempts,
     pub(super) refused: RejectedKeys,
     pub(super) aside: BlockingPool,
     pub(super) events: EventChannel,
@@ -65,8 +65,8 @@ impl AdminState {
             sources,
             sessions: Sessions::default(),
             bearers: Sessions::default(),
-            attempts: Attempts::new(),
-            near_misses: Attempts::new(),
+            attempts: KeyAttempts::new(),
+            near_misses: KeyAttempts::new(),
             refused: RejectedKeys::default(),
             aside: BlockingPool::new(),
             events: EventChannel::new(),

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{outgoing::Outgoing, record::Record, worker::Worker};
+use super::{outgoing::Outgoing, record::ExchangeRecord, worker::Worker};
 use crate::{
     config::{Endpoint, Live},
     error::{ProxyError, UpstreamError},
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A response, and the endpoint that it came from.
-pub(super) struct Answered {
+pub(super) struct EndpointResponse {
     pub(super) response: Response<ResponseBody>,
     pub(super) endpoint: usize,
 }
@@ -38,8 +38,8 @@ pub(super) async fn send(
     live: &Live,
     outgoing: &mut Outgoing<'_>,
     body: Body,
-    record: &mut Record,
-) -> Result<Answered, ProxyError> {
+    record: &mut ExchangeRecord,
+) -> Result<EndpointResponse, ProxyError> {
     if live.endpoints.len() > 1 {
         return Box::pin(send_to_several(worker, live, outgoing, body, record)).await;
     }
@@ -51,7 +51,7 @@ pub(super) async fn send(
         Ok(response) => {
             let has_failed = is_health_failure(live, 0, response.head.status.as_u16());
             worker.balance.learned_of_only(&live.endpoints, has_failed);
-            Ok(Answered {
+            Ok(EndpointResponse {
                 response,
                 endpoint: 0,
             })
@@ -81,8 +81,8 @@ async fn send_to_several(
     live: &Live,
     outgoing: &mut Outgoing<'_>,
     mut body: Body,
-    record: &mut Record,
-) -> Result<Answered, ProxyError> {
+    record: &mut ExchangeRecord,
+) -> Result<EndpointResponse, ProxyError> {
     let session = session(&outgoing.head.fields);
     let mut attempts = Attempts::new(worker.balance.selection(&live.endpoints, session));
     let mut keep = Some(Box::new(ReplayBuffer::new(
@@ -91,7 +91,7 @@ async fn send_to_several(
         &worker.replay_memory,
     )));
     // the answer that stands if nobody gives a better one
-    let mut standing: Option<Answered> = None;
+    let mut standing: Option<EndpointResponse> = None;
     let mut waited = Some(outgoing.waited);
     let mut candidate = attempts.first();
     loop {
@@ -113,8 +113,8 @@ async fn send_to_several(
         attempts.learn(candidate, &attempt, live);
         attempt.record(endpoint, record);
         let next = match attempt.outcome().verdict(standing.is_some()) {
-            Verdict::Deliver | Verdict::Fail => None,
-            Verdict::Retry(terms) => attempts.on(terms).next(),
+            AttemptVerdict::Deliver | AttemptVerdict::Fail => None,
+            AttemptVerdict::Retry(terms) => attempts.on(terms).next(),
         };
         let Some(next) = next else {
             return attempt.settle(standing);
@@ -137,7 +137,7 @@ async fn send_to_several(
                     false => (Tried::Status(status), Moved::Status, ""),
                 };
                 log::info!(
-                    "[Failover] status={status}{what} of {}, on to {}",
+                    "[Failover] {} answered status={status}{what}; retrying on {}",
                     endpoint.upstream,
                     to.upstream,
                 );
@@ -149,7 +149,7 @@ async fn send_to_several(
             }
             Attempt::Unsent(request, cause) => {
                 log::warn!(
-                    "[Failover] {cause} at {}, on to {}",
+                    "[Failover] {cause} at {}; retrying on {}",
                     endpoint.upstream,
                     to.upstream,
                 );
@@ -169,7 +169,7 @@ async fn send_to_several(
 enum Attempt {
     /// The upstream answered.
     Answered {
-        answered: Answered,
+        answered: EndpointResponse,
         /// The request, if it was kept for one more attempt.
         replay: Option<Box<Replay>>,
         is_overloaded: bool,
@@ -192,32 +192,32 @@ impl Attempt {
     ) -> Self {
         let status = status(&response.head, is_overloaded);
         Self::Answered {
-            answered: Answered { response, endpoint },
+            answered: EndpointResponse { response, endpoint },
             replay,
             is_overloaded,
             is_failure: live.failover_status.contains(status),
         }
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> AttemptOutcome {
         match self {
             Self::Answered {
                 is_failure, replay, ..
             } => match (is_failure, replay) {
-                (false, _) => Outcome::Accepted,
-                (true, None) => Outcome::Rejected(Content::Gone),
-                (true, Some(_)) => Outcome::Rejected(Content::Kept),
+                (false, _) => AttemptOutcome::Accepted,
+                (true, None) => AttemptOutcome::Rejected(KeptContent::Gone),
+                (true, Some(_)) => AttemptOutcome::Rejected(KeptContent::Kept),
             },
-            Self::Unsent(_, UpstreamError::DescriptorsExhausted(_)) => Outcome::Exhausted,
-            Self::Unsent(..) => Outcome::Unsent,
-            Self::Unanswered(_) => Outcome::Unanswered,
+            Self::Unsent(_, UpstreamError::DescriptorsExhausted(_)) => AttemptOutcome::Exhausted,
+            Self::Unsent(..) => AttemptOutcome::Unsent,
+            Self::Unanswered(_) => AttemptOutcome::Unanswered,
         }
     }
 
     /// Records a failure to get any answer.
-    fn record(&self, endpoint: &Endpoint, record: &mut Record) {
+    fn record(&self, endpoint: &Endpoint, record: &mut ExchangeRecord) {
         match (self.outcome(), self) {
-            (Outcome::Unsent, _) => record.tried(endpoint, Tried::Unreachable),
+            (AttemptOutcome::Unsent, _) => record.tried(endpoint, Tried::Unreachable),
             // what the client did wrong says nothing of the upstream
             (_, Self::Unanswered(ProxyError::Upstream(_))) => {
                 record.tried(endpoint, Tried::Unanswered);
@@ -228,7 +228,7 @@ impl Attempt {
 
     /// Gives what the client gets if this attempt is the last one. `standing` is the answer of an earlier
     /// one.
-    fn settle(self, standing: Option<Answered>) -> Result<Answered, ProxyError> {
+    fn settle(self, standing: Option<EndpointResponse>) -> Result<EndpointResponse, ProxyError> {
         match self {
             Self::Answered { answered, .. } => Ok(answered),
             Self::Unsent(_, cause) => standing.ok_or(cause.into()),
@@ -241,11 +241,11 @@ impl Attempt {
 
 /// Outcome of an attempt, as far as the verdict depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum AttemptOutcome {
     /// An answer that is no failure by `FAILOVER_STATUS`.
     Accepted,
     /// An answer that is one.
-    Rejected(Content),
+    Rejected(KeptContent),
     /// No connection.
     Unsent,
     /// No connection, since the proxy has no file descriptor left: no upstream would get one.
@@ -256,25 +256,25 @@ enum Outcome {
 
 /// Content of a request after it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
+enum KeptContent {
     Kept,
     Gone,
 }
 
 /// Verdict on an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum AttemptVerdict {
     /// The client gets this answer.
     Deliver,
     /// Another upstream is tried, if the terms allow it.
-    Retry(Terms),
+    Retry(RetryTerms),
     /// The client gets the error, or the answer that stands.
     Fail,
 }
 
 /// Upstreams that a retry may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Terms {
+enum RetryTerms {
     /// A healthy one, if the retry budget has room.
     WithinBudget,
     /// A healthy one.
@@ -283,15 +283,17 @@ enum Terms {
     Any,
 }
 
-impl Outcome {
-    fn verdict(self, has_standing: bool) -> Verdict {
+impl AttemptOutcome {
+    fn verdict(self, has_standing: bool) -> AttemptVerdict {
         match (self, has_standing) {
-            (Self::Accepted | Self::Rejected(Content::Gone), _) => Verdict::Deliver,
-            (Self::Rejected(Content::Kept), _) => Verdict::Retry(Terms::WithinBudget),
+            (Self::Accepted | Self::Rejected(KeptContent::Gone), _) => AttemptVerdict::Deliver,
+            (Self::Rejected(KeptContent::Kept), _) => {
+                AttemptVerdict::Retry(RetryTerms::WithinBudget)
+            }
             // the upstream got nothing of the request
-            (Self::Unsent, false) => Verdict::Retry(Terms::Any),
-            (Self::Unsent, true) => Verdict::Retry(Terms::Healthy),
-            (Self::Exhausted | Self::Unanswered, _) => Verdict::Fail,
+            (Self::Unsent, false) => AttemptVerdict::Retry(RetryTerms::Any),
+            (Self::Unsent, true) => AttemptVerdict::Retry(RetryTerms::Healthy),
+            (Self::Exhausted | Self::Unanswered, _) => AttemptVerdict::Fail,
         }
     }
 }
@@ -299,14 +301,14 @@ impl Outcome {
 /// The upstreams of one request, each once, on the terms of the last verdict.
 struct Attempts<'a> {
     selection: Selection<'a>,
-    terms: Terms,
+    terms: RetryTerms,
 }
 
 impl<'a> Attempts<'a> {
     fn new(selection: Selection<'a>) -> Self {
         Self {
             selection,
-            terms: Terms::Any,
+            terms: RetryTerms::Any,
         }
     }
 
@@ -314,7 +316,7 @@ impl<'a> Attempts<'a> {
         self.selection.first()
     }
 
-    fn on(&mut self, terms: Terms) -> &mut Self {
+    fn on(&mut self, terms: RetryTerms) -> &mut Self {
         self.terms = terms;
         self
     }
@@ -333,7 +335,7 @@ impl<'a> Attempts<'a> {
                 let head = &answered.response.head;
                 learn(&self.selection, candidate, live, head, *is_overloaded);
             }
-            (Outcome::Unsent, _) | (_, Attempt::Unanswered(ProxyError::Upstream(_))) => {
+            (AttemptOutcome::Unsent, _) | (_, Attempt::Unanswered(ProxyError::Upstream(_))) => {
                 failed(&self.selection, candidate, live);
             }
             _ => {}
@@ -346,9 +348,9 @@ impl Iterator for Attempts<'_> {
 
     fn next(&mut self) -> Option<Candidate> {
         match self.terms {
-            Terms::WithinBudget => self.selection.next_healthy_within_budget(),
-            Terms::Healthy => self.selection.next_healthy(),
-            Terms::Any => self
+            RetryTerms::WithinBudget => self.selection.next_healthy_within_budget(),
+            RetryTerms::Healthy => self.selection.next_healthy(),
+            RetryTerms::Any => self
                 .selection
                 .next_healthy()
                 .or_else(|| self.selection.last_resort()),
@@ -411,8 +413,8 @@ fn learn(
     }
 }
 
-/// Whether a status says that the upstream is not well. 401, 429 and the like are about a credential:
-/// where it is the client's own, they say nothing of the upstream, and others need not wait for it.
+/// Tells whether a status counts against the upstream's health. 401, 429 and the like are about a credential:
+/// if it is the client's own, they do not.
 fn is_health_failure(live: &Live, endpoint: usize, status: u16) -> bool {
     let is_ours = || live.endpoints[endpoint].credential.is_some();
     live.failover_status.contains(status) && (status >= 500 || is_ours())
@@ -421,13 +423,13 @@ fn is_health_failure(live: &Live, endpoint: usize, status: u16) -> bool {
 fn failed(selection: &Selection<'_>, candidate: Candidate, live: &Live) {
     if selection.failed(candidate) {
         log::warn!(
-            "[Failover] {} failed repeatedly: it is passed over for a while",
+            "[Failover] {} failed repeatedly; its circuit is open, and requests go to other upstreams until it recovers",
             live.endpoints[candidate.endpoint].upstream
         );
     }
 }
 
-/// What a request should stay together with: its Claude Code session, else its key.
+/// Gives the affinity key of a request: its Claude Code session, else its API key.
 fn session(fields: &Fields) -> Option<&[u8]> {
     ["x-claude-code-session-id", "x-api-key", "authorization"]
         .iter()
@@ -441,22 +443,26 @@ mod tests {
 
     #[test]
     fn a_request_that_may_have_been_processed_is_never_sent_again() {
-        use self::{Content::*, Outcome::*};
+        use self::{AttemptOutcome::*, KeptContent::*};
         for (outcome, first, with_standing) in [
-            (Accepted, Verdict::Deliver, Verdict::Deliver),
-            (Rejected(Gone), Verdict::Deliver, Verdict::Deliver),
+            (Accepted, AttemptVerdict::Deliver, AttemptVerdict::Deliver),
+            (
+                Rejected(Gone),
+                AttemptVerdict::Deliver,
+                AttemptVerdict::Deliver,
+            ),
             (
                 Rejected(Kept),
-                Verdict::Retry(Terms::WithinBudget),
-                Verdict::Retry(Terms::WithinBudget),
+                AttemptVerdict::Retry(RetryTerms::WithinBudget),
+                AttemptVerdict::Retry(RetryTerms::WithinBudget),
             ),
             (
                 Unsent,
-                Verdict::Retry(Terms::Any),
-                Verdict::Retry(Terms::Healthy),
+                AttemptVerdict::Retry(RetryTerms::Any),
+                AttemptVerdict::Retry(RetryTerms::Healthy),
             ),
-            (Exhausted, Verdict::Fail, Verdict::Fail),
-            (Unanswered, Verdict::Fail, Verdict::Fail),
+            (Exhausted, AttemptVerdict::Fail, AttemptVerdict::Fail),
+            (Unanswered, AttemptVerdict::Fail, AttemptVerdict::Fail),
         ] {
             assert_eq!(outcome.verdict(false), first, "{outcome:?}");
             assert_eq!(outcome.verdict(true), with_standing, "{outcome:?}");

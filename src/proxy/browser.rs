@@ -33,7 +33,7 @@ pub(super) fn runs_the_answer(fields: &Fields) -> bool {
     !has_destination && is_browser && navigates
 }
 
-/// Whether a destination (Fetch Standard, "destination") only takes data. One that is not known may run it.
+/// Tells whether a destination (Fetch Standard, "destination") only takes data. An unknown one may run it.
 fn is_passive(destination: &[u8]) -> bool {
     PASSIVE
         .iter()

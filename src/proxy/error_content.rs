@@ -3,20 +3,20 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The beginning of an error's content.
-pub(super) struct Failure {
+pub(super) struct ErrorPrefix {
     octets: Vec<u8>,
     coding: Option<Box<str>>,
 }
 
 /// Octets of errors' contents that all workers hold while their exchanges last.
 static HELD: AtomicUsize = AtomicUsize::new(0);
-/// So many; beyond it only the beginnings are kept.
+/// Maximum of these; beyond it only [`FEW`] bytes of an error are kept.
 const MOST_HELD: usize = 32 << 20;
-/// Of an error, so much is kept.
+/// Bytes of an error that are kept.
 const MOST_ERROR: usize = 50 * 1000;
-/// The same while there is much of them: what an error of the API says in words is shorter.
+/// Bytes of an error that are kept beyond [`MOST_HELD`]: an error of the API is shorter.
 const FEW: usize = 2 * 1000;
-impl Failure {
+impl ErrorPrefix {
     /// Nothing yet, in this content coding.
     pub(super) fn new(coding: Option<Box<str>>) -> Self {
         Self {
@@ -37,14 +37,14 @@ impl Failure {
         HELD.fetch_add(room, Relaxed);
     }
 
-    /// Gives what was kept, and its coding. It counts no longer.
+    /// Takes the content and its coding, and releases its memory.
     pub(super) fn take(&mut self) -> (Vec<u8>, Option<Box<str>>) {
         HELD.fetch_sub(self.octets.len(), Relaxed);
         (std::mem::take(&mut self.octets), self.coding.take())
     }
 }
 
-impl Drop for Failure {
+impl Drop for ErrorPrefix {
     fn drop(&mut self) {
         self.take();
     }

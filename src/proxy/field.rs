@@ -1,4 +1,5 @@
-//! Which fields travel on, and which are added (RFC 9110 §7.6; docs/contract.md §2.2, §2.3).
+//! Selection of the fields that are forwarded, and those that are added (RFC 9110 §7.6; docs/contract.md
+//! §2.2, §2.3).
 //!
 //! Pure: fields in, octets out. Order, duplicates, case and values are kept; nothing is merged.
 
@@ -20,33 +21,33 @@ use crate::{
     },
 };
 
-mod named;
+mod connection_options;
 
-use self::named::Named;
+use self::connection_options::ConnectionOptions;
 
-/// What the request's fields do not say themselves.
-pub struct Request<'a> {
+/// Input for the fields of an upstream request.
+pub struct RequestFields<'a> {
     /// The configuration.
     pub live: &'a Live,
-    /// Where the request goes.
+    /// Endpoint that the request goes to.
     pub endpoint: &'a Endpoint,
-    /// What it came over.
+    /// Transport of the client's connection.
     pub transport: Transport,
     /// The client's fields.
     pub fields: &'a Fields,
     /// The client's address.
     pub client: Option<IpAddr>,
     /// Framing towards the upstream.
-    pub framing: Length,
-    /// What becomes of `Expect`.
-    pub expect: Expect,
+    pub framing: OutgoingFraming,
+    /// Treatment of `Expect`.
+    pub expect: ExpectHandling,
     /// For the outbound proxy, where it is asked by absolute-form.
     pub proxy_authorization: Option<&'a HeaderValue>,
     /// The tunnel that is asked for.
     pub upgrade: Option<Upgrade<'a>>,
 }
 
-/// What the head of a request says to become a tunnel (RFC 9110 §7.8).
+/// Upgrade fields of a request for a tunnel (RFC 9110 §7.8).
 pub struct Upgrade<'a> {
     /// The protocols, as a list.
     pub protocols: &'a [u8],
@@ -57,8 +58,8 @@ pub struct Upgrade<'a> {
 
 /// Framing of the request towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Length {
-    /// No body, and no field that says so.
+pub enum OutgoingFraming {
+    /// No body, and no field for its length.
     Unsaid,
     /// `Content-Length`.
     Exactly(u64),
@@ -66,20 +67,20 @@ pub enum Length {
     Chunked,
 }
 
-/// What becomes of the client's `Expect`.
+/// Treatment of the client's `Expect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
-    /// It travels on.
+pub enum ExpectHandling {
+    /// It is forwarded.
     Forward,
-    /// `100-continue` was dealt with here.
+    /// The proxy has answered `100-continue`.
     Answered,
 }
 
 /// Writes the fields of the upstream request and the empty line after them.
-pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
+pub fn put_request_fields(octets: &mut BytesMut, request: &RequestFields<'_>) {
     let live = request.live;
     let credential = request.endpoint.credential.as_ref();
-    let named = Named::of(request.fields);
+    let named = ConnectionOptions::of(request.fields);
     let has_rules = !live.custom_fields.is_empty() || !live.removed_fields.is_empty();
     let host = request.fields.value("host");
     match host {
@@ -105,7 +106,7 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
                     tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
                 continue;
             }
-            Role::Expect if request.expect == Expect::Answered => continue,
+            Role::Expect if request.expect == ExpectHandling::Answered => continue,
             Role::ForwardedFor
                 if live.forwarded == ForwardedFields::Append && !is_overridden(live, &field) =>
             {
@@ -174,15 +175,15 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &Request<'_>) {
         put_upgrade(octets, request.fields, upgrade);
     }
     match request.framing {
-        Length::Unsaid => {}
-        Length::Exactly(length) => {
+        OutgoingFraming::Unsaid => {}
+        OutgoingFraming::Exactly(length) => {
             put(
                 octets,
                 b"content-length",
                 itoa::Buffer::new().format(length).as_bytes(),
             );
         }
-        Length::Chunked => put(octets, b"transfer-encoding", b"chunked"),
+        OutgoingFraming::Chunked => put(octets, b"transfer-encoding", b"chunked"),
     }
     octets.put_slice(b"\r\n");
 }
@@ -198,10 +199,10 @@ fn put_upgrade(octets: &mut BytesMut, fields: &Fields, upgrade: &Upgrade<'_>) {
     }
 }
 
-/// What a response says to a client of this version, without its framing: for HTTP/1 without the
-/// empty line.
+/// Gives the response head for a client of this version, without its framing; for HTTP/1 without the empty
+/// line.
 pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> HeadContent {
-    let named = Named::of(&head.fields);
+    let named = ConnectionOptions::of(&head.fields);
     let mut length = LengthField::of(head, keeps_length, client);
     // RFC 9110 §15.5.22: a 426 says what it would have; in HTTP/2 neither has a meaning (RFC 8441)
     let upgrades = client == Version::Http11 && matches!(head.status.as_u16(), 101 | 426);
@@ -257,10 +258,10 @@ fn renamed<'a>(field: &Field<'a>) -> &'a [u8] {
 
 /// The field of our errors.
 const OWN_ERROR: &str = "x-proxy-error";
-/// What that field is called where the upstream sends it, as another proxy of this kind does.
+/// New name of that field if the upstream sends it, as another proxy of this kind does.
 const UPSTREAM_ERROR: &[u8] = b"x-upstream-proxy-error";
 
-/// What becomes of the next `Content-Length` of a response.
+/// Treatment of the next `Content-Length` of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LengthField {
     Kept,
@@ -310,13 +311,13 @@ fn is_overridden(live: &Live, field: &Field<'_>) -> bool {
     live.custom_fields.iter().any(|(name, _)| is_it(name)) || live.removed_fields.iter().any(is_it)
 }
 
-/// Whether the fields file sets or removes a field of this name.
+/// Tells whether the fields file sets or removes a field of this name.
 fn is_ruled(live: &Live, name: &str) -> bool {
     let is_it = |custom: &HeaderName| is_name(custom, name.as_bytes());
     live.custom_fields.iter().any(|(name, _)| is_it(name)) || live.removed_fields.iter().any(is_it)
 }
 
-/// Whether a field tells of the hops before this one.
+/// Tells whether a field describes the hops before this one.
 fn tells_of_hops(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"x-forwarded-";
     let start = name.get(..PREFIX.len());
@@ -341,7 +342,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::{named::is_protected, *};
+    use super::{connection_options::is_protected, *};
     use crate::{config::Credential, proxy::tests::live, wire::head};
 
     /// Fields as a client would send them.
@@ -358,14 +359,14 @@ mod tests {
 
     fn request(live: &Live, text: &str) -> String {
         let mut octets = BytesMut::new();
-        let request = Request {
+        let request = RequestFields {
             live,
             endpoint: &live.endpoints[0],
             transport: Transport::Clear,
             fields: &fields(text),
             client: Some([10, 0, 0, 7].into()),
-            framing: Length::Unsaid,
-            expect: Expect::Forward,
+            framing: OutgoingFraming::Unsaid,
+            expect: ExpectHandling::Forward,
             proxy_authorization: None,
             upgrade: None,
         };

@@ -10,9 +10,10 @@ use actix_web::http::Method;
 
 /// A kind of path that generates, by its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind(usize);
+pub(super) struct GenerationPath(usize);
 
-/// How the kinds are shown: the last segments, or the verb of the last one. A path itself may hold a key.
+/// Names of the kinds for the log: the last segments, or the verb of the last one. A path itself may hold a
+/// key.
 const KINDS: [&str; 7] = [
     "…/messages",
     "…/complete",
@@ -26,7 +27,7 @@ const KINDS: [&str; 7] = [
 static WERE_TOLD: [AtomicBool; KINDS.len()] = [const { AtomicBool::new(false) }; KINDS.len()];
 
 /// The kind of a request that generates.
-pub(super) fn kind(method: &Method, path: &[u8]) -> Option<Kind> {
+pub(super) fn kind(method: &Method, path: &[u8]) -> Option<GenerationPath> {
     if *method != Method::POST {
         return None;
     }
@@ -42,11 +43,11 @@ pub(super) fn kind(method: &Method, path: &[u8]) -> Option<Kind> {
         _ if last.starts_with(b"invoke") => 6,
         _ => return None,
     };
-    Some(Kind(kind))
+    Some(GenerationPath(kind))
 }
 
-impl Kind {
-    /// Says that requests of this kind pass as they are: once in the life of the process.
+impl GenerationPath {
+    /// Logs once per process that requests of this kind are forwarded unmodified.
     pub(super) fn passes_unseen(self) {
         let was_told = &WERE_TOLD[self.0];
         if !was_told.load(Relaxed) && !was_told.swap(true, Relaxed) {

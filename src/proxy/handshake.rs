@@ -14,15 +14,15 @@ use crate::{
     wire::head::{RequestHead, ResponseHead, Version},
 };
 
-/// What the upstream is asked to switch to.
-pub(super) struct Asked {
+/// Handshake of a tunnel towards the upstream.
+pub(super) struct TunnelHandshake {
     protocols: Bytes,
-    /// Of a WebSocket handshake that is ours, because the client's version has none.
+    /// Key of a WebSocket handshake that the proxy makes, because the client's version has none.
     key: Option<String>,
     client: Version,
 }
 
-impl Asked {
+impl TunnelHandshake {
     /// The handshake of a request whose head asks for a tunnel.
     pub(super) fn of(head: &RequestHead) -> Self {
         let protocols = head.upgrade.clone().unwrap_or_default();
@@ -41,7 +41,7 @@ impl Asked {
         self.protocols.clone()
     }
 
-    /// What the head says of it.
+    /// Gives the fields of the handshake.
     pub(super) fn fields(&self) -> field::Upgrade<'_> {
         field::Upgrade {
             protocols: &self.protocols,

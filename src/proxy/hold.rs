@@ -1,14 +1,14 @@
 //! Holding a request body until its end is seen, and editing it (docs/contract.md §3.6).
 //!
-//! Bounded three times: one body by `MAX_EDIT_BODY`, all of them by `EDIT_MEMORY` ([`super::memory`]), and its
-//! arrival by a deadline that grows with it ([`arrival`]). A body that turns out larger than the first
+//! Bounded three times: one body by `MAX_EDIT_BODY`, all of them by `EDIT_MEMORY` ([`super::edit_memory`]), and its
+//! arrival by a deadline that grows with it ([`deadline`]). A body that turns out larger than the first
 //! streams on as it is.
 
 use std::time::Instant;
 
 use actix_web::dev::Payload;
 
-use super::{field, look::Looking, plan::Plan, worker::Worker};
+use super::{field, inspection::SharedInspector, plan::Plan, worker::Worker};
 use crate::{
     config::{Edit, Live},
     edit::BodyBuffer,
@@ -18,22 +18,22 @@ use crate::{
     wire::{body::Framing, head::RequestHead},
 };
 
-mod arrival;
+mod deadline;
 
-use self::arrival::Arrival;
+use self::deadline::BodyDeadline;
 
-/// Holds the body, edits it, and says how to send it. What is asked for in it is told to who looks.
+/// Buffers the body, edits it, and plans how to send it. Telemetry gets the request's details.
 pub(super) async fn edit(
     head: &RequestHead,
     mut payload: Payload,
     edit: &Edit,
     worker: &Worker,
     live: &Live,
-    look: Option<Looking>,
+    look: Option<SharedInspector>,
     is_watched: bool,
 ) -> Result<Plan, ProxyError> {
     let mut share = worker.edit_memory.share(head.framing, edit.max_body);
-    let mut arrival = Arrival::new(live.timers.request_body);
+    let mut arrival = BodyDeadline::new(live.timers.request_body);
     head.notes.is_held.set(true);
     let mut hold = BodyBuffer::new(edit.mode, edit.target);
     while let Some(content) = arrival.next(&mut payload).await {
@@ -73,10 +73,14 @@ pub(super) async fn edit(
     }
     let length: u64 = body.iter().map(|piece| piece.len() as u64).sum();
     let (framing, coding) = match head.framing {
-        Framing::Length(_) | Framing::None => (field::Length::Exactly(length), BodyCoding::Length),
-        Framing::Chunked | Framing::UntilClose => (field::Length::Chunked, BodyCoding::Chunked),
+        Framing::Length(_) | Framing::None => {
+            (field::OutgoingFraming::Exactly(length), BodyCoding::Length)
+        }
+        Framing::Chunked | Framing::UntilClose => {
+            (field::OutgoingFraming::Chunked, BodyCoding::Chunked)
+        }
     };
-    let expect = field::Expect::Answered;
+    let expect = field::ExpectHandling::Answered;
     let held = BufferedBody {
         content: body,
         coding,
@@ -93,8 +97,8 @@ pub(super) async fn edit(
     })
 }
 
-/// What the body says of itself, for who looks.
-fn tell(look: Option<&Looking>, hold: &BodyBuffer) {
+/// Passes the body's details to telemetry.
+fn tell(look: Option<&SharedInspector>, hold: &BodyBuffer) {
     if let Some(look) = look {
         look.replace(RequestInspector::known(hold.asked()));
     }

@@ -52,7 +52,7 @@ pub(super) fn is_foreign(head: &RequestHead, allowed: &AllowedOrigins, is_loopba
     }
 }
 
-/// The value of a field that comes once; what cannot be read, or comes again, is nobody's.
+/// The value of a field that comes once; one that cannot be read, or comes twice, is empty.
 fn only<'a>(before: Option<&str>, value: &'a [u8]) -> Option<&'a str> {
     Some(match before {
         None => text(value).unwrap_or_default(),

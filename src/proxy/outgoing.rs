@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::{field, handshake::Asked, target};
+use super::{field, handshake::TunnelHandshake, target};
 use crate::{
     config::{Endpoint, Live, Scheme},
     upstream::{
@@ -23,13 +23,13 @@ pub(super) struct Outgoing<'a> {
     pub(super) head: &'a RequestHead,
     pub(super) live: &'a Live,
     pub(super) client: Option<IpAddr>,
-    pub(super) framing: field::Length,
-    pub(super) expect: field::Expect,
+    pub(super) framing: field::OutgoingFraming,
+    pub(super) expect: field::ExpectHandling,
     pub(super) patience: Duration,
-    pub(super) tunnel: Option<&'a Asked>,
-    /// From when to when the body was waited for, where it was and somebody looks.
+    pub(super) tunnel: Option<&'a TunnelHandshake>,
+    /// Start and end of the wait for a buffered body; only if telemetry observes the exchange.
     pub(super) waited: Option<(Instant, Instant)>,
-    /// Whether somebody looks.
+    /// True if telemetry observes the exchange.
     pub(super) is_watched: bool,
 }
 
@@ -59,7 +59,7 @@ impl Outgoing<'_> {
                 ..
             })
         ) {
-            self.expect = field::Expect::Answered;
+            self.expect = field::ExpectHandling::Answered;
         }
     }
 
@@ -76,7 +76,7 @@ impl Outgoing<'_> {
         target::put_request_line(&mut octets, endpoint, &head.method, &head.target);
         field::put_request_fields(
             &mut octets,
-            &field::Request {
+            &field::RequestFields {
                 live,
                 endpoint,
                 transport: head.transport,
@@ -85,7 +85,7 @@ impl Outgoing<'_> {
                 framing: self.framing,
                 expect: self.expect,
                 proxy_authorization: proxy_authorization.as_ref(),
-                upgrade: self.tunnel.map(Asked::fields),
+                upgrade: self.tunnel.map(TunnelHandshake::fields),
             },
         );
         octets.freeze()
@@ -106,7 +106,7 @@ pub(super) fn patience(fields: &Fields, generates: bool, live: &Live) -> Duratio
     theirs.map_or(ours, |theirs| theirs.max(ours))
 }
 
-/// What a client may declare in `X-Stainless-Timeout`.
+/// Upper bound of `X-Stainless-Timeout`.
 const MAX_DECLARED_PATIENCE: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]

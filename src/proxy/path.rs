@@ -72,5 +72,5 @@ fn is_known(path: &str) -> bool {
 /// looked for in all that is shown.
 const MOST: usize = 64;
 
-/// What stands before most credentials.
+/// Scheme before most credentials.
 const SCHEME: &str = "Bearer ";

@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Instant};
 
 use actix_web::dev::Payload;
 
-use super::{field, handshake::Asked, memory::Share};
+use super::{edit_memory::MemoryShare, field, handshake::TunnelHandshake};
 use crate::{
     config::{Edit, Live},
     edit,
@@ -49,23 +49,25 @@ impl<'a> Treatment<'a> {
     }
 }
 
-/// What is sent as the body, and how the head speaks of it.
+/// Plan for a request: its body towards the upstream, and the fields of the head that describe it.
 pub(super) struct Plan {
     pub(super) body: Body,
-    pub(super) framing: field::Length,
-    pub(super) expect: field::Expect,
-    pub(super) memory: Option<Share>,
-    /// What became of the edit, where one was thinkable.
+    pub(super) framing: field::OutgoingFraming,
+    pub(super) expect: field::ExpectHandling,
+    pub(super) memory: Option<MemoryShare>,
+    /// Outcome of the edit, for a message that may be edited.
     pub(super) edit: Option<&'static str>,
-    /// When the body was complete that was held, or as much of it as was waited for; only where somebody
-    /// looks.
+    /// End of the wait for a buffered body; only if telemetry observes the exchange.
     pub(super) complete_at: Option<Instant>,
-    pub(super) tunnel: Option<Asked>,
+    pub(super) tunnel: Option<TunnelHandshake>,
 }
 
 impl Plan {
     pub(super) fn nothing() -> Self {
-        let (framing, expect) = (field::Length::Unsaid, field::Expect::Answered);
+        let (framing, expect) = (
+            field::OutgoingFraming::Unsaid,
+            field::ExpectHandling::Answered,
+        );
         Self {
             body: Body::None,
             framing,
@@ -77,12 +79,12 @@ impl Plan {
         }
     }
 
-    /// What follows the head waits for the upstream's word.
+    /// Plans a tunnel: the data after the head waits for the upstream's 101.
     pub(super) fn tunnel(head: &RequestHead, payload: Payload) -> Self {
-        let asked = Asked::of(head);
+        let asked = TunnelHandshake::of(head);
         let framing = match head.fields.value("content-length") {
-            Some(_) => field::Length::Exactly(0),
-            None => field::Length::Unsaid,
+            Some(_) => field::OutgoingFraming::Exactly(0),
+            None => field::OutgoingFraming::Unsaid,
         };
         Self {
             body: Body::Tunnel(Switch {
@@ -117,7 +119,7 @@ impl Plan {
         }
     }
 
-    /// For the log: what becomes of the body.
+    /// Describes the body's treatment, for the log.
     pub(super) fn describe(&self) -> &'static str {
         match &self.body {
             Body::None => "none",
@@ -157,14 +159,16 @@ impl Plan {
         go_ahead: Continue,
     ) -> Self {
         let (framing, coding) = match head.framing {
-            Framing::Length(length) => (field::Length::Exactly(length), BodyCoding::Length),
+            Framing::Length(length) => {
+                (field::OutgoingFraming::Exactly(length), BodyCoding::Length)
+            }
             Framing::Chunked | Framing::UntilClose | Framing::None => {
-                (field::Length::Chunked, BodyCoding::Chunked)
+                (field::OutgoingFraming::Chunked, BodyCoding::Chunked)
             }
         };
         let expect = match go_ahead {
-            Continue::Expected => field::Expect::Forward,
-            Continue::NotExpected => field::Expect::Answered,
+            Continue::Expected => field::ExpectHandling::Forward,
+            Continue::NotExpected => field::ExpectHandling::Answered,
         };
         let notes = Rc::clone(&head.notes);
         let body = Body::Streamed(StreamedBody {
@@ -186,7 +190,7 @@ impl Plan {
     }
 }
 
-/// Why a message passes as it is, if its head says so already.
+/// Gives the reason for which a message is not edited, if its head has one.
 fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
     // of several codings or types, each has to allow it
     let all = |name: &str, is_fine: &dyn Fn(&[u8]) -> bool| {

@@ -1,6 +1,6 @@
 //! The record of an exchange, which tells how it went.
 //!
-//! [`Record`] is written when it is dropped, so that every exchange has its line, also one whose
+//! [`ExchangeRecord`] is written when it is dropped, so that every exchange has its line, also one whose
 //! client vanished before there was a response.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
-use super::{id::RequestId, watch::Watch};
+use super::{id::RequestId, observation::ExchangeObservation};
 use crate::{
     config::Endpoint,
     error::{Answer, DeniedError, DownstreamError, ProxyError},
@@ -27,9 +27,9 @@ use crate::{
 /// The label of an exchange that an operator ended.
 pub(super) const ENDED_BY_OPERATOR: &str = "ended_by_operator";
 
-/// How an exchange ended.
+/// End of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum ExchangeEnd {
     /// The response was complete.
     Complete,
     /// The client went away, or all was cut at the end of a drain.
@@ -43,7 +43,7 @@ pub(super) enum Ended {
     Proxy(&'static str),
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for ExchangeEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Complete => f.write_str("complete"),
@@ -55,32 +55,32 @@ impl fmt::Display for Ended {
     }
 }
 
-/// What is known of one exchange.
-pub(super) struct Record {
+/// Record of one exchange.
+pub(super) struct ExchangeRecord {
     pub(super) admission: Admission,
     id: RequestId,
     method: Method,
-    /// As it is shown.
+    /// The path as it may be logged.
     path: Box<str>,
     pub(super) notes: Rc<BodyNotes>,
     started: Instant,
     status: Option<StatusCode>,
-    /// Of several endpoints, the one that answered.
+    /// The endpoint that answered, of several.
     endpoint: Option<(Arc<[Endpoint]>, usize)>,
     head: Option<Duration>,
     /// Octets of the response's content.
     pub(super) sent: u64,
-    pub(super) ended: Ended,
-    /// What is learned besides, where somebody looks.
-    pub(super) watch: Option<Box<Watch>>,
+    pub(super) ended: ExchangeEnd,
+    /// Details for telemetry, if it observes the exchange.
+    pub(super) watch: Option<Box<ExchangeObservation>>,
 }
 
-impl Record {
+impl ExchangeRecord {
     pub(super) fn new(
         head: &RequestHead,
         path: Box<str>,
         admission: Admission,
-        watch: impl FnOnce(RequestId, &str) -> Option<Box<Watch>>,
+        watch: impl FnOnce(RequestId, &str) -> Option<Box<ExchangeObservation>>,
     ) -> Self {
         let id = RequestId::next();
         Self {
@@ -95,7 +95,7 @@ impl Record {
             endpoint: None,
             head: None,
             sent: 0,
-            ended: Ended::Client,
+            ended: ExchangeEnd::Client,
         }
     }
 
@@ -103,7 +103,7 @@ impl Record {
         self.id
     }
 
-    /// Whether somebody looks.
+    /// True if telemetry observes the exchange.
     pub(super) fn is_watched(&self) -> bool {
         self.watch.is_some()
     }
@@ -186,7 +186,7 @@ impl Record {
         self.watch.as_ref()?.progress()
     }
 
-    /// Whether an operator has asked for the end of the exchange, which wakes the task of the context.
+    /// Tells whether an operator has ended the exchange, and registers the task to be woken then.
     pub(super) fn poll_ending(&self, cx: &Context<'_>) -> bool {
         let progress = self.progress();
         progress.is_some_and(|progress| progress.poll_ending(cx))
@@ -199,24 +199,24 @@ impl Record {
         }
     }
 
-    /// How it ended, for those who look.
+    /// Gives the termination, for telemetry.
     fn ended(&self) -> exchange::Termination {
         let phase = match self.head {
             Some(_) => exchange::TerminationPhase::Response,
             None => exchange::TerminationPhase::Request,
         };
         let (source, label) = match self.outcome() {
-            Ended::Complete => (exchange::TerminationSource::Complete, None),
-            Ended::Client if self.notes.is_stalled.get() => {
+            ExchangeEnd::Complete => (exchange::TerminationSource::Complete, None),
+            ExchangeEnd::Client if self.notes.is_stalled.get() => {
                 (exchange::TerminationSource::Client, Some("write_timeout"))
             }
-            Ended::Client => (
+            ExchangeEnd::Client => (
                 exchange::TerminationSource::Client,
                 Some("client_disconnected"),
             ),
-            Ended::Fault(label) => (exchange::TerminationSource::Client, Some(label)),
-            Ended::Upstream(label) => (exchange::TerminationSource::Upstream, Some(label)),
-            Ended::Proxy(label) => (exchange::TerminationSource::Proxy, Some(label)),
+            ExchangeEnd::Fault(label) => (exchange::TerminationSource::Client, Some(label)),
+            ExchangeEnd::Upstream(label) => (exchange::TerminationSource::Upstream, Some(label)),
+            ExchangeEnd::Proxy(label) => (exchange::TerminationSource::Proxy, Some(label)),
         };
         exchange::Termination {
             source,
@@ -225,16 +225,16 @@ impl Record {
         }
     }
 
-    /// How it ended: an exchange that was dropped since the process ends, or since an operator ended it,
+    /// Gives the end: an exchange that was dropped because the process ends, or because an operator ended it,
     /// was not left by its client.
-    fn outcome(&self) -> Ended {
+    fn outcome(&self) -> ExchangeEnd {
         // read from the upstream, but not by the client
-        let is_undelivered = self.ended == Ended::Complete && self.notes.is_undelivered.get();
+        let is_undelivered = self.ended == ExchangeEnd::Complete && self.notes.is_undelivered.get();
         match self.ended {
-            ended if ended != Ended::Client && !is_undelivered => ended,
-            _ if self.admission.is_cut() => Ended::Proxy(SHUTDOWN),
-            _ if self.notes.is_ending() => Ended::Proxy(ENDED_BY_OPERATOR),
-            _ => Ended::Client,
+            ended if ended != ExchangeEnd::Client && !is_undelivered => ended,
+            _ if self.admission.is_cut() => ExchangeEnd::Proxy(SHUTDOWN),
+            _ if self.notes.is_ending() => ExchangeEnd::Proxy(ENDED_BY_OPERATOR),
+            _ => ExchangeEnd::Client,
         }
     }
 
@@ -245,13 +245,15 @@ impl Record {
         let is_gone = matches!(cause, ProxyError::Downstream(DownstreamError::Disconnected));
         self.status = (!is_gone).then_some(answer.status);
         self.ended = match cause {
-            ProxyError::Downstream(DownstreamError::Disconnected) => Ended::Client,
-            ProxyError::Downstream(_) => Ended::Fault(answer.label),
-            ProxyError::Upstream(_) => Ended::Upstream(answer.label),
-            ProxyError::Denied(DeniedError::EndedByOperator) => Ended::Proxy(answer.label),
+            ProxyError::Downstream(DownstreamError::Disconnected) => ExchangeEnd::Client,
+            ProxyError::Downstream(_) => ExchangeEnd::Fault(answer.label),
+            ProxyError::Upstream(_) => ExchangeEnd::Upstream(answer.label),
+            ProxyError::Denied(DeniedError::EndedByOperator) => ExchangeEnd::Proxy(answer.label),
             // a rule of ours that the client broke, and no limit
-            ProxyError::Denied(_) if answer.status.is_client_error() => Ended::Fault(answer.label),
-            ProxyError::Denied(_) | ProxyError::Internal(_) => Ended::Proxy(answer.label),
+            ProxyError::Denied(_) if answer.status.is_client_error() => {
+                ExchangeEnd::Fault(answer.label)
+            }
+            ProxyError::Denied(_) | ProxyError::Internal(_) => ExchangeEnd::Proxy(answer.label),
         };
         if let ProxyError::Upstream(cause) = cause {
             log::warn!("[Proxy] {} request_id={id}", Chain(cause));
@@ -260,7 +262,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for ExchangeRecord {
     fn drop(&mut self) {
         let outcome = self.outcome();
         if let Some(watch) = self.watch.take() {
@@ -268,7 +270,7 @@ impl Drop for Record {
             let (received, total) = (self.notes.octets.get(), self.started.elapsed());
             if let Some(progress) = watch
                 .progress()
-                .filter(|_| outcome != Ended::Proxy(ENDED_BY_OPERATOR))
+                .filter(|_| outcome != ExchangeEnd::Proxy(ENDED_BY_OPERATOR))
             {
                 // what still waits for the client is not to be cut
                 progress.finishes();
@@ -285,7 +287,7 @@ impl Drop for Record {
             Millis(self.head.unwrap_or_default()),
             Millis(self.started.elapsed()),
             outcome,
-            By(self.endpoint.as_ref()),
+            EndpointSuffix(self.endpoint.as_ref()),
             self.id,
         );
     }
@@ -295,9 +297,9 @@ impl Drop for Record {
 const SHUTDOWN: &str = "shutdown";
 
 /// The endpoint that answered, where there are several.
-struct By<'a>(Option<&'a (Arc<[Endpoint]>, usize)>);
+struct EndpointSuffix<'a>(Option<&'a (Arc<[Endpoint]>, usize)>);
 
-impl fmt::Display for By<'_> {
+impl fmt::Display for EndpointSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some((endpoints, at)) => write!(f, " upstream={}", endpoints[*at].upstream),

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, body::BoxBody, http::header};
 
-use super::{browser, field, record::Record, response_body::ExchangeBody, tunnel};
+use super::{browser, field, record::ExchangeRecord, response_body::ExchangeBody, tunnel};
 use crate::{
     config::Live,
     error::{DeniedError, ProxyError},
@@ -16,7 +16,7 @@ use crate::{
 /// The upstream's response, as it came.
 pub(super) fn relayed(
     response: Response<ResponseBody>,
-    record: Record,
+    record: ExchangeRecord,
     live: &Live,
     client: Version,
 ) -> HttpResponse {
@@ -45,7 +45,7 @@ pub(super) fn relayed(
 }
 
 /// An answer of ours.
-pub(super) fn refused(cause: &ProxyError, record: Record) -> HttpResponse {
+pub(super) fn refused(cause: &ProxyError, record: ExchangeRecord) -> HttpResponse {
     let answer = cause.answer();
     let request_id = record.refuse(cause, &answer);
     let mut response = HttpResponse::build(answer.status);

@@ -10,7 +10,7 @@ use std::{
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
-use super::record::{Chain, ENDED_BY_OPERATOR, Ended, Record};
+use super::record::{Chain, ENDED_BY_OPERATOR, ExchangeEnd, ExchangeRecord};
 use crate::{
     upstream::{ResponseBody, exchange::BodyError},
     wire::{body::Framing, head::BodyNotes, idle::IdleTimer},
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct ExchangeBody {
     body: ResponseBody,
     notes: Option<Rc<BodyNotes>>,
-    record: Record,
+    record: ExchangeRecord,
     idle: IdleTimer,
     /// Octets of the request when the silence of the upstream began.
     uploaded: u64,
@@ -30,11 +30,11 @@ impl ExchangeBody {
     pub(super) fn new(
         body: ResponseBody,
         framing: Framing,
-        mut record: Record,
+        mut record: ExchangeRecord,
         idle: Duration,
     ) -> Self {
         if body.is_done() {
-            record.ended = Ended::Complete;
+            record.ended = ExchangeEnd::Complete;
         }
         let notes = (framing == Framing::Chunked).then(Rc::default);
         Self {
@@ -46,7 +46,7 @@ impl ExchangeBody {
         }
     }
 
-    /// Where the trailer section appears, if there may be one.
+    /// Notes that receive the trailer section, if there may be one.
     pub(super) fn notes(&self) -> Option<Rc<BodyNotes>> {
         self.notes.clone()
     }
@@ -65,9 +65,9 @@ impl ExchangeBody {
 
     fn fail(&mut self, label: &'static str, cause: StreamError) -> StreamError {
         self.record.ended = match &cause {
-            StreamError::Ended => Ended::Proxy(label),
-            StreamError::Body(BodyError::Downstream(_)) => Ended::Client,
-            _ => Ended::Upstream(label),
+            StreamError::Ended => ExchangeEnd::Proxy(label),
+            StreamError::Body(BodyError::Downstream(_)) => ExchangeEnd::Client,
+            _ => ExchangeEnd::Upstream(label),
         };
         log::warn!(
             "[Stream Error] {} request_id={}",
@@ -109,12 +109,12 @@ impl MessageBody for ExchangeBody {
                 this.record.content(&content);
                 this.idle.heard();
                 if this.body.is_done() {
-                    this.record.ended = Ended::Complete;
+                    this.record.ended = ExchangeEnd::Complete;
                 }
                 Poll::Ready(Some(Ok(content)))
             }
             Poll::Ready(None) => {
-                this.record.ended = Ended::Complete;
+                this.record.ended = ExchangeEnd::Complete;
                 if let (Some(notes), Some(trailers)) = (&this.notes, this.body.take_trailers()) {
                     notes.trailers.replace(Some(trailers));
                 }
@@ -139,7 +139,7 @@ impl MessageBody for ExchangeBody {
     }
 }
 
-/// Why a response ended before its end.
+/// Error that ends a response early.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
     #[error(transparent)]

@@ -2,7 +2,7 @@
 //! an extended CONNECT over HTTP/2 (RFC 8441).
 //!
 //! An exchange like any other up to the upstream's head. Whoever answers with anything but a 101 refused,
-//! and the answer is relayed as it came. After a 101 both bodies are octets that nobody looks at, and
+//! and the answer is relayed as it came. After a 101 both bodies are opaque octets, and
 //! one timer watches both.
 
 use std::{
@@ -18,7 +18,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 
-use super::record::{Chain, ENDED_BY_OPERATOR, Ended, Record};
+use super::record::{Chain, ENDED_BY_OPERATOR, ExchangeEnd, ExchangeRecord};
 use crate::{
     config::Live,
     upstream::{ResponseBody, exchange::BodyError, http1::UpstreamTunnel},
@@ -33,7 +33,7 @@ use crate::{
 pub(super) fn relayed(
     content: HeadContent,
     body: ResponseBody,
-    record: Record,
+    record: ExchangeRecord,
     live: &Live,
 ) -> HttpResponse {
     let notes = Rc::<TunnelNotes>::default();
@@ -69,18 +69,18 @@ struct TunnelBody {
     /// None once it has ended.
     tunnel: Option<UpstreamTunnel>,
     notes: Rc<TunnelNotes>,
-    record: Record,
+    record: ExchangeRecord,
     idle: IdleTimer,
     /// Octets that had left for the upstream when it was last looked at.
     sent: u64,
 }
 
 impl TunnelBody {
-    fn fail(&mut self, cause: TunnelError, ended: Ended) -> TunnelError {
+    fn fail(&mut self, cause: TunnelError, ended: ExchangeEnd) -> TunnelError {
         self.tunnel = None;
         self.record.ended = ended;
         // the others are told by the record alone: they are how many a tunnel ends
-        if let Ended::Upstream(_) = ended {
+        if let ExchangeEnd::Upstream(_) = ended {
             log::warn!("[Tunnel] {} request_id={}", Chain(&cause), self.record.id());
         }
         cause
@@ -103,7 +103,7 @@ impl MessageBody for TunnelBody {
             return Poll::Ready(None);
         };
         if this.record.poll_ending(cx) {
-            let ended = Ended::Proxy(ENDED_BY_OPERATOR);
+            let ended = ExchangeEnd::Proxy(ENDED_BY_OPERATOR);
             return Poll::Ready(Some(Err(this.fail(TunnelError::Ended, ended).into())));
         }
         let outcome = tunnel.poll_content(cx, this.notes.is_held_back.get());
@@ -118,13 +118,13 @@ impl MessageBody for TunnelBody {
             }
             Poll::Ready(None) => {
                 this.tunnel = None;
-                this.record.ended = Ended::Complete;
+                this.record.ended = ExchangeEnd::Complete;
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(cause))) => {
                 let ended = match &cause {
-                    BodyError::Downstream(_) => Ended::Client,
-                    _ => Ended::Upstream("connection_terminated"),
+                    BodyError::Downstream(_) => ExchangeEnd::Client,
+                    _ => ExchangeEnd::Upstream("connection_terminated"),
                 };
                 Poll::Ready(Some(Err(this.fail(cause.into(), ended).into())))
             }
@@ -135,14 +135,14 @@ impl MessageBody for TunnelBody {
                 if this.idle.poll_silence(cx).is_pending() {
                     return Poll::Pending;
                 }
-                let ended = Ended::Proxy("tunnel_idle_timeout");
+                let ended = ExchangeEnd::Proxy("tunnel_idle_timeout");
                 Poll::Ready(Some(Err(this.fail(TunnelError::Idle, ended).into())))
             }
         }
     }
 }
 
-/// Why a tunnel ended before both directions had.
+/// Error that ends a tunnel early.
 #[derive(Debug, thiserror::Error)]
 enum TunnelError {
     #[error("tunnel aborted")]

@@ -5,14 +5,14 @@ use std::{rc::Rc, sync::Arc};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
-use super::{memory::EditMemory, observer::Observer};
+use super::{edit_memory::EditMemory, telemetry::Telemetry};
 use crate::{
     config::Live,
     limits::Limits,
     upstream::{Client, balance::Balance},
 };
 
-/// What the default service needs of its worker.
+/// State of one worker that its exchanges share.
 pub struct Worker {
     /// The door to the upstream.
     pub client: Client,
@@ -26,12 +26,12 @@ pub struct Worker {
     pub edit_memory: EditMemory,
     /// Free memory for bodies that are kept for the next upstream, in KiB, of the process.
     pub replay_memory: Arc<Semaphore>,
-    /// What all workers know of the upstreams.
+    /// Health of the upstreams, shared by all workers.
     pub balance: Arc<Balance>,
-    /// Who looks at the exchanges.
-    pub observer: Rc<Observer>,
-    /// Whether the ports that forward serve the dashboard, too.
+    /// Receiver of telemetry.
+    pub observer: Rc<Telemetry>,
+    /// True if the main ports serve the dashboard, too.
     pub serves_dashboard: bool,
-    /// Whether only this machine is listened to.
+    /// True if all listeners are on loopback addresses or Unix sockets.
     pub is_loopback: bool,
 }

@@ -20,31 +20,31 @@ use crate::{error::DeniedError, upstream::pieces::Pieces, wire::body::Framing};
 
 /// Memory for held bodies, of the whole process.
 #[derive(Debug, Clone)]
-pub struct EditMemory(Arc<Mutex<State>>);
+pub struct EditMemory(Arc<Mutex<MemoryPool>>);
 
 /// One body's part of it, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct MemoryShare {
     all: EditMemory,
-    body: Body,
+    body: HeldBody,
     held: u64,
-    /// Of what is held, what came from the share of small bodies.
+    /// The part of `held` that came from the memory for small bodies.
     held_small: u64,
 }
 
 /// A body as the memory knows it.
 #[derive(Debug, Clone, Copy)]
-struct Body {
+struct HeldBody {
     id: u64,
     /// The most that it can need.
     most: u64,
-    /// Whether it needs exactly that much.
+    /// True if it needs exactly that much.
     is_exact: bool,
 }
 
 #[derive(Debug)]
-struct State {
-    /// What every body may use, free or not.
+struct MemoryPool {
+    /// Memory for bodies of any size, free or not.
     common: u64,
     /// The largest body.
     largest: u64,
@@ -52,38 +52,38 @@ struct State {
     free: u64,
     /// Octets that are free for small bodies.
     free_small: u64,
-    first: Option<First>,
-    waiting: VecDeque<Waiting>,
+    first: Option<FirstBody>,
+    waiting: VecDeque<QueuedStep>,
     next_id: u64,
 }
 
 /// The body for which the rest of the largest body is kept free.
 #[derive(Debug)]
-struct First {
+struct FirstBody {
     id: u64,
-    /// What it has of the memory for every body.
+    /// Memory that it has of the common part.
     held: u64,
 }
 
 /// A step that is waited for.
 #[derive(Debug)]
-struct Waiting {
-    step: Step,
-    granted: oneshot::Sender<Pool>,
+struct QueuedStep {
+    step: MemoryStep,
+    granted: oneshot::Sender<MemoryPart>,
 }
 
 /// A step that a body asks for.
 #[derive(Debug, Clone, Copy)]
-struct Step {
-    body: Body,
+struct MemoryStep {
+    body: HeldBody,
     octets: u64,
-    /// What the body has, in all and of the memory for every body.
+    /// Memory that the body has, in all and of the common part.
     held: u64,
     held_common: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pool {
+enum MemoryPart {
     Small,
     Common,
 }
@@ -93,7 +93,7 @@ impl EditMemory {
     pub fn new(total: u64, largest: u64) -> Self {
         let largest = largest.min(total);
         let small = (total / SMALL_PART).min(total - largest);
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(MemoryPool {
             common: total - small,
             largest,
             free: total - small,
@@ -105,7 +105,7 @@ impl EditMemory {
     }
 
     /// The share of a body that is held up to `limit` octets. It has nothing yet.
-    pub(super) fn share(&self, framing: Framing, limit: u64) -> Share {
+    pub(super) fn share(&self, framing: Framing, limit: u64) -> MemoryShare {
         let (most, is_exact) = match framing {
             Framing::Length(length) => (length.min(limit), true),
             Framing::Chunked | Framing::UntilClose | Framing::None => (limit, false),
@@ -116,13 +116,13 @@ impl EditMemory {
         // what can never be free is not waited for before a body needs it
         let (most, is_exact) = (most.min(state.common), is_exact && most <= state.common);
         state.next_id += 1;
-        let body = Body {
+        let body = HeldBody {
             id: state.next_id,
             most,
             is_exact,
         };
         drop(state);
-        Share {
+        MemoryShare {
             all: self.clone(),
             body,
             held: 0,
@@ -131,13 +131,13 @@ impl EditMemory {
     }
 
     /// The state is whole between any two statements that can panic.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, MemoryPool> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Share {
-    /// Makes room for so many octets in all; waits its turn for a while. Gives the time that it waited.
+impl MemoryShare {
+    /// Grows to `octets` in all; waits its turn for a while. Gives the time that it waited.
     pub(super) async fn grow_to(&mut self, octets: u64) -> Result<Duration, DeniedError> {
         if octets <= self.held {
             return Ok(Duration::ZERO);
@@ -145,7 +145,7 @@ impl Share {
         // each step is as large as all before it, within bounds, so that a large body asks seldom
         let ahead = self.held.clamp(SMALLEST_STEP, LARGEST_STEP);
         let wanted = octets.max((self.held + ahead).min(self.body.most));
-        let step = Step {
+        let step = MemoryStep {
             body: self.body,
             octets: wanted - self.held,
             held: self.held,
@@ -167,7 +167,7 @@ impl Share {
             }
         };
         let began = Instant::now();
-        let mut turn = Turn {
+        let mut turn = PendingStep {
             share: self,
             octets: step.octets,
             granted,
@@ -211,15 +211,15 @@ impl Share {
             .collect()
     }
 
-    fn add(&mut self, octets: u64, pool: Pool) {
+    fn add(&mut self, octets: u64, pool: MemoryPart) {
         self.held += octets;
-        if pool == Pool::Small {
+        if pool == MemoryPart::Small {
             self.held_small += octets;
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         let mut state = self.all.lock();
         state.free_small += self.held_small;
@@ -238,7 +238,7 @@ impl Drop for Share {
 /// A piece of content that keeps its share.
 struct Tied {
     piece: Bytes,
-    _share: Arc<Share>,
+    _share: Arc<MemoryShare>,
 }
 
 impl AsRef<[u8]> for Tied {
@@ -248,13 +248,13 @@ impl AsRef<[u8]> for Tied {
 }
 
 /// A body that waits. A step that is granted as the wait ends is not lost.
-struct Turn<'a> {
-    share: &'a mut Share,
+struct PendingStep<'a> {
+    share: &'a mut MemoryShare,
     octets: u64,
-    granted: oneshot::Receiver<Pool>,
+    granted: oneshot::Receiver<MemoryPart>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for PendingStep<'_> {
     fn drop(&mut self) {
         self.granted.close();
         if let Ok(pool) = self.granted.try_recv() {
@@ -263,10 +263,10 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl State {
+impl MemoryPool {
     /// Takes a step's octets, if they are free for it.
-    fn grant(&mut self, step: &Step) -> Option<Pool> {
-        let Step {
+    fn grant(&mut self, step: &MemoryStep) -> Option<MemoryPart> {
+        let MemoryStep {
             body,
             octets,
             held,
@@ -276,7 +276,7 @@ impl State {
         let is_small = body.most <= SMALL || (!body.is_exact && after <= SMALL);
         if is_small && self.free_small >= octets {
             self.free_small -= octets;
-            return Some(Pool::Small);
+            return Some(MemoryPart::Small);
         }
         let left = self.free.checked_sub(octets)?;
         let is_last = body.is_exact && after >= body.most;
@@ -305,19 +305,19 @@ impl State {
                 if left < body.most.saturating_sub(after) {
                     return None;
                 }
-                *first = Some(First {
+                *first = Some(FirstBody {
                     id: body.id,
                     held: held_common + octets,
                 });
             }
         }
         self.free = left;
-        Some(Pool::Common)
+        Some(MemoryPart::Common)
     }
 
-    fn wait(&mut self, step: Step) -> oneshot::Receiver<Pool> {
+    fn wait(&mut self, step: MemoryStep) -> oneshot::Receiver<MemoryPart> {
         let (granted, receiver) = oneshot::channel();
-        self.waiting.push_back(Waiting { step, granted });
+        self.waiting.push_back(QueuedStep { step, granted });
         receiver
     }
 
@@ -349,10 +349,10 @@ impl State {
         }
     }
 
-    fn give_back(&mut self, step: &Step, pool: Pool) {
+    fn give_back(&mut self, step: &MemoryStep, pool: MemoryPart) {
         match pool {
-            Pool::Small => self.free_small += step.octets,
-            Pool::Common => {
+            MemoryPart::Small => self.free_small += step.octets,
+            MemoryPart::Common => {
                 self.free += step.octets;
                 // whatever it was: its share is about to be dropped
                 if self
@@ -367,16 +367,16 @@ impl State {
     }
 }
 
-/// How long a body waits for its turn.
+/// Maximum wait of a body for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the first step takes, where the body is not shorter: most requests of tools, and a third of a
-/// Claude Code turn, which takes two more.
+/// Size of the first step, if the body is not shorter: most requests of tools, and a third of a Claude Code
+/// turn, which takes two more.
 const SMALLEST_STEP: u64 = 16 * 1024;
-/// What later steps take at most: what is taken and not used yet is at most so much for each body.
+/// Maximum of later steps, and so of the memory that a body has taken and not used yet.
 const LARGEST_STEP: u64 = 1024 * 1024;
 /// A body of this size is small: five turns of Claude Code.
 const SMALL: u64 = 256 * 1024;
-/// One part of so many is for small bodies.
+/// Divisor of the part for small bodies.
 const SMALL_PART: u64 = 8;
 /// Steps that are looked at in vain when memory becomes free, so that a queue of thousands costs little.
 const MOST_REFUSED: usize = 64;
@@ -389,11 +389,11 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    fn exactly(memory: &EditMemory, octets: u64) -> Share {
+    fn exactly(memory: &EditMemory, octets: u64) -> MemoryShare {
         memory.share(Framing::Length(octets), 32 * MIB)
     }
 
-    fn chunked(memory: &EditMemory) -> Share {
+    fn chunked(memory: &EditMemory) -> MemoryShare {
         memory.share(Framing::Chunked, 32 * MIB)
     }
 
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn what_is_declared_costs_nothing_until_it_arrives() {
         let memory = EditMemory::new(512 * MIB, 32 * MIB);
-        let mut idle: Vec<Share> = (0..1000).map(|_| exactly(&memory, 32 * MIB)).collect();
+        let mut idle: Vec<MemoryShare> = (0..1000).map(|_| exactly(&memory, 32 * MIB)).collect();
         for share in &mut idle {
             let grown = share.grow_to(1).now_or_never();
             assert!(matches!(grown, Some(Ok(Duration::ZERO))));
@@ -433,7 +433,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn small_bodies_have_a_share_of_their_own() {
         let memory = EditMemory::new(64 * MIB, 32 * MIB);
-        let mut large: Vec<Share> = (0..10).map(|_| exactly(&memory, 32 * MIB)).collect();
+        let mut large: Vec<MemoryShare> = (0..10).map(|_| exactly(&memory, 32 * MIB)).collect();
         for octets in (MIB..=30 * MIB).step_by(MIB as usize) {
             for share in &mut large {
                 let _ = share.grow_to(octets).now_or_never();
@@ -444,7 +444,7 @@ mod tests {
                 .iter_mut()
                 .any(|share| share.grow_to(31 * MIB).now_or_never().is_none())
         );
-        let mut small: Vec<Share> = (0..32)
+        let mut small: Vec<MemoryShare> = (0..32)
             .map(|at| {
                 if at % 2 == 0 {
                     exactly(&memory, SMALL)

@@ -18,12 +18,12 @@ use futures_core::Stream as _;
 use crate::error::DownstreamError;
 
 /// The time that a body takes.
-pub(super) struct Arrival {
+pub(super) struct BodyDeadline {
     deadline: Instant,
     timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
 }
 
-impl Arrival {
+impl BodyDeadline {
     /// A body whose first octet may take this long.
     pub(super) fn new(patience: Duration) -> Self {
         Self {
@@ -81,5 +81,5 @@ impl Arrival {
     }
 }
 
-/// One more second for each so many.
+/// Rate that extends the deadline.
 const OCTETS_PER_SECOND: u64 = 64 * 1024;

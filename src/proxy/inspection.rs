@@ -1,4 +1,4 @@
-//! A request's body that is looked at as it passes.
+//! Inspection of a request's body as it passes.
 
 use std::{
     cell::RefCell,
@@ -13,33 +13,33 @@ use futures_core::Stream;
 
 use crate::metering::RequestInspector;
 
-/// The look at the request's own words, shared by the body that passes and the watch.
-pub(super) type Looking = Rc<RefCell<RequestInspector>>;
+/// Inspector of the request's body, shared by the body and the observation.
+pub(super) type SharedInspector = Rc<RefCell<RequestInspector>>;
 
-/// The body of a request on its way, looked at where somebody does.
-pub(super) fn passing(payload: Payload, look: Option<Looking>) -> Payload {
+/// Gives the request's body, inspected as it passes if an inspector is given.
+pub(super) fn passing(payload: Payload, look: Option<SharedInspector>) -> Payload {
     match look {
         Some(look) => looked_at(payload, look),
         None => payload,
     }
 }
 
-/// A request's body that is looked at as it passes.
-fn looked_at(payload: Payload, look: Looking) -> Payload {
-    let payload: BoxedPayloadStream = Box::pin(Looked {
+/// Inspection of a request's body as it passes.
+fn looked_at(payload: Payload, look: SharedInspector) -> Payload {
+    let payload: BoxedPayloadStream = Box::pin(InspectedBody {
         payload,
         look: Some(look),
     });
     Payload::Stream { payload }
 }
 
-struct Looked {
+struct InspectedBody {
     payload: Payload,
-    /// Until enough was seen.
-    look: Option<Looking>,
+    /// The inspector, until it has seen enough.
+    look: Option<SharedInspector>,
 }
 
-impl Stream for Looked {
+impl Stream for InspectedBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -1,4 +1,4 @@
-//! Where a worker's exchanges are told: the metrics, the activity, the access log.
+//! Telemetry of one worker: the metrics, the activity, the access log.
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -10,21 +10,21 @@ use crate::{
     wire::{head::Version, refused_request::RefusedRequest},
 };
 
-/// Who looks at the exchanges of a worker.
-pub struct Observer {
+/// Receivers of telemetry in one worker.
+pub struct Telemetry {
     /// The activity and the access log, if there is one of them.
     pub recorder: Option<EventSender>,
     /// The worker's own counters.
     pub shard: Arc<Shard>,
 }
 
-impl Observer {
-    /// Whether anything of an exchange is wanted.
+impl Telemetry {
+    /// Tells whether exchanges are observed.
     pub fn is_looking(&self, live: &Live) -> bool {
         self.recorder.is_some() || live.metrics_public
     }
 
-    /// Where exchanges are told that somebody may read about, not just the access log.
+    /// Gives the event sender, if it has readers besides the access log.
     pub(super) fn readers(&self) -> Option<&EventSender> {
         self.recorder
             .as_ref()

@@ -1,6 +1,7 @@
-//! What is learned of an exchange for those who look: the metrics, the activity, the access log.
+//! Observation of an exchange, for the metrics, the activity and the access log.
 //!
-//! Nothing of it is made while nobody does: the record of an exchange then holds no [`Watch`]. All of it hangs on the beginning and the end of the exchange, on its response head, and on
+//! None of it is made while no telemetry is on: the record of an exchange then has no [`ExchangeObservation`].
+//! All of it hangs on the beginning and the end of the exchange, on its response head, and on
 //! a copy of its answer.
 
 use std::{
@@ -15,11 +16,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    error_content::Failure,
+    error_content::ErrorPrefix,
     id::RequestId,
-    look::Looking,
-    observer::{Observer, version},
+    inspection::SharedInspector,
     path,
+    telemetry::{Telemetry, version},
 };
 use crate::{
     config::{Endpoint, Live},
@@ -34,15 +35,15 @@ use crate::{
 };
 
 /// One exchange, as far as it is known.
-pub(super) struct Watch {
-    observer: Rc<Observer>,
+pub(super) struct ExchangeObservation {
+    observer: Rc<Telemetry>,
     live: Arc<Live>,
     begun: ExchangeStart,
-    /// What telemetry reads while the exchange runs, where it may be read.
+    /// Progress that telemetry reads while the exchange runs.
     progress: Option<Arc<Progress>>,
-    look: Option<Looking>,
+    look: Option<SharedInspector>,
     tap: Option<UsageReader>,
-    error: Option<Failure>,
+    error: Option<ErrorPrefix>,
     upstream: Option<Arc<str>>,
     tries: Vec<Try>,
     upstream_request_id: Option<Box<str>>,
@@ -55,21 +56,21 @@ pub(super) struct Watch {
     secrets: Secrets,
 }
 
-/// Of a path, so much is kept.
+/// Bytes of a path that are kept.
 const LONGEST_PATH: usize = 1024;
-/// Of a name that somebody else chose, so much is kept.
+/// Bytes of a name chosen by a client or an upstream that are kept.
 const LONGEST_NAME: usize = 128;
-/// Of the name that a client gives itself, so much is kept.
+/// Characters of a `User-Agent` that are kept.
 const LONGEST_AGENT: usize = 256;
 /// Fields of an answer that say how much is left.
 const RATE_LIMIT: &str = "anthropic-ratelimit-";
-/// Of those, so many are kept: Anthropic sends twelve.
+/// Maximum of these that are kept: Anthropic sends twelve.
 const MOST_RATE_LIMITS: usize = 16;
 
-impl Watch {
-    /// Of an exchange that begins, if somebody looks.
+impl ExchangeObservation {
+    /// Begins an observation, if telemetry is on.
     pub(super) fn begin(
-        observer: &Rc<Observer>,
+        observer: &Rc<Telemetry>,
         live: &Arc<Live>,
         id: RequestId,
         head: &RequestHead,
@@ -82,7 +83,7 @@ impl Watch {
     }
 
     fn new(
-        observer: &Rc<Observer>,
+        observer: &Rc<Telemetry>,
         live: &Arc<Live>,
         id: RequestId,
         head: &RequestHead,
@@ -140,17 +141,17 @@ impl Watch {
         })
     }
 
-    /// What telemetry reads while the exchange runs.
+    /// Gives the progress that telemetry reads while the exchange runs.
     pub(super) fn progress(&self) -> Option<&Arc<Progress>> {
         self.progress.as_ref()
     }
 
-    /// What looks at the request's body as it passes, if it is to be looked at.
-    pub(super) fn look(&self) -> Option<Looking> {
+    /// Gives the inspector of the request's body, if it is inspected.
+    pub(super) fn look(&self) -> Option<SharedInspector> {
         self.look.clone()
     }
 
-    /// What became of the edit.
+    /// Records the outcome of the edit.
     pub(super) fn edited(&mut self, outcome: &'static str) {
         self.edit = Some(outcome);
         if let Some(progress) = &self.progress {
@@ -158,7 +159,7 @@ impl Watch {
         }
     }
 
-    /// The request's head is ready to be sent, after so much of our own time.
+    /// The request's head is ready to be sent, after this overhead of the proxy.
     pub(super) fn sends(&mut self, overhead: Duration) {
         self.timings.overhead = overhead;
         if let (Some(progress), Some(look)) = (&self.progress, &self.look)
@@ -211,7 +212,7 @@ impl Watch {
         self.rate_limit = rate_limit(&head.fields);
         let coding = head.fields.value("content-encoding");
         if head.status.as_u16() >= 400 && self.observer.readers().is_some() {
-            self.error = Some(Failure::new(name(coding)));
+            self.error = Some(ErrorPrefix::new(name(coding)));
         }
         if self.look.is_some() {
             let content_type = head.fields.value("content-type");
@@ -302,7 +303,7 @@ impl Watch {
         }
     }
 
-    /// What the upstream said of an error: the content of its answer, or an error inside of a success.
+    /// Takes the upstream's error: the content of its response, or an error inside of a success.
     fn error_content(&mut self, words: Vec<u8>) -> Option<ErrorContent> {
         let (octets, coding) = match &mut self.error {
             Some(error) => error.take(),
@@ -317,7 +318,7 @@ impl Watch {
         })
     }
 
-    /// What was metered, with its price, and the beginning of the content of an error inside of a success.
+    /// Takes the usage with its price, and the beginning of an error inside of a success.
     fn usage(&mut self, ended: Termination) -> Option<(Usage, Vec<u8>)> {
         let asked = match self.look.take() {
             Some(look) => std::mem::take(&mut *look.borrow_mut()).finish(),

@@ -21,14 +21,14 @@ const FEW: usize = 16;
 /// The names that `Connection` names, but for those that we depend on: a client may not make a
 /// credential or the length of its own content disappear.
 #[derive(Debug)]
-pub(super) enum Named<'a> {
+pub(super) enum ConnectionOptions<'a> {
     /// Nearly always none.
     Few(SmallVec<[&'a [u8]; 4]>),
-    /// Of many, those that are names of fields.
+    /// The names of fields, of many options.
     Many(HashSet<Folded<'a>>),
 }
 
-impl<'a> Named<'a> {
+impl<'a> ConnectionOptions<'a> {
     /// The names that the fields of one head name.
     pub(super) fn of(fields: &'a Fields) -> Self {
         let mut few = SmallVec::new();
@@ -51,7 +51,7 @@ impl<'a> Named<'a> {
         )
     }
 
-    /// Whether a field of the same head is named.
+    /// Tells whether `Connection` names a field of the same head.
     pub(super) fn contains(&self, field: &Field<'_>) -> bool {
         match self {
             Self::Few(names) => names
@@ -97,7 +97,7 @@ impl Hash for Folded<'_> {
 
 const PIECE: usize = 32;
 
-/// Whether a field decides who asks, what about, or where its content ends.
+/// Tells whether a field is protected: a credential, a routing field, or framing.
 pub(super) fn is_protected(name: &[u8]) -> bool {
     let starts_with = |prefix: &str| {
         name.get(..prefix.len())
@@ -150,10 +150,10 @@ mod tests {
             ("Authorization", "2".into()),
             ("x-bar", "3".into()),
         ]);
-        let named = Named::of(&sent);
+        let named = ConnectionOptions::of(&sent);
         let contained: Vec<bool> = sent.iter().map(|field| named.contains(&field)).collect();
         assert_eq!(contained, [false, true, false, false]);
-        assert!(matches!(named, Named::Many(names) if names.len() == 1));
+        assert!(matches!(named, ConnectionOptions::Many(names) if names.len() == 1));
     }
 
     proptest! {
@@ -167,7 +167,7 @@ mod tests {
             let others = sent.iter().map(|name| (&name[..], String::new()));
             let pairs: Vec<_> = std::iter::once(connection).chain(others).collect();
             let sent = fields(&pairs);
-            let named = Named::of(&sent);
+            let named = ConnectionOptions::of(&sent);
             for field in sent.iter() {
                 let expected = names.iter().any(|name| field.is(name));
                 prop_assert_eq!(named.contains(&field), expected);
