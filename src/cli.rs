@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use self::{
-    flags::Settings,
+    flags::CliFlags,
     output::{EXIT_USAGE, NAME, say},
 };
 use crate::config::env::{
@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
     };
     // flags may stand before the verb or after it
     let before = cli.settings;
-    let code = match cli.verb.unwrap_or(Verb::Serve(Settings::default())) {
+    let code = match cli.verb.unwrap_or(Verb::Serve(CliFlags::default())) {
         Verb::Serve(settings) => serve::run(settings.or(before).source()),
         Verb::Check(settings) => check::run(&settings.or(before).source()),
         Verb::Healthcheck(mut asked) => {
@@ -53,12 +53,12 @@ pub fn main() -> ExitCode {
         }
         Verb::EnvExample => say(env::example::file().as_bytes()),
         Verb::Docs {
-            page: Page::Configuration,
+            page: DocsPage::Configuration,
             lang,
         } => {
             let language = match lang {
-                Lang::En => Language::English,
-                Lang::Zh => Language::Chinese,
+                DocsLanguage::En => Language::English,
+                DocsLanguage::Zh => Language::Chinese,
             };
             say(reference::page(language).as_bytes())
         }
@@ -77,15 +77,15 @@ struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    settings: Settings,
+    settings: CliFlags,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Listen and forward (the default)
-    Serve(Settings),
+    Serve(CliFlags),
     /// Validate the configuration and print it with the origin of each value, secrets masked
-    Check(Settings),
+    Check(CliFlags),
     /// Ask the running server for its health: exit 0 if healthy, 1 if not
     Healthcheck(healthcheck::Healthcheck),
     /// Print a completion script for a shell
@@ -100,22 +100,22 @@ enum Verb {
     #[command(hide = true)]
     Docs {
         /// The page
-        page: Page,
+        page: DocsPage,
         /// Its language
         #[arg(long, default_value = "en")]
-        lang: Lang,
+        lang: DocsLanguage,
     },
 }
 
 /// A generated page.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Page {
+enum DocsPage {
     Configuration,
 }
 
 /// A language of the pages.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Lang {
+enum DocsLanguage {
     En,
     Zh,
 }

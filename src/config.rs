@@ -2,15 +2,14 @@
 //!
 //! [`Boot`] needs a restart to change; [`Live`] is one snapshot that a reload replaces as a whole.
 //! The variables are the table in [`mod@env`]; [`source`] holds flags, environment and files, and
-//! [`Source::load`] gives a [`Loaded`] or all [`Faults`] at once. Watching and swapping is in
+//! [`ConfigSource::load`] gives a [`Loaded`] or all [`ConfigErrors`] at once. Watching and swapping is in
 //! [`reload`]. Nothing here listens, connects or edits.
 
 mod duration;
 mod endpoint;
 pub mod env;
 mod envfile;
-mod fault;
-mod gather;
+mod error;
 mod headers;
 mod identity;
 mod load;
@@ -19,10 +18,12 @@ mod loops;
 mod loss;
 mod mask;
 mod memory;
+mod merge;
 mod model;
 mod options;
 mod origin;
 mod origins;
+mod parse;
 pub mod prices;
 mod read;
 pub mod reload;
@@ -31,23 +32,22 @@ mod scalar;
 mod settle;
 mod size;
 pub mod source;
-mod typed;
 mod upstream;
 mod watch;
 mod writable;
 
 pub use self::{
     endpoint::{Credential, Endpoint, HttpVersion, Statuses},
-    fault::{Fault, Faults, Warning},
-    identity::Identity,
+    error::{ConfigError, ConfigErrors, Warning},
+    identity::TlsIdentity,
     loaded::Loaded,
-    model::{AccessLog, AccessLogTarget, Boot, Config, Edit, Listen, Live, Timers},
+    model::{AccessLogSettings, AccessLogTarget, Boot, Config, Edit, Listen, Live, Timers},
     options::{EditMode, EditTarget, ForwardedFields},
     origin::{Origin, Setting},
     origins::AllowedOrigins,
     prices::Prices,
-    route::{ProxyAddress, Resolve, Route},
-    source::{Environment, Flags, Source},
+    route::{OutboundRoute, ProxyAddress, Resolve},
+    source::{ConfigSource, Environment, Flags},
     upstream::{InvalidUpstream, Scheme, Upstream},
 };
 pub use crate::{logging::LogFormat, secret::Secret};

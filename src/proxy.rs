@@ -195,7 +195,9 @@ pub(crate) mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::config::{self, Endpoint, ForwardedFields, HttpVersion, Route, Statuses, Timers};
+    use crate::config::{
+        self, Endpoint, ForwardedFields, HttpVersion, OutboundRoute, Statuses, Timers,
+    };
 
     /// A snapshot for tests of the pure parts.
     pub(crate) fn live(base: &str) -> Live {
@@ -204,7 +206,7 @@ pub(crate) mod tests {
             endpoints: Arc::new([Endpoint {
                 name: base.into(),
                 upstream: base.parse().unwrap(),
-                route: Route::Direct,
+                route: OutboundRoute::Direct,
                 http: HttpVersion::Http11,
                 credential: None,
             }]),

@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    config::{Boot, Config, Endpoint, Live, Loaded, Scheme, Source, reload},
+    config::{Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
     control::{self, AdminState},
     downstream::Services,
     drain::{Drain, DrainPhase},
@@ -62,10 +62,10 @@ mod status;
 mod unix;
 
 use self::{
-    announce::{Announced, announce},
+    announce::{StartupSummary, announce},
     closing::Closing,
     descriptors::Shares,
-    inbound::Inbound,
+    inbound::InboundProtocol,
     listener::Listener,
     listeners::Listeners,
     signals::{Signal, Signals},
@@ -74,7 +74,7 @@ use self::{
 
 /// Serves until a signal ends it. Exit codes: 0 after a drain, 1 for what fails at run time, 2 for
 /// what the configuration names and cannot be used.
-pub fn serve(loaded: Loaded, source: Source) -> ExitCode {
+pub fn serve(loaded: Loaded, source: ConfigSource) -> ExitCode {
     let boot = loaded.config.boot.clone();
     let trust = match trust(&loaded.config) {
         Ok(trust) => trust,
@@ -201,7 +201,7 @@ impl Observation {
 
 /// What all workers share: snapshots, counts, and the phase.
 #[derive(Clone)]
-struct Shared {
+struct SharedState {
     live: Arc<ArcSwap<Live>>,
     limits: Arc<Limits>,
     edit_memory: EditMemory,
@@ -232,7 +232,7 @@ fn memory(octets: u64) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(units.max(1)))
 }
 
-async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCode {
+async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(cause) => return failed("could not listen for signals", &cause),
@@ -253,14 +253,14 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             return ExitCode::FAILURE;
         }
     };
-    let announced = Announced::of(&listeners, &alone, &loaded.settings);
+    let announced = StartupSummary::of(&listeners, &alone, &loaded.settings);
     let observation = match Observation::start(&boot) {
         Ok(observation) => observation,
         Err(cause) => return failed("could not start the record of activity", &cause),
     };
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(DrainPhase::Starting);
-    let standing = Arc::<ArcSwap<reload::Standing>>::default();
+    let standing = Arc::<ArcSwap<reload::ConfigStatus>>::default();
     let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
     let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
     let counters = Arc::<reload::ReloadCounters>::default();
@@ -286,7 +286,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
         .collect();
     // a reload may set another one, or the first
     let largest_edit = live.load().edit.as_ref().map_or(0, |edit| edit.max_body);
-    let shared = Shared {
+    let shared = SharedState {
         live: Arc::clone(&live),
         limits,
         edit_memory: EditMemory::new(boot.edit_memory, largest_edit),
@@ -349,7 +349,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
             }
             Signal::Stop(name) => {
                 drop(reloader);
-                let end = End {
+                let end = Shutdown {
                     name,
                     server: &handle,
                     closing,
@@ -373,7 +373,7 @@ async fn run(boot: Boot, loaded: Loaded, source: Source, trust: Trust) -> ExitCo
 }
 
 /// What the end of the process takes.
-struct End<'a> {
+struct Shutdown<'a> {
     /// The signal that asked for it.
     name: &'static str,
     server: &'a ServerHandle,
@@ -385,7 +385,7 @@ struct End<'a> {
     patience: Duration,
 }
 
-impl End<'_> {
+impl Shutdown<'_> {
     /// Readiness fails; after a delay the listeners close and idle connections end, and what runs may
     /// run on for a while. What still runs then, or at a second signal, is cut.
     async fn drain(self, listeners: Listeners, signals: &mut Signals) {
@@ -455,23 +455,25 @@ async fn until_quiet(limits: &Limits) {
 }
 
 /// Starts the workers on the listeners.
-fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<Server> {
+fn start(boot: &Boot, listeners: Vec<Listener>, shared: &SharedState) -> io::Result<Server> {
     let mut builder = builder(boot, boot.workers.get(), &shared.shares);
     for (index, listener) in listeners.into_iter().enumerate() {
         let (name, shared) = (format!("listener-{index}"), shared.clone());
         builder = match listener {
             Listener::Plain(socket) => builder.listen(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Plain>(shared.clone(), Part::Main))
+                fn_factory(move || service::<inbound::PlainTcp>(shared.clone(), ListenerRole::Main))
             })?,
             Listener::Tls(socket) => builder.listen(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Tls>(shared.clone(), Part::Main))
+                fn_factory(move || service::<inbound::TlsTcp>(shared.clone(), ListenerRole::Main))
             })?,
             #[cfg(unix)]
             Listener::Unix(socket) => builder.listen_uds(name, socket, move || {
                 let shared = shared.clone();
-                fn_factory(move || service::<inbound::Unix>(shared.clone(), Part::Main))
+                fn_factory(move || {
+                    service::<inbound::UnixDomain>(shared.clone(), ListenerRole::Main)
+                })
             })?,
         };
     }
@@ -483,7 +485,7 @@ fn start(boot: &Boot, listeners: Vec<Listener>, shared: &Shared) -> io::Result<S
 fn start_admin(
     boot: &Boot,
     alone: Vec<TcpListener>,
-    shared: &Shared,
+    shared: &SharedState,
 ) -> io::Result<Option<Server>> {
     if alone.is_empty() {
         return Ok(None);
@@ -497,7 +499,7 @@ fn start_admin(
         let shared = shared.clone();
         builder = builder.listen("admin", socket, move || {
             let shared = shared.clone();
-            fn_factory(move || service::<inbound::Plain>(shared.clone(), Part::Admin))
+            fn_factory(move || service::<inbound::PlainTcp>(shared.clone(), ListenerRole::Admin))
         })?;
     }
     Ok(Some(builder.run()))
@@ -521,7 +523,7 @@ const MOST_QUEUED: usize = 8;
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum ListenerRole {
     /// Forwarding, and what paths of ours there are.
     Main,
     /// The admin plane alone.
@@ -529,11 +531,11 @@ enum Part {
 }
 
 /// What a worker does with the connections of one listener.
-async fn service<I: Inbound>(
-    shared: Shared,
-    part: Part,
+async fn service<I: InboundProtocol>(
+    shared: SharedState,
+    part: ListenerRole,
 ) -> Result<impl Service<I::Stream, Response = (), Error = ()>, ()> {
-    let place = Place::here(&shared);
+    let place = WorkerContext::here(&shared);
     let overflow = match I::IS_COSTLY {
         true => &place.costly_overflow,
         false => &place.overflow,
@@ -552,7 +554,7 @@ async fn service<I: Inbound>(
 }
 
 /// What the listeners of one worker share: its connections to the upstream, and the end.
-struct Place {
+struct WorkerContext {
     worker: Rc<Worker>,
     drain: Rc<Drain>,
     overflow: Rc<Overflow>,
@@ -562,11 +564,11 @@ struct Place {
 /// Connections over TLS beyond the limit, at a time, of the process: each takes tens of kilobytes.
 const COSTLY_OVERFLOW: usize = 64;
 
-impl Place {
+impl WorkerContext {
     /// That of this thread, which is one worker's.
-    fn here(shared: &Shared) -> Rc<Self> {
+    fn here(shared: &SharedState) -> Rc<Self> {
         thread_local! {
-            static PLACE: RefCell<Weak<Place>> = const { RefCell::new(Weak::new()) };
+            static PLACE: RefCell<Weak<WorkerContext>> = const { RefCell::new(Weak::new()) };
         }
         PLACE.with_borrow_mut(|place| {
             place.upgrade().unwrap_or_else(|| {
@@ -577,7 +579,7 @@ impl Place {
         })
     }
 
-    fn new(shared: &Shared) -> Self {
+    fn new(shared: &SharedState) -> Self {
         let drain = Rc::new(Drain::default());
         actix_rt::spawn(follow_phase(
             shared.phase.clone(),
@@ -617,9 +619,9 @@ impl Place {
 
 /// Builds a worker's part for one listener: its routes, and what it shares with the others.
 async fn worker(
-    shared: Shared,
-    place: Rc<Place>,
-    part: Part,
+    shared: SharedState,
+    place: Rc<WorkerContext>,
+    part: ListenerRole,
     overflow: Rc<Overflow>,
 ) -> Result<Services<impl Service<Request, Response = ServiceResponse<BoxBody>>>, ()> {
     let (worker, drain) = (Rc::clone(&place.worker), Rc::clone(&place.drain));
@@ -632,12 +634,12 @@ async fn worker(
         .service(own("/livez", part).route(local().to(status::livez)))
         .service(own("/readyz", part).route(local().to(status::readyz)))
         .configure(|routes| match part {
-            Part::Main => control::mount(routes, &shared.plane, shared.served),
-            Part::Admin => control::mount_alone(routes, &shared.plane),
+            ListenerRole::Main => control::mount(routes, &shared.plane, shared.served),
+            ListenerRole::Admin => control::mount_alone(routes, &shared.plane),
         })
         .default_service(match part {
-            Part::Main => web::to(default_service),
-            Part::Admin => web::to(control::not_found),
+            ListenerRole::Main => web::to(default_service),
+            ListenerRole::Admin => web::to(control::not_found),
         });
     let app = app.into_factory().new_service(AppConfig::default()).await?;
     let (observer, live) = (Rc::clone(&place.worker.observer), Arc::clone(&shared.live));
@@ -649,11 +651,11 @@ async fn worker(
         overflow,
         drain,
         is_local: match part {
-            Part::Main if shared.served == control::DashboardPlacement::Here => {
+            ListenerRole::Main if shared.served == control::DashboardPlacement::Here => {
                 status::is_local_or_dashboard
             }
-            Part::Main => status::is_local,
-            Part::Admin => |_| true,
+            ListenerRole::Main => status::is_local,
+            ListenerRole::Admin => |_| true,
         },
         request_id: || RequestId::next().to_string(),
         refused: Box::new(move |client, refused| observer.refused(&live.load(), client, refused)),
@@ -666,10 +668,10 @@ use proxy::forward as default_service;
 use proxy::through_awc::forward as default_service;
 
 /// A path of ours; methods that we do not answer are forwarded as everything else, where anything is.
-fn own(path: &str, part: Part) -> actix_web::Resource {
+fn own(path: &str, part: ListenerRole) -> actix_web::Resource {
     web::resource(path.to_owned()).default_service(match part {
-        Part::Main => web::to(proxy::forward),
-        Part::Admin => web::to(|| control::refused("GET, HEAD")),
+        ListenerRole::Main => web::to(proxy::forward),
+        ListenerRole::Admin => web::to(|| control::refused("GET, HEAD")),
     })
 }
 

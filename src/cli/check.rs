@@ -8,11 +8,11 @@ use actix_web::http::header::HeaderName;
 
 use super::output;
 use crate::{
-    config::{Loaded, Route, Setting, Source},
+    config::{ConfigSource, Loaded, OutboundRoute, Setting},
     server,
 };
 
-pub(super) fn run(source: &Source) -> ExitCode {
+pub(super) fn run(source: &ConfigSource) -> ExitCode {
     match source.load() {
         Ok(loaded) => {
             for warning in &loaded.warnings {
@@ -126,11 +126,11 @@ fn file(path: &Path) -> String {
     format!("{}{missing}", path.display())
 }
 
-fn road(route: &Route) -> String {
+fn road(route: &OutboundRoute) -> String {
     match route {
-        Route::Direct => "direct".to_owned(),
-        Route::HttpProxy(proxy) => format!("HTTP proxy {proxy:?}"),
-        Route::Socks5 { proxy, .. } => format!("SOCKS5 proxy {proxy:?}"),
+        OutboundRoute::Direct => "direct".to_owned(),
+        OutboundRoute::HttpProxy(proxy) => format!("HTTP proxy {proxy:?}"),
+        OutboundRoute::Socks5 { proxy, .. } => format!("SOCKS5 proxy {proxy:?}"),
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
         let environment: Environment = [("all_proxy", "socks5://u:canary@p:1")]
             .into_iter()
             .collect();
-        let loaded = Source::new(flags, environment)
+        let loaded = ConfigSource::new(flags, environment)
             .rooted(dir.path())
             .load()
             .unwrap();

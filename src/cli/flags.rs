@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Environment, Flags, Source};
+use crate::config::{ConfigSource, Environment, Flags};
 
 /// Flags that override variables.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Settings {
+pub(super) struct CliFlags {
     /// File of KEY=VALUE lines [default: env/.env, if it exists]
     #[arg(long, value_name = "PATH")]
     pub(super) env_file: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(super) struct Settings {
     pub(super) workers: Option<String>,
 }
 
-impl Settings {
+impl CliFlags {
     /// These flags, and of those that are missing here the earlier ones.
     pub(super) fn or(self, earlier: Self) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Settings {
         }
     }
 
-    pub(super) fn source(self) -> Source {
+    pub(super) fn source(self) -> ConfigSource {
         let Self {
             env_file,
             headers_file,
@@ -59,6 +59,6 @@ impl Settings {
             api_base_url,
             workers,
         };
-        Source::new(flags, Environment::of_process()).within_limits()
+        ConfigSource::new(flags, Environment::of_process()).within_limits()
     }
 }

@@ -16,8 +16,8 @@ use std::{
 use clap::Args;
 use rustls::pki_types::ServerName;
 
-use self::{exchange::Target, trust::TrustError};
-use super::{flags::Settings, output};
+use self::{exchange::HealthTarget, trust::CertificateTrustError};
+use super::{flags::CliFlags, output};
 use crate::config::{Listen, Scheme, Upstream};
 
 mod exchange;
@@ -32,7 +32,7 @@ pub(super) struct Healthcheck {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
-    pub(super) settings: Settings,
+    pub(super) settings: CliFlags,
 }
 
 pub(super) fn run(asked: &Healthcheck) -> ExitCode {
@@ -53,17 +53,23 @@ enum Unhealthy {
     #[error("--url: {0} is no name that a certificate can have")]
     Name(String),
     #[error("{0}")]
-    Config(#[from] crate::config::Faults),
+    Config(#[from] crate::config::ConfigErrors),
     #[error("{0}")]
-    Trust(#[from] TrustError),
+    Trust(#[from] CertificateTrustError),
     #[error("PORT is 0, so the port is unknown: name it with --port or --url")]
     UnknownPort,
     #[error("could not resolve {host}: {error}")]
     Resolve { host: String, error: io::Error },
     #[error("no answer from {target}: {error}")]
-    NoAnswer { target: Target, error: io::Error },
+    NoAnswer {
+        target: HealthTarget,
+        error: io::Error,
+    },
     #[error("{target} answered with status {status}")]
-    Status { target: Target, status: String },
+    Status {
+        target: HealthTarget,
+        status: String,
+    },
 }
 
 fn ask(asked: &Healthcheck) -> Result<(), Unhealthy> {
@@ -72,7 +78,10 @@ fn ask(asked: &Healthcheck) -> Result<(), Unhealthy> {
         None => {
             let targets = of_settings(asked)?;
             // an address, or `localhost` for a path
-            let authority = targets.first().map(Target::authority).unwrap_or_default();
+            let authority = targets
+                .first()
+                .map(HealthTarget::authority)
+                .unwrap_or_default();
             (targets, authority, "/health".to_owned())
         }
     };
@@ -92,14 +101,17 @@ fn ask(asked: &Healthcheck) -> Result<(), Unhealthy> {
 }
 
 /// Whom to ask by what the URL says, and for what.
-fn of_url(url: &str, asked: &Healthcheck) -> Result<(Vec<Target>, String, String), Unhealthy> {
+fn of_url(
+    url: &str,
+    asked: &Healthcheck,
+) -> Result<(Vec<HealthTarget>, String, String), Unhealthy> {
     let url: Upstream = url.parse()?;
     let host = url.host.clone();
     let addresses = (url.host.as_str(), url.port)
         .to_socket_addrs()
         .map_err(|error| Unhealthy::Resolve { host, error })?;
     let targets = match url.scheme {
-        Scheme::Http => addresses.map(Target::Tcp).collect(),
+        Scheme::Http => addresses.map(HealthTarget::Tcp).collect(),
         Scheme::Https => {
             let name = ServerName::try_from(url.host.clone())
                 .map_err(|_| Unhealthy::Name(url.host.clone()))?;
@@ -107,7 +119,7 @@ fn of_url(url: &str, asked: &Healthcheck) -> Result<(Vec<Target>, String, String
             let own = asked.settings.clone().source().certificate().ok().flatten();
             let config = trust::anybodys(own)?;
             addresses
-                .map(|address| Target::Tls(address, name.clone(), config.clone()))
+                .map(|address| HealthTarget::Tls(address, name.clone(), config.clone()))
                 .collect()
         }
     };
@@ -119,7 +131,7 @@ fn of_url(url: &str, asked: &Healthcheck) -> Result<(Vec<Target>, String, String
 }
 
 /// Where the settings say that the server listens.
-fn of_settings(asked: &Healthcheck) -> Result<Vec<Target>, Unhealthy> {
+fn of_settings(asked: &Healthcheck) -> Result<Vec<HealthTarget>, Unhealthy> {
     let source = asked.settings.clone().source();
     let Listen { plain, tls, unix } = source.listen()?;
     let at = |addresses: Vec<SocketAddr>| {
@@ -128,8 +140,8 @@ fn of_settings(asked: &Healthcheck) -> Result<Vec<Target>, Unhealthy> {
             .filter(|address| address.port() != 0)
             .flat_map(reachable)
     };
-    let mut targets: Vec<Target> = unix.into_iter().filter_map(of_path).collect();
-    targets.extend(at(plain).map(Target::Tcp));
+    let mut targets: Vec<HealthTarget> = unix.into_iter().filter_map(of_path).collect();
+    targets.extend(at(plain).map(HealthTarget::Tcp));
     let mut tls = at(tls).peekable();
     if tls.peek().is_some() {
         let config = match source.certificate() {
@@ -139,7 +151,7 @@ fn of_settings(asked: &Healthcheck) -> Result<Vec<Target>, Unhealthy> {
         };
         targets.extend(tls.map(|address| {
             let name = ServerName::from(address.ip());
-            Target::Tls(address, name, config.clone())
+            HealthTarget::Tls(address, name, config.clone())
         }));
     }
     match targets.is_empty() {
@@ -149,12 +161,12 @@ fn of_settings(asked: &Healthcheck) -> Result<Vec<Target>, Unhealthy> {
 }
 
 #[cfg(unix)]
-fn of_path(path: PathBuf) -> Option<Target> {
-    Some(Target::Unix(path))
+fn of_path(path: PathBuf) -> Option<HealthTarget> {
+    Some(HealthTarget::Unix(path))
 }
 
 #[cfg(not(unix))]
-fn of_path(_path: PathBuf) -> Option<Target> {
+fn of_path(_path: PathBuf) -> Option<HealthTarget> {
     None
 }
 
@@ -218,7 +230,7 @@ mod tests {
         Healthcheck {
             timeout: Duration::from_secs(seconds),
             url: Some(url.to_owned()),
-            settings: Settings {
+            settings: CliFlags {
                 env_file: None,
                 headers_file: None,
                 host: None,

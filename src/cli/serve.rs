@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use log::warn;
 
 use super::output;
-use crate::{config::Source, logging, server};
+use crate::{config::ConfigSource, logging, server};
 
-pub(super) fn run(source: Source) -> ExitCode {
+pub(super) fn run(source: ConfigSource) -> ExitCode {
     let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(faults) => {

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use super::scalar::Bad;
+use super::scalar::InvalidValue;
 
 /// A timer: more than zero, at most 30 days.
-pub(super) fn timer(text: &str) -> Result<Duration, Bad> {
+pub(super) fn timer(text: &str) -> Result<Duration, InvalidValue> {
     let duration = any(text)?;
     if duration.is_zero() {
         return Err(
-            Bad::because("is no time at all: the timer would fire at once")
+            InvalidValue::because("is no time at all: the timer would fire at once")
                 .hint("to wait long, say `24h`"),
         );
     }
@@ -20,7 +20,7 @@ pub(super) fn timer(text: &str) -> Result<Duration, Bad> {
 }
 
 /// A duration that may be zero, at most 30 days.
-pub(super) fn any(text: &str) -> Result<Duration, Bad> {
+pub(super) fn any(text: &str) -> Result<Duration, InvalidValue> {
     let text = text.trim();
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -31,16 +31,16 @@ pub(super) fn any(text: &str) -> Result<Duration, Bad> {
         "" | "s" | "sec" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => return Err(Bad::because("is not a duration")),
+        _ => return Err(InvalidValue::because("is not a duration")),
     };
     let number: f64 = number
         .parse()
-        .map_err(|_| Bad::because("is not a duration"))?;
+        .map_err(|_| InvalidValue::because("is not a duration"))?;
     let seconds = number * scale;
     if seconds > LONGEST.as_secs_f64() {
-        return Err(Bad::because("is longer than 30 days"));
+        return Err(InvalidValue::because("is longer than 30 days"));
     }
-    Duration::try_from_secs_f64(seconds).map_err(|_| Bad::because("is not a duration"))
+    Duration::try_from_secs_f64(seconds).map_err(|_| InvalidValue::because("is not a duration"))
 }
 
 /// Far above any sensible timer and far below what an `Instant` can add.

@@ -10,8 +10,8 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::{
-    route::Route,
-    scalar::{self, Bad},
+    route::OutboundRoute,
+    scalar::{self, InvalidValue},
     upstream::{self, Upstream},
 };
 
@@ -27,7 +27,7 @@ pub struct Endpoint {
     /// Where requests go.
     pub upstream: Upstream,
     /// The road to it.
-    pub route: Route,
+    pub route: OutboundRoute,
     /// The version that is spoken there (`UPSTREAM_HTTP_VERSION`).
     pub http: HttpVersion,
     /// What it is given instead of the client's credential (`UPSTREAM_API_KEYS`).
@@ -92,7 +92,7 @@ impl Statuses {
 }
 
 /// The URLs of a list, the preferred one first.
-pub(super) fn urls(text: &str) -> Result<Vec<Upstream>, Bad> {
+pub(super) fn urls(text: &str) -> Result<Vec<Upstream>, InvalidValue> {
     text.split(',')
         .enumerate()
         .map(|(at, entry)| upstream::parse(entry).map_err(|bad| of_entry(at, bad)))
@@ -114,14 +114,14 @@ pub(super) fn names(upstreams: &[Upstream]) -> Vec<Arc<str>> {
 }
 
 /// One credential or none for each entry of a list.
-pub(super) fn credentials(text: &str) -> Result<Vec<Option<Credential>>, Bad> {
+pub(super) fn credentials(text: &str) -> Result<Vec<Option<Credential>>, InvalidValue> {
     text.split(',')
         .enumerate()
         .map(|(at, entry)| credential(entry.trim()).map_err(|bad| of_entry(at, bad)))
         .collect()
 }
 
-fn credential(text: &str) -> Result<Option<Credential>, Bad> {
+fn credential(text: &str) -> Result<Option<Credential>, InvalidValue> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -134,7 +134,7 @@ fn credential(text: &str) -> Result<Option<Credential>, Bad> {
     };
     let is_bare_scheme = token.is_empty() || token.eq_ignore_ascii_case("bearer");
     if is_bare_scheme || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
-        return Err(Bad::because(
+        return Err(InvalidValue::because(
             "is neither a key nor `Bearer` and a token: it has white space or other characters \
              that no key has",
         ));
@@ -143,12 +143,12 @@ fn credential(text: &str) -> Result<Option<Credential>, Bad> {
         Some(_) => HeaderValue::try_from(format!("Bearer {token}")),
         None => HeaderValue::try_from(token),
     };
-    let mut value = value.map_err(|_| Bad::because("cannot stand in a header field"))?;
+    let mut value = value.map_err(|_| InvalidValue::because("cannot stand in a header field"))?;
     value.set_sensitive(true);
     Ok(Some(Credential { name, value }))
 }
 
-pub(super) fn http_version(text: &str) -> Result<HttpVersion, Bad> {
+pub(super) fn http_version(text: &str) -> Result<HttpVersion, InvalidValue> {
     scalar::choice(
         text,
         &[
@@ -160,7 +160,7 @@ pub(super) fn http_version(text: &str) -> Result<HttpVersion, Bad> {
 }
 
 /// Codes and ranges, or `none`.
-pub(super) fn statuses(text: &str) -> Result<Statuses, Bad> {
+pub(super) fn statuses(text: &str) -> Result<Statuses, InvalidValue> {
     if text.trim().eq_ignore_ascii_case("none") {
         return Ok(Statuses::default());
     }
@@ -171,24 +171,26 @@ pub(super) fn statuses(text: &str) -> Result<Statuses, Bad> {
         .map(Statuses)
 }
 
-fn range(text: &str) -> Result<(u16, u16), Bad> {
+fn range(text: &str) -> Result<(u16, u16), InvalidValue> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let code = |text: &str| {
         text.trim()
             .parse()
             .ok()
             .filter(|code| FAILURES.contains(code))
-            .ok_or_else(|| Bad::because("is not a status code from 400 to 599"))
+            .ok_or_else(|| InvalidValue::because("is not a status code from 400 to 599"))
     };
     let (first, last) = (code(first)?, code(last)?);
     if first > last {
-        return Err(Bad::because("is a range that ends before it begins"));
+        return Err(InvalidValue::because(
+            "is a range that ends before it begins",
+        ));
     }
     Ok((first, last))
 }
 
-fn of_entry(at: usize, bad: Bad) -> Bad {
-    Bad {
+fn of_entry(at: usize, bad: InvalidValue) -> InvalidValue {
+    InvalidValue {
         problem: format!("is wrong in entry {}, which {}", at + 1, bad.problem).into(),
         hint: bad.hint,
     }

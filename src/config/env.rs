@@ -11,7 +11,7 @@ mod table;
 mod variable;
 
 use self::table::{RETIRED, TABLE};
-pub use self::variable::{Applies, Section, Shown, Variable};
+pub use self::variable::{Applies, Redaction, Section, Variable};
 
 /// All variables, section by section.
 pub fn table() -> &'static [Variable] {
@@ -40,7 +40,7 @@ pub(super) fn retired_names() -> impl Iterator<Item = &'static str> {
 #[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
-pub(super) struct Raw {
+pub(super) struct RawSettings {
     pub(super) api_base_url: Option<String>,
     pub(super) api_base_urls: Option<String>,
     pub(super) upstream_api_keys: Option<String>,
@@ -120,7 +120,7 @@ mod tests {
             .iter()
             .map(|variable| (variable.name.to_owned(), "x".to_owned()));
         // Unknown fields are denied: every row has a field.
-        let raw: Raw = envy::from_iter(pairs).unwrap();
+        let raw: RawSettings = envy::from_iter(pairs).unwrap();
         let raw = serde_json::to_value(&raw).unwrap();
         let fields = raw.as_object().unwrap();
         assert_eq!(fields.len(), TABLE.len());

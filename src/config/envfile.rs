@@ -22,7 +22,7 @@ pub(super) struct EnvFileFacts {
 
 /// One `KEY=VALUE`.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct EnvEntry {
     pub(super) key: String,
     pub(super) value: String,
     /// The line of the key, from 1.
@@ -37,7 +37,7 @@ pub(super) struct BadLine {
 }
 
 /// All entries in order, and all lines at fault.
-pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<BadLine>) {
+pub(super) fn parse(text: &str) -> (Vec<EnvEntry>, Vec<BadLine>) {
     let (mut entries, mut faults) = (Vec::new(), Vec::new());
     let mut rest = text;
     let mut line = 1;
@@ -46,14 +46,14 @@ pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<BadLine>) {
         let mut consumed = &rest[..rest.len() - next.len()];
         match entry(this, rest) {
             Ok(None) => {}
-            Ok(Some(Found { key, value, tail })) => {
+            Ok(Some(ParsedEntry { key, value, tail })) => {
                 // A value that spans lines moves the cursor to the end of its last one.
                 let end = rest.len() - tail.len();
                 if end > this.len() {
                     let last = tail.find('\n').map_or(tail.len(), |at| at + 1);
                     consumed = &rest[..end + last];
                 }
-                entries.push(Entry {
+                entries.push(EnvEntry {
                     key: key.to_owned(),
                     value,
                     line,
@@ -67,7 +67,7 @@ pub(super) fn parse(text: &str) -> (Vec<Entry>, Vec<BadLine>) {
     (entries, faults)
 }
 
-struct Found<'t> {
+struct ParsedEntry<'t> {
     key: &'t str,
     value: String,
     /// What follows the value, to the end of the file.
@@ -75,7 +75,7 @@ struct Found<'t> {
 }
 
 /// Reads the entry that begins on `line`; `rest` is the file from that line on.
-fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<Found<'t>>, &'static str> {
+fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<ParsedEntry<'t>>, &'static str> {
     let bare = line.trim();
     if bare.is_empty() || bare.starts_with('#') {
         return Ok(None);
@@ -98,7 +98,7 @@ fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<Found<'t>>, &'static
         .filter(|c| matches!(c, '"' | '\''));
     let Some(quote) = quote else {
         let value = line[equals + 1..].trim_end();
-        return Ok(Some(Found {
+        return Ok(Some(ParsedEntry {
             key,
             value: bare_value(value).to_owned(),
             tail: &rest[line.len()..],
@@ -112,7 +112,7 @@ fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<Found<'t>>, &'static
             "has text after the closing quote (a quote inside the value needs a backslash)",
         );
     }
-    Ok(Some(Found { key, value, tail }))
+    Ok(Some(ParsedEntry { key, value, tail }))
 }
 
 fn is_name(key: &str) -> bool {

@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{
-    fault::{Fault, Warning},
+    error::{ConfigError, Warning},
     origin::Origin,
 };
 
@@ -30,7 +30,7 @@ pub(super) fn parse(
     text: &str,
     path: &Path,
     warnings: &mut Vec<Warning>,
-) -> Result<CustomFields, Vec<Fault>> {
+) -> Result<CustomFields, Vec<ConfigError>> {
     let Pairs(pairs) = serde_json::from_str(text).map_err(|error| {
         let line = (error.line() > 0).then_some(error.line());
         let problem = match error.classify() {
@@ -38,7 +38,7 @@ pub(super) fn parse(
             serde_json::error::Category::Eof => "is not valid JSON: it ends too early".to_owned(),
             _ => format!("is not valid JSON (column {})", error.column()),
         };
-        vec![Fault {
+        vec![ConfigError {
             variable: None,
             origin: Origin::File {
                 path: path.to_owned(),
@@ -77,11 +77,11 @@ pub(super) fn parse(
                     None => fields.removed.push(name),
                 }
             }
-            Err(Refused {
+            Err(RefusedField {
                 problem,
                 expected,
                 fix,
-            }) => faults.push(Fault {
+            }) => faults.push(ConfigError {
                 variable: Some(printable(&key)),
                 origin: origin.clone(),
                 found: None,
@@ -98,16 +98,16 @@ pub(super) fn parse(
     }
 }
 
-struct Refused {
+struct RefusedField {
     problem: &'static str,
     expected: &'static str,
     fix: Option<&'static str>,
 }
 
 /// The name, and the value unless the field is removed.
-fn field(key: &str, value: &Value) -> Result<(HeaderName, Option<HeaderValue>), Refused> {
+fn field(key: &str, value: &Value) -> Result<(HeaderName, Option<HeaderValue>), RefusedField> {
     let refuse = |problem, expected, fix| {
-        Err(Refused {
+        Err(RefusedField {
             problem,
             expected,
             fix,

@@ -16,17 +16,17 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use super::{read, scalar::Bad};
+use super::{read, scalar::InvalidValue};
 
 /// A certificate with its key, ready to shake hands. Two are equal if they hold the same pair.
 #[derive(Clone)]
-pub struct Identity {
+pub struct TlsIdentity {
     server: Arc<ServerConfig>,
     leaf: CertificateDer<'static>,
     pair: u64,
 }
 
-impl Identity {
+impl TlsIdentity {
     /// The configuration of the TLS server: ring, TLS 1.2 and 1.3, ALPN `h2` and `http/1.1`.
     pub fn server(&self) -> &Arc<ServerConfig> {
         &self.server
@@ -38,37 +38,39 @@ impl Identity {
     }
 }
 
-impl PartialEq for Identity {
+impl PartialEq for TlsIdentity {
     fn eq(&self, other: &Self) -> bool {
         self.pair == other.pair
     }
 }
 
-impl Eq for Identity {}
+impl Eq for TlsIdentity {}
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for TlsIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")
     }
 }
 
 /// The certificates of a PEM file, the server's own first.
-pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Bad> {
-    let text = read::text(path).map_err(|error| Bad::because(error.to_string()))?;
+pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, InvalidValue> {
+    let text = read::text(path).map_err(|error| InvalidValue::because(error.to_string()))?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|_| Bad::because("has a certificate that is not valid PEM"))?;
+        .map_err(|_| InvalidValue::because("has a certificate that is not valid PEM"))?;
     if chain.is_empty() {
-        return Err(Bad::because("contains no certificate in PEM"));
+        return Err(InvalidValue::because("contains no certificate in PEM"));
     }
     Ok(chain)
 }
 
 /// The private key of a PEM file.
-pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Bad> {
-    let text = read::text(path).map_err(|error| Bad::because(error.to_string()))?;
+pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, InvalidValue> {
+    let text = read::text(path).map_err(|error| InvalidValue::because(error.to_string()))?;
     PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
-        Bad::because("contains no private key in PEM (PKCS #8, PKCS #1 or SEC1, not encrypted)")
+        InvalidValue::because(
+            "contains no private key in PEM (PKCS #8, PKCS #1 or SEC1, not encrypted)",
+        )
     })
 }
 
@@ -76,7 +78,7 @@ pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Bad> {
 pub(super) fn pair(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<Identity, Bad> {
+) -> Result<TlsIdentity, InvalidValue> {
     let mut hasher = DefaultHasher::new();
     for certificate in &chain {
         certificate.as_ref().hash(&mut hasher);
@@ -85,20 +87,20 @@ pub(super) fn pair(
     let leaf = chain
         .first()
         .cloned()
-        .ok_or_else(|| Bad::because("contains no certificate in PEM"))?;
+        .ok_or_else(|| InvalidValue::because("contains no certificate in PEM"))?;
     let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|_| Bad::because("cannot be used: TLS is not available"))?
+        .map_err(|_| InvalidValue::because("cannot be used: TLS is not available"))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|cause| match cause {
             rustls::Error::InconsistentKeys(_) => {
-                Bad::because("is not the key of the certificate in TLS_CERT_FILE")
+                InvalidValue::because("is not the key of the certificate in TLS_CERT_FILE")
             }
-            _ => Bad::because("cannot be used with the certificate in TLS_CERT_FILE"),
+            _ => InvalidValue::because("cannot be used with the certificate in TLS_CERT_FILE"),
         })?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Identity {
+    Ok(TlsIdentity {
         server: Arc::new(server),
         leaf,
         pair: hasher.finish(),

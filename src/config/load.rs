@@ -1,6 +1,6 @@
 //! Loads a configuration: merges what was set, parses it, and judges it as a whole.
 //!
-//! It stands on top of the other files: [`Source::load`] for a start, [`Source::load_after`] for a
+//! It stands on top of the other files: [`ConfigSource::load`] for a start, [`ConfigSource::load_after`] for a
 //! reload, and the two questions of the health check.
 
 use std::path::PathBuf;
@@ -8,29 +8,29 @@ use std::path::PathBuf;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    fault::Faults, gather::Gathered, loaded::Loaded, loops, loss, model::Listen, source::Source,
-    typed,
+    error::ConfigErrors, loaded::Loaded, loops, loss, merge::MergedSettings, model::Listen, parse,
+    source::ConfigSource,
 };
 
-impl Source {
+impl ConfigSource {
     /// Reads everything anew and gives a configuration, or all faults at once.
-    pub fn load(&self) -> Result<Loaded, Faults> {
-        let mut gathered = self.gather();
-        let unwritable = self.unwritable(&gathered);
-        gathered.faults.extend(unwritable);
-        self.judge(gathered)
+    pub fn load(&self) -> Result<Loaded, ConfigErrors> {
+        let mut merged = self.merge();
+        let unwritable = self.unwritable(&merged);
+        merged.faults.extend(unwritable);
+        self.judge(merged)
     }
 
-    /// The configuration of what was gathered, or all faults.
-    fn judge(&self, gathered: Gathered) -> Result<Loaded, Faults> {
-        let loaded = typed::load(gathered, &self.root, self.memory)?;
+    /// The configuration of what was merged, or all faults.
+    fn judge(&self, merged: MergedSettings) -> Result<Loaded, ConfigErrors> {
+        let loaded = parse::load(merged, &self.root, self.memory)?;
         if self.are_sockets_passed() {
             return Ok(loaded);
         }
         let faults = loops::faults(&loaded.config, &loaded.settings);
         match faults.is_empty() {
             true => Ok(loaded),
-            false => Err(Faults {
+            false => Err(ConfigErrors {
                 faults,
                 warnings: loaded.warnings,
             }),
@@ -38,42 +38,42 @@ impl Source {
     }
 
     /// Reads everything anew for a reload after `last`, which is in effect.
-    pub(super) fn load_after(&self, last: &Loaded) -> Result<Loaded, Faults> {
-        let mut gathered = self.gather();
-        if let Some(lost) = loss::lost_file(last, &gathered) {
+    pub(super) fn load_after(&self, last: &Loaded) -> Result<Loaded, ConfigErrors> {
+        let mut merged = self.merge();
+        if let Some(lost) = loss::lost_file(last, &merged) {
             // what its settings leave behind where they are missing is no news
-            gathered.faults.push(lost);
-            let Gathered {
+            merged.faults.push(lost);
+            let MergedSettings {
                 faults, warnings, ..
-            } = gathered;
-            return Err(Faults { faults, warnings });
+            } = merged;
+            return Err(ConfigErrors { faults, warnings });
         }
-        let lost = loss::lost_settings(last, &gathered, &self.root);
-        gathered.faults.extend(lost);
-        self.judge(gathered)
+        let lost = loss::lost_settings(last, &merged, &self.root);
+        merged.faults.extend(lost);
+        self.judge(merged)
     }
 
     /// Where the server listens, whatever else is at fault: the health check asks there.
-    pub fn listen(&self) -> Result<Listen, Faults> {
-        typed::listen(&self.gather())
+    pub fn listen(&self) -> Result<Listen, ConfigErrors> {
+        parse::listen(&self.merge())
     }
 
     /// The certificate that the server shows, if one is named: the health check compares.
-    pub fn certificate(&self) -> Result<Option<CertificateDer<'static>>, Faults> {
-        typed::certificate(&self.gather(), &self.root)
+    pub fn certificate(&self) -> Result<Option<CertificateDer<'static>>, ConfigErrors> {
+        parse::certificate(&self.merge(), &self.root)
     }
 
     /// The files that the configuration comes from, whether or not they exist.
     pub fn files(&self) -> Vec<PathBuf> {
-        let gathered = self.gather();
-        let mut files = vec![gathered.env_file.clone()];
+        let merged = self.merge();
+        let mut files = vec![merged.env_file.clone()];
         for name in [
             "HEADERS_FILE",
             "TLS_CERT_FILE",
             "TLS_KEY_FILE",
             "PRICES_FILE",
         ] {
-            files.extend(gathered.text(name).map(|path| self.root.join(path)));
+            files.extend(merged.text(name).map(|path| self.root.join(path)));
         }
         files
     }

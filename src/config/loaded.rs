@@ -1,6 +1,6 @@
 //! A valid configuration with its warnings and origins.
 
-use super::{envfile::EnvFileFacts, fault::Warning, model::Config, origin::Setting};
+use super::{envfile::EnvFileFacts, error::Warning, model::Config, origin::Setting};
 
 /// A valid configuration, and how it came about.
 #[derive(Debug, Clone)]

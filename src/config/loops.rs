@@ -9,14 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 
 use super::{
     endpoint::Endpoint,
-    fault::Fault,
+    error::ConfigError,
     model::Config,
     origin::{Origin, Setting},
-    route::Route,
+    route::OutboundRoute,
 };
 
 /// A fault for each upstream that is ourselves.
-pub(super) fn faults(config: &Config, settings: &[Setting]) -> Vec<Fault> {
+pub(super) fn faults(config: &Config, settings: &[Setting]) -> Vec<ConfigError> {
     let listen = &config.boot.listen;
     let listeners: Vec<SocketAddr> = listen
         .plain
@@ -35,7 +35,7 @@ pub(super) fn faults(config: &Config, settings: &[Setting]) -> Vec<Fault> {
     let endpoints = config.live.endpoints.iter();
     endpoints
         .filter_map(|endpoint| Some((endpoint, own_listener(endpoint, &listeners)?)))
-        .map(|(endpoint, listener)| Fault {
+        .map(|(endpoint, listener)| ConfigError {
             variable: Some(setting.variable.name.to_owned()),
             origin: setting.origin.clone(),
             found: None,
@@ -54,7 +54,7 @@ pub(super) fn faults(config: &Config, settings: &[Setting]) -> Vec<Fault> {
 fn own_listener(endpoint: &Endpoint, listeners: &[SocketAddr]) -> Option<SocketAddr> {
     let port = endpoint.upstream.port;
     let same_port: Vec<_> = listeners.iter().filter(|it| it.port() == port).collect();
-    if endpoint.route != Route::Direct || same_port.is_empty() {
+    if endpoint.route != OutboundRoute::Direct || same_port.is_empty() {
         return None;
     }
     let host = endpoint.upstream.host.as_str();
@@ -99,12 +99,12 @@ fn is_of_this_machine(address: IpAddr) -> bool {
 mod tests {
     use std::fs;
 
-    use super::super::{Environment, Flags, Source};
+    use super::super::{ConfigSource, Environment, Flags};
 
     fn load(environment: &[(&str, &str)]) -> Result<(), String> {
         let dir = tempfile::tempdir().unwrap();
         let environment: Environment = environment.iter().copied().collect();
-        let source = Source::new(Flags::default(), environment).rooted(dir.path());
+        let source = ConfigSource::new(Flags::default(), environment).rooted(dir.path());
         source
             .load()
             .map(|_| ())
@@ -180,7 +180,7 @@ mod tests {
         fs::create_dir(dir.path().join("env")).unwrap();
         let write = |text: &str| fs::write(dir.path().join("env/.env"), text).unwrap();
         write("PORT=4711\nAPI_BASE_URL=http://127.0.0.1:4712\n");
-        let source = Source::new(Flags::default(), Environment::default()).rooted(dir.path());
+        let source = ConfigSource::new(Flags::default(), Environment::default()).rooted(dir.path());
         let last = source.load().unwrap();
         write("PORT=4711\nAPI_BASE_URL=http://127.0.0.1:4711\n");
         let faults = source.load_after(&last).unwrap_err();

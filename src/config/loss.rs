@@ -8,15 +8,15 @@
 use std::path::Path;
 
 use super::{
-    fault::Fault,
-    gather::Gathered,
+    error::ConfigError,
     loaded::Loaded,
+    merge::MergedSettings,
     origin::{Origin, Setting},
     read,
 };
 
 /// An environment file that had settings and has none.
-pub(super) fn lost_file(last: &Loaded, now: &Gathered) -> Option<Fault> {
+pub(super) fn lost_file(last: &Loaded, now: &MergedSettings) -> Option<ConfigError> {
     let had = last.env_file.settings;
     // a file that cannot be read is a fault already
     if had == 0 || now.env_facts.settings > 0 || !now.faults.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn lost_file(last: &Loaded, now: &Gathered) -> Option<Fault> {
     } else {
         "empty"
     };
-    Some(Fault {
+    Some(ConfigError {
         variable: None,
         origin: env_file(now),
         found: None,
@@ -39,10 +39,10 @@ pub(super) fn lost_file(last: &Loaded, now: &Gathered) -> Option<Fault> {
 }
 
 /// Settings that must not vanish with a line.
-pub(super) fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<Fault> {
+pub(super) fn lost_settings(last: &Loaded, now: &MergedSettings, root: &Path) -> Vec<ConfigError> {
     let mut faults = Vec::new();
     if last.env_file.is_whole && !now.env_facts.is_whole {
-        faults.push(Fault {
+        faults.push(ConfigError {
             variable: None,
             origin: env_file(now),
             found: None,
@@ -55,7 +55,7 @@ pub(super) fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<F
     let was_set = |name: &str| last.settings.iter().any(|it| is_set(it, name));
     let still_set = |name: &str| now.settings.iter().any(|it| is_set(it, name));
     if UPSTREAMS.iter().any(|name| was_set(name)) && !UPSTREAMS.iter().any(|name| still_set(name)) {
-        faults.push(Fault {
+        faults.push(ConfigError {
             variable: Some("API_BASE_URL".to_owned()),
             origin: env_file(now),
             found: None,
@@ -67,7 +67,7 @@ pub(super) fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<F
     for name in GUARDED {
         let is_cleared = now.env_facts.cleared.iter().any(|cleared| cleared == name);
         if was_set(name) && !still_set(name) && !is_cleared {
-            faults.push(Fault {
+            faults.push(ConfigError {
                 variable: Some((*name).to_owned()),
                 origin: env_file(now),
                 found: None,
@@ -84,7 +84,7 @@ pub(super) fn lost_settings(last: &Loaded, now: &Gathered, root: &Path) -> Vec<F
 }
 
 /// A file of custom fields that had some and is gone. One that is named is a fault already.
-fn lost_fields(last: &Loaded, now: &Gathered, root: &Path) -> Option<Fault> {
+fn lost_fields(last: &Loaded, now: &MergedSettings, root: &Path) -> Option<ConfigError> {
     let path = root.join(now.text("HEADERS_FILE")?);
     let live = &last.config.live;
     let had = live.custom_fields.len() + live.removed_fields.len();
@@ -92,7 +92,7 @@ fn lost_fields(last: &Loaded, now: &Gathered, root: &Path) -> Option<Fault> {
         && path == last.config.boot.headers_file
         && !now.settings.iter().any(|it| is_set(it, "HEADERS_FILE"))
         && matches!(read::text(&path), Err(read::ReadError::Missing));
-    is_lost.then(|| Fault {
+    is_lost.then(|| ConfigError {
         variable: None,
         origin: Origin::File { path, line: None },
         found: None,
@@ -106,7 +106,7 @@ fn is_set(setting: &Setting, name: &str) -> bool {
     setting.variable.name == name && setting.origin != Origin::Default
 }
 
-fn env_file(now: &Gathered) -> Origin {
+fn env_file(now: &MergedSettings) -> Origin {
     Origin::File {
         path: now.env_file.clone(),
         line: None,
@@ -125,14 +125,14 @@ const GUARDED: &[&str] = &["UPSTREAM_API_KEYS", "HEADERS_FILE", "DASHBOARD_API_K
 mod tests {
     use std::fs;
 
-    use super::super::{Environment, Flags, Source};
+    use super::super::{ConfigSource, Environment, Flags};
     use super::*;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 
     struct Case {
         dir: tempfile::TempDir,
-        source: Source,
+        source: ConfigSource,
         last: Loaded,
     }
 
@@ -142,7 +142,8 @@ mod tests {
             fs::create_dir(dir.path().join("env")).unwrap();
             fs::write(dir.path().join("env/.env"), text).unwrap();
             fs::write(dir.path().join("h.json"), r#"{"x-a": "1"}"#).unwrap();
-            let source = Source::new(Flags::default(), Environment::default()).rooted(dir.path());
+            let source =
+                ConfigSource::new(Flags::default(), Environment::default()).rooted(dir.path());
             let last = source.load().unwrap();
             Self { dir, source, last }
         }

@@ -1,18 +1,18 @@
 //! Values as they may be shown: a secret by its length only, a URL without user, query and keys.
 
-use super::env::{Shown, Variable};
+use super::env::{Redaction, Variable};
 use crate::secret::shape;
 
 /// A valid value as it may be shown.
 pub(super) fn shown(variable: &Variable, value: &str) -> String {
     match variable.shown {
-        Shown::Plainly => value.to_owned(),
-        Shown::WithoutUserinfo => without_userinfo(value),
-        Shown::Urls => {
+        Redaction::Plainly => value.to_owned(),
+        Redaction::WithoutUserinfo => without_userinfo(value),
+        Redaction::Urls => {
             let urls: Vec<String> = value.split(',').map(without_userinfo).collect();
             urls.join(",")
         }
-        Shown::AsLength => length(value),
+        Redaction::AsLength => length(value),
     }
 }
 
@@ -24,8 +24,8 @@ pub(super) fn found(variable: &Variable, value: &str) -> String {
         return length(value);
     }
     match variable.shown {
-        Shown::AsLength => shown,
-        Shown::Plainly | Shown::WithoutUserinfo | Shown::Urls => {
+        Redaction::AsLength => shown,
+        Redaction::Plainly | Redaction::WithoutUserinfo | Redaction::Urls => {
             format!("`{}`", shown.escape_debug())
         }
     }

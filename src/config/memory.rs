@@ -14,14 +14,14 @@ const ADDRESS_SHARE: u64 = 4;
 
 /// The limits of the process; none where there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct MemoryLimits {
     /// Of resident memory, by a control group.
     pub(super) resident: Option<u64>,
     /// Of addresses (`RLIMIT_AS`).
     pub(super) addresses: Option<u64>,
 }
 
-impl Limits {
+impl MemoryLimits {
     /// The limits of this process, as they are now.
     pub(super) fn of_process() -> Self {
         let addresses = rlimit::Resource::AS.get_soft().ok();
@@ -39,7 +39,7 @@ impl Limits {
     }
 }
 
-impl std::fmt::Display for Limits {
+impl std::fmt::Display for MemoryLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let limits = [
             ("the control group's memory limit", self.resident),
@@ -148,11 +148,11 @@ mod tests {
 
     #[test]
     fn budgets_follow_the_limit_and_bodies_their_budget() {
-        use super::super::{Environment, Flags, Source};
+        use super::super::{ConfigSource, Environment, Flags};
         let dir = tempfile::tempdir().unwrap();
         let load = |limit: u64, environment: &[(&str, &str)]| {
             let environment: Environment = environment.iter().copied().collect();
-            let mut source = Source::new(Flags::default(), environment).rooted(dir.path());
+            let mut source = ConfigSource::new(Flags::default(), environment).rooted(dir.path());
             source.memory.resident = Some(limit);
             source.load().unwrap()
         };
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn bodies_get_a_part() {
         let limits = |resident, addresses| {
-            Limits {
+            MemoryLimits {
                 resident,
                 addresses,
             }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     endpoint::{Endpoint, Statuses},
-    identity::Identity,
+    identity::TlsIdentity,
     options::{EditMode, EditTarget, ForwardedFields},
     origins::AllowedOrigins,
     prices::Prices,
@@ -56,7 +56,7 @@ pub struct Boot {
     /// The limits of the process that lowered them, in words.
     pub memory_limit: Option<String>,
     /// The access log (`ACCESS_LOG`), if there is one.
-    pub access_log: Option<AccessLog>,
+    pub access_log: Option<AccessLogSettings>,
     /// Whether the dashboard is served on the main ports (`ENABLE_DASHBOARD`, without `ADMIN_LISTEN`).
     pub dashboard: bool,
     /// A listener for dashboard and metrics alone (`ADMIN_LISTEN`).
@@ -71,7 +71,7 @@ pub struct Boot {
 
 /// The access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessLog {
+pub struct AccessLogSettings {
     /// Where it goes.
     pub target: AccessLogTarget,
     /// Octets at which a file is rotated (`ACCESS_LOG_MAX_SIZE`).
@@ -118,7 +118,7 @@ pub struct Live {
     /// The key of the dashboard (`DASHBOARD_API_KEY`).
     pub dashboard_key: Option<Secret>,
     /// What TLS is served with.
-    pub tls: Option<Identity>,
+    pub tls: Option<TlsIdentity>,
     /// Whether HTTP/2 is spoken without TLS (`H2C`).
     pub h2c: bool,
     /// The edit of the system prompt, if one is configured.

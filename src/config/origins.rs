@@ -1,6 +1,6 @@
 //! `ALLOWED_ORIGINS` to [`AllowedOrigins`] (RFC 6454 §6.1).
 
-use super::scalar::Bad;
+use super::scalar::InvalidValue;
 
 /// Origins of web pages that may use the operator's credentials.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl AllowedOrigins {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<AllowedOrigins, Bad> {
+pub(super) fn parse(text: &str) -> Result<AllowedOrigins, InvalidValue> {
     let mut allowed = AllowedOrigins::default();
     for entry in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
         match entry {
@@ -39,10 +39,10 @@ pub(super) fn parse(text: &str) -> Result<AllowedOrigins, Bad> {
     Ok(allowed)
 }
 
-fn origin(text: &str) -> Result<String, Bad> {
+fn origin(text: &str) -> Result<String, InvalidValue> {
     let text = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
     let Some((scheme, authority)) = text.split_once("://") else {
-        return Err(Bad::because("has an entry without a scheme")
+        return Err(InvalidValue::because("has an entry without a scheme")
             .hint("write it as browsers do, for example https://app.example"));
     };
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -54,7 +54,7 @@ fn origin(text: &str) -> Result<String, Bad> {
             .bytes()
             .all(|octet| octet.is_ascii_graphic() && !b"/?#@\\".contains(&octet));
     if !is_scheme || !is_authority {
-        return Err(Bad::because(
+        return Err(InvalidValue::because(
             "has an entry that is no origin: it is scheme://host or scheme://host:port",
         )
         .hint("leave out path, query and user, for example https://app.example"));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::scalar::Bad;
+use super::scalar::InvalidValue;
 use crate::exchange::{Terms, Tokens, Usage};
 
 /// Prices of models, and the day they are of.
@@ -94,11 +94,11 @@ impl Rates {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct PricesFile {
     #[serde(rename = "__comment", default)]
     _comment: serde::de::IgnoredAny,
     date: String,
-    models: BTreeMap<String, Row>,
+    models: BTreeMap<String, PriceRow>,
     multipliers: Option<MultiplierRows>,
     fees: Option<Fees>,
 }
@@ -127,20 +127,20 @@ struct Fees {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct PriceRow {
     input: f64,
     output: f64,
     cache_read: f64,
     cache_write_5m: f64,
     cache_write_1h: f64,
-    long_prompt: Option<LongRow>,
+    long_prompt: Option<LongPromptRow>,
     #[serde(default)]
     multipliers: MultiplierRows,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LongRow {
+struct LongPromptRow {
     above: u64,
     input: f64,
     output: f64,
@@ -156,14 +156,14 @@ impl Prices {
         Self::read(BUILT_IN, Self::default).unwrap_or_default()
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, Bad> {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidValue> {
         Self::read(text, Self::built_in)
     }
 
     /// Sections that are not there are those of others.
-    fn read(text: &str, others: impl FnOnce() -> Self) -> Result<Self, Bad> {
-        let file: File = serde_json::from_str(text).map_err(|error| {
-            Bad::because(format!(
+    fn read(text: &str, others: impl FnOnce() -> Self) -> Result<Self, InvalidValue> {
+        let file: PricesFile = serde_json::from_str(text).map_err(|error| {
+            InvalidValue::because(format!(
                 "is not a file of prices (line {} column {}: {})",
                 error.line(),
                 error.column(),
@@ -177,7 +177,7 @@ impl Prices {
                 _ => octet.is_ascii_digit(),
             });
         if !is_date {
-            return Err(Bad::because(
+            return Err(InvalidValue::because(
                 "has a date that is not of the form 2026-11-24",
             ));
         }
@@ -187,7 +187,7 @@ impl Prices {
         });
         let mut prices = others();
         prices.date = file.date.into();
-        prices.models = models.collect::<Result<_, Bad>>()?;
+        prices.models = models.collect::<Result<_, InvalidValue>>()?;
         if let Some(rows) = file.multipliers {
             prices.multipliers = rows.read()?;
         }
@@ -338,8 +338,8 @@ fn begins_with_version(rest: &str) -> bool {
     (1..6).contains(&digits)
 }
 
-impl Row {
-    fn price(&self) -> Result<Price, Bad> {
+impl PriceRow {
+    fn price(&self) -> Result<Price, InvalidValue> {
         let long_prompt = self.long_prompt.as_ref();
         let long_prompt = long_prompt.map(|row| Ok((row.above, row.rates()?)));
         Ok(Price {
@@ -349,7 +349,7 @@ impl Row {
         })
     }
 
-    fn rates(&self) -> Result<Rates, Bad> {
+    fn rates(&self) -> Result<Rates, InvalidValue> {
         let Self {
             input,
             output,
@@ -363,8 +363,8 @@ impl Row {
     }
 }
 
-impl LongRow {
-    fn rates(&self) -> Result<Rates, Bad> {
+impl LongPromptRow {
+    fn rates(&self) -> Result<Rates, InvalidValue> {
         let Self {
             above: _,
             input,
@@ -379,10 +379,12 @@ impl LongRow {
 
 impl Rates {
     /// From dollars for a million tokens, in the order of the members.
-    fn read(dollars: [f64; 5]) -> Result<Self, Bad> {
+    fn read(dollars: [f64; 5]) -> Result<Self, InvalidValue> {
         let price = |dollars: f64| {
             if !(0.0..=MOST).contains(&dollars) {
-                return Err(Bad::because("has a price that is negative or above 100000"));
+                return Err(InvalidValue::because(
+                    "has a price that is negative or above 100000",
+                ));
             }
             Ok((dollars * 1000.0).round() as u64)
         };
@@ -398,19 +400,20 @@ impl Rates {
 }
 
 impl MultiplierRows {
-    fn read(&self) -> Result<Multipliers, Bad> {
-        let read = |rows: &BTreeMap<Box<str>, f64>| -> Result<BTreeMap<Box<str>, u64>, Bad> {
-            rows.iter()
-                .map(|(value, factor)| {
-                    if !(*factor > 0.0 && *factor <= MOST_TIMES) {
-                        return Err(Bad::because(format!(
-                            "has a multiplier of {value:?} that is not above 0 and at most 100"
-                        )));
-                    }
-                    Ok((value.clone(), (factor * 1000.0).round() as u64))
-                })
-                .collect()
-        };
+    fn read(&self) -> Result<Multipliers, InvalidValue> {
+        let read =
+            |rows: &BTreeMap<Box<str>, f64>| -> Result<BTreeMap<Box<str>, u64>, InvalidValue> {
+                rows.iter()
+                    .map(|(value, factor)| {
+                        if !(*factor > 0.0 && *factor <= MOST_TIMES) {
+                            return Err(InvalidValue::because(format!(
+                                "has a multiplier of {value:?} that is not above 0 and at most 100"
+                            )));
+                        }
+                        Ok((value.clone(), (factor * 1000.0).round() as u64))
+                    })
+                    .collect()
+            };
         Ok(Multipliers {
             inference_geo: read(&self.inference_geo)?,
             speed: read(&self.speed)?,
@@ -427,18 +430,20 @@ impl Cost {
 }
 
 /// A fault of one row says which.
-fn of_model(bad: Bad, model: &str) -> Bad {
+fn of_model(bad: InvalidValue, model: &str) -> InvalidValue {
     let problem = format!("{} ({model:?})", bad.problem);
-    Bad {
+    InvalidValue {
         problem: problem.into(),
         ..bad
     }
 }
 
 /// From dollars for one request.
-fn fee(dollars: f64) -> Result<u64, Bad> {
+fn fee(dollars: f64) -> Result<u64, InvalidValue> {
     if !(0.0..=MOST_FEE).contains(&dollars) {
-        return Err(Bad::because("has a fee that is negative or above 1000"));
+        return Err(InvalidValue::because(
+            "has a fee that is negative or above 1000",
+        ));
     }
     Ok((dollars * 1e9).round() as u64)
 }

@@ -23,13 +23,13 @@ use log::{debug, error, info, warn};
 
 use super::{
     env::Applies,
-    fault::{Fault, Faults},
+    error::{ConfigError, ConfigErrors},
     loaded::Loaded,
     model::Live,
     origin::{Origin, Setting},
     settle::{Fingerprint, Settled, settle},
-    source::Source,
-    watch::Surroundings,
+    source::ConfigSource,
+    watch::FileWatcher,
 };
 use crate::logging;
 
@@ -56,7 +56,7 @@ impl Default for ReloadCounters {
 
 /// How the configuration stands: a snapshot for whoever shows it.
 #[derive(Debug, Clone, Default)]
-pub struct Standing {
+pub struct ConfigStatus {
     /// Every variable with its origin, as it is in effect; in the order of the table.
     pub settings: Vec<Setting>,
     /// The same as it will be after a restart.
@@ -84,7 +84,7 @@ const REMEMBERED: usize = 100;
 /// The owner of the reloading thread: it ends when this is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    signals: Arc<Signals>,
+    signals: Arc<ReloadSignals>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -107,16 +107,16 @@ impl Drop for Watcher {
 
 /// Watches the files of `source`, of which `initial` is in effect, and publishes to `live`.
 pub fn spawn(
-    source: Source,
+    source: ConfigSource,
     initial: Loaded,
     live: Arc<ArcSwap<Live>>,
     counters: Arc<ReloadCounters>,
-    standing: Arc<ArcSwap<Standing>>,
+    standing: Arc<ArcSwap<ConfigStatus>>,
 ) -> io::Result<Watcher> {
-    standing.store(Arc::new(Standing {
+    standing.store(Arc::new(ConfigStatus {
         settings: initial.settings.clone(),
         next: initial.settings.clone(),
-        ..Standing::default()
+        ..ConfigStatus::default()
     }));
     let reloader = Reloader {
         source,
@@ -132,18 +132,18 @@ pub fn spawn(
 
 fn start(
     mut reloader: Reloader,
-    mut observe: impl FnMut(Outcome) + Send + 'static,
+    mut observe: impl FnMut(ReloadOutcome) + Send + 'static,
 ) -> io::Result<Watcher> {
-    let signals = Arc::new(Signals::default());
+    let signals = Arc::new(ReloadSignals::default());
     let inner = Arc::clone(&signals);
     let thread = thread::Builder::new()
         .name("config-reload".to_owned())
         .spawn(move || {
             let touched = Arc::clone(&inner);
             let mut surroundings =
-                Surroundings::new(move || touched.set(|pending| pending.touched = true));
+                FileWatcher::new(move || touched.set(|pending| pending.touched = true));
             // The first round sees what changed between the start and the watch.
-            let mut trigger = Some(Trigger::Touched);
+            let mut trigger = Some(ReloadTrigger::Touched);
             while let Some(why) = trigger {
                 // Watch first, read then: what changes in between comes as the next trigger.
                 surroundings.follow(&reloader.source.files());
@@ -163,7 +163,7 @@ fn start(
 
 /// Why to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trigger {
+enum ReloadTrigger {
     /// Something near a file changed.
     Touched,
     /// Somebody asked.
@@ -172,22 +172,22 @@ enum Trigger {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum ReloadOutcome {
     Swapped,
     Unchanged,
     Refused,
 }
 
 struct Reloader {
-    source: Source,
+    source: ConfigSource,
     /// The settings that are in effect.
     in_effect: Vec<Setting>,
     last_good: Loaded,
     /// The faults that were logged last, while they last.
-    last_faults: Option<Faults>,
+    last_faults: Option<ConfigErrors>,
     live: Arc<ArcSwap<Live>>,
     counters: Arc<ReloadCounters>,
-    standing: Arc<ArcSwap<Standing>>,
+    standing: Arc<ArcSwap<ConfigStatus>>,
 }
 
 impl Reloader {
@@ -196,7 +196,7 @@ impl Reloader {
         &self,
         is_being_written: impl Fn() -> bool,
         pause: impl Fn(Duration) -> bool,
-    ) -> Option<Result<Loaded, Faults>> {
+    ) -> Option<Result<Loaded, ConfigErrors>> {
         for _ in 0..READS {
             let files = self.source.files();
             match settle(&files, &is_being_written, &pause) {
@@ -214,14 +214,14 @@ impl Reloader {
         Some(Err(moving(self.last_good.config.boot.env_file.clone())))
     }
 
-    fn judge(&mut self, read: Result<Loaded, Faults>, why: Trigger) -> Outcome {
+    fn judge(&mut self, read: Result<Loaded, ConfigErrors>, why: ReloadTrigger) -> ReloadOutcome {
         match read {
             Ok(loaded) => self.take(loaded, why),
             Err(faults) => self.refuse(faults, why),
         }
     }
 
-    fn take(&mut self, mut loaded: Loaded, why: Trigger) -> Outcome {
+    fn take(&mut self, mut loaded: Loaded, why: ReloadTrigger) -> ReloadOutcome {
         let mut changed = changes(&self.last_good.settings, &loaded.settings, Applies::Live);
         let fields = |live: &Live| (live.custom_fields.clone(), live.removed_fields.clone());
         if fields(&self.last_good.config.live) != fields(&loaded.config.live) {
@@ -263,17 +263,20 @@ impl Reloader {
         let outcome = if changed.is_empty() {
             match (why, was_faulty) {
                 (_, true) => info!("[Config] valid again, nothing changed"),
-                (Trigger::Asked, false) => debug!("[Config] reload on request, nothing changed"),
-                (Trigger::Touched, false) => {}
+                (ReloadTrigger::Asked, false) => {
+                    debug!("[Config] reload on request, nothing changed")
+                }
+                (ReloadTrigger::Touched, false) => {}
             }
-            Outcome::Unchanged
+            ReloadOutcome::Unchanged
         } else {
             self.live.store(Arc::new(loaded.config.live.clone()));
             logging::set_debug(loaded.config.live.debug);
             info!("[Config] reloaded: changed {}", changed.join(", "));
-            Outcome::Swapped
+            ReloadOutcome::Swapped
         };
-        let is_told = outcome == Outcome::Swapped || was_faulty || why == Trigger::Asked;
+        let is_told =
+            outcome == ReloadOutcome::Swapped || was_faulty || why == ReloadTrigger::Asked;
         if is_told {
             self.counters.succeeded.fetch_add(1, Ordering::Relaxed);
         }
@@ -290,10 +293,10 @@ impl Reloader {
         outcome
     }
 
-    fn refuse(&mut self, faults: Faults, why: Trigger) -> Outcome {
+    fn refuse(&mut self, faults: ConfigErrors, why: ReloadTrigger) -> ReloadOutcome {
         // Several events may tell of one bad file; it is logged and counted once.
-        if why == Trigger::Touched && self.last_faults.as_ref() == Some(&faults) {
-            return Outcome::Refused;
+        if why == ReloadTrigger::Touched && self.last_faults.as_ref() == Some(&faults) {
+            return ReloadOutcome::Refused;
         }
         error!("[Config] reload refused, the last good configuration stays in effect");
         for fault in &faults.faults {
@@ -308,12 +311,12 @@ impl Reloader {
         };
         self.publish(Some(reload), None);
         self.last_faults = Some(faults);
-        Outcome::Refused
+        ReloadOutcome::Refused
     }
 
     /// Replaces the snapshot of how things stand.
     fn publish(&self, reload: Option<Reload>, taken: Option<(&[Setting], Vec<&'static str>)>) {
-        let mut standing = Standing::clone(&self.standing.load());
+        let mut standing = ConfigStatus::clone(&self.standing.load());
         if let Some((next, pending_restart)) = taken {
             standing.settings = self.in_effect.clone();
             standing.next = next.to_vec();
@@ -330,8 +333,8 @@ impl Reloader {
 }
 
 /// A file that is written again and again.
-fn moving(path: PathBuf) -> Faults {
-    let fault = Fault {
+fn moving(path: PathBuf) -> ConfigErrors {
+    let fault = ConfigError {
         variable: None,
         origin: Origin::File { path, line: None },
         found: None,
@@ -339,7 +342,7 @@ fn moving(path: PathBuf) -> Faults {
         expected: "a file that is still when it is read".into(),
         fix: None,
     };
-    Faults {
+    ConfigErrors {
         faults: vec![fault],
         warnings: Vec::new(),
     }
@@ -392,28 +395,29 @@ fn changes(before: &[Setting], after: &[Setting], applies: Applies) -> Vec<&'sta
 
 /// What the thread waits for.
 #[derive(Debug, Default)]
-struct Signals {
-    pending: Mutex<Pending>,
+struct ReloadSignals {
+    pending: Mutex<PendingTriggers>,
     arrived: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingTriggers {
     stop: bool,
     asked: bool,
     touched: bool,
 }
 
-impl Signals {
-    fn set(&self, change: impl FnOnce(&mut Pending)) {
+impl ReloadSignals {
+    fn set(&self, change: impl FnOnce(&mut PendingTriggers)) {
         change(&mut self.lock());
         self.arrived.notify_all();
     }
 
     /// The next reason to look, or none to stop. A change is told when it has been quiet for
     /// [`QUIET`], a request at once.
-    fn next(&self) -> Option<Trigger> {
-        let idle = |pending: &mut Pending| !pending.stop && !pending.asked && !pending.touched;
+    fn next(&self) -> Option<ReloadTrigger> {
+        let idle =
+            |pending: &mut PendingTriggers| !pending.stop && !pending.asked && !pending.touched;
         let mut pending = self
             .arrived
             .wait_while(self.lock(), idle)
@@ -424,12 +428,12 @@ impl Signals {
                 return None;
             }
             if pending.asked {
-                *pending = Pending::default();
-                return Some(Trigger::Asked);
+                *pending = PendingTriggers::default();
+                return Some(ReloadTrigger::Asked);
             }
             if !pending.touched || Instant::now() >= latest {
                 pending.touched = false;
-                return Some(Trigger::Touched);
+                return Some(ReloadTrigger::Touched);
             }
             pending.touched = false;
             pending = self
@@ -449,7 +453,7 @@ impl Signals {
         !pending.stop
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pending> {
+    fn lock(&self) -> MutexGuard<'_, PendingTriggers> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -476,7 +480,7 @@ mod tests {
         dir: tempfile::TempDir,
         live: Arc<ArcSwap<Live>>,
         counters: Arc<ReloadCounters>,
-        outcomes: mpsc::Receiver<Outcome>,
+        outcomes: mpsc::Receiver<ReloadOutcome>,
         watcher: Watcher,
     }
 
@@ -493,7 +497,7 @@ mod tests {
             })
             .unwrap();
             // The first round: from here on everything is watched.
-            assert_eq!(outcomes.recv_timeout(SOON), Ok(Outcome::Unchanged));
+            assert_eq!(outcomes.recv_timeout(SOON), Ok(ReloadOutcome::Unchanged));
             Self {
                 dir,
                 live,
@@ -521,7 +525,7 @@ mod tests {
             fs::rename(new, self.path(name)).unwrap();
         }
 
-        fn await_outcome(&self, expected: Outcome) {
+        fn await_outcome(&self, expected: ReloadOutcome) {
             let deadline = Instant::now() + SOON;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -534,7 +538,7 @@ mod tests {
         /// Waits for the upstream of that host: a file that is written in place may be seen half.
         fn await_host(&self, expected: &str) {
             while self.host() != expected {
-                self.await_outcome(Outcome::Swapped);
+                self.await_outcome(ReloadOutcome::Swapped);
             }
         }
 
@@ -559,7 +563,7 @@ mod tests {
 
     fn reloader(root: &Path, environment: &[(&str, &str)]) -> Reloader {
         let environment: Environment = environment.iter().copied().collect();
-        let source = Source::new(Flags::default(), environment).rooted(root);
+        let source = ConfigSource::new(Flags::default(), environment).rooted(root);
         let initial = source.load().unwrap();
         Reloader {
             source,
@@ -574,7 +578,7 @@ mod tests {
 
     impl Reloader {
         /// A round that waits for nothing.
-        fn reload(&mut self, why: Trigger) -> Outcome {
+        fn reload(&mut self, why: ReloadTrigger) -> ReloadOutcome {
             let read = self.read(|| false, |_| true).unwrap();
             self.judge(read, why)
         }
@@ -602,7 +606,7 @@ mod tests {
     fn a_bad_file_keeps_the_last_good() {
         let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
         rig.replace("env/.env", "API_BASE_URL=http://two\nPORT=x\n");
-        rig.await_outcome(Outcome::Refused);
+        rig.await_outcome(ReloadOutcome::Refused);
         assert_eq!(rig.host(), "one");
         assert_eq!(rig.counts(), (0, 1, false));
         rig.replace("env/.env", "API_BASE_URL=http://three\n");
@@ -622,10 +626,10 @@ mod tests {
         for harm in harms {
             let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
             harm(&rig.path("env/.env"));
-            rig.await_outcome(Outcome::Refused);
+            rig.await_outcome(ReloadOutcome::Refused);
             assert_eq!(rig.host(), "one");
             rig.watcher.reload_now();
-            rig.await_outcome(Outcome::Refused);
+            rig.await_outcome(ReloadOutcome::Refused);
             assert_eq!(rig.counts(), (0, 2, false));
             rig.replace("env/.env", "API_BASE_URL=http://two\n");
             rig.await_host("two");
@@ -645,7 +649,7 @@ mod tests {
         assert_eq!(rig.host(), "one");
         file.write_all(b"API_BASE_URL=http://two\n").unwrap();
         drop(file);
-        assert_eq!(rig.outcomes.recv_timeout(SOON), Ok(Outcome::Swapped));
+        assert_eq!(rig.outcomes.recv_timeout(SOON), Ok(ReloadOutcome::Swapped));
         assert_eq!(rig.host(), "two");
     }
 
@@ -653,13 +657,13 @@ mod tests {
     fn the_headers_file_is_watched_too() {
         let rig = Rig::with_env_file("");
         rig.replace("env/.env.headers.json", r#"{"x-a": "1"}"#);
-        rig.await_outcome(Outcome::Swapped);
+        rig.await_outcome(ReloadOutcome::Swapped);
         assert_eq!(rig.live.load().custom_fields.len(), 1);
         fs::remove_file(rig.path("env/.env.headers.json")).unwrap();
-        rig.await_outcome(Outcome::Refused);
+        rig.await_outcome(ReloadOutcome::Refused);
         assert_eq!(rig.live.load().custom_fields.len(), 1);
         rig.replace("env/.env.headers.json", "{}");
-        rig.await_outcome(Outcome::Swapped);
+        rig.await_outcome(ReloadOutcome::Swapped);
         assert!(rig.live.load().custom_fields.is_empty());
     }
 
@@ -669,10 +673,10 @@ mod tests {
         fs::create_dir(rig.path("other")).unwrap();
         rig.replace("other/h.json", r#"{"x-a": "1"}"#);
         rig.replace("env/.env", "HEADERS_FILE=other/h.json\n");
-        rig.await_outcome(Outcome::Swapped);
+        rig.await_outcome(ReloadOutcome::Swapped);
         assert_eq!(rig.live.load().custom_fields.len(), 1);
         rig.replace("other/h.json", r#"{"x-a": "1", "x-b": "2"}"#);
-        rig.await_outcome(Outcome::Swapped);
+        rig.await_outcome(ReloadOutcome::Swapped);
         assert_eq!(rig.live.load().custom_fields.len(), 2);
     }
 
@@ -722,7 +726,7 @@ mod tests {
     fn a_request_is_answered_though_nothing_changed() {
         let rig = Rig::with_env_file("");
         rig.watcher.reload_now();
-        rig.await_outcome(Outcome::Unchanged);
+        rig.await_outcome(ReloadOutcome::Unchanged);
         assert_eq!(rig.counts(), (1, 0, true));
     }
 
@@ -745,10 +749,16 @@ mod tests {
         let mut reloader = reloader(dir.path(), &[]);
         let before = reloader.live.load_full();
         write("# comment\nAPI_BASE_URL='http://one'\n");
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Unchanged
+        );
         assert!(Arc::ptr_eq(&before, &reloader.live.load()));
         write("API_BASE_URL=http://two\n");
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Swapped
+        );
         assert_eq!(before.endpoints[0].upstream.host, "one");
         assert_eq!(reloader.live.load().endpoints[0].upstream.host, "two");
     }
@@ -759,7 +769,10 @@ mod tests {
         fs::create_dir(dir.path().join("env")).unwrap();
         let mut reloader = reloader(dir.path(), &[("API_BASE_URL", "http://said")]);
         fs::write(dir.path().join("env/.env"), "API_BASE_URL=http://two\n").unwrap();
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Unchanged
+        );
         assert_eq!(reloader.live.load().endpoints[0].upstream.host, "said");
         // But it is said that the line has no effect.
         assert_eq!(reloader.last_good.warnings.len(), 1);
@@ -781,7 +794,10 @@ mod tests {
             workers.map(|it| format!("{it:?}")).unwrap()
         };
         let before = shown(&reloader.in_effect);
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Unchanged
+        );
         let standing = reloader.standing.load_full();
         assert_eq!(standing.pending_restart, ["WORKERS"]);
         assert_eq!(shown(&standing.settings), before);
@@ -789,7 +805,10 @@ mod tests {
         assert!(next.starts_with("WORKERS=3 (") && next.ends_with("env/.env line 1)"));
         // as it was again
         fs::write(dir.path().join("env/.env"), "PORT=8088\n").unwrap();
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Unchanged
+        );
         let standing = reloader.standing.load_full();
         assert_eq!(standing.pending_restart, [""; 0]);
         assert_eq!(shown(&standing.settings), before);
@@ -810,7 +829,10 @@ mod tests {
             let mut reloader = reloader(dir.path(), &[]);
             let tls = reloader.live.load().tls.clone();
             write(&format!("API_BASE_URL=http://two\n{later}"));
-            assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
+            assert_eq!(
+                reloader.reload(ReloadTrigger::Touched),
+                ReloadOutcome::Swapped
+            );
             assert_eq!(reloader.live.load().endpoints[0].upstream.host, "two");
             assert_eq!(reloader.live.load().tls, tls);
             let standing = reloader.standing.load_full();
@@ -828,7 +850,10 @@ mod tests {
             assert_eq!(standing.pending_restart, TLS_PAIR);
             // and it stays so
             write(&format!("API_BASE_URL=http://three\n{later}"));
-            assert_eq!(reloader.reload(Trigger::Touched), Outcome::Swapped);
+            assert_eq!(
+                reloader.reload(ReloadTrigger::Touched),
+                ReloadOutcome::Swapped
+            );
             assert_eq!(reloader.live.load().tls, tls);
         }
     }
@@ -839,13 +864,25 @@ mod tests {
         fs::create_dir(dir.path().join("env")).unwrap();
         let mut reloader = reloader(dir.path(), &[]);
         fs::write(dir.path().join("env/.env"), "PORT=x\n").unwrap();
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Refused);
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Refused);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Refused
+        );
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Refused
+        );
         assert_eq!(reloader.counters.failed.load(Ordering::Relaxed), 1);
-        assert_eq!(reloader.reload(Trigger::Asked), Outcome::Refused);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Asked),
+            ReloadOutcome::Refused
+        );
         assert_eq!(reloader.counters.failed.load(Ordering::Relaxed), 2);
         fs::write(dir.path().join("env/.env"), "").unwrap();
-        assert_eq!(reloader.reload(Trigger::Touched), Outcome::Unchanged);
+        assert_eq!(
+            reloader.reload(ReloadTrigger::Touched),
+            ReloadOutcome::Unchanged
+        );
         assert!(reloader.counters.last_succeeded.load(Ordering::Relaxed));
     }
 }

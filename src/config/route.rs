@@ -15,7 +15,7 @@ mod no_proxy;
 
 /// How connections to the upstream are made (`HTTP_PROXY` and its like, resolved for this upstream).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Route {
+pub enum OutboundRoute {
     /// Straight to the upstream.
     Direct,
     /// To an HTTP proxy: absolute-form for `http`, CONNECT for `https`.
@@ -62,7 +62,7 @@ impl std::fmt::Debug for ProxyAddress {
 /// A variable that names no proxy we can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {message}")]
-pub struct RouteFault {
+pub struct RouteError {
     /// The variable at fault, spelled as it was found.
     pub variable: &'static str,
     /// What is wrong with it. Never the value itself.
@@ -85,19 +85,19 @@ pub struct RouteFault {
 pub fn resolve(
     upstream: &Upstream,
     lookup: &dyn Fn(&str) -> Option<String>,
-) -> Result<Route, RouteFault> {
+) -> Result<OutboundRoute, RouteError> {
     let variables = match upstream.scheme {
         Scheme::Http => HTTP_VARIABLES,
         Scheme::Https => HTTPS_VARIABLES,
     };
     let Some((variable, value)) = first_set(&variables, lookup) else {
-        return Ok(Route::Direct);
+        return Ok(OutboundRoute::Direct);
     };
     let exceptions = first_set(&NO_PROXY_VARIABLES, lookup).map(|(_, list)| list);
     if exceptions.is_some_and(|list| excepts(&list, upstream)) {
-        return Ok(Route::Direct);
+        return Ok(OutboundRoute::Direct);
     }
-    parse(&value).map_err(|message| RouteFault {
+    parse(&value).map_err(|message| RouteError {
         variable,
         message,
         expected: EXPECTED,
@@ -115,8 +115,8 @@ fn first_set(
     })
 }
 
-/// `[scheme://][user[:password]@]host[:port][/…]`; the error is the message of a [`RouteFault`].
-fn parse(value: &str) -> Result<Route, String> {
+/// `[scheme://][user[:password]@]host[:port][/…]`; the error is the message of a [`RouteError`].
+fn parse(value: &str) -> Result<OutboundRoute, String> {
     // No scheme means http in curl, requests and httpx.
     let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
     // The last `@` ends the credentials, so that an unescaped one in a password does no harm.
@@ -138,7 +138,7 @@ fn parse(value: &str) -> Result<Route, String> {
         "http" => {
             let proxy = proxy(HTTP_DEFAULT_PORT)?;
             check_basic(proxy.credentials.as_ref())?;
-            Ok(Route::HttpProxy(proxy))
+            Ok(OutboundRoute::HttpProxy(proxy))
         }
         "socks5" => socks5(proxy(SOCKS_DEFAULT_PORT)?, Resolve::Locally),
         // GNOME and Clash write `socks://`; it comes from Chromium, where it is SOCKS5 with the
@@ -154,7 +154,7 @@ fn parse(value: &str) -> Result<Route, String> {
     }
 }
 
-fn socks5(proxy: ProxyAddress, resolve: Resolve) -> Result<Route, String> {
+fn socks5(proxy: ProxyAddress, resolve: Resolve) -> Result<OutboundRoute, String> {
     let fits = |text: &str| (1..=255).contains(&text.len());
     if proxy
         .credentials
@@ -163,7 +163,7 @@ fn socks5(proxy: ProxyAddress, resolve: Resolve) -> Result<Route, String> {
     {
         return Err("SOCKS5 takes a user and a password of 1 to 255 octets each (RFC 1929)".into());
     }
-    Ok(Route::Socks5 { proxy, resolve })
+    Ok(OutboundRoute::Socks5 { proxy, resolve })
 }
 
 /// Basic credentials are `user:password` without control characters (RFC 7617 §2).
@@ -209,7 +209,7 @@ mod tests {
         url.parse().unwrap()
     }
 
-    fn route(url: &str, environment: &[(&str, &str)]) -> Result<Route, RouteFault> {
+    fn route(url: &str, environment: &[(&str, &str)]) -> Result<OutboundRoute, RouteError> {
         resolve(&upstream(url), &|name| {
             environment
                 .iter()
@@ -227,16 +227,16 @@ mod tests {
         }
     }
 
-    fn http(host: &str, port: u16) -> Result<Route, RouteFault> {
-        Ok(Route::HttpProxy(address(host, port, None)))
+    fn http(host: &str, port: u16) -> Result<OutboundRoute, RouteError> {
+        Ok(OutboundRoute::HttpProxy(address(host, port, None)))
     }
 
     #[test]
     fn no_variable_is_the_direct_road() {
-        assert_eq!(route("https://api.test", &[]), Ok(Route::Direct));
+        assert_eq!(route("https://api.test", &[]), Ok(OutboundRoute::Direct));
         assert_eq!(
             route("https://api.test", &[("https_proxy", " ")]),
-            Ok(Route::Direct)
+            Ok(OutboundRoute::Direct)
         );
     }
 
@@ -262,7 +262,7 @@ mod tests {
         }
         assert_eq!(
             route("https://api.test", &[all[0], all[1]]),
-            Ok(Route::Direct)
+            Ok(OutboundRoute::Direct)
         );
         assert_eq!(
             route(
@@ -276,9 +276,14 @@ mod tests {
 
     #[test]
     fn values_are_read_as_curl_and_requests_read_them() {
-        let socks = |proxy, resolve| Ok(Route::Socks5 { proxy, resolve });
-        let user =
-            |user, password| Ok(Route::HttpProxy(address("p", 3128, Some((user, password)))));
+        let socks = |proxy, resolve| Ok(OutboundRoute::Socks5 { proxy, resolve });
+        let user = |user, password| {
+            Ok(OutboundRoute::HttpProxy(address(
+                "p",
+                3128,
+                Some((user, password)),
+            )))
+        };
         let table = [
             ("http://p:3128", http("p", 3128)),
             ("p:3128", http("p", 3128)),
@@ -369,14 +374,14 @@ mod tests {
     fn lower_case_exceptions_win_and_empty_ones_do_not_count() {
         let proxied = http("p", 80);
         let table = [
-            (vec![("NO_PROXY", "api.test")], Ok(Route::Direct)),
+            (vec![("NO_PROXY", "api.test")], Ok(OutboundRoute::Direct)),
             (
                 vec![("no_proxy", "other.test"), ("NO_PROXY", "api.test")],
                 proxied.clone(),
             ),
             (
                 vec![("no_proxy", ""), ("NO_PROXY", "api.test")],
-                Ok(Route::Direct),
+                Ok(OutboundRoute::Direct),
             ),
             (vec![("no_proxy", "other.test")], proxied),
         ];
@@ -393,7 +398,10 @@ mod tests {
     #[test]
     fn an_excepted_upstream_does_not_care_about_a_broken_proxy() {
         let environment = [("https_proxy", "ftp://p"), ("no_proxy", "api.test")];
-        assert_eq!(route("https://api.test", &environment), Ok(Route::Direct));
+        assert_eq!(
+            route("https://api.test", &environment),
+            Ok(OutboundRoute::Direct)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One word to one value: flags, choices, counts, ports, filters; and how a bad word complains.
 //!
-//! Parsers here know neither the variable nor its origin; `typed` adds both.
+//! Parsers here know neither the variable nor its origin; `parse` adds both.
 
 use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, str::FromStr, thread};
 
@@ -11,12 +11,12 @@ use crate::{logging::LogFormat, secret::Secret};
 
 /// What is wrong with a value, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
+pub(super) struct InvalidValue {
     pub(super) problem: Cow<'static, str>,
     pub(super) hint: Option<String>,
 }
 
-impl Bad {
+impl InvalidValue {
     pub(super) fn because(problem: impl Into<Cow<'static, str>>) -> Self {
         Self {
             problem: problem.into(),
@@ -32,7 +32,7 @@ impl Bad {
     }
 }
 
-pub(super) fn flag(text: &str) -> Result<bool, Bad> {
+pub(super) fn flag(text: &str) -> Result<bool, InvalidValue> {
     let words = [
         ("true", true),
         ("1", true),
@@ -46,14 +46,14 @@ pub(super) fn flag(text: &str) -> Result<bool, Bad> {
     choice(text, &words)
 }
 
-pub(super) fn edit_target(text: &str) -> Result<EditTarget, Bad> {
+pub(super) fn edit_target(text: &str) -> Result<EditTarget, InvalidValue> {
     choice(
         text,
         &[("prompt", EditTarget::Prompt), ("first", EditTarget::First)],
     )
 }
 
-pub(super) fn forwarded_fields(text: &str) -> Result<ForwardedFields, Bad> {
+pub(super) fn forwarded_fields(text: &str) -> Result<ForwardedFields, InvalidValue> {
     choice(
         text,
         &[
@@ -65,40 +65,40 @@ pub(super) fn forwarded_fields(text: &str) -> Result<ForwardedFields, Bad> {
 }
 
 /// A prompt; white space alone is none, and the upstream would refuse it.
-pub(super) fn prompt(text: &str) -> Result<&str, Bad> {
+pub(super) fn prompt(text: &str) -> Result<&str, InvalidValue> {
     match text.trim().is_empty() {
-        true => Err(
-            Bad::because("is white space alone, which the upstream refuses as a prompt")
-                .hint("write the text, or leave it empty to edit nothing"),
-        ),
+        true => Err(InvalidValue::because(
+            "is white space alone, which the upstream refuses as a prompt",
+        )
+        .hint("write the text, or leave it empty to edit nothing")),
         false => Ok(text),
     }
 }
 
-pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {
+pub(super) fn log_format(text: &str) -> Result<LogFormat, InvalidValue> {
     choice(
         text,
         &[("text", LogFormat::Text), ("json", LogFormat::Json)],
     )
 }
 
-pub(super) fn port(text: &str) -> Result<u16, Bad> {
+pub(super) fn port(text: &str) -> Result<u16, InvalidValue> {
     let text = text.trim();
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Bad::because("is not a port"));
+        return Err(InvalidValue::because("is not a port"));
     }
-    text.parse().map_err(|_| Bad::because("is above 65535"))
+    text.parse()
+        .map_err(|_| InvalidValue::because("is above 65535"))
 }
 
 /// A key that somebody must not guess.
-pub(super) fn key(text: &str) -> Result<Secret, Bad> {
+pub(super) fn key(text: &str) -> Result<Secret, InvalidValue> {
     if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
-        return Err(Bad::because("has white space or is not ASCII"));
+        return Err(InvalidValue::because("has white space or is not ASCII"));
     }
     if text.len() < SHORTEST_KEY {
-        return Err(
-            Bad::because("is shorter than 16 octets").hint("make one with `openssl rand -hex 24`")
-        );
+        return Err(InvalidValue::because("is shorter than 16 octets")
+            .hint("make one with `openssl rand -hex 24`"));
     }
     Ok(Secret::new(text))
 }
@@ -106,35 +106,37 @@ pub(super) fn key(text: &str) -> Result<Secret, Bad> {
 /// 16 hex digits are 64 bits: with attempts that are limited, nobody guesses them.
 const SHORTEST_KEY: usize = 16;
 
-pub(super) fn socket_address(text: &str) -> Result<SocketAddr, Bad> {
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, InvalidValue> {
     text.trim().parse().map_err(|_| {
-        Bad::because("is not an address with a port").hint("for example 127.0.0.1:8089")
+        InvalidValue::because("is not an address with a port").hint("for example 127.0.0.1:8089")
     })
 }
 
-pub(super) fn count(text: &str) -> Result<NonZeroUsize, Bad> {
+pub(super) fn count(text: &str) -> Result<NonZeroUsize, InvalidValue> {
     let text = text.trim();
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Bad::because("is not a whole number"));
+        return Err(InvalidValue::because("is not a whole number"));
     }
-    let number: usize = text.parse().map_err(|_| Bad::because("is too large"))?;
-    NonZeroUsize::new(number).ok_or_else(|| Bad::because("is less than 1"))
+    let number: usize = text
+        .parse()
+        .map_err(|_| InvalidValue::because("is too large"))?;
+    NonZeroUsize::new(number).ok_or_else(|| InvalidValue::because("is less than 1"))
 }
 
 /// Worker threads: a number, or `auto` for the cores this process may use.
-pub(super) fn workers(text: &str) -> Result<NonZeroUsize, Bad> {
+pub(super) fn workers(text: &str) -> Result<NonZeroUsize, InvalidValue> {
     if text.trim().eq_ignore_ascii_case("auto") {
         return Ok(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
     }
     let workers = count(text)?;
     if workers.get() > MOST_WORKERS {
-        return Err(Bad::because(format!("is above {MOST_WORKERS}")));
+        return Err(InvalidValue::because(format!("is above {MOST_WORKERS}")));
     }
     Ok(workers)
 }
 
 /// A filter as `env_logger` takes it: `info`, `anthropic_proxy=debug,warn`.
-pub(super) fn log_filter(text: &str) -> Result<String, Bad> {
+pub(super) fn log_filter(text: &str) -> Result<String, InvalidValue> {
     let directives = text
         .split_once('/')
         .map_or(text, |(directives, _)| directives);
@@ -144,7 +146,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, Bad> {
         };
         let level = level.trim();
         if !level.is_empty() && LevelFilter::from_str(level).is_err() {
-            return Err(Bad::because(
+            return Err(InvalidValue::because(
                 "has a level that is none of off, error, warn, info, debug, trace",
             ));
         }
@@ -169,14 +171,14 @@ pub(super) fn nearest<'n>(
     best.map(|(name, _)| name)
 }
 
-pub(super) fn choice<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Bad> {
+pub(super) fn choice<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, InvalidValue> {
     let text = text.trim();
     for (word, value) in words {
         if text.eq_ignore_ascii_case(word) {
             return Ok(*value);
         }
     }
-    let bad = Bad::because("is not one of the words");
+    let bad = InvalidValue::because("is not one of the words");
     Err(
         match nearest(text, words.iter().map(|(word, _)| *word), 0.5) {
             Some(word) => bad.hint(format!("did you mean `{word}`?")),

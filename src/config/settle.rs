@@ -12,14 +12,14 @@ use std::{
 
 /// Which files there are, and what tells one content from another without reading it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<(PathBuf, Option<State>)>);
+pub(super) struct Fingerprint(Vec<(PathBuf, Option<FileState>)>);
 
 impl Fingerprint {
     /// The files as they are now; links are followed.
     pub(super) fn of(files: &[PathBuf]) -> Self {
         let state = |path: &PathBuf| {
             let metadata = fs::metadata(path).ok();
-            (path.clone(), metadata.as_ref().map(State::of))
+            (path.clone(), metadata.as_ref().map(FileState::of))
         };
         Self(files.iter().map(state).collect())
     }
@@ -35,14 +35,14 @@ impl Fingerprint {
 
 /// Identity, size, and times of change.
 #[derive(Debug, PartialEq, Eq)]
-struct State {
+struct FileState {
     len: u64,
     modified: Option<std::time::SystemTime>,
     #[cfg(unix)]
     identity: (u64, u64, i64, i64),
 }
 
-impl State {
+impl FileState {
     fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         use std::os::unix::fs::MetadataExt as _;

@@ -3,10 +3,10 @@
 //! `K`, `M`, `G` and `KiB`, `MiB`, `GiB` are powers of 1024; `KB`, `MB`, `GB` are powers of 1000.
 //! Fractions are refused: an octet has none.
 
-use super::scalar::Bad;
+use super::scalar::InvalidValue;
 
 /// A number of octets, more than zero.
-pub(super) fn octets(text: &str) -> Result<u64, Bad> {
+pub(super) fn octets(text: &str) -> Result<u64, InvalidValue> {
     let text = text.trim();
     let end = text
         .find(|c: char| !c.is_ascii_digit())
@@ -20,19 +20,19 @@ pub(super) fn octets(text: &str) -> Result<u64, Bad> {
         "kb" => 1_000,
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
-        _ => return Err(Bad::because("is not a size")),
+        _ => return Err(InvalidValue::because("is not a size")),
     };
     if number.is_empty() {
-        return Err(Bad::because("is not a size"));
+        return Err(InvalidValue::because("is not a size"));
     }
     match number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(scale))
     {
-        Some(0) => Err(Bad::because("is not more than 0")),
+        Some(0) => Err(InvalidValue::because("is not more than 0")),
         Some(octets) => Ok(octets),
-        None => Err(Bad::because("is too large")),
+        None => Err(InvalidValue::because("is too large")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flags, environment and files: the places that a configuration is read from.
 //!
-//! [`Source`] keeps flags and environment as they were at start; `load` reads the files anew each
+//! [`ConfigSource`] keeps flags and environment as they were at start; `load` reads the files anew each
 //! time. An empty value means unset, wherever it stands. It reads nothing itself.
 
 use std::{
@@ -83,30 +83,30 @@ impl fmt::Debug for Environment {
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone, Default)]
-pub struct Source {
+pub struct ConfigSource {
     pub(super) flags: Flags,
     pub(super) environment: Environment,
     /// What relative paths of files are relative to; empty for the working directory.
     pub(super) root: PathBuf,
     /// Limits of memory; none unless they are asked for.
-    pub(super) memory: memory::Limits,
+    pub(super) memory: memory::MemoryLimits,
 }
 
-impl Source {
+impl ConfigSource {
     /// A source with these flags and this environment.
     pub fn new(flags: Flags, environment: Environment) -> Self {
         Self {
             flags,
             environment,
             root: PathBuf::new(),
-            memory: memory::Limits::default(),
+            memory: memory::MemoryLimits::default(),
         }
     }
 
     /// Bounds the budgets of memory by the limits of this process.
     pub fn within_limits(self) -> Self {
         Self {
-            memory: memory::Limits::of_process(),
+            memory: memory::MemoryLimits::of_process(),
             ..self
         }
     }

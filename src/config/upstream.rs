@@ -7,7 +7,7 @@ use std::{net::Ipv6Addr, str::FromStr};
 
 use actix_web::http::uri::PathAndQuery;
 
-use super::scalar::{self, Bad};
+use super::scalar::{self, InvalidValue};
 use crate::secret::shape;
 
 /// The upstream: `scheme://host[:port][/prefix]`.
@@ -64,31 +64,37 @@ impl FromStr for Upstream {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Upstream, Bad> {
+pub(super) fn parse(text: &str) -> Result<Upstream, InvalidValue> {
     let text = text.trim();
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Bad::because("has no scheme").hint("put https:// (or http://) in front"));
+        return Err(
+            InvalidValue::because("has no scheme").hint("put https:// (or http://) in front")
+        );
     };
     let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
         "http" => (Scheme::Http, 80),
         "https" => (Scheme::Https, 443),
-        _ => return Err(Bad::because("has a scheme that is neither http nor https")),
+        _ => {
+            return Err(InvalidValue::because(
+                "has a scheme that is neither http nor https",
+            ));
+        }
     };
     if rest.contains('@') {
-        return Err(Bad::because("contains a user or password")
+        return Err(InvalidValue::because("contains a user or password")
             .hint("put credentials into the headers file (HEADERS_FILE) instead"));
     }
     if rest.contains('?') {
-        return Err(Bad::because("has a query"));
+        return Err(InvalidValue::because("has a query"));
     }
     if rest.contains('#') {
-        return Err(Bad::because("has a fragment"));
+        return Err(InvalidValue::because("has a fragment"));
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (host, port) = host_and_port(authority)?;
     let prefix = path.trim_end_matches('/');
     if !prefix.is_empty() && PathAndQuery::try_from(prefix).is_err() {
-        return Err(Bad::because(
+        return Err(InvalidValue::because(
             "has a character in its path that must be percent-encoded",
         ));
     }
@@ -112,25 +118,29 @@ pub(super) fn parse(text: &str) -> Result<Upstream, Bad> {
     })
 }
 
-fn host_and_port(authority: &str) -> Result<(String, Option<u16>), Bad> {
+fn host_and_port(authority: &str) -> Result<(String, Option<u16>), InvalidValue> {
     let (host, port) = if let Some(literal) = authority.strip_prefix('[') {
         let Some((literal, rest)) = literal.split_once(']') else {
-            return Err(Bad::because(
+            return Err(InvalidValue::because(
                 "has an IPv6 address without its closing bracket",
             ));
         };
         let address: Ipv6Addr = literal
             .parse()
-            .map_err(|_| Bad::because("has an invalid IPv6 address"))?;
+            .map_err(|_| InvalidValue::because("has an invalid IPv6 address"))?;
         match rest.strip_prefix(':') {
             Some(port) => (address.to_string(), Some(port)),
             None if rest.is_empty() => (address.to_string(), None),
-            None => return Err(Bad::because("has text between the address and its port")),
+            None => {
+                return Err(InvalidValue::because(
+                    "has text between the address and its port",
+                ));
+            }
         }
     } else {
         match authority.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err(Bad::because("has more than one colon in its host")
+                return Err(InvalidValue::because("has more than one colon in its host")
                     .hint("an IPv6 address needs brackets: http://[::1]:8080"));
             }
             Some((host, port)) => (name(host)?, Some(port)),
@@ -141,18 +151,18 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), Bad> {
         return Ok((host, None));
     };
     match scalar::port(port) {
-        Ok(0) | Err(_) => Err(Bad::because("has an invalid port")),
+        Ok(0) | Err(_) => Err(InvalidValue::because("has an invalid port")),
         Ok(port) => Ok((host, Some(port))),
     }
 }
 
 /// A name or an IPv4 address, in lower case.
-fn name(host: &str) -> Result<String, Bad> {
+fn name(host: &str) -> Result<String, InvalidValue> {
     if host.is_empty() {
-        return Err(Bad::because("has no host"));
+        return Err(InvalidValue::because("has no host"));
     }
     if !host.is_ascii() {
-        return Err(Bad::because("has a host that is not ASCII")
+        return Err(InvalidValue::because("has a host that is not ASCII")
             .hint("write an international name in its xn-- form"));
     }
     let labels_fit = host
@@ -162,7 +172,7 @@ fn name(host: &str) -> Result<String, Bad> {
         .all(|label| (1..=63).contains(&label.len()));
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if host.len() > 253 || !labels_fit || !host.bytes().all(known) {
-        return Err(Bad::because("has an invalid host"));
+        return Err(InvalidValue::because("has an invalid host"));
     }
     Ok(host.to_ascii_lowercase())
 }

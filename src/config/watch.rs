@@ -21,19 +21,19 @@ use notify::{
 };
 
 /// The directories around some files, and who is told when something there changes.
-pub(super) struct Surroundings {
+pub(super) struct FileWatcher {
     /// None where the system gives no watcher; then only SIGHUP reloads.
     watcher: Option<RecommendedWatcher>,
-    trail: Trail,
+    trail: WatchSet,
     /// Shared with the watcher's thread.
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<ObservedWrites>>,
     has_warned: bool,
 }
 
-impl Surroundings {
+impl FileWatcher {
     /// Watches nothing yet; `on_change` is called from a thread of the watcher.
     pub(super) fn new(on_change: impl Fn() + Send + 'static) -> Self {
-        let seen = Arc::<Mutex<Seen>>::default();
+        let seen = Arc::<Mutex<ObservedWrites>>::default();
         let shared = Arc::clone(&seen);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Surroundings {
         });
         let mut this = Self {
             watcher: None,
-            trail: Trail::default(),
+            trail: WatchSet::default(),
             seen,
             has_warned: false,
         };
@@ -62,9 +62,9 @@ impl Surroundings {
     pub(super) fn follow(&mut self, files: &[PathBuf]) {
         // What changes between looking and watching would be missed: look until it stands still.
         for _ in 0..ATTEMPTS {
-            let trail = Trail::of(files);
+            let trail = WatchSet::of(files);
             self.watch(trail.clone());
-            if Trail::of(files) == trail {
+            if WatchSet::of(files) == trail {
                 return;
             }
         }
@@ -75,11 +75,11 @@ impl Surroundings {
         !self.seen().open.is_empty()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, ObservedWrites> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&mut self, trail: Trail) {
+    fn watch(&mut self, trail: WatchSet) {
         self.seen().names.clone_from(&trail.names);
         let Some(watcher) = &mut self.watcher else {
             return;
@@ -112,14 +112,14 @@ impl Surroundings {
 
 /// What the watcher's thread knows.
 #[derive(Default)]
-struct Seen {
+struct ObservedWrites {
     /// Names of interest.
     names: BTreeSet<OsString>,
     /// Files that were written or made, and not closed by their writer since.
     open: BTreeSet<PathBuf>,
 }
 
-impl Seen {
+impl ObservedWrites {
     /// Notes an event; says whether it is a reason to look.
     fn take(&mut self, event: &Event) -> bool {
         let matters = matters(event, &self.names);
@@ -176,12 +176,12 @@ fn matters(event: &Event, names: &BTreeSet<OsString>) -> bool {
 
 /// Directories to watch, and the names in them that matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Trail {
+struct WatchSet {
     directories: BTreeSet<PathBuf>,
     names: BTreeSet<OsString>,
 }
 
-impl Trail {
+impl WatchSet {
     fn of(files: &[PathBuf]) -> Self {
         let mut trail = Self::default();
         for file in files {
@@ -266,7 +266,7 @@ mod tests {
 
     /// The trail with paths relative to a temporary directory.
     fn trail(root: &Path, file: &str) -> (Vec<String>, Vec<String>) {
-        let trail = Trail::of(&[root.join(file)]);
+        let trail = WatchSet::of(&[root.join(file)]);
         let directories = trail
             .directories
             .iter()
@@ -326,7 +326,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         symlink("b", dir.path().join("a")).unwrap();
         symlink("a", dir.path().join("b")).unwrap();
-        assert!(!Trail::of(&[dir.path().join("a")]).directories.is_empty());
+        assert!(!WatchSet::of(&[dir.path().join("a")]).directories.is_empty());
     }
 
     #[cfg(target_os = "linux")]
@@ -336,7 +336,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".env");
         fs::write(&path, "").unwrap();
-        let mut seen = Seen::default();
+        let mut seen = ObservedWrites::default();
         seen.names.insert(OsString::from(".env"));
         let event = |kind| Event::new(kind).add_path(path.clone());
         let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));

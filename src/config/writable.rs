@@ -9,21 +9,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{fault::Fault, gather::Gathered, mask, scalar::Bad, source::Source};
+use super::{
+    error::ConfigError, mask, merge::MergedSettings, scalar::InvalidValue, source::ConfigSource,
+};
 
-impl Source {
+impl ConfigSource {
     /// The faults of these paths.
-    pub(super) fn unwritable(&self, gathered: &Gathered) -> Vec<Fault> {
+    pub(super) fn unwritable(&self, merged: &MergedSettings) -> Vec<ConfigError> {
         let mut faults = Vec::new();
-        let mut check = |name: &str, check: fn(&Path) -> Result<(), Bad>| {
-            let Some(setting) = gathered.setting(name) else {
+        let mut check = |name: &str, check: fn(&Path) -> Result<(), InvalidValue>| {
+            let Some(setting) = merged.setting(name) else {
                 return;
             };
             let Some(text) = setting.text.as_deref() else {
                 return;
             };
             if let Err(bad) = check(&self.root.join(text.trim())) {
-                faults.push(Fault {
+                faults.push(ConfigError {
                     variable: Some(name.to_owned()),
                     origin: setting.origin.clone(),
                     found: Some(mask::found(setting.variable, text)),
@@ -34,7 +36,7 @@ impl Source {
             }
         };
         let is_file = |text: &str| !matches!(text.trim(), "off" | "stdout");
-        if gathered.text("ACCESS_LOG").is_some_and(is_file) {
+        if merged.text("ACCESS_LOG").is_some_and(is_file) {
             check("ACCESS_LOG", access_log);
         }
         check("DATA_DIR", data_dir);
@@ -47,14 +49,14 @@ impl Source {
 }
 
 /// A file that can be appended to, or made.
-fn access_log(path: &Path) -> Result<(), Bad> {
+fn access_log(path: &Path) -> Result<(), InvalidValue> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             let hint = format!("name a file in it: {}", path.join("access.log").display());
-            Err(Bad::because("is a directory").hint(hint))
+            Err(InvalidValue::because("is a directory").hint(hint))
         }
         Ok(_) if !is_writable(path) => {
-            Err(Bad::because("cannot be written by this user").hint(PERMISSION))
+            Err(InvalidValue::because("cannot be written by this user").hint(PERMISSION))
         }
         Ok(_) => Ok(()),
         Err(_) => has_room(path),
@@ -62,7 +64,7 @@ fn access_log(path: &Path) -> Result<(), Bad> {
 }
 
 /// A directory that can be written, or made.
-fn data_dir(path: &Path) -> Result<(), Bad> {
+fn data_dir(path: &Path) -> Result<(), InvalidValue> {
     // what is missing is made, with the directories above it
     let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
     let above = path.ancestors().find(|path| !missing(path));
@@ -73,10 +75,10 @@ fn data_dir(path: &Path) -> Result<(), Bad> {
     };
     match fs::metadata(above) {
         Ok(found) if found.is_dir() => {}
-        _ if above == path => return Err(Bad::because("is not a directory")),
+        _ if above == path => return Err(InvalidValue::because("is not a directory")),
         _ => {
             let problem = format!("is below {}, which is not a directory", above.display());
-            return Err(Bad::because(problem));
+            return Err(InvalidValue::because(problem));
         }
     }
     if is_writable(above) {
@@ -89,40 +91,43 @@ fn data_dir(path: &Path) -> Result<(), Bad> {
             above.display()
         ),
     };
-    Err(Bad::because(problem).hint(PERMISSION))
+    Err(InvalidValue::because(problem).hint(PERMISSION))
 }
 
 /// A socket that is left over, or room for one. Whether another process listens there is seen when
 /// it is bound.
-fn unix_socket(path: &Path) -> Result<(), Bad> {
+fn unix_socket(path: &Path) -> Result<(), InvalidValue> {
     if path.as_os_str().len() > LONGEST_SOCKET {
-        return Err(Bad::because(format!(
+        return Err(InvalidValue::because(format!(
             "is too long: a socket's path has at most {LONGEST_SOCKET} octets"
         )));
     }
     match fs::symlink_metadata(path) {
-        Ok(found) if !is_socket(&found) => Err(Bad::because("exists and is not a socket")
+        Ok(found) if !is_socket(&found) => Err(InvalidValue::because("exists and is not a socket")
             .hint("it is left alone: move it away, or set another path")),
         _ => has_room(path),
     }
 }
 
 /// Whether a file can be made there.
-fn has_room(path: &Path) -> Result<(), Bad> {
+fn has_room(path: &Path) -> Result<(), InvalidValue> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
     match fs::metadata(&parent) {
-        Err(_) => Err(Bad::because("is in a directory that does not exist")
-            .hint(format!("create it: mkdir -p {}", parent.display()))),
-        Ok(found) if !found.is_dir() => Err(Bad::because(format!(
+        Err(_) => Err(
+            InvalidValue::because("is in a directory that does not exist")
+                .hint(format!("create it: mkdir -p {}", parent.display())),
+        ),
+        Ok(found) if !found.is_dir() => Err(InvalidValue::because(format!(
             "is below {}, which is not a directory",
             parent.display()
         ))),
-        Ok(_) if !is_writable(&parent) => {
-            Err(Bad::because("is in a directory that this user cannot write").hint(PERMISSION))
-        }
+        Ok(_) if !is_writable(&parent) => Err(InvalidValue::because(
+            "is in a directory that this user cannot write",
+        )
+        .hint(PERMISSION)),
         Ok(_) => Ok(()),
     }
 }
@@ -163,7 +168,7 @@ mod tests {
     /// What a start says of one variable.
     fn said(name: &str, value: &str, root: &Path) -> Option<String> {
         let environment: Environment = [(name, value)].into_iter().collect();
-        let source = Source::new(Flags::default(), environment).rooted(root);
+        let source = ConfigSource::new(Flags::default(), environment).rooted(root);
         let faults = source.load().err()?;
         assert_eq!(faults.faults.len(), 1, "{faults}");
         Some(faults.faults[0].to_string())
@@ -237,7 +242,7 @@ mod tests {
     fn a_reload_does_not_look() {
         let dir = tempfile::tempdir().unwrap();
         let environment: Environment = [("DATA_DIR", "data")].into_iter().collect();
-        let source = Source::new(Flags::default(), environment).rooted(dir.path());
+        let source = ConfigSource::new(Flags::default(), environment).rooted(dir.path());
         let loaded = source.load().unwrap();
         fs::write(dir.path().join("data"), "").unwrap();
         source.load_after(&loaded).unwrap();

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::config::{
     Setting,
-    env::{Applies, Shown},
-    reload::{Reload, Standing},
+    env::{Applies, Redaction},
+    reload::{ConfigStatus, Reload},
 };
 
 /// The configuration in effect.
@@ -102,7 +102,7 @@ pub(super) async fn answer(
 }
 
 impl Configuration {
-    fn of(standing: &Standing, proxy_urls: Vec<String>) -> Self {
+    fn of(standing: &ConfigStatus, proxy_urls: Vec<String>) -> Self {
         // both are in the order of the one table
         let settings = standing.settings.iter().zip(&standing.next);
         Self {
@@ -134,7 +134,7 @@ impl SettingShown {
             },
             section: variable.section.title(),
             doc: variable.doc,
-            secret: variable.shown == Shown::AsLength,
+            secret: variable.shown == Redaction::AsLength,
         }
     }
 }

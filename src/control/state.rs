@@ -10,7 +10,7 @@ use super::{
     rejected_keys::RejectedKeys, session::Sessions,
 };
 use crate::{
-    config::{Live, reload::Standing},
+    config::{Live, reload::ConfigStatus},
     drain::DrainPhase,
     limits::Limits,
     telemetry::{activity::ActivityView, metrics::Format},
@@ -22,7 +22,7 @@ pub struct AdminSources {
     /// The configuration in effect.
     pub live: Arc<ArcSwap<Live>>,
     /// State of the configuration: settings in effect, pending ones, reloads.
-    pub standing: Arc<ArcSwap<Standing>>,
+    pub standing: Arc<ArcSwap<ConfigStatus>>,
     /// Exchanges and connections that run.
     pub limits: Arc<Limits>,
     /// Circuits.

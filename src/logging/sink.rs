@@ -27,20 +27,20 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sink of the process.
 pub(super) struct Sink {
-    shared: Arc<Shared>,
-    writer: Writer,
+    shared: Arc<SinkState>,
+    writer: SinkWriter,
 }
 
 /// Who writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writer {
+enum SinkWriter {
     Thread,
     /// The system refused a thread: whoever logs writes.
     Nobody,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SinkState {
     buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
     /// Held by who writes: lines of one thread stay in order.
     writing: Mutex<()>,
@@ -67,15 +67,15 @@ thread_local! {
 impl Sink {
     /// Starts the writer thread.
     pub(super) fn start() -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SinkState::default());
         let theirs = Arc::clone(&shared);
         let writer = thread::Builder::new()
             .name("log".into())
             .spawn(move || theirs.write_forever());
         let writer = if writer.is_ok() {
-            Writer::Thread
+            SinkWriter::Thread
         } else {
-            Writer::Nobody
+            SinkWriter::Nobody
         };
         Self { shared, writer }
     }
@@ -100,7 +100,7 @@ impl Sink {
             // the thread is ending, and its buffer with it
             DROPPED.fetch_add(write(&mut io::stderr(), line), Relaxed);
         }
-        if self.writer == Writer::Nobody {
+        if self.writer == SinkWriter::Nobody {
             self.shared.drain();
         } else if !self.shared.woken.swap(true, SeqCst) {
             let _guard = locked(&self.shared.wake);
@@ -122,7 +122,7 @@ impl Sink {
     }
 }
 
-impl Shared {
+impl SinkState {
     fn write_forever(&self) {
         loop {
             let mut guard = locked(&self.wake);
@@ -216,8 +216,8 @@ mod tests {
     fn lines_for_which_there_is_no_room_are_counted() {
         // a sink whose writer is never woken
         let sink = Sink {
-            shared: Arc::new(Shared::default()),
-            writer: Writer::Thread,
+            shared: Arc::new(SinkState::default()),
+            writer: SinkWriter::Thread,
         };
         let before = dropped();
         let counted = thread::spawn(move || {

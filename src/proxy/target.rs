@@ -3,7 +3,7 @@
 use actix_web::http::Method;
 use bytes::{BufMut, BytesMut};
 
-use crate::config::{Endpoint, Route, Scheme};
+use crate::config::{Endpoint, OutboundRoute, Scheme};
 
 /// Writes `METHOD target HTTP/1.1 CRLF`. The target is in absolute-form where an HTTP proxy is asked
 /// for a clear-text upstream (RFC 9112 §3.2.2).
@@ -17,7 +17,7 @@ pub fn put_request_line(
     octets.put_slice(method.as_str().as_bytes());
     octets.put_slice(b" ");
     let is_absolute =
-        upstream.scheme == Scheme::Http && matches!(endpoint.route, Route::HttpProxy(_));
+        upstream.scheme == Scheme::Http && matches!(endpoint.route, OutboundRoute::HttpProxy(_));
     if is_absolute {
         octets.put_slice(b"http://");
         octets.put_slice(upstream.authority.as_bytes());

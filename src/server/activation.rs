@@ -51,14 +51,14 @@ impl std::fmt::Display for Which {
 
 /// What TCP sockets speak whose name says nothing, and whether any can speak TLS.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tls {
+pub(super) struct TlsDefaults {
     /// There is a certificate.
     pub(super) is_possible: bool,
     /// PORT would speak TLS.
     pub(super) is_usual: bool,
 }
 
-impl Tls {
+impl TlsDefaults {
     fn is_spoken_on(self, name: &str) -> bool {
         match name {
             "https" | "tls" => true,
@@ -69,7 +69,7 @@ impl Tls {
 }
 
 /// The sockets that were passed to this process; none if it listens for itself.
-pub(super) fn take(tls: Tls) -> Result<Vec<Listener>, PassedError> {
+pub(super) fn take(tls: TlsDefaults) -> Result<Vec<Listener>, PassedError> {
     let said = env::var("LISTEN_FDS").unwrap_or_default();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut passed = ListenFd::from_env();
@@ -92,7 +92,7 @@ fn one(
     passed: &mut ListenFd,
     index: usize,
     which: Which,
-    tls: Tls,
+    tls: TlsDefaults,
 ) -> Result<Listener, PassedError> {
     if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
         check_listens(&SockRef::from(&tcp), &which)?;
@@ -136,7 +136,7 @@ mod tests {
             ("proxy.socket", false, false),
             ("", true, true),
         ] {
-            let tls = Tls {
+            let tls = TlsDefaults {
                 is_possible: true,
                 is_usual: usual,
             };

@@ -9,7 +9,7 @@ use super::{listener::Listener, listeners::Listeners};
 use crate::config::{Boot, Live, Origin, Setting};
 
 /// What there is to tell of the listeners once they serve.
-pub(super) struct Announced {
+pub(super) struct StartupSummary {
     pub(super) origins: Vec<String>,
     are_passed: bool,
     pub(super) are_local: bool,
@@ -19,7 +19,7 @@ pub(super) struct Announced {
     is_built_in: bool,
 }
 
-impl Announced {
+impl StartupSummary {
     pub(super) fn of(listeners: &Listeners, alone: &[TcpListener], settings: &[Setting]) -> Self {
         let names_upstream = |setting: &Setting| {
             matches!(setting.variable.name, "API_BASE_URL" | "API_BASE_URLS")
@@ -44,7 +44,12 @@ impl Announced {
 }
 
 /// Writes the lines.
-pub(super) fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_connections: usize) {
+pub(super) fn announce(
+    listeners: &StartupSummary,
+    boot: &Boot,
+    live: &Live,
+    max_connections: usize,
+) {
     for origin in &listeners.origins {
         log::info!("[Proxy] listening on {origin}");
     }
@@ -91,7 +96,7 @@ pub(super) fn announce(listeners: &Announced, boot: &Boot, live: &Live, max_conn
     );
 }
 
-fn announce_dashboard(listeners: &Announced, boot: &Boot, live: &Live) {
+fn announce_dashboard(listeners: &StartupSummary, boot: &Boot, live: &Live) {
     let is_alone_here = listeners.alone.iter().all(|at| at.ip().is_loopback());
     let is_here = match boot.admin_listen {
         Some(_) => is_alone_here,
@@ -135,8 +140,8 @@ fn reachable(origin: &str) -> String {
 mod tests {
     use super::*;
 
-    fn announced(origins: &[&str]) -> Announced {
-        Announced {
+    fn announced(origins: &[&str]) -> StartupSummary {
+        StartupSummary {
             origins: origins.iter().map(|&it| it.to_owned()).collect(),
             are_passed: false,
             are_local: true,

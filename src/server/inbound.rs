@@ -22,7 +22,7 @@ use crate::{
 const RECORD: usize = 16 * 1024;
 
 /// A kind of connection.
-pub(super) trait Inbound: 'static {
+pub(super) trait InboundProtocol: 'static {
     /// What actix-server hands out.
     type Stream: 'static;
 
@@ -36,9 +36,9 @@ pub(super) trait Inbound: 'static {
 }
 
 /// TCP in clear.
-pub(super) struct Plain;
+pub(super) struct PlainTcp;
 
-impl Inbound for Plain {
+impl InboundProtocol for PlainTcp {
     type Stream = TcpStream;
 
     async fn serve<A>(stream: TcpStream, services: Rc<Services<A>>)
@@ -59,9 +59,9 @@ impl Inbound for Plain {
 }
 
 /// TLS over TCP.
-pub(super) struct Tls;
+pub(super) struct TlsTcp;
 
-impl Inbound for Tls {
+impl InboundProtocol for TlsTcp {
     type Stream = TcpStream;
 
     const IS_COSTLY: bool = true;
@@ -91,10 +91,10 @@ impl Inbound for Tls {
 
 /// A Unix socket.
 #[cfg(unix)]
-pub(super) struct Unix;
+pub(super) struct UnixDomain;
 
 #[cfg(unix)]
-impl Inbound for Unix {
+impl InboundProtocol for UnixDomain {
     type Stream = actix_rt::net::UnixStream;
 
     async fn serve<A>(stream: Self::Stream, services: Rc<Services<A>>)

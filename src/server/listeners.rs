@@ -67,7 +67,7 @@ impl ListenError {
 pub(super) fn open(listen: &Listen, has_certificate: bool) -> Result<Listeners, ListenError> {
     #[cfg(unix)]
     {
-        let tls = activation::Tls {
+        let tls = activation::TlsDefaults {
             is_possible: has_certificate,
             is_usual: listen.plain.is_empty() && !listen.tls.is_empty(),
         };

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{config::AccessLog as Settings, exchange::Exchange};
+use crate::{config::AccessLogSettings, exchange::Exchange};
 
 mod line;
 mod lines;
@@ -62,7 +62,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// Where the system refuses a thread.
-    pub fn start(settings: Settings) -> io::Result<Self> {
+    pub fn start(settings: AccessLogSettings) -> io::Result<Self> {
         let shared = Arc::new(WriterQueue::default());
         let theirs = Arc::clone(&shared);
         let (done, is_done) = mpsc::channel();
@@ -179,8 +179,8 @@ mod tests {
     use super::*;
     use crate::config::AccessLogTarget;
 
-    fn settings(path: &Path) -> Settings {
-        Settings {
+    fn settings(path: &Path) -> AccessLogSettings {
+        AccessLogSettings {
             target: AccessLogTarget::File(path.into()),
             max_size: 1 << 30,
             keep: 1,

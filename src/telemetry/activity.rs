@@ -82,7 +82,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub struct ActivitySettings {
     /// The access log, if there is one.
-    pub access_log: Option<config::AccessLog>,
+    pub access_log: Option<config::AccessLogSettings>,
     /// Directory in which the history is stored, if it is.
     pub data_dir: Option<PathBuf>,
     /// Upper bound of events that wait; [`CAPACITY`] by default.

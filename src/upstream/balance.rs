@@ -297,13 +297,13 @@ pub fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{HttpVersion, Route};
+    use crate::config::{HttpVersion, OutboundRoute};
 
     fn endpoints(urls: &[&str]) -> Arc<[Endpoint]> {
         let endpoint = |url: &&str| Endpoint {
             name: (*url).into(),
             upstream: url.parse().unwrap(),
-            route: Route::Direct,
+            route: OutboundRoute::Direct,
             http: HttpVersion::Http11,
             credential: None,
         };

@@ -23,7 +23,7 @@ use super::{
     request::{Body, Request},
 };
 use crate::{
-    config::{Endpoint, HttpVersion, Live, Route, Scheme},
+    config::{Endpoint, HttpVersion, Live, OutboundRoute, Scheme},
     error::UpstreamError,
     telemetry::metrics::{Moved, Shard},
 };
@@ -219,7 +219,7 @@ fn told(
     connect_info: Option<ConnectInfo>,
 ) -> Result<Response<ResponseBody>, Failed> {
     let response = outcome?;
-    let is_by_proxy = matches!(endpoint.route, Route::HttpProxy(_))
+    let is_by_proxy = matches!(endpoint.route, OutboundRoute::HttpProxy(_))
         && endpoint.upstream.scheme == Scheme::Http
         && response.head.status == 407;
     if is_by_proxy {

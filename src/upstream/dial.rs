@@ -23,7 +23,7 @@ use self::{
     resolve::{HostResolver, ResolveError},
 };
 use crate::{
-    config::{HttpVersion, ProxyAddress, Resolve, Route, Scheme, Upstream},
+    config::{HttpVersion, OutboundRoute, ProxyAddress, Resolve, Scheme, Upstream},
     error::UpstreamError,
 };
 
@@ -67,7 +67,7 @@ impl Dialer {
     pub async fn dial(
         &self,
         upstream: &Upstream,
-        route: &Route,
+        route: &OutboundRoute,
         connect_timeout: Duration,
     ) -> Result<Stream, UpstreamError> {
         self.dial_for(HttpVersion::Http11, upstream, route, connect_timeout)
@@ -77,7 +77,7 @@ impl Dialer {
     /// Connects to `upstream` by `route`, to speak `http`: under TLS, ALPN offers what that allows.
     ///
     /// Names, TCP and the outbound proxy's handshake together have `connect_timeout`, and TLS has
-    /// it again. With [`Route::HttpProxy`] and an `http` upstream the connection is to the proxy,
+    /// it again. With [`OutboundRoute::HttpProxy`] and an `http` upstream the connection is to the proxy,
     /// which expects targets in absolute-form and [`proxy_authorization`]; but HTTP/2 by prior
     /// knowledge needs a tunnel, since the proxy itself speaks HTTP/1.1.
     ///
@@ -90,7 +90,7 @@ impl Dialer {
         &self,
         http: HttpVersion,
         upstream: &Upstream,
-        route: &Route,
+        route: &OutboundRoute,
         connect_timeout: Duration,
     ) -> Result<Stream, UpstreamError> {
         let dialled = self.dial_step_by_step(http, upstream, route, connect_timeout);
@@ -101,7 +101,7 @@ impl Dialer {
         &self,
         http: HttpVersion,
         upstream: &Upstream,
-        route: &Route,
+        route: &OutboundRoute,
         connect_timeout: Duration,
     ) -> Result<Stream, UpstreamError> {
         let tls =
@@ -113,12 +113,12 @@ impl Dialer {
             };
         let deadline = Instant::now() + connect_timeout.min(LONGEST_TIMEOUT);
         let tcp = match route {
-            Route::Direct => {
+            OutboundRoute::Direct => {
                 self.connect(&upstream.host, upstream.port, deadline)
                     .await?
             }
-            Route::HttpProxy(proxy) => self.tunnel(http, upstream, proxy, deadline).await?,
-            Route::Socks5 { proxy, resolve } => {
+            OutboundRoute::HttpProxy(proxy) => self.tunnel(http, upstream, proxy, deadline).await?,
+            OutboundRoute::Socks5 { proxy, resolve } => {
                 self.socks5(upstream, proxy, *resolve, deadline).await?
             }
         };

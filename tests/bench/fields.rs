@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use anthropic_proxy::{
-    config::{Environment, Flags, Source},
+    config::{ConfigSource, Environment, Flags},
     proxy::field::{self, Expect, Length, Request},
     wire::head::{Fields, ResponseHead, Transport, Version},
 };
@@ -29,7 +29,7 @@ fn fields(text: &'static str) -> Fields {
 
 fn filter(criterion: &mut Criterion) {
     let nothing: Environment = std::iter::empty::<(String, String)>().collect();
-    let live = Source::new(Flags::default(), nothing)
+    let live = ConfigSource::new(Flags::default(), nothing)
         .load()
         .unwrap()
         .config

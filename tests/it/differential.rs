@@ -11,7 +11,7 @@ use std::{
 
 use actix_web::http::Method;
 use anthropic_proxy::{
-    config::{Environment, Flags, Source},
+    config::{ConfigSource, Environment, Flags},
     telemetry::metrics::Metrics,
     upstream::{
         Client,
@@ -164,7 +164,7 @@ fn our_exchange_ends_as_hypers_does() {
     let environment: Environment = [("API_BASE_URL", format!("http://{address}"))]
         .into_iter()
         .collect();
-    let live = Source::new(Flags::default(), environment)
+    let live = ConfigSource::new(Flags::default(), environment)
         .load()
         .unwrap()
         .config

@@ -15,14 +15,14 @@ use rustls::{
 
 /// Whom to ask.
 #[derive(Debug, Clone)]
-pub(super) enum Target {
+pub(super) enum HealthTarget {
     Tcp(SocketAddr),
     Tls(SocketAddr, ServerName<'static>, Arc<ClientConfig>),
     #[cfg(unix)]
     Unix(std::path::PathBuf),
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for HealthTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) | Self::Tls(address, ..) => write!(f, "{address}"),
@@ -32,7 +32,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl Target {
+impl HealthTarget {
     /// What `Host` says where no URL does.
     pub(super) fn authority(&self) -> String {
         match self {

@@ -20,7 +20,7 @@ use crate::upstream::dial;
 
 /// Why there is nothing to trust.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TrustError {
+pub(super) enum CertificateTrustError {
     #[error("TLS_CERT_FILE is not set: there is nothing to compare the server's certificate with")]
     NoCertificate,
     #[error("no system store of certificates: {0}")]
@@ -32,20 +32,22 @@ pub(super) enum TrustError {
 }
 
 /// Trusts this certificate.
-pub(super) fn only(own: Option<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, TrustError> {
-    let own = own.ok_or(TrustError::NoCertificate)?;
+pub(super) fn only(
+    own: Option<CertificateDer<'static>>,
+) -> Result<Arc<ClientConfig>, CertificateTrustError> {
+    let own = own.ok_or(CertificateTrustError::NoCertificate)?;
     config(Some(own), None)
 }
 
 /// Trusts whoever has the key of the certificate that it shows.
-pub(super) fn whoever() -> Result<Arc<ClientConfig>, TrustError> {
+pub(super) fn whoever() -> Result<Arc<ClientConfig>, CertificateTrustError> {
     config(None, None)
 }
 
 /// Trusts this certificate, and those that the system trusts.
 pub(super) fn anybodys(
     own: Option<CertificateDer<'static>>,
-) -> Result<Arc<ClientConfig>, TrustError> {
+) -> Result<Arc<ClientConfig>, CertificateTrustError> {
     let store = Arc::new(dial::store(None)?);
     let system =
         WebPkiServerVerifier::builder_with_provider(store, Arc::new(ring::default_provider()))
@@ -56,9 +58,9 @@ pub(super) fn anybodys(
 fn config(
     own: Option<CertificateDer<'static>>,
     system: Option<Arc<WebPkiServerVerifier>>,
-) -> Result<Arc<ClientConfig>, TrustError> {
+) -> Result<Arc<ClientConfig>, CertificateTrustError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier {
+    let verifier = CertificateVerifier {
         own,
         system,
         provider: Arc::clone(&provider),
@@ -73,7 +75,7 @@ fn config(
 }
 
 #[derive(Debug)]
-struct Verifier {
+struct CertificateVerifier {
     own: Option<CertificateDer<'static>>,
     system: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
@@ -84,7 +86,7 @@ struct Verifier {
 #[error("its certificate is not that of TLS_CERT_FILE")]
 struct AnotherCertificate;
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

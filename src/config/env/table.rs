@@ -3,11 +3,11 @@
 //! Nothing but data. Sections are contiguous, and a default is a text that the variable's own
 //! parser takes; tests hold both.
 
-use super::variable::{Applies, Section, Shown, Variable};
+use super::variable::{Applies, Redaction, Section, Variable};
 
 pub(super) static TABLE: &[Variable] = &[
     Variable {
-        shown: Shown::WithoutUserinfo,
+        shown: Redaction::WithoutUserinfo,
         ..live(
             Section::Upstream,
             "API_BASE_URL",
@@ -17,7 +17,7 @@ pub(super) static TABLE: &[Variable] = &[
         )
     },
     Variable {
-        shown: Shown::Urls,
+        shown: Redaction::Urls,
         example: "https://first.example,https://second.example/prefix",
         ..live(
             Section::Upstream,
@@ -28,7 +28,7 @@ pub(super) static TABLE: &[Variable] = &[
         )
     },
     Variable {
-        shown: Shown::AsLength,
+        shown: Redaction::AsLength,
         example: "sk-first,Bearer second",
         ..live(
             Section::Upstream,
@@ -84,7 +84,7 @@ pub(super) static TABLE: &[Variable] = &[
         )
     },
     Variable {
-        shown: Shown::AsLength,
+        shown: Redaction::AsLength,
         example: "You are a helpful assistant.",
         ..live(
             Section::SystemPrompt,
@@ -389,7 +389,7 @@ pub(super) static TABLE: &[Variable] = &[
         "Serve the dashboard at /admin on the main ports, unless ADMIN_LISTEN is set.",
     ),
     Variable {
-        shown: Shown::AsLength,
+        shown: Redaction::AsLength,
         example: "a-long-random-text",
         ..live(
             Section::Observation,
@@ -518,7 +518,7 @@ const fn live(
         doc,
         section,
         applies: Applies::Live,
-        shown: Shown::Plainly,
+        shown: Redaction::Plainly,
         expected,
         example: default,
     }
@@ -541,7 +541,7 @@ const fn boot(
 /// A URL of an outbound proxy.
 const fn proxy(name: &'static str, example: &'static str, doc: &'static str) -> Variable {
     Variable {
-        shown: Shown::WithoutUserinfo,
+        shown: Redaction::WithoutUserinfo,
         example,
         ..live(Section::Proxies, name, "", PROXY, doc)
     }

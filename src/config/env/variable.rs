@@ -14,7 +14,7 @@ pub struct Variable {
     /// When a change takes effect.
     pub applies: Applies,
     /// How its value may be shown.
-    pub shown: Shown,
+    pub shown: Redaction,
     /// The form that is expected.
     pub expected: &'static str,
     /// A valid value.
@@ -32,7 +32,7 @@ pub enum Applies {
 
 /// How a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum Redaction {
     /// As it is.
     Plainly,
     /// A URL, with stars for user, password and query.

@@ -15,7 +15,7 @@ use std::{
 
 use super::lines::{lines, whole_lines};
 use crate::{
-    config::{AccessLog as Settings, AccessLogTarget},
+    config::{AccessLogSettings, AccessLogTarget},
     logging::timestamp,
 };
 
@@ -26,7 +26,7 @@ const MODE: u32 = 0o640;
 
 /// The output.
 pub(super) struct Output {
-    settings: Settings,
+    settings: AccessLogSettings,
     file: Option<OpenFile>,
     checked: Option<SystemTime>,
     /// True once the log has reported that lines are dropped.
@@ -49,7 +49,7 @@ struct OpenFile {
 }
 
 impl Output {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: AccessLogSettings) -> Self {
         Self {
             settings,
             file: None,
@@ -394,7 +394,7 @@ mod tests {
     }
 
     fn output(path: &Path, max_size: u64, keep: usize) -> Output {
-        Output::new(Settings {
+        Output::new(AccessLogSettings {
             target: AccessLogTarget::File(path.into()),
             max_size,
             keep,

@@ -300,7 +300,7 @@ fn the_access_log_has_a_line_for_each_exchange() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let settings = ActivitySettings {
-        access_log: Some(config::AccessLog {
+        access_log: Some(config::AccessLogSettings {
             target: config::AccessLogTarget::File(path.clone()),
             max_size: 1 << 30,
             keep: 1,

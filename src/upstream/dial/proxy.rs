@@ -15,7 +15,7 @@ use tokio::{
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use crate::{
-    config::{ProxyAddress, Route},
+    config::{OutboundRoute, ProxyAddress},
     error::UpstreamError,
 };
 
@@ -46,14 +46,14 @@ impl From<OutboundProxyError> for UpstreamError {
 
 /// The value of `Proxy-Authorization` for requests in absolute-form. A SOCKS proxy got the
 /// credentials when the connection was made; a direct upstream must not see them.
-pub fn proxy_authorization(route: &Route) -> Option<HeaderValue> {
+pub fn proxy_authorization(route: &OutboundRoute) -> Option<HeaderValue> {
     match route {
-        Route::HttpProxy(proxy) => {
+        OutboundRoute::HttpProxy(proxy) => {
             let mut value = HeaderValue::from_str(&basic(proxy)?).ok()?;
             value.set_sensitive(true);
             Some(value)
         }
-        Route::Direct | Route::Socks5 { .. } => None,
+        OutboundRoute::Direct | OutboundRoute::Socks5 { .. } => None,
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     resolve::tests::{Dns, local, name_server, names},
 };
 use crate::{
-    config::{ProxyAddress, Route, Scheme, Upstream},
+    config::{OutboundRoute, ProxyAddress, Scheme, Upstream},
     error::UpstreamError,
 };
 
@@ -107,7 +107,10 @@ async fn http_is_plain_tcp_and_reads_no_trust_store() {
         let upstream = upstream(Scheme::Http, host, address.port());
         let server = async { echo(listener.accept().await.unwrap().0).await };
         let client = async {
-            let mut stream = dialer.dial(&upstream, &Route::Direct, LONG).await.unwrap();
+            let mut stream = dialer
+                .dial(&upstream, &OutboundRoute::Direct, LONG)
+                .await
+                .unwrap();
             assert!(matches!(stream, Stream::Tcp(_)));
             assert_eq!(stream.tcp().peer_addr().unwrap(), address);
             assert!(stream.tcp().nodelay().unwrap());
@@ -116,7 +119,10 @@ async fn http_is_plain_tcp_and_reads_no_trust_store() {
         tokio::join!(server, client);
     }
     let https = upstream(Scheme::Https, "127.0.0.1", address.port());
-    let error = dialer.dial(&https, &Route::Direct, LONG).await.unwrap_err();
+    let error = dialer
+        .dial(&https, &OutboundRoute::Direct, LONG)
+        .await
+        .unwrap_err();
     assert!(matches!(error, UpstreamError::TlsCertificateError(_)));
     assert!(chain(&error).contains("missing.pem"));
 }
@@ -128,7 +134,7 @@ async fn a_refusal_is_told_as_such() {
     for host in ["127.0.0.1", "localhost"] {
         let upstream = upstream(Scheme::Http, host, closed_port().await);
         let error = dialer
-            .dial(&upstream, &Route::Direct, LONG)
+            .dial(&upstream, &OutboundRoute::Direct, LONG)
             .await
             .unwrap_err();
         assert!(
@@ -146,7 +152,10 @@ async fn the_next_address_is_tried_when_one_refuses() {
     let hosts = "127.0.0.2 api.test\n127.0.0.1 api.test\n::1 api.test\n";
     let upstream = upstream(Scheme::Http, "api.test", address.port());
     let dialer = plain_dialer(folder.path(), hosts);
-    let stream = dialer.dial(&upstream, &Route::Direct, LONG).await.unwrap();
+    let stream = dialer
+        .dial(&upstream, &OutboundRoute::Direct, LONG)
+        .await
+        .unwrap();
     assert_eq!(stream.tcp().peer_addr().unwrap(), address);
 }
 
@@ -162,7 +171,7 @@ async fn dns_failures_are_told_apart() {
             listeners: Arc::new([]),
         };
         let error = without_names
-            .dial(&api, &Route::Direct, LONG)
+            .dial(&api, &OutboundRoute::Direct, LONG)
             .await
             .unwrap_err();
         assert!(matches!(error, UpstreamError::DnsError(_)));
@@ -178,7 +187,10 @@ async fn dns_failures_are_told_apart() {
             names: names(missing, Some(server)),
             listeners: Arc::new([]),
         };
-        let error = empty.dial(&api, &Route::Direct, LONG).await.unwrap_err();
+        let error = empty
+            .dial(&api, &OutboundRoute::Direct, LONG)
+            .await
+            .unwrap_err();
         assert!(matches!(error, UpstreamError::DnsError(_)));
         assert!(
             chain(&error).contains("`api.test` has no address"),
@@ -194,7 +206,7 @@ async fn dns_failures_are_told_apart() {
         };
         for patience in [SHORT, LONG] {
             let error = silent
-                .dial(&api, &Route::Direct, patience)
+                .dial(&api, &OutboundRoute::Direct, patience)
                 .await
                 .unwrap_err();
             assert!(matches!(error, UpstreamError::DnsTimeout), "{error:?}");
@@ -215,7 +227,10 @@ async fn a_name_from_dns_is_dialled() {
             listeners: Arc::new([]),
         };
         let upstream = upstream(Scheme::Http, "api.test", address.port());
-        let stream = dialer.dial(&upstream, &Route::Direct, LONG).await.unwrap();
+        let stream = dialer
+            .dial(&upstream, &OutboundRoute::Direct, LONG)
+            .await
+            .unwrap();
         assert_eq!(stream.tcp().peer_addr().unwrap(), address);
     })
     .await;
@@ -228,7 +243,7 @@ async fn an_endless_timeout_is_no_panic() {
     let dialer = plain_dialer(folder.path(), "");
     assert!(
         dialer
-            .dial(&upstream, &Route::Direct, Duration::MAX)
+            .dial(&upstream, &OutboundRoute::Direct, Duration::MAX)
             .await
             .is_err()
     );

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no target needs all of it")]
 
 use anthropic_proxy::{
-    config::{Config, Environment, Flags, Source},
+    config::{Config, Environment, Flags, ConfigSource},
     wire::{body::Framing, head::RequestHead},
     proxy::{
         field::{self, Expect, Length, Upgrade},
@@ -26,7 +26,7 @@ pub struct Written {
 thread_local! {
     static CONFIG: Config = {
         let nothing: Environment = std::iter::empty::<(String, String)>().collect();
-        Source::new(Flags::default(), nothing).load().unwrap().config
+        ConfigSource::new(Flags::default(), nothing).load().unwrap().config
     };
 }
 

@@ -53,7 +53,7 @@ async fn refused(host: &str, credentials: bool, parts: &[&[u8]]) -> (String, Ups
         }
         head
     };
-    let route = Route::HttpProxy(proxy(address.port(), credentials));
+    let route = OutboundRoute::HttpProxy(proxy(address.port(), credentials));
     let upstream = upstream(Scheme::Https, host, 8443);
     let dialer = plain_dialer(folder.path(), "");
     let (head, result) = tokio::join!(server, dialer.dial(&upstream, &route, LONG));
@@ -109,7 +109,7 @@ async fn tls_goes_through_the_tunnel() {
     };
     let client = async {
         let upstream = upstream(Scheme::Https, "unknown-here.test", upstream_address.port());
-        let route = Route::HttpProxy(proxy(proxy_address.port(), true));
+        let route = OutboundRoute::HttpProxy(proxy(proxy_address.port(), true));
         let dialer = authority.dialer();
         let mut stream = dialer.dial(&upstream, &route, LONG).await.unwrap();
         assert!(matches!(stream, Stream::Tls(_)));
@@ -177,7 +177,7 @@ async fn octets_that_come_with_the_tunnel_stay_in_it() {
         };
         let client = async {
             let upstream = upstream(Scheme::Http, "api.test", 80);
-            let route = Route::HttpProxy(proxy(address.port(), false));
+            let route = OutboundRoute::HttpProxy(proxy(address.port(), false));
             let dialer = plain_dialer(folder.path(), "");
             let http = HttpVersion::Http2;
             let mut stream = dialer
@@ -197,7 +197,7 @@ async fn http_goes_to_the_proxy_without_connect() {
     let folder = tempfile::tempdir().unwrap();
     let (listener, address) = listen().await;
     let upstream = upstream(Scheme::Http, "unknown-here.test", 80);
-    let route = Route::HttpProxy(proxy(address.port(), true));
+    let route = OutboundRoute::HttpProxy(proxy(address.port(), true));
     let dialer = plain_dialer(folder.path(), "");
     let mut stream = dialer.dial(&upstream, &route, LONG).await.unwrap();
     assert!(matches!(stream, Stream::Tcp(_)));
@@ -208,16 +208,16 @@ async fn http_goes_to_the_proxy_without_connect() {
 
 #[test]
 fn proxy_authorization_is_for_http_proxies_and_not_for_show() {
-    let value = proxy_authorization(&Route::HttpProxy(proxy(1, true))).unwrap();
+    let value = proxy_authorization(&OutboundRoute::HttpProxy(proxy(1, true))).unwrap();
     assert_eq!(value, BASIC);
     assert!(value.is_sensitive());
     assert_eq!(format!("{value:?}"), "Sensitive");
     assert_eq!(
-        proxy_authorization(&Route::HttpProxy(proxy(1, false))),
+        proxy_authorization(&OutboundRoute::HttpProxy(proxy(1, false))),
         None
     );
-    assert_eq!(proxy_authorization(&Route::Direct), None);
-    let socks = Route::Socks5 {
+    assert_eq!(proxy_authorization(&OutboundRoute::Direct), None);
+    let socks = OutboundRoute::Socks5 {
         proxy: proxy(1, true),
         resolve: Resolve::AtProxy,
     };
@@ -237,8 +237,8 @@ async fn a_proxy_that_cannot_be_reached_is_not_told_as_the_upstream() {
     };
     for address in [refusing, unknown] {
         for route in [
-            Route::HttpProxy(address.clone()),
-            Route::Socks5 {
+            OutboundRoute::HttpProxy(address.clone()),
+            OutboundRoute::Socks5 {
                 proxy: address,
                 resolve: Resolve::AtProxy,
             },
@@ -261,8 +261,8 @@ async fn a_silent_proxy_times_out() {
     let dialer = plain_dialer(folder.path(), "");
     let proxy = proxy(address.port(), false);
     for route in [
-        Route::HttpProxy(proxy.clone()),
-        Route::Socks5 {
+        OutboundRoute::HttpProxy(proxy.clone()),
+        OutboundRoute::Socks5 {
             proxy,
             resolve: Resolve::AtProxy,
         },
@@ -296,7 +296,7 @@ async fn socks5(
     };
     let client = async {
         let upstream = upstream(Scheme::Http, host, 8080);
-        let route = Route::Socks5 {
+        let route = OutboundRoute::Socks5 {
             proxy: proxy(address.port(), credentials),
             resolve,
         };
@@ -392,7 +392,7 @@ async fn a_name_that_socks5_should_resolve_here_is_the_upstreams_failure() {
     let dialer = plain_dialer(folder.path(), "");
     let upstream = upstream(Scheme::Http, "api.test", 80);
     let proxy = proxy(closed_port().await, false);
-    let route = Route::Socks5 {
+    let route = OutboundRoute::Socks5 {
         proxy,
         resolve: Resolve::Locally,
     };

@@ -99,7 +99,7 @@ async fn dial(
         // What becomes of it is the client's to tell.
         let _ = acceptor.accept(listener.accept().await.unwrap().0).await;
     };
-    tokio::join!(server, dialer.dial(&upstream, &Route::Direct, LONG)).1
+    tokio::join!(server, dialer.dial(&upstream, &OutboundRoute::Direct, LONG)).1
 }
 
 #[tokio::test]
@@ -154,7 +154,10 @@ async fn a_trusted_upstream_is_spoken_to() {
         };
         let client = async {
             let upstream = upstream(Scheme::Https, host, address.port());
-            let mut stream = dialer.dial(&upstream, &Route::Direct, LONG).await.unwrap();
+            let mut stream = dialer
+                .dial(&upstream, &OutboundRoute::Direct, LONG)
+                .await
+                .unwrap();
             assert_echo(&mut stream).await;
             assert_eq!(stream.tcp().peer_addr().unwrap(), address);
             let Stream::Tls(tls) = stream else {
@@ -222,7 +225,7 @@ async fn other_failures_of_the_handshake_are_protocol_errors() {
             tcp.write_all(answer).await.unwrap();
         };
         let upstream = upstream(Scheme::Https, "api.test", address.port());
-        let client = dialer.dial(&upstream, &Route::Direct, LONG);
+        let client = dialer.dial(&upstream, &OutboundRoute::Direct, LONG);
         let error = tokio::join!(server, client).1.unwrap_err();
         assert!(
             matches!(error, UpstreamError::TlsProtocolError(_)),
@@ -236,7 +239,7 @@ async fn other_failures_of_the_handshake_are_protocol_errors() {
         let _ = acceptor.accept(listener.accept().await.unwrap().0).await;
     };
     let upstream = upstream(Scheme::Https, "api.test", address.port());
-    let client = dialer.dial(&upstream, &Route::Direct, LONG);
+    let client = dialer.dial(&upstream, &OutboundRoute::Direct, LONG);
     let error = tokio::join!(server, client).1.unwrap_err();
     assert!(
         matches!(error, UpstreamError::TlsProtocolError(_)),
@@ -252,7 +255,7 @@ async fn a_silent_handshake_times_out() {
     let start = Instant::now();
     let error = authority
         .dialer()
-        .dial(&upstream, &Route::Direct, SHORT)
+        .dial(&upstream, &OutboundRoute::Direct, SHORT)
         .await
         .unwrap_err();
     assert!(

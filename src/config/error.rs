@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and how it is told.
 //!
-//! A [`Fault`] stops a start or a reload, a [`Warning`] does not. Both are one line: the variable,
+//! A [`ConfigError`] stops a start or a reload, a [`Warning`] does not. Both are one line: the variable,
 //! where it came from, what was found, what was expected, how to mend it. A value that may be a
 //! secret is told by its length only.
 
@@ -10,7 +10,7 @@ use super::origin::Origin;
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// The variable, or the key in the headers file; none where a line or file as such is at fault.
     pub variable: Option<String>,
     /// Who said it.
@@ -25,7 +25,7 @@ pub struct Fault {
     pub fix: Option<String>,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.variable {
             Some(variable) => write!(f, "{variable} ({})", self.origin)?,
@@ -45,14 +45,14 @@ impl fmt::Display for Fault {
 
 /// All faults of one configuration, and its warnings, which may explain them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Faults {
+pub struct ConfigErrors {
     /// Never empty.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ConfigError>,
     /// What else there is to say.
     pub warnings: Vec<Warning>,
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.faults.len() {
             1 => f.write_str("the configuration has 1 fault")?,
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_line_with_everything() {
-        let fault = Fault {
+        let fault = ConfigError {
             variable: Some("PORT".into()),
             origin: Origin::File {
                 path: "env/.env".into(),

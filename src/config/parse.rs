@@ -16,45 +16,45 @@ use rustls::pki_types::CertificateDer;
 use super::{
     duration,
     endpoint::{self, Credential, Endpoint},
-    env::{self, Raw},
-    fault::{Fault, Faults, Warning},
-    gather::Gathered,
+    env::{self, RawSettings},
+    error::{ConfigError, ConfigErrors, Warning},
     headers::{self, CustomFields},
-    identity::{self, Identity},
+    identity::{self, TlsIdentity},
     loaded::Loaded,
     mask, memory,
-    model::{AccessLog, AccessLogTarget, Boot, Config, Edit, Listen, Live, Timers},
+    merge::MergedSettings,
+    model::{AccessLogSettings, AccessLogTarget, Boot, Config, Edit, Listen, Live, Timers},
     options::EditMode,
     origin::Origin,
     origins::{self, AllowedOrigins},
     prices::Prices,
     read,
-    route::{self, Route},
-    scalar::{self, Bad},
+    route::{self, OutboundRoute},
+    scalar::{self, InvalidValue},
     size,
     upstream::{self, Upstream},
 };
 use crate::secret::{Secrets, names_credential, shape};
 
-/// The configuration, or every fault of `gathered` and of the files it names.
+/// The configuration, or every fault of `merged` and of the files it names.
 pub(super) fn load(
-    gathered: Gathered,
+    merged: MergedSettings,
     root: &Path,
-    memory: memory::Limits,
-) -> Result<Loaded, Faults> {
-    let mut reader = Reader { gathered };
+    memory: memory::MemoryLimits,
+) -> Result<Loaded, ConfigErrors> {
+    let mut reader = Reader { merged };
     let mut config = reader.raw().and_then(|raw| reader.config(&raw, root));
     if let Some(config) = &mut config {
         reader.bound_memory(config, memory);
         reader.remark_metrics(config);
     }
-    let Gathered {
+    let MergedSettings {
         env_facts,
         settings,
         faults,
         warnings,
         ..
-    } = reader.gathered;
+    } = reader.merged;
     match config {
         Some(config) if faults.is_empty() => Ok(Loaded {
             config,
@@ -62,68 +62,68 @@ pub(super) fn load(
             settings,
             env_file: env_facts,
         }),
-        _ => Err(Faults { faults, warnings }),
+        _ => Err(ConfigErrors { faults, warnings }),
     }
 }
 
 /// Only where to listen; faults of other variables do not matter.
-pub(super) fn listen(gathered: &Gathered) -> Result<Listen, Faults> {
-    let settings = gathered.settings.clone();
+pub(super) fn listen(merged: &MergedSettings) -> Result<Listen, ConfigErrors> {
+    let settings = merged.settings.clone();
     let mut reader = Reader {
-        gathered: Gathered {
+        merged: MergedSettings {
             settings,
-            ..Gathered::default()
+            ..MergedSettings::default()
         },
     };
     let listen = reader
         .raw()
         .and_then(|raw| reader.listen(&raw, Path::new("")));
-    let Gathered {
+    let MergedSettings {
         faults, warnings, ..
-    } = reader.gathered;
-    listen.ok_or(Faults { faults, warnings })
+    } = reader.merged;
+    listen.ok_or(ConfigErrors { faults, warnings })
 }
 
 /// Only the server's own certificate; faults of other variables do not matter.
 pub(super) fn certificate(
-    gathered: &Gathered,
+    merged: &MergedSettings,
     root: &Path,
-) -> Result<Option<CertificateDer<'static>>, Faults> {
-    let settings = gathered.settings.clone();
+) -> Result<Option<CertificateDer<'static>>, ConfigErrors> {
+    let settings = merged.settings.clone();
     let mut reader = Reader {
-        gathered: Gathered {
+        merged: MergedSettings {
             settings,
-            ..Gathered::default()
+            ..MergedSettings::default()
         },
     };
-    let path = gathered.text("TLS_CERT_FILE").map(ToOwned::to_owned);
+    let path = merged.text("TLS_CERT_FILE").map(ToOwned::to_owned);
     let chain = reader.read("TLS_CERT_FILE", &path, |path| {
         identity::chain(&root.join(path))
     });
-    let Gathered {
+    let MergedSettings {
         faults, warnings, ..
-    } = reader.gathered;
+    } = reader.merged;
     match faults.is_empty() {
         true => Ok(chain.and_then(|chain| chain.into_iter().next())),
-        false => Err(Faults { faults, warnings }),
+        false => Err(ConfigErrors { faults, warnings }),
     }
 }
 
 struct Reader {
-    gathered: Gathered,
+    merged: MergedSettings,
 }
 
 impl Reader {
-    fn raw(&mut self) -> Option<Raw> {
+    fn raw(&mut self) -> Option<RawSettings> {
         let texts =
-            self.gathered.settings.iter().filter_map(|setting| {
+            self.merged.settings.iter().filter_map(|setting| {
                 Some((setting.variable.name.to_owned(), setting.text.clone()?))
             });
         match envy::from_iter(texts) {
             Ok(raw) => Some(raw),
-            // Unreachable while the table and `Raw` agree, which a test sees to.
+            // Unreachable while the table and `RawSettings` agree, which a test sees to.
             Err(error) => {
-                self.gathered.faults.push(Fault {
+                self.merged.faults.push(ConfigError {
                     variable: None,
                     origin: Origin::Default,
                     found: None,
@@ -136,7 +136,7 @@ impl Reader {
         }
     }
 
-    fn config(&mut self, raw: &Raw, root: &Path) -> Option<Config> {
+    fn config(&mut self, raw: &RawSettings, root: &Path) -> Option<Config> {
         let endpoints = self.endpoints(raw);
         let failover_status =
             self.read("FAILOVER_STATUS", &raw.failover_status, endpoint::statuses);
@@ -238,7 +238,7 @@ impl Reader {
                 dashboard: dashboard? && admin_listen.is_none(),
                 admin_listen,
                 data_dir,
-                env_file: self.gathered.env_file.clone(),
+                env_file: self.merged.env_file.clone(),
                 headers_file,
             },
             live: Live {
@@ -267,7 +267,7 @@ impl Reader {
     }
 
     /// The access log, or none where it is off; no value at all where there is a fault.
-    fn access_log(&mut self, raw: &Raw, root: &Path) -> Option<Option<AccessLog>> {
+    fn access_log(&mut self, raw: &RawSettings, root: &Path) -> Option<Option<AccessLogSettings>> {
         let max_size = self.read(
             "ACCESS_LOG_MAX_SIZE",
             &raw.access_log_max_size,
@@ -280,7 +280,7 @@ impl Reader {
             "stdout" => AccessLogTarget::Stdout,
             path => AccessLogTarget::File(root.join(path)),
         };
-        Some(Some(AccessLog {
+        Some(Some(AccessLogSettings {
             target,
             max_size,
             keep,
@@ -289,7 +289,7 @@ impl Reader {
 
     fn prices(&mut self, path: &Path) -> Option<Prices> {
         let parsed = read::text(path)
-            .map_err(|error| Bad::because(error.to_string()))
+            .map_err(|error| InvalidValue::because(error.to_string()))
             .and_then(|text| Prices::parse(&text));
         match parsed {
             Ok(prices) => Some(prices),
@@ -300,7 +300,7 @@ impl Reader {
         }
     }
 
-    fn timers(&mut self, raw: &Raw) -> Option<Timers> {
+    fn timers(&mut self, raw: &RawSettings) -> Option<Timers> {
         let mut timer = |name, text| self.read(name, text, duration::timer);
         let request_head = timer("REQUEST_HEAD_TIMEOUT", &raw.request_head_timeout);
         let request_body = timer("REQUEST_BODY_TIMEOUT", &raw.request_body_timeout);
@@ -328,7 +328,7 @@ impl Reader {
         })
     }
 
-    fn listen(&mut self, raw: &Raw, root: &Path) -> Option<Listen> {
+    fn listen(&mut self, raw: &RawSettings, root: &Path) -> Option<Listen> {
         let hosts = self.read("HOST", &raw.host, addresses);
         let port = self.read("PORT", &raw.port, scalar::port);
         let tls_port = self.read("TLS_PORT", &raw.tls_port, scalar::port);
@@ -337,13 +337,13 @@ impl Reader {
         let has_tls = raw.tls_cert_file.is_some() || raw.tls_key_file.is_some();
         let (plain, tls) = match tls_port {
             Some(tls_port) if tls_port == port && port != 0 => {
-                let bad = Bad::because("is the same as PORT")
+                let bad = InvalidValue::because("is the same as PORT")
                     .hint("choose another one, or unset TLS_PORT: then PORT itself speaks TLS");
                 self.fault("TLS_PORT", bad);
                 return None;
             }
             Some(_) if !has_tls => {
-                let bad = Bad::because("is set without a certificate")
+                let bad = InvalidValue::because("is set without a certificate")
                     .hint("set TLS_CERT_FILE and TLS_KEY_FILE, or unset TLS_PORT");
                 self.fault("TLS_PORT", bad);
                 return None;
@@ -357,7 +357,7 @@ impl Reader {
     }
 
     /// The pair to serve TLS with, if both files are named.
-    fn identity(&mut self, raw: &Raw, root: &Path) -> Option<Identity> {
+    fn identity(&mut self, raw: &RawSettings, root: &Path) -> Option<TlsIdentity> {
         for (said, text, missing, other) in [
             (
                 "TLS_CERT_FILE",
@@ -373,7 +373,7 @@ impl Reader {
             ),
         ] {
             if text.is_some() && other.is_none() {
-                let bad = Bad::because(format!("is set without {missing}"))
+                let bad = InvalidValue::because(format!("is set without {missing}"))
                     .hint(format!("set {missing}, too, or unset {said}"));
                 self.fault(said, bad);
             }
@@ -394,7 +394,7 @@ impl Reader {
     }
 
     /// Every upstream with its road and its credential.
-    fn endpoints(&mut self, raw: &Raw) -> Option<Arc<[Endpoint]>> {
+    fn endpoints(&mut self, raw: &RawSettings) -> Option<Arc<[Endpoint]>> {
         let first = self.read("API_BASE_URL", &raw.api_base_url, upstream::parse);
         let list = self.read("API_BASE_URLS", &raw.api_base_urls, endpoint::urls);
         let http = self.read(
@@ -403,7 +403,7 @@ impl Reader {
             endpoint::http_version,
         );
         let is_said = self
-            .gathered
+            .merged
             .setting("API_BASE_URL")
             .is_some_and(|setting| setting.origin != Origin::Default);
         let has_fault = (raw.api_base_url.is_some() && first.is_none())
@@ -435,7 +435,7 @@ impl Reader {
         );
         let credentials = match (credentials, &raw.upstream_api_keys) {
             (Some(credentials), _) if !has_fault && credentials.len() != count => {
-                let bad = Bad::because(format!(
+                let bad = InvalidValue::because(format!(
                     "has {}, not {count}: one for each upstream",
                     entries(credentials.len())
                 ))
@@ -473,7 +473,7 @@ impl Reader {
         &mut self,
         name: &'static str,
         text: &Option<String>,
-        parse: impl FnOnce(&str) -> Result<T, Bad>,
+        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
     ) -> Option<T> {
         let text = text.as_deref()?;
         match parse(text) {
@@ -485,15 +485,15 @@ impl Reader {
         }
     }
 
-    fn fault(&mut self, name: &'static str, bad: Bad) {
-        let Some(setting) = self.gathered.setting(name) else {
+    fn fault(&mut self, name: &'static str, bad: InvalidValue) {
+        let Some(setting) = self.merged.setting(name) else {
             return;
         };
         let variable = setting.variable;
         let fix = bad
             .hint
             .unwrap_or_else(|| format!("for example {name}={}", variable.example));
-        self.gathered.faults.push(Fault {
+        self.merged.faults.push(ConfigError {
             variable: Some(name.to_owned()),
             origin: setting.origin.clone(),
             found: setting
@@ -508,7 +508,7 @@ impl Reader {
 
     /// The road to the upstream. A faulty upstream is replaced by the default's, so that the
     /// faults of the proxies' variables are found all the same.
-    fn route(&mut self, raw: &Raw, upstream: Option<&Upstream>) -> Option<Route> {
+    fn route(&mut self, raw: &RawSettings, upstream: Option<&Upstream>) -> Option<OutboundRoute> {
         let fallback = env::variable("API_BASE_URL")
             .and_then(|variable| upstream::parse(variable.default).ok());
         let upstream = upstream.or(fallback.as_ref())?;
@@ -523,11 +523,8 @@ impl Reader {
         match route::resolve(upstream, &lookup) {
             Ok(route) => Some(route),
             Err(bad) => {
-                let origin = self
-                    .gathered
-                    .setting(bad.variable)
-                    .map(|s| s.origin.clone());
-                self.gathered.faults.push(Fault {
+                let origin = self.merged.setting(bad.variable).map(|s| s.origin.clone());
+                self.merged.faults.push(ConfigError {
                     variable: Some(bad.variable.to_owned()),
                     origin: origin.unwrap_or(Origin::Default),
                     found: None,
@@ -541,13 +538,13 @@ impl Reader {
     }
 
     fn custom_fields(&mut self, path: &Path) -> Option<CustomFields> {
-        let setting = self.gathered.setting("HEADERS_FILE")?;
+        let setting = self.merged.setting("HEADERS_FILE")?;
         let (origin, named) = (setting.origin.clone(), setting.origin != Origin::Default);
         let text = match read::text(path) {
             Ok(text) => text,
             Err(read::ReadError::Missing) if !named => return Some(CustomFields::default()),
             Err(error) => {
-                self.gathered.faults.push(Fault {
+                self.merged.faults.push(ConfigError {
                     variable: Some("HEADERS_FILE".to_owned()),
                     origin,
                     found: Some(format!("`{}`", path.display())),
@@ -558,10 +555,10 @@ impl Reader {
                 return None;
             }
         };
-        match headers::parse(&text, path, &mut self.gathered.warnings) {
+        match headers::parse(&text, path, &mut self.merged.warnings) {
             Ok(fields) => Some(fields),
             Err(faults) => {
-                self.gathered.faults.extend(faults);
+                self.merged.faults.extend(faults);
                 None
             }
         }
@@ -577,7 +574,7 @@ impl Reader {
             return;
         };
         if memory < largest {
-            let bad = Bad::because(format!(
+            let bad = InvalidValue::because(format!(
                 "is less than {one}, so the largest body never fits"
             ))
             .hint(format!("raise {all} or lower {one}"));
@@ -587,7 +584,7 @@ impl Reader {
 
     /// Lowers the budgets of held bodies to what the process may have, in proportion, and the largest
     /// body of each kind to its budget, or it would wait for ever.
-    fn bound_memory(&mut self, config: &mut Config, limits: memory::Limits) {
+    fn bound_memory(&mut self, config: &mut Config, limits: memory::MemoryLimits) {
         let (boot, live) = (&mut config.boot, &mut config.live);
         let asked = boot.edit_memory.saturating_add(boot.replay_memory);
         let Some(room) = limits.for_bodies().filter(|room| *room < asked) else {
@@ -599,10 +596,10 @@ impl Reader {
             u64::try_from(part).unwrap_or(budget).max(LEAST_BUDGET)
         };
         let mut lower = |name: &'static str, value: &mut u64, to: u64| {
-            let setting = self.gathered.setting(name);
+            let setting = self.merged.setting(name);
             let said = setting.filter(|setting| setting.origin != Origin::Default);
             if let Some(setting) = said.filter(|_| to < *value) {
-                self.gathered.warnings.push(Warning {
+                self.merged.warnings.push(Warning {
                     variable: name.to_owned(),
                     origin: setting.origin.clone(),
                     message: format!(
@@ -633,10 +630,10 @@ impl Reader {
         if !config.live.metrics_public || config.boot.admin_listen.is_some() {
             return;
         }
-        let Some(setting) = self.gathered.setting("METRICS_PUBLIC") else {
+        let Some(setting) = self.merged.setting("METRICS_PUBLIC") else {
             return;
         };
-        self.gathered.warnings.push(Warning {
+        self.merged.warnings.push(Warning {
             variable: "METRICS_PUBLIC".to_owned(),
             origin: setting.origin.clone(),
             message: format!(
@@ -649,14 +646,14 @@ impl Reader {
     /// Clients append `/v1/…` themselves.
     fn remark_prefix(&mut self, upstream: &Upstream) {
         if upstream.prefix.ends_with("/v1") || upstream.prefix.ends_with("/v1/messages") {
-            let name = match self.gathered.text("API_BASE_URLS") {
+            let name = match self.merged.text("API_BASE_URLS") {
                 Some(_) => "API_BASE_URLS",
                 None => "API_BASE_URL",
             };
-            let Some(setting) = self.gathered.setting(name) else {
+            let Some(setting) = self.merged.setting(name) else {
                 return;
             };
-            self.gathered.warnings.push(Warning {
+            self.merged.warnings.push(Warning {
                 variable: name.to_owned(),
                 origin: setting.origin.clone(),
                 message: "ends in /v1, and clients append /v1/messages themselves: \
@@ -677,7 +674,9 @@ fn secrets(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> Secr
         if let Some(Credential { name, value }) = &endpoint.credential {
             secrets.add_field(name.as_str().as_bytes(), value.as_bytes());
         }
-        let (Route::HttpProxy(proxy) | Route::Socks5 { proxy, .. }) = &endpoint.route else {
+        let (OutboundRoute::HttpProxy(proxy) | OutboundRoute::Socks5 { proxy, .. }) =
+            &endpoint.route
+        else {
             continue;
         };
         if let Some((user, password)) = &proxy.credentials {
@@ -707,7 +706,7 @@ fn adds_credential(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)])
 /// The addresses of a host of this machine.
 ///
 /// `localhost` is 127.0.0.1 without asking: with PORT=0, two addresses would get two ports.
-fn addresses(host: &str) -> Result<Vec<IpAddr>, Bad> {
+fn addresses(host: &str) -> Result<Vec<IpAddr>, InvalidValue> {
     let host = host.trim();
     let bare = host
         .strip_prefix('[')
@@ -720,19 +719,21 @@ fn addresses(host: &str) -> Result<Vec<IpAddr>, Bad> {
         return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
     }
     if host.contains([':', '/', '@', ' ']) {
-        return Err(Bad::because("is not a host").hint("the port has its own variable, PORT"));
+        return Err(
+            InvalidValue::because("is not a host").hint("the port has its own variable, PORT")
+        );
     }
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in (host, 0)
         .to_socket_addrs()
-        .map_err(|_| Bad::because("does not resolve"))?
+        .map_err(|_| InvalidValue::because("does not resolve"))?
     {
         if !addresses.contains(&address.ip()) {
             addresses.push(address.ip());
         }
     }
     if addresses.is_empty() {
-        Err(Bad::because("does not resolve"))
+        Err(InvalidValue::because("does not resolve"))
     } else {
         Ok(addresses)
     }
@@ -745,10 +746,10 @@ fn entries(count: usize) -> String {
     }
 }
 
-fn ca_file(path: &Path) -> Result<PathBuf, Bad> {
-    let text = read::text(path).map_err(|error| Bad::because(error.to_string()))?;
+fn ca_file(path: &Path) -> Result<PathBuf, InvalidValue> {
+    let text = read::text(path).map_err(|error| InvalidValue::because(error.to_string()))?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(Bad::because("contains no certificate in PEM"));
+        return Err(InvalidValue::because("contains no certificate in PEM"));
     }
     Ok(path.to_owned())
 }
@@ -762,7 +763,7 @@ fn json_string(text: &str) -> Bytes {
 mod tests {
     use std::{fs, time::Duration};
 
-    use super::super::{EditTarget, HttpVersion, LogFormat, Scheme, Source, source::Flags};
+    use super::super::{ConfigSource, EditTarget, HttpVersion, LogFormat, Scheme, source::Flags};
     use super::*;
 
     struct Case {
@@ -782,14 +783,14 @@ mod tests {
             self
         }
 
-        fn load(&self, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
-            Source::new(Flags::default(), environment.iter().copied().collect())
+        fn load(&self, environment: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+            ConfigSource::new(Flags::default(), environment.iter().copied().collect())
                 .rooted(self.dir.path())
                 .load()
         }
     }
 
-    fn load(environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
+    fn load(environment: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
         Case::new("").load(environment)
     }
 
@@ -815,7 +816,7 @@ mod tests {
         };
         assert_eq!(endpoint.upstream.scheme, Scheme::Https);
         assert_eq!(endpoint.upstream.authority, "anyrouter.top");
-        assert_eq!(endpoint.route, Route::Direct);
+        assert_eq!(endpoint.route, OutboundRoute::Direct);
         assert_eq!(endpoint.http, HttpVersion::Http11);
         assert_eq!(endpoint.credential, None);
         assert!(live.tls.is_none() && !live.h2c);
@@ -995,7 +996,8 @@ the configuration has 11 faults
     #[test]
     fn listen_cares_for_host_and_port_only() {
         let case = Case::new("API_BASE_URL=nonsense\nPORT=9000\n");
-        let source = Source::new(Flags::default(), Default::default()).rooted(case.dir.path());
+        let source =
+            ConfigSource::new(Flags::default(), Default::default()).rooted(case.dir.path());
         assert_eq!(
             source.listen().unwrap().plain,
             ["127.0.0.1:9000".parse().unwrap()]
@@ -1041,10 +1043,10 @@ the configuration has 11 faults
         assert_eq!(first.credential.as_ref().unwrap().name, "x-api-key");
         assert_eq!(second.credential, None);
         assert_eq!(third.credential.as_ref().unwrap().value, "Bearer canary");
-        assert!(matches!(second.route, Route::HttpProxy(_)));
+        assert!(matches!(second.route, OutboundRoute::HttpProxy(_)));
         assert_eq!(
             (&first.route, first.http),
-            (&Route::Direct, HttpVersion::Auto)
+            (&OutboundRoute::Direct, HttpVersion::Auto)
         );
         assert!(!format!("{live:?}").contains("canary"));
     }

@@ -1,7 +1,7 @@
 //! Precedence: of all that was said about a variable, what counts, and what has no effect.
 //!
 //! Flag, environment, file, default, in this order. It reads the environment file and remarks on
-//! its names; it does not judge values, that is `typed`'s part.
+//! its names; it does not judge values, that is `parse`'s part.
 
 use std::{
     collections::BTreeMap,
@@ -11,49 +11,49 @@ use std::{
 use super::{
     env::{self, Variable},
     envfile::{self, EnvFileFacts},
-    fault::{Fault, Warning},
+    error::{ConfigError, Warning},
     origin::{Origin, Setting},
     read, scalar,
-    source::Source,
+    source::ConfigSource,
 };
 
 /// What was said about every variable, not yet typed.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub(super) struct MergedSettings {
     pub(super) env_file: PathBuf,
     pub(super) env_facts: EnvFileFacts,
     pub(super) settings: Vec<Setting>,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<ConfigError>,
     pub(super) warnings: Vec<Warning>,
 }
 
-impl Source {
+impl ConfigSource {
     /// Collects what was said about every variable of the table.
-    pub(super) fn gather(&self) -> Gathered {
+    pub(super) fn merge(&self) -> MergedSettings {
         let named = self.flags.env_file.as_deref();
         let env_file = self.root.join(named.unwrap_or(Path::new(DEFAULT_ENV_FILE)));
-        let mut gathered = Gathered {
+        let mut merged = MergedSettings {
             env_file,
-            ..Gathered::default()
+            ..MergedSettings::default()
         };
-        let said = gathered.read_env_file(named.is_some());
+        let said = merged.read_env_file(named.is_some());
         for variable in env::table() {
-            let setting = self.chosen(variable, &said, &mut gathered);
-            gathered.settings.push(setting);
+            let setting = self.chosen(variable, &said, &mut merged);
+            merged.settings.push(setting);
         }
         for name in env::retired_names() {
             if self.environment.value(name).is_some() && !said.contains_key(name) {
-                gathered.warn_retired(name, Origin::Environment);
+                merged.warn_retired(name, Origin::Environment);
             }
         }
-        gathered
+        merged
     }
 
     fn chosen(
         &self,
         variable: &'static Variable,
         file: &BTreeMap<String, InFile>,
-        gathered: &mut Gathered,
+        merged: &mut MergedSettings,
     ) -> Setting {
         let name = variable.name;
         // Programs agree on the lower-case names of the proxies before the upper-case ones.
@@ -81,11 +81,11 @@ impl Source {
             (Some((flag, value)), _) => Some(setting(value, Origin::Flag(flag))),
             (None, Some(value)) => match value.to_str() {
                 Some(value) => {
-                    gathered.remark_quoting(name, value);
+                    merged.remark_quoting(name, value);
                     Some(setting(value, Origin::Environment))
                 }
                 None => {
-                    gathered.faults.push(Fault {
+                    merged.faults.push(ConfigError {
                         variable: Some(name.to_owned()),
                         origin: Origin::Environment,
                         found: None,
@@ -107,9 +107,9 @@ impl Source {
                     .map(str::to_owned),
             });
         };
-        let origin = gathered.at(found.line);
+        let origin = merged.at(found.line);
         if READ_ELSEWHERE.contains(&name) {
-            gathered.warnings.push(Warning {
+            merged.warnings.push(Warning {
                 variable: name.to_owned(),
                 origin: origin.clone(),
                 message: "has no effect in a file; set it in the environment of the process, \
@@ -120,7 +120,7 @@ impl Source {
         match winner {
             Some(winner) => {
                 if winner.text.as_deref() != Some(found.value.as_str()) {
-                    gathered.warnings.push(Warning {
+                    merged.warnings.push(Warning {
                         variable: name.to_owned(),
                         origin,
                         message: format!("has no effect; it is overridden ({})", winner.origin),
@@ -139,7 +139,7 @@ struct InFile {
     line: usize,
 }
 
-impl Gathered {
+impl MergedSettings {
     pub(super) fn setting(&self, name: &str) -> Option<&Setting> {
         self.settings
             .iter()
@@ -178,7 +178,7 @@ impl Gathered {
                 return said;
             }
             Err(error) => {
-                self.faults.push(Fault {
+                self.faults.push(ConfigError {
                     variable: None,
                     origin: Origin::File {
                         path: self.env_file.clone(),
@@ -195,7 +195,7 @@ impl Gathered {
         let (entries, bad_lines) = envfile::parse(&text);
         self.env_facts.is_whole = text.ends_with('\n');
         for bad in bad_lines {
-            self.faults.push(Fault {
+            self.faults.push(ConfigError {
                 variable: None,
                 origin: self.at(bad.line),
                 found: None,
@@ -300,17 +300,18 @@ mod tests {
         flags: Flags,
         environment: &[(&str, &str)],
         file: &str,
-    ) -> (Source, tempfile::TempDir) {
+    ) -> (ConfigSource, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("env")).unwrap();
         fs::write(dir.path().join("env/.env"), file).unwrap();
-        let source = Source::new(flags, environment.iter().copied().collect()).rooted(dir.path());
+        let source =
+            ConfigSource::new(flags, environment.iter().copied().collect()).rooted(dir.path());
         (source, dir)
     }
 
-    fn setting(source: &Source, name: &str) -> (Option<String>, String) {
-        let gathered = source.gather();
-        let setting = gathered.setting(name).unwrap();
+    fn setting(source: &ConfigSource, name: &str) -> (Option<String>, String) {
+        let merged = source.merge();
+        let setting = merged.setting(name).unwrap();
         let origin = match &setting.origin {
             Origin::File {
                 line: Some(line), ..
@@ -366,7 +367,7 @@ mod tests {
         assert_eq!(setting(&source, "HTTPS_PROXY").0.unwrap(), "http://a:1");
         assert_eq!(setting(&source, "ALL_PROXY").0.unwrap(), "socks5://c:3");
         assert_eq!(setting(&source, "PORT").1, "default");
-        assert_eq!(source.gather().warnings, []);
+        assert_eq!(source.merge().warnings, []);
     }
 
     #[test]
@@ -377,7 +378,7 @@ mod tests {
             "API_BASE_ULR=x\nport=1\nUPSTREAM_TIMEOUTS=1\nMY_OWN=1\n",
         );
         let warnings: Vec<_> = source
-            .gather()
+            .merge()
             .warnings
             .iter()
             .map(|w| w.message.clone())
@@ -400,8 +401,8 @@ mod tests {
             &[("ENABLE_RELOAD", "true"), ("FALLBACK_PORT", "1")],
             "FALLBACK_PORT=8089\nLOG_STORAGE_PATH=canary\nLOG_PERSISTENCE_ENABLED=true\n",
         );
-        let gathered = source.gather();
-        let names: Vec<_> = gathered
+        let merged = source.merge();
+        let names: Vec<_> = merged
             .warnings
             .iter()
             .map(|w| w.variable.as_str())
@@ -415,8 +416,8 @@ mod tests {
                 "ENABLE_RELOAD"
             ]
         );
-        assert!(gathered.faults.is_empty());
-        assert!(!format!("{:?}", gathered.warnings).contains("canary"));
+        assert!(merged.faults.is_empty());
+        assert!(!format!("{:?}", merged.warnings).contains("canary"));
     }
 
     #[test]
@@ -427,7 +428,7 @@ mod tests {
             "PORT=2\nHOST=::1\nWORKERS=1\nWORKERS=2\nSSL_CERT_FILE=/x\n",
         );
         let warnings: Vec<_> = source
-            .gather()
+            .merge()
             .warnings
             .iter()
             .map(|w| format!("{}: {}", w.variable, w.message))
@@ -453,7 +454,7 @@ mod tests {
             ("DASHBOARD_API_KEY", "\""),
         ];
         let (source, _dir) = source(Flags::default(), &environment, "");
-        let warnings = source.gather().warnings;
+        let warnings = source.merge().warnings;
         let named: Vec<_> = warnings.iter().map(|it| it.variable.as_str()).collect();
         assert_eq!(
             named,
@@ -467,7 +468,7 @@ mod tests {
         // in our own file both are quoting
         let file = "SYSTEM_PROMPT_REPLACEMENT=\"a\\nb\"\n";
         let (source, _dir) = self::source(Flags::default(), &[], file);
-        assert_eq!(source.gather().warnings, []);
+        assert_eq!(source.merge().warnings, []);
     }
 
     #[test]
@@ -478,10 +479,10 @@ mod tests {
                 env_file: env_file.map(PathBuf::from),
                 ..Flags::default()
             };
-            Source::new(flags, Environment::default()).rooted(dir.path())
+            ConfigSource::new(flags, Environment::default()).rooted(dir.path())
         };
-        assert_eq!(source(None).gather().faults, []);
-        let faults = source(Some("other")).gather().faults;
+        assert_eq!(source(None).merge().faults, []);
+        let faults = source(Some("other")).merge().faults;
         assert_eq!(faults.len(), 1);
         assert!(
             faults[0]
@@ -490,7 +491,7 @@ mod tests {
         );
         // What Docker makes of a bind mount whose source is missing.
         fs::create_dir_all(dir.path().join("env/.env")).unwrap();
-        let faults = source(None).gather().faults;
+        let faults = source(None).merge().faults;
         assert!(
             faults[0].to_string().contains("is a directory"),
             "{}",
@@ -516,9 +517,9 @@ mod tests {
             .into_iter()
             .collect();
         let dir = tempfile::tempdir().unwrap();
-        let faults = Source::new(Flags::default(), environment)
+        let faults = ConfigSource::new(Flags::default(), environment)
             .rooted(dir.path())
-            .gather()
+            .merge()
             .faults;
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].variable.as_deref(), Some("HOST"));
