@@ -19,7 +19,7 @@ mod sink;
 
 use self::sink::Sink;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     /// One line of text.
@@ -127,7 +127,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// What a thread keeps to write lines without allocating.
+/// Buffers of a thread for writing lines without allocating.
 #[derive(Default)]
 struct Scratch {
     clock: Clock,

@@ -128,7 +128,7 @@ fn failed(what: &str, cause: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What is kept of exchanges, as far as somebody looks.
+/// Telemetry of the process; parts without a reader are off.
 struct Observation {
     /// The activity and the access log. Dropped last: what is queued is written then.
     activity: Option<Activity>,
@@ -199,7 +199,7 @@ impl Observation {
     }
 }
 
-/// What all workers share: snapshots, counts, and the phase.
+/// Snapshots, counts and the phase, shared by all workers.
 #[derive(Clone)]
 struct SharedState {
     live: Arc<ArcSwap<Live>>,
@@ -207,26 +207,26 @@ struct SharedState {
     edit_memory: EditMemory,
     replay_memory: Arc<Semaphore>,
     balance: Arc<Balance>,
-    /// What is counted, while somebody looks.
+    /// Counters for the metrics.
     metrics: Arc<Metrics>,
-    /// Where exchanges are told, where somebody looks.
+    /// Queue of finished exchanges, if the dashboard or the access log is on.
     recorder: Option<EventSender>,
     status: Arc<Status>,
     plane: Arc<AdminState>,
-    /// What the main ports serve of the admin plane.
+    /// Part of the admin paths that the main ports serve.
     served: control::DashboardPlacement,
-    /// Whether only this machine is listened to.
+    /// All listeners are reachable from this machine only.
     is_loopback: bool,
     phase: watch::Receiver<DrainPhase>,
     trust: Trust,
-    /// Where the process listens: no upstream may be there.
+    /// The listeners' own addresses: no upstream may have one of them.
     own_addresses: Arc<[SocketAddr]>,
-    /// What the file descriptors allow.
+    /// Shares of the file descriptors.
     shares: Shares,
     workers: usize,
 }
 
-/// So much memory, counted in KiB; a semaphore holds at least 2^61 of them.
+/// A budget of memory in units of 1 KiB; a semaphore holds at least 2^61 of them.
 fn memory(octets: u64) -> Arc<Semaphore> {
     let units = usize::try_from(octets / 1024).unwrap_or(usize::MAX >> 4);
     Arc::new(Semaphore::new(units.max(1)))
@@ -372,7 +372,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     ExitCode::SUCCESS
 }
 
-/// What the end of the process takes.
+/// Inputs of the shutdown.
 struct Shutdown<'a> {
     /// The signal that asked for it.
     name: &'static str,
@@ -407,7 +407,7 @@ impl Shutdown<'_> {
         let _ = tokio::time::timeout(CUT_PATIENCE, until_quiet(self.limits)).await;
     }
 
-    /// Whether everything ended in time.
+    /// Waits for connections to end; reports that all ended in time.
     async fn run_out(&self, listeners: Listeners) -> bool {
         let Self { name, patience, .. } = self;
         if !self.delay.is_zero() {
@@ -521,7 +521,7 @@ fn builder(boot: &Boot, workers: usize, shares: &Shares) -> ServerBuilder {
 /// reserved for a worker.
 const MOST_QUEUED: usize = 8;
 
-/// What a listener is for.
+/// Purpose of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListenerRole {
     /// Forwarding, and what paths of ours there are.
@@ -530,7 +530,7 @@ enum ListenerRole {
     Admin,
 }
 
-/// What a worker does with the connections of one listener.
+/// Builds the service that a worker runs for the connections of one listener.
 async fn service<I: InboundProtocol>(
     shared: SharedState,
     part: ListenerRole,
@@ -553,7 +553,7 @@ async fn service<I: InboundProtocol>(
     }))
 }
 
-/// What the listeners of one worker share: its connections to the upstream, and the end.
+/// State that the listeners of one worker share: its connections to the upstream, and the drain.
 struct WorkerContext {
     worker: Rc<Worker>,
     drain: Rc<Drain>,
@@ -565,7 +565,7 @@ struct WorkerContext {
 const COSTLY_OVERFLOW: usize = 64;
 
 impl WorkerContext {
-    /// That of this thread, which is one worker's.
+    /// The context of this thread's worker.
     fn here(shared: &SharedState) -> Rc<Self> {
         thread_local! {
             static PLACE: RefCell<Weak<WorkerContext>> = const { RefCell::new(Weak::new()) };

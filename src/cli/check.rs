@@ -134,7 +134,7 @@ fn road(route: &OutboundRoute) -> String {
     }
 }
 
-/// A longer value moves its own origin, not everybody's.
+/// A longer value moves its own origin, not that of all values.
 const MOST_WIDTH: usize = 50;
 
 #[cfg(test)]

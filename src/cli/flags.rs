@@ -21,7 +21,7 @@ pub(super) struct CliFlags {
     /// Port to listen on (PORT) [default: 8088]
     #[arg(long, value_name = "NUMBER")]
     pub(super) port: Option<String>,
-    /// Where requests go (API_BASE_URL) [default: `https://anyrouter.top`]
+    /// URL of the upstream (API_BASE_URL) [default: `https://anyrouter.top`]
     #[arg(long, value_name = "URL")]
     pub(super) api_base_url: Option<String>,
     /// Worker threads (WORKERS) [default: one for each core]

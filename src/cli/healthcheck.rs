@@ -45,7 +45,7 @@ pub(super) fn run(asked: &Healthcheck) -> ExitCode {
     }
 }
 
-/// Why the server does not count as healthy.
+/// Reason for which the server does not count as healthy.
 #[derive(Debug, thiserror::Error)]
 enum Unhealthy {
     #[error("--url: {0}")]
@@ -100,7 +100,7 @@ fn ask(asked: &Healthcheck) -> Result<(), Unhealthy> {
     last
 }
 
-/// Whom to ask by what the URL says, and for what.
+/// Targets, authority and path of a URL.
 fn of_url(
     url: &str,
     asked: &Healthcheck,
@@ -117,7 +117,7 @@ fn of_url(
                 .map_err(|_| Unhealthy::Name(url.host.clone()))?;
             // the system store may do without it
             let own = asked.settings.clone().source().certificate().ok().flatten();
-            let config = trust::anybodys(own)?;
+            let config = trust::own_or_system(own)?;
             addresses
                 .map(|address| HealthTarget::Tls(address, name.clone(), config.clone()))
                 .collect()
@@ -130,7 +130,7 @@ fn of_url(
     Ok((targets, url.authority, path))
 }
 
-/// Where the settings say that the server listens.
+/// Targets from the settings of the listeners.
 fn of_settings(asked: &Healthcheck) -> Result<Vec<HealthTarget>, Unhealthy> {
     let source = asked.settings.clone().source();
     let Listen { plain, tls, unix } = source.listen()?;
@@ -147,7 +147,7 @@ fn of_settings(asked: &Healthcheck) -> Result<Vec<HealthTarget>, Unhealthy> {
         let config = match source.certificate() {
             Ok(own) => trust::only(own)?,
             // the server refused this pair, too, and serves the one before
-            Err(_) => trust::whoever()?,
+            Err(_) => trust::any_with_key()?,
         };
         targets.extend(tls.map(|address| {
             let name = ServerName::from(address.ip());
@@ -170,7 +170,7 @@ fn of_path(_path: PathBuf) -> Option<HealthTarget> {
     None
 }
 
-/// Where a listener can be reached from this machine.
+/// Addresses by which this machine reaches a listener.
 fn reachable(listen: SocketAddr) -> Vec<SocketAddr> {
     let port = listen.port();
     match listen.ip() {

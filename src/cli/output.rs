@@ -14,7 +14,7 @@ pub(super) fn say(text: &[u8]) -> ExitCode {
     }
 }
 
-/// Writes a line to stderr. There is nobody to tell if that fails.
+/// Writes a line to stderr. A failure cannot be reported anywhere.
 pub(super) fn complain(text: &dyn std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{NAME}: {text}");
 }

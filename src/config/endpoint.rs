@@ -1,7 +1,7 @@
-//! Which upstreams there are: `API_BASE_URL`, `API_BASE_URLS`, `UPSTREAM_API_KEYS` and
+//! The upstreams of a configuration: `API_BASE_URL`, `API_BASE_URLS`, `UPSTREAM_API_KEYS` and
 //! `UPSTREAM_HTTP_VERSION` to [`Endpoint`]s, and `FAILOVER_STATUS` to [`Statuses`].
 //!
-//! A complaint names the entry by its place in the list, and never repeats it: a URL may hold a
+//! An error names the entry by its position in the list and never repeats it: a URL may hold a
 //! password, and a key is one.
 
 use std::{fmt, ops::RangeInclusive, sync::Arc};
@@ -21,16 +21,15 @@ use super::{
 /// called does not count, since it depends on what else is in the list.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// What it is called where it is shown: its URL; of several with the same URL the second is
-    /// `URL #2`.
+    /// Display name: the URL; the second upstream with the same URL is `URL #2`.
     pub name: Arc<str>,
-    /// Where requests go.
+    /// Address of the upstream.
     pub upstream: Upstream,
     /// The road to it.
     pub route: OutboundRoute,
     /// The version that is spoken there (`UPSTREAM_HTTP_VERSION`).
     pub http: HttpVersion,
-    /// What it is given instead of the client's credential (`UPSTREAM_API_KEYS`).
+    /// Credential that replaces the client's (`UPSTREAM_API_KEYS`).
     pub credential: Option<Credential>,
 }
 
@@ -59,7 +58,7 @@ pub enum HttpVersion {
     Http11,
     /// HTTP/2: by ALPN with TLS, by prior knowledge without.
     Http2,
-    /// What ALPN negotiates; HTTP/1.1 without TLS.
+    /// The version that ALPN negotiates; HTTP/1.1 without TLS.
     Auto,
 }
 
@@ -83,7 +82,7 @@ impl fmt::Debug for Credential {
 pub struct Statuses(SmallVec<[(u16, u16); 8]>);
 
 impl Statuses {
-    /// Whether the set has this status code.
+    /// Reports membership of a status code.
     pub fn contains(&self, status: u16) -> bool {
         self.0
             .iter()
@@ -99,7 +98,7 @@ pub(super) fn urls(text: &str) -> Result<Vec<Upstream>, InvalidValue> {
         .collect()
 }
 
-/// What the entries of a list are called.
+/// Display names for the entries of a list.
 pub(super) fn names(upstreams: &[Upstream]) -> Vec<Arc<str>> {
     let named = |(at, upstream): (usize, &Upstream)| {
         let before = upstreams[..at].iter();
@@ -196,7 +195,7 @@ fn of_entry(at: usize, bad: InvalidValue) -> InvalidValue {
     }
 }
 
-/// An answer that is no failure is nobody's to throw away.
+/// Statuses that may count as failures; other responses are always delivered.
 const FAILURES: RangeInclusive<u16> = 400..=599;
 
 #[cfg(test)]

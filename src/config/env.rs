@@ -1,7 +1,7 @@
-//! What may be said: the one table of variables, and the raw values under their names.
+//! The table of variables, and their raw values by name.
 //!
-//! `check`, `.env.example`, `docs/configuration.md` and every fault are made from [`table()`]. What envy
-//! reads holds text only, so that all faults can be found, not just the first.
+//! `check`, `.env.example`, `docs/configuration.md` and every error are made from [`table()`]. envy
+//! reads text only, so that all errors are found, not just the first.
 
 use serde::Deserialize;
 

@@ -10,13 +10,13 @@
 /// An environment file in a few facts, without its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct EnvFileFacts {
-    /// Whether there is none.
+    /// The file does not exist.
     pub(super) is_missing: bool,
     /// Lines that set something.
     pub(super) settings: usize,
     /// Names that are given an empty value, which is to unset them on purpose.
     pub(super) cleared: Vec<String>,
-    /// Whether it ends with a line break.
+    /// The file ends with a line break.
     pub(super) is_whole: bool,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn parse(text: &str) -> (Vec<EnvEntry>, Vec<BadLine>) {
 struct ParsedEntry<'t> {
     key: &'t str,
     value: String,
-    /// What follows the value, to the end of the file.
+    /// The text after the value, to the end of the file.
     tail: &'t str,
 }
 

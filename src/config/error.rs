@@ -1,8 +1,8 @@
-//! What is wrong with a configuration, and how it is told.
+//! Errors and warnings of a configuration, one line each.
 //!
-//! A [`ConfigError`] stops a start or a reload, a [`Warning`] does not. Both are one line: the variable,
-//! where it came from, what was found, what was expected, how to mend it. A value that may be a
-//! secret is told by its length only.
+//! A [`ConfigError`] stops a start or a reload, a [`Warning`] does not. A line names the variable, the
+//! origin of its value, the value, the problem, the expected form and the remedy. A value that may be
+//! a secret is shown by its length only.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,15 +13,15 @@ use super::origin::Origin;
 pub struct ConfigError {
     /// The variable, or the key in the headers file; none where a line or file as such is at fault.
     pub variable: Option<String>,
-    /// Who said it.
+    /// Origin of the value.
     pub origin: Origin,
-    /// What was said, masked where it may be a secret.
+    /// The value, masked if it may be a secret.
     pub found: Option<String>,
-    /// What is wrong with it.
+    /// The problem, as a predicate of the variable.
     pub problem: String,
     /// The form that was expected.
     pub expected: Cow<'static, str>,
-    /// How to mend it.
+    /// The remedy.
     pub fix: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for ConfigError {
 pub struct ConfigErrors {
     /// Never empty.
     pub faults: Vec<ConfigError>,
-    /// What else there is to say.
+    /// Warnings of the same configuration.
     pub warnings: Vec<Warning>,
 }
 
@@ -68,14 +68,14 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// Something that is probably not meant, but harms nobody.
+/// A setting that is probably unintended, but valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The variable, or the key in the headers file.
     pub variable: String,
-    /// Who said it.
+    /// Origin of the value.
     pub origin: Origin,
-    /// What about it.
+    /// The message, as a predicate of the variable.
     pub message: String,
 }
 

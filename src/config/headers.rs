@@ -16,7 +16,7 @@ use super::{
     origin::Origin,
 };
 
-/// What the file says of the client's fields.
+/// Custom fields of the file, and fields that it removes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct CustomFields {
     /// Fields that replace the client's.

@@ -1,7 +1,7 @@
-//! What TLS is served with: the certificate chain and its key, valid as a pair.
+//! The TLS identity of the server: certificate chain and private key, valid as a pair.
 //!
-//! Both files are read with the rest of the configuration, so that a pair that does not fit is a
-//! fault like any other and the last good one stays in effect.
+//! Both files are read with the rest of the configuration, so that a pair that does not match is an
+//! error like any other and the last good pair stays in effect.
 
 use std::{
     fmt,

@@ -53,7 +53,7 @@ impl ConfigSource {
         self.judge(merged)
     }
 
-    /// Where the server listens, whatever else is at fault: the health check asks there.
+    /// The listeners, even if other settings have errors: the health check asks there.
     pub fn listen(&self) -> Result<Listen, ConfigErrors> {
         parse::listen(&self.merge())
     }

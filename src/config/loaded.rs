@@ -7,10 +7,10 @@ use super::{envfile::EnvFileFacts, error::Warning, model::Config, origin::Settin
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What is probably not meant.
+    /// Settings that are probably unintended.
     pub warnings: Vec<Warning>,
     /// Every variable with its origin, in the order of the table.
     pub settings: Vec<Setting>,
-    /// What is known of the environment file that a later one is compared with.
+    /// Facts about the environment file, compared with those of a later one.
     pub(super) env_file: EnvFileFacts,
 }

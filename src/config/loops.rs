@@ -72,7 +72,7 @@ fn own_listener(endpoint: &Endpoint, listeners: &[SocketAddr]) -> Option<SocketA
         .copied()
 }
 
-/// Whether a connection to `address` arrives at a listener on `listener`, of the same port.
+/// Reports that a connection to `address` arrives at a listener on `listener` with the same port.
 fn reaches(address: IpAddr, listener: IpAddr) -> bool {
     let (address, listener) = (address.to_canonical(), listener.to_canonical());
     // to dial "any address" is to dial this machine
@@ -90,7 +90,7 @@ fn reaches(address: IpAddr, listener: IpAddr) -> bool {
     }
 }
 
-/// Whether the system lets a socket have that address.
+/// Reports that the system lets a socket bind to the address.
 fn is_of_this_machine(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }

@@ -1,9 +1,9 @@
-//! What a reload would lose that protects traffic and keys: a fault, never a new configuration.
+//! Settings that a reload must not lose, because they protect traffic and keys.
 //!
-//! A file that was emptied, cut or deleted says nothing about what its owner wants, and what is in
-//! effect without it is worse than what was: traffic and the clients' keys would go to the built-in
-//! upstream, the dashboard would answer without its key. So a reload keeps the last good
-//! configuration and says what is missing. A start knows of no earlier file and judges nothing here.
+//! A file that was emptied, cut or deleted does not show the operator's intent, and the
+//! configuration without it is worse than the last one: traffic and the clients' keys would go to the
+//! built-in upstream, and the dashboard would need no key. So a reload keeps the last good
+//! configuration and names the missing setting. A start has no earlier file and checks nothing here.
 
 use std::path::Path;
 
@@ -116,9 +116,9 @@ fn env_file(now: &MergedSettings) -> Origin {
 /// The variables that name upstreams; one may take the other's place.
 const UPSTREAMS: [&str; 2] = ["API_BASE_URL", "API_BASE_URLS"];
 
-/// What is kept until it is unset in so many words: without the first, clients' keys go upstream;
-/// without the second, fields that the upstream may need or others must not see change; without the
-/// third, the dashboard answers without a key.
+/// Variables that stay in effect until they are unset explicitly. Without the first, clients' keys go
+/// upstream; without the second, fields that the upstream needs, or that others must not see, change;
+/// without the third, the dashboard needs no key.
 const GUARDED: &[&str] = &["UPSTREAM_API_KEYS", "HEADERS_FILE", "DASHBOARD_API_KEY"];
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! How much memory the process may have: its control group's limit, or RLIMIT_AS.
+//! Memory limits of the process: its control group's limit and RLIMIT_AS.
 //!
-//! Budgets that are larger than what there is are no budgets: the kernel ends the process, and every
-//! stream with it, before they refuse anything. So they follow the limit, as connections follow the
-//! limit of file descriptors. A machine's own memory is not asked: it is shared, and may be swapped.
+//! A budget above the limit is useless: the kernel ends the process, and every stream with it, before
+//! the budget refuses anything. So budgets follow the limit, as connections follow the limit of file
+//! descriptors. The machine's own memory is not read: it is shared, and may be swapped.
 
 use std::{fs, path::Path};
 
-/// What held bodies may take together, of a limit of resident memory: half. The other half is for
-/// connections (10 KB a stream), what the dashboard keeps (98 MiB at most) and the allocator.
+/// Divisor for held bodies under a limit of resident memory: half of it. The other half is for
+/// connections (10 KB a stream), the dashboard's history (98 MiB at most) and the allocator.
 const RESIDENT_SHARE: u64 = 2;
 /// The same of a limit of addresses, of which each thread's heap reserves 64 MiB or more.
 const ADDRESS_SHARE: u64 = 4;
@@ -15,9 +15,9 @@ const ADDRESS_SHARE: u64 = 4;
 /// The limits of the process; none where there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct MemoryLimits {
-    /// Of resident memory, by a control group.
+    /// Limit of resident memory, from a control group.
     pub(super) resident: Option<u64>,
-    /// Of addresses (`RLIMIT_AS`).
+    /// Limit of address space (`RLIMIT_AS`).
     pub(super) addresses: Option<u64>,
 }
 
@@ -31,7 +31,7 @@ impl MemoryLimits {
         }
     }
 
-    /// What held bodies may take together.
+    /// Bytes that all held bodies may take together.
     pub(super) fn for_bodies(self) -> Option<u64> {
         let resident = self.resident.map(|limit| limit / RESIDENT_SHARE);
         let addresses = self.addresses.map(|limit| limit / ADDRESS_SHARE);

@@ -17,7 +17,7 @@ use super::{
     source::ConfigSource,
 };
 
-/// What was said about every variable, not yet typed.
+/// The winning text of every variable, not yet parsed, with errors and warnings.
 #[derive(Default)]
 pub(super) struct MergedSettings {
     pub(super) env_file: PathBuf,

@@ -23,22 +23,22 @@ use crate::{
 /// Everything the process needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What needs a restart.
+    /// Settings that need a restart.
     pub boot: Boot,
-    /// What a reload replaces.
+    /// Settings that a reload replaces.
     pub live: Live,
 }
 
 /// Settings that are read once, at start.
 #[derive(Debug, Clone)]
 pub struct Boot {
-    /// Where to listen.
+    /// Addresses and sockets of the main listeners.
     pub listen: Listen,
     /// Worker threads (`WORKERS`; default: available cores).
     pub workers: NonZeroUsize,
     /// Connections of the whole process (`MAX_CONNECTIONS`), before the file-descriptor limit.
     pub max_connections: usize,
-    /// How log lines look (`LOG_FORMAT`).
+    /// Format of log lines (`LOG_FORMAT`).
     pub log_format: LogFormat,
     /// The log filter as `RUST_LOG` gives it, if it does.
     pub log_filter: Option<String>,
@@ -57,11 +57,11 @@ pub struct Boot {
     pub memory_limit: Option<String>,
     /// The access log (`ACCESS_LOG`), if there is one.
     pub access_log: Option<AccessLogSettings>,
-    /// Whether the dashboard is served on the main ports (`ENABLE_DASHBOARD`, without `ADMIN_LISTEN`).
+    /// Serves the dashboard on the main ports (`ENABLE_DASHBOARD`, without `ADMIN_LISTEN`).
     pub dashboard: bool,
     /// A listener for dashboard and metrics alone (`ADMIN_LISTEN`).
     pub admin_listen: Option<SocketAddr>,
-    /// Where sums are kept over a restart (`DATA_DIR`).
+    /// Directory that keeps the dashboard's history over a restart (`DATA_DIR`).
     pub data_dir: Option<PathBuf>,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
@@ -72,7 +72,7 @@ pub struct Boot {
 /// The access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLogSettings {
-    /// Where it goes.
+    /// Destination of the lines.
     pub target: AccessLogTarget,
     /// Octets at which a file is rotated (`ACCESS_LOG_MAX_SIZE`).
     pub max_size: u64,
@@ -80,7 +80,7 @@ pub struct AccessLogSettings {
     pub keep: usize,
 }
 
-/// Where the access log goes.
+/// Destination of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessLogTarget {
     /// Standard output.
@@ -89,7 +89,7 @@ pub enum AccessLogTarget {
     File(PathBuf),
 }
 
-/// Where to listen. Port 0 asks the kernel for a free one.
+/// Addresses and sockets to listen on. Port 0 asks the kernel for a free one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listen {
     /// Addresses in clear: `HOST` resolved, with `PORT`.
@@ -103,23 +103,23 @@ pub struct Listen {
 /// Settings of which every exchange takes one snapshot.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// Where requests go, in order of preference. Never empty.
+    /// Upstreams in order of preference. Never empty.
     pub endpoints: Arc<[Endpoint]>,
     /// Answers that send a request on to the next endpoint (`FAILOVER_STATUS`).
     pub failover_status: Statuses,
     /// Largest request body that is kept for the next endpoint (`MAX_REPLAY_BODY`).
     pub max_replay_body: u64,
-    /// Whether answers are metered (`METERING`).
+    /// Meters responses (`METERING`).
     pub metering: bool,
-    /// What models cost.
+    /// Prices of models.
     pub prices: Arc<Prices>,
-    /// Whether `/metrics` is answered on the main ports (`METRICS_PUBLIC`).
+    /// Serves `/metrics` on the main ports (`METRICS_PUBLIC`).
     pub metrics_public: bool,
     /// The key of the dashboard (`DASHBOARD_API_KEY`).
     pub dashboard_key: Option<Secret>,
-    /// What TLS is served with.
+    /// Certificate and key of the TLS listeners.
     pub tls: Option<TlsIdentity>,
-    /// Whether HTTP/2 is spoken without TLS (`H2C`).
+    /// Accepts HTTP/2 without TLS (`H2C`).
     pub h2c: bool,
     /// The edit of the system prompt, if one is configured.
     pub edit: Option<Edit>,
@@ -127,21 +127,21 @@ pub struct Live {
     pub custom_fields: Vec<(HeaderName, HeaderValue)>,
     /// Fields of the client that do not travel on (`null` in that file).
     pub removed_fields: Vec<HeaderName>,
-    /// What becomes of `X-Forwarded-For` and its like (`FORWARDED_HEADERS`).
+    /// Treatment of `X-Forwarded-For` and related fields (`FORWARDED_HEADERS`).
     pub forwarded: ForwardedFields,
-    /// Whether a credential of ours is added to requests, by the fields or by an endpoint.
+    /// Requests get a credential of the operator's, by custom fields or by an endpoint.
     pub adds_credential: bool,
     /// The credentials of the configuration, which are never shown.
     pub secrets: Secrets,
     /// Web pages that may use it (`ALLOWED_ORIGINS`).
     pub allowed_origins: AllowedOrigins,
-    /// Whether the client's `Host` goes upstream (`PRESERVE_HOST`).
+    /// Forwards the client's `Host` (`PRESERVE_HOST`).
     pub preserve_host: bool,
     /// The timers of an exchange.
     pub timers: Timers,
     /// Exchanges at a time, over all workers (`MAX_IN_FLIGHT`).
     pub max_in_flight: usize,
-    /// Whether to log sizes, spans and decisions (`DEBUG_MODE`).
+    /// Logs sizes, spans and decisions (`DEBUG_MODE`).
     pub debug: bool,
 }
 
@@ -150,9 +150,9 @@ pub struct Live {
 pub struct Edit {
     /// The replacement as a JSON string, quotes included. Never logged.
     pub replacement: Bytes,
-    /// Whether a block may be inserted.
+    /// Permission to insert a block.
     pub mode: EditMode,
-    /// Which block is the system prompt block.
+    /// Rule that selects the system prompt block.
     pub target: EditTarget,
     /// Largest request body that is held (`MAX_EDIT_BODY`).
     pub max_body: u64,

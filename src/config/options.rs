@@ -1,6 +1,6 @@
 //! Settings that are one of a few words.
 
-/// What the edit does with the system prompt block.
+/// Effect of the edit on the system prompt block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditMode {
     /// Replace its text.
@@ -10,7 +10,7 @@ pub enum EditMode {
     InsertIfAbsent,
 }
 
-/// What becomes of the fields that tell of earlier hops (`FORWARDED_HEADERS`).
+/// Treatment of the fields that name earlier hops (`FORWARDED_HEADERS`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardedFields {
     /// `append`: the client's address is appended, scheme and host are set if absent.
@@ -21,7 +21,7 @@ pub enum ForwardedFields {
     Drop,
 }
 
-/// Which block is the system prompt block (`SYSTEM_PROMPT_TARGET`).
+/// Rule that selects the system prompt block (`SYSTEM_PROMPT_TARGET`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditTarget {
     /// `prompt`: the first block that is not Claude Code's attribution block.

@@ -4,10 +4,10 @@ use std::{fmt, path::PathBuf};
 
 use super::{env::Variable, mask};
 
-/// Who said a value.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody: the default.
+    /// The default.
     Default,
     /// The environment file, the headers file, and the line where there is one.
     File {
@@ -42,7 +42,7 @@ impl fmt::Display for Origin {
 pub struct Setting {
     /// Its row in the table.
     pub variable: &'static Variable,
-    /// Who said it.
+    /// Origin of the value.
     pub origin: Origin,
     /// The text, if there is any: said, or the default. It may be a secret.
     pub(super) text: Option<String>,

@@ -12,12 +12,12 @@ pub struct AllowedOrigins {
 }
 
 impl AllowedOrigins {
-    /// Whether an origin is one of them, as the value of `Origin` has it.
+    /// Accepts the value of an `Origin` field if it is in the list.
     pub fn allow(&self, origin: &str) -> bool {
         self.any || self.origins.iter().any(|known| **known == *origin)
     }
 
-    /// Whether the value of a `Host` is that of one of them.
+    /// Accepts the value of a `Host` field if an origin in the list has it.
     pub fn allow_host(&self, host: &str) -> bool {
         let is_it = |origin: &str| {
             let authority = origin.split_once("://").map(|(_, authority)| authority);

@@ -383,7 +383,7 @@ fn secrets(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> Secr
     secrets
 }
 
-/// Whether a credential of the operator's is added to requests.
+/// Reports that requests get a credential of the operator's.
 fn adds_credential(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> bool {
     endpoints.iter().any(|endpoint| {
         endpoint.credential.is_some()

@@ -1,9 +1,9 @@
-//! What models cost: US dollars for a million tokens, by kind.
+//! Prices of models: US dollars for a million tokens, by kind.
 //!
 //! A JSON file of the shape of `static/prices.json`, which is built in. The longest prefix of a model's
 //! name counts, in the provider's spelling or in Anthropic's own; a model without one has no price, and none
-//! is guessed. Some models cost more where the prompt is long. Multipliers say what terms of an answer do to
-//! its price, fees what server tools cost; a file that has no section of them gets the built-in ones.
+//! is guessed. Some models cost more if the prompt is long. Multipliers change the price by terms of the
+//! response, fees are for server tools; a file without one of these sections gets the built-in one.
 
 use std::collections::BTreeMap;
 
@@ -23,15 +23,15 @@ pub struct Prices {
     web_search: u64,
 }
 
-/// What one model costs.
+/// Price of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Price {
-    /// What counts in place of the multipliers of all models.
+    /// Multipliers that override those of all models.
     multipliers: Multipliers,
-    /// What counts, if nothing else does.
+    /// Rates for prompts up to the threshold of `long_prompt`.
     pub rates: Rates,
-    /// What counts for all tokens of an exchange whose prompt has more than so many tokens, read from and
-    /// written to a cache included.
+    /// Threshold and rates for long prompts: above this number of prompt tokens (cache reads and writes
+    /// included), these rates apply to all tokens of the exchange.
     pub long_prompt: Option<(u64, Rates)>,
 }
 
@@ -50,7 +50,7 @@ pub struct Rates {
     pub cache_write_1h: u64,
 }
 
-/// What the terms of an answer do to its price, in thousandths, by their values.
+/// Price multipliers in thousandths, by value of a term of the response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Multipliers {
     inference_geo: BTreeMap<Box<str>, u64>,
@@ -67,7 +67,7 @@ struct Cost {
 }
 
 impl Price {
-    /// What the tokens of one exchange cost, in billionths of a dollar.
+    /// Cost of the tokens of one exchange, in billionths of a dollar.
     pub fn of(&self, tokens: &Tokens) -> u64 {
         match &self.long_prompt {
             Some((above, rates)) if tokens.prompt() > *above => rates.of(tokens),
@@ -150,7 +150,7 @@ struct LongPromptRow {
 }
 
 impl Prices {
-    /// Those of `static/prices.json`.
+    /// The prices of `static/prices.json`.
     pub fn built_in() -> Self {
         // a test reads it
         Self::read(BUILT_IN, Self::default).unwrap_or_default()
@@ -240,7 +240,7 @@ impl Prices {
         }
     }
 
-    /// What tokens cost on these terms.
+    /// Cost of tokens on these terms.
     fn cost(&self, price: &Price, tokens: &Tokens, terms: &Terms) -> Cost {
         let mut cost = Cost {
             billionths: price.of(tokens),
@@ -322,7 +322,7 @@ pub fn canonical(model: &str) -> String {
     name.replace(['@', '.'], "-")
 }
 
-/// What is wrong with a file: what serde says, which names members and types, without a value of the file.
+/// The problem of a file as serde puts it: members and types, without a value of the file.
 fn problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.split_once(" at line ") {
@@ -331,7 +331,7 @@ fn problem(error: &serde_json::Error) -> String {
     }
 }
 
-/// Whether what follows is `-` or `.` and a number that is no date.
+/// Reports that the rest of a name begins with `-` or `.` and a number that is no date.
 fn begins_with_version(rest: &str) -> bool {
     let number = rest.strip_prefix(['-', '.']).unwrap_or_default();
     let digits = number.bytes().take_while(u8::is_ascii_digit).count();
@@ -448,8 +448,8 @@ fn fee(dollars: f64) -> Result<u64, InvalidValue> {
     Ok((dollars * 1e9).round() as u64)
 }
 
-/// What costs money and has no price here: the regional premium of Bedrock and Vertex, the priority tier, the
-/// time that code execution takes.
+/// Costs without a price here: the regional premium of Bedrock and Vertex, the priority tier, the time of
+/// code execution.
 pub const NOT_PRICED: [&str; 3] = ["regional_premium", "priority_tier", "code_execution_time"];
 /// Prices that are built in.
 const BUILT_IN: &str = include_str!("../../static/prices.json");

@@ -5,7 +5,7 @@
 
 use std::{fs, fs::File, io, io::Read, path::Path};
 
-/// Why a file could not be read. The texts never contain its content.
+/// Reason for which a file could not be read. The texts never contain its content.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error("does not exist")]
@@ -53,8 +53,8 @@ pub(super) fn text(path: &Path) -> Result<String, ReadError> {
     })
 }
 
-/// What is missing, unless a link says that something should be there: who made the link did not
-/// mean that there is no file.
+/// Turns a missing file into a dangling link if a link on the way leads nowhere: the operator who
+/// made the link expects a file there.
 fn missing(error: ReadError, path: &Path) -> ReadError {
     let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink());
     let is_dangling = |path: &Path| is_link(path) && fs::metadata(path).is_err();

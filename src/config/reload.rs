@@ -1,10 +1,9 @@
-//! Publishes a new configuration when the files change or somebody asks, and keeps the last good.
+//! Publishes a new configuration when the files change or on request, and keeps the last good one.
 //!
 //! One thread owns the source; it reads, validates and swaps the whole [`Live`] at once, so an
-//! exchange sees the old or the new configuration and never a mixture. A file that is being written
-//! is waited for, and one that lost what it had is refused. The thread ends with its [`Watcher`].
-//! What is in [`Boot`](super::model::Boot) is never swapped: its changes are named and wait for a
-//! restart.
+//! exchange sees the old or the new configuration and never a mixture. It waits for a file that is
+//! being written, and refuses one that lost its settings. The thread ends with its [`Watcher`].
+//! [`Boot`](super::model::Boot) is never swapped: its changes are named and wait for a restart.
 
 use std::{
     collections::VecDeque,
@@ -33,14 +32,14 @@ use super::{
 };
 use crate::logging;
 
-/// How reloads went, for the metrics.
+/// Counters of reloads, for the metrics.
 #[derive(Debug)]
 pub struct ReloadCounters {
     /// Configurations that were taken, or confirmed on request.
     pub succeeded: AtomicU64,
     /// Configurations that were refused.
     pub failed: AtomicU64,
-    /// Whether what the files say now is in effect.
+    /// The files as they are now are in effect.
     pub last_succeeded: AtomicBool,
 }
 
@@ -54,7 +53,7 @@ impl Default for ReloadCounters {
     }
 }
 
-/// How the configuration stands: a snapshot for whoever shows it.
+/// Snapshot of settings and reloads, for the dashboard.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigStatus {
     /// Every variable with its origin, as it is in effect; in the order of the table.
@@ -70,11 +69,11 @@ pub struct ConfigStatus {
 /// One reload.
 #[derive(Debug, Clone)]
 pub struct Reload {
-    /// When.
+    /// Time of the reload.
     pub at: SystemTime,
-    /// What was wrong; nothing where it was taken.
+    /// Errors; empty if the configuration was accepted.
     pub faults: Vec<String>,
-    /// What changed.
+    /// Names of changed settings.
     pub changed: Vec<&'static str>,
 }
 
@@ -161,16 +160,16 @@ fn start(
     })
 }
 
-/// Why to look.
+/// Reason to read the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReloadTrigger {
     /// Something near a file changed.
     Touched,
-    /// Somebody asked.
+    /// Request by SIGHUP or by the dashboard.
     Asked,
 }
 
-/// What came of it.
+/// Result of one reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReloadOutcome {
     Swapped,
@@ -348,7 +347,7 @@ fn moving(path: PathBuf) -> ConfigErrors {
     }
 }
 
-/// Whether what is shown of the settings differs: texts, or who said them.
+/// Reports that texts or origins of the settings differ.
 fn differ(before: &[Setting], after: &[Setting]) -> bool {
     let same =
         |(one, other): (&Setting, &Setting)| one.text == other.text && one.origin == other.origin;
@@ -393,7 +392,7 @@ fn changes(before: &[Setting], after: &[Setting], applies: Applies) -> Vec<&'sta
         .collect()
 }
 
-/// What the thread waits for.
+/// Triggers that the thread waits for.
 #[derive(Debug, Default)]
 struct ReloadSignals {
     pending: Mutex<PendingTriggers>,

@@ -1,9 +1,9 @@
-//! Which road leads to the upstream, as `HTTP_PROXY` and its like say it.
+//! Outbound proxy for an upstream, from `HTTP_PROXY` and related variables.
 //!
-//! Users of curl, `requests` and httpx have these variables set already, so they mean here what
-//! they mean there; where those three differ, the comment at the rule says whom we follow. This
-//! file only reads: it opens no connection, and a fault never repeats a value, since a value may
-//! hold a password.
+//! Users of curl, `requests` and httpx have these variables set already, so the meaning is the same
+//! here; if those three differ, the comment at the rule names the one that is followed. This file
+//! only reads: it opens no connection, and an error never repeats a value, since a value may hold a
+//! password.
 
 use percent_encoding::percent_decode_str;
 
@@ -13,7 +13,7 @@ use super::upstream::{Scheme, Upstream};
 mod authority;
 mod no_proxy;
 
-/// How connections to the upstream are made (`HTTP_PROXY` and its like, resolved for this upstream).
+/// Way to an upstream: direct or by an outbound proxy (`HTTP_PROXY` and related variables).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OutboundRoute {
     /// Straight to the upstream.
@@ -22,14 +22,14 @@ pub enum OutboundRoute {
     HttpProxy(ProxyAddress),
     /// Through a SOCKS5 proxy.
     Socks5 {
-        /// Where the proxy is.
+        /// Address of the proxy.
         proxy: ProxyAddress,
-        /// Who resolves the upstream's name: we (`socks5://`) or the proxy (`socks5h://`).
+        /// Side that resolves the upstream's name: this process (`socks5://`) or the proxy (`socks5h://`).
         resolve: Resolve,
     },
 }
 
-/// Who resolves the name of the upstream.
+/// Side that resolves the name of the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resolve {
     /// This process.
@@ -65,7 +65,7 @@ impl std::fmt::Debug for ProxyAddress {
 pub struct RouteError {
     /// The variable at fault, spelled as it was found.
     pub variable: &'static str,
-    /// What is wrong with it. Never the value itself.
+    /// The problem. Never the value itself.
     pub message: String,
     /// The form that would be right.
     pub expected: &'static str,

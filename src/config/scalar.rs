@@ -9,7 +9,7 @@ use log::LevelFilter;
 use super::options::{EditTarget, ForwardedFields};
 use crate::{logging::LogFormat, secret::Secret};
 
-/// What is wrong with a value, without the value.
+/// The problem of a value, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct InvalidValue {
     pub(super) problem: Cow<'static, str>,
@@ -91,7 +91,7 @@ pub(super) fn port(text: &str) -> Result<u16, InvalidValue> {
         .map_err(|_| InvalidValue::because("is above 65535"))
 }
 
-/// A key that somebody must not guess.
+/// A key that must be hard to guess.
 pub(super) fn key(text: &str) -> Result<Secret, InvalidValue> {
     if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
         return Err(InvalidValue::because("has white space or is not ASCII"));
@@ -103,7 +103,7 @@ pub(super) fn key(text: &str) -> Result<Secret, InvalidValue> {
     Ok(Secret::new(text))
 }
 
-/// 16 hex digits are 64 bits: with attempts that are limited, nobody guesses them.
+/// 16 hex digits are 64 bits: with rate-limited attempts, guessing is hopeless.
 const SHORTEST_KEY: usize = 16;
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, InvalidValue> {

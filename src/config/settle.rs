@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Which files there are, and what tells one content from another without reading it.
+/// Existence and metadata of files, which tell one content from another without reading it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint(Vec<(PathBuf, Option<FileState>)>);
 
@@ -60,7 +60,7 @@ impl FileState {
     }
 }
 
-/// How the wait ended.
+/// Result of the wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Settled {
     /// Nothing changed for [`STILL`].

@@ -13,7 +13,7 @@ use std::{
 
 use super::memory;
 
-/// What the command line said.
+/// Values of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     /// `--env-file`
@@ -50,7 +50,7 @@ impl Flags {
 pub struct Environment(Arc<BTreeMap<OsString, OsString>>);
 
 impl Environment {
-    /// What the process was started with.
+    /// The environment of this process.
     pub fn of_process() -> Self {
         std::env::vars_os().collect()
     }
@@ -74,19 +74,19 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
     }
 }
 
-/// Names and values may be secrets of anybody.
+/// Names and values may be secrets, so none is shown.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Environment({} variables)", self.0.len())
     }
 }
 
-/// Where a configuration comes from.
+/// Flags, environment and files of a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigSource {
     pub(super) flags: Flags,
     pub(super) environment: Environment,
-    /// What relative paths of files are relative to; empty for the working directory.
+    /// Base of relative paths; empty for the working directory.
     pub(super) root: PathBuf,
     /// Limits of memory; none unless they are asked for.
     pub(super) memory: memory::MemoryLimits,
@@ -119,7 +119,7 @@ impl ConfigSource {
         }
     }
 
-    /// Whether systemd passed sockets, which take the place of those that are configured.
+    /// Reports that systemd passed sockets, which replace the configured listeners.
     pub(super) fn are_sockets_passed(&self) -> bool {
         self.environment.value("LISTEN_FDS").is_some()
     }

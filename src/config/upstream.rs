@@ -47,7 +47,7 @@ pub enum Scheme {
     Https,
 }
 
-/// Why a text is no URL of an upstream, without the text.
+/// Reason for which a text is not the URL of an upstream, without the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the URL {problem}")]
 pub struct InvalidUpstream {

@@ -1,10 +1,10 @@
-//! Which directories to watch, so that no change of a file is missed.
+//! Watches the directories around the files, so that no change of a file is missed.
 //!
 //! Editors replace files, Kubernetes swaps a symbolic link beside them, and a file or its folder
-//! may not exist yet. Hence never the file is watched but the directories around it: of the file,
-//! of its folder, of every symbolic link on the way, and the deepest that exists where the rest is
-//! missing. It reads no content and decides nothing: a change is a reason to look, and a file that was
-//! written and not closed since is a reason to wait.
+//! may not exist yet. So directories are watched, never the file: the file's own, its folder's, that
+//! of every symbolic link on the way, and the deepest that exists if the rest is missing. It reads no
+//! content and decides nothing: a change is a reason to read the files, and a file that was written
+//! and not closed since is a reason to wait.
 
 use std::{
     collections::BTreeSet,
@@ -70,7 +70,7 @@ impl FileWatcher {
         }
     }
 
-    /// Whether a file was written and not closed since, as far as the system tells.
+    /// Reports that a file was written and not closed since, as far as the system tells.
     pub(super) fn is_being_written(&self) -> bool {
         !self.seen().open.is_empty()
     }
@@ -110,7 +110,7 @@ impl FileWatcher {
     }
 }
 
-/// What the watcher's thread knows.
+/// State of the watcher's thread.
 #[derive(Default)]
 struct ObservedWrites {
     /// Names of interest.
@@ -139,7 +139,7 @@ impl ObservedWrites {
     }
 }
 
-/// Whether a writer begins with this event or is at its end; none where it tells of neither.
+/// Tells the begin of a write (`true`) from its end (`false`); none for other events.
 fn begins_or_ends(kind: EventKind, path: &Path) -> Option<bool> {
     match kind {
         EventKind::Modify(ModifyKind::Data(_)) => Some(true),
@@ -154,11 +154,11 @@ fn begins_or_ends(kind: EventKind, path: &Path) -> Option<bool> {
     }
 }
 
-/// Whether the system tells when a writer closes its file, as inotify does.
+/// The system reports that a writer closes its file, as inotify does.
 const TELLS_CLOSING: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// Whether an event may be a change of a file of ours. Opening and reading are not: our own
-/// reading would wake us for ever.
+/// Reports that an event may be a change of a watched file. Opening and reading are not: the
+/// proxy's own reading would wake it for ever.
 fn matters(event: &Event, names: &BTreeSet<OsString>) -> bool {
     let is_reading = match event.kind {
         EventKind::Access(kind) => kind != AccessKind::Close(AccessMode::Write),
@@ -254,7 +254,7 @@ fn reversed(path: &Path) -> Vec<PathBuf> {
 /// As many as Linux follows (`path_resolution(7)`).
 const MOST_LINKS: usize = 40;
 
-/// Each beyond the first means that somebody moves directories at this very moment.
+/// Further attempts mean that directories are being moved at this very moment.
 const ATTEMPTS: usize = 4;
 
 #[cfg(unix)]

@@ -109,7 +109,7 @@ fn unix_socket(path: &Path) -> Result<(), InvalidValue> {
     }
 }
 
-/// Whether a file can be made there.
+/// Checks that a file can be created there.
 fn has_room(path: &Path) -> Result<(), InvalidValue> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -143,7 +143,7 @@ fn is_socket(_: &fs::Metadata) -> bool {
     false
 }
 
-/// Whether the system would let this user write.
+/// Reports that the system lets this user write.
 #[cfg(unix)]
 fn is_writable(path: &Path) -> bool {
     use rustix::fs::{Access, access};

@@ -1,8 +1,8 @@
-//! Where log lines go: a buffer of each thread, emptied by one writer thread.
+//! Destination of log lines: a buffer for each thread, emptied by one writer thread.
 //!
 //! A worker never writes to stderr and never waits for another worker: its lines go to a buffer that
-//! only it and the writer touch. Lines are at most [`BATCH`] late; a terminal or pipe that nobody
-//! reads costs lines, which are counted, and never a request.
+//! only it and the writer touch. Lines are at most [`BATCH`] late. If a terminal or pipe is not read,
+//! lines are dropped and counted; no request waits.
 
 use std::{
     cell::OnceCell,
@@ -18,11 +18,11 @@ use std::{
     time::Duration,
 };
 
-/// How long lines are gathered: at 20,000 lines a second, 400 go out in one write.
+/// Time for which lines are gathered: at 20,000 lines a second, 400 go out in one write.
 const BATCH: Duration = Duration::from_millis(20);
-/// What one thread may have waiting; about 5,000 lines.
+/// Bytes that may wait for one thread; about 5,000 lines.
 const MOST_WAITING: usize = 1024 * 1024;
-/// How long the end of the process waits for a reader of the log.
+/// Longest wait for a reader of the log at the end of the process.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The sink of the process.
@@ -31,12 +31,12 @@ pub(super) struct Sink {
     writer: SinkWriter,
 }
 
-/// Who writes.
+/// Thread that writes the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinkWriter {
     Thread,
-    /// The system refused a thread: whoever logs writes.
-    Nobody,
+    /// No writer thread, because the system refused one: the logging thread writes.
+    LoggingThread,
 }
 
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct SinkState {
     buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
     /// Held by who writes: lines of one thread stay in order.
     writing: Mutex<()>,
-    /// Whether the writer has been told that there is something.
+    /// The writer has been woken for waiting lines.
     woken: AtomicBool,
     wake: Mutex<()>,
     arrived: Condvar,
@@ -55,7 +55,7 @@ struct SinkState {
 /// Lines that the process dropped.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Lines that the process dropped: nobody read standard error fast enough, or it cannot be written.
+/// Lines that the process dropped, because standard error was read too slowly or cannot be written.
 pub(super) fn dropped() -> u64 {
     DROPPED.load(Relaxed)
 }
@@ -75,7 +75,7 @@ impl Sink {
         let writer = if writer.is_ok() {
             SinkWriter::Thread
         } else {
-            SinkWriter::Nobody
+            SinkWriter::LoggingThread
         };
         Self { shared, writer }
     }
@@ -100,7 +100,7 @@ impl Sink {
             // the thread is ending, and its buffer with it
             DROPPED.fetch_add(write(&mut io::stderr(), line), Relaxed);
         }
-        if self.writer == SinkWriter::Nobody {
+        if self.writer == SinkWriter::LoggingThread {
             self.shared.drain();
         } else if !self.shared.woken.swap(true, SeqCst) {
             let _guard = locked(&self.shared.wake);

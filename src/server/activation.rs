@@ -12,10 +12,10 @@ use socket2::SockRef;
 
 use super::{listener::Listener, sockets};
 
-/// Where passed descriptors begin.
+/// Number of the first passed descriptor.
 const FIRST: usize = 3;
 
-/// Why a socket that was passed cannot be used.
+/// Reason for which a passed socket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PassedError {
     #[error(
@@ -49,7 +49,7 @@ impl std::fmt::Display for Which {
     }
 }
 
-/// What TCP sockets speak whose name says nothing, and whether any can speak TLS.
+/// Protocol of TCP sockets whose name does not choose one, and availability of TLS.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TlsDefaults {
     /// There is a certificate.

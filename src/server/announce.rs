@@ -8,14 +8,14 @@ use std::net::{SocketAddr, TcpListener};
 use super::{listener::Listener, listeners::Listeners};
 use crate::config::{Boot, Live, Origin, Setting};
 
-/// What there is to tell of the listeners once they serve.
+/// Facts about the listeners for the first log lines.
 pub(super) struct StartupSummary {
     pub(super) origins: Vec<String>,
     are_passed: bool,
     pub(super) are_local: bool,
-    /// Where the admin plane is alone.
+    /// Addresses of `ADMIN_LISTEN`.
     pub(super) alone: Vec<SocketAddr>,
-    /// Whether nothing names an upstream.
+    /// No setting names an upstream.
     is_built_in: bool,
 }
 
@@ -34,7 +34,7 @@ impl StartupSummary {
         }
     }
 
-    /// Where a client on this machine finds the main ports: in clear, if that is spoken.
+    /// URL of the main ports for a client on this machine: without TLS, if that is served.
     fn url(&self) -> Option<String> {
         let of = |scheme: &str| self.origins.iter().find(|it| it.starts_with(scheme));
         of("http://")

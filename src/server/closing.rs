@@ -16,7 +16,7 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    /// Of these listeners; none where they were passed.
+    /// Handles on these listeners; none if they were passed.
     pub(super) fn of(listeners: &[Listener], are_passed: bool) -> Self {
         if are_passed || !cfg!(target_os = "linux") {
             return Self::default();

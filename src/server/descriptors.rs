@@ -1,21 +1,21 @@
-//! How the file descriptors of the process are shared out: so many connections, so many exchanges, and a
-//! few for what lies beyond either.
+//! Shares of the process's file descriptors: connections, exchanges, and a few for connections beyond
+//! the limits.
 //!
 //! Every connection takes one and every exchange may take another, to its upstream; with HTTP/2 a
-//! connection has many exchanges. What is bounded here cannot run out in the middle of an exchange.
+//! connection has many exchanges. A limit that is set here cannot run out in the middle of an exchange.
 
 /// File descriptors that are not connections: standard streams, listeners, the reactors of main and
 /// workers, files being reloaded, sockets to a resolver.
 const RESERVED: u64 = 64;
 const RESERVED_PER_WORKER: u64 = 16;
-/// Connections beyond the limit at a time: one in so many descriptors, within bounds.
+/// Divisor for connections beyond the limit at a time: one in 16 descriptors, within bounds.
 const OVERFLOW_SHARE: u64 = 16;
 const OVERFLOW: std::ops::RangeInclusive<u64> = 4..=1024;
 /// Connections to `ADMIN_LISTEN` at a time: pages that follow what happens, probes, a scraper.
 const ADMIN_SHARE: u64 = 32;
 const ADMIN: std::ops::RangeInclusive<u64> = 4..=64;
 
-/// What the settings ask for.
+/// Limits that the settings ask for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     /// `MAX_CONNECTIONS`.
@@ -24,11 +24,11 @@ pub(super) struct Wanted {
     pub(super) in_flight: usize,
     /// `WORKERS`.
     pub(super) workers: usize,
-    /// Whether there is an `ADMIN_LISTEN`.
+    /// `ADMIN_LISTEN` is set.
     pub(super) has_admin: bool,
 }
 
-/// What there is.
+/// Limits that the file descriptors allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shares {
     /// Connections of clients.

@@ -23,10 +23,10 @@ const RECORD: usize = 16 * 1024;
 
 /// A kind of connection.
 pub(super) trait InboundProtocol: 'static {
-    /// What actix-server hands out.
+    /// Stream type that actix-server hands out.
     type Stream: 'static;
 
-    /// Whether one costs the memory of a TLS session before it has said anything.
+    /// A connection costs the memory of a TLS session before its first request.
     const IS_COSTLY: bool = false;
 
     /// Serves one until it ends.
@@ -145,7 +145,7 @@ async fn handshake<A>(
     match accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => Some(stream),
         Err(cause) => {
-            // whoever scans ports can cause it: no business of an operator
+            // a port scan can cause it, so it is no warning
             log::debug!("[Proxy] no TLS handshake: {cause}");
             None
         }

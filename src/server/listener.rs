@@ -56,7 +56,7 @@ impl Listener {
         socket.ok()
     }
 
-    /// Whether only this machine reaches it.
+    /// Reports that the listener is reachable from this machine only.
     pub(super) fn is_local(&self) -> bool {
         match self {
             Self::Plain(listener) | Self::Tls(listener) => listener

@@ -1,4 +1,4 @@
-//! Where connections come from: sockets that systemd passed, or else those that the settings name.
+//! The sockets to listen on: those that systemd passed, or else those that the settings name.
 
 use std::{net::SocketAddr, process::ExitCode};
 
@@ -18,7 +18,7 @@ use crate::config::Listen;
 pub(super) struct Listeners {
     /// The sockets.
     pub(super) sockets: Vec<Listener>,
-    /// Whether somebody else made them.
+    /// Another process made the sockets and passed them.
     pub(super) are_passed: bool,
     /// The file of ours, which goes when this is dropped.
     #[cfg(unix)]
@@ -31,13 +31,13 @@ impl Listeners {
         self.sockets.iter().filter_map(Listener::address)
     }
 
-    /// Whether HOST keeps the network out.
+    /// Reports that HOST keeps the network out.
     pub(super) fn are_local(&self) -> bool {
         !self.are_passed && self.sockets.iter().all(Listener::is_local)
     }
 }
 
-/// Why there is nothing to listen on.
+/// Reason for which no socket listens.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(super) enum ListenError {

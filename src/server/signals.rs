@@ -5,7 +5,7 @@ use std::io;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 
-/// What an operator asks for.
+/// Request of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Drain and exit, with the name of the signal.

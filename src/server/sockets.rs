@@ -10,8 +10,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
-/// A client that is silent for this long is asked whether it is still there, this often, and given up
-/// after so many questions. It may have vanished while its upstream is silent, too, and nothing is on its
+/// Keep-alive probes: first after this silence of a client, then at this interval, until the kernel
+/// gives the connection up. A client may vanish while its upstream is silent, too, and nothing is on its
 /// way to it that could time out.
 const PROBE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
@@ -21,7 +21,7 @@ const PROBE: TcpKeepalive = TcpKeepalive::new()
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
-/// Why an address cannot be listened on. The first of each is the variable that gave the port.
+/// Reason for which an address cannot be listened on. The first field is the variable that gave the port.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BindError {
     #[error(

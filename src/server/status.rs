@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{control, drain::DrainPhase, logging};
 
-/// What `/health` tells of this process.
+/// Identity and start of this process, for `/health`.
 pub(super) struct Status {
     pub(super) boot_id: String,
     pub(super) started: SystemTime,
@@ -27,7 +27,7 @@ impl Status {
     }
 }
 
-/// Whether a path is one of ours.
+/// Reports that a path is one of the proxy's own.
 pub(super) fn is_local(path: &[u8]) -> bool {
     matches!(path, b"/health" | b"/livez" | b"/readyz") || path == control::METRICS.as_bytes()
 }

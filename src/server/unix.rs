@@ -1,9 +1,9 @@
-//! A Unix socket to listen on: made so that nobody can be kept out of his own, or let into another's.
+//! A Unix socket to listen on, safe against other users and other processes.
 //!
-//! Its mode is 0660, whatever the umask says: who may write to it may use the proxy, so owner and
-//! group of the process are let in and nobody else; the directory may narrow it further. A socket
-//! that nobody listens on, which a killed process leaves behind, is replaced; anything else at the
-//! path is left alone. The file goes with the process, unless it is another one's by then.
+//! Its mode is 0660, regardless of the umask: write permission is permission to use the proxy, so
+//! owner and group of the process have it and other users do not; the directory may narrow it
+//! further. A stale socket, which a killed process leaves behind, is replaced; anything else at the
+//! path is left alone. The file is removed at the end, unless it is another process's by then.
 
 use std::{
     fs, io,
@@ -20,7 +20,7 @@ use super::sockets::BACKLOG;
 
 const MODE: u32 = 0o660;
 
-/// Why a path cannot be listened on.
+/// Reason for which a path cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnixError {
     #[error(
@@ -42,7 +42,7 @@ pub(super) enum UnixError {
 }
 
 impl UnixError {
-    /// Whether another path is needed, whatever else runs.
+    /// Reports that another path is needed, independent of other processes.
     pub(super) fn is_of_the_path(&self) -> bool {
         match self {
             Self::NotASocket(_) | Self::NoDirectory(_) | Self::TooLong(_) | Self::Denied(_) => true,
@@ -70,7 +70,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // there is nobody to tell; the next start replaces it
+            // a failure cannot be reported; the next start replaces the socket
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -99,7 +99,7 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), UnixError>
     })
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes a stale socket.
 fn make_room(path: &Path, address: &SockAddr) -> Result<(), UnixError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
@@ -133,7 +133,7 @@ fn listen(path: &Path, address: &SockAddr) -> io::Result<(UnixListener, SocketFi
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(address)?;
     let file = SocketFile::of(path)?;
-    // before it listens: until then nobody gets in, whatever the umask made of the mode
+    // before it listens: until then no client gets in, regardless of the mode that the umask gave it
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

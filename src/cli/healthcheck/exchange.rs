@@ -13,7 +13,7 @@ use rustls::{
     pki_types::ServerName,
 };
 
-/// Whom to ask.
+/// An address or socket to ask.
 #[derive(Debug, Clone)]
 pub(super) enum HealthTarget {
     Tcp(SocketAddr),
@@ -33,7 +33,7 @@ impl fmt::Display for HealthTarget {
 }
 
 impl HealthTarget {
-    /// What `Host` says where no URL does.
+    /// Value of `Host` if there is no URL.
     pub(super) fn authority(&self) -> String {
         match self {
             Self::Tcp(address) | Self::Tls(address, ..) => address.to_string(),
@@ -101,7 +101,7 @@ impl Write for Bounded {
     }
 }
 
-/// What a blocking socket calls it when its time is up.
+/// Turns a blocking socket's word for a timeout into the usual one.
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
@@ -109,7 +109,7 @@ fn timed_out(error: io::Error) -> io::Error {
     }
 }
 
-/// What our own judgement of the certificate says, without the types around it.
+/// The certificate check's own message, without the types around it.
 fn explained(error: io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {

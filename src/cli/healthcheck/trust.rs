@@ -1,7 +1,9 @@
-//! Whom the health check trusts: the very certificate that the settings name, whoever signed it and
-//! whatever it says, since what is asked is whether the server serves it. A URL may also lead to a
-//! certificate that the system trusts; and where the files do not hold a pair at the moment, while the
-//! server goes on with its last good one, whoever answers on this machine's own port. Signatures are always checked: a copy of the certificate
+//! Certificates that the health check trusts.
+//!
+//! It trusts the exact certificate that the settings name, regardless of its issuer and names: the
+//! question is only if the server serves it. A URL may also lead to a certificate that the system
+//! trusts. If the files hold no valid pair, while the server keeps its last good one, any certificate
+//! on this machine's own port is trusted. Signatures are always checked: a copy of the certificate
 //! without its key is not enough.
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use rustls::{
 
 use crate::upstream::dial;
 
-/// Why there is nothing to trust.
+/// Reason for which no certificate can be trusted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CertificateTrustError {
     #[error("TLS_CERT_FILE is not set: there is nothing to compare the server's certificate with")]
@@ -39,13 +41,13 @@ pub(super) fn only(
     config(Some(own), None)
 }
 
-/// Trusts whoever has the key of the certificate that it shows.
-pub(super) fn whoever() -> Result<Arc<ClientConfig>, CertificateTrustError> {
+/// Trusts any server that has the key of the certificate that it shows.
+pub(super) fn any_with_key() -> Result<Arc<ClientConfig>, CertificateTrustError> {
     config(None, None)
 }
 
 /// Trusts this certificate, and those that the system trusts.
-pub(super) fn anybodys(
+pub(super) fn own_or_system(
     own: Option<CertificateDer<'static>>,
 ) -> Result<Arc<ClientConfig>, CertificateTrustError> {
     let store = Arc::new(dial::store(None)?);

@@ -105,7 +105,7 @@ impl Language {
     }
 }
 
-/// What a page says beside the table.
+/// Texts of a page beside the table.
 struct Words {
     head: &'static str,
     columns: &'static str,

@@ -7,13 +7,13 @@ pub struct Variable {
     pub name: &'static str,
     /// Its default as text; empty for none.
     pub default: &'static str,
-    /// What it does, in one line.
+    /// Description in one line.
     pub doc: &'static str,
-    /// Where it stands in lists.
+    /// Section in lists.
     pub section: Section,
-    /// When a change takes effect.
+    /// Moment at which a change takes effect.
     pub applies: Applies,
-    /// How its value may be shown.
+    /// Form in which the value is shown.
     pub shown: Redaction,
     /// The form that is expected.
     pub expected: &'static str,
@@ -21,7 +21,7 @@ pub struct Variable {
     pub example: &'static str,
 }
 
-/// When a changed variable takes effect.
+/// Moment at which a changed variable takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applies {
     /// On reload: when the file changes, or on SIGHUP.
@@ -30,7 +30,7 @@ pub enum Applies {
     Restart,
 }
 
-/// How a value may be shown.
+/// Form in which a value is shown: plain or redacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redaction {
     /// As it is.
@@ -46,23 +46,23 @@ pub enum Redaction {
 /// A group of variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
-    /// Where requests go.
+    /// Upstreams and requests to them.
     Upstream,
     /// The edit of the system prompt.
     SystemPrompt,
-    /// Where we listen.
+    /// Listeners, workers and shutdown.
     Server,
-    /// How much is taken at a time.
+    /// Limits of connections, exchanges and memory.
     Limits,
-    /// How long is waited.
+    /// Timeouts.
     Timers,
-    /// What is written about it.
+    /// Logs.
     Logs,
-    /// What is counted and shown.
+    /// Metering, metrics and the dashboard.
     Observation,
     /// The outbound proxies.
     Proxies,
-    /// Who is trusted.
+    /// Certificate authorities.
     Trust,
 }
 

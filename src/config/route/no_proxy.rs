@@ -1,7 +1,7 @@
-//! Which upstreams need no proxy: the language of `NO_PROXY`.
+//! Exceptions from the outbound proxy: the language of `NO_PROXY`.
 //!
-//! An entry that means nothing is passed over in silence, as everywhere: such lists are written
-//! for many programs.
+//! An entry without a meaning is skipped silently, as in other programs: such lists are written for
+//! many of them.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use super::authority::split_port;
 use crate::config::upstream::{Scheme, Upstream};
 
-/// Whether an entry of the list means this upstream.
+/// Reports that an entry of the list matches the upstream.
 ///
-/// Entries are separated by commas or white space (curl). No name is resolved to see whether its
+/// Entries are separated by commas or white space (curl). No name is resolved to see if its
 /// address is in a listed network: curl and Python do not either.
 pub(super) fn excepts(list: &str, upstream: &Upstream) -> bool {
     list.split(|c: char| c == ',' || c.is_whitespace())
