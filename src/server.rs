@@ -256,7 +256,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     let announced = StartupSummary::of(&listeners, &alone, &loaded.settings);
     let observation = match Observation::start(&boot) {
         Ok(observation) => observation,
-        Err(cause) => return failed("could not start the record of activity", &cause),
+        Err(cause) => return failed("could not start telemetry", &cause),
     };
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(DrainPhase::Starting);
@@ -398,7 +398,7 @@ impl Shutdown<'_> {
             },
         };
         log::warn!(
-            "[Proxy] {cause}: cutting {} exchanges",
+            "[Proxy] {cause}: {} exchanges aborted",
             self.limits.in_flight()
         );
         self.limits.cut();
@@ -413,7 +413,7 @@ impl Shutdown<'_> {
         if !self.delay.is_zero() {
             let _ = self.phase.send(DrainPhase::Leaving);
             log::info!(
-                "[Proxy] {name}: not ready any more; connections are accepted for another {:?} (DRAIN_DELAY)",
+                "[Proxy] {name}: readiness fails; connections are still accepted for {:?} (DRAIN_DELAY)",
                 self.delay
             );
             tokio::time::sleep(self.delay).await;

@@ -50,7 +50,7 @@ pub(super) fn run(asked: &Healthcheck) -> ExitCode {
 enum Unhealthy {
     #[error("--url: {0}")]
     Url(#[from] crate::config::InvalidUpstream),
-    #[error("--url: {0} is no name that a certificate can have")]
+    #[error("--url: {0} is not a name that a certificate can have")]
     Name(String),
     #[error("{0}")]
     Config(#[from] crate::config::ConfigErrors),

@@ -12,8 +12,8 @@ pub(super) fn timer(text: &str) -> Result<Duration, InvalidValue> {
     let duration = any(text)?;
     if duration.is_zero() {
         return Err(
-            InvalidValue::because("is no time at all: the timer would fire at once")
-                .hint("to wait long, say `24h`"),
+            InvalidValue::because("is zero: the timer would fire at once")
+                .hint("to wait long, set `24h`"),
         );
     }
     Ok(duration)

@@ -69,7 +69,7 @@ pub(super) fn parse(
                     warnings.push(Warning {
                         variable: key,
                         origin: origin.clone(),
-                        message: "the same field is named twice; the last one counts".to_owned(),
+                        message: "duplicate of an earlier field; the last value wins".to_owned(),
                     });
                 }
                 match value {

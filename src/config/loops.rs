@@ -40,8 +40,8 @@ pub(super) fn faults(config: &Config, settings: &[Setting]) -> Vec<ConfigError> 
             origin: setting.origin.clone(),
             found: None,
             problem: format!(
-                "names {}, which is this proxy itself (it listens on {listener}): requests would go \
-                 round in a circle",
+                "names {}, which is this proxy itself (it listens on {listener}): requests would \
+                 loop",
                 endpoint.upstream
             ),
             expected: "the address of another server".into(),

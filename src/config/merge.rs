@@ -212,7 +212,7 @@ impl MergedSettings {
                 line: entry.line,
             };
             if let Some(InFile { line, .. }) = said.insert(entry.key.clone(), found) {
-                let message = format!("is set in line {line} too; this line counts");
+                let message = format!("duplicate of line {line}; this value wins");
                 self.warnings.push(Warning {
                     variable: entry.key,
                     origin,
@@ -244,7 +244,7 @@ impl MergedSettings {
         if is_quoted('"') || is_quoted('\'') {
             warn(
                 "has quotes around it, which are part of the value: `docker run --env-file` keeps \
-                 them; leave them out there",
+                 them; remove them there",
             );
         }
         if name == "SYSTEM_PROMPT_REPLACEMENT" && value.contains("\\n") {
@@ -433,10 +433,7 @@ mod tests {
             .iter()
             .map(|w| format!("{}: {}", w.variable, w.message))
             .collect();
-        assert_eq!(
-            warnings[0],
-            "WORKERS: is set in line 3 too; this line counts"
-        );
+        assert_eq!(warnings[0], "WORKERS: duplicate of line 3; this value wins");
         assert_eq!(
             warnings[1],
             "PORT: has no effect; it is overridden (environment)"

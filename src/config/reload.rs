@@ -261,7 +261,7 @@ impl Reloader {
         let was_faulty = self.last_faults.take().is_some();
         let outcome = if changed.is_empty() {
             match (why, was_faulty) {
-                (_, true) => info!("[Config] valid again, nothing changed"),
+                (_, true) => info!("[Config] valid again; nothing changed"),
                 (ReloadTrigger::Asked, false) => {
                     debug!("[Config] reload on request, nothing changed")
                 }
@@ -297,7 +297,7 @@ impl Reloader {
         if why == ReloadTrigger::Touched && self.last_faults.as_ref() == Some(&faults) {
             return ReloadOutcome::Refused;
         }
-        error!("[Config] reload refused, the last good configuration stays in effect");
+        error!("[Config] reload refused; the last good configuration stays in effect");
         for fault in &faults.faults {
             error!("[Config] {fault}");
         }
@@ -337,7 +337,7 @@ fn moving(path: PathBuf) -> ConfigErrors {
         variable: None,
         origin: Origin::File { path, line: None },
         found: None,
-        problem: "is being written without a pause".to_owned(),
+        problem: "is written without a pause".to_owned(),
         expected: "a file that is still when it is read".into(),
         fix: None,
     };

@@ -97,7 +97,7 @@ pub(super) fn key(text: &str) -> Result<Secret, InvalidValue> {
         return Err(InvalidValue::because("has white space or is not ASCII"));
     }
     if text.len() < SHORTEST_KEY {
-        return Err(InvalidValue::because("is shorter than 16 octets")
+        return Err(InvalidValue::because("is shorter than 16 bytes")
             .hint("make one with `openssl rand -hex 24`"));
     }
     Ok(Secret::new(text))

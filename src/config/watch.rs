@@ -105,7 +105,9 @@ impl FileWatcher {
     fn warn_once(&mut self, error: &notify::Error) {
         if !self.has_warned {
             self.has_warned = true;
-            warn!("[Config] file changes may go unnoticed, use SIGHUP to reload: {error}");
+            warn!(
+                "[Config] files cannot be watched: {error}; changes may go unnoticed; send SIGHUP to reload"
+            );
         }
     }
 }

@@ -99,7 +99,7 @@ fn data_dir(path: &Path) -> Result<(), InvalidValue> {
 fn unix_socket(path: &Path) -> Result<(), InvalidValue> {
     if path.as_os_str().len() > LONGEST_SOCKET {
         return Err(InvalidValue::because(format!(
-            "is too long: a socket's path has at most {LONGEST_SOCKET} octets"
+            "is too long: a socket's path has at most {LONGEST_SOCKET} bytes"
         )));
     }
     match fs::symlink_metadata(path) {

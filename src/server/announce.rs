@@ -55,11 +55,13 @@ pub(super) fn announce(
     }
     if listeners.are_passed {
         log::info!(
-            "[Proxy] these sockets were passed (LISTEN_FDS): HOST, PORT, TLS_PORT and UNIX_SOCKET do not count"
+            "[Proxy] sockets passed by systemd are used (LISTEN_FDS); HOST, PORT, TLS_PORT and UNIX_SOCKET are ignored"
         );
     }
     if listeners.are_local {
-        log::info!("[Proxy] open to this machine only; HOST=0.0.0.0 opens it to the network");
+        log::info!(
+            "[Proxy] reachable from this machine only; HOST=0.0.0.0 opens it to the network"
+        );
     }
     if let Some(url) = listeners.url() {
         log::info!("[Proxy] for clients: ANTHROPIC_BASE_URL={url}");
@@ -84,7 +86,7 @@ pub(super) fn announce(
         );
     }
     if listeners.is_built_in {
-        log::info!("[Proxy] API_BASE_URL is not set: requests go to the built-in upstream");
+        log::info!("[Proxy] API_BASE_URL is not set; requests go to the built-in upstream");
     }
     let upstreams = live.endpoints.iter();
     let upstreams: Vec<String> = upstreams.map(|it| it.upstream.to_string()).collect();
@@ -117,14 +119,14 @@ fn announce_dashboard(listeners: &StartupSummary, boot: &Boot, live: &Live) {
     }
     if is_here {
         log::info!(
-            "[Admin] DASHBOARD_API_KEY is not set: programs of this machine need no key; behind a reverse \
-             proxy, set one, since what comes through it may look like them"
+            "[Admin] DASHBOARD_API_KEY is not set; programs on this machine need no key; set one behind a \
+             reverse proxy, whose requests look local"
         );
     } else {
         log::warn!(
-            "[Admin] the network reaches the dashboard, which answers programs of this machine only: \
-             set DASHBOARD_API_KEY to open it; behind a reverse proxy, set one in any case, since what \
-             comes through it may look like them"
+            "[Admin] the dashboard listens on the network without a key; only programs on this machine have \
+             access; set DASHBOARD_API_KEY to open it, and always behind a reverse proxy, whose requests \
+             look local"
         );
     }
 }

@@ -33,7 +33,7 @@ pub(super) enum UnixError {
     NotASocket(PathBuf),
     #[error("UNIX_SOCKET: the directory of {} does not exist: create it", .0.display())]
     NoDirectory(PathBuf),
-    #[error("UNIX_SOCKET: {} is too long: a socket's path has at most 107 octets", .0.display())]
+    #[error("UNIX_SOCKET: {} is too long: a socket's path has at most 107 bytes", .0.display())]
     TooLong(PathBuf),
     #[error("UNIX_SOCKET: no permission for {}: the directory must be writable for this user", .0.display())]
     Denied(PathBuf),

@@ -187,7 +187,7 @@ the configuration has 11 faults
   EDIT_MEMORY (default): `512MiB` is less than MAX_EDIT_BODY, so the largest body never fits; expected bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB; raise EDIT_MEMORY or lower MAX_EDIT_BODY
   PORT (/env/.env line 2): `80a` is not a port; expected a number from 0 to 65535 (0: the kernel chooses); for example PORT=8088
   WORKERS (environment): `0` is less than 1; expected a whole number from 1 to 1024, or auto; for example WORKERS=auto
-  KEEP_ALIVE (/env/.env line 4): `0` is no time at all: the timer would fire at once; expected seconds, or a number with a unit such as 500ms, 30s, 2m, 1h; to wait long, say `24h`
+  KEEP_ALIVE (/env/.env line 4): `0` is zero: the timer would fire at once; expected seconds, or a number with a unit such as 500ms, 30s, 2m, 1h; to wait long, set `24h`
   LOG_FORMAT (environment): (13 octets) is not one of the words; expected text or json; for example LOG_FORMAT=text
   DEBUG_MODE (/env/.env line 6): `ture` is not one of the words; expected true, 1, yes, on or false, 0, no, off; did you mean `true`?
   RUST_LOG (environment): `a=loud` has a level that is none of off, error, warn, info, debug, trace; expected a level, or target=level pairs separated by commas; for example RUST_LOG=anthropic_proxy=debug

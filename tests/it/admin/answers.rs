@@ -438,7 +438,7 @@ fn http2_has_all_of_it() {
 #[test]
 fn a_dashboard_without_a_key_is_warned_of() {
     let open = dashboard().env("HOST", "0.0.0.0").start();
-    open.wait_for_line(|line| line.contains("[Admin] the network reaches the dashboard"));
+    open.wait_for_line(|line| line.contains("[Admin] the dashboard listens on the network"));
     let local = dashboard().start();
     local.wait_for_line(|line| line.contains("[Admin] DASHBOARD_API_KEY is not set"));
     assert!(local.stderr().contains("behind a reverse proxy, set one"));
