@@ -97,7 +97,7 @@ impl fmt::Display for Problem {
                 f.write_str("the dashboard's key is needed: log in, or send Authorization: Bearer")
             }
             Self::Forbidden(why) | Self::Unavailable(why) => f.write_str(why),
-            Self::NotFound => f.write_str("not found"),
+            Self::NotFound => f.write_str("not found: no resource has this path or id"),
             Self::TooLate => f.write_str("the request has ended, or its end was asked for before"),
             Self::MethodNotAllowed(allowed) => write!(f, "the method is not one of {allowed}"),
             Self::BadRange(ranges) => write!(f, "range is not one of {ranges}"),
