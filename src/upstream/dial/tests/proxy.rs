@@ -139,7 +139,7 @@ async fn what_is_not_2xx_is_a_refusal_by_the_proxy() {
         (&[b"SSH-2.0-hunter2\r\n"], "not HTTP"),
         (&[b"HTTP/1.1 200 OK\r\n"], "closed"),
         (&[], "closed"),
-        (&[b"HTTP/1.1 200 OK\r\n\r\nhunter2"], "octets follow"),
+        (&[b"HTTP/1.1 200 OK\r\n\r\nhunter2"], "unexpected bytes"),
         (&[&endless], "16 KiB"),
     ];
     for (parts, expected) in table {
