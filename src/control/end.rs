@@ -32,7 +32,6 @@ pub(super) struct Ending {
 
 /// The exchange whose worker was told to end it.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Ended)]
 pub(super) struct EndAccepted {
     /// Its name.
     id: String,

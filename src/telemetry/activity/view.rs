@@ -323,7 +323,7 @@ pub struct OtherModelView {
 
 /// End of an exchange.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[schema(as = Termination)]
+#[schema(as = Ended)]
 pub struct TerminationView {
     /// The side that ended it: `complete`, `client`, `upstream`, `proxy`.
     pub by: &'static str,

@@ -543,6 +543,16 @@ fn the_description_names_events_metrics_and_refusals() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), all, "{names:?}");
+    // the end of a row and the answer to a request for an end are two schemas
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(
+        schemas["Ended"]["required"],
+        serde_json::json!(["by", "phase"])
+    );
+    assert_eq!(
+        schemas["EndAccepted"]["required"],
+        serde_json::json!(["id", "label"])
+    );
     // what is referred to is there
     let mut pending = vec![&document];
     while let Some(value) = pending.pop() {
