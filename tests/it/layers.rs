@@ -1,12 +1,18 @@
-//! The house rule: imports point down, and siblings do not import each other.
+//! The house rules on imports: they point down, rooms of one floor do not import each other, and no file
+//! imports a file that imports it back.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
+use std::collections::{BTreeMap, BTreeSet};
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::{
+    UseTree,
+    visit::{self, Visit},
 };
 
-/// Top modules by layer, highest first.
-const LAYERS: &[&[&str]] = &[
+use crate::support::sources::{Source, attributes, is_for_tests, sources};
+
+/// Rooms by floor, highest first.
+const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["server"],
@@ -24,20 +30,15 @@ const LAYERS: &[&[&str]] = &[
 #[test]
 fn imports_point_down() {
     let mut wrong = BTreeSet::new();
-    for path in sources(Path::new("src")) {
-        let Some(module) = top_module(&path) else {
+    for (from, imported) in graph(&sources()) {
+        let room = |module: &Module| module.first().cloned();
+        let Some(room_from) = room(&from) else {
             continue;
         };
-        let from = layer(&module).unwrap_or_else(|| panic!("`{module}` has no layer: add it"));
-        let text = std::fs::read_to_string(&path).unwrap();
-        for imported in imports(product_code(&text)) {
-            let to = layer(&imported)
-                .unwrap_or_else(|| panic!("`{imported}` in {} has no layer", path.display()));
-            if imported != module && to <= from {
-                wrong.insert(format!(
-                    "{}: `{module}` imports `{imported}`",
-                    path.display()
-                ));
+        for to in &imported {
+            let room_to = room(to).expect("only `main` and `lib` are no rooms");
+            if room_from != room_to && floor(&room_from) >= floor(&room_to) {
+                wrong.insert(format!("{} imports {}", from.join("/"), to.join("/")));
             }
         }
     }
@@ -45,93 +46,239 @@ fn imports_point_down() {
 }
 
 #[test]
-fn the_reader_of_imports_sees_every_form() {
-    let text = "use crate::{\n    config::Live, // why\n    error::{ProxyError, a::b},\n};\n\
-                let x = crate::upstream::Client::new();\npub(crate) use crate::secret;\n\
-                pub(in crate::metrics) fn x() {}\n";
-    let found: BTreeSet<String> = imports(text).into_iter().collect();
-    let expected = ["config", "error", "secret", "upstream"].map(str::to_owned);
-    assert_eq!(found, expected.into_iter().collect());
+fn no_file_is_imported_by_what_it_imports() {
+    let circles = circles(&graph(&sources()));
+    assert!(circles.is_empty(), "{circles:#?}");
 }
 
-fn sources(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files
+#[test]
+fn every_form_of_an_import_is_seen() {
+    let text = "use crate::{config::Live, /* why */ error::{ProxyError, a::b}};\n\
+                use self::pool::Pool;\n\
+                fn f(x: super::drain::Drain) { let _ = crate::upstream::Client::new(); circuit::open(); }\n\
+                fn g() { log::warn!(\"{}\", crate::secret::mask()); }\n\
+                pub(in crate::upstream) fn x() {}\n\
+                #[cfg(test)]\nmod tests { use crate::proxy; }\n";
+    let module = |path: &str| -> Module { path.split('/').map(str::to_owned).collect() };
+    let files: BTreeSet<Module> = [
+        "config",
+        "error",
+        "upstream",
+        "upstream/pool",
+        "upstream/circuit",
+        "drain",
+        "secret",
+        "proxy",
+    ]
+    .map(module)
+    .into();
+    let items = syn::parse_file(text).unwrap().items;
+    let seen = imports(&module("upstream"), &items, &files);
+    let expected = [
+        "config",
+        "error",
+        "upstream/pool",
+        "upstream/circuit",
+        "drain",
+        "secret",
+    ];
+    assert_eq!(seen, expected.map(module).into());
 }
 
-/// The module below the crate's root that a file belongs to; `lib.rs` belongs to none.
-fn top_module(path: &Path) -> Option<String> {
-    let first = path
-        .strip_prefix("src")
-        .unwrap()
-        .components()
-        .next()
-        .unwrap();
-    let name = first.as_os_str().to_str().unwrap().trim_end_matches(".rs");
-    (name != "lib").then(|| name.to_owned())
+#[test]
+fn a_circle_is_found() {
+    let module = |name: &str| vec![name.to_owned()];
+    let graph: Graph = [("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")]
+        .map(|(from, to)| (module(from), [module(to)].into()))
+        .into_iter()
+        .fold(
+            Graph::new(),
+            |mut graph, (from, to): (Module, BTreeSet<Module>)| {
+                graph.entry(from).or_default().extend(to);
+                graph
+            },
+        );
+    assert_eq!(circles(&graph), [["b", "c"].map(str::to_owned).to_vec()]);
 }
 
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|modules| modules.contains(&module))
+type Module = Vec<String>;
+type Graph = BTreeMap<Module, BTreeSet<Module>>;
+
+fn floor(room: &str) -> usize {
+    FLOORS
+        .iter()
+        .position(|rooms| rooms.contains(&room))
+        .unwrap_or_else(|| panic!("`{room}` has no floor: add it"))
 }
 
-/// The part before the tests, which may look anywhere.
-fn product_code(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests").next().unwrap()
+/// The files that each file imports from.
+fn graph(sources: &[Source]) -> Graph {
+    let files: BTreeSet<Module> = sources.iter().map(|source| source.module.clone()).collect();
+    sources
+        .iter()
+        .map(|source| {
+            let imported = imports(&source.module, &source.items, &files);
+            (source.module.clone(), imported)
+        })
+        .collect()
 }
 
-/// The top modules named by paths that begin with `crate::` (in `main`, with the crate's name).
-fn imports(text: &str) -> Vec<String> {
-    let code: String = text
-        .lines()
-        .map(|line| line.split("//").next().unwrap())
-        .collect::<Vec<_>>()
-        .join("\n")
-        .replace("pub(in crate::", "pub(in ");
-    let mut found = Vec::new();
-    for root in ["crate::", "anthropic_proxy::"] {
-        for (at, _) in code.match_indices(root) {
-            found.extend(heads(&code[at + root.len()..]));
-        }
-    }
-    found
-}
-
-/// The first name of a path, or of each path in braces.
-fn heads(rest: &str) -> Vec<String> {
-    let name = |text: &str| -> String {
-        text.chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect()
-    };
-    let Some(group) = rest.strip_prefix('{') else {
-        return vec![name(rest)];
-    };
-    let mut depth = 0_usize;
-    let mut found = Vec::new();
-    let mut start = 0;
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            '}' | ',' if depth == 0 => {
-                found.push(name(group[start..at].trim()));
-                start = at + 1;
-                if c == '}' {
-                    break;
+/// The sets of files that can be reached from each other, in alphabetical order.
+fn circles(graph: &Graph) -> Vec<Vec<String>> {
+    let reached: BTreeMap<&Module, BTreeSet<&Module>> = graph
+        .keys()
+        .map(|from| {
+            let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+            while let Some(file) = open.pop() {
+                for next in graph.get(file).into_iter().flatten() {
+                    if seen.insert(next) {
+                        open.push(next);
+                    }
                 }
             }
-            _ => {}
+            (from, seen)
+        })
+        .collect();
+    let mut circles: Vec<Vec<String>> = graph
+        .keys()
+        .map(|file| {
+            let is_back = |other: &&&Module| reached[**other].contains(file);
+            reached[file]
+                .iter()
+                .filter(|other| reached.contains_key(**other))
+                .filter(is_back)
+                .map(|other| other.join("/"))
+                .collect()
+        })
+        .filter(|circle: &Vec<String>| circle.len() > 1)
+        .collect();
+    circles.sort();
+    circles.dedup();
+    circles
+}
+
+/// The files that a file imports from, among these.
+fn imports(module: &Module, items: &[syn::Item], files: &BTreeSet<Module>) -> BTreeSet<Module> {
+    let mut reader = Reader {
+        module: module.clone(),
+        paths: Vec::new(),
+    };
+    for item in items.iter().filter(|item| !is_for_tests(attributes(item))) {
+        reader.visit_item(item);
+    }
+    let file_of = |path: &Module| {
+        (1..=path.len())
+            .rev()
+            .map(|length| path[..length].to_vec())
+            .find(|path| files.contains(path))
+    };
+    let mut imported: BTreeSet<Module> = reader.paths.iter().filter_map(file_of).collect();
+    imported.remove(module);
+    imported
+}
+
+/// Collects the paths of a file, from the crate's root.
+struct Reader {
+    module: Module,
+    paths: Vec<Module>,
+}
+
+impl Reader {
+    fn add(&mut self, segments: &[String]) {
+        let Some((first, rest)) = segments.split_first() else {
+            return;
+        };
+        let (mut path, rest) = match first.as_str() {
+            "crate" | "anthropic_proxy" => (Module::new(), rest),
+            "self" => (self.module.clone(), rest),
+            "super" => {
+                let ups = segments
+                    .iter()
+                    .take_while(|segment| *segment == "super")
+                    .count();
+                let depth = self.module.len().saturating_sub(ups);
+                (self.module[..depth].to_vec(), &segments[ups..])
+            }
+            // a child, or something that has nothing to do with our files
+            _ => (self.module.clone(), segments),
+        };
+        path.extend(rest.iter().cloned());
+        self.paths.push(path);
+    }
+
+    fn add_tree(&mut self, prefix: &[String], tree: &UseTree) {
+        let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
+        match tree {
+            UseTree::Path(path) => self.add_tree(&with(&path.ident), &path.tree),
+            UseTree::Name(name) => self.add(&with(&name.ident)),
+            UseTree::Rename(rename) => self.add(&with(&rename.ident)),
+            UseTree::Glob(_) => self.add(prefix),
+            UseTree::Group(group) => {
+                for tree in &group.items {
+                    self.add_tree(prefix, tree);
+                }
+            }
         }
     }
-    found.retain(|name| !name.is_empty());
-    found
+
+    /// Paths in the arguments of a macro, which are not parsed.
+    fn add_tokens(&mut self, tokens: TokenStream) {
+        let mut path: Vec<String> = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Ident(ident) => {
+                    if colons != 2 {
+                        self.add_rooted(&std::mem::take(&mut path));
+                    }
+                    path.push(ident.to_string());
+                    colons = 0;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                other => {
+                    self.add_rooted(&std::mem::take(&mut path));
+                    colons = 0;
+                    if let TokenTree::Group(group) = other {
+                        self.add_tokens(group.stream());
+                    }
+                }
+            }
+        }
+        self.add_rooted(&path);
+    }
+
+    fn add_rooted(&mut self, path: &[String]) {
+        if path.len() > 1 {
+            self.add(path);
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.add_tree(&[], &item.tree);
+    }
+
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_for_tests(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<String> = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
+        self.add_rooted(&segments);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.add_tokens(call.tokens.clone());
+        visit::visit_macro(self, call);
+    }
 }

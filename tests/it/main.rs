@@ -50,3 +50,4 @@ mod timers;
 mod tls;
 mod tunnel;
 mod upstream_http2;
+mod words;

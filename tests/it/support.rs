@@ -8,6 +8,7 @@ pub(crate) mod h2;
 pub(crate) mod identity;
 pub(crate) mod proxy;
 pub(crate) mod relay;
+pub(crate) mod sources;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -220,7 +220,7 @@ function useList(filters, asked, isPaused) {
   );
 
   useEffect(() => {
-    // whoever reads a list that stands still keeps it, unless they ask
+    // a reader of a paused list keeps it until they ask for more
     if (list.isPaused && refreshed.why === "back" && listed.current === asked)
       return void (list.isBehind = true);
     load();

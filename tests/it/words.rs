@@ -1,0 +1,240 @@
+//! The house rules on words (`CONTRIBUTING.md`): one name means one thing, comments open with a noun or a
+//! verb, and texts for users name who does what.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use syn::{
+    Item, LitStr,
+    visit::{self, Visit},
+};
+
+use crate::support::sources::{attributes, is_for_tests, sources};
+
+/// Most type names in percent that may stand for two things.
+const MOST_HOMONYMS: f64 = 8.0;
+
+/// Words that a doc comment may not open with: they make the reader wait for the subject.
+const RIDDLES: &[&str] = &[
+    "how", "of", "that", "what", "when", "where", "whether", "which", "who", "whoever", "whom",
+    "whose", "why",
+];
+
+/// Words that hide who does something, or how much of it there is.
+const VAGUE: &[&str] = &["somebody", "nobody", "whoever", "so many", "so much"];
+
+#[test]
+fn one_name_means_one_thing() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        let mut names = Names::default();
+        source.items.iter().for_each(|item| names.visit_item(item));
+        for name in names.0 {
+            places.entry(name).or_default().push(source.name());
+        }
+    }
+    let all: usize = places.values().map(Vec::len).sum();
+    let homonyms: Vec<_> = places
+        .iter()
+        .filter(|(_, places)| places.len() > 1)
+        .collect();
+    let double: usize = homonyms.iter().map(|(_, places)| places.len()).sum();
+    let share = double as f64 * 100.0 / all as f64;
+    assert!(
+        share <= MOST_HOMONYMS,
+        "{double} of {all} types ({share:.1} %) share a name: {homonyms:#?}"
+    );
+}
+
+#[test]
+fn doc_comments_open_with_a_noun_or_a_verb() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (number, opening) in openings(&source.text) {
+            if is_riddle(opening) {
+                wrong.push(format!("{}:{number}: {opening}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} doc comments: {wrong:#?}", wrong.len());
+}
+
+#[test]
+fn texts_for_users_name_who_does_what() {
+    let mut wrong = BTreeSet::new();
+    for source in sources() {
+        let mut texts = Texts::default();
+        source.items.iter().for_each(|item| texts.visit_item(item));
+        for text in texts.0 {
+            if let Some(word) = vague(&text) {
+                wrong.insert(format!("{}: `{word}` in {text:?}", source.path.display()));
+            }
+        }
+    }
+    for path in texts_for_users() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            if let Some(word) = vague(line) {
+                wrong.insert(format!("{}:{}: `{word}`", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_the_rules_look_for_is_found() {
+    assert!(is_riddle("What is known of a request."));
+    assert!(is_riddle("whether it is **whole**"));
+    assert!(!is_riddle("Whatsoever"));
+    assert!(!is_riddle("`what`, the label of a metric"));
+    assert_eq!(vague("There is Nobody here"), Some("nobody"));
+    assert_eq!(vague("not so  many"), None);
+    assert_eq!(vague("after so many tries"), Some("so many"));
+    let text = "//! One.\n//! Two.\n\n/// Three.\n/// Four.\nfn f() {}\n    /// Five.\n\
+                #[cfg(test)]\nmod tests {\n    /// Six.\n}\n";
+    let found: Vec<_> = openings(text).collect();
+    assert_eq!(found, [(1, "One."), (4, "Three."), (7, "Five.")]);
+}
+
+/// The first line of each doc comment before the tests, with its number.
+fn openings(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let code = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
+    let mut before = None;
+    code.lines().enumerate().filter_map(move |(index, line)| {
+        let line = line.trim_start();
+        let doc = ["///", "//!"]
+            .into_iter()
+            .find_map(|mark| Some((mark, line.strip_prefix(mark)?)));
+        let mark = doc.map(|(mark, _)| mark);
+        let is_first = mark != before;
+        before = mark;
+        doc.filter(|_| is_first)
+            .map(|(_, text)| (index + 1, text.trim()))
+    })
+}
+
+fn is_riddle(opening: &str) -> bool {
+    let word = opening
+        .trim_start_matches('*')
+        .split(|c: char| !c.is_alphanumeric())
+        .next()
+        .unwrap_or_default();
+    RIDDLES.contains(&word.to_lowercase().as_str())
+}
+
+fn vague(text: &str) -> Option<&'static str> {
+    let text = text.to_lowercase();
+    let is_word = |at: usize, word: &str| {
+        let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        !is_letter(text[..at].chars().next_back())
+            && !is_letter(text[at + word.len()..].chars().next())
+    };
+    VAGUE
+        .iter()
+        .copied()
+        .find(|word| text.match_indices(word).any(|(at, _)| is_word(at, word)))
+}
+
+/// The manuals, and the texts of the pages.
+fn texts_for_users() -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        ".env.example",
+    ]
+    .map(PathBuf::from)
+    .into();
+    collect(Path::new("docs"), &["md"], &mut paths);
+    collect(Path::new("static/assets"), &["js"], &mut paths);
+    paths.retain(|path| path.is_file());
+    assert!(paths.len() > 10, "{paths:?}");
+    paths
+}
+
+fn collect(directory: &Path, extensions: &[&str], paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if path.file_name().is_none_or(|name| name != "vendor") {
+                collect(&path, extensions, paths);
+            }
+        } else if path
+            .extension()
+            .is_some_and(|has| extensions.iter().any(|extension| has == *extension))
+        {
+            paths.push(path);
+        }
+    }
+}
+
+/// The names of structs, enums, unions and traits.
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if is_for_tests(attributes(item)) {
+            return;
+        }
+        match item {
+            Item::Struct(item) => self.0.push(item.ident.to_string()),
+            Item::Enum(item) => self.0.push(item.ident.to_string()),
+            Item::Union(item) => self.0.push(item.ident.to_string()),
+            Item::Trait(item) => self.0.push(item.ident.to_string()),
+            _ => {}
+        }
+        visit::visit_item(self, item);
+    }
+}
+
+/// String literals, those in macros too; doc comments are none.
+#[derive(Default)]
+struct Texts(Vec<String>);
+
+impl Texts {
+    fn add_tokens(&mut self, tokens: proc_macro2::TokenStream) {
+        for token in tokens {
+            match token {
+                proc_macro2::TokenTree::Group(group) => self.add_tokens(group.stream()),
+                proc_macro2::TokenTree::Literal(literal) => {
+                    if let Ok(text) = syn::parse_str::<LitStr>(&literal.to_string()) {
+                        self.0.push(text.value());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Texts {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_for_tests(attributes(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        // `#[error("…")]` and the like, but no comments
+        if let syn::Meta::List(list) = &attribute.meta {
+            self.add_tokens(list.tokens.clone());
+        }
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast LitStr) {
+        self.0.push(text.value());
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.add_tokens(call.tokens.clone());
+    }
+}
