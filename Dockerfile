@@ -11,8 +11,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/anthropic-proxy/target,sharing=locked \
     touch src/lib.rs src/main.rs \
-    && CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --bin anthropic-proxy \
-    && install -D -m 0755 target/release/anthropic-proxy /image/anthropic-proxy \
+    && cargo build --profile dist --locked --bin anthropic-proxy \
+    && install -D -m 0755 target/dist/anthropic-proxy /image/anthropic-proxy \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
 FROM scratch

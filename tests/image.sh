@@ -29,15 +29,15 @@ main() {
     echo "image: all passed"
 }
 
-# build : the release program with the C library inside. `--target` keeps the flag away from build
+# build : the program of the image (profile `dist`) with the C library inside. `--target` keeps the flag away from build
 # scripts and procedural macros, a folder of its own keeps other builds as they are. Sets built.
 build() {
     local host target
     host=$(rustc -vV | sed -n 's/^host: //p')
     target=${CARGO_TARGET_DIR:-$root/target}/image
-    RUSTFLAGS='-C target-feature=+crt-static' CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked \
+    RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist --locked \
         --manifest-path "$root/Cargo.toml" --bin anthropic-proxy --target "$host" --target-dir "$target"
-    built=$target/$host/release/anthropic-proxy
+    built=$target/$host/dist/anthropic-proxy
 }
 
 # is_static PROGRAM : no interpreter, no shared library.
@@ -49,6 +49,8 @@ is_static() {
     linked=$(ldd "$1" 2>&1 || true)
     [[ $linked == *"statically linked"* || $linked == *"not a dynamic executable"* || $linked == *"Not a valid dynamic program"* ]] ||
         fail "ldd says: $linked"
+    # megabytes, as they are downloaded
+    (($(stat -c %s "$1") <= 15000000)) || fail "$1 has $(stat -c %s "$1") bytes; expected at most 15000000"
     ok "static, $(stat -c %s "$1" | numfmt --to=iec-i --suffix=B)"
 }
 

@@ -93,7 +93,7 @@ def main():
     parser.add_argument("peer", choices=("ours", "nginx", "nginx-njs", "haproxy", "direct"))
     parser.add_argument("cells")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--program", default=harness.ROOT / "target/release/anthropic-proxy")
+    parser.add_argument("--program", default=harness.ROOT / "target/dist/anthropic-proxy")
     parser.add_argument("--quick", action="store_true", help="a third of the time")
     options = parser.parse_args()
     cells = options.cells.split(",")

@@ -9,7 +9,7 @@
 # Prints the medians and how they stand to the targets; the raw lines stay in RESULTS. What the
 # cells are: tests/bench/cells.py --help.
 #
-#     PROXY     the program (default: builds target/release/anthropic-proxy)
+#     PROXY     the program (default: builds target/dist/anthropic-proxy)
 #     RESULTS   where the lines go (default: a new file in the system's temporary folder)
 #     QUICK     not empty: a third of the time, for a first look
 set -euo pipefail
@@ -23,8 +23,8 @@ main() {
     require
     local program=${PROXY:-} round
     if [[ -z $program ]]; then
-        cargo build --release --locked --manifest-path "$root/Cargo.toml"
-        program=${CARGO_TARGET_DIR:-$root/target}/release/anthropic-proxy
+        cargo build --profile dist --locked --manifest-path "$root/Cargo.toml"
+        program=${CARGO_TARGET_DIR:-$root/target}/dist/anthropic-proxy
     fi
     program=$(realpath "$program")
     results=${RESULTS:-$(mktemp -t "anthropic-proxy-bench.XXXXXX.jsonl")}

@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use anthropic_proxy::{
     config::{ConfigSource, Environment, Flags},
-    proxy::field::{self, Expect, Length, Request},
+    proxy::field::{self, ExpectHandling, OutgoingFraming, RequestFields},
     wire::head::{Fields, ResponseHead, Transport, Version},
 };
 use bytes::{Bytes, BytesMut};
@@ -41,14 +41,14 @@ fn filter(criterion: &mut Criterion) {
     group.bench_function("request", |bencher| {
         bencher.iter(|| {
             octets.clear();
-            let request = Request {
+            let request = RequestFields {
                 endpoint: &live.endpoints[0],
                 transport: Transport::Clear,
                 live: &live,
                 fields: black_box(&sent),
                 client: Some([127, 0, 0, 1].into()),
-                framing: Length::Exactly(49_220),
-                expect: Expect::Forward,
+                framing: OutgoingFraming::Exactly(49_220),
+                expect: ExpectHandling::Forward,
                 proxy_authorization: None,
                 upgrade: None,
             };
