@@ -166,6 +166,10 @@ async fn send_to_several(
 }
 
 /// An attempt to send a request to one upstream.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart where it is made, and never stored"
+)]
 enum Attempt {
     /// The upstream answered.
     Answered {

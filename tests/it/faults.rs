@@ -21,7 +21,7 @@ const RECORDED: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     27\r\nevent: message_stop\ndata: {\"x\":\"y z\"}\n\n\r\n0\r\n\r\n";
 
 fn stream_begins(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
-    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
+    let (mut client, mut origin) = proxy.exchange(upstream, post("/v1/messages", "{}"));
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     origin.send(chunk(b"begun"));
     client.read_response_head();
@@ -32,7 +32,7 @@ fn stream_begins(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
 /// What a client may see of the recorded stream when its upstream breaks off after so many octets.
 #[track_caller]
 fn breaks_off(proxy: &Proxy, upstream: &Upstream, at: usize, how: End) {
-    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
+    let (mut client, mut origin) = proxy.exchange(upstream, post("/v1/messages", "{}"));
     origin.send(&RECORDED[..at]);
     match how {
         End::Reset => origin.reset(),

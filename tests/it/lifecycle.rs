@@ -20,7 +20,7 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 /// A stream that runs: its client and its upstream.
 #[track_caller]
 fn stream(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
-    let (mut client, mut origin) = proxy.exchange(&upstream, post("/v1/messages", "{}"));
+    let (mut client, mut origin) = proxy.exchange(upstream, post("/v1/messages", "{}"));
     origin.send(STREAM);
     origin.send_chunk(b"one");
     assert_eq!(client.read_response_head().status(), 200);

@@ -140,7 +140,7 @@ fn interrupted(proxy: &Proxy, upstream: &Upstream) {
     while upstream.accept_soon().is_some() {}
     let begin = |target: &str| -> (Wire, Wire) {
         let (client, origin) = proxy.exchange(
-            &upstream,
+            upstream,
             format!("POST {target} HTTP/1.1\r\n{FIELDS}Content-Length: 2\r\n\r\n{{}}"),
         );
         (client, origin)

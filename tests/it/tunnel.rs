@@ -50,7 +50,7 @@ fn tunnel(variables: &[(&str, &str)]) -> Tunnel {
 
 #[track_caller]
 fn open(proxy: &Proxy, upstream: &Upstream) -> (Wire, Wire) {
-    let (mut client, mut origin) = proxy.begin_exchange(&upstream, ASK);
+    let (mut client, mut origin) = proxy.begin_exchange(upstream, ASK);
     origin.send(AGREED);
     assert_eq!(client.read_response_head().status(), 101);
     (client, origin)

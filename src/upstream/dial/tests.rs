@@ -161,7 +161,7 @@ async fn the_next_address_is_tried_when_one_refuses() {
 
 #[tokio::test]
 async fn dns_failures_are_told_apart() {
-    local(async {
+    local(Box::pin(async {
         let api = upstream(Scheme::Http, "api.test", 80);
         let missing = Path::new("/nonexistent");
 
@@ -211,13 +211,13 @@ async fn dns_failures_are_told_apart() {
                 .unwrap_err();
             assert!(matches!(error, UpstreamError::DnsTimeout), "{error:?}");
         }
-    })
+    }))
     .await;
 }
 
 #[tokio::test]
 async fn a_name_from_dns_is_dialled() {
-    local(async {
+    local(Box::pin(async {
         let (_listener, address) = listen().await;
         let (server, _) = name_server(Dns::Has(&["127.0.0.1"]), Dns::Has(&["::1"])).await;
         let names = names(Path::new("/nonexistent"), Some(server));
@@ -232,7 +232,7 @@ async fn a_name_from_dns_is_dialled() {
             .await
             .unwrap();
         assert_eq!(stream.tcp().peer_addr().unwrap(), address);
-    })
+    }))
     .await;
 }
 

@@ -6,7 +6,7 @@ use anthropic_proxy::{
     config::{Config, Environment, Flags, ConfigSource},
     wire::{body::Framing, head::RequestHead},
     proxy::{
-        field::{self, Expect, Length, Upgrade},
+        field::{self, ExpectHandling, OutgoingFraming, Upgrade},
         target,
     },
 };
@@ -34,25 +34,25 @@ thread_local! {
 pub fn write(head: &RequestHead) -> Vec<u8> {
     let framing = match (&head.upgrade, head.framing) {
         (Some(_), _) => match head.fields.value("content-length") {
-            Some(_) => Length::Exactly(0),
-            None => Length::Unsaid,
+            Some(_) => OutgoingFraming::Exactly(0),
+            None => OutgoingFraming::Unsaid,
         },
-        (None, Framing::None) => Length::Unsaid,
-        (None, Framing::Length(length)) => Length::Exactly(length),
-        (None, Framing::Chunked | Framing::UntilClose) => Length::Chunked,
+        (None, Framing::None) => OutgoingFraming::Unsaid,
+        (None, Framing::Length(length)) => OutgoingFraming::Exactly(length),
+        (None, Framing::Chunked | Framing::UntilClose) => OutgoingFraming::Chunked,
     };
     CONFIG.with(|config| {
         let endpoint = &config.live.endpoints[0];
         let mut octets = BytesMut::new();
         target::put_request_line(&mut octets, endpoint, &head.method, &head.target);
-        let request = field::Request {
+        let request = field::RequestFields {
             live: &config.live,
             endpoint,
             transport: head.transport,
             fields: &head.fields,
             client: None,
             framing,
-            expect: Expect::Forward,
+            expect: ExpectHandling::Forward,
             proxy_authorization: None,
             upgrade: head.upgrade.as_ref().map(|protocols| Upgrade {
                 protocols,

@@ -441,7 +441,7 @@ fn a_dashboard_without_a_key_is_warned_of() {
     open.wait_for_line(|line| line.contains("[Admin] the dashboard listens on the network"));
     let local = dashboard().start();
     local.wait_for_line(|line| line.contains("[Admin] DASHBOARD_API_KEY is not set"));
-    assert!(local.stderr().contains("behind a reverse proxy, set one"));
+    assert!(local.stderr().contains("set one behind a reverse proxy"));
     assert!(!local.stderr().contains("reaches the dashboard"));
     let keyed = with_key().env("HOST", "0.0.0.0").start();
     assert_eq!(ask(&keyed, "GET", "/livez", &[]).status(), 200);
