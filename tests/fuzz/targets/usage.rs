@@ -4,8 +4,8 @@
 #![no_main]
 
 use anthropic_proxy::{
-    metering::{RequestDetails, RequestInspector, UsageReader},
     exchange::Usage,
+    metering::{RequestDetails, RequestInspector, UsageReader},
 };
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;

@@ -3,12 +3,12 @@
 #![allow(dead_code, reason = "no target needs all of it")]
 
 use anthropic_proxy::{
-    config::{Config, Environment, Flags, ConfigSource},
-    wire::{body::Framing, head::RequestHead},
+    config::{Config, ConfigSource, Environment, Flags},
     proxy::{
         field::{self, ExpectHandling, OutgoingFraming, Upgrade},
         target,
     },
+    wire::{body::Framing, head::RequestHead},
 };
 use bytes::BytesMut;
 
