@@ -231,7 +231,7 @@ fn two_codings_are_undone_in_turn() {
     }
 }
 
-/// So many bytes of events, hardly to be compressed.
+/// Events of this many bytes that hardly compress.
 fn pings(octets: usize) -> String {
     let (mut text, mut random) = (String::with_capacity(octets), 0x9E37_79B9_7F4A_7C15_u64);
     while text.len() < octets {

@@ -90,7 +90,7 @@ async fn send_to_several(
         live.max_replay_body,
         &worker.replay_memory,
     )));
-    // the answer that stands if nobody gives a better one
+    // the answer that stands if no other upstream gives a better one
     let mut standing: Option<EndpointResponse> = None;
     let mut waited = Some(outgoing.waited);
     let mut candidate = attempts.first();

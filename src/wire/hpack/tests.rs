@@ -267,7 +267,7 @@ fn string(text: &[u8], is_huffman: bool, codes: &[huffman::Code]) -> Vec<u8> {
     octets
 }
 
-/// How a field line is written, as far as its table allows.
+/// Spelling of a field line, as far as its table allows.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     kind: RepresentationKind,
@@ -283,7 +283,7 @@ struct Request {
     /// One for each of the lines, in turn.
     forms: Vec<Form>,
     resize: Option<u32>,
-    /// Where the block is split.
+    /// Splits of the block.
     cuts: Vec<usize>,
 }
 

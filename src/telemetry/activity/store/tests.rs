@@ -199,7 +199,7 @@ fn old_rows_are_not_read() {
     assert!(saved.is_empty());
 }
 
-/// How many rows there are: minutes, hours, days.
+/// Numbers of rows: minutes, hours, days.
 fn rows(store: &Store) -> [u64; 3] {
     let connection = store.connection.as_ref().unwrap();
     ["minute", "usage_hour", "usage_day"].map(|table| {
