@@ -1,5 +1,5 @@
-//! Compresses the dashboard's files with brotli and gzip, once and at the best level, for embedding
-//! beside the originals: `$OUT_DIR/compressed.rs` is the table of them.
+//! Embeds the dashboard's files, and compressed with brotli and gzip, once and at the best level:
+//! `$OUT_DIR/files.rs` is the table of them.
 
 use std::{
     env, fs,
@@ -10,7 +10,7 @@ use std::{
 /// Its own folders are what there is to serve.
 const ROOT: &str = "static";
 
-/// Ends of the names of files for developers alone; `src/control/assets.rs` excludes them, too.
+/// Ends of the names of files for developers alone.
 const LEFT_OUT: [&str; 3] = [".d.ts", "/jsconfig.json", "/dashboard.png"];
 
 fn main() -> io::Result<()> {
@@ -23,6 +23,10 @@ fn main() -> io::Result<()> {
     let mut table = String::from("&[\n");
     for (index, path) in files.iter().enumerate() {
         let content = fs::read(path)?;
+        let name = path.strip_prefix(ROOT).unwrap_or(path);
+        let name = name.to_string_lossy().replace('\\', "/");
+        let original = fs::canonicalize(path)?;
+        table += &format!("    ({name:?}, \"identity\", include_bytes!({original:?})),\n");
         for (coding, compressed) in [("br", brotli(&content)?), ("gzip", gzip(&content)?)] {
             // what does not become smaller is sent as it is
             if compressed.len() >= content.len() {
@@ -30,13 +34,11 @@ fn main() -> io::Result<()> {
             }
             let place = out.join(format!("{index}.{coding}"));
             fs::write(&place, compressed)?;
-            let name = path.strip_prefix(ROOT).unwrap_or(path);
-            let name = name.to_string_lossy().replace('\\', "/");
             table += &format!("    ({name:?}, {coding:?}, include_bytes!({place:?})),\n");
         }
     }
     table += "]\n";
-    fs::write(out.join("compressed.rs"), table)
+    fs::write(out.join("files.rs"), table)
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

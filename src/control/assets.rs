@@ -2,26 +2,20 @@
 //!
 //! Only what is listed here is served; what else lies in `static/` is none of a browser's business.
 
-use std::borrow::Cow;
-
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, HeaderMap},
 };
 use bytes::Bytes;
-use rust_embed::RustEmbed;
+use ring::digest;
 
 use super::problem::Problem;
 
-#[derive(RustEmbed)]
-#[folder = "static/"]
-#[exclude = "*.d.ts"]
-#[exclude = "jsconfig.json"]
-#[exclude = "dashboard.png"]
-struct Files;
+/// Name, content coding, content; `build.rs` writes the table.
+const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// Name, content coding, content.
-const COMPRESSED: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/compressed.rs"));
+/// Coding of the content as it stands in `static/` (RFC 9110 §8.4.1).
+const IDENTITY: &str = "identity";
 
 /// The one file behind all pages: the browser tells them apart by their paths.
 pub(super) const INDEX: &str = "index.html";
@@ -38,16 +32,16 @@ pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, 
         || AT_ROOT.contains(&name)
         || name.starts_with("assets/")
         || name.starts_with("grafana/");
-    let file = Files::get(name).filter(|_| is_served);
+    let file = content(name, IDENTITY).filter(|_| is_served);
     let file = file.ok_or(Problem::NotFound)?;
     let fields = request.headers();
     let coded = ["br", "gzip"].into_iter().find_map(|coding| {
-        let mut them = COMPRESSED.iter();
-        let found = them.find(|(other, its, _)| *other == name && *its == coding)?;
-        accepts(fields, coding).then_some((coding, found.2))
+        let compressed = content(name, coding)?;
+        accepts(fields, coding).then_some((coding, compressed))
     });
-    let digest = file.metadata.sha256_hash();
-    let digest: String = digest[..16].iter().map(|it| format!("{it:02x}")).collect();
+    let digest = digest::digest(&digest::SHA256, file);
+    let digest = digest.as_ref()[..16].iter();
+    let digest: String = digest.map(|it| format!("{it:02x}")).collect();
     // RFC 9110 §8.8.3.3: each coding has a tag of its own
     let tag = match coded {
         Some((coding, _)) => format!("\"{digest}-{coding}\""),
@@ -74,21 +68,24 @@ pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, 
         response.insert_header((header::CONTENT_ENCODING, coding));
         return Ok(response.body(Bytes::from_static(content)));
     }
-    Ok(response.body(match file.data {
-        Cow::Borrowed(content) => Bytes::from_static(content),
-        Cow::Owned(content) => content.into(),
-    }))
+    Ok(response.body(Bytes::from_static(file)))
+}
+
+fn content(name: &str, coding: &str) -> Option<&'static [u8]> {
+    let mut files = FILES.iter();
+    let found = files.find(|(other, its, _)| *other == name && *its == coding)?;
+    Some(found.2)
 }
 
 /// Answers a page that does not exist: the dashboard, which says so.
 pub(super) fn unknown_page() -> Result<HttpResponse, Problem> {
-    let file = Files::get(INDEX).ok_or(Problem::NotFound)?;
+    let file = content(INDEX, IDENTITY).ok_or(Problem::NotFound)?;
     let mut response = HttpResponse::NotFound();
     response
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::VARY, "accept"))
         .insert_header((header::CONTENT_TYPE, media_type(INDEX)));
-    Ok(response.body(file.data.into_owned()))
+    Ok(response.body(Bytes::from_static(file)))
 }
 
 /// Tells whether a tag is one of `If-None-Match`, compared weakly (RFC 9110 §13.1.2).
