@@ -43,8 +43,6 @@ mod respond;
 mod response_body;
 pub mod target;
 mod telemetry;
-#[cfg(feature = "awc-hot-path")]
-pub mod through_awc;
 mod tunnel;
 mod worker;
 

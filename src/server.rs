@@ -593,7 +593,7 @@ impl WorkerContext {
         let worker = Rc::new(Worker {
             client: Client::new(
                 Dialer::new(shared.trust.clone()).that_refuses(Arc::clone(&shared.own_addresses)),
-                &shared.live,
+                &shared.live.load(),
                 Arc::clone(&shared.balance),
                 Arc::clone(&observer.shard),
             ),
@@ -638,7 +638,7 @@ async fn worker(
             ListenerRole::Admin => control::mount_alone(routes, &shared.plane),
         })
         .default_service(match part {
-            ListenerRole::Main => web::to(default_service),
+            ListenerRole::Main => web::to(proxy::forward),
             ListenerRole::Admin => web::to(control::not_found),
         });
     let app = app.into_factory().new_service(AppConfig::default()).await?;
@@ -661,11 +661,6 @@ async fn worker(
         refused: Box::new(move |client, refused| observer.refused(&live.load(), client, refused)),
     })
 }
-
-#[cfg(not(feature = "awc-hot-path"))]
-use proxy::forward as default_service;
-#[cfg(feature = "awc-hot-path")]
-use proxy::through_awc::forward as default_service;
 
 /// A path of ours; methods that we do not answer are forwarded as everything else, where anything is.
 fn own(path: &str, part: ListenerRole) -> actix_web::Resource {

@@ -1,56 +1,134 @@
-//! The worker's awc client, with our exchange under it instead of awc's own.
+//! The worker's awc client: the one door to the upstream, with our exchange under it instead of awc's own.
 //!
-//! awc's middleware receives each request as a `ConnectRequest`, after its builder and before its
-//! connector: [`AwcConnector`] answers it there, so that requests through awc have the guarantees
-//! of [`super::http1`]. awc's connector is never called.
+//! awc calls its connector inside of `send_body`, and polls the connector's future inside of its own.
+//! So a request of ours lies in a slot when the connector is called, and its outcome lies in another
+//! when awc's future is ready: nothing is translated to awc's types, and awc's request is the same
+//! frozen one each time. One slot of each is enough for a worker, since nothing else runs between.
 //!
-//! Forwarded requests do not go through it: see the figures in [`super`]. It serves requests of the
-//! proxy's own, where a convenient API is worth more than microseconds.
+//! awc's connector is never called, and nothing of awc reaches the wire: docs/decisions/0019-awc-is-the-door.md.
 
-use std::{future::Future, io, pin::Pin, rc::Rc, sync::Arc, task::Context};
-
-use actix_http::{
-    BoxedPayloadStream, Payload, RequestHead, RequestHeadType,
-    body::{BodySize, MessageBody},
-    error::PayloadError,
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
 };
+
+use actix_http::body;
 use actix_service::Service;
-use actix_web::http::header::{HeaderName, HeaderValue};
-use arc_swap::ArcSwap;
-use awc::{ConnectRequest, ConnectResponse, error::SendRequestError, middleware::Transform};
-use bytes::{BufMut, BytesMut};
+use awc::{
+    ClientResponse, ConnectRequest, ConnectResponse, FrozenClientRequest, SendClientRequest,
+    error::{InvalidUrl, SendRequestError},
+    middleware::Transform,
+    test::TestResponse,
+};
+use bytes::Bytes;
 
 use super::{
-    body::ResponseBody,
-    connections::Connections,
-    exchange::{Failed, Response},
-    pieces::Pieces,
-    request::{Body, BodyCoding, Continue, Request, StreamedBody},
+    connections::{Connections, ExchangeResult, RoutedRequest},
+    exchange::Failed,
 };
-use crate::{
-    config::Live,
-    error::ProxyError,
-    wire::{head::Field, role::Role},
-};
+use crate::error::UpstreamError;
 
-/// The middleware that replaces awc's connector by our exchange.
-struct AwcConnector {
-    connections: Rc<Connections>,
-    live: Arc<ArcSwap<Live>>,
+/// The awc client of one worker.
+pub(super) struct AwcClient {
+    /// `None` if awc did not take its constant URL.
+    frozen: Option<FrozenClientRequest>,
+    handover: Rc<Handover>,
 }
 
-/// An awc client over these connections. awc wants a whole URL, of which path and query count: the
-/// destination is configuration.
-pub(super) fn client(connections: Rc<Connections>, live: Arc<ArcSwap<Live>>) -> awc::Client {
-    awc::Client::builder()
-        .no_default_headers()
-        .disable_timeout()
-        .disable_redirects()
-        .wrap(AwcConnector { connections, live })
-        .finish()
+/// The slots that client and connector share.
+#[derive(Default)]
+struct Handover {
+    /// A request, until the connector takes it.
+    request: Cell<Option<RoutedRequest>>,
+    /// The outcome of an exchange, until the client takes it.
+    outcome: Cell<Option<ExchangeResult>>,
+    /// The response that awc sees, the same each time: its map of fields is an allocation.
+    shell: Cell<Option<ClientResponse>>,
 }
 
-impl<S> Transform<S, ConnectRequest> for AwcConnector {
+impl AwcClient {
+    /// A client over these connections.
+    pub(super) fn new(connections: Rc<Connections>) -> Self {
+        let handover = Rc::new(Handover::default());
+        let client = awc::Client::builder()
+            .no_default_headers()
+            .disable_timeout()
+            .disable_redirects()
+            .wrap(AwcConnector {
+                exchange: move |routed| Rc::clone(&connections).exchange(routed),
+                spare: Rc::default(),
+                handover: Rc::clone(&handover),
+            })
+            .finish();
+        Self {
+            frozen: client.get(URL).freeze().ok(),
+            handover,
+        }
+    }
+
+    /// Sends a request. Dropping the future ends the exchange.
+    pub(super) fn send(&self, routed: RoutedRequest) -> AwcExchange<'_> {
+        self.handover.request.set(Some(routed));
+        let sending = match &self.frozen {
+            Some(frozen) => frozen.send_body(body::None::new()),
+            None => SendRequestError::Url(InvalidUrl::MissingHost).into(),
+        };
+        AwcExchange {
+            sending,
+            handover: &self.handover,
+        }
+    }
+}
+
+/// An exchange that runs under awc's future.
+pub(super) struct AwcExchange<'a> {
+    sending: SendClientRequest,
+    handover: &'a Handover,
+}
+
+impl Future for AwcExchange<'_> {
+    type Output = ExchangeResult;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ExchangeResult> {
+        let sent = ready!(Pin::new(&mut self.sending).poll(cx));
+        let Handover {
+            request,
+            outcome,
+            shell,
+        } = self.handover;
+        let fault = match sent {
+            Ok(response) => {
+                shell.set(Some(response));
+                None
+            }
+            Err(fault) => Some(fault),
+        };
+        Poll::Ready(outcome.take().unwrap_or_else(|| {
+            let fault = fault.map(|fault| io::Error::other(fault.to_string()));
+            let cause = UpstreamError::ConnectionTerminated(fault);
+            Err(match request.take() {
+                Some(routed) => Failed::Unsent(Box::new(routed.request), cause),
+                None => Failed::Sent(cause.into()),
+            })
+        }))
+    }
+}
+
+/// The middleware that replaces awc's connector by our exchange, a future of the type `F`.
+struct AwcConnector<R, F> {
+    exchange: R,
+    spare: Rc<SpareBoxes<F>>,
+    handover: Rc<Handover>,
+}
+
+impl<S, R, F> Transform<S, ConnectRequest> for AwcConnector<R, F>
+where
+    Self: Service<ConnectRequest>,
+{
     type Transform = Self;
 
     fn new_transform(self, _connector: S) -> Self {
@@ -58,193 +136,91 @@ impl<S> Transform<S, ConnectRequest> for AwcConnector {
     }
 }
 
-impl Service<ConnectRequest> for AwcConnector {
+impl<R, F> Service<ConnectRequest> for AwcConnector<R, F>
+where
+    R: Fn(RoutedRequest) -> F,
+    F: Future<Output = ExchangeResult> + 'static,
+{
     type Response = ConnectResponse;
     type Error = SendRequestError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+    type Future = HandedExchange<F>;
 
     actix_service::always_ready!();
 
-    fn call(&self, request: ConnectRequest) -> Self::Future {
-        let (connections, live) = (Rc::clone(&self.connections), self.live.load_full());
-        Box::pin(async move {
-            let ConnectRequest::Client(head, body, _) = request else {
-                return Err(SendRequestError::TunnelNotSupported);
-            };
-            let request = match &head {
-                RequestHeadType::Owned(head) => outgoing(head, body, &live),
-                RequestHeadType::Rc(head, _) => outgoing(head, body, &live),
-            };
-            match connections.send(&live, 0, request).await {
-                Ok(response) => Ok(incoming(response)),
-                Err(Failed::Unsent(_, cause)) => Err(failed(cause.into())),
-                Err(Failed::Sent(cause)) => Err(failed(cause)),
-            }
-        })
+    fn call(&self, _request: ConnectRequest) -> HandedExchange<F> {
+        let routed = self.handover.request.take();
+        HandedExchange {
+            running: routed.map(|routed| self.spare.fill((self.exchange)(routed))),
+            spare: Rc::clone(&self.spare),
+            handover: Rc::clone(&self.handover),
+        }
     }
 }
 
-/// Serializes awc's request.
-fn outgoing<B>(head: &RequestHead, body: B, live: &Live) -> Request
-where
-    B: MessageBody + 'static,
-    B::Error: std::fmt::Display,
-{
-    let mut octets = BytesMut::with_capacity(64 * (head.headers.len() + 2));
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    octets.put_slice(head.method.as_str().as_bytes());
-    octets.put_slice(b" ");
-    octets.put_slice(live.endpoints[0].upstream.prefix.as_bytes());
-    octets.put_slice(target.as_bytes());
-    octets.put_slice(b" HTTP/1.1\r\nhost: ");
-    octets.put_slice(live.endpoints[0].upstream.authority.as_bytes());
-    octets.put_slice(b"\r\n");
-    for (name, value) in &head.headers {
-        let field = Field {
-            name: name.as_str().as_bytes(),
-            value: value.as_bytes(),
+/// The future of the connector, which awc boxes: small, with the exchange in a box that is used again.
+struct HandedExchange<F> {
+    running: Option<ExchangeBox<F>>,
+    spare: Rc<SpareBoxes<F>>,
+    handover: Rc<Handover>,
+}
+
+type ExchangeBox<F> = Pin<Box<Option<F>>>;
+
+impl<F: Future<Output = ExchangeResult>> Future for HandedExchange<F> {
+    type Output = Result<ConnectResponse, SendRequestError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let running = self.running.as_mut().map(Pin::as_mut);
+        let Some(exchange) = running.and_then(Option::as_pin_mut) else {
+            return Poll::Ready(Err(SendRequestError::TunnelNotSupported));
         };
-        if matches!(field.role(), Role::EndToEnd | Role::Te) {
-            octets.put_slice(field.name);
-            octets.put_slice(b": ");
-            octets.put_slice(field.value);
-            octets.put_slice(b"\r\n");
-        }
-    }
-    let coding = match body.size() {
-        BodySize::Sized(length) => {
-            octets.put_slice(b"content-length: ");
-            octets.put_slice(itoa::Buffer::new().format(length).as_bytes());
-            octets.put_slice(b"\r\n");
-            Some(BodyCoding::Length)
-        }
-        BodySize::Stream => {
-            octets.put_slice(b"transfer-encoding: chunked\r\n");
-            Some(BodyCoding::Chunked)
-        }
-        BodySize::None => None,
-    };
-    octets.put_slice(b"\r\n");
-    Request {
-        head: octets.freeze(),
-        method: head.method.clone(),
-        body: coding.map_or(Body::None, |coding| streamed(body, coding)),
-        patience: live.timers.response_head,
-        keep: None,
-        is_watched: false,
+        let outcome = ready!(exchange.poll(cx));
+        self.handover.outcome.set(Some(outcome));
+        let shell = self.handover.shell.take().unwrap_or_else(shell);
+        Poll::Ready(Ok(ConnectResponse::Client(shell)))
     }
 }
 
-fn streamed<B>(body: B, coding: BodyCoding) -> Body
-where
-    B: MessageBody + 'static,
-    B::Error: std::fmt::Display,
-{
-    let mut body = Box::pin(body);
-    let stream = futures_util::stream::poll_fn(move |cx: &mut Context<'_>| {
-        let content = body.as_mut().poll_next(cx);
-        content.map_err(|cause| PayloadError::Io(io::Error::other(cause.to_string())))
-    });
-    let payload: BoxedPayloadStream = Box::pin(stream);
-    Body::Streamed(StreamedBody {
-        first: Pieces::new(),
-        payload: Payload::Stream { payload },
-        coding,
-        go_ahead: Continue::NotExpected,
-        notes: Rc::default(),
-    })
-}
-
-/// Gives our response the shape of awc's. It has no public constructor but the one for tests, whose
-/// head and body are replaced here.
-fn incoming(response: Response<ResponseBody>) -> ConnectResponse {
-    let Response { head, mut body, .. } = response;
-    let stream = futures_util::stream::poll_fn(move |cx: &mut Context<'_>| {
-        body.poll_content(cx)
-            .map_err(|cause| PayloadError::Io(io::Error::other(cause)))
-    });
-    let payload: BoxedPayloadStream = Box::pin(stream);
-    let shell = awc::test::TestResponse::default().finish();
-    ConnectResponse::Client(shell.map_body(|shape, _| {
-        shape.status = head.status;
-        for field in head.fields.iter() {
-            let name = HeaderName::from_bytes(field.name);
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
-                shape.headers.append(name, value);
-            }
+impl<F> Drop for HandedExchange<F> {
+    fn drop(&mut self) {
+        if let Some(ended) = self.running.take() {
+            self.spare.keep(ended);
         }
-        Payload::Stream { payload }
-    }))
-}
-
-fn failed(cause: ProxyError) -> SendRequestError {
-    SendRequestError::Custom(Box::new(cause), Box::new("exchange with the upstream"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-
-    use super::*;
-    use crate::{
-        proxy::tests::live,
-        telemetry::metrics::Metrics,
-        upstream::{
-            Client,
-            balance::Balance,
-            dial::{Dialer, Trust},
-        },
-    };
-
-    #[test]
-    fn awc_gets_the_guarantees_of_our_exchange() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        // an interim answer and a truncated body: awc's own exchange takes both for the end
-        let upstream = std::thread::spawn(move || {
-            let (mut socket, _) = listener.accept().unwrap();
-            let mut request = vec![0; 4096];
-            let read = socket.read(&mut request).unwrap();
-            socket
-                .write_all(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\ncontent-length: 9\r\n\r\nshort")
-                .unwrap();
-            request.truncate(read);
-            request
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async {
-            let live = Arc::new(ArcSwap::from_pointee(live(&base)));
-            let balance = Arc::new(Balance::new(&live.load().endpoints));
-            let client = Client::new(
-                Dialer::new(Trust::new(None)),
-                &live,
-                balance,
-                Metrics::new().shard(),
-            );
-            let mut response = client
-                .awc()
-                .get(format!("{base}/v1/models"))
-                .send()
-                .await
-                .unwrap();
-            assert_eq!(response.status(), 200);
-            assert_eq!(response.headers().get("x").unwrap(), "y");
-            let cause = response.body().await.unwrap_err();
-            assert!(cause.to_string().contains("inside of the body"), "{cause}");
-        });
-        let request = upstream.join().unwrap();
-        let host = base.trim_start_matches("http://");
-        let request = String::from_utf8(request).unwrap();
-        assert!(
-            request.starts_with(&format!("GET /v1/models HTTP/1.1\r\nhost: {host}\r\n")),
-            "{request}"
-        );
     }
 }
+
+/// Boxes of exchanges that ended. An exchange is larger than what the allocator gives cheaply.
+struct SpareBoxes<F>(RefCell<Vec<ExchangeBox<F>>>);
+
+impl<F> Default for SpareBoxes<F> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<F> SpareBoxes<F> {
+    fn fill(&self, exchange: F) -> ExchangeBox<F> {
+        let spare = self.0.borrow_mut().pop();
+        let mut place = spare.unwrap_or_else(|| Box::pin(None));
+        place.set(Some(exchange));
+        place
+    }
+
+    fn keep(&self, mut ended: ExchangeBox<F>) {
+        // first: what is dropped here may end another exchange
+        ended.set(None);
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < MAX_SPARE {
+            spare.push(ended);
+        }
+    }
+}
+
+fn shell() -> ClientResponse {
+    TestResponse::default().set_payload(Bytes::new()).finish()
+}
+
+/// awc wants a URL with scheme and host. The destination is configuration.
+const URL: &str = "http://upstream";
+/// Boxes that a worker keeps: together about 100 KiB.
+const MAX_SPARE: usize = 64;

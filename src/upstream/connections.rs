@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::LocalBoxFuture;
@@ -35,6 +35,16 @@ pub(super) struct Connections {
     balance: Arc<Balance>,
     shard: Arc<Shard>,
 }
+
+/// A request, and all that its exchange needs of the configuration.
+pub(super) struct RoutedRequest {
+    pub(super) request: Request,
+    endpoint_pool: Rc<EndpointPool>,
+    connect_timeout: Duration,
+}
+
+/// The outcome of an exchange, up to its response head.
+pub(super) type ExchangeResult = Result<Response<ResponseBody>, Failed>;
 
 /// The pools of the endpoints of the configuration that was last seen, in its order.
 struct EndpointPools {
@@ -69,13 +79,22 @@ impl Connections {
         }
     }
 
-    pub(super) async fn send(
-        &self,
-        live: &Live,
-        endpoint: usize,
-        mut request: Request,
-    ) -> Result<Response<ResponseBody>, Failed> {
-        let endpoint_pool = self.endpoint_pool(live, endpoint);
+    /// The request with all that its exchange needs of the configuration.
+    pub(super) fn route(&self, live: &Live, endpoint: usize, request: Request) -> RoutedRequest {
+        RoutedRequest {
+            request,
+            endpoint_pool: self.endpoint_pool(live, endpoint),
+            connect_timeout: live.timers.connect,
+        }
+    }
+
+    /// Sends a request and waits for the response head.
+    pub(super) async fn exchange(self: Rc<Self>, routed: RoutedRequest) -> ExchangeResult {
+        let RoutedRequest {
+            mut request,
+            endpoint_pool,
+            connect_timeout,
+        } = routed;
         let is_watched = request.is_watched;
         // octets both ways are HTTP/1.1's to carry
         let is_tunnel = matches!(request.body, Body::Tunnel(_));
@@ -83,7 +102,8 @@ impl Connections {
             && !is_tunnel
         {
             // on the heap, as it is larger than the way over HTTP/1.1
-            return Box::pin(send_http2(self, live, &endpoint_pool, http2, request)).await;
+            let sent = send_http2(&self, connect_timeout, &endpoint_pool, http2, request);
+            return Box::pin(sent).await;
         }
         if let Some(connection) = poll_fn(|cx| Poll::Ready(endpoint_pool.pool.take(cx))).await {
             let connect_info = is_watched.then(|| ConnectInfo::had(None));
@@ -96,7 +116,7 @@ impl Connections {
             }
         }
         let began = Instant::now();
-        match self.connect(live, &endpoint_pool.endpoint).await {
+        match self.connect(connect_timeout, &endpoint_pool.endpoint).await {
             Ok(connection) => {
                 let connect_info = is_watched.then(|| ConnectInfo::had(Some(began.elapsed())));
                 let outcome = http1::exchange(connection, request, &endpoint_pool.pool).await;
@@ -109,10 +129,10 @@ impl Connections {
     /// A new connection for HTTP/1.1.
     async fn connect(
         &self,
-        live: &Live,
+        timeout: Duration,
         endpoint: &Endpoint,
     ) -> Result<http1::Http1Connection, UpstreamError> {
-        let stream = self.dial(live, endpoint, HttpVersion::Http11).await?;
+        let stream = self.dial(timeout, endpoint, HttpVersion::Http11).await?;
         Ok(http1::Http1Connection::new(stream))
     }
 
@@ -121,16 +141,16 @@ impl Connections {
     /// future would be three times as large.
     fn dial<'a>(
         &'a self,
-        live: &'a Live,
+        timeout: Duration,
         endpoint: &'a Endpoint,
         http: HttpVersion,
     ) -> LocalBoxFuture<'a, Result<Stream, UpstreamError>> {
-        Box::pin(self.dial_twice(live, endpoint, http))
+        Box::pin(self.dial_twice(timeout, endpoint, http))
     }
 
     async fn dial_twice(
         &self,
-        live: &Live,
+        timeout: Duration,
         endpoint: &Endpoint,
         http: HttpVersion,
     ) -> Result<Stream, UpstreamError> {
@@ -139,10 +159,7 @@ impl Connections {
         } = endpoint;
         let dial = async || {
             let began = Instant::now();
-            let dialled = self
-                .dialer
-                .dial_for(http, upstream, route, live.timers.connect);
-            let outcome = dialled.await;
+            let outcome = self.dialer.dial_for(http, upstream, route, timeout).await;
             let label = outcome
                 .as_ref()
                 .map_or_else(|cause| cause.answer().label, |_| "ok");
@@ -214,10 +231,10 @@ impl Connections {
 /// did not pass the request on, and its challenge is for this proxy, not for the client (RFC 9110
 /// §15.5.8).
 fn told(
-    outcome: Result<Response<ResponseBody>, Failed>,
+    outcome: ExchangeResult,
     endpoint: &Endpoint,
     connect_info: Option<ConnectInfo>,
-) -> Result<Response<ResponseBody>, Failed> {
+) -> ExchangeResult {
     let response = outcome?;
     let is_by_proxy = matches!(endpoint.route, OutboundRoute::HttpProxy(_))
         && endpoint.upstream.scheme == Scheme::Http
@@ -240,16 +257,19 @@ fn told(
 /// [`Failed::Unsent`] if it was not processed and every try to send it failed.
 async fn send_http2(
     connections: &Connections,
-    live: &Live,
+    connect_timeout: Duration,
     endpoint_pool: &EndpointPool,
     pool: &Rc<http2::Http2Pool>,
     mut request: Request,
-) -> Result<Response<ResponseBody>, Failed> {
-    let dial = || connections.dial(live, &endpoint_pool.endpoint, endpoint_pool.endpoint.http);
+) -> ExchangeResult {
+    let dial = || {
+        let endpoint = &endpoint_pool.endpoint;
+        connections.dial(connect_timeout, endpoint, endpoint.http)
+    };
     let dialer = PoolDialer {
         http1: &endpoint_pool.pool,
         scheme: endpoint_pool.endpoint.upstream.scheme,
-        handshake_timeout: live.timers.connect,
+        handshake_timeout: connect_timeout,
         dial: &dial,
     };
     for tries_left in (0..TRIES).rev() {
@@ -293,16 +313,12 @@ async fn send_http2(
 }
 
 /// Wraps the body of an outcome over HTTP/1.1.
-fn in_http1(
-    outcome: Result<Response<http1::Http1Body>, Failed>,
-) -> Result<Response<ResponseBody>, Failed> {
+fn in_http1(outcome: Result<Response<http1::Http1Body>, Failed>) -> ExchangeResult {
     outcome.map(|response| response.map_body(ResponseBody::Http1))
 }
 
 /// Wraps the body of an outcome over HTTP/2.
-fn in_http2(
-    outcome: Result<Response<http2::Http2Body>, Failed>,
-) -> Result<Response<ResponseBody>, Failed> {
+fn in_http2(outcome: Result<Response<http2::Http2Body>, Failed>) -> ExchangeResult {
     outcome.map(|response| response.map_body(ResponseBody::Http2))
 }
 

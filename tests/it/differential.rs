@@ -179,7 +179,7 @@ fn our_exchange_ends_as_hypers_does() {
         let balance = Arc::new(Balance::new(&live.endpoints));
         Rc::new(Client::new(
             Dialer::new(Trust::new(None)),
-            &shared,
+            &shared.load(),
             balance,
             Metrics::new().shard(),
         ))
