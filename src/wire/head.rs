@@ -29,6 +29,8 @@ struct FieldSpan {
     name_end: u32,
     value: u32,
     value_end: u32,
+    /// Found once: the fields of a head are looked through three or four times.
+    role: Role,
 }
 
 /// Spans of all fields, while the buffer that they point into is turned into a head.
@@ -54,9 +56,16 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// The value without the white space around it; any octets but CR, LF and NUL.
     pub value: &'a [u8],
+    role: Role,
 }
 
-impl Field<'_> {
+impl<'a> Field<'a> {
+    /// A field line of these octets.
+    pub fn new(name: &'a [u8], value: &'a [u8]) -> Self {
+        let role = Role::of(name);
+        Self { name, value, role }
+    }
+
     /// Compares the name without regard to case (RFC 9110 §5.1).
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
@@ -64,7 +73,7 @@ impl Field<'_> {
 
     /// Role of the name for forwarding.
     pub fn role(&self) -> Role {
-        Role::of(self.name)
+        self.role
     }
 }
 
@@ -85,6 +94,7 @@ impl Fields {
                 name_end: (name + field.name.len()) as u32,
                 value: value as u32,
                 value_end: (value + field.value.len()) as u32,
+                role: Role::of(field.name.as_bytes()),
             }
         });
         FieldSpans(spans.collect())
@@ -119,6 +129,7 @@ impl Fields {
                 name_end: middle as u32,
                 value: middle as u32,
                 value_end: raw.len() as u32,
+                role: Role::of(name),
             });
         }
         Self {
@@ -142,6 +153,7 @@ impl Fields {
         self.spans.iter().map(|span| Field {
             name: &self.raw[span.name as usize..span.name_end as usize],
             value: &self.raw[span.value as usize..span.value_end as usize],
+            role: span.role,
         })
     }
 

@@ -253,7 +253,7 @@ impl Facts {
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::None,
         };
-        // RFC 9110 §7.8: an offer that may be ignored. Without `Http1ServerConnection: upgrade` it was meant for
+        // RFC 9110 §7.8: an offer that may be ignored. Without `Connection: upgrade` it was meant for
         // another connection; with content there is no tunnel until the content has ended
         let has_content = !matches!(framing, Framing::None | Framing::Length(0));
         let mut upgrade = None;
