@@ -75,7 +75,7 @@ impl Language {
             Section::Limits => "上限",
             Section::Timers => "超时",
             Section::Logs => "日志",
-            Section::Observation => "观测",
+            Section::Observation => "仪表盘与指标",
             Section::Proxies => "出站代理",
             Section::Trust => "信任",
         }

@@ -76,7 +76,7 @@ impl Section {
             Self::Limits => "Limits",
             Self::Timers => "Timers",
             Self::Logs => "Logs",
-            Self::Observation => "Observation",
+            Self::Observation => "Dashboard and metrics",
             Self::Proxies => "Outbound proxies",
             Self::Trust => "Trust",
         }

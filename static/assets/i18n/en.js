@@ -336,7 +336,7 @@ export default {
   "section.systemprompt": "System prompt",
   "section.server": "Server",
   "section.limits": "Limits",
-  "section.observation": "Observation",
+  "section.dashboardandmetrics": "Dashboard and metrics",
   "section.timers": "Timers",
   "section.logs": "Logs",
   "section.outboundproxies": "Outbound proxies",

@@ -328,7 +328,7 @@ export default {
   "section.systemprompt": "系统提示词",
   "section.server": "服务器",
   "section.limits": "限制",
-  "section.observation": "可观测性",
+  "section.dashboardandmetrics": "仪表盘与指标",
   "section.timers": "超时",
   "section.logs": "日志",
   "section.outboundproxies": "出站代理",
