@@ -48,6 +48,8 @@ fn targets_pass_verbatim() {
         "/%",
         "/%zz",
         "/;p=1/:@!$&'()*+,=",
+        "/path#fragment?no=query",
+        "/?a#b",
         "/[brackets]{braces}|pipe",
         "/health/",
         "/livez2",
