@@ -49,6 +49,42 @@ fn one_name_means_one_thing() {
     );
 }
 
+/// Of two schemas with one name, the description of the API has the last one alone.
+#[test]
+fn one_schema_name_means_one_type() {
+    let mut types: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        for item in &source.items {
+            let (attributes, ident) = match item {
+                Item::Struct(item) => (&item.attrs, &item.ident),
+                Item::Enum(item) => (&item.attrs, &item.ident),
+                _ => continue,
+            };
+            let list = |name: &str| {
+                let lists = attributes.iter().filter(|it| it.path().is_ident(name));
+                lists
+                    .filter_map(|it| Some(it.meta.require_list().ok()?.tokens.to_string()))
+                    .collect::<String>()
+            };
+            if !list("derive").contains("ToSchema") {
+                continue;
+            }
+            let renamed = list("schema");
+            let renamed = renamed.split("as = ").nth(1);
+            let renamed = renamed.and_then(|it| it.split([',', ' ']).next());
+            let name = renamed.map_or_else(|| ident.to_string(), str::to_owned);
+            let place = format!("{} in {}", ident, source.name());
+            types.entry(name).or_default().push(place);
+        }
+    }
+    assert!(
+        types.contains_key("Overview") && types.len() > 40,
+        "{types:?}"
+    );
+    types.retain(|_, places| places.len() > 1);
+    assert!(types.is_empty(), "{types:#?}");
+}
+
 #[test]
 fn doc_comments_open_with_a_noun_or_a_verb() {
     let mut wrong = Vec::new();

@@ -9,7 +9,6 @@ use crate::exchange;
 
 /// The activity's part of an overview.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Overview)]
 pub struct ActivityOverview {
     /// Time of the overview.
     pub now: u64,
