@@ -85,14 +85,17 @@ pub(super) fn announce(
             fields.1
         );
     }
-    if listeners.is_built_in {
-        log::info!("[Proxy] API_BASE_URL is not set; requests go to the built-in upstream");
-    }
     let upstreams = live.endpoints.iter();
     let upstreams: Vec<String> = upstreams.map(|it| it.upstream.to_string()).collect();
+    let upstreams = upstreams.join(",");
+    if listeners.is_built_in {
+        log::info!(
+            "[Proxy] API_BASE_URL is not set; requests and the keys in them go to the default upstream {upstreams}; \
+             set API_BASE_URL to use another one"
+        );
+    }
     log::info!(
-        "[Proxy] upstream={} workers={} max_connections={max_connections} edit={}",
-        upstreams.join(","),
+        "[Proxy] upstream={upstreams} workers={} max_connections={max_connections} edit={}",
         boot.workers,
         if live.edit.is_some() { "on" } else { "off" },
     );

@@ -59,7 +59,7 @@ fn the_first_lines_say_what_to_use() {
     }
     // nothing here is to be mended
     assert!(!said.contains("WARN"), "{said}");
-    assert!(!said.contains("built-in"), "{said}");
+    assert!(!said.contains("default upstream"), "{said}");
 }
 
 #[test]
@@ -70,4 +70,13 @@ fn an_upstream_that_is_the_proxy_itself_is_a_fault_at_the_start() {
         .run();
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("this proxy itself"), "{ended:?}");
+}
+
+#[test]
+fn the_default_upstream_is_named_with_what_goes_there() {
+    let proxy = ProxyBuilder::new().start();
+    let line = proxy.wait_for_line(|line| line.contains("API_BASE_URL is not set"));
+    let said = "requests and the keys in them go to the default upstream https://anyrouter.top; \
+                set API_BASE_URL";
+    assert!(line.contains(said), "{line}");
 }
