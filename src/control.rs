@@ -30,10 +30,10 @@ mod configuration;
 mod content;
 mod end;
 mod events;
+mod generated_key;
 mod login;
 mod near_miss;
 mod openapi;
-mod owner;
 mod paths;
 mod problem;
 mod query;
@@ -42,22 +42,25 @@ mod session;
 mod state;
 mod unix_time;
 
+pub use self::{
+    generated_key::check_generated_key,
+    paths::{METRICS, owns},
+    state::{AdminSources, AdminState, Exposition},
+};
 use self::{
     paths::{API, Exposure, PAGES, ROOT, is_unknown_page, names_html},
     problem::Problem,
 };
-pub use self::{
-    paths::{METRICS, owns},
-    state::{AdminSources, AdminState, Exposition},
-};
 
 impl AdminState {
-    /// Sends events to listening clients, and logs rejected keys, once a second until the drain.
+    /// Sends events to listening clients, logs rejected keys, and puts the generated key into effect where a
+    /// reload unset the configured one, once a second until the drain.
     pub async fn tell(self: Arc<Self>) {
         let mut phase = self.sources.phase.clone();
         let mut interval = tokio::time::interval(Duration::from_secs(1));
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut teller = events::EventBroadcaster::default();
+        let mut last_fault = None;
         loop {
             tokio::select! {
                 _ = interval.tick() => {
@@ -65,6 +68,17 @@ impl AdminState {
                     for line in self.refused.due(Instant::now()) {
                         log::warn!("[Admin] {line}");
                     }
+                    let fault = match self.generate_key() {
+                        Ok(line) => {
+                            line.inspect(|line| log::info!("[Admin] {line}"));
+                            None
+                        }
+                        Err(fault) => Some(fault.to_string()),
+                    };
+                    if let Some(fault) = fault.as_ref().filter(|_| fault != last_fault) {
+                        log::error!("[Admin] the dashboard is closed: {fault}");
+                    }
+                    last_fault = fault;
                 }
                 ended = phase.wait_for(|phase| *phase >= DrainPhase::Draining) => {
                     drop(ended);

@@ -138,13 +138,12 @@ struct Observation {
 
 impl Observation {
     fn start(boot: &Boot) -> io::Result<Self> {
-        let has_pages = boot.dashboard || boot.admin_listen.is_some();
-        let is_recorded = has_pages || boot.access_log.is_some();
+        let is_recorded = boot.has_pages() || boot.access_log.is_some();
         let settings = activity::ActivitySettings {
             access_log: boot.access_log.clone(),
             data_dir: boot.data_dir.clone(),
             capacity: None,
-            has_readers: has_pages,
+            has_readers: boot.has_pages(),
         };
         let (activity, recorder) = is_recorded
             .then(|| Activity::start(settings))
@@ -272,11 +271,21 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         phase: receiver.clone(),
         boot_id: status.boot_id.clone(),
         started: status.started,
+        url: announced.dashboard_url(&boot),
+        data_dir: boot.data_dir.clone(),
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
         exposition: observation.exposition(&limits, &balance, &counters, &live),
     });
-    if boot.dashboard || boot.admin_listen.is_some() {
+    let mut sign_in = None;
+    if boot.has_pages() {
+        sign_in = match plane.generate_key() {
+            Ok(sign_in) => sign_in,
+            Err(fault) => {
+                log::error!("[Admin] {fault}");
+                return ExitCode::from(2);
+            }
+        };
         // until the drain
         tokio::spawn(Arc::clone(&plane).tell());
     }
@@ -326,7 +335,14 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     // until the end: probes ask there while the drain goes on
     let admin_server = admin_server.map(tokio::spawn);
     let _ = phase.send(DrainPhase::Running);
-    announce(&announced, &boot, &live.load(), shared.shares.connections);
+    let connections = shared.shares.connections;
+    announce(
+        &announced,
+        &boot,
+        &live.load(),
+        connections,
+        sign_in.as_deref(),
+    );
     let reloader = reload::spawn(source, loaded, live, counters, standing);
     let mut reloader = match reloader {
         Ok(reloader) => Some(reloader),

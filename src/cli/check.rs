@@ -9,7 +9,7 @@ use actix_web::http::header::HeaderName;
 use super::output;
 use crate::{
     config::{ConfigSource, Loaded, OutboundRoute, Setting},
-    server,
+    control, server,
 };
 
 pub(super) fn run(source: &ConfigSource) -> ExitCode {
@@ -19,6 +19,10 @@ pub(super) fn run(source: &ConfigSource) -> ExitCode {
                 output::complain(&format_args!("warning: {warning}"));
             }
             if let Err(fault) = server::trust(&loaded.config) {
+                output::complain(&fault);
+                return output::EXIT_USAGE.into();
+            }
+            if let Err(fault) = control::check_generated_key(&loaded.config) {
                 output::complain(&fault);
                 return output::EXIT_USAGE.into();
             }

@@ -2,7 +2,7 @@
 //!
 //! A file that was emptied, cut or deleted does not show the operator's intent, and the
 //! configuration without it is worse than the last one: traffic and the clients' keys would go to the
-//! built-in upstream, and the dashboard would need no key. So a reload keeps the last good
+//! default upstream, and the dashboard would take another key. So a reload keeps the last good
 //! configuration and names the missing setting. A start has no earlier file and checks nothing here.
 
 use std::path::Path;
@@ -60,7 +60,7 @@ pub(super) fn lost_settings(last: &Loaded, now: &MergedSettings, root: &Path) ->
             origin: env_file(now),
             found: None,
             problem: "was set and is not any more".to_owned(),
-            expected: "an upstream: a reload never goes back to the built-in one".into(),
+            expected: "an upstream: a reload never goes back to the default one".into(),
             fix: Some("set it again, or restart".to_owned()),
         });
     }
@@ -118,7 +118,7 @@ const UPSTREAMS: [&str; 2] = ["API_BASE_URL", "API_BASE_URLS"];
 
 /// Variables that stay in effect until they are unset explicitly. Without the first, clients' keys go
 /// upstream; without the second, fields that the upstream needs, or that others must not see, change;
-/// without the third, the dashboard needs no key.
+/// without the third, the dashboard takes the generated key.
 const GUARDED: &[&str] = &["UPSTREAM_API_KEYS", "HEADERS_FILE", "DASHBOARD_API_KEY"];
 
 #[cfg(test)]

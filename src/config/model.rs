@@ -61,12 +61,19 @@ pub struct Boot {
     pub dashboard: bool,
     /// A listener for dashboard and metrics alone (`ADMIN_LISTEN`).
     pub admin_listen: Option<SocketAddr>,
-    /// Directory that keeps the dashboard's history over a restart (`DATA_DIR`).
+    /// Directory that keeps the dashboard's history and generated key over a restart (`DATA_DIR`).
     pub data_dir: Option<PathBuf>,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).
     pub headers_file: PathBuf,
+}
+
+impl Boot {
+    /// Reports that a listener serves the dashboard.
+    pub fn has_pages(&self) -> bool {
+        self.dashboard || self.admin_listen.is_some()
+    }
 }
 
 /// The access log.

@@ -1,10 +1,9 @@
 //! Authorization of each request to the admin plane, decided around all routes.
 //!
-//! Data needs the key, in a session or in `Authorization`; without a configured key it is for programs of
-//! this machine alone. Pages hold no data: every client may load them, to log in or to read how a key is set.
-//! What is none of the places named here counts as data.
+//! Data needs the key, in a session or in `Authorization`. Pages hold no data: every client may load them, to
+//! log in. What is none of the places named here counts as data.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{
     HttpRequest, ResponseError as _,
@@ -21,7 +20,6 @@ use actix_web::{
 use super::{
     assets,
     caller::Caller,
-    owner,
     paths::{Exposure, METRICS, PAGES, ROOT, is_unknown_page},
     problem::Problem,
     session::{SessionDigest, sessions},
@@ -84,7 +82,7 @@ pub(super) async fn guard(
         .cloned();
     let exposure = request.app_data::<web::ThinData<Exposure>>().cloned();
     let admitted = match (plane, exposure) {
-        (Some(plane), Some(exposure)) => plane.authorize(request.request(), exposure.0).await,
+        (Some(plane), Some(exposure)) => plane.authorize(request.request(), exposure.0),
         _ => Err(Problem::NotFound),
     };
     let mut response = match admitted {
@@ -105,14 +103,13 @@ pub(super) enum AuthMethod {
 }
 
 impl AdminState {
-    async fn authorize(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
+    fn authorize(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
         let caller = Caller::of(request);
         let kind = ResourceKind::of(request.method(), request.path(), request.headers());
-        let live = self.sources.live.load_full();
         match kind {
             // it says only where the dashboard is
             ResourceKind::Home => return Ok(()),
-            ResourceKind::Metrics if live.metrics_public => return Ok(()),
+            ResourceKind::Metrics if self.sources.live.load().metrics_public => return Ok(()),
             ResourceKind::Metrics if exposure == Exposure::Alone && caller.knows_us() => {
                 return Ok(());
             }
@@ -120,30 +117,17 @@ impl AdminState {
             _ if caller.is_cross_site() => return Err(Problem::Forbidden(CROSS_SITE)),
             _ => {}
         }
-        match (&live.dashboard_key, kind) {
-            (
-                _,
-                ResourceKind::Status
-                | ResourceKind::Page
-                | ResourceKind::Asset
-                | ResourceKind::Home,
-            ) => Ok(()),
-            (None, _) if self.is_local(&caller, request.peer_addr()).await => Ok(()),
-            (None, _) => Err(Problem::Forbidden(NO_KEY)),
-            (Some(_), ResourceKind::Login) => Ok(()),
-            (Some(key), ResourceKind::Data | ResourceKind::Metrics) => {
-                self.authenticate(request, &caller, key).map(drop)
+        match kind {
+            ResourceKind::Status
+            | ResourceKind::Page
+            | ResourceKind::Asset
+            | ResourceKind::Home
+            | ResourceKind::Login => Ok(()),
+            ResourceKind::Data | ResourceKind::Metrics => {
+                let key = self.key().ok_or(Problem::Unauthorized)?;
+                self.authenticate(request, &caller, &key).map(drop)
             }
         }
-    }
-
-    /// Tells whether the client is a program of this machine that does not relay the requests of others.
-    pub(super) async fn is_local(&self, caller: &Caller<'_>, client: Option<SocketAddr>) -> bool {
-        let Some(client) = client.filter(|_| caller.is_loopback()) else {
-            return false;
-        };
-        let is_service = self.aside.run(move || owner::is_service(client)).await;
-        is_service.is_ok_and(|is_service| !is_service)
     }
 
     /// Authenticates a client by its session or by `Authorization`.
@@ -234,13 +218,6 @@ const SECURITY: [(&str, &str); 5] = [
 ];
 
 const CROSS_SITE: &str = "asked for by a page of another site (Origin, Sec-Fetch-Site)";
-
-const NO_KEY: &str = "DASHBOARD_API_KEY is not set, so the dashboard answers only programs of this \
-                      machine that ask for localhost over TCP: nothing that came through a reverse proxy, \
-                      through a Unix socket, in HTTP/1.0, with Connection: close, or from a service's \
-                      account. To open it to others, set DASHBOARD_API_KEY to 16 or more random \
-                      characters, for instance those that `openssl rand -hex 32` prints: it applies at \
-                      once, without a restart.";
 
 #[cfg(test)]
 mod tests {

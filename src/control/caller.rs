@@ -1,12 +1,9 @@
-//! Origin of a request, as far as it tells: this machine or another, our own pages or a foreign site's.
+//! Origin of a request: the proxy's own pages, or those of a foreign site.
 //!
-//! A request that a foreign page makes a browser send must not pass for its user. So the host that
-//! was asked for, the origin that asks, and what fetch metadata says are all looked at; a name that was
-//! rebound to this machine (DNS rebinding) is told by its `Host`.
-//!
-//! What a reverse proxy on this machine passes on must not pass for this machine either. Some of them say
-//! what they are; what others send is no program's of a user. One that does neither is told by
-//! `control::owner`.
+//! A request that a foreign page makes a browser send must not pass for its user: a session's cookie goes
+//! along with it where both sites have one name, and what needs no key would be read. So the host that
+//! was asked for, the origin that asks, and fetch metadata are all looked at; a name that was rebound to this
+//! machine (DNS rebinding) is told by its `Host`. None of this gives access that needs the key.
 
 use std::net::IpAddr;
 
@@ -16,7 +13,7 @@ use actix_web::{
 };
 
 use crate::wire::{
-    head::{RequestHead, Transport, Version, tokens},
+    head::{RequestHead, Transport},
     origin::{self, is_loopback_host},
 };
 
@@ -26,7 +23,7 @@ pub(super) struct Caller<'a> {
     /// The client's address; none on a Unix socket.
     pub(super) peer: Option<IpAddr>,
     /// True if the request came over TLS.
-    pub(super) is_tls: bool,
+    is_tls: bool,
     /// `Host`, or `:authority`; empty where there are several, or none.
     host: &'a str,
     /// `Origin`, if there is one.
@@ -35,44 +32,20 @@ pub(super) struct Caller<'a> {
     site: Option<&'a str>,
     /// `Sec-Fetch-Mode`, if there is one.
     mode: Option<&'a str>,
-    /// True if a reverse proxy seems to have relayed the request.
-    is_relayed: bool,
 }
-
-/// Fields that reverse proxies add. A client that sends them itself only keeps itself out.
-const FORWARDED: [&str; 11] = [
-    "forwarded",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-real-ip",
-    "x-client-ip",
-    "cf-connecting-ip",
-    "true-client-ip",
-];
 
 impl<'a> Caller<'a> {
     pub(super) fn of(request: &'a HttpRequest) -> Self {
         let extensions = request.extensions();
         let head = extensions.get::<RequestHead>();
-        let over = match head {
-            Some(head) => (head.transport, head.version),
-            None => (Transport::Clear, Version::Http11),
-        };
+        let transport = head.map_or(Transport::Clear, |head| head.transport);
         let peer = request
             .peer_addr()
             .map(|address| address.ip().to_canonical());
-        Self::new(request.headers(), peer, over)
+        Self::new(request.headers(), peer, transport)
     }
 
-    fn new(
-        fields: &'a HeaderMap,
-        peer: Option<IpAddr>,
-        (transport, version): (Transport, Version),
-    ) -> Self {
+    fn new(fields: &'a HeaderMap, peer: Option<IpAddr>, transport: Transport) -> Self {
         // one that cannot be read, or one of several, is none that we know
         let only = |name: header::HeaderName| {
             let mut values = fields.get_all(name);
@@ -87,17 +60,7 @@ impl<'a> Caller<'a> {
             origin: only(header::ORIGIN),
             site: named("sec-fetch-site"),
             mode: named("sec-fetch-mode"),
-            is_relayed: version == Version::Http10 || is_relayed(fields),
         }
-    }
-
-    /// Tells whether the client seems to be a program of this machine that asks for it by name. A client of a
-    /// Unix socket does not count: mostly it is a reverse proxy.
-    pub(super) fn is_loopback(&self) -> bool {
-        self.peer.is_some_and(|peer| peer.is_loopback())
-            && !self.is_relayed
-            && is_loopback_host(self.host)
-            && self.origin.is_none_or(|origin| self.is_own(origin))
     }
 
     /// Tells whether a page of a foreign site may have made the request.
@@ -134,20 +97,6 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// Tells whether fields are of a kind that neither a browser nor curl on this machine sends.
-fn is_relayed(fields: &HeaderMap) -> bool {
-    let mut connection = fields.get_all(header::CONNECTION);
-    // nginx does, before 1.29.7
-    let closes = connection
-        .any(|value| tokens(value.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"close")));
-    // a browser sends fetch metadata to origins that it trusts, such as those of its own machine
-    let agent = fields.get(header::USER_AGENT);
-    let is_browser = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
-    closes
-        || (is_browser && !fields.contains_key("sec-fetch-site"))
-        || FORWARDED.iter().any(|name| fields.contains_key(*name))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -156,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    const CLEAR: (Transport, Version) = (Transport::Clear, Version::Http11);
+    const CLEAR: Transport = Transport::Clear;
     const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
     fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -171,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_told_by_address_and_host() {
+    fn a_name_that_was_rebound_to_this_machine_does_not_know_us() {
         for (host, expected) in [
             ("localhost", true),
             ("LOCALHOST:8088", true),
@@ -196,56 +145,18 @@ mod tests {
         ] {
             let map = fields(&[("host", host)]);
             for (peer, is_here) in [
-                (None, false),
+                (None, true),
                 (Some("127.0.0.1"), true),
                 (Some("::1"), true),
                 (Some("192.0.2.1"), false),
             ] {
                 let peer = peer.map(|peer| peer.parse().unwrap());
-                let found = Caller::new(&map, peer, CLEAR).is_loopback();
-                assert_eq!(found, expected && is_here, "{host} {peer:?}");
+                let found = Caller::new(&map, peer, CLEAR).knows_us();
+                assert_eq!(found, expected || !is_here, "{host} {peer:?}");
             }
         }
         let twice = fields(&[("host", "localhost"), ("host", "localhost")]);
-        assert!(!Caller::new(&twice, HERE, CLEAR).is_loopback());
-    }
-
-    #[test]
-    fn what_was_passed_on_is_not_of_this_machine() {
-        let chromium = ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)");
-        let ours = ("sec-fetch-site", "same-origin");
-        for (more, expected) in [
-            (&[][..], true),
-            (&[("user-agent", "curl/8.5.0"), ("accept", "*/*")], true),
-            (&[("connection", "keep-alive")], true),
-            (&[("connection", "Upgrade, HTTP2-Settings")], true),
-            (&[("connection", "close")], false),
-            (&[("connection", "TE, Close")], false),
-            (&[("connection", "TE"), ("connection", "close")], false),
-            (&[chromium, ours], true),
-            (&[chromium], false),
-            (&[chromium, ours, ("origin", "http://localhost")], true),
-            (&[chromium, ours, ("origin", "https://proxy.test")], false),
-        ] {
-            let mut pairs = vec![("host", "localhost")];
-            pairs.extend_from_slice(more);
-            let map = fields(&pairs);
-            let found = Caller::new(&map, HERE, CLEAR).is_loopback();
-            assert_eq!(found, expected, "{more:?}");
-        }
-        for name in FORWARDED {
-            let map = fields(&[("host", "localhost"), (name, "127.0.0.1")]);
-            assert!(!Caller::new(&map, HERE, CLEAR).is_loopback(), "{name}");
-        }
-        let map = fields(&[("host", "localhost")]);
-        for (version, expected) in [
-            (Version::Http10, false),
-            (Version::Http11, true),
-            (Version::Http2, true),
-        ] {
-            let found = Caller::new(&map, HERE, (Transport::Clear, version)).is_loopback();
-            assert_eq!(found, expected, "{version:?}");
-        }
+        assert!(!Caller::new(&twice, HERE, CLEAR).knows_us());
     }
 
     #[test]
@@ -291,7 +202,7 @@ mod tests {
                 "{pair:?}"
             );
             assert_eq!(
-                Caller::new(&map, None, (Transport::Tls, Version::Http11)).is_cross_site(),
+                Caller::new(&map, None, Transport::Tls).is_cross_site(),
                 tls,
                 "{pair:?} TLS"
             );

@@ -40,7 +40,7 @@ pub(super) struct EndAccepted {
     label: &'static str,
 }
 
-/// Ends an exchange in flight, with the dashboard's key alone.
+/// Ends an exchange in flight.
 ///
 /// Its upstream connection is closed at once. A client that has the response head sees its stream aborted;
 /// one that has not is answered 403 with `x-proxy-error: ended_by_operator`. The record says `proxy` and
@@ -67,8 +67,7 @@ pub(super) async fn answer(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
-    let key = plane.sources.live.load().dashboard_key.clone();
-    let key = key.ok_or(Problem::Forbidden(NO_KEY))?;
+    let key = plane.key().ok_or(Problem::Unauthorized)?;
     let caller = Caller::of(&request);
     let shown = plane.authenticate(&request, &caller, &key)?;
     let Ending { reason } = json(&request, payload, "{\"reason\": \"…\"}").await?;
@@ -101,6 +100,3 @@ pub(super) async fn answer(
 }
 
 const LABEL: &str = "ended_by_operator";
-
-const NO_KEY: &str = "ending a request needs the dashboard's key, and DASHBOARD_API_KEY is not set: set it \
-                      to 16 or more random characters; it applies at once, without a restart";

@@ -103,11 +103,8 @@ pub(super) async fn answer(
     if *request.method() == Method::HEAD {
         return Ok(response.streaming(stream::empty::<EventResult>()));
     }
-    let key = plane.sources.live.load().dashboard_key.clone();
-    let shown = match &key {
-        Some(key) => Some(plane.authenticate(&request, &Caller::of(&request), key)?),
-        None => None,
-    };
+    let key = plane.key().ok_or(Problem::Unauthorized)?;
+    let shown = plane.authenticate(&request, &Caller::of(&request), &key)?;
     let seat = Arc::clone(&plane.events.seats).try_acquire_owned();
     let seat = seat.map_err(|_| {
         Problem::Unavailable("too many event-stream clients; close one of them and retry")
@@ -133,9 +130,9 @@ struct EventStream {
     texts: broadcast::Receiver<Bytes>,
     phase: watch::Receiver<DrainPhase>,
     /// The key by which it listens.
-    key: Option<Secret>,
+    key: Secret,
     /// Method by which the client has authenticated.
-    shown: Option<AuthMethod>,
+    shown: AuthMethod,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -157,14 +154,15 @@ impl EventStream {
 
     /// Tells whether the authentication is still valid. Listening does not keep a session alive.
     fn may_go_on(&self) -> bool {
-        if self.plane.sources.live.load().dashboard_key != self.key {
+        if self.plane.key().as_ref() != Some(&self.key) {
             return false;
         }
-        match (&self.key, self.shown) {
-            (Some(key), Some(AuthMethod::Session(name))) => {
-                self.plane.sessions.is_valid(name, key, Instant::now())
+        match self.shown {
+            AuthMethod::Session(name) => {
+                let sessions = &self.plane.sessions;
+                sessions.is_valid(name, &self.key, Instant::now())
             }
-            (Some(_), Some(AuthMethod::Bearer)) | (_, None) | (None, _) => true,
+            AuthMethod::Bearer => true,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::wire::cookie::SESSION;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
-    /// `DASHBOARD_API_KEY`.
+    /// `DASHBOARD_API_KEY`; while it is not set, the generated key of the start line.
     key: String,
 }
 
@@ -28,10 +28,6 @@ pub(super) struct Login {
 pub(super) struct SessionStatus {
     /// True if the client may read data.
     authenticated: bool,
-    /// True if a key is configured.
-    key_required: bool,
-    /// True if the client is a program of this machine.
-    loopback: bool,
 }
 
 /// Session status of the client.
@@ -51,15 +47,9 @@ pub(super) async fn status(
     request: HttpRequest,
 ) -> web::Json<SessionStatus> {
     let caller = Caller::of(&request);
-    let live = plane.sources.live.load_full();
-    let loopback = plane.is_local(&caller, request.peer_addr()).await;
+    let is_open = |key| plane.authenticate(&request, &caller, &key).is_ok();
     web::Json(SessionStatus {
-        authenticated: match &live.dashboard_key {
-            Some(key) => plane.authenticate(&request, &caller, key).is_ok(),
-            None => loopback,
-        },
-        key_required: live.dashboard_key.is_some(),
-        loopback,
+        authenticated: plane.key().is_some_and(is_open),
     })
 }
 
@@ -71,11 +61,11 @@ pub(super) async fn status(
     security(()),
     request_body = Login,
     responses(
-        (status = 204, description = "logged in; where there is no key, nothing was needed",
+        (status = 204, description = "logged in",
          headers(("set-cookie" = String, description = "the session"))),
         (status = 400, description = "not a login", body = ProblemDocument),
         (status = 401, description = "a wrong key", body = ProblemDocument),
-        (status = 403, description = "asked for by another site, or there is no key", body = ProblemDocument),
+        (status = 403, description = "asked for by another site", body = ProblemDocument),
         (status = 405, description = "another method", body = ProblemDocument),
         (status = 429, description = "too many keys were tried", body = ProblemDocument),
     )
@@ -87,15 +77,12 @@ pub(super) async fn log_in(
 ) -> Result<HttpResponse, Problem> {
     let Login { key: shown } = json(&request, payload, "{\"key\": \"…\"}").await?;
     let caller = Caller::of(&request);
-    let live = plane.sources.live.load();
-    let Some(key) = &live.dashboard_key else {
-        return Ok(HttpResponse::NoContent().finish());
-    };
-    plane.verify_key(&caller, key, shown.as_bytes())?;
+    let key = plane.key().ok_or(Problem::Unauthorized)?;
+    plane.verify_key(&caller, &key, shown.as_bytes())?;
     let id = session::random_id().ok_or(Problem::Unavailable("no random octets"))?;
     plane
         .sessions
-        .open(SessionDigest::of(&[id.as_bytes()]), key, Instant::now());
+        .open(SessionDigest::of(&[id.as_bytes()]), &key, Instant::now());
     let cookie = set_cookie(&id, LIFETIME.as_secs(), caller.is_secure());
     Ok(HttpResponse::NoContent()
         .insert_header((header::SET_COOKIE, cookie))
@@ -111,7 +98,7 @@ pub(super) async fn log_in(
     responses(
         (status = 204, description = "logged out",
          headers(("set-cookie" = String, description = "nothing"))),
-        (status = 403, description = "asked for by another site, or there is no key", body = ProblemDocument),
+        (status = 403, description = "asked for by another site", body = ProblemDocument),
         (status = 405, description = "another method", body = ProblemDocument),
     )
 )]

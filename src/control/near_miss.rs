@@ -37,8 +37,7 @@ impl AdminState {
         {
             return Some(Problem::NotFound);
         }
-        let live = self.sources.live.load();
-        let key = live.dashboard_key.as_ref()?;
+        let key = self.key()?;
         let shown = head.fields.iter().filter_map(|field| {
             if field.is("authorization") {
                 return Some(bearer(field.value).unwrap_or(field.value));

@@ -58,7 +58,7 @@ pub(super) enum ProblemResponses {
     /// No key, or a wrong one.
     #[response(status = 401)]
     Unauthorized(ProblemDocument),
-    /// Not allowed: without a configured key, only for programs of this machine; never for other sites.
+    /// Asked for by a page of another site.
     #[response(status = 403)]
     Forbidden(ProblemDocument),
     /// Another method; `Allow` names those that there are.
@@ -93,9 +93,10 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unauthorized => {
-                f.write_str("the dashboard's key is needed: log in, or send Authorization: Bearer")
-            }
+            Self::Unauthorized => f.write_str(
+                "the dashboard's key is needed: log in, or send Authorization: Bearer; while \
+                 DASHBOARD_API_KEY is not set, the log of the proxy's start has a generated key",
+            ),
             Self::Forbidden(why) | Self::Unavailable(why) => f.write_str(why),
             Self::NotFound => f.write_str("not found: no resource has this path or id"),
             Self::TooLate => f.write_str("the request has ended, or its end was asked for before"),

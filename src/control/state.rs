@@ -1,6 +1,10 @@
 //! The state of the control plane: handles of what it reads, and what it keeps itself.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -13,6 +17,7 @@ use crate::{
     config::{Live, reload::ConfigStatus},
     drain::DrainPhase,
     limits::Limits,
+    secret::Secret,
     telemetry::{activity::ActivityView, metrics::Format},
     upstream::balance::Balance,
 };
@@ -33,6 +38,10 @@ pub struct AdminSources {
     pub boot_id: String,
     /// Time of the start.
     pub started: SystemTime,
+    /// URL of the dashboard for a client on this machine.
+    pub url: String,
+    /// Directory that keeps the generated key (`DATA_DIR`).
+    pub data_dir: Option<PathBuf>,
     /// Addresses of the main ports, as URLs begin.
     pub proxy_urls: Vec<String>,
     /// View of the recorded activity; none if nothing is recorded.
@@ -47,6 +56,8 @@ pub type Exposition = Box<dyn Fn(Format) -> String + Send + Sync>;
 /// The admin plane of the process.
 pub struct AdminState {
     pub(super) sources: AdminSources,
+    /// The key that is in effect while none is configured, once it is needed.
+    pub(super) generated: OnceLock<Secret>,
     pub(super) sessions: Sessions,
     /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
     pub(super) bearers: Sessions,
@@ -63,6 +74,7 @@ impl AdminState {
     pub fn new(sources: AdminSources) -> Arc<Self> {
         Arc::new(Self {
             sources,
+            generated: OnceLock::new(),
             sessions: Sessions::default(),
             bearers: Sessions::default(),
             attempts: KeyAttempts::new(),

@@ -34,6 +34,16 @@ impl StartupSummary {
         }
     }
 
+    /// URL of the dashboard for a client on this machine; a path where it is at no TCP port.
+    pub(super) fn dashboard_url(&self, boot: &Boot) -> String {
+        let alone = self.alone.first().map(|at| format!("http://{at}"));
+        let origin = match boot.dashboard {
+            true => self.url(),
+            false => alone.map(|origin| reachable(&origin)),
+        };
+        format!("{}/admin", origin.unwrap_or_default())
+    }
+
     /// URL of the main ports for a client on this machine: without TLS, if that is served.
     fn url(&self) -> Option<String> {
         let of = |scheme: &str| self.origins.iter().find(|it| it.starts_with(scheme));
@@ -49,6 +59,7 @@ pub(super) fn announce(
     boot: &Boot,
     live: &Live,
     max_connections: usize,
+    sign_in: Option<&str>,
 ) {
     for origin in &listeners.origins {
         log::info!("[Proxy] listening on {origin}");
@@ -69,7 +80,17 @@ pub(super) fn announce(
     for address in &listeners.alone {
         log::info!("[Admin] listening on http://{address}");
     }
-    announce_dashboard(listeners, boot, live);
+    match sign_in {
+        // the key is in this line alone
+        Some(line) => log::info!("[Admin] {line}"),
+        None if boot.has_pages() => {
+            log::info!(
+                "[Admin] the dashboard is at {}",
+                listeners.dashboard_url(boot)
+            );
+        }
+        None => {}
+    }
     if let Some(limit) = &boot.memory_limit {
         log::info!(
             "[Proxy] {limit}: held bodies take up to {} MiB for the edit and {} MiB for the next upstream",
@@ -99,39 +120,6 @@ pub(super) fn announce(
         boot.workers,
         if live.edit.is_some() { "on" } else { "off" },
     );
-}
-
-fn announce_dashboard(listeners: &StartupSummary, boot: &Boot, live: &Live) {
-    let is_alone_here = listeners.alone.iter().all(|at| at.ip().is_loopback());
-    let is_here = match boot.admin_listen {
-        Some(_) => is_alone_here,
-        None => listeners.are_local,
-    };
-    let alone = listeners.alone.first().map(|at| format!("http://{at}"));
-    let url = match boot.dashboard {
-        true => listeners.url(),
-        false => alone.map(|origin| reachable(&origin)),
-    };
-    match url {
-        Some(url) => log::info!("[Admin] the dashboard is at {url}/admin"),
-        None if boot.dashboard => log::info!("[Admin] the dashboard is at /admin"),
-        None => {}
-    }
-    if !(boot.dashboard || boot.admin_listen.is_some()) || live.dashboard_key.is_some() {
-        return;
-    }
-    if is_here {
-        log::info!(
-            "[Admin] DASHBOARD_API_KEY is not set; programs on this machine need no key; set one behind a \
-             reverse proxy, whose requests look local"
-        );
-    } else {
-        log::warn!(
-            "[Admin] the dashboard listens on the network without a key; only programs on this machine have \
-             access; set DASHBOARD_API_KEY to open it, and always behind a reverse proxy, whose requests \
-             look local"
-        );
-    }
 }
 
 /// An origin as this machine can ask for it: "every address" is none to ask for.

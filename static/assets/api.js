@@ -10,6 +10,11 @@ const ROOT = "/admin/api/v1";
  */
 export const session = cell(null);
 /**
+ * The fault of the last attempt to sign in.
+ * @type {Page.Cell<Page.Fault | null>}
+ */
+export const refused = cell(null);
+/**
  * The time of the last data, by this machine's clock.
  * @type {Page.Cell<number | null>}
  */
@@ -112,11 +117,18 @@ export async function greet() {
 
 /** @param {string} key */
 export async function login(key) {
-  await ask("/session", { method: "POST", body: { key } });
-  await greet();
+  refused.set(null);
+  try {
+    await ask("/session", { method: "POST", body: { key } });
+    await greet();
+  } catch (error) {
+    refused.set(asFault(error));
+    throw error;
+  }
 }
 
 export async function logout() {
+  refused.set(null);
   await ask("/session", { method: "DELETE" });
   await greet();
 }

@@ -85,8 +85,7 @@ async function lose() {
     try {
       // a session that ended with the server is no failure of the net: then the login is shown
       await greet();
-      const known = session.get();
-      if (known?.key_required && !known.authenticated) return;
+      if (!session.get()?.authenticated) return;
     } catch {
       if (isWanted && !document.hidden) lose();
       return;

@@ -2,7 +2,8 @@
 
 import { html, render, useCell, useEffect, useState } from "./view.js";
 import { language, t } from "./i18n.js";
-import { greet, session } from "./api.js";
+import { asFault, greet, login, session } from "./api.js";
+import { takenKey } from "./key.js";
 import { follow, leave } from "./live.js";
 import { Link, route } from "./router.js";
 import { Shell } from "./shell.js";
@@ -48,7 +49,7 @@ function App() {
   const known = useCell(session);
   const { page, query } = useCell(route);
   useCell(language);
-  const isOpen = known && (known.authenticated || (!known.key_required && known.loopback));
+  const isOpen = known?.authenticated;
   const name = known === null ? null : isOpen ? page : "login";
   const { View, fault, again } = useModule(name);
   useEffect(() => {
@@ -81,11 +82,20 @@ const root = document.getElementById("app") ?? document.body;
 root.textContent = "";
 render(html`<${App} />`, root);
 
+// a page that is open is given an address with a key
+addEventListener("hashchange", () => {
+  const key = takenKey();
+  // a key that is refused changes nothing, and the door says why
+  if (key) login(key).catch(asFault);
+});
+
 // until the server says who we are there is nothing to show; one that is starting is asked again
+let key = takenKey();
 for (let wait = 250; session.get() === null; wait = Math.min(wait * 2, 5000)) {
   try {
-    await greet();
-  } catch {
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await (key ? login(key) : greet());
+  } catch (error) {
+    if (key && asFault(error).status) key = null;
+    else await new Promise((resolve) => setTimeout(resolve, wait));
   }
 }

@@ -125,7 +125,7 @@ export function Shell({ page, title, children }) {
   }, [page]);
 
   const out =
-    known?.key_required &&
+    known?.authenticated &&
     html`
       <button type="button" class="nav-button" onClick=${logout}>
         <${Icon} name="logout" />

@@ -8,8 +8,6 @@ declare namespace Api {
 
   interface SessionStatus {
     authenticated: boolean;
-    key_required: boolean;
-    loopback: boolean;
   }
 
   interface Tokens {

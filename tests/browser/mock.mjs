@@ -1,6 +1,6 @@
 // A small server of the admin API with lively data, for work on the dashboard without the proxy.
 //
-//     node tests/browser/mock.mjs [PORT]       (KEY=… asks for a key; FAST=1 makes more requests)
+//     node tests/browser/mock.mjs [PORT]       (KEY=… is its key; FAST=1 makes more requests)
 //
 // Pages, assets and the content security policy are those of the real thing; the data is invented.
 // restart() cuts every connection, answers nothing for a second, and counts from zero; cut() ends the
@@ -63,8 +63,8 @@ const MODELS = ["claude-sonnet-4-5-20250929", "claude-opus-4-5-20251101", "claud
 const PRICES = { [MODELS[0]]: [3, 15], [MODELS[1]]: [5, 25], [MODELS[2]]: [1, 5] };
 const SESSIONS = ["7c0c2d5e-40a1-4f0b-9d4b-1a5b0e8f5a11", "e1b6a7f2-93c4-4c55-8a56-5f0f3b7c9d20", null];
 
-/** Starts the mock. `key`: null for none. `urls`: those of the proxy, if the dashboard has its own. */
-export async function start({ port = 0, key = null, fast = false, urls = null } = {}) {
+/** Starts the mock. `urls`: those of the proxy, if the dashboard has its own. */
+export async function start({ port = 0, key, fast = false, urls = null } = {}) {
   let state = fresh();
   const sessions = new Set();
   const streams = new Set();
@@ -180,9 +180,7 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     res.end(content);
   }
 
-  const isHere = (req) => /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(req.headers.host ?? "");
   const isKnown = (req) =>
-    (key === null && isHere(req)) ||
     req.headers.authorization === `Bearer ${key}` ||
     sessions.has(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
 
@@ -190,12 +188,7 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     const path = url.pathname.slice("/admin/api/v1".length);
     const query = url.searchParams;
     if (path === "/session") {
-      if (req.method === "GET")
-        return json(res, 200, {
-          authenticated: isKnown(req),
-          key_required: key !== null,
-          loopback: isHere(req),
-        });
+      if (req.method === "GET") return json(res, 200, { authenticated: isKnown(req) });
       if (req.method === "DELETE") {
         sessions.delete(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
         return void res
@@ -222,8 +215,6 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
         })
         .end();
     }
-    if (key === null && !isHere(req))
-      return json(res, 403, fault("forbidden", "DASHBOARD_API_KEY is not set"));
     if (!isKnown(req)) return json(res, 401, fault("unauthorized", "a key is needed"));
     const bad = refused(path, query);
     if (bad) return json(res, 400, bad);
@@ -243,12 +234,6 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
     if (ending) {
       if (req.method !== "POST")
         return json(res, 405, fault("method_not_allowed", "the method is not one of POST"));
-      if (key === null)
-        return json(
-          res,
-          403,
-          fault("forbidden", "ending a request needs the dashboard's key, and DASHBOARD_API_KEY is not set"),
-        );
       let body = "";
       for await (const chunk of req) body += chunk;
       const row = state.rows.find((row) => row.id === ending);
@@ -302,6 +287,7 @@ export async function start({ port = 0, key = null, fast = false, urls = null } 
   };
   return {
     base: `http://127.0.0.1:${server.address().port}`,
+    key,
     cut,
     /// What was ended, and why.
     ended,
@@ -982,7 +968,7 @@ function config(key, port, urls) {
   set("UNIX_SOCKET", "/run/x.sock", "environment", "");
   set("ENABLE_DASHBOARD", "true", "environment");
   set("SYSTEM_PROMPT_REPLACEMENT", "(412 octets)", "env/.env line 9");
-  if (key) set("DASHBOARD_API_KEY", `(${key.length} octets)`, "environment");
+  set("DASHBOARD_API_KEY", `(${key.length} octets)`, "environment");
   return {
     settings,
     last_reload: {
@@ -1072,7 +1058,7 @@ const OPENAPI = {
     schemas: {
       Session: {
         type: "object",
-        properties: { authenticated: { type: "boolean" }, key_required: { type: "boolean" } },
+        properties: { authenticated: { type: "boolean" } },
       },
       Tokens: {
         type: "object",
@@ -1098,10 +1084,7 @@ const OPENAPI = {
 };
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const { base } = await start({
-    port: Number(process.argv[2] ?? 8099),
-    key: process.env.KEY || null,
-    fast: !!process.env.FAST,
-  });
-  console.log(`${base}/admin`);
+  const key = process.env.KEY || "a-key-of-the-mock";
+  const { base } = await start({ port: Number(process.argv[2] ?? 8099), key, fast: !!process.env.FAST });
+  console.log(`${base}/admin#key=${key}`);
 }

@@ -9,7 +9,7 @@ import { join } from "node:path";
 
 const PATIENCE = 20_000;
 
-/// Starts `program` with a dashboard apart from the proxy, without a key unless `more` has one.
+/// Starts `program` with a dashboard apart from the proxy, with a generated key unless `more` has one.
 export async function start(program, more = {}) {
   const upstream = await answering();
   const folder = mkdtempSync(join(tmpdir(), "browser-"));
@@ -22,11 +22,12 @@ export async function start(program, more = {}) {
     API_BASE_URL: upstream.base,
     ...more,
   };
-  let child, main, admin;
+  let child, main, admin, key;
 
   async function run() {
     child = spawn(program, ["--env-file", settings], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
     const said = { Proxy: null, Admin: null };
+    key = env.DASHBOARD_API_KEY ?? null;
     let log = "";
     await new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`${program} did not start:\n${log}`)), PATIENCE);
@@ -34,7 +35,8 @@ export async function start(program, more = {}) {
         log += chunk;
         for (const [, who, where] of log.matchAll(/\[(Proxy|Admin)\] listening on (http:\S+?)[,\s]/g))
           said[who] ??= where;
-        if (said.Proxy && said.Admin) (clearTimeout(timer), resolve());
+        key ??= /\/admin#key=(\S+)/.exec(log)?.[1] ?? null;
+        if (said.Proxy && said.Admin && key) (clearTimeout(timer), resolve());
       };
       child.stdout.on("data", hear);
       child.stderr.on("data", hear);
@@ -78,6 +80,9 @@ export async function start(program, more = {}) {
     base: admin,
     get main() {
       return main;
+    },
+    get key() {
+      return key;
     },
     ask,
     async traffic() {

@@ -6,8 +6,8 @@
 //
 // With KEY the proxy must ask for it. TRAFFIC=URL is asked now and then, so that the proxy under test
 // has something to show. PROGRAM=PATH is the built program, for tests that need one to themselves: restarts,
-// no key, other settings; without it they are made with the mock. SHOTS=0 takes no pictures; they go to
-// .shots/, for a person to look at.
+// a generated key, other settings; without it they are made with the mock. SHOTS=0 takes no pictures; they go
+// to .shots/, for a person to look at.
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,7 +27,6 @@ const ARGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
-  "--host-resolver-rules=MAP elsewhere.test 127.0.0.1",
 ];
 const WAIT = 10_000;
 const isMock = !process.env.BASE;
@@ -931,12 +930,32 @@ await test("a hidden page is not live", {}, async (page) => {
 });
 
 if (key) {
-  for (const scheme of ["light", "dark"])
-    await test(`the door is shown without a session, ${scheme}`, { isIn: false, scheme }, async (page) => {
-      await open(page, "/requests");
-      await page.locator("input[type=password]").waitFor();
-      await shoot(page, `login-1280-${scheme}`);
-    });
+  for (const [width, scheme, locale, title, where] of [
+    [1280, "light", "en-GB", "Sign in", "Where is the key?"],
+    [1280, "dark", "zh-CN", "登录", "密钥在哪里？"],
+    [390, "light", "zh-CN", "登录", "密钥在哪里？"],
+  ])
+    await test(
+      `the door is shown without a session, and says where the key is, ${width} px, ${locale}`,
+      { isIn: false, width, height: 844, scheme, locale },
+      async (page) => {
+        const asked = [];
+        page.on("request", (req) => req.url().includes("/api/") && asked.push(new URL(req.url()).pathname));
+        await open(page, "/requests");
+        await page.locator("input[type=password]").waitFor();
+        await page.locator("h1", { hasText: title }).waitFor();
+        holds((await page.title()).startsWith(title), await page.title());
+        await page.locator("summary", { hasText: where }).click();
+        for (const word of ["DASHBOARD_API_KEY", "/admin#key=", "dashboard.key"])
+          await page.locator(".door-where p", { hasText: word }).first().waitFor();
+        await page.waitForTimeout(1000);
+        holds(
+          asked.every((path) => path === "/admin/api/v1/session"),
+          `no data is asked for: ${asked}`,
+        );
+        await shoot(page, `login-${width}-${scheme}`);
+      },
+    );
 
   await test(
     "the wrong key stays outside, the right one is let in and out",
@@ -975,62 +994,62 @@ if (key) {
   });
 }
 
-// what needs a process to itself: the program, or else a mock without a key
+// what needs a process to itself: the program with a generated key, or else a mock
 const own = process.env.PROGRAM
   ? await startProgram(process.env.PROGRAM)
   : isMock
-    ? await start({ key: null, urls: ["unix:/run/x.sock", "http://0.0.0.0:8088", "http://[::]:8443"] })
+    ? await start({
+        key: "0123456789abcdef".repeat(4),
+        urls: ["unix:/run/x.sock", "http://0.0.0.0:8088", "http://[::]:8443"],
+      })
     : null;
 if (own) {
+  let cookies = null;
+  // one session for all of them: attempts are counted
   const enter = async (page, path) => {
+    const context = page.context();
+    if (cookies) await context.addCookies(cookies);
+    else {
+      await context.request.post(`${own.base}/admin/api/v1/session`, { data: { key: own.key } });
+      ({ cookies } = await context.storageState());
+    }
     await page.goto(`${own.base}/admin${path}`);
     await page.locator("main").waitFor();
   };
   await own.traffic?.();
 
-  await test("without a key it opens, and says how to set one", { isIn: false }, async (page) => {
-    await enter(page, "");
-    const hint = page.locator(".notice", { hasText: "DASHBOARD_API_KEY" });
-    await hint.waitFor();
-    await settled(page);
-    await shoot(page, "open-1280-light");
-    await hint.locator("button").click();
-    await hint.waitFor({ state: "detached" });
+  await test("the key in the address signs in, and leaves it", { isIn: false }, async (page) => {
+    const asked = [];
+    page.on("request", (req) => asked.push(req.url()));
+    await page.goto(`${own.base}/admin/requests?status=2xx#key=${own.key}`);
+    await page.locator("h1", { hasText: "Requests" }).waitFor();
+    await live(page);
+    holds(page.url() === `${own.base}/admin/requests?status=2xx`, `the address is clean: ${page.url()}`);
+    holds(!asked.some((url) => new URL(url).pathname.includes(own.key)), "no request names it");
     await page.reload();
-    await settled(page);
-    holds((await hint.count()) === 0, "it is dismissed for good");
+    await live(page);
+    await page.goBack();
+    await page.goForward();
+    await live(page);
+    holds(!page.url().includes(own.key), `the history is clean: ${page.url()}`);
+    const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
+    holds(!kept.includes(own.key), "nothing keeps it");
   });
 
-  for (const [width, scheme, locale, title] of [
-    [390, "light", "en-GB", "Dashboard not available"],
-    [1280, "dark", "zh-CN", "仪表盘未开放"],
-  ])
-    await test(
-      `without a key and from elsewhere it stays closed, and says why, ${locale}`,
-      { isIn: false, width, height: 844, scheme, locale },
-      async (page, { complaints }) => {
-        const asked = [];
-        page.on("request", (req) => req.url().includes("/api/") && asked.push(new URL(req.url()).pathname));
-        // by plain HTTP from elsewhere, as it would be
-        page.on("console", () =>
-          complaints.splice(
-            0,
-            complaints.length,
-            ...complaints.filter((text) => !/Cross-Origin-Opener-Policy header has been ignored/.test(text)),
-          ),
-        );
-        await page.goto(`http://elsewhere.test:${new URL(own.base).port}/admin/requests`);
-        await page.locator("h1", { hasText: title }).waitFor();
-        holds((await page.locator("main").textContent()).includes("DASHBOARD_API_KEY"), "how to set one");
-        holds((await page.title()).startsWith(title), await page.title());
-        await page.waitForTimeout(1000);
-        holds(
-          asked.every((path) => path === "/admin/api/v1/session"),
-          `no data is asked for: ${asked}`,
-        );
-        await shoot(page, `closed-${width}-${scheme}`);
-      },
+  await test("an open door takes the key of a new address", { isIn: false }, async (page, { complaints }) => {
+    await page.goto(`${own.base}/admin/errors#key=${"0".repeat(64)}`);
+    await page.locator("#key-fault", { hasText: "Invalid key." }).waitFor();
+    holds(page.url() === `${own.base}/admin/errors`, `the address is clean: ${page.url()}`);
+    holds(
+      complaints.every((text) => text.includes("401")),
+      `only the refusal is told: ${complaints}`,
     );
+    complaints.length = 0;
+    // an address with another fragment is the same page
+    await page.evaluate((key) => void (location.hash = `key=${key}`), own.key);
+    await page.locator("h1", { hasText: "Errors" }).waitFor();
+    holds(page.url() === `${own.base}/admin/errors`, `the address is clean: ${page.url()}`);
+  });
 
   await test("clients are given the proxy's address, not the dashboard's", { isIn: false }, async (page) => {
     await enter(page, "/connect");
@@ -1049,7 +1068,13 @@ if (own) {
       for (
         let i = 0;
         i < 50 &&
-        !(await (await fetch(`${own.base}/admin/api/v1/config`)).json()).pending_restart.includes("WORKERS");
+        !(
+          await (
+            await fetch(`${own.base}/admin/api/v1/config`, {
+              headers: { authorization: `Bearer ${own.key}` },
+            })
+          ).json()
+        ).pending_restart.includes("WORKERS");
         i++
       )
         await new Promise((resolve) => setTimeout(resolve, 200));
@@ -1076,18 +1101,6 @@ if (own) {
     const id = await row.getAttribute("data-id");
     await shoot(page, "pending-1280-light");
     await page.locator(`.vrow[data-id="${id}"]`).waitFor({ state: "detached", timeout: 25_000 });
-  });
-
-  await test("ending a request needs a key, and says so", { isIn: false }, async (page) => {
-    await enter(page, "/requests?status=pending");
-    await live(page);
-    const asked = own.ask?.("slowly");
-    await page.locator(".vrow").first().click();
-    const drawer = page.locator("dialog.drawer[open]");
-    await drawer.locator("button", { hasText: "End this request" }).click({ timeout: 25_000 });
-    await drawer.locator("[role=alert]", { hasText: "DASHBOARD_API_KEY=" }).waitFor();
-    await page.keyboard.press("Escape");
-    await asked;
   });
 
   for (const [width, scheme] of [
@@ -1144,7 +1157,7 @@ if (own) {
     await page.locator("th", { hasText: "Ended" }).waitFor();
   });
 
-  await test("a restart is told and survived", { isIn: false }, async (page, { complaints }) => {
+  await test("a restart is told, and leads to the door", { isIn: false }, async (page, { complaints }) => {
     await enter(page, "/requests");
     await live(page);
     await page.locator(".vrow").first().waitFor();
@@ -1153,6 +1166,11 @@ if (own) {
     await page.locator(".link-state.tone-bad").waitFor();
     await shoot(page, "lost-1280-light");
     await restarted;
+    // the sessions went with the process; a mock keeps them
+    if (process.env.PROGRAM) {
+      await page.locator("#key").waitFor();
+      await page.evaluate((key) => void (location.hash = `key=${key}`), own.key);
+    }
     await live(page);
     await own.traffic?.();
     await page.waitForFunction(

@@ -11,6 +11,9 @@ mod keys;
 
 const KEY: &str = "a-key-of-the-tests";
 
+/// The field that shows [`KEY`].
+const RIGHT: [(&str, &str); 1] = [("Authorization", "Bearer a-key-of-the-tests")];
+
 const API: &str = "/admin/api/v1";
 
 const COOKIE: &str = "anthropic_proxy_session=";
@@ -34,6 +37,14 @@ fn dashboard() -> ProxyBuilder {
 
 fn with_key() -> ProxyBuilder {
     dashboard().env("DASHBOARD_API_KEY", KEY)
+}
+
+/// The key that the start line has.
+fn generated_key(proxy: &Proxy) -> String {
+    let line = proxy.wait_for_line(|line| line.contains("#key="));
+    let (_, key) = line.rsplit_once("#key=").unwrap();
+    assert!(key.len() == 64 && key.bytes().all(|it| it.is_ascii_hexdigit()));
+    key.to_owned()
 }
 
 /// A request of this machine, with further fields.
@@ -127,23 +138,15 @@ fn routes(proxy: &Proxy, fields: &[(&str, &str)]) -> Vec<(String, String)> {
 /// What a route answers to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
-    /// There is no key: a program of this machine.
-    Keyless,
-    /// ... that comes by another name.
-    KeylessRebound,
-    /// ... through a proxy.
-    KeylessForwarded,
-    /// ... through one that says so otherwise.
-    KeylessClosing,
-    /// ... for a page of another site.
-    KeylessCrossOrigin,
-    /// There is a key: who does not show it.
+    /// Who shows no key, on this machine.
     Nobody,
-    /// ... who shows another one.
+    /// ... through a reverse proxy.
+    NobodyForwarded,
+    /// Who shows another key.
     Wrong,
-    /// ... who shows it.
+    /// Who shows it.
     Right,
-    /// ... who shows it by another name, which is no other site's.
+    /// ... by another name, which is no other site's.
     RightRebound,
     /// ... for a page of another site.
     RightCrossOrigin,
@@ -152,13 +155,9 @@ enum Caller {
 }
 
 impl Caller {
-    const ALL: [Self; 11] = [
-        Self::Keyless,
-        Self::KeylessRebound,
-        Self::KeylessForwarded,
-        Self::KeylessClosing,
-        Self::KeylessCrossOrigin,
+    const ALL: [Self; 7] = [
         Self::Nobody,
+        Self::NobodyForwarded,
         Self::Wrong,
         Self::Right,
         Self::RightRebound,
@@ -166,26 +165,12 @@ impl Caller {
         Self::RightSameSite,
     ];
 
-    fn has_key(self) -> bool {
-        !matches!(
-            self,
-            Self::Keyless
-                | Self::KeylessRebound
-                | Self::KeylessForwarded
-                | Self::KeylessClosing
-                | Self::KeylessCrossOrigin
-        )
-    }
-
-    fn fields(self) -> Vec<(&'static str, &'static str)> {
-        let right = ("Authorization", "Bearer a-key-of-the-tests");
+    fn fields(self, right: &str) -> Vec<(&'static str, &str)> {
+        let right = ("Authorization", right);
         match self {
-            Self::Keyless | Self::Nobody => vec![],
-            Self::KeylessRebound => vec![("Host", "evil.test")],
-            Self::KeylessForwarded => vec![("X-Forwarded-For", "127.0.0.1")],
-            Self::KeylessClosing => vec![("Connection", "close")],
-            Self::KeylessCrossOrigin => vec![("Origin", "http://evil.test")],
-            Self::Wrong => vec![("Authorization", "Bearer a-key-of-somebody")],
+            Self::Nobody => vec![],
+            Self::NobodyForwarded => vec![("X-Forwarded-For", "127.0.0.1")],
+            Self::Wrong => vec![("Authorization", "Bearer a-key-of-others")],
             Self::Right => vec![right],
             Self::RightRebound => vec![("Host", "evil.test"), right],
             Self::RightCrossOrigin => vec![right, ("Origin", "http://evil.test")],
@@ -209,180 +194,53 @@ impl Caller {
                 | "/admin/api/v1/requests/req_x"
         );
         match self {
-            Self::KeylessCrossOrigin | Self::RightCrossOrigin => &[403],
+            Self::RightCrossOrigin => &[403],
             Self::RightSameSite if is_page => &[200],
             Self::RightSameSite => &[403],
-            _ if is_status => &[200],
-            // they say how to set a key
-            _ if is_page => &[200],
-            Self::KeylessRebound | Self::KeylessForwarded | Self::KeylessClosing => &[403],
-            // the key alone is good for it, and this has no content
-            Self::Keyless if is_end => &[403],
-            Self::Right | Self::RightRebound if is_end => &[400],
+            // they have no data
+            _ if is_status || is_page => &[200],
             // it has no content
             _ if is_login => &[400],
             _ if is_logout => &[204],
-            Self::Nobody => &[401],
+            Self::Nobody | Self::NobodyForwarded => &[401],
             Self::Wrong => &[401, 429],
-            Self::Keyless | Self::Right | Self::RightRebound if is_nothing => &[404],
-            Self::Keyless | Self::Right | Self::RightRebound if path == "/metrics" => &[200],
-            Self::Keyless | Self::Right | Self::RightRebound => &[200],
+            Self::Right | Self::RightRebound if is_end => &[400],
+            Self::Right | Self::RightRebound if is_nothing => &[404],
+            Self::Right | Self::RightRebound => &[200],
         }
     }
 }
 
 #[test]
 fn every_route_is_closed_to_those_who_may_not() {
-    let keyless = dashboard().start();
-    let keyed = with_key().start();
-    let routes = routes(&keyless, &[]);
-    // shown once: the wrong keys below close nobody out who has shown it
-    let right = Caller::Right.fields();
-    assert_eq!(
-        ask(&keyed, "GET", &format!("{API}/config"), &right).status(),
-        200
-    );
-    for caller in Caller::ALL {
-        let proxy = if caller.has_key() { &keyed } else { &keyless };
-        for (method, path) in &routes {
-            let expected = caller.expected(method, path);
-            let mut client = proxy.connect();
-            client.send(request(method, path, &caller.fields(), ""));
-            let head = client.read_response_head();
-            let what = format!("{caller:?} {method} {path}: {}", show(&head.octets));
-            assert!(expected.contains(&head.status()), "{expected:?}: {what}");
-            if path.ends_with("/events") && head.status() == 200 {
-                continue;
-            }
-            let body = client.read_response_body(method, &head);
-            let response = Response { head, body };
-            assert_secure(&response);
-            if matches!(response.status(), 401 | 403 | 404 | 429) {
-                let code = json(&response)["error"]["code"].clone();
-                assert!(code.is_string(), "{what}");
+    let configured = with_key().start();
+    let generated = dashboard().start();
+    let key = generated_key(&generated);
+    for (proxy, key) in [(&configured, KEY), (&generated, &key)] {
+        let right = format!("Bearer {key}");
+        // this shows the key once: the wrong keys below close nobody out who has shown it
+        let routes = routes(proxy, &Caller::Right.fields(&right));
+        for caller in Caller::ALL {
+            for (method, path) in &routes {
+                let expected = caller.expected(method, path);
+                let mut client = proxy.connect();
+                client.send(request(method, path, &caller.fields(&right), ""));
+                let head = client.read_response_head();
+                let what = format!("{caller:?} {method} {path}: {}", show(&head.octets));
+                assert!(expected.contains(&head.status()), "{expected:?}: {what}");
+                if path.ends_with("/events") && head.status() == 200 {
+                    continue;
+                }
+                let body = client.read_response_body(method, &head);
+                let response = Response { head, body };
+                assert_secure(&response);
+                if matches!(response.status(), 401 | 403 | 404 | 429) {
+                    let code = json(&response)["error"]["code"].clone();
+                    assert!(code.is_string(), "{what}");
+                }
             }
         }
     }
-}
-
-#[test]
-fn without_a_key_others_are_told_how_to_set_one() {
-    let proxy = dashboard().start();
-    let other = [("Host", "proxy.test")];
-    let response = ask(&proxy, "GET", &format!("{API}/config"), &other);
-    assert_problem(&response, 403, "forbidden");
-    let message = json(&response)["error"]["message"].to_string();
-    assert!(message.contains("set DASHBOARD_API_KEY"), "{message}");
-    // a page says so to a browser: it has no data, and what it asks for tells it that there is no key
-    for path in ["/admin", "/admin/icon.svg", "/admin/assets/main.js"] {
-        assert_eq!(ask(&proxy, "GET", path, &other).status(), 200, "{path}");
-    }
-    let session = ask(&proxy, "GET", &format!("{API}/session"), &other);
-    assert_eq!(
-        json(&session),
-        serde_json::json!({"authenticated": false, "key_required": false, "loopback": false})
-    );
-    for host in ["localhost:8088", "127.0.0.9", "[::1]:1"] {
-        let response = ask(&proxy, "GET", &format!("{API}/config"), &[("Host", host)]);
-        assert_eq!(response.status(), 200, "{host}");
-    }
-}
-
-#[test]
-fn without_a_key_nothing_that_was_passed_on_is_answered() {
-    let proxy = dashboard().start();
-    let host = proxy.addr().to_string();
-    let chromium = ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64)");
-    let target = format!("{API}/config");
-    let with = |fields: &[(&str, &str)]| {
-        let mut all = vec![("Host", host.as_str())];
-        all.extend_from_slice(fields);
-        ask(&proxy, "GET", &target, &all)
-    };
-    for fields in [
-        &[][..],
-        &[("User-Agent", "curl/8.5.0"), ("Accept", "*/*")],
-        &[chromium, ("Sec-Fetch-Site", "none")],
-        &[chromium, ("Sec-Fetch-Site", "same-origin")],
-        &[("Connection", "keep-alive")],
-    ] {
-        assert_eq!(with(fields).status(), 200, "{fields:?}");
-    }
-    // nginx with HTTP/1.1; one that a browser asked in clear; those that say what they are
-    for field in [
-        ("Connection", "close"),
-        chromium,
-        ("Forwarded", "for=192.0.2.1"),
-        ("Via", "1.1 x"),
-        ("X-Forwarded-For", "127.0.0.1"),
-        ("X-Forwarded-Host", "localhost"),
-        ("X-Forwarded-Port", "443"),
-        ("X-Forwarded-Proto", "https"),
-        ("X-Forwarded-Server", "x"),
-        ("X-Real-IP", "127.0.0.1"),
-        ("X-Client-IP", "127.0.0.1"),
-        ("CF-Connecting-IP", "127.0.0.1"),
-        ("True-Client-IP", "127.0.0.1"),
-    ] {
-        assert_problem(&with(&[field]), 403, "forbidden");
-    }
-    // nginx as it comes
-    for version in [
-        "1.0\r\nConnection: close",
-        "1.0",
-        "1.0\r\nConnection: keep-alive",
-    ] {
-        let octets = format!("GET {target} HTTP/{version}\r\nHost: {host}\r\n\r\n");
-        assert_problem(&send(proxy.addr(), "GET", octets), 403, "forbidden");
-    }
-    let status = |fields: &[(&str, &str)]| {
-        json(&ask(&proxy, "GET", &format!("{API}/session"), fields))["loopback"].clone()
-    };
-    assert_eq!(status(&[]), true);
-    assert_eq!(status(&[("Connection", "close")]), false);
-}
-
-/// nginx since 1.29.7 passes on what its client says, in HTTP/1.1, on connections that go on: only its
-/// account tells it from a user's curl.
-#[cfg(target_os = "linux")]
-#[test]
-fn without_a_key_a_service_s_account_is_not_answered() {
-    use std::os::unix::process::CommandExt as _;
-
-    let proxy = dashboard().start();
-    let asks = |uid: u32| {
-        let script = format!(
-            "exec 3<>/dev/tcp/127.0.0.1/{port} && \
-             printf 'GET {API}/config HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && \
-             read -r line <&3 && echo \"$line\"",
-            port = proxy.addr().port()
-        );
-        let mut shell = std::process::Command::new("bash");
-        shell.arg("-c").arg(script).current_dir("/").uid(uid);
-        let output = shell.output().ok()?;
-        assert!(output.status.success(), "{output:?}");
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(line) = asks(33) else {
-        eprintln!("not tried: only root may act for other accounts");
-        return;
-    };
-    assert_eq!(line, "HTTP/1.1 403 Forbidden");
-    for user in [0, 1000] {
-        assert_eq!(asks(user).as_deref(), Some("HTTP/1.1 200 OK"), "{user}");
-    }
-    // a key is a key, whoever shows it
-    let keyed = with_key().start();
-    assert_eq!(
-        ask(
-            &keyed,
-            "GET",
-            &format!("{API}/config"),
-            &Caller::Right.fields()
-        )
-        .status(),
-        200
-    );
 }
 
 /// The `Cookie` of a login.

@@ -15,11 +15,14 @@ use crate::support::{
 
 const ASK: &str = r#"{"model":"asked","max_tokens":1024,"messages":[]}"#;
 
+const KEY: &str = "a-key-of-the-tests";
+
 /// Proxies whose access log and dashboard are read.
 fn proxy(upstream: &Upstream) -> Proxy {
     Proxy::to(upstream.url())
         .env("ACCESS_LOG", "access.log")
         .env("ENABLE_DASHBOARD", "true")
+        .env("DASHBOARD_API_KEY", KEY)
         .env("METRICS_PUBLIC", "true")
         .start()
 }
@@ -47,7 +50,9 @@ fn lines(proxy: &Proxy, count: usize) -> Vec<Value> {
 fn api(proxy: &Proxy, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let end = Instant::now() + DEADLINE;
     loop {
-        let ask = format!("GET /admin/api/v1/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let ask = format!(
+            "GET /admin/api/v1/{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+        );
         let value: Value = serde_json::from_slice(proxy.send(ask).content()).unwrap();
         if holds(&value) {
             return value;

@@ -259,6 +259,7 @@ fn every_upstream_that_was_tried_counts() {
     let proxy = Proxy::to(first)
         .env("API_BASE_URLS", others)
         .env("ADMIN_LISTEN", "127.0.0.1:0")
+        .env("DASHBOARD_API_KEY", KEY)
         .start();
     assert_eq!(
         proxy
@@ -277,6 +278,8 @@ fn every_upstream_that_was_tried_counts() {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+const KEY: &str = "a-key-of-the-tests";
 
 /// Requests, errors, failed connects and 529s by upstream.
 fn upstreams(proxy: &Proxy) -> Vec<(u64, u64, u64, u64)> {
@@ -302,7 +305,7 @@ fn admin(proxy: &Proxy, target: &str) -> Value {
     let socket = std::net::TcpStream::connect(proxy.admin_addr()).unwrap();
     let mut client = crate::support::Wire::tcp(socket);
     client.send(format!(
-        "GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n",
+        "GET {target} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {KEY}\r\n\r\n",
         proxy.admin_addr()
     ));
     let response = client.read_response("GET");
@@ -319,6 +322,7 @@ fn a_row_has_the_fields_that_may_be_shown_and_no_secret() {
     );
     let proxy = Proxy::to(upstream.url())
         .env("ADMIN_LISTEN", "127.0.0.1:0")
+        .env("DASHBOARD_API_KEY", KEY)
         .start();
     let response = proxy.send(
         "GET /v1/models HTTP/1.1\r\nHost: x\r\nx-api-key: canary-k1y\r\n\
@@ -379,6 +383,7 @@ fn a_row_in_flight_says_what_is_known_of_it() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(upstream.url())
         .env("ADMIN_LISTEN", "127.0.0.1:0")
+        .env("DASHBOARD_API_KEY", KEY)
         .start();
     let (mut client, mut origin) = proxy.exchange(
         &upstream,

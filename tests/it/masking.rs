@@ -74,6 +74,8 @@ fn echo(head: &Head, _: &Body) -> Vec<u8> {
     .into_bytes()
 }
 
+const DASHBOARD_KEY: &str = "a-key-of-the-tests";
+
 fn observed(url: &str) -> ProxyBuilder {
     watched(Proxy::to(url))
 }
@@ -81,6 +83,7 @@ fn observed(url: &str) -> ProxyBuilder {
 fn watched(proxy: ProxyBuilder) -> ProxyBuilder {
     proxy
         .env("ENABLE_DASHBOARD", true)
+        .env("DASHBOARD_API_KEY", DASHBOARD_KEY)
         .env("ACCESS_LOG", "access.log")
         .env("RUST_LOG", "debug")
         .env("DEBUG_MODE", true)
@@ -89,7 +92,9 @@ fn watched(proxy: ProxyBuilder) -> ProxyBuilder {
 /// What is logged and shown once these exchanges have ended.
 fn everything(proxy: &Proxy, exchanges: usize) -> String {
     let get = |path: &str| {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {DASHBOARD_KEY}\r\n\r\n"
+        );
         let response = proxy.send(request);
         assert_eq!(response.status(), 200, "{path}");
         String::from_utf8(response.content().to_vec()).unwrap()

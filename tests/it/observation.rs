@@ -625,10 +625,12 @@ fn sums_survive_a_restart() {
         Proxy::to(upstream.url())
             .env("DATA_DIR", data.path().display())
             .env("ENABLE_DASHBOARD", "true")
+            .env("DASHBOARD_API_KEY", "a-key-of-the-tests")
             .start()
     };
     let usage = |proxy: &Proxy| -> Value {
-        let ask = "GET /admin/api/v1/usage HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let ask = "GET /admin/api/v1/usage HTTP/1.1\r\nHost: localhost\r\n\
+                   Authorization: Bearer a-key-of-the-tests\r\n\r\n";
         serde_json::from_slice(proxy.send(ask).content()).unwrap()
     };
     for generations in 1..=3 {

@@ -314,22 +314,18 @@ fn a_tunnel_is_ended() {
 #[test]
 fn only_the_key_ends_an_exchange() {
     let upstream = Upstream::bind();
-    let proxy = Proxy::to(upstream.url())
-        .env("ENABLE_DASHBOARD", true)
-        .start();
+    let proxy = observed(&upstream).start();
     let (mut client, mut origin) = proxy.exchange(&upstream, get("/"));
     let row = pending(&proxy, |_| true);
     let id = row["id"].as_str().unwrap();
-    let path = format!("requests/{id}/end");
-    // without a key this machine reads, and does no more
-    let refused = call(&proxy, "POST", &path, "{}");
-    assert_eq!(refused.status(), 403, "{}", json(&refused));
-    let message = json(&refused)["error"]["message"].to_string();
-    assert!(message.contains("DASHBOARD_API_KEY"), "{message}");
+    let refused = proxy.send(format!(
+        "POST {API}/requests/{id}/end HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+    ));
+    assert_eq!(refused.status(), 401, "{}", json(&refused));
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     assert_eq!(client.read_response("GET").content(), b"ok");
 
-    let proxy = observed(&upstream).start();
     for (path, content, status, code) in [
         ("requests/req_x/end", "{}", 404, "not_found"),
         ("requests/req_x/end", "[]", 400, "bad_request"),

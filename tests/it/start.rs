@@ -35,8 +35,10 @@ fn the_database_has_no_log_after_a_clean_stop() {
         proxy.signal("TERM");
         let directory = proxy.wait_and_keep();
         let files = std::fs::read_dir(directory.path().join("data")).unwrap();
-        let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
-        assert_eq!(names, ["activity.sqlite"]);
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        // the generated key is beside it
+        names.sort();
+        assert_eq!(names, ["activity.sqlite", "dashboard.key"]);
     }
 }
 
@@ -52,7 +54,7 @@ fn the_first_lines_say_what_to_use() {
     let said = proxy.stderr();
     for line in [
         format!("ANTHROPIC_BASE_URL={url}"),
-        format!("the dashboard is at {url}/admin"),
+        format!("sign in at {url}/admin#key="),
         format!("upstream={}", upstream.url()),
     ] {
         assert!(said.contains(&line), "{line}: {said}");

@@ -396,7 +396,7 @@ pub(super) static TABLE: &[Variable] = &[
             "DASHBOARD_API_KEY",
             "",
             "16 or more printable ASCII characters",
-            "Key of the dashboard. Unset: only programs on this machine have access. Needed behind a reverse proxy.",
+            "Key of the dashboard. Unset: a generated key, in the sign-in URL that the log shows at the start.",
         )
     },
     Variable {
@@ -416,7 +416,7 @@ pub(super) static TABLE: &[Variable] = &[
             "DATA_DIR",
             "",
             "the path of a directory",
-            "Directory that keeps the history of the dashboard over a restart. Unset: in memory only.",
+            "Directory that keeps the history of the dashboard and its generated key over a restart. Unset: in memory only.",
         )
     },
     proxy(

@@ -41,7 +41,7 @@ pub struct Totals {
     pub succeeded: u64,
     /// Those whose status is 400 or more, whose response carried an error, or that the upstream or the proxy
     /// ended early. It is the same everywhere: totals, series, the filter `status=failed`, the errors, and
-    /// `result="failed"` in the metrics.
+    /// `result` of the metrics.
     pub failed: u64,
     /// Those that their client left before any of that: client cancellations are not counted as errors.
     pub canceled: u64,

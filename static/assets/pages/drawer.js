@@ -1,9 +1,9 @@
 // One request in full: where its time went, what it used, how it ended.
 
-import { html, useCell, useEffect, useLayoutEffect, useRef, useState } from "../view.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../view.js";
 import { t, word } from "../i18n.js";
 import * as as from "../format.js";
-import { asFault, ask, refresh, session, useAnswer } from "../api.js";
+import { asFault, ask, refresh, useAnswer } from "../api.js";
 import {
   Bones,
   Code,
@@ -230,7 +230,6 @@ const LONGEST_REASON = 200;
  * @param {{row: Api.Row}} props
  */
 function End({ row }) {
-  const hasKey = useCell(session)?.key_required;
   // "asked": the operator is to confirm; "sent": the proxy was told
   const [step, setStep] = useState(/** @type {"asked" | "sent" | null} */ (null));
   const [fault, setFault] = useState(/** @type {Page.Fault | null} */ (null));
@@ -270,16 +269,6 @@ function End({ row }) {
         </button>
       </p>
     `;
-  if (!hasKey)
-    return html`
-      <div class="notice notice-warn" role="alert">
-        <${Icon} name="info" />
-        <p>
-          ${t("end.no_key")} <code>DASHBOARD_API_KEY=…</code>
-        </p>
-        <${IconButton} icon="close" label=${t("dismiss")} onClick=${back} />
-      </div>
-    `;
   // Escape leaves the question, not the request
   /** @param {Page.FieldEvent} event */
   const leave = (event) =>
@@ -295,13 +284,7 @@ function End({ row }) {
         fault &&
         html`
           <p class="field-fault" role="alert">
-            ${
-              fault.status === 403
-                ? t("end.refused")
-                : fault.status === 404
-                  ? t("fault.too_late")
-                  : faultText(fault)
-            }
+            ${fault.status === 404 ? t("fault.too_late") : faultText(fault)}
           </p>
         `
       }

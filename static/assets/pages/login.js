@@ -1,15 +1,14 @@
-// The door: the key, or how to set one.
+// The door: it asks for the key, and says where to find it.
 
-import { html, useEffect, useRef, useState } from "../view.js";
+import { html, useCell, useEffect, useRef, useState } from "../view.js";
 import { t } from "../i18n.js";
-import { asFault, login, session } from "../api.js";
+import { login, refused } from "../api.js";
 import { Switches } from "../shell.js";
-import { Code, faultText } from "../parts.js";
+import { faultText } from "../parts.js";
 
 export default function Login() {
-  const needsKey = session.get()?.key_required;
   useEffect(() => {
-    document.title = `${t(needsKey ? "login.title" : "login.closed")} · anthropic-proxy`;
+    document.title = `${t("login.title")} · anthropic-proxy`;
   });
   return html`
     <main class="door" id="main">
@@ -18,15 +17,8 @@ export default function Login() {
           <img src="/admin/icon.svg" width="36" height="36" alt="" />
           <${Switches} />
         </div>
-        <h1>${needsKey ? t("login.title") : t("login.closed")}</h1>
-        ${
-          needsKey
-            ? html`<${Form} />`
-            : html`
-              <p>${t("login.closed.why")}</p>
-              <${Code} text="openssl rand -hex 32" label="DASHBOARD_API_KEY" />
-            `
-        }
+        <h1>${t("login.title")}</h1>
+        <${Form} />
       </div>
     </main>
   `;
@@ -34,7 +26,7 @@ export default function Login() {
 
 function Form() {
   const field = useRef(/** @type {HTMLInputElement | null} */ (null));
-  const [fault, setFault] = useState(/** @type {Page.Fault | null} */ (null));
+  const fault = useCell(refused);
   const [isBusy, setBusy] = useState(false);
   useEffect(() => field.current?.focus(), []);
   /** @param {Page.FieldEvent} event */
@@ -43,12 +35,10 @@ function Form() {
     const key = field.current?.value;
     if (!key) return field.current?.focus();
     setBusy(true);
-    setFault(null);
     try {
       await login(key);
-    } catch (error) {
+    } catch {
       setBusy(false);
-      setFault(asFault(error));
       field.current?.select();
     }
   };
@@ -79,6 +69,11 @@ function Form() {
       <button type="submit" class="button primary" disabled=${isBusy}>
         ${t("login.enter")}
       </button>
+      <details class="door-where">
+        <summary>${t("login.where")}</summary>
+        <p>${t("login.where.configured")}</p>
+        <p>${t("login.where.generated")}</p>
+      </details>
     </form>
   `;
 }

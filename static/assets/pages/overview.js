@@ -1,9 +1,9 @@
 // How it goes: now, and over the chosen range.
 
-import { html, kept, useCell, useEffect, useState } from "../view.js";
+import { html, useCell, useEffect, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
-import { session, useAnswer } from "../api.js";
+import { useAnswer } from "../api.js";
 import { past, tick } from "../live.js";
 import { Link, oneOf, setQuery } from "../router.js";
 import {
@@ -13,7 +13,6 @@ import {
   Empty,
   FaultNote,
   Icon,
-  IconButton,
   RANGES,
   RangeChoice,
   Status,
@@ -34,7 +33,6 @@ export default function Overview({ query }) {
   const range = oneOf(RANGES, query.get("range"), "15m");
   const { data, fault, isStale, reload } = useAnswer("/overview", { range }, EVERY[range]);
   return html`
-    <${KeyHint} />
     <${FaultNote} fault=${fault} onRetry=${reload} />
     ${
       data &&
@@ -62,23 +60,6 @@ export default function Overview({ query }) {
         <${Paths} data=${data} />
         <${State} data=${data} />
       </div>
-    </div>
-  `;
-}
-
-/** Without a key anyone on this machine may look: say how to set one. */
-function KeyHint() {
-  const known = useCell(session);
-  const [isGone, setGone] = useState(kept.get("key-hint") === "gone");
-  if (known?.key_required !== false || isGone) return null;
-  const dismiss = () => (kept.set("key-hint", "gone"), setGone(true));
-  return html`
-    <div class="notice">
-      <${Icon} name="info" />
-      <p>
-        ${t("hint.key")} <code>DASHBOARD_API_KEY=…</code>
-      </p>
-      <${IconButton} icon="close" label=${t("dismiss")} onClick=${dismiss} />
     </div>
   `;
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    API, Caller, KEY, ask, assert_problem, assert_secure, dashboard, json, request, send, tick,
+    API, KEY, RIGHT, ask, assert_problem, assert_secure, dashboard, json, request, send, tick,
     with_key,
 };
 use crate::support::{
@@ -22,14 +22,14 @@ use crate::support::{
 
 #[test]
 fn methods_and_paths_that_are_none_are_refused() {
-    let proxy = dashboard().start();
+    let proxy = with_key().start();
     for (method, path, allowed) in [
         ("POST", "/admin", "GET, HEAD"),
         ("DELETE", "/admin/api/v1/config", "GET, HEAD"),
         ("PUT", "/admin/api/v1/session", "GET, HEAD, POST, DELETE"),
         ("OPTIONS", "/admin/api/v1/overview", "GET, HEAD"),
     ] {
-        let response = ask(&proxy, method, path, &[]);
+        let response = ask(&proxy, method, path, &RIGHT);
         assert_problem(&response, 405, "method_not_allowed");
         assert_eq!(response.head.one("allow"), Some(allowed));
     }
@@ -45,13 +45,13 @@ fn methods_and_paths_that_are_none_are_refused() {
         "/admin/<>",
         "/admin/api/v1/config\"",
     ] {
-        assert_problem(&ask(&proxy, "GET", path, &[]), 404, "not_found");
+        assert_problem(&ask(&proxy, "GET", path, &RIGHT), 404, "not_found");
     }
 }
 
 #[test]
 fn a_head_is_answered_without_content() {
-    let proxy = dashboard().start();
+    let proxy = with_key().start();
     let mut client = proxy.connect();
     for path in [
         "/admin",
@@ -59,7 +59,7 @@ fn a_head_is_answered_without_content() {
         "/admin/api/v1/events",
         "/metrics",
     ] {
-        client.send(request("HEAD", path, &[], ""));
+        client.send(request("HEAD", path, &RIGHT, ""));
         let response = client.read_response("HEAD");
         assert_eq!(response.status(), 200, "{path}");
     }
@@ -208,7 +208,7 @@ fn the_admin_listener_has_the_admin_plane_alone_and_is_its_only_place() {
     // to anybody here; without metrics there is nothing to tell yet
     assert_eq!(get("/metrics", &[]).status(), 200);
     assert_problem(&get("/admin/api/v1/config", &[]), 401, "unauthorized");
-    let config = get("/admin/api/v1/config", &Caller::Right.fields());
+    let config = get("/admin/api/v1/config", &RIGHT);
     assert_eq!(config.status(), 200);
     assert_eq!(get("/", &[("Accept", "text/html")]).status(), 302);
     for path in ["/", "/v1/models", "/v1/messages", "/adminx", "/a\"b"] {
@@ -255,14 +255,7 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
         .env("UPSTREAM_API_KEYS", "canary-of-the-tests")
         .file("env/.env", "# a line\nWORKERS=1\nDATA_DIR=data\n")
         .start();
-    let config = || {
-        json(&ask(
-            &proxy,
-            "GET",
-            &format!("{API}/config"),
-            &Caller::Right.fields(),
-        ))
-    };
+    let config = || json(&ask(&proxy, "GET", &format!("{API}/config"), &RIGHT));
     let setting = |config: &Value, name: &str| -> Value {
         let settings = config["settings"].as_array().unwrap();
         settings
@@ -348,15 +341,15 @@ fn settings_are_shown_with_their_origins_and_secrets_are_not() {
 
 #[test]
 fn events_come_once_a_second_and_end_with_the_drain() {
-    let proxy = dashboard().start();
+    let proxy = with_key().start();
     let mut client = proxy.connect();
-    client.send(request("GET", &format!("{API}/events"), &[], ""));
+    client.send(request("GET", &format!("{API}/events"), &RIGHT, ""));
     let head = client.read_response_head();
     assert_eq!(head.one("content-type"), Some("text/event-stream"));
     assert_eq!(head.one("cache-control"), Some("no-store"));
     // at once: how long to wait before the next try
     assert_eq!(client.read_chunk(), b"retry: 2000\n\n");
-    let overview = json(&ask(&proxy, "GET", &format!("{API}/overview"), &[]));
+    let overview = json(&ask(&proxy, "GET", &format!("{API}/overview"), &RIGHT));
     for _ in 0..2 {
         let tick = tick(|| client.read_chunk());
         assert!(tick["now"].is_u64());
@@ -372,10 +365,10 @@ fn events_come_once_a_second_and_end_with_the_drain() {
 
 #[test]
 fn sixty_four_listen_and_no_more() {
-    let proxy = dashboard().env("WORKERS", 1).start();
+    let proxy = with_key().env("WORKERS", 1).start();
     let listen = || {
         let mut client = proxy.connect();
-        client.send(request("GET", &format!("{API}/events"), &[], ""));
+        client.send(request("GET", &format!("{API}/events"), &RIGHT, ""));
         let head = client.read_response_head();
         (client, head)
     };
@@ -436,17 +429,14 @@ fn http2_has_all_of_it() {
 }
 
 #[test]
-fn a_dashboard_without_a_key_is_warned_of() {
-    let open = dashboard().env("HOST", "0.0.0.0").start();
-    open.wait_for_line(|line| line.contains("[Admin] the dashboard listens on the network"));
-    let local = dashboard().start();
-    local.wait_for_line(|line| line.contains("[Admin] DASHBOARD_API_KEY is not set"));
-    assert!(local.stderr().contains("set one behind a reverse proxy"));
-    assert!(!local.stderr().contains("the dashboard listens on"));
-    let keyed = with_key().env("HOST", "0.0.0.0").start();
-    assert_eq!(ask(&keyed, "GET", "/livez", &[]).status(), 200);
-    assert!(!keyed.stderr().contains("the dashboard listens on"));
-    assert!(!keyed.stderr().contains("is not set"));
+fn nothing_is_warned_of_where_a_key_is_configured_or_generated() {
+    for proxy in [dashboard(), with_key()] {
+        let proxy = proxy.env("HOST", "0.0.0.0").start();
+        proxy.wait_for_line(|line| line.contains("[Admin]"));
+        let said = proxy.stderr();
+        let warns = |line: &str| line.contains("[Admin]") && line.contains("WARN");
+        assert!(!said.lines().any(warns), "{said}");
+    }
 }
 
 #[cfg(unix)]
@@ -462,10 +452,9 @@ fn a_unix_socket_is_nobody_s_without_a_key() {
         drop(proxy);
         (response, path)
     };
-    // what asks there is a reverse proxy more often than not
-    assert_problem(&over_unix(dashboard(), &[]).0, 403, "forbidden");
+    assert_problem(&over_unix(dashboard(), &[]).0, 401, "unauthorized");
     assert_problem(&over_unix(with_key(), &[]).0, 401, "unauthorized");
-    let (response, path) = over_unix(with_key(), &Caller::Right.fields());
+    let (response, path) = over_unix(with_key(), &RIGHT);
     assert_eq!(response.status(), 200);
     let urls = json(&response)["proxy_urls"].clone();
     let unix = format!("unix:{}", path.display());
@@ -474,8 +463,8 @@ fn a_unix_socket_is_nobody_s_without_a_key() {
 
 #[test]
 fn data_have_the_shapes_of_the_description() {
-    let proxy = dashboard().start();
-    let get = |path: &str| json(&ask(&proxy, "GET", &format!("{API}/{path}"), &[]));
+    let proxy = with_key().start();
+    let get = |path: &str| json(&ask(&proxy, "GET", &format!("{API}/{path}"), &RIGHT));
     for (path, keys) in [
         (
             "overview?range=5m",
@@ -509,7 +498,7 @@ fn data_have_the_shapes_of_the_description() {
         (&upstream["http"], &upstream["own_key"]),
         (&"1.1".into(), &false.into())
     );
-    let csv = ask(&proxy, "GET", &format!("{API}/usage.csv?by=day"), &[]);
+    let csv = ask(&proxy, "GET", &format!("{API}/usage.csv?by=day"), &RIGHT);
     assert_eq!(
         csv.head.one("content-type"),
         Some("text/csv; charset=utf-8")
@@ -523,8 +512,8 @@ fn data_have_the_shapes_of_the_description() {
 
 #[test]
 fn the_description_names_events_metrics_and_refusals() {
-    let proxy = dashboard().start();
-    let document = json(&ask(&proxy, "GET", &format!("{API}/openapi.json"), &[]));
+    let proxy = with_key().start();
+    let document = json(&ask(&proxy, "GET", &format!("{API}/openapi.json"), &RIGHT));
     let events = &document["paths"][&format!("{API}/events")]["get"];
     let name = events["x-events"]["tick"]["$ref"].as_str().unwrap();
     let schema = document.pointer(name.strip_prefix('#').unwrap()).unwrap();
@@ -572,7 +561,7 @@ fn the_description_names_events_metrics_and_refusals() {
 
 #[test]
 fn queries_that_cannot_be_meant_are_refused_with_a_code() {
-    let proxy = dashboard().start();
+    let proxy = with_key().start();
     let long = "x".repeat(257);
     for (query, code) in [
         ("overview?range=8d", "bad_range"),
@@ -590,7 +579,7 @@ fn queries_that_cannot_be_meant_are_refused_with_a_code() {
         ("config?x=1", "bad_request"),
         ("events?x=1", "bad_request"),
     ] {
-        let response = ask(&proxy, "GET", &format!("{API}/{query}"), &[]);
+        let response = ask(&proxy, "GET", &format!("{API}/{query}"), &RIGHT);
         assert_problem(&response, 400, code);
     }
 }

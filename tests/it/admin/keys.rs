@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    API, COOKIE, Caller, KEY, ask, assert_problem, cookie, dashboard, json, request, send, tick,
-    with_key,
+    API, COOKIE, KEY, RIGHT, ask, assert_problem, cookie, dashboard, generated_key, json, request,
+    send, tick, with_key,
 };
-use crate::support::{Body, DEADLINE, Proxy, Response, Wire, get, wire::show};
+use crate::support::{Body, DEADLINE, Proxy, Response, Upstream, Wire, get, wire::show};
 
 #[track_caller]
 fn log_in(proxy: &Proxy, key: &str) -> Response {
@@ -38,10 +38,7 @@ fn a_key_is_exchanged_for_a_session_that_ends() {
     let proxy = with_key().start();
     let session =
         |fields: &[(&str, &str)]| json(&ask(&proxy, "GET", &format!("{API}/session"), fields));
-    assert_eq!(
-        session(&[]),
-        serde_json::json!({"authenticated": false, "key_required": true, "loopback": true})
-    );
+    assert_eq!(session(&[]), serde_json::json!({"authenticated": false}));
     assert_problem(&log_in(&proxy, "another"), 401, "unauthorized");
     let one = cookie(&log_in(&proxy, KEY));
     let other = cookie(&log_in(&proxy, KEY));
@@ -162,12 +159,7 @@ fn keys_are_tried_ten_times_at_once() {
     assert_problem(&response, 429, "too_many_attempts");
     let seconds: u64 = response.head.one("retry-after").unwrap().parse().unwrap();
     assert!((1..=7).contains(&seconds), "{seconds}");
-    let bearer = ask(
-        &proxy,
-        "GET",
-        &format!("{API}/config"),
-        &Caller::Right.fields(),
-    );
+    let bearer = ask(&proxy, "GET", &format!("{API}/config"), &RIGHT);
     assert_problem(&bearer, 429, "too_many_attempts");
 }
 
@@ -186,9 +178,8 @@ fn keys_that_are_refused_fill_no_log() {
 #[test]
 fn a_key_that_was_shown_is_not_tried_again() {
     let proxy = with_key().start();
-    let right = Caller::Right.fields();
     for _ in 0..30 {
-        let response = ask(&proxy, "GET", &format!("{API}/config"), &right);
+        let response = ask(&proxy, "GET", &format!("{API}/config"), &RIGHT);
         assert_eq!(response.status(), 200);
     }
 }
@@ -225,4 +216,190 @@ fn a_login_is_read_strictly_and_within_bounds() {
     // the connection goes on
     client.send(get("/livez"));
     assert_eq!(client.read_response("GET").status(), 200);
+}
+
+/// The status of a key as a bearer token.
+fn status_of(proxy: &Proxy, key: &str) -> u16 {
+    let token = format!("Bearer {key}");
+    let fields = [("Authorization", &*token)];
+    ask(proxy, "GET", &format!("{API}/config"), &fields).status()
+}
+
+#[test]
+fn without_a_key_the_start_line_has_one_that_signs_in() {
+    let proxy = dashboard().env("WORKERS", 2).start();
+    let line = proxy.wait_for_line(|line| line.contains("[Admin]"));
+    let url = format!("sign in at http://{}/admin#key=", proxy.addr());
+    assert!(line.contains("DASHBOARD_API_KEY is not set"), "{line}");
+    assert!(line.contains(&url), "{line}");
+    let key = generated_key(&proxy);
+    // each worker has it; without it, this machine has nothing
+    for _ in 0..8 {
+        assert_eq!(status_of(&proxy, &key), 200);
+    }
+    assert_eq!(status_with(&proxy, &cookie(&log_in(&proxy, &key))), 200);
+    assert_problem(&log_in(&proxy, KEY), 401, "unauthorized");
+    let closed = ask(&proxy, "GET", &format!("{API}/config"), &[]);
+    assert_problem(&closed, 401, "unauthorized");
+    let message = json(&closed)["error"]["message"].to_string();
+    assert!(message.contains("DASHBOARD_API_KEY"), "{message}");
+    // without DATA_DIR each start makes another one
+    assert_ne!(generated_key(&dashboard().start()), key);
+}
+
+#[test]
+fn a_generated_key_is_in_the_start_line_alone() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::to(upstream.url())
+        .env("ENABLE_DASHBOARD", true)
+        .env("METRICS_PUBLIC", true)
+        .env("ACCESS_LOG", "access.log")
+        .env("DATA_DIR", "data")
+        .env("DEBUG_MODE", true)
+        .start();
+    let key = generated_key(&proxy);
+    let session = cookie(&log_in(&proxy, &key));
+    assert_eq!(status_of(&proxy, &key), 200);
+    // what a client does by mistake
+    let token = format!("Bearer {key}");
+    for (target, field) in [
+        (format!("/v1/models?key={key}"), ("X-Other", &*key)),
+        (format!("/v1/models/{key}"), ("X-Api-Key", &*key)),
+        ("/v1/models".to_owned(), ("Authorization", &*token)),
+    ] {
+        assert_eq!(ask(&proxy, "GET", &target, &[field]).status(), 200);
+    }
+    let fields = [("Authorization", &*token)];
+    let get = |target: &str| {
+        let response = ask(&proxy, "GET", target, &fields);
+        assert_eq!(response.status(), 200, "{target}");
+        String::from_utf8(response.content().to_vec()).unwrap()
+    };
+    let end = Instant::now() + DEADLINE;
+    let log = loop {
+        let log = std::fs::read_to_string(proxy.path("access.log")).unwrap_or_default();
+        let page: serde_json::Value =
+            serde_json::from_str(&get(&format!("{API}/requests"))).unwrap();
+        if log.lines().count() == 3 && page["items"].as_array().unwrap().len() == 3 {
+            let ids = page["items"].as_array().unwrap().iter();
+            let ids = ids.map(|row| row["id"].as_str().unwrap());
+            break log
+                + &ids
+                    .map(|id| get(&format!("{API}/requests/{id}")))
+                    .collect::<String>();
+        }
+        assert!(Instant::now() < end, "not in time: {log}");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let shown = [
+        "requests",
+        "errors",
+        "overview",
+        "upstreams",
+        "config",
+        "session",
+    ]
+    .map(|name| get(&format!("{API}/{name}")))
+    .concat();
+    let setting = "\"name\":\"DASHBOARD_API_KEY\",\"value\":null";
+    assert!(shown.contains(setting), "{shown}");
+    let metrics = get("/metrics");
+    let said = proxy.stderr();
+    let (start, others): (Vec<_>, Vec<_>) = said.lines().partition(|it| it.contains("#key="));
+    assert_eq!(start.len(), 1, "{said}");
+    let all = format!("{log}{shown}{metrics}{}", others.join("\n"));
+    for secret in [&*key, session.trim_start_matches(COOKIE)] {
+        assert!(!all.contains(secret), "{all}");
+    }
+    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_anthropic-proxy"))
+        .arg("check")
+        .env_clear()
+        .envs([("ENABLE_DASHBOARD", "1"), ("DATA_DIR", "data")])
+        .current_dir(proxy.path(""))
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(!format!("{checked:?}").contains(&key));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_generated_key_is_kept_in_a_private_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("dashboard.key");
+    let builder = || dashboard().env("DATA_DIR", data.path().display());
+    let one = builder().start();
+    let key = generated_key(&one);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let other = builder().start();
+    assert_eq!(generated_key(&other), key);
+    drop((one, other));
+
+    let refused = |expected: &str| {
+        let ended = builder().run();
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let checked = builder().arg("check").run();
+        assert_eq!(checked.code, Some(2), "{checked:?}");
+        for said in [&ended.stderr, &checked.stderr] {
+            assert!(said.contains(&*path.to_string_lossy()), "{said}");
+            assert!(said.contains(expected), "{said}");
+            assert!(said.contains("set DASHBOARD_API_KEY"), "{said}");
+            assert!(!said.contains(&key), "{said}");
+        }
+    };
+    let mode =
+        |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    refused("is open to other users (mode 0644); chmod 600");
+    mode(0o600);
+    std::fs::write(&path, &key[..40]).unwrap();
+    refused("does not hold a key of 64 hexadecimal digits; delete it");
+    // a configured key needs no file
+    let configured = builder().env("DASHBOARD_API_KEY", KEY).start();
+    assert_eq!(status_of(&configured, KEY), 200);
+    assert!(!configured.stderr().contains("#key="));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), key[..40]);
+}
+
+#[test]
+fn a_reload_sets_a_key_in_place_of_the_generated_one_and_back() {
+    let proxy = dashboard().file("env/.env", "WORKERS=2\n").start();
+    let key = generated_key(&proxy);
+    let session = cookie(&log_in(&proxy, &key));
+    let mut events = listening(&proxy, &session);
+    let reloaded = |times: usize| {
+        let end = Instant::now() + DEADLINE;
+        while proxy.stderr().matches("reloaded: changed").count() < times {
+            assert!(
+                Instant::now() < end,
+                "no reload {times}: {}",
+                proxy.stderr()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    proxy.write("env/.env", format!("WORKERS=2\nDASHBOARD_API_KEY={KEY}\n"));
+    reloaded(1);
+    assert_eq!(status_of(&proxy, KEY), 200);
+    assert_eq!(status_of(&proxy, &key), 401);
+    assert_eq!(status_with(&proxy, &session), 401);
+    assert!(matches!(events.read_chunked(), Body::Chunked(_)));
+    proxy.write("env/.env", "WORKERS=2\nDASHBOARD_API_KEY=\n");
+    reloaded(2);
+    assert_eq!(status_of(&proxy, &key), 200);
+    assert_eq!(status_of(&proxy, KEY), 401);
+}
+
+#[test]
+fn a_key_that_a_reload_unsets_is_followed_by_a_generated_one() {
+    let file = format!("WORKERS=2\nDASHBOARD_API_KEY={KEY}\n");
+    let proxy = dashboard().file("env/.env", file).start();
+    assert_eq!(status_of(&proxy, KEY), 200);
+    assert!(!proxy.stderr().contains("#key="));
+    proxy.write("env/.env", "WORKERS=2\nDASHBOARD_API_KEY=\n");
+    let key = generated_key(&proxy);
+    assert_eq!(status_of(&proxy, &key), 200);
+    assert_eq!(status_of(&proxy, KEY), 401);
 }
