@@ -1,6 +1,7 @@
 //! Answers of the dashboard, its API and its event stream.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
@@ -557,6 +558,62 @@ fn the_description_names_events_metrics_and_refusals() {
             _ => {}
         }
     }
+}
+
+/// Chinese texts by the English ones of the description.
+fn chinese() -> BTreeMap<String, String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/static/assets/i18n/zh-api.js");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, object) = text.split_once("export default ").unwrap();
+    let object = object.replace(",\n};", "\n}");
+    serde_json::from_str(&object).unwrap_or_else(|error| panic!("{path} is no JSON: {error}"))
+}
+
+/// The texts of a description, as the page looks for them.
+fn texts(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                match value {
+                    Value::String(text) if name == "description" || name == "summary" => {
+                        found.insert(text.replace('\n', " "));
+                    }
+                    value => texts(value, found),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| texts(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_text_of_the_description_has_its_chinese() {
+    let proxy = with_key().start();
+    let document = json(&ask(&proxy, "GET", &format!("{API}/openapi.json"), &RIGHT));
+    let mut english = BTreeSet::new();
+    texts(&document, &mut english);
+    assert!(english.len() > 250, "{}", english.len());
+    let chinese = chinese();
+    let missing: Vec<_> = english
+        .iter()
+        .filter(|it| !chinese.contains_key(*it))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "without Chinese in zh-api.js: {missing:#?}"
+    );
+    let unused: Vec<_> = chinese.keys().filter(|it| !english.contains(*it)).collect();
+    assert!(
+        unused.is_empty(),
+        "of no text any more, in zh-api.js: {unused:#?}"
+    );
+    let is_chinese = |text: &str| {
+        text.chars()
+            .any(|it| ('\u{4e00}'..'\u{9fff}').contains(&it))
+    };
+    let untranslated: Vec<_> = chinese.values().filter(|it| !is_chinese(it)).collect();
+    assert_eq!(untranslated, ["URL。"]);
 }
 
 #[test]
