@@ -12,10 +12,7 @@ use self::{
     flags::CliFlags,
     output::{EXIT_USAGE, NAME, say},
 };
-use crate::config::env::{
-    self,
-    reference::{self, Language},
-};
+use crate::config::env::{self, Language, reference};
 
 mod check;
 mod flags;

@@ -11,6 +11,7 @@ pub mod env;
 mod envfile;
 mod error;
 mod headers;
+mod host;
 mod identity;
 mod load;
 mod loaded;

@@ -44,7 +44,7 @@ fn report(loaded: &Loaded) -> String {
         if section != Some(setting.variable.section) {
             let gap = if section.is_some() { "\n" } else { "" };
             section = Some(setting.variable.section);
-            let _ = writeln!(out, "{gap}[{}]", setting.variable.section.title());
+            let _ = writeln!(out, "{gap}[{}]", setting.variable.section.title().en);
         }
         let (name, value) = (setting.variable.name, value(setting, loaded));
         let _ = writeln!(

@@ -6,7 +6,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::origin::Origin;
+use super::{
+    mask,
+    origin::{Origin, Setting},
+    scalar::InvalidValue,
+};
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,39 @@ pub struct ConfigError {
     pub expected: Cow<'static, str>,
     /// The remedy.
     pub fix: Option<String>,
+}
+
+impl ConfigError {
+    /// A fault at a place, of no variable.
+    pub(super) fn at(
+        origin: Origin,
+        problem: impl Into<String>,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            variable: None,
+            origin,
+            found: None,
+            problem: problem.into(),
+            expected: expected.into(),
+            fix: None,
+        }
+    }
+
+    /// A fault of a value.
+    pub(super) fn of(setting: &Setting, bad: InvalidValue) -> Self {
+        let Setting {
+            variable,
+            origin,
+            text,
+        } = setting;
+        Self {
+            variable: Some(variable.name.to_owned()),
+            found: text.as_deref().map(|text| mask::found(variable, text)),
+            fix: bad.hint,
+            ..Self::at(origin.clone(), bad.problem, variable.form.en)
+        }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -77,6 +114,20 @@ pub struct Warning {
     pub origin: Origin,
     /// The message, as a predicate of the variable.
     pub message: String,
+}
+
+impl Warning {
+    pub(super) fn of(
+        variable: impl Into<String>,
+        origin: Origin,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            variable: variable.into(),
+            origin,
+            message: message.into(),
+        }
+    }
 }
 
 impl fmt::Display for Warning {

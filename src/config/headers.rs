@@ -38,17 +38,12 @@ pub(super) fn parse(
             serde_json::error::Category::Eof => "is not valid JSON: it ends too early".to_owned(),
             _ => format!("is not valid JSON (column {})", error.column()),
         };
-        vec![ConfigError {
-            variable: None,
-            origin: Origin::File {
-                path: path.to_owned(),
-                line,
-            },
-            found: None,
+        let path = path.to_owned();
+        vec![ConfigError::at(
+            Origin::File { path, line },
             problem,
-            expected: EXPECTED_OBJECT.into(),
-            fix: None,
-        }]
+            EXPECTED_OBJECT,
+        )]
     })?;
     let mut fields = CustomFields::default();
     let mut faults = Vec::new();
@@ -66,11 +61,8 @@ pub(super) fn parse(
                 fields.set.retain(|(other, _)| *other != name);
                 fields.removed.retain(|other| *other != name);
                 if fields.set.len() + fields.removed.len() < before {
-                    warnings.push(Warning {
-                        variable: key,
-                        origin: origin.clone(),
-                        message: "duplicate of an earlier field; the last value wins".to_owned(),
-                    });
+                    let message = "duplicate of an earlier field; the last value wins";
+                    warnings.push(Warning::of(key, origin.clone(), message));
                 }
                 match value {
                     Some(value) => fields.set.push((name, value)),
@@ -83,11 +75,8 @@ pub(super) fn parse(
                 fix,
             }) => faults.push(ConfigError {
                 variable: Some(printable(&key)),
-                origin: origin.clone(),
-                found: None,
-                problem: problem.to_owned(),
-                expected: expected.into(),
                 fix: fix.map(str::to_owned),
+                ..ConfigError::at(origin.clone(), problem, expected)
             }),
         }
     }

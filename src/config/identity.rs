@@ -54,7 +54,7 @@ impl fmt::Debug for TlsIdentity {
 
 /// The certificates of a PEM file, the server's own first.
 pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, InvalidValue> {
-    let text = read::text(path).map_err(|error| InvalidValue::because(error.to_string()))?;
+    let text = read::text(path)?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| InvalidValue::because("has a certificate that is not valid PEM"))?;
@@ -66,7 +66,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Invalid
 
 /// The private key of a PEM file.
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, InvalidValue> {
-    let text = read::text(path).map_err(|error| InvalidValue::because(error.to_string()))?;
+    let text = read::text(path)?;
     PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
         InvalidValue::because(
             "contains no private key in PEM (PKCS #8, PKCS #1 or SEC1, not encrypted)",

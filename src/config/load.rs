@@ -55,26 +55,19 @@ impl ConfigSource {
 
     /// The listeners, even if other settings have errors: the health check asks there.
     pub fn listen(&self) -> Result<Listen, ConfigErrors> {
-        parse::listen(&self.merge())
+        parse::listen(self.merge())
     }
 
     /// The certificate that the server shows, if one is named: the health check compares.
     pub fn certificate(&self) -> Result<Option<CertificateDer<'static>>, ConfigErrors> {
-        parse::certificate(&self.merge(), &self.root)
+        parse::certificate(self.merge(), &self.root)
     }
 
     /// The files that the configuration comes from, whether or not they exist.
     pub fn files(&self) -> Vec<PathBuf> {
         let merged = self.merge();
-        let mut files = vec![merged.env_file.clone()];
-        for name in [
-            "HEADERS_FILE",
-            "TLS_CERT_FILE",
-            "TLS_KEY_FILE",
-            "PRICES_FILE",
-        ] {
-            files.extend(merged.text(name).map(|path| self.root.join(path)));
-        }
-        files
+        let watched = merged.settings.iter().filter(|it| it.variable.is_watched);
+        let named = watched.filter_map(|it| Some(self.root.join(it.text.as_deref()?)));
+        [merged.env_file].into_iter().chain(named).collect()
     }
 }

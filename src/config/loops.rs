@@ -37,15 +37,16 @@ pub(super) fn faults(config: &Config, settings: &[Setting]) -> Vec<ConfigError> 
         .filter_map(|endpoint| Some((endpoint, own_listener(endpoint, &listeners)?)))
         .map(|(endpoint, listener)| ConfigError {
             variable: Some(setting.variable.name.to_owned()),
-            origin: setting.origin.clone(),
-            found: None,
-            problem: format!(
-                "names {}, which is this proxy itself (it listens on {listener}): requests would \
-                 loop",
-                endpoint.upstream
-            ),
-            expected: "the address of another server".into(),
             fix: Some("name the upstream's own address, or listen on another PORT".to_owned()),
+            ..ConfigError::at(
+                setting.origin.clone(),
+                format!(
+                    "names {}, which is this proxy itself (it listens on {listener}): requests would \
+                     loop",
+                    endpoint.upstream
+                ),
+                "the address of another server",
+            )
         })
         .collect()
 }

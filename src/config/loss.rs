@@ -28,13 +28,11 @@ pub(super) fn lost_file(last: &Loaded, now: &MergedSettings) -> Option<ConfigErr
     } else {
         "empty"
     };
+    let problem = format!("had {had} {settings} and is now {state}");
+    let expected = "the settings that are in effect, or others";
     Some(ConfigError {
-        variable: None,
-        origin: env_file(now),
-        found: None,
-        problem: format!("had {had} {settings} and is now {state}"),
-        expected: "the settings that are in effect, or others".into(),
         fix: Some("restore the file; to run without it, restart".to_owned()),
+        ..ConfigError::at(env_file(now), problem, expected)
     })
 }
 
@@ -42,26 +40,21 @@ pub(super) fn lost_file(last: &Loaded, now: &MergedSettings) -> Option<ConfigErr
 pub(super) fn lost_settings(last: &Loaded, now: &MergedSettings, root: &Path) -> Vec<ConfigError> {
     let mut faults = Vec::new();
     if last.env_file.is_whole && !now.env_facts.is_whole {
+        let problem = "ends in the middle of a line, which it did not before: it may be cut";
         faults.push(ConfigError {
-            variable: None,
-            origin: env_file(now),
-            found: None,
-            problem: "ends in the middle of a line, which it did not before: it may be cut"
-                .to_owned(),
-            expected: "a line break at its end".into(),
             fix: Some("end the last line with a line break".to_owned()),
+            ..ConfigError::at(env_file(now), problem, "a line break at its end")
         });
     }
     let was_set = |name: &str| last.settings.iter().any(|it| is_set(it, name));
     let still_set = |name: &str| now.settings.iter().any(|it| is_set(it, name));
     if UPSTREAMS.iter().any(|name| was_set(name)) && !UPSTREAMS.iter().any(|name| still_set(name)) {
+        let problem = "was set and is not any more";
+        let expected = "an upstream: a reload never goes back to the default one";
         faults.push(ConfigError {
             variable: Some("API_BASE_URL".to_owned()),
-            origin: env_file(now),
-            found: None,
-            problem: "was set and is not any more".to_owned(),
-            expected: "an upstream: a reload never goes back to the default one".into(),
             fix: Some("set it again, or restart".to_owned()),
+            ..ConfigError::at(env_file(now), problem, expected)
         });
     }
     for name in GUARDED {
@@ -69,13 +62,10 @@ pub(super) fn lost_settings(last: &Loaded, now: &MergedSettings, root: &Path) ->
         if was_set(name) && !still_set(name) && !is_cleared {
             faults.push(ConfigError {
                 variable: Some((*name).to_owned()),
-                origin: env_file(now),
-                found: None,
-                problem: "was set and its line is gone".to_owned(),
-                expected: "the line".into(),
                 fix: Some(format!(
                     "restore it; to unset it on purpose, write `{name}=`"
                 )),
+                ..ConfigError::at(env_file(now), "was set and its line is gone", "the line")
             });
         }
     }
@@ -92,13 +82,14 @@ fn lost_fields(last: &Loaded, now: &MergedSettings, root: &Path) -> Option<Confi
         && path == last.config.boot.headers_file
         && !now.settings.iter().any(|it| is_set(it, "HEADERS_FILE"))
         && matches!(read::text(&path), Err(read::ReadError::Missing));
+    let origin = Origin::File { path, line: None };
     is_lost.then(|| ConfigError {
-        variable: None,
-        origin: Origin::File { path, line: None },
-        found: None,
-        problem: "had fields and is now missing".to_owned(),
-        expected: "a readable JSON file".into(),
         fix: Some("restore it; to send no fields, write {} into it".to_owned()),
+        ..ConfigError::at(
+            origin,
+            "had fields and is now missing",
+            "a readable JSON file",
+        )
     })
 }
 

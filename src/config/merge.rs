@@ -13,7 +13,8 @@ use super::{
     envfile::{self, EnvFileFacts},
     error::{ConfigError, Warning},
     origin::{Origin, Setting},
-    read, scalar,
+    read,
+    scalar::{self, InvalidValue},
     source::ConfigSource,
 };
 
@@ -85,14 +86,13 @@ impl ConfigSource {
                     Some(setting(value, Origin::Environment))
                 }
                 None => {
-                    merged.faults.push(ConfigError {
-                        variable: Some(name.to_owned()),
+                    let bad = InvalidValue::because("is not UTF-8");
+                    let setting = Setting {
+                        variable,
                         origin: Origin::Environment,
-                        found: None,
-                        problem: "is not UTF-8".to_owned(),
-                        expected: variable.expected.into(),
-                        fix: None,
-                    });
+                        text: None,
+                    };
+                    merged.faults.push(ConfigError::of(&setting, bad));
                     None
                 }
             },
@@ -109,22 +109,15 @@ impl ConfigSource {
         };
         let origin = merged.at(found.line);
         if READ_ELSEWHERE.contains(&name) {
-            merged.warnings.push(Warning {
-                variable: name.to_owned(),
-                origin: origin.clone(),
-                message: "has no effect in a file; set it in the environment of the process, \
-                          or use UPSTREAM_CA_FILE"
-                    .to_owned(),
-            });
+            let message = "has no effect in a file; set it in the environment of the process, \
+                           or use UPSTREAM_CA_FILE";
+            merged.warn(name, origin.clone(), message);
         }
         match winner {
             Some(winner) => {
                 if winner.text.as_deref() != Some(found.value.as_str()) {
-                    merged.warnings.push(Warning {
-                        variable: name.to_owned(),
-                        origin,
-                        message: format!("has no effect; it is overridden ({})", winner.origin),
-                    });
+                    let message = format!("has no effect; it is overridden ({})", winner.origin);
+                    merged.warn(name, origin, message);
                 }
                 winner
             }
@@ -157,14 +150,14 @@ impl MergedSettings {
         }
     }
 
+    /// Notes a warning.
+    pub(super) fn warn(&mut self, name: &str, origin: Origin, message: impl Into<String>) {
+        self.warnings.push(Warning::of(name, origin, message));
+    }
+
     fn warn_retired(&mut self, name: &str, origin: Origin) {
         if let Some(why) = env::retired(name) {
-            let message = why.to_owned();
-            self.warnings.push(Warning {
-                variable: name.to_owned(),
-                origin,
-                message,
-            });
+            self.warn(name, origin, why);
         }
     }
 
@@ -178,16 +171,14 @@ impl MergedSettings {
                 return said;
             }
             Err(error) => {
+                let origin = Origin::File {
+                    path: self.env_file.clone(),
+                    line: None,
+                };
+                let expected = "a readable text file of KEY=VALUE lines";
                 self.faults.push(ConfigError {
-                    variable: None,
-                    origin: Origin::File {
-                        path: self.env_file.clone(),
-                        line: None,
-                    },
-                    found: None,
-                    problem: error.to_string(),
-                    expected: "a readable text file of KEY=VALUE lines".into(),
                     fix: named.then(|| "create it, or leave out --env-file".to_owned()),
+                    ..ConfigError::at(origin, error.to_string(), expected)
                 });
                 return said;
             }
@@ -195,14 +186,9 @@ impl MergedSettings {
         let (entries, bad_lines) = envfile::parse(&text);
         self.env_facts.is_whole = text.ends_with('\n');
         for bad in bad_lines {
-            self.faults.push(ConfigError {
-                variable: None,
-                origin: self.at(bad.line),
-                found: None,
-                problem: bad.problem.to_owned(),
-                expected: "KEY=VALUE, or a comment that begins with #".into(),
-                fix: None,
-            });
+            let expected = "KEY=VALUE, or a comment that begins with #";
+            let fault = ConfigError::at(self.at(bad.line), bad.problem, expected);
+            self.faults.push(fault);
         }
         for entry in entries {
             let origin = self.at(entry.line);
@@ -213,11 +199,7 @@ impl MergedSettings {
             };
             if let Some(InFile { line, .. }) = said.insert(entry.key.clone(), found) {
                 let message = format!("duplicate of line {line}; this value wins");
-                self.warnings.push(Warning {
-                    variable: entry.key,
-                    origin,
-                    message,
-                });
+                self.warn(&entry.key, origin, message);
             }
         }
         let (cleared, set): (Vec<_>, Vec<_>) =
@@ -234,13 +216,7 @@ impl MergedSettings {
             let inner = value.strip_prefix(quote);
             inner.is_some_and(|inner| inner.ends_with(quote))
         };
-        let mut warn = |message: &str| {
-            self.warnings.push(Warning {
-                variable: name.to_owned(),
-                origin: Origin::Environment,
-                message: message.to_owned(),
-            });
-        };
+        let mut warn = |message: &str| self.warn(name, Origin::Environment, message);
         if is_quoted('"') || is_quoted('\'') {
             warn(
                 "has quotes around it, which are part of the value: `docker run --env-file` keeps \
@@ -272,11 +248,7 @@ impl MergedSettings {
             Some(nearest) => format!("is unknown and has no effect; did you mean {nearest}?"),
             None => "is unknown and has no effect".to_owned(),
         };
-        self.warnings.push(Warning {
-            variable: name.to_owned(),
-            origin,
-            message,
-        });
+        self.warn(name, origin, message);
     }
 }
 

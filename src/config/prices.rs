@@ -341,7 +341,7 @@ fn begins_with_version(rest: &str) -> bool {
 impl PriceRow {
     fn price(&self) -> Result<Price, InvalidValue> {
         let long_prompt = self.long_prompt.as_ref();
-        let long_prompt = long_prompt.map(|row| Ok((row.above, row.rates()?)));
+        let long_prompt = long_prompt.map(|row| row.rates().map(|rates| (row.above, rates)));
         Ok(Price {
             multipliers: self.multipliers.read()?,
             rates: self.rates()?,

@@ -5,6 +5,8 @@
 
 use std::{fs, fs::File, io, io::Read, path::Path};
 
+use super::scalar::InvalidValue;
+
 /// Reason for which a file could not be read. The texts never contain its content.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -22,6 +24,12 @@ pub(super) enum ReadError {
     NotUtf8 { line: usize },
     #[error("cannot be read: {0}")]
     Io(#[source] io::Error),
+}
+
+impl From<ReadError> for InvalidValue {
+    fn from(error: ReadError) -> Self {
+        Self::because(error.to_string())
+    }
 }
 
 /// The text of the file at `path`, without a byte order mark.

@@ -2,7 +2,7 @@
 //!
 //! Parsers here know neither the variable nor its origin; `parse` adds both.
 
-use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, str::FromStr, thread};
+use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, thread};
 
 use log::LevelFilter;
 
@@ -64,14 +64,24 @@ pub(super) fn forwarded_fields(text: &str) -> Result<ForwardedFields, InvalidVal
     )
 }
 
+/// Any text.
+pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
+    Ok(text.to_owned())
+}
+
+/// The path of a file or directory.
+pub(super) fn path(text: &str) -> Result<PathBuf, InvalidValue> {
+    Ok(PathBuf::from(text))
+}
+
 /// A prompt; white space alone is none, and the upstream would refuse it.
-pub(super) fn prompt(text: &str) -> Result<&str, InvalidValue> {
+pub(super) fn prompt(text: &str) -> Result<String, InvalidValue> {
     match text.trim().is_empty() {
         true => Err(InvalidValue::because(
             "is white space alone, which the upstream refuses as a prompt",
         )
         .hint("write the text, or leave it empty to edit nothing")),
-        false => Ok(text),
+        false => Ok(text.to_owned()),
     }
 }
 
@@ -217,7 +227,7 @@ mod tests {
         assert!(edit_target("last").is_err());
         assert_eq!(forwarded_fields("Drop"), Ok(ForwardedFields::Drop));
         assert!(forwarded_fields("remove").is_err());
-        assert!(prompt(" \n\t").is_err() && prompt(" a ") == Ok(" a "));
+        assert!(prompt(" \n\t").is_err() && prompt(" a ") == Ok(" a ".to_owned()));
         assert_eq!(log_format("JSON"), Ok(LogFormat::Json));
         assert_eq!(
             log_format("jsno").unwrap_err().hint.unwrap(),

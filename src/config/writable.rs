@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    error::ConfigError, mask, merge::MergedSettings, scalar::InvalidValue, source::ConfigSource,
+    error::ConfigError, merge::MergedSettings, scalar::InvalidValue, source::ConfigSource,
 };
 
 impl ConfigSource {
@@ -25,14 +25,7 @@ impl ConfigSource {
                 return;
             };
             if let Err(bad) = check(&self.root.join(text.trim())) {
-                faults.push(ConfigError {
-                    variable: Some(name.to_owned()),
-                    origin: setting.origin.clone(),
-                    found: Some(mask::found(setting.variable, text)),
-                    problem: bad.problem.into_owned(),
-                    expected: setting.variable.expected.into(),
-                    fix: bad.hint,
-                });
+                faults.push(ConfigError::of(setting, bad));
             }
         };
         let is_file = |text: &str| !matches!(text.trim(), "off" | "stdout");

@@ -52,8 +52,12 @@ struct SettingShown {
     applies: When,
     /// Its heading.
     section: &'static str,
+    /// Its heading in Chinese.
+    section_zh: &'static str,
     /// Its description.
     doc: &'static str,
+    /// Its description in Chinese.
+    doc_zh: &'static str,
     /// True for a secret.
     secret: bool,
 }
@@ -122,6 +126,7 @@ impl Configuration {
 impl SettingShown {
     fn of(setting: &Setting, next: Option<&Setting>) -> Self {
         let variable = setting.variable;
+        let section = variable.section.title();
         Self {
             name: variable.name,
             value: setting.shown(),
@@ -132,8 +137,10 @@ impl SettingShown {
                 Applies::Live => When::Live,
                 Applies::Restart => When::Restart,
             },
-            section: variable.section.title(),
-            doc: variable.doc,
+            section: section.en,
+            section_zh: section.zh,
+            doc: variable.doc.en,
+            doc_zh: variable.doc.zh,
             secret: variable.shown == Redaction::AsLength,
         }
     }

@@ -25,22 +25,19 @@ export function t(key, values) {
  */
 export const word = (key, otherwise) => words[key] ?? otherwise;
 
-const MORE = { settings: () => import("./i18n/zh-settings.js"), api: () => import("./i18n/zh-api.js") };
-
 /**
- * Chinese for texts that the proxy itself gives in English: `settings` or `api`. A function of a name and the
- * English text, which stands where there is no other; null while the texts are loaded.
- * @param {keyof typeof MORE} name
+ * Chinese for texts of the API's description, which are in English. A function of a name and the English text,
+ * which stands where there is no other; null while the texts are loaded.
  * @returns {((key: string, english: string) => string) | null}
  */
-export function useTexts(name) {
+export function useApiTexts() {
   const lang = useCell(language);
   const [texts, setTexts] = useState(/** @type {Record<string, string> | null} */ (null));
   useEffect(
     () =>
       void (
         lang === "zh" &&
-        MORE[name]().then(
+        import("./i18n/zh-api.js").then(
           (loaded) => setTexts(loaded.default),
           () => setTexts({}),
         )

@@ -258,7 +258,9 @@ declare namespace Api {
   interface Setting {
     name: string;
     section: string;
+    section_zh: string;
     doc: string;
+    doc_zh: string;
     value: string | null;
     default: string;
     next: string | null;

@@ -934,32 +934,35 @@ function upstreams(state) {
   };
 }
 
-const SECTIONS = { SystemPrompt: "System prompt", Proxies: "Outbound proxies" };
-
 function config(key, port, urls) {
-  const source = readFileSync(join(ROOT, "src/config/env/table.rs"), "utf8");
-  const settings = [];
+  const source = (file) => readFileSync(join(ROOT, "src/config/env", file), "utf8");
   const text = String.raw`"((?:[^"\\]|\\.)*)"`;
-  const call = [
-    String.raw`(live|boot)\(\s*Section::(\w+)`,
-    String.raw`"(\w+)"`,
-    text,
-    `(?:${text}|\\w+)`,
-    text,
-  ];
-  const entries = source.matchAll(new RegExp(call.join(String.raw`,\s*`) + String.raw`,?\s*\)`, "g"));
-  for (const [, applies, section, name, fallback, , doc] of entries)
-    settings.push({
-      name,
-      value: fallback || null,
-      default: fallback,
-      origin: "default",
-      applies: applies === "boot" ? "restart" : "live",
-      section: SECTIONS[section] ?? section,
-      doc: doc.replaceAll('\\"', '"'),
-      next: null,
-      secret: /KEY/.test(name) && !/FILE/.test(name),
-    });
+  const titles = new Map(
+    [...source("variable.rs").matchAll(new RegExp(`Self::(\\w+) => Text::new\\(${text}, ${text}\\)`, "g"))].map(
+      ([, section, ...title]) => [section, title],
+    ),
+  );
+  const settings = [];
+  let section = [];
+  const row = `(?: = ${text})? \\{\\s*name: ${text}, applies: (\\w+)[^]*?\\ben: ${text},\\s*zh: ${text},`;
+  for (const [, heading, fallback = "", name, applies, doc, doc_zh] of source("table.rs").matchAll(
+    new RegExp(`^    (\\w+) \\{$|^        \\w+: [^={\n]+?${row}`, "gm"),
+  ))
+    if (heading) section = titles.get(heading) ?? [];
+    else
+      settings.push({
+        name,
+        value: fallback || null,
+        default: fallback,
+        origin: "default",
+        applies: applies.toLowerCase(),
+        section: section[0],
+        section_zh: section[1],
+        doc: doc.replaceAll('\\"', '"'),
+        doc_zh: doc_zh.replaceAll('\\"', '"'),
+        next: null,
+        secret: /KEY/.test(name) && !/FILE/.test(name),
+      });
   const set = (name, value, origin, next = null) =>
     Object.assign(settings.find((setting) => setting.name === name) ?? {}, { value, origin, next });
   set("PORT", String(port), "flag --port");

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anthropic_proxy::config::env::{
-    reference::{self, Language},
-    table,
-};
+use anthropic_proxy::config::env::{Language, reference, table};
 
 use crate::support::ProxyBuilder;
 

@@ -11,14 +11,14 @@ pub fn file() -> String {
     for variable in TABLE {
         if section != Some(variable.section) {
             section = Some(variable.section);
-            let _ = write!(out, "\n# --- {} ---\n", variable.section.title());
+            let _ = write!(out, "\n# --- {} ---\n", variable.section.title().en);
         }
         let restart = match variable.applies {
             Applies::Live => "",
             Applies::Restart => " (needs a restart)",
         };
-        let _ = write!(out, "\n# {}{restart}\n", variable.doc);
-        let _ = writeln!(out, "# Expected: {}.", variable.expected);
+        let _ = write!(out, "\n# {}{restart}\n", variable.doc.en);
+        let _ = writeln!(out, "# Expected: {}.", variable.form.en);
         let value = if variable.default.is_empty() {
             variable.example
         } else {

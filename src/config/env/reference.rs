@@ -1,36 +1,26 @@
 //! The pages `docs/configuration.md` and `docs/configuration.zh-CN.md`, made from the table; tests/it
 //! holds the committed files against it.
-//!
-//! The Chinese descriptions are those of the dashboard's page.
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use serde::Deserialize as _;
-
 use super::{
-    table::TABLE,
+    table::{COUNT, FLAG, SIZE, TABLE, TIME},
     variable,
-    variable::{Applies, Section, Variable},
+    variable::{Applies, Language, Text},
 };
-
-/// Language of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    /// English.
-    English,
-    /// Simplified Chinese.
-    Chinese,
-}
 
 /// The page with every variable, section by section.
 pub fn page(language: Language) -> String {
-    let words = language.words();
+    let words = match language {
+        Language::English => &ENGLISH,
+        Language::Chinese => &CHINESE,
+    };
     let mut out = String::from(words.head);
     let mut section = None;
     for variable in TABLE {
         if section != Some(variable.section) {
             section = Some(variable.section);
-            let title = language.title(variable.section);
+            let title = variable.section.title().in_language(language);
             let _ = write!(
                 out,
                 "\n## {title}\n\n{}\n|---|---|---|---|---|\n",
@@ -49,60 +39,11 @@ pub fn page(language: Language) -> String {
             out,
             "| `{}` | {default} | {reload} | {} | {} |",
             variable.name,
-            marked(&language.meaning(variable)),
-            language.form(variable),
+            marked(variable.doc.in_language(language)),
+            words.form(variable.form, language),
         );
     }
     out
-}
-
-impl Language {
-    fn words(self) -> &'static Words {
-        match self {
-            Self::English => &ENGLISH,
-            Self::Chinese => &CHINESE,
-        }
-    }
-
-    fn title(self, section: Section) -> &'static str {
-        if self == Self::English {
-            return section.title();
-        }
-        match section {
-            Section::Upstream => "上游",
-            Section::SystemPrompt => "系统提示词",
-            Section::Server => "服务器",
-            Section::Limits => "上限",
-            Section::Timers => "超时",
-            Section::Logs => "日志",
-            Section::Observation => "仪表盘与指标",
-            Section::Proxies => "出站代理",
-            Section::Trust => "信任",
-        }
-    }
-
-    fn meaning(self, variable: &Variable) -> String {
-        match self {
-            Self::English => variable.doc.to_owned(),
-            Self::Chinese => described(variable.name).unwrap_or_else(|| variable.doc.to_owned()),
-        }
-    }
-
-    /// The form of a value: a link for the forms that many variables share.
-    fn form(self, variable: &Variable) -> String {
-        let words = self.words();
-        let shared = words
-            .forms
-            .iter()
-            .find(|(form, _)| *form == variable.expected);
-        if let Some((_, name)) = shared {
-            return format!("[{name}](#{})", words.anchor);
-        }
-        match self {
-            Self::English => marked(variable.expected),
-            Self::Chinese => marked(expected(variable).unwrap_or(variable.expected)),
-        }
-    }
 }
 
 /// Texts of a page beside the table.
@@ -111,14 +52,19 @@ struct Words {
     columns: &'static str,
     /// The heading of the shared forms, as a fragment.
     anchor: &'static str,
-    /// Shared forms, by the text that faults show.
-    forms: [(&'static str, &'static str); 4],
+    /// Names of the forms that many variables share.
+    forms: [(Text, &'static str); 4],
 }
 
-const FLAG: &str = "true, 1, yes, on or false, 0, no, off";
-const TIME: &str = "seconds, or a number with a unit such as 500ms, 30s, 2m, 1h";
-const SIZE: &str = "bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB";
-const COUNT: &str = "a whole number from 1 up";
+impl Words {
+    /// The form of a value: a link for the forms that many variables share.
+    fn form(&self, form: Text, language: Language) -> String {
+        match self.forms.iter().find(|(shared, _)| *shared == form) {
+            Some((_, name)) => format!("[{name}](#{})", self.anchor),
+            None => marked(form.in_language(language)),
+        }
+    }
+}
 
 static ENGLISH: Words = Words {
     head: "\
@@ -180,61 +126,6 @@ static CHINESE: Words = Words {
     forms: [(FLAG, "开关"), (TIME, "时间"), (SIZE, "大小"), (COUNT, "个数")],
 };
 
-/// The page's text for a variable in Chinese.
-fn described(name: &str) -> Option<String> {
-    let texts = include_str!("../../../static/assets/i18n/zh-settings.js");
-    texts.match_indices(name).find_map(|(at, _)| {
-        let is_start = !texts[..at].ends_with(|c: char| c == '_' || c.is_ascii_alphanumeric());
-        let value = texts[at + name.len()..]
-            .trim_start_matches('"')
-            .trim_start()
-            .strip_prefix(':')
-            .filter(|_| is_start)?;
-        String::deserialize(&mut serde_json::Deserializer::from_str(value)).ok()
-    })
-}
-
-/// The form of a value in Chinese, where no other variable shares it.
-fn expected(variable: &Variable) -> Option<&'static str> {
-    Some(match variable.name {
-        "API_BASE_URL" => "http:// 或 https://，主机，可选端口和路径；不含用户、查询串或片段",
-        "API_BASE_URLS" => "与 API_BASE_URL 相同的 URL，用逗号分隔，最优先的在前",
-        "UPSTREAM_API_KEYS" => {
-            "每个上游一项，用逗号分隔：x-api-key 的密钥，或 Bearer 加令牌，或留空"
-        }
-        "UPSTREAM_HTTP_VERSION" => "1.1、2 或 auto",
-        "FAILOVER_STATUS" => "400 到 599 的状态码或范围，用逗号分隔；或 none",
-        "FORWARDED_HEADERS" => "append、off 或 drop",
-        "HEADERS_FILE" => "JSON 对象文件的路径，值为字符串或 null",
-        "ALLOWED_ORIGINS" => {
-            "浏览器写法的源（scheme://host 或 scheme://host:port），用逗号分隔；null；或 *（所有网页）"
-        }
-        "SYSTEM_PROMPT_REPLACEMENT" => "任意文本；放在双引号里可以含有 \\n，也可以跨行",
-        "SYSTEM_PROMPT_TARGET" => "prompt 或 first",
-        "HOST" => "IP 地址，或本机的主机名",
-        "PORT" | "TLS_PORT" => "0 到 65535 的数（0：由内核选择）",
-        "TLS_CERT_FILE" => "PEM 文件的路径：先是证书，然后是通往根证书的各级证书",
-        "TLS_KEY_FILE" => "PEM 文件的路径，内含证书的私钥",
-        "UNIX_SOCKET" => "要创建的套接字的路径；残留的套接字会被替换",
-        "WORKERS" => "1 到 1024 的整数，或 auto",
-        "LOG_FORMAT" => "text 或 json",
-        "RUST_LOG" => "级别，或用逗号分隔的 target=level",
-        "ACCESS_LOG" => "off、stdout 或文件路径",
-        "PRICES_FILE" => "JSON 文件的路径，格式与 static/prices.json 相同",
-        "DASHBOARD_API_KEY" => "至少 16 个可打印的 ASCII 字符",
-        "ADMIN_LISTEN" => "IP 地址和端口",
-        "DATA_DIR" => "目录的路径",
-        "HTTP_PROXY" | "HTTPS_PROXY" | "ALL_PROXY" => {
-            "http://[user:password@]host:port、socks5://… 或 socks5h://…"
-        }
-        "NO_PROXY" => "主机名、后缀（.suffix）、host:port、地址、网段或 *，用逗号分隔",
-        "UPSTREAM_CA_FILE" => "PEM 文件的路径，至少含一个证书",
-        "SSL_CERT_FILE" => "PEM 文件的路径",
-        "SSL_CERT_DIR" => "PEM 文件所在目录的路径",
-        _ => return None,
-    })
-}
-
 /// The text in Markdown: names of variables, paths and other literals as code.
 fn marked(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
@@ -273,23 +164,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_variable_is_described_in_chinese() {
-        let is_chinese = |text: &str| text.contains(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
-        for variable in TABLE {
-            let name = variable.name;
-            assert!(is_chinese(&Language::Chinese.meaning(variable)), "{name}");
-            let form = Language::Chinese.form(variable);
-            assert!(form.contains("](#") || is_chinese(&form), "{name}: {form}");
-        }
-    }
-
-    #[test]
     fn shared_forms_are_those_of_the_table() {
         for (form, name) in ENGLISH.forms.into_iter().chain(CHINESE.forms) {
-            assert!(
-                TABLE.iter().any(|variable| variable.expected == form),
-                "{name}"
-            );
+            assert!(TABLE.iter().any(|variable| variable.form == form), "{name}");
         }
     }
 

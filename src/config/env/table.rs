@@ -1,480 +1,495 @@
-//! The rows: every variable, and every name of the service we replace.
+//! The declarations: every variable, and every name of the service we replace.
 //!
-//! Nothing but data. Sections are contiguous, and a default is a text that the variable's own
-//! parser takes; tests hold both.
+//! Nothing but data, and all that is known of a variable: the macro makes the table, the values that envy
+//! reads and the typed values of it. Sections are contiguous, and a default is a text that the variable's own
+//! reader takes; tests hold both.
 
-use super::variable::{Applies, Redaction, Section, Variable};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
 
-pub(super) static TABLE: &[Variable] = &[
-    Variable {
-        shown: Redaction::WithoutUserinfo,
-        ..live(
-            Section::Upstream,
-            "API_BASE_URL",
-            "https://anyrouter.top",
-            "http:// or https://, a host, optionally a port and a path; no user, query or fragment",
-            "Base URL of the upstream. The client's path is appended to the path given here.",
-        )
+use serde::Deserialize;
+
+use super::{
+    declaration::{Checked, Declared, fallback, noted, settings},
+    variable::{Applies, Redaction, Section, Text, Variable},
+};
+use crate::{
+    config::{
+        duration,
+        endpoint::{self, Credential, HttpVersion, Statuses},
+        host,
+        options::{EditTarget, ForwardedFields},
+        origins::{self, AllowedOrigins},
+        scalar::{self, InvalidValue},
+        size,
+        upstream::{self, Upstream},
     },
-    Variable {
-        shown: Redaction::Urls,
-        example: "https://first.example,https://second.example/prefix",
-        ..live(
-            Section::Upstream,
-            "API_BASE_URLS",
-            "",
-            "URLs as for API_BASE_URL, separated by commas, the preferred one first",
-            "Several upstreams in order of preference. API_BASE_URL comes before them when it is set, too.",
-        )
-    },
-    Variable {
-        shown: Redaction::AsLength,
-        example: "sk-first,Bearer second",
-        ..live(
-            Section::Upstream,
-            "UPSTREAM_API_KEYS",
-            "",
-            "one entry for each upstream, separated by commas: a key for x-api-key, or Bearer and a token, or nothing",
-            "Credentials for the upstreams, in their order. An upstream with a credential of its own never receives the client's.",
-        )
-    },
-    live(
-        Section::Upstream,
-        "UPSTREAM_HTTP_VERSION",
-        "1.1",
-        "1.1, 2 or auto",
-        "HTTP version towards the upstreams. auto: negotiated by TLS. 2 without TLS: prior knowledge.",
-    ),
-    live(
-        Section::Upstream,
-        "FAILOVER_STATUS",
-        "502,503,520-523,529",
-        "status codes and ranges of them from 400 to 599, separated by commas, or none",
-        "Response statuses that send a request to the next upstream, if there is one and the request body is still held. none: no status does.",
-    ),
-    live(
-        Section::Upstream,
-        "PRESERVE_HOST",
-        "false",
-        FLAG,
-        "Forward the client's Host field instead of sending the upstream's own.",
-    ),
-    live(
-        Section::Upstream,
-        "FORWARDED_HEADERS",
-        "append",
-        "append, off or drop",
-        "X-Forwarded-For, -Proto and -Host. append: adds this hop. off: adds nothing. drop: also removes the client's.",
-    ),
-    live(
-        Section::Upstream,
-        "HEADERS_FILE",
-        "env/.env.headers.json",
-        "the path of a JSON object of strings and nulls",
-        "File of fields that replace the client's fields of the same name. null removes a field; keys that begin with __ are comments.",
-    ),
-    Variable {
-        example: "https://app.example,http://localhost:3000",
-        ..live(
-            Section::Upstream,
-            "ALLOWED_ORIGINS",
-            "",
-            "origins as browsers write them (scheme://host or scheme://host:port), separated by commas; null; or * for every page",
-            "Origins of web pages that may send requests to which the proxy adds a credential (UPSTREAM_API_KEYS, HEADERS_FILE).",
-        )
-    },
-    Variable {
-        shown: Redaction::AsLength,
-        example: "You are a helpful assistant.",
-        ..live(
-            Section::SystemPrompt,
-            "SYSTEM_PROMPT_REPLACEMENT",
-            "",
-            "any text; in double quotes it may have \\n and span lines",
-            "Text that replaces the system prompt of POST /v1/messages. Unset: nothing is edited.",
-        )
-    },
-    live(
-        Section::SystemPrompt,
-        "SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST",
-        "false",
-        FLAG,
-        "Replace only a prompt that contains \"Claude Code\", and insert a block before any other.",
-    ),
-    live(
-        Section::SystemPrompt,
-        "SYSTEM_PROMPT_TARGET",
-        "prompt",
-        "prompt or first",
-        "Block that is the prompt. prompt: the first one that is not Claude Code's attribution block. first: the very first.",
-    ),
-    live(
-        Section::SystemPrompt,
-        "MAX_EDIT_BODY",
-        "32MiB",
-        SIZE,
-        "Largest request body that is edited. Larger ones pass unchanged.",
-    ),
-    boot(
-        Section::Server,
-        "HOST",
-        "127.0.0.1",
-        "an IP address or a host name of this machine",
-        "Address to listen on. 0.0.0.0 or :: opens the proxy to the network.",
-    ),
-    boot(
-        Section::Server,
-        "PORT",
-        "8088",
-        "a number from 0 to 65535 (0: the kernel chooses)",
-        "Port to listen on.",
-    ),
-    Variable {
-        example: "/etc/ssl/proxy.pem",
-        ..live(
-            Section::Server,
-            "TLS_CERT_FILE",
-            "",
-            "the path of a PEM file: the certificate, then those that lead to its root",
-            "Certificate chain for serving TLS. Read again when the file changes; turning TLS on or off needs a restart.",
-        )
-    },
-    Variable {
-        example: "/etc/ssl/proxy.key",
-        ..live(
-            Section::Server,
-            "TLS_KEY_FILE",
-            "",
-            "the path of a PEM file with the private key of the certificate",
-            "Private key of the certificate.",
-        )
-    },
-    Variable {
-        example: "8443",
-        ..boot(
-            Section::Server,
-            "TLS_PORT",
-            "",
-            "a number from 0 to 65535 (0: the kernel chooses)",
-            "Port for TLS beside PORT without TLS. Unset: with a certificate, PORT itself speaks TLS.",
-        )
-    },
-    live(
-        Section::Server,
-        "H2C",
-        "false",
-        FLAG,
-        "Accept HTTP/2 without TLS from clients that begin with it (prior knowledge).",
-    ),
-    Variable {
-        example: "/run/anthropic-proxy/proxy.sock",
-        ..boot(
-            Section::Server,
-            "UNIX_SOCKET",
-            "",
-            "the path of a socket to create; a stale socket is replaced",
-            "Unix socket to listen on, besides the ports.",
-        )
-    },
-    boot(
-        Section::Server,
-        "WORKERS",
-        "auto",
-        "a whole number from 1 to 1024, or auto",
-        "Worker threads. auto: one for each core that the process may use.",
-    ),
-    boot(
-        Section::Server,
-        "DRAIN_DELAY",
-        "0",
-        TIME,
-        "Time after SIGTERM in which connections are still accepted while /readyz is 503, so that a load balancer notices.",
-    ),
-    boot(
-        Section::Server,
-        "SHUTDOWN_TIMEOUT",
-        "30",
-        TIME,
-        "Time for running exchanges after DRAIN_DELAY. 0: none.",
-    ),
-    boot(
-        Section::Limits,
-        "MAX_CONNECTIONS",
-        "25000",
-        COUNT,
-        "Client connections of the whole process. Lowered when the file-descriptor limit is lower.",
-    ),
-    live(
-        Section::Limits,
-        "MAX_IN_FLIGHT",
-        "10000",
-        COUNT,
-        "Exchanges at a time. Beyond it, clients get a 503 at once. Lowered when the file-descriptor limit is lower.",
-    ),
-    boot(
-        Section::Limits,
-        "EDIT_MEMORY",
-        "512MiB",
-        SIZE,
-        "Memory for all request bodies that are held for the edit. At least MAX_EDIT_BODY.",
-    ),
-    live(
-        Section::Limits,
-        "MAX_REPLAY_BODY",
-        "1MiB",
-        SIZE,
-        "Largest request body that is kept for the next upstream, in case the first one fails.",
-    ),
-    boot(
-        Section::Limits,
-        "REPLAY_MEMORY",
-        "256MiB",
-        SIZE,
-        "Memory for all request bodies that are kept for the next upstream. Used only with several upstreams.",
-    ),
-    live(
-        Section::Timers,
-        "REQUEST_HEAD_TIMEOUT",
-        "10",
-        TIME,
-        "Longest time for a client to send a request head.",
-    ),
-    live(
-        Section::Timers,
-        "REQUEST_BODY_TIMEOUT",
-        "30",
-        TIME,
-        "Request-body idle timeout: longest pause while a client sends a body.",
-    ),
-    live(
-        Section::Timers,
-        "WRITE_TIMEOUT",
-        "60",
-        TIME,
-        "Write timeout towards the client: longest time in which it reads nothing of its response.",
-    ),
-    live(
-        Section::Timers,
-        "KEEP_ALIVE",
-        "75",
-        TIME,
-        "Idle timeout of client connections.",
-    ),
-    live(
-        Section::Timers,
-        "UPSTREAM_KEEP_ALIVE",
-        "60",
-        TIME,
-        "Idle timeout of upstream connections.",
-    ),
-    live(
-        Section::Timers,
-        "UPSTREAM_MAX_AGE",
-        "10m",
-        TIME,
-        "Age (up to a fifth less) beyond which an upstream connection takes no new request, so that a busy pool follows DNS.",
-    ),
-    live(
-        Section::Timers,
-        "UPSTREAM_CONNECT_TIMEOUT",
-        "5",
-        TIME,
-        "Longest time for connecting to the upstream (DNS and TCP), and the same again for TLS.",
-    ),
-    live(
-        Section::Timers,
-        "UPSTREAM_TIMEOUT",
-        "60",
-        TIME,
-        "Longest wait for the upstream to begin its response.",
-    ),
-    live(
-        Section::Timers,
-        "GENERATION_TIMEOUT",
-        "600",
-        TIME,
-        "Longest wait for the upstream to begin its response on paths that generate (…/messages, …/complete, …/chat/completions, …/responses, :rawPredict, :streamRawPredict, …/invoke…), where a response without streaming begins only when it is complete.",
-    ),
-    live(
-        Section::Timers,
-        "STREAM_IDLE_TIMEOUT",
-        "360",
-        TIME,
-        "Longest silence of the upstream inside a response.",
-    ),
-    live(
-        Section::Timers,
-        "TUNNEL_IDLE_TIMEOUT",
-        "1h",
-        TIME,
-        "Longest silence in both directions of a tunnel (WebSocket and other upgrades).",
-    ),
-    boot(
-        Section::Logs,
-        "LOG_FORMAT",
-        "text",
-        "text or json",
-        "Format of log lines.",
-    ),
-    live(
-        Section::Logs,
-        "DEBUG_MODE",
-        "false",
-        FLAG,
-        "Log sizes, spans and decisions of each exchange. Content is never logged.",
-    ),
-    Variable {
-        example: "anthropic_proxy=debug",
-        ..boot(
-            Section::Logs,
-            "RUST_LOG",
-            "",
-            "a level, or target=level pairs separated by commas",
-            "Log filter. Overrides the levels that DEBUG_MODE sets.",
-        )
-    },
-    Variable {
-        example: "access.log",
-        ..boot(
-            Section::Logs,
-            "ACCESS_LOG",
-            "off",
-            "off, stdout or the path of a file",
-            "Access log: one line of JSON for each exchange. SIGUSR1 opens the file anew.",
-        )
-    },
-    boot(
-        Section::Logs,
-        "ACCESS_LOG_MAX_SIZE",
-        "100MiB",
-        SIZE,
-        "Size at which the access log's file is rotated. It is also rotated at midnight UTC.",
-    ),
-    boot(
-        Section::Logs,
-        "ACCESS_LOG_KEEP",
-        "7",
-        COUNT,
-        "Number of rotated access log files that are kept.",
-    ),
-    live(
-        Section::Observation,
-        "METERING",
-        "true",
-        FLAG,
-        "Read model and token usage from a copy of the responses to POST /v1/messages.",
-    ),
-    Variable {
-        example: "env/prices.json",
-        ..live(
-            Section::Observation,
-            "PRICES_FILE",
-            "",
-            "the path of a JSON file in the form of static/prices.json",
-            "Prices of models, in place of the built-in ones (static/prices.json).",
-        )
-    },
-    live(
-        Section::Observation,
-        "METRICS_PUBLIC",
-        "false",
-        FLAG,
-        "Serve GET /metrics on the main ports, without a key.",
-    ),
-    boot(
-        Section::Observation,
-        "ENABLE_DASHBOARD",
-        "false",
-        FLAG,
-        "Serve the dashboard at /admin on the main ports, unless ADMIN_LISTEN is set.",
-    ),
-    Variable {
-        shown: Redaction::AsLength,
-        example: "a-long-random-text",
-        ..live(
-            Section::Observation,
-            "DASHBOARD_API_KEY",
-            "",
-            "16 or more printable ASCII characters",
-            "Key of the dashboard. Unset: a generated key, in the sign-in URL that the log shows at the start.",
-        )
-    },
-    Variable {
-        example: "127.0.0.1:8089",
-        ..boot(
-            Section::Observation,
-            "ADMIN_LISTEN",
-            "",
-            "an IP address and a port",
-            "Separate listener for the dashboard and the metrics. Disables them on the main ports.",
-        )
-    },
-    Variable {
-        example: "/var/lib/anthropic-proxy",
-        ..boot(
-            Section::Observation,
-            "DATA_DIR",
-            "",
-            "the path of a directory",
-            "Directory that keeps the history of the dashboard and its generated key over a restart. Unset: in memory only.",
-        )
-    },
-    proxy(
-        "HTTP_PROXY",
-        "http://127.0.0.1:3128",
-        "Outbound proxy for an http:// upstream. Lower case works, too.",
-    ),
-    proxy(
-        "HTTPS_PROXY",
-        "http://127.0.0.1:3128",
-        "Outbound proxy for an https:// upstream. Lower case works, too.",
-    ),
-    proxy(
-        "ALL_PROXY",
-        "socks5h://127.0.0.1:1080",
-        "Outbound proxy when none is set for the scheme of the upstream. Lower case works, too.",
-    ),
-    Variable {
-        example: "localhost,.internal.example,10.0.0.0/8",
-        ..live(
-            Section::Proxies,
-            "NO_PROXY",
-            "",
-            "hosts, .suffixes, host:port, addresses, networks or *, separated by commas",
-            "Upstreams that are connected to directly. Lower case works, too.",
-        )
-    },
-    Variable {
-        example: "/etc/ssl/private-ca.pem",
-        ..boot(
-            Section::Trust,
-            "UPSTREAM_CA_FILE",
-            "",
-            "the path of a PEM file with at least one certificate",
-            "Additional certificate authorities to trust for the upstream.",
-        )
-    },
-    Variable {
-        example: "/etc/ssl/certs/ca-certificates.crt",
-        ..boot(
-            Section::Trust,
-            "SSL_CERT_FILE",
-            "",
-            "the path of a PEM file",
-            "Certificate authorities to trust instead of the system's. Read from the environment only.",
-        )
-    },
-    Variable {
-        example: "/etc/ssl/certs",
-        ..boot(
-            Section::Trust,
-            "SSL_CERT_DIR",
-            "",
-            "the path of a directory of PEM files",
-            "Directory of certificate authorities to trust instead of the system's. Read from the environment only.",
-        )
-    },
-];
+    logging::LogFormat,
+    secret::Secret,
+};
+
+settings! {
+    Upstream {
+        api_base_url: Upstream = "https://anyrouter.top" {
+            name: "API_BASE_URL", applies: Live, read: upstream::parse,
+            form: Text::new(
+                "http:// or https://, a host, optionally a port and a path; no user, query or fragment",
+                "http:// 或 https://，主机，可选端口和路径；不含用户、查询串或片段",
+            ),
+            en: "Base URL of the upstream. The client's path is appended to the path given here.",
+            zh: "上游的基础 URL。客户端的路径接在这里给出的路径之后。",
+            shown: Redaction::WithoutUserinfo,
+        }
+
+        api_base_urls: Vec<Upstream> {
+            name: "API_BASE_URLS", applies: Live, read: endpoint::urls,
+            form: Text::new(
+                "URLs as for API_BASE_URL, separated by commas, the preferred one first",
+                "与 API_BASE_URL 相同的 URL，用逗号分隔，最优先的在前",
+            ),
+            en: "Several upstreams in order of preference. API_BASE_URL comes before them when it is set, too.",
+            zh: "多个上游，越靠前越优先；如果也设置了 API_BASE_URL，它排在最前。",
+            shown: Redaction::Urls, example: "https://first.example,https://second.example/prefix",
+        }
+
+        upstream_api_keys: Vec<Option<Credential>> {
+            name: "UPSTREAM_API_KEYS", applies: Live, read: endpoint::credentials,
+            form: Text::new(
+                "one entry for each upstream, separated by commas: a key for x-api-key, or Bearer and a token, or nothing",
+                "每个上游一项，用逗号分隔：x-api-key 的密钥，或 Bearer 加令牌，或留空",
+            ),
+            en: "Credentials for the upstreams, in their order. An upstream with a credential of its own never receives the client's.",
+            zh: "各上游的凭据，与上游顺序一一对应。有自己凭据的上游不会收到客户端的凭据。",
+            shown: Redaction::AsLength, example: "sk-first,Bearer second",
+        }
+
+        upstream_http_version: HttpVersion = "1.1" {
+            name: "UPSTREAM_HTTP_VERSION", applies: Live, read: endpoint::http_version,
+            form: Text::new("1.1, 2 or auto", "1.1、2 或 auto"),
+            en: "HTTP version towards the upstreams. auto: negotiated by TLS. 2 without TLS: prior knowledge.",
+            zh: "与上游之间的 HTTP 版本。auto：由 TLS 协商。2 且不使用 TLS：直接以 HTTP/2 开始（prior knowledge）。",
+        }
+
+        failover_status: Statuses = "502,503,520-523,529" {
+            name: "FAILOVER_STATUS", applies: Live, read: endpoint::statuses,
+            form: Text::new(
+                "status codes and ranges of them from 400 to 599, separated by commas, or none",
+                "400 到 599 的状态码或范围，用逗号分隔；或 none",
+            ),
+            en: "Response statuses that send a request to the next upstream, if there is one and the request body is still held. none: no status does.",
+            zh: "响应为这些状态码时，如果还有下一个上游且请求体仍保留着，就把请求转到下一个上游。none：从不。",
+        }
+
+        preserve_host: bool = "false" {
+            name: "PRESERVE_HOST", applies: Live, read: scalar::flag, form: FLAG,
+            en: "Forward the client's Host field instead of sending the upstream's own.",
+            zh: "把客户端的 Host 字段转发给上游，而不是发送上游自己的。",
+        }
+
+        forwarded_headers: ForwardedFields = "append" {
+            name: "FORWARDED_HEADERS", applies: Live, read: scalar::forwarded_fields,
+            form: Text::new("append, off or drop", "append、off 或 drop"),
+            en: "X-Forwarded-For, -Proto and -Host. append: adds this hop. off: adds nothing. drop: also removes the client's.",
+            zh: "X-Forwarded-For、-Proto、-Host。append：加上这一跳。off：什么都不加。drop：客户端带来的也删除。",
+        }
+
+        headers_file: PathBuf = "env/.env.headers.json" {
+            name: "HEADERS_FILE", applies: Live, read: scalar::path,
+            form: Text::new(
+                "the path of a JSON object of strings and nulls",
+                "JSON 对象文件的路径，值为字符串或 null",
+            ),
+            en: "File of fields that replace the client's fields of the same name. null removes a field; keys that begin with __ are comments.",
+            zh: "自定义头字段文件，其中的字段替换客户端的同名字段；值为 null 时删除该字段；以 __ 开头的键是注释。",
+            is_watched: true,
+        }
+
+        allowed_origins: AllowedOrigins {
+            name: "ALLOWED_ORIGINS", applies: Live, read: origins::parse,
+            form: Text::new(
+                "origins as browsers write them (scheme://host or scheme://host:port), separated by commas; null; or * for every page",
+                "浏览器写法的源（scheme://host 或 scheme://host:port），用逗号分隔；null；或 *（所有网页）",
+            ),
+            en: "Origins of web pages that may send requests to which the proxy adds a credential (UPSTREAM_API_KEYS, HEADERS_FILE).",
+            zh: "网页的源：来自这些网页的请求可以由代理加上凭据（UPSTREAM_API_KEYS、HEADERS_FILE）。",
+            example: "https://app.example,http://localhost:3000",
+        }
+    }
+    SystemPrompt {
+        system_prompt_replacement: String {
+            name: "SYSTEM_PROMPT_REPLACEMENT", applies: Live, read: scalar::prompt,
+            form: Text::new(
+                "any text; in double quotes it may have \\n and span lines",
+                "任意文本；放在双引号里可以含有 \\n，也可以跨行",
+            ),
+            en: "Text that replaces the system prompt of POST /v1/messages. Unset: nothing is edited.",
+            zh: "替换 POST /v1/messages 系统提示词的文本。不设置则什么都不改。",
+            shown: Redaction::AsLength, example: "You are a helpful assistant.",
+        }
+
+        system_prompt_block_insert_if_not_exist: bool = "false" {
+            name: "SYSTEM_PROMPT_BLOCK_INSERT_IF_NOT_EXIST", applies: Live, read: scalar::flag, form: FLAG,
+            en: "Replace only a prompt that contains \"Claude Code\", and insert a block before any other.",
+            zh: "只替换含有“Claude Code”的提示词；其他情况在前面插入一块。",
+        }
+
+        system_prompt_target: EditTarget = "prompt" {
+            name: "SYSTEM_PROMPT_TARGET", applies: Live, read: scalar::edit_target,
+            form: Text::new("prompt or first", "prompt 或 first"),
+            en: "Block that is the prompt. prompt: the first one that is not Claude Code's attribution block. first: the very first.",
+            zh: "哪一块是提示词。prompt：第一个不是 Claude Code 归属块的块。first：第一块。",
+        }
+
+        max_edit_body: u64 = "32MiB" {
+            name: "MAX_EDIT_BODY", applies: Live, read: size::octets, form: SIZE,
+            en: "Largest request body that is edited. Larger ones pass unchanged.",
+            zh: "可以改写的最大请求体；更大的原样通过。",
+        }
+    }
+    Server {
+        host: Vec<IpAddr> = "127.0.0.1" {
+            name: "HOST", applies: Restart, read: host::addresses,
+            form: Text::new("an IP address or a host name of this machine", "IP 地址，或本机的主机名"),
+            en: "Address to listen on. 0.0.0.0 or :: opens the proxy to the network.",
+            zh: "监听地址。0.0.0.0 或 :: 会把代理向网络开放。",
+        }
+
+        port: u16 = "8088" {
+            name: "PORT", applies: Restart, read: scalar::port, form: PORT,
+            en: "Port to listen on.",
+            zh: "监听端口。",
+        }
+
+        tls_cert_file: PathBuf {
+            name: "TLS_CERT_FILE", applies: Live, read: scalar::path,
+            form: Text::new(
+                "the path of a PEM file: the certificate, then those that lead to its root",
+                "PEM 文件的路径：先是证书，然后是通往根证书的各级证书",
+            ),
+            en: "Certificate chain for serving TLS. Read again when the file changes; turning TLS on or off needs a restart.",
+            zh: "对外提供 TLS 的证书链。文件变化时重新读取；开启或关闭 TLS 需要重启。",
+            is_watched: true, example: "/etc/ssl/proxy.pem",
+        }
+
+        tls_key_file: PathBuf {
+            name: "TLS_KEY_FILE", applies: Live, read: scalar::path,
+            form: Text::new(
+                "the path of a PEM file with the private key of the certificate",
+                "PEM 文件的路径，内含证书的私钥",
+            ),
+            en: "Private key of the certificate.",
+            zh: "证书的私钥。",
+            is_watched: true, example: "/etc/ssl/proxy.key",
+        }
+
+        tls_port: u16 {
+            name: "TLS_PORT", applies: Restart, read: scalar::port, form: PORT,
+            en: "Port for TLS beside PORT without TLS. Unset: with a certificate, PORT itself speaks TLS.",
+            zh: "在明文的 PORT 之外提供 TLS 的端口。不设置时，有证书则 PORT 本身就是 TLS。",
+            example: "8443",
+        }
+
+        h2c: bool = "false" {
+            name: "H2C", applies: Live, read: scalar::flag, form: FLAG,
+            en: "Accept HTTP/2 without TLS from clients that begin with it (prior knowledge).",
+            zh: "接受客户端直接以 HTTP/2 开始的明文连接（prior knowledge）。",
+        }
+
+        unix_socket: PathBuf {
+            name: "UNIX_SOCKET", applies: Restart, read: scalar::path,
+            form: Text::new(
+                "the path of a socket to create; a stale socket is replaced",
+                "要创建的套接字的路径；残留的套接字会被替换",
+            ),
+            en: "Unix socket to listen on, besides the ports.",
+            zh: "除端口外再监听一个 Unix 套接字。",
+            example: "/run/anthropic-proxy/proxy.sock",
+        }
+
+        workers: NonZeroUsize = "auto" {
+            name: "WORKERS", applies: Restart, read: scalar::workers,
+            form: Text::new("a whole number from 1 to 1024, or auto", "1 到 1024 的整数，或 auto"),
+            en: "Worker threads. auto: one for each core that the process may use.",
+            zh: "工作线程数。auto：进程可用的每个核心一个。",
+        }
+
+        drain_delay: Duration = "0" {
+            name: "DRAIN_DELAY", applies: Restart, read: duration::any, form: TIME,
+            en: "Time after SIGTERM in which connections are still accepted while /readyz is 503, so that a load balancer notices.",
+            zh: "收到 SIGTERM 后继续接受连接的时间；其间 /readyz 返回 503，让负载均衡器察觉。",
+        }
+
+        shutdown_timeout: Duration = "30" {
+            name: "SHUTDOWN_TIMEOUT", applies: Restart, read: duration::any, form: TIME,
+            en: "Time for running exchanges after DRAIN_DELAY. 0: none.",
+            zh: "DRAIN_DELAY 之后，进行中的请求最多还能继续多久。0：不等待。",
+        }
+    }
+    Limits {
+        max_connections: NonZeroUsize = "25000" {
+            name: "MAX_CONNECTIONS", applies: Restart, read: scalar::count, form: COUNT,
+            en: "Client connections of the whole process. Lowered when the file-descriptor limit is lower.",
+            zh: "整个进程的客户端连接数。文件描述符上限更低时相应减少。",
+        }
+
+        max_in_flight: NonZeroUsize = "10000" {
+            name: "MAX_IN_FLIGHT", applies: Live, read: scalar::count, form: COUNT,
+            en: "Exchanges at a time. Beyond it, clients get a 503 at once. Lowered when the file-descriptor limit is lower.",
+            zh: "同时进行的请求数；超出时立即返回 503。文件描述符上限更低时相应减少。",
+        }
+
+        edit_memory: u64 = "512MiB" {
+            name: "EDIT_MEMORY", applies: Restart, read: size::octets, form: SIZE,
+            en: "Memory for all request bodies that are held for the edit. At least MAX_EDIT_BODY.",
+            zh: "为改写而暂存的全部请求体可用的内存。不小于 MAX_EDIT_BODY。",
+        }
+
+        max_replay_body: u64 = "1MiB" {
+            name: "MAX_REPLAY_BODY", applies: Live, read: size::octets, form: SIZE,
+            en: "Largest request body that is kept for the next upstream, in case the first one fails.",
+            zh: "为转到下一个上游而保留的最大请求体，以备前一个上游失败。",
+        }
+
+        replay_memory: u64 = "256MiB" {
+            name: "REPLAY_MEMORY", applies: Restart, read: size::octets, form: SIZE,
+            en: "Memory for all request bodies that are kept for the next upstream. Used only with several upstreams.",
+            zh: "为转到下一个上游而保留的全部请求体可用的内存。只在有多个上游时使用。",
+        }
+    }
+    Timers {
+        request_head_timeout: Duration = "10" {
+            name: "REQUEST_HEAD_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Longest time for a client to send a request head.",
+            zh: "客户端发送请求头的时限。",
+        }
+
+        request_body_timeout: Duration = "30" {
+            name: "REQUEST_BODY_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Request-body idle timeout: longest pause while a client sends a body.",
+            zh: "请求体空闲超时：客户端发送请求体时最长的停顿。",
+        }
+
+        write_timeout: Duration = "60" {
+            name: "WRITE_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Write timeout towards the client: longest time in which it reads nothing of its response.",
+            zh: "向客户端写入的超时：客户端最长多久不读取响应。",
+        }
+
+        keep_alive: Duration = "75" {
+            name: "KEEP_ALIVE", applies: Live, read: duration::timer, form: TIME,
+            en: "Idle timeout of client connections.",
+            zh: "客户端连接的空闲超时。",
+        }
+
+        upstream_keep_alive: Duration = "60" {
+            name: "UPSTREAM_KEEP_ALIVE", applies: Live, read: duration::timer, form: TIME,
+            en: "Idle timeout of upstream connections.",
+            zh: "上游连接的空闲超时。",
+        }
+
+        upstream_max_age: Duration = "10m" {
+            name: "UPSTREAM_MAX_AGE", applies: Live, read: duration::timer, form: TIME,
+            en: "Age (up to a fifth less) beyond which an upstream connection takes no new request, so that a busy pool follows DNS.",
+            zh: "上游连接超过这个时长（最多短五分之一）后不再接新请求，繁忙的连接池因此也能跟上 DNS 的变化。",
+        }
+
+        upstream_connect_timeout: Duration = "5" {
+            name: "UPSTREAM_CONNECT_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Longest time for connecting to the upstream (DNS and TCP), and the same again for TLS.",
+            zh: "连接上游（DNS 与 TCP）的时限；TLS 另有同样的时限。",
+        }
+
+        upstream_timeout: Duration = "60" {
+            name: "UPSTREAM_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Longest wait for the upstream to begin its response.",
+            zh: "等待上游开始响应的时限。",
+        }
+
+        generation_timeout: Duration = "600" {
+            name: "GENERATION_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Longest wait for the upstream to begin its response on paths that generate (…/messages, …/complete, …/chat/completions, …/responses, :rawPredict, :streamRawPredict, …/invoke…), where a response without streaming begins only when it is complete.",
+            zh: "在生成类路径（…/messages、…/complete、…/chat/completions、…/responses、:rawPredict、:streamRawPredict、…/invoke…）上等待上游开始响应的时限：非流式响应要全部生成后才开始。",
+        }
+
+        stream_idle_timeout: Duration = "360" {
+            name: "STREAM_IDLE_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Longest silence of the upstream inside a response.",
+            zh: "上游在响应中途最长的静默时间。",
+        }
+
+        tunnel_idle_timeout: Duration = "1h" {
+            name: "TUNNEL_IDLE_TIMEOUT", applies: Live, read: duration::timer, form: TIME,
+            en: "Longest silence in both directions of a tunnel (WebSocket and other upgrades).",
+            zh: "隧道（WebSocket 等协议升级）双向都没有数据的最长时间。",
+        }
+    }
+    Logs {
+        log_format: LogFormat = "text" {
+            name: "LOG_FORMAT", applies: Restart, read: scalar::log_format,
+            form: Text::new("text or json", "text 或 json"),
+            en: "Format of log lines.",
+            zh: "日志的格式。",
+        }
+
+        debug_mode: bool = "false" {
+            name: "DEBUG_MODE", applies: Live, read: scalar::flag, form: FLAG,
+            en: "Log sizes, spans and decisions of each exchange. Content is never logged.",
+            zh: "记录每个请求的大小、位置和判断。绝不记录内容。",
+        }
+
+        rust_log: String {
+            name: "RUST_LOG", applies: Restart, read: scalar::log_filter,
+            form: Text::new(
+                "a level, or target=level pairs separated by commas",
+                "级别，或用逗号分隔的 target=level",
+            ),
+            en: "Log filter. Overrides the levels that DEBUG_MODE sets.",
+            zh: "日志过滤规则。优先于 DEBUG_MODE 决定的级别。",
+            example: "anthropic_proxy=debug",
+        }
+
+        access_log: String = "off" {
+            name: "ACCESS_LOG", applies: Restart, read: scalar::text,
+            form: Text::new("off, stdout or the path of a file", "off、stdout 或文件路径"),
+            en: "Access log: one line of JSON for each exchange. SIGUSR1 opens the file anew.",
+            zh: "访问日志：每个请求一行 JSON。收到 SIGUSR1 时重新打开文件。",
+            example: "access.log",
+        }
+
+        access_log_max_size: u64 = "100MiB" {
+            name: "ACCESS_LOG_MAX_SIZE", applies: Restart, read: size::octets, form: SIZE,
+            en: "Size at which the access log's file is rotated. It is also rotated at midnight UTC.",
+            zh: "访问日志文件达到这个大小时轮转；每天零点（UTC）也轮转。",
+        }
+
+        access_log_keep: NonZeroUsize = "7" {
+            name: "ACCESS_LOG_KEEP", applies: Restart, read: scalar::count, form: COUNT,
+            en: "Number of rotated access log files that are kept.",
+            zh: "保留的已轮转访问日志文件个数。",
+        }
+    }
+    Observation {
+        metering: bool = "true" {
+            name: "METERING", applies: Live, read: scalar::flag, form: FLAG,
+            en: "Read model and token usage from a copy of the responses to POST /v1/messages.",
+            zh: "从 POST /v1/messages 响应的副本中读取模型和 token 用量。",
+        }
+
+        prices_file: PathBuf {
+            name: "PRICES_FILE", applies: Live, read: scalar::path,
+            form: Text::new(
+                "the path of a JSON file in the form of static/prices.json",
+                "JSON 文件的路径，格式与 static/prices.json 相同",
+            ),
+            en: "Prices of models, in place of the built-in ones (static/prices.json).",
+            zh: "模型价格文件，代替内置的价格（static/prices.json）。",
+            is_watched: true, example: "env/prices.json",
+        }
+
+        metrics_public: bool = "false" {
+            name: "METRICS_PUBLIC", applies: Live, read: scalar::flag, form: FLAG,
+            en: "Serve GET /metrics on the main ports, without a key.",
+            zh: "在主端口上提供 GET /metrics，无需密钥。",
+        }
+
+        enable_dashboard: bool = "false" {
+            name: "ENABLE_DASHBOARD", applies: Restart, read: scalar::flag, form: FLAG,
+            en: "Serve the dashboard at /admin on the main ports, unless ADMIN_LISTEN is set.",
+            zh: "在主端口的 /admin 提供仪表盘，除非设置了 ADMIN_LISTEN。",
+        }
+
+        dashboard_api_key: Secret {
+            name: "DASHBOARD_API_KEY", applies: Live, read: scalar::key,
+            form: Text::new("16 or more printable ASCII characters", "至少 16 个可打印的 ASCII 字符"),
+            en: "Key of the dashboard. Unset: a generated key, in the sign-in URL that the log shows at the start.",
+            zh: "仪表盘的密钥。不设置时自动生成，启动日志会给出含密钥的登录网址。",
+            shown: Redaction::AsLength, example: "a-long-random-text",
+        }
+
+        admin_listen: SocketAddr {
+            name: "ADMIN_LISTEN", applies: Restart, read: scalar::socket_address,
+            form: Text::new("an IP address and a port", "IP 地址和端口"),
+            en: "Separate listener for the dashboard and the metrics. Disables them on the main ports.",
+            zh: "仪表盘和指标专用的监听地址；设置后主端口上不再提供它们。",
+            example: "127.0.0.1:8089",
+        }
+
+        data_dir: PathBuf {
+            name: "DATA_DIR", applies: Restart, read: scalar::path,
+            form: Text::new("the path of a directory", "目录的路径"),
+            en: "Directory that keeps the history of the dashboard and its generated key over a restart. Unset: in memory only.",
+            zh: "保存仪表盘历史数据和自动生成的密钥的目录，重启后仍在。不设置时只在内存里。",
+            example: "/var/lib/anthropic-proxy",
+        }
+    }
+    Proxies {
+        http_proxy: String {
+            name: "HTTP_PROXY", applies: Live, read: scalar::text, form: PROXY,
+            en: "Outbound proxy for an http:// upstream. Lower case works, too.",
+            zh: "http:// 上游使用的出站代理。小写也可以。",
+            shown: Redaction::WithoutUserinfo, example: "http://127.0.0.1:3128",
+        }
+
+        https_proxy: String {
+            name: "HTTPS_PROXY", applies: Live, read: scalar::text, form: PROXY,
+            en: "Outbound proxy for an https:// upstream. Lower case works, too.",
+            zh: "https:// 上游使用的出站代理。小写也可以。",
+            shown: Redaction::WithoutUserinfo, example: "http://127.0.0.1:3128",
+        }
+
+        all_proxy: String {
+            name: "ALL_PROXY", applies: Live, read: scalar::text, form: PROXY,
+            en: "Outbound proxy when none is set for the scheme of the upstream. Lower case works, too.",
+            zh: "没有为上游的协议设置出站代理时使用。小写也可以。",
+            shown: Redaction::WithoutUserinfo, example: "socks5h://127.0.0.1:1080",
+        }
+
+        no_proxy: String {
+            name: "NO_PROXY", applies: Live, read: scalar::text,
+            form: Text::new(
+                "hosts, .suffixes, host:port, addresses, networks or *, separated by commas",
+                "主机名、后缀（.suffix）、host:port、地址、网段或 *，用逗号分隔",
+            ),
+            en: "Upstreams that are connected to directly. Lower case works, too.",
+            zh: "不经代理、直接连接的上游。小写也可以。",
+            example: "localhost,.internal.example,10.0.0.0/8",
+        }
+    }
+    Trust {
+        upstream_ca_file: PathBuf {
+            name: "UPSTREAM_CA_FILE", applies: Restart, read: scalar::path,
+            form: Text::new(
+                "the path of a PEM file with at least one certificate",
+                "PEM 文件的路径，至少含一个证书",
+            ),
+            en: "Additional certificate authorities to trust for the upstream.",
+            zh: "额外信任的上游 CA 证书。",
+            example: "/etc/ssl/private-ca.pem",
+        }
+
+        #[expect(dead_code, reason = "rustls-native-certs reads it by itself")]
+        ssl_cert_file: String {
+            name: "SSL_CERT_FILE", applies: Restart, read: scalar::text,
+            form: Text::new("the path of a PEM file", "PEM 文件的路径"),
+            en: "Certificate authorities to trust instead of the system's. Read from the environment only.",
+            zh: "代替系统证书库的 CA 证书。只从环境变量读取。",
+            example: "/etc/ssl/certs/ca-certificates.crt",
+        }
+
+        #[expect(dead_code, reason = "rustls-native-certs reads it by itself")]
+        ssl_cert_dir: String {
+            name: "SSL_CERT_DIR", applies: Restart, read: scalar::text,
+            form: Text::new("the path of a directory of PEM files", "PEM 文件所在目录的路径"),
+            en: "Directory of certificate authorities to trust instead of the system's. Read from the environment only.",
+            zh: "代替系统证书库的 CA 证书目录。只从环境变量读取。",
+            example: "/etc/ssl/certs",
+        }
+    }
+}
 
 /// Names of the service we replace.
 pub(super) static RETIRED: &[(&str, &str)] = &[
@@ -504,51 +519,25 @@ pub(super) static RETIRED: &[(&str, &str)] = &[
     ),
 ];
 
-/// The shape of most rows: live, shown plainly, the default as the example.
-const fn live(
-    section: Section,
-    name: &'static str,
-    default: &'static str,
-    expected: &'static str,
-    doc: &'static str,
-) -> Variable {
-    Variable {
-        name,
-        default,
-        doc,
-        section,
-        applies: Applies::Live,
-        shown: Redaction::Plainly,
-        expected,
-        example: default,
-    }
-}
-
-/// The same for what is read once.
-const fn boot(
-    section: Section,
-    name: &'static str,
-    default: &'static str,
-    expected: &'static str,
-    doc: &'static str,
-) -> Variable {
-    Variable {
-        applies: Applies::Restart,
-        ..live(section, name, default, expected, doc)
-    }
-}
-
-/// A URL of an outbound proxy.
-const fn proxy(name: &'static str, example: &'static str, doc: &'static str) -> Variable {
-    Variable {
-        shown: Redaction::WithoutUserinfo,
-        example,
-        ..live(Section::Proxies, name, "", PROXY, doc)
-    }
-}
-
-const FLAG: &str = "true, 1, yes, on or false, 0, no, off";
-const TIME: &str = "seconds, or a number with a unit such as 500ms, 30s, 2m, 1h";
-const SIZE: &str = "bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB";
-const COUNT: &str = "a whole number from 1 up";
-const PROXY: &str = "http://[user:password@]host:port, socks5://… or socks5h://…";
+/// Forms that several variables share.
+pub(super) const FLAG: Text = Text::new(
+    "true, 1, yes, on or false, 0, no, off",
+    "true、1、yes、on 或 false、0、no、off",
+);
+pub(super) const TIME: Text = Text::new(
+    "seconds, or a number with a unit such as 500ms, 30s, 2m, 1h",
+    "秒数，或带单位的数，例如 500ms、30s、2m、1h",
+);
+pub(super) const SIZE: Text = Text::new(
+    "bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB",
+    "字节数，或带单位的数，例如 512KiB、32MiB、1GiB",
+);
+pub(super) const COUNT: Text = Text::new("a whole number from 1 up", "不小于 1 的整数");
+const PORT: Text = Text::new(
+    "a number from 0 to 65535 (0: the kernel chooses)",
+    "0 到 65535 的数（0：由内核选择）",
+);
+const PROXY: Text = Text::new(
+    "http://[user:password@]host:port, socks5://… or socks5h://…",
+    "http://[user:password@]host:port、socks5://… 或 socks5h://…",
+);

@@ -8,7 +8,7 @@ pub struct Variable {
     /// Its default as text; empty for none.
     pub default: &'static str,
     /// Description in one line.
-    pub doc: &'static str,
+    pub doc: Text,
     /// Section in lists.
     pub section: Section,
     /// Moment at which a change takes effect.
@@ -16,9 +16,67 @@ pub struct Variable {
     /// Form in which the value is shown.
     pub shown: Redaction,
     /// The form that is expected.
-    pub expected: &'static str,
+    pub form: Text,
     /// A valid value.
     pub example: &'static str,
+    /// Its value is the path of a file that is read again when it changes.
+    pub is_watched: bool,
+}
+
+impl Variable {
+    /// The shape of most: shown plainly, the default as the example.
+    pub(super) const fn new(
+        name: &'static str,
+        default: &'static str,
+        section: Section,
+        applies: Applies,
+        form: Text,
+        doc: Text,
+    ) -> Self {
+        Self {
+            name,
+            default,
+            doc,
+            section,
+            applies,
+            shown: Redaction::Plainly,
+            form,
+            example: default,
+            is_watched: false,
+        }
+    }
+}
+
+/// A text in both languages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text {
+    /// In English.
+    pub en: &'static str,
+    /// In Chinese.
+    pub zh: &'static str,
+}
+
+impl Text {
+    pub(super) const fn new(en: &'static str, zh: &'static str) -> Self {
+        Self { en, zh }
+    }
+
+    /// The text in one of them.
+    pub fn in_language(self, language: Language) -> &'static str {
+        match language {
+            Language::English => self.en,
+            Language::Chinese => self.zh,
+        }
+    }
+}
+
+/// Language of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    English,
+    /// Simplified Chinese.
+    Chinese,
 }
 
 /// Moment at which a changed variable takes effect.
@@ -68,17 +126,17 @@ pub enum Section {
 
 impl Section {
     /// The heading.
-    pub fn title(self) -> &'static str {
+    pub fn title(self) -> Text {
         match self {
-            Self::Upstream => "Upstream",
-            Self::SystemPrompt => "System prompt",
-            Self::Server => "Server",
-            Self::Limits => "Limits",
-            Self::Timers => "Timers",
-            Self::Logs => "Logs",
-            Self::Observation => "Dashboard and metrics",
-            Self::Proxies => "Outbound proxies",
-            Self::Trust => "Trust",
+            Self::Upstream => Text::new("Upstream", "上游"),
+            Self::SystemPrompt => Text::new("System prompt", "系统提示词"),
+            Self::Server => Text::new("Server", "服务器"),
+            Self::Limits => Text::new("Limits", "上限"),
+            Self::Timers => Text::new("Timers", "超时"),
+            Self::Logs => Text::new("Logs", "日志"),
+            Self::Observation => Text::new("Dashboard and metrics", "仪表盘与指标"),
+            Self::Proxies => Text::new("Outbound proxies", "出站代理"),
+            Self::Trust => Text::new("Trust", "证书信任"),
         }
     }
 }

@@ -1,21 +1,16 @@
 //! Budgets of memory for held request bodies, compared with each other and with the limits of the process.
 
 use super::reader::Reader;
-use crate::config::{
-    error::Warning, memory::MemoryLimits, model::Config, origin::Origin, scalar::InvalidValue,
-};
+use crate::config::{memory::MemoryLimits, model::Config, origin::Origin, scalar::InvalidValue};
 
 impl Reader {
     /// One body must fit into the memory for all of them, or it would wait for ever.
     pub(super) fn compare_sizes(
         &mut self,
-        (one, largest): (&'static str, Option<u64>),
-        (all, memory): (&'static str, Option<u64>),
+        (one, largest): (&'static str, u64),
+        (all, memory): (&'static str, u64),
     ) {
-        let (Some(largest), Some(memory)) = (largest, memory) else {
-            return;
-        };
-        if memory < largest {
+        if memory < largest && !self.is_faulty(one) && !self.is_faulty(all) {
             let bad = InvalidValue::because(format!(
                 "is less than {one}, so the largest body never fits"
             ))
@@ -41,14 +36,12 @@ impl Reader {
             let setting = self.merged.setting(name);
             let said = setting.filter(|setting| setting.origin != Origin::Default);
             if let Some(setting) = said.filter(|_| to < *value) {
-                self.merged.warnings.push(Warning {
-                    variable: name.to_owned(),
-                    origin: setting.origin.clone(),
-                    message: format!(
-                        "is more than {limits} leaves: using {} KiB; raise the limit or lower {name}",
-                        to >> 10
-                    ),
-                });
+                let message = format!(
+                    "is more than {limits} leaves: using {} KiB; raise the limit or lower {name}",
+                    to >> 10
+                );
+                let origin = setting.origin.clone();
+                self.merged.warn(name, origin, message);
             }
             *value = to.min(*value);
         };

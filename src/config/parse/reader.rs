@@ -1,8 +1,9 @@
-//! The settings of one load, read one by one; a value that cannot be parsed becomes an error.
+//! The settings of one load; a value that is invalid by itself, or beside others, becomes an error.
+
+use std::path::Path;
 
 use crate::config::{
-    env::RawSettings, error::ConfigError, mask, merge::MergedSettings, origin::Origin,
-    scalar::InvalidValue,
+    env::Settings, error::ConfigError, merge::MergedSettings, origin::Origin, scalar::InvalidValue,
 };
 
 /// The merged settings, with the errors and warnings found so far.
@@ -11,63 +12,52 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn raw(&mut self) -> Option<RawSettings> {
-        let texts =
-            self.merged.settings.iter().filter_map(|setting| {
-                Some((setting.variable.name.to_owned(), setting.text.clone()?))
-            });
-        match envy::from_iter(texts) {
-            Ok(raw) => Some(raw),
-            // Unreachable while the table and `RawSettings` agree, which a test sees to.
+    /// The typed values, with every invalid one noted as an error.
+    pub(super) fn settings(&mut self) -> Option<Settings> {
+        let settings = self.merged.settings.iter();
+        let texts: Vec<_> = settings
+            .filter_map(|it| Some((it.variable.name.to_owned(), it.text.clone()?)))
+            .collect();
+        match Settings::read(texts, &mut |name, bad| self.fault(name, bad)) {
+            Ok(settings) => Some(settings),
+            // Unreachable while the declarations are sound, which tests see to.
             Err(error) => {
-                self.merged.faults.push(ConfigError {
-                    variable: None,
-                    origin: Origin::Default,
-                    found: None,
-                    problem: error.to_string(),
-                    expected: "the variables of the table".into(),
-                    fix: None,
-                });
+                let expected = "the variables of the table";
+                let fault = ConfigError::at(Origin::Default, error.to_string(), expected);
+                self.merged.faults.push(fault);
                 None
             }
         }
     }
 
-    /// The value, or none with a fault noted; none without a fault where nothing was said.
-    pub(super) fn read<T>(
+    /// The content of a file that a variable names, or none with a fault noted.
+    pub(super) fn opened<T>(
         &mut self,
         name: &'static str,
-        text: &Option<String>,
-        parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
+        path: Option<&Path>,
+        root: &Path,
+        open: impl FnOnce(&Path) -> Result<T, InvalidValue>,
     ) -> Option<T> {
-        let text = text.as_deref()?;
-        match parse(text) {
-            Ok(value) => Some(value),
-            Err(bad) => {
-                self.fault(name, bad);
-                None
-            }
-        }
+        let opened = open(&root.join(path?));
+        opened.map_err(|bad| self.fault(name, bad)).ok()
     }
 
+    /// Reports that a variable has an error, so that its value is only a stand-in.
+    pub(super) fn is_faulty(&self, name: &str) -> bool {
+        let mut faults = self.merged.faults.iter();
+        faults.any(|fault| fault.variable.as_deref() == Some(name))
+    }
+
+    /// Notes an error of the value of a variable.
     pub(super) fn fault(&mut self, name: &'static str, bad: InvalidValue) {
-        let Some(setting) = self.merged.setting(name) else {
-            return;
+        let fault = match self.merged.setting(name) {
+            Some(setting) => {
+                let example = || format!("for example {name}={}", setting.variable.example);
+                let hint = bad.hint.clone().unwrap_or_else(example);
+                ConfigError::of(setting, bad.hint(hint))
+            }
+            None => ConfigError::at(Origin::Default, bad.problem, name),
         };
-        let variable = setting.variable;
-        let fix = bad
-            .hint
-            .unwrap_or_else(|| format!("for example {name}={}", variable.example));
-        self.merged.faults.push(ConfigError {
-            variable: Some(name.to_owned()),
-            origin: setting.origin.clone(),
-            found: setting
-                .text
-                .as_deref()
-                .map(|text| mask::found(variable, text)),
-            problem: bad.problem.into_owned(),
-            expected: variable.expected.into(),
-            fix: Some(fix),
-        });
+        self.merged.faults.push(fault);
     }
 }

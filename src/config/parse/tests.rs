@@ -184,9 +184,9 @@ the configuration has 11 faults
   /env/.env line 3: has no `=`; expected KEY=VALUE, or a comment that begins with #
   API_BASE_URL (/env/.env line 5): `https://***@h` contains a user or password; expected http:// or https://, a host, optionally a port and a path; no user, query or fragment; put credentials into the headers file (HEADERS_FILE) instead
   HEADERS_FILE (/env/.env line 7): `/missing.json` does not exist; expected a readable JSON file; create it with {}, or unset HEADERS_FILE
-  EDIT_MEMORY (default): `512MiB` is less than MAX_EDIT_BODY, so the largest body never fits; expected bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB; raise EDIT_MEMORY or lower MAX_EDIT_BODY
   PORT (/env/.env line 2): `80a` is not a port; expected a number from 0 to 65535 (0: the kernel chooses); for example PORT=8088
   WORKERS (environment): `0` is less than 1; expected a whole number from 1 to 1024, or auto; for example WORKERS=auto
+  EDIT_MEMORY (default): `512MiB` is less than MAX_EDIT_BODY, so the largest body never fits; expected bytes, or a number with a unit such as 512KiB, 32MiB, 1GiB; raise EDIT_MEMORY or lower MAX_EDIT_BODY
   KEEP_ALIVE (/env/.env line 4): `0` is zero: the timer would fire at once; expected seconds, or a number with a unit such as 500ms, 30s, 2m, 1h; to wait long, set `24h`
   LOG_FORMAT (environment): (13 octets) is not one of the words; expected text or json; for example LOG_FORMAT=text
   DEBUG_MODE (/env/.env line 6): `ture` is not one of the words; expected true, 1, yes, on or false, 0, no, off; did you mean `true`?
@@ -194,6 +194,48 @@ the configuration has 11 faults
   UPSTREAM_CA_FILE (environment): `no.pem` does not exist; expected the path of a PEM file with at least one certificate; for example UPSTREAM_CA_FILE=/etc/ssl/private-ca.pem
   PROT (/env/.env line 1): is unknown and has no effect; did you mean PORT? (a warning)";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn a_fault_makes_no_other_one() {
+    for (environment, faulty) in [
+        // beside an invalid value, another is not compared with the default that stands in for it
+        (
+            &[("EDIT_MEMORY", "x"), ("MAX_EDIT_BODY", "1GiB")][..],
+            "EDIT_MEMORY",
+        ),
+        (
+            &[("MAX_EDIT_BODY", "x"), ("EDIT_MEMORY", "1MiB")],
+            "MAX_EDIT_BODY",
+        ),
+        (
+            &[("API_BASE_URLS", "x"), ("UPSTREAM_API_KEYS", "a,b")],
+            "API_BASE_URLS",
+        ),
+        (
+            &[
+                ("API_BASE_URL", "x"),
+                ("API_BASE_URLS", "http://a"),
+                ("UPSTREAM_API_KEYS", "a"),
+            ],
+            "API_BASE_URL",
+        ),
+        // several upstreams have one proxy
+        (
+            &[
+                ("API_BASE_URLS", "http://a,http://b"),
+                ("HTTP_PROXY", "ftp://p"),
+            ],
+            "HTTP_PROXY",
+        ),
+    ] {
+        let faults = load(environment).unwrap_err().faults;
+        let named: Vec<_> = faults
+            .iter()
+            .filter_map(|it| it.variable.as_deref())
+            .collect();
+        assert_eq!(named, [faulty], "{environment:?}");
+    }
 }
 
 #[test]

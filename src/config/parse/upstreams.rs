@@ -1,123 +1,85 @@
 //! The upstreams with their routes and credentials.
 
-use std::sync::Arc;
-
 use super::reader::Reader;
 use crate::config::{
     endpoint::{self, Endpoint},
-    env::{self, RawSettings},
-    error::{ConfigError, Warning},
+    env::Settings,
+    error::ConfigError,
     origin::Origin,
     route::{self, OutboundRoute},
     scalar::InvalidValue,
-    upstream::{self, Upstream},
+    upstream::Upstream,
 };
 
 impl Reader {
     /// Every upstream with its road and its credential.
-    pub(super) fn endpoints(&mut self, raw: &RawSettings) -> Option<Arc<[Endpoint]>> {
-        let first = self.read("API_BASE_URL", &raw.api_base_url, upstream::parse);
-        let list = self.read("API_BASE_URLS", &raw.api_base_urls, endpoint::urls);
-        let http = self.read(
-            "UPSTREAM_HTTP_VERSION",
-            &raw.upstream_http_version,
-            endpoint::http_version,
-        );
+    pub(super) fn endpoints(&mut self, settings: &Settings) -> Vec<Endpoint> {
+        let first = &settings.api_base_url;
         let is_said = self
             .merged
             .setting("API_BASE_URL")
             .is_some_and(|setting| setting.origin != Origin::Default);
-        let has_fault = (raw.api_base_url.is_some() && first.is_none())
-            || (raw.api_base_urls.is_some() && list.is_none());
-        let mut upstreams = list.unwrap_or_default();
+        let mut upstreams = settings.api_base_urls.clone().unwrap_or_default();
         // the default stands in only where nothing was said; what stands first twice is meant once
-        if let Some(first) = first
-            && (upstreams.is_empty() || (is_said && upstreams.first() != Some(&first)))
-        {
-            upstreams.insert(0, first);
+        if upstreams.is_empty() || (is_said && upstreams.first() != Some(first)) {
+            upstreams.insert(0, first.clone());
         }
-        for upstream in &upstreams {
-            self.remark_prefix(upstream);
-        }
-        let routes: Option<Vec<_>> = if upstreams.is_empty() {
-            // so that the faults of the proxies' variables are found all the same
-            self.route(raw, None).map(|_| Vec::new())
-        } else {
-            upstreams
-                .iter()
-                .map(|upstream| self.route(raw, Some(upstream)))
-                .collect()
-        };
         let count = upstreams.len();
-        let credentials = self.read(
-            "UPSTREAM_API_KEYS",
-            &raw.upstream_api_keys,
-            endpoint::credentials,
-        );
-        let credentials = match (credentials, &raw.upstream_api_keys) {
-            (Some(credentials), _) if !has_fault && credentials.len() != count => {
-                let bad = InvalidValue::because(format!(
-                    "has {}, not {count}: one for each upstream",
-                    entries(credentials.len())
-                ))
-                .hint("an empty entry passes the client's credential on");
-                self.fault("UPSTREAM_API_KEYS", bad);
-                None
-            }
-            (Some(credentials), _) => Some(credentials),
-            (None, None) => Some(vec![None; count]),
-            (None, Some(_)) => None,
+        let credentials = match &settings.upstream_api_keys {
+            Some(credentials) => credentials.clone(),
+            None => vec![None; count],
         };
-        let (routes, credentials, http) = (routes?, credentials?, http?);
-        if has_fault {
-            return None;
+        let names = ["API_BASE_URL", "API_BASE_URLS"];
+        if credentials.len() != count && !names.iter().any(|name| self.is_faulty(name)) {
+            let bad = InvalidValue::because(format!(
+                "has {}, not {count}: one for each upstream",
+                entries(credentials.len())
+            ))
+            .hint("an empty entry passes the client's credential on");
+            self.fault("UPSTREAM_API_KEYS", bad);
         }
         let names = endpoint::names(&upstreams);
-        let endpoints = upstreams.into_iter().zip(routes).zip(credentials);
-        Some(
-            names
-                .into_iter()
-                .zip(endpoints)
-                .map(|(name, ((upstream, route), credential))| Endpoint {
-                    name,
-                    upstream,
-                    route,
-                    http,
-                    credential,
-                })
-                .collect(),
-        )
+        let mut endpoints = Vec::with_capacity(count);
+        for ((name, upstream), credential) in names.into_iter().zip(upstreams).zip(credentials) {
+            self.remark_prefix(&upstream);
+            endpoints.extend(self.route(settings, &upstream).map(|route| Endpoint {
+                name,
+                upstream,
+                route,
+                http: settings.upstream_http_version,
+                credential,
+            }));
+        }
+        endpoints
     }
 
-    /// The road to the upstream. A faulty upstream is replaced by the default's, so that the
-    /// faults of the proxies' variables are found all the same.
-    fn route(&mut self, raw: &RawSettings, upstream: Option<&Upstream>) -> Option<OutboundRoute> {
-        let fallback = env::variable("API_BASE_URL")
-            .and_then(|variable| upstream::parse(variable.default).ok());
-        let upstream = upstream.or(fallback.as_ref())?;
+    /// The road to the upstream, or none with a fault noted.
+    fn route(&mut self, settings: &Settings, upstream: &Upstream) -> Option<OutboundRoute> {
         let lookup = |name: &str| match name {
-            "HTTP_PROXY" => raw.http_proxy.clone(),
-            "HTTPS_PROXY" => raw.https_proxy.clone(),
-            "ALL_PROXY" => raw.all_proxy.clone(),
-            "NO_PROXY" => raw.no_proxy.clone(),
+            "HTTP_PROXY" => settings.http_proxy.clone(),
+            "HTTPS_PROXY" => settings.https_proxy.clone(),
+            "ALL_PROXY" => settings.all_proxy.clone(),
+            "NO_PROXY" => settings.no_proxy.clone(),
             // The settings have chosen between the lower-case and the upper-case names already.
             _ => None,
         };
-        match route::resolve(upstream, &lookup) {
-            Ok(route) => Some(route),
-            Err(bad) => {
-                let origin = self.merged.setting(bad.variable).map(|s| s.origin.clone());
-                self.merged.faults.push(ConfigError {
-                    variable: Some(bad.variable.to_owned()),
-                    origin: origin.unwrap_or(Origin::Default),
-                    found: None,
-                    problem: bad.message,
-                    expected: bad.expected.into(),
-                    fix: None,
-                });
-                None
+        let route = route::resolve(upstream, &lookup);
+        let noted = route.map_err(|bad| {
+            let setting = self.merged.setting(bad.variable);
+            let fault = ConfigError {
+                variable: Some(bad.variable.to_owned()),
+                ..ConfigError::at(
+                    setting.map_or(Origin::Default, |setting| setting.origin.clone()),
+                    bad.message,
+                    bad.expected,
+                )
+            };
+            // several upstreams may have one proxy
+            if !self.merged.faults.contains(&fault) {
+                self.merged.faults.push(fault);
             }
-        }
+        });
+        noted.ok()
     }
 
     /// Clients append `/v1/…` themselves.
@@ -130,13 +92,10 @@ impl Reader {
             let Some(setting) = self.merged.setting(name) else {
                 return;
             };
-            self.merged.warnings.push(Warning {
-                variable: name.to_owned(),
-                origin: setting.origin.clone(),
-                message: "ends in /v1, and clients append /v1/messages themselves: \
-                          requests will go to /v1/v1/messages"
-                    .to_owned(),
-            });
+            let origin = setting.origin.clone();
+            let message = "ends in /v1, and clients append /v1/messages themselves: \
+                           requests will go to /v1/v1/messages";
+            self.merged.warn(name, origin, message);
         }
     }
 }

@@ -1,7 +1,7 @@
 // The settings in force and where each comes from. Read only.
 
-import { html, useState } from "../view.js";
-import { t, useTexts, word } from "../i18n.js";
+import { html, useCell, useState } from "../view.js";
+import { language, t, word } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { setQuery } from "../router.js";
@@ -12,21 +12,19 @@ export default function Config({ query }) {
   const { data, fault, reload } = useAnswer("/config", null, 10_000);
   const [text, setText] = useState(query.get("q") ?? "");
   const isSetOnly = query.get("set") === "1";
-  const says = useTexts("settings");
-  const known =
-    data && says
-      ? data.settings.map((one) => ({
-          ...one,
-          doc: says(one.name, one.doc),
-          title: sectionName(one.section),
-        }))
-      : [];
-  const settings = known.filter(
+  const isChinese = useCell(language) === "zh";
+  /** @param {Api.Setting} one */
+  const title = (one) => (isChinese ? one.section_zh : one.section);
+  /** @param {Api.Setting} one */
+  const doc = (one) => (isChinese ? one.doc_zh : one.doc);
+  const settings = (data?.settings ?? []).filter(
     (one) =>
       (!isSetOnly || one.origin !== "default") &&
-      `${one.name} ${one.doc} ${one.section} ${one.title}`.toLowerCase().includes(text.trim().toLowerCase()),
+      `${one.name} ${doc(one)} ${one.section} ${title(one)}`
+        .toLowerCase()
+        .includes(text.trim().toLowerCase()),
   );
-  const sections = [...new Set(settings.map((one) => one.section))];
+  const sections = [...new Set(settings.map(title))];
   /** @param {Page.FieldEvent} event */
   const search = (event) => (setText(event.target.value), setQuery({ q: event.target.value }));
   return html`
@@ -48,7 +46,7 @@ export default function Config({ query }) {
       </label>
     </div>
     ${
-      !data || !says
+      !data
         ? !fault && html`<${Bones} rows=${12} />`
         : !settings.length
           ? html`<${Empty} title=${t("config.none")} />`
@@ -56,15 +54,16 @@ export default function Config({ query }) {
             <div class="stack">
               ${sections.map(
                 (section) => html`
-                  <${Card} key=${section} title=${sectionName(section)} flush>
+                  <${Card} key=${section} title=${section} flush>
                     <div class="settings">
                       ${settings
-                        .filter((one) => one.section === section)
+                        .filter((one) => title(one) === section)
                         .map(
                           (one) => html`
                             <${Setting}
                               key=${one.name}
                               one=${one}
+                              doc=${doc(one)}
                               isPending=${one.next !== null || data.pending_restart.includes(one.name)}
                             />
                           `,
@@ -78,12 +77,6 @@ export default function Config({ query }) {
     }
   `;
 }
-
-/**
- * A section's name in the reader's language, if there is one.
- * @param {string} section
- */
-const sectionName = (section) => word(`section.${section.toLowerCase().replace(/[^a-z]/g, "")}`, section);
 
 /**
  * Where a value is from, in the reader's language: `env/.env line 3`, `environment`, `flag --port`.
@@ -113,13 +106,13 @@ const Value = ({ text, isSecret }) =>
     ? html`<span class="dim">${t("config.unset")}</span>`
     : html`<code class=${isSecret ? "dim" : ""}>${text}</code>`;
 
-/** @param {{one: Api.Setting, isPending: boolean}} props */
-function Setting({ one, isPending }) {
+/** @param {{one: Api.Setting, doc: string, isPending: boolean}} props */
+function Setting({ one, doc, isPending }) {
   return html`
     <div class="setting">
       <div>
         <code class="setting-name">${one.name}</code>
-        <p class="note">${one.doc}</p>
+        <p class="note">${doc}</p>
       </div>
       <div class="setting-value">
         <${Value} text=${one.value} isSecret=${one.secret} />

@@ -1,7 +1,7 @@
 // The API's own description, laid out to be read, with the questions that change nothing ready to ask.
 
 import { html, useMemo, useState } from "../view.js";
-import { language, t, useTexts } from "../i18n.js";
+import { language, t, useApiTexts } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Badge, Bones, Code, FaultNote } from "../parts.js";
@@ -13,7 +13,7 @@ const METHODS = ["get", "post", "put", "patch", "delete"];
 
 export default function Docs() {
   const { data, fault, reload } = useAnswer("/openapi.json", null);
-  const says = useTexts("api");
+  const says = useApiTexts();
   const api = useMemo(() => data && says && translated(data, says), [data, !says, language.get()]);
   if (!api)
     return fault ? html`<${FaultNote} fault=${fault} onRetry=${reload} />` : html`<${Bones} rows=${10} />`;
