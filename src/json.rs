@@ -1,11 +1,12 @@
-//! JSON, read in pieces as it arrives (RFC 8259): strings, scalars and nesting.
+//! JSON, read in pieces as it arrives (RFC 8259): one tokenizer, of strings, scalars and nesting.
 //!
-//! Shared by the scanner of edited bodies ([`crate::edit`]) and the reader of usage ([`crate::metering`]).
-//! Nothing here allocates for what it reads.
+//! Shared by the scanner of edited bodies ([`crate::edit`]) and the reader of usage
+//! ([`crate::metering`]), which are its visitors.
 
-pub(crate) mod nesting;
-pub(crate) mod scalar;
-pub(crate) mod string;
+mod nesting;
+mod scalar;
+mod string;
+pub mod tokenizer;
 
 /// `application/json` or `application/*+json` (RFC 6839 §3.1), with any parameters.
 pub(crate) fn is_json(content_type: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! A [`UsageReader`] gets each chunk of the response's content and keeps none of it. It decodes the
 //! content coding (`coding`), splits a stream into events (`events`), and reads the few that have
-//! usage, or the one JSON response, member by member (`walk`, `members`). Nearly all events are
+//! usage, or the one JSON response, member by member (`walk`, `members`, `value`). Nearly all events are
 //! `content_block_delta`: their name and end are found and their bytes counted. Nothing here can
 //! change, delay or end a response: a response that cannot be read has a `failure` in its usage.
 //!
@@ -19,7 +19,7 @@ use self::{
     budget::{Budget, DECODERS},
     coding::ContentDecoder,
     events::SseEvents,
-    members::{Match, ObjectPath},
+    members::ObjectPath,
     walk::JsonWalk,
 };
 use crate::exchange::{Estimate, MeteringFailure, Tokens, Usage};
@@ -34,10 +34,11 @@ mod inspector;
 mod iterations;
 mod members;
 mod tail;
+mod value;
 mod walk;
 
-pub(crate) use self::inspector::LONGEST_VALUE;
 pub use self::inspector::{RequestDetails, RequestInspector};
+pub(crate) use self::members::MemberValue;
 
 /// Reader of the usage in one response, from a copy as it passes.
 #[derive(Debug)]
@@ -231,7 +232,7 @@ impl MeteredContent {
         match self {
             Self::Events(events) => events.push(plain, tally),
             Self::Answer { walk, read } => {
-                walk.walk(plain, &mut |found: Match<'_>| {
+                walk.walk(plain, |found| {
                     read.take(found);
                     ControlFlow::Continue(())
                 });

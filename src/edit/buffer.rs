@@ -7,15 +7,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{
-    outcome::Outcome,
-    parts::BodyParts,
-    scanner::{MemberOffsets, Scanner},
-    system,
-};
+use super::{outcome::Outcome, parts::BodyParts, scanner::Scanner, system};
 use crate::{
     config::{EditMode, EditTarget},
-    metering::{self, RequestDetails},
+    metering::RequestDetails,
 };
 
 /// Buffer of a body until its end.
@@ -75,33 +70,8 @@ impl BodyBuffer {
 
     /// Details of the request, as far as the body came: `model`, `stream` and `max_tokens` at its
     /// top level. The last of duplicates counts.
-    ///
-    /// The scan has recorded the offsets of their values; reading them here takes about a
-    /// microsecond.
     pub fn asked(&self) -> RequestDetails {
-        let MemberOffsets {
-            model,
-            stream,
-            max_tokens,
-        } = self.scanner.leaves();
-        let value = |at: Option<u64>| at.map(|at| self.octets_from(at, metering::LONGEST_VALUE));
-        RequestDetails::from_values(value(model), value(stream), value(max_tokens))
-    }
-
-    /// Up to `most` bytes of the body from offset `at`.
-    fn octets_from(&self, at: u64, most: usize) -> Vec<u8> {
-        let mut before = usize::try_from(at).unwrap_or(usize::MAX);
-        let mut octets = Vec::new();
-        for part in self.parts.iter().map(Bytes::as_ref).chain([&self.tail[..]]) {
-            let skipped = before.min(part.len());
-            before -= skipped;
-            let part = part.get(skipped..).unwrap_or_default();
-            octets.extend_from_slice(part.get(..most - octets.len()).unwrap_or(part));
-            if octets.len() == most {
-                break;
-            }
-        }
-        octets
+        self.scanner.asked().clone()
     }
 
     /// Gives all bytes back, untouched: the body is too large, or the edit is no longer wanted.
@@ -152,6 +122,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::metering::RequestInspector;
 
     fn hold(chunks: &[&[u8]]) -> BodyBuffer {
         let mut hold = BodyBuffer::new(EditMode::Replace, EditTarget::Prompt);
@@ -274,7 +245,7 @@ mod tests {
             let asked = hold.asked();
             prop_assert_eq!(&asked, &truth(&body), "{}", body);
             // a look ends where it has all three: without duplicates that makes no difference
-            let mut look = metering::RequestInspector::new();
+            let mut look = RequestInspector::new();
             look.push(body.as_bytes());
             look.end();
             let names = |name: &str| body.matches(name).count();

@@ -8,18 +8,22 @@ use std::ops::ControlFlow;
 
 use memchr::{memchr, memchr2};
 
-/// Reports whether this spelling means `expected`, which is ASCII.
-pub(super) fn is(spelling: &[u8], expected: &[u8]) -> bool {
-    let mut rest = Some(expected);
+/// The text of this spelling, in `room`; none if it is longer than that.
+pub(super) fn decoded<'a>(spelling: &[u8], room: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut len = Some(0);
     each_run([spelling], |run| {
-        rest = rest.and_then(|rest| rest.strip_prefix(run));
-        if rest.is_some() {
+        len = len.and_then(|len| {
+            let end = len + run.len();
+            room.get_mut(len..end)?.copy_from_slice(run);
+            Some(end)
+        });
+        if len.is_some() {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(())
         }
     });
-    rest.is_some_and(<[u8]>::is_empty)
+    room.get(..len?)
 }
 
 /// Reports whether the text begins with `prefix`, which is ASCII.
@@ -169,6 +173,10 @@ mod tests {
             let (head, tail) = octets.split_at(at);
             [head, tail]
         })
+    }
+
+    fn is(spelling: &[u8], expected: &[u8]) -> bool {
+        decoded(spelling, &mut [0; 6]) == Some(expected)
     }
 
     #[test]

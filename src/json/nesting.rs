@@ -2,30 +2,31 @@
 
 /// Container of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Container {
+pub(super) enum Container {
     /// `[…]`
     Array,
     /// `{…}`
     Object,
 }
 
-/// Open containers, one bit each.
-#[derive(Debug, Default)]
-pub(crate) struct Nesting {
+/// The innermost open containers, one bit each; the others are in `outer`, which the caller keeps.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Nesting {
     /// Number of open containers.
-    pub(crate) depth: u64,
+    pub(super) depth: u64,
     /// The innermost levels, the last in the lowest bit; at most 64.
     inner: u64,
-    /// The levels outside of them, by 64.
-    outer: Vec<u64>,
 }
+
+/// The levels outside of the innermost, by 64.
+pub(super) type OuterLevels = Vec<u64>;
 
 impl Nesting {
     /// Opens a container.
     #[inline(always)]
-    pub(crate) fn enter(&mut self, container: Container) {
+    pub(super) fn enter(&mut self, container: Container, outer: &mut OuterLevels) {
         if self.depth.is_multiple_of(64) && self.depth != 0 {
-            self.outer.push(self.inner);
+            outer.push(self.inner);
         }
         self.inner = self.inner << 1 | u64::from(container == Container::Object);
         self.depth += 1;
@@ -33,17 +34,17 @@ impl Nesting {
 
     /// Closes the innermost container.
     #[inline(always)]
-    pub(crate) fn leave(&mut self) {
+    pub(super) fn leave(&mut self, outer: &mut OuterLevels) {
         self.inner >>= 1;
         self.depth -= 1;
         if self.depth.is_multiple_of(64) {
-            self.inner = self.outer.pop().unwrap_or_default();
+            self.inner = outer.pop().unwrap_or_default();
         }
     }
 
     /// Innermost container; meaningless when none is open.
     #[inline(always)]
-    pub(crate) fn container(&self) -> Container {
+    pub(super) fn container(&self) -> Container {
         if self.inner & 1 == 1 {
             Container::Object
         } else {
@@ -65,19 +66,19 @@ mod tests {
                 Container::Array
             }
         };
-        let mut nesting = Nesting::default();
+        let (mut nesting, mut outer) = (Nesting::default(), OuterLevels::new());
         // as deep as MAX_EDIT_BODY allows by default
         let depth = 32 * 1024 * 1024 / if cfg!(debug_assertions) { 32 } else { 1 };
         for level in 0..depth {
-            nesting.enter(container(level));
+            nesting.enter(container(level), &mut outer);
         }
         assert_eq!(nesting.depth, depth);
-        assert!(nesting.outer.capacity() as u64 * 64 <= 2 * depth);
+        assert!(outer.capacity() as u64 * 64 <= 2 * depth);
         for level in (0..depth).rev() {
             assert_eq!(nesting.container(), container(level));
-            nesting.leave();
+            nesting.leave(&mut outer);
         }
         assert_eq!(nesting.depth, 0);
-        assert!(nesting.outer.is_empty());
+        assert!(outer.is_empty());
     }
 }

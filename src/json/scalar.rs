@@ -2,7 +2,7 @@
 
 /// Rest of a number or literal that is yet to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scalar {
+pub(super) enum Scalar {
     /// A literal, by its remaining bytes.
     Literal(&'static [u8]),
     /// A number, by its last character so far.
@@ -11,7 +11,7 @@ pub(crate) enum Scalar {
 
 /// The last byte of a number so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Number {
+pub(super) enum Number {
     /// `-`
     Minus,
     /// A leading `0`, after which no digit may stand.
@@ -32,7 +32,7 @@ pub(crate) enum Number {
 
 /// Result of passing over a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ScalarEnd {
+pub(super) enum ScalarEnd {
     /// Before this index.
     Before(usize),
     /// The chunk ended first.
@@ -43,7 +43,7 @@ pub(crate) enum ScalarEnd {
 
 impl Scalar {
     /// Begins the scalar with this first byte.
-    pub(crate) fn begin(first: u8) -> Option<Self> {
+    pub(super) fn begin(first: u8) -> Option<Self> {
         match first {
             b't' => Some(Self::Literal(b"rue")),
             b'f' => Some(Self::Literal(b"alse")),
@@ -56,7 +56,7 @@ impl Scalar {
     }
 
     /// Passes over the rest of it, from `chunk[at]`.
-    pub(crate) fn skip(self, chunk: &[u8], at: usize) -> ScalarEnd {
+    pub(super) fn skip(self, chunk: &[u8], at: usize) -> ScalarEnd {
         let there = chunk.get(at..).unwrap_or_default();
         match self {
             Self::Literal(rest) => {
@@ -83,7 +83,7 @@ impl Scalar {
     }
 
     /// Reports whether the scalar may end here.
-    pub(crate) fn is_complete(self) -> bool {
+    pub(super) fn is_complete(self) -> bool {
         match self {
             Self::Literal(rest) => rest.is_empty(),
             Self::Number(number) => number.is_complete(),
@@ -93,14 +93,19 @@ impl Scalar {
 
 impl Number {
     fn then(self, octet: u8) -> Option<Self> {
-        match (self, octet) {
-            (Self::Minus, b'0') => Some(Self::Zero),
-            (Self::Minus, b'1'..=b'9') | (Self::Integer, b'0'..=b'9') => Some(Self::Integer),
-            (Self::Zero | Self::Integer, b'.') => Some(Self::Point),
-            (Self::Point | Self::Fraction, b'0'..=b'9') => Some(Self::Fraction),
-            (Self::Zero | Self::Integer | Self::Fraction, b'e' | b'E') => Some(Self::E),
-            (Self::E, b'+' | b'-') => Some(Self::ExponentSign),
-            (Self::E | Self::ExponentSign | Self::Exponent, b'0'..=b'9') => Some(Self::Exponent),
+        match octet {
+            b'0'..=b'9' => match self {
+                Self::Zero => None,
+                Self::Minus if octet == b'0' => Some(Self::Zero),
+                Self::Minus | Self::Integer => Some(Self::Integer),
+                Self::Point | Self::Fraction => Some(Self::Fraction),
+                Self::E | Self::ExponentSign | Self::Exponent => Some(Self::Exponent),
+            },
+            b'.' if matches!(self, Self::Zero | Self::Integer) => Some(Self::Point),
+            b'e' | b'E' if matches!(self, Self::Zero | Self::Integer | Self::Fraction) => {
+                Some(Self::E)
+            }
+            b'+' | b'-' if self == Self::E => Some(Self::ExponentSign),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use fearless_simd::{Simd, SimdBase, SimdFrom, SimdMask, u8x16, u8x64};
 
 /// Position within a string at the end of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Within {
+pub(super) enum Within {
     /// An unescaped byte, an escape or the closing quote.
     Plain,
     /// The byte after a backslash.
@@ -21,7 +21,7 @@ pub(crate) enum Within {
 
 /// Result of passing over a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StringEnd {
+pub(super) enum StringEnd {
     /// The closing quote was passed.
     Closed {
         /// The index after it.
@@ -39,7 +39,7 @@ pub(crate) enum StringEnd {
 ///
 /// Most strings are names and words: a look at 16 bytes, the shortest way to a quote, comes first.
 #[inline(always)]
-pub(crate) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
+pub(super) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
     if let Some(look) = chunk.get(at..).and_then(<[u8]>::first_chunk::<LOOK>) {
         let octets = u8x16::simd_from(simd, *look);
         let stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE) | octets.simd_eq(b'\\');
@@ -71,7 +71,7 @@ fn skip_long<S: Simd>(simd: S, chunk: &[u8], mut at: usize) -> StringEnd {
 
 /// The same for a string of which a part was in the chunk before.
 #[inline(never)]
-pub(crate) fn resume<S: Simd>(simd: S, chunk: &[u8], mut within: Within) -> StringEnd {
+pub(super) fn resume<S: Simd>(simd: S, chunk: &[u8], mut within: Within) -> StringEnd {
     let mut at = 0;
     while within != Within::Plain {
         let Some(&octet) = chunk.get(at) else {

@@ -7,7 +7,7 @@ use super::{
     counts::UsageCounts,
     iterations::Iterations,
     members::{Match, MemberValue, ObjectPath},
-    walk,
+    value,
 };
 use crate::exchange::{MeteringFailure, Terms, Tokens, Usage};
 
@@ -127,12 +127,12 @@ impl EventUsage {
             }
             Match::Text(MemberValue::IterationType, text) => {
                 if let Some(iterations) = &mut self.iterations {
-                    iterations.is_of_type(text);
+                    iterations.is_of_type(&text);
                 }
             }
             // an empty name is none
             Match::Text(MemberValue::Model, text) if text.trim().is_empty() => self.model(None),
-            Match::Text(MemberValue::Model, text) => self.model(Some(text)),
+            Match::Text(MemberValue::Model, text) => self.model(Some(&text)),
             Match::Text(MemberValue::StopReason, text) => self.stop_reason = Some(text.into()),
             Match::Text(MemberValue::ErrorType, text) => self.error_type = Some(text.into()),
             Match::Text(MemberValue::ErrorCode, text) => self.error_code = Some(text.into()),
@@ -144,7 +144,7 @@ impl EventUsage {
                 self.terms.service_tier = Some(text.into())
             }
             Match::Number(leaf, number) => self.count(leaf, Some(number)),
-            Match::Text(leaf, text) => self.count(leaf, walk::whole(text)),
+            Match::Text(leaf, text) => self.count(leaf, value::whole(&text)),
             Match::Bool(leaf, _) | Match::Other(leaf) => self.count(leaf, None),
             Match::Object(_) | Match::Left(_) | Match::Null(_) => {}
         }

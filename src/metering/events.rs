@@ -248,7 +248,7 @@ impl SseEvents {
         }
         self.is_read = true;
         let (kind, read) = (self.kind, &mut self.read);
-        self.walk.walk(data, &mut |found| {
+        self.walk.walk(data, |found| {
             read.take(found);
             if kind == EventKind::Unnamed && !read.kind.is_read() {
                 ControlFlow::Break(())

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use super::{
     members::{Match, MemberValue, ObjectPath},
     tail::{self, Tail},
-    walk::{JsonWalk, LONGEST_TOKEN},
+    value,
+    walk::JsonWalk,
 };
 
 /// Details of a request: members at the top level of its JSON body.
@@ -69,7 +70,7 @@ impl RequestInspector {
         self.left -= first.len();
         if !first.is_empty() {
             let asked = &mut self.asked;
-            self.walk.walk(first, &mut |found| asked.take(found));
+            self.walk.walk(first, |found| asked.take(found));
         }
         if self.walk.is_over() {
             return false;
@@ -86,8 +87,10 @@ impl RequestInspector {
         let tail = std::mem::take(&mut self.tail);
         if self.left == 0 && !self.walk.is_over() {
             let asked = &mut self.asked;
-            tail.show(|found| {
+            tail.walk(|found| {
+                // the last of duplicates counts
                 let _ = asked.take(found);
+                ControlFlow::Continue(())
             });
         }
     }
@@ -104,26 +107,9 @@ impl RequestInspector {
 }
 
 impl RequestDetails {
-    /// Reads the details from the bytes at which each value begins; bytes after a value do not
-    /// matter.
-    pub(crate) fn from_values(
-        model: Option<Vec<u8>>,
-        stream: Option<Vec<u8>>,
-        max_tokens: Option<Vec<u8>>,
-    ) -> Self {
-        let read = |name: &str, value: Option<Vec<u8>>| {
-            let mut look = RequestInspector::new();
-            if let Some(value) = value {
-                look.push(name.as_bytes());
-                look.push(&value);
-            }
-            look.finish()
-        };
-        Self {
-            model: read("{\"model\":", model).model,
-            is_stream: read("{\"stream\":", stream).is_stream,
-            max_tokens: read("{\"max_tokens\":", max_tokens).max_tokens,
-        }
+    /// Reads the value of a member from its spelling. The last of duplicates counts.
+    pub(crate) fn read(&mut self, member: MemberValue, spelling: &[u8]) {
+        let _ = self.take(value::read(member, spelling));
     }
 
     /// Takes one match. The last of duplicates counts.
@@ -154,7 +140,5 @@ impl RequestDetails {
     }
 }
 
-/// Bytes of a value that is read, with its quotes and what ends it.
-pub(crate) const LONGEST_VALUE: usize = LONGEST_TOKEN + 3;
 /// Bytes at the beginning of a body that are looked at: all of a first turn of Claude Code (50 kB).
 const FIRST: usize = 64 * 1024;

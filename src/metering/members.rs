@@ -1,5 +1,7 @@
 //! Known members of a JSON text: their objects, names and values.
 
+use std::borrow::Cow;
+
 /// Object whose members are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ObjectPath {
@@ -29,7 +31,7 @@ pub(super) enum ObjectPath {
 
 /// Member whose value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MemberValue {
+pub(crate) enum MemberValue {
     /// `type` of an event.
     Type,
     /// `model`
@@ -111,14 +113,14 @@ pub(super) enum Member {
 }
 
 /// Match in a JSON text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Match<'a> {
     /// A known object or array begins; or a string stands in place of an error object.
     Object(ObjectPath),
     /// An element of a known array has ended.
     Left(ObjectPath),
     /// A string: Unicode without control characters, not too long.
-    Text(MemberValue, &'a str),
+    Text(MemberValue, Cow<'a, str>),
     /// A whole number.
     Number(MemberValue, u64),
     /// `true` or `false`.

@@ -1,14 +1,16 @@
-//! Reads the members at the end of a request, backwards from its last byte.
+//! Reads the members at the end of a request, of which the last bytes are kept.
 //!
 //! `max_tokens` and `stream` often stand after the messages and the tools, far behind the part that
-//! is read from the beginning. Read backwards, the end of a JSON object is as clear as its
-//! beginning: no string is open there, and a quote opens or closes one unless an odd number of
-//! backslashes stands before it. Text that is not the end of an object gives nothing, or values
-//! that no upstream accepts.
+//! is read from the beginning. The walk begins where a member does: that is found backwards, since
+//! the end of a JSON object is as clear as its beginning. No string is open there, and a quote opens
+//! or closes one unless an odd number of backslashes stands before it. Text that is not the end of an
+//! object gives nothing, or values that no upstream accepts.
+
+use std::ops::ControlFlow;
 
 use super::{
-    members::{Match, Member, MemberValue, ObjectPath},
-    walk,
+    members::{Match, ObjectPath},
+    walk::JsonWalk,
 };
 
 /// The last bytes of a body.
@@ -34,116 +36,50 @@ impl Tail {
         self.0.extend_from_slice(content);
     }
 
-    /// Shows the last members of the body, which has ended, as far as they are whole, in their
-    /// order.
-    pub(super) fn show(&self, mut show: impl FnMut(Match<'_>)) {
+    /// Walks through the last members of the body, which has ended, as far as they are whole.
+    pub(super) fn walk(&self, show: impl FnMut(Match<'_>) -> ControlFlow<()>) {
         let start = self.0.len().saturating_sub(LENGTH);
         let octets = self.0.get(start..).unwrap_or_default();
-        let mut members: Vec<(MemberValue, &[u8])> = Vec::new();
-        let mut backwards = Backwards(octets);
-        if backwards.take(b'}').is_none() {
-            return;
-        }
-        while let Some((name, value)) = backwards.member() {
-            if let Some(Member::Value(leaf)) =
-                walk::unescaped(name).map(|it| ObjectPath::Request.member(&it))
-            {
-                members.push((leaf, value));
-            }
-            if backwards.take(b',').is_none() {
-                break;
-            }
-        }
-        for (leaf, value) in members.into_iter().rev() {
-            match value {
-                [b'"', inside @ .., b'"'] => show(walk::text(leaf, inside, &mut String::new())),
-                _ => show(walk::plain(leaf, value)),
-            }
+        if let Some(members) = last_members(octets) {
+            JsonWalk::inside(ObjectPath::Request).walk(members, show);
         }
     }
 }
 
-/// Rest of a text that is read backwards, the next byte last.
-struct Backwards<'a>(&'a [u8]);
-
-impl<'a> Backwards<'a> {
-    /// A name and the spelling of its value.
-    fn member(&mut self) -> Option<(&'a [u8], &'a [u8])> {
-        let value = self.value()?;
-        self.take(b':')?;
-        match self.string()? {
-            [b'"', name @ .., b'"'] => Some((name, value)),
-            _ => None,
-        }
-    }
-
-    fn value(&mut self) -> Option<&'a [u8]> {
-        match self.peek()? {
-            b'"' => self.string(),
-            b'}' | b']' => self.container(),
-            _ => {
-                let is_part = |octet: &u8| octet.is_ascii_alphanumeric() || b"+-.".contains(octet);
-                let outside = self.0.iter().rposition(|octet| !is_part(octet))?;
-                Some(self.split(outside + 1)).filter(|scalar| !scalar.is_empty())
+/// The members at the end of the object that ends here, from the first that has a comma or `{` before
+/// it.
+fn last_members(octets: &[u8]) -> Option<&[u8]> {
+    let mut rest = octets.trim_ascii_end().strip_suffix(b"}")?;
+    let (mut depth, mut first) = (0_usize, None);
+    while let Some((octet, mut before)) = rest.split_last() {
+        match octet {
+            b'"' => match before_string(before) {
+                Some(outside) => before = outside,
+                None => break,
+            },
+            b'}' | b']' => depth += 1,
+            b'{' | b'[' if depth == 0 => {
+                first = Some(rest.len());
+                break;
             }
+            b'{' | b'[' => depth -= 1,
+            b',' if depth == 0 => first = Some(rest.len()),
+            _ => {}
         }
+        rest = before;
     }
+    octets.get(first?..)
+}
 
-    /// The string that ends here, with its quotes.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        if self.peek()? != b'"' {
-            return None;
+/// The bytes before the string whose closing quote follows these.
+fn before_string(mut inside: &[u8]) -> Option<&[u8]> {
+    loop {
+        inside = inside.get(..memchr::memrchr(b'"', inside)?)?;
+        let plain = inside.iter().rposition(|octet| *octet != b'\\')?;
+        // after an even number of backslashes
+        if (inside.len() - plain) % 2 == 1 {
+            return Some(inside);
         }
-        let mut end = self.0.len() - 1;
-        loop {
-            let quote = memchr::memrchr(b'"', self.0.get(..end)?)?;
-            let before = self.0.get(..quote)?;
-            let plain = before.iter().rposition(|octet| *octet != b'\\')?;
-            if (quote - plain) % 2 == 1 {
-                return Some(self.split(quote));
-            }
-            end = quote;
-        }
-    }
-
-    /// The object or array that ends here.
-    fn container(&mut self) -> Option<&'a [u8]> {
-        let (whole, mut depth) = (self.0, 0_usize);
-        loop {
-            let (octet, before) = self.0.split_last()?;
-            match octet {
-                b'"' => {
-                    self.string()?;
-                    continue;
-                }
-                b'}' | b']' => depth += 1,
-                b'{' | b'[' => depth -= 1,
-                _ => {}
-            }
-            self.0 = before;
-            if depth == 0 {
-                return whole.get(before.len()..);
-            }
-        }
-    }
-
-    /// The next byte that is no white space.
-    fn peek(&mut self) -> Option<u8> {
-        self.0 = self.0.trim_ascii_end();
-        self.0.last().copied()
-    }
-
-    fn take(&mut self, expected: u8) -> Option<()> {
-        let _ = self.peek().filter(|octet| *octet == expected)?;
-        self.0 = self.0.get(..self.0.len() - 1)?;
-        Some(())
-    }
-
-    /// Takes what is behind this index.
-    fn split(&mut self, at: usize) -> &'a [u8] {
-        let (before, behind) = self.0.split_at(at);
-        self.0 = before;
-        behind
     }
 }
 

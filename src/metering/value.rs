@@ -1,0 +1,71 @@
+//! Values of known members, from their spelling.
+
+use std::borrow::Cow;
+
+use super::members::{Match, MemberValue};
+use crate::json::tokenizer;
+
+/// The value of this spelling: a string with its quotes, a number or a literal.
+#[inline(never)]
+pub(super) fn read(leaf: MemberValue, spelling: &[u8]) -> Match<'_> {
+    let found = match spelling {
+        [b'"', inside @ .., b'"'] => text(inside).map(|text| Match::Text(leaf, text)),
+        b"true" => Some(Match::Bool(leaf, true)),
+        b"false" => Some(Match::Bool(leaf, false)),
+        b"null" => Some(Match::Null(leaf)),
+        _ if spelling.len() > LONGEST_SPELLING => None,
+        _ => str::from_utf8(spelling)
+            .ok()
+            .and_then(whole)
+            .map(|number| Match::Number(leaf, number)),
+    };
+    found.unwrap_or(Match::Other(leaf))
+}
+
+/// The text of this spelling, if it is short, Unicode and without control characters.
+fn text(spelling: &[u8]) -> Option<Cow<'_, str>> {
+    let text = match unescaped(spelling)? {
+        Cow::Borrowed(octets) => Cow::Borrowed(str::from_utf8(octets).ok()?),
+        Cow::Owned(octets) => Cow::Owned(String::from_utf8(octets).ok()?),
+    };
+    let is_plain = text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control);
+    is_plain.then_some(text)
+}
+
+/// The whole number of this spelling, of those that JSON has: `10`, and what some servers make of it, `10.0`
+/// or `1e1`.
+pub(super) fn whole(spelling: &str) -> Option<u64> {
+    let spelling = spelling.trim();
+    if let Ok(number) = spelling.parse() {
+        return Some(number);
+    }
+    if !spelling.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let number: f64 = spelling.parse().ok()?;
+    // beyond it not every whole number is one of these
+    let is_exact = number.fract() == 0.0 && number <= LARGEST_EXACT;
+    is_exact.then_some(number as u64)
+}
+
+/// Spelling with its escapes decoded; none if it is too long, or has half a surrogate pair.
+pub(super) fn unescaped(spelling: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if spelling.len() > LONGEST_SPELLING {
+        return None;
+    }
+    if !spelling.contains(&b'\\') {
+        return Some(Cow::Borrowed(spelling));
+    }
+    let quoted = [b"\"", spelling, b"\""].concat();
+    let text: String = serde_json::from_slice(&quoted).ok()?;
+    Some(Cow::Owned(text.into_bytes()))
+}
+
+/// 2⁵³
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+/// Bytes of a string of note, other than its spelling.
+pub(super) const LONGEST_TEXT: usize = 128;
+/// Bytes of a spelling of note: every byte of the longest text as `\uXXXX`.
+const LONGEST_SPELLING: usize = 6 * LONGEST_TEXT;
+// the tokenizer keeps as many, and the quotes
+const _: () = assert!(LONGEST_SPELLING + 2 <= tokenizer::LONGEST);
