@@ -12,7 +12,6 @@ use crate::telemetry::activity::{Filter, InvalidFilter, Range, StatusFilter, Usa
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RangeParams {
-    /// The span; a quarter of an hour if it is not given.
     #[param(schema_with = ranges)]
     range: Option<String>,
 }
@@ -30,10 +29,8 @@ impl RangeParams {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UsageParams {
-    /// The span; a day if it is not given.
     #[param(schema_with = usage_ranges)]
     range: Option<String>,
-    /// Grouping of the rows; by model if it is not given.
     #[param(schema_with = rows)]
     by: Option<String>,
 }
@@ -78,9 +75,6 @@ pub(super) struct RequestParams {
     /// `next_before` of the page before.
     #[param(maximum = 9007199254740991_u64)]
     before: Option<u64>,
-    /// Result: a status (`404`), its class (`4xx`), a result (`succeeded`, `failed`, `canceled`, as in
-    /// `result`), `pending` for those in flight, or `aborted` for those whose client did not get a whole
-    /// response.
     #[param(schema_with = statuses)]
     status: Option<String>,
     /// The method.
@@ -180,24 +174,29 @@ const LARGEST: u64 = (1 << 53) - 1;
 const RANGES: &str = "5m, 15m, 1h, 6h, 24h, 7d";
 const USAGE_RANGES: &str = "1h, 6h, 24h, 7d, 30d, 90d, 365d";
 
-fn choice(values: &str, default: &str) -> utoipa::openapi::schema::Object {
+// beside `schema_with`, utoipa takes no description from the field
+fn choice(values: &str, default: &str, description: &str) -> utoipa::openapi::schema::Object {
     utoipa::openapi::schema::ObjectBuilder::new()
         .schema_type(utoipa::openapi::schema::Type::String)
         .enum_values(Some(values.split(", ")))
-        .default((!default.is_empty()).then(|| default.into()))
+        .default(Some(default.into()))
+        .description(Some(description))
         .build()
 }
 
 fn ranges() -> utoipa::openapi::schema::Object {
-    choice(RANGES, "15m")
+    let description = "The span; a quarter of an hour if it is not given.";
+    choice(RANGES, "15m", description)
 }
 
 fn usage_ranges() -> utoipa::openapi::schema::Object {
-    choice(USAGE_RANGES, "24h")
+    let description = "The span; a day if it is not given.";
+    choice(USAGE_RANGES, "24h", description)
 }
 
 fn rows() -> utoipa::openapi::schema::Object {
-    choice("model, day, model_day", "model")
+    let description = "Grouping of the rows; by model if it is not given.";
+    choice("model, day, model_day", "model", description)
 }
 
 fn statuses() -> utoipa::openapi::schema::Object {
@@ -206,6 +205,11 @@ fn statuses() -> utoipa::openapi::schema::Object {
     utoipa::openapi::schema::ObjectBuilder::new()
         .schema_type(utoipa::openapi::schema::Type::String)
         .pattern(Some(pattern))
+        .description(Some(
+            "Result: a status (`404`), its class (`4xx`), a result (`succeeded`, `failed`, `canceled`, as in \
+             `result`), `pending` for those in flight, or `aborted` for those whose client did not get a \
+             whole response.",
+        ))
         .build()
 }
 

@@ -18,10 +18,13 @@ export default {
   "Current activity, and totals of a span of time.": "当前状况，以及一段时间内的统计。",
   "The last exchanges, newest first; those in flight before them.":
     "最近的请求，新的在前；进行中的排在最前。",
-  "Rows of a page; 200 if it is not given.": "每页行数，默认 200。",
-  "`next_before` of the page before.": "上一页返回的 next_before。",
   "Result: a status (`404`), its class (`4xx`), a result (`succeeded`, `failed`, `canceled`, as in `result`), `pending` for those in flight, or `aborted` for those whose client did not get a whole response.":
     "结束方式：状态码（404）、一类状态码（4xx）、结果（succeeded、failed、canceled）、进行中（pending），或客户端未收到完整响应（aborted）。",
+  "The span; a quarter of an hour if it is not given.": "时间跨度，默认 15 分钟。",
+  "The span; a day if it is not given.": "时间跨度，默认一天。",
+  "Grouping of the rows; by model if it is not given.": "分组方式，默认按模型。",
+  "Rows of a page; 200 if it is not given.": "每页行数，默认 200。",
+  "`next_before` of the page before.": "上一页返回的 next_before。",
   "The method.": "方法。",
   "The path.": "路径。",
   "The model.": "模型。",
@@ -161,8 +164,6 @@ export default {
   "True if the configuration was applied.": "配置是否已生效。",
   "The changes, or the reason of the failure.": "所做的更改，或失败的原因。",
   "State of an exchange.": "请求的状态。",
-  "In flight.": "进行中。",
-  "Ended.": "已结束。",
   "Its number, in the order in which exchanges began.": "序号，按请求开始的先后排列。",
   "Its request id.": "请求 ID。",
   "Begin.": "开始时间。",
@@ -295,10 +296,6 @@ export default {
   "Events with a piece of output (`content_block_delta`) so far.":
     "目前的输出事件（content_block_delta）数。",
   "True if an operator has asked for its end.": "是否已被要求结束。",
-  "A span of time that ends now.": "到现在为止的一段时间。",
-  "The span; a quarter of an hour if it is not given.": "时间跨度，默认 15 分钟。",
-  "The span; a day if it is not given.": "时间跨度，默认一天。",
-  "Grouping of the rows; by model if it is not given.": "分组方式，默认按模型。",
   "The version of this program.": "程序的版本。",
   "Names this run of the process.": "进程本次运行的标识。",
   "Names the run of the process that tells it.": "发出该事件的进程本次运行的标识。",
@@ -313,12 +310,6 @@ export default {
   "Requests in a row that failed since the last success, while it is `failing`.":
     "状态为 failing 时，自上次成功以来连续失败的请求数。",
   "Failures in a row that open the circuit.": "使熔断器打开的连续失败次数。",
-  "Requests go there, but none was sent yet: its health is not known.":
-    "请求会发往该上游，但尚未发送过：健康状况未知。",
-  "Requests go there, and the last one succeeded.": "请求会发往该上游，最近一次成功。",
-  "Requests go there, and the last ones failed.": "请求会发往该上游，最近几次失败。",
-  "No requests go there.": "请求不会发往该上游。",
-  "The next request probes it.": "下一个请求用于探测该上游。",
   "By model, by day, or by both.": "按模型、按日期，或按两者。",
   "Charges that are in no sum: `regional_premium` (of Bedrock and Vertex), `priority_tier`, `code_execution_time`.":
     "未计入合计的收费项：regional_premium（Bedrock 与 Vertex 的区域加价）、priority_tier、code_execution_time。",
@@ -341,8 +332,6 @@ export default {
   "Its description.": "说明。",
   "Its description in Chinese.": "中文说明。",
   "True for a secret.": "是否为机密。",
-  "On reload.": "重载时。",
-  "On restart.": "重启时。",
   "Its time, in Unix milliseconds.": "时间（Unix 毫秒）。",
   "True if it took effect.": "是否已生效。",
   "Faults that were found.": "发现的错误。",

@@ -116,7 +116,7 @@ function Operation({ one, api }) {
                         ${parameter.required && REQUIRED()}
                       </th>
                       <td>${typeOf(parameter.schema ?? {})}</td>
-                      <td class="note">${parameter.description ?? ""}</td>
+                      <td class="note">${parameter.description ?? parameter.schema?.description ?? ""}</td>
                     </tr>
                   `;
                 })}
