@@ -1,167 +1,89 @@
-//! Destination of log lines: a buffer for each thread, emptied by one writer thread.
+//! Destination of log lines: standard error, written by a thread of its own.
 //!
-//! A worker never writes to stderr and never waits for another worker: its lines go to a buffer that
-//! only it and the writer touch. Lines are at most [`BATCH`] late. If a terminal or pipe is not read,
+//! A worker never writes to stderr and never waits for another worker. If a terminal or pipe is not read,
 //! lines are dropped and counted; no request waits.
 
 use std::{
     cell::OnceCell,
     io::{self, Write},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
-    thread,
+    sync::OnceLock,
     time::Duration,
 };
 
-/// Time for which lines are gathered: at 20,000 lines a second, 400 go out in one write.
-const BATCH: Duration = Duration::from_millis(20);
-/// Bytes that may wait for one thread; about 5,000 lines.
-const MOST_WAITING: usize = 1024 * 1024;
-/// Longest wait for a reader of the log at the end of the process.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+use crate::background::{Background, Consumer, Entrance, Handle, Terms};
+
+const TERMS: Terms = Terms {
+    // about 80,000 lines
+    most: 16 << 20,
+    // at 20,000 lines a second, 400 go out in one write
+    interval: Duration::from_millis(20),
+    patience: Duration::from_secs(1),
+};
 
 /// The sink of the process.
-pub(super) struct Sink {
-    shared: Arc<SinkState>,
-    writer: SinkWriter,
-}
+pub(super) struct Sink(Background<Vec<u8>>);
 
-/// Thread that writes the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SinkWriter {
-    Thread,
-    /// No writer thread, because the system refused one: the logging thread writes.
-    LoggingThread,
-}
+/// The thread's work: to write.
+struct StderrWriter;
 
-#[derive(Default)]
-struct SinkState {
-    buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
-    /// Held by who writes: lines of one thread stay in order.
-    writing: Mutex<()>,
-    /// The writer has been woken for waiting lines.
-    woken: AtomicBool,
-    wake: Mutex<()>,
-    arrived: Condvar,
-    /// Lines that were dropped and not yet spoken of.
-    dropped: AtomicU64,
-}
+static LINES: OnceLock<Handle<Vec<u8>>> = OnceLock::new();
 
-/// Lines that the process dropped.
-static DROPPED: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static BUFFER: OnceCell<Entrance<Vec<u8>>> = const { OnceCell::new() };
+}
 
 /// Lines that the process dropped, because standard error was read too slowly or cannot be written.
 pub(super) fn dropped() -> u64 {
-    DROPPED.load(Relaxed)
-}
-
-thread_local! {
-    static BUFFER: OnceCell<Arc<Mutex<Vec<u8>>>> = const { OnceCell::new() };
+    LINES.get().map_or(0, Handle::dropped)
 }
 
 impl Sink {
     /// Starts the writer thread.
     pub(super) fn start() -> Self {
-        let shared = Arc::new(SinkState::default());
-        let theirs = Arc::clone(&shared);
-        let writer = thread::Builder::new()
-            .name("log".into())
-            .spawn(move || theirs.write_forever());
-        let writer = if writer.is_ok() {
-            SinkWriter::Thread
-        } else {
-            SinkWriter::LoggingThread
-        };
-        Self { shared, writer }
+        let lines = Background::new(TERMS, StderrWriter);
+        // without a thread, each one that logs writes
+        let _ = lines.spawn("log");
+        let _ = LINES.set(lines.handle());
+        Self(lines)
     }
 
     /// Takes a line.
     pub(super) fn push(&self, line: &[u8]) {
         let is_taken = BUFFER.try_with(|buffer| {
-            let buffer = buffer.get_or_init(|| {
-                let buffer = Arc::new(Mutex::new(Vec::new()));
-                locked(&self.shared.buffers).push(Arc::clone(&buffer));
-                buffer
-            });
-            let mut buffer = locked(buffer);
-            if buffer.len() + line.len() > MOST_WAITING {
-                self.shared.dropped.fetch_add(1, Relaxed);
-                DROPPED.fetch_add(1, Relaxed);
-            } else {
-                buffer.extend_from_slice(line);
-            }
+            let buffer = buffer.get_or_init(|| self.0.handle().entrance());
+            buffer.add(|lines, most| {
+                let fits = lines.len() + line.len() <= most;
+                if fits {
+                    lines.extend_from_slice(line);
+                }
+                fits
+            })
         });
         if is_taken.is_err() {
             // the thread is ending, and its buffer with it
-            DROPPED.fetch_add(write(&mut io::stderr(), line), Relaxed);
-        }
-        if self.writer == SinkWriter::LoggingThread {
-            self.shared.drain();
-        } else if !self.shared.woken.swap(true, SeqCst) {
-            let _guard = locked(&self.shared.wake);
-            self.shared.arrived.notify_one();
+            self.0.handle().lose(write(&mut io::stderr(), line));
         }
     }
 
     /// Writes what waits, or gives up after a while.
     pub(super) fn flush(&self) {
-        let shared = Arc::clone(&self.shared);
-        let (done, is_done) = std::sync::mpsc::channel();
-        let flusher = thread::Builder::new().spawn(move || {
-            shared.drain();
-            let _ = done.send(());
-        });
-        if flusher.is_ok() {
-            let _ = is_done.recv_timeout(FLUSH_PATIENCE);
-        }
+        self.0.handle().flush();
     }
 }
 
-impl SinkState {
-    fn write_forever(&self) {
-        loop {
-            let mut guard = locked(&self.wake);
-            while !self.woken.load(SeqCst) {
-                guard = self
-                    .arrived
-                    .wait(guard)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            drop(guard);
-            // the first line goes out at once, those that follow it together
-            self.drain();
-            thread::sleep(BATCH);
-            self.woken.store(false, SeqCst);
-            self.drain();
-        }
+impl Consumer<Vec<u8>> for StderrWriter {
+    fn take(&mut self, lines: &mut Vec<u8>) -> u64 {
+        write(&mut io::stderr(), lines)
     }
 
-    fn drain(&self) {
-        let _writing = locked(&self.writing);
-        // the list is not held while writing: a thread that logs for the first time adds to it
-        let buffers = locked(&self.buffers).clone();
-        for buffer in &buffers {
-            let lines = std::mem::take(&mut *locked(buffer));
-            if !lines.is_empty() {
-                DROPPED.fetch_add(write(&mut io::stderr(), &lines), Relaxed);
-            }
-        }
-        drop(buffers);
-        // buffers of threads that ended
-        locked(&self.buffers)
-            .retain(|buffer| Arc::strong_count(buffer) > 1 || !locked(buffer).is_empty());
-        let dropped = self.dropped.swap(0, Relaxed);
-        if dropped > 0 {
+    fn end_round(&mut self, refused: u64) -> bool {
+        if refused > 0 {
             let _ = writeln!(
                 io::stderr(),
-                "[Proxy] {dropped} log lines dropped: stderr is not read fast enough"
+                "[Proxy] {refused} log lines dropped: stderr is not read fast enough"
             );
         }
+        false
     }
 }
 
@@ -176,11 +98,6 @@ fn write(to: &mut impl Write, mut lines: &[u8]) -> u64 {
         }
     }
     memchr::memchr_iter(b'\n', lines).count() as u64
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // a panic elsewhere leaves lines, which are whole or not there
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -210,24 +127,5 @@ mod tests {
         for (room, lost) in [(100, 0), (12, 0), (11, 1), (8, 1), (7, 2), (0, 3)] {
             assert_eq!(write(&mut Full(room), b"one\ntwo\nsix\n"), lost, "{room}");
         }
-    }
-
-    #[test]
-    fn lines_for_which_there_is_no_room_are_counted() {
-        // a sink whose writer is never woken
-        let sink = Sink {
-            shared: Arc::new(SinkState::default()),
-            writer: SinkWriter::Thread,
-        };
-        let before = dropped();
-        let counted = thread::spawn(move || {
-            let line = [&[b'x'; 1023][..], b"\n"].concat();
-            for _ in 0..1030 {
-                sink.push(&line);
-            }
-            sink.shared.dropped.load(Relaxed)
-        });
-        assert_eq!(counted.join().unwrap(), 6);
-        assert_eq!(dropped() - before, 6);
     }
 }
