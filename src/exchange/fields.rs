@@ -18,53 +18,68 @@ const LONGEST_VALUE: usize = 256;
 /// Upper bound of bytes of a name.
 const LONGEST_NAME: usize = 64;
 
-/// Fields whose values describe the message, its sender and its purpose, and never a credential.
+/// Fields whose values describe the message, its sender and its purpose, and never a credential; by their
+/// length.
 const SHOWN: [&str; 44] = [
+    "te",
+    "age",
+    "via",
+    "date",
+    "host",
+    "vary",
+    "allow",
+    "range",
+    "x-app",
     "accept",
+    "cf-ray",
+    "expect",
+    "pragma",
+    "server",
+    "alt-svc",
+    "expires",
+    "trailer",
+    "upgrade",
+    "connection",
+    "keep-alive",
+    "request-id",
+    "user-agent",
+    "retry-after",
+    "content-type",
+    "x-request-id",
+    "accept-ranges",
+    "cache-control",
+    "content-range",
+    "last-modified",
+    "server-timing",
+    "x-proxy-error",
+    "anthropic-beta",
+    "content-length",
+    "x-should-retry",
     "accept-encoding",
     "accept-language",
-    "accept-ranges",
-    "age",
-    "allow",
-    "alt-svc",
-    "anthropic-beta",
-    "anthropic-dangerous-direct-browser-access",
-    "anthropic-version",
-    "cache-control",
     "cf-cache-status",
-    "cf-ray",
-    "connection",
     "content-encoding",
     "content-language",
-    "content-length",
-    "content-range",
-    "content-type",
-    "date",
-    "expect",
-    "expires",
-    "host",
-    "keep-alive",
-    "last-modified",
-    "pragma",
-    "range",
-    "request-id",
-    "retry-after",
-    "server",
-    "server-timing",
-    "strict-transport-security",
-    "te",
-    "trailer",
+    "anthropic-version",
     "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "vary",
-    "via",
-    "x-app",
     "x-claude-code-session-id",
-    "x-proxy-error",
-    "x-request-id",
-    "x-should-retry",
+    "strict-transport-security",
+    "anthropic-dangerous-direct-browser-access",
 ];
+/// The place of the first field that is at least so long.
+const BY_LENGTH: [usize; LONGEST_NAME + 2] = {
+    let mut places = [SHOWN.len(); LONGEST_NAME + 2];
+    let mut length = LONGEST_NAME + 1;
+    while length > 0 {
+        length -= 1;
+        let mut place = places[length + 1];
+        while place > 0 && SHOWN[place - 1].len() >= length {
+            place -= 1;
+        }
+        places[length] = place;
+    }
+    places
+};
 /// Prefixes of more such fields.
 const SHOWN_KINDS: [&str; 2] = ["anthropic-ratelimit-", "x-stainless-"];
 
@@ -77,7 +92,7 @@ impl ShownFields {
     ) -> Self {
         thread_local! {
             // so that the kept text is allocated once, in its size
-            static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+            static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         TEXT.with_borrow_mut(|text| {
             text.clear();
@@ -86,25 +101,18 @@ impl ShownFields {
                 push(text, &name[..name.len().min(LONGEST_NAME)]);
                 text[begin..].make_ascii_lowercase();
                 if is_shown(&text[begin..]) {
-                    text.push_str(": ");
-                    // before it is cut: half a key is one, too
-                    let masked = std::str::from_utf8(value).map(|value| secrets.hide(value));
-                    let value = match &masked {
-                        Ok(Cow::Owned(masked)) => masked.as_bytes(),
-                        Ok(Cow::Borrowed(_)) | Err(_) => value,
-                    };
-                    push(text, &value[..value.len().min(LONGEST_VALUE)]);
-                    if LONGEST_VALUE < value.len() {
-                        text.push('…');
-                    }
+                    text.extend_from_slice(b": ");
+                    push_value(text, value, secrets);
                 }
                 if text.len() > MOST {
                     text.truncate(begin);
                     break;
                 }
-                text.push('\n');
+                text.push(b'\n');
             }
-            Self((!text.is_empty()).then(|| text.as_str().into()))
+            // it is, for it was written so
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            Self((!text.is_empty()).then(|| text.into()))
         })
     }
 
@@ -131,31 +139,54 @@ impl ShownFields {
     }
 }
 
-/// Appends printable text as it is, the rest as `\n`, `\u{…}` or a replacement character.
-fn push(text: &mut String, octets: &[u8]) {
-    match std::str::from_utf8(octets) {
-        Ok(plain) if plain.bytes().all(|octet| matches!(octet, b' '..=b'~')) => {
-            text.push_str(plain);
-        }
-        _ => {
-            for chunk in octets.utf8_chunks() {
-                for c in chunk.valid().chars() {
-                    if c.is_control() {
-                        text.extend(c.escape_default());
-                    } else {
-                        text.push(c);
-                    }
-                }
-                if !chunk.invalid().is_empty() {
-                    text.push(char::REPLACEMENT_CHARACTER);
-                }
-            }
-        }
+fn push_value(text: &mut Vec<u8>, value: &[u8], secrets: &Secrets) {
+    // before it is cut: half a key is one, too
+    let masked = match secrets.has_one_within(value.len()) {
+        true => std::str::from_utf8(value).map(|value| secrets.hide(value)),
+        false => Ok(Cow::Borrowed("")),
+    };
+    let value = match &masked {
+        Ok(Cow::Owned(masked)) => masked.as_bytes(),
+        Ok(Cow::Borrowed(_)) | Err(_) => value,
+    };
+    push(text, &value[..value.len().min(LONGEST_VALUE)]);
+    if LONGEST_VALUE < value.len() {
+        text.extend_from_slice("…".as_bytes());
     }
 }
 
-fn is_shown(name: &str) -> bool {
-    SHOWN.binary_search(&name).is_ok() || SHOWN_KINDS.iter().any(|kind| name.starts_with(kind))
+/// Appends printable text as it is, the rest as `\n`, `\u{…}` or a replacement character.
+fn push(text: &mut Vec<u8>, octets: &[u8]) {
+    if octets.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+        text.extend_from_slice(octets);
+        return;
+    }
+    let mut shown = String::new();
+    for chunk in octets.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                shown.extend(c.escape_default());
+            } else {
+                shown.push(c);
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            shown.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text.extend_from_slice(shown.as_bytes());
+}
+
+fn is_shown(name: &[u8]) -> bool {
+    let of_length = BY_LENGTH.get(name.len()).zip(BY_LENGTH.get(name.len() + 1));
+    let mut known = of_length
+        .and_then(|(from, to)| SHOWN.get(*from..*to))
+        .into_iter()
+        .flatten();
+    known.any(|known| known.as_bytes() == name)
+        || SHOWN_KINDS
+            .iter()
+            .any(|kind| name.starts_with(kind.as_bytes()))
 }
 
 #[cfg(test)]
@@ -173,8 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn names_are_in_order() {
-        assert!(SHOWN.is_sorted());
+    fn names_are_found_by_their_length() {
+        assert!(SHOWN.is_sorted_by_key(|name| name.len()));
+        for name in SHOWN {
+            assert!(is_shown(name.as_bytes()), "{name}");
+        }
+        for name in ["", "x", "x-api-key", "authorization", &"x".repeat(64)] {
+            assert!(!is_shown(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]
@@ -225,7 +262,7 @@ mod tests {
             let shown = ShownFields::of(all, &Secrets::default());
             prop_assert!(shown.len() <= MOST + 1);
             for (name, value) in shown.iter() {
-                prop_assert!(value.is_none() || is_shown(name));
+                prop_assert!(value.is_none() || is_shown(name.as_bytes()));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     secret::{Secrets, names_credential, shape},
-    wire::head::RequestHead,
+    wire::head::{Field, RequestHead},
 };
 
 /// The path without the query, octets that are no printable ASCII escaped.
@@ -41,14 +41,17 @@ pub(super) fn shown(head: &RequestHead) -> Box<str> {
 /// The credentials that a request carries.
 pub(super) fn credentials(head: &RequestHead) -> Secrets {
     let mut secrets = Secrets::default();
-    // cookies last: they must not crowd out a key
-    for is_cookie in [false, true] {
-        for field in head.fields.iter() {
-            if secrets.len() < MOST && field.is("cookie") == is_cookie {
+    let mut add = |fields: &mut dyn Iterator<Item = Field<'_>>| {
+        for field in fields {
+            if secrets.len() < MOST {
                 secrets.add_field(field.name, field.value);
             }
         }
-    }
+    };
+    let is_cookie = |field: &Field<'_>| field.is("cookie");
+    // cookies last: they must not crowd out a key
+    add(&mut head.fields.iter().filter(|field| !is_cookie(field)));
+    add(&mut head.fields.iter().filter(is_cookie));
     let (path, query) = head.target.split_at(head.path().len());
     if let [b'?', query @ ..] = query {
         secrets.add_query(&String::from_utf8_lossy(query));

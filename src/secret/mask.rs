@@ -57,6 +57,11 @@ impl Secrets {
         self.values.is_empty()
     }
 
+    /// Tells if one of them, as it is, is not longer than this.
+    pub fn has_one_within(&self, length: usize) -> bool {
+        self.values.iter().any(|value| value.len() <= length)
+    }
+
     /// Memory that they take, in bytes.
     pub fn bytes(&self) -> usize {
         let each = |value: &str| size_of::<Box<str>>() + value.len();
@@ -147,7 +152,7 @@ impl Secrets {
         };
         let values = self.values.iter().map(|value| value.as_bytes());
         let values: smallvec::SmallVec<[&[u8]; 8]> = values.filter(is_here).collect();
-        if values.is_empty() {
+        if values.is_empty() || (extent == Extent::Whole && is_free(text, &values)) {
             return Cow::Borrowed(text);
         }
         let mut spans = find(text, &values, extent);
@@ -178,6 +183,16 @@ pub enum Extent {
     Whole,
     /// Its beginning.
     Cut,
+}
+
+/// True if a whole text certainly has none of these values, in no encoding: most are short and plain.
+fn is_free(text: &str, values: &[&[u8]]) -> bool {
+    let text = text.as_bytes();
+    let is_longer_in_base64 = |value: &[u8]| value.len() / 3 * 4 > text.len();
+    memchr::memchr3(b'\\', b'%', b'&', text).is_none()
+        && values
+            .iter()
+            .all(|value| is_longer_in_base64(value) && memchr::memmem::find(text, value).is_none())
 }
 
 /// The spans of these values in a text.

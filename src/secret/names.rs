@@ -3,7 +3,9 @@
 /// Tells if a field or parameter of this name holds a credential: the known names, and similar
 /// ones.
 pub fn names_credential(name: &[u8]) -> bool {
-    (0..name.len()).any(|at| {
+    let begins = name.iter().enumerate();
+    let mut begins = begins.filter(|(_, octet)| BEGINS[usize::from(**octet)]);
+    begins.any(|(at, _)| {
         let parts: &[&str] = match name[at].to_ascii_lowercase() {
             b'a' => &["auth"],
             b'c' => &["cookie", "credential"],
@@ -19,6 +21,18 @@ pub fn names_credential(name: &[u8]) -> bool {
         })
     })
 }
+
+/// Letters with which the known names begin.
+const BEGINS: [bool; 256] = {
+    let mut begins = [false; 256];
+    let letters = b"ackpstACKPST";
+    let mut at = 0;
+    while at < letters.len() {
+        begins[letters[at] as usize] = true;
+        at += 1;
+    }
+    begins
+};
 
 #[cfg(test)]
 mod tests {
