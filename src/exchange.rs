@@ -1,72 +1,25 @@
 //! Facts of one exchange, as plain data: learned by the data plane, then counted, listed, logged and
 //! stored by telemetry.
 //!
-//! Made once, when the exchange ends ([`Exchange`]), a small part of it when it begins ([`ExchangeStart`]),
-//! and another when its response head is here ([`ExchangeResponse`]). Nothing here is a secret: no content,
-//! no query, and only those field values that are known to be no secret ([`ShownFields`]).
+//! Handed over once, when the exchange ends ([`Exchange`]). While it runs, a reader finds its beginning
+//! ([`ExchangeStart`]), and once it is here its response head ([`ExchangeResponse`]), in its [`Progress`].
+//! Nothing here is a secret: no content, no query, and only those field values that are known to be no
+//! secret ([`ShownFields`]).
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc};
 
+mod begun;
 mod fields;
 mod progress;
 mod usage;
 
 pub use self::{
+    begun::{ExchangeResponse, ExchangeStart, Route, Timings},
     fields::ShownFields,
     progress::{Progress, Reading},
     usage::{Estimate, MeteringFailure, OtherModel, Terms, Tokens, Usage},
 };
 use crate::secret::Secrets;
-
-/// An exchange that has begun.
-#[derive(Debug, Clone)]
-pub struct ExchangeStart {
-    /// The request id: `req_` and 24 characters.
-    pub id: Box<str>,
-    /// Time at which the request head was complete.
-    pub started: SystemTime,
-    /// The client's address; none on a Unix socket.
-    pub client: Option<IpAddr>,
-    /// The version that the client speaks: `1.0`, `1.1`, `2`.
-    pub version: &'static str,
-    /// The method.
-    pub method: Box<str>,
-    /// The path of its target without the query, bytes that are not printable ASCII escaped.
-    pub path: Box<str>,
-    /// The route: the class of API requests that it belongs to.
-    pub route: Route,
-    /// Claude Code's session (`X-Claude-Code-Session-Id`), if it is printable ASCII of at most 128
-    /// bytes.
-    pub session: Option<Box<str>>,
-    /// `User-Agent`: printable, at most 256 bytes.
-    pub user_agent: Option<Box<str>>,
-}
-
-/// An exchange whose response head is here.
-#[derive(Debug, Clone)]
-pub struct ExchangeResponse {
-    /// The request id.
-    pub id: Box<str>,
-    /// The status.
-    pub status: u16,
-    /// The upstream of the response.
-    pub upstream: Option<Arc<str>>,
-    /// The upstream's request id.
-    pub upstream_request_id: Option<Box<str>>,
-    /// The model that the request names, if its content was inspected.
-    pub model: Option<Box<str>>,
-    /// True if the request asks for a stream.
-    pub is_stream: Option<bool>,
-    /// Upper bound of output tokens in the request (`max_tokens`).
-    pub max_tokens: Option<u64>,
-    /// The timings so far.
-    pub timings: Timings,
-}
 
 /// An exchange that has ended.
 #[derive(Debug, Clone)]
@@ -81,7 +34,7 @@ pub struct Exchange {
     /// The attempts that did not bring the response, in their order.
     pub tries: Vec<Try>,
     /// The upstream's request id (`request-id`), printable ASCII of at most 128 bytes.
-    pub upstream_request_id: Option<Box<str>>,
+    pub upstream_request_id: Option<Arc<str>>,
     /// Bytes of the request's content.
     pub received: u64,
     /// Bytes of the response's content.
@@ -153,35 +106,6 @@ impl Exchange {
         is_cut || self.status.is_none()
     }
 
-    /// Applies a change to every text that a peer chose, except the path, the fields and the content of an
-    /// error.
-    pub fn texts_mut(&mut self, change: &mut dyn FnMut(&mut Box<str>)) {
-        let usage = self.usage.iter_mut().flat_map(|usage| {
-            let terms = &mut usage.terms;
-            [
-                &mut usage.model,
-                &mut usage.stop_reason,
-                &mut usage.error_type,
-                &mut terms.inference_geo,
-                &mut terms.speed,
-                &mut terms.service_tier,
-            ]
-            .into_iter()
-            .flatten()
-            .chain(usage.others.iter_mut().map(|other| &mut other.model))
-        });
-        [
-            &mut self.begun.session,
-            &mut self.begun.user_agent,
-            &mut self.upstream_request_id,
-        ]
-        .into_iter()
-        .flatten()
-        .chain(usage)
-        .chain(self.rate_limit.iter_mut().map(|(_, value)| value))
-        .for_each(change);
-    }
-
     /// True if the proxy itself sent the response, without one of the upstream.
     pub fn is_ours(&self) -> bool {
         self.timings.head.is_none() && self.status.is_some()
@@ -234,86 +158,6 @@ pub enum Tried {
     /// The upstream responded with a stream that began with an `overloaded_error`, and the proxy failed over
     /// to another one.
     Overloaded,
-}
-
-/// Moments of an exchange, counted from its beginning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// Time until a connection to the upstream was available: from the pool or a new one.
-    pub connected: Option<Duration>,
-    /// Part of it that connecting took (DNS, TCP, TLS); none if a pooled connection was used.
-    pub connecting: Option<Duration>,
-    /// Time until the upstream's response head was complete.
-    pub head: Option<Duration>,
-    /// Time until the first `content_block_delta`.
-    pub first_token: Option<Duration>,
-    /// Time until the end.
-    pub total: Duration,
-    /// The proxy's own time until the request head was ready to be sent: without the wait for the client's
-    /// body, for a connection, or for the upstream.
-    pub overhead: Duration,
-}
-
-/// Route of a request: its class in the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Route {
-    /// `POST /v1/messages`.
-    Messages,
-    /// `POST /v1/messages/count_tokens`.
-    CountTokens,
-    /// `/v1/messages/batches` and below.
-    Batches,
-    /// `/v1/models` and below.
-    Models,
-    /// `/v1/files` and below.
-    Files,
-    /// An upgrade.
-    Tunnel,
-    /// Anything else.
-    Other,
-}
-
-impl Route {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Messages,
-        Self::CountTokens,
-        Self::Batches,
-        Self::Models,
-        Self::Files,
-        Self::Tunnel,
-        Self::Other,
-    ];
-
-    /// The label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Messages => "messages",
-            Self::CountTokens => "count_tokens",
-            Self::Batches => "batches",
-            Self::Models => "models",
-            Self::Files => "files",
-            Self::Tunnel => "tunnel",
-            Self::Other => "other",
-        }
-    }
-
-    /// The route of a method and a path.
-    pub fn of(method: &str, path: &[u8]) -> Self {
-        let path = path.strip_suffix(b"/").unwrap_or(path);
-        let is_below = |root: &[u8]| {
-            path.strip_prefix(root)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        };
-        match path {
-            b"/v1/messages" if method == "POST" => Self::Messages,
-            b"/v1/messages/count_tokens" if method == "POST" => Self::CountTokens,
-            _ if is_below(b"/v1/messages/batches") => Self::Batches,
-            _ if is_below(b"/v1/models") => Self::Models,
-            _ if is_below(b"/v1/files") => Self::Files,
-            _ => Self::Other,
-        }
-    }
 }
 
 /// End of an exchange.
@@ -403,22 +247,5 @@ mod tests {
             secrets: Secrets::default(),
         };
         assert!(!format!("{content:?}").contains("canary"));
-    }
-
-    #[test]
-    fn routes_are_told_by_method_and_path() {
-        for (method, path, route) in [
-            ("POST", "/v1/messages", Route::Messages),
-            ("POST", "/v1/messages/", Route::Messages),
-            ("GET", "/v1/messages", Route::Other),
-            ("POST", "/v1/messages/count_tokens", Route::CountTokens),
-            ("GET", "/v1/messages/batches/x/results", Route::Batches),
-            ("GET", "/v1/models", Route::Models),
-            ("GET", "/v1/modelsx", Route::Other),
-            ("POST", "/v1/files", Route::Files),
-            ("HEAD", "/", Route::Other),
-        ] {
-            assert_eq!(Route::of(method, path.as_bytes()), route, "{method} {path}");
-        }
     }
 }

@@ -135,14 +135,15 @@ struct Scratch {
 }
 
 /// A timestamp of which only the milliseconds are written anew within one second.
-#[derive(Default)]
-struct Clock {
+#[derive(Debug, Default)]
+pub struct Clock {
     second: u64,
     text: String,
 }
 
 impl Clock {
-    fn now(&mut self, now: SystemTime) -> &str {
+    /// The [`timestamp`] of a time.
+    pub fn now(&mut self, now: SystemTime) -> &str {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         if self.text.is_empty() || self.second != since.as_secs() {
             self.second = since.as_secs();
@@ -150,7 +151,13 @@ impl Clock {
         } else {
             // "…:SS." is 20 characters long up to the year 9999
             self.text.truncate(20);
-            let _ = write!(self.text, "{:03}Z", since.subsec_millis());
+            let millis = since.subsec_millis();
+            let digits = [millis / 100, millis / 10 % 10, millis % 10];
+            let digits = digits
+                .into_iter()
+                .filter_map(|digit| char::from_digit(digit, 10));
+            self.text.extend(digits);
+            self.text.push('Z');
         }
         &self.text
     }

@@ -24,6 +24,7 @@ use crate::{
 
 mod attempts;
 mod browser;
+mod details;
 mod edit_memory;
 mod error_content;
 pub mod field;
@@ -33,7 +34,6 @@ mod head;
 mod hold;
 mod id;
 mod inspection;
-mod observation;
 mod origin;
 mod outgoing;
 mod path;
@@ -43,16 +43,17 @@ mod respond;
 mod response_body;
 pub mod target;
 mod telemetry;
+mod texts;
 mod tunnel;
 mod worker;
 
-pub use self::{edit_memory::EditMemory, id::RequestId, telemetry::Telemetry, worker::Worker};
 use self::{
-    observation::ExchangeObservation,
+    details::ExchangeDetails,
     outgoing::{Outgoing, patience},
     plan::{Plan, Treatment},
     record::ExchangeRecord,
 };
+pub use self::{edit_memory::EditMemory, id::RequestId, telemetry::Telemetry, worker::Worker};
 
 /// Forwards one request.
 pub async fn forward(
@@ -65,7 +66,7 @@ pub async fn forward(
     let path = path::shown(&head);
     let mut record = ExchangeRecord::new(&head, path, worker.limits.exchange(), |id, path| {
         let client = req.peer_addr().map(|address| address.ip());
-        ExchangeObservation::begin(&worker.observer, &live, id, &head, path, client)
+        ExchangeDetails::begin(&worker.observer, &live, id, &head, path, client)
     });
     let (progress, notes) = (record.progress().cloned(), Rc::clone(&head.notes));
     let outcome = {
@@ -99,7 +100,7 @@ async fn relay(
     {
         kind.passes_unseen();
     }
-    let look = record.watch.as_ref().and_then(|watch| watch.look());
+    let look = record.look();
     let held_from = record.is_watched().then(Instant::now);
     let plan = match Treatment::of(&head, is_messages, live) {
         Treatment::Tunnel => Plan::tunnel(&head, payload),

@@ -142,7 +142,6 @@ impl Observation {
         let settings = activity::ActivitySettings {
             access_log: boot.access_log.clone(),
             data_dir: boot.data_dir.clone(),
-            capacity: None,
             has_readers: boot.has_pages(),
         };
         let (activity, recorder) = is_recorded
@@ -602,10 +601,10 @@ impl WorkerContext {
             Rc::downgrade(&drain),
             Arc::clone(&shared.limits),
         ));
-        let observer = Rc::new(Telemetry {
-            recorder: shared.recorder.clone(),
-            shard: shared.metrics.shard(),
-        });
+        let observer = Rc::new(Telemetry::new(
+            shared.recorder.clone(),
+            shared.metrics.shard(),
+        ));
         let worker = Rc::new(Worker {
             client: Client::new(
                 Dialer::new(shared.trust.clone()).that_refuses(Arc::clone(&shared.own_addresses)),

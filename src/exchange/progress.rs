@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU8, AtomicU16, AtomicU64,
+            AtomicU8, AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -18,7 +18,11 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{fields::ShownFields, usage::Tokens};
+use super::{
+    begun::{ExchangeResponse, ExchangeStart},
+    fields::ShownFields,
+    usage::Tokens,
+};
 
 /// Upstreams that are remembered while they are asked one after the other.
 const UPSTREAMS: usize = 4;
@@ -41,10 +45,10 @@ pub struct Progress {
     /// `content_block_delta` events.
     deltas: AtomicU64,
     state: AtomicU8,
-    /// The status of the response; 0 before its head.
-    status: AtomicU16,
     /// The worker's task.
     waker: AtomicWaker,
+    begun: OnceLock<ExchangeStart>,
+    response: OnceLock<ExchangeResponse>,
     /// The upstreams that were asked, in their order.
     upstreams: [OnceLock<Arc<str>>; UPSTREAMS],
     model: OnceLock<Box<str>>,
@@ -136,10 +140,25 @@ impl Progress {
         let _ = self.request_fields.set(fields.clone());
     }
 
-    /// Remembers the status and the fields of the response.
-    pub fn answered_with(&self, status: u16, fields: &ShownFields) {
-        self.status.store(status, Relaxed);
+    /// Remembers the beginning.
+    pub fn begins(&self, begun: ExchangeStart) {
+        let _ = self.begun.set(begun);
+    }
+
+    /// Remembers the response head, and its fields as they may be shown.
+    pub fn answered_with(&self, response: ExchangeResponse, fields: &ShownFields) {
         let _ = self.response_fields.set(fields.clone());
+        let _ = self.response.set(response);
+    }
+
+    /// The beginning.
+    pub fn begun(&self) -> Option<&ExchangeStart> {
+        self.begun.get()
+    }
+
+    /// The response head, once it is here.
+    pub fn response(&self) -> Option<&ExchangeResponse> {
+        self.response.get()
     }
 
     /// The upstream that was asked last.
@@ -155,11 +174,6 @@ impl Progress {
     /// The outcome of the edit.
     pub fn edit(&self) -> Option<&'static str> {
         self.edit.get().copied()
-    }
-
-    /// The status of the response, once its head is here.
-    pub fn status(&self) -> Option<u16> {
-        Some(self.status.load(Relaxed)).filter(|status| *status > 0)
     }
 
     /// The fields of the request.

@@ -90,6 +90,22 @@ impl Usage {
         tokens
     }
 
+    /// Applies a change to every text, which a peer chose.
+    pub fn texts_mut(&mut self, change: impl FnMut(&mut Box<str>)) {
+        [
+            &mut self.model,
+            &mut self.stop_reason,
+            &mut self.error_type,
+            &mut self.terms.inference_geo,
+            &mut self.terms.speed,
+            &mut self.terms.service_tier,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.others.iter_mut().map(|other| &mut other.model))
+        .for_each(change);
+    }
+
     /// Billionths of a US dollar that it cost, all models together; none where none of them has a price.
     pub fn total_cost(&self) -> Option<u64> {
         let others = self.others.iter().filter_map(|other| other.cost);

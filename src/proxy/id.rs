@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     fmt,
     hash::{BuildHasher, RandomState},
+    sync::Arc,
 };
 
 /// Names one exchange, in our own answers and in the log. The upstream's `request-id` is another
@@ -23,7 +24,23 @@ impl RequestId {
         NEXT.set((key, count + 1));
         Self(key, count)
     }
+
+    /// The name as a text that is shared.
+    pub(super) fn text(self) -> Arc<str> {
+        let Ok(count) = u32::try_from(self.1) else {
+            return self.to_string().into();
+        };
+        let mut text = *b"req_\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let octets = self.0.to_be_bytes().into_iter().chain(count.to_be_bytes());
+        for (digits, octet) in text[4..].chunks_exact_mut(2).zip(octets) {
+            digits[0] = HEX[usize::from(octet >> 4)];
+            digits[1] = HEX[usize::from(octet & 15)];
+        }
+        String::from_utf8_lossy(&text).into()
+    }
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,5 +57,8 @@ mod tests {
         let (one, two) = (RequestId::next(), RequestId::next());
         assert_ne!(one, two);
         assert_eq!(one.to_string().len(), 28);
+        for name in [one, RequestId(u64::MAX, 0xab), RequestId(7, 1 << 32)] {
+            assert_eq!(*name.text(), name.to_string());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The record of an exchange, which tells how it went.
 //!
-//! [`ExchangeRecord`] is written when it is dropped, so that every exchange has its line, also one whose
-//! client vanished before there was a response.
+//! [`ExchangeRecord`] is finished when it is dropped, so that every exchange is told, also one whose client
+//! vanished before there was a response: once, to the log and to telemetry.
 
 use std::{
     fmt,
@@ -14,11 +14,11 @@ use std::{
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
-use super::{id::RequestId, observation::ExchangeObservation};
+use super::{details::ExchangeDetails, id::RequestId, inspection::SharedInspector};
 use crate::{
     config::Endpoint,
     error::{Answer, DeniedError, DownstreamError, ProxyError},
-    exchange::{self, Progress, Tried},
+    exchange::{Progress, Termination, TerminationPhase, TerminationSource, Tried, Try},
     limits::Admission,
     upstream::exchange::ConnectInfo,
     wire::head::{BodyNotes, RequestHead, ResponseHead},
@@ -72,7 +72,7 @@ pub(super) struct ExchangeRecord {
     pub(super) sent: u64,
     pub(super) ended: ExchangeEnd,
     /// Details for telemetry, if it observes the exchange.
-    pub(super) watch: Option<Box<ExchangeObservation>>,
+    details: Option<Box<ExchangeDetails>>,
 }
 
 impl ExchangeRecord {
@@ -80,13 +80,13 @@ impl ExchangeRecord {
         head: &RequestHead,
         path: Box<str>,
         admission: Admission,
-        watch: impl FnOnce(RequestId, &str) -> Option<Box<ExchangeObservation>>,
+        details: impl FnOnce(RequestId, &str) -> Option<Box<ExchangeDetails>>,
     ) -> Self {
         let id = RequestId::next();
         Self {
             admission,
             id,
-            watch: watch(id, &path),
+            details: details(id, &path),
             method: head.method.clone(),
             path,
             notes: Rc::clone(&head.notes),
@@ -105,28 +105,43 @@ impl ExchangeRecord {
 
     /// True if telemetry observes the exchange.
     pub(super) fn is_watched(&self) -> bool {
-        self.watch.is_some()
+        self.details.is_some()
+    }
+
+    /// The inspector of the request's body, if it is inspected.
+    pub(super) fn look(&self) -> Option<SharedInspector> {
+        self.details.as_ref()?.look.clone()
     }
 
     /// The plan for the body stands: what became of the edit, where one was thinkable.
     pub(super) fn plans(&mut self, edit: Option<&'static str>) {
-        if let (Some(watch), Some(outcome)) = (&mut self.watch, edit) {
-            watch.edited(outcome);
+        let Some((details, outcome)) = self.details.as_mut().zip(edit) else {
+            return;
+        };
+        details.exchange.edit = edit;
+        if let Some(progress) = &details.progress {
+            progress.edited(outcome);
         }
     }
 
     /// One of the endpoints is asked.
     pub(super) fn asks(&mut self, endpoint: &Endpoint) {
-        if let Some(watch) = &mut self.watch {
-            watch.asks(endpoint);
+        let Some(details) = &mut self.details else {
+            return;
+        };
+        details.exchange.upstream = Some(Arc::clone(&endpoint.name));
+        if let Some(progress) = &details.progress {
+            progress.asks(&endpoint.name);
         }
     }
 
     /// A try at one of the endpoints does not bring the answer.
     pub(super) fn tried(&mut self, endpoint: &Endpoint, outcome: Tried) {
-        if let Some(watch) = &mut self.watch {
-            watch.tried(endpoint, outcome);
-        }
+        let Some(details) = &mut self.details else {
+            return;
+        };
+        let upstream = Arc::clone(&endpoint.name);
+        details.exchange.tries.push(Try { upstream, outcome });
     }
 
     /// One of the endpoints answered.
@@ -139,19 +154,20 @@ impl ExchangeRecord {
         if endpoints.len() > 1 {
             self.endpoint = Some((Arc::clone(endpoints), at));
         }
-        if let Some(watch) = &mut self.watch {
-            watch.answered(&endpoints[at], connect_info, self.started);
+        if let Some(details) = &mut self.details {
+            details.answered(&endpoints[at], connect_info, self.started);
         }
     }
 
     /// The head is ready to be sent. If the body was waited for: from then, until then.
     pub(super) fn sends(&mut self, waited: Option<(Instant, Instant)>) {
-        let Some(watch) = &mut self.watch else { return };
-        let all = self.started.elapsed();
+        let Some(details) = &mut self.details else {
+            return;
+        };
         let waited = waited.map_or(Duration::ZERO, |(from, until)| {
             until.saturating_duration_since(from)
         });
-        watch.sends(all.saturating_sub(waited));
+        details.sends(self.started.elapsed().saturating_sub(waited));
     }
 
     /// The upstream's response head is here.
@@ -159,8 +175,8 @@ impl ExchangeRecord {
         let after = self.started.elapsed();
         self.status = Some(head.status);
         self.head = Some(after);
-        if let Some(watch) = &mut self.watch {
-            watch.head(head, after);
+        if let Some(details) = &mut self.details {
+            details.head(head, after);
         }
         self
     }
@@ -168,8 +184,8 @@ impl ExchangeRecord {
     /// Content of the response passes.
     pub(super) fn content(&mut self, content: &Bytes) {
         self.sent += content.len() as u64;
-        if let Some(watch) = &mut self.watch {
-            watch.content(content, self.sent, self.started);
+        if let Some(details) = &mut self.details {
+            details.content(content, self.sent, self.started);
         }
     }
 
@@ -183,7 +199,7 @@ impl ExchangeRecord {
 
     /// The progress that telemetry reads, where there is one.
     pub(super) fn progress(&self) -> Option<&Arc<Progress>> {
-        self.watch.as_ref()?.progress()
+        self.details.as_ref()?.progress.as_ref()
     }
 
     /// Tells whether an operator has ended the exchange, and registers the task to be woken then.
@@ -200,25 +216,22 @@ impl ExchangeRecord {
     }
 
     /// Gives the termination, for telemetry.
-    fn ended(&self) -> exchange::Termination {
-        let phase = match self.head {
-            Some(_) => exchange::TerminationPhase::Response,
-            None => exchange::TerminationPhase::Request,
-        };
-        let (source, label) = match self.outcome() {
-            ExchangeEnd::Complete => (exchange::TerminationSource::Complete, None),
+    fn termination(&self, outcome: ExchangeEnd) -> Termination {
+        let (source, label) = match outcome {
+            ExchangeEnd::Complete => (TerminationSource::Complete, None),
             ExchangeEnd::Client if self.notes.is_stalled.get() => {
-                (exchange::TerminationSource::Client, Some("write_timeout"))
+                (TerminationSource::Client, Some("write_timeout"))
             }
-            ExchangeEnd::Client => (
-                exchange::TerminationSource::Client,
-                Some("client_disconnected"),
-            ),
-            ExchangeEnd::Fault(label) => (exchange::TerminationSource::Client, Some(label)),
-            ExchangeEnd::Upstream(label) => (exchange::TerminationSource::Upstream, Some(label)),
-            ExchangeEnd::Proxy(label) => (exchange::TerminationSource::Proxy, Some(label)),
+            ExchangeEnd::Client => (TerminationSource::Client, Some("client_disconnected")),
+            ExchangeEnd::Fault(label) => (TerminationSource::Client, Some(label)),
+            ExchangeEnd::Upstream(label) => (TerminationSource::Upstream, Some(label)),
+            ExchangeEnd::Proxy(label) => (TerminationSource::Proxy, Some(label)),
         };
-        exchange::Termination {
+        let phase = match self.head {
+            Some(_) => TerminationPhase::Response,
+            None => TerminationPhase::Request,
+        };
+        Termination {
             source,
             phase,
             label,
@@ -264,32 +277,34 @@ impl ExchangeRecord {
 
 impl Drop for ExchangeRecord {
     fn drop(&mut self) {
-        let outcome = self.outcome();
-        if let Some(watch) = self.watch.take() {
-            let status = self.status.map(|status| status.as_u16());
-            let (received, total) = (self.notes.octets.get(), self.started.elapsed());
-            if let Some(progress) = watch
-                .progress()
-                .filter(|_| outcome != ExchangeEnd::Proxy(ENDED_BY_OPERATOR))
-            {
-                // what still waits for the client is not to be cut
-                progress.finishes();
-            }
-            watch.end(self.ended(), status, received, self.sent, total);
-        }
+        let (outcome, total) = (self.outcome(), self.started.elapsed());
+        let (received, sent) = (self.notes.octets.get(), self.sent);
+        let status = self.status.map(|status| status.as_u16());
         log::info!(
-            "[Proxy] {} {} status={} in={} out={} head_ms={} ms={} ended={}{} request_id={}",
+            "[Proxy] {} {} status={} in={received} out={sent} head_ms={} ms={} ended={outcome}{} request_id={}",
             self.method,
             self.path,
-            self.status.map_or(0, |status| status.as_u16()),
-            self.notes.octets.get(),
-            self.sent,
+            status.unwrap_or_default(),
             Millis(self.head.unwrap_or_default()),
-            Millis(self.started.elapsed()),
-            outcome,
+            Millis(total),
             EndpointSuffix(self.endpoint.as_ref()),
             self.id,
         );
+        let Some(mut details) = self.details.take() else {
+            return;
+        };
+        if let Some(progress) = &details.progress
+            && outcome != ExchangeEnd::Proxy(ENDED_BY_OPERATOR)
+        {
+            // what still waits for the client is not to be cut
+            progress.finishes();
+        }
+        let exchange = &mut *details.exchange;
+        exchange.status = status;
+        (exchange.received, exchange.sent) = (received, sent);
+        exchange.timings.total = total;
+        exchange.termination = self.termination(outcome);
+        details.finish();
     }
 }
 

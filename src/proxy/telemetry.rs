@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
+use super::texts::{AgentCache, TextCache};
 use crate::{
     config::Live,
     exchange::{Exchange, ExchangeStart, Route, Termination, TerminationPhase, TerminationSource},
@@ -16,9 +17,23 @@ pub struct Telemetry {
     pub recorder: Option<EventSender>,
     /// The worker's own counters.
     pub shard: Arc<Shard>,
+    /// Methods and paths.
+    pub(super) texts: TextCache,
+    /// The clients' own names.
+    pub(super) agents: AgentCache,
 }
 
 impl Telemetry {
+    /// Creates the receivers of one worker.
+    pub fn new(recorder: Option<EventSender>, shard: Arc<Shard>) -> Self {
+        Self {
+            recorder,
+            shard,
+            texts: TextCache::default(),
+            agents: AgentCache::default(),
+        }
+    }
+
     /// Tells whether exchanges are observed.
     pub fn is_looking(&self, live: &Live) -> bool {
         self.recorder.is_some() || live.metrics_public
@@ -38,6 +53,7 @@ impl Telemetry {
             return;
         }
         let begun = ExchangeStart {
+            seq: 0,
             id: refused.id.into(),
             started: SystemTime::now(),
             client,
@@ -62,6 +78,11 @@ impl Telemetry {
             status: Some(refused.answer.status.as_u16()),
             ..Exchange::new(begun, ended)
         };
+        self.ended(exchange.into());
+    }
+
+    /// An exchange has ended.
+    pub(super) fn ended(&self, exchange: Box<Exchange>) {
         self.shard.exchange(&exchange);
         if let Some(recorder) = &self.recorder {
             recorder.ended(exchange);

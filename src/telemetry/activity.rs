@@ -1,8 +1,9 @@
 //! Activity of the proxy: totals, quantiles, the last exchanges and failures, in bounded memory.
 //!
-//! Workers hand plain records over ([`EventSender`]) and go on; one thread takes them, in batches, keeps
-//! everything that is kept, writes the access log's lines and has the totals stored once a second. A reader
-//! ([`ActivityView`]) holds its lock only to copy pointers or totals, and composes without it.
+//! A worker lists its exchanges in flight, hands each over at its end ([`EventSender`]) and goes on; one thread
+//! takes them, in batches, keeps everything that is kept and has the totals stored once a second. A reader
+//! ([`ActivityView`]) looks at the workers' lists of exchanges in flight and takes the ends that wait; it
+//! holds the lock only to copy pointers or totals, and composes without it.
 //!
 //! # Memory
 //!
@@ -19,24 +20,20 @@
 //! | 200 paths of 1 KiB, 64 upstreams of 9 KiB | 1 |
 //! | together | 105 |
 //!
-//! In addition, there are events that wait, at most 32 MiB (and 2 MiB of places), lines of the access log
-//! that wait, at most 16 MiB, and SQLite's cache of 2 MiB. A proxy with ten models and paths of thirty bytes
+//! In addition, there are events that wait, at most 32 MiB, lines of the access log that wait, at most
+//! 16 MiB, and SQLite's cache of 2 MiB. A proxy with ten models and paths of thirty bytes
 //! has 12 MiB after a week.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-        mpsc,
-    },
-    thread,
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
 use crate::{
+    background::{self, Background, locked},
     config,
     exchange::Reading,
     telemetry::access_log::{self, AccessLog},
@@ -60,23 +57,22 @@ mod usage_by_model;
 pub mod view;
 
 use self::{
-    aggregator::{Aggregator, StoreWriter, locked},
+    aggregator::{Aggregator, EVENTS, StoreWriter},
     compose::RangeSnapshot,
-    queue::QueueCounts,
-    recent::FoundExchange,
+    ended::EndedExchange,
+    queue::{ActivitySender, WorkerEvents},
+    recent::{InFlightExchange, Listed},
     state::{ActivityState, second},
 };
 pub use self::{
     compose::{Range, UsageBy, UsageRange},
     filter::{Filter, InvalidFilter, StatusFilter},
     queue::EventSender,
+    redact::masked,
 };
 
-/// Upper bound of events that wait: 300 ms of 100,000 exchanges a second, 16 s of 2,000.
-pub const CAPACITY: usize = 65_536;
-
-/// Longest wait for the thread at the end: longer than its own wait for the disk.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Exchanges in flight that are listed; more are counted.
+const LISTED: usize = 10_000;
 
 /// Settings of the activity.
 #[derive(Debug, Clone, Default)]
@@ -85,25 +81,23 @@ pub struct ActivitySettings {
     pub access_log: Option<config::AccessLogSettings>,
     /// Directory in which the history is stored, if it is.
     pub data_dir: Option<PathBuf>,
-    /// Upper bound of events that wait; [`CAPACITY`] by default.
-    pub capacity: Option<usize>,
     /// True if the dashboard or the API reads the activity; else only the access log is written, and nothing
     /// is kept.
     pub has_readers: bool,
 }
 
-/// The activity of the process. Dropping it counts, writes and stores the queued events.
+/// The activity of the process. Dropping it counts, writes and stores what was handed over.
 pub struct Activity {
     view: ActivityView,
-    is_ended: Arc<AtomicBool>,
-    is_done: mpsc::Receiver<()>,
+    _events: Option<Background<WorkerEvents>>,
+    _access_log: Option<AccessLog>,
 }
 
 /// Read access to the activity.
 #[derive(Clone)]
 pub struct ActivityView {
     state: Arc<Mutex<ActivityState>>,
-    counts: Arc<QueueCounts>,
+    events: Option<background::Handle<WorkerEvents>>,
     access_log: Option<access_log::Handle>,
 }
 
@@ -111,6 +105,8 @@ pub struct ActivityView {
 #[derive(Debug, Clone, Default)]
 pub struct Cursor {
     change: u64,
+    /// Exchanges in flight that were sent or listed before, and whether their response head was here.
+    listed: HashMap<u64, bool>,
     /// Readings sent of exchanges in flight, by their number.
     running: HashMap<u64, Reading>,
 }
@@ -127,7 +123,7 @@ pub enum EndOutcome {
 }
 
 impl Activity {
-    /// Starts the thread, with the history of an earlier process.
+    /// Starts the threads that are needed, with the history of an earlier process.
     ///
     /// # Errors
     /// If the system refuses a thread. The activity also starts without a usable data directory or access
@@ -135,46 +131,42 @@ impl Activity {
     pub fn start(settings: ActivitySettings) -> io::Result<(Self, EventSender)> {
         let now = SystemTime::now();
         let mut state = ActivityState::new(now);
+        let numbers = Arc::clone(&state.recent.numbers);
         let access_log = settings.access_log.map(AccessLog::start).transpose()?;
-        let saver = match &settings.data_dir {
+        let store = match &settings.data_dir {
             Some(directory) if settings.has_readers => {
-                let (saver, saved) = StoreWriter::start(directory)?;
+                let (store, saved) = StoreWriter::start(directory)?;
                 state.load(saved, now);
-                Some(saver)
+                Some(store)
             }
             _ => None,
         };
-        let capacity = settings.capacity.unwrap_or(CAPACITY);
-        let (recorder, events, counts) = queue::queue(capacity, settings.has_readers);
-        let view = ActivityView {
-            state: Arc::new(Mutex::new(state)),
-            counts: Arc::clone(&counts),
-            access_log: access_log.as_ref().map(AccessLog::handle),
+        let state = Arc::new(Mutex::new(state));
+        let aggregator = Aggregator {
+            state: Arc::clone(&state),
+            store,
         };
-        let is_ended = Arc::new(AtomicBool::new(false));
-        let observer = Aggregator {
-            events,
-            counts: Arc::clone(&counts),
-            state: Arc::clone(&view.state),
-            access_log,
-            saver,
-            has_readers: settings.has_readers,
-            is_ended: Arc::clone(&is_ended),
+        let events = settings
+            .has_readers
+            .then(|| Background::start("activity", EVENTS, aggregator))
+            .transpose()?;
+        let sender = EventSender {
+            access_log: access_log.as_ref().map(AccessLog::sender),
+            activity: events.as_ref().map(|events| ActivitySender {
+                events: events.handle().entrance(),
+                numbers,
+            }),
         };
-        let (done, is_done) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("activity".into())
-            .spawn(move || {
-                observer.run();
-                let _ = done.send(());
-            })?;
-        counts.observed_by(thread.thread().clone());
         let activity = Self {
-            view,
-            is_ended,
-            is_done,
+            view: ActivityView {
+                state,
+                events: events.as_ref().map(Background::handle),
+                access_log: access_log.as_ref().map(AccessLog::handle),
+            },
+            _events: events,
+            _access_log: access_log,
         };
-        Ok((activity, recorder))
+        Ok((activity, sender))
     }
 
     /// Reopens the file of the access log (`SIGUSR1`).
@@ -190,23 +182,16 @@ impl Activity {
     }
 }
 
-impl Drop for Activity {
-    fn drop(&mut self) {
-        self.is_ended.store(true, SeqCst);
-        self.view.counts.wake();
-        let _ = self.is_done.recv_timeout(PATIENCE);
-    }
-}
-
 impl ActivityView {
     /// Sums and series of a range.
     pub fn overview(&self, range: Range, now: SystemTime) -> view::ActivityOverview {
         let at = second(now);
-        let state = locked(&self.state);
+        let in_flight = self.in_flight();
+        let state = self.state();
         let taken = RangeSnapshot::of(&state, range, at);
         let today = compose::today(&state, at);
         let paths = compose::paths(&state);
-        let (updated, in_flight) = (state.updated, state.recent.in_flight());
+        let updated = state.updated;
         drop(state);
         let step_ms = taken.step_ms();
         let (totals, series) = taken.compose();
@@ -230,8 +215,10 @@ impl ActivityView {
     /// If the filter is invalid.
     pub fn requests(&self, filter: &Filter, now: SystemTime) -> Result<view::Page, InvalidFilter> {
         filter.check()?;
-        let listed = locked(&self.state).recent.listed();
-        let found = filter.page(listed);
+        let mut in_flight = self.running();
+        let done = self.state().recent.done_all();
+        remove_ended(&mut in_flight, &done);
+        let found = filter.page(Listed { in_flight, done });
         let in_flight = found.in_flight.iter();
         let in_flight = in_flight.map(|pending| compose::pending(pending, now));
         let done = found.done.iter().map(|done| compose::done(done));
@@ -244,34 +231,37 @@ impl ActivityView {
 
     /// One exchange, if it is still known.
     pub fn request(&self, id: &str, now: SystemTime) -> Option<view::Detail> {
-        let found = locked(&self.state).recent.find(id)?;
-        Some(match found {
-            FoundExchange::Pending(pending) => {
-                let fields = |fields: Option<&_>| fields.map(compose::fields).unwrap_or_default();
-                view::Detail {
-                    row: compose::pending(&pending, now),
-                    request_fields: fields(pending.progress.request_fields()),
-                    response_fields: fields(pending.progress.response_fields()),
-                    error: None,
-                }
-            }
-            FoundExchange::Done(failure) => view::Detail {
-                row: compose::done(&failure.done),
-                request_fields: compose::fields(&failure.done.exchange.request_fields),
-                response_fields: compose::fields(&failure.done.exchange.response_fields),
-                error: failure.text.map(|text| view::ErrorText {
+        let pending = self.find_running(id);
+        if let Some(done) = self.state().recent.find(id) {
+            let exchange = &done.done.exchange;
+            return Some(view::Detail {
+                row: compose::done(&done.done),
+                request_fields: compose::fields(&exchange.request_fields),
+                response_fields: compose::fields(&exchange.response_fields),
+                error: done.text.map(|text| view::ErrorText {
                     content: text.content.to_string(),
                     truncated: text.is_cut,
                 }),
-            },
+            });
+        }
+        let pending = pending?;
+        let fields = |fields: Option<&_>| fields.map(compose::fields).unwrap_or_default();
+        Some(view::Detail {
+            row: compose::pending(&pending, now),
+            request_fields: fields(pending.progress.request_fields()),
+            response_fields: fields(pending.progress.response_fields()),
+            error: None,
         })
     }
 
     /// Ends an exchange in flight: notifies its worker at once.
     pub fn end(&self, id: &str) -> EndOutcome {
-        let found = locked(&self.state).recent.find(id);
-        match found {
-            Some(FoundExchange::Pending(pending)) if pending.progress.end() => EndOutcome::Asked,
+        let pending = self.find_running(id);
+        if self.state().recent.find(id).is_some() {
+            return EndOutcome::TooLate;
+        }
+        match pending {
+            Some(pending) if pending.progress.end() => EndOutcome::Asked,
             Some(_) => EndOutcome::TooLate,
             None => EndOutcome::Unknown,
         }
@@ -279,7 +269,7 @@ impl ActivityView {
 
     /// The kept failures of a range, and the attempts after which another upstream responded.
     pub fn errors(&self, range: Range, now: SystemTime) -> view::Errors {
-        let state = locked(&self.state);
+        let state = self.state();
         let (failures, began) = (state.recent.failures(), state.known_since());
         let attempts = state.recent.failed_attempts();
         drop(state);
@@ -289,48 +279,65 @@ impl ActivityView {
 
     /// Usage by model or by day.
     pub fn usage(&self, range: UsageRange, by: UsageBy, now: SystemTime) -> Vec<view::UsageRow> {
-        let spent = compose::spent(&locked(&self.state), range, by, second(now));
+        let spent = compose::spent(&self.state(), range, by, second(now));
         compose::usage(spent, by)
     }
 
     /// Counts of the upstreams that have had requests.
     pub fn upstreams(&self) -> Vec<view::UpstreamRow> {
-        compose::upstreams(&locked(&self.state))
+        compose::upstreams(&self.state())
     }
 
     /// The changes since the cursor's last tick. A new cursor begins with none.
     pub fn tick(&self, cursor: &mut Option<Cursor>, now: SystemTime) -> view::TickView {
-        let state = locked(&self.state);
-        let seen = cursor.as_ref().map_or(u64::MAX, |cursor| cursor.change);
-        let (changed, last) = state.recent.changed_since(seen);
+        let in_flight = self.in_flight();
+        let mut pending = self.running();
+        let state = self.state();
+        let seen = cursor.as_ref().map_or(0, |cursor| cursor.change);
+        let (mut done, change) = state.recent.ended_since(seen);
         let (requests_per_second, error_rate, tokens_per_second) = compose::rates(&state, now);
-        let in_flight = state.recent.in_flight();
-        let newest = state.recent.newest_in_flight(RUNNING_OF_A_TICK);
         drop(state);
-        let told = cursor
-            .take()
-            .map(|cursor| cursor.running)
-            .unwrap_or_default();
-        let mut running = HashMap::with_capacity(newest.len());
+        remove_ended(&mut pending, &done);
+        let told = cursor.take();
+        let is_new = |seq: u64, is_answered: bool| {
+            told.as_ref().is_some_and(|told| {
+                let before = told.listed.get(&seq);
+                before.is_none_or(|was_answered| is_answered && !was_answered)
+            })
+        };
+        if told.is_none() {
+            done.clear();
+        }
+        let (mut listed, mut changed) = (HashMap::with_capacity(pending.len()), Vec::new());
+        for pending in &pending {
+            let (seq, is_answered) = (pending.begun.seq, pending.progress.response().is_some());
+            if is_new(seq, is_answered) {
+                changed.push(pending);
+            }
+            listed.insert(seq, is_answered);
+        }
+        let all = changed.len() + done.len();
+        // ended ones first: those that began are in the next list of requests anyway
+        let done = done.iter().map(|done| compose::done(done));
+        let changed = changed.into_iter();
+        let changed = changed.map(|pending| compose::pending(pending, now));
+        let rows: Vec<_> = done.chain(changed).take(ROWS_OF_A_TICK).collect();
+
+        let mut running = HashMap::new();
         let mut moved = Vec::new();
-        for pending in &newest {
-            let so_far = pending.progress.read();
-            if told.get(&pending.seq) != Some(&so_far) {
+        for pending in pending.iter().take(RUNNING_OF_A_TICK) {
+            let (seq, so_far) = (pending.begun.seq, pending.progress.read());
+            let before = told.as_ref().and_then(|told| told.running.get(&seq));
+            if before != Some(&so_far) {
                 moved.push(compose::running(pending, &so_far, now));
             }
-            running.insert(pending.seq, so_far);
+            running.insert(seq, so_far);
         }
         *cursor = Some(Cursor {
-            change: last,
+            change,
+            listed,
             running,
         });
-
-        let all = changed.in_flight.len() + changed.done.len();
-        // ended ones first: those that began are in the next list of requests anyway
-        let done = changed.done.iter().map(|done| compose::done(done));
-        let pending = changed.in_flight.iter();
-        let pending = pending.map(|pending| compose::pending(pending, now));
-        let rows: Vec<_> = done.chain(pending).take(ROWS_OF_A_TICK).collect();
         view::TickView {
             now: compose::unix_millis(now),
             in_flight,
@@ -343,9 +350,44 @@ impl ActivityView {
         }
     }
 
+    /// The state, with the ends that wait.
+    fn state(&self) -> MutexGuard<'_, ActivityState> {
+        if let Some(events) = &self.events {
+            events.work();
+        }
+        locked(&self.state)
+    }
+
+    /// Number of exchanges in flight.
+    fn in_flight(&self) -> usize {
+        let mut in_flight = 0;
+        if let Some(events) = &self.events {
+            events.visit(|worker| in_flight += worker.in_flight());
+        }
+        in_flight
+    }
+
+    /// The exchanges in flight, newest first. To be read before the state: what ends in between is in both,
+    /// and never in none.
+    fn running(&self) -> Vec<InFlightExchange> {
+        let mut running = Vec::new();
+        if let Some(events) = &self.events {
+            events
+                .visit(|worker| running.extend(worker.running().filter_map(InFlightExchange::of)));
+        }
+        running.sort_unstable_by_key(|pending| std::cmp::Reverse(pending.begun.seq));
+        running.truncate(LISTED);
+        running
+    }
+
+    fn find_running(&self, id: &str) -> Option<InFlightExchange> {
+        let mut running = self.running().into_iter();
+        running.find(|pending| *pending.begun.id == *id)
+    }
+
     /// Exchanges whose end did not fit into the queue: they are missing from the totals.
     pub fn dropped(&self) -> u64 {
-        self.counts.lost()
+        self.events.as_ref().map_or(0, background::Handle::dropped)
     }
 
     /// Dropped lines of the access log.
@@ -353,6 +395,15 @@ impl ActivityView {
         self.access_log
             .as_ref()
             .map_or(0, access_log::Handle::dropped)
+    }
+}
+
+/// Removes from those in flight what has ended meanwhile.
+fn remove_ended(in_flight: &mut Vec<InFlightExchange>, done: &[Arc<EndedExchange>]) {
+    if let Some(oldest) = in_flight.last().map(|pending| pending.begun.seq) {
+        let ended = done.iter().map(|done| done.seq());
+        let ended: HashSet<u64> = ended.filter(|seq| *seq >= oldest).collect();
+        in_flight.retain(|pending| !ended.contains(&pending.begun.seq));
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Metrics {
     shards: Mutex<Vec<Arc<Shard>>>,
 }
 
-/// Counters of one worker.
+/// Counters of one worker, which alone counts in it.
 ///
 /// Aligned to 128 bytes, since processors fetch pairs of cache lines.
 #[derive(Debug, Default)]

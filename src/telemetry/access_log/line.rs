@@ -1,221 +1,244 @@
 //! A line of the access log. Unknown facts of an exchange are left out.
+//!
+//! Written member by member into the buffer of the worker: at the rate of lines, a serialiser in between
+//! would cost more than the line.
 
-use std::{net::IpAddr, time::Duration};
-
-use serde::Serialize;
-
-use crate::{
-    exchange::{self, Exchange, MeteringFailure, Tokens},
-    logging::timestamp,
+use std::{
+    cell::RefCell,
+    net::IpAddr,
+    time::{Duration, SystemTime},
 };
 
-#[derive(Serialize)]
-struct LogLine<'a> {
-    /// Time at which the head of the request was complete.
-    time: String,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<IpAddr>,
-    version: &'a str,
-    method: &'a str,
-    path: &'a str,
-    route: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_ms: f64,
-    overhead_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connected_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connecting_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    head_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttft_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    edit: Option<&'a str>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    usage: Option<LineUsage<'a>>,
-    /// `succeeded`, `failed` or `canceled`.
-    result: &'a str,
-    /// The side that ended it: `complete`, `client`, `upstream`, `proxy`.
-    ended_by: &'a str,
-    ended_in: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_label: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct LineUsage<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_tokens: Option<u64>,
-    tokens: LineTokens,
-    #[serde(skip_serializing_if = "is_zero")]
-    server_tools: u64,
-    /// Requests of the whole exchange, those of other models included.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost_usd: Option<f64>,
-    /// Tokens and cost are a floor.
-    #[serde(skip_serializing_if = "is_false")]
-    at_least: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_estimate: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost_estimate_usd: Option<f64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    other_models: Vec<LineOtherModel<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    inference_geo: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    speed: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_tier: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metering_failure: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stop_reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_type: Option<&'a str>,
-}
-
-/// Usage of another model; not part of `tokens`.
-#[derive(Serialize)]
-struct LineOtherModel<'a> {
-    model: &'a str,
-    tokens: LineTokens,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost_usd: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct LineTokens {
-    input: u64,
-    output: u64,
-    cache_read: u64,
-    cache_write_5m: u64,
-    cache_write_1h: u64,
-}
+use crate::{
+    exchange::{Exchange, MeteringFailure, OtherModel, Tokens, Usage},
+    logging::Clock,
+};
 
 /// Adds the line of an exchange.
 pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
     let (begun, timings) = (&exchange.begun, &exchange.timings);
-    let line = LogLine {
-        time: timestamp(begun.started),
-        request_id: &begun.id,
-        upstream_request_id: exchange.upstream_request_id.as_deref(),
-        client: begun.client,
-        version: begun.version,
-        method: beginning(&begun.method, LONGEST_METHOD),
-        path: beginning(&begun.path, LONGEST_PATH),
-        route: begun.route.label(),
-        status: exchange.status,
-        bytes_in: exchange.received,
-        bytes_out: exchange.sent,
-        duration_ms: millis(timings.total),
-        overhead_ms: millis(timings.overhead),
-        connected_ms: timings.connected.map(millis),
-        connecting_ms: timings.connecting.map(millis),
-        head_ms: timings.head.map(millis),
-        ttft_ms: timings.first_token.map(millis),
-        upstream: exchange.upstream.as_deref(),
-        session: begun.session.as_deref(),
-        user_agent: begun.user_agent.as_deref(),
-        edit: exchange.edit,
-        usage: exchange.usage.as_ref().map(|usage| LineUsage {
-            model: usage.model.as_deref(),
-            stream: usage.is_stream,
-            max_tokens: usage.max_tokens,
-            tokens: spent(&usage.tokens),
-            server_tools: usage.server_tools,
-            cost_usd: usage.total_cost().map(dollars),
-            at_least: usage.at_least,
-            output_estimate: usage.estimate.map(|estimate| estimate.output),
-            cost_estimate_usd: usage
-                .estimate
-                .and_then(|estimate| estimate.cost)
-                .map(dollars),
-            other_models: usage.others.iter().map(other_model).collect(),
-            inference_geo: usage.terms.inference_geo.as_deref(),
-            speed: usage.terms.speed.as_deref(),
-            service_tier: usage.terms.service_tier.as_deref(),
-            metering_failure: usage.failure.map(MeteringFailure::label),
-            stop_reason: usage.stop_reason.as_deref(),
-            error_type: usage.error_type.as_deref(),
-        }),
-        result: exchange.verdict().label(),
-        ended_by: exchange.termination.source.label(),
-        ended_in: exchange.termination.phase.label(),
-        ended_label: exchange.termination.label,
-    };
-    let before = lines.len();
-    match serde_json::to_writer(&mut *lines, &line) {
-        Ok(()) => lines.push(b'\n'),
-        // nothing of it can fail; half a line would be worse than none
-        Err(_) => lines.truncate(before),
+    lines.extend_from_slice(b"{\"time\":\"");
+    time(lines, begun.started);
+    lines.push(b'"');
+    let to = &mut Members(lines);
+    to.text("request_id", &begun.id);
+    to.some_text(
+        "upstream_request_id",
+        exchange.upstream_request_id.as_deref(),
+    );
+    to.address("client", begun.client);
+    to.text("version", begun.version);
+    to.text("method", beginning(&begun.method, LONGEST_METHOD));
+    to.text("path", beginning(&begun.path, LONGEST_PATH));
+    to.text("route", begun.route.label());
+    to.some_number("status", exchange.status.map(u64::from));
+    to.number("bytes_in", exchange.received);
+    to.number("bytes_out", exchange.sent);
+    to.millis("duration_ms", Some(timings.total));
+    to.millis("overhead_ms", Some(timings.overhead));
+    to.millis("connected_ms", timings.connected);
+    to.millis("connecting_ms", timings.connecting);
+    to.millis("head_ms", timings.head);
+    to.millis("ttft_ms", timings.first_token);
+    to.some_text("upstream", exchange.upstream.as_deref());
+    to.some_text("session", begun.session.as_deref());
+    to.some_text("user_agent", begun.user_agent.as_deref());
+    to.some_text("edit", exchange.edit);
+    if let Some(usage) = &exchange.usage {
+        to.usage(usage);
+    }
+    to.text("result", exchange.verdict().label());
+    to.text("ended_by", exchange.termination.source.label());
+    to.text("ended_in", exchange.termination.phase.label());
+    to.some_text("ended_label", exchange.termination.label);
+    lines.extend_from_slice(b"}\n");
+}
+
+/// Members of an object of JSON, after the first one.
+struct Members<'a>(&'a mut Vec<u8>);
+
+impl Members<'_> {
+    /// Begins a member; names of members are plain.
+    #[inline]
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    #[inline]
+    fn text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        string(self.0, text);
+    }
+
+    #[inline]
+    fn some_text(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(name, text);
+        }
+    }
+
+    #[inline]
+    fn number(&mut self, name: &str, number: u64) {
+        self.name(name);
+        digits(self.0, number);
+    }
+
+    #[inline]
+    fn some_number(&mut self, name: &str, number: Option<u64>) {
+        if let Some(number) = number {
+            self.number(name, number);
+        }
+    }
+
+    /// Milliseconds, with microseconds behind the point.
+    fn millis(&mut self, name: &str, duration: Option<Duration>) {
+        if let Some(duration) = duration {
+            self.name(name);
+            let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+            digits(self.0, micros / 1000);
+            let [tenths, rest] = [micros / 100 % 10, micros % 100];
+            self.0.extend_from_slice(&[b'.', digit(tenths)]);
+            if rest > 0 {
+                self.0.push(digit(rest / 10));
+            }
+            if rest % 10 > 0 {
+                self.0.push(digit(rest % 10));
+            }
+        }
+    }
+
+    fn dollars(&mut self, name: &str, billionths: Option<u64>) {
+        if let Some(billionths) = billionths {
+            self.name(name);
+            json(self.0, &(billionths as f64 / 1e9));
+        }
+    }
+
+    fn address(&mut self, name: &str, address: Option<IpAddr>) {
+        match address {
+            Some(IpAddr::V4(address)) => {
+                self.name(name);
+                let mut mark = b'"';
+                for octet in address.octets() {
+                    self.0.push(mark);
+                    digits(self.0, octet.into());
+                    mark = b'.';
+                }
+                self.0.push(b'"');
+            }
+            Some(address @ IpAddr::V6(_)) => {
+                self.name(name);
+                json(self.0, &address);
+            }
+            None => {}
+        }
+    }
+
+    fn usage(&mut self, usage: &Usage) {
+        self.some_text("model", usage.model.as_deref());
+        self.flag("stream", usage.is_stream);
+        self.some_number("max_tokens", usage.max_tokens);
+        self.tokens(&usage.tokens);
+        self.some_number(
+            "server_tools",
+            Some(usage.server_tools).filter(|it| *it > 0),
+        );
+        self.dollars("cost_usd", usage.total_cost());
+        if usage.at_least {
+            self.flag("at_least", true);
+        }
+        self.some_number("output_estimate", usage.estimate.map(|it| it.output));
+        self.dollars("cost_estimate_usd", usage.estimate.and_then(|it| it.cost));
+        self.others(&usage.others);
+        self.some_text("inference_geo", usage.terms.inference_geo.as_deref());
+        self.some_text("speed", usage.terms.speed.as_deref());
+        self.some_text("service_tier", usage.terms.service_tier.as_deref());
+        self.some_text(
+            "metering_failure",
+            usage.failure.map(MeteringFailure::label),
+        );
+        self.some_text("stop_reason", usage.stop_reason.as_deref());
+        self.some_text("error_type", usage.error_type.as_deref());
+    }
+
+    fn flag(&mut self, name: &str, is_true: bool) {
+        self.name(name);
+        self.0
+            .extend_from_slice(if is_true { b"true" } else { b"false" });
+    }
+
+    fn tokens(&mut self, tokens: &Tokens) {
+        self.0.extend_from_slice(b",\"tokens\":{\"input\":");
+        digits(self.0, tokens.input);
+        self.number("output", tokens.output);
+        self.number("cache_read", tokens.cache_read);
+        self.number("cache_write_5m", tokens.cache_write_5m);
+        self.number("cache_write_1h", tokens.cache_write_1h);
+        self.0.push(b'}');
+    }
+
+    /// Usage of other models; not part of `tokens`.
+    fn others(&mut self, others: &[OtherModel]) {
+        if others.is_empty() {
+            return;
+        }
+        self.name("other_models");
+        let mut mark = b'[';
+        for other in others {
+            self.0.push(mark);
+            self.0.extend_from_slice(b"{\"model\":");
+            string(self.0, &other.model);
+            self.tokens(&other.tokens);
+            self.dollars("cost_usd", other.cost);
+            self.0.push(b'}');
+            mark = b',';
+        }
+        self.0.push(b']');
     }
 }
 
-fn other_model(other: &exchange::OtherModel) -> LineOtherModel<'_> {
-    LineOtherModel {
-        model: &other.model,
-        tokens: spent(&other.tokens),
-        cost_usd: other.cost.map(dollars),
+fn string(line: &mut Vec<u8>, text: &str) {
+    let is_plain = |octet: &u8| !matches!(octet, 0..=0x1f | b'"' | b'\\');
+    if text.as_bytes().iter().all(is_plain) {
+        line.push(b'"');
+        line.extend_from_slice(text.as_bytes());
+        line.push(b'"');
+    } else {
+        json(line, text);
     }
 }
 
-fn dollars(billionths: u64) -> f64 {
-    billionths as f64 / 1e9
-}
-
-fn spent(tokens: &Tokens) -> LineTokens {
-    LineTokens {
-        input: tokens.input,
-        output: tokens.output,
-        cache_read: tokens.cache_read,
-        cache_write_5m: tokens.cache_write_5m,
-        cache_write_1h: tokens.cache_write_1h,
+/// Adds a value that needs the serialiser.
+fn json(line: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    let begin = line.len();
+    if serde_json::to_writer(&mut *line, value).is_err() {
+        // texts, addresses and finite numbers cannot fail
+        line.truncate(begin);
+        line.extend_from_slice(b"null");
     }
 }
 
-/// Beginning of a text, of at most this many bytes.
+fn digits(line: &mut Vec<u8>, number: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// The digit of a number below ten.
+fn digit(number: u64) -> u8 {
+    b'0' + (number % 10) as u8
+}
+
+fn time(line: &mut Vec<u8>, at: SystemTime) {
+    thread_local! {
+        static CLOCK: RefCell<Clock> = RefCell::default();
+    }
+    CLOCK.with_borrow_mut(|clock| line.extend_from_slice(clock.now(at).as_bytes()));
+}
+
+/// The beginning of a text.
 fn beginning(text: &str, longest: usize) -> &str {
-    let mut ends = (0..=longest.min(text.len())).rev();
-    let end = ends.find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or_default()]
-}
-
-/// Milliseconds, with microseconds behind the point.
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_false(flag: &bool) -> bool {
-    !*flag
+    &text[..text.floor_char_boundary(longest)]
 }
 
 /// Upper bound of bytes of a path, as on the dashboard.
@@ -237,6 +260,7 @@ pub(super) mod tests {
     pub(crate) fn exchange() -> Exchange {
         Exchange {
             begun: ExchangeStart {
+                seq: 0,
                 id: "req_1".into(),
                 started: UNIX_EPOCH + Duration::from_millis(1_795_402_800_123),
                 client: Some([127, 0, 0, 1].into()),
@@ -355,5 +379,20 @@ pub(super) mod tests {
                 "result": "canceled", "ended_by": "client", "ended_in": "request", "ended_label": "client_gone"
             })
         );
+    }
+
+    #[test]
+    fn milliseconds_are_written_as_a_serialiser_would() {
+        for micros in [
+            0, 1, 10, 99, 100, 101, 110, 999, 1000, 1001, 1010, 12_345, 120_300,
+        ] {
+            let mut text = Vec::new();
+            Members(&mut text).millis("x", Some(Duration::from_micros(micros)));
+            let expected = serde_json::to_string(&(micros as f64 / 1000.0)).unwrap();
+            assert_eq!(
+                String::from_utf8(text).unwrap(),
+                format!(",\"x\":{expected}")
+            );
+        }
     }
 }

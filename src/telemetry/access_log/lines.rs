@@ -1,13 +1,5 @@
 //! Whole lines of a text: counts of them, and lengths of those that fit.
 
-/// The length of the whole lines for which there is room.
-pub(super) fn fitting(text: &[u8], room: usize) -> usize {
-    if text.len() <= room {
-        return text.len();
-    }
-    memchr::memrchr(b'\n', &text[..room]).map_or(0, |last| last + 1)
-}
-
 /// Number of lines.
 pub(super) fn lines(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64

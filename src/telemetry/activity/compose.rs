@@ -298,18 +298,17 @@ pub(super) fn today(state: &ActivityState, now: u64) -> view::Today {
 }
 
 pub(super) fn pending(pending: &InFlightExchange, now: SystemTime) -> view::Row {
-    let begun = &pending.begun;
-    let answered = pending.answered.as_deref();
-    let timings = answered
-        .map(|answered| answered.timings)
+    let InFlightExchange { begun, progress } = pending;
+    let response = progress.response();
+    let timings = response
+        .map(|response| response.timings)
         .unwrap_or_default();
-    let progress = &pending.progress;
     let so_far = progress.read();
     let duration = now.duration_since(begun.started).unwrap_or_default();
-    let upstream = answered.and_then(|it| it.upstream.as_ref());
-    let model = answered.and_then(|it| it.model.as_deref());
+    let upstream = response.and_then(|it| it.upstream.as_ref());
+    let model = response.and_then(|it| it.model.as_deref());
     view::Row {
-        seq: pending.seq,
+        seq: begun.seq,
         id: begun.id.to_string(),
         at: unix_millis(begun.started),
         state: view::RowState::Pending,
@@ -318,9 +317,9 @@ pub(super) fn pending(pending: &InFlightExchange, now: SystemTime) -> view::Row 
         method: begun.method.to_string(),
         path: begun.path.to_string(),
         route: begun.route.label(),
-        status: answered.map(|it| it.status).or(progress.status()),
+        status: response.map(|it| it.status),
         upstream: upstream.or(progress.upstream()).map(|it| it.to_string()),
-        upstream_request_id: answered
+        upstream_request_id: response
             .and_then(|it| it.upstream_request_id.as_deref().map(str::to_owned)),
         session: begun.session.as_deref().map(str::to_owned),
         user_agent: begun.user_agent.as_deref().map(str::to_owned),
@@ -338,8 +337,8 @@ pub(super) fn pending(pending: &InFlightExchange, now: SystemTime) -> view::Row 
         ending: so_far.is_ending,
         edit: progress.edit(),
         model: model.or(progress.model()).map(str::to_owned),
-        stream: answered.and_then(|it| it.is_stream),
-        max_tokens: answered.and_then(|it| it.max_tokens),
+        stream: response.and_then(|it| it.is_stream),
+        max_tokens: response.and_then(|it| it.max_tokens),
         tokens: is_metered(&so_far).then(|| (&so_far.tokens).into()),
         output_events: is_metered(&so_far).then_some(so_far.deltas),
         server_tools: 0,
@@ -362,7 +361,7 @@ pub(super) fn done(done: &EndedExchange) -> view::Row {
     let usage = exchange.usage.as_ref();
     let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
     view::Row {
-        seq: done.seq,
+        seq: done.seq(),
         id: begun.id.to_string(),
         at: unix_millis(begun.started),
         state: view::RowState::Done,
@@ -373,9 +372,9 @@ pub(super) fn done(done: &EndedExchange) -> view::Row {
         route: begun.route.label(),
         status: exchange.status,
         upstream: exchange.upstream.as_deref().map(str::to_owned),
-        upstream_request_id: owned(&exchange.upstream_request_id),
-        session: owned(&begun.session),
-        user_agent: owned(&begun.user_agent),
+        upstream_request_id: exchange.upstream_request_id.as_deref().map(str::to_owned),
+        session: begun.session.as_deref().map(str::to_owned),
+        user_agent: begun.user_agent.as_deref().map(str::to_owned),
         bytes_in: exchange.received,
         bytes_out: exchange.sent,
         connected_ms: timings.connected.map(millis),
@@ -427,7 +426,7 @@ pub(super) fn running(
 ) -> view::RunningView {
     let duration = now.duration_since(pending.begun.started);
     view::RunningView {
-        seq: pending.seq,
+        seq: pending.begun.seq,
         id: pending.begun.id.to_string(),
         upstream: pending.progress.upstream().map(|it| it.to_string()),
         bytes_in: so_far.received,

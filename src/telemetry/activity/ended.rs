@@ -6,10 +6,15 @@ use crate::exchange::Exchange;
 
 /// An exchange that has ended.
 pub(super) struct EndedExchange {
-    pub(super) seq: u64,
     pub(super) change: u64,
     pub(super) ended: SystemTime,
-    pub(super) exchange: Exchange,
+    pub(super) exchange: Box<Exchange>,
+}
+
+impl EndedExchange {
+    pub(super) fn seq(&self) -> u64 {
+        self.exchange.begun.seq
+    }
 }
 
 /// An ended exchange with the type and text of its error, if it has them.

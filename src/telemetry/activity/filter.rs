@@ -139,10 +139,10 @@ impl Filter {
         done.retain(|done| self.fits(&done.exchange));
         let total = in_flight.len() + done.len();
         if self.status == Some(StatusFilter::Pending) {
-            in_flight.retain(|pending| pending.seq < before);
+            in_flight.retain(|pending| pending.begun.seq < before);
             let is_more = in_flight.len() > limit;
             in_flight.truncate(limit);
-            let last = in_flight.last().map(|pending| pending.seq);
+            let last = in_flight.last().map(|pending| pending.begun.seq);
             return FilteredPage {
                 next_before: last.filter(|_| is_more),
                 in_flight,
@@ -153,14 +153,14 @@ impl Filter {
         if self.before.is_some() {
             in_flight.clear();
         }
-        done.retain(|done| done.seq < before);
-        done.sort_unstable_by_key(|done| std::cmp::Reverse(done.seq));
+        done.retain(|done| done.seq() < before);
+        done.sort_unstable_by_key(|done| std::cmp::Reverse(done.seq()));
         in_flight.truncate(limit.div_ceil(2));
         let room = limit - in_flight.len();
         let is_more = done.len() > room;
         done.truncate(room);
         // where those in flight leave no room, the next page begins with the newest
-        let last = done.last().map_or(u64::MAX >> 12, |done| done.seq);
+        let last = done.last().map_or(u64::MAX >> 12, |done| done.seq());
         FilteredPage {
             next_before: Some(last).filter(|_| is_more),
             in_flight,
@@ -170,14 +170,12 @@ impl Filter {
     }
 
     fn fits_pending(&self, pending: &InFlightExchange) -> bool {
-        let InFlightExchange {
-            begun, answered, ..
-        } = pending;
-        let answered = answered.as_deref();
-        let model = answered.and_then(|answered| answered.model.as_deref());
-        let model = model.or_else(|| pending.progress.model());
-        let upstream = answered.and_then(|answered| answered.upstream.as_deref());
-        let upstream = upstream.or_else(|| pending.progress.upstream().map(AsRef::as_ref));
+        let InFlightExchange { begun, progress } = pending;
+        let response = progress.response();
+        let model = response.and_then(|response| response.model.as_deref());
+        let model = model.or_else(|| progress.model());
+        let upstream = response.and_then(|response| response.upstream.as_deref());
+        let upstream = upstream.or_else(|| progress.upstream().map(AsRef::as_ref));
         let has = |q: &String| {
             let texts = [model, upstream];
             has_begun(begun, q) || texts.into_iter().flatten().any(|text| contains(text, q))
@@ -225,7 +223,7 @@ impl Filter {
 
 fn has_begun(begun: &ExchangeStart, q: &str) -> bool {
     let texts = [
-        Some(begun.id.as_ref()),
+        Some(&*begun.id),
         Some(&begun.path),
         begun.session.as_deref(),
         begun.user_agent.as_deref(),

@@ -101,18 +101,18 @@ impl PersistedExchange {
         let (begun, timings) = (&exchange.begun, &exchange.timings);
         Self {
             ended: micros_since_epoch(*ended),
-            id: begun.id.clone(),
+            id: (&*begun.id).into(),
             started: micros_since_epoch(begun.started),
             client: begun.client,
             version: begun.version.into(),
-            method: begun.method.clone(),
-            path: begun.path.clone(),
+            method: (&*begun.method).into(),
+            path: (&*begun.path).into(),
             route: begun.route.label().into(),
-            session: begun.session.clone(),
-            user_agent: begun.user_agent.clone(),
+            session: begun.session.as_deref().map(Into::into),
+            user_agent: begun.user_agent.as_deref().map(Into::into),
             status: exchange.status,
             upstream: exchange.upstream.as_deref().map(Into::into),
-            upstream_request_id: exchange.upstream_request_id.clone(),
+            upstream_request_id: exchange.upstream_request_id.as_deref().map(Into::into),
             received: exchange.received,
             sent: exchange.sent,
             connected: timings.connected.map(micros),
@@ -139,17 +139,18 @@ impl PersistedExchange {
         ];
         let phase = [TerminationPhase::Request, TerminationPhase::Response];
         let begun = ExchangeStart {
-            id: self.id,
+            seq: 0,
+            id: self.id.into(),
             started: at(self.started),
             client: self.client,
             version: label(&self.version),
-            method: self.method,
-            path: self.path,
+            method: self.method.into(),
+            path: self.path.into(),
             route: Route::ALL
                 .into_iter()
                 .find(|route| route.label() == &*self.route)?,
-            session: self.session,
-            user_agent: self.user_agent,
+            session: self.session.map(Into::into),
+            user_agent: self.user_agent.map(Into::into),
         };
         let ended = Termination {
             source: by.into_iter().find(|by| by.label() == &*self.by)?,
@@ -161,7 +162,7 @@ impl PersistedExchange {
         let exchange = Exchange {
             status: self.status,
             upstream: self.upstream.map(Into::into),
-            upstream_request_id: self.upstream_request_id,
+            upstream_request_id: self.upstream_request_id.map(Into::into),
             received: self.received,
             sent: self.sent,
             timings: Timings {

@@ -1,22 +1,15 @@
-//! Recent exchanges: those in flight, the last that ended, the last that failed.
+//! Recent exchanges: the last that ended, the last that failed.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::VecDeque, ops::Deref, sync::Arc, time::SystemTime};
 
 use super::{
     ended::{EndedExchange, EndedRecord, RedactedText},
     persisted::RestoredExchange,
+    queue::Numbers,
     totals::is_failure,
 };
-use crate::exchange::{
-    Exchange, ExchangeResponse, ExchangeStart, Progress, TerminationSource, Try,
-};
+use crate::exchange::{Exchange, ExchangeStart, Progress, TerminationSource, Try};
 
-/// Exchanges in flight that are listed; more are counted.
-const LISTED: usize = 10_000;
 /// Exchanges that are kept when they have ended.
 pub(super) const KEPT: usize = 5_000;
 /// Failures that are kept.
@@ -32,14 +25,11 @@ const AGENT: usize = 256;
 /// Upper bound of kept bytes of other texts.
 const TEXT: usize = 128;
 
-/// The exchanges that are listed.
+/// The exchanges that are listed after their end.
 #[derive(Default)]
 pub(super) struct Recent {
-    last_seq: u64,
+    pub(super) numbers: Arc<Numbers>,
     changes: u64,
-    in_flight: BTreeMap<u64, InFlightExchange>,
-    ids: HashMap<Box<str>, u64>,
-    unlisted: usize,
     done: VecDeque<Arc<EndedExchange>>,
     failures: VecDeque<EndedRecord>,
     attempts: VecDeque<FailedAttempt>,
@@ -50,13 +40,19 @@ pub(super) struct Recent {
 /// An exchange in flight.
 #[derive(Clone)]
 pub(super) struct InFlightExchange {
-    pub(super) seq: u64,
-    pub(super) change: u64,
-    pub(super) begun: Arc<ExchangeStart>,
+    pub(super) begun: ExchangeStart,
     /// Progress, which its worker updates.
     pub(super) progress: Arc<Progress>,
-    /// The response head, once it is here.
-    pub(super) answered: Option<Arc<ExchangeResponse>>,
+}
+
+impl InFlightExchange {
+    /// The exchange of this progress, if it has begun.
+    pub(super) fn of(progress: &Arc<Progress>) -> Option<Self> {
+        Some(Self {
+            begun: progress.begun()?.clone(),
+            progress: Arc::clone(progress),
+        })
+    }
 }
 
 /// An attempt at one upstream that failed, and after which another one was asked.
@@ -65,7 +61,7 @@ pub(super) struct FailedAttempt {
     /// End of its exchange.
     pub(super) ended: SystemTime,
     /// Request id of its exchange.
-    pub(super) id: Box<str>,
+    pub(super) id: Arc<str>,
     pub(super) attempt: Try,
 }
 
@@ -78,59 +74,21 @@ pub(super) struct Listed {
 }
 
 impl Recent {
-    pub(super) fn begun(&mut self, mut begun: ExchangeStart, progress: Arc<Progress>) {
-        if self.in_flight.len() >= LISTED {
-            self.unlisted += 1;
-            return;
-        }
-        trim(&mut begun);
-        let (seq, change) = (self.next_seq(), self.next_change());
-        if let Some(same) = self.ids.insert(begun.id.clone(), seq) {
-            self.in_flight.remove(&same);
-        }
-        let pending = InFlightExchange {
-            seq,
-            change,
-            begun: Arc::new(begun),
-            progress,
-            answered: None,
-        };
-        self.in_flight.insert(seq, pending);
-    }
-
-    pub(super) fn answered(&mut self, mut answered: ExchangeResponse) {
-        let change = self.next_change();
-        let seq = self.ids.get(&answered.id);
-        if let Some(pending) = seq.and_then(|seq| self.in_flight.get_mut(seq)) {
-            cut_some(&mut answered.model);
-            cut_some(&mut answered.upstream_request_id);
-            pending.change = change;
-            pending.answered = Some(Arc::new(answered));
-        }
-    }
-
     /// Lists an exchange that has ended. Returns the part that may be stored.
     pub(super) fn ended(
         &mut self,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         ended: SystemTime,
         text: Option<RedactedText>,
         kind: Option<Box<str>>,
     ) -> EndedRecord {
-        let seq = match self.ids.remove(&exchange.begun.id) {
-            Some(seq) => {
-                self.in_flight.remove(&seq);
-                seq
-            }
-            None => {
-                self.unlisted = self.unlisted.saturating_sub(1);
-                self.next_seq()
-            }
-        };
+        // of one that was refused before it began
+        if exchange.begun.seq == 0 {
+            exchange.begun.seq = self.numbers.next();
+        }
         self.failed_over(&exchange, ended);
         trim_exchange(&mut exchange);
         let done = Arc::new(EndedExchange {
-            seq,
             change: self.next_change(),
             ended,
             exchange,
@@ -167,7 +125,7 @@ impl Recent {
             }
             self.attempts.push_back(FailedAttempt {
                 ended,
-                id: shortened(&exchange.begun.id, TEXT).into(),
+                id: Arc::clone(&exchange.begun.id),
                 attempt: attempt.clone(),
             });
         }
@@ -178,7 +136,7 @@ impl Recent {
         restored.sort_by_key(|it| it.exchange.begun.started);
         let mut all: Vec<_> = restored
             .into_iter()
-            .map(|it| (self.next_seq(), it))
+            .map(|it| (self.numbers.next(), it))
             .collect();
         all.sort_by_key(|(_, it)| it.ended);
         self.oldest = all.first().map(|(_, it)| it.ended);
@@ -188,13 +146,13 @@ impl Recent {
                 mut exchange,
                 mut kind,
             } = restored;
+            exchange.begun.seq = seq;
             trim_exchange(&mut exchange);
             cut_some(&mut kind);
             let done = Arc::new(EndedExchange {
-                seq,
                 change: self.next_change(),
                 ended,
-                exchange,
+                exchange: exchange.into(),
             });
             self.done(EndedRecord {
                 done,
@@ -229,70 +187,30 @@ impl Recent {
         }
     }
 
-    /// Removes the exchanges in flight after lost ends, whose exchanges would be listed for ever.
-    pub(super) fn forget_in_flight(&mut self, lost: u64) {
-        self.unlisted += self.in_flight.len();
-        let lost = usize::try_from(lost).unwrap_or(usize::MAX);
-        self.unlisted = self.unlisted.saturating_sub(lost);
-        self.in_flight.clear();
-        self.ids.clear();
+    /// The exchanges that have ended, in the order of their end; pointers only.
+    pub(super) fn done_all(&self) -> Vec<Arc<EndedExchange>> {
+        self.done.iter().cloned().collect()
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.len() + self.unlisted
-    }
-
-    /// The listed exchanges; pointers only. Ended ones are in the order of their end.
-    pub(super) fn listed(&self) -> Listed {
-        Listed {
-            in_flight: self.in_flight.values().rev().cloned().collect(),
-            done: self.done.iter().cloned().collect(),
-        }
-    }
-
-    /// The exchanges that began, got a response head or ended after a change, newest first, and the last
-    /// change.
-    pub(super) fn changed_since(&self, change: u64) -> (Listed, u64) {
+    /// The exchanges that ended after a change, the last one first, and the last change; pointers only.
+    pub(super) fn ended_since(&self, change: u64) -> (Vec<Arc<EndedExchange>>, u64) {
         let done = self.done.iter().rev();
-        let listed = Listed {
-            in_flight: self
-                .in_flight
-                .values()
-                .rev()
-                // in the order of their beginning, not of the change
-                .filter(|pending| pending.change > change)
-                .cloned()
-                .collect(),
-            done: done
-                .take_while(|done| done.change > change)
-                .cloned()
-                .collect(),
-        };
-        (listed, self.changes)
+        let done = done.take_while(|done| done.change > change);
+        (done.cloned().collect(), self.changes)
     }
 
-    /// The newest exchanges in flight; pointers only.
-    pub(super) fn newest_in_flight(&self, count: usize) -> Vec<InFlightExchange> {
-        self.in_flight.values().rev().take(count).cloned().collect()
-    }
-
-    /// Finds an exchange by its request id.
-    pub(super) fn find(&self, id: &str) -> Option<FoundExchange> {
-        if let Some(seq) = self.ids.get(id) {
-            return self.in_flight.get(seq).cloned().map(FoundExchange::Pending);
-        }
-        let is_it = |done: &Arc<EndedExchange>| done.exchange.begun.id.as_ref() == id;
+    /// Finds an exchange that has ended by its request id.
+    pub(super) fn find(&self, id: &str) -> Option<EndedRecord> {
+        let is_it = |done: &Arc<EndedExchange>| *done.exchange.begun.id == *id;
         let failure = self.failures.iter().rev().find(|it| is_it(&it.done));
-        match failure {
-            Some(failure) => Some(FoundExchange::Done(failure.clone())),
-            None => self.done.iter().rev().find(|done| is_it(done)).map(|done| {
-                FoundExchange::Done(EndedRecord {
-                    done: Arc::clone(done),
-                    kind: None,
-                    text: None,
-                })
-            }),
-        }
+        failure.cloned().or_else(|| {
+            let done = self.done.iter().rev().find(|done| is_it(done))?;
+            Some(EndedRecord {
+                done: Arc::clone(done),
+                kind: None,
+                text: None,
+            })
+        })
     }
 
     /// The failures, newest first.
@@ -305,23 +223,10 @@ impl Recent {
         self.attempts.iter().rev().cloned().collect()
     }
 
-    fn next_seq(&mut self) -> u64 {
-        self.last_seq += 1;
-        self.last_seq
-    }
-
     fn next_change(&mut self) -> u64 {
         self.changes += 1;
         self.changes
     }
-}
-
-/// An exchange found by its request id.
-pub(super) enum FoundExchange {
-    /// An exchange in flight.
-    Pending(InFlightExchange),
-    /// One that has ended, with its text if it failed.
-    Done(EndedRecord),
 }
 
 /// Cuts the texts of an exchange to their bounds.
@@ -350,13 +255,13 @@ fn trim(begun: &mut ExchangeStart) {
     }
 }
 
-fn cut_some(text: &mut Option<Box<str>>) {
+fn cut_some<T: for<'a> From<&'a str> + Deref<Target = str>>(text: &mut Option<T>) {
     if let Some(text) = text {
         cut(text, TEXT);
     }
 }
 
-fn cut(text: &mut Box<str>, longest: usize) {
+fn cut<T: for<'a> From<&'a str> + Deref<Target = str>>(text: &mut T, longest: usize) {
     if text.len() > longest {
         *text = shortened(text, longest).into();
     }

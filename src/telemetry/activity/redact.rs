@@ -89,7 +89,7 @@ fn read(source: impl Read) -> (Vec<u8>, Completeness) {
 }
 
 /// Masks everything in a text that looks like a secret.
-pub(super) fn masked(text: &str) -> String {
+pub fn masked(text: &str) -> String {
     without_tokens(&without_named(&without_addresses(text)))
 }
 

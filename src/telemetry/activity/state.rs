@@ -16,7 +16,7 @@ use super::{
     totals::{ExchangeTotals, UsageTotals, is_failure},
     usage_by_model::UsageByModel,
 };
-use crate::exchange::{Exchange, ExchangeResponse, ExchangeStart, Progress};
+use crate::{background::Buffer, exchange::Exchange};
 
 pub(super) const MINUTE: u64 = 60;
 pub(super) const TEN_MINUTES: u64 = 600;
@@ -211,78 +211,126 @@ impl ActivityState {
         }
     }
 
-    pub(super) fn begun(&mut self, begun: ExchangeStart, progress: Arc<Progress>, now: SystemTime) {
-        self.updated = now;
-        self.recent.begun(begun, progress);
-    }
-
-    pub(super) fn answered(&mut self, answered: ExchangeResponse, now: SystemTime) {
-        self.updated = now;
-        self.recent.answered(answered);
-    }
-
     /// The moment from which on failures are known.
     pub(super) fn known_since(&self) -> SystemTime {
         let oldest = self.recent.oldest();
         oldest.map_or(self.began, |oldest| oldest.min(self.began))
     }
 
-    /// Counts an exchange at its end: its start plus its duration, but never after now. Takes the text of the
-    /// error response and the type of the error in it; returns the part that may be stored.
-    pub(super) fn ended(
+    /// Counts exchanges at their end: their start plus their duration, but never after now. What a batch has
+    /// in common, a second and a few models, is looked up once.
+    pub(super) fn count<'a>(
         &mut self,
-        exchange: Exchange,
-        (text, kind): (Option<RedactedText>, Option<Box<str>>),
+        exchanges: impl IntoIterator<Item = &'a Exchange>,
         now: SystemTime,
         mut unsaved: Option<&mut Delta>,
-    ) -> EndedRecord {
-        let ended = exchange.begun.started + exchange.timings.total.min(LONGEST);
-        let ended = ended.min(now);
-        let (at, now_second) = (second(ended), second(now));
-        let sums = ExchangeTotals::of(&exchange);
+    ) {
         self.updated = now;
+        let mut span = SecondCounts::default();
+        for exchange in exchanges {
+            let ended = end(exchange, now);
+            let at = second(ended);
+            if at != span.at {
+                self.add(std::mem::take(&mut span), now, unsaved.as_deref_mut());
+                span.at = at;
+            }
+            span.add(exchange);
+            self.paths.add(exchange);
+            self.upstreams.add(exchange, ended);
+        }
+        self.add(span, now, unsaved);
+    }
+
+    fn add(&mut self, span: SecondCounts<'_>, now: SystemTime, mut unsaved: Option<&mut Delta>) {
+        let SecondCounts { at, slice, spent } = span;
+        if slice.sums.requests == 0 {
+            return;
+        }
+        let now = second(now);
         for ring in [&mut self.seconds, &mut self.minutes] {
-            if let Some(held) = ring.at(at, now_second) {
-                held.add(&sums);
+            if let Some(held) = ring.at(at, now) {
+                held.add(&slice.sums);
             }
         }
         for ring in &mut self.timing {
-            if let Some(timing) = ring.at(at, now_second) {
-                timing.add(exchange.timings.total, exchange.timings.first_token);
+            if let Some(timing) = ring.at(at, now) {
+                timing.merge(&slice.timing);
             }
         }
         if let Some(unsaved) = &mut unsaved {
-            for slice in [
-                unsaved.seconds.entry(at).or_default(),
-                unsaved.minutes.entry(at / MINUTE).or_default(),
-            ] {
-                slice.sums.add(&sums);
-                let timings = &exchange.timings;
-                slice.timing.add(timings.total, timings.first_token);
+            unsaved
+                .minutes
+                .entry(at / MINUTE)
+                .or_default()
+                .merge(&slice);
+            unsaved.seconds.entry(at).or_default().merge(&slice);
+        }
+        for (model, spent) in spent {
+            let hour = self.hours.add(at, now, model, &spent);
+            let day = self.days.add(at, now, model, &spent);
+            if let Some(unsaved) = &mut unsaved {
+                for (sums, named) in [(&mut unsaved.hours, hour), (&mut unsaved.days, day)] {
+                    if let Some((span, model)) = named {
+                        sums.entry((span, model.into())).or_default().add(&spent);
+                    }
+                }
             }
         }
+    }
+
+    /// Lists an exchange that was counted, with the text of the error response and the type of the error in
+    /// it. Returns the part that may be stored.
+    pub(super) fn list(
+        &mut self,
+        exchange: Box<Exchange>,
+        (text, kind): (Option<RedactedText>, Option<Box<str>>),
+        now: SystemTime,
+    ) -> EndedRecord {
+        let ended = end(&exchange, now);
+        self.recent.ended(exchange, ended, text, kind)
+    }
+}
+
+/// Counts of exchanges that ended within one second.
+#[derive(Default)]
+struct SecondCounts<'a> {
+    at: u64,
+    slice: Slice,
+    /// By model.
+    spent: Vec<(&'a str, UsageTotals)>,
+}
+
+impl<'a> SecondCounts<'a> {
+    fn add(&mut self, exchange: &'a Exchange) {
+        let timings = &exchange.timings;
+        self.slice.sums.add(&ExchangeTotals::of(exchange));
+        self.slice.timing.add(timings.total, timings.first_token);
         if let Some(usage) = &exchange.usage {
             let model = usage.model.as_deref().unwrap_or(UNKNOWN);
             let own = std::iter::once((model, UsageTotals::of_model(usage)));
             for (model, spent) in own.chain(UsageTotals::of_others(usage)) {
                 let model = shortened(model, LONGEST_MODEL);
-                let hour = self.hours.add(at, now_second, model, &spent);
-                let day = self.days.add(at, now_second, model, &spent);
-                if let Some(unsaved) = &mut unsaved {
-                    if let Some((hour, model)) = hour {
-                        let held = unsaved.hours.entry((hour, model.into())).or_default();
-                        held.add(&spent);
-                    }
-                    if let Some((day, model)) = day {
-                        let held = unsaved.days.entry((day, model.into())).or_default();
-                        held.add(&spent);
-                    }
+                match self.spent.iter_mut().find(|(known, _)| *known == model) {
+                    Some((_, sum)) => sum.add(&spent),
+                    None => self.spent.push((model, spent)),
                 }
             }
         }
-        self.paths.add(&exchange);
-        self.upstreams.add(&exchange, ended);
-        self.recent.ended(exchange, ended, text, kind)
+    }
+}
+
+/// The end of an exchange.
+fn end(exchange: &Exchange, now: SystemTime) -> SystemTime {
+    (exchange.begun.started + exchange.timings.total.min(LONGEST)).min(now)
+}
+
+impl Buffer for Delta {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
     }
 }
 

@@ -1,18 +1,24 @@
 use std::{
-    fs, thread,
+    fs,
+    ops::Deref,
+    thread,
     time::{Instant, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 
 use super::{
+    ended::{EndedRecord, RedactedText},
     state::{DAY, Delta},
     view::RowState,
     *,
 };
-use crate::exchange::{
-    ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, Termination,
-    TerminationPhase, TerminationSource, Timings, Tokens, Tried, Try, Usage,
+use crate::{
+    background::{Buffer as _, Consumer, Terms},
+    exchange::{
+        ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, Termination,
+        TerminationPhase, TerminationSource, Timings, Tokens, Tried, Try, Usage,
+    },
 };
 
 mod listing;
@@ -28,6 +34,7 @@ fn at(second: u64) -> SystemTime {
 
 fn begun(id: &str, started: SystemTime) -> ExchangeStart {
     ExchangeStart {
+        seq: 0,
         id: id.into(),
         started,
         client: Some([127, 0, 0, 1].into()),
@@ -106,16 +113,95 @@ fn readers() -> ActivitySettings {
     }
 }
 
-/// A view of a state that a test fills itself.
-fn filled(now: u64, fill: impl FnOnce(&mut ActivityState)) -> ActivityView {
-    let mut state = ActivityState::new(at(now));
-    fill(&mut state);
-    let (_, _, counts) = queue::queue(1, true);
-    ActivityView {
-        state: Arc::new(Mutex::new(state)),
-        counts,
-        access_log: None,
+impl ActivityState {
+    /// Counts and lists an exchange.
+    fn ended(
+        &mut self,
+        exchange: Exchange,
+        text: (Option<RedactedText>, Option<Box<str>>),
+        now: SystemTime,
+        unsaved: Option<&mut Delta>,
+    ) -> EndedRecord {
+        self.count([&exchange], now, unsaved);
+        self.list(exchange.into(), text, now)
     }
+}
+
+/// A view of a state that a test fills itself.
+struct Filled {
+    view: ActivityView,
+    sender: EventSender,
+    running: HashMap<Arc<str>, (ExchangeStart, Arc<Progress>)>,
+    _events: Background<WorkerEvents>,
+}
+
+impl Deref for Filled {
+    type Target = ActivityView;
+
+    fn deref(&self) -> &ActivityView {
+        &self.view
+    }
+}
+
+impl Filled {
+    fn begun(&mut self, mut begun: ExchangeStart, progress: Arc<Progress>) {
+        self.sender.begun(&mut begun, &progress);
+        self.running
+            .insert(Arc::clone(&begun.id), (begun, progress));
+    }
+
+    fn answered(&self, id: &str, response: ExchangeResponse) {
+        let (_, progress) = &self.running[id];
+        progress.answered_with(response, &Default::default());
+    }
+
+    fn ended(
+        &mut self,
+        mut exchange: Exchange,
+        text: (Option<RedactedText>, Option<Box<str>>),
+        now: SystemTime,
+        unsaved: Option<&mut Delta>,
+    ) {
+        let sender = self.sender.activity.as_ref().unwrap();
+        if let Some((begun, _)) = self.running.remove(&exchange.begun.id) {
+            exchange.begun.seq = begun.seq;
+            let end = Box::new(exchange.clone());
+            sender.events.change(|events| {
+                events.end(end, usize::MAX);
+                events.reset();
+            });
+        }
+        locked(&self.view.state).ended(exchange, text, now, unsaved);
+    }
+}
+
+fn filled(now: u64, fill: impl FnOnce(&mut Filled)) -> Filled {
+    let state = ActivityState::new(at(now));
+    let numbers = Arc::clone(&state.recent.numbers);
+    let state = Arc::new(Mutex::new(state));
+    let aggregator = Aggregator {
+        state: Arc::clone(&state),
+        store: None,
+    };
+    let events = Background::new(EVENTS, aggregator);
+    let mut filled = Filled {
+        view: ActivityView {
+            state,
+            events: Some(events.handle()),
+            access_log: None,
+        },
+        sender: EventSender {
+            access_log: None,
+            activity: Some(ActivitySender {
+                events: events.handle().entrance(),
+                numbers,
+            }),
+        },
+        running: HashMap::new(),
+        _events: events,
+    };
+    fill(&mut filled);
+    filled
 }
 
 #[test]
@@ -247,7 +333,7 @@ fn sums_are_exact_under_load() {
                 for i in 0..25_000 {
                     let mut exchange = exchange(&format!("{thread}-{i}"), now);
                     exchange.sent = i;
-                    recorder.begun(&exchange.begun, &Arc::default());
+                    recorder.begun(&mut exchange.begun, &Arc::default());
                     recorder.ended(exchange);
                 }
             });
@@ -274,25 +360,58 @@ fn sums_are_exact_under_load() {
 
 #[test]
 fn a_full_queue_drops_and_counts_and_never_blocks() {
-    let (recorder, events, counts) = queue::queue(16, true);
+    /// An aggregator that hangs: nothing is taken.
+    struct Counter(Arc<Mutex<usize>>);
+    impl Consumer<WorkerEvents> for Counter {
+        fn take(&mut self, events: &mut WorkerEvents) -> u64 {
+            *locked(&self.0) += events.take().count();
+            0
+        }
+    }
+    let taken = Arc::<Mutex<usize>>::default();
+    let mut worker = WorkerEvents::default();
+    let mut fitting = 0;
     for i in 0..100 {
-        recorder.begun(&begun(&format!("{i}"), at(NOON)), &Arc::default());
-        recorder.ended(exchange(&format!("{i}"), NOON));
+        fitting += usize::from(worker.end(Box::new(exchange(&format!("{i}"), NOON)), 16 * 1024));
     }
-    let taken: Vec<_> = events.try_iter().collect();
-    let ended = |event: &&queue::Event| matches!(event, queue::Event::Ended(_));
-    let ended = taken.iter().filter(ended).count() as u64;
-    assert_eq!((taken.len(), ended + counts.lost()), (16, 100));
-    assert!(ended > 8, "ends go before beginnings");
+    assert!((8..32).contains(&fitting), "{fitting}");
+    assert_eq!(worker.take().count(), fitting);
     // contents of errors are bounded in bytes, not in number
-    let (recorder, events, counts) = queue::queue(10_000, true);
     let content = "x".repeat(50_000);
-    for _ in 0..10_000 {
-        recorder.ended(failing("x", NOON, 500, &content));
-    }
-    assert_eq!(counts.lost(), 0);
-    let octets: usize = events.try_iter().map(|event| event.octets()).sum();
-    assert!(octets < 32 << 20, "{octets}");
+    let most = queue::MOST_OCTETS;
+    let all = (0..10_000).all(|_| worker.end(failing("x", NOON, 500, &content).into(), most));
+    assert!(all, "of those beyond the bound the content is left out");
+    let contents: usize = worker
+        .take()
+        .filter_map(|exchange| Some(exchange.error?.octets.len()))
+        .sum();
+    assert!((most / 4..most).contains(&contents), "{contents}");
+    // an end that was dropped leaves nothing in flight, and is counted
+    let events = Background::new(
+        Terms {
+            most: 100,
+            ..EVENTS
+        },
+        Counter(Arc::clone(&taken)),
+    );
+    let sender = EventSender {
+        access_log: None,
+        activity: Some(ActivitySender {
+            events: events.handle().entrance(),
+            numbers: Arc::default(),
+        }),
+    };
+    let mut lost = exchange("lost", NOON);
+    sender.begun(&mut lost.begun, &Arc::default());
+    sender.ended(lost);
+    let mut running = 0;
+    events
+        .handle()
+        .visit(|worker| running += worker.in_flight());
+    assert_eq!(
+        (running, *locked(&taken), events.handle().dropped()),
+        (0, 0, 1)
+    );
 }
 
 #[test]
@@ -309,8 +428,9 @@ fn the_access_log_has_a_line_for_each_exchange() {
     };
     let (activity, recorder) = Activity::start(settings).unwrap();
     for i in 0..1000 {
-        recorder.begun(&begun(&format!("req_{i}"), at(NOON)), &Arc::default());
-        recorder.ended(exchange(&format!("req_{i}"), NOON));
+        let mut exchange = exchange(&format!("req_{i}"), NOON);
+        recorder.begun(&mut exchange.begun, &Arc::default());
+        recorder.ended(exchange);
     }
     let view = activity.view();
     drop(activity);
@@ -449,7 +569,7 @@ fn usage_is_told_by_model_within_a_day() {
 fn the_access_log_alone_keeps_nothing() {
     let (activity, recorder) = Activity::start(ActivitySettings::default()).unwrap();
     let view = activity.view();
-    recorder.begun(&begun("x", SystemTime::now()), &Arc::default());
+    recorder.begun(&mut begun("x", SystemTime::now()), &Arc::default());
     recorder.ended(failing("x", second(SystemTime::now()), 500, "words"));
     drop(activity);
     let overview = view.overview(Range::Hour, SystemTime::now());

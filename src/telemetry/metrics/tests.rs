@@ -17,6 +17,7 @@ use crate::exchange::{
 fn exchange(model: &str) -> Exchange {
     Exchange {
         begun: ExchangeStart {
+            seq: 0,
             id: "req_000000000000000000000000".into(),
             started: SystemTime::UNIX_EPOCH,
             client: None,
@@ -146,10 +147,10 @@ fn holds(samples: &BTreeMap<String, f64>, expected: &[(&str, f64)]) {
 fn shards_are_summed_up_exactly() {
     const EACH: u64 = 2_000;
     let metrics = Metrics::new();
-    let shards = [metrics.shard(), metrics.shard()];
+    // one for each thread that counts
+    let shards: [_; 4] = std::array::from_fn(|_| metrics.shard());
     thread::scope(|scope| {
-        for at in 0..4 {
-            let shard = &shards[at % 2];
+        for shard in &shards {
             scope.spawn(move || {
                 let exchange = exchange("claude-sonnet-4-5");
                 for _ in 0..EACH {

@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn an_exchange_is_listed_in_flight_until_it_ends() {
     let view = filled(NOON, |state| {
-        state.begun(begun("a", at(NOON)), Arc::default(), at(NOON));
-        state.begun(begun("b", at(NOON)), Arc::default(), at(NOON));
+        state.begun(begun("a", at(NOON)), Arc::default());
+        state.begun(begun("b", at(NOON)), Arc::default());
         state.ended(exchange("a", NOON + 1), (None, None), at(NOON + 1), None);
     });
     let page = view.requests(&Filter::default(), at(NOON + 2)).unwrap();
@@ -31,24 +31,10 @@ fn an_exchange_is_listed_in_flight_until_it_ends() {
 }
 
 #[test]
-fn ends_that_were_lost_leave_nothing_in_flight_for_ever() {
-    let mut state = ActivityState::new(at(NOON));
-    for id in ["a", "b", "c"] {
-        state.begun(begun(id, at(NOON)), Arc::default(), at(NOON));
-    }
-    state.recent.forget_in_flight(1);
-    assert!(state.recent.listed().in_flight.is_empty());
-    assert_eq!(state.recent.in_flight(), 2);
-    state.ended(exchange("b", NOON), (None, None), at(NOON), None);
-    state.ended(exchange("c", NOON), (None, None), at(NOON), None);
-    assert_eq!(state.recent.in_flight(), 0);
-}
-
-#[test]
 fn pages_follow_each_other_and_show_each_exchange_once() {
     let view = filled(NOON, |state| {
         for i in 0..6000 {
-            state.begun(begun(&format!("{i}"), at(NOON)), Arc::default(), at(NOON));
+            state.begun(begun(&format!("{i}"), at(NOON)), Arc::default());
         }
         // they end in another order than they began
         for i in (0..5950).rev() {
@@ -123,7 +109,7 @@ fn filters_choose_what_they_say() {
             usage.error_type = Some("overloaded_error".into());
         }
         state.ended(gone, (None, None), at(NOON), None);
-        state.begun(begun("req_now", at(NOON)), Arc::default(), at(NOON));
+        state.begun(begun("req_now", at(NOON)), Arc::default());
     });
     let ids = |filter: Filter| -> String {
         let page = view.requests(&filter, at(NOON)).unwrap();
@@ -260,8 +246,8 @@ fn filters_choose_what_they_say() {
 
 #[test]
 fn ticks_bring_each_change_once() {
-    let view = filled(NOON, |state| {
-        state.begun(begun("before", at(NOON)), Arc::default(), at(NOON));
+    let mut view = filled(NOON, |state| {
+        state.begun(begun("before", at(NOON)), Arc::default());
     });
     let mut cursor = None;
     let tick = view.tick(&mut cursor, at(NOON));
@@ -269,27 +255,23 @@ fn ticks_bring_each_change_once() {
         tick.rows.is_empty(),
         "what was before is in the list of requests"
     );
-    let mut state = locked(&view.state);
     for i in 0..10 {
-        state.ended(
+        view.ended(
             exchange(&format!("{i}"), NOON + i % 5),
             (None, None),
             at(NOON + 5),
             None,
         );
     }
-    state.begun(begun("now", at(NOON)), Arc::default(), at(NOON));
-    drop(state);
+    view.begun(begun("now", at(NOON)), Arc::default());
     let tick = view.tick(&mut cursor, at(NOON + 5));
     assert_eq!((tick.rows.len(), tick.dropped, tick.in_flight), (11, 0, 2));
     assert!((tick.requests_per_second - 2.0).abs() < 1e-9);
     assert!((tick.tokens_per_second - 4.0).abs() < 1e-9);
     assert!(view.tick(&mut cursor, at(NOON + 6)).rows.is_empty());
-    let mut state = locked(&view.state);
     for i in 0..150 {
-        state.begun(begun(&format!("p{i}"), at(NOON)), Arc::default(), at(NOON));
+        view.begun(begun(&format!("p{i}"), at(NOON)), Arc::default());
     }
-    drop(state);
     let tick = view.tick(&mut cursor, at(NOON + 6));
     assert_eq!((tick.rows.len(), tick.dropped), (100, 50));
 }
@@ -366,15 +348,15 @@ fn failures_are_grouped_with_the_upstreams_words() {
 
 #[test]
 fn a_pending_row_says_what_the_response_head_told() {
-    let view = filled(NOON, |state| {
-        state.begun(begun("a", at(NOON)), Arc::default(), at(NOON));
-        state.begun(begun("b", at(NOON)), Arc::default(), at(NOON));
+    let mut view = filled(NOON, |state| {
+        state.begun(begun("a", at(NOON)), Arc::default());
+        state.begun(begun("b", at(NOON)), Arc::default());
     });
     let mut cursor = None;
     view.tick(&mut cursor, at(NOON));
-    locked(&view.state).answered(
+    view.answered(
+        "a",
         ExchangeResponse {
-            id: "a".into(),
             status: 200,
             upstream: Some("https://a.example".into()),
             upstream_request_id: None,
@@ -386,7 +368,6 @@ fn a_pending_row_says_what_the_response_head_told() {
                 ..Timings::default()
             },
         },
-        at(NOON),
     );
     let tick = view.tick(&mut cursor, at(NOON + 1));
     let [row] = tick.rows.as_slice() else {
@@ -408,9 +389,8 @@ fn a_pending_row_says_what_the_response_head_told() {
     };
     assert_eq!(found(by_model), ["a"]);
     // what never began, or has ended, is no row
-    let mut state = locked(&view.state);
-    state.ended(exchange("a", NOON), (None, None), at(NOON), None);
-    assert_eq!(state.recent.in_flight(), 1);
+    view.ended(exchange("a", NOON), (None, None), at(NOON), None);
+    assert_eq!(view.in_flight(), 1);
 }
 
 #[test]
@@ -464,8 +444,8 @@ fn what_a_client_left_is_no_failure() {
 fn an_exchange_in_flight_shows_its_progress_and_can_be_ended() {
     let progress = Arc::<Progress>::default();
     let view = filled(NOON, |state| {
-        state.begun(begun("a", at(NOON)), Arc::clone(&progress), at(NOON));
-        state.begun(begun("b", at(NOON)), Arc::default(), at(NOON));
+        state.begun(begun("a", at(NOON)), Arc::clone(&progress));
+        state.begun(begun("b", at(NOON)), Arc::default());
         state.ended(exchange("c", NOON), (None, None), at(NOON), None);
     });
     let mut cursor = None;

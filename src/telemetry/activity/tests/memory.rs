@@ -37,13 +37,13 @@ fn largest() {
     let fields = || crate::exchange::ShownFields::of([(&b"accept"[..], &value[..]); 30], &secrets);
     let largest = |i: u64, second: u64| {
         let mut exchange = exchange(&format!("req_{i:024}"), second);
-        exchange.begun.path = long(i % 1000, 4096);
-        exchange.begun.session = Some(long(i, 128));
-        exchange.begun.user_agent = Some(long(i, 256));
+        exchange.begun.path = long(i % 1000, 4096).into();
+        exchange.begun.session = Some(long(i, 128).into());
+        exchange.begun.user_agent = Some(long(i, 256).into());
         exchange.upstream = Some(format!("{:0500}", i % 100).into());
         exchange.request_fields = fields();
         exchange.response_fields = fields();
-        exchange.upstream_request_id = Some(long(i, 128));
+        exchange.upstream_request_id = Some(long(i, 128).into());
         exchange.rate_limit = (0..20).map(|n| (long(n, 200), long(i, 200))).collect();
         exchange.status = Some(if i.is_multiple_of(2) { 200 } else { 500 });
         if let Some(usage) = &mut exchange.usage {
@@ -72,20 +72,24 @@ fn largest() {
             state.ended(largest(number, second), (text, None), at(second), None);
         }
     }
-    for i in 0..20_000 {
-        let begun = largest(number + i, NOON).begun;
-        let answered = ExchangeResponse {
-            id: begun.id.clone(),
+    let mut running = Vec::new();
+    for i in 0..10_000 {
+        let progress = Progress::default();
+        // as long as a worker keeps it
+        let mut begun = largest(number + i, NOON).begun;
+        begun.path = long(i, 1024).into();
+        progress.begins(begun);
+        let response = ExchangeResponse {
             status: 200,
             upstream: None,
-            upstream_request_id: Some(long(i, 128)),
-            model: Some(long(i, 128)),
+            upstream_request_id: Some(long(i, 128).into()),
+            model: Some(long(i, 128).into()),
             is_stream: Some(true),
             max_tokens: Some(1),
             timings: Timings::default(),
         };
-        state.begun(begun, Arc::default(), at(NOON));
-        state.answered(answered, at(NOON));
+        progress.answered_with(response, &Default::default());
+        running.push(progress);
     }
     for i in 0..1000 {
         let text = ended::RedactedText {
@@ -112,5 +116,5 @@ fn largest() {
     assert!(used > 30 << 20, "not the largest case: {used}");
     // the documented bound, and what the allocator keeps of what was let go
     assert!(used < 110 << 20, "{used}");
-    drop(state);
+    drop((state, running));
 }

@@ -1,6 +1,6 @@
-//! Observation of an exchange, for the metrics, the activity and the access log.
+//! Details of an exchange that only telemetry wants: the metrics, the activity, the access log.
 //!
-//! None of it is made while no telemetry is on: the record of an exchange then has no [`ExchangeObservation`].
+//! None of it is made while no telemetry is on: the record of an exchange then has no [`ExchangeDetails`].
 //! All of it hangs on the beginning and the end of the exchange, on its response head, and on
 //! a copy of its answer.
 
@@ -26,7 +26,7 @@ use crate::{
     config::{Endpoint, Live},
     exchange::{
         ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, ShownFields,
-        Termination, TerminationPhase, TerminationSource, Timings, Tried, Try, Usage,
+        Termination, TerminationPhase, TerminationSource, Tried, Try, Usage,
     },
     metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
@@ -34,24 +34,18 @@ use crate::{
     wire::head::{Fields, RequestHead, ResponseHead},
 };
 
-/// One exchange, as far as it is known.
-pub(super) struct ExchangeObservation {
+/// Details of one exchange.
+pub(super) struct ExchangeDetails {
     observer: Rc<Telemetry>,
     live: Arc<Live>,
-    begun: ExchangeStart,
+    /// Facts that are known so far.
+    pub(super) exchange: Box<Exchange>,
     /// Progress that telemetry reads while the exchange runs.
-    progress: Option<Arc<Progress>>,
-    look: Option<SharedInspector>,
+    pub(super) progress: Option<Arc<Progress>>,
+    /// Inspector of the request's body, if it is inspected.
+    pub(super) look: Option<SharedInspector>,
     tap: Option<UsageReader>,
     error: Option<ErrorPrefix>,
-    upstream: Option<Arc<str>>,
-    tries: Vec<Try>,
-    upstream_request_id: Option<Box<str>>,
-    rate_limit: Vec<(Box<str>, Box<str>)>,
-    edit: Option<&'static str>,
-    timings: Timings,
-    request_fields: ShownFields,
-    response_fields: ShownFields,
     /// Credentials that are hidden in whatever is told of it: the request's, and ours.
     secrets: Secrets,
 }
@@ -60,15 +54,13 @@ pub(super) struct ExchangeObservation {
 const LONGEST_PATH: usize = 1024;
 /// Bytes of a name chosen by a client or an upstream that are kept.
 const LONGEST_NAME: usize = 128;
-/// Characters of a `User-Agent` that are kept.
-const LONGEST_AGENT: usize = 256;
 /// Fields of an answer that say how much is left.
 const RATE_LIMIT: &str = "anthropic-ratelimit-";
 /// Maximum of these that are kept: Anthropic sends twelve.
 const MOST_RATE_LIMITS: usize = 16;
 
-impl ExchangeObservation {
-    /// Begins an observation, if telemetry is on.
+impl ExchangeDetails {
+    /// Begins them, if telemetry is on.
     pub(super) fn begin(
         observer: &Rc<Telemetry>,
         live: &Arc<Live>,
@@ -97,17 +89,21 @@ impl ExchangeObservation {
         let mut secrets = path::credentials(head);
         secrets.add_all(&live.secrets);
         let session = name(head.fields.value("x-claude-code-session-id"));
-        let user_agent = agent(head.fields.value("user-agent"), &secrets);
-        let begun = ExchangeStart {
-            id: id.to_string().into(),
+        let mut begun = ExchangeStart {
+            seq: 0,
+            id: id.text(),
             started: SystemTime::now(),
             client,
             version: version(head.version),
-            method: head.method.as_str().into(),
-            path: beginning(path).into(),
+            method: observer
+                .texts
+                .get(beginning(head.method.as_str(), LONGEST_NAME)),
+            path: observer.texts.get(beginning(path, LONGEST_PATH)),
             route,
-            session: session.map(|session| secrets.hide(&session).into()),
-            user_agent,
+            session: session.map(|session| secrets.hide(session).into()),
+            user_agent: observer
+                .agents
+                .shown(head.fields.value("user-agent"), &secrets),
         };
         let is_metered = live.metering && route == Route::Messages;
         let (request_fields, progress) = match observer.readers() {
@@ -115,72 +111,40 @@ impl ExchangeObservation {
                 let (fields, progress) =
                     (shown(&head.fields, &secrets), Arc::<Progress>::default());
                 progress.asked_with(&fields);
-                recorder.begun(&begun, &progress);
+                recorder.begun(&mut begun, &progress);
                 let _ = head.notes.progress.set(Arc::clone(&progress));
                 (fields, Some(progress))
             }
             None => Default::default(),
         };
+        let ended = Termination {
+            source: TerminationSource::Client,
+            phase: TerminationPhase::Request,
+            label: None,
+        };
         Box::new(Self {
             observer: Rc::clone(observer),
             live: Arc::clone(live),
-            begun,
+            exchange: Box::new(Exchange {
+                request_fields,
+                ..Exchange::new(begun, ended)
+            }),
             progress,
             look: is_metered.then(|| Rc::new(RefCell::new(RequestInspector::new()))),
             tap: None,
             error: None,
-            upstream: None,
-            tries: Vec::new(),
-            upstream_request_id: None,
-            rate_limit: Vec::new(),
-            edit: None,
-            timings: Timings::default(),
-            request_fields,
-            response_fields: ShownFields::default(),
             secrets,
         })
     }
 
-    /// Gives the progress that telemetry reads while the exchange runs.
-    pub(super) fn progress(&self) -> Option<&Arc<Progress>> {
-        self.progress.as_ref()
-    }
-
-    /// Gives the inspector of the request's body, if it is inspected.
-    pub(super) fn look(&self) -> Option<SharedInspector> {
-        self.look.clone()
-    }
-
-    /// Records the outcome of the edit.
-    pub(super) fn edited(&mut self, outcome: &'static str) {
-        self.edit = Some(outcome);
-        if let Some(progress) = &self.progress {
-            progress.edited(outcome);
-        }
-    }
-
     /// The request's head is ready to be sent, after this overhead of the proxy.
     pub(super) fn sends(&mut self, overhead: Duration) {
-        self.timings.overhead = overhead;
+        self.exchange.timings.overhead = overhead;
         if let (Some(progress), Some(look)) = (&self.progress, &self.look)
             && let Some(model) = &look.borrow().asked().model
         {
             progress.names(&self.secrets.hide(model));
         }
-    }
-
-    /// An upstream is asked.
-    pub(super) fn asks(&mut self, endpoint: &Endpoint) {
-        self.upstream = Some(Arc::clone(&endpoint.name));
-        if let Some(progress) = &self.progress {
-            progress.asks(&endpoint.name);
-        }
-    }
-
-    /// A try does not bring the answer.
-    pub(super) fn tried(&mut self, endpoint: &Endpoint, outcome: Tried) {
-        let upstream = Arc::clone(&endpoint.name);
-        self.tries.push(Try { upstream, outcome });
     }
 
     /// An upstream answered.
@@ -195,51 +159,54 @@ impl ExchangeObservation {
             matches!(tried.outcome, Tried::Status(_) | Tried::Overloaded)
                 && tried.upstream == endpoint.name
         };
-        if let Some(at) = self.tries.iter().position(has_stood) {
-            self.tries.remove(at);
+        let exchange = &mut self.exchange;
+        if let Some(at) = exchange.tries.iter().position(has_stood) {
+            exchange.tries.remove(at);
         }
-        self.upstream = Some(Arc::clone(&endpoint.name));
+        // it was asked, and is remembered already, unless the answer of an earlier one stands
+        if self.exchange.upstream.as_ref() != Some(&endpoint.name) {
+            self.exchange.upstream = Some(Arc::clone(&endpoint.name));
+        }
         if let Some(connect_info) = connect_info {
-            self.timings.connected = Some(connect_info.had_at.saturating_duration_since(started));
-            self.timings.connecting = connect_info.connecting;
+            let connected = connect_info.had_at.saturating_duration_since(started);
+            self.exchange.timings.connected = Some(connected);
+            self.exchange.timings.connecting = connect_info.connecting;
         }
     }
 
     /// The response head is here.
     pub(super) fn head(&mut self, head: &ResponseHead, after: Duration) {
-        self.timings.head = Some(after);
-        self.upstream_request_id = name(head.fields.value("request-id"));
-        self.rate_limit = rate_limit(&head.fields);
+        let exchange = &mut *self.exchange;
+        exchange.timings.head = Some(after);
+        let id = name(head.fields.value("request-id"));
+        exchange.upstream_request_id = id.map(|id| self.secrets.hide(id).into());
+        if self.observer.readers().is_some() {
+            exchange.rate_limit = rate_limit(&head.fields, &self.secrets);
+        }
         let coding = head.fields.value("content-encoding");
-        if head.status.as_u16() >= 400 && self.observer.readers().is_some() {
-            self.error = Some(ErrorPrefix::new(name(coding)));
+        let status = head.status.as_u16();
+        if status >= 400 && self.observer.readers().is_some() {
+            self.error = Some(ErrorPrefix::new(name(coding).map(Into::into)));
         }
         if self.look.is_some() {
             let content_type = head.fields.value("content-type");
-            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding);
+            self.tap = UsageReader::of(status, content_type, coding);
         }
-        if let Some(recorder) = self.observer.readers() {
-            self.response_fields = shown(&head.fields, &self.secrets);
-            if let Some(progress) = &self.progress {
-                progress.answered_with(head.status.as_u16(), &self.response_fields);
-            }
-            let asked = self.look.as_ref().map(|look| look.borrow().asked().clone());
-            let asked = asked.unwrap_or_default();
-            let hidden = |text: Option<Box<str>>| text.map(|text| self.secrets.hide(&text).into());
-            let model: Option<Box<str>> = hidden(asked.model);
-            if let (Some(progress), Some(model)) = (&self.progress, &model) {
-                progress.names(model);
-            }
-            recorder.answered(ExchangeResponse {
-                id: self.begun.id.clone(),
-                status: head.status.as_u16(),
-                upstream: self.upstream.clone(),
-                upstream_request_id: hidden(self.upstream_request_id.clone()),
-                model,
-                is_stream: asked.is_stream,
-                max_tokens: asked.max_tokens,
-                timings: self.timings,
-            });
+        if let Some(progress) = &self.progress {
+            exchange.response_fields = shown(&head.fields, &self.secrets);
+            let look = self.look.as_ref().map(|look| look.borrow());
+            let asked = look.as_ref().map(|look| look.asked());
+            let model = asked.and_then(|asked| asked.model.as_deref());
+            let response = ExchangeResponse {
+                status,
+                upstream: exchange.upstream.clone(),
+                upstream_request_id: exchange.upstream_request_id.clone(),
+                model: model.map(|model| self.secrets.hide(model).into()),
+                is_stream: asked.and_then(|asked| asked.is_stream),
+                max_tokens: asked.and_then(|asked| asked.max_tokens),
+                timings: exchange.timings,
+            };
+            progress.answered_with(response, &exchange.response_fields);
         }
     }
 
@@ -248,13 +215,13 @@ impl ExchangeObservation {
         if let Some(tap) = &mut self.tap
             && tap.push(content)
         {
-            self.timings.first_token = Some(started.elapsed());
+            self.exchange.timings.first_token = Some(started.elapsed());
         }
         if let Some(progress) = &self.progress {
             progress.sends(sent);
             if let Some(tap) = &self.tap {
                 let (tokens, deltas) = tap.so_far();
-                progress.meters(&tokens, deltas, self.timings.first_token);
+                progress.meters(&tokens, deltas, self.exchange.timings.first_token);
             }
         }
         if let Some(error) = &mut self.error {
@@ -262,45 +229,12 @@ impl ExchangeObservation {
         }
     }
 
-    /// The exchange has ended.
-    pub(super) fn end(
-        mut self,
-        ended: Termination,
-        status: Option<u16>,
-        received: u64,
-        sent: u64,
-        total: Duration,
-    ) {
-        self.timings.total = total;
-        let (usage, words) = self.usage(ended).unzip();
+    /// The exchange has ended, as it says.
+    pub(super) fn finish(mut self: Box<Self>) {
+        let (usage, words) = self.usage().unzip();
         let error = self.error_content(words.unwrap_or_default());
-        let mut exchange = Exchange {
-            begun: self.begun,
-            status,
-            upstream: self.upstream,
-            tries: self.tries,
-            upstream_request_id: self.upstream_request_id,
-            received,
-            sent,
-            timings: self.timings,
-            termination: ended,
-            edit: self.edit,
-            usage,
-            error,
-            rate_limit: self.rate_limit,
-            request_fields: self.request_fields,
-            response_fields: self.response_fields,
-        };
-        let secrets = &self.secrets;
-        exchange.texts_mut(&mut |text| {
-            if let Cow::Owned(masked) = secrets.hide(text) {
-                *text = masked.into();
-            }
-        });
-        self.observer.shard.exchange(&exchange);
-        if let Some(recorder) = &self.observer.recorder {
-            recorder.ended(exchange);
-        }
+        (self.exchange.usage, self.exchange.error) = (usage, error);
+        self.observer.ended(self.exchange);
     }
 
     /// Takes the upstream's error: the content of its response, or an error inside of a success.
@@ -319,7 +253,8 @@ impl ExchangeObservation {
     }
 
     /// Takes the usage with its price, and the beginning of an error inside of a success.
-    fn usage(&mut self, ended: Termination) -> Option<(Usage, Vec<u8>)> {
+    fn usage(&mut self) -> Option<(Usage, Vec<u8>)> {
+        let ended = self.exchange.termination;
         let asked = match self.look.take() {
             Some(look) => std::mem::take(&mut *look.borrow_mut()).finish(),
             None => return None,
@@ -339,24 +274,28 @@ impl ExchangeObservation {
             None => Default::default(),
         };
         // a request that was sent may have been worked on until it was given up
-        let last = self.tries.last().map(|tried| tried.outcome);
+        let exchange = &self.exchange;
+        let last = exchange.tries.last().map(|tried| tried.outcome);
         let is_given_up =
             ended.source == TerminationSource::Client && ended.phase == TerminationPhase::Request;
-        usage.at_least |= self.timings.head.is_none()
-            && (is_given_up && self.upstream.is_some() || last == Some(Tried::Unanswered));
+        usage.at_least |= exchange.timings.head.is_none()
+            && (is_given_up && exchange.upstream.is_some() || last == Some(Tried::Unanswered));
         usage.model = usage.model.or(model);
         usage.is_stream |= is_stream.unwrap_or_default();
         usage.max_tokens = max_tokens;
         self.live.prices.apply(&mut usage);
+        usage.texts_mut(|text| {
+            if let Cow::Owned(masked) = self.secrets.hide(text) {
+                *text = masked.into();
+            }
+        });
         Some((usage, words))
     }
 }
 
-/// As much of a path as is kept.
-fn beginning(path: &str) -> &str {
-    let mut ends = (0..=path.len().min(LONGEST_PATH)).rev();
-    let end = ends.find(|end| path.is_char_boundary(*end));
-    &path[..end.unwrap_or_default()]
+/// The beginning of a text.
+fn beginning(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
 }
 
 /// Fields as they may be shown.
@@ -366,41 +305,29 @@ fn shown(fields: &Fields, secrets: &Secrets) -> ShownFields {
 }
 
 /// A value that may be shown: short and printable.
-fn name(value: Option<&[u8]>) -> Option<Box<str>> {
+fn name(value: Option<&[u8]>) -> Option<&str> {
     let value = std::str::from_utf8(value?).ok()?;
     let is_shown =
         value.len() <= LONGEST_NAME && value.bytes().all(|octet| octet.is_ascii_graphic());
-    (is_shown && !value.is_empty()).then(|| value.into())
+    (is_shown && !value.is_empty()).then_some(value)
 }
 
-/// The beginning of a client's own name, without credentials and what is not printable.
-fn agent(value: Option<&[u8]>, secrets: &Secrets) -> Option<Box<str>> {
-    let value = String::from_utf8_lossy(value?);
-    // before it is cut: half a key is one, too
-    let hidden = secrets.hide(value.trim());
-    let shown = |c: char| match c {
-        ' '..='~' | '…' => c,
-        _ => '?',
-    };
-    let mut text: String = hidden.chars().take(LONGEST_AGENT).map(shown).collect();
-    while text.len() > LONGEST_AGENT {
-        text.pop();
-    }
-    (!text.is_empty()).then(|| text.into())
-}
-
-fn rate_limit(fields: &Fields) -> Vec<(Box<str>, Box<str>)> {
+fn rate_limit(fields: &Fields, secrets: &Secrets) -> Vec<(Box<str>, Box<str>)> {
     fields
         .iter()
         .filter_map(|field| {
-            let field_name = std::str::from_utf8(field.name).ok()?.to_ascii_lowercase();
-            let short = field_name
-                .strip_prefix(RATE_LIMIT)
-                .or_else(|| (field_name == "retry-after").then_some("retry-after"))?;
+            let begin = field.name.get(..RATE_LIMIT.len());
+            let is_limit = begin.is_some_and(|it| it.eq_ignore_ascii_case(RATE_LIMIT.as_bytes()));
+            let short = match is_limit {
+                true => &field.name[RATE_LIMIT.len()..],
+                false if field.is("retry-after") => field.name,
+                false => return None,
+            };
+            let short = std::str::from_utf8(short).ok()?.to_ascii_lowercase();
             // dates have a blank, and only here
             let value = std::str::from_utf8(field.value).ok()?;
             let is_shown = value.len() <= LONGEST_NAME && value.is_ascii();
-            is_shown.then(|| (short.into(), value.into()))
+            is_shown.then(|| (short.into(), secrets.hide(value).into()))
         })
         .take(MOST_RATE_LIMITS)
         .collect()
@@ -412,7 +339,7 @@ mod tests {
 
     #[test]
     fn only_what_may_be_shown_is_kept() {
-        assert_eq!(name(Some(b"req_1")).as_deref(), Some("req_1"));
+        assert_eq!(name(Some(b"req_1")), Some("req_1"));
         for value in [&b""[..], b"a b", b"\xff", &[b'x'; 129]] {
             assert_eq!(name(Some(value)), None);
         }
@@ -421,7 +348,7 @@ mod tests {
             (b"retry-after", b"3"),
             (b"x-other", b"1"),
         ]);
-        let found = rate_limit(&fields);
+        let found = rate_limit(&fields, &Secrets::default());
         assert_eq!(
             found,
             [
