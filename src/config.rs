@@ -34,7 +34,6 @@ mod settle;
 mod size;
 pub mod source;
 mod upstream;
-mod watch;
 mod writable;
 
 pub use self::{

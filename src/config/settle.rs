@@ -5,31 +5,38 @@
 //! file changed for a while before, and none while it was read. It reads no content.
 
 use std::{
-    fs::{self, Metadata},
-    path::PathBuf,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 /// Existence and metadata of files, which tell one content from another without reading it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<(PathBuf, Option<FileState>)>);
+pub(super) struct Fingerprint {
+    files: Vec<PathBuf>,
+    states: Vec<Option<FileState>>,
+}
 
 impl Fingerprint {
     /// The files as they are now; links are followed.
-    pub(super) fn of(files: &[PathBuf]) -> Self {
-        let state = |path: &PathBuf| {
-            let metadata = fs::metadata(path).ok();
-            (path.clone(), metadata.as_ref().map(FileState::of))
-        };
-        Self(files.iter().map(state).collect())
+    pub(super) fn of(files: Vec<PathBuf>) -> Self {
+        let states = files.iter().map(|path| FileState::of(path).ok()).collect();
+        Self { files, states }
+    }
+
+    /// The same files as they are now.
+    pub(super) fn again(&self) -> Self {
+        Self::of(self.files.clone())
     }
 
     /// The first file that differs.
-    pub(super) fn changed<'s>(&'s self, other: &Self) -> Option<&'s PathBuf> {
-        let mut pairs = self.0.iter().zip(&other.0);
-        pairs
-            .find(|(one, other)| one != other)
-            .map(|((path, _), _)| path)
+    fn changed<'s>(&'s self, other: &Self) -> Option<&'s PathBuf> {
+        let pairs = self.states.iter().zip(&other.states);
+        let mut files = self.files.iter().zip(pairs);
+        files
+            .find(|(_, (one, other))| one != other)
+            .map(|(path, _)| path)
     }
 }
 
@@ -43,10 +50,17 @@ struct FileState {
 }
 
 impl FileState {
-    fn of(metadata: &Metadata) -> Self {
+    fn of(path: &Path) -> io::Result<Self> {
         #[cfg(unix)]
         use std::os::unix::fs::MetadataExt as _;
-        Self {
+        let metadata = fs::metadata(path)?;
+        // a network file system asks its server when a file is opened, and may remember metadata for a minute
+        let opened = match metadata.is_file() {
+            true => File::open(path).and_then(|file| file.metadata()),
+            false => Ok(metadata.clone()),
+        };
+        let metadata = opened.unwrap_or(metadata);
+        Ok(Self {
             len: metadata.len(),
             modified: metadata.modified().ok(),
             #[cfg(unix)]
@@ -56,49 +70,43 @@ impl FileState {
                 metadata.ctime(),
                 metadata.ctime_nsec(),
             ),
-        }
+        })
     }
 }
 
 /// Result of the wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// Nothing changed for [`STILL`].
-    Still,
+    /// Nothing changed for as long as was asked; the files as they are.
+    Still(Fingerprint),
     /// This file was still changing after [`PATIENCE`].
     Moving(PathBuf),
     /// The wait was broken off.
     Stopped,
 }
 
-/// Waits until nothing changes. `is_being_written` tells of a writer that has not closed its file;
-/// `pause` waits, and says whether to go on.
+/// Waits until nothing changes for `span`. `pause` waits, and says whether to go on.
 pub(super) fn settle(
-    files: &[PathBuf],
-    is_being_written: impl Fn() -> bool,
+    files: Vec<PathBuf>,
+    span: Duration,
     pause: impl Fn(Duration) -> bool,
 ) -> Settled {
     let latest = Instant::now() + PATIENCE;
     let mut last = Fingerprint::of(files);
     loop {
-        if !pause(STILL) {
+        if !pause(span) {
             return Settled::Stopped;
         }
-        let now = Fingerprint::of(files);
-        let is_late = Instant::now() >= latest;
+        let now = last.again();
         match now.changed(&last) {
-            // who keeps a file open and writes nothing may keep it open for ever
-            None if is_late || !is_being_written() => return Settled::Still,
-            Some(path) if is_late => return Settled::Moving(path.clone()),
-            _ => last = now,
+            None => return Settled::Still(now),
+            Some(path) if Instant::now() >= latest => return Settled::Moving(path.clone()),
+            Some(_) => last = now,
         }
     }
 }
 
-/// Longer than a writer takes from one write to the next, or an editor from delete to create.
-const STILL: Duration = Duration::from_millis(200);
-
-/// Longer than a writer is waited for that pauses with its file open.
+/// Longer than a file is written without a pause.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -107,22 +115,23 @@ mod tests {
 
     use super::*;
 
+    const SPAN: Duration = Duration::from_millis(200);
+
     #[test]
     fn every_change_of_a_file_changes_its_fingerprint() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
-        let files = [file.clone()];
-        let missing = Fingerprint::of(&files);
+        let missing = Fingerprint::of(vec![file.clone()]);
         fs::write(&file, "a").unwrap();
-        let written = Fingerprint::of(&files);
+        let written = missing.again();
         assert_eq!(written.changed(&missing), Some(&file));
         fs::write(&file, "ab").unwrap();
-        let longer = Fingerprint::of(&files);
+        let longer = missing.again();
         assert_eq!(longer.changed(&written), Some(&file));
-        assert_eq!(Fingerprint::of(&files).changed(&longer), None);
+        assert_eq!(missing.again().changed(&longer), None);
         fs::write(dir.path().join("g"), "ab").unwrap();
         fs::rename(dir.path().join("g"), &file).unwrap();
-        assert_eq!(Fingerprint::of(&files).changed(&longer), Some(&file));
+        assert_eq!(missing.again().changed(&longer), Some(&file));
     }
 
     #[test]
@@ -137,27 +146,17 @@ mod tests {
             }
             true
         };
-        let settled = settle(std::slice::from_ref(&file), || false, pause);
-        assert_eq!((settled, rounds.get()), (Settled::Still, 4));
-    }
-
-    #[test]
-    fn it_waits_for_a_writer_to_close() {
-        let rounds = Cell::new(0);
-        let pause = |_| {
-            rounds.set(rounds.get() + 1);
-            true
-        };
-        let settled = settle(&[], || rounds.get() < 3, pause);
-        assert_eq!((settled, rounds.get()), (Settled::Still, 3));
+        let settled = settle(vec![file.clone()], SPAN, pause);
+        let still = Settled::Still(Fingerprint::of(vec![file.clone()]));
+        assert_eq!((settled, rounds.get()), (still, 4));
     }
 
     #[test]
     fn it_waits_neither_for_ever_nor_after_a_stop() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
-        let files = [file.clone()];
-        assert_eq!(settle(&files, || true, |_| false), Settled::Stopped);
+        let files = vec![file.clone()];
+        assert_eq!(settle(files.clone(), SPAN, |_| false), Settled::Stopped);
         let start = Instant::now();
         let rounds = Cell::new(0);
         let pause = |_| {
@@ -167,10 +166,7 @@ mod tests {
             fs::write(&file, "x".repeat(rounds.get())).unwrap();
             true
         };
-        assert_eq!(
-            settle(&files, || false, pause),
-            Settled::Moving(file.clone())
-        );
+        assert_eq!(settle(files, SPAN, pause), Settled::Moving(file.clone()));
         assert!(start.elapsed() >= PATIENCE);
     }
 }
