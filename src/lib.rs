@@ -32,6 +32,7 @@ pub mod exchange;
 pub mod json;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod metering;
 pub mod proxy;
 pub mod secret;

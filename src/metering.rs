@@ -7,7 +7,7 @@
 //! change, delay or end a response: a response that cannot be read has a `failure` in its usage.
 //!
 //! Memory is bounded: only known strings are kept, of at most 128 bytes; nesting costs a bit a
-//! level, up to 64 KiB; decoders have their window, and share 256 MiB (`budget`, `coding`). A
+//! level, up to 64 KiB; decoders have their window, and share 256 MiB (`coding`). A
 //! response without memory left for its decoder is metered as far as it came.
 
 use std::ops::ControlFlow;
@@ -16,17 +16,18 @@ use bytes::Bytes;
 
 use self::{
     accumulator::{EventUsage, UsageAccumulator},
-    budget::{Budget, DECODERS},
     coding::ContentDecoder,
     events::SseEvents,
     members::ObjectPath,
     walk::JsonWalk,
 };
-use crate::exchange::{Estimate, MeteringFailure, Tokens, Usage};
-use crate::json::is_json;
+use crate::{
+    exchange::{Estimate, MeteringFailure, Tokens, Usage},
+    json::is_json,
+    memory::Budget,
+};
 
 mod accumulator;
-mod budget;
 mod coding;
 mod counts;
 mod events;
@@ -70,7 +71,7 @@ impl UsageReader {
     /// Makes a reader by the media type and content coding of a response. None if the content
     /// cannot be metered: it is neither an event stream nor JSON, or its coding is unknown.
     pub fn new(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
-        Self::within(&DECODERS, content_type, content_encoding)
+        Self::within(&coding::DECODERS, content_type, content_encoding)
     }
 
     /// Makes a reader by the status, too: a success that cannot be metered becomes a metering

@@ -27,7 +27,7 @@ use actix_web::{
     guard, web,
 };
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::{
     config::{Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
@@ -36,6 +36,7 @@ use crate::{
     drain::{Drain, DrainPhase},
     limits::{Limits, Overflow},
     logging,
+    memory::Budget,
     proxy::{self, EditMemory, RequestId, Telemetry, Worker},
     telemetry::activity::{self, Activity, EventSender},
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
@@ -203,7 +204,7 @@ struct SharedState {
     live: Arc<ArcSwap<Live>>,
     limits: Arc<Limits>,
     edit_memory: EditMemory,
-    replay_memory: Arc<Semaphore>,
+    replay_memory: Arc<Budget>,
     balance: Arc<Balance>,
     /// Counters for the metrics.
     metrics: Arc<Metrics>,
@@ -222,12 +223,6 @@ struct SharedState {
     /// Shares of the file descriptors.
     shares: Shares,
     workers: usize,
-}
-
-/// A budget of memory in units of 1 KiB; a semaphore holds at least 2^61 of them.
-fn memory(octets: u64) -> Arc<Semaphore> {
-    let units = usize::try_from(octets / 1024).unwrap_or(usize::MAX >> 4);
-    Arc::new(Semaphore::new(units.max(1)))
 }
 
 async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> ExitCode {
@@ -298,7 +293,9 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         live: Arc::clone(&live),
         limits,
         edit_memory: EditMemory::new(boot.edit_memory, largest_edit),
-        replay_memory: memory(boot.replay_memory),
+        replay_memory: Arc::new(Budget::new(
+            boot.replay_memory.try_into().unwrap_or(usize::MAX),
+        )),
         balance,
         metrics: Arc::clone(&observation.metrics),
         recorder: observation.recorder.clone(),

@@ -28,8 +28,15 @@ use brotli_decompressor::{
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Operation};
 
-use super::budget::{Budget, BudgetShare};
-use crate::exchange::MeteringFailure;
+use crate::{
+    exchange::MeteringFailure,
+    memory::{Budget, BudgetShare},
+};
+
+/// Memory of all decoders together: 256 MiB. That is about 5,400 streams in gzip (48 KiB each,
+/// whatever their length), 1,400 in zstd or 2,300 in br that have come to 60 KB of events, and 250
+/// in zstd or 60 in br of megabytes that fill windows of 512 KiB and 4 MiB.
+pub(super) static DECODERS: Budget = Budget::new(256 << 20);
 
 /// Decoder of one content coding.
 pub(super) struct ContentDecoder {
@@ -91,7 +98,7 @@ impl ContentDecoder {
 
     fn of_one(coding: &[u8], budget: &'static Budget) -> Result<Self, MeteringFailure> {
         let coding = coding.to_ascii_lowercase();
-        let mut share = budget.share();
+        let mut share = BudgetShare::of(budget);
         let octets = match coding.as_slice() {
             b"gzip" | b"x-gzip" | b"deflate" => INFLATE,
             // more as they grow
@@ -367,7 +374,7 @@ impl<T: Clone + Default> Allocator<T> for ChargedAllocator {
 
     /// Allocates `len` cells, or none if the budget is exhausted.
     fn alloc_cell(&mut self, len: usize) -> ChargedMemory<T> {
-        let mut share = self.budget.share();
+        let mut share = BudgetShare::of(self.budget);
         let octets = len.saturating_mul(size_of::<T>());
         match self.bound {
             Bound::Strict if !share.grow_to(octets) => return ChargedMemory::default(),

@@ -186,11 +186,7 @@ impl MemoryShare {
     pub(super) fn complete(&mut self) {
         self.body.most = self.held;
         let mut state = self.all.lock();
-        if state
-            .first
-            .as_ref()
-            .is_some_and(|first| first.id == self.body.id)
-        {
+        if state.is_first(self.body) {
             state.first = None;
             state.serve();
         }
@@ -224,11 +220,7 @@ impl Drop for MemoryShare {
         let mut state = self.all.lock();
         state.free_small += self.held_small;
         state.free += self.held - self.held_small;
-        if state
-            .first
-            .as_ref()
-            .is_some_and(|first| first.id == self.body.id)
-        {
+        if state.is_first(self.body) {
             state.first = None;
         }
         state.serve();
@@ -264,6 +256,11 @@ impl Drop for PendingStep<'_> {
 }
 
 impl MemoryPool {
+    fn is_first(&self, body: HeldBody) -> bool {
+        let first = self.first.as_ref();
+        first.is_some_and(|first| first.id == body.id)
+    }
+
     /// Takes a step's octets, if they are free for it.
     fn grant(&mut self, step: &MemoryStep) -> Option<MemoryPart> {
         let MemoryStep {
@@ -355,11 +352,7 @@ impl MemoryPool {
             MemoryPart::Common => {
                 self.free += step.octets;
                 // whatever it was: its share is about to be dropped
-                if self
-                    .first
-                    .as_ref()
-                    .is_some_and(|first| first.id == step.body.id)
-                {
+                if self.is_first(step.body) {
                     self.first = None;
                 }
             }

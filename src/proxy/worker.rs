@@ -3,12 +3,12 @@
 use std::{rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 
 use super::{edit_memory::EditMemory, telemetry::Telemetry};
 use crate::{
     config::Live,
     limits::Limits,
+    memory::Budget,
     upstream::{Client, balance::Balance},
 };
 
@@ -24,8 +24,8 @@ pub struct Worker {
     pub max_in_flight: usize,
     /// Memory for held bodies, of the process.
     pub edit_memory: EditMemory,
-    /// Free memory for bodies that are kept for the next upstream, in KiB, of the process.
-    pub replay_memory: Arc<Semaphore>,
+    /// Memory for bodies that are kept for the next upstream, of the process.
+    pub replay_memory: Arc<Budget>,
     /// Health of the upstreams, shared by all workers.
     pub balance: Arc<Balance>,
     /// Receiver of telemetry.

@@ -7,48 +7,37 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{first_event, pieces::Pieces};
-use crate::{config::Statuses, wire::head::ResponseHead};
+use crate::{
+    config::Statuses,
+    memory::{Budget, BudgetShare},
+    wire::head::ResponseHead,
+};
 
 /// The content of one request, as long as it is kept.
 #[derive(Debug)]
 pub struct ReplayBuffer {
     content: Option<Pieces>,
-    octets: u64,
-    limit: u64,
-    memory: Memory,
+    octets: usize,
+    limit: usize,
+    memory: BudgetShare<Arc<Budget>>,
     statuses: Statuses,
 }
 
-/// One request's part of the memory for kept content.
-#[derive(Debug)]
-struct Memory {
-    all: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
-    octets: u64,
-}
-
-/// Memory is counted in KiB, so that 32 bits of permits are 4 TiB.
-const UNIT: u64 = 1024;
 /// First amount of memory taken, so that a stream of small reads asks seldom; each further step
 /// doubles it. A client that declares much and sends little takes no more.
-const STEP: u64 = 4 * 1024;
+const STEP: usize = 4 * 1024;
 
 impl ReplayBuffer {
-    /// Keeps up to `limit` bytes, within the KiB that `memory` has, until an answer comes; longer if
-    /// it has one of `statuses`.
-    pub fn new(statuses: &Statuses, limit: u64, memory: &Arc<Semaphore>) -> Self {
+    /// Keeps up to `limit` bytes, if `memory` has room for them, until an answer comes; longer if it has one
+    /// of `statuses`.
+    pub fn new(statuses: &Statuses, limit: u64, memory: &Arc<Budget>) -> Self {
         Self {
             content: Some(Pieces::new()),
             octets: 0,
-            limit,
-            memory: Memory {
-                all: Arc::clone(memory),
-                permit: None,
-                octets: 0,
-            },
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            memory: BudgetShare::of(Arc::clone(memory)),
             statuses: statuses.clone(),
         }
     }
@@ -68,22 +57,16 @@ impl ReplayBuffer {
         let Some(kept) = &mut self.content else {
             return;
         };
-        let octets = self.octets + content.len() as u64;
+        let octets = self.octets + content.len();
         // a body in small pieces takes more for the references than for the content
-        let size = octets + ((kept.len() + 1) * size_of::<Bytes>()) as u64;
-        if octets > self.limit || !self.memory.grow_to(size.max(STEP.min(self.limit))) {
-            self.forget();
+        let size = octets + (kept.len() + 1) * size_of::<Bytes>();
+        if octets > self.limit || !grow(&mut self.memory, size.max(STEP.min(self.limit))) {
+            self.content = None;
+            self.memory.clear();
             return;
         }
         kept.push(content.clone());
         self.octets = octets;
-    }
-
-    /// Drops the kept content.
-    fn forget(&mut self) {
-        self.content = None;
-        self.memory.permit = None;
-        self.memory.octets = 0;
     }
 
     /// Returns all kept content; content that is pushed next is a new beginning.
@@ -93,29 +76,11 @@ impl ReplayBuffer {
     }
 }
 
-impl Memory {
-    /// Takes memory for this many bytes in all; `false` if there is no room.
-    fn grow_to(&mut self, octets: u64) -> bool {
-        if octets <= self.octets {
-            return true;
-        }
-        // each further step doubles, so that a large body asks a few times, unless that is too much
-        let take = |wanted: u64| {
-            let units = u32::try_from((wanted - self.octets).div_ceil(UNIT)).ok()?;
-            let permit = Arc::clone(&self.all).try_acquire_many_owned(units).ok()?;
-            Some((permit, u64::from(units)))
-        };
-        let taken = take(octets.max(2 * self.octets)).or_else(|| take(octets));
-        let Some((permit, units)) = taken else {
-            return false;
-        };
-        match &mut self.permit {
-            Some(held) => held.merge(permit),
-            None => self.permit = Some(permit),
-        }
-        self.octets += units * UNIT;
-        true
-    }
+/// Grows a share to this many bytes; false if there is no room. Each further step doubles it, so that a large
+/// body asks a few times, unless that is too much.
+fn grow(memory: &mut BudgetShare<Arc<Budget>>, octets: usize) -> bool {
+    let held = memory.octets();
+    octets <= held || memory.grow_to(octets.max(2 * held)) || memory.grow_to(octets)
 }
 
 #[cfg(test)]
@@ -128,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_fits_is_given_back_and_more_is_not_kept() {
-        let memory = Arc::new(Semaphore::new(1024));
+        let memory = Arc::new(Budget::new(1 << 20));
         let mut keep = ReplayBuffer::new(&Statuses::default(), 8, &memory);
         keep.push(&Bytes::from_static(b"four"));
         keep.push(&Bytes::from_static(b"more"));
@@ -137,12 +102,12 @@ mod tests {
         keep.push(&Bytes::from_static(b"fourmore"));
         keep.push(&Bytes::from_static(b"!"));
         assert_eq!(keep.take(), None);
-        assert_eq!(memory.available_permits(), 1024);
+        assert_eq!(memory.taken(), 0);
     }
 
     #[test]
     fn all_requests_share_one_memory() {
-        let memory = Arc::new(Semaphore::new(100));
+        let memory = Arc::new(Budget::new(100 << 10));
         let content = Bytes::from(vec![0; 60 * 1024]);
         let new = || ReplayBuffer::new(&Statuses::default(), 1 << 20, &memory);
         let (mut first, mut second) = (new(), new());
@@ -151,12 +116,12 @@ mod tests {
         assert_eq!(second.take(), None);
         assert_eq!(first.take().unwrap().len(), 1);
         drop((first, second));
-        assert_eq!(memory.available_permits(), 100);
+        assert_eq!(memory.taken(), 0);
     }
 
     #[test]
     fn what_fits_is_kept_even_if_twice_as_much_would_not() {
-        let memory = Arc::new(Semaphore::new(64));
+        let memory = Arc::new(Budget::new(64 << 10));
         let mut keep = ReplayBuffer::new(&Statuses::default(), 1 << 20, &memory);
         keep.push(&Bytes::from(vec![0; 40 * 1024]));
         keep.push(&Bytes::from(vec![0; 20 * 1024]));
@@ -165,24 +130,24 @@ mod tests {
 
     #[test]
     fn what_was_given_up_is_asked_for_again() {
-        let memory = Arc::new(Semaphore::new(1024));
+        let memory = Arc::new(Budget::new(1 << 20));
         let mut keep = ReplayBuffer::new(&Statuses::default(), 100, &memory);
         keep.push(&Bytes::from_static(&[0; 90]));
         keep.push(&Bytes::from_static(&[0; 90]));
-        assert_eq!(memory.available_permits(), 1024);
+        assert_eq!(memory.taken(), 0);
         assert_eq!(keep.take(), None);
         keep.push(&Bytes::from_static(&[0; 90]));
-        assert_eq!(memory.available_permits(), 1023);
+        assert_eq!(memory.taken(), 90 + size_of::<Bytes>());
     }
 
     #[test]
     fn small_pieces_cost_what_they_take() {
-        let memory = Arc::new(Semaphore::new(1024));
+        let memory = Arc::new(Budget::new(1 << 20));
         let mut keep = ReplayBuffer::new(&Statuses::default(), 1 << 20, &memory);
         for _ in 0..10_000 {
             keep.push(&Bytes::from_static(b"."));
         }
-        let taken = (1024 - memory.available_permits()) * 1024;
+        let taken = memory.taken();
         assert!(taken >= 10_000 * size_of::<Bytes>(), "{taken}");
     }
 }

@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
     &["metering"],
     &["json", "wire"],
     &["limits", "drain", "logging", "exchange", "error"],
-    &["secret", "background"],
+    &["secret", "memory", "background"],
 ];
 
 #[test]
