@@ -8,14 +8,13 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use self::{
-    flags::CliFlags,
-    output::{EXIT_USAGE, NAME, say},
+use self::output::{EXIT_USAGE, NAME, say};
+use crate::config::{
+    ConfigSource, Flags,
+    env::{self, Language, reference},
 };
-use crate::config::env::{self, Language, reference};
 
 mod check;
-mod flags;
 mod healthcheck;
 mod output;
 mod serve;
@@ -36,9 +35,9 @@ pub fn main() -> ExitCode {
     };
     // flags may stand before the verb or after it
     let before = cli.settings;
-    let code = match cli.verb.unwrap_or(Verb::Serve(CliFlags::default())) {
-        Verb::Serve(settings) => serve::run(settings.or(before).source()),
-        Verb::Check(settings) => check::run(&settings.or(before).source()),
+    let code = match cli.verb.unwrap_or(Verb::Serve(Flags::default())) {
+        Verb::Serve(settings) => serve::run(ConfigSource::of_process(settings.or(before))),
+        Verb::Check(settings) => check::run(&ConfigSource::of_process(settings.or(before))),
         Verb::Healthcheck(mut asked) => {
             asked.settings = asked.settings.or(before);
             healthcheck::run(&asked)
@@ -74,15 +73,15 @@ struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    settings: CliFlags,
+    settings: Flags,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Listen and forward (the default)
-    Serve(CliFlags),
+    Serve(Flags),
     /// Validate the configuration and print it with the origin of each value, secrets masked
-    Check(CliFlags),
+    Check(Flags),
     /// Ask the running server for its health: exit 0 if healthy, 1 if not
     Healthcheck(healthcheck::Healthcheck),
     /// Print a completion script for a shell

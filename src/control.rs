@@ -40,7 +40,6 @@ mod query;
 mod rejected_keys;
 mod session;
 mod state;
-mod unix_time;
 
 pub use self::{
     generated_key::check_generated_key,

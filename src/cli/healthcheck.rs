@@ -17,8 +17,8 @@ use clap::Args;
 use rustls::pki_types::ServerName;
 
 use self::{exchange::HealthTarget, trust::CertificateTrustError};
-use super::{flags::CliFlags, output};
-use crate::config::{Listen, Scheme, Upstream};
+use super::output;
+use crate::config::{ConfigSource, Flags, Listen, Scheme, Upstream};
 
 mod exchange;
 mod trust;
@@ -32,7 +32,7 @@ pub(super) struct Healthcheck {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
-    pub(super) settings: CliFlags,
+    pub(super) settings: Flags,
 }
 
 pub(super) fn run(asked: &Healthcheck) -> ExitCode {
@@ -116,7 +116,8 @@ fn of_url(
             let name = ServerName::try_from(url.host.clone())
                 .map_err(|_| Unhealthy::Name(url.host.clone()))?;
             // the system store may do without it
-            let own = asked.settings.clone().source().certificate().ok().flatten();
+            let source = ConfigSource::of_process(asked.settings.clone());
+            let own = source.certificate().ok().flatten();
             let config = trust::own_or_system(own)?;
             addresses
                 .map(|address| HealthTarget::Tls(address, name.clone(), config.clone()))
@@ -132,7 +133,7 @@ fn of_url(
 
 /// Targets from the settings of the listeners.
 fn of_settings(asked: &Healthcheck) -> Result<Vec<HealthTarget>, Unhealthy> {
-    let source = asked.settings.clone().source();
+    let source = ConfigSource::of_process(asked.settings.clone());
     let Listen { plain, tls, unix } = source.listen()?;
     let at = |addresses: Vec<SocketAddr>| {
         addresses
@@ -230,14 +231,7 @@ mod tests {
         Healthcheck {
             timeout: Duration::from_secs(seconds),
             url: Some(url.to_owned()),
-            settings: CliFlags {
-                env_file: None,
-                headers_file: None,
-                host: None,
-                port: None,
-                api_base_url: None,
-                workers: None,
-            },
+            settings: Flags::default(),
         }
     }
 

@@ -11,26 +11,46 @@ use std::{
     sync::Arc,
 };
 
+use clap::Args;
+
 use super::memory;
 
-/// Values of the command line.
-#[derive(Debug, Clone, Default)]
+/// Flags that override variables.
+#[derive(Debug, Clone, Default, Args)]
 pub struct Flags {
-    /// `--env-file`
+    /// File of KEY=VALUE lines [default: env/.env, if it exists]
+    #[arg(long, value_name = "PATH")]
     pub env_file: Option<PathBuf>,
-    /// `--headers-file`
+    /// JSON file of custom fields (HEADERS_FILE) [default: env/.env.headers.json, if it exists]
+    #[arg(long, value_name = "PATH")]
     pub headers_file: Option<String>,
-    /// `--host`
+    /// Address to listen on (HOST) [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
     pub host: Option<String>,
-    /// `--port`
+    /// Port to listen on (PORT) [default: 8088]
+    #[arg(long, value_name = "NUMBER")]
     pub port: Option<String>,
-    /// `--api-base-url`
+    /// URL of the upstream (API_BASE_URL) [default: `https://anyrouter.top`]
+    #[arg(long, value_name = "URL")]
     pub api_base_url: Option<String>,
-    /// `--workers`
+    /// Worker threads (WORKERS) [default: one for each core]
+    #[arg(long, value_name = "NUMBER")]
     pub workers: Option<String>,
 }
 
 impl Flags {
+    /// These flags, and of those that are missing here the earlier ones.
+    pub fn or(self, earlier: Self) -> Self {
+        Self {
+            env_file: self.env_file.or(earlier.env_file),
+            headers_file: self.headers_file.or(earlier.headers_file),
+            host: self.host.or(earlier.host),
+            port: self.port.or(earlier.port),
+            api_base_url: self.api_base_url.or(earlier.api_base_url),
+            workers: self.workers.or(earlier.workers),
+        }
+    }
+
     /// The value for a variable, with the flag that gave it.
     pub(super) fn value(&self, name: &str) -> Option<(&'static str, &str)> {
         let (flag, value) = match name {
@@ -103,11 +123,11 @@ impl ConfigSource {
         }
     }
 
-    /// Bounds the budgets of memory by the limits of this process.
-    pub fn within_limits(self) -> Self {
+    /// A source with these flags and the environment of this process, whose limits bound the budgets of memory.
+    pub fn of_process(flags: Flags) -> Self {
         Self {
             memory: memory::MemoryLimits::of_process(),
-            ..self
+            ..Self::new(flags, Environment::of_process())
         }
     }
 

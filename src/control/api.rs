@@ -14,11 +14,10 @@ use super::{
     problem::{Problem, ProblemDocument, ProblemResponses},
     query::{NoParams, RangeParams, RequestParams, UsageParams, UsageQuery, read},
     state::AdminState,
-    unix_time::milliseconds,
 };
 use crate::{
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
-    telemetry::activity::{Range, UsageBy, view},
+    telemetry::activity::{Range, UsageBy, unix_millis, view},
     telemetry::metrics::Format,
     upstream::circuit::{CircuitState, THRESHOLD},
 };
@@ -414,8 +413,8 @@ impl AdminState {
             activity,
             version: env!("CARGO_PKG_VERSION"),
             boot_id: sources.boot_id.clone(),
-            started_at: milliseconds(sources.started),
-            uptime_ms: milliseconds(now).saturating_sub(milliseconds(sources.started)),
+            started_at: unix_millis(sources.started),
+            uptime_ms: unix_millis(now).saturating_sub(unix_millis(sources.started)),
             connections: sources.limits.connections(),
             prices_date: self.prices_date(),
             upstreams: upstreams
@@ -457,7 +456,7 @@ impl AdminState {
         let reloads = standing.reloads.iter().filter(|reload| reload.at >= since);
         reloads
             .map(|reload| view::ReloadView {
-                at: milliseconds(reload.at),
+                at: unix_millis(reload.at),
                 ok: reload.faults.is_empty(),
                 what: match reload.faults.first() {
                     Some(fault) => fault.clone(),

@@ -10,12 +10,14 @@ use super::{
     problem::{Problem, ProblemDocument, ProblemResponses},
     query::{NoParams, read},
     state::AdminState,
-    unix_time::milliseconds,
 };
-use crate::config::{
-    Setting,
-    env::{Applies, Redaction},
-    reload::{ConfigStatus, Reload},
+use crate::{
+    config::{
+        Setting,
+        env::{Applies, Redaction},
+        reload::{ConfigStatus, Reload},
+    },
+    telemetry::activity::unix_millis,
 };
 
 /// The configuration in effect.
@@ -149,7 +151,7 @@ impl SettingShown {
 impl LastReload {
     fn of(reload: &Reload) -> Self {
         Self {
-            at: milliseconds(reload.at),
+            at: unix_millis(reload.at),
             ok: reload.faults.is_empty(),
             faults: reload.faults.clone(),
         }

@@ -65,7 +65,7 @@ use self::{
     state::{ActivityState, second},
 };
 pub use self::{
-    compose::{Range, UsageBy, UsageRange},
+    compose::{Range, UsageBy, UsageRange, unix_millis},
     filter::{Filter, InvalidFilter, StatusFilter},
     queue::EventSender,
     redact::masked,
