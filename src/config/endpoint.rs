@@ -82,6 +82,12 @@ impl fmt::Debug for Credential {
 pub struct Statuses(SmallVec<[(u16, u16); 8]>);
 
 impl Statuses {
+    /// A set of these.
+    #[cfg(test)]
+    pub(crate) fn of(statuses: &[u16]) -> Self {
+        Self(statuses.iter().map(|&status| (status, status)).collect())
+    }
+
     /// Reports membership of a status code.
     pub fn contains(&self, status: u16) -> bool {
         self.0

@@ -18,10 +18,6 @@ use crate::{
     wire::{body::Framing, head::ResponseHead},
 };
 
-/// Time that a client that expects `100 Continue` waits at most for the upstream's interim response
-/// (RFC 9110 §10.1.1 asks not to wait for ever; curl waits for one second).
-pub(super) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
-
 /// A response whose head is complete.
 #[derive(Debug)]
 pub struct Response<B> {

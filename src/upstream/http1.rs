@@ -15,7 +15,7 @@ use std::{
     time::Instant,
 };
 
-use self::exchange::{Http1Exchange, Http1Upload, ReplayableBody};
+use self::exchange::Http1Exchange;
 use super::{
     exchange::{Failed, Patience, Response, is_repeatable},
     request::Request,
@@ -89,14 +89,10 @@ pub async fn exchange(
     .await;
     match outcome {
         Ok(found) => Ok(respond(exchange, found, pool)),
-        Err(ProxyError::Upstream(cause @ UpstreamError::ConnectionTerminated(_)))
-            if exchange.sent == 0
-                || (exchange.connection.is_kept
-                    && !exchange.is_heard
-                    && is_repeatable(&request.method)
-                    && matches!(exchange.upload, Http1Upload::Done(ReplayableBody::None))) =>
-        {
-            let Some((body, keep)) = exchange.unsent_body() else {
+        Err(ProxyError::Upstream(cause @ UpstreamError::ConnectionTerminated(_))) => {
+            let may_repeat =
+                exchange.connection.is_kept && !exchange.is_heard && is_repeatable(&request.method);
+            let Some((body, keep)) = exchange.upload.unsent(may_repeat) else {
                 return Err(Failed::Sent(cause.into()));
             };
             let request = Request {
@@ -123,34 +119,10 @@ fn respond(
         mut framing,
         mut reusable,
     } = found;
-    let replay = match &exchange.keep {
-        Some(keep) if keep.is_wanted_for(head.status.as_u16()) => {
-            exchange.take_body().map(Box::new)
-        }
-        // a request that still runs is not taken from a stream that may well go on
-        Some(keep) if keep.may_be_wanted_for(&head) && exchange.upload_is_done() => {
-            exchange.take_body().map(Box::new)
-        }
-        _ => None,
-    };
-    exchange.keep = None;
-    match &mut exchange.upload {
-        // a client that was told the outcome need not send its body any more (RFC 9110 §10.1.1)
-        Http1Upload::Waiting(_, timer) => *timer = None,
-        Http1Upload::Switching(_) => {
-            // refused: what the client sent meanwhile is its next request
-            let upload = std::mem::replace(
-                &mut exchange.upload,
-                Http1Upload::Done(ReplayableBody::None),
-            );
-            if let Http1Upload::Switching(switch) = upload
-                && head.status == 101
-            {
-                exchange.upload = Http1Upload::Running(switch.open());
-                (framing, reusable) = (Framing::UntilClose, false);
-            }
-        }
-        Http1Upload::Done(_) | Http1Upload::Running(_) | Http1Upload::Taken => {}
+    let is_sent = exchange.upload_is_done();
+    let replay = exchange.upload.answered(&head, is_sent);
+    if head.status == 101 {
+        (framing, reusable) = (Framing::UntilClose, false);
     }
     let body = Http1Body::new(exchange, framing, reusable, pool);
     Response {

@@ -1,8 +1,7 @@
-//! A running exchange over one HTTP/1.1 connection: the upload, the content that can be given back,
-//! and the reading of the response.
+//! A running exchange over one HTTP/1.1 connection: the writing of the request, and the reading of the
+//! response.
 
 use std::{
-    future::Future as _,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,7 +9,6 @@ use std::{
 
 use actix_web::http::Method;
 use bytes::Bytes;
-use futures_core::Stream as _;
 use tokio::io::AsyncWrite as _;
 
 use super::{
@@ -20,9 +18,9 @@ use super::{
 use crate::{
     error::{DownstreamError, UpstreamError},
     upstream::{
-        exchange::{CONTINUE_PATIENCE, Replay},
         replay::ReplayBuffer,
-        request::{Body, BodyCoding, BufferedBody, Continue, StreamedBody, Switch},
+        request::{Body, BodyCoding},
+        upload::{BodyWriter, Upload},
     },
     wire::{
         body::chunk_size_line,
@@ -42,9 +40,7 @@ pub(super) struct Http1Exchange {
     pub(super) connection: Http1Connection,
     pub(super) outbox: Outbox,
     pub(super) pace: Pace,
-    pub(super) upload: Http1Upload,
-    /// Keeps the sent content, if another upstream may need it.
-    pub(super) keep: Option<Box<ReplayBuffer>>,
+    pub(super) upload: Upload,
     /// Octets of the request that left.
     pub(super) sent: u64,
     /// Set once a byte came from the upstream.
@@ -56,77 +52,21 @@ pub(super) struct Http1Exchange {
     pub(super) write_error: Option<io::Error>,
 }
 
-/// The remaining request body.
-#[derive(Debug)]
-pub(super) enum Http1Upload {
-    /// All of it is in the outbox, or left.
-    Done(ReplayableBody),
-    /// More comes from the client.
-    Running(StreamedBody),
-    /// More comes when the upstream says `100 Continue`, or has been silent for a while, or when
-    /// the client sends unasked. A final response leaves the last: it makes the body needless.
-    Waiting(StreamedBody, Option<Pin<Box<actix_rt::time::Sleep>>>),
-    /// It went to another upstream; the request sent here stays incomplete.
-    Taken,
-    /// A tunnel that was asked for: more comes if the upstream switches protocols.
-    Switching(Switch),
-}
-
-/// A body that can be given back.
-#[derive(Debug)]
-pub(super) enum ReplayableBody {
-    /// There is none.
-    None,
-    /// As long as nothing of it left.
-    Held(BufferedBody),
-    /// If its content was kept: how it was framed, and its trailer section.
-    Sent(BodyCoding, Option<Bytes>),
-}
-
 impl Http1Exchange {
     pub(super) fn new(
         connection: Http1Connection,
         head: &Bytes,
         body: Body,
-        mut keep: Option<Box<ReplayBuffer>>,
+        keep: Option<Box<ReplayBuffer>>,
     ) -> Self {
         let mut outbox = Outbox::default();
         outbox.push(head.clone());
-        let upload = match body {
-            Body::None => Http1Upload::Done(ReplayableBody::None),
-            Body::Held(held) => {
-                if let Some(keep) = &mut keep {
-                    held.content.iter().for_each(|piece| keep.push(piece));
-                }
-                push_content(&mut outbox, &held.content, held.coding);
-                if held.coding == BodyCoding::Chunked {
-                    push_all(&mut outbox, BodyNotes::end_with(held.trailers.clone()));
-                }
-                // pieces are references: to keep them costs no copy
-                Http1Upload::Done(ReplayableBody::Held(held))
-            }
-            Body::Streamed(mut incoming) => match incoming.go_ahead {
-                Continue::NotExpected => {
-                    let first = std::mem::take(&mut incoming.first);
-                    if let Some(keep) = &mut keep {
-                        first.iter().for_each(|piece| keep.push(piece));
-                    }
-                    push_content(&mut outbox, &first, incoming.coding);
-                    Http1Upload::Running(incoming)
-                }
-                Continue::Expected => {
-                    let timer = Box::pin(actix_rt::time::sleep(CONTINUE_PATIENCE));
-                    Http1Upload::Waiting(incoming, Some(timer))
-                }
-            },
-            Body::Tunnel(switch) => Http1Upload::Switching(switch),
-        };
+        let upload = Upload::new(body, keep, &mut outbox);
         Self {
             connection,
             outbox,
             pace: Pace::default(),
             upload,
-            keep,
             sent: 0,
             is_heard: false,
             flushed: true,
@@ -165,20 +105,16 @@ impl Http1Exchange {
         if self.write_error.is_some() {
             return Poll::Pending;
         }
-        self.pull(cx)?;
+        self.upload.poll(cx, &mut self.outbox)?;
         if self.outbox.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.outbox.poll_write(cx, &mut self.connection.stream)) {
             Ok(written) => {
                 self.sent += written as u64;
+                self.upload.left();
                 self.pace.spend(written);
                 self.flushed = false;
-                if let Http1Upload::Done(kept) = &mut self.upload
-                    && let ReplayableBody::Held(held) = kept
-                {
-                    *kept = ReplayableBody::Sent(held.coding, held.trailers.take());
-                }
             }
             Err(cause) => self.write_error = Some(cause),
         }
@@ -193,52 +129,6 @@ impl Http1Exchange {
                 Poll::Pending => {}
             }
         }
-    }
-
-    /// Takes content from the client while there is room.
-    pub(super) fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), DownstreamError> {
-        if let Http1Upload::Waiting(incoming, timer) = &mut self.upload
-            && (incoming.notes.is_unasked.get()
-                || timer
-                    .as_mut()
-                    .is_some_and(|timer| timer.as_mut().poll(cx).is_ready()))
-        {
-            self.go_on();
-        }
-        while self.outbox.octets() < UPLOAD_AHEAD {
-            let Http1Upload::Running(incoming) = &mut self.upload else {
-                break;
-            };
-            match Pin::new(&mut incoming.payload).poll_next(cx) {
-                Poll::Ready(Some(Ok(content))) => {
-                    if let Some(keep) = &mut self.keep {
-                        keep.push(&content);
-                    }
-                    push_content(&mut self.outbox, &[content], incoming.coding);
-                }
-                Poll::Ready(Some(Err(cause))) => return Err(DownstreamError::of(&cause)),
-                Poll::Ready(None) => {
-                    let (coding, trailers) = (incoming.coding, incoming.notes.trailers.take());
-                    if coding == BodyCoding::Chunked {
-                        push_all(&mut self.outbox, BodyNotes::end_with(trailers.clone()));
-                    }
-                    self.upload = Http1Upload::Done(ReplayableBody::Sent(coding, trailers));
-                }
-                Poll::Pending => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Releases the body: the upstream asked for it.
-    pub(super) fn go_on(&mut self) {
-        self.upload = match std::mem::replace(&mut self.upload, Http1Upload::Taken) {
-            Http1Upload::Waiting(incoming, _) => {
-                self.goes_on = true;
-                Http1Upload::Running(incoming)
-            }
-            other => other,
-        };
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -269,109 +159,51 @@ impl Http1Exchange {
             *parsed_to = 0;
             match found.head.status.as_u16() {
                 101 => {
-                    return match &self.upload {
-                        Http1Upload::Switching(switch) if switch.agrees(&found.head) => {
-                            Ok(Some(found))
-                        }
-                        _ => Err(UpstreamError::HttpUpgradeFailed),
+                    return match self.upload.agrees(&found.head) {
+                        true => Ok(Some(found)),
+                        false => Err(UpstreamError::HttpUpgradeFailed),
                     };
                 }
-                100 => self.go_on(),
+                100 => self.goes_on |= self.upload.go_on(),
                 102..=199 => {}
                 _ => return Ok(Some(found)),
             }
         }
     }
 
-    /// The whole body, if it can be given back.
-    pub(super) fn unsent_body(mut self) -> Option<(Body, Option<Box<ReplayBuffer>>)> {
-        let body = match self.upload {
-            Http1Upload::Done(ReplayableBody::None) => Body::None,
-            Http1Upload::Done(ReplayableBody::Held(held)) => Body::Held(held),
-            Http1Upload::Waiting(incoming, _) => Body::Streamed(incoming),
-            Http1Upload::Switching(switch) => Body::Tunnel(switch),
-            // content that was pulled is in the outbox, framed: it is not taken apart again
-            Http1Upload::Running(..)
-            | Http1Upload::Done(ReplayableBody::Sent(..))
-            | Http1Upload::Taken => {
-                let Replay { body, keep } = self.take_body()?;
-                return Some((body, Some(keep)));
-            }
-        };
-        let mut keep = self.keep;
-        if let Some(keep) = &mut keep {
-            keep.take();
-        }
-        Some((body, keep))
-    }
-
-    /// The body from its beginning, if it was kept. Content that did not leave yet is not sent here
-    /// any more.
-    pub(super) fn take_body(&mut self) -> Option<Replay> {
-        let mut keep = self.keep.take()?;
-        let content = keep.take()?;
-        let is_written = self.upload_is_done();
-        let body = match std::mem::replace(&mut self.upload, Http1Upload::Taken) {
-            Http1Upload::Done(kept) => {
-                let (body, same) = match kept {
-                    ReplayableBody::None => (Body::None, ReplayableBody::None),
-                    ReplayableBody::Held(held) => {
-                        let sent = ReplayableBody::Sent(held.coding, None);
-                        (Body::Held(held), sent)
-                    }
-                    ReplayableBody::Sent(coding, trailers) => {
-                        let held = BufferedBody {
-                            content,
-                            coding,
-                            trailers,
-                        };
-                        (Body::Held(held), ReplayableBody::Sent(coding, None))
-                    }
-                };
-                if is_written {
-                    self.upload = Http1Upload::Done(same);
-                }
-                body
-            }
-            Http1Upload::Running(incoming) => Body::Streamed(StreamedBody {
-                first: content,
-                go_ahead: Continue::NotExpected,
-                ..incoming
-            }),
-            Http1Upload::Waiting(incoming, _) => Body::Streamed(incoming),
-            Http1Upload::Switching(switch) => Body::Tunnel(switch),
-            Http1Upload::Taken => return None,
-        };
-        Some(Replay { body, keep })
-    }
-
     /// Tells if the whole request left.
     pub(super) fn upload_is_done(&self) -> bool {
-        matches!(self.upload, Http1Upload::Done(_))
+        self.upload.is_ended()
             && self.outbox.is_empty()
             && self.flushed
             && self.write_error.is_none()
     }
 }
 
-fn push_all(outbox: &mut Outbox, pieces: [Bytes; 2]) {
-    for piece in pieces {
-        outbox.push(piece);
+impl BodyWriter for Outbox {
+    fn has_room(&self) -> bool {
+        self.octets() < UPLOAD_AHEAD
     }
-}
 
-fn push_content(outbox: &mut Outbox, pieces: &[Bytes], coding: BodyCoding) {
-    let octets: usize = pieces.iter().map(Bytes::len).sum();
-    if octets == 0 {
-        return;
+    fn write(&mut self, content: &[Bytes], coding: BodyCoding) {
+        let octets: usize = content.iter().map(Bytes::len).sum();
+        let is_chunk = coding == BodyCoding::Chunked && octets > 0;
+        if is_chunk {
+            self.push(chunk_size_line(octets));
+        }
+        for piece in content {
+            self.push(piece.clone());
+        }
+        if is_chunk {
+            self.push(Bytes::from_static(b"\r\n"));
+        }
     }
-    if coding == BodyCoding::Chunked {
-        outbox.push(chunk_size_line(octets));
-    }
-    for piece in pieces {
-        outbox.push(piece.clone());
-    }
-    if coding == BodyCoding::Chunked {
-        outbox.push(Bytes::from_static(b"\r\n"));
+
+    fn end(&mut self, coding: BodyCoding, trailers: Option<&Bytes>) {
+        if coding == BodyCoding::Chunked {
+            for piece in BodyNotes::end_with(trailers.cloned()) {
+                self.push(piece);
+            }
+        }
     }
 }

@@ -119,7 +119,7 @@ pub(crate) async fn exchange(
     let is_unprocessed =
         is_refused || is_repeatable || claim.was_left_behind(id) || claim.written() == written;
     let cause = failed(fault);
-    match upload.into_body() {
+    match upload.upload.unsent(false) {
         Some((body, keep)) if is_unprocessed => {
             let request = Request {
                 head,
@@ -156,7 +156,7 @@ async fn answer(
                     match interim.status().as_u16() {
                         // RFC 9113 §8.6: not in this version
                         101 => return refused(UpstreamError::HttpUpgradeFailed),
-                        100 => upload.go_on(),
+                        100 => _ = upload.upload.go_on(),
                         _ => {}
                     }
                     if interims > MAX_INTERIMS {
