@@ -18,10 +18,6 @@ use super::{
 
 /// The body of a response. To drop it before its end ends the exchange with the upstream.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost an HTTP/1.1 exchange, the usual one, an allocation"
-)]
 pub enum ResponseBody {
     /// Over a connection of its own.
     Http1(Http1Body),

@@ -50,7 +50,13 @@ pub async fn exchange(
     request: Request,
     pool: &Rc<Http1Pool>,
 ) -> Result<Response<Http1Body>, Failed> {
-    let mut exchange = Http1Exchange::new(connection, &request.head, request.body, request.keep);
+    // on the heap, since responses are moved about with it
+    let mut exchange = Box::new(Http1Exchange::new(
+        connection,
+        &request.head,
+        request.body,
+        request.keep,
+    ));
     let mut parsed_to = 0;
     let mut patience = Patience::new(request.patience);
     let mut patience_timer = pin!(actix_rt::time::sleep_until(patience.deadline().into()));
@@ -108,7 +114,7 @@ pub async fn exchange(
 
 /// The response with this head. The rest of the exchange becomes its body.
 fn respond(
-    mut exchange: Http1Exchange,
+    mut exchange: Box<Http1Exchange>,
     found: ParsedHead,
     pool: &Rc<Http1Pool>,
 ) -> Response<Http1Body> {

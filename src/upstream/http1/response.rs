@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Http1Body {
     decoder: Decoder,
-    exchange: Option<Http1Exchange>,
+    exchange: Option<Box<Http1Exchange>>,
     pool: Rc<Http1Pool>,
     reusable: bool,
     trailers: Option<Bytes>,
@@ -26,7 +26,7 @@ pub struct Http1Body {
 
 impl Http1Body {
     pub(super) fn new(
-        exchange: Http1Exchange,
+        exchange: Box<Http1Exchange>,
         framing: Framing,
         reusable: bool,
         pool: &Rc<Http1Pool>,

@@ -21,7 +21,7 @@ const ROUNDS: usize = 4;
 
 /// Both directions of a connection.
 pub struct UpstreamTunnel {
-    exchange: Http1Exchange,
+    exchange: Box<Http1Exchange>,
     /// Set once the end of the client's direction was sent to the upstream.
     is_shut: bool,
     /// Set once the upstream has ended its direction.
@@ -29,7 +29,7 @@ pub struct UpstreamTunnel {
 }
 
 impl UpstreamTunnel {
-    pub(super) fn new(exchange: Http1Exchange) -> Self {
+    pub(super) fn new(exchange: Box<Http1Exchange>) -> Self {
         Self {
             exchange,
             is_shut: false,
@@ -107,7 +107,7 @@ impl UpstreamTunnel {
             connection,
             write_error,
             ..
-        } = &mut self.exchange;
+        } = &mut *self.exchange;
         if connection.read.octets.is_empty() {
             let read = match connection.stream.poll_readable(cx) {
                 Poll::Ready(()) => connection.read.poll_read(cx, &mut connection.stream),
