@@ -89,7 +89,7 @@ impl Connections {
     }
 
     /// Sends a request and waits for the response head.
-    pub(super) async fn exchange(self: Rc<Self>, routed: RoutedRequest) -> ExchangeResult {
+    pub(super) async fn exchange(&self, routed: RoutedRequest) -> ExchangeResult {
         let RoutedRequest {
             mut request,
             endpoint_pool,
@@ -102,7 +102,7 @@ impl Connections {
             && !is_tunnel
         {
             // on the heap, as it is larger than the way over HTTP/1.1
-            let sent = send_http2(&self, connect_timeout, &endpoint_pool, http2, request);
+            let sent = send_http2(self, connect_timeout, &endpoint_pool, http2, request);
             return Box::pin(sent).await;
         }
         if let Some(connection) = poll_fn(|cx| Poll::Ready(endpoint_pool.pool.take(cx))).await {
@@ -231,24 +231,23 @@ impl Connections {
 /// did not pass the request on, and its challenge is for this proxy, not for the client (RFC 9110
 /// §15.5.8).
 fn told(
-    outcome: ExchangeResult,
+    mut outcome: ExchangeResult,
     endpoint: &Endpoint,
     connect_info: Option<ConnectInfo>,
 ) -> ExchangeResult {
-    let response = outcome?;
-    let is_by_proxy = matches!(endpoint.route, OutboundRoute::HttpProxy(_))
-        && endpoint.upstream.scheme == Scheme::Http
-        && response.head.status == 407;
-    if is_by_proxy {
-        let cause = io::Error::other("the outbound proxy answered with status 407");
-        return Err(Failed::Sent(
-            UpstreamError::ProxyConnectionRefused(cause).into(),
-        ));
+    if let Ok(response) = &mut outcome {
+        let is_by_proxy = matches!(endpoint.route, OutboundRoute::HttpProxy(_))
+            && endpoint.upstream.scheme == Scheme::Http
+            && response.head.status == 407;
+        if is_by_proxy {
+            let cause = io::Error::other("the outbound proxy answered with status 407");
+            return Err(Failed::Sent(
+                UpstreamError::ProxyConnectionRefused(cause).into(),
+            ));
+        }
+        response.connect_info = connect_info;
     }
-    Ok(Response {
-        connect_info,
-        ..response
-    })
+    outcome
 }
 
 /// Sends a request over HTTP/2, or over HTTP/1.1 if the upstream negotiated that.
