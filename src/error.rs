@@ -9,6 +9,8 @@ use std::{io, net::SocketAddr};
 use actix_web::{error::PayloadError, http::StatusCode};
 use bytes::Bytes;
 
+use crate::label::Label;
+
 /// A failed exchange, by the peer at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -177,7 +179,7 @@ pub struct Answer {
     /// Anthropic's `error.type`.
     pub kind: &'static str,
     /// The label: value of `x-proxy-error`, of the metric label and of the access log field.
-    pub label: &'static str,
+    pub label: Label,
     /// `error.message`: the failure and a remedy. Never a key, a prompt or an internal.
     pub message: &'static str,
     /// Seconds for `retry-after`, where waiting helps.
@@ -194,7 +196,7 @@ impl ProxyError {
             Self::Internal(InternalError::Handler) => row(
                 500,
                 "api_error",
-                "internal_error",
+                Label::InternalError,
                 "anthropic-proxy failed to handle this request. This is a defect of the proxy: see its log.",
             ),
         }
@@ -222,67 +224,67 @@ impl DownstreamError {
             Self::MalformedHead => row(
                 400,
                 INVALID,
-                "malformed_head",
+                Label::MalformedHead,
                 "The request head is not valid HTTP (RFC 9112; for HTTP/2, RFC 9113).",
             ),
             Self::InvalidHost => row(
                 400,
                 INVALID,
-                "invalid_host",
+                Label::InvalidHost,
                 "The request does not name one valid host: Host, :authority and the target must agree and be a host name or address with an optional port (RFC 9110 section 7.2).",
             ),
             Self::AmbiguousFraming => row(
                 400,
                 INVALID,
-                "ambiguous_framing",
+                Label::AmbiguousFraming,
                 "The length of the request body is ambiguous: send exactly one Content-Length or `Transfer-Encoding: chunked` (RFC 9112 section 6.3).",
             ),
             Self::MalformedBody => row(
                 400,
                 INVALID,
-                "malformed_body",
+                Label::MalformedBody,
                 "The chunked request body is malformed (RFC 9112 section 7.1).",
             ),
             Self::HeadTooLarge => row(
                 431,
                 INVALID,
-                "head_too_large",
+                Label::HeadTooLarge,
                 "The request head is too large: at most 64 KiB and 256 fields are taken.",
             ),
             Self::UnsupportedVersion => row(
                 400,
                 INVALID,
-                "unsupported_version",
+                Label::UnsupportedVersion,
                 "Only HTTP/1.1 and HTTP/1.0 are supported here; HTTP/2 without TLS needs H2C=true.",
             ),
             Self::HeadTimeout => row(
                 408,
                 "timeout_error",
-                "request_head_timeout",
+                Label::RequestHeadTimeout,
                 "The request head did not arrive in time (REQUEST_HEAD_TIMEOUT).",
             ),
             Self::BodyTimeout => row(
                 408,
                 "timeout_error",
-                "request_body_timeout",
+                Label::RequestBodyTimeout,
                 "No data of the request body arrived for too long (REQUEST_BODY_TIMEOUT). Send the body without pauses, or raise the timeout.",
             ),
             Self::Disconnected => row(
                 400,
                 INVALID,
-                "client_disconnected",
+                Label::ClientDisconnected,
                 "The client closed the connection before its request was complete.",
             ),
             Self::UnsupportedTarget => row(
                 400,
                 INVALID,
-                "unsupported_target",
+                Label::UnsupportedTarget,
                 "The request target must be a path without a fragment (`#`) or unescaped characters: this is a reverse proxy, CONNECT is not served.",
             ),
             Self::UnsupportedProtocol => row(
                 501,
                 INVALID,
-                "unsupported_protocol",
+                Label::UnsupportedProtocol,
                 "The protocol in `:protocol` is not tunnelled: HTTP (h2c, HTTP/*) and TLS inside of a tunnel are refused. Send the request itself over this connection.",
             ),
         }
@@ -298,7 +300,7 @@ impl DeniedError {
                 return row(
                     403,
                     PERMISSION,
-                    "dashboard_origin",
+                    Label::DashboardOrigin,
                     "A browser asked for a page, script or worker on a port that serves the dashboard (ENABLE_DASHBOARD). The upstream's response would run on the dashboard's origin, so the request was not forwarded. Use an API client, or give the dashboard a port of its own (ADMIN_LISTEN).",
                 );
             }
@@ -306,39 +308,39 @@ impl DeniedError {
                 return row(
                     403,
                     PERMISSION,
-                    "foreign_origin",
+                    Label::ForeignOrigin,
                     "A web page of another site made this request, and a key of the proxy's operator would be added to it (UPSTREAM_API_KEYS, HEADERS_FILE): it was not forwarded. To let that page use the key, name its origin in ALLOWED_ORIGINS.",
                 );
             }
             Self::TooManyConnections => (
-                "too_many_connections",
+                Label::TooManyConnections,
                 "The proxy has as many connections as MAX_CONNECTIONS or its file-descriptor limit allows. Try again shortly.",
             ),
             Self::TooManyInFlight => (
-                "too_many_in_flight",
+                Label::TooManyInFlight,
                 "The proxy has as many requests in flight as MAX_IN_FLIGHT or its file-descriptor limit allows. Try again shortly.",
             ),
             Self::EditMemory => (
-                "edit_memory_exhausted",
+                Label::EditMemoryExhausted,
                 "The proxy's memory for buffered request bodies (EDIT_MEMORY) is exhausted. Try again shortly.",
             ),
             Self::EndedByOperator => {
                 return row(
                     403,
                     PERMISSION,
-                    "ended_by_operator",
+                    Label::EndedByOperator,
                     "An operator of this proxy ended the request. Ask the operator before you send it again.",
                 );
             }
             Self::DescriptorsExhausted => (
-                "descriptors_exhausted",
+                Label::DescriptorsExhausted,
                 "The proxy has no file descriptor left for a connection to the upstream. Try again shortly; if it lasts, raise the limit (`ulimit -n`, LimitNOFILE=).",
             ),
             Self::LoopDetected => {
                 return row(
                     508,
                     "api_error",
-                    "loop_detected",
+                    Label::LoopDetected,
                     "The upstream's address is this proxy itself, so requests would loop: set API_BASE_URL to the upstream.",
                 );
             }
@@ -359,25 +361,25 @@ impl UpstreamError {
             Self::DnsError(_) => row(
                 502,
                 API,
-                "dns_error",
+                Label::DnsError,
                 "Could not resolve the upstream's host name: check API_BASE_URL and the DNS of this machine.",
             ),
             Self::DnsTimeout => row(
                 504,
                 TIMEOUT,
-                "dns_timeout",
+                Label::DnsTimeout,
                 "The upstream's host name was not resolved in time: check the DNS of this machine.",
             ),
             Self::ConnectionRefused(_) => row(
                 502,
                 API,
-                "connection_refused",
+                Label::ConnectionRefused,
                 "The upstream refused the connection: check host and port in API_BASE_URL.",
             ),
             Self::ConnectionFailed(_) => row(
                 502,
                 API,
-                "connection_failed",
+                Label::ConnectionFailed,
                 "Could not connect to the upstream: check API_BASE_URL, the network and HTTPS_PROXY.",
             ),
             Self::DescriptorsExhausted(_) => DeniedError::DescriptorsExhausted.answer(),
@@ -385,61 +387,61 @@ impl UpstreamError {
             Self::ConnectionTimeout => row(
                 504,
                 TIMEOUT,
-                "connection_timeout",
+                Label::ConnectionTimeout,
                 "Connecting to the upstream took too long (UPSTREAM_CONNECT_TIMEOUT): check the network and HTTPS_PROXY.",
             ),
             Self::TlsCertificateError(_) => row(
                 502,
                 API,
-                "tls_certificate_error",
+                Label::TlsCertificateError,
                 "The upstream's TLS certificate is not trusted: check API_BASE_URL and the clock, or name a private CA in UPSTREAM_CA_FILE.",
             ),
             Self::TlsProtocolError(_) => row(
                 502,
                 API,
-                "tls_protocol_error",
+                Label::TlsProtocolError,
                 "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
             ),
             Self::ProxyConnectionRefused(_) => row(
                 502,
                 API,
-                "proxy_connection_refused",
+                Label::ProxyConnectionRefused,
                 "The outbound proxy did not open a connection to the upstream: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
             ),
             Self::ConnectionTerminated(_) => row(
                 502,
                 API,
-                "connection_terminated",
+                Label::ConnectionTerminated,
                 "The upstream closed the connection before it answered. The request may have been processed.",
             ),
             Self::HttpResponseTimeout => row(
                 504,
                 TIMEOUT,
-                "http_response_timeout",
+                Label::HttpResponseTimeout,
                 "The upstream sent no response head in time (UPSTREAM_TIMEOUT, GENERATION_TIMEOUT).",
             ),
             Self::HttpProtocolError => row(
                 502,
                 API,
-                "http_protocol_error",
+                Label::HttpProtocolError,
                 "The upstream's response is not valid in the HTTP version in use: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
             ),
             Self::HttpResponseHeaderSectionSize => row(
                 502,
                 API,
-                "http_response_header_section_size",
+                Label::HttpResponseHeaderSectionSize,
                 "The upstream's response head is too large: at most 64 KiB and 256 fields are taken.",
             ),
             Self::HttpUpgradeFailed => row(
                 502,
                 API,
-                "http_upgrade_failed",
+                Label::HttpUpgradeFailed,
                 "The upstream did not switch to the requested protocol, or switched without a request.",
             ),
             Self::HttpResponseTransferCoding => row(
                 502,
                 API,
-                "http_response_transfer_coding",
+                Label::HttpResponseTransferCoding,
                 "The framing of the upstream's response is invalid.",
             ),
         }
@@ -459,7 +461,7 @@ impl Answer {
     }
 }
 
-fn row(status: u16, kind: &'static str, label: &'static str, message: &'static str) -> Answer {
+fn row(status: u16, kind: &'static str, label: Label, message: &'static str) -> Answer {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Answer {
         status,

@@ -19,7 +19,7 @@ pub use self::{
     progress::{Progress, Reading},
     usage::{Estimate, MeteringFailure, OtherModel, Terms, Tokens, Usage},
 };
-use crate::secret::Secrets;
+use crate::{label::Label, secret::Secrets};
 
 /// An exchange that has ended.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub struct Exchange {
     pub termination: Termination,
     /// Outcome of the edit, for a request that may be edited: a label such as `replaced`, `inserted`,
     /// `unchanged`.
-    pub edit: Option<&'static str>,
+    pub edit: Option<Label>,
     /// The metered usage, if any.
     pub usage: Option<Usage>,
     /// Content of an upstream response with a status of 400 or more: at most 50 KB, as received, in its
@@ -168,7 +168,7 @@ pub struct Termination {
     /// The phase in which it ended.
     pub phase: TerminationPhase,
     /// The label of the error if it was not complete (`connection_terminated`, …).
-    pub label: Option<&'static str>,
+    pub label: Option<Label>,
 }
 
 /// Side that ended an exchange.

@@ -30,6 +30,7 @@ pub mod edit;
 pub mod error;
 pub mod exchange;
 pub mod json;
+pub mod label;
 pub mod limits;
 pub mod logging;
 pub mod memory;

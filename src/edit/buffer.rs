@@ -142,7 +142,7 @@ mod tests {
         let (body, outcome) =
             hold(&[b"{\"system\":[{\"text\":\"old\"}]", b"x"]).finish(&replacement);
         assert_eq!(body.concat(), b"{\"system\":[{\"text\":\"old\"}]x");
-        assert_eq!(outcome.label(), "not_json");
+        assert_eq!(outcome.label().text(), "not_json");
     }
 
     #[test]

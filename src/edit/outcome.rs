@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::label::Label;
+
 /// Outcome of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -49,10 +51,10 @@ pub enum Unchanged {
 
 impl Outcome {
     /// Label in logs and metrics.
-    pub fn label(&self) -> &'static str {
+    pub fn label(&self) -> Label {
         match self {
-            Self::Replaced { .. } => "replaced",
-            Self::Inserted { .. } => "inserted",
+            Self::Replaced { .. } => Label::Replaced,
+            Self::Inserted { .. } => Label::Inserted,
             Self::Unchanged(unchanged) => unchanged.label(),
         }
     }
@@ -60,14 +62,14 @@ impl Outcome {
 
 impl Unchanged {
     /// Label in logs and metrics.
-    pub fn label(self) -> &'static str {
+    pub fn label(self) -> Label {
         match self {
-            Self::NotJson => "not_json",
-            Self::NoSystem => "no_system",
-            Self::SystemNotArray => "system_not_array",
-            Self::Empty => "system_empty",
-            Self::TargetMissing => "target_missing",
-            Self::TargetNotText => "target_not_text",
+            Self::NotJson => Label::NotJson,
+            Self::NoSystem => Label::NoSystem,
+            Self::SystemNotArray => Label::SystemNotArray,
+            Self::Empty => Label::SystemEmpty,
+            Self::TargetMissing => Label::TargetMissing,
+            Self::TargetNotText => Label::TargetNotText,
         }
     }
 }

@@ -18,6 +18,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+use crate::label::Label;
+
 use super::{
     begun::{ExchangeResponse, ExchangeStart},
     fields::ShownFields,
@@ -52,7 +54,7 @@ pub struct Progress {
     /// The upstreams that were asked, in their order.
     upstreams: [OnceLock<Arc<str>>; UPSTREAMS],
     model: OnceLock<Box<str>>,
-    edit: OnceLock<&'static str>,
+    edit: OnceLock<Label>,
     request_fields: OnceLock<ShownFields>,
     response_fields: OnceLock<ShownFields>,
 }
@@ -131,7 +133,7 @@ impl Progress {
     }
 
     /// Remembers the outcome of the edit.
-    pub fn edited(&self, outcome: &'static str) {
+    pub fn edited(&self, outcome: Label) {
         let _ = self.edit.set(outcome);
     }
 
@@ -172,7 +174,7 @@ impl Progress {
     }
 
     /// The outcome of the edit.
-    pub fn edit(&self) -> Option<&'static str> {
+    pub fn edit(&self) -> Option<Label> {
         self.edit.get().copied()
     }
 

@@ -13,6 +13,7 @@ use crate::{
     config::{Edit, Live},
     edit::BodyBuffer,
     error::ProxyError,
+    label::Label,
     metering::RequestInspector,
     upstream::request::{Body, BodyCoding, BufferedBody, Continue},
     wire::{body::Framing, head::RequestHead},
@@ -52,7 +53,7 @@ pub(super) async fn edit(
             let first = share.tied_to(first);
             let plan = Plan::streamed(head, first, payload, Continue::NotExpected);
             return Ok(Plan {
-                edit: Some("too_large"),
+                edit: Some(Label::TooLarge),
                 complete_at,
                 ..plan
             });

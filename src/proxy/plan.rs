@@ -8,6 +8,7 @@ use super::{edit_memory::MemoryShare, field, handshake::TunnelHandshake};
 use crate::{
     config::{Edit, Live},
     edit,
+    label::Label,
     upstream::{
         pieces::Pieces,
         request::{Body, BodyCoding, BufferedBody, Continue, StreamedBody, Switch},
@@ -26,7 +27,7 @@ pub(super) enum Treatment<'a> {
     /// The body passes unmodified.
     Pass {
         /// The reason, for a message that the edit would apply to.
-        unedited: Option<&'static str>,
+        unedited: Option<Label>,
     },
 }
 
@@ -56,7 +57,7 @@ pub(super) struct Plan {
     pub(super) expect: field::ExpectHandling,
     pub(super) memory: Option<MemoryShare>,
     /// Outcome of the edit, for a message that may be edited.
-    pub(super) edit: Option<&'static str>,
+    pub(super) edit: Option<Label>,
     /// End of the wait for a buffered body; only if telemetry observes the exchange.
     pub(super) complete_at: Option<Instant>,
     pub(super) tunnel: Option<TunnelHandshake>,
@@ -102,7 +103,7 @@ impl Plan {
     pub(super) fn pass(
         head: &RequestHead,
         payload: Payload,
-        unedited: Option<&'static str>,
+        unedited: Option<Label>,
         live: &Live,
     ) -> Self {
         if let Some(reason) = unedited
@@ -191,7 +192,7 @@ impl Plan {
 }
 
 /// Gives the reason for which a message is not edited, if its head has one.
-fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
+fn passes(head: &RequestHead, edit: &Edit) -> Option<Label> {
     // of several codings or types, each has to allow it
     let all = |name: &str, is_fine: &dyn Fn(&[u8]) -> bool| {
         head.fields
@@ -202,13 +203,13 @@ fn passes(head: &RequestHead, edit: &Edit) -> Option<&'static str> {
     if !all("content-encoding", &|coding| {
         edit::is_editable(None, Some(coding))
     }) {
-        Some("content_coding")
+        Some(Label::ContentCoding)
     } else if !all("content-type", &|media_type| {
         edit::is_editable(Some(media_type), None)
     }) {
-        Some("not_json")
+        Some(Label::NotJson)
     } else if matches!(head.framing, Framing::Length(length) if length > edit.max_body) {
-        Some("too_large")
+        Some(Label::TooLarge)
     } else {
         None
     }

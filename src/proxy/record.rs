@@ -19,13 +19,11 @@ use crate::{
     config::Endpoint,
     error::{Answer, DeniedError, DownstreamError, ProxyError},
     exchange::{Progress, Termination, TerminationPhase, TerminationSource, Tried, Try},
+    label::Label,
     limits::Admission,
     upstream::exchange::ConnectInfo,
     wire::head::{BodyNotes, RequestHead, ResponseHead},
 };
-
-/// The label of an exchange that an operator ended.
-pub(super) const ENDED_BY_OPERATOR: &str = "ended_by_operator";
 
 /// End of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +33,12 @@ pub(super) enum ExchangeEnd {
     /// The client went away, or all was cut at the end of a drain.
     Client,
     /// The client broke the rules of HTTP or let a timer expire, by the label of our answer.
-    Fault(&'static str),
+    Fault(Label),
     /// The upstream failed, before its response head (then there is an answer of ours) or inside of its
     /// response.
-    Upstream(&'static str),
+    Upstream(Label),
     /// A refusal of ours, by its label.
-    Proxy(&'static str),
+    Proxy(Label),
 }
 
 impl fmt::Display for ExchangeEnd {
@@ -114,7 +112,7 @@ impl ExchangeRecord {
     }
 
     /// The plan for the body stands: what became of the edit, where one was thinkable.
-    pub(super) fn plans(&mut self, edit: Option<&'static str>) {
+    pub(super) fn plans(&mut self, edit: Option<Label>) {
         let Some((details, outcome)) = self.details.as_mut().zip(edit) else {
             return;
         };
@@ -220,9 +218,9 @@ impl ExchangeRecord {
         let (source, label) = match outcome {
             ExchangeEnd::Complete => (TerminationSource::Complete, None),
             ExchangeEnd::Client if self.notes.is_stalled.get() => {
-                (TerminationSource::Client, Some("write_timeout"))
+                (TerminationSource::Client, Some(Label::WriteTimeout))
             }
-            ExchangeEnd::Client => (TerminationSource::Client, Some("client_disconnected")),
+            ExchangeEnd::Client => (TerminationSource::Client, Some(Label::ClientDisconnected)),
             ExchangeEnd::Fault(label) => (TerminationSource::Client, Some(label)),
             ExchangeEnd::Upstream(label) => (TerminationSource::Upstream, Some(label)),
             ExchangeEnd::Proxy(label) => (TerminationSource::Proxy, Some(label)),
@@ -245,8 +243,8 @@ impl ExchangeRecord {
         let is_undelivered = self.ended == ExchangeEnd::Complete && self.notes.is_undelivered.get();
         match self.ended {
             ended if ended != ExchangeEnd::Client && !is_undelivered => ended,
-            _ if self.admission.is_cut() => ExchangeEnd::Proxy(SHUTDOWN),
-            _ if self.notes.is_ending() => ExchangeEnd::Proxy(ENDED_BY_OPERATOR),
+            _ if self.admission.is_cut() => ExchangeEnd::Proxy(Label::Shutdown),
+            _ if self.notes.is_ending() => ExchangeEnd::Proxy(Label::EndedByOperator),
             _ => ExchangeEnd::Client,
         }
     }
@@ -294,7 +292,7 @@ impl Drop for ExchangeRecord {
             return;
         };
         if let Some(progress) = &details.progress
-            && outcome != ExchangeEnd::Proxy(ENDED_BY_OPERATOR)
+            && outcome != ExchangeEnd::Proxy(Label::EndedByOperator)
         {
             // what still waits for the client is not to be cut
             progress.finishes();
@@ -307,9 +305,6 @@ impl Drop for ExchangeRecord {
         details.finish();
     }
 }
-
-/// The label of what the end of the process cuts.
-const SHUTDOWN: &str = "shutdown";
 
 /// The endpoint that answered, where there are several.
 struct EndpointSuffix<'a>(Option<&'a (Arc<[Endpoint]>, usize)>);

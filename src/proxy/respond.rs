@@ -52,7 +52,7 @@ pub(super) fn refused(cause: &ProxyError, record: ExchangeRecord) -> HttpRespons
     response
         .insert_header((header::CONTENT_TYPE, "application/json"))
         .insert_header(("request-id", request_id.as_str()))
-        .insert_header(("x-proxy-error", answer.label));
+        .insert_header(("x-proxy-error", answer.label.text()));
     if let ProxyError::Denied(DeniedError::DashboardOrigin) = cause {
         for field in browser::PAGE_FIELDS {
             response.insert_header(field);

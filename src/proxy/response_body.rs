@@ -10,8 +10,9 @@ use std::{
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
-use super::record::{Chain, ENDED_BY_OPERATOR, ExchangeEnd, ExchangeRecord};
+use super::record::{Chain, ExchangeEnd, ExchangeRecord};
 use crate::{
+    label::Label,
     upstream::{ResponseBody, exchange::BodyError},
     wire::{body::Framing, head::BodyNotes, idle::IdleTimer},
 };
@@ -56,14 +57,14 @@ impl ExchangeBody {
         cause: BodyError,
     ) -> Poll<Option<Result<Bytes, Box<dyn std::error::Error>>>> {
         let label = match &cause {
-            BodyError::Truncated | BodyError::Io(_) => "connection_terminated",
-            BodyError::Malformed => "http_response_transfer_coding",
+            BodyError::Truncated | BodyError::Io(_) => Label::ConnectionTerminated,
+            BodyError::Malformed => Label::HttpResponseTransferCoding,
             BodyError::Downstream(cause) => cause.answer().label,
         };
         Poll::Ready(Some(Err(self.fail(label, StreamError::Body(cause)).into())))
     }
 
-    fn fail(&mut self, label: &'static str, cause: StreamError) -> StreamError {
+    fn fail(&mut self, label: Label, cause: StreamError) -> StreamError {
         self.record.ended = match &cause {
             StreamError::Ended => ExchangeEnd::Proxy(label),
             StreamError::Body(BodyError::Downstream(_)) => ExchangeEnd::Client,
@@ -91,7 +92,7 @@ impl MessageBody for ExchangeBody {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
         if this.record.poll_ending(cx) {
-            let ended = this.fail(ENDED_BY_OPERATOR, StreamError::Ended);
+            let ended = this.fail(Label::EndedByOperator, StreamError::Ended);
             return Poll::Ready(Some(Err(ended.into())));
         }
         if this.record.notes.is_held_back.get() {
@@ -132,7 +133,7 @@ impl MessageBody for ExchangeBody {
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Err(this
-                    .fail("stream_idle_timeout", StreamError::Idle)
+                    .fail(Label::StreamIdleTimeout, StreamError::Idle)
                     .into())))
             }
         }

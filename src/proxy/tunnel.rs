@@ -18,9 +18,10 @@ use actix_web::{
 };
 use bytes::Bytes;
 
-use super::record::{Chain, ENDED_BY_OPERATOR, ExchangeEnd, ExchangeRecord};
+use super::record::{Chain, ExchangeEnd, ExchangeRecord};
 use crate::{
     config::Live,
+    label::Label,
     upstream::{ResponseBody, exchange::BodyError, http1::UpstreamTunnel},
     wire::{
         body::Framing,
@@ -103,7 +104,7 @@ impl MessageBody for TunnelBody {
             return Poll::Ready(None);
         };
         if this.record.poll_ending(cx) {
-            let ended = ExchangeEnd::Proxy(ENDED_BY_OPERATOR);
+            let ended = ExchangeEnd::Proxy(Label::EndedByOperator);
             return Poll::Ready(Some(Err(this.fail(TunnelError::Ended, ended).into())));
         }
         let outcome = tunnel.poll_content(cx, this.notes.is_held_back.get());
@@ -124,7 +125,7 @@ impl MessageBody for TunnelBody {
             Poll::Ready(Some(Err(cause))) => {
                 let ended = match &cause {
                     BodyError::Downstream(_) => ExchangeEnd::Client,
-                    _ => ExchangeEnd::Upstream("connection_terminated"),
+                    _ => ExchangeEnd::Upstream(Label::ConnectionTerminated),
                 };
                 Poll::Ready(Some(Err(this.fail(cause.into(), ended).into())))
             }
@@ -135,7 +136,7 @@ impl MessageBody for TunnelBody {
                 if this.idle.poll_silence(cx).is_pending() {
                     return Poll::Pending;
                 }
-                let ended = ExchangeEnd::Proxy("tunnel_idle_timeout");
+                let ended = ExchangeEnd::Proxy(Label::TunnelIdleTimeout);
                 Poll::Ready(Some(Err(this.fail(TunnelError::Idle, ended).into())))
             }
         }

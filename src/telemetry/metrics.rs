@@ -1,8 +1,8 @@
 //! Metrics of the process: counted by worker, merged and written as text or OpenMetrics on a scrape.
 //!
 //! A worker has a [`Shard`]: dense arrays of relaxed atomics, on cache lines that no other worker
-//! writes to. Counting an exchange takes no lock and allocates nothing; models and other names that
-//! are learned have a place in a table that only grows (`metrics::label_table`). [`Metrics::expose`] adds
+//! writes to. Counting an exchange takes no lock and allocates nothing. Labels are a table of the program;
+//! only names of an upstream, models and its types of errors, have a place in a table that only grows (`metrics::label_table`). [`Metrics::expose`] adds
 //! up the shards. It refuses labels without a bound: sessions, user agents, keys and clients are no labels.
 //!
 //! # Upper bounds of series
@@ -10,8 +10,8 @@
 //! | family | labels | at most |
 //! |---|---|---|
 //! | `anthropic_proxy_requests_total` | method 8 × route 7 × status 6 × outcome 4 × phase 2 × result 3 | 8,064; only those seen, about 30 |
-//! | `anthropic_proxy_aborts_total` | side 3 × phase 2 × reason 48 | 288; only those seen |
-//! | `anthropic_proxy_edits_total` | outcome 24 | 24 |
+//! | `anthropic_proxy_aborts_total` | side 3 × phase 2 × reason 50 | 300; only those seen |
+//! | `anthropic_proxy_edits_total` | outcome 11 | 11 |
 //! | `anthropic_proxy_content_bytes_total` | direction 2 × route 7 | 14 |
 //! | `anthropic_proxy_request_duration_seconds`, `anthropic_proxy_time_to_head_seconds` | route 7 | 7 × 22 each |
 //! | `anthropic_proxy_overhead_seconds` | | 17 |
@@ -21,7 +21,7 @@
 //! | `anthropic_proxy_upstream_errors_total` | error type 24 | 24 |
 //! | `anthropic_proxy_server_tool_requests_total` | | 1 |
 //! | `anthropic_proxy_metering_failures_total` | reason 6 | 6 |
-//! | `anthropic_proxy_upstream_connects_total` | outcome 24 | 24 |
+//! | `anthropic_proxy_upstream_connects_total` | outcome 16 | 16 |
 //! | `anthropic_proxy_upstream_connect_duration_seconds` | result 2 | 2 × 22 |
 //! | `anthropic_proxy_upstream_moves_total` | reason 5 | 5 |
 //! | `anthropic_proxy_upstream_circuits`, `anthropic_proxy_upstream_idle_connections` | upstream × state 5; upstream | 6 an upstream |
@@ -55,7 +55,7 @@ pub use self::{
     gauges::{Gauges, UpstreamGauges},
     upstream::Moved,
 };
-use crate::exchange::Exchange;
+use crate::{exchange::Exchange, label::Label};
 
 /// The metrics of the process.
 #[derive(Debug, Default)]
@@ -79,9 +79,7 @@ pub struct Shard {
 /// Labels that are learned, shared by all workers.
 #[derive(Debug, Default)]
 struct LearnedLabels {
-    requests: requests::RequestLabels,
     generation: generation::GenerationLabels,
-    upstream: upstream::UpstreamLabels,
 }
 
 impl Metrics {
@@ -138,13 +136,13 @@ impl Shard {
 
     /// Counts an exchange that has ended.
     pub fn exchange(&self, exchange: &Exchange) {
-        self.requests.count(&self.known.requests, exchange);
+        self.requests.count(exchange);
         self.generation.count(&self.known.generation, exchange);
     }
 
-    /// Counts a connection to an upstream that was opened (`ok`) or failed (the error's label).
-    pub fn connected(&self, outcome: &'static str, took: Duration) {
-        self.upstream.connected(&self.known.upstream, outcome, took);
+    /// Counts a connection to an upstream that was opened, or failed.
+    pub fn connected(&self, failure: Option<Label>, took: Duration) {
+        self.upstream.connected(failure, took);
     }
 
     /// Counts a request that is sent again.
@@ -179,10 +177,9 @@ impl Collector for Scrape {
         let mut out = family::FamilyWriter(encoder);
         let (sum, known) = (&self.sum, &self.sum.known);
         self.now.write(&mut out)?;
-        sum.requests.write(&known.requests, &mut out)?;
+        sum.requests.write(&mut out)?;
         sum.generation.write(&known.generation, &mut out)?;
-        sum.upstream
-            .write(&known.upstream, &self.now.upstreams, &mut out)?;
+        sum.upstream.write(&self.now.upstreams, &mut out)?;
         self.process.write(&mut out)
     }
 }

@@ -160,10 +160,8 @@ impl Connections {
         let dial = async || {
             let began = Instant::now();
             let outcome = self.dialer.dial_for(http, upstream, route, timeout).await;
-            let label = outcome
-                .as_ref()
-                .map_or_else(|cause| cause.answer().label, |_| "ok");
-            self.shard.connected(label, began.elapsed());
+            let failed = outcome.as_ref().err().map(|cause| cause.answer().label);
+            self.shard.connected(failed, began.elapsed());
             outcome
         };
         match dial().await {

@@ -385,17 +385,14 @@ fn files_of(folder: &str) -> Vec<PathBuf> {
 
 /// The labels in the table of errors.
 fn labels() -> BTreeSet<String> {
-    let source = read("src/error.rs");
-    let (source, _) = source.split_once("#[cfg(test)]").unwrap();
-    source
-        .split('"')
-        .skip(1)
-        .step_by(2)
-        .filter(|text| {
-            text.contains('_') && text.bytes().all(|c| c == b'_' || c.is_ascii_lowercase())
-        })
-        .filter(|text| !ANTHROPIC_TYPES.contains(text))
-        .map(str::to_owned)
+    let table = read("src/error.rs");
+    let (table, _) = table.split_once("#[cfg(test)]").unwrap();
+    let labels = read("src/label.rs");
+    labels
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" = \""))
+        .filter(|(name, _)| table.contains(&format!("Label::{name},")))
+        .map(|(_, text)| text.to_owned())
         .collect()
 }
 
@@ -415,16 +412,6 @@ fn is_variable(name: &str) -> bool {
 /// Columns of a line, and of the largest cell of a table.
 const WIDTH: usize = 110;
 const CELL: usize = 300;
-
-/// Types of errors in `src/error.rs` that are Anthropic's, and no labels.
-const ANTHROPIC_TYPES: &[&str] = &[
-    "api_error",
-    "invalid_request_error",
-    "overloaded_error",
-    "permission_error",
-    "request_id",
-    "timeout_error",
-];
 
 /// Riddles, and other words for dashboard, response and upstream.
 const RIDDLES: &[&str] = &[

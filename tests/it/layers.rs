@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
     &["metering"],
     &["json", "wire"],
     &["limits", "drain", "logging", "exchange", "error"],
-    &["secret", "memory", "background"],
+    &["secret", "memory", "background", "label"],
 ];
 
 #[test]

@@ -127,7 +127,11 @@ pub(super) fn refusal(answer: &Answer, request_id: &str, method: &Method) -> Byt
     put_status(&mut octets, answer.status.as_u16(), reason);
     put_field(&mut octets, b"content-type", b"application/json");
     put_field(&mut octets, b"request-id", request_id.as_bytes());
-    put_field(&mut octets, b"x-proxy-error", answer.label.as_bytes());
+    put_field(
+        &mut octets,
+        b"x-proxy-error",
+        answer.label.text().as_bytes(),
+    );
     if let Some(seconds) = answer.retry_after {
         put_field(
             &mut octets,

@@ -89,7 +89,7 @@ pub(super) fn refusal(answer: &Answer, request_id: &str, method: &Method) -> (He
     let mut map = HeaderMap::with_capacity(8);
     put(&mut map, b"content-type", b"application/json");
     put(&mut map, b"request-id", request_id.as_bytes());
-    put(&mut map, b"x-proxy-error", answer.label.as_bytes());
+    put(&mut map, b"x-proxy-error", answer.label.text().as_bytes());
     if let Some(seconds) = answer.retry_after {
         map.insert(header::RETRY_AFTER, seconds.into());
     }

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     exchange::{Exchange, MeteringFailure, OtherModel, Tokens, Usage},
+    label::Label,
     logging::Clock,
 };
 
@@ -43,14 +44,14 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
     to.some_text("upstream", exchange.upstream.as_deref());
     to.some_text("session", begun.session.as_deref());
     to.some_text("user_agent", begun.user_agent.as_deref());
-    to.some_text("edit", exchange.edit);
+    to.some_text("edit", exchange.edit.map(Label::text));
     if let Some(usage) = &exchange.usage {
         to.usage(usage);
     }
     to.text("result", exchange.verdict().label());
     to.text("ended_by", exchange.termination.source.label());
     to.text("ended_in", exchange.termination.phase.label());
-    to.some_text("ended_label", exchange.termination.label);
+    to.some_text("ended_label", exchange.termination.label.map(Label::text));
     lines.extend_from_slice(b"}\n");
 }
 
@@ -200,8 +201,12 @@ impl Members<'_> {
 }
 
 fn string(line: &mut Vec<u8>, text: &str) {
-    let is_plain = |octet: &u8| !matches!(octet, 0..=0x1f | b'"' | b'\\');
-    if text.as_bytes().iter().all(is_plain) {
+    // without an early end it is done by many octets at once
+    let is_plain = |plain, octet: &u8| plain & !matches!(octet, 0..=0x1f | b'"' | b'\\');
+    if text
+        .bytes()
+        .fold(true, |plain, octet| is_plain(plain, &octet))
+    {
         line.push(b'"');
         line.extend_from_slice(text.as_bytes());
         line.push(b'"');
@@ -289,7 +294,7 @@ pub(super) mod tests {
                 phase: TerminationPhase::Response,
                 label: None,
             },
-            edit: Some("replaced"),
+            edit: Some(Label::Replaced),
             usage: Some(crate::exchange::Usage {
                 model: Some("claude-x".into()),
                 is_stream: true,
@@ -368,7 +373,7 @@ pub(super) mod tests {
         exchange.termination = Termination {
             source: TerminationSource::Client,
             phase: TerminationPhase::Request,
-            label: Some("client_gone"),
+            label: Some(Label::ClientDisconnected),
         };
         assert_eq!(
             line(&exchange),
@@ -376,7 +381,7 @@ pub(super) mod tests {
                 "time": "2026-11-23T03:00:00.123Z", "request_id": "req_1", "version": "1.1",
                 "method": "POST", "path": "/a\"b\nc", "route": "messages",
                 "bytes_in": 10, "bytes_out": 20, "duration_ms": 0.0, "overhead_ms": 0.0,
-                "result": "canceled", "ended_by": "client", "ended_in": "request", "ended_label": "client_gone"
+                "result": "canceled", "ended_by": "client", "ended_in": "request", "ended_label": "client_disconnected"
             })
         );
     }

@@ -16,7 +16,10 @@ use super::{
     view,
 };
 use crate::{
-    exchange::{self, MeteringFailure, Reading, ShownFields, Tokens, Tried, Usage},
+    exchange::{
+        self, ExchangeStart, MeteringFailure, Reading, ShownFields, Timings, Tokens, Tried, Usage,
+    },
+    label::Label,
     logging::timestamp,
 };
 
@@ -297,120 +300,103 @@ pub(super) fn today(state: &ActivityState, now: u64) -> view::Today {
     }
 }
 
+/// The row of an exchange in flight.
 pub(super) fn pending(pending: &InFlightExchange, now: SystemTime) -> view::Row {
     let InFlightExchange { begun, progress } = pending;
     let response = progress.response();
-    let timings = response
-        .map(|response| response.timings)
-        .unwrap_or_default();
+    let timings = response.map_or_else(Timings::default, |response| response.timings);
     let so_far = progress.read();
     let duration = now.duration_since(begun.started).unwrap_or_default();
     let upstream = response.and_then(|it| it.upstream.as_ref());
     let model = response.and_then(|it| it.model.as_deref());
     view::Row {
-        seq: begun.seq,
-        id: begun.id.to_string(),
-        at: unix_millis(begun.started),
-        state: view::RowState::Pending,
-        client: begun.client.map(|client| client.to_string()),
-        version: begun.version,
-        method: begun.method.to_string(),
-        path: begun.path.to_string(),
-        route: begun.route.label(),
         status: response.map(|it| it.status),
         upstream: upstream.or(progress.upstream()).map(|it| it.to_string()),
-        upstream_request_id: response
-            .and_then(|it| it.upstream_request_id.as_deref().map(str::to_owned)),
-        session: begun.session.as_deref().map(str::to_owned),
-        user_agent: begun.user_agent.as_deref().map(str::to_owned),
+        upstream_request_id: response.and_then(|it| owned(it.upstream_request_id.as_deref())),
         bytes_in: so_far.received,
         bytes_out: so_far.sent,
-        connected_ms: timings.connected.map(millis),
-        connecting_ms: timings.connecting.map(millis),
-        head_ms: timings.head.map(millis),
         ttft_ms: so_far.first_token.map(millis),
         duration_ms: millis(duration),
-        overhead_ms: millis(timings.overhead),
-        ended_at: None,
-        ended: None,
-        result: None,
         ending: so_far.is_ending,
-        edit: progress.edit(),
-        model: model.or(progress.model()).map(str::to_owned),
+        edit: progress.edit().map(Label::text),
+        model: owned(model.or(progress.model())),
         stream: response.and_then(|it| it.is_stream),
         max_tokens: response.and_then(|it| it.max_tokens),
         tokens: is_metered(&so_far).then(|| (&so_far.tokens).into()),
         output_events: is_metered(&so_far).then_some(so_far.deltas),
-        server_tools: 0,
-        cost_usd: None,
-        at_least: false,
-        estimate: None,
-        other_models: Vec::new(),
-        inference_geo: None,
-        speed: None,
-        service_tier: None,
-        metering_failure: None,
-        stop_reason: None,
-        error_type: None,
+        ..row(begun, &timings, view::RowState::Pending)
     }
 }
 
+/// The row of an exchange that has ended.
 pub(super) fn done(done: &EndedExchange) -> view::Row {
     let exchange = &done.exchange;
-    let (begun, timings) = (&exchange.begun, &exchange.timings);
-    let usage = exchange.usage.as_ref();
-    let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    let timings = &exchange.timings;
+    let row = view::Row {
+        status: exchange.status,
+        upstream: owned(exchange.upstream.as_deref()),
+        upstream_request_id: owned(exchange.upstream_request_id.as_deref()),
+        bytes_in: exchange.received,
+        bytes_out: exchange.sent,
+        ttft_ms: timings.first_token.map(millis),
+        duration_ms: millis(timings.total),
+        ended_at: Some(unix_millis(done.ended)),
+        ended: Some(view::TerminationView {
+            by: exchange.termination.source.label(),
+            phase: exchange.termination.phase.label(),
+            label: exchange.termination.label.map(Label::text),
+        }),
+        result: Some(exchange.verdict().label()),
+        edit: exchange.edit.map(Label::text),
+        ..row(&exchange.begun, timings, view::RowState::Done)
+    };
+    let Some(usage) = &exchange.usage else {
+        return row;
+    };
     view::Row {
-        seq: done.seq(),
+        model: owned(usage.model.as_deref()),
+        stream: Some(usage.is_stream),
+        max_tokens: usage.max_tokens,
+        tokens: Some((&usage.tokens).into()),
+        server_tools: usage.server_tools,
+        cost_usd: usage.total_cost().map(dollars),
+        at_least: usage.at_least,
+        estimate: usage.estimate.map(estimate),
+        other_models: others(usage),
+        inference_geo: owned(usage.terms.inference_geo.as_deref()),
+        speed: owned(usage.terms.speed.as_deref()),
+        service_tier: owned(usage.terms.service_tier.as_deref()),
+        metering_failure: usage.failure.map(MeteringFailure::label),
+        stop_reason: owned(usage.stop_reason.as_deref()),
+        error_type: owned(usage.error_type.as_deref()),
+        ..row
+    }
+}
+
+/// The part of a row that is known from the beginning on.
+fn row(begun: &ExchangeStart, timings: &Timings, state: view::RowState) -> view::Row {
+    view::Row {
+        seq: begun.seq,
         id: begun.id.to_string(),
         at: unix_millis(begun.started),
-        state: view::RowState::Done,
+        state,
         client: begun.client.map(|client| client.to_string()),
         version: begun.version,
         method: begun.method.to_string(),
         path: begun.path.to_string(),
         route: begun.route.label(),
-        status: exchange.status,
-        upstream: exchange.upstream.as_deref().map(str::to_owned),
-        upstream_request_id: exchange.upstream_request_id.as_deref().map(str::to_owned),
-        session: begun.session.as_deref().map(str::to_owned),
-        user_agent: begun.user_agent.as_deref().map(str::to_owned),
-        bytes_in: exchange.received,
-        bytes_out: exchange.sent,
+        session: owned(begun.session.as_deref()),
+        user_agent: owned(begun.user_agent.as_deref()),
         connected_ms: timings.connected.map(millis),
         connecting_ms: timings.connecting.map(millis),
         head_ms: timings.head.map(millis),
-        ttft_ms: timings.first_token.map(millis),
-        duration_ms: millis(timings.total),
         overhead_ms: millis(timings.overhead),
-        ended_at: Some(unix_millis(done.ended)),
-        ended: Some(view::TerminationView {
-            by: exchange.termination.source.label(),
-            phase: exchange.termination.phase.label(),
-            label: exchange.termination.label,
-        }),
-        result: Some(exchange.verdict().label()),
-        ending: false,
-        edit: exchange.edit,
-        model: usage.and_then(|usage| owned(&usage.model)),
-        stream: usage.map(|usage| usage.is_stream),
-        max_tokens: usage.and_then(|usage| usage.max_tokens),
-        tokens: usage.map(|usage| (&usage.tokens).into()),
-        output_events: None,
-        server_tools: usage.map_or(0, |usage| usage.server_tools),
-        cost_usd: usage.and_then(Usage::total_cost).map(dollars),
-        at_least: usage.is_some_and(|usage| usage.at_least),
-        estimate: usage.and_then(|usage| usage.estimate).map(estimate),
-        other_models: usage.map_or_else(Vec::new, others),
-        inference_geo: usage.and_then(|usage| owned(&usage.terms.inference_geo)),
-        speed: usage.and_then(|usage| owned(&usage.terms.speed)),
-        service_tier: usage.and_then(|usage| owned(&usage.terms.service_tier)),
-        metering_failure: usage
-            .and_then(|usage| usage.failure)
-            .map(MeteringFailure::label),
-        stop_reason: usage.and_then(|usage| owned(&usage.stop_reason)),
-        error_type: usage.and_then(|usage| owned(&usage.error_type)),
+        ..view::Row::default()
     }
+}
+
+fn owned(text: Option<&str>) -> Option<String> {
+    text.map(str::to_owned)
 }
 
 /// True if anything of a response in flight was metered.
@@ -473,7 +459,7 @@ pub(super) fn errors(
             None if exchange.termination.source != crate::exchange::TerminationSource::Complete => {
                 Some(exchange.termination.source.label())
             }
-            label => label,
+            label => label.map(Label::text),
         };
         let key = (
             exchange.status,

@@ -7,7 +7,10 @@ use super::{
     ended::EndedExchange,
     recent::{InFlightExchange, Listed},
 };
-use crate::exchange::{Exchange, ExchangeStart, Verdict};
+use crate::{
+    exchange::{Exchange, ExchangeStart, Verdict},
+    label::Label,
+};
 
 /// The longest text of a filter, in characters.
 const LONGEST: usize = 256;
@@ -239,7 +242,7 @@ fn has_ended(exchange: &Exchange, q: &str) -> bool {
     let texts = [
         exchange.upstream_request_id.as_deref(),
         exchange.upstream.as_deref(),
-        exchange.termination.label,
+        exchange.termination.label.map(Label::text),
         usage.and_then(|usage| usage.model.as_deref()),
         usage.and_then(|usage| usage.error_type.as_deref()),
     ];

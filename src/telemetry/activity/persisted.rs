@@ -2,9 +2,7 @@
 //! text of an error.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +13,7 @@ use crate::exchange::{
     Estimate, Exchange, ExchangeStart, MeteringFailure, OtherModel, Route, Termination,
     TerminationPhase, TerminationSource, Terms, Timings, Tokens, Usage,
 };
+use crate::label::Label;
 
 /// An exchange that ended, as the next process reads it.
 #[derive(Serialize, Deserialize)]
@@ -123,8 +122,8 @@ impl PersistedExchange {
             overhead: micros(timings.overhead),
             by: exchange.termination.source.label().into(),
             phase: exchange.termination.phase.label().into(),
-            label: exchange.termination.label.map(Into::into),
-            edit: exchange.edit.map(Into::into),
+            label: exchange.termination.label.map(|it| it.text().into()),
+            edit: exchange.edit.map(|it| it.text().into()),
             usage: exchange.usage.as_ref().map(PersistedUsage::of),
             kind: failure.kind.clone(),
         }
@@ -143,7 +142,7 @@ impl PersistedExchange {
             id: self.id.into(),
             started: at(self.started),
             client: self.client,
-            version: label(&self.version),
+            version: version(&self.version),
             method: self.method.into(),
             path: self.path.into(),
             route: Route::ALL
@@ -157,7 +156,7 @@ impl PersistedExchange {
             phase: phase
                 .into_iter()
                 .find(|phase| phase.label() == &*self.phase)?,
-            label: self.label.as_deref().map(label),
+            label: self.label.as_deref().map(Label::of),
         };
         let exchange = Exchange {
             status: self.status,
@@ -173,7 +172,7 @@ impl PersistedExchange {
                 total: Duration::from_micros(self.total),
                 overhead: Duration::from_micros(self.overhead),
             },
-            edit: self.edit.as_deref().map(label),
+            edit: self.edit.as_deref().map(Label::of),
             usage: self.usage.map(PersistedUsage::usage),
             ..Exchange::new(begun, ended)
         };
@@ -273,26 +272,11 @@ fn tokens(kept: PersistedTokens) -> Tokens {
     }
 }
 
-/// Returns a label with the lifetime of the process. Labels come from tables of the program, so they are
-/// few; the excess of a file with more of them becomes `unknown`.
-fn label(text: &str) -> &'static str {
-    static LABELS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
-    let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
-    let labels = labels.get_or_insert_default();
-    if let Some(known) = labels.get(text) {
-        return known;
-    }
-    if labels.len() >= MOST_LABELS || text.len() > LONGEST_LABEL {
-        return "unknown";
-    }
-    let new: &'static str = Box::leak(text.into());
-    labels.insert(new);
-    new
+/// The version of a stored text.
+fn version(text: &str) -> &'static str {
+    let known = ["1.0", "1.1", "2"].into_iter().find(|known| *known == text);
+    known.unwrap_or("unknown")
 }
-
-/// Errors have 30 labels, edits ten, versions three.
-const MOST_LABELS: usize = 256;
-const LONGEST_LABEL: usize = 64;
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

@@ -19,6 +19,7 @@ use crate::{
         ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, Termination,
         TerminationPhase, TerminationSource, Timings, Tokens, Tried, Try, Usage,
     },
+    label::Label,
 };
 
 mod listing;

@@ -195,17 +195,18 @@ pub struct ReloadView {
 }
 
 /// State of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowState {
     /// In flight.
+    #[default]
     Pending,
     /// Ended.
     Done,
 }
 
 /// One exchange.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Row {
     /// Its number, in the order in which exchanges began.
     pub seq: u64,

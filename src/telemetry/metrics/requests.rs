@@ -6,9 +6,11 @@ use super::{
     counters::Counters,
     family::{Family, FamilyWriter, Unit},
     histogram::{Histogram, OVERHEAD, OVERHEAD_BUCKETS, SECONDS, SECONDS_BUCKETS, micros, nanos},
-    label_table::LabelTable,
 };
-use crate::exchange::{Exchange, Route, TerminationPhase, TerminationSource, Verdict};
+use crate::{
+    exchange::{Exchange, Route, TerminationPhase, TerminationSource, Verdict},
+    label::Label,
+};
 
 /// Counted by one worker.
 #[derive(Debug, Default)]
@@ -16,8 +18,8 @@ pub(super) struct RequestMetrics {
     requests: Counters<
         { METHODS.len() * ROUTES * STATUSES.len() * BY.len() * PHASES.len() * RESULTS.len() },
     >,
-    aborts: Counters<{ BY.len() * PHASES.len() * (REASONS + 1) }>,
-    edits: Counters<{ EDITS + 1 }>,
+    aborts: Counters<{ BY.len() * PHASES.len() * REASONS }>,
+    edits: Counters<{ Label::COUNT }>,
     received: Counters<ROUTES>,
     sent: Counters<ROUTES>,
     duration: [Histogram<SECONDS_BUCKETS>; ROUTES],
@@ -25,15 +27,8 @@ pub(super) struct RequestMetrics {
     overhead: Histogram<OVERHEAD_BUCKETS>,
 }
 
-/// Labels that are learned.
-#[derive(Debug, Default)]
-pub(super) struct RequestLabels {
-    reasons: LabelTable<REASONS>,
-    edits: LabelTable<EDITS>,
-}
-
 impl RequestMetrics {
-    pub(super) fn count(&self, known: &RequestLabels, exchange: &Exchange) {
+    pub(super) fn count(&self, exchange: &Exchange) {
         let (ended, timings) = (&exchange.termination, &exchange.timings);
         let route = exchange.begun.route as usize;
         let (by, phase) = (ended.source as usize, ended.phase as usize);
@@ -42,11 +37,10 @@ impl RequestMetrics {
         self.requests
             .add(place(method, route, status, by, phase, result), 1);
         if ended.source != TerminationSource::Complete {
-            let reason = known.reasons.intern(ended.label.unwrap_or(UNNAMED));
-            self.aborts.add(abort(by, phase, reason), 1);
+            self.aborts.add(abort(by, phase, reason(ended.label)), 1);
         }
         if let Some(edit) = exchange.edit {
-            self.edits.add(known.edits.intern(edit), 1);
+            self.edits.add(edit as usize, 1);
         }
         self.received.add(route, exchange.received);
         self.sent.add(route, exchange.sent);
@@ -83,14 +77,14 @@ impl RequestMetrics {
         self.overhead.absorb(overhead);
     }
 
-    pub(super) fn write(&self, known: &RequestLabels, out: &mut FamilyWriter<'_>) -> Result {
+    pub(super) fn write(&self, out: &mut FamilyWriter<'_>) -> Result {
         self.write_requests(out)?;
-        self.write_aborts(known, out)?;
-        let edits = known.edits.labels();
-        out.counters(
-            &EDITS_TOTAL,
-            edits.map(|(at, outcome)| ([("outcome", outcome)], self.edits.read(at))),
-        )?;
+        self.write_aborts(out)?;
+        let edits = Label::ALL.into_iter();
+        let edits = edits.map(|label| (label, self.edits.read(label as usize)));
+        let seen = edits.filter(|(label, count)| *count > 0 || *label == Label::Other);
+        let seen = seen.map(|(label, count)| ([("outcome", label.text())], count));
+        out.counters(&EDITS_TOTAL, seen)?;
         let bytes = [("request", &self.received), ("response", &self.sent)];
         out.counters(
             &CONTENT,
@@ -141,19 +135,19 @@ impl RequestMetrics {
         out.counters(&REQUESTS, seen)
     }
 
-    fn write_aborts(&self, known: &RequestLabels, out: &mut FamilyWriter<'_>) -> Result {
+    fn write_aborts(&self, out: &mut FamilyWriter<'_>) -> Result {
         let seen = BY
             .into_iter()
             .flat_map(|by| PHASES.map(|phase| (by, phase)))
             .flat_map(|(by, phase)| {
-                let reasons = known.reasons.labels();
-                reasons.map(move |(at, reason)| {
+                let labels = Label::ALL.into_iter().map(Some);
+                labels.chain([None]).map(move |label| {
                     let labels = [
                         ("side", by.label()),
                         ("phase", phase.label()),
-                        ("reason", reason),
+                        ("reason", label.map_or(UNNAMED, Label::text)),
                     ];
-                    (labels, abort(by as usize, phase as usize, at))
+                    (labels, abort(by as usize, phase as usize, reason(label)))
                 })
             })
             .map(|(labels, place)| (labels, self.aborts.read(place)));
@@ -176,7 +170,12 @@ fn place(
 }
 
 fn abort(by: usize, phase: usize, reason: usize) -> usize {
-    (by * PHASES.len() + phase) * (REASONS + 1) + reason
+    (by * PHASES.len() + phase) * REASONS + reason
+}
+
+/// The place of a reason.
+fn reason(label: Option<Label>) -> usize {
+    label.map_or(REASONS - 1, |label| label as usize)
 }
 
 fn method(method: &str) -> usize {
@@ -211,11 +210,8 @@ const BY: [TerminationSource; 4] = [
 const PHASES: [TerminationPhase; 2] = [TerminationPhase::Request, TerminationPhase::Response];
 const RESULTS: [Verdict; 3] = Verdict::ALL;
 
-/// Labels of errors: `error.rs` has 28.
-const REASONS: usize = 47;
-
-/// Outcomes of edits: `messages` and its hold have about ten.
-const EDITS: usize = 23;
+/// Every label, and none.
+const REASONS: usize = Label::COUNT + 1;
 
 /// The reason of an end without a label.
 const UNNAMED: &str = "none";
@@ -282,7 +278,7 @@ mod tests {
         }
         let last = place(METHODS.len() - 1, ROUTES - 1, STATUSES.len() - 1, 3, 1, 2);
         assert_eq!(last, 8 * 7 * 6 * 4 * 2 * 3 - 1);
-        assert_eq!(abort(3, 1, REASONS), 4 * 2 * (REASONS + 1) - 1);
+        assert_eq!(abort(3, 1, reason(None)), 4 * 2 * REASONS - 1);
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn exchange(model: &str) -> Exchange {
             phase: TerminationPhase::Response,
             label: None,
         },
-        edit: Some("replaced"),
+        edit: Some(Label::Replaced),
         usage: Some(Usage {
             model: Some(model.into()),
             is_stream: true,
@@ -69,7 +69,7 @@ fn exchange(model: &str) -> Exchange {
     }
 }
 
-fn refused(label: &'static str) -> Exchange {
+fn refused(label: Label) -> Exchange {
     let mut exchange = exchange("never-seen");
     exchange.status = Some(502);
     exchange.upstream = None;
@@ -118,9 +118,9 @@ fn filled() -> Arc<Metrics> {
     (usage.cost, usage.failure) = (None, Some(MeteringFailure::Broken));
     usage.error_type = Some("overloaded_error".into());
     shard.exchange(&unpriced);
-    shard.exchange(&refused("connection_refused"));
-    shard.connected("ok", Duration::from_millis(30));
-    shard.connected("dns_error", Duration::from_secs(5));
+    shard.exchange(&refused(Label::ConnectionRefused));
+    shard.connected(None, Duration::from_millis(30));
+    shard.connected(Some(Label::DnsError), Duration::from_secs(5));
     shard.moved(Moved::Stale);
     metrics
 }
@@ -155,7 +155,7 @@ fn shards_are_summed_up_exactly() {
                 let exchange = exchange("claude-sonnet-4-5");
                 for _ in 0..EACH {
                     shard.exchange(&exchange);
-                    shard.connected("ok", Duration::from_millis(30));
+                    shard.connected(None, Duration::from_millis(30));
                     shard.moved(Moved::Status);
                 }
             });

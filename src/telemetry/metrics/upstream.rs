@@ -7,8 +7,8 @@ use super::{
     family::{Family, FamilyWriter, Unit},
     gauges::UpstreamGauges,
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, micros},
-    label_table::LabelTable,
 };
+use crate::label::Label;
 
 /// Reason for which a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,26 +48,20 @@ impl Moved {
 /// Counted by one worker.
 #[derive(Debug, Default)]
 pub(super) struct UpstreamMetrics {
-    connects: Counters<{ OUTCOMES + 1 }>,
+    connects: Counters<{ Label::COUNT + 1 }>,
     connected: Histogram<SECONDS_BUCKETS>,
     failed: Histogram<SECONDS_BUCKETS>,
     moves: Counters<{ Moved::ALL.len() }>,
 }
 
-/// Labels that are learned.
-#[derive(Debug, Default)]
-pub(super) struct UpstreamLabels {
-    outcomes: LabelTable<OUTCOMES>,
-}
-
 impl UpstreamMetrics {
-    pub(super) fn connected(&self, known: &UpstreamLabels, outcome: &'static str, took: Duration) {
-        self.connects.add(known.outcomes.intern(outcome), 1);
-        let took = micros(took);
-        match outcome {
-            OK => self.connected.observe(&SECONDS, took),
-            _ => self.failed.observe(&SECONDS, took),
-        }
+    pub(super) fn connected(&self, failure: Option<Label>, took: Duration) {
+        let (place, histogram) = match failure {
+            None => (Label::COUNT, &self.connected),
+            Some(label) => (label as usize, &self.failed),
+        };
+        self.connects.add(place, 1);
+        histogram.observe(&SECONDS, micros(took));
     }
 
     pub(super) fn moved(&self, why: Moved) {
@@ -87,17 +81,14 @@ impl UpstreamMetrics {
         self.moves.absorb(moves);
     }
 
-    pub(super) fn write(
-        &self,
-        known: &UpstreamLabels,
-        upstreams: &[UpstreamGauges],
-        out: &mut FamilyWriter<'_>,
-    ) -> Result {
-        let outcomes = known.outcomes.labels();
-        out.counters(
-            &CONNECTS,
-            outcomes.map(|(at, outcome)| ([("outcome", outcome)], self.connects.read(at))),
-        )?;
+    pub(super) fn write(&self, upstreams: &[UpstreamGauges], out: &mut FamilyWriter<'_>) -> Result {
+        let failures = Label::ALL.map(|label| (label.text(), self.connects.read(label as usize)));
+        let all = [(OK, self.connects.read(Label::COUNT))]
+            .into_iter()
+            .chain(failures);
+        let seen = all.filter(|(outcome, count)| *count > 0 || *outcome == Label::Other.text());
+        let seen = seen.map(|(outcome, count)| ([("outcome", outcome)], count));
+        out.counters(&CONNECTS, seen)?;
         let took = [
             ([("result", OK)], &self.connected),
             ([("result", "failed")], &self.failed),
@@ -140,9 +131,6 @@ fn by_url(upstreams: &[UpstreamGauges]) -> BTreeMap<&str, UpstreamSum> {
 
 /// The outcome of a connect that succeeded.
 const OK: &str = "ok";
-
-/// Outcomes of connects: `error.rs` has nine that are about connecting.
-const OUTCOMES: usize = 23;
 
 const STATES: [&str; 5] = ["unknown", "closed", "failing", "half_open", "open"];
 

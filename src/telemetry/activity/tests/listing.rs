@@ -103,7 +103,7 @@ fn filters_choose_what_they_say() {
         state.ended(other, (None, None), at(NOON), None);
         let mut gone = exchange("req_gone", NOON);
         gone.termination.source = TerminationSource::Client;
-        gone.termination.label = Some("client_gone");
+        gone.termination.label = Some(Label::ClientDisconnected);
         if let Some(usage) = &mut gone.usage {
             usage.model = Some("claude-y".into());
             usage.error_type = Some("overloaded_error".into());
@@ -290,7 +290,7 @@ fn failures_are_grouped_with_the_upstreams_words() {
     ours.termination = Termination {
         source: TerminationSource::Upstream,
         phase: TerminationPhase::Request,
-        label: Some("connection_refused"),
+        label: Some(Label::ConnectionRefused),
     };
     (ours.timings.connected, ours.timings.head) = (None, None);
     ours.tries = vec![Try {
@@ -401,7 +401,7 @@ fn what_a_client_left_is_no_failure() {
         left.termination = Termination {
             source: TerminationSource::Client,
             phase: TerminationPhase::Response,
-            label: Some("client_disconnected"),
+            label: Some(Label::ClientDisconnected),
         };
         left
     };
@@ -458,7 +458,7 @@ fn an_exchange_in_flight_shows_its_progress_and_can_be_ended() {
     ));
     progress.asks(&"https://b.example".into());
     progress.names("claude-z");
-    progress.edited("replaced");
+    progress.edited(Label::Replaced);
     progress.receives(5);
     progress.sends(6);
     let tokens = Tokens {

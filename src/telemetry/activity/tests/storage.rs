@@ -135,7 +135,7 @@ fn a_restart_changes_nothing_that_is_shown() {
         ended.begun.started = at(now - 3 - age) - ended.timings.total;
         if i % 10 == 0 {
             ended.status = Some(529);
-            ended.edit = Some("replaced");
+            ended.edit = Some(Label::Replaced);
             ended.error = failing("x", now, 529, r#"{"error":{"type":"overloaded_error"}}"#).error;
             if let Some(usage) = &mut ended.usage {
                 usage.failure = Some(crate::exchange::MeteringFailure::Broken);
@@ -145,7 +145,7 @@ fn a_restart_changes_nothing_that_is_shown() {
             ended.termination = Termination {
                 source: TerminationSource::Client,
                 phase: TerminationPhase::Response,
-                label: Some("client_disconnected"),
+                label: Some(Label::ClientDisconnected),
             };
         }
         recorder.ended(ended);
