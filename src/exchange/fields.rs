@@ -157,7 +157,9 @@ fn push_value(text: &mut Vec<u8>, value: &[u8], secrets: &Secrets) {
 
 /// Appends printable text as it is, the rest as `\n`, `\u{…}` or a replacement character.
 fn push(text: &mut Vec<u8>, octets: &[u8]) {
-    if octets.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+    // without an early end it is done by many octets at once
+    let is_plain = |plain, octet: &u8| plain & (b' '..=b'~').contains(octet);
+    if octets.iter().fold(true, is_plain) {
         text.extend_from_slice(octets);
         return;
     }

@@ -3,36 +3,22 @@
 /// Tells if a field or parameter of this name holds a credential: the known names, and similar
 /// ones.
 pub fn names_credential(name: &[u8]) -> bool {
-    let begins = name.iter().enumerate();
-    let mut begins = begins.filter(|(_, octet)| BEGINS[usize::from(**octet)]);
-    begins.any(|(at, _)| {
-        let parts: &[&str] = match name[at].to_ascii_lowercase() {
-            b'a' => &["auth"],
-            b'c' => &["cookie", "credential"],
-            b'k' => &["key"],
-            b'p' => &["passw"],
-            b's' => &["secret"],
-            b't' => &["token"],
+    // three letters tell which of the words it may be; most places of a name are none
+    name.windows(3).enumerate().any(|(at, begin)| {
+        let word: &[u8] = match [begin[0] | 0x20, begin[1] | 0x20, begin[2] | 0x20] {
+            [b'k', b'e', b'y'] => b"key",
+            [b'a', b'u', b't'] => b"auth",
+            [b't', b'o', b'k'] => b"token",
+            [b'c', b'o', b'o'] => b"cookie",
+            [b'c', b'r', b'e'] => b"credential",
+            [b's', b'e', b'c'] => b"secret",
+            [b'p', b'a', b's'] => b"passw",
             _ => return false,
         };
-        parts.iter().any(|part| {
-            let word = name.get(at..at + part.len());
-            word.is_some_and(|word| word.eq_ignore_ascii_case(part.as_bytes()))
-        })
+        let there = name.get(at..at + word.len());
+        there.is_some_and(|there| there.eq_ignore_ascii_case(word))
     })
 }
-
-/// Letters with which the known names begin.
-const BEGINS: [bool; 256] = {
-    let mut begins = [false; 256];
-    let letters = b"ackpstACKPST";
-    let mut at = 0;
-    while at < letters.len() {
-        begins[letters[at] as usize] = true;
-        at += 1;
-    }
-    begins
-};
 
 #[cfg(test)]
 mod tests {
@@ -49,10 +35,21 @@ mod tests {
             "cookie",
             "x-amz-security-token",
             "cf-access-client-secret",
+            "X-Credential",
+            "PASSWORD",
+            "KEY",
         ] {
             assert!(names_credential(name.as_bytes()), "{name}");
         }
-        for name in ["user-agent", "anthropic-beta", "x-app", "content-type"] {
+        for name in [
+            "",
+            "ke",
+            "user-agent",
+            "anthropic-beta",
+            "x-app",
+            "content-type",
+            "k\x05y",
+        ] {
             assert!(!names_credential(name.as_bytes()), "{name}");
         }
     }
