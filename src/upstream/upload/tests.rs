@@ -6,11 +6,11 @@ use std::{cell::RefCell, collections::VecDeque, iter, rc::Rc, sync::Arc, task::W
 use actix_web::{dev::Payload, error::PayloadError, http::StatusCode};
 use futures_util::stream::poll_fn;
 use proptest::{prelude::*, sample::select};
-use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
     config::Statuses,
+    memory::Budget,
     upstream::first_event,
     wire::head::{BodyNotes, Fields},
 };
@@ -193,7 +193,7 @@ impl Run {
                 })
             }
         };
-        let memory = Arc::new(Semaphore::new(1 << 20));
+        let memory = Arc::new(Budget::new(1 << 24));
         let buffer = |limit| {
             Box::new(ReplayBuffer::new(
                 &Statuses::of(&[503, first_event::OVERLOADED]),
