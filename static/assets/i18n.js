@@ -26,8 +26,8 @@ export function t(key, values) {
 export const word = (key, otherwise) => words[key] ?? otherwise;
 
 /**
- * Chinese for texts of the API's description, which are in English. A function of a name and the English text,
- * which stands where there is no other; null while the texts are loaded.
+ * Chinese for texts of the API's description, which are in English. A function of a name and the English
+ * text, which stands where there is no other; null while the texts are loaded.
  * @returns {((key: string, english: string) => string) | null}
  */
 export function useApiTexts() {

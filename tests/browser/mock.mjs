@@ -937,10 +937,9 @@ function upstreams(state) {
 function config(key, port, urls) {
   const source = (file) => readFileSync(join(ROOT, "src/config/env", file), "utf8");
   const text = String.raw`"((?:[^"\\]|\\.)*)"`;
+  const arm = new RegExp(`Self::(\\w+) => Text::new\\(${text}, ${text}\\)`, "g");
   const titles = new Map(
-    [...source("variable.rs").matchAll(new RegExp(`Self::(\\w+) => Text::new\\(${text}, ${text}\\)`, "g"))].map(
-      ([, section, ...title]) => [section, title],
-    ),
+    [...source("variable.rs").matchAll(arm)].map(([, section, ...title]) => [section, title]),
   );
   const settings = [];
   let section = [];
