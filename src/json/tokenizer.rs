@@ -206,13 +206,13 @@ impl Tokenizer {
             TokenizerState::Name(within, is_read) => match string::resume(simd, chunk, within) {
                 StringEnd::Closed { next, .. } => {
                     if is_read {
-                        self.gather(chunk.get(..next - 1));
+                        self.gather(chunk.get(..next - 1), is_read);
                         visitor.name(&self.spelling, true);
                     }
                     Ok((next, ExpectedToken::Colon))
                 }
                 StringEnd::Open(within) => {
-                    self.gather(Some(chunk).filter(|_| is_read));
+                    self.gather(Some(chunk), is_read);
                     Err(TokenizerState::Name(within, is_read))
                 }
                 StringEnd::Invalid => Err(TokenizerState::Invalid),
@@ -220,7 +220,7 @@ impl Tokenizer {
             TokenizerState::String(within, is_read) => match string::resume(simd, chunk, within) {
                 StringEnd::Closed { next, .. } => self.complete(chunk, next, is_read, visitor),
                 StringEnd::Open(within) => {
-                    self.gather(Some(chunk).filter(|_| is_read));
+                    self.gather(Some(chunk), is_read);
                     Err(TokenizerState::String(within, is_read))
                 }
                 StringEnd::Invalid => Err(TokenizerState::Invalid),
@@ -228,7 +228,7 @@ impl Tokenizer {
             TokenizerState::Scalar(rest, is_read) => match rest.skip(chunk, 0) {
                 ScalarEnd::Before(next) => self.complete(chunk, next, is_read, visitor),
                 ScalarEnd::Open(rest) => {
-                    self.gather(Some(chunk).filter(|_| is_read));
+                    self.gather(Some(chunk), is_read);
                     Err(TokenizerState::Scalar(rest, is_read))
                 }
                 ScalarEnd::Invalid => Err(TokenizerState::Invalid),
@@ -256,7 +256,7 @@ impl Tokenizer {
         visitor: &mut impl Visitor,
     ) -> Result<(usize, ExpectedToken), Halt> {
         if is_read {
-            self.gather(chunk.get(..next));
+            self.gather(chunk.get(..next), is_read);
             shown(visitor.value(&self.spelling, self.base + next as u64))?;
         }
         Ok((next, after(&self.nesting)))
@@ -419,18 +419,19 @@ impl Tokenizer {
     }
 
     /// Keeps the beginning of a name or value that the end of this chunk cuts, if it is read.
-    #[inline(never)]
     fn cut(&mut self, part: Option<&[u8]>, is_read: bool) {
         self.spelling.clear();
-        self.gather(part.filter(|_| is_read));
+        self.gather(part, is_read);
     }
 
-    /// Adds to a spelling that was cut, as far as it may be of use.
-    fn gather(&mut self, part: Option<&[u8]>) {
-        let part = part.unwrap_or_default();
-        let room = (LONGEST + 1).saturating_sub(self.spelling.len());
-        self.spelling
-            .extend_from_slice(part.get(..room).unwrap_or(part));
+    /// Adds to the spelling of a name or value that is read, as far as it may be of use.
+    #[inline]
+    fn gather(&mut self, part: Option<&[u8]>, is_read: bool) {
+        if is_read && let Some(part) = part {
+            let room = (LONGEST + 1).saturating_sub(self.spelling.len());
+            self.spelling
+                .extend_from_slice(part.get(..room).unwrap_or(part));
+        }
     }
 }
 

@@ -302,6 +302,12 @@ mod tests {
                 );
             }
         }
+        // the same of any spelling in any pieces, however long
+        let zeros = "0".repeat(1_200);
+        for value in [format!("1{zeros}e-1200"), format!("0.{zeros}1")] {
+            let text = format!(r#"{{"max_tokens":{value}}}"#);
+            assert_eq!(found(ObjectPath::Request, &text)[1], "Other(MaxTokens)");
+        }
         let invalid = walk(
             ObjectPath::Answer,
             [&b"{\"model\":\"\xff\"}"[..]].into_iter(),
