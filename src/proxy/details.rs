@@ -26,7 +26,7 @@ use crate::{
     config::{Endpoint, Live},
     exchange::{
         ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, ShownFields,
-        Termination, TerminationPhase, TerminationSource, Tried, Try, Usage,
+        Termination, TerminationPhase, TerminationSource, Tried, Try, Usage, shortened,
     },
     metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
@@ -97,8 +97,8 @@ impl ExchangeDetails {
             version: version(head.version),
             method: observer
                 .texts
-                .get(beginning(head.method.as_str(), LONGEST_NAME)),
-            path: observer.texts.get(beginning(path, LONGEST_PATH)),
+                .get(shortened(head.method.as_str(), LONGEST_NAME)),
+            path: observer.texts.get(shortened(path, LONGEST_PATH)),
             route,
             session: session.map(|session| secrets.hide(session).into()),
             user_agent: observer
@@ -291,11 +291,6 @@ impl ExchangeDetails {
         });
         Some((usage, words))
     }
-}
-
-/// The beginning of a text.
-fn beginning(text: &str, longest: usize) -> &str {
-    &text[..text.floor_char_boundary(longest)]
 }
 
 /// Fields as they may be shown.

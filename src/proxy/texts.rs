@@ -29,9 +29,12 @@ impl TextCache {
     }
 }
 
-/// The last clients' own names, as received and as they may be shown.
+/// The last clients' own names.
 #[derive(Default)]
-pub(super) struct AgentCache(RefCell<Vec<(Box<[u8]>, Option<Arc<str>>)>>);
+pub(super) struct AgentCache(RefCell<Vec<ShownAgent>>);
+
+/// A client's own name, as received and as it may be shown.
+type ShownAgent = (Box<[u8]>, Option<Arc<str>>);
 
 impl AgentCache {
     /// The beginning of a client's own name, without credentials and what is not printable.

@@ -15,6 +15,7 @@ use anthropic_proxy::{
         Exchange, ExchangeStart, Route, Termination, TerminationPhase, TerminationSource, Timings,
         Tokens, Usage,
     },
+    label::Label,
     telemetry::metrics::{Format, Gauges, Metrics, Shard},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -22,6 +23,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 fn exchange(model: &str) -> Exchange {
     Exchange {
         begun: ExchangeStart {
+            seq: 0,
             id: "req_000000000000000000000000".into(),
             started: SystemTime::UNIX_EPOCH,
             client: None,
@@ -50,7 +52,7 @@ fn exchange(model: &str) -> Exchange {
             phase: TerminationPhase::Response,
             label: None,
         },
-        edit: Some("replaced"),
+        edit: Some(Label::Replaced),
         usage: Some(Usage {
             model: Some(model.into()),
             is_stream: true,
@@ -96,10 +98,6 @@ fn metrics(criterion: &mut Criterion) {
     let two = [metrics.shard(), metrics.shard()];
     group.bench_function("exchange, two workers", |bencher| {
         bencher.iter_custom(|times| both(&two, &first, times));
-    });
-    let one = [Arc::clone(&two[0]), Arc::clone(&two[0])];
-    group.bench_function("exchange, two threads on one shard", |bencher| {
-        bencher.iter_custom(|times| both(&one, &first, times));
     });
     for at in 0..60 {
         shard.exchange(&exchange(&format!("claude-model-20250929-{at}")));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    exchange::{Exchange, MeteringFailure, OtherModel, Tokens, Usage},
+    exchange::{Exchange, MeteringFailure, OtherModel, Tokens, Usage, shortened},
     label::Label,
     logging::Clock,
 };
@@ -29,8 +29,8 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
     );
     to.address("client", begun.client);
     to.text("version", begun.version);
-    to.text("method", beginning(&begun.method, LONGEST_METHOD));
-    to.text("path", beginning(&begun.path, LONGEST_PATH));
+    to.text("method", shortened(&begun.method, LONGEST_METHOD));
+    to.text("path", shortened(&begun.path, LONGEST_PATH));
     to.text("route", begun.route.label());
     to.some_number("status", exchange.status.map(u64::from));
     to.number("bytes_in", exchange.received);
@@ -239,11 +239,6 @@ fn time(line: &mut Vec<u8>, at: SystemTime) {
         static CLOCK: RefCell<Clock> = RefCell::default();
     }
     CLOCK.with_borrow_mut(|clock| line.extend_from_slice(clock.now(at).as_bytes()));
-}
-
-/// The beginning of a text.
-fn beginning(text: &str, longest: usize) -> &str {
-    &text[..text.floor_char_boundary(longest)]
 }
 
 /// Upper bound of bytes of a path, as on the dashboard.

@@ -50,6 +50,10 @@ impl Numbers {
 pub(super) struct WorkerEvents {
     /// By their numbers.
     running: HashMap<u64, Arc<Progress>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "boxes go on to the list of those that ended"
+    )]
     ended: Vec<Box<Exchange>>,
     octets: usize,
 }

@@ -8,6 +8,7 @@ use super::{
     queue::Numbers,
     totals::is_failure,
 };
+pub(super) use crate::exchange::shortened;
 use crate::exchange::{Exchange, ExchangeStart, Progress, TerminationSource, Try};
 
 /// Exchanges that are kept when they have ended.
@@ -265,11 +266,4 @@ fn cut<T: for<'a> From<&'a str> + Deref<Target = str>>(text: &mut T, longest: us
     if text.len() > longest {
         *text = shortened(text, longest).into();
     }
-}
-
-/// The beginning of a text.
-pub(super) fn shortened(text: &str, longest: usize) -> &str {
-    let end = (0..=longest.min(text.len())).rev();
-    let end = end.into_iter().find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or_default()]
 }
