@@ -5,7 +5,7 @@
 //! over another, once. It never sends again a request that may have been received. Where
 //! `UPSTREAM_HTTP_VERSION` allows HTTP/2, [`http2`] does the same with streams.
 //!
-//! The door to them is the worker's awc client ([`awc_connector`]): each request goes through it, and
+//! The door to them is the worker's awc client (`awc_connector`): each request goes through it, and
 //! nothing of it is translated to awc's types.
 
 use std::{future::Future, rc::Rc, sync::Arc};

@@ -1,7 +1,7 @@
 //! The table of variables, and their typed values.
 //!
 //! `check`, `.env.example`, `docs/configuration.md`, the dashboard and every error are made from
-//! [`table()`], and [`Settings`] from the same declarations.
+//! [`table()`], and `Settings` from the same declarations.
 
 mod declaration;
 pub mod example;

@@ -1,7 +1,7 @@
 //! Incremental tokenizer of one JSON text (RFC 8259), which shows a [`Visitor`] what it asks for.
 //!
 //! The grammar is checked in full, whatever the visitor reads; of the bytes inside strings see
-//! [`string`]. Nothing recurses and no value is built: nesting costs one bit a level, and no byte is
+//! `string`. Nothing recurses and no value is built: nesting costs one bit a level, and no byte is
 //! kept but for a name or value that is read and cut by a chunk boundary, of at most [`LONGEST`]. Where
 //! the chunks are cut makes no difference to the visitor.
 
