@@ -1,6 +1,10 @@
 //! Connections to an HTTP/2 upstream: made, shared, limited, aged and closed.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::Response;
@@ -184,8 +188,27 @@ fn a_connection_that_the_upstream_closed_is_not_used() {
         raw.ok(stream, b"ok");
         assert_eq!(client.read_response("POST").content(), b"ok");
         // it is closed without a GOAWAY
+        drop(raw);
+        wait_for_close(&upstream);
     }
     upstream.no_more();
+}
+
+/// Waits until the kernel knows of no open connection to the upstream: on a busy machine the packet that
+/// says so may be delivered later than the next request.
+fn wait_for_close(upstream: &Upstream) {
+    let remote = format!("0100007F:{:04X}", upstream.addr().port());
+    let end = Instant::now() + DEADLINE;
+    // 01: established
+    while std::fs::read_to_string("/proc/net/tcp").is_ok_and(|table| {
+        table.lines().any(|line| {
+            let mut columns = line.split_whitespace().skip(2);
+            columns.next() == Some(&remote) && columns.next() == Some("01")
+        })
+    }) {
+        assert!(Instant::now() < end, "the connection stays open");
+        thread::yield_now();
+    }
 }
 
 #[test]
