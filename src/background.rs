@@ -53,8 +53,8 @@ pub trait Consumer<B>: Send + 'static {
     /// Does the work of one thread. Returns the number of items that had to be dropped.
     fn take(&mut self, work: &mut B) -> u64;
 
-    /// Ends a round, before which the buffers refused so many items. Returns true if another round is due
-    /// after the interval, even if no work arrives.
+    /// Ends a round, before which the buffers refused this number of items. Returns true if another round
+    /// is due after the interval, even if no work arrives.
     fn end_round(&mut self, _refused: u64) -> bool {
         false
     }

@@ -235,7 +235,7 @@ impl fmt::Debug for ErrorContent {
     }
 }
 
-/// The beginning of a text: whole characters, of at most so many bytes.
+/// The beginning of a text: whole characters, of at most `longest` bytes.
 pub fn shortened(text: &str, longest: usize) -> &str {
     let end = (0..=longest.min(text.len())).rev();
     let end = end.into_iter().find(|end| text.is_char_boundary(*end));

@@ -35,8 +35,8 @@ pub trait Visitor {
     ///
     /// The end of a number is seen in the byte behind it: one that is the whole text is not shown.
     ///
-    /// Of a spelling longer than [`LONGEST`] that a chunk boundary cuts, more than that many bytes
-    /// are there, but not all.
+    /// A spelling longer than [`LONGEST`] that a chunk boundary cuts is given in part: more than that many
+    /// bytes, but not all.
     fn value(&mut self, spelling: &[u8], end: u64) -> ControlFlow<()>;
 
     /// Takes the end of an object or array that was at this depth.

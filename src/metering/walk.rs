@@ -207,7 +207,7 @@ mod tests {
 
     use super::{super::members::MemberValue, super::value::LONGEST_TEXT, *};
 
-    /// What is shown of a text in these chunks, and whether it is valid, and complete.
+    /// The members of a text in these chunks that are read, if it is valid, and if it is complete.
     fn walk<'a>(
         root: ObjectPath,
         chunks: impl Iterator<Item = &'a [u8]>,

@@ -252,7 +252,7 @@ impl ExchangeRecord {
     /// The exchange ends with an answer of ours. Gives the name that the answer carries.
     pub(super) fn refuse(mut self, cause: &ProxyError, answer: &Answer) -> String {
         let id = self.id.to_string();
-        // nobody is there to be given an answer
+        // a client that left gets no answer
         let is_gone = matches!(cause, ProxyError::Downstream(DownstreamError::Disconnected));
         self.status = (!is_gone).then_some(answer.status);
         self.ended = match cause {

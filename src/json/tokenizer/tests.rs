@@ -84,8 +84,8 @@ impl Visitor for Recorder {
     }
 }
 
-/// What is shown of a text in these chunks, and whether it is valid, and complete. All instruction sets
-/// of this machine must agree.
+/// The tokens of a text in these chunks, if it is valid, and if it is complete. All instruction sets of
+/// this machine must agree.
 fn tokens_with<'a>(
     recorder: &Recorder,
     chunks: impl Iterator<Item = &'a [u8]> + Clone,

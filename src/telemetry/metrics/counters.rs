@@ -13,7 +13,7 @@ impl<const N: usize> Default for Counters<N> {
 }
 
 impl<const N: usize> Counters<N> {
-    /// Adds to a counter. Only one thread does: an atomic addition would lock the cache line for nobody.
+    /// Adds to a counter. Only one thread does, so that no atomic addition is needed.
     pub(super) fn add(&self, at: usize, amount: u64) {
         let counter = &self.0[at];
         let sum = counter.load(Relaxed).wrapping_add(amount);

@@ -1,5 +1,5 @@
-//! What left is never sent again: a request goes from upstream to upstream, and everything that may
-//! happen to it happens in any order.
+//! Property test of the promise that no octet which left is sent again: a request goes from upstream to
+//! upstream, and everything that may happen to it happens in any order.
 
 use std::{cell::RefCell, collections::VecDeque, iter, rc::Rc, sync::Arc, task::Waker};
 
@@ -53,7 +53,7 @@ enum Answer {
 /// The version of an upstream, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What left may have been processed.
+    /// A request that left in part may have been processed.
     Http1,
     /// The upstream says what it did not process.
     Http2,
