@@ -621,17 +621,22 @@ mod tests {
             |file| fs::write(file, "API_BASE_URL=http://o").unwrap(),
             |file| fs::write(file, "PORT=8088\n").unwrap(),
         ];
-        for harm in harms {
-            let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
-            harm(&rig.path("env/.env"));
-            rig.await_outcome(ReloadOutcome::Refused);
-            assert_eq!(rig.host(), "one");
-            rig.watcher.reload_now();
-            rig.await_outcome(ReloadOutcome::Refused);
-            assert_eq!(rig.counts(), (0, 2, false));
-            rig.replace("env/.env", "API_BASE_URL=http://two\n");
-            rig.await_host("two");
-        }
+        // side by side: each waits for a refusal, and for the reload after it
+        thread::scope(|scope| {
+            for harm in harms {
+                scope.spawn(move || {
+                    let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
+                    harm(&rig.path("env/.env"));
+                    rig.await_outcome(ReloadOutcome::Refused);
+                    assert_eq!(rig.host(), "one");
+                    rig.watcher.reload_now();
+                    rig.await_outcome(ReloadOutcome::Refused);
+                    assert_eq!(rig.counts(), (0, 2, false));
+                    rig.replace("env/.env", "API_BASE_URL=http://two\n");
+                    rig.await_host("two");
+                });
+            }
+        });
     }
 
     #[test]

@@ -192,6 +192,14 @@ fn is_shown(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+impl ShownFields {
+    /// A copy with memory of its own.
+    pub(crate) fn copied(&self) -> Self {
+        Self(self.0.as_deref().map(Arc::from))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -31,18 +31,21 @@ fn largest() {
     };
     let before = resident();
     let mut state = ActivityState::new(at(NOON));
-    let long = |i: u64, length: usize| -> Box<str> { format!("{i:0length$}").into() };
+    let long = |i: u64, length: usize| -> Box<str> {
+        let digits = i.to_string();
+        ("0".repeat(length - digits.len()) + &digits).into()
+    };
     let value = [b'x'; 200];
     let secrets = crate::secret::Secrets::default();
-    let fields = || crate::exchange::ShownFields::of([(&b"accept"[..], &value[..]); 30], &secrets);
+    let fields = crate::exchange::ShownFields::of([(&b"accept"[..], &value[..]); 30], &secrets);
     let largest = |i: u64, second: u64| {
         let mut exchange = exchange(&format!("req_{i:024}"), second);
         exchange.begun.path = long(i % 1000, 4096).into();
         exchange.begun.session = Some(long(i, 128).into());
         exchange.begun.user_agent = Some(long(i, 256).into());
         exchange.upstream = Some(format!("{:0500}", i % 100).into());
-        exchange.request_fields = fields();
-        exchange.response_fields = fields();
+        exchange.request_fields = fields.copied();
+        exchange.response_fields = fields.copied();
         exchange.upstream_request_id = Some(long(i, 128).into());
         exchange.rate_limit = (0..20).map(|n| (long(n, 200), long(i, 200))).collect();
         exchange.status = Some(if i.is_multiple_of(2) { 200 } else { 500 });
