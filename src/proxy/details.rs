@@ -10,6 +10,7 @@ use std::{
     net::IpAddr,
     rc::Rc,
     sync::Arc,
+    task::{Context, Waker},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -26,7 +27,7 @@ use crate::{
     config::{Endpoint, Live},
     exchange::{
         ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, ShownFields,
-        Termination, TerminationPhase, TerminationSource, Tried, Try, Usage, shortened,
+        Termination, TerminationPhase, TerminationSource, Tokens, Tried, Try, Usage, shortened,
     },
     metering::{RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
@@ -45,6 +46,10 @@ pub(super) struct ExchangeDetails {
     /// Inspector of the request's body, if it is inspected.
     pub(super) look: Option<SharedInspector>,
     tap: Option<UsageReader>,
+    /// The tokens that the progress has.
+    shown: Tokens,
+    /// The task that an operator's end wakes.
+    waker: Option<Waker>,
     error: Option<ErrorPrefix>,
     /// Credentials that are hidden in whatever is told of it: the request's, and ours.
     secrets: Secrets,
@@ -132,9 +137,25 @@ impl ExchangeDetails {
             progress,
             look: is_metered.then(|| Rc::new(RefCell::new(RequestInspector::new()))),
             tap: None,
+            shown: Tokens::default(),
+            waker: None,
             error: None,
             secrets,
         })
+    }
+
+    /// Tells whether an operator has ended the exchange, and registers the task to be woken then: once, and not
+    /// for each piece of content.
+    pub(super) fn poll_ending(&mut self, cx: &Context<'_>) -> bool {
+        let Some(progress) = &self.progress else {
+            return false;
+        };
+        let waker = cx.waker();
+        if self.waker.as_ref().is_some_and(|it| it.will_wake(waker)) {
+            return progress.is_ending();
+        }
+        self.waker = Some(waker.clone());
+        progress.poll_ending(cx)
     }
 
     /// The request's head is ready to be sent, after this overhead of the proxy.
@@ -212,16 +233,19 @@ impl ExchangeDetails {
 
     /// Content of the answer passes.
     pub(super) fn content(&mut self, content: &Bytes, sent: u64, started: Instant) {
-        if let Some(tap) = &mut self.tap
-            && tap.push(content)
-        {
+        let is_first = self.tap.as_mut().is_some_and(|tap| tap.push(content));
+        if is_first {
             self.exchange.timings.first_token = Some(started.elapsed());
         }
         if let Some(progress) = &self.progress {
             progress.sends(sent);
             if let Some(tap) = &self.tap {
                 let (tokens, deltas) = tap.so_far();
-                progress.meters(&tokens, deltas, self.exchange.timings.first_token);
+                progress.streams(deltas);
+                if is_first || tokens != self.shown {
+                    self.shown = tokens;
+                    progress.meters(&tokens, self.exchange.timings.first_token);
+                }
             }
         }
         if let Some(error) = &mut self.error {

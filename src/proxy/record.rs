@@ -201,9 +201,9 @@ impl ExchangeRecord {
     }
 
     /// Tells whether an operator has ended the exchange, and registers the task to be woken then.
-    pub(super) fn poll_ending(&self, cx: &Context<'_>) -> bool {
-        let progress = self.progress();
-        progress.is_some_and(|progress| progress.poll_ending(cx))
+    pub(super) fn poll_ending(&mut self, cx: &Context<'_>) -> bool {
+        let details = self.details.as_mut();
+        details.is_some_and(|details| details.poll_ending(cx))
     }
 
     /// Tells how much of the request has come: it may still come while the answer passes.

@@ -466,7 +466,8 @@ fn an_exchange_in_flight_shows_its_progress_and_can_be_ended() {
         output: 4,
         ..Tokens::default()
     };
-    progress.meters(&tokens, 9, Some(Duration::from_millis(30)));
+    progress.streams(9);
+    progress.meters(&tokens, Some(Duration::from_millis(30)));
     let tick = view.tick(&mut cursor, at(NOON + 2));
     let [running] = tick.running.as_slice() else {
         panic!("{:?}", tick.running)
