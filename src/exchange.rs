@@ -14,7 +14,7 @@ mod progress;
 mod usage;
 
 pub use self::{
-    begun::{ExchangeResponse, ExchangeStart, Route, Timings},
+    begun::{ExchangeResponse, ExchangeStart, Owner, Route, Timings},
     fields::ShownFields,
     progress::{Progress, Reading},
     usage::{Estimate, MeteringFailure, OtherModel, Terms, Tokens, Usage},

@@ -30,6 +30,25 @@ pub struct ExchangeStart {
     pub session: Option<Arc<str>>,
     /// `User-Agent`: printable, at most 256 bytes.
     pub user_agent: Option<Arc<str>>,
+    /// Claude Code's subagent (`x-claude-code-agent-id`), none for the session's main agent.
+    pub agent: Option<Arc<str>>,
+    /// The subagent that started it (`x-claude-code-parent-agent-id`), if another one did.
+    pub parent_agent: Option<Arc<str>>,
+    /// The owner of the proxy's key that the request showed.
+    pub owner: Option<Arc<Owner>>,
+}
+
+/// Owner of a key of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The id of the key.
+    pub key: Box<str>,
+    /// The name of the key.
+    pub name: Box<str>,
+    /// The user that owns it.
+    pub user: Option<Box<str>>,
+    /// The team of the user.
+    pub team: Option<Box<str>>,
 }
 
 /// The response head of an exchange.

@@ -93,7 +93,18 @@ impl ExchangeDetails {
         };
         let mut secrets = path::credentials(head);
         secrets.add_all(&live.secrets);
-        let session = name(head.fields.value("x-claude-code-session-id"));
+        let named = |field: &str| {
+            let value = name(head.fields.value(field))?;
+            Some(Arc::from(secrets.hide(value)))
+        };
+        let session = named("x-claude-code-session-id");
+        let (agent, parent_agent) = match session {
+            Some(_) => (
+                named("x-claude-code-agent-id"),
+                named("x-claude-code-parent-agent-id"),
+            ),
+            None => (None, None),
+        };
         let mut begun = ExchangeStart {
             seq: 0,
             id: id.text(),
@@ -105,10 +116,13 @@ impl ExchangeDetails {
                 .get(shortened(head.method.as_str(), LONGEST_NAME)),
             path: observer.texts.get(shortened(path, LONGEST_PATH)),
             route,
-            session: session.map(|session| secrets.hide(session).into()),
+            session,
             user_agent: observer
                 .agents
                 .shown(head.fields.value("user-agent"), &secrets),
+            agent,
+            parent_agent,
+            owner: None,
         };
         let is_metered = live.metering && route == Route::Messages;
         let (request_fields, progress) = match observer.readers() {

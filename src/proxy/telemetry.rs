@@ -63,6 +63,9 @@ impl Telemetry {
             route: Route::Other,
             session: None,
             user_agent: None,
+            agent: None,
+            parent_agent: None,
+            owner: None,
         };
         let ended = Termination {
             // what is wrong with a request is its client's doing, a limit is ours

@@ -150,6 +150,9 @@ impl PersistedExchange {
                 .find(|route| route.label() == &*self.route)?,
             session: self.session.map(Into::into),
             user_agent: self.user_agent.map(Into::into),
+            agent: None,
+            parent_agent: None,
+            owner: None,
         };
         let ended = Termination {
             source: by.into_iter().find(|by| by.label() == &*self.by)?,
