@@ -37,7 +37,7 @@ mod upstream;
 mod writable;
 
 pub use self::{
-    endpoint::{Credential, Endpoint, HttpVersion, Statuses},
+    endpoint::{Credential, Endpoint, HttpVersion, InvalidCredential, Statuses},
     error::{ConfigError, ConfigErrors, Warning},
     identity::TlsIdentity,
     loaded::Loaded,

@@ -20,6 +20,7 @@
 //! `ARCHITECTURE.md` shows the rooms and their floors, and where a change belongs; `docs/decisions` says why
 //! it is built this way; `docs/contract.md` says what must hold for every byte.
 
+pub mod access;
 pub mod background;
 pub mod cli;
 pub mod config;

@@ -4,7 +4,7 @@
 //! An error names the entry by its position in the list and never repeats it: a URL may hold a
 //! password, and a key is one.
 
-use std::{fmt, ops::RangeInclusive, sync::Arc};
+use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc};
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -74,6 +74,21 @@ pub struct Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credential({}, {} octets)", self.name, self.value.len())
+    }
+}
+
+/// A text that is no credential. It does not repeat the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither a key nor `Bearer` and a token")]
+pub struct InvalidCredential;
+
+/// As an entry of `UPSTREAM_API_KEYS`: a key for `x-api-key`, or `Bearer` and a token.
+impl FromStr for Credential {
+    type Err = InvalidCredential;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCredential> {
+        let credential = credential(text.trim());
+        credential.ok().flatten().ok_or(InvalidCredential)
     }
 }
 

@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["server"],
     &["control"],
     &["proxy"],
-    &["upstream", "downstream", "edit"],
+    &["upstream", "downstream", "edit", "access"],
     &["telemetry"],
     &["config"],
     &["metering"],

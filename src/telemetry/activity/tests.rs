@@ -45,9 +45,9 @@ fn begun(id: &str, started: SystemTime) -> ExchangeStart {
         route: Route::Messages,
         session: Some("session-1".into()),
         user_agent: Some("claude-cli/2.1.330 (external, cli)".into()),
-            agent: None,
-            parent_agent: None,
-            owner: None,
+        agent: None,
+        parent_agent: None,
+        owner: None,
     }
 }
 

@@ -1,0 +1,312 @@
+//! Access: who may pass, and how much.
+//!
+//! It owns the keys of clients, the tree of their subjects (organisation > team > user > key), and the limits of
+//! each. [`Access::identify`] tells the key of a request, [`Access::admit`] takes what the request needs of every
+//! limit, and the [`Grant`] replaces the estimates by what was used. One [`Access`] is shared by all workers: no lock
+//! on the way of a request, except while a limit of exchanges at once is reached.
+//!
+//! It is pure: it reads no file, writes no line, waits for no store. What changes comes through
+//! [`Access::put_key`] and [`Access::put_subject`], and what must survive the process leaves through
+//! [`Access::take_dirty`].
+
+use std::{fmt, hint::black_box, net::IpAddr, sync::Arc, time::SystemTime};
+
+mod admit;
+mod base62;
+mod budget;
+mod cell;
+mod check;
+mod clock;
+mod context;
+mod directory;
+mod estimate;
+mod explain;
+mod grant;
+mod id;
+mod key;
+mod ledger;
+mod limit;
+mod notice;
+mod pattern;
+mod pepper;
+mod period;
+mod rate;
+mod record;
+mod refusal;
+mod shown;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    admit::Asked,
+    cell::SpendRow,
+    check::RecordFault,
+    explain::LimitState,
+    grant::{Admitted, Grant, SlotWait},
+    id::{FullKey, InvalidKeyId, KeyId, NoRandomness, is_ours},
+    key::Key,
+    notice::{NoticeFields, SpendNotice, SpendVerdict},
+    pattern::{InvalidPattern, Pattern},
+    pepper::{Pepper, WeakPepper},
+    record::{
+        BudgetGrant, InvalidSubject, KeyRecord, LimitKind, LimitRule, Period, Records, Revocation,
+        SecretRecord, SubjectId, SubjectRecord, Unreachable, is_name,
+    },
+    refusal::{Refusal, RefusalKind},
+    shown::{KeyField, Shown},
+};
+use self::{
+    admit::Need,
+    budget::EarlierSpends,
+    clock::{SteadyClock, unix},
+    context::Context,
+    directory::Directory,
+    estimate::Estimates,
+    grant::Candidate,
+    ledger::Ledger,
+    limit::Subject,
+    pepper::Digest,
+};
+use crate::{config::Credential, exchange::Route};
+
+/// Keys and limits of the process, shared by all workers.
+pub struct Access {
+    pepper: Pepper,
+    context: Arc<Context>,
+    directory: Directory,
+    /// Digest that is compared for an id that is unknown.
+    nothing: Digest,
+}
+
+impl Access {
+    /// Takes what the store holds: records, and spends of processes that have ended. `variables` reads the
+    /// environment, for credentials that keys and teams name.
+    pub fn new(
+        pepper: Pepper,
+        records: &Records,
+        spends: &[SpendRow],
+        variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+        now: SystemTime,
+    ) -> Self {
+        Self::with_clock(
+            pepper,
+            records,
+            spends,
+            Box::new(variables),
+            now,
+            SteadyClock::start(),
+        )
+    }
+
+    fn with_clock(
+        pepper: Pepper,
+        records: &Records,
+        spends: &[SpendRow],
+        variables: directory::Variables,
+        now: SystemTime,
+        clock: SteadyClock,
+    ) -> Self {
+        let organisation = Subject::new(SubjectId::Org, None);
+        let now = unix(now);
+        let earlier = EarlierSpends::new(spends, now);
+        let directory = Directory::new(records, Arc::clone(&organisation), variables, earlier, now);
+        let context = Context {
+            organisation,
+            estimates: Estimates::default(),
+            ledger: Ledger::default(),
+            clock,
+            contact: Default::default(),
+        };
+        Self {
+            pepper,
+            context: Arc::new(context),
+            directory,
+            nothing: Digest::default(),
+        }
+    }
+
+    /// Sets the person or place that a refused client may ask (`Ask in #claude.`).
+    pub fn set_contact(&self, contact: Option<&str>) {
+        let contact = contact.map(|contact| Arc::new(contact.to_owned()));
+        self.context.contact.store(contact);
+    }
+
+    /// Reports whether there is a key, be it a revoked one.
+    pub fn has_keys(&self) -> bool {
+        self.directory.count() > 0
+    }
+
+    /// Digests secrets of new keys.
+    pub fn pepper(&self) -> &Pepper {
+        &self.pepper
+    }
+
+    /// Adds or replaces a key, at once and for all workers.
+    pub fn put_key(&self, record: &KeyRecord) {
+        self.directory.put_key(record, unix(SystemTime::now()));
+    }
+
+    /// Adds or replaces a subject, at once and for all workers. The record of a key as a subject holds what is not in
+    /// the key's own record: grants.
+    pub fn put_subject(&self, id: &SubjectId, record: SubjectRecord) {
+        self.directory
+            .put_subject(id, record, unix(SystemTime::now()));
+    }
+
+    /// All records, for lists.
+    pub fn records(&self) -> Records {
+        self.directory.records()
+    }
+
+    /// The key of an id.
+    pub fn key(&self, id: KeyId) -> Option<Arc<Key>> {
+        self.directory.key(id)
+    }
+
+    /// Tells the key of a request. An unknown id takes as long as a wrong secret, and is told by the same text.
+    pub fn identify(
+        &self,
+        shown: &Shown<'_>,
+        client: Option<IpAddr>,
+        now: SystemTime,
+    ) -> Result<Arc<Key>, Refusal> {
+        let text = shown.key().map_err(|kind| self.refuse_key(kind))?;
+        let Some(parts) = id::parse(text) else {
+            return Err(self.refuse_key(RefusalKind::MistypedKey));
+        };
+        let digest = self.pepper.digest(parts.secret);
+        let Some(key) = self.directory.key(parts.id) else {
+            black_box(self.nothing.is(&digest));
+            return Err(self.refuse_key(RefusalKind::UnknownKey));
+        };
+        key.verify(&digest, unix(now))
+            .map_err(|fault| match fault.kind {
+                RefusalKind::RevokedKey => {
+                    self.refuse(fault.kind, &format!("The {} was revoked.", key.title()))
+                }
+                RefusalKind::ExpiredKey => {
+                    self.refuse(fault.kind, &refusal::expired(&key.title(), fault.at))
+                }
+                kind => self.refuse_key(kind),
+            })?;
+        if !key.allows_source(client) {
+            let text = refusal::source(&key.title(), client);
+            return Err(self.refuse(RefusalKind::Source, &text));
+        }
+        Ok(key)
+    }
+
+    /// Checks that a key may use a path.
+    pub fn check_path(
+        &self,
+        key: &Key,
+        route: Route,
+        method: &str,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        if key.allows_path(route, method, path) {
+            return Ok(());
+        }
+        Err(self.refuse(
+            RefusalKind::Path,
+            &refusal::path(&key.title(), method, path),
+        ))
+    }
+
+    /// The credential for the upstream of a key: its own, else its team's; none for the upstream's own.
+    pub fn credential(&self, key: &Key) -> Result<Option<Arc<Credential>>, Refusal> {
+        let team = key.subjects.team.as_ref().map(|team| team.policy());
+        let of_team = || team.as_ref()?.upstream.as_ref();
+        let Some(upstream) = key.upstream().or_else(of_team) else {
+            return Ok(None);
+        };
+        // without it, the request must not go out with a credential that others pay for
+        let missing = || {
+            let (variable, title) = (refusal::shortened(&upstream.variable, 60), key.title());
+            let text = format!(
+                "The credential of {title} for the upstream ({variable}) is not set on the proxy."
+            );
+            self.refuse(RefusalKind::UpstreamCredential, &text)
+        };
+        upstream.credential.clone().map(Some).ok_or_else(missing)
+    }
+
+    /// Takes what a request needs of every limit, or nothing.
+    pub fn admit(&self, key: &Arc<Key>, asked: &Asked<'_>, now: SystemTime) -> Admitted {
+        if !key.models().is_empty() {
+            let is_allowed = match asked.model {
+                Some(model) => key.allows_model(model),
+                None => !asked.is_generation,
+            };
+            if !is_allowed {
+                let text = refusal::model(&key.title(), asked.model, key.models());
+                return Admitted::Refused(self.refuse(RefusalKind::Model, &text));
+            }
+        }
+        let need = Need::new(&self.context, key, asked);
+        let session = need.tags.session;
+        let candidate = Candidate {
+            context: Arc::clone(&self.context),
+            key: Arc::clone(key),
+            need,
+        };
+        candidate.admit(asked.model, session, unix(now))
+    }
+
+    /// The rows of the ledger that changed since the last call. Rows that could not be stored must be kept by the
+    /// caller, until a later one replaces them.
+    pub fn take_dirty(&self) -> Vec<SpendRow> {
+        self.context.ledger.take()
+    }
+
+    /// The last rows, when no exchange runs any longer: nothing is reserved in them.
+    pub fn close(&self) -> Vec<SpendRow> {
+        self.directory.close()
+    }
+
+    /// Sets what is called when a reserve of the ledger runs short, once. It is called on the way of a request, so it
+    /// must return at once.
+    pub fn on_urgent(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.context.ledger.on_urgent(wake);
+    }
+
+    /// The state of a subject's limits. A user's are its own, and the defaults of its teams.
+    pub fn explain(&self, subject: &SubjectId, now: SystemTime) -> Vec<LimitState> {
+        let subjects = self.directory.subjects(subject);
+        let states = subjects
+            .iter()
+            .map(|it| explain::explain(&self.context, it, unix(now)));
+        states.flatten().collect()
+    }
+
+    /// The state of all limits that count the requests of a key: of its organisation, team, user and its own.
+    pub fn explain_key(&self, key: &Key, now: SystemTime) -> Vec<LimitState> {
+        let subjects = &key.subjects;
+        let below = [
+            &subjects.team,
+            &subjects.member,
+            &subjects.user,
+            &subjects.own,
+        ];
+        std::iter::once(&self.context.organisation)
+            .chain(below.into_iter().flatten())
+            .flat_map(|subject| explain::explain(&self.context, subject, unix(now)))
+            .collect()
+    }
+
+    fn refuse_key(&self, kind: RefusalKind) -> Refusal {
+        self.refuse(kind, refusal::invalid_key(kind))
+    }
+
+    fn refuse(&self, kind: RefusalKind, text: &str) -> Refusal {
+        let contact = self.context.contact();
+        Refusal::new(kind, text, contact.as_ref().map(|it| it.as_str()))
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Access({:?})", self.directory)
+    }
+}

@@ -1,0 +1,366 @@
+//! A key in memory: small, since there may be a hundred thousand of them.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+};
+
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+use super::{
+    id::KeyId,
+    limit::{Subject, UpstreamCredential},
+    pattern::Pattern,
+    pepper::Digest,
+    record::{KeyRecord, LimitRule, Revocation, SecretRecord, SubjectId},
+    refusal::{RefusalKind, shortened},
+};
+use crate::exchange::{Owner, Route};
+
+/// A key with the subjects that it belongs to.
+pub struct Key {
+    id: KeyId,
+    name: Box<str>,
+    pub(super) subjects: Subjects,
+    secrets: SmallVec<[KeySecret; 1]>,
+    expires: i64,
+    created: i64,
+    /// Rules that few keys have.
+    rules: Option<Box<KeyRules>>,
+    owner: OnceLock<Arc<Owner>>,
+}
+
+/// Subjects of a key below the organisation.
+#[derive(Debug, Default)]
+pub(super) struct Subjects {
+    pub(super) team: Option<Arc<Subject>>,
+    /// The user as one of the team's, with the team's default for each.
+    pub(super) member: Option<Arc<Subject>>,
+    pub(super) user: Option<Arc<Subject>>,
+    /// The key itself, if it has limits.
+    pub(super) own: Option<Arc<Subject>>,
+}
+
+#[derive(Default)]
+struct KeyRules {
+    models: Box<[Pattern]>,
+    paths: Box<[Pattern]>,
+    sources: Box<[IpNet]>,
+    limits: Box<[LimitRule]>,
+    upstream: Option<UpstreamCredential>,
+    revoked: Option<Revocation>,
+}
+
+/// A secret of a key.
+struct KeySecret {
+    digest: Digest,
+    last4: [u8; 4],
+    created: i64,
+    expires: i64,
+    /// Unix seconds; 0 for never.
+    last_used: AtomicI64,
+}
+
+impl Key {
+    /// Takes a record; the last uses are those of the key before the change.
+    pub(super) fn new(
+        record: &KeyRecord,
+        subjects: Subjects,
+        upstream: Option<UpstreamCredential>,
+        before: Option<&Self>,
+    ) -> Self {
+        let rules = KeyRules {
+            models: record.models.as_slice().into(),
+            paths: record.paths.as_slice().into(),
+            sources: record.sources.as_slice().into(),
+            limits: record.limits.as_slice().into(),
+            upstream,
+            revoked: record.revoked.clone(),
+        };
+        let key = Self {
+            id: record.id,
+            name: record.name.as_str().into(),
+            subjects,
+            secrets: record.secrets.iter().filter_map(KeySecret::new).collect(),
+            expires: record.expires.unwrap_or(i64::MAX),
+            created: record.created,
+            rules: (!rules.is_empty()).then(|| Box::new(rules)),
+            owner: OnceLock::new(),
+        };
+        for secret in &key.secrets {
+            let known = before.into_iter().flat_map(|before| &before.secrets);
+            let known = known
+                .into_iter()
+                .find(|known| known.digest.is(&secret.digest));
+            let last_used = known.map_or(0, |known| known.last_used.load(Relaxed));
+            secret.last_used.store(last_used, Relaxed);
+        }
+        key
+    }
+
+    /// The id.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The owner, for the record of an exchange.
+    pub fn owner(&self) -> &Arc<Owner> {
+        self.owner.get_or_init(|| {
+            Arc::new(Owner {
+                key: self.id.to_string().into(),
+                name: self.name.clone(),
+                user: self.user().map(Box::from),
+                team: self.team().map(Box::from),
+            })
+        })
+    }
+
+    /// The user that owns it.
+    pub fn user(&self) -> Option<&str> {
+        match self.subjects.user.as_ref()?.id() {
+            SubjectId::User(name) => Some(name),
+            SubjectId::Org | SubjectId::Team(_) | SubjectId::Key(_) => None,
+        }
+    }
+
+    /// The team of the user.
+    pub fn team(&self) -> Option<&str> {
+        match self.subjects.team.as_ref()?.id() {
+            SubjectId::Team(name) => Some(name),
+            SubjectId::Org | SubjectId::User(_) | SubjectId::Key(_) => None,
+        }
+    }
+
+    /// The record, as it is stored and shown.
+    pub fn record(&self) -> KeyRecord {
+        let rules = self.rules.as_deref();
+        KeyRecord {
+            id: self.id,
+            name: self.name.to_string(),
+            user: self.user().map(str::to_owned),
+            team: self.team().map(str::to_owned),
+            secrets: self.secrets.iter().map(KeySecret::record).collect(),
+            models: self.models().to_vec(),
+            paths: rules.map_or(Vec::new(), |rules| rules.paths.to_vec()),
+            sources: rules.map_or(Vec::new(), |rules| rules.sources.to_vec()),
+            limits: self.limits().to_vec(),
+            expires: (self.expires != i64::MAX).then_some(self.expires),
+            upstream_key_env: self.upstream().map(|it| it.variable.to_string()),
+            created: self.created,
+            revoked: rules.and_then(|rules| rules.revoked.clone()),
+        }
+    }
+
+    /// Models that it may use; empty: all.
+    pub fn models(&self) -> &[Pattern] {
+        self.rules.as_ref().map_or(&[], |rules| &rules.models)
+    }
+
+    /// Reports whether it may use a model.
+    pub fn allows_model(&self, model: &str) -> bool {
+        let models = self.models();
+        models.is_empty() || models.iter().any(|pattern| pattern.matches(model))
+    }
+
+    /// Reports whether it was revoked. A key that is changed is another object, so look it up anew.
+    pub fn is_revoked(&self) -> bool {
+        self.rules
+            .as_ref()
+            .is_some_and(|rules| rules.revoked.is_some())
+    }
+
+    /// The last use of each secret in Unix seconds, since the start of the process, the newest secret last.
+    pub fn last_used(&self) -> impl Iterator<Item = Option<i64>> {
+        let secrets = self.secrets.iter();
+        secrets.map(|secret| Some(secret.last_used.load(Relaxed)).filter(|at| *at != 0))
+    }
+
+    /// Reports whether a path may be used. What is metered or free may; what is not needs a pattern of the key.
+    pub fn allows_path(&self, route: Route, method: &str, path: &str) -> bool {
+        if matches!(method, "HEAD" | "OPTIONS") {
+            return true;
+        }
+        // what an upstream may read as another path is none of those that are known
+        if is_ambiguous(path) {
+            return false;
+        }
+        match route {
+            Route::Messages | Route::CountTokens | Route::Models | Route::Files => true,
+            Route::Batches | Route::Tunnel | Route::Other => {
+                let paths = self.rules.as_ref().map_or(&[][..], |rules| &rules.paths);
+                paths.iter().any(|pattern| pattern.matches(path))
+            }
+        }
+    }
+
+    /// The name in a text for people.
+    pub(super) fn title(&self) -> String {
+        format!("key {}", shortened(&self.name, 48))
+    }
+
+    pub(super) fn limits(&self) -> &[LimitRule] {
+        self.rules.as_ref().map_or(&[], |rules| &rules.limits)
+    }
+
+    pub(super) fn upstream(&self) -> Option<&UpstreamCredential> {
+        self.rules.as_ref()?.upstream.as_ref()
+    }
+
+    /// Verifies a secret; all secrets are compared, so that the time says nothing.
+    pub(super) fn verify(&self, digest: &Digest, now: i64) -> Result<(), KeyFault> {
+        let mut shown = None;
+        for secret in &self.secrets {
+            if secret.digest.is(digest) {
+                shown = Some(secret);
+            }
+        }
+        let Some(secret) = shown else {
+            return Err(KeyFault::of(RefusalKind::UnknownKey));
+        };
+        if self.is_revoked() {
+            return Err(KeyFault::of(RefusalKind::RevokedKey));
+        }
+        let expires = self.expires.min(secret.expires);
+        if expires <= now {
+            return Err(KeyFault {
+                kind: RefusalKind::ExpiredKey,
+                at: expires,
+            });
+        }
+        // once a second: other workers read the line, too
+        if secret.last_used.load(Relaxed) < now {
+            secret.last_used.store(now, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Reports whether a client's address may use it.
+    pub(super) fn allows_source(&self, client: Option<IpAddr>) -> bool {
+        let sources = self.rules.as_ref().map_or(&[][..], |rules| &rules.sources);
+        if sources.is_empty() {
+            return true;
+        }
+        // a dual-stack socket shows an IPv4 client as ::ffff:…
+        let client = client.map(|client| client.to_canonical());
+        client.is_some_and(|client| sources.iter().any(|network| network.contains(&client)))
+    }
+}
+
+/// Fault of a key that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyFault {
+    pub(super) kind: RefusalKind,
+    /// The time of its expiry.
+    pub(super) at: i64,
+}
+
+impl KeyFault {
+    fn of(kind: RefusalKind) -> Self {
+        Self { kind, at: 0 }
+    }
+}
+
+impl KeyRules {
+    fn is_empty(&self) -> bool {
+        let Self {
+            models,
+            paths,
+            sources,
+            limits,
+            upstream,
+            revoked,
+        } = self;
+        models.is_empty()
+            && paths.is_empty()
+            && sources.is_empty()
+            && limits.is_empty()
+            && upstream.is_none()
+            && revoked.is_none()
+    }
+}
+
+impl KeySecret {
+    /// None if its digest is none; a record's check says so.
+    fn new(record: &SecretRecord) -> Option<Self> {
+        Some(Self {
+            digest: Digest::parse(&record.digest)?,
+            last4: record.last4.as_bytes().try_into().unwrap_or(*b"????"),
+            created: record.created,
+            expires: record.expires.unwrap_or(i64::MAX),
+            last_used: AtomicI64::new(0),
+        })
+    }
+
+    fn record(&self) -> SecretRecord {
+        SecretRecord {
+            digest: self.digest.text(),
+            last4: String::from_utf8_lossy(&self.last4).into_owned(),
+            created: self.created,
+            expires: (self.expires != i64::MAX).then_some(self.expires),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, {:?})", self.id, self.name)
+    }
+}
+
+/// Reports whether two servers may read a path differently: dot segments, empty segments, escaped slashes or
+/// points, backslashes.
+fn is_ambiguous(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let is_dots = |segment: &str| matches!(segment, "." | "..");
+    let inner = lower.strip_prefix('/').unwrap_or(&lower);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    lower.contains('\\')
+        || lower.contains(';')
+        || ["%2e", "%2f", "%5c", "%25", "%00"]
+            .iter()
+            .any(|it| lower.contains(it))
+        || inner
+            .split('/')
+            .any(|segment| is_dots(segment) || (segment.is_empty() && !inner.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_two_servers_may_read_differently_are_told() {
+        for path in [
+            "/v1/files/../complete",
+            "/v1/files/%2e%2E/complete",
+            "/v1//messages",
+            "//v1/messages",
+            "/v1/files/..%2fcomplete",
+            "/v1/files\\..\\complete",
+            "/v1/files/..;/complete",
+            "/v1/./complete",
+        ] {
+            assert!(is_ambiguous(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/v1/messages",
+            "/v1/messages/",
+            "/v1/files/a..b",
+            "/v1/models/a%20b",
+            "*",
+        ] {
+            assert!(!is_ambiguous(path), "{path}");
+        }
+    }
+}

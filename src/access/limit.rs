@@ -1,0 +1,343 @@
+//! Limits of one subject, and the meters that they read.
+//!
+//! A meter belongs to a kind and to the models it counts, and outlives changes of the amount: a changed limit
+//! keeps what was spent, and what runs goes on.
+
+use std::{
+    fmt,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::{
+    budget::{Budget, EarlierSpends},
+    cell::SpendRow,
+    pattern::Pattern,
+    period::{Calendar, normal_zone},
+    rate::Rate,
+    record::{BudgetGrant, LimitKind, LimitRule, Period, SubjectId},
+    slots::Slots,
+};
+use crate::config::Credential;
+
+/// A limit in effect.
+#[derive(Debug)]
+pub(super) struct Limit {
+    pub(super) amount: u64,
+    /// The models that it counts; none: all.
+    pub(super) models: Option<Pattern>,
+    pub(super) meter: Meter,
+}
+
+/// Counter of a limit.
+#[derive(Debug, Clone)]
+pub(super) enum Meter {
+    /// Requests a minute.
+    Requests(Arc<Rate>),
+    /// Tokens of input a minute.
+    Input(Arc<Rate>),
+    /// Tokens of output a minute.
+    Output(Arc<Rate>),
+    /// Spend by period.
+    Spend(Arc<Budget>),
+    /// Exchanges at once.
+    AtOnce(Arc<Slots>),
+}
+
+/// Rules of one subject that are in effect.
+#[derive(Default)]
+pub(super) struct Policy {
+    /// Slots last: what refuses at once comes before what waits.
+    pub(super) limits: Box<[Limit]>,
+    grants: Box<[BudgetGrant]>,
+    /// The credential for the upstream, and the variable that holds it.
+    pub(super) upstream: Option<UpstreamCredential>,
+}
+
+/// Credential for the upstream that an operator named by its variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UpstreamCredential {
+    pub(super) variable: Box<str>,
+    /// None if the variable is not set, or its value is no credential.
+    pub(super) credential: Option<Arc<Credential>>,
+}
+
+impl Policy {
+    /// Additions to the budgets of the subject.
+    pub(super) fn granted(&self, now: i64) -> u64 {
+        let in_effect = |grant: &&BudgetGrant| (grant.created..grant.until).contains(&now);
+        let amounts = self.grants.iter().filter(in_effect);
+        amounts.fold(0, |sum, grant| sum.saturating_add(grant.amount))
+    }
+}
+
+/// A subject with its limits.
+pub(super) struct Subject {
+    id: SubjectId,
+    /// The team whose default for each of its users this is.
+    default_of: Option<Box<str>>,
+    /// The id as text, which the ledger knows it by.
+    name: Arc<str>,
+    policy: ArcSwap<Policy>,
+    /// Every meter that the subject has had.
+    meters: Mutex<Vec<KnownMeter>>,
+}
+
+struct KnownMeter {
+    kind: LimitKind,
+    models: Option<Pattern>,
+    meter: Meter,
+}
+
+/// Input of a change of limits.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    pub(super) rules: &'a [LimitRule],
+    pub(super) grants: &'a [BudgetGrant],
+    pub(super) earlier: &'a Arc<EarlierSpends>,
+    pub(super) now: i64,
+}
+
+impl Subject {
+    pub(super) fn new(id: SubjectId, default_of: Option<&str>) -> Arc<Self> {
+        Arc::new(Self {
+            name: id.to_string().into(),
+            id,
+            default_of: default_of.map(Box::from),
+            policy: ArcSwap::new(Arc::clone(&NOTHING)),
+            meters: Mutex::default(),
+        })
+    }
+
+    pub(super) fn id(&self) -> &SubjectId {
+        &self.id
+    }
+
+    /// The team whose default for each of its users this is.
+    pub(super) fn default_of(&self) -> Option<&str> {
+        self.default_of.as_deref()
+    }
+
+    pub(super) fn policy(&self) -> Guard<Arc<Policy>> {
+        self.policy.load()
+    }
+
+    /// Puts rules into effect, at once and for all workers.
+    pub(super) fn apply(&self, change: Change<'_>, upstream: Option<UpstreamCredential>) {
+        let mut meters = self.lock();
+        let mut limits: Vec<Limit> = change
+            .rules
+            .iter()
+            .map(|rule| Limit {
+                amount: rule.amount,
+                models: rule.models.clone(),
+                meter: self.meter(&mut meters, rule, change),
+            })
+            .collect();
+        limits.sort_by_key(|limit| matches!(limit.meter, Meter::AtOnce(_)));
+        for known in meters.iter() {
+            if let Meter::AtOnce(slots) = &known.meter {
+                let is_same = |limit: &&Limit| match &limit.meter {
+                    Meter::AtOnce(other) => Arc::ptr_eq(slots, other),
+                    _ => false,
+                };
+                let limit = limits.iter().find(is_same);
+                // without a limit, nothing waits any longer
+                slots.limit_to(limit.map_or(u64::MAX, |limit| limit.amount));
+            }
+        }
+        let is_empty = limits.is_empty() && change.grants.is_empty() && upstream.is_none();
+        let policy = if is_empty {
+            Arc::clone(&NOTHING)
+        } else {
+            Arc::new(Policy {
+                limits: limits.into(),
+                grants: change.grants.into(),
+                upstream,
+            })
+        };
+        self.policy.store(policy);
+    }
+
+    fn meter(&self, meters: &mut Vec<KnownMeter>, rule: &LimitRule, change: Change<'_>) -> Meter {
+        let kind = normal(&rule.kind);
+        let is_same = |known: &&KnownMeter| known.kind == kind && known.models == rule.models;
+        if let Some(known) = meters.iter().find(is_same) {
+            return known.meter.clone();
+        }
+        let meter = match &kind {
+            LimitKind::RequestsPerMinute => Meter::Requests(Arc::default()),
+            LimitKind::InputTokensPerMinute => Meter::Input(Arc::default()),
+            LimitKind::OutputTokensPerMinute => Meter::Output(Arc::default()),
+            LimitKind::AtOnce => Meter::AtOnce(Slots::new(rule.amount)),
+            LimitKind::Spend { period, zone } => {
+                // a rule's check refuses an unknown zone; of a store that was changed by hand, UTC counts
+                let calendar = Calendar::new(*period, zone.as_deref());
+                let calendar = calendar.unwrap_or_else(|_| Calendar::utc(*period));
+                let budget = Budget::new(
+                    calendar,
+                    Arc::clone(&self.name),
+                    self.suffix(rule.models.as_ref()).into(),
+                    Arc::clone(change.earlier),
+                    change.now,
+                );
+                Meter::Spend(Arc::new(budget))
+            }
+        };
+        meters.push(KnownMeter {
+            kind,
+            models: rule.models.clone(),
+            meter: meter.clone(),
+        });
+        meter
+    }
+
+    /// Behind the period in the names of cells: `|models`, and `|models|team:core` for a team's default.
+    fn suffix(&self, models: Option<&Pattern>) -> String {
+        let models = models.map(Pattern::as_str);
+        match (&self.default_of, models) {
+            (None, None) => String::new(),
+            (None, Some(models)) => format!("|{models}"),
+            (Some(team), models) => format!("|{}|team:{team}", models.unwrap_or_default()),
+        }
+    }
+
+    /// The last rows of the ledger.
+    pub(super) fn close(&self, rows: &mut Vec<SpendRow>) {
+        for known in self.lock().iter() {
+            if let Meter::Spend(budget) = &known.meter {
+                let cells = budget.recent();
+                rows.extend(cells.iter().filter_map(|cell| cell.close(&self.name)));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<KnownMeter>> {
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({})", self.name)
+    }
+}
+
+/// A kind with the zone's own spelling; two with the same share their meter.
+fn normal(kind: &LimitKind) -> LimitKind {
+    match kind {
+        LimitKind::Spend { period, zone } => LimitKind::Spend {
+            period: *period,
+            zone: match period {
+                Period::Total => None,
+                _ => zone.as_deref().map_or(Some("UTC".to_owned()), normal_zone),
+            },
+        },
+        other => other.clone(),
+    }
+}
+
+/// Policy of all subjects without rules.
+static NOTHING: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    fn rule(kind: LimitKind, amount: u64, models: Option<&str>) -> LimitRule {
+        LimitRule {
+            kind,
+            amount,
+            models: models.map(|it| it.parse().unwrap()),
+            unreachable: None,
+        }
+    }
+
+    fn apply(subject: &Subject, rules: &[LimitRule]) {
+        let change = Change {
+            rules,
+            grants: &[],
+            earlier: &Arc::default(),
+            now: 0,
+        };
+        subject.apply(change, None);
+    }
+
+    fn month() -> LimitKind {
+        LimitKind::Spend {
+            period: Period::Month,
+            zone: None,
+        }
+    }
+
+    fn spent(subject: &Subject, at: usize) -> (u64, String) {
+        match &subject.policy().limits[at].meter {
+            Meter::Spend(budget) => {
+                let cell = budget.cell(0);
+                let _ = cell.hold(1, 100);
+                (cell.held(), cell.name().to_owned())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn meters_outlive_changes_of_amount_and_removal() {
+        let subject = Subject::new(SubjectId::Org, None);
+        let some = rule(month(), 5, Some("m-*"));
+        apply(&subject, &[rule(month(), 5, None), some.clone()]);
+        assert_eq!(spent(&subject, 0), (1, "1970-01@UTC".into()));
+        assert_eq!(spent(&subject, 1), (1, "1970-01@UTC|m-*".into()));
+        apply(&subject, &[]);
+        assert!(subject.policy().limits.is_empty());
+        apply(&subject, &[some, rule(month(), 9, None)]);
+        assert_eq!(spent(&subject, 0), (2, "1970-01@UTC|m-*".into()));
+        assert_eq!(spent(&subject, 1).0, 2);
+        let utc = LimitKind::Spend {
+            period: Period::Month,
+            zone: Some("utc".into()),
+        };
+        apply(&subject, &[rule(utc, 9, None)]);
+        assert_eq!(spent(&subject, 0).0, 3, "the same zone");
+    }
+
+    #[test]
+    fn defaults_of_a_team_have_cells_of_their_own() {
+        let user = SubjectId::User("ann".into());
+        let subject = Subject::new(user, Some("core"));
+        apply(&subject, &[rule(month(), 5, None)]);
+        assert_eq!(spent(&subject, 0).1, "1970-01@UTC||team:core");
+    }
+
+    #[test]
+    fn slots_come_last_and_waiters_leave_with_their_limit() {
+        let subject = Subject::new(SubjectId::Org, None);
+        let slots = rule(LimitKind::AtOnce, 1, None);
+        let rate = rule(LimitKind::RequestsPerMinute, 1, None);
+        apply(&subject, &[slots, rate.clone()]);
+        let policy = subject.policy();
+        let Meter::AtOnce(slots) = &policy.limits[1].meter else {
+            panic!("{:?}", policy.limits);
+        };
+        let (_permit, _waiter) = (slots.take().unwrap(), slots.wait(1).unwrap());
+        assert_eq!(slots.waiting(), 1);
+        apply(&subject, &[rate]);
+        assert_eq!(slots.waiting(), 0);
+    }
+
+    #[test]
+    fn grants_count_from_their_creation_to_their_end() {
+        let grant = |amount, created, until| BudgetGrant {
+            amount,
+            until,
+            reason: "test".into(),
+            created,
+        };
+        let policy = Policy {
+            grants: [grant(1, 0, 10), grant(20, 5, 15)].into(),
+            ..Policy::default()
+        };
+        let granted = [-1, 0, 5, 9, 10, 15].map(|now| policy.granted(now));
+        assert_eq!(granted, [0, 1, 21, 21, 20, 0]);
+    }
+}

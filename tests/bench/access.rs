@@ -1,0 +1,126 @@
+//! Costs of admission: a key, two limits and a budget.
+//!
+//! `cargo bench --bench access` (add `-- --quick` for a look). Target: ≤ 2 µs for identification, admission and
+//! settlement together.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a benchmark that cannot set up shall stop"
+)]
+
+use std::{hint::black_box, time::SystemTime};
+
+use anthropic_proxy::{
+    access::{
+        Access, Admitted, Asked, FullKey, KeyField, KeyId, KeyRecord, LimitKind, LimitRule, Pepper,
+        Period, Records, Shown, SubjectId, SubjectRecord,
+    },
+    config::Prices,
+    exchange::Tokens,
+};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+criterion_group!(benches, admit);
+criterion_main!(benches);
+
+fn admit(criterion: &mut Criterion) {
+    let pepper = Pepper::new(&[7; 32]).unwrap();
+    let id = KeyId::random().unwrap();
+    let full = FullKey::generate(id).unwrap();
+    let key = KeyRecord {
+        id,
+        name: "bench".into(),
+        user: Some("ann".into()),
+        team: Some("core".into()),
+        secrets: vec![pepper.record(&full, 0)],
+        models: Vec::new(),
+        paths: Vec::new(),
+        sources: Vec::new(),
+        limits: vec![limit(LimitKind::RequestsPerMinute, 1_000_000_000_000)],
+        expires: None,
+        upstream_key_env: None,
+        created: 0,
+        revoked: None,
+    };
+    let spend = LimitKind::Spend {
+        period: Period::Month,
+        zone: Some("Europe/Berlin".into()),
+    };
+    let team = SubjectRecord {
+        limits: vec![
+            limit(LimitKind::OutputTokensPerMinute, 1_000_000_000_000),
+            limit(spend, 1_000_000_000_000_000_000),
+        ],
+        ..SubjectRecord::default()
+    };
+    let records = Records {
+        keys: [(id, key)].into(),
+        subjects: [(SubjectId::Team("core".into()), team)].into(),
+    };
+    let access = Access::new(pepper, &records, &[], |_| None, SystemTime::now());
+    let prices = Prices::built_in();
+    let price = prices.of("claude-opus-4-5").unwrap();
+    let asked = Asked {
+        model: Some("claude-opus-4-5"),
+        octets: 60_000,
+        max_tokens: Some(128_000),
+        session: Some(b"0e8f6a3c-5f0b-4a6c-9a52-7d3a1f1f2b11"),
+        is_generation: true,
+        price: Some(price),
+    };
+    let tokens = Tokens {
+        input: 10,
+        output: 400,
+        cache_read: 14_000,
+        ..Tokens::default()
+    };
+    let cost = price.of(&tokens);
+    let identify = |now| {
+        let mut shown = Shown::default();
+        shown.add(KeyField::ApiKey, black_box(full.reveal().as_bytes()));
+        access.identify(&shown, None, now).unwrap()
+    };
+    let mut group = criterion.benchmark_group("access");
+    group.bench_function("identify", |bencher| {
+        bencher.iter(|| identify(SystemTime::now()));
+    });
+    group.bench_function("admit_settle", |bencher| {
+        let key = identify(SystemTime::now());
+        bencher.iter(|| {
+            let Admitted::Granted(mut grant) =
+                access.admit(&key, black_box(&asked), SystemTime::now())
+            else {
+                panic!("refused");
+            };
+            grant.settle(&tokens, Some(cost));
+        });
+    });
+    group.bench_function("identify_admit_settle", |bencher| {
+        bencher.iter(|| {
+            let now = SystemTime::now();
+            let key = identify(now);
+            let Admitted::Granted(mut grant) = access.admit(&key, black_box(&asked), now) else {
+                panic!("refused");
+            };
+            grant.settle(&tokens, Some(cost));
+        });
+    });
+    group.bench_function("notice", |bencher| {
+        let Admitted::Granted(grant) =
+            access.admit(&identify(SystemTime::now()), &asked, SystemTime::now())
+        else {
+            panic!("refused");
+        };
+        bencher.iter(|| grant.notice().unwrap().fields());
+    });
+    group.finish();
+}
+
+fn limit(kind: LimitKind, amount: u64) -> LimitRule {
+    LimitRule {
+        kind,
+        amount,
+        models: None,
+        unreachable: None,
+    }
+}
