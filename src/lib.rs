@@ -41,4 +41,5 @@ pub mod secret;
 pub mod server;
 pub mod telemetry;
 pub mod upstream;
+pub mod webhook;
 pub mod wire;

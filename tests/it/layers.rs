@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["metering"],
     &["json", "wire"],
-    &["limits", "drain", "logging", "exchange", "error"],
+    &["limits", "drain", "logging", "exchange", "error", "webhook"],
     &["secret", "memory", "background", "label"],
 ];
 
