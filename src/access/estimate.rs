@@ -241,7 +241,7 @@ fn high(bits: u64) -> f32 {
 
 /// A tenth more, so that what runs rarely exceeds what is held.
 fn margin(value: f64) -> u64 {
-    (value * 1.1).ceil() as u64
+    (value * 11.0 / 10.0).ceil() as u64
 }
 
 /// Entries: 24 bytes each, 384 KiB.

@@ -77,10 +77,11 @@ pub(super) fn units(nanoseconds: u64, per_minute: u64) -> u64 {
     u64::try_from(units).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds that units take to come back, rounded up.
+/// Nanoseconds that units take to come back, rounded down: all units of a minute fit into it, and a rate of a
+/// million is exceeded by 17 of a million at most.
 fn cost(units: u64, per_minute: u64) -> u64 {
     let product = u128::from(units) * u128::from(MINUTE);
-    let cost = product.div_ceil(u128::from(per_minute.max(1)));
+    let cost = product / u128::from(per_minute.max(1));
     // a debt of at most 29 years
     u64::try_from(cost).unwrap_or(u64::MAX).min(u64::MAX / 20)
 }
@@ -109,6 +110,17 @@ mod tests {
         assert_eq!(rate.take(1, 5, start + 5 * SECOND), Err(7 * SECOND));
         assert_eq!(rate.take(1, 5, start + 12 * SECOND), Ok(()));
         assert_eq!(rate.take(2, 5, start + 12 * SECOND), Err(24 * SECOND));
+    }
+
+    #[test]
+    fn a_minutes_units_fit_into_it_whatever_their_number() {
+        for per_minute in [1, 3, 7, 11, 13, 59, 61, 97, 997, 1009] {
+            let rate = Rate::default();
+            let taken = (0..2000)
+                .filter(|_| rate.take(1, per_minute, 0).is_ok())
+                .count();
+            assert_eq!(taken as u64, per_minute);
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => exchange.prop_map(|exchange| Step::Abort { exchange }),
         2 => Just(Step::Flush),
         1 => any::<(bool, bool)>().prop_map(|(is_clean, is_told)| Step::End { is_clean, is_told }),
-        1 => (0_u64..3 * DAY).prop_map(|to| Step::Jump { to }),
+        1 => (0_u64..2 * DAY).prop_map(|to| Step::Jump { to }),
         3 => (0_u64..40).prop_map(|seconds| Step::Pass { seconds }),
         1 => (1_u64..100_000_000).prop_map(|amount| Step::Budget { amount }),
         1 => (1_u64..30).prop_map(|amount| Step::Rate { amount }),
@@ -227,7 +227,7 @@ impl World {
             Step::End { is_clean, is_told } => self.end(is_clean, is_told)?,
             Step::Jump { to } => self.now = START + to,
             Step::Pass { seconds } => {
-                self.now = (self.now + seconds).min(START + 3 * DAY);
+                self.now = (self.now + seconds).min(START + 2 * DAY);
                 steady(&self.access).fetch_add(seconds * 1_000_000_000, SeqCst);
             }
             Step::Budget { amount } => {
@@ -287,7 +287,7 @@ impl World {
         } else {
             Err(RefusalKind::SpendReserved)
         };
-        let full_at = self.full_at.max(steady) + MINUTE.div_ceil(self.rate);
+        let full_at = self.full_at.max(steady) + MINUTE / self.rate;
         let expected = hold.and_then(|hold| match full_at <= steady + MINUTE {
             true => Ok(hold),
             false => Err(RefusalKind::Requests),
