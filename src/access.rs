@@ -9,7 +9,7 @@
 //! [`Access::put_key`] and [`Access::put_subject`], and what must survive the process leaves through
 //! [`Access::take_dirty`].
 
-use std::{fmt, hint::black_box, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, hint::black_box, net::IpAddr, sync::Arc, time::SystemTime};
 
 mod admit;
 mod base62;
@@ -44,7 +44,7 @@ pub use self::{
     check::RecordFault,
     explain::LimitState,
     grant::{Admitted, Grant, SlotWait},
-    id::{FullKey, InvalidKeyId, KeyId, NoRandomness, is_ours},
+    id::{FullKey, InvalidKey, InvalidKeyId, KeyId, NoRandomness, is_ours},
     key::Key,
     notice::{NoticeFields, SpendNotice, SpendVerdict},
     pattern::{InvalidPattern, Pattern},
@@ -159,6 +159,21 @@ impl Access {
         self.directory.records()
     }
 
+    /// All keys, in no order.
+    pub fn keys(&self) -> Vec<Arc<Key>> {
+        self.directory.keys()
+    }
+
+    /// The records of all subjects.
+    pub fn subjects(&self) -> BTreeMap<SubjectId, SubjectRecord> {
+        self.directory.subject_records()
+    }
+
+    /// The record of a subject; of a key, its grants.
+    pub fn subject(&self, id: &SubjectId) -> Option<SubjectRecord> {
+        self.directory.subject_record(id)
+    }
+
     /// The key of an id.
     pub fn key(&self, id: KeyId) -> Option<Arc<Key>> {
         self.directory.key(id)
@@ -195,6 +210,34 @@ impl Access {
             return Err(self.refuse(RefusalKind::Source, &text));
         }
         Ok(key)
+    }
+
+    /// Ends what runs with a key, which was revoked, on all workers. Tells whether there is such a key.
+    pub fn cut(&self, id: KeyId) -> bool {
+        self.key(id).is_some_and(|key| {
+            key.cut();
+            true
+        })
+    }
+
+    /// Reports whether the requests that run with a key are to end.
+    pub fn is_cut(&self, key: &Key) -> bool {
+        self.key(key.id()).is_some_and(|key| key.is_cut())
+    }
+
+    /// Reports whether the admission of a message depends on its model: by the key's own rules, or by a limit that
+    /// counts tokens, money or some models only.
+    pub fn needs_model(&self, key: &Key) -> bool {
+        let subjects = &key.subjects;
+        let below = [
+            &subjects.team,
+            &subjects.member,
+            &subjects.user,
+            &subjects.own,
+        ];
+        let mut all =
+            std::iter::once(&self.context.organisation).chain(below.into_iter().flatten());
+        !key.models().is_empty() || all.any(|subject| subject.policy().depends_on_model())
     }
 
     /// Checks that a key may use a path.

@@ -79,6 +79,9 @@ labels! {
     OutputTokenLimit = "output_token_limit",
     TooManyAtOnce = "too_many_at_once",
     LimitStateUnreachable = "limit_state_unreachable",
+    ModelUnreadable = "model_unreadable",
+    ModelContradictory = "model_contradictory",
+    ModelsUnreadable = "models_unreadable",
     // other ends of an exchange
     WriteTimeout = "write_timeout",
     StreamIdleTimeout = "stream_idle_timeout",

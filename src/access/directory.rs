@@ -136,6 +136,25 @@ impl Directory {
         }
     }
 
+    /// All keys, in no order.
+    pub(super) fn keys(&self) -> Vec<Arc<Key>> {
+        let mut keys = Vec::with_capacity(self.count());
+        for shard in &self.shards {
+            keys.extend(shard.load().values().cloned());
+        }
+        keys
+    }
+
+    /// The record of a subject; of a key, its grants.
+    pub(super) fn subject_record(&self, id: &SubjectId) -> Option<SubjectRecord> {
+        self.lock().records.get(id).cloned()
+    }
+
+    /// The records of all subjects.
+    pub(super) fn subject_records(&self) -> BTreeMap<SubjectId, SubjectRecord> {
+        self.lock().records.clone()
+    }
+
     /// The subjects that an id stands for: a user may have defaults of several teams.
     pub(super) fn subjects(&self, id: &SubjectId) -> Vec<Arc<Subject>> {
         if let SubjectId::Key(id) = id {

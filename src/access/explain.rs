@@ -36,6 +36,8 @@ pub struct LimitState {
     pub waiting: u64,
     /// The end of the period, or the time at which a rate is unused again, in Unix seconds.
     pub resets: Option<i64>,
+    /// The ledger's name of the period of a budget.
+    pub cell: Option<String>,
 }
 
 /// The limits of a subject.
@@ -68,6 +70,7 @@ fn state(
         percent: 0.0,
         waiting: 0,
         resets: None,
+        cell: None,
     };
     let of_rate = |kind: LimitKind, rate: &Rate| {
         let until_full = rate.until_full(context.clock.now());
@@ -100,6 +103,7 @@ fn state(
                 spent: cell.spent(),
                 held: cell.held(),
                 resets: cell.end(),
+                cell: Some(cell.name().to_owned()),
                 ..state
             }
         }

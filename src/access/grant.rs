@@ -94,6 +94,18 @@ impl Grant {
         }
     }
 
+    /// Replaces the estimates by themselves: what the exchange used is not known, and was not nothing.
+    pub fn settle_at_estimate(&mut self) {
+        if self.is_settled {
+            return;
+        }
+        let estimate = &self.need.estimate;
+        self.tokens.input = self.tokens.input.max(estimate.input);
+        self.tokens.output = self.tokens.output.max(estimate.output);
+        self.cost = self.cost.max(estimate.cost);
+        self.finish();
+    }
+
     /// The budget that is nearest to its end, for the fields of a response; none if no budget counts the request.
     pub fn notice(&self) -> Option<SpendNotice> {
         let notices = self.takings.iter().filter_map(|taking| match taking {

@@ -99,6 +99,11 @@ impl FullKey {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The public part.
+    pub fn id(&self) -> KeyId {
+        KeyId::of(&self.0[PREFIX.len()..SECRET_AT - 1]).unwrap_or(KeyId(0))
+    }
+
     /// The secret in it.
     pub(super) fn secret(&self) -> &[u8] {
         &self.0[SECRET_AT..CHECKSUM_AT]
@@ -108,6 +113,21 @@ impl FullKey {
     pub(super) fn last4(&self) -> &str {
         let text = self.reveal();
         text.get(text.len().saturating_sub(4)..).unwrap_or_default()
+    }
+}
+
+/// A text that is no key of the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no key of the proxy, or a mistyped one")]
+pub struct InvalidKey;
+
+impl FromStr for FullKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        parse(text.as_bytes()).ok_or(InvalidKey)?;
+        let text = text.as_bytes().try_into().map_err(|_| InvalidKey)?;
+        Ok(Self(text))
     }
 }
 
@@ -177,6 +197,9 @@ mod tests {
         let parts = parse(text.as_bytes()).unwrap();
         assert_eq!((parts.id, parts.secret), (id, key.secret()));
         assert!(text.ends_with(key.last4()));
+        let read: FullKey = text.parse().unwrap();
+        assert_eq!((read.id(), read.reveal()), (id, key.reveal()));
+        assert!(text[1..].parse::<FullKey>().is_err());
         assert_ne!(FullKey::generate(id).unwrap().reveal(), text);
     }
 

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
 };
 
@@ -33,6 +33,8 @@ pub struct Key {
     /// Rules that few keys have.
     rules: Option<Box<KeyRules>>,
     owner: OnceLock<Arc<Owner>>,
+    /// What runs with it is to end.
+    is_cut: AtomicBool,
 }
 
 /// Subjects of a key below the organisation.
@@ -82,6 +84,8 @@ impl Key {
             upstream,
             revoked: record.revoked.clone(),
         };
+        // a key that is changed once more stays cut
+        let is_cut = record.revoked.is_some() && before.is_some_and(Self::is_cut);
         let key = Self {
             id: record.id,
             name: record.name.as_str().into(),
@@ -91,6 +95,7 @@ impl Key {
             created: record.created,
             rules: (!rules.is_empty()).then(|| Box::new(rules)),
             owner: OnceLock::new(),
+            is_cut: AtomicBool::new(is_cut),
         };
         for secret in &key.secrets {
             let known = before.into_iter().flat_map(|before| &before.secrets);
@@ -177,6 +182,16 @@ impl Key {
         self.rules
             .as_ref()
             .is_some_and(|rules| rules.revoked.is_some())
+    }
+
+    /// Ends what runs with it, on all workers.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Relaxed);
+    }
+
+    /// Reports whether what runs with it is to end.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Relaxed)
     }
 
     /// The last use of each secret in Unix seconds, since the start of the process, the newest secret last.

@@ -64,6 +64,14 @@ pub(super) struct UpstreamCredential {
 }
 
 impl Policy {
+    /// Reports whether a limit depends on the model of a request.
+    pub(super) fn depends_on_model(&self) -> bool {
+        self.limits.iter().any(|limit| match limit.meter {
+            Meter::Requests(_) | Meter::AtOnce(_) => limit.models.is_some(),
+            Meter::Input(_) | Meter::Output(_) | Meter::Spend(_) => true,
+        })
+    }
+
     /// Additions to the budgets of the subject.
     pub(super) fn granted(&self, now: i64) -> u64 {
         let in_effect = |grant: &&BudgetGrant| (grant.created..grant.until).contains(&now);

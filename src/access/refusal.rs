@@ -170,8 +170,10 @@ impl Refusal {
 /// The sentence of a key that is not valid, as far as it needs to know no key.
 pub(super) fn invalid_key(kind: RefusalKind) -> &'static str {
     match kind {
+        // Claude Code hides a text with the name of the field for keys
         RefusalKind::NoKey => {
-            "This proxy needs a key of its own, which begins with ap_: send it as x-api-key or Authorization: Bearer."
+            "This proxy needs a key of its own, which begins with ap_: set ANTHROPIC_AUTH_TOKEN to it, or send \
+             Authorization: Bearer."
         }
         RefusalKind::MistypedKey => {
             "The key is mistyped or cut off: copy it anew. It begins with ap_ and has 52 characters."

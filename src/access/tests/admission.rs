@@ -530,3 +530,17 @@ fn spend_survives_a_clean_end_exactly_and_a_kill_as_at_least_what_was_spent() {
         "two processes"
     );
 }
+
+#[test]
+fn an_exchange_whose_use_is_unknown_costs_its_estimate() {
+    let rig = rig(&[
+        ("key", spend(Period::Day, DOLLAR)),
+        ("key", limit(LimitKind::OutputTokensPerMinute, 1000)),
+    ]);
+    let price = price();
+    let mut grant = rig.granted("ci", &generation(&price));
+    grant.settle_at_estimate();
+    drop(grant);
+    let used: Vec<_> = states(&rig).iter().map(|it| (it.1, it.2)).collect();
+    assert_eq!(used, [(1_000_000, 0), (90, 0)]);
+}

@@ -245,3 +245,52 @@ fn the_upstreams_credential_is_the_keys_else_the_teams() {
     assert_eq!(credential("dev"), Ok(Some("x-api-key sk-core".into())));
     assert_eq!(credential("ci"), Ok(Some("authorization Bearer ci".into())));
 }
+
+#[test]
+fn what_runs_with_a_key_is_cut_and_stays_so_when_the_key_changes() {
+    let rig = Rig::new(&[("ci", None, None), ("dev", None, None)], |_| {});
+    let (running, other) = (rig.key("ci"), rig.key("dev"));
+    let mut record = running.record();
+    record.revoked = Some(Revocation {
+        at: 1_000_000,
+        reason: "leaked".into(),
+    });
+    rig.access.put_key(&record);
+    assert!(
+        !rig.access.is_cut(&running),
+        "a revocation alone cuts nothing"
+    );
+    assert!(rig.access.cut(running.id()));
+    assert!(rig.access.is_cut(&running) && !rig.access.is_cut(&other));
+    record.name = "renamed".into();
+    rig.access.put_key(&record);
+    assert!(rig.access.is_cut(&running));
+    record.revoked = None;
+    rig.access.put_key(&record);
+    assert!(!rig.access.is_cut(&rig.access.key(running.id()).unwrap()));
+    assert!(!rig.access.cut("zzzzzzzzzz".parse().unwrap()));
+}
+
+#[test]
+fn the_model_matters_to_tokens_money_and_patterns() {
+    let rig = Rig::new(&[("ci", Some("core"), None)], |_| {});
+    let core = SubjectId::Team("core".into());
+    let needs_model = |rule: LimitRule| {
+        let record = SubjectRecord {
+            limits: vec![rule],
+            ..SubjectRecord::default()
+        };
+        rig.access.put_subject(&core, record);
+        rig.access.needs_model(&rig.key("ci"))
+    };
+    assert!(!rig.access.needs_model(&rig.key("ci")));
+    assert!(!needs_model(limit(LimitKind::RequestsPerMinute, 1)));
+    assert!(!needs_model(limit(LimitKind::AtOnce, 1)));
+    assert!(needs_model(limit(LimitKind::OutputTokensPerMinute, 1)));
+    assert!(needs_model(spend(Period::Day, 1)));
+    let models = Some("m-*".parse().unwrap());
+    assert!(needs_model(LimitRule {
+        models,
+        ..limit(LimitKind::AtOnce, 1)
+    }));
+}
