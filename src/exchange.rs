@@ -11,12 +11,14 @@ use std::{fmt, sync::Arc};
 mod begun;
 mod fields;
 mod progress;
+mod prompt;
 mod usage;
 
 pub use self::{
     begun::{ExchangeResponse, ExchangeStart, Owner, Route, Timings},
     fields::ShownFields,
     progress::{Progress, Reading},
+    prompt::PromptDigests,
     usage::{Estimate, MeteringFailure, OtherModel, Terms, Tokens, Usage},
 };
 use crate::{label::Label, secret::Secrets};
@@ -58,6 +60,8 @@ pub struct Exchange {
     pub request_fields: ShownFields,
     /// The fields of the response.
     pub response_fields: ShownFields,
+    /// Digests of the prompt, for a request of a session, if the dashboard reads them.
+    pub prompt: Option<Arc<PromptDigests>>,
 }
 
 impl Exchange {
@@ -79,6 +83,7 @@ impl Exchange {
             rate_limit: Vec::new(),
             request_fields: ShownFields::default(),
             response_fields: ShownFields::default(),
+            prompt: None,
         }
     }
 

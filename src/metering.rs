@@ -34,12 +34,16 @@ mod events;
 mod inspector;
 mod iterations;
 mod members;
+mod prompt;
 mod tail;
 mod value;
 mod walk;
 
-pub use self::inspector::{RequestDetails, RequestInspector};
 pub(crate) use self::members::MemberValue;
+pub use self::{
+    inspector::{RequestDetails, RequestInspector},
+    prompt::PromptDigester,
+};
 
 /// Reader of the usage in one response, from a copy as it passes.
 #[derive(Debug)]

@@ -101,6 +101,7 @@ async fn relay(
         kind.passes_unseen();
     }
     let look = record.look();
+    let payload = inspection::digested(payload, record.digester());
     let held_from = record.is_watched().then(Instant::now);
     let plan = match Treatment::of(&head, is_messages, live) {
         Treatment::Tunnel => Plan::tunnel(&head, payload),

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::{
     error_content::ErrorPrefix,
     id::RequestId,
-    inspection::SharedInspector,
+    inspection::{SharedDigester, SharedInspector},
     path,
     telemetry::{Telemetry, version},
 };
@@ -29,7 +29,7 @@ use crate::{
         ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, ShownFields,
         Termination, TerminationPhase, TerminationSource, Tokens, Tried, Try, Usage, shortened,
     },
-    metering::{RequestDetails, RequestInspector, UsageReader},
+    metering::{PromptDigester, RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
     upstream::exchange::ConnectInfo,
     wire::head::{Fields, RequestHead, ResponseHead},
@@ -45,6 +45,8 @@ pub(super) struct ExchangeDetails {
     pub(super) progress: Option<Arc<Progress>>,
     /// Inspector of the request's body, if it is inspected.
     pub(super) look: Option<SharedInspector>,
+    /// Digester of the request's prompt, if it is digested.
+    pub(super) digester: Option<SharedDigester>,
     tap: Option<UsageReader>,
     /// The tokens that the progress has.
     shown: Tokens,
@@ -125,6 +127,7 @@ impl ExchangeDetails {
             owner: None,
         };
         let is_metered = live.metering && route == Route::Messages;
+        let is_digested = is_metered && begun.session.is_some() && observer.readers().is_some();
         let (request_fields, progress) = match observer.readers() {
             Some(recorder) => {
                 let (fields, progress) =
@@ -150,6 +153,7 @@ impl ExchangeDetails {
             }),
             progress,
             look: is_metered.then(|| Rc::new(RefCell::new(RequestInspector::new()))),
+            digester: is_digested.then(|| Rc::new(RefCell::new(PromptDigester::new()))),
             tap: None,
             shown: Tokens::default(),
             waker: None,
@@ -272,6 +276,9 @@ impl ExchangeDetails {
         let (usage, words) = self.usage().unzip();
         let error = self.error_content(words.unwrap_or_default());
         (self.exchange.usage, self.exchange.error) = (usage, error);
+        if let Some(digester) = self.digester.take() {
+            self.exchange.prompt = digester.take().finish().map(Arc::new);
+        }
         self.observer.ended(self.exchange);
     }
 

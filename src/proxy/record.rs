@@ -14,7 +14,11 @@ use std::{
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
-use super::{details::ExchangeDetails, id::RequestId, inspection::SharedInspector};
+use super::{
+    details::ExchangeDetails,
+    id::RequestId,
+    inspection::{SharedDigester, SharedInspector},
+};
 use crate::{
     config::Endpoint,
     error::{Answer, DeniedError, DownstreamError, ProxyError},
@@ -109,6 +113,11 @@ impl ExchangeRecord {
     /// The inspector of the request's body, if it is inspected.
     pub(super) fn look(&self) -> Option<SharedInspector> {
         self.details.as_ref()?.look.clone()
+    }
+
+    /// The digester of the request's prompt, if it is digested.
+    pub(super) fn digester(&self) -> Option<SharedDigester> {
+        self.details.as_ref()?.digester.clone()
     }
 
     /// The plan for the body stands: what became of the edit, where one was thinkable.

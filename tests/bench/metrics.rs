@@ -33,6 +33,9 @@ fn exchange(model: &str) -> Exchange {
             route: Route::Messages,
             session: None,
             user_agent: None,
+            agent: None,
+            parent_agent: None,
+            owner: None,
         },
         status: Some(200),
         upstream: None,
@@ -71,6 +74,7 @@ fn exchange(model: &str) -> Exchange {
         tries: Vec::new(),
         request_fields: Default::default(),
         response_fields: Default::default(),
+        prompt: None,
     }
 }
 

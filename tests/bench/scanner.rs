@@ -1,5 +1,5 @@
 //! What the edit costs: hold, scan and splice of bodies in chunks as a socket gives them, with what metering
-//! asks of them.
+//! asks of them. And what the digests of prompts cost.
 //!
 //! `cargo bench --bench scanner` (add `-- --quick` for a look). Target: ≥ 1.5 GB/s on escaped
 //! prose.
@@ -9,11 +9,12 @@ use std::{hint::black_box, time::Duration};
 use anthropic_proxy::{
     config::{EditMode, EditTarget},
     edit::{BodyBuffer, Outcome, Unchanged},
+    metering::PromptDigester,
 };
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-criterion_group!(benches, edit);
+criterion_group!(benches, edit, digest);
 criterion_main!(benches);
 
 fn edit(c: &mut Criterion) {
@@ -52,6 +53,28 @@ fn edit(c: &mut Criterion) {
                 let (body, outcome) = hold.finish(&replacement);
                 assert_ne!(outcome, Outcome::Unchanged(Unchanged::NotJson));
                 body
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Digests of a prompt, which requests of a session cost while the dashboard is on.
+fn digest(c: &mut Criterion) {
+    let mut group = c.benchmark_group("digest");
+    group
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    for (name, more) in [("claude_code_50k", 0), ("claude_code_1m", 950_000)] {
+        let body = claude_code(more).into_bytes();
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut digester = PromptDigester::new();
+                for chunk in black_box(&body).chunks(CHUNK) {
+                    digester.push(chunk);
+                }
+                digester.finish().expect("it is JSON")
             });
         });
     }
