@@ -38,7 +38,7 @@ use crate::{
     logging,
     memory::Budget,
     proxy::{self, EditMemory, RequestId, Telemetry, Worker},
-    telemetry::activity::{self, Activity, EventSender},
+    telemetry::activity::{self, Activity, BreakCause, EventSender},
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
         Client,
@@ -183,6 +183,10 @@ impl Observation {
                 log_lines_dropped: logging::dropped(),
                 exchanges_dropped: view.as_ref().map_or(0, |view| view.dropped()),
                 access_log_lines_dropped: view.as_ref().map_or(0, |view| view.access_log_dropped()),
+                cache_breaks: view.as_ref().map_or_else(Vec::new, |view| {
+                    let labels = BreakCause::ALL.map(BreakCause::label);
+                    labels.into_iter().zip(view.cache_breaks()).collect()
+                }),
                 upstreams: upstreams
                     .map(|((endpoint, state), idle)| UpstreamGauges {
                         // of two with one URL, each has a series

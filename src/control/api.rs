@@ -12,12 +12,15 @@ use utoipa::ToSchema;
 
 use super::{
     problem::{Problem, ProblemDocument, ProblemResponses},
-    query::{NoParams, RangeParams, RequestParams, UsageParams, UsageQuery, read},
+    query::{
+        NoParams, RangeParams, RequestParams, SessionKeyParams, SessionParams, UsageParams,
+        UsageQuery, read,
+    },
     state::AdminState,
 };
 use crate::{
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
-    telemetry::activity::{Range, UsageBy, unix_millis, view},
+    telemetry::activity::{Dimension, Range, UsageBy, session_view, unix_millis, view},
     telemetry::metrics::Format,
     upstream::circuit::{CircuitState, THRESHOLD},
 };
@@ -108,7 +111,7 @@ impl From<CircuitState> for Health {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Usage)]
 pub(super) struct UsageReport {
-    /// By model, by day, or by both.
+    /// By model, by time, or by whose it is.
     rows: Vec<view::UsageRow>,
     /// The date of the prices.
     prices_date: String,
@@ -234,7 +237,7 @@ pub(super) async fn errors(
     .await
 }
 
-/// Tokens and cost, by model or day.
+/// Tokens and cost, by model, time, key, user, team or session.
 #[utoipa::path(
     get,
     path = "/admin/api/v1/usage",
@@ -306,6 +309,80 @@ pub(super) async fn usage_json(
         fields.insert(header::CONTENT_DISPOSITION, name);
     }
     Ok(response)
+}
+
+/// Tokens and cost over time, by model, key, user, team or session.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/usage/series",
+    tag = "usage",
+    params(UsageParams),
+    responses(
+        (status = 200, body = view::UsageSeries),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
+    )
+)]
+pub(super) async fn usage_series(
+    plane: web::ThinData<Arc<AdminState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let asked = UsageParams::read(&request)?;
+    composed(&plane, move |plane| {
+        Ok(plane
+            .view()?
+            .usage_series(asked.range, asked.by, SystemTime::now()))
+    })
+    .await
+}
+
+/// Sessions of Claude Code, the last 90 days of them.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/sessions",
+    tag = "sessions",
+    params(SessionParams),
+    responses(
+        (status = 200, body = session_view::SessionPage),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
+    )
+)]
+pub(super) async fn sessions(
+    plane: web::ThinData<Arc<AdminState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let filter = SessionParams::read(&request)?;
+    composed(&plane, move |plane| Ok(plane.view()?.sessions(&filter)?)).await
+}
+
+/// One session, with its agents, its cache breaks and its last requests.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/sessions/{id}",
+    tag = "sessions",
+    params(
+        ("id" = String, Path, description = "its id, as the client says it"),
+        SessionKeyParams,
+    ),
+    responses(
+        (status = 200, body = session_view::SessionDetail),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        (status = 404, description = "no session of this id is kept", body = ProblemDocument),
+        ProblemResponses,
+    )
+)]
+pub(super) async fn session(
+    plane: web::ThinData<Arc<AdminState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let SessionKeyParams { key } = read(&request)?;
+    let id = request.match_info().query("id").to_owned();
+    composed(&plane, move |plane| {
+        let found = plane.view()?.session(&id, key.as_deref());
+        found.ok_or(Problem::NotFound)
+    })
+    .await
 }
 
 /// Upstreams, with their health and their traffic since the process began.
@@ -489,7 +566,8 @@ fn attachment(name: &str, extension: &str) -> String {
 
 fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
     let key = match by {
-        UsageBy::Model | UsageBy::Day => "key",
+        UsageBy::Of(Dimension::Key) => "key,name",
+        UsageBy::Model | UsageBy::Day | UsageBy::Hour | UsageBy::Of(_) => "key",
         UsageBy::ModelDay => "day,model",
     };
     let mut text = format!(
@@ -500,6 +578,10 @@ fn csv(rows: &[view::UsageRow], by: UsageBy) -> String {
         let tokens = &row.tokens;
         let key = match (&row.day, &row.model) {
             (Some(day), Some(model)) => format!("{},{}", quoted(day), quoted(model)),
+            _ if by == UsageBy::Of(Dimension::Key) => {
+                let name = row.name.as_deref().unwrap_or_default();
+                format!("{},{}", quoted(&row.key), quoted(name))
+            }
             _ => quoted(&row.key),
         };
         text += &format!(
@@ -547,6 +629,8 @@ mod tests {
     fn every_grouping_is_guarded() {
         let row = |day: Option<&str>, model: Option<&str>| view::UsageRow {
             key: "\u{a0}=1".into(),
+            at: None,
+            name: None,
             day: day.map(str::to_owned),
             model: model.map(str::to_owned),
             requests: 1,
@@ -562,6 +646,8 @@ mod tests {
         for (by, row) in [
             (UsageBy::Model, row(None, Some("\u{a0}=1"))),
             (UsageBy::Day, row(Some("\u{a0}=1"), None)),
+            (UsageBy::Of(Dimension::Key), row(None, None)),
+            (UsageBy::Of(Dimension::Team), row(None, None)),
             (UsageBy::ModelDay, row(Some("2026-11-28"), Some("\u{a0}=1"))),
         ] {
             let text = csv(&[row], by);

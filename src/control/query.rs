@@ -5,7 +5,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::telemetry::activity::{Filter, InvalidFilter, Range, StatusFilter, UsageBy, UsageRange};
+use crate::telemetry::activity::{
+    Filter, InvalidFilter, Range, SessionFilter, SessionSort, StatusFilter, UsageBy, UsageRange,
+};
 
 /// A span of time that ends now.
 #[derive(Deserialize, IntoParams)]
@@ -33,6 +35,12 @@ pub(super) struct UsageParams {
     range: Option<String>,
     #[param(schema_with = rows)]
     by: Option<String>,
+    /// In place of `range`: the begin of the span, in Unix milliseconds.
+    #[param(maximum = 9007199254740991_u64)]
+    since: Option<u64>,
+    /// In place of `range`: the end of the span, in Unix milliseconds; now if it is not given.
+    #[param(maximum = 9007199254740991_u64)]
+    until: Option<u64>,
 }
 
 /// Usage as it is asked for.
@@ -45,23 +53,134 @@ pub(super) struct UsageQuery {
 
 impl UsageParams {
     pub(super) fn read(request: &HttpRequest) -> Result<UsageQuery, Problem> {
-        let Self { range, by } = read(request)?;
-        let range = range.as_deref().unwrap_or("24h");
-        let by = by.as_deref().unwrap_or("model");
+        let Self {
+            range,
+            by,
+            since,
+            until,
+        } = read(request)?;
+        let by = match by.as_deref() {
+            None => UsageBy::Model,
+            Some(by) => UsageBy::parse(by).ok_or_else(|| {
+                Problem::BadFilter(format!("by is not one of {GROUPINGS}").into())
+            })?,
+        };
+        let (range, name) = match (range, since, until) {
+            (range, None, None) => {
+                let range = range.as_deref().unwrap_or("24h");
+                let parsed = UsageRange::parse(range).ok_or(Problem::BadRange(USAGE_RANGES))?;
+                (parsed, range.to_owned())
+            }
+            (None, Some(since), until) => (between(since, until)?, "range".to_owned()),
+            (Some(_), ..) => {
+                let why = "range cannot be given with since or until";
+                return Err(Problem::BadFilter(why.into()));
+            }
+            (None, None, Some(_)) => {
+                return Err(Problem::BadFilter("until needs since".into()));
+            }
+        };
         Ok(UsageQuery {
-            range: UsageRange::parse(range).ok_or(Problem::BadRange(USAGE_RANGES))?,
-            by: match by {
-                "model" => UsageBy::Model,
-                "day" => UsageBy::Day,
-                "model_day" => UsageBy::ModelDay,
-                _ => {
-                    let allowed = "by is not one of model, day, model_day";
-                    return Err(Problem::BadFilter(allowed.into()));
-                }
-            },
-            name: format!("usage-{range}-by-{by}"),
+            range,
+            by,
+            name: format!("usage-{name}-by-{}", by.label()),
         })
     }
+}
+
+/// A span between two moments in milliseconds; the second one is now if it is not given.
+fn between(since: u64, until: Option<u64>) -> Result<UsageRange, Problem> {
+    let until = until.unwrap_or(LARGEST);
+    if since >= until || until > LARGEST {
+        let why = "since is not before until, or one of them is out of range";
+        return Err(Problem::BadFilter(why.into()));
+    }
+    Ok(UsageRange::Between(since / 1000, until.div_ceil(1000)))
+}
+
+/// Filter on sessions, their order, and the page of them. Texts match anywhere, in any case.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionParams {
+    /// Rows of a page; 100 if it is not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// `next_offset` of the page before.
+    #[param(maximum = 1000000)]
+    offset: Option<usize>,
+    /// The id of the session.
+    #[param(max_length = 256)]
+    session: Option<String>,
+    /// The id or the name of the key.
+    #[param(max_length = 256)]
+    key: Option<String>,
+    /// The user.
+    #[param(max_length = 256)]
+    user: Option<String>,
+    /// The team.
+    #[param(max_length = 256)]
+    team: Option<String>,
+    /// Used at this moment or later, in Unix milliseconds.
+    #[param(maximum = 9007199254740991_u64)]
+    since: Option<u64>,
+    /// Begun before this moment, in Unix milliseconds.
+    #[param(maximum = 9007199254740991_u64)]
+    until: Option<u64>,
+    /// Any of these, a model, or an agent.
+    #[param(max_length = 256)]
+    q: Option<String>,
+    #[param(schema_with = session_orders)]
+    sort: Option<String>,
+    #[param(schema_with = directions)]
+    order: Option<String>,
+}
+
+impl SessionParams {
+    pub(super) fn read(request: &HttpRequest) -> Result<SessionFilter, Problem> {
+        let this: Self = read(request)?;
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        for (name, number) in [("since", this.since), ("until", this.until)] {
+            if number.is_some_and(|number| number > LARGEST) {
+                return Err(Problem::BadFilter(format!("{name} is out of range").into()));
+            }
+        }
+        let sort = match said(this.sort) {
+            None => SessionSort::default(),
+            Some(text) => SessionSort::parse(&text)
+                .ok_or_else(|| Problem::BadFilter(format!("sort is not one of {ORDERS}").into()))?,
+        };
+        let is_ascending = match this.order.as_deref() {
+            None | Some("desc") => false,
+            Some("asc") => true,
+            Some(_) => return Err(Problem::BadFilter("order is not one of desc, asc".into())),
+        };
+        let filter = SessionFilter {
+            limit: this.limit,
+            offset: this.offset.unwrap_or_default(),
+            session: said(this.session),
+            key: said(this.key),
+            user: said(this.user),
+            team: said(this.team),
+            since: this.since,
+            until: this.until,
+            q: said(this.q),
+            sort,
+            is_ascending,
+        };
+        filter.check()?;
+        Ok(filter)
+    }
+}
+
+/// The key of a session, where two keys have one of this name.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionKeyParams {
+    /// The id of the key, empty for none; that of the session used last if it is not given.
+    #[param(max_length = 256)]
+    pub(super) key: Option<String>,
 }
 
 /// Filter on exchanges, and the page of them. Texts match anywhere, in any case.
@@ -172,6 +291,9 @@ pub(super) fn read<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Prob
 const LARGEST: u64 = (1 << 53) - 1;
 
 const RANGES: &str = "5m, 15m, 1h, 6h, 24h, 7d";
+const GROUPINGS: &str = "model, day, model_day, hour, key, user, team, session";
+const ORDERS: &str =
+    "last, first, duration, requests, errors, tokens, cost, cache_hit_share, cache_breaks";
 const USAGE_RANGES: &str = "1h, 6h, 24h, 7d, 30d, 90d, 365d";
 
 // beside `schema_with`, utoipa takes no description from the field
@@ -196,7 +318,17 @@ fn usage_ranges() -> utoipa::openapi::schema::Object {
 
 fn rows() -> utoipa::openapi::schema::Object {
     let description = "Grouping of the rows; by model if it is not given.";
-    choice("model, day, model_day", "model", description)
+    choice(GROUPINGS, "model", description)
+}
+
+fn session_orders() -> utoipa::openapi::schema::Object {
+    let description = "Order of the rows; by the end of the last request if it is not given.";
+    choice(ORDERS, "last", description)
+}
+
+fn directions() -> utoipa::openapi::schema::Object {
+    let description = "Direction of the order; the largest first if it is not given.";
+    choice("desc, asc", "desc", description)
 }
 
 fn statuses() -> utoipa::openapi::schema::Object {
@@ -280,7 +412,17 @@ mod tests {
             (found.by, found.name.as_str()),
             (UsageBy::Day, "usage-90d-by-day")
         );
-        for (query, code) in [("range=5m", "bad_range"), ("by=key", "bad_filter")] {
+        let found = UsageParams::read(&asking("since=7000&until=9000&by=team"));
+        let found = found.ok().unwrap();
+        assert_eq!(found.range, UsageRange::Between(7, 9));
+        for (query, code) in [
+            ("range=5m", "bad_range"),
+            ("by=keys", "bad_filter"),
+            ("range=7d&since=1", "bad_filter"),
+            ("until=7", "bad_filter"),
+            ("since=7&until=7", "bad_filter"),
+            ("since=9007199254740992", "bad_filter"),
+        ] {
             let found = UsageParams::read(&asking(query)).err().unwrap();
             assert_eq!(found.code(), code, "{query}");
         }

@@ -13,12 +13,15 @@
 //! |---|---|
 //! | totals: 900 seconds and 10,080 minutes of 136 bytes | 1.5 |
 //! | quantiles: two histograms of 1.6 KiB for 900 seconds, 360 minutes and 1,008 spans of 10 minutes | 7 |
-//! | usage: 65 models of 128 bytes, for 169 hours and 400 days (36,985 rows of 320 bytes) | 11.5 |
+//! | usage: 65 models of 128 bytes, for 769 hours and 400 days (75,985 rows of 320 bytes) | 23.5 |
 //! | 10,000 exchanges in flight, of 2.8 KiB without their fields, which the exchanges have anyway | 28 |
 //! | 5,000 exchanges and 1,000 failures that have left their ring, of 6.8 KiB, 4 of them fields | 40 |
 //! | texts of failures | 16 |
 //! | 200 paths of 1 KiB, 64 upstreams of 9 KiB | 1 |
-//! | together | 105 |
+//! | usage by key, user, team and session: 640 names of 128 bytes, for 169 hours and 400 days | 115 |
+//! | 10,000 sessions with 20,000 agents of 4 models, and 8 breaks each | 45 |
+//! | 2,000 conversations of prompt caches, of 1,024 digests | 17 |
+//! | together | 295 |
 //!
 //! In addition, there are events that wait, at most 32 MiB, lines of the access log that wait, at most
 //! 16 MiB, and SQLite's cache of 2 MiB. A proxy with ten models and paths of thirty bytes
@@ -40,7 +43,9 @@ use crate::{
 };
 
 mod aggregator;
+mod cache_health;
 mod compose;
+mod dimension;
 mod ended;
 mod filter;
 mod histogram;
@@ -49,10 +54,15 @@ mod queue;
 mod recent;
 mod redact;
 mod ring;
+mod session_key;
+mod session_list;
+pub mod session_view;
+mod sessions;
 mod state;
 mod store;
 mod top_k;
 mod totals;
+mod unix_time;
 mod usage_by_model;
 pub mod view;
 
@@ -65,14 +75,20 @@ use self::{
     state::{ActivityState, second},
 };
 pub use self::{
-    compose::{Range, UsageBy, UsageRange, unix_millis},
+    cache_health::BreakCause,
+    compose::{Range, UsageBy, UsageRange},
+    dimension::Dimension,
     filter::{Filter, InvalidFilter, StatusFilter},
     queue::EventSender,
     redact::masked,
+    session_list::{SessionFilter, SessionSort},
+    unix_time::unix_millis,
 };
 
 /// Exchanges in flight that are listed; more are counted.
 const LISTED: usize = 10_000;
+/// Upper bound of requests that are listed with their session.
+const REQUESTS_OF_A_SESSION: usize = 100;
 
 /// Settings of the activity.
 #[derive(Debug, Clone, Default)]
@@ -196,10 +212,10 @@ impl ActivityView {
         let step_ms = taken.step_ms();
         let (totals, series) = taken.compose();
         view::ActivityOverview {
-            now: compose::unix_millis(now),
+            now: unix_millis(now),
             range: range.label(),
             step_ms,
-            updated_at: compose::unix_millis(updated),
+            updated_at: unix_millis(updated),
             in_flight,
             lost: self.dropped(),
             totals,
@@ -277,10 +293,65 @@ impl ActivityView {
         compose::errors(&failures, &attempts, since.unwrap_or(now), began)
     }
 
-    /// Usage by model or by day.
+    /// Usage by model, by time, or by whose it is.
     pub fn usage(&self, range: UsageRange, by: UsageBy, now: SystemTime) -> Vec<view::UsageRow> {
-        let spent = compose::spent(&self.state(), range, by, second(now));
-        compose::usage(spent, by)
+        let state = self.state();
+        let spent = compose::spent(&state, range, by, second(now));
+        let names = match by {
+            UsageBy::Of(Dimension::Key) => state.key_names.clone(),
+            _ => Default::default(),
+        };
+        drop(state);
+        compose::usage(spent, by, &names)
+    }
+
+    /// Usage over time, of the names with the highest cost each, and of the rest.
+    pub fn usage_series(
+        &self,
+        range: UsageRange,
+        by: UsageBy,
+        now: SystemTime,
+    ) -> view::UsageSeries {
+        compose::usage_series(&self.state(), range, by, second(now))
+    }
+
+    /// A page of sessions.
+    ///
+    /// # Errors
+    /// If the filter is invalid.
+    pub fn sessions(
+        &self,
+        filter: &SessionFilter,
+    ) -> Result<session_view::SessionPage, InvalidFilter> {
+        filter.check()?;
+        let sessions = self.state().sessions.all();
+        Ok(filter.page(&sessions))
+    }
+
+    /// One session: of several keys that have one of this name, that of this key, else the one used last.
+    pub fn session(&self, id: &str, key: Option<&str>) -> Option<session_view::SessionDetail> {
+        let state = self.state();
+        let (sessions, done) = (state.sessions.all(), state.recent.done_all());
+        drop(state);
+        let is_it = |session: &&Arc<sessions::Session>| {
+            *session.id.session == *id && key.is_none_or(|key| *session.id.key == *key)
+        };
+        let found = sessions.iter().filter(is_it).max_by_key(|it| it.last)?;
+        let of_it = |done: &&Arc<EndedExchange>| {
+            let begun = &done.exchange.begun;
+            let key = begun.owner.as_ref().map_or("", |owner| &owner.key);
+            begun.session.as_deref() == Some(id) && *key == *found.id.key
+        };
+        let last = done.iter().rev().filter(of_it).take(REQUESTS_OF_A_SESSION);
+        Some(session_list::detail(
+            found,
+            last.map(|done| compose::done(done)).collect(),
+        ))
+    }
+
+    /// Breaks of the prompt cache since the process began, by cause.
+    pub fn cache_breaks(&self) -> [u64; BreakCause::ALL.len()] {
+        self.state().sessions.breaks()
     }
 
     /// Counts of the upstreams that have had requests.
@@ -339,7 +410,7 @@ impl ActivityView {
             running,
         });
         view::TickView {
-            now: compose::unix_millis(now),
+            now: unix_millis(now),
             in_flight,
             requests_per_second,
             error_rate,

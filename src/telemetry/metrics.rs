@@ -18,6 +18,9 @@
 //! | `gen_ai_client_token_usage` | model 51 × type 5 | 255 × 35; only those seen |
 //! | `gen_ai_server_time_to_first_token_seconds`, `gen_ai_server_request_duration_seconds` | model 51 | 51 × 22 each; only those seen |
 //! | `anthropic_proxy_cost_usd_total`, `anthropic_proxy_unpriced_requests_total`, `anthropic_proxy_at_least_requests_total` | model 51 | 51 each |
+//! | `anthropic_proxy_team_requests_total`, `anthropic_proxy_team_cost_usd_total` | team 51 × result 3; team 51 | 204; only those seen |
+//! | `anthropic_proxy_team_tokens_total` | team 51 × type 5 | 255; only those seen |
+//! | `anthropic_proxy_cache_breaks_total` | cause 8 | 8 |
 //! | `anthropic_proxy_upstream_errors_total` | error type 24 | 24 |
 //! | `anthropic_proxy_server_tool_requests_total` | | 1 |
 //! | `anthropic_proxy_metering_failures_total` | reason 6 | 6 |
@@ -48,6 +51,7 @@ mod histogram;
 mod label_table;
 mod process;
 mod requests;
+mod teams;
 mod upstream;
 
 pub use self::{
@@ -73,6 +77,7 @@ pub struct Shard {
     known: Arc<LearnedLabels>,
     requests: requests::RequestMetrics,
     generation: generation::GenerationMetrics,
+    teams: teams::TeamMetrics,
     upstream: upstream::UpstreamMetrics,
 }
 
@@ -80,6 +85,7 @@ pub struct Shard {
 #[derive(Debug, Default)]
 struct LearnedLabels {
     generation: generation::GenerationLabels,
+    teams: teams::TeamLabels,
 }
 
 impl Metrics {
@@ -138,6 +144,7 @@ impl Shard {
     pub fn exchange(&self, exchange: &Exchange) {
         self.requests.count(exchange);
         self.generation.count(&self.known.generation, exchange);
+        self.teams.count(&self.known.teams, exchange);
     }
 
     /// Counts a connection to an upstream that was opened, or failed.
@@ -155,10 +162,12 @@ impl Shard {
             known: _,
             requests,
             generation,
+            teams,
             upstream,
         } = other;
         self.requests.absorb(requests);
         self.generation.absorb(generation);
+        self.teams.absorb(teams);
         self.upstream.absorb(upstream);
     }
 }
@@ -179,6 +188,7 @@ impl Collector for Scrape {
         self.now.write(&mut out)?;
         sum.requests.write(&mut out)?;
         sum.generation.write(&known.generation, &mut out)?;
+        sum.teams.write(&known.teams, &mut out)?;
         sum.upstream.write(&self.now.upstreams, &mut out)?;
         self.process.write(&mut out)
     }

@@ -44,6 +44,7 @@ mod reload;
 mod roads;
 mod running;
 mod secrets;
+mod sessions;
 mod start;
 mod support;
 mod timers;

@@ -43,6 +43,12 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
     to.millis("ttft_ms", timings.first_token);
     to.some_text("upstream", exchange.upstream.as_deref());
     to.some_text("session", begun.session.as_deref());
+    to.some_text("agent", begun.agent.as_deref());
+    if let Some(owner) = &begun.owner {
+        to.text("key", &owner.key);
+        to.some_text("user", owner.user.as_deref());
+        to.some_text("team", owner.team.as_deref());
+    }
     to.some_text("user_agent", begun.user_agent.as_deref());
     to.some_text("edit", exchange.edit.map(Label::text));
     if let Some(usage) = &exchange.usage {
@@ -270,9 +276,14 @@ pub(super) mod tests {
                 route: Route::Messages,
                 session: Some("s".into()),
                 user_agent: Some("curl/8".into()),
-                agent: None,
+                agent: Some("a1b2".into()),
                 parent_agent: None,
-                owner: None,
+                owner: Some(std::sync::Arc::new(crate::exchange::Owner {
+                    key: "0123456789".into(),
+                    name: "laptop".into(),
+                    user: Some("anna".into()),
+                    team: Some("core".into()),
+                })),
             },
             status: Some(200),
             upstream: Some("https://a.example".into()),
@@ -313,6 +324,7 @@ pub(super) mod tests {
             tries: Vec::new(),
             request_fields: Default::default(),
             response_fields: Default::default(),
+            prompt: None,
         }
     }
 
@@ -333,7 +345,8 @@ pub(super) mod tests {
                 "method": "POST", "path": "/v1/messages", "route": "messages", "status": 200,
                 "bytes_in": 10, "bytes_out": 20, "duration_ms": 500.0, "overhead_ms": 0.07,
                 "connected_ms": 1.5, "connecting_ms": 1.0, "head_ms": 30.0, "ttft_ms": 40.0,
-                "upstream": "https://a.example", "session": "s", "user_agent": "curl/8",
+                "upstream": "https://a.example", "session": "s", "agent": "a1b2",
+                "key": "0123456789", "user": "anna", "team": "core", "user_agent": "curl/8",
                 "edit": "replaced",
                 "model": "claude-x", "stream": true, "max_tokens": 1000,
                 "tokens": {"input": 1, "output": 2, "cache_read": 3, "cache_write_5m": 4,
@@ -360,6 +373,8 @@ pub(super) mod tests {
         let mut exchange = exchange();
         exchange.begun.client = None;
         exchange.begun.session = None;
+        exchange.begun.agent = None;
+        exchange.begun.owner = None;
         exchange.begun.user_agent = None;
         exchange.begun.path = "/a\"b\nc".into();
         exchange.status = None;

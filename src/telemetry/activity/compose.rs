@@ -7,12 +7,15 @@ use std::{
 };
 
 use super::{
+    dimension::Dimension,
     ended::{EndedExchange, EndedRecord},
     histogram::DurationHistogram,
     recent::{FAILURES, FailedAttempt, InFlightExchange},
     ring::Ring,
     state::{ActivityState, DAY, HOUR, MINUTE, TEN_MINUTES, Timing, second},
     totals::{ExchangeTotals, UsageTotals},
+    unix_time::unix_millis,
+    usage_by_model::{OTHER, UsageByModel},
     view,
 };
 use crate::{
@@ -101,6 +104,45 @@ pub enum UsageBy {
     Day,
     /// The model within a day.
     ModelDay,
+    /// The hour, for which days are those of any time zone.
+    Hour,
+    /// Another dimension.
+    Of(Dimension),
+}
+
+impl UsageBy {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Model,
+        Self::Day,
+        Self::ModelDay,
+        Self::Hour,
+        Self::Of(Dimension::Key),
+        Self::Of(Dimension::User),
+        Self::Of(Dimension::Team),
+        Self::Of(Dimension::Session),
+    ];
+
+    /// Reads a grouping.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|by| by.label() == text)
+    }
+
+    /// The text of the grouping.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Day => "day",
+            Self::ModelDay => "model_day",
+            Self::Hour => "hour",
+            Self::Of(dimension) => dimension.label(),
+        }
+    }
+
+    /// True if rows have a time.
+    fn has_time(self) -> bool {
+        matches!(self, Self::Day | Self::ModelDay | Self::Hour)
+    }
 }
 
 /// A range of usage: hours up to a week, days beyond.
@@ -110,6 +152,8 @@ pub enum UsageRange {
     Hours(u64),
     /// The last days, including today.
     Days(u64),
+    /// Between two seconds, in whole hours, or in whole days (UTC) if its hours are not kept any more.
+    Between(u64, u64),
 }
 
 impl UsageRange {
@@ -375,6 +419,7 @@ pub(super) fn done(done: &EndedExchange) -> view::Row {
 
 /// The part of a row that is known from the beginning on.
 fn row(begun: &ExchangeStart, timings: &Timings, state: view::RowState) -> view::Row {
+    let owner = begun.owner.as_deref();
     view::Row {
         seq: begun.seq,
         id: begun.id.to_string(),
@@ -386,6 +431,11 @@ fn row(begun: &ExchangeStart, timings: &Timings, state: view::RowState) -> view:
         path: begun.path.to_string(),
         route: begun.route.label(),
         session: owned(begun.session.as_deref()),
+        agent: owned(begun.agent.as_deref()),
+        key: owner.map(|owner| owner.key.to_string()),
+        key_name: owner.map(|owner| owner.name.to_string()),
+        user: owner.and_then(|owner| owned(owner.user.as_deref())),
+        team: owner.and_then(|owner| owned(owner.team.as_deref())),
         user_agent: owned(begun.user_agent.as_deref()),
         connected_ms: timings.connected.map(millis),
         connecting_ms: timings.connecting.map(millis),
@@ -562,53 +612,125 @@ pub(super) fn fields(fields: &ShownFields) -> Vec<view::FieldView> {
 /// Usage by day (its first second) and model, as far as the grouping has them.
 pub(super) type SpentBy = BTreeMap<(Option<u64>, Option<Box<str>>), UsageTotals>;
 
+/// Spans of usage that a range asks for: both numbers are included.
+struct Spans<'a> {
+    usage: &'a UsageByModel,
+    first: u64,
+    last: u64,
+    /// Seconds of a span.
+    width: u64,
+}
+
+impl<'a> Spans<'a> {
+    fn of(state: &'a ActivityState, range: UsageRange, by: UsageBy, now: u64) -> Self {
+        let (hours, days) = match by {
+            UsageBy::Of(dimension) => {
+                let usage = &state.dimensions[dimension as usize];
+                (&usage.hours, &usage.days)
+            }
+            UsageBy::Model | UsageBy::Day | UsageBy::ModelDay | UsageBy::Hour => {
+                (&state.hours, &state.days)
+            }
+        };
+        let kept = hours.kept();
+        let last = |count: u64, newest: u64| ((newest + 1).saturating_sub(count), newest);
+        let (usage, (first, last), width) = match range {
+            // of days only whole ones
+            UsageRange::Hours(count)
+                if matches!(by, UsageBy::Day | UsageBy::ModelDay) && count >= 24 * 7 =>
+            {
+                (days, last(count / 24, now / DAY), DAY)
+            }
+            UsageRange::Hours(count) => (hours, last(count, now / HOUR), HOUR),
+            UsageRange::Days(count) if by == UsageBy::Hour && (count + 1) * 24 <= kept => {
+                (hours, last(count * 24, now / HOUR), HOUR)
+            }
+            UsageRange::Days(count) => (days, last(count, now / DAY), DAY),
+            UsageRange::Between(from, to) => {
+                let oldest = (now / DAY).saturating_sub(days.kept()) * DAY;
+                let (from, to) = (from.max(oldest), to.clamp(oldest + 1, now.max(oldest) + 1));
+                let from = from.min(to - 1);
+                let (to, is_kept) = (to.saturating_sub(1), from / HOUR + kept > now / HOUR);
+                if is_kept && !matches!(by, UsageBy::Day | UsageBy::ModelDay) {
+                    (hours, (from / HOUR, to / HOUR), HOUR)
+                } else {
+                    (days, (from / DAY, to / DAY), DAY)
+                }
+            }
+        };
+        Self {
+            usage,
+            first,
+            last,
+            width,
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (u64, &'a str, &'a UsageTotals)> + use<'a> {
+        let width = self.width;
+        let rows = self.usage.between(self.first, self.last);
+        rows.map(move |(span, name, spent)| (span * width, name, spent))
+    }
+}
+
 /// Usage of a range, copied from the state.
 pub(super) fn spent(state: &ActivityState, range: UsageRange, by: UsageBy, now: u64) -> SpentBy {
     let mut rows = SpentBy::new();
-    let (ledger, spans, width) = match range {
-        // of days only whole ones
-        UsageRange::Hours(hours) if by != UsageBy::Model && hours >= 24 * 7 => {
-            (&state.days, hours / 24, DAY)
-        }
-        UsageRange::Hours(hours) => (&state.hours, hours, HOUR),
-        UsageRange::Days(days) => (&state.days, days, DAY),
-    };
-    for (span, model, spent) in ledger.last(spans, now) {
-        let day = (by != UsageBy::Model).then(|| span * width / DAY * DAY);
-        let model = (by != UsageBy::Day).then(|| model.into());
-        rows.entry((day, model)).or_default().add(spent);
+    for (at, name, spent) in Spans::of(state, range, by, now).rows() {
+        let time = by.has_time().then(|| match by {
+            UsageBy::Hour => at,
+            _ => at / DAY * DAY,
+        });
+        let is_named = !matches!(by, UsageBy::Day | UsageBy::Hour);
+        let name = is_named.then(|| name.into());
+        rows.entry((time, name)).or_default().add(spent);
     }
     rows
 }
 
-/// Usage as rows: the newest day first, within a day the highest cost first.
-pub(super) fn usage(spent: SpentBy, by: UsageBy) -> Vec<view::UsageRow> {
+/// Usage as rows: the newest time first, within it the highest cost first.
+pub(super) fn usage(
+    spent: SpentBy,
+    by: UsageBy,
+    names: &BTreeMap<Box<str>, Box<str>>,
+) -> Vec<view::UsageRow> {
     let mut rows: Vec<_> = spent
         .into_iter()
-        .map(|((day, model), spent)| usage_row(day, model, &spent))
+        .map(|((time, name), spent)| usage_row(time, name, &spent, by, names))
         .collect();
     rows.sort_by(|a, b| {
         let by_cost = b.cost_usd.total_cmp(&a.cost_usd);
-        match by {
-            UsageBy::Model => by_cost,
-            UsageBy::Day | UsageBy::ModelDay => b.day.cmp(&a.day).then(by_cost),
-        }
+        b.at.cmp(&a.at).then(by_cost)
     });
     rows
 }
 
-fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &UsageTotals) -> view::UsageRow {
-    let day = day.map(|second| {
-        let at = UNIX_EPOCH + Duration::from_secs(second);
-        timestamp(at).chars().take("2026-11-24".len()).collect()
-    });
-    let model = model.map(String::from);
-    let key: [&str; 2] =
-        [&day, &model].map(|part: &Option<String>| part.as_deref().unwrap_or_default());
+fn usage_row(
+    time: Option<u64>,
+    name: Option<Box<str>>,
+    spent: &UsageTotals,
+    by: UsageBy,
+    names: &BTreeMap<Box<str>, Box<str>>,
+) -> view::UsageRow {
+    let text = time.map(|second| timestamp(UNIX_EPOCH + Duration::from_secs(second)));
+    let day = text.as_deref().filter(|_| by != UsageBy::Hour);
+    let day = day.map(|text| text.chars().take("2026-11-24".len()).collect());
+    let title = match by {
+        UsageBy::Of(Dimension::Key) => name.as_ref().and_then(|key| names.get(key)),
+        _ => None,
+    };
+    let title = title.map(|title| title.to_string());
+    let name = name.map(String::from);
+    let key: [&str; 2] = match by {
+        UsageBy::Hour => [text.as_deref().unwrap_or_default(), ""],
+        _ => [&day, &name].map(|part: &Option<String>| part.as_deref().unwrap_or_default()),
+    };
     view::UsageRow {
         key: key.join(" ").trim().to_owned(),
+        at: time.map(|second| second * 1000),
         day,
-        model,
+        name: title,
+        model: name.filter(|_| matches!(by, UsageBy::Model | UsageBy::ModelDay)),
         requests: spent.requests,
         tokens: (&spent.tokens).into(),
         cache_hit_share: cache_hit_share(spent),
@@ -620,6 +742,80 @@ fn usage_row(day: Option<u64>, model: Option<Box<str>>, spent: &UsageTotals) -> 
         unpriced_requests: spent.unpriced,
     }
 }
+
+/// Usage over time: a line for each of the names with the highest cost, and one for the rest.
+pub(super) fn usage_series(
+    state: &ActivityState,
+    range: UsageRange,
+    by: UsageBy,
+    now: u64,
+) -> view::UsageSeries {
+    let by = match by {
+        UsageBy::Day | UsageBy::ModelDay | UsageBy::Hour => UsageBy::Model,
+        by => by,
+    };
+    // a month by the hour, as the days of a time zone are made of
+    let range = match range {
+        UsageRange::Days(days) if by == UsageBy::Model && (days + 1) * 24 <= state.hours.kept() => {
+            UsageRange::Hours(days * 24)
+        }
+        range => range,
+    };
+    let spans = Spans::of(state, range, by, now);
+    let mut sums: BTreeMap<&str, UsageTotals> = BTreeMap::new();
+    for (_, name, spent) in spans.rows() {
+        sums.entry(name).or_default().add(spent);
+    }
+    let mut order: Vec<_> = sums.into_iter().collect();
+    order.sort_by_key(|(_, spent)| std::cmp::Reverse((spent.cost, spent.tokens.all())));
+    let mut lines: Vec<&str> = order.iter().map(|(name, _)| *name).collect();
+    lines.retain(|name| *name != OTHER);
+    lines.truncate(LINES);
+    if order.len() > lines.len() {
+        lines.push(OTHER);
+    }
+    let count = usize::try_from(spans.last.saturating_sub(spans.first) + 1).unwrap_or_default();
+    let count = count.min(MOST_STEPS);
+    let mut series: Vec<_> = lines
+        .iter()
+        .map(|name| view::UsageLine {
+            key: (*name).to_owned(),
+            name: match by {
+                UsageBy::Of(Dimension::Key) => state.key_names.get(*name).map(|it| it.to_string()),
+                _ => None,
+            },
+            requests: vec![0; count],
+            tokens_in: vec![0; count],
+            tokens_out: vec![0; count],
+            cost_usd: vec![0.0; count],
+        })
+        .collect();
+    for (at, name, spent) in spans.rows() {
+        let step = usize::try_from(at / spans.width - spans.first).unwrap_or(usize::MAX);
+        let line = lines.iter().position(|known| *known == name);
+        let line = line.or_else(|| lines.iter().position(|known| *known == OTHER));
+        if let Some(line) = line.and_then(|line| series.get_mut(line))
+            && step < count
+        {
+            line.requests[step] += spent.requests;
+            line.tokens_in[step] += spent.tokens.prompt();
+            line.tokens_out[step] += spent.tokens.output;
+            line.cost_usd[step] += dollars(spent.cost);
+        }
+    }
+    view::UsageSeries {
+        step_ms: spans.width * 1000,
+        t: (0..count as u64)
+            .map(|step| (spans.first + step) * spans.width * 1000)
+            .collect(),
+        lines: series,
+    }
+}
+
+/// Lines of a chart of usage, besides that of the rest.
+const LINES: usize = 6;
+/// Upper bound of steps of a chart of usage: those of hours that are kept.
+const MOST_STEPS: usize = 1_000;
 
 pub(super) fn upstreams(state: &ActivityState) -> Vec<view::UpstreamRow> {
     let pair = |histogram: &DurationHistogram| {
@@ -696,7 +892,7 @@ fn with_estimate(spent: &UsageTotals) -> f64 {
     dollars(spent.cost.saturating_add(spent.estimated))
 }
 
-fn cache_hit_share(spent: &UsageTotals) -> f64 {
+pub(super) fn cache_hit_share(spent: &UsageTotals) -> f64 {
     share(spent.tokens.cache_read, spent.tokens.prompt()).unwrap_or_default()
 }
 
@@ -704,16 +900,10 @@ fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn dollars(billionths: u64) -> f64 {
+pub(super) fn dollars(billionths: u64) -> f64 {
     billionths as f64 / 1e9
 }
 
 fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
-}
-
-/// Milliseconds since the epoch.
-pub fn unix_millis(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

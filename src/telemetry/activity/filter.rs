@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    compose::unix_millis,
     ended::EndedExchange,
     recent::{InFlightExchange, Listed},
+    unix_time::unix_millis,
 };
 use crate::{
     exchange::{Exchange, ExchangeStart, Verdict},
@@ -249,11 +249,11 @@ fn has_ended(exchange: &Exchange, q: &str) -> bool {
     has_begun(&exchange.begun, q) || texts.into_iter().flatten().any(|text| contains(text, q))
 }
 
-fn is_in(wanted: Option<&str>, text: Option<&str>) -> bool {
+pub(super) fn is_in(wanted: Option<&str>, text: Option<&str>) -> bool {
     wanted.is_none_or(|wanted| text.is_some_and(|text| contains(text, wanted)))
 }
 
-fn contains(text: &str, wanted: &str) -> bool {
+pub(super) fn contains(text: &str, wanted: &str) -> bool {
     let (text, wanted) = (text.as_bytes(), wanted.as_bytes());
     wanted.is_empty()
         || text

@@ -3,6 +3,7 @@
 
 use std::{
     net::IpAddr,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ended::{EndedExchange, EndedRecord};
 use crate::exchange::{
-    Estimate, Exchange, ExchangeStart, MeteringFailure, OtherModel, Route, Termination,
+    Estimate, Exchange, ExchangeStart, MeteringFailure, OtherModel, Owner, Route, Termination,
     TerminationPhase, TerminationSource, Terms, Timings, Tokens, Usage,
 };
 use crate::label::Label;
@@ -28,6 +29,13 @@ struct PersistedExchange {
     path: Box<str>,
     route: Box<str>,
     session: Option<Box<str>>,
+    #[serde(default)]
+    agent: Option<Box<str>>,
+    #[serde(default)]
+    parent_agent: Option<Box<str>>,
+    /// Id of the key, name of the key, user, team.
+    #[serde(default)]
+    owner: Option<(Box<str>, Box<str>, Option<Box<str>>, Option<Box<str>>)>,
     user_agent: Option<Box<str>>,
     status: Option<u16>,
     upstream: Option<Box<str>>,
@@ -108,6 +116,17 @@ impl PersistedExchange {
             path: (&*begun.path).into(),
             route: begun.route.label().into(),
             session: begun.session.as_deref().map(Into::into),
+            agent: begun.agent.as_deref().map(Into::into),
+            parent_agent: begun.parent_agent.as_deref().map(Into::into),
+            owner: begun.owner.as_deref().map(|owner| {
+                let Owner {
+                    key,
+                    name,
+                    user,
+                    team,
+                } = owner.clone();
+                (key, name, user, team)
+            }),
             user_agent: begun.user_agent.as_deref().map(Into::into),
             status: exchange.status,
             upstream: exchange.upstream.as_deref().map(Into::into),
@@ -150,9 +169,16 @@ impl PersistedExchange {
                 .find(|route| route.label() == &*self.route)?,
             session: self.session.map(Into::into),
             user_agent: self.user_agent.map(Into::into),
-            agent: None,
-            parent_agent: None,
-            owner: None,
+            agent: self.agent.map(Into::into),
+            parent_agent: self.parent_agent.map(Into::into),
+            owner: self.owner.map(|(key, name, user, team)| {
+                Arc::new(Owner {
+                    key,
+                    name,
+                    user,
+                    team,
+                })
+            }),
         };
         let ended = Termination {
             source: by.into_iter().find(|by| by.label() == &*self.by)?,

@@ -163,11 +163,14 @@ fn octets(exchange: &Exchange) -> usize {
         + begun.path.len()
         + text(begun.session.as_deref())
         + text(begun.user_agent.as_deref())
+        + text(begun.agent.as_deref())
+        + text(begun.parent_agent.as_deref())
         + text(exchange.upstream_request_id.as_deref())
         + of_usage
         + error.map_or(0, |error| error.octets.len() + error.secrets.bytes())
         + exchange.request_fields.len()
         + exchange.response_fields.len()
+        + exchange.prompt.as_ref().map_or(0, |it| it.bytes())
         + exchange.tries.len() * size_of::<Try>()
         + fields
             .map(|(name, value)| 32 + name.len() + value.len())

@@ -242,6 +242,7 @@ fn trim_exchange(exchange: &mut Exchange) {
         usage.others.shrink_to_fit();
     }
     exchange.error = None;
+    exchange.prompt = None;
     exchange.rate_limit = Vec::new();
     exchange.tries = Vec::new();
 }
@@ -251,6 +252,8 @@ fn trim(begun: &mut ExchangeStart) {
     cut(&mut begun.method, TEXT);
     cut(&mut begun.id, TEXT);
     cut_some(&mut begun.session);
+    cut_some(&mut begun.agent);
+    cut_some(&mut begun.parent_agent);
     if let Some(agent) = &mut begun.user_agent {
         cut(agent, AGENT);
     }

@@ -7,11 +7,14 @@ use std::{
 };
 
 use super::{
+    dimension::{Dimension, DimensionUsage},
     ended::{EndedRecord, RedactedText},
     histogram::DurationHistogram,
     persisted::RestoredExchange,
     recent::{FAILURES, KEPT, Recent, shortened},
     ring::Ring,
+    session_key::SessionKey,
+    sessions::{SESSIONS, SessionTotals, Sessions},
     top_k::{TopPaths, TopUpstreams},
     totals::{ExchangeTotals, UsageTotals, is_failure},
     usage_by_model::UsageByModel,
@@ -24,8 +27,10 @@ pub(super) const HOUR: u64 = 3600;
 pub(super) const DAY: u64 = 86_400;
 /// Days of kept usage.
 pub(super) const DAYS: u64 = 400;
-/// Hours of kept usage: a week, and the current hour.
-pub(super) const HOURS: u64 = 7 * 24 + 1;
+/// Hours of kept usage by model: a month and a day in any time zone, and the current hour.
+pub(super) const HOURS: u64 = 32 * 24 + 1;
+/// Hours of kept usage by other names: a week, and the current hour.
+pub(super) const HOURS_BY: u64 = 7 * 24 + 1;
 /// Seconds of kept totals and quantiles.
 pub(super) const SECONDS: u64 = 15 * 60;
 /// Minutes of which quantiles are kept, each by itself.
@@ -36,6 +41,9 @@ pub(super) const MINUTES: u64 = 7 * 24 * 60;
 /// Name of the model if neither request nor response has one.
 const UNKNOWN: &str = "unknown";
 const LONGEST_MODEL: usize = 128;
+const LONGEST_NAME: usize = 512;
+/// Upper bound of keys whose names are remembered.
+const KEY_NAMES: usize = 4096;
 
 /// Everything that the activity keeps.
 pub(super) struct ActivityState {
@@ -53,6 +61,11 @@ pub(super) struct ActivityState {
     pub(super) timing: [Ring<Timing>; 3],
     pub(super) hours: UsageByModel,
     pub(super) days: UsageByModel,
+    /// In the order of [`Dimension::ALL`].
+    pub(super) dimensions: [DimensionUsage; Dimension::ALL.len()],
+    pub(super) sessions: Sessions,
+    /// Names of keys by their ids, as seen last.
+    pub(super) key_names: BTreeMap<Box<str>, Box<str>>,
     pub(super) recent: Recent,
     pub(super) paths: TopPaths,
     pub(super) upstreams: TopUpstreams,
@@ -72,6 +85,9 @@ pub(super) struct Slice {
     pub(super) timing: Timing,
 }
 
+/// A span, a dimension and a name in it.
+pub(super) type NamedSpan = (u64, Dimension, Box<str>);
+
 /// Changes that are not stored yet: totals by second and minute, usage by hour and day and model, exchanges.
 #[derive(Default)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
@@ -80,6 +96,9 @@ pub(super) struct Delta {
     pub(super) minutes: BTreeMap<u64, Slice>,
     pub(super) hours: BTreeMap<(u64, Box<str>), UsageTotals>,
     pub(super) days: BTreeMap<(u64, Box<str>), UsageTotals>,
+    pub(super) hours_by: BTreeMap<NamedSpan, UsageTotals>,
+    pub(super) days_by: BTreeMap<NamedSpan, UsageTotals>,
+    pub(super) sessions: BTreeMap<SessionKey, SessionTotals>,
     pub(super) ended: LastEnded,
 }
 
@@ -170,6 +189,10 @@ impl ActivityState {
             ],
             hours: UsageByModel::new(HOUR, HOURS),
             days: UsageByModel::new(DAY, DAYS),
+            dimensions: Dimension::ALL
+                .map(|it| DimensionUsage::new(it, (HOUR, HOURS_BY), (DAY, DAYS))),
+            sessions: Sessions::default(),
+            key_names: BTreeMap::new(),
             recent: Recent::default(),
             paths: TopPaths::default(),
             upstreams: TopUpstreams::default(),
@@ -209,6 +232,32 @@ impl ActivityState {
         for ((day, model), spent) in &saved.days {
             self.days.add(day * DAY, now, model, spent);
         }
+        for ((hour, dimension, name), spent) in &saved.hours_by {
+            let usage = &mut self.dimensions[*dimension as usize];
+            usage.hours.add(hour * HOUR, now, name, spent);
+        }
+        for ((day, dimension, name), spent) in &saved.days_by {
+            let usage = &mut self.dimensions[*dimension as usize];
+            usage.days.add(day * DAY, now, name, spent);
+        }
+        for (key, totals) in saved.sessions {
+            self.name_key(&key.key, totals.name.as_deref());
+            self.sessions.add(key, &totals);
+        }
+    }
+
+    /// Remembers the name of a key.
+    fn name_key(&mut self, key: &str, name: Option<&str>) {
+        let Some(name) = name else { return };
+        let is_full = self.key_names.len() >= KEY_NAMES;
+        match self.key_names.get_mut(key) {
+            Some(known) if **known == *name => {}
+            Some(known) => *known = name.into(),
+            None if is_full => {}
+            None => {
+                self.key_names.insert(key.into(), name.into());
+            }
+        }
     }
 
     /// The moment from which on failures are known.
@@ -237,12 +286,25 @@ impl ActivityState {
             span.add(exchange);
             self.paths.add(exchange);
             self.upstreams.add(exchange, ended);
+            if let Some(owner) = &exchange.begun.owner {
+                self.name_key(&owner.key, Some(&owner.name));
+            }
+            if let Some((key, more)) = self.sessions.count(exchange, ended)
+                && let Some(unsaved) = unsaved.as_deref_mut()
+            {
+                unsaved.sessions.entry(key).or_default().merge(&more);
+            }
         }
         self.add(span, now, unsaved);
     }
 
     fn add(&mut self, span: SecondCounts<'_>, now: SystemTime, mut unsaved: Option<&mut Delta>) {
-        let SecondCounts { at, slice, spent } = span;
+        let SecondCounts {
+            at,
+            slice,
+            spent,
+            by,
+        } = span;
         if slice.sums.requests == 0 {
             return;
         }
@@ -276,6 +338,19 @@ impl ActivityState {
                 }
             }
         }
+        for (dimension, name, spent) in by {
+            let usage = &mut self.dimensions[dimension as usize];
+            let hour = usage.hours.add(at, now, name, &spent);
+            let day = usage.days.add(at, now, name, &spent);
+            if let Some(unsaved) = &mut unsaved {
+                for (sums, named) in [(&mut unsaved.hours_by, hour), (&mut unsaved.days_by, day)] {
+                    if let Some((span, name)) = named {
+                        let sum = sums.entry((span, dimension, name.into())).or_default();
+                        sum.add(&spent);
+                    }
+                }
+            }
+        }
     }
 
     /// Lists an exchange that was counted, with the text of the error response and the type of the error in
@@ -298,6 +373,7 @@ struct SecondCounts<'a> {
     slice: Slice,
     /// By model.
     spent: Vec<(&'a str, UsageTotals)>,
+    by: Vec<(Dimension, &'a str, UsageTotals)>,
 }
 
 impl<'a> SecondCounts<'a> {
@@ -313,6 +389,15 @@ impl<'a> SecondCounts<'a> {
                 match self.spent.iter_mut().find(|(known, _)| *known == model) {
                     Some((_, sum)) => sum.add(&spent),
                     None => self.spent.push((model, spent)),
+                }
+            }
+            let spent = UsageTotals::of(usage);
+            for dimension in Dimension::ALL {
+                let name = shortened(dimension.of(exchange), LONGEST_NAME);
+                let mut known = self.by.iter_mut();
+                match known.find(|(of, known, _)| *of == dimension && *known == name) {
+                    Some((_, _, sum)) => sum.add(&spent),
+                    None => self.by.push((dimension, name, spent)),
                 }
             }
         }
@@ -341,10 +426,15 @@ impl Delta {
             minutes,
             hours,
             days,
+            hours_by,
+            days_by,
+            sessions,
             ended,
         } = self;
         let has_sums = !seconds.is_empty() || !minutes.is_empty();
-        !has_sums && hours.is_empty() && days.is_empty() && ended.is_empty()
+        let has_usage = !hours.is_empty() || !days.is_empty();
+        let has_names = !hours_by.is_empty() || !days_by.is_empty();
+        !has_sums && !has_usage && !has_names && sessions.is_empty() && ended.is_empty()
     }
 
     pub(super) fn add(&mut self, other: Self) {
@@ -363,6 +453,17 @@ impl Delta {
         for (key, spent) in other.days {
             self.days.entry(key).or_default().add(&spent);
         }
+        for (ours, theirs) in [
+            (&mut self.hours_by, other.hours_by),
+            (&mut self.days_by, other.days_by),
+        ] {
+            for (key, spent) in theirs {
+                ours.entry(key).or_default().add(&spent);
+            }
+        }
+        for (key, later) in other.sessions {
+            self.sessions.entry(key).or_default().merge(&later);
+        }
     }
 
     /// Removes spans beyond those that are kept.
@@ -377,6 +478,15 @@ impl Delta {
         }
         self.hours = self.hours.split_off(&(from(HOUR, HOURS), "".into()));
         self.days = self.days.split_off(&(from(DAY, DAYS), "".into()));
+        let begin = |from: u64| (from, Dimension::ALL[0], Box::<str>::default());
+        self.hours_by = self.hours_by.split_off(&begin(from(HOUR, HOURS_BY)));
+        self.days_by = self.days_by.split_off(&begin(from(DAY, DAYS)));
+        if self.sessions.len() > SESSIONS {
+            let mut lasts: Vec<u64> = self.sessions.values().map(SessionTotals::last).collect();
+            lasts.sort_unstable();
+            let oldest = lasts[lasts.len() - SESSIONS];
+            self.sessions.retain(|_, totals| totals.last() >= oldest);
+        }
     }
 }
 

@@ -93,6 +93,7 @@ fn exchange(id: &str, ended: u64) -> Exchange {
         tries: Vec::new(),
         request_fields: Default::default(),
         response_fields: Default::default(),
+        prompt: None,
     }
 }
 

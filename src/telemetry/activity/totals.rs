@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::exchange::{Exchange, Tokens, Usage, Verdict};
 
 /// Sums of exchanges that ended in a span of time.
@@ -23,7 +25,8 @@ pub(super) struct ExchangeTotals {
 }
 
 /// Totals of usage and cost of generations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[u64; 10]", into = "[u64; 10]")]
 pub(super) struct UsageTotals {
     /// Exchanges that were metered.
     pub(super) requests: u64,
@@ -128,6 +131,54 @@ impl UsageTotals {
             *sum = sum.saturating_add(part);
         }
         self.tokens.add(&other.tokens);
+    }
+}
+
+/// As it is stored: in the order of the columns of the usage tables.
+impl From<UsageTotals> for [u64; 10] {
+    fn from(totals: UsageTotals) -> Self {
+        let tokens = &totals.tokens;
+        [
+            totals.requests,
+            tokens.input,
+            tokens.output,
+            tokens.cache_read,
+            tokens.cache_write_5m,
+            tokens.cache_write_1h,
+            totals.cost,
+            totals.unpriced,
+            totals.at_least,
+            totals.estimated,
+        ]
+    }
+}
+
+impl From<[u64; 10]> for UsageTotals {
+    fn from(stored: [u64; 10]) -> Self {
+        let [
+            requests,
+            input,
+            output,
+            cache_read,
+            cache_write_5m,
+            cache_write_1h,
+            rest @ ..,
+        ] = stored;
+        let [cost, unpriced, at_least, estimated] = rest;
+        Self {
+            requests,
+            tokens: Tokens {
+                input,
+                output,
+                cache_read,
+                cache_write_5m,
+                cache_write_1h,
+            },
+            cost,
+            unpriced,
+            at_least,
+            estimated,
+        }
     }
 }
 

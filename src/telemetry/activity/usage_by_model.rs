@@ -1,4 +1,4 @@
-//! Usage by model, for hours and for days.
+//! Usage by model, or by another name, for hours and for days.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,21 @@ pub(super) struct UsageByModel {
     width: u64,
     /// Spans that are kept.
     keep: u64,
+    /// Upper bound of names with a row of their own in a span.
+    names: usize,
     spans: BTreeMap<u64, BTreeMap<Box<str>, UsageTotals>>,
 }
 
 impl UsageByModel {
     pub(super) fn new(width: u64, keep: u64) -> Self {
+        Self::bounded(width, keep, MODELS)
+    }
+
+    pub(super) fn bounded(width: u64, keep: u64, names: usize) -> Self {
         Self {
             width,
             keep,
+            names,
             spans: BTreeMap::new(),
         }
     }
@@ -50,7 +57,7 @@ impl UsageByModel {
         }
         let models = self.spans.entry(span).or_default();
         let named = models.len() - usize::from(models.contains_key(OTHER));
-        let has_place = spent.tokens != Tokens::default() && named < MODELS;
+        let has_place = spent.tokens != Tokens::default() && named < self.names;
         let name = if has_place || models.contains_key(model) {
             model
         } else {
@@ -65,15 +72,30 @@ impl UsageByModel {
         Some((span, name))
     }
 
+    /// Spans that are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.keep
+    }
+
     /// The last spans, oldest first: number, model, totals.
+    #[cfg(test)]
     pub(super) fn last(
         &self,
         spans: u64,
         now: u64,
     ) -> impl Iterator<Item = (u64, &str, &UsageTotals)> {
         let newest = now / self.width;
+        self.between((newest + 1).saturating_sub(spans), newest)
+    }
+
+    /// Spans by their numbers, both included, oldest first: number, name, totals.
+    pub(super) fn between(
+        &self,
+        first: u64,
+        last: u64,
+    ) -> impl Iterator<Item = (u64, &str, &UsageTotals)> {
         self.spans
-            .range((newest + 1).saturating_sub(spans)..=newest)
+            .range(first.min(last)..=last)
             .flat_map(|(span, models)| {
                 models
                     .iter()

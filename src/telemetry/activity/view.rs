@@ -234,6 +234,16 @@ pub struct Row {
     pub upstream_request_id: Option<String>,
     /// Claude Code's session.
     pub session: Option<String>,
+    /// Claude Code's subagent; null for the main agent.
+    pub agent: Option<String>,
+    /// The id of the key that the request showed.
+    pub key: Option<String>,
+    /// The name of that key.
+    pub key_name: Option<String>,
+    /// The user that owns the key.
+    pub user: Option<String>,
+    /// The team of the user.
+    pub team: Option<String>,
     /// `User-Agent` of the client, at most 256 characters.
     pub user_agent: Option<String>,
     /// Bytes of the request's content, so far if it is in flight.
@@ -429,10 +439,15 @@ pub struct Sample {
 /// Usage and cost of a model or a day.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UsageRow {
-    /// The day, the model, or both.
+    /// The day, the hour, the model, the id of the key, the user, the team or the session; empty for usage
+    /// that has none.
     pub key: String,
+    /// Begin of the day or hour, if rows are grouped by it.
+    pub at: Option<u64>,
     /// The day (UTC), if rows are grouped by it.
     pub day: Option<String>,
+    /// The name of the key, if rows are grouped by keys.
+    pub name: Option<String>,
     /// The model, if rows are grouped by it.
     pub model: Option<String>,
     /// Exchanges.
@@ -454,6 +469,34 @@ pub struct UsageRow {
     pub cost_estimate_usd: f64,
     /// Number of exchanges without a price.
     pub unpriced_requests: u64,
+}
+
+/// Usage over time.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct UsageSeries {
+    /// Width of a step: an hour, or a day (UTC).
+    pub step_ms: u64,
+    /// Begin of the step.
+    pub t: Vec<u64>,
+    /// The names with the highest cost, and `other`.
+    pub lines: Vec<UsageLine>,
+}
+
+/// Usage of a name over time: columns of one length.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct UsageLine {
+    /// The model, the id of the key, the user, the team or the session; empty for usage that has none.
+    pub key: String,
+    /// The name of the key.
+    pub name: Option<String>,
+    /// Exchanges.
+    pub requests: Vec<u64>,
+    /// Input of all kinds.
+    pub tokens_in: Vec<u64>,
+    /// Output.
+    pub tokens_out: Vec<u64>,
+    /// Cost.
+    pub cost_usd: Vec<f64>,
 }
 
 /// Counts of an upstream since the process began.

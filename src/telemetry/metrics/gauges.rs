@@ -25,6 +25,8 @@ pub struct Gauges {
     pub access_log_lines_dropped: u64,
     /// Exchanges missing from the totals of the activity, since its queue was full.
     pub exchanges_dropped: u64,
+    /// Breaks of prompt caches by cause: label and number; empty if they are not looked for.
+    pub cache_breaks: Vec<(&'static str, u64)>,
     /// The upstreams of the configuration.
     pub upstreams: Vec<UpstreamGauges>,
     /// Date of the table of prices.
@@ -59,7 +61,10 @@ impl Gauges {
             ([("log", "access_log")], self.access_log_lines_dropped),
         ];
         out.counters(&DROPPED, dropped)?;
-        out.counter(&LOST, self.exchanges_dropped)
+        out.counter(&LOST, self.exchanges_dropped)?;
+        let breaks = self.cache_breaks.iter();
+        let breaks = breaks.map(|(cause, count)| ([("cause", *cause)], *count));
+        out.counters(&CACHE_BREAKS, breaks)
     }
 }
 
@@ -103,6 +108,12 @@ const LOST: Family = Family {
     name: "anthropic_proxy_telemetry_dropped_exchanges",
     unit: None,
     help: "Exchanges missing from the dashboard and the access log because their queue was full; these metrics include them.",
+};
+
+const CACHE_BREAKS: Family = Family {
+    name: "anthropic_proxy_cache_breaks",
+    unit: None,
+    help: "Requests of Claude Code sessions that read less than half of the prefix that was in the prompt cache while their input had not shrunk, by cause; counted while the dashboard is on.",
 };
 
 const DROPPED: Family = Family {

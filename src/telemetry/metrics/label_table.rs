@@ -19,9 +19,20 @@ impl<const N: usize> Default for LabelTable<N> {
 impl<const N: usize> LabelTable<N> {
     /// The index of a name, which takes a place if there is one; else `N`.
     pub(super) fn intern(&self, name: &str) -> usize {
-        if !is_label(name) {
-            return N;
+        if is_label(name) { self.place(name) } else { N }
+    }
+
+    /// The index of a name that an operator chose: it may have blanks and characters of any language.
+    pub(super) fn intern_text(&self, name: &str) -> usize {
+        let is_label = !name.is_empty() && name.len() <= LONGEST_TEXT && name != OTHER;
+        if is_label && !name.contains(char::is_control) {
+            self.place(name)
+        } else {
+            N
         }
+    }
+
+    fn place(&self, name: &str) -> usize {
         let place = self.0.iter().position(|slot| match slot.get() {
             Some(known) => **known == *name,
             None => slot.set(name.into()).is_ok() || slot.get().is_some_and(|won| **won == *name),
@@ -59,6 +70,9 @@ const OTHER: &str = "other";
 
 /// Upper bound of bytes of a name.
 const LONGEST: usize = 128;
+
+/// Upper bound of bytes of a name that an operator chose: 128 characters of four.
+const LONGEST_TEXT: usize = 512;
 
 #[cfg(test)]
 mod tests {

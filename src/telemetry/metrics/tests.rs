@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 use crate::exchange::{
-    ExchangeStart, MeteringFailure, Route, Termination, TerminationPhase, TerminationSource,
+    ExchangeStart, MeteringFailure, Owner, Route, Termination, TerminationPhase, TerminationSource,
     Timings, Tokens, Usage,
 };
 
@@ -69,6 +69,7 @@ fn exchange(model: &str) -> Exchange {
         tries: Vec::new(),
         request_fields: Default::default(),
         response_fields: Default::default(),
+        prompt: None,
     }
 }
 
@@ -90,6 +91,48 @@ fn refused(label: Label) -> Exchange {
     exchange
 }
 
+/// An exchange whose request showed a key of a team.
+fn owned(team: &str) -> Exchange {
+    let mut exchange = exchange("claude-sonnet-4-5");
+    exchange.begun.owner = Some(Arc::new(Owner {
+        key: "canary-key".into(),
+        name: "canary-name".into(),
+        user: Some("canary-user".into()),
+        team: Some(team.into()),
+    }));
+    exchange.begun.session = Some("canary-session".into());
+    exchange
+}
+
+#[test]
+fn teams_are_labels_and_keys_users_and_sessions_are_not() {
+    let metrics = Metrics::new();
+    let shard = metrics.shard();
+    for team in 0..60 {
+        shard.exchange(&owned(&format!("Team {team:02}")));
+    }
+    shard.exchange(&exchange("claude-sonnet-4-5"));
+    let text = metrics.expose(&gauges(), Format::OpenMetrics);
+    let samples = samples(&text);
+    let requests = |team: &str| {
+        let labels = format!(r#"{{team="{team}",result="succeeded"}}"#);
+        samples.get(&format!("anthropic_proxy_team_requests_total{labels}"))
+    };
+    assert_eq!(
+        (requests("Team 00"), requests("other")),
+        (Some(&1.0), Some(&10.0))
+    );
+    assert_eq!(requests("Team 59"), None);
+    holds(
+        &samples,
+        &[(
+            r#"anthropic_proxy_cache_breaks_total{cause="system_changed"}"#,
+            3.0,
+        )],
+    );
+    assert!(!text.contains("canary"), "{text}");
+}
+
 fn gauges() -> Gauges {
     let upstream = |circuit| UpstreamGauges {
         url: "https://a.example/\"quoted\\\n".to_owned(),
@@ -106,6 +149,7 @@ fn gauges() -> Gauges {
         log_lines_dropped: 7,
         access_log_lines_dropped: 8,
         exchanges_dropped: 9,
+        cache_breaks: vec![("system_changed", 3)],
         upstreams: vec![upstream("closed"), upstream("open")],
         prices_date: "2025-11-24".to_owned(),
     }
@@ -115,7 +159,7 @@ fn gauges() -> Gauges {
 fn filled() -> Arc<Metrics> {
     let metrics = Metrics::new();
     let shard = metrics.shard();
-    shard.exchange(&exchange("claude-sonnet-4-5"));
+    shard.exchange(&owned("core team"));
     let mut unpriced = exchange("unheard-of");
     let usage = unpriced.usage.as_mut().unwrap();
     (usage.cost, usage.failure) = (None, Some(MeteringFailure::Broken));

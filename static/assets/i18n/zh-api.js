@@ -54,7 +54,6 @@ export default {
   "Logs out.": "退出登录。",
   "logged out": "已退出",
   "Upstreams, with their health and their traffic since the process began.": "各上游，以及启动以来的情况。",
-  "Tokens and cost, by model or day.": "按模型或日期统计的 Token 与费用。",
   "Tokens and cost as a file of comma-separated values (RFC 4180).":
     "以 CSV 文件（RFC 4180）导出 Token 与费用。",
   "Tokens and cost as a file.": "以文件导出 Token 与费用。",
@@ -249,7 +248,6 @@ export default {
   "The last one's end.": "最后一次失败的结束时间。",
   "The newest one that has content, else the newest.": "最近一次带有内容的失败；都没有内容时为最近一次。",
   "Usage and cost of a model or a day.": "某个模型或某一天的用量与费用。",
-  "The day, the model, or both.": "日期、模型，或两者。",
   "The day (UTC), if rows are grouped by it.": "日期（UTC）；按日期分组时给出。",
   "The model, if rows are grouped by it.": "模型；按模型分组时给出。",
   "Their known cost: a lower bound if `cost_is_floor`.": "已知的费用；cost_is_floor 为 true 时只是下限。",
@@ -310,7 +308,6 @@ export default {
   "Requests in a row that failed since the last success, while it is `failing`.":
     "状态为 failing 时，自上次成功以来连续失败的请求数。",
   "Failures in a row that open the circuit.": "使熔断器打开的连续失败次数。",
-  "By model, by day, or by both.": "按模型、按日期，或按两者。",
   "Charges that are in no sum: `regional_premium` (of Bedrock and Vertex), `priority_tier`, `code_execution_time`.":
     "未计入合计的收费项：regional_premium（Bedrock 与 Vertex 的区域加价）、priority_tier、code_execution_time。",
   "In order of preference.": "按优先顺序排列。",
@@ -340,4 +337,94 @@ export default {
   "The label that its record will carry.": "该请求的记录所带的原因标签。",
   "Code for programs.": "供程序识别的代码。",
   "Message for people.": "供人阅读的说明。",
+  "Tokens and cost, by model, time, key, user, team or session.":
+    "按模型、时间、密钥、用户、团队或会话统计的 Token 与费用。",
+  "In place of `range`: the begin of the span, in Unix milliseconds.":
+    "代替 range：时间跨度的起点（Unix 毫秒）。",
+  "In place of `range`: the end of the span, in Unix milliseconds; now if it is not given.":
+    "代替 range：时间跨度的终点（Unix 毫秒），默认现在。",
+  "By model, by time, or by whose it is.": "按模型、按时间，或按所属。",
+  "The day, the hour, the model, the id of the key, the user, the team or the session; empty for usage that has none.":
+    "日期、小时、模型、密钥 ID、用户、团队或会话；没有所属的用量为空。",
+  "Begin of the day or hour, if rows are grouped by it.": "按日期或小时分组时，其起点。",
+  "The name of the key, if rows are grouped by keys.": "按密钥分组时，密钥的名称。",
+  "Tokens and cost over time, by model, key, user, team or session.":
+    "随时间变化的 Token 与费用，按模型、密钥、用户、团队或会话。",
+  "Usage over time.": "随时间变化的用量。",
+  "Width of a step: an hour, or a day (UTC).": "步长：一小时，或一天（UTC）。",
+  "The names with the highest cost, and `other`.": "费用最高的几项，以及 other。",
+  "Usage of a name over time: columns of one length.": "某一项随时间变化的用量：各列长度相同。",
+  "The model, the id of the key, the user, the team or the session; empty for usage that has none.":
+    "模型、密钥 ID、用户、团队或会话；没有所属的用量为空。",
+  "The name of the key.": "密钥的名称。",
+  "Sessions of Claude Code, the last 90 days of them.": "最近 90 天的 Claude Code 会话。",
+  "One session, with its agents, its cache breaks and its last requests.":
+    "单个会话，包括其智能体、缓存失效和最近请求。",
+  "its id, as the client says it": "会话 ID，由客户端给出",
+  "no session of this id is kept": "没有保留此 ID 的会话",
+  "Rows of a page; 100 if it is not given.": "每页行数，默认 100。",
+  "`next_offset` of the page before.": "上一页返回的 next_offset。",
+  "The id of the session.": "会话的 ID。",
+  "The id or the name of the key.": "密钥的 ID 或名称。",
+  "The user.": "用户。",
+  "The team.": "团队。",
+  "Used at this moment or later, in Unix milliseconds.": "不早于此刻使用过（Unix 毫秒）。",
+  "Any of these, a model, or an agent.": "匹配以上任意一项、模型或智能体。",
+  "Order of the rows; by the end of the last request if it is not given.":
+    "排序方式，默认按最近请求的结束时间。",
+  "Direction of the order; the largest first if it is not given.": "排序方向，默认从大到小。",
+  "The id of the key, empty for none; that of the session used last if it is not given.":
+    "密钥的 ID，没有密钥时为空；默认取最近使用的会话。",
+  "A page of sessions.": "一页会话。",
+  "The sessions.": "会话列表。",
+  "Value of `offset` for the next page, if there is one.": "下一页的 offset（如果有）。",
+  "Number of sessions that match the filters.": "符合筛选条件的会话数。",
+  "A session of Claude Code.": "一个 Claude Code 会话。",
+  "Its id, as the client says it (`X-Claude-Code-Session-Id`).":
+    "会话 ID，由客户端给出（X-Claude-Code-Session-Id）。",
+  "The id of the key that its requests showed.": "其请求所用密钥的 ID。",
+  "The name of that key.": "该密钥的名称。",
+  "The user that owns the key.": "拥有该密钥的用户。",
+  "The team of the user.": "用户所属的团队。",
+  "`User-Agent` of its last request.": "最近请求的 User-Agent。",
+  "Number of agents: the main one, and subagents.": "智能体的数量：主智能体与子智能体。",
+  "Its models, that with the highest cost first.": "所用模型，费用最高的在前。",
+  "Its exchanges, tokens and cost.": "其请求与用量。",
+  "Sums of a session or an agent.": "会话或智能体的合计。",
+  "Begin of the first exchange.": "首个请求的开始时间。",
+  "End of the last exchange.": "最近请求的结束时间。",
+  "Time from the one to the other.": "两者之间的时长。",
+  "Time that the exchanges took, all together.": "所有请求的总耗时。",
+  "Exchanges that ended.": "已结束的请求。",
+  "Breaks of the prompt cache.": "提示缓存的失效次数。",
+  "True if they cost more than `cost_usd`.": "实际费用是否高于 cost_usd。",
+  "A session with its agents, its last cache breaks, and its last requests.":
+    "会话及其智能体、最近的缓存失效和最近请求。",
+  "The session.": "会话。",
+  "Its agents as a tree: each before those that it started.": "智能体的树：每个排在由它启动的之前。",
+  "The number of cache breaks by cause.": "按原因统计的缓存失效次数。",
+  "The last cache breaks, newest first.": "最近的缓存失效，新的在前。",
+  "The last requests that are still listed, newest first, at most 100.":
+    "仍在列表中的最近请求，新的在前，最多 100 个。",
+  "An agent of a session.": "会话中的一个智能体。",
+  "Its id; null for the main agent.": "智能体 ID；主智能体为 null。",
+  "The agent that started it; null for the main agent, and for those that this started.":
+    "启动它的智能体；主智能体及由其启动的为 null。",
+  "Its depth in the tree; 0 for the main agent.": "在树中的深度；主智能体为 0。",
+  "Its models.": "所用模型。",
+  "Number of cache breaks of a cause.": "某一原因的缓存失效次数。",
+  "The cause.": "原因。",
+  "Number of breaks.": "失效次数。",
+  "A request that read less than half of the prefix that was in the prompt cache, while its input had not shrunk.":
+    "输入没有变短、却只读到缓存中前缀不足一半的请求。",
+  "Begin of the request.": "请求的开始时间。",
+  "The subagent; null for the main agent.": "子智能体；主智能体为 null。",
+  "The cause: `tools_changed`, `system_changed`, `parameters_changed`, `message_changed`, `model_changed`, `upstream_changed`, `ttl_lapsed` or `unknown`.":
+    "原因：tools_changed、system_changed、parameters_changed、message_changed、model_changed、upstream_changed、ttl_lapsed 或 unknown。",
+  "The number of the message that differs, from 1 on.": "有变化的消息的序号，从 1 开始。",
+  "Tokens of the prefix that was there.": "此前已缓存的前缀的 Token 数。",
+  "Tokens that were read from it.": "从中读取的 Token 数。",
+  "Tokens that were written to the cache anew.": "重新写入缓存的 Token 数。",
+  "Claude Code's subagent; null for the main agent.": "Claude Code 的子智能体；主智能体为 null。",
+  "The id of the key that the request showed.": "请求所用密钥的 ID。",
 };

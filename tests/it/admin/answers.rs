@@ -625,7 +625,7 @@ fn queries_that_cannot_be_meant_are_refused_with_a_code() {
         ("overview?range=5m&range=5m", "bad_request"),
         ("errors?range=", "bad_range"),
         ("usage?range=5m", "bad_range"),
-        ("usage.csv?by=key", "bad_filter"),
+        ("usage.csv?by=keys", "bad_filter"),
         ("requests?limit=0", "bad_filter"),
         ("requests?limit=many", "bad_request"),
         ("requests?status=teapot", "bad_filter"),

@@ -2,17 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use rusqlite::{Connection, Row, ToSql, Transaction, types::ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, Transaction, types::ValueRef};
 
 use crate::{
     exchange::Tokens,
     telemetry::activity::{
+        dimension::Dimension,
         histogram::DurationHistogram,
         persisted,
         recent::{FAILURES, KEPT},
+        session_key::SessionKey,
+        sessions::{SESSIONS, SessionTotals},
         state::{
-            DAY, DAYS, Delta, HOUR, HOURS, LastEnded, MINUTE, MINUTES, SECONDS, Slice,
-            StoredHistory, Timing, second,
+            DAY, DAYS, Delta, HOUR, HOURS, HOURS_BY, LastEnded, MINUTE, MINUTES, NamedSpan,
+            SECONDS, Slice, StoredHistory, Timing, second,
         },
         totals::{ExchangeTotals, UsageTotals},
     },
@@ -85,6 +88,25 @@ pub(super) fn read(
             held.insert((number(row, 0)?, model.into()), spent(row, 2)?);
         }
     }
+    for (table, width, keep, held) in [
+        ("usage_hour_by", HOUR, HOURS_BY, &mut saved.hours_by),
+        ("usage_day_by", DAY, DAYS, &mut saved.days_by),
+    ] {
+        let query = format!(
+            "SELECT span, dimension, name, {} FROM {table} WHERE span > ?",
+            SPENT.join(", ")
+        );
+        let mut statement = connection.prepare(&query)?;
+        let mut rows = statement.query([signed(oldest(now, width, keep))])?;
+        while let Some(row) = rows.next()? {
+            let (dimension, name): (String, String) = (row.get(1)?, row.get(2)?);
+            let known = Dimension::ALL.into_iter();
+            if let Some(dimension) = known.into_iter().find(|it| it.label() == dimension) {
+                held.insert((number(row, 0)?, dimension, name.into()), spent(row, 3)?);
+            }
+        }
+    }
+    saved.sessions = read_sessions(connection, now)?;
     let mut statement = connection.prepare("SELECT record FROM exchange ORDER BY seq")?;
     let mut rows = statement.query([])?;
     let mut ended = Vec::new();
@@ -95,6 +117,31 @@ pub(super) fn read(
     drop(rows);
     drop(statement);
     Ok(StoredHistory { sums: saved, ended })
+}
+
+/// The sessions used last. A record that cannot be read is left out.
+fn read_sessions(
+    connection: &Connection,
+    now: u64,
+) -> rusqlite::Result<BTreeMap<SessionKey, SessionTotals>> {
+    const LAST: &str = "SELECT session, key, record FROM session WHERE last > ?
+        ORDER BY last DESC LIMIT ?";
+    let mut statement = connection.prepare(LAST)?;
+    let oldest = now.saturating_sub(SESSION_DAYS * DAY).saturating_mul(1000);
+    let mut rows = statement.query([signed(oldest), signed(SESSIONS as u64)])?;
+    let mut sessions = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (session, key, record): (String, String, String) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        if let Ok(totals) = serde_json::from_str(&record) {
+            let key = SessionKey {
+                session: session.into(),
+                key: key.into(),
+            };
+            sessions.insert(key, totals);
+        }
+    }
+    Ok(sessions)
 }
 
 /// Totals and durations of a row, from a column on.
@@ -145,6 +192,54 @@ pub(super) fn write(transaction: &Transaction<'_>, additions: &Delta) -> rusqlit
             let mut all: Vec<&dyn ToSql> = vec![&span, model];
             all.extend(values.iter().map(|value| value as &dyn ToSql));
             statement.execute(all.as_slice())?;
+        }
+    }
+    write_named(transaction, "usage_hour_by", &additions.hours_by)?;
+    write_named(transaction, "usage_day_by", &additions.days_by)?;
+    write_sessions(transaction, &additions.sessions)
+}
+
+/// Adds to the usage of names.
+fn write_named(
+    transaction: &Transaction<'_>,
+    table: &str,
+    rows: &BTreeMap<NamedSpan, UsageTotals>,
+) -> rusqlite::Result<()> {
+    let keys = ["span", "dimension", "name"];
+    let mut statement = transaction.prepare(&addition(table, &keys, &SPENT))?;
+    for ((span, dimension, name), spent) in rows {
+        let (span, label, values) = (signed(*span), dimension.label(), spent_values(spent));
+        let mut all: Vec<&dyn ToSql> = vec![&span, &label, name];
+        all.extend(values.iter().map(|value| value as &dyn ToSql));
+        statement.execute(all.as_slice())?;
+    }
+    Ok(())
+}
+
+/// Adds to the sessions.
+fn write_sessions(
+    transaction: &Transaction<'_>,
+    sessions: &BTreeMap<SessionKey, SessionTotals>,
+) -> rusqlite::Result<()> {
+    let mut find =
+        transaction.prepare("SELECT record FROM session WHERE session = ? AND key = ?")?;
+    let mut set = transaction.prepare(
+        "INSERT OR REPLACE INTO session (session, key, last, record) VALUES (?, ?, ?, ?)",
+    )?;
+    for (SessionKey { session, key }, more) in sessions {
+        let record: Option<String> = find
+            .query_row([session, key], |row| row.get(0))
+            .optional()?;
+        let stored = record.and_then(|record| serde_json::from_str(&record).ok());
+        let mut totals: SessionTotals = stored.unwrap_or_default();
+        totals.merge(more);
+        if let Ok(record) = serde_json::to_string(&totals) {
+            set.execute(rusqlite::params![
+                session,
+                key,
+                signed(totals.last()),
+                record
+            ])?;
         }
     }
     Ok(())
@@ -224,6 +319,8 @@ pub(super) fn prune(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result
         ("minute", "minute", MINUTE, MINUTES),
         ("usage_hour", "span", HOUR, HOURS),
         ("usage_day", "span", DAY, DAYS),
+        ("usage_hour_by", "span", HOUR, HOURS_BY),
+        ("usage_day_by", "span", DAY, DAYS),
     ] {
         for (side, order, beyond) in [("<=", "DESC", "<="), (">", "ASC", ">=")] {
             let delete = format!(
@@ -233,8 +330,24 @@ pub(super) fn prune(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result
             transaction.execute(&delete, [signed(now / width), signed(keep)])?;
         }
     }
+    prune_sessions(transaction, now)
+}
+
+/// Deletes sessions beyond the newest ones, and those that ended 90 days before the newest. Of these a few
+/// do not count, nor do those after now: they may stem from a clock that was wrong.
+fn prune_sessions(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result<()> {
+    const BEYOND: &str = "DELETE FROM session WHERE last <= (SELECT last FROM session
+        ORDER BY last DESC LIMIT 1 OFFSET ?1)";
+    const OLD: &str = "DELETE FROM session WHERE last < (SELECT last FROM session WHERE last <= ?1
+        ORDER BY last DESC LIMIT 1 OFFSET 8) - ?2";
+    let now = now.saturating_add(DAY).saturating_mul(1000);
+    transaction.execute(BEYOND, [signed(SESSIONS as u64)])?;
+    transaction.execute(OLD, [signed(now), signed(SESSION_DAYS * DAY * 1000)])?;
     Ok(())
 }
+
+/// Days that a session is kept after its last exchange.
+pub(super) const SESSION_DAYS: u64 = 90;
 
 /// The number of the newest span that is not kept any more.
 fn oldest(now: u64, width: u64, keep: u64) -> u64 {

@@ -8,7 +8,7 @@ use super::rows::number;
 
 /// Version of the tables. A file of an earlier version is migrated step by step; one of a later version is
 /// moved aside.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 /// Longest wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(1);
 
@@ -49,6 +49,25 @@ const HISTORY: &str = "
         is_failure INTEGER NOT NULL, record TEXT NOT NULL);
     CREATE INDEX IF NOT EXISTS exchange_by_failure ON exchange (is_failure, seq);
     PRAGMA user_version = 2;";
+
+/// Additions of version 3: usage by key, user, team and session, and the sessions.
+const SESSIONS: &str = "
+    CREATE TABLE IF NOT EXISTS usage_hour_by (span INTEGER, dimension TEXT, name TEXT,
+        metered INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        at_least INTEGER NOT NULL, estimated INTEGER NOT NULL,
+        PRIMARY KEY (span, dimension, name)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS usage_day_by (span INTEGER, dimension TEXT, name TEXT,
+        metered INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL, cache_write_5m INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        at_least INTEGER NOT NULL, estimated INTEGER NOT NULL,
+        PRIMARY KEY (span, dimension, name)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS session (session TEXT, key TEXT, last INTEGER NOT NULL,
+        record TEXT NOT NULL, PRIMARY KEY (session, key)) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS session_by_last ON session (last);
+    PRAGMA user_version = 3;";
 
 /// Columns of usage that are newer than the tables.
 const ADDED: [&str; 2] = ["at_least", "estimated"];
@@ -120,6 +139,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
                 add_columns(&transaction)?;
                 transaction.execute_batch(HISTORY)?;
             }
+            2 => transaction.execute_batch(SESSIONS)?,
             VERSION => break,
             other => return Err(StoreError::Version(other)),
         }

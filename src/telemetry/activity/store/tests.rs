@@ -11,7 +11,10 @@ use super::{
 use crate::{
     exchange::Tokens,
     telemetry::activity::{
+        dimension::Dimension,
         histogram::DurationHistogram,
+        session_key::SessionKey,
+        sessions::{AgentTotals, SESSIONS, SessionTotals},
         state::{DAY, DAYS, HOURS, LastEnded, MINUTE, MINUTES, Slice, Timing},
         totals::{ExchangeTotals, UsageTotals},
     },
@@ -48,6 +51,29 @@ fn at(second: u64) -> SystemTime {
 fn open(directory: &Path, now: SystemTime) -> (Store, Delta) {
     let (store, saved) = Store::open(directory, now);
     (store, saved.sums)
+}
+
+fn session(name: &str) -> SessionKey {
+    SessionKey {
+        session: name.into(),
+        key: "0123456789".into(),
+    }
+}
+
+/// A session that was used at a second.
+fn used(second: u64, spent: UsageTotals) -> SessionTotals {
+    let main = AgentTotals {
+        first: second * 1000,
+        last: second * 1000 + 7,
+        requests: 1,
+        models: vec![("m".into(), spent)],
+        ..AgentTotals::default()
+    };
+    SessionTotals {
+        user: Some("anna".into()),
+        agents: vec![main],
+        ..SessionTotals::default()
+    }
 }
 
 fn additions(second: u64, cost: u64) -> Delta {
@@ -88,6 +114,9 @@ fn additions(second: u64, cost: u64) -> Delta {
         minutes: [(second / MINUTE, slice)].into(),
         hours: [((second / HOUR, "m".into()), spent)].into(),
         days: [((second / DAY, "m".into()), spent)].into(),
+        hours_by: [((second / HOUR, Dimension::Team, "t".into()), spent)].into(),
+        days_by: [((second / DAY, Dimension::Key, "".into()), spent)].into(),
+        sessions: [(session("s"), used(second, spent))].into(),
         ended: LastEnded::default(),
     }
 }
@@ -153,7 +182,7 @@ fn a_version_that_is_not_known_yet_is_moved_aside() {
     let (mut store, _) = open(directory.path(), at(NOW));
     assert!(store.write(&additions(NOW, 5), at(NOW)));
     let connection = store.connection.take().unwrap();
-    connection.execute_batch("PRAGMA user_version = 3").unwrap();
+    connection.execute_batch("PRAGMA user_version = 4").unwrap();
     drop(connection);
     let (mut store, saved) = open(directory.path(), at(NOW));
     assert!(saved.is_empty() && store.write(&additions(NOW, 6), at(NOW)));
@@ -190,7 +219,7 @@ fn old_rows_are_not_read() {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = open(directory.path(), at(NOW));
     assert!(store.write(&additions(NOW, 5), at(NOW)));
-    let (_, saved) = open(directory.path(), at(NOW + 8 * DAY));
+    let (_, saved) = open(directory.path(), at(NOW + 33 * DAY));
     assert_eq!(
         (saved.minutes.len(), saved.hours.len(), saved.days.len()),
         (0, 0, 1)
@@ -224,6 +253,43 @@ fn rows_go_when_enough_newer_ones_are_there() {
     }
     assert!(store.write(&many, at(NOW + (MINUTES + 100) * DAY)));
     assert_eq!(rows(&store), [MINUTES, HOURS, DAYS]);
+}
+
+#[test]
+fn sessions_go_after_ninety_days_or_when_enough_newer_ones_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(directory.path(), at(NOW));
+    let spent = UsageTotals::default();
+    let written = |store: &mut Store, names: std::ops::Range<u64>, second: u64| {
+        let mut many = Delta::default();
+        for name in names {
+            let session = session(&name.to_string());
+            many.sessions.insert(session, used(second + name, spent));
+        }
+        assert!(store.write(&many, at(second)));
+    };
+    let count = |store: &Store| {
+        let connection = store.connection.as_ref().unwrap();
+        let count = "SELECT count(*) FROM session";
+        connection
+            .query_row(count, [], |row| number(row, 0))
+            .unwrap()
+    };
+    written(&mut store, 0..10, NOW);
+    written(&mut store, 10..11, NOW + 100 * DAY);
+    assert_eq!(
+        count(&store),
+        11,
+        "one that is newer may be of a wrong clock"
+    );
+    written(&mut store, 11..30, NOW + 100 * DAY + HOUR);
+    assert_eq!(count(&store), 20);
+    let (_, saved) = open(directory.path(), at(NOW + 100 * DAY + HOUR));
+    assert_eq!(saved.sessions.len(), 20);
+    let most = SESSIONS as u64;
+    written(&mut store, 100..200 + most, NOW + 101 * DAY);
+    written(&mut store, 0..1, NOW + 101 * DAY + HOUR);
+    assert_eq!(count(&store), most);
 }
 
 #[test]

@@ -84,7 +84,9 @@ fn what_is_to_be_stored_is_bounded_while_it_cannot_be() {
         unsaved.prune(NOON + (day + 1) * 86_400);
     }
     assert!(unsaved.minutes.len() <= 10_080);
-    assert!(unsaved.hours.len() <= 169 * 65 && unsaved.days.len() <= 400 * 65);
+    assert!(unsaved.hours.len() <= 769 * 65 && unsaved.days.len() <= 400 * 65);
+    assert!(unsaved.hours_by.len() <= 169 * 640 && unsaved.days_by.len() <= 400 * 640);
+    assert_eq!(unsaved.sessions.len(), 1);
     assert!(unsaved.minutes.len() > 5000);
 }
 

@@ -1,0 +1,407 @@
+//! Sessions of Claude Code, and the agents in each: what they did, used and cost, in bounded memory.
+//!
+//! A session is what a client says it is, under the key that it shows: two keys that name one session have
+//! two. Counts are sums and outer times, so that those of two processes can be added up.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    cache_health::{BreakCause, CacheBreak, CacheHealth},
+    session_key::SessionKey,
+    totals::{UsageTotals, is_failure},
+    unix_time::unix_millis,
+};
+use crate::exchange::{Exchange, shortened};
+
+/// Upper bound of sessions in memory, and of their rows on disk. The least recently used go first.
+pub(super) const SESSIONS: usize = 10_000;
+/// Upper bound of agents of all sessions together.
+const ALL_AGENTS: usize = 20_000;
+/// Upper bound of agents of a session with counts of their own.
+const AGENTS: usize = 64;
+/// Upper bound of models of an agent with counts of their own.
+const MODELS: usize = 4;
+/// Upper bound of cache breaks that a session lists, the last ones; all are counted.
+const BREAKS: usize = 8;
+/// Sessions that are evicted at once.
+const EVICTED: usize = SESSIONS / 50;
+/// Name of agents and models beyond the bounds.
+pub(super) const OTHER: &str = "other";
+/// Name of a model that neither request nor response has.
+const UNKNOWN: &str = "unknown";
+const LONGEST_MODEL: usize = 128;
+const LONGEST_TEXT: usize = 256;
+
+/// Sums of a session.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct SessionTotals {
+    /// Name of the key.
+    pub(super) name: Option<Box<str>>,
+    pub(super) user: Option<Box<str>>,
+    pub(super) team: Option<Box<str>>,
+    pub(super) user_agent: Option<Box<str>>,
+    pub(super) agents: Vec<AgentTotals>,
+    /// The last breaks of the prompt cache.
+    #[serde(default)]
+    pub(super) breaks: VecDeque<CacheBreak>,
+    /// Number of them by cause.
+    #[serde(default)]
+    pub(super) causes: BTreeMap<BreakCause, u64>,
+}
+
+/// Sums of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct AgentTotals {
+    /// Its id; none for the main agent.
+    pub(super) agent: Option<Box<str>>,
+    /// The agent that started it, if another than the main agent did.
+    pub(super) parent: Option<Box<str>>,
+    /// Begin of its first exchange and end of its last one, in Unix milliseconds.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) requests: u64,
+    pub(super) failed: u64,
+    /// Microseconds that its exchanges took, all together.
+    pub(super) busy: u64,
+    /// Breaks of the prompt cache.
+    #[serde(default)]
+    pub(super) breaks: u64,
+    pub(super) models: Vec<(Box<str>, UsageTotals)>,
+}
+
+/// A session as readers get it.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) id: SessionKey,
+    pub(super) last: u64,
+    pub(super) totals: SessionTotals,
+}
+
+/// The sessions that are kept.
+#[derive(Default)]
+pub(super) struct Sessions {
+    by_key: HashMap<SessionKey, Arc<Session>>,
+    agents: usize,
+    health: CacheHealth,
+}
+
+impl Sessions {
+    /// Counts an exchange that ended, if it belongs to a session. Returns what may be stored of it.
+    pub(super) fn count(
+        &mut self,
+        exchange: &Exchange,
+        ended: SystemTime,
+    ) -> Option<(SessionKey, SessionTotals)> {
+        let key = SessionKey::of(exchange)?;
+        let broken = self.health.judge(&key, exchange);
+        let more = SessionTotals::of(exchange, ended, broken);
+        self.add(key.clone(), &more);
+        Some((key, more))
+    }
+
+    /// Adds to a session.
+    pub(super) fn add(&mut self, key: SessionKey, more: &SessionTotals) {
+        let new = || {
+            Arc::new(Session {
+                id: key.clone(),
+                last: 0,
+                totals: SessionTotals::default(),
+            })
+        };
+        let session = self.by_key.entry(key.clone()).or_insert_with(new);
+        // a reader that holds it keeps what it has
+        let session = Arc::make_mut(session);
+        let before = session.totals.agents.len();
+        session.totals.merge(more);
+        session.last = session.last.max(more.last());
+        self.agents += session.totals.agents.len() - before;
+        if self.by_key.len() > SESSIONS || self.agents > ALL_AGENTS {
+            self.evict();
+        }
+    }
+
+    /// The sessions; pointers only.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        self.by_key.values().cloned().collect()
+    }
+
+    /// Number of cache breaks since the process began, by cause.
+    pub(super) fn breaks(&self) -> [u64; BreakCause::ALL.len()] {
+        self.health.counts
+    }
+
+    fn evict(&mut self) {
+        let mut lasts: Vec<u64> = self.by_key.values().map(|it| it.last).collect();
+        let at = EVICTED.min(lasts.len().saturating_sub(1));
+        let (_, until, _) = lasts.select_nth_unstable(at);
+        let until = *until;
+        self.by_key.retain(|_, session| session.last > until);
+        let agents = self.by_key.values().map(|it| it.totals.agents.len());
+        self.agents = agents.sum();
+    }
+}
+
+impl SessionTotals {
+    fn of(exchange: &Exchange, ended: SystemTime, broken: Option<CacheBreak>) -> Self {
+        let begun = &exchange.begun;
+        let owner = begun.owner.as_ref();
+        let text = |text: &str| shortened(text, LONGEST_TEXT).into();
+        let own =
+            |it: &Option<Arc<str>>| it.as_deref().map(|it| shortened(it, LONGEST_MODEL).into());
+        let agent = AgentTotals {
+            agent: own(&begun.agent),
+            parent: own(&begun.parent_agent),
+            first: unix_millis(begun.started),
+            last: unix_millis(ended),
+            requests: 1,
+            failed: u64::from(is_failure(exchange)),
+            busy: u64::try_from(exchange.timings.total.as_micros()).unwrap_or(u64::MAX),
+            breaks: u64::from(broken.is_some()),
+            models: models(exchange),
+        };
+        let causes = broken.iter().map(|it| (it.cause, 1)).collect();
+        Self {
+            name: owner.map(|owner| text(&owner.name)),
+            user: owner.and_then(|owner| owner.user.as_deref().map(text)),
+            team: owner.and_then(|owner| owner.team.as_deref().map(text)),
+            user_agent: begun.user_agent.as_deref().map(text),
+            agents: vec![agent],
+            breaks: broken.into_iter().collect(),
+            causes,
+        }
+    }
+
+    /// Adds the counts of another one, which is later.
+    pub(super) fn merge(&mut self, later: &Self) {
+        for (text, later) in [
+            (&mut self.name, &later.name),
+            (&mut self.user, &later.user),
+            (&mut self.team, &later.team),
+            (&mut self.user_agent, &later.user_agent),
+        ] {
+            if later.is_some() && text != later {
+                text.clone_from(later);
+            }
+        }
+        for more in &later.agents {
+            self.agent(more).merge(more);
+        }
+        for broken in &later.breaks {
+            if self.breaks.len() >= BREAKS {
+                self.breaks.pop_front();
+            }
+            self.breaks.push_back(broken.clone());
+        }
+        for (cause, count) in &later.causes {
+            let sum = self.causes.entry(*cause).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+    }
+
+    /// The agent whose counts these are added to.
+    fn agent(&mut self, more: &AgentTotals) -> &mut AgentTotals {
+        let find = |agents: &[AgentTotals], name: Option<&str>| {
+            agents.iter().position(|it| it.agent.as_deref() == name)
+        };
+        let at = find(&self.agents, more.agent.as_deref()).or_else(|| {
+            let is_full = self.agents.len() >= AGENTS && more.agent.is_some();
+            is_full.then(|| find(&self.agents, Some(OTHER))).flatten()
+        });
+        let at = at.unwrap_or_else(|| {
+            let is_full = self.agents.len() >= AGENTS && more.agent.is_some();
+            self.agents.push(AgentTotals {
+                agent: if is_full {
+                    Some(OTHER.into())
+                } else {
+                    more.agent.clone()
+                },
+                first: more.first,
+                ..AgentTotals::default()
+            });
+            self.agents.len() - 1
+        });
+        &mut self.agents[at]
+    }
+
+    /// End of its last exchange, in Unix milliseconds.
+    pub(super) fn last(&self) -> u64 {
+        self.agents
+            .iter()
+            .map(|it| it.last)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// Begin of its first exchange.
+    pub(super) fn first(&self) -> u64 {
+        self.agents
+            .iter()
+            .map(|it| it.first)
+            .min()
+            .unwrap_or_default()
+    }
+}
+
+impl AgentTotals {
+    fn merge(&mut self, more: &Self) {
+        if self.parent.is_none() && self.agent.as_deref() != Some(OTHER) {
+            self.parent.clone_from(&more.parent);
+        }
+        self.first = self.first.min(more.first);
+        self.last = self.last.max(more.last);
+        for (sum, part) in [
+            (&mut self.requests, more.requests),
+            (&mut self.failed, more.failed),
+            (&mut self.busy, more.busy),
+            (&mut self.breaks, more.breaks),
+        ] {
+            *sum = sum.saturating_add(part);
+        }
+        for (model, spent) in &more.models {
+            add(&mut self.models, model, spent);
+        }
+    }
+
+    /// Usage of all its models.
+    pub(super) fn spent(&self) -> UsageTotals {
+        let mut sum = UsageTotals::default();
+        self.models.iter().for_each(|(_, spent)| sum.add(spent));
+        sum
+    }
+}
+
+/// Usage of an exchange by model.
+fn models(exchange: &Exchange) -> Vec<(Box<str>, UsageTotals)> {
+    let Some(usage) = &exchange.usage else {
+        return Vec::new();
+    };
+    let model = usage.model.as_deref().unwrap_or(UNKNOWN);
+    let own = std::iter::once((model, UsageTotals::of_model(usage)));
+    let mut models = Vec::new();
+    for (model, spent) in own.chain(UsageTotals::of_others(usage)) {
+        add(&mut models, shortened(model, LONGEST_MODEL), &spent);
+    }
+    models
+}
+
+/// Adds to the usage of a model, or of `other` if there is no place left.
+fn add(models: &mut Vec<(Box<str>, UsageTotals)>, model: &str, spent: &UsageTotals) {
+    let find = |models: &[(Box<str>, UsageTotals)], name: &str| {
+        models.iter().position(|(known, _)| **known == *name)
+    };
+    let name = match find(models, model) {
+        None if models.len() >= MODELS => OTHER,
+        _ => model,
+    };
+    match find(models, name) {
+        Some(at) => models[at].1.add(spent),
+        None => models.push((name.into(), *spent)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(session: &str) -> SessionKey {
+        SessionKey {
+            session: session.into(),
+            key: "".into(),
+        }
+    }
+
+    fn one(agent: Option<&str>, model: &str, at: u64) -> SessionTotals {
+        let spent = UsageTotals {
+            requests: 1,
+            cost: 5,
+            ..UsageTotals::default()
+        };
+        SessionTotals {
+            agents: vec![AgentTotals {
+                agent: agent.map(Into::into),
+                first: at,
+                last: at + 10,
+                requests: 1,
+                models: vec![(model.into(), spent)],
+                ..AgentTotals::default()
+            }],
+            ..SessionTotals::default()
+        }
+    }
+
+    #[test]
+    fn agents_and_models_are_bounded_and_nothing_is_lost() {
+        let mut sessions = Sessions::default();
+        for agent in 0..200 {
+            for model in 0..10 {
+                let name = format!("a{agent}");
+                sessions.add(
+                    key("s"),
+                    &one(Some(&name), &format!("m{model}"), 1000 + agent),
+                );
+            }
+        }
+        sessions.add(key("s"), &one(None, "m", 7));
+        let all = sessions.all();
+        let [session] = &all[..] else {
+            panic!("{all:?}")
+        };
+        // the main agent has a place at any time
+        assert_eq!(session.totals.agents.len(), AGENTS + 2);
+        assert!(
+            session
+                .totals
+                .agents
+                .iter()
+                .all(|it| it.models.len() <= MODELS + 1)
+        );
+        let sum = |of: fn(&AgentTotals) -> u64| session.totals.agents.iter().map(of).sum::<u64>();
+        assert_eq!(
+            (sum(|it| it.requests), sum(|it| it.spent().cost)),
+            (2001, 10_005)
+        );
+        assert_eq!((session.totals.first(), session.last), (7, 1209));
+    }
+
+    #[test]
+    fn the_sessions_used_last_are_kept() {
+        let mut sessions = Sessions::default();
+        for number in 0..2 * SESSIONS as u64 {
+            sessions.add(key(&format!("s{number}")), &one(None, "m", number));
+        }
+        let all = sessions.all();
+        assert!(
+            all.len() <= SESSIONS && all.len() > SESSIONS - 2 * EVICTED,
+            "{}",
+            all.len()
+        );
+        let oldest = all.iter().map(|it| it.last).min().unwrap();
+        assert!(oldest > SESSIONS as u64, "{oldest}");
+        assert_eq!(sessions.agents, all.len());
+    }
+
+    #[test]
+    fn one_name_under_two_keys_is_two_sessions() {
+        let mut sessions = Sessions::default();
+        for owner in ["a", "b", "a"] {
+            let key = SessionKey {
+                session: "s".into(),
+                key: owner.into(),
+            };
+            sessions.add(key, &one(None, "m", 1));
+        }
+        let mut requests: Vec<_> = sessions
+            .all()
+            .iter()
+            .map(|it| it.totals.agents[0].requests)
+            .collect();
+        requests.sort_unstable();
+        assert_eq!(requests, [1, 2]);
+    }
+}
