@@ -17,12 +17,16 @@ pub(super) const API: &str = "/api/v1";
 pub const METRICS: &str = "/metrics";
 
 /// Pages below [`ROOT`]; all of them are one file.
-pub(super) const PAGES: [&str; 9] = [
+pub(super) const PAGES: [&str; 13] = [
     "",
     "/",
     "/requests",
+    "/sessions",
     "/errors",
     "/usage",
+    "/spend",
+    "/keys",
+    "/audit",
     "/upstreams",
     "/config",
     "/connect",

@@ -179,6 +179,10 @@ export const clock = (at) => (isNone(at) ? NONE : dates(CLOCK).format(at));
 export const moment = (at) =>
   isNone(at) ? NONE : dates({ year: "numeric", month: "short", day: "numeric", ...CLOCK }).format(at);
 
+/** @param {Maybe} at */
+export const date = (at) =>
+  isNone(at) ? NONE : dates({ year: "numeric", month: "short", day: "numeric" }).format(at);
+
 /** @param {number} at */
 const day = (at) => new Date(at).toDateString();
 

@@ -14,8 +14,12 @@ import { Bones, Empty, FaultNote } from "./parts.js";
 const LOADERS = {
   overview: () => import("./pages/overview.js"),
   requests: () => import("./pages/requests.js"),
+  sessions: () => import("./pages/sessions.js"),
   errors: () => import("./pages/errors.js"),
   usage: () => import("./pages/usage.js"),
+  spend: () => import("./pages/spend.js"),
+  keys: () => import("./pages/keys.js"),
+  audit: () => import("./pages/audit.js"),
   upstreams: () => import("./pages/upstreams.js"),
   config: () => import("./pages/config.js"),
   connect: () => import("./pages/connect.js"),

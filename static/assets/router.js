@@ -3,7 +3,20 @@
 import { cell, entries, html } from "./view.js";
 
 const BASE = "/admin";
-export const PAGES = ["overview", "requests", "errors", "usage", "upstreams", "config", "connect", "docs"];
+export const PAGES = [
+  "overview",
+  "requests",
+  "sessions",
+  "errors",
+  "usage",
+  "spend",
+  "keys",
+  "audit",
+  "upstreams",
+  "config",
+  "connect",
+  "docs",
+];
 
 const read = () => {
   const name = location.pathname.slice(BASE.length).replace(/^\/|\/$/g, "") || "overview";

@@ -47,6 +47,11 @@ declare namespace Api {
     error_type: string | null;
     client: string | null;
     session: string | null;
+    agent: string | null;
+    key: string | null;
+    key_name: string | null;
+    user: string | null;
+    team: string | null;
     user_agent: string | null;
     upstream: string | null;
     upstream_request_id: string | null;
@@ -214,6 +219,8 @@ declare namespace Api {
 
   interface UsageRow {
     key: string;
+    at: number | null;
+    name: string | null;
     model: string | null;
     day: string | null;
     requests: number;
@@ -231,6 +238,157 @@ declare namespace Api {
     rows: UsageRow[];
     not_priced: string[];
     prices_date: string;
+  }
+
+  interface UsageLine {
+    key: string;
+    name: string | null;
+    requests: number[];
+    tokens_in: number[];
+    tokens_out: number[];
+    cost_usd: number[];
+  }
+
+  interface UsageSeries {
+    step_ms: number;
+    t: number[];
+    lines: UsageLine[];
+  }
+
+  interface SessionSums {
+    first_at: number;
+    last_at: number;
+    duration_ms: number;
+    busy_ms: number;
+    requests: number;
+    errors: number;
+    tokens: Tokens;
+    cache_hit_share: number;
+    cache_breaks: number;
+    cost_usd: number;
+    cost_is_floor: boolean;
+  }
+
+  interface Session extends SessionSums {
+    id: string;
+    key: string | null;
+    key_name: string | null;
+    user: string | null;
+    team: string | null;
+    user_agent: string | null;
+    agents: number;
+    models: string[];
+  }
+
+  interface Agent extends SessionSums {
+    id: string | null;
+    parent: string | null;
+    depth: number;
+    models: string[];
+  }
+
+  interface CacheBreak {
+    at: number;
+    request: string;
+    agent: string | null;
+    model: string;
+    cause: string;
+    message: number | null;
+    expected: number;
+    read: number;
+    written: number;
+  }
+
+  interface SessionDetail extends Session {
+    tree: Agent[];
+    causes: { cause: string; count: number }[];
+    breaks: CacheBreak[];
+    last_requests: Row[];
+  }
+
+  interface SessionPage {
+    items: Session[];
+    total: number;
+    next_offset: number | null;
+  }
+
+  interface Limit {
+    kind:
+      "requests_per_minute" | "input_tokens_per_minute" | "output_tokens_per_minute" | "at_once" | "spend";
+    amount?: number;
+    amount_usd?: number;
+    period?: string;
+    zone?: string;
+    models?: string;
+  }
+
+  interface Key {
+    id: string;
+    name: string;
+    user: string | null;
+    team: string | null;
+    state: string;
+    last4: string[];
+    created_at: string;
+    expires_at: string | null;
+    last_used_at: string | null;
+    revoked_at: string | null;
+    revoked_reason: string | null;
+    models: string[];
+    paths: string[];
+    sources: string[];
+    limits: Limit[];
+  }
+
+  /** A key with its text, which is told this once. */
+  interface CreatedKey extends Key {
+    key: string | null;
+    warnings: string[];
+  }
+
+  interface KeyList {
+    items: Key[];
+    total: number;
+    next_after: string | null;
+  }
+
+  interface SpendBar {
+    subject: string;
+    name: string | null;
+    period: string;
+    zone: string | null;
+    models: string | null;
+    limit_usd: number;
+    spent_usd: number;
+    held_usd: number;
+    left_usd: number;
+    percent: number;
+    resets_at: string | null;
+    forecast_usd: number | null;
+  }
+
+  interface AuditLine {
+    seq: number;
+    at: string;
+    actor: { type: string; id: string; ip: string | null; ua: string | null };
+    action: string;
+    target: { type: string; id: string };
+    before: unknown;
+    after: unknown;
+    reason: string | null;
+    request_id: string;
+    result: string;
+    replica: string;
+  }
+
+  interface AuditVerified {
+    ok: boolean;
+    chains: {
+      chain: string;
+      first: number;
+      last: number;
+      broken: { seq: number; file: string; line: number } | null;
+    }[];
   }
 
   interface Pair {

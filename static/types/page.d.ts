@@ -30,14 +30,20 @@ declare namespace Page {
 
   /** Data of the paths of the admin API. */
   interface Paths {
+    "/audit": { items: Api.AuditLine[] };
+    "/audit/verify": Api.AuditVerified;
     "/config": Api.Configuration;
     "/errors": Api.Errors;
+    "/keys": Api.KeyList;
     "/openapi.json": Api.Document;
     "/overview": Api.Overview;
     "/requests": Api.Page;
     "/session": Api.SessionStatus;
+    "/sessions": Api.SessionPage;
+    "/spend": { items: Api.SpendBar[] };
     "/upstreams": { items: Api.Upstream[] };
     "/usage": Api.Usage;
+    "/usage/series": Api.UsageSeries;
   }
 
   type Data<P extends string> = P extends keyof Paths
@@ -46,7 +52,11 @@ declare namespace Page {
       ? null
       : P extends `/requests/${string}`
         ? Api.Detail
-        : unknown;
+        : P extends `/sessions/${string}`
+          ? Api.SessionDetail
+          : P extends `/keys/${string}`
+            ? Api.CreatedKey
+            : unknown;
 
   interface Answer<T> {
     data: T | null;

@@ -27,7 +27,20 @@ const TYPES = {
   ".webmanifest": "application/manifest+json",
   ".json": "application/json",
 };
-const PAGES = ["", "/requests", "/errors", "/usage", "/upstreams", "/config", "/connect", "/docs"];
+const PAGES = [
+  "",
+  "/requests",
+  "/sessions",
+  "/errors",
+  "/usage",
+  "/spend",
+  "/keys",
+  "/audit",
+  "/upstreams",
+  "/config",
+  "/connect",
+  "/docs",
+];
 // seconds, and seconds of a step of the series
 const RANGES = {
   "5m": [300, 2],
@@ -55,10 +68,16 @@ const QUERIES = {
   "/overview": ["range"],
   "/errors": ["range"],
   "/requests": ["limit", "before", "since", "until", "status", ...TEXTS],
-  "/usage": ["range", "by"],
-  "/usage.csv": ["range", "by"],
-  "/usage.json": ["range", "by"],
+  "/usage": ["range", "by", "since", "until"],
+  "/usage/series": ["range", "by", "since", "until"],
+  "/usage.csv": ["range", "by", "since", "until"],
+  "/usage.json": ["range", "by", "since", "until"],
+  "/sessions": ["q", "sort", "order", "since", "until", "limit", "offset"],
+  "/keys": ["q", "state", "limit", "after"],
+  "/spend": ["by"],
+  "/audit": ["actor", "action", "since", "limit"],
 };
+const GROUPS = ["model", "day", "model_day", "hour", "key", "user", "team", "session"];
 const MODELS = ["claude-sonnet-4-5-20250929", "claude-opus-4-5-20251101", "claude-haiku-4-5-20251001"];
 const PRICES = { [MODELS[0]]: [3, 15], [MODELS[1]]: [5, 25], [MODELS[2]]: [1, 5] };
 const SESSIONS = ["7c0c2d5e-40a1-4f0b-9d4b-1a5b0e8f5a11", "e1b6a7f2-93c4-4c55-8a56-5f0f3b7c9d20", null];
@@ -244,8 +263,16 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
       ended.push({ id: row.id, reason: JSON.parse(body).reason ?? null });
       return json(res, 202, { id: row.id, label: "ended_by_operator" });
     }
+    const admin = await administer(req, path, query);
+    if (admin) return json(res, admin.status ?? 200, admin.value);
     if (path === "/errors") return json(res, 200, errors(state, range ?? "15m"));
     if (path === "/usage") return json(res, 200, usage(state, query));
+    if (path === "/usage/series") return json(res, 200, usageSeries(query));
+    if (path === "/sessions") return json(res, 200, sessionList(query));
+    if (path.startsWith("/sessions/")) {
+      const found = sessionDetail(state, decodeURIComponent(path.slice("/sessions/".length)));
+      return json(res, found.status ?? 200, found.value);
+    }
     if (path === "/usage.csv") {
       const { rows } = usage(state, query);
       const lead = query.get("by") === "model_day" ? ["day", "model"] : ["key"];
@@ -310,7 +337,7 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
 
 /// What is wrong with a query; the API takes nothing that it does not know.
 function refused(path, query) {
-  const known = QUERIES[path] ?? [];
+  const known = QUERIES[path] ?? (path.startsWith("/sessions/") ? ["key"] : []);
   const names = [...query.keys()];
   if (names.some((name, i) => !known.includes(name) || names.indexOf(name) !== i))
     return fault("bad_request", `the query cannot be read: ${query}`);
@@ -320,14 +347,15 @@ function refused(path, query) {
   );
   if (range !== null && !(range in ranges))
     return fault("bad_range", `range is not one of ${Object.keys(ranges).join(", ")}`);
-  if (by !== null && !["model", "day", "model_day"].includes(by))
-    return fault("bad_filter", "by is not one of model, day, model_day");
+  if (path.startsWith("/usage") && by !== null && !GROUPS.includes(by))
+    return fault("bad_filter", `by is not one of ${GROUPS.join(", ")}`);
   if (status !== null && !STATUS.test(status))
     return fault(
       "bad_filter",
       "status is no status of three digits and not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, succeeded, " +
         "failed, canceled, aborted",
     );
+  if (path === "/audit") return null;
   if (["since", "until"].some((name) => query.get(name) !== null && !/^\d+$/.test(query.get(name))))
     return fault("bad_request", "the query cannot be read");
   const long = TEXTS.find((name) => [...(query.get(name) ?? "")].length > 256);
@@ -376,6 +404,11 @@ function begin(state, at) {
     upstream: pick(NAMES, Math.random() ** 3),
     upstream_request_id: null,
     session: pick(SESSIONS),
+    agent: null,
+    key: null,
+    key_name: null,
+    user: null,
+    team: null,
     user_agent: pick([
       "claude-cli/2.1.330 (external, cli)",
       "anthropic-sdk-python/0.68.0",
@@ -719,27 +752,35 @@ const share = (tokens) => {
 
 function usage(state, query) {
   const by = query.get("by") ?? "model";
-  const days = USAGE_RANGES[query.get("range") ?? "24h"];
+  const days = USAGE_RANGES[query.get("range") ?? "24h"] ?? 30;
   const groups = new Map();
   for (const row of state.rows.filter((row) => row.tokens)) {
-    const day =
-      by === "model"
-        ? null
-        : new Date(row.at - (days ? row.seq % Math.min(days, 40) : 0) * 86_400_000)
-            .toISOString()
-            .slice(0, 10);
-    const model = by === "day" ? null : row.model;
-    const key = [day, model].filter((part) => part !== null).join(" ");
-    const group = groups.get(key) ?? { key, day, model, rows: [] };
+    const moment = row.at - (days ? row.seq % Math.min(days, 40) : 0) * 86_400_000;
+    const day = ["day", "model_day"].includes(by) ? new Date(moment).toISOString().slice(0, 10) : null;
+    const model = ["model", "model_day"].includes(by) ? row.model : null;
+    const hour = Math.floor(moment / 3_600_000) * 3_600_000;
+    const at = by === "hour" ? hour : day && Date.parse(day);
+    const owner = OWNERS[row.seq % OWNERS.length];
+    const whose = { key: owner.id, user: owner.user, team: owner.team, session: row.session }[by];
+    const key =
+      by === "hour"
+        ? new Date(hour).toISOString()
+        : by in owner || whose !== undefined
+          ? (whose ?? "")
+          : [day, model].filter((part) => part !== null).join(" ");
+    const name = by === "key" ? owner.name : null;
+    const group = groups.get(key) ?? { key, at, name, day, model, rows: [] };
     groups.set(key, group);
     group.rows.push(row);
   }
   return {
     rows: [...groups.values()]
-      .map(({ key, day, model, rows }) => {
+      .map(({ key, at, name, day, model, rows }) => {
         const tokens = added(rows);
         return {
           key,
+          at,
+          name,
           day,
           model,
           requests: rows.length,
@@ -752,6 +793,237 @@ function usage(state, query) {
     prices_date: "2025-11-24",
     not_priced: ["regional_premium", "priority_tier", "code_execution_time"],
   };
+}
+
+/// Usage over time: a month by the hour, or longer by the day.
+function usageSeries(query) {
+  const hours = { "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720 }[query.get("range") ?? "24h"];
+  const since = Number(query.get("since"));
+  const step = hours || since ? 3_600_000 : 86_400_000;
+  const until = Math.min(Number(query.get("until")) || Date.now(), Date.now());
+  const count = hours ?? (since ? Math.max(1, Math.ceil((until - since) / step)) : 90);
+  const first = Math.floor((until - (count - 1) * step) / step) * step;
+  const by = query.get("by");
+  const names = { key: OWNERS.map((it) => it.id), team: ["core", "research"] }[by] ?? [...MODELS, "other"];
+  return {
+    step_ms: step,
+    t: Array.from({ length: count }, (_, i) => first + i * step),
+    lines: names.map((key, line) => {
+      const wave = (i) => Math.max(0, Math.sin(i / 9 + line) + 0.4) / (line + 1);
+      const of = (size) => Array.from({ length: count }, (_, i) => Math.round(wave(i) * size * 100) / 100);
+      return {
+        key,
+        name: by === "key" ? OWNERS[line].name : null,
+        requests: of(20),
+        tokens_in: of(90_000),
+        tokens_out: of(4_000),
+        cost_usd: of(2),
+      };
+    }),
+  };
+}
+
+function sums(seed) {
+  const at = Date.now() - seed * 5_400_000;
+  return {
+    first_at: at - 2_700_000 - seed * 60_000,
+    last_at: at,
+    duration_ms: 2_700_000 + seed * 60_000,
+    busy_ms: 900_000 + seed * 1000,
+    requests: 40 + seed,
+    errors: seed % 4 === 1 ? 2 : 0,
+    tokens: {
+      input: 4200,
+      output: 18_300,
+      cache_read: 1_900_000,
+      cache_write_5m: 120_000,
+      cache_write_1h: 0,
+    },
+    cache_hit_share: 0.94 - seed / 100,
+    cache_breaks: seed % 3,
+    cost_usd: 1.37 + seed,
+    cost_is_floor: seed === 2,
+  };
+}
+
+function session(seed) {
+  const owner = OWNERS[seed % OWNERS.length];
+  return {
+    id: SESSIONS[seed] ?? `5e55100${seed}-40a1-4f0b-9d4b-1a5b0e8f5a11`,
+    key: owner.id || null,
+    key_name: owner.name,
+    user: owner.user,
+    team: owner.team,
+    user_agent: "claude-cli/2.1.332 (external, cli)",
+    agents: 3,
+    models: [MODELS[1], MODELS[2]],
+    ...sums(seed),
+  };
+}
+
+function sessionList(query) {
+  const all = Array.from({ length: 130 }, (_, seed) => session(seed));
+  const q = (query.get("q") ?? "").toLowerCase();
+  const found = all.filter((one) => JSON.stringify(one).toLowerCase().includes(q));
+  const sorts = { cost: (one) => one.cost_usd, requests: (one) => one.requests };
+  const of = sorts[query.get("sort")] ?? ((one) => one.last_at);
+  found.sort((a, b) => of(b) - of(a));
+  const [offset, limit] = [Number(query.get("offset")), Number(query.get("limit")) || 100];
+  return {
+    items: found.slice(offset, offset + limit),
+    total: found.length,
+    next_offset: offset + limit < found.length ? offset + limit : null,
+  };
+}
+
+function sessionDetail(state, id) {
+  const seed = Array.from({ length: 130 }, (_, i) => i).find((i) => session(i).id === id);
+  if (seed === undefined) return { status: 404, value: fault("not_found", "no such session") };
+  const rows = state.rows.filter((row) => row.session === id && row.state === "done").slice(0, 20);
+  const agent = (id, parent, depth) => ({
+    id,
+    parent,
+    depth,
+    models: [MODELS[depth % 3]],
+    ...sums(seed + depth),
+  });
+  const broken = (cause, message) => ({
+    at: Date.now() - 600_000,
+    request: rows[0]?.id ?? "req_0",
+    agent: message ? null : "a1b2c3d4e5f60718a",
+    model: MODELS[1],
+    cause,
+    message,
+    expected: 84_200,
+    read: 12_100,
+    written: 73_000,
+  });
+  return {
+    value: {
+      ...session(seed),
+      cache_breaks: 4,
+      tree: [
+        agent(null, null, 0),
+        agent("a1b2c3d4e5f60718a", null, 1),
+        agent("b1b2c3d4e5f60718b", "a1b2c3d4e5f60718a", 2),
+      ],
+      causes: [
+        { cause: "system_changed", count: 2 },
+        { cause: "message_changed", count: 1 },
+        { cause: "ttl_lapsed", count: 1 },
+      ],
+      breaks: [broken("message_changed", 7), broken("system_changed", null), broken("ttl_lapsed", null)],
+      last_requests: rows.map(shown),
+    },
+  };
+}
+
+/// Keys, budgets and the audit. What is made lasts as long as the mock.
+const OWNERS = [
+  { id: "0aB3zZ9xY1", name: "anna-laptop", user: "anna", team: "core" },
+  { id: "1bC4aA0yZ2", name: "ci", user: null, team: "core" },
+  { id: "2cD5bB1zA3", name: "li-workstation", user: "li", team: "research" },
+];
+const made = [];
+const iso = (later) => new Date(Date.now() + later).toISOString();
+
+function keyRow({ id, name, user, team, state = "active", limits, models }) {
+  return {
+    id,
+    name,
+    user,
+    team,
+    state,
+    last4: ["x9Kq"],
+    secrets: [],
+    created_at: iso(-9e8),
+    expires_at: name === "ci" ? iso(6e9) : null,
+    last_used_at: name === "ci" ? null : iso(-60_000),
+    revoked_at: null,
+    revoked_reason: state === "revoked" ? "lost" : null,
+    models: models ?? (name === "ci" ? ["claude-haiku-*"] : []),
+    paths: [],
+    sources: [],
+    limits: limits ?? [
+      { kind: "spend", amount_usd: 50, period: "month", zone: "Europe/Berlin" },
+      { kind: "at_once", amount: 8 },
+    ],
+    upstream_key_env: null,
+  };
+}
+
+async function administer(req, path, query) {
+  let text = "";
+  if (req.method === "POST") for await (const chunk of req) text += chunk;
+  const body = text ? JSON.parse(text) : {};
+  const secret = "ap_0aB3zZ9xY1_TheSecretOfTheMockThatIsShownOnce0123456";
+  const all = () => [...OWNERS, ...made].map(keyRow);
+  if (path === "/keys" && req.method === "POST") {
+    if (body.name === "taken") return { status: 409, value: fault("conflict", "a key has this name") };
+    const owner = { id: `n${String(made.length).padStart(9, "0")}`, user: null, team: null, ...body };
+    made.push(owner);
+    return { status: 201, value: { ...keyRow(owner), key: secret, warnings: [] } };
+  }
+  if (path === "/keys") {
+    const items = all().filter((one) => JSON.stringify(one).includes(query.get("q") ?? ""));
+    return { value: { items, total: items.length, next_after: null } };
+  }
+  const [, id, verb] = /^\/keys\/([^/]+)\/(rotate|revoke)$/.exec(path) ?? [];
+  if (verb) {
+    const owner = [...OWNERS, ...made].find((one) => one.id === id);
+    if (!owner) return { status: 404, value: fault("not_found", "no such key") };
+    if (verb === "revoke") owner.state = "revoked";
+    const row = keyRow(owner);
+    return { value: verb === "rotate" ? { ...row, key: secret, warnings: [] } : row };
+  }
+  if (path === "/spend") {
+    const by = query.get("by");
+    const names = { org: ["org"], team: ["team:core", "team:research"], user: ["user:anna", "user:li"] };
+    const bar = (subject, i) => ({
+      subject,
+      name: by === "key" ? OWNERS[i].name : null,
+      period: i === 1 ? "day" : "month",
+      zone: "Europe/Berlin",
+      models: i === 1 ? "claude-opus-*" : null,
+      limit_usd: 500,
+      spent_usd: [412.5, 120, 20][i],
+      held_usd: i ? 0 : 14.2,
+      left_usd: [73.3, 380, 480][i],
+      percent: [85.3, 24, 4][i],
+      resets_at: iso(2.2e8),
+      forecast_usd: [560, 130, null][i],
+    });
+    return { value: { items: (names[by] ?? OWNERS.map((one) => `key:${one.id}`)).map(bar) } };
+  }
+  if (path === "/audit/verify")
+    return { value: { ok: true, chains: [{ chain: "r1", first: 1, last: 6, broken: null }] } };
+  if (path === "/audit") {
+    const line = (seq, action, result, more) => ({
+      seq,
+      at: iso((seq - 7) * 3_600_000),
+      actor: { type: "session", id: "dashboard", ip: "10.0.0.7", ua: null },
+      action,
+      target: { type: "key", id: "0aB3zZ9xY1" },
+      before: null,
+      after: null,
+      reason: null,
+      request_id: `req_${seq}`,
+      result,
+      replica: "r1",
+      ...more,
+    });
+    const items = [
+      line(1, "key.create", "intent", { after: { name: "anna-laptop", team: "core" } }),
+      line(2, "key.create", "done", { after: { name: "anna-laptop", team: "core" } }),
+      line(3, "session.open", "refused: a wrong key", {
+        actor: { type: "anonymous", id: "-", ip: "10.9.9.9" },
+      }),
+      line(4, "limits.set", "failed: the disk is full", { target: { type: "subject", id: "team:core" } }),
+      line(5, "key.revoke", "done", { reason: "the laptop was lost", before: { state: "active" } }),
+    ];
+    return { value: { items: items.filter((one) => one.action.startsWith(query.get("action") ?? "")) } };
+  }
+  return null;
 }
 
 /// What rows cost, as far as that is known.

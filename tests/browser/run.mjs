@@ -18,7 +18,20 @@ import { start } from "./mock.mjs";
 import { start as startProgram } from "./program.mjs";
 
 const SHOTS = join(dirname(fileURLToPath(import.meta.url)), ".shots");
-const PAGES = ["", "/requests", "/errors", "/usage", "/upstreams", "/config", "/connect", "/docs"];
+// pages that need keys of the proxy are seen with the mock
+const KEYED = ["/spend", "/keys", "/audit"];
+const PAGES = [
+  "",
+  "/requests",
+  "/sessions",
+  "/errors",
+  "/usage",
+  "/upstreams",
+  "/config",
+  "/connect",
+  "/docs",
+  ...(process.env.BASE ? [] : KEYED),
+];
 const ARGS = [
   "--no-sandbox",
   "--disable-gpu",
@@ -587,12 +600,12 @@ await test("usage is exported", {}, async (page) => {
   await settled(page);
   for (const [by, text, lead] of [
     ["model", "By model", "key,"],
-    ["day", "By day (UTC)", "key,"],
+    ["day", "By day", "key,"],
     ["model_day", "By model and day", "day,model,"],
   ]) {
     await page.locator('.choice[aria-label="Group by"] button').getByText(text, { exact: true }).click();
     await page.locator("main:not(:has(.stale)) h2", { hasText: text }).waitFor();
-    await page.locator("thead th", { hasText: by === "model" ? "Model" : "Day (UTC)" }).waitFor();
+    await page.locator("thead th", { hasText: by === "model" ? "Model" : "Day" }).waitFor();
     for (const kind of ["CSV", "JSON"]) {
       const download = page.waitForEvent("download");
       await page.locator("a.button", { hasText: kind }).click();
@@ -611,6 +624,142 @@ await test("usage is exported", {}, async (page) => {
     if (by === "model_day") await shoot(page, "usage-model-day-1280-light");
   }
 });
+
+await test("usage is of a month, of own days, and by whose it is", {}, async (page) => {
+  await open(page, "/usage");
+  await settled(page);
+  const asked = (part) => page.waitForRequest((req) => req.url().includes(`/usage?${part}`));
+  const months = page.locator("label", { hasText: "Month" }).locator("select");
+  const [begin, end] = await page.evaluate(() => {
+    const now = new Date();
+    return [0, 1].map((later) => new Date(now.getFullYear(), now.getMonth() + later, 1).getTime());
+  });
+  let request = asked("since=");
+  await months.selectOption({ index: 1 });
+  const query = new URL((await request).url()).searchParams;
+  holds(Number(query.get("since")) === begin, `a month begins here: ${query}`);
+  holds(Number(query.get("until")) === end, `and ends here: ${query}`);
+  await page.locator('input[type="date"]').first().fill("2026-01-05");
+  await page.waitForFunction(() => location.search.includes("since=2026-01-05"));
+  holds(!page.url().includes("month="), "days stand in place of a month");
+  request = asked("range=30d&by=hour");
+  await page.locator(".choice button", { hasText: "30 d" }).click();
+  await page.locator(".choice button", { hasText: "By day" }).click();
+  await request;
+  await page.locator("main:not(:has(.stale)) h2", { hasText: "By day" }).waitFor();
+  const days = await page.locator("tbody th[scope=row]").allTextContents();
+  holds(days.length > 0 && days.every((one) => /^\d{4}-\d\d-\d\d$/.test(one.trim())), `days: ${days}`);
+  await page.locator(".note", { hasText: "Days are those of" }).waitFor();
+  await page.locator(".choice button", { hasText: "By team" }).click();
+  await page.locator("main:not(:has(.stale)) thead th", { hasText: "Team" }).waitFor();
+});
+
+await test("sessions are searched, sorted and looked at", {}, async (page) => {
+  await open(page, "/sessions");
+  await settled(page);
+  await page.locator("input[type=search]").fill("research");
+  await page.waitForFunction(() => location.search.includes("q=research"));
+  if (!isMock) return;
+  await page.locator("main:not(:has(.stale)) .card .note", { hasText: "43 in this range" }).waitFor();
+  await page.locator("input[type=search]").fill("");
+  await page.locator("label", { hasText: "Sort by" }).locator("select").selectOption("cost");
+  await page.waitForFunction(() => location.search.includes("sort=cost"));
+  await page.locator(".rest .button", { hasText: "Next" }).click();
+  await page.waitForFunction(() => location.search.includes("offset=100"));
+  await open(page, "/sessions");
+  await page.locator("tbody th a").first().click();
+  await page.locator("h2", { hasText: "Prompt cache" }).waitFor();
+  await page.locator("td", { hasText: "Message 7 changed" }).waitFor();
+  holds((await page.locator("text=b1b2c3d4e5f60718b").count()) === 1, "a subagent of a subagent");
+  await shoot(page, "session-1280-light");
+  await page.evaluate(() => scrollTo(0, 900));
+  await shoot(page, "session-1280-light-below");
+  await page.locator("a", { hasText: "All sessions" }).click();
+  await page.locator("h2", { hasText: "Sessions" }).waitFor();
+});
+
+if (isMock) {
+  await test("a session fits a phone", { width: 390, height: 844, locale: "zh-CN" }, async (page) => {
+    await open(page, "/sessions");
+    await settled(page);
+    await page.locator("tbody th a").first().click();
+    await page.locator("h2", { hasText: "提示缓存" }).waitFor();
+    const wide = await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth);
+    holds(wide <= 0, `nothing sticks out: ${wide} px`);
+    await page.evaluate(() => scrollTo(0, 500));
+    await shoot(page, "session-390-zh");
+  });
+
+  await test("the drawer of a request leads to its session", {}, async (page) => {
+    await open(page, "/requests?q=7c0c2d5e");
+    await settled(page);
+    await page.locator(".vrow").first().click();
+    await page.locator("dialog a", { hasText: "Show its session" }).click();
+    await page.locator("h2", { hasText: "Prompt cache" }).waitFor();
+    holds(page.url().includes("/admin/sessions?id=7c0c2d5e"), page.url());
+  });
+
+  await test("a key is created, shown once, rotated and revoked", {}, async (page) => {
+    await open(page, "/keys");
+    await settled(page);
+    await page.locator("button", { hasText: "New key" }).click();
+    holds(await page.locator('input[name="name"]').evaluate((it) => it === document.activeElement), "focus");
+    await page.locator('input[name="name"]').fill("of the test");
+    await page.locator('input[name="team"]').fill("core");
+    await page.locator('input[name="budget"]').fill("12.5");
+    const request = page.waitForRequest((req) => req.method() === "POST" && req.url().endsWith("/keys"));
+    await shoot(page, "keys-new-1280-light");
+    await page.locator('form button[type="submit"]').click();
+    const body = (await request).postDataJSON();
+    holds(body.name === "of the test" && body.team === "core" && !("user" in body), JSON.stringify(body));
+    holds(body.limits.length === 1 && body.limits[0].amount_usd === 12.5, JSON.stringify(body.limits));
+    holds(body.limits[0].period === "month" && body.limits[0].zone, JSON.stringify(body.limits));
+    const once = page.locator(".once");
+    await once.locator("code", { hasText: "ap_0aB3zZ9xY1_" }).first().waitFor();
+    await once.locator("code", { hasText: "export ANTHROPIC_AUTH_TOKEN=ap_" }).waitFor();
+    await shoot(page, "keys-once-1280-light");
+    await once.locator("button", { hasText: "It is copied" }).click();
+    holds((await page.locator("text=TheSecretOfTheMock").count()) === 0, "it is shown once");
+    const row = page.locator("tr", { hasText: "of the test" });
+    await row.locator("button", { hasText: "Rotate" }).click();
+    await page.locator('form button[type="submit"]').click();
+    await once.locator("code", { hasText: "ap_0aB3zZ9xY1_" }).first().waitFor();
+    await once.locator("button", { hasText: "It is copied" }).click();
+    await row.locator("button", { hasText: "Revoke" }).click();
+    await page.keyboard.press("Escape");
+    holds((await page.locator("form").count()) === 0, "Escape leaves the question");
+    await row.locator("button", { hasText: "Revoke" }).click();
+    await page.locator('input[name="reason"]').fill("lost");
+    await page.locator('form button[type="submit"]').click();
+    await row.locator(".badge", { hasText: "revoked" }).waitFor();
+    holds((await row.locator("button").count()) === 0, "what is revoked stays so");
+  });
+
+  await test("a key that is refused says why", {}, async (page, { complaints }) => {
+    await open(page, "/keys");
+    await page.locator("button", { hasText: "New key" }).click();
+    await page.locator('input[name="name"]').fill("taken");
+    await page.locator('form button[type="submit"]').click();
+    await page.locator("form [role=alert]", { hasText: "a key has this name" }).waitFor();
+    complaints.splice(0);
+  });
+
+  await test("budgets and the audit are told", {}, async (page) => {
+    await open(page, "/spend");
+    await page.locator(".notice", { hasText: "Team core" }).waitFor();
+    holds((await page.locator('[role="meter"]').first().getAttribute("aria-valuenow")) === "85", "a meter");
+    await page.locator(".choice button", { hasText: "Keys" }).click();
+    await page.locator("b", { hasText: "Key anna-laptop" }).waitFor();
+    await open(page, "/audit");
+    await page.locator(".audit-line", { hasText: "the laptop was lost" }).waitFor();
+    await page.locator("button", { hasText: "Verify the chain" }).click();
+    await page.locator("[role=status]", { hasText: "The chain is whole: 6 lines." }).waitFor();
+    await page.locator("label", { hasText: "Action" }).locator("input").fill("limits");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => location.search.includes("action=limits"));
+    await page.waitForFunction(() => document.querySelectorAll(".audit-line").length === 1);
+  });
+}
 
 await test("the settings are searched", {}, async (page) => {
   await open(page, "/config");

@@ -18,12 +18,16 @@ const API: &str = "/admin/api/v1";
 
 const COOKIE: &str = "anthropic_proxy_session=";
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 13] = [
     "/admin",
     "/admin/",
     "/admin/requests",
+    "/admin/sessions",
     "/admin/errors",
     "/admin/usage",
+    "/admin/spend",
+    "/admin/keys",
+    "/admin/audit",
     "/admin/upstreams",
     "/admin/config",
     "/admin/connect",
@@ -192,6 +196,7 @@ impl Caller {
                 | "/admin/other"
                 | "/admin/api/v1"
                 | "/admin/api/v1/requests/req_x"
+                | "/admin/api/v1/sessions/req_x"
         );
         match self {
             Self::RightCrossOrigin => &[403],

@@ -18,6 +18,7 @@ import {
   tokensText,
 } from "../parts.js";
 import { useProxyAddress } from "../proxy.js";
+import { Link } from "../router.js";
 import { curl } from "../curl.js";
 import { later, spent } from "../rows.js";
 import { pretty, silence } from "../content.js";
@@ -91,6 +92,10 @@ function Body({ row, asked, base }) {
     ["drawer.id", row.id, true],
     ["drawer.upstream_id", row.upstream_request_id, true],
     ["filter.session", row.session, true],
+    ["col.agent", row.agent],
+    ["col.key", row.key && (row.key_name ? `${row.key_name} · ${row.key}` : row.key)],
+    ["col.user", row.user],
+    ["col.team", row.team],
     ["drawer.client", row.client && `${row.client} · HTTP/${row.version}`],
     ["filter.user_agent", row.user_agent, true],
     ["filter.upstream", row.upstream],
@@ -206,6 +211,16 @@ function Body({ row, asked, base }) {
       <section>
         <h3>${t("drawer.exchange")}</h3>
         <${Facts} facts=${facts} />
+        ${
+          row.session &&
+          html`
+            <p>
+              <${Link} to="sessions" query=${{ id: row.session, key: row.key }}>
+                ${t("drawer.session")}
+              <//>
+            </p>
+          `
+        }
       </section>
       <${Fields} title=${t("drawer.request_fields")} fields=${asked?.request_fields} />
       <${Fields} title=${t("drawer.response_fields")} fields=${asked?.response_fields} />

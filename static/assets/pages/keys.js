@@ -1,0 +1,425 @@
+// Keys: list, create (shown once), rotate, revoke.
+
+import { html, useEffect, useRef, useState } from "../view.js";
+import { t, word } from "../i18n.js";
+import * as as from "../format.js";
+import { asFault, ask, refresh, useAnswer } from "../api.js";
+import { setQuery } from "../router.js";
+import { useProxyAddress } from "../proxy.js";
+import { Badge, Bones, Card, Code, Empty, FaultNote, Icon, Table, faultText } from "../parts.js";
+
+const ROWS = 200;
+const LONGEST = 128;
+const LONGEST_REASON = 200;
+/** @type {Record<string, Page.Tone>} */
+const TONES = { active: "good", expired: "warn", revoked: "bad" };
+const PERIODS = ["day", "week", "month", "total"];
+const LIVES = ["", "30d", "90d", "365d"];
+const OVERLAPS = ["0s", "1h", "24h", "168h"];
+// the API says what is wrong with which field
+const ITS_OWN = new Set(["bad_request", "bad_filter"]);
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+/** @typedef {{key: Api.Key, what: "rotate" | "revoke"}} Question */
+
+/** @param {{query: URLSearchParams}} props */
+export default function Keys({ query }) {
+  const q = query.get("q") ?? "";
+  const after = query.get("after");
+  const { data, fault, reload } = useAnswer("/keys", { q, after, limit: ROWS }, 15_000);
+  const [isNew, setNew] = useState(false);
+  const [question, setQuestion] = useState(/** @type {Question | null} */ (null));
+  const [made, setMade] = useState(/** @type {Api.CreatedKey | null} */ (null));
+  /** @param {Api.CreatedKey | null} key */
+  const done = (key) => (setNew(false), setQuestion(null), setMade(key), refresh());
+  return html`
+    <div class="bar">
+      <label class="field field-q">
+        <span>${t("filter.q")}</span>
+        <input
+          type="search"
+          value=${q}
+          onChange=${
+            /** @param {Page.FieldEvent} event */ (event) => setQuery({ q: event.target.value, after: null })
+          }
+          maxlength=${LONGEST}
+          placeholder=${t("access.q.hint")}
+          spellcheck="false"
+        />
+      </label>
+      <button
+        type="button"
+        class="button primary"
+        aria-expanded=${String(isNew)}
+        onClick=${() => setNew(!isNew)}
+      >
+        ${t("access.new")}
+      </button>
+    </div>
+    <${FaultNote} fault=${fault} onRetry=${reload} />
+    <div class="stack">
+      ${made?.key && html`<${Once} made=${made} onClose=${() => setMade(null)} />`}
+      ${isNew && html`<${Create} onDone=${done} onLeave=${() => setNew(false)} />`}
+      ${
+        question &&
+        html`
+          <${question.what === "rotate" ? Rotate : Revoke}
+            key=${question.key.id + question.what}
+            one=${question.key}
+            onDone=${done}
+            onLeave=${() => setQuestion(null)}
+          />
+        `
+      }
+      <${Card} title=${t("nav.keys")} note=${data && t("access.count", { n: as.exact(data.total) })} flush>
+        ${
+          !data
+            ? !fault && html`<${Bones} />`
+            : !data.items.length
+              ? html`<${Empty} title=${t("access.empty")}>${t("access.empty.why")}<//>`
+              : html`<${Rows} rows=${data.items} onAsk=${setQuestion} />`
+        }
+        ${
+          (after || data?.next_after) &&
+          html`
+            <p class="rest">
+              ${
+                after &&
+                html`
+                  <button type="button" class="button" onClick=${() => setQuery({ after: null })}>
+                    ${t("page.first")}
+                  </button>
+                `
+              }
+              ${" "}
+              ${
+                data?.next_after &&
+                html`
+                  <button
+                    type="button"
+                    class="button"
+                    onClick=${() => setQuery({ after: data.next_after }, { push: true })}
+                  >
+                    ${t("page.next")}
+                  </button>
+                `
+              }
+            </p>
+          `
+        }
+      <//>
+    </div>
+  `;
+}
+
+/** @param {{rows: Api.Key[], onAsk: (question: Question) => void}} props */
+const Rows = ({ rows, onAsk }) => html`
+  <${Table}
+    label=${t("nav.keys")}
+    head=${[
+      [t("access.name")],
+      [t("col.status")],
+      [t("col.who")],
+      [t("access.limits")],
+      [t("access.models")],
+      [t("access.used")],
+      [t("access.expires")],
+      [t("access.do"), "num"],
+    ]}
+  >
+    ${rows.map(
+      (one) => html`
+        <tr key=${one.id}>
+          <th scope="row">
+            <span>${one.name}</span>
+            <span class="note mono key-id">
+              ${one.id} ${one.last4.map((last) => `…${last}`).join(" ")}
+            </span>
+          </th>
+          <td>
+            <${Badge} tone=${TONES[one.state] ?? "plain"} title=${one.revoked_reason ?? undefined}>
+              ${word(`access.state.${one.state}`, one.state)}
+            <//>
+          </td>
+          <td>${[one.user, one.team].filter(Boolean).join(" · ") || "–"}</td>
+          <td class="wide">${one.limits.map(limit).join(t("list.comma")) || "–"}</td>
+          <td class="mono wide">${one.models.join(", ") || t("filter.any")}</td>
+          <td>${one.last_used_at ? as.when(Date.parse(one.last_used_at)) : "–"}</td>
+          <td>${one.expires_at ? as.date(Date.parse(one.expires_at)) : "–"}</td>
+          <td class="num">
+            ${
+              one.state !== "revoked" &&
+              html`
+                <button
+                  type="button"
+                  class="text-button"
+                  aria-label=${`${t("access.rotate")}: ${one.name}`}
+                  onClick=${() => onAsk({ key: one, what: "rotate" })}
+                >
+                  ${t("access.rotate")}
+                </button>
+                <button
+                  type="button"
+                  class="text-button"
+                  aria-label=${`${t("access.revoke")}: ${one.name}`}
+                  onClick=${() => onAsk({ key: one, what: "revoke" })}
+                >
+                  ${t("access.revoke")}
+                </button>
+              `
+            }
+          </td>
+        </tr>
+      `,
+    )}
+  <//>
+`;
+
+/**
+ * A limit in words.
+ * @param {Api.Limit} one
+ */
+function limit(one) {
+  const models = one.models ? ` · ${one.models}` : "";
+  return one.kind === "spend"
+    ? `${as.money(one.amount_usd)} ${t(`period.${one.period ?? "total"}`)}${models}`
+    : t(`limit.${one.kind}`, { n: as.count(one.amount) }) + models;
+}
+
+/**
+ * A key that is shown this once, with what Claude Code needs of it.
+ * @param {{made: Api.CreatedKey, onClose: () => void}} props
+ */
+function Once({ made, onClose }) {
+  const base = useProxyAddress();
+  const head = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => void head.current?.focus(), [made]);
+  const key = made.key ?? "";
+  const url = base ?? "http://127.0.0.1:8088";
+  const shell = `export ANTHROPIC_BASE_URL=${url}\nexport ANTHROPIC_AUTH_TOKEN=${key}\nclaude`;
+  const settings = JSON.stringify({ env: { ANTHROPIC_BASE_URL: url, ANTHROPIC_AUTH_TOKEN: key } }, null, 2);
+  return html`
+    <section class="card once" aria-labelledby="once-title">
+      <header>
+        <h2 id="once-title" tabindex="-1" ref=${head}>${t("access.once", { name: made.name })}</h2>
+      </header>
+      <div class="notice notice-warn">
+        <${Icon} name="info" />
+        <p>${t("access.once.why")}</p>
+      </div>
+      <${Code} text=${key} label=${t("col.key")} />
+      <h3>${t("connect.shell")}</h3>
+      <${Code} text=${shell} label=${t("connect.shell")} />
+      <h3>${t("connect.settings")}</h3>
+      <${Code} text=${settings} label=${t("connect.settings")} />
+      ${made.warnings.map((text) => html`<p key=${text} class="note text-bad">${text}</p>`)}
+      <p>
+        <button type="button" class="button" onClick=${onClose}>${t("access.once.close")}</button>
+      </p>
+    </section>
+  `;
+}
+
+/**
+ * A question with its fields: asked when it is sent, and left by Escape.
+ * @param {{
+ *   title: string, what?: string, label: string, isDanger?: boolean, children?: Page.Child,
+ *   send: (fields: FormData) => Promise<Api.CreatedKey | null>,
+ *   onDone: (key: Api.CreatedKey | null) => void, onLeave: () => void
+ * }} props
+ */
+function Ask({ title, what, label, isDanger, children, send, onDone, onLeave }) {
+  const [fault, setFault] = useState(/** @type {Page.Fault | null} */ (null));
+  const [isBusy, setBusy] = useState(false);
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
+  useEffect(() => {
+    const first = form.current?.querySelector("input, select");
+    if (first instanceof HTMLElement) first.focus();
+  }, []);
+  /** @param {Page.FieldEvent} event */
+  const submit = async (event) => {
+    event.preventDefault();
+    if (!form.current || isBusy) return;
+    setFault(null);
+    setBusy(true);
+    try {
+      onDone(await send(new FormData(form.current)));
+    } catch (error) {
+      setFault(asFault(error));
+      setBusy(false);
+    }
+  };
+  return html`
+    <section class="card">
+      <header><h2>${title}</h2></header>
+      <form
+        class="ask"
+        ref=${form}
+        aria-label=${title}
+        onSubmit=${submit}
+        onKeyDown=${/** @param {Page.FieldEvent} event */ (event) => event.key === "Escape" && onLeave()}
+      >
+        ${what && html`<p>${what}</p>`}
+        <div class="ask-fields">${children}</div>
+        ${
+          fault &&
+          html`
+            <p class="field-fault" role="alert">
+              ${ITS_OWN.has(fault.code) ? fault.message : faultText(fault)}
+            </p>
+          `
+        }
+        <p class="end-buttons">
+          <button type="submit" class=${`button ${isDanger ? "danger" : "primary"}`} disabled=${isBusy}>
+            ${label}
+          </button>
+          <button type="button" class="button" onClick=${onLeave}>${t("cancel")}</button>
+        </p>
+      </form>
+    </section>
+  `;
+}
+
+/** @param {{name: string, label: string, hint?: string, type?: string} & Record<string, unknown>} props */
+const Input = ({ name, label, hint, type = "text", ...rest }) => html`
+  <label class="field">
+    <span>${label}</span>
+    <input name=${name} type=${type} placeholder=${hint} autocomplete="off" spellcheck="false" ...${rest} />
+  </label>
+`;
+
+/** @param {{name: string, label: string, options: [string, string][], value: string}} props */
+const Select = ({ name, label, options, value }) => html`
+  <label class="field">
+    <span>${label}</span>
+    <select name=${name}>
+      ${options.map(
+        ([key, text]) => html`
+          <option key=${key} value=${key} selected=${key === value}>${text}</option>
+        `,
+      )}
+    </select>
+  </label>
+`;
+
+/** @param {{onDone: (key: Api.CreatedKey | null) => void, onLeave: () => void}} props */
+function Create({ onDone, onLeave }) {
+  /**
+   * @param {FormData} fields
+   * @returns {Promise<Api.CreatedKey>}
+   */
+  const create = (fields) => ask(/** @type {`/keys/`} */ ("/keys"), { method: "POST", body: newKey(fields) });
+  return html`
+    <${Ask}
+      title=${t("access.new")}
+      label=${t("access.create")}
+      send=${create}
+      onDone=${onDone}
+      onLeave=${onLeave}
+    >
+      <${Input} name="name" label=${t("access.name")} maxlength=${LONGEST} required />
+      <${Input} name="user" label=${t("col.user")} maxlength=${LONGEST} />
+      <${Input} name="team" label=${t("col.team")} maxlength=${LONGEST} />
+      <${Select}
+        name="expires"
+        label=${t("access.expires")}
+        value=""
+        options=${LIVES.map((life) => [life, life ? t(`range.${life}`) : t("access.never")])}
+      />
+      <${Input} name="budget" label=${t("access.budget")} type="number" min="0" step="any" />
+      <${Select}
+        name="period"
+        label=${t("access.period")}
+        value="month"
+        options=${PERIODS.map((period) => [period, t(`period.${period}`)])}
+      />
+      <${Input} name="zone" label=${t("access.zone")} value=${zone} />
+      <${Input} name="rpm" label=${t("access.rpm")} type="number" min="0" step="1" />
+      <${Input} name="streams" label=${t("access.streams")} type="number" min="1" step="1" />
+      <${Input} name="models" label=${t("access.models")} hint="claude-sonnet-*, claude-haiku-*" />
+      <${Input} name="sources" label=${t("access.sources")} hint="10.0.0.0/8" />
+    <//>
+  `;
+}
+
+/**
+ * The key that a form describes. What is not said is left out.
+ * @param {FormData} fields
+ */
+function newKey(fields) {
+  /** @param {string} name */
+  const text = (name) => String(fields.get(name) ?? "").trim();
+  /** @param {string} name */
+  const list = (name) =>
+    text(name)
+      .split(",")
+      .map((part) => part.trim())
+      .filter(Boolean);
+  /** @type {object[]} */
+  const limits = [];
+  if (text("budget")) {
+    const period = text("period");
+    const budget = { kind: "spend", amount_usd: Number(text("budget")), period };
+    limits.push(period === "total" || !text("zone") ? budget : { ...budget, zone: text("zone") });
+  }
+  if (text("rpm")) limits.push({ kind: "requests_per_minute", amount: Number(text("rpm")) });
+  if (text("streams")) limits.push({ kind: "at_once", amount: Number(text("streams")) });
+  const said = ["user", "team", "expires"].flatMap((name) => (text(name) ? [[name, text(name)]] : []));
+  return {
+    name: text("name"),
+    ...Object.fromEntries(said),
+    models: list("models"),
+    sources: list("sources"),
+    limits,
+  };
+}
+
+/** @param {{one: Api.Key, onDone: (key: Api.CreatedKey | null) => void, onLeave: () => void}} props */
+function Rotate({ one, onDone, onLeave }) {
+  /** @param {FormData} fields */
+  const send = (fields) =>
+    ask(`/keys/${one.id}/rotate`, { method: "POST", body: { overlap: String(fields.get("overlap")) } });
+  return html`
+    <${Ask}
+      title=${`${t("access.rotate")}: ${one.name}`}
+      what=${t("access.rotate.what")}
+      label=${t("access.rotate")}
+      send=${send}
+      onDone=${onDone}
+      onLeave=${onLeave}
+    >
+      <${Select}
+        name="overlap"
+        label=${t("access.overlap")}
+        value="24h"
+        options=${OVERLAPS.map((span) => [span, t(`access.overlap.${span}`)])}
+      />
+    <//>
+  `;
+}
+
+/** @param {{one: Api.Key, onDone: (key: Api.CreatedKey | null) => void, onLeave: () => void}} props */
+function Revoke({ one, onDone, onLeave }) {
+  /** @param {FormData} fields */
+  const send = async (fields) => {
+    const body = { reason: String(fields.get("reason")).trim(), cut: fields.get("cut") === "on" };
+    await ask(`/keys/${one.id}/revoke`, { method: "POST", body });
+    return null;
+  };
+  return html`
+    <${Ask}
+      title=${`${t("access.revoke")}: ${one.name}`}
+      what=${t("access.revoke.what")}
+      label=${t("access.revoke")}
+      isDanger
+      send=${send}
+      onDone=${onDone}
+      onLeave=${onLeave}
+    >
+      <${Input} name="reason" label=${t("access.reason")} maxlength=${LONGEST_REASON} required />
+      <label class="check">
+        <input type="checkbox" name="cut" /> ${t("access.cut")}
+      </label>
+    <//>
+  `;
+}

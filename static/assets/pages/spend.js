@@ -1,0 +1,122 @@
+// Budgets: what is spent of each, what that comes to at its end, and who is near it.
+
+import { html } from "../view.js";
+import { t } from "../i18n.js";
+import * as as from "../format.js";
+import { useAnswer } from "../api.js";
+import { oneOf, setQuery } from "../router.js";
+import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon } from "../parts.js";
+
+const SUBJECTS = ["org", "team", "user", "key"];
+// percent from which a budget is nearly spent
+const NEAR = 80;
+
+/** @param {{query: URLSearchParams}} props */
+export default function Spend({ query }) {
+  const by = oneOf(SUBJECTS, query.get("by"), "team");
+  const { data, fault, isStale, reload } = useAnswer("/spend", { by }, 10_000);
+  const near = data?.items.filter((bar) => bar.percent >= NEAR) ?? [];
+  return html`
+    <div class="bar">
+      <${Choice}
+        label=${t("usage.by")}
+        value=${by}
+        onChoose=${/** @param {string} value */ (value) => setQuery({ by: value === "team" ? null : value })}
+        options=${SUBJECTS.map((name) => [name, t(`spend.by.${name}`)])}
+      />
+    </div>
+    <${FaultNote} fault=${fault} onRetry=${reload} />
+    <div class=${"stack" + (isStale ? " stale" : "")}>
+      ${
+        near.length > 0 &&
+        html`
+          <div class="notice notice-warn" role="status">
+            <${Icon} name="errors" />
+            <p>${t("spend.near", { names: near.map(title).join(t("list.comma")) })}</p>
+          </div>
+        `
+      }
+      <${Card} title=${t(`spend.by.${by}`)} flush>
+        ${
+          !data
+            ? !fault && html`<${Bones} />`
+            : !data.items.length
+              ? html`<${Empty} title=${t("spend.empty")}>${t("spend.empty.why")}<//>`
+              : html`
+                <ul class="budgets">
+                  ${data.items.map(
+                    (bar) =>
+                      html`<${Budget} key=${`${bar.subject} ${bar.period} ${bar.models}`} bar=${bar} />`,
+                  )}
+                </ul>
+              `
+        }
+      <//>
+      <p class="note">${t("spend.note")}</p>
+    </div>
+  `;
+}
+
+/** @param {{bar: Api.SpendBar}} props */
+function Budget({ bar }) {
+  const share = /** @param {number} usd */ (usd) =>
+    Math.min(100, (usd / Math.max(bar.limit_usd, 1e-9)) * 100);
+  const spent = share(bar.spent_usd);
+  const tone = bar.percent >= 100 ? "bad" : bar.percent >= NEAR ? "warn" : "good";
+  const isOver = bar.forecast_usd !== null && bar.forecast_usd > bar.limit_usd;
+  return html`
+    <li class="budget">
+      <p class="budget-head">
+        <b>${title(bar)}</b>
+        <span class="dim">
+          ${[t(`period.${bar.period}`), bar.models, bar.zone].filter(Boolean).join(" · ")}
+        </span>
+        ${
+          tone !== "good" &&
+          html`<${Badge} tone=${tone}>${t(tone === "bad" ? "spend.reached" : "spend.close")}<//>`
+        }
+        <span class="budget-sum">
+          ${t("spend.of", { spent: as.money(bar.spent_usd), limit: as.money(bar.limit_usd) })}
+        </span>
+      </p>
+      <div
+        class=${`meter meter-${tone}`}
+        role="meter"
+        aria-label=${title(bar)}
+        aria-valuemin="0"
+        aria-valuemax="100"
+        aria-valuenow=${Math.round(Math.min(100, bar.percent))}
+        aria-valuetext=${as.percent(bar.percent / 100)}
+      >
+        <i style=${{ width: `${spent}%` }}></i>
+        <i class="meter-held" style=${{ width: `${Math.min(100 - spent, share(bar.held_usd))}%` }}></i>
+      </div>
+      <p class="note budget-foot">
+        <span>${as.percent(bar.percent / 100)}</span>
+        <span>${t("spend.left", { left: as.money(bar.left_usd) })}</span>
+        ${bar.held_usd > 0 && html`<span>${t("spend.held", { held: as.money(bar.held_usd) })}</span>`}
+        ${
+          bar.resets_at &&
+          html`<span>${t("spend.resets", { at: as.moment(Date.parse(bar.resets_at)) })}</span>`
+        }
+        ${
+          bar.forecast_usd !== null &&
+          html`
+            <span class=${isOver ? "tone-warn" : ""}>
+              ${t("spend.forecast", { cost: as.money(bar.forecast_usd) })}
+            </span>
+          `
+        }
+      </p>
+    </li>
+  `;
+}
+
+/**
+ * The subject in words: team core.
+ * @param {Api.SpendBar} bar
+ */
+function title(bar) {
+  const [kind, ...name] = bar.subject.split(":");
+  return kind === "org" ? t("spend.by.org") : `${t(`subject.${kind}`)} ${bar.name ?? name.join(":")}`;
+}
