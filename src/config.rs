@@ -41,8 +41,11 @@ pub use self::{
     error::{ConfigError, ConfigErrors, Warning},
     identity::TlsIdentity,
     loaded::Loaded,
-    model::{AccessLogSettings, AccessLogTarget, Boot, Config, Edit, Listen, Live, Timers},
-    options::{EditMode, EditTarget, ForwardedFields},
+    model::{
+        AccessLogSettings, AccessLogTarget, AccessSettings, Boot, Config, Edit, Listen, Live,
+        Timers,
+    },
+    options::{AccessMode, EditMode, EditTarget, ForwardedFields},
     origin::{Origin, Setting},
     origins::AllowedOrigins,
     prices::Prices,

@@ -219,6 +219,7 @@ pub(crate) mod tests {
             tls: None,
             h2c: false,
             edit: None::<config::Edit>,
+            max_held_body: 1 << 20,
             custom_fields: Vec::new(),
             removed_fields: Vec::new(),
             forwarded: ForwardedFields::Append,

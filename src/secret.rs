@@ -22,6 +22,11 @@ impl Secret {
         Self(text.into())
     }
 
+    /// Gives the text to what must use it, and never show it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Compares a text with this secret, in a time that does not depend on where they differ, nor
     /// on the length of the secret.
     pub fn is(&self, text: &[u8]) -> bool {

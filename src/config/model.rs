@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     endpoint::{Endpoint, Statuses},
     identity::TlsIdentity,
-    options::{EditMode, EditTarget, ForwardedFields},
+    options::{AccessMode, EditMode, EditTarget, ForwardedFields},
     origins::AllowedOrigins,
     prices::Prices,
 };
@@ -63,6 +63,8 @@ pub struct Boot {
     pub admin_listen: Option<SocketAddr>,
     /// Directory that keeps the dashboard's history and generated key over a restart (`DATA_DIR`).
     pub data_dir: Option<PathBuf>,
+    /// Keys of the proxy and their limits.
+    pub access: AccessSettings,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).
@@ -74,6 +76,19 @@ impl Boot {
     pub fn has_pages(&self) -> bool {
         self.dashboard || self.admin_listen.is_some()
     }
+}
+
+/// Keys of the proxy and their limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// Requests that need a key (`ACCESS`).
+    pub mode: AccessMode,
+    /// Secret of the digests of keys (`ACCESS_PEPPER`); none: a file of `DATA_DIR` has it.
+    pub pepper: Option<Secret>,
+    /// Whom clients ask for more (`LIMITS_CONTACT`).
+    pub contact: Option<String>,
+    /// URL that is told of budgets that run out (`LIMITS_WEBHOOK`).
+    pub webhook: Option<Secret>,
 }
 
 /// The access log.
@@ -130,6 +145,8 @@ pub struct Live {
     pub h2c: bool,
     /// The edit of the system prompt, if one is configured.
     pub edit: Option<Edit>,
+    /// Largest request body that is held (`MAX_EDIT_BODY`), for the edit or until its model is known.
+    pub max_held_body: u64,
     /// Fields that replace the client's fields of the same name, in the order of the file.
     pub custom_fields: Vec<(HeaderName, HeaderValue)>,
     /// Fields of the client that do not travel on (`null` in that file).

@@ -29,3 +29,17 @@ pub enum EditTarget {
     /// `first`: `system[0]`, whatever it is.
     First,
 }
+
+/// Requests that need a key of the proxy (`ACCESS`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessMode {
+    /// Nothing was said: `required` as soon as there is a key, `off` before.
+    #[default]
+    Auto,
+    /// `off`: keys of the proxy mean nothing.
+    Off,
+    /// `optional`: requests without a key pass without limits.
+    Optional,
+    /// `required`: every request needs a key.
+    Required,
+}

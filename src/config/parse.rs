@@ -31,6 +31,7 @@ use super::{
 };
 use crate::secret::{Secrets, names_credential, shape};
 
+mod access;
 mod budgets;
 mod listeners;
 mod reader;
@@ -145,6 +146,7 @@ impl Reader {
         let prices = self.opened("PRICES_FILE", settings.prices_file.as_deref(), root, prices);
         let upstream_ca_file = settings.upstream_ca_file.as_deref();
         let upstream_ca_file = self.opened("UPSTREAM_CA_FILE", upstream_ca_file, root, ca_file);
+        let access = self.access(&settings);
         let access_log = match settings.access_log.trim() {
             "off" => None,
             "stdout" => Some(AccessLogTarget::Stdout),
@@ -171,6 +173,7 @@ impl Reader {
                 dashboard: settings.enable_dashboard && settings.admin_listen.is_none(),
                 admin_listen: settings.admin_listen,
                 data_dir: settings.data_dir.map(|path| root.join(path)),
+                access,
                 env_file: self.merged.env_file.clone(),
                 headers_file,
             },
@@ -196,6 +199,7 @@ impl Reader {
                     target: settings.system_prompt_target,
                     max_body: settings.max_edit_body,
                 }),
+                max_held_body: settings.max_edit_body,
                 custom_fields: set,
                 removed_fields: removed,
                 forwarded: settings.forwarded_headers,

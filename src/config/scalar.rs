@@ -6,7 +6,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::F
 
 use log::LevelFilter;
 
-use super::options::{EditTarget, ForwardedFields};
+use super::options::{AccessMode, EditTarget, ForwardedFields};
 use crate::{logging::LogFormat, secret::Secret};
 
 /// The problem of a value, without the value.
@@ -62,6 +62,45 @@ pub(super) fn forwarded_fields(text: &str) -> Result<ForwardedFields, InvalidVal
             ("drop", ForwardedFields::Drop),
         ],
     )
+}
+
+pub(super) fn access(text: &str) -> Result<AccessMode, InvalidValue> {
+    choice(
+        text,
+        &[
+            ("off", AccessMode::Off),
+            ("optional", AccessMode::Optional),
+            ("required", AccessMode::Required),
+        ],
+    )
+}
+
+/// A short text that clients may read, in one line.
+pub(super) fn contact(text: &str) -> Result<String, InvalidValue> {
+    let text = text.trim();
+    if text.chars().any(char::is_control) {
+        return Err(InvalidValue::because("has a control character"));
+    }
+    if text.chars().count() > LONGEST_CONTACT {
+        return Err(InvalidValue::because("is longer than 60 characters")
+            .hint("name a channel or an address, for example #claude"));
+    }
+    Ok(text.to_owned())
+}
+
+/// What is left for it of an answer of 200 characters.
+const LONGEST_CONTACT: usize = 60;
+
+/// The URL of a webhook. It is a secret: whoever knows it may write there.
+pub(super) fn webhook(text: &str) -> Result<Secret, InvalidValue> {
+    let text = text.trim();
+    let is_url = text.parse::<actix_web::http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+    });
+    match is_url {
+        true => Ok(Secret::new(text)),
+        false => Err(InvalidValue::because("is no URL with http:// or https://")),
+    }
 }
 
 /// Any text.

@@ -22,7 +22,7 @@ use crate::{
         duration,
         endpoint::{self, Credential, HttpVersion, Statuses},
         host,
-        options::{EditTarget, ForwardedFields},
+        options::{AccessMode, EditTarget, ForwardedFields},
         origins::{self, AllowedOrigins},
         scalar::{self, InvalidValue},
         size,
@@ -258,6 +258,39 @@ settings! {
             name: "REPLAY_MEMORY", applies: Restart, read: size::octets, form: SIZE,
             en: "Memory for all request bodies that are kept for the next upstream. Used only with several upstreams.",
             zh: "为转到下一个上游而保留的全部请求体可用的内存。只在有多个上游时使用。",
+        }
+    }
+    Access {
+        access: AccessMode {
+            name: "ACCESS", applies: Restart, read: scalar::access,
+            form: Text::new("off, optional or required", "off、optional 或 required"),
+            en: "Keys of the proxy. required: every request needs one. optional: requests without one pass without limits. Unset: required as soon as there is a key, off before.",
+            zh: "代理自己的密钥。required：每个请求都要有密钥。optional：没有密钥的请求照常通过，不受限额约束。不设置：有了第一个密钥后即为 required，之前为 off。",
+            example: "required",
+        }
+
+        access_pepper: Secret {
+            name: "ACCESS_PEPPER", applies: Restart, read: scalar::key,
+            form: Text::new("16 or more printable ASCII characters", "至少 16 个可打印的 ASCII 字符"),
+            en: "Secret under which the digests of keys are made. Unset: a generated one, in a file of DATA_DIR. With another one, no key is valid any more.",
+            zh: "计算密钥摘要所用的秘密值。不设置时自动生成，保存在 DATA_DIR 的文件里。换掉它，所有密钥都会失效。",
+            shown: Redaction::AsLength, example: "a-long-random-text",
+        }
+
+        limits_contact: String {
+            name: "LIMITS_CONTACT", applies: Restart, read: scalar::contact,
+            form: Text::new("a text of at most 60 characters", "最多 60 个字符的文本"),
+            en: "Whom to ask for more: named in the answers that refuse a request at a limit.",
+            zh: "需要更多额度时找谁：达到限额而拒绝请求时，会写在响应里。",
+            example: "#claude",
+        }
+
+        limits_webhook: Secret {
+            name: "LIMITS_WEBHOOK", applies: Restart, read: scalar::webhook,
+            form: Text::new("http:// or https:// URL", "http:// 或 https:// 的 URL"),
+            en: "URL that is told when a budget reaches 50, 80, 95 or 100 %, once for each period.",
+            zh: "预算用到 50、80、95、100 % 时通知的 URL，每个周期各一次。",
+            shown: Redaction::AsLength, example: "https://hooks.example/T0/B0/x",
         }
     }
     Timers {

@@ -112,6 +112,8 @@ pub enum Section {
     Server,
     /// Limits of connections, exchanges and memory.
     Limits,
+    /// Keys of the proxy, and their limits.
+    Access,
     /// Timeouts.
     Timers,
     /// Logs.
@@ -132,6 +134,7 @@ impl Section {
             Self::SystemPrompt => Text::new("System prompt", "系统提示词"),
             Self::Server => Text::new("Server", "服务器"),
             Self::Limits => Text::new("Limits", "上限"),
+            Self::Access => Text::new("Keys and budgets", "密钥与预算"),
             Self::Timers => Text::new("Timers", "超时"),
             Self::Logs => Text::new("Logs", "日志"),
             Self::Observation => Text::new("Dashboard and metrics", "仪表盘与指标"),

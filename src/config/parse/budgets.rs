@@ -48,6 +48,7 @@ impl Reader {
         let (edit, replay) = (part(boot.edit_memory), part(boot.replay_memory));
         lower("EDIT_MEMORY", &mut boot.edit_memory, edit);
         lower("REPLAY_MEMORY", &mut boot.replay_memory, replay);
+        live.max_held_body = live.max_held_body.min(edit);
         if let Some(it) = &mut live.edit {
             lower("MAX_EDIT_BODY", &mut it.max_body, edit);
         }
