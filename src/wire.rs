@@ -5,6 +5,7 @@
 //! [`crate::proxy`] decides what is forwarded.
 
 pub mod body;
+pub mod chunks;
 pub mod cookie;
 pub mod frames;
 pub mod head;

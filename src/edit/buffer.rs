@@ -5,12 +5,13 @@
 //! that turns out not to be JSON must go out as it came. The caller bounds the number of bytes and of
 //! buffers: it reads [`BodyBuffer::len`] and may call [`BodyBuffer::release`] at any time.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{outcome::Outcome, parts::BodyParts, scanner::Scanner, system};
 use crate::{
     config::{EditMode, EditTarget},
     metering::RequestDetails,
+    wire::chunks::ChunkBuffer,
 };
 
 /// Buffer of a body until its end.
@@ -18,10 +19,7 @@ pub struct BodyBuffer {
     mode: EditMode,
     target: EditTarget,
     scanner: Scanner,
-    len: u64,
-    parts: BodyParts,
-    /// Small chunks since the last part, joined.
-    tail: BytesMut,
+    content: ChunkBuffer,
 }
 
 impl BodyBuffer {
@@ -31,41 +29,24 @@ impl BodyBuffer {
             mode,
             target,
             scanner: Scanner::new(),
-            len: 0,
-            parts: BodyParts::new(),
-            tail: BytesMut::new(),
+            content: ChunkBuffer::default(),
         }
     }
 
     /// Takes and scans the next chunk of the body.
     pub fn push(&mut self, chunk: Bytes) {
         self.scanner.scan(&chunk);
-        self.len += chunk.len() as u64;
-        if chunk.len() >= SMALL {
-            self.flush();
-            self.parts.push(chunk);
-            return;
-        }
-        if self.tail.capacity() - self.tail.len() < chunk.len() {
-            let size = if self.tail.capacity() == 0 {
-                TAIL_FIRST
-            } else {
-                TAIL
-            };
-            self.flush();
-            self.tail = BytesMut::with_capacity(size);
-        }
-        self.tail.extend_from_slice(&chunk);
+        self.content.push(chunk);
     }
 
     /// Number of bytes held.
     pub fn len(&self) -> u64 {
-        self.len
+        self.content.len()
     }
 
     /// Reports whether no byte is held.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.content.is_empty()
     }
 
     /// Details of the request, as far as the body came: `model`, `stream` and `max_tokens` at its
@@ -75,45 +56,29 @@ impl BodyBuffer {
     }
 
     /// Gives all bytes back, untouched: the body is too large, or the edit is no longer wanted.
-    pub fn release(mut self) -> BodyParts {
-        self.flush();
-        self.parts
+    pub fn release(self) -> BodyParts {
+        self.content.finish()
     }
 
     /// Edits the body, which has ended. `replacement` is a JSON string, quotes included.
-    pub fn finish(mut self, replacement: &Bytes) -> (BodyParts, Outcome) {
-        self.flush();
+    pub fn finish(self, replacement: &Bytes) -> (BodyParts, Outcome) {
         system::edit(
-            self.parts,
+            self.content.finish(),
             self.scanner.finish(),
             self.mode,
             self.target,
             replacement,
         )
     }
-
-    fn flush(&mut self) {
-        if !self.tail.is_empty() {
-            self.parts.push(self.tail.split().freeze());
-        }
-    }
 }
 
 impl std::fmt::Debug for BodyBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BodyBuffer")
-            .field("len", &self.len)
+            .field("len", &self.len())
             .finish_non_exhaustive()
     }
 }
-
-/// Size below which a chunk is copied into the tail: a body that arrives byte by byte costs its
-/// bytes, and not 32 bytes of bookkeeping and a pinned read buffer for each.
-const SMALL: usize = 2 * 1024;
-/// Size of the first tail: a short body in few segments.
-const TAIL_FIRST: usize = 4 * 1024;
-/// Size of later tails.
-const TAIL: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -122,7 +87,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::metering::RequestInspector;
+    use crate::{
+        metering::RequestInspector,
+        wire::chunks::{SMALL, TAIL},
+    };
 
     fn hold(chunks: &[&[u8]]) -> BodyBuffer {
         let mut hold = BodyBuffer::new(EditMode::Replace, EditTarget::Prompt);
@@ -171,7 +139,7 @@ mod tests {
     fn single_octets_cost_a_single_octet_each() {
         let octets = vec![b'['; 200_000];
         let mut hold = hold(&octets.chunks(1).collect::<Vec<_>>());
-        assert!(hold.parts.len() <= octets.len() / TAIL + 1);
+        assert!(hold.content.parts() <= octets.len() / TAIL + 1);
         hold.push(Bytes::from(vec![b'{'; SMALL]));
         hold.push(Bytes::from_static(b"}"));
         let expected = [&octets[..], &[b'{'; SMALL], b"}"].concat();

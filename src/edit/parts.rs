@@ -1,7 +1,6 @@
 //! Request body in parts, as it was received.
 
-use bytes::Bytes;
-use smallvec::SmallVec;
+use crate::wire::chunks::Chunks;
 
 /// A body in parts, in order; never joined.
-pub type BodyParts = SmallVec<[Bytes; 4]>;
+pub type BodyParts = Chunks;
