@@ -34,6 +34,7 @@ mod events;
 mod inspector;
 mod iterations;
 mod members;
+mod model_watch;
 mod prompt;
 mod tail;
 mod value;
@@ -42,6 +43,7 @@ mod walk;
 pub(crate) use self::members::MemberValue;
 pub use self::{
     inspector::{RequestDetails, RequestInspector},
+    model_watch::{InvalidModel, ModelWatch, WatchedModel},
     prompt::PromptDigester,
 };
 
@@ -248,6 +250,31 @@ impl MeteredContent {
         }
     }
 }
+
+/// Content without its codings; none if one is unknown, it is broken or cut, or longer than `longest` bytes.
+pub fn decoded(content: &[u8], codings: Option<&[u8]>, longest: usize) -> Option<Vec<u8>> {
+    let mut decoders = ContentDecoder::of(codings, &coding::DECODERS).ok()?;
+    let mut plain = content.to_vec();
+    for decoder in &mut decoders {
+        let coded = std::mem::take(&mut plain);
+        // in pieces, so that a bomb is given up early
+        for piece in coded.chunks(DECODED_AT_ONCE) {
+            decoder
+                .decode(piece, &mut |more| plain.extend_from_slice(more))
+                .ok()?;
+            if plain.len() > longest {
+                return None;
+            }
+        }
+        if !decoder.is_complete() {
+            return None;
+        }
+    }
+    Some(plain)
+}
+
+/// Bytes of a coded content that are decoded before its length is looked at.
+const DECODED_AT_ONCE: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests;
