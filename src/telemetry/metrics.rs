@@ -24,6 +24,8 @@
 //! | `anthropic_proxy_upstream_errors_total` | error type 24 | 24 |
 //! | `anthropic_proxy_server_tool_requests_total` | | 1 |
 //! | `anthropic_proxy_metering_failures_total` | reason 6 | 6 |
+//! | `anthropic_proxy_access_refusals_total` | reason 18 × team 52 | 936; only those seen |
+//! | `anthropic_proxy_access_waiting_requests`, `anthropic_proxy_access_wait_seconds` | | 1, 22 |
 //! | `anthropic_proxy_upstream_connects_total` | outcome 16 | 16 |
 //! | `anthropic_proxy_upstream_connect_duration_seconds` | result 2 | 2 × 22 |
 //! | `anthropic_proxy_upstream_moves_total` | reason 5 | 5 |
@@ -42,6 +44,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+mod access;
 mod counters;
 mod family;
 mod format;
@@ -55,6 +58,7 @@ mod teams;
 mod upstream;
 
 pub use self::{
+    access::{AccessMetrics, Waiting},
     format::Format,
     gauges::{Gauges, UpstreamGauges},
     upstream::Moved,
@@ -79,6 +83,7 @@ pub struct Shard {
     generation: generation::GenerationMetrics,
     teams: teams::TeamMetrics,
     upstream: upstream::UpstreamMetrics,
+    access: AccessMetrics,
 }
 
 /// Labels that are learned, shared by all workers.
@@ -157,6 +162,16 @@ impl Shard {
         self.upstream.moved(why);
     }
 
+    /// Counts a request that a rule or limit on keys refused.
+    pub fn refused(&self, reason: Label, team: Option<&str>) {
+        self.access.refused(&self.known.teams, reason, team);
+    }
+
+    /// Counts of requests with a key.
+    pub fn access(&self) -> &AccessMetrics {
+        &self.access
+    }
+
     fn absorb(&self, other: &Self) {
         let Self {
             known: _,
@@ -164,11 +179,13 @@ impl Shard {
             generation,
             teams,
             upstream,
+            access,
         } = other;
         self.requests.absorb(requests);
         self.generation.absorb(generation);
         self.teams.absorb(teams);
         self.upstream.absorb(upstream);
+        self.access.absorb(access);
     }
 }
 
@@ -190,6 +207,7 @@ impl Collector for Scrape {
         sum.generation.write(&known.generation, &mut out)?;
         sum.teams.write(&known.teams, &mut out)?;
         sum.upstream.write(&self.now.upstreams, &mut out)?;
+        sum.access.write(&known.teams, &mut out)?;
         self.process.write(&mut out)
     }
 }

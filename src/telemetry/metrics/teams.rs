@@ -26,7 +26,7 @@ struct Team {
 
 /// Labels that are learned.
 #[derive(Debug, Default)]
-pub(super) struct TeamLabels(LabelTable<TEAMS>);
+pub(super) struct TeamLabels(pub(super) LabelTable<TEAMS>);
 
 impl Default for TeamMetrics {
     fn default() -> Self {
@@ -107,7 +107,7 @@ const KINDS: [&str; 5] = [
 ];
 
 /// Teams that have a label of their own; the rest is `other`.
-const TEAMS: usize = 50;
+pub(super) const TEAMS: usize = 50;
 
 const REQUESTS: Family = Family {
     name: "anthropic_proxy_team_requests",
