@@ -27,6 +27,26 @@ pub enum ProxyError {
     /// A defect of the proxy.
     #[error("internal: {0}")]
     Internal(#[from] InternalError),
+    /// Refusal by a rule or limit on the request's key.
+    #[error("refused: {}", .0.answer.label)]
+    Refused(Box<Refused>),
+}
+
+/// Refusal of a request by a rule or limit on its key, with what its client is told.
+#[derive(Debug)]
+pub struct Refused {
+    /// The row of the table, but for its message and `retry-after`.
+    pub answer: Answer,
+    /// True for a limit, and no rule that the client broke.
+    pub is_limit: bool,
+    /// `error.message`: one sentence of at most 200 characters.
+    pub message: Box<str>,
+    /// Seconds for `retry-after`.
+    pub retry_after: Option<u64>,
+    /// Says `x-should-retry: false`.
+    pub is_final: bool,
+    /// Further fields, in their order.
+    pub fields: Vec<(&'static str, Box<str>)>,
 }
 
 /// Faults of the client's request.
@@ -66,6 +86,15 @@ pub enum DownstreamError {
     /// An extended CONNECT to a protocol that carries HTTP, or to none (RFC 8441, RFC 9220 §3).
     #[error("unsupported protocol")]
     UnsupportedProtocol,
+    /// The key has rules on models, and the body does not tell its model.
+    #[error("the model cannot be read")]
+    UnreadableModel,
+    /// The body names two models.
+    #[error("two models in one request")]
+    ContradictoryModel,
+    /// A tool in the body names a model that the key may not use.
+    #[error("the model of a tool is not allowed")]
+    ToolModelDenied,
 }
 
 /// Refusals.
@@ -95,6 +124,9 @@ pub enum DeniedError {
     /// The upstream's address is one of the proxy's own listeners.
     #[error("the upstream is this proxy itself")]
     LoopDetected,
+    /// The upstream's list of models cannot be read, and is to be filtered.
+    #[error("the list of models cannot be filtered")]
+    UnreadableModels,
 }
 
 /// Sorts out refusals of the proxy itself while it connected: they are no fault of the upstream.
@@ -199,6 +231,7 @@ impl ProxyError {
                 Label::InternalError,
                 "anthropic-proxy failed to handle this request. This is a defect of the proxy: see its log.",
             ),
+            Self::Refused(refused) => refused.answer,
         }
     }
 }
@@ -287,6 +320,24 @@ impl DownstreamError {
                 Label::UnsupportedProtocol,
                 "The protocol in `:protocol` is not tunnelled: HTTP (h2c, HTTP/*) and TLS inside of a tunnel are refused. Send the request itself over this connection.",
             ),
+            Self::UnreadableModel => row(
+                400,
+                INVALID,
+                Label::ModelUnreadable,
+                "The model of this request cannot be read, and its key has rules on models: send a JSON object with a `model`, without a content coding.",
+            ),
+            Self::ContradictoryModel => row(
+                400,
+                INVALID,
+                Label::ModelContradictory,
+                "The request names two different models: send one `model` at its top level.",
+            ),
+            Self::ToolModelDenied => row(
+                400,
+                INVALID,
+                Label::ModelNotAllowed,
+                "A tool of this request names a model that its key may not use.",
+            ),
         }
     }
 }
@@ -336,6 +387,14 @@ impl DeniedError {
                 Label::DescriptorsExhausted,
                 "The proxy has no file descriptor left for a connection to the upstream. Try again shortly; if it lasts, raise the limit (`ulimit -n`, LimitNOFILE=).",
             ),
+            Self::UnreadableModels => {
+                return row(
+                    502,
+                    "api_error",
+                    Label::ModelsUnreadable,
+                    "The upstream's list of models cannot be read, so it was not filtered for this key and is not shown.",
+                );
+            }
             Self::LoopDetected => {
                 return row(
                     508,
@@ -349,6 +408,13 @@ impl DeniedError {
             retry_after: Some(1),
             ..row(503, "overloaded_error", label, message)
         }
+    }
+}
+
+impl Refused {
+    /// The content in Anthropic's shape.
+    pub fn content(&self, request_id: &str) -> Bytes {
+        content(self.answer.kind, &self.message, request_id)
     }
 }
 
@@ -452,13 +518,17 @@ impl Answer {
     /// The content in Anthropic's shape:
     /// `{"type":"error","error":{"type":…,"message":…},"request_id":…}`.
     pub fn content(&self, request_id: &str) -> Bytes {
-        let value = serde_json::json!({
-            "type": "error",
-            "error": {"type": self.kind, "message": self.message},
-            "request_id": request_id,
-        });
-        Bytes::from(value.to_string())
+        content(self.kind, self.message, request_id)
     }
+}
+
+fn content(kind: &str, message: &str, request_id: &str) -> Bytes {
+    let value = serde_json::json!({
+        "type": "error",
+        "error": {"type": kind, "message": message},
+        "request_id": request_id,
+    });
+    Bytes::from(value.to_string())
 }
 
 fn row(status: u16, kind: &'static str, label: Label, message: &'static str) -> Answer {

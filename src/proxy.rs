@@ -7,6 +7,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::Instant,
 };
@@ -18,8 +19,12 @@ use crate::{
     edit,
     error::{DeniedError, ProxyError},
     exchange::Progress,
+    label::Label,
     upstream::{ResponseBody, exchange::Response},
-    wire::head::{BodyNotes, RequestHead},
+    wire::{
+        body::Framing,
+        head::{BodyNotes, RequestHead},
+    },
 };
 
 mod attempts;
@@ -34,6 +39,7 @@ mod head;
 mod hold;
 mod id;
 mod inspection;
+mod keyed;
 mod origin;
 mod outgoing;
 mod path;
@@ -49,11 +55,25 @@ mod worker;
 
 use self::{
     details::ExchangeDetails,
+    keyed::{FilteredList, KeyedRequest, ModelBody, cutting::RunningKey},
     outgoing::{Outgoing, patience},
     plan::{Plan, Treatment},
     record::ExchangeRecord,
 };
-pub use self::{edit_memory::EditMemory, id::RequestId, telemetry::Telemetry, worker::Worker};
+pub use self::{
+    edit_memory::EditMemory, id::RequestId, keyed::cutting::RunningKeys, telemetry::Telemetry,
+    worker::Worker,
+};
+
+/// Response to a request.
+enum Outcome {
+    /// The upstream's.
+    Relayed(Response<ResponseBody>),
+    /// The upstream's list of models, without some.
+    Filtered(FilteredList),
+    /// The proxy's own, in JSON.
+    Own(String),
+}
 
 /// Forwards one request.
 pub async fn forward(
@@ -64,19 +84,43 @@ pub async fn forward(
     let live = worker.live.load_full();
     let head = head::take(&req);
     let path = path::shown(&head);
-    let mut record = ExchangeRecord::new(&head, path, worker.limits.exchange(), |id, path| {
-        let client = req.peer_addr().map(|address| address.ip());
-        ExchangeDetails::begin(&worker.observer, &live, id, &head, path, client)
-    });
-    let (progress, notes) = (record.progress().cloned(), Rc::clone(&head.notes));
-    let outcome = {
-        let payload = payload.into_inner();
-        // made in its place: moved, its octets would be copied for every request
-        let relayed = pin!(relay(&req, head, payload, &worker, &live, &mut record));
-        unless_ended(relayed, progress.as_deref(), &notes).await
+    let client = req.peer_addr().map(|address| address.ip());
+    let keyed = match &worker.access {
+        Some(access) => keyed::identify(access, &worker, &head, client),
+        None => Ok(None),
     };
+    let mut record = ExchangeRecord::new(&head, path, worker.limits.exchange(), |id, path| {
+        let keyed = keyed.as_ref().ok().and_then(Option::as_ref);
+        let payer = keyed.map(KeyedRequest::payer);
+        ExchangeDetails::begin(&worker.observer, &live, id, &head, path, client, payer)
+    });
+    let notes = Rc::clone(&head.notes);
+    let outcome = match keyed {
+        Ok(keyed) => {
+            if let Some(keyed) = &keyed {
+                record.has_key(&keyed.running);
+            }
+            let payload = payload.into_inner();
+            let ending = Ending::of(&record, notes);
+            // made in its place: moved, its octets would be copied for every request
+            let relayed = pin!(relay(
+                &req,
+                head,
+                payload,
+                &worker,
+                &live,
+                keyed.as_ref(),
+                &mut record
+            ));
+            ending.unless_ended(relayed).await
+        }
+        Err(cause) => Err(cause),
+    };
+    let version = head::version(&req);
     match outcome {
-        Ok(response) => respond::relayed(response, record, &live, head::version(&req)),
+        Ok(Outcome::Relayed(response)) => respond::relayed(response, record, &live, version),
+        Ok(Outcome::Filtered(list)) => respond::filtered(list, record, version),
+        Ok(Outcome::Own(content)) => respond::own(content, record),
         Err(cause) => respond::refused(&cause, record),
     }
 }
@@ -88,9 +132,16 @@ async fn relay(
     payload: Payload,
     worker: &Worker,
     live: &Live,
+    keyed: Option<&KeyedRequest>,
     record: &mut ExchangeRecord,
-) -> Result<Response<ResponseBody>, ProxyError> {
+) -> Result<Outcome, ProxyError> {
     admit(&head, worker, live, record)?;
+    if let (Some(keyed), Some(access)) = (keyed, &worker.access) {
+        keyed.admit_path(access, &head, worker)?;
+        if keyed.asks_for_usage() {
+            return Ok(Outcome::Own(keyed.usage(access)));
+        }
+    }
     let is_messages =
         std::str::from_utf8(head.path()).is_ok_and(|path| edit::is_messages(&head.method, path));
     let generates = generation::kind(&head.method, head.path());
@@ -103,17 +154,33 @@ async fn relay(
     let look = record.look();
     let payload = inspection::digested(payload, record.digester());
     let held_from = record.is_watched().then(Instant::now);
-    let plan = match Treatment::of(&head, is_messages, live) {
-        Treatment::Tunnel => Plan::tunnel(&head, payload),
-        Treatment::Empty => Plan::nothing(),
-        Treatment::Pass { unedited } => {
+    let watch = match (keyed, &worker.access) {
+        (Some(keyed), Some(access)) if keyed.needs_model(access) => Some(keyed::watch(&head)?),
+        _ => None,
+    };
+    let payload = match keyed {
+        Some(keyed) if head.framing != Framing::None => keyed.body(&head, payload, watch.as_ref()),
+        _ => payload,
+    };
+    let plan = match (Treatment::of(&head, is_messages, live), &watch) {
+        (Treatment::Tunnel, _) => Plan::tunnel(&head, payload),
+        (Treatment::Empty, _) => Plan::nothing(),
+        (Treatment::Pass { unedited }, None) => {
             Plan::pass(&head, inspection::passing(payload, look), unedited, live)
         }
-        Treatment::Edit(edit) => {
+        (Treatment::Pass { unedited }, Some(watch)) => {
+            let payload = inspection::passing(payload, look);
+            keyed::hold(&head, payload, watch, unedited, worker, live).await?
+        }
+        (Treatment::Edit(edit), _) => {
             let is_watched = record.is_watched();
             hold::edit(&head, payload, edit, worker, live, look, is_watched).await?
         }
     };
+    if let Some(keyed) = keyed {
+        let body = ModelBody::of(&head, watch.as_ref())?;
+        keyed.admit(body, &head, worker, live, record).await?;
+    }
     record.plans(plan.edit);
     if live.debug {
         log::debug!(
@@ -134,6 +201,7 @@ async fn relay(
         tunnel: plan.tunnel.as_ref(),
         waited: held_from.zip(plan.complete_at),
         is_watched: record.is_watched(),
+        keyed: keyed.map(KeyedRequest::fields),
     };
     let answered = attempts::send(worker, live, &mut outgoing, plan.body, record).await?;
     if let Some(asked) = &plan.tunnel {
@@ -146,7 +214,16 @@ async fn relay(
         answered.endpoint,
         answered.response.connect_info,
     );
-    Ok(answered.response)
+    if let Some(keyed) = keyed
+        && keyed.filters_models()
+        && answered.response.head.status == 200
+    {
+        return keyed
+            .filter(answered.response, live)
+            .await
+            .map(Outcome::Filtered);
+    }
+    Ok(Outcome::Relayed(answered.response))
 }
 
 /// Refuses a request that must not be forwarded.
@@ -168,26 +245,51 @@ fn admit(
     Ok(())
 }
 
-/// Runs the exchange up to its response head, or until an operator ends it.
-async fn unless_ended(
-    mut relayed: Pin<&mut impl Future<Output = Result<Response<ResponseBody>, ProxyError>>>,
-    progress: Option<&Progress>,
-    notes: &BodyNotes,
-) -> Result<Response<ResponseBody>, ProxyError> {
-    poll_fn(|cx| {
-        if let Some(progress) = progress
-            && progress.poll_ending(cx)
-        {
-            progress.finishes();
-            return Poll::Ready(Err(DeniedError::EndedByOperator.into()));
+/// What may end an exchange before its response head.
+struct Ending {
+    progress: Option<Arc<Progress>>,
+    running: Option<Rc<RunningKey>>,
+    notes: Rc<BodyNotes>,
+}
+
+impl Ending {
+    fn of(record: &ExchangeRecord, notes: Rc<BodyNotes>) -> Self {
+        Self {
+            progress: record.progress().cloned(),
+            running: record.running().cloned(),
+            notes,
         }
-        let outcome = relayed.as_mut().poll(cx);
-        if let Some(progress) = progress {
-            progress.receives(notes.octets.get());
-        }
-        outcome
-    })
-    .await
+    }
+
+    /// Runs the exchange up to its response head, or until an operator ends it or its key is revoked.
+    async fn unless_ended(
+        self,
+        mut relayed: Pin<&mut impl Future<Output = Result<Outcome, ProxyError>>>,
+    ) -> Result<Outcome, ProxyError> {
+        let Self {
+            progress,
+            running,
+            notes,
+        } = self;
+        poll_fn(|cx| {
+            let progress = progress.as_deref();
+            if let Some(label) = record::poll_ending(progress, running.as_deref(), cx) {
+                if let Some(progress) = progress {
+                    progress.finishes();
+                }
+                return Poll::Ready(Err(match label {
+                    Label::KeyRevoked => keyed::revoked(),
+                    _ => DeniedError::EndedByOperator.into(),
+                }));
+            }
+            let outcome = relayed.as_mut().poll(cx);
+            if let Some(progress) = progress {
+                progress.receives(notes.octets.get());
+            }
+            outcome
+        })
+        .await
+    }
 }
 
 #[cfg(test)]

@@ -30,14 +30,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    config::{Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
+    access::Access,
+    config::{AccessMode, Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
     control::{self, AdminState},
     downstream::Services,
     drain::{Drain, DrainPhase},
     limits::{Limits, Overflow},
     logging,
     memory::Budget,
-    proxy::{self, EditMemory, RequestId, Telemetry, Worker},
+    proxy::{self, EditMemory, RequestId, RunningKeys, Telemetry, Worker},
     telemetry::activity::{self, Activity, BreakCause, EventSender},
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
@@ -216,6 +217,10 @@ struct SharedState {
     recorder: Option<EventSender>,
     status: Arc<Status>,
     plane: Arc<AdminState>,
+    /// Keys of the proxy, where there may be any.
+    access: Option<Arc<Access>>,
+    /// Requests that need one.
+    access_mode: AccessMode,
     /// Part of the admin paths that the main ports serve.
     served: control::DashboardPlacement,
     /// All listeners are reachable from this machine only.
@@ -305,6 +310,8 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         recorder: observation.recorder.clone(),
         status,
         plane,
+        access: None,
+        access_mode: boot.access.mode,
         served: match boot.admin_listen {
             Some(_) => control::DashboardPlacement::Elsewhere,
             None if boot.dashboard => control::DashboardPlacement::Here,
@@ -619,6 +626,12 @@ impl WorkerContext {
             edit_memory: shared.edit_memory.clone(),
             replay_memory: Arc::clone(&shared.replay_memory),
             balance: Arc::clone(&shared.balance),
+            access: shared.access.clone(),
+            access_mode: shared.access_mode,
+            running_keys: match &shared.access {
+                Some(access) => RunningKeys::watched(Arc::clone(access)),
+                None => Rc::default(),
+            },
             serves_dashboard: shared.served == control::DashboardPlacement::Here,
             is_loopback: shared.is_loopback,
             max_in_flight: shared.shares.in_flight,

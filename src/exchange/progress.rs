@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU8, AtomicU64,
+            AtomicBool, AtomicU8, AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -38,6 +38,7 @@ pub struct Progress {
     cache_read: AtomicU64,
     cache_write_5m: AtomicU64,
     cache_write_1h: AtomicU64,
+    is_waiting: AtomicBool,
     begun: OnceLock<ExchangeStart>,
     response: OnceLock<ExchangeResponse>,
     /// The upstreams that were asked, in their order.
@@ -80,6 +81,8 @@ pub struct Reading {
     pub deltas: u64,
     /// True if an operator has asked for the end.
     pub is_ending: bool,
+    /// True if the exchange waits for a free slot of its key.
+    pub is_waiting: bool,
 }
 
 /// The exchange runs.
@@ -129,6 +132,11 @@ impl Progress {
                 .first_token
                 .store(micros.saturating_add(1), Relaxed);
         }
+    }
+
+    /// Notes that the exchange waits for a free slot of its key, or not any more.
+    pub fn waits(&self, waits: bool) {
+        self.is_waiting.store(waits, Relaxed);
     }
 
     /// Remembers the upstream that is asked now.
@@ -218,6 +226,7 @@ impl Progress {
             },
             deltas: of(&self.passing.deltas),
             is_ending: self.passing.state.load(Relaxed) == ENDING,
+            is_waiting: self.is_waiting.load(Relaxed),
         }
     }
 
@@ -288,6 +297,7 @@ mod tests {
             tokens,
             deltas: 7,
             is_ending: false,
+            is_waiting: false,
         };
         assert_eq!(progress.read(), expected);
     }

@@ -20,14 +20,16 @@ use super::{
     error_content::ErrorPrefix,
     id::RequestId,
     inspection::{SharedDigester, SharedInspector},
+    keyed::settlement::Settlement,
     path,
     telemetry::{Telemetry, version},
 };
 use crate::{
-    config::{Endpoint, Live},
+    config::{Credential, Endpoint, Live},
     exchange::{
-        ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, ShownFields,
-        Termination, TerminationPhase, TerminationSource, Tokens, Tried, Try, Usage, shortened,
+        ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Owner, Progress, Route,
+        ShownFields, Termination, TerminationPhase, TerminationSource, Tokens, Tried, Try, Usage,
+        shortened,
     },
     metering::{PromptDigester, RequestDetails, RequestInspector, UsageReader},
     secret::Secrets,
@@ -52,9 +54,22 @@ pub(super) struct ExchangeDetails {
     shown: Tokens,
     /// The task that an operator's end wakes.
     waker: Option<Waker>,
+    /// The grant that the exchange runs on, of one with a key of the proxy.
+    settlement: Option<Box<Settlement>>,
+    /// What the exchange used, where that is known before its end.
+    used: Option<(Usage, Vec<u8>)>,
     error: Option<ErrorPrefix>,
     /// Credentials that are hidden in whatever is told of it: the request's, and ours.
     secrets: Secrets,
+}
+
+/// The key of the proxy that pays for an exchange.
+#[derive(Clone, Copy)]
+pub(super) struct Payer<'a> {
+    /// Its owner.
+    pub(super) owner: &'a Arc<Owner>,
+    /// Its credential for the upstream, which is never shown.
+    pub(super) credential: Option<&'a Credential>,
 }
 
 /// Bytes of a path that are kept.
@@ -67,7 +82,7 @@ const RATE_LIMIT: &str = "anthropic-ratelimit-";
 const MOST_RATE_LIMITS: usize = 16;
 
 impl ExchangeDetails {
-    /// Begins them, if telemetry is on.
+    /// Begins them, if telemetry is on, or a key pays for the exchange.
     pub(super) fn begin(
         observer: &Rc<Telemetry>,
         live: &Arc<Live>,
@@ -75,10 +90,10 @@ impl ExchangeDetails {
         head: &RequestHead,
         path: &str,
         client: Option<IpAddr>,
+        payer: Option<Payer<'_>>,
     ) -> Option<Box<Self>> {
-        observer
-            .is_looking(live)
-            .then(|| Self::new(observer, live, id, head, path, client))
+        (payer.is_some() || observer.is_looking(live))
+            .then(|| Self::new(observer, live, id, head, path, client, payer))
     }
 
     fn new(
@@ -88,6 +103,7 @@ impl ExchangeDetails {
         head: &RequestHead,
         path: &str,
         client: Option<IpAddr>,
+        payer: Option<Payer<'_>>,
     ) -> Box<Self> {
         let route = match head.upgrade {
             Some(_) => Route::Tunnel,
@@ -95,6 +111,10 @@ impl ExchangeDetails {
         };
         let mut secrets = path::credentials(head);
         secrets.add_all(&live.secrets);
+        if let Some(credential) = payer.and_then(|payer| payer.credential) {
+            let name = credential.name.as_str();
+            secrets.add_field(name.as_bytes(), credential.value.as_bytes());
+        }
         let named = |field: &str| {
             let value = name(head.fields.value(field))?;
             Some(Arc::from(secrets.hide(value)))
@@ -124,9 +144,10 @@ impl ExchangeDetails {
                 .shown(head.fields.value("user-agent"), &secrets),
             agent,
             parent_agent,
-            owner: None,
+            owner: payer.map(|payer| Arc::clone(payer.owner)),
         };
-        let is_metered = live.metering && route == Route::Messages;
+        // what a key pays for is metered in any case
+        let is_metered = (live.metering || payer.is_some()) && route == Route::Messages;
         let is_digested = is_metered && begun.session.is_some() && observer.readers().is_some();
         let (request_fields, progress) = match observer.readers() {
             Some(recorder) => {
@@ -157,6 +178,8 @@ impl ExchangeDetails {
             tap: None,
             shown: Tokens::default(),
             waker: None,
+            settlement: None,
+            used: None,
             error: None,
             secrets,
         })
@@ -174,6 +197,26 @@ impl ExchangeDetails {
         }
         self.waker = Some(waker.clone());
         progress.poll_ending(cx)
+    }
+
+    /// The exchange runs on a grant.
+    pub(super) fn runs_on(&mut self, settlement: Settlement) {
+        self.settlement = Some(Box::new(settlement));
+    }
+
+    /// All of the answer has come. A grant is settled now: before the client has it and asks again.
+    pub(super) fn completes(&mut self) {
+        let Some(settlement) = self.settlement.take() else {
+            return;
+        };
+        self.exchange.termination.source = TerminationSource::Complete;
+        self.used = self.usage();
+        settlement.settle(&self.exchange, self.used.as_ref().map(|(usage, _)| usage));
+    }
+
+    /// The grant that the exchange runs on.
+    pub(super) fn settlement(&self) -> Option<&Settlement> {
+        self.settlement.as_deref()
     }
 
     /// The request's head is ready to be sent, after this overhead of the proxy.
@@ -217,6 +260,7 @@ impl ExchangeDetails {
     pub(super) fn head(&mut self, head: &ResponseHead, after: Duration) {
         let exchange = &mut *self.exchange;
         exchange.timings.head = Some(after);
+        exchange.status = Some(head.status.as_u16());
         let id = name(head.fields.value("request-id"));
         exchange.upstream_request_id = id.map(|id| self.secrets.hide(id).into());
         if self.observer.readers().is_some() {
@@ -257,13 +301,20 @@ impl ExchangeDetails {
         }
         if let Some(progress) = &self.progress {
             progress.sends(sent);
-            if let Some(tap) = &self.tap {
-                let (tokens, deltas) = tap.so_far();
+        }
+        if let Some(tap) = &self.tap
+            && (self.progress.is_some() || self.settlement.is_some())
+        {
+            let (tokens, deltas) = tap.so_far();
+            if let Some(progress) = &self.progress {
                 progress.streams(deltas);
                 if is_first || tokens != self.shown {
                     self.shown = tokens;
                     progress.meters(&tokens, self.exchange.timings.first_token);
                 }
+            }
+            if let Some(settlement) = &mut self.settlement {
+                settlement.progress(&tokens, deltas);
             }
         }
         if let Some(error) = &mut self.error {
@@ -273,7 +324,11 @@ impl ExchangeDetails {
 
     /// The exchange has ended, as it says.
     pub(super) fn finish(mut self: Box<Self>) {
-        let (usage, words) = self.usage().unzip();
+        let used = self.used.take().or_else(|| self.usage());
+        let (usage, words) = used.unzip();
+        if let Some(settlement) = self.settlement.take() {
+            settlement.settle(&self.exchange, usage.as_ref());
+        }
         let error = self.error_content(words.unwrap_or_default());
         (self.exchange.usage, self.exchange.error) = (usage, error);
         if let Some(digester) = self.digester.take() {

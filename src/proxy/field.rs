@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 
 use crate::{
-    config::{Endpoint, ForwardedFields, Live},
+    config::{Credential, Endpoint, ForwardedFields, Live},
     wire::cookie,
     wire::{
         head::{
@@ -45,6 +45,32 @@ pub struct RequestFields<'a> {
     pub proxy_authorization: Option<&'a HeaderValue>,
     /// The tunnel that is asked for.
     pub upgrade: Option<Upgrade<'a>>,
+    /// Treatment of its credentials, for a request with a key of the proxy.
+    pub keyed: Option<KeyedFields<'a>>,
+}
+
+/// Treatment of the credentials of a request with a key of the proxy.
+#[derive(Clone, Copy)]
+pub struct KeyedFields<'a> {
+    /// The credential of the key or its team, in place of the endpoint's.
+    pub credential: Option<&'a Credential>,
+    /// Forwards the client's own credential, and none of the operator's.
+    pub passes_own: bool,
+    /// The text of the key: no field that has it travels on.
+    pub key: &'a [u8],
+    /// Asks for a response without a content coding.
+    pub wants_identity: bool,
+}
+
+impl KeyedFields<'_> {
+    /// Reports whether a field of the client ends here.
+    fn ends(&self, field: &Field<'_>) -> bool {
+        let is_long = !self.key.is_empty() && field.value.len() >= self.key.len();
+        (is_credential(field.name) && !self.passes_own)
+            || (is_long && memchr::memmem::find(field.value, self.key).is_some())
+            || field.is("x-proxy-key")
+            || (self.wants_identity && field.is("accept-encoding"))
+    }
 }
 
 /// Upgrade fields of a request for a tunnel (RFC 9110 §7.8).
@@ -79,7 +105,13 @@ pub enum ExpectHandling {
 /// Writes the fields of the upstream request and the empty line after them.
 pub fn put_request_fields(octets: &mut BytesMut, request: &RequestFields<'_>) {
     let live = request.live;
-    let credential = request.endpoint.credential.as_ref();
+    let keyed = request.keyed.as_ref();
+    let passes_own = keyed.is_some_and(|keyed| keyed.passes_own);
+    let credential = keyed
+        .and_then(|keyed| keyed.credential)
+        .or(request.endpoint.credential.as_ref())
+        .filter(|_| !passes_own);
+    let is_operators = |name: &[u8]| credential.is_none() && !(passes_own && is_credential(name));
     let named = ConnectionOptions::of(request.fields);
     let has_rules = !live.custom_fields.is_empty() || !live.removed_fields.is_empty();
     let host = request.fields.value("host");
@@ -118,9 +150,12 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &RequestFields<'_>) {
             Role::Expect | Role::ForwardedFor | Role::EndToEnd => {}
         }
         if named.contains(&field)
-            || (has_rules && is_overridden(live, &field))
+            || (has_rules
+                && is_overridden(live, &field)
+                && !(passes_own && is_credential(field.name)))
             || (live.forwarded == ForwardedFields::Drop && tells_of_hops(field.name))
             || (credential.is_some() && is_credential(field.name))
+            || keyed.is_some_and(|keyed| keyed.ends(&field))
         {
             continue;
         }
@@ -163,8 +198,11 @@ pub fn put_request_fields(octets: &mut BytesMut, request: &RequestFields<'_>) {
         put(octets, b"te", b"trailers");
         put(octets, b"connection", b"te");
     }
+    if keyed.is_some_and(|keyed| keyed.wants_identity) && !is_ruled(live, "accept-encoding") {
+        put(octets, b"accept-encoding", b"identity");
+    }
     for (name, value) in &live.custom_fields {
-        if credential.is_none() || !is_credential(name.as_str().as_bytes()) {
+        if is_operators(name.as_str().as_bytes()) || !is_credential(name.as_str().as_bytes()) {
             put(octets, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -358,6 +396,10 @@ mod tests {
     }
 
     fn request(live: &Live, text: &str) -> String {
+        request_with(live, text, None)
+    }
+
+    fn request_with(live: &Live, text: &str, keyed: Option<KeyedFields<'_>>) -> String {
         let mut octets = BytesMut::new();
         let request = RequestFields {
             live,
@@ -369,6 +411,7 @@ mod tests {
             expect: ExpectHandling::Forward,
             proxy_authorization: None,
             upgrade: None,
+            keyed,
         };
         put_request_fields(&mut octets, &request);
         String::from_utf8_lossy(&octets).into_owned()
@@ -422,6 +465,70 @@ mod tests {
                 "{sent}"
             );
         }
+    }
+
+    #[test]
+    fn no_key_of_the_proxy_travels_on() {
+        let own = |value: &'static str| Credential {
+            name: HeaderName::from_static("x-api-key"),
+            value: HeaderValue::from_static(value),
+        };
+        let endpoints = |credential| {
+            let mut live = live("http://up");
+            let endpoint = Endpoint {
+                credential,
+                ..live.endpoints[0].clone()
+            };
+            live.endpoints = [endpoint].into();
+            live
+        };
+        let (none, some) = (endpoints(None), endpoints(Some(own("of-the-endpoint"))));
+        let mut ruled = endpoints(None);
+        ruled.custom_fields = vec![(
+            HeaderName::from_static("x-api-key"),
+            HeaderValue::from_static("of-the-file"),
+        )];
+        let credential = own("of-the-key");
+        let keyed = |credential, passes_own| KeyedFields {
+            credential,
+            passes_own,
+            key: b"ap_canary",
+            wants_identity: false,
+        };
+        let sent = "Host: c\r\nX-Api-Key: ap_canary\r\nAuthorization: Bearer sk-own\r\nX-Other: a ap_canary\r\n\
+                    X-Proxy-Key: ap_canary\r\nConnection: x-proxy-key\r\na: b\r\n";
+        for (live, keyed, expected) in [
+            (&none, keyed(None, false), "a: b\r\n"),
+            (
+                &some,
+                keyed(None, false),
+                "a: b\r\nx-api-key: of-the-endpoint\r\n",
+            ),
+            (
+                &some,
+                keyed(Some(&credential), false),
+                "a: b\r\nx-api-key: of-the-key\r\n",
+            ),
+            (
+                &some,
+                keyed(Some(&credential), true),
+                "Authorization: Bearer sk-own\r\na: b\r\n",
+            ),
+            (
+                &ruled,
+                keyed(None, true),
+                "Authorization: Bearer sk-own\r\na: b\r\n",
+            ),
+        ] {
+            assert_eq!(
+                request_with(live, sent, Some(keyed)),
+                format!("host: up\r\n{expected}{ADDED}"),
+            );
+        }
+        let given = request_with(&ruled, sent, Some(keyed(None, false)));
+        assert!(given.contains("\r\nx-api-key: of-the-file\r\n") && !given.contains("ap_"));
+        let given = request_with(&ruled, sent, Some(keyed(Some(&credential), false)));
+        assert!(given.contains("of-the-key") && !given.contains("of-the-file"));
     }
 
     #[test]

@@ -136,6 +136,7 @@ mod tests {
             tunnel: plan.tunnel.as_ref(),
             waited: None,
             is_watched: false,
+            keyed: None,
         };
         let octets = outgoing.head_for(&live.endpoints[0]);
         String::from_utf8(octets.to_vec()).unwrap()

@@ -21,7 +21,7 @@ use crate::{
 
 mod deadline;
 
-use self::deadline::BodyDeadline;
+pub(super) use self::deadline::BodyDeadline;
 
 /// Buffers the body, edits it, and plans how to send it. Telemetry gets the request's details.
 pub(super) async fn edit(

@@ -31,6 +31,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) waited: Option<(Instant, Instant)>,
     /// True if telemetry observes the exchange.
     pub(super) is_watched: bool,
+    /// Treatment of its credentials, for a request with a key of the proxy.
+    pub(super) keyed: Option<field::KeyedFields<'a>>,
 }
 
 impl Outgoing<'_> {
@@ -86,6 +88,7 @@ impl Outgoing<'_> {
                 expect: self.expect,
                 proxy_authorization: proxy_authorization.as_ref(),
                 upgrade: self.tunnel.map(TunnelHandshake::fields),
+                keyed: self.keyed,
             },
         );
         octets.freeze()

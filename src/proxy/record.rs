@@ -18,6 +18,7 @@ use super::{
     details::ExchangeDetails,
     id::RequestId,
     inspection::{SharedDigester, SharedInspector},
+    keyed::{cutting::RunningKey, settlement::Settlement},
 };
 use crate::{
     config::Endpoint,
@@ -75,6 +76,8 @@ pub(super) struct ExchangeRecord {
     pub(super) ended: ExchangeEnd,
     /// Details for telemetry, if it observes the exchange.
     details: Option<Box<ExchangeDetails>>,
+    /// The key that pays for it, which may be revoked.
+    running: Option<Rc<RunningKey>>,
 }
 
 impl ExchangeRecord {
@@ -98,6 +101,48 @@ impl ExchangeRecord {
             head: None,
             sent: 0,
             ended: ExchangeEnd::Client,
+            running: None,
+        }
+    }
+
+    /// The exchange has a key of the proxy.
+    pub(super) fn has_key(&mut self, running: &Rc<RunningKey>) {
+        self.running = Some(Rc::clone(running));
+    }
+
+    /// All of the response has come.
+    pub(super) fn completes(&mut self) {
+        self.ended = ExchangeEnd::Complete;
+        if let Some(details) = &mut self.details {
+            details.completes();
+        }
+    }
+
+    /// The key's limits let it run.
+    pub(super) fn runs_on(&mut self, settlement: Settlement) {
+        if let Some(details) = &mut self.details {
+            details.runs_on(settlement);
+        }
+    }
+
+    /// The grant that it runs on.
+    pub(super) fn settlement(&self) -> Option<&Settlement> {
+        self.details.as_ref()?.settlement()
+    }
+
+    /// It waits for a free slot of its key, or not any more.
+    pub(super) fn waits(&self, waits: bool) {
+        if let Some(progress) = self.progress() {
+            progress.waits(waits);
+        }
+    }
+
+    /// The response is one of the proxy's own, and a success.
+    pub(super) fn answers(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.completes();
+        if let Some(progress) = self.progress() {
+            progress.finishes();
         }
     }
 
@@ -209,10 +254,19 @@ impl ExchangeRecord {
         self.details.as_ref()?.progress.as_ref()
     }
 
-    /// Tells whether an operator has ended the exchange, and registers the task to be woken then.
-    pub(super) fn poll_ending(&mut self, cx: &Context<'_>) -> bool {
+    /// Tells why the exchange is to end now, if an operator wants it, and registers the task to be woken
+    /// then.
+    pub(super) fn poll_ending(&mut self, cx: &Context<'_>) -> Option<Label> {
         let details = self.details.as_mut();
-        details.is_some_and(|details| details.poll_ending(cx))
+        if details.is_some_and(|details| details.poll_ending(cx)) {
+            return Some(Label::EndedByOperator);
+        }
+        is_cut(self.running.as_deref(), cx).then_some(Label::KeyRevoked)
+    }
+
+    /// The key that pays for it.
+    pub(super) fn running(&self) -> Option<&Rc<RunningKey>> {
+        self.running.as_ref()
     }
 
     /// Tells how much of the request has come: it may still come while the answer passes.
@@ -273,13 +327,33 @@ impl ExchangeRecord {
             ProxyError::Denied(_) if answer.status.is_client_error() => {
                 ExchangeEnd::Fault(answer.label)
             }
-            ProxyError::Denied(_) | ProxyError::Internal(_) => ExchangeEnd::Proxy(answer.label),
+            ProxyError::Refused(refused) if !refused.is_limit => ExchangeEnd::Fault(answer.label),
+            ProxyError::Denied(_) | ProxyError::Internal(_) | ProxyError::Refused(_) => {
+                ExchangeEnd::Proxy(answer.label)
+            }
         };
         if let ProxyError::Upstream(cause) = cause {
             log::warn!("[Proxy] {} request_id={id}", Chain(cause));
         }
         id
     }
+}
+
+/// Tells if the key of an exchange was revoked with the wish to cut.
+fn is_cut(running: Option<&RunningKey>, cx: &Context<'_>) -> bool {
+    running.is_some_and(|running| running.poll_cut(cx))
+}
+
+/// Tells why an exchange without a response is to end now, and registers the task to be woken then.
+pub(super) fn poll_ending(
+    progress: Option<&Progress>,
+    running: Option<&RunningKey>,
+    cx: &Context<'_>,
+) -> Option<Label> {
+    if progress.is_some_and(|progress| progress.poll_ending(cx)) {
+        return Some(Label::EndedByOperator);
+    }
+    is_cut(running, cx).then_some(Label::KeyRevoked)
 }
 
 impl Drop for ExchangeRecord {

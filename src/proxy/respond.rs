@@ -1,15 +1,31 @@
 //! The response to the client: the upstream's, as it came, or an error of the proxy.
 
-use actix_web::{HttpResponse, body::BoxBody, http::header};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use super::{browser, field, record::ExchangeRecord, response_body::ExchangeBody, tunnel};
+use actix_web::{
+    HttpResponse,
+    body::{BodySize, BoxBody, MessageBody},
+    http::{StatusCode, header},
+};
+use bytes::{BufMut, Bytes};
+
+use super::{
+    browser, field,
+    keyed::{FilteredList, settlement::Settlement},
+    record::ExchangeRecord,
+    response_body::ExchangeBody,
+    tunnel,
+};
 use crate::{
     config::Live,
     error::{DeniedError, ProxyError},
     upstream::{ResponseBody, exchange::Response},
     wire::{
         body::Framing,
-        head::{RelayedHead, Version},
+        head::{Fields, HeadContent, RelayedHead, ResponseHead, Version},
     },
 };
 
@@ -28,7 +44,10 @@ pub(super) fn relayed(
         connect_info: _,
     } = response;
     let keeps_length = framing == Framing::None;
-    let content = field::response_head(&head, keeps_length, client);
+    let content = match record.running() {
+        None => field::response_head(&head, keeps_length, client),
+        Some(_) => keyed_head(&head, keeps_length, client, &record),
+    };
     if head.status == 101 {
         return tunnel::relayed(content, body, record.head(&head), live);
     }
@@ -42,6 +61,115 @@ pub(super) fn relayed(
     let mut response = HttpResponse::new(head.status);
     response.extensions_mut().insert(relayed);
     response.set_body(BoxBody::new(body))
+}
+
+/// The head for a client with a key: without the limits of the account that all keys share, and with what
+/// is left of the key's own budgets.
+fn keyed_head(
+    head: &ResponseHead,
+    keeps_length: bool,
+    client: Version,
+    record: &ExchangeRecord,
+) -> HeadContent {
+    let is_shared = |name: &[u8]| {
+        let start = name.get(..SHARED_LIMITS.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(SHARED_LIMITS))
+    };
+    let head = ResponseHead {
+        status: head.status,
+        reason: head.reason.clone(),
+        fields: head.fields.retain(|field| !is_shared(field.name)),
+    };
+    let content = field::response_head(&head, keeps_length, client);
+    let notice = record.settlement().filter(|_| head.status == 200);
+    let notice = notice.map(Settlement::notice);
+    let notice = notice.unwrap_or_default();
+    if notice.is_empty() {
+        return content;
+    }
+    match content {
+        HeadContent::Octets(mut octets) => {
+            for (name, value) in &notice {
+                octets.put_slice(name.as_bytes());
+                octets.put_slice(b": ");
+                octets.put_slice(value.as_bytes());
+                octets.put_slice(b"\r\n");
+            }
+            HeadContent::Octets(octets)
+        }
+        HeadContent::Fields(fields) => {
+            let own = notice.iter();
+            let own = own.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let theirs = fields.iter().map(|field| (field.name, field.value));
+            HeadContent::Fields(Fields::from_pairs(theirs.chain(own)))
+        }
+    }
+}
+
+/// Beginning of the fields that describe the account at the upstream.
+const SHARED_LIMITS: &[u8] = b"anthropic-ratelimit-";
+
+/// The upstream's list of models, without those that the key may not use.
+pub(super) fn filtered(
+    list: FilteredList,
+    record: ExchangeRecord,
+    client: Version,
+) -> HttpResponse {
+    let FilteredList { head, content } = list;
+    let octets = keyed_head(&head, false, client, &record);
+    let relayed = RelayedHead {
+        content: octets,
+        framing: Framing::Length(content.len() as u64),
+        notes: None,
+        tunnel: None,
+    };
+    let mut response = HttpResponse::new(head.status);
+    response.extensions_mut().insert(relayed);
+    let mut record = record.head(&head);
+    record.answers(head.status);
+    response.set_body(BoxBody::new(OwnBody { content, record }))
+}
+
+/// A success of the proxy's own, in JSON.
+pub(super) fn own(content: String, mut record: ExchangeRecord) -> HttpResponse {
+    record.answers(StatusCode::OK);
+    let id = record.id().to_string();
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header(("request-id", id))
+        .message_body(BoxBody::new(OwnBody {
+            content: content.into(),
+            record,
+        }))
+        .unwrap_or_else(|_| HttpResponse::InternalServerError().finish())
+}
+
+/// Content that is here whole, with the record of its exchange.
+struct OwnBody {
+    content: Bytes,
+    record: ExchangeRecord,
+}
+
+impl MessageBody for OwnBody {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.content.len() as u64)
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        let content = std::mem::take(&mut this.content);
+        if content.is_empty() {
+            return Poll::Ready(None);
+        }
+        this.record.content(&content);
+        Poll::Ready(Some(Ok(content)))
+    }
 }
 
 /// An answer of ours.
@@ -58,6 +186,18 @@ pub(super) fn refused(cause: &ProxyError, record: ExchangeRecord) -> HttpRespons
             response.insert_header(field);
         }
         return response.body(browser::page(answer.message, &request_id));
+    }
+    if let ProxyError::Refused(refused) = cause {
+        if refused.is_final {
+            response.insert_header(("x-should-retry", "false"));
+        }
+        if let Some(seconds) = refused.retry_after {
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        for (name, value) in &refused.fields {
+            response.insert_header((*name, &**value));
+        }
+        return response.body(refused.content(&request_id));
     }
     if let Some(seconds) = answer.retry_after {
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));

@@ -35,7 +35,7 @@ impl ExchangeBody {
         idle: Duration,
     ) -> Self {
         if body.is_done() {
-            record.ended = ExchangeEnd::Complete;
+            record.completes();
         }
         let notes = (framing == Framing::Chunked).then(Rc::default);
         Self {
@@ -91,8 +91,8 @@ impl MessageBody for ExchangeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
-        if this.record.poll_ending(cx) {
-            let ended = this.fail(Label::EndedByOperator, StreamError::Ended);
+        if let Some(label) = this.record.poll_ending(cx) {
+            let ended = this.fail(label, StreamError::Ended);
             return Poll::Ready(Some(Err(ended.into())));
         }
         if this.record.notes.is_held_back.get() {
@@ -110,12 +110,12 @@ impl MessageBody for ExchangeBody {
                 this.record.content(&content);
                 this.idle.heard();
                 if this.body.is_done() {
-                    this.record.ended = ExchangeEnd::Complete;
+                    this.record.completes();
                 }
                 Poll::Ready(Some(Ok(content)))
             }
             Poll::Ready(None) => {
-                this.record.ended = ExchangeEnd::Complete;
+                this.record.completes();
                 if let (Some(notes), Some(trailers)) = (&this.notes, this.body.take_trailers()) {
                     notes.trailers.replace(Some(trailers));
                 }
@@ -147,6 +147,6 @@ enum StreamError {
     Body(#[from] BodyError),
     #[error("upstream was silent for STREAM_IDLE_TIMEOUT")]
     Idle,
-    #[error("an operator ended the exchange")]
+    #[error("an operator ended the exchange, or revoked its key")]
     Ended,
 }

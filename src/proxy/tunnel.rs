@@ -103,8 +103,8 @@ impl MessageBody for TunnelBody {
         let Some(tunnel) = &mut this.tunnel else {
             return Poll::Ready(None);
         };
-        if this.record.poll_ending(cx) {
-            let ended = ExchangeEnd::Proxy(Label::EndedByOperator);
+        if let Some(label) = this.record.poll_ending(cx) {
+            let ended = ExchangeEnd::Proxy(label);
             return Poll::Ready(Some(Err(this.fail(TunnelError::Ended, ended).into())));
         }
         let outcome = tunnel.poll_content(cx, this.notes.is_held_back.get());
@@ -150,7 +150,7 @@ enum TunnelError {
     Aborted(#[from] BodyError),
     #[error("tunnel was silent for TUNNEL_IDLE_TIMEOUT")]
     Idle,
-    #[error("an operator ended the tunnel")]
+    #[error("an operator ended the tunnel, or revoked its key")]
     Ended,
 }
 

@@ -4,9 +4,10 @@ use std::{rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::{edit_memory::EditMemory, telemetry::Telemetry};
+use super::{edit_memory::EditMemory, keyed::cutting::RunningKeys, telemetry::Telemetry};
 use crate::{
-    config::Live,
+    access::Access,
+    config::{AccessMode, Live},
     limits::Limits,
     memory::Budget,
     upstream::{Client, balance::Balance},
@@ -30,6 +31,12 @@ pub struct Worker {
     pub balance: Arc<Balance>,
     /// Receiver of telemetry.
     pub observer: Rc<Telemetry>,
+    /// Keys of the proxy, where there may be any.
+    pub access: Option<Arc<Access>>,
+    /// Requests that need one.
+    pub access_mode: AccessMode,
+    /// Requests with a key that run here.
+    pub running_keys: Rc<RunningKeys>,
     /// True if the main ports serve the dashboard, too.
     pub serves_dashboard: bool,
     /// True if all listeners are on loopback addresses or Unix sockets.

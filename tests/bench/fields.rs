@@ -51,6 +51,7 @@ fn filter(criterion: &mut Criterion) {
                 expect: ExpectHandling::Forward,
                 proxy_authorization: None,
                 upgrade: None,
+                keyed: None,
             };
             field::put_request_fields(&mut octets, &request);
         });

@@ -18,14 +18,14 @@ use futures_core::Stream as _;
 use crate::error::DownstreamError;
 
 /// The time that a body takes.
-pub(super) struct BodyDeadline {
+pub(in crate::proxy) struct BodyDeadline {
     deadline: Instant,
     timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
 }
 
 impl BodyDeadline {
     /// A body whose first octet may take this long.
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(in crate::proxy) fn new(patience: Duration) -> Self {
         Self {
             deadline: Instant::now() + patience,
             timer: None,
@@ -33,7 +33,7 @@ impl BodyDeadline {
     }
 
     /// The next content; `None` at the end.
-    pub(super) async fn next(
+    pub(in crate::proxy) async fn next(
         &mut self,
         payload: &mut Payload,
     ) -> Option<Result<Bytes, DownstreamError>> {
@@ -54,7 +54,7 @@ impl BodyDeadline {
     }
 
     /// The client is not waited for in this time.
-    pub(super) fn pause(&mut self, time: Duration) {
+    pub(in crate::proxy) fn pause(&mut self, time: Duration) {
         self.deadline += time;
     }
 

@@ -1,0 +1,232 @@
+//! The grant of an exchange, charged while its response passes and settled at its end.
+
+use crate::{
+    access::{Grant, NoticeFields},
+    config::prices::Price,
+    exchange::{Exchange, MeteringFailure, TerminationPhase, TerminationSource, Tokens, Usage},
+};
+
+/// The grant of an exchange.
+pub(in crate::proxy) struct Settlement {
+    grant: Grant,
+    /// The price of the model, as it was at the admission.
+    price: Option<Price>,
+    /// Tokens that the grant was told last.
+    told: Tokens,
+}
+
+impl Settlement {
+    pub(super) fn new(grant: Grant, price: Option<&Price>) -> Self {
+        Self {
+            grant,
+            price: price.cloned(),
+            told: Tokens::default(),
+        }
+    }
+
+    /// What a client is told of its budgets.
+    pub(in crate::proxy) fn notice(&self) -> NoticeFields {
+        let notice = self.grant.notice();
+        notice.map(|notice| notice.fields()).unwrap_or_default()
+    }
+
+    /// Charges what has come: the tokens that the upstream reported, and one for each delta, which is the
+    /// least that it can have.
+    pub(in crate::proxy) fn progress(&mut self, tokens: &Tokens, deltas: u64) {
+        let tokens = Tokens {
+            output: tokens.output.max(deltas),
+            ..*tokens
+        };
+        let has_input = tokens.prompt() != self.told.prompt();
+        // a step costs a few atomics on lines that other workers write to, too
+        if !has_input && tokens.output < self.told.output + STEP {
+            return;
+        }
+        self.told = tokens;
+        let cost = self.price.as_ref().map(|price| price.of(&tokens));
+        self.grant.progress(&tokens, cost);
+    }
+
+    /// Settles the grant by what is known at the end.
+    pub(in crate::proxy) fn settle(mut self, exchange: &Exchange, usage: Option<&Usage>) {
+        // a path that does not generate
+        let Some(usage) = usage else {
+            return;
+        };
+        match Settled::of(exchange, usage) {
+            Settled::Exactly(tokens, cost) => self.grant.settle(&tokens, cost),
+            Settled::AtEstimate => self.grant.settle_at_estimate(),
+        }
+    }
+}
+
+/// What an exchange costs its key.
+#[derive(Debug, PartialEq, Eq)]
+enum Settled {
+    /// These tokens, at this cost.
+    Exactly(Tokens, Option<u64>),
+    /// The estimate of its admission, since what it used is not known.
+    AtEstimate,
+}
+
+impl Settled {
+    fn of(exchange: &Exchange, usage: &Usage) -> Self {
+        let is_success = exchange
+            .status
+            .is_some_and(|status| (200..300).contains(&status));
+        if exchange.timings.head.is_none() {
+            let ended = &exchange.termination;
+            // the upstream works on it until it learns that its client has gone
+            let is_given_up = ended.source == TerminationSource::Client
+                && ended.phase == TerminationPhase::Request
+                && usage.at_least;
+            return match is_given_up {
+                true => Self::AtEstimate,
+                false => Self::Exactly(Tokens::default(), Some(0)),
+            };
+        }
+        let is_unread = match usage.failure {
+            None | Some(MeteringFailure::Truncated) => false,
+            Some(
+                MeteringFailure::Broken
+                | MeteringFailure::Memory
+                | MeteringFailure::Coding
+                | MeteringFailure::Value
+                | MeteringFailure::Missing,
+            ) => is_success,
+        };
+        if is_unread {
+            return Self::AtEstimate;
+        }
+        let mut tokens = usage.all_tokens();
+        let mut cost = usage.total_cost();
+        if let Some(estimate) = usage.estimate {
+            // of a stream that was cut off: what has passed
+            tokens.output = tokens.output.max(estimate.output);
+            cost = cost.max(estimate.cost);
+        }
+        Self::Exactly(tokens, cost)
+    }
+}
+
+/// Tokens of output between two charges.
+const STEP: u64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::exchange::{Estimate, ExchangeStart, Route, Termination};
+
+    fn exchange(status: Option<u16>, has_head: bool, source: TerminationSource) -> Exchange {
+        let begun = ExchangeStart {
+            seq: 0,
+            id: "req_1".into(),
+            started: SystemTime::UNIX_EPOCH,
+            client: None,
+            version: "1.1",
+            method: "POST".into(),
+            path: "/v1/messages".into(),
+            route: Route::Messages,
+            session: None,
+            user_agent: None,
+            agent: None,
+            parent_agent: None,
+            owner: None,
+        };
+        let phase = match has_head {
+            true => TerminationPhase::Response,
+            false => TerminationPhase::Request,
+        };
+        let ended = Termination {
+            source,
+            phase,
+            label: None,
+        };
+        let mut exchange = Exchange::new(begun, ended);
+        exchange.status = status;
+        exchange.timings.head = has_head.then_some(Duration::ZERO);
+        exchange
+    }
+
+    #[test]
+    fn an_exchange_costs_what_passed_and_the_estimate_where_that_is_unknown() {
+        use TerminationSource::{Client, Complete, Proxy, Upstream};
+        let tokens = Tokens {
+            input: 100,
+            output: 10,
+            ..Tokens::default()
+        };
+        let usage = |failure, estimate, at_least| Usage {
+            tokens,
+            cost: Some(7),
+            failure,
+            estimate,
+            at_least,
+            ..Usage::default()
+        };
+        let more = Estimate {
+            output: 50,
+            cost: Some(20),
+        };
+        let none = Usage {
+            at_least: true,
+            ..Usage::default()
+        };
+        let cut = Tokens {
+            output: 50,
+            ..tokens
+        };
+        let nothing = Settled::Exactly(Tokens::default(), Some(0));
+        for (status, has_head, source, usage, expected) in [
+            (
+                Some(200),
+                true,
+                Complete,
+                usage(None, None, false),
+                Settled::Exactly(tokens, Some(7)),
+            ),
+            (
+                Some(200),
+                true,
+                Client,
+                usage(None, Some(more), true),
+                Settled::Exactly(cut, Some(20)),
+            ),
+            (
+                Some(200),
+                true,
+                Complete,
+                usage(Some(MeteringFailure::Missing), None, true),
+                Settled::AtEstimate,
+            ),
+            (
+                Some(529),
+                true,
+                Complete,
+                Usage::default(),
+                Settled::Exactly(Tokens::default(), None),
+            ),
+            (None, false, Client, none.clone(), Settled::AtEstimate),
+            (Some(400), false, Client, Usage::default(), nothing),
+            (
+                Some(502),
+                false,
+                Upstream,
+                none,
+                Settled::Exactly(Tokens::default(), Some(0)),
+            ),
+            (
+                Some(401),
+                false,
+                Proxy,
+                Usage::default(),
+                Settled::Exactly(Tokens::default(), Some(0)),
+            ),
+        ] {
+            let settled = Settled::of(&exchange(status, has_head, source), &usage);
+            assert_eq!(settled, expected, "{status:?} {source:?}");
+        }
+    }
+}
