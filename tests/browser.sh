@@ -53,7 +53,8 @@ traffic() {
 }
 
 asks() {
-    curl -sS --noproxy '*' --max-time 30 -o /dev/null -H 'content-type: application/json' -H 'x-api-key: sk-ant-canary-5' "$@"
+    curl -sS --noproxy '*' --max-time 30 -o /dev/null -H 'content-type: application/json' -H 'x-api-key: sk-ant-canary-5' \
+        -H 'X-Claude-Code-Session-Id: 7c0c2d5e-40a1-4f0b-9d4b-1a5b0e8f5a11' "$@"
 }
 
 main "$@"

@@ -376,7 +376,7 @@ pub(super) async fn session(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let SessionKeyParams { key } = read(&request)?;
+    let key = SessionKeyParams::read(&request)?;
     let id = request.match_info().query("id").to_owned();
     composed(&plane, move |plane| {
         let found = plane.view()?.session(&id, key.as_deref());

@@ -184,7 +184,13 @@ fn sessions_and_their_subagents_are_told_and_survive_a_restart() {
     );
     let missing = api(&proxy, "sessions/none", |_| true);
     assert_eq!(missing["error"]["code"], "not_found");
+    let none = api(&proxy, "usage?since=2000&until=1000", |_| true);
+    assert_eq!(none["rows"], json!([]));
+    let all = api(&proxy, "usage?since=0&by=team", |_| true);
+    assert_eq!(all["rows"][0]["requests"], 6, "{all}");
     for bad in [
+        "sessions?sort=",
+        "sessions?offset=1000001",
         "sessions?sort=best",
         "sessions?limit=0",
         "sessions?order=up",

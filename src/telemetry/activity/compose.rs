@@ -646,6 +646,8 @@ impl<'a> Spans<'a> {
                 (hours, last(count * 24, now / HOUR), HOUR)
             }
             UsageRange::Days(count) => (days, last(count, now / DAY), DAY),
+            // no span has this number
+            UsageRange::Between(from, to) if from >= to => (hours, (1, 0), HOUR),
             UsageRange::Between(from, to) => {
                 let oldest = (now / DAY).saturating_sub(days.kept()) * DAY;
                 let (from, to) = (from.max(oldest), to.clamp(oldest + 1, now.max(oldest) + 1));

@@ -33,9 +33,8 @@ struct PersistedExchange {
     agent: Option<Box<str>>,
     #[serde(default)]
     parent_agent: Option<Box<str>>,
-    /// Id of the key, name of the key, user, team.
     #[serde(default)]
-    owner: Option<(Box<str>, Box<str>, Option<Box<str>>, Option<Box<str>>)>,
+    owner: Option<PersistedOwner>,
     user_agent: Option<Box<str>>,
     status: Option<u16>,
     upstream: Option<Box<str>>,
@@ -77,6 +76,9 @@ struct PersistedUsage {
     /// Tokens of output, and the cost with them.
     estimate: Option<(u64, Option<u64>)>,
 }
+
+/// Id of the key, name of the key, user, team.
+type PersistedOwner = (Box<str>, Box<str>, Option<Box<str>>, Option<Box<str>>);
 
 /// Input, output, read from a cache, written to a cache for 5 minutes, for an hour.
 type PersistedTokens = [u64; 5];
