@@ -1,9 +1,10 @@
 //! Access: who may pass, and how much.
 //!
-//! It owns the keys of clients, the tree of their subjects (organisation > team > user > key), and the limits of
-//! each. [`Access::identify`] tells the key of a request, [`Access::admit`] takes what the request needs of every
-//! limit, and the [`Grant`] replaces the estimates by what was used. One [`Access`] is shared by all workers: no lock
-//! on the way of a request, except while a limit of exchanges at once is reached.
+//! It owns the keys of clients, the tree of their subjects (organisation > team > user > key), and the
+//! limits of each. [`Access::identify`] tells the key of a request, [`Access::admit`] takes what the
+//! request needs of every limit, and the [`Grant`] replaces the estimates by what was used. One [`Access`]
+//! is shared by all workers: no lock on the way of a request, except while a limit of exchanges at once is
+//! reached.
 //!
 //! It is pure: it reads no file, writes no line, waits for no store. What changes comes through
 //! [`Access::put_key`] and [`Access::put_subject`], and what must survive the process leaves through
@@ -147,8 +148,8 @@ impl Access {
         self.directory.put_key(record, unix(SystemTime::now()));
     }
 
-    /// Adds or replaces a subject, at once and for all workers. The record of a key as a subject holds what is not in
-    /// the key's own record: grants.
+    /// Adds or replaces a subject, at once and for all workers. The record of a key as a subject holds what
+    /// is not in the key's own record: grants.
     pub fn put_subject(&self, id: &SubjectId, record: SubjectRecord) {
         self.directory
             .put_subject(id, record, unix(SystemTime::now()));
@@ -179,7 +180,8 @@ impl Access {
         self.directory.key(id)
     }
 
-    /// Tells the key of a request. An unknown id takes as long as a wrong secret, and is told by the same text.
+    /// Tells the key of a request. An unknown id takes as long as a wrong secret, and is told by the same
+    /// text.
     pub fn identify(
         &self,
         shown: &Shown<'_>,
@@ -225,8 +227,8 @@ impl Access {
         self.key(key.id()).is_some_and(|key| key.is_cut())
     }
 
-    /// Reports whether the admission of a message depends on its model: by the key's own rules, or by a limit that
-    /// counts tokens, money or some models only.
+    /// Reports whether the admission of a message depends on its model: by the key's own rules, or by a
+    /// limit that counts tokens, money or some models only.
     pub fn needs_model(&self, key: &Key) -> bool {
         let subjects = &key.subjects;
         let below = [
@@ -297,8 +299,8 @@ impl Access {
         candidate.admit(asked.model, session, unix(now))
     }
 
-    /// The rows of the ledger that changed since the last call. Rows that could not be stored must be kept by the
-    /// caller, until a later one replaces them.
+    /// The rows of the ledger that changed since the last call. Rows that could not be stored must be kept
+    /// by the caller, until a later one replaces them.
     pub fn take_dirty(&self) -> Vec<SpendRow> {
         self.context.ledger.take()
     }
@@ -308,8 +310,8 @@ impl Access {
         self.directory.close()
     }
 
-    /// Sets what is called when a reserve of the ledger runs short, once. It is called on the way of a request, so it
-    /// must return at once.
+    /// Sets what is called when a reserve of the ledger runs short, once. It is called on the way of a
+    /// request, so it must return at once.
     pub fn on_urgent(&self, wake: impl Fn() + Send + Sync + 'static) {
         self.context.ledger.on_urgent(wake);
     }

@@ -1,8 +1,8 @@
 //! Admission: one pass over the subjects of a key and their limits, in a fixed order.
 //!
-//! All limits agree, or nothing is taken: what earlier limits gave is given back exactly. Limits that refuse at once
-//! come before slots, for which a request may wait; it waits with nothing taken, so that waiters cannot block each
-//! other.
+//! All limits agree, or nothing is taken: what earlier limits gave is given back exactly. Limits that
+//! refuse at once come before slots, for which a request may wait; it waits with nothing taken, so that
+//! waiters cannot block each other.
 
 use std::{cell::OnceCell, iter, sync::Arc};
 
@@ -79,13 +79,13 @@ impl Need {
 /// Part of a limit that one exchange has taken.
 #[derive(Debug)]
 pub(super) enum Taking {
-    /// Of a rate.
+    /// Units of a rate.
     Rate {
         rate: Arc<Rate>,
         counted: Counted,
         taken: rate::Taken,
     },
-    /// Of a budget.
+    /// Money of a budget.
     Money {
         subject: Arc<str>,
         cell: Arc<Cell>,
@@ -139,6 +139,9 @@ impl Counted {
 /// Parts of limits that one exchange has taken: four without an allocation.
 pub(super) type Takings = SmallVec<[Taking; 4]>;
 
+/// A subject with its policy at this moment.
+type InEffect<'a> = (&'a Subject, Guard<Arc<Policy>>);
+
 /// Reason for which a pass took nothing.
 pub(super) enum Obstacle {
     /// A limit refuses.
@@ -180,11 +183,10 @@ impl Pass<'_> {
             &subjects.user,
             &subjects.own,
         ];
-        let policies: SmallVec<[(&Subject, Guard<Arc<Policy>>); 5]> =
-            iter::once(&self.context.organisation)
-                .chain(below.into_iter().flatten())
-                .map(|subject| (&**subject, subject.policy()))
-                .collect();
+        let policies: SmallVec<[InEffect<'_>; 5]> = iter::once(&self.context.organisation)
+            .chain(below.into_iter().flatten())
+            .map(|subject| (&**subject, subject.policy()))
+            .collect();
         let limits = || {
             let limits = policies.iter().flat_map(|(subject, policy)| {
                 let limits = policy.limits.iter();
@@ -384,8 +386,8 @@ impl<'a> NamedModel<'a> {
         }
     }
 
-    /// Reports whether a limit of these models counts the request. A request that names no model is counted by
-    /// each, and a provider's spelling as Anthropic's, so that neither is a way around a limit.
+    /// Reports whether a limit of these models counts the request. A request that names no model is counted
+    /// by each, and a provider's spelling as Anthropic's, so that neither is a way around a limit.
     fn counts(&self, models: Option<&Pattern>) -> bool {
         let (Some(pattern), Some(spelt)) = (models, self.spelt) else {
             return true;

@@ -140,7 +140,8 @@ fn new_cell(
     Cell::new(name.into(), span.start, span.end, before)
 }
 
-/// Cells of one budget that are kept: a week of days. An older one is in the ledger, and is no longer charged.
+/// Cells of one budget that are kept: a week of days. An older one is in the ledger, and is no longer
+/// charged.
 const MOST_RECENT: usize = 8;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Spend of a subject in one period: what is spent, and what is held for exchanges that run.
 //!
-//! One atomic, `committed`, is the sum of both, so that an admission is one compare-and-swap, and exchanges that
-//! race cannot pass a limit together. `spent` is the part of it that is certain. The ledger stores `upto`, a
-//! reserve beyond what is committed, so that a process that is killed has stored at least what was spent.
+//! One atomic, `committed`, is the sum of both, so that an admission is one compare-and-swap, and exchanges
+//! that race cannot pass a limit together. `spent` is the part of it that is certain. The ledger stores
+//! `upto`, a reserve beyond what is committed, so that a process that is killed has stored at least what
+//! was spent.
 
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
@@ -80,8 +81,8 @@ impl Cell {
         (self.end != i64::MAX).then_some(self.end)
     }
 
-    /// Holds an amount if spent, held and it are within a limit; the rest of the limit if nothing else is held,
-    /// so that an estimate above a whole limit does not lock it.
+    /// Holds an amount if spent, held and it are within a limit; the rest of the limit if nothing else is
+    /// held, so that an estimate above a whole limit does not lock it.
     pub(super) fn hold(&self, amount: u64, limit: u64) -> Hold {
         // a hundredth of the limit
         self.step.store((limit / 100).max(1), Relaxed);
@@ -112,8 +113,8 @@ impl Cell {
 
     /// Replaces what an exchange holds and has spent.
     ///
-    /// `committed` changes before `spent`, so that it is never below it, and an admission meanwhile sees too much
-    /// rather than too little.
+    /// `committed` changes before `spent`, so that it is never below it, and an admission meanwhile sees
+    /// too much rather than too little.
     pub(super) fn update(&self, from: Share, to: Share) {
         let (before, after) = (from.committed, to.committed.max(to.spent));
         if after >= before {

@@ -1,7 +1,7 @@
 //! All keys and subjects, as they are in effect: found by id without a lock, changed one at a time.
 //!
-//! Keys are in shards, so that a change copies a small map of pointers. What a key's limits depend on hangs on its
-//! subjects, so that a change of a subject takes effect for all of its keys with one store.
+//! Keys are in shards, so that a change copies a small map of pointers. What a key's limits depend on hangs
+//! on its subjects, so that a change of a subject takes effect for all of its keys with one store.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,11 +1,12 @@
 //! Learned estimates of an exchange: its tokens and its cost, at admission.
 //!
-//! Clients ask for far more output than they use (`max_tokens` is an upper bound alone), so the output is learned:
-//! the 90th percentile by key and model. Input tokens and input cost are learned as ratios to the octets of the
-//! request, by session, then by key, then by model: with a warm cache, the same octets cost a tenth.
+//! Clients ask for far more output than they use (`max_tokens` is an upper bound alone), so the output is
+//! learned: the 90th percentile by key and model. Input tokens and input cost are learned as ratios to the
+//! octets of the request, by session, then by key, then by model: with a warm cache, the same octets cost a
+//! tenth.
 //!
-//! The table has a fixed size and no lock. Entries that are evicted or torn by a race change how good an estimate
-//! is, never what is charged in the end.
+//! The table has a fixed size and no lock. Entries that are evicted or torn by a race change how good an
+//! estimate is, never what is charged in the end.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -73,13 +74,12 @@ impl Default for Estimates {
 impl Estimates {
     /// The tags of an exchange.
     pub(super) fn tags(&self, key: KeyId, session: Option<&[u8]>, model: Option<&str>) -> Tags {
+        let of_key = self.hasher.hash_one((key, model));
+        let session = self.hasher.hash_one(session);
         // 0 is the tag of a free entry
         Tags {
-            session: self
-                .hasher
-                .hash_one((key, session.unwrap_or_default(), model))
-                | 1,
-            key: self.hasher.hash_one((key, model)) | 1,
+            session: (of_key ^ session.rotate_left(32)) | 1,
+            key: of_key | 1,
             model: self.hasher.hash_one(model) | 1,
         }
     }
@@ -206,8 +206,8 @@ impl Entry {
         self.input.store(packed(tokens, cost.to_bits()), Relaxed);
     }
 
-    /// Moves the percentile: up by 9 parts when it is exceeded, down by one when it is not, so that it rests where
-    /// one of ten observations exceeds it. The parts become smaller while it is learned.
+    /// Moves the percentile: up by 9 parts when it is exceeded, down by one when it is not, so that it
+    /// rests where one of ten observations exceeds it. The parts become smaller while it is learned.
     fn learn_output(&self, seen: u64) {
         let bits = self.output.load(Relaxed);
         let (known, count) = (high(bits), bits as u32);
@@ -250,8 +250,8 @@ const ENTRIES: usize = 16 * 1024;
 /// Entries that a tag may be in.
 const WAYS: usize = 4;
 
-/// Output of a model of which nothing is known: four times what requests of Claude Code use on average, so that a
-/// first wave of requests does not spend a small budget many times over.
+/// Output of a model of which nothing is known: four times what requests of Claude Code use on average, so
+/// that a first wave of requests does not spend a small budget many times over.
 const FIRST_OUTPUT: u64 = 4096;
 
 /// Octets of a request for a token of input, if nothing is known: JSON has 3.5 to 4.

@@ -23,6 +23,10 @@ use crate::exchange::Tokens;
 
 /// Outcome of an admission.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are granted, and an allocation would cost more than the copy"
+)]
 pub enum Admitted {
     /// The request may pass.
     Granted(Grant),
@@ -32,8 +36,8 @@ pub enum Admitted {
     Refused(Refusal),
 }
 
-/// Permission of one exchange. Its drop gives back what the exchange has not used: an exchange that was cut off costs
-/// what was metered of it.
+/// Permission of one exchange. Its drop gives back what the exchange has not used: an exchange that was cut
+/// off costs what was metered of it.
 pub struct Grant {
     context: Arc<Context>,
     key: Arc<Key>,
@@ -50,8 +54,8 @@ impl Grant {
         &self.key
     }
 
-    /// Takes what was metered so far into account: tokens, and billionths of a US dollar. The estimate of what is
-    /// to come shrinks as it comes.
+    /// Takes what was metered so far into account: tokens, and billionths of a US dollar. The estimate of
+    /// what is to come shrinks as it comes.
     pub fn progress(&mut self, tokens: &Tokens, cost: Option<u64>) {
         if self.is_settled {
             return;
@@ -106,7 +110,8 @@ impl Grant {
         self.finish();
     }
 
-    /// The budget that is nearest to its end, for the fields of a response; none if no budget counts the request.
+    /// The budget that is nearest to its end, for the fields of a response; none if no budget counts the
+    /// request.
     pub fn notice(&self) -> Option<SpendNotice> {
         let notices = self.takings.iter().filter_map(|taking| match taking {
             Taking::Money {

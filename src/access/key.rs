@@ -33,7 +33,7 @@ pub struct Key {
     /// Rules that few keys have.
     rules: Option<Box<KeyRules>>,
     owner: OnceLock<Arc<Owner>>,
-    /// What runs with it is to end.
+    /// True once all that runs with it is to end.
     is_cut: AtomicBool,
 }
 
@@ -200,7 +200,8 @@ impl Key {
         secrets.map(|secret| Some(secret.last_used.load(Relaxed)).filter(|at| *at != 0))
     }
 
-    /// Reports whether a path may be used. What is metered or free may; what is not needs a pattern of the key.
+    /// Reports whether a path may be used. What is metered or free may; what is not needs a pattern of the
+    /// key.
     pub fn allows_path(&self, route: Route, method: &str, path: &str) -> bool {
         if matches!(method, "HEAD" | "OPTIONS") {
             return true;

@@ -14,9 +14,9 @@ use super::{
     budget::{Budget, EarlierSpends},
     cell::SpendRow,
     pattern::Pattern,
-    period::{Calendar, normal_zone},
+    period::Calendar,
     rate::Rate,
-    record::{BudgetGrant, LimitKind, LimitRule, Period, SubjectId},
+    record::{BudgetGrant, LimitKind, LimitRule, SubjectId},
     slots::Slots,
 };
 use crate::config::Credential;
@@ -93,9 +93,25 @@ pub(super) struct Subject {
 }
 
 struct KnownMeter {
-    kind: LimitKind,
     models: Option<Pattern>,
     meter: Meter,
+}
+
+impl KnownMeter {
+    /// Reports whether it counts what a rule bounds, whatever the amount.
+    fn counts(&self, rule: &LimitRule) -> bool {
+        self.models == rule.models
+            && match (&self.meter, &rule.kind) {
+                (Meter::Requests(_), LimitKind::RequestsPerMinute)
+                | (Meter::Input(_), LimitKind::InputTokensPerMinute)
+                | (Meter::Output(_), LimitKind::OutputTokensPerMinute)
+                | (Meter::AtOnce(_), LimitKind::AtOnce) => true,
+                (Meter::Spend(budget), LimitKind::Spend { period, zone }) => {
+                    budget.calendar().is(*period, zone.as_deref())
+                }
+                _ => false,
+            }
+    }
 }
 
 /// Input of a change of limits.
@@ -169,12 +185,10 @@ impl Subject {
     }
 
     fn meter(&self, meters: &mut Vec<KnownMeter>, rule: &LimitRule, change: Change<'_>) -> Meter {
-        let kind = normal(&rule.kind);
-        let is_same = |known: &&KnownMeter| known.kind == kind && known.models == rule.models;
-        if let Some(known) = meters.iter().find(is_same) {
+        if let Some(known) = meters.iter().find(|known| known.counts(rule)) {
             return known.meter.clone();
         }
-        let meter = match &kind {
+        let meter = match &rule.kind {
             LimitKind::RequestsPerMinute => Meter::Requests(Arc::default()),
             LimitKind::InputTokensPerMinute => Meter::Input(Arc::default()),
             LimitKind::OutputTokensPerMinute => Meter::Output(Arc::default()),
@@ -193,8 +207,9 @@ impl Subject {
                 Meter::Spend(Arc::new(budget))
             }
         };
+        // most subjects have one or two, and there may be a hundred thousand of them
+        meters.reserve_exact(1);
         meters.push(KnownMeter {
-            kind,
             models: rule.models.clone(),
             meter: meter.clone(),
         });
@@ -232,26 +247,13 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// A kind with the zone's own spelling; two with the same share their meter.
-fn normal(kind: &LimitKind) -> LimitKind {
-    match kind {
-        LimitKind::Spend { period, zone } => LimitKind::Spend {
-            period: *period,
-            zone: match period {
-                Period::Total => None,
-                _ => zone.as_deref().map_or(Some("UTC".to_owned()), normal_zone),
-            },
-        },
-        other => other.clone(),
-    }
-}
-
 /// Policy of all subjects without rules.
 static NOTHING: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::record::Period;
     fn rule(kind: LimitKind, amount: u64, models: Option<&str>) -> LimitRule {
         LimitRule {
             kind,

@@ -1,4 +1,4 @@
-//! What a client is told of a budget, in the fields that Claude Code understands.
+//! Notices of a budget for the client, in the fields that Claude Code understands.
 
 use std::borrow::Cow;
 

@@ -49,6 +49,12 @@ impl Calendar {
         Self { period, zone }
     }
 
+    /// Reports whether these are the periods of a zone, in any spelling of its name.
+    pub(super) fn is(&self, period: Period, zone: Option<&str>) -> bool {
+        self.period == period
+            && (period == Period::Total || self.zone().eq_ignore_ascii_case(zone.unwrap_or("UTC")))
+    }
+
     pub(super) fn period(&self) -> Period {
         self.period
     }
@@ -141,12 +147,6 @@ fn zone_of(name: &str) -> Result<TimeZone, UnknownZone> {
         Some(_) => Ok(zone),
         None => Err(UnknownZone),
     }
-}
-
-/// A zone's name as the time zone data spell it.
-pub(super) fn normal_zone(name: &str) -> Option<String> {
-    let zone = zone_of(name).ok()?;
-    zone.iana_name().map(str::to_owned)
 }
 
 /// The name of the IANA zone that resembles a text most.

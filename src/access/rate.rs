@@ -1,8 +1,9 @@
 //! A rate of requests or tokens a minute: the generic cell rate algorithm, with debt.
 //!
-//! The state is one number, the time at which the bucket is full again, so that all workers share it without a
-//! lock. The bucket holds what a minute allows. An estimate is taken at admission; the difference to the real
-//! count is charged later, into debt if need be, or given back as far as time has not given it back already.
+//! The state is one number, the time at which the bucket is full again, so that all workers share it
+//! without a lock. The bucket holds what a minute allows. An estimate is taken at admission; the difference
+//! to the real count is charged later, into debt if need be, or given back as far as time has not given it
+//! back already.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -17,8 +18,8 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Takes units if they are available; else returns the nanoseconds until they are. More units than a minute
-    /// allows need a full bucket.
+    /// Takes units if they are available; else returns the nanoseconds until they are. More units than a
+    /// minute allows need a full bucket.
     pub(super) fn take(&self, units: u64, per_minute: u64, now: u64) -> Result<(), u64> {
         let cost = cost(units, per_minute);
         let needed = cost.min(MINUTE);

@@ -147,8 +147,8 @@ impl Refusal {
         }
     }
 
-    /// Adds the seconds until the request can pass. A client that sleeps for more than a minute looks stuck, so it
-    /// is told not to.
+    /// Adds the seconds until the request can pass. A client that sleeps for more than a minute looks
+    /// stuck, so it is told not to.
     pub(super) fn until(self, seconds: u64) -> Self {
         let seconds = seconds.max(1);
         Self {

@@ -35,7 +35,8 @@ impl KeyField {
 }
 
 impl<'a> Shown<'a> {
-    /// Takes a field into account. A value of another form is no business of the proxy, except in `x-proxy-key`.
+    /// Takes a field into account. A value of another form is no business of the proxy, except in
+    /// `x-proxy-key`.
     pub fn add(&mut self, field: KeyField, value: &'a [u8]) {
         let value = value.trim_ascii();
         let key = match field {

@@ -4,8 +4,8 @@
 //! limit is reached. A waiter is a future, and the queue hands slots over in turns of sessions: the next
 //! session's first waiter, not the next waiter, so that one session cannot starve the others.
 //!
-//! No wake-up is lost: who queues counts itself first and looks for a free slot then, who gives back frees the
-//! slot first and looks for waiters then, all in one total order.
+//! No wake-up is lost: who queues counts itself first and looks for a free slot then, who gives back frees
+//! the slot first and looks for waiters then, all in one total order.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,7 +1,7 @@
 //! Costs of admission: a key, two limits and a budget.
 //!
-//! `cargo bench --bench access` (add `-- --quick` for a look). Target: ≤ 2 µs for identification, admission and
-//! settlement together.
+//! `cargo bench --bench access` (add `-- --quick` for a look). Target: ≤ 2 µs for identification, admission
+//! and settlement together.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

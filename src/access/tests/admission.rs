@@ -492,7 +492,7 @@ fn spend_survives_a_clean_end_exactly_and_a_kill_as_at_least_what_was_spent() {
         spent: 0,
         upto: 1_000_000 + DOLLAR / 100,
     };
-    assert_eq!(rows, [expected.clone()]);
+    assert_eq!(rows, std::slice::from_ref(&expected));
     let more: Vec<Grant> = (0..5).map(|_| rig.granted("ci", &asked)).collect();
     assert_eq!(
         (urgent.load(SeqCst), rig.access.take_dirty()),

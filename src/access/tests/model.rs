@@ -1,5 +1,5 @@
-//! The limiter against a model of it: any interleaving of admissions, progress, settlements, aborts, ends of the
-//! process, jumps of the clock, periods, and changes of limits.
+//! The limiter against a model of it: any interleaving of admissions, progress, settlements, aborts, ends
+//! of the process, jumps of the clock, periods, and changes of limits.
 
 use std::collections::HashMap;
 
