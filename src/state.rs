@@ -1,0 +1,21 @@
+//! Keys, limits and spend on disk: the [`Store`] trait, and SQLite below it.
+//!
+//! The room knows texts and numbers. A key is a text under a name here, and so is a subject; only those who
+//! write them know their meaning. A second replica is another [`Store`]. A file that cannot be read is an error
+//! with a remedy: it is never moved aside, since without it every key would be unknown and every budget
+//! unspent.
+
+mod lock;
+mod schema;
+mod spend;
+mod sqlite;
+mod store;
+
+pub use self::{
+    lock::{LockError, StateLock},
+    sqlite::{STATE_FILE, SqliteStore},
+    store::{
+        SpendRegister, StateError, Store, StoreChange, StoredCheckpoint, StoredRegister,
+        StoredSpend, StoredState, StoredText,
+    },
+};

@@ -1,0 +1,237 @@
+//! The trait of a store, what it takes and gives, and the errors that it has.
+
+use std::{io, path::PathBuf};
+
+/// Keys and subjects: all of them, or those that changed after a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredState {
+    /// Number of changes so far.
+    pub version: u64,
+    /// Keys by id, as JSON texts.
+    pub keys: Vec<(String, String)>,
+    /// Other subjects by name, as JSON texts.
+    pub subjects: Vec<(String, String)>,
+}
+
+/// A key or a subject, while it is read: there may be a hundred thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredText<'a> {
+    /// A key.
+    Key {
+        /// Its id.
+        id: &'a str,
+        /// Its record, a JSON text.
+        record: &'a str,
+    },
+    /// Another subject.
+    Subject {
+        /// Its name.
+        name: &'a str,
+        /// Its record, a JSON text.
+        record: &'a str,
+    },
+}
+
+/// A change of one key or subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreChange {
+    /// A key, new or replaced.
+    Key {
+        /// Its id.
+        id: String,
+        /// Its record, a JSON text.
+        record: String,
+    },
+    /// A subject, new or replaced.
+    Subject {
+        /// Its name.
+        name: String,
+        /// Its record, a JSON text.
+        record: String,
+    },
+}
+
+/// Spend of a subject in a cell: a period, and the models that count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSpend {
+    /// The subject.
+    pub subject: String,
+    /// The cell.
+    pub cell: String,
+    /// Billionths of a US dollar that count as spent.
+    pub spent: u64,
+}
+
+/// The register of this boot for a cell: absolute since the boot, so that it may be written again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpendRegister {
+    /// The subject.
+    pub subject: String,
+    /// The cell.
+    pub cell: String,
+    /// Billionths of a US dollar that were spent.
+    pub spent: u64,
+    /// Upper bound of what is spent before the next write: it counts if there is none.
+    pub upto: u64,
+}
+
+/// A register of any boot, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRegister {
+    /// The boot; empty for the sum of earlier ones.
+    pub boot: String,
+    /// The cell.
+    pub cell: String,
+    /// Billionths of a US dollar that were spent.
+    pub spent: u64,
+    /// Upper bound of what was spent.
+    pub upto: u64,
+    /// True if the boot ended with a last write.
+    pub is_ended: bool,
+}
+
+impl StoredRegister {
+    /// Billionths of a US dollar that count as spent: the upper bound where the last write is missing.
+    pub fn counted(&self) -> u64 {
+        match self.is_ended {
+            true => self.spent,
+            false => self.upto.max(self.spent),
+        }
+    }
+}
+
+/// A checkpoint of the audit: an anchor outside of its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// The chain.
+    pub chain: String,
+    /// Sequence number of a line.
+    pub seq: u64,
+    /// Hash of that line, in hexadecimal digits.
+    pub hash: String,
+    /// Code of chain, number and hash under the pepper, in hexadecimal digits.
+    pub hmac: String,
+    /// Its time, in Unix seconds.
+    pub at: i64,
+}
+
+/// Keys, limits and spend that outlive the process.
+pub trait Store: Send {
+    /// Shows what changed after a version, all for version 0, and gives the version of that.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn read(&mut self, since: u64, show: &mut dyn FnMut(StoredText<'_>))
+    -> Result<u64, StateError>;
+
+    /// Reads what changed after a version at once; all for version 0.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn load(&mut self, since: u64) -> Result<StoredState, StateError> {
+        let mut state = StoredState::default();
+        state.version = self.read(since, &mut |text| match text {
+            StoredText::Key { id, record } => {
+                state.keys.push((id.to_owned(), record.to_owned()));
+            }
+            StoredText::Subject { name, record } => {
+                state.subjects.push((name.to_owned(), record.to_owned()));
+            }
+        })?;
+        Ok(state)
+    }
+
+    /// Reads the number of changes so far.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn version(&mut self) -> Result<u64, StateError>;
+
+    /// Applies changes, all or none, to the version that they were made for. Returns the new version.
+    ///
+    /// # Errors
+    /// [`StateError::Conflict`] if another process was faster, or the store cannot be written.
+    fn change(&mut self, expected: u64, changes: &[StoreChange]) -> Result<u64, StateError>;
+
+    /// Reads the spend of all boots but this one.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn spends(&mut self, except: &str) -> Result<Vec<StoredSpend>, StateError>;
+
+    /// Reads all registers of a subject.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn registers(&mut self, subject: &str) -> Result<Vec<StoredRegister>, StateError>;
+
+    /// Writes registers of a boot.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn write_spends(&mut self, boot: &str, rows: &[SpendRegister]) -> Result<(), StateError>;
+
+    /// Ends a boot whose registers are exact: from now on they count with what was spent.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn end_boot(&mut self, boot: &str) -> Result<(), StateError>;
+
+    /// Adds up the registers of all boots, none of which runs any more, and deletes old periods.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn merge_boots(&mut self) -> Result<(), StateError>;
+
+    /// Adds a checkpoint of the audit.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn add_checkpoint(&mut self, checkpoint: &StoredCheckpoint) -> Result<(), StateError>;
+
+    /// Reads the checkpoints of the audit.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn checkpoints(&mut self) -> Result<Vec<StoredCheckpoint>, StateError>;
+}
+
+/// Reason for which a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another process changed it meanwhile.
+    #[error(
+        "keys or limits were changed by another process at the same time; nothing was changed; try again"
+    )]
+    Conflict,
+    /// Another process holds a lock for too long.
+    #[error(
+        "{path} is locked by another process; keys and limits cannot be used; end the process that holds it \
+         (`fuser {path}` names it) and try again", path = .0.display()
+    )]
+    Locked(PathBuf),
+    /// It is damaged, or no file of the proxy.
+    #[error(
+        "{path} is damaged or no file of the proxy ({1}); keys and limits cannot be used, and the file is left as it \
+         is; restore it from a backup, or move it away to begin without keys and spend", path = .0.display()
+    )]
+    Damaged(PathBuf, String),
+    /// A later release wrote it.
+    #[error(
+        "{path} has version {1}, which this release does not know; keys and limits cannot be used; start the later \
+         release that wrote it, or restore a backup", path = .0.display()
+    )]
+    Newer(PathBuf, i64),
+    /// It was removed or replaced while it was in use.
+    #[error(
+        "{path} was removed or replaced while it was in use; keys and limits cannot be changed; put it back or \
+         restart the proxy", path = .0.display()
+    )]
+    Gone(PathBuf),
+    /// The system refuses it.
+    #[error("{path} cannot be used: {1}; keys and limits cannot be changed; check that DATA_DIR is writable and has space", path = .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// Anything else that SQLite reports.
+    #[error("{path} cannot be used: {1}; keys and limits cannot be changed; check that DATA_DIR is writable and has space", path = .0.display())]
+    Database(PathBuf, String),
+}
