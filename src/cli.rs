@@ -1,6 +1,6 @@
 //! The verbs: what the command line says, and the one place that writes to stdout.
 //!
-//! Exit codes: 0 ok, 1 run-time, 2 usage or configuration. Values are taken as text and judged
+//! Exit codes: 0 ok, 1 run-time or refused, 2 usage or configuration, 4 not authorised, 5 conflict. Values are taken as text and judged
 //! where all configuration is judged, so that a bad flag is reported beside every other fault.
 
 use std::process::ExitCode;
@@ -14,10 +14,18 @@ use crate::config::{
     env::{self, Language, reference},
 };
 
+mod audit;
 mod check;
+mod client;
+mod desk;
 mod healthcheck;
+mod keys;
+mod limit_flags;
+mod limits;
+mod operator;
 mod output;
 mod serve;
+mod table;
 
 /// Parses the arguments and runs the verb.
 pub fn main() -> ExitCode {
@@ -41,6 +49,21 @@ pub fn main() -> ExitCode {
         Verb::Healthcheck(mut asked) => {
             asked.settings = asked.settings.or(before);
             healthcheck::run(&asked)
+        }
+        Verb::Keys(mut verb) => {
+            let reach = verb.reach();
+            reach.settings = reach.settings.clone().or(before);
+            keys::run(verb)
+        }
+        Verb::Limits(mut verb) => {
+            let reach = verb.reach();
+            reach.settings = reach.settings.clone().or(before);
+            limits::run(verb)
+        }
+        Verb::Audit(mut verb) => {
+            let reach = verb.reach();
+            reach.settings = reach.settings.clone().or(before);
+            audit::run(verb)
         }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -84,6 +107,15 @@ enum Verb {
     Check(Flags),
     /// Ask the running server for its health: exit 0 if healthy, 1 if not
     Healthcheck(healthcheck::Healthcheck),
+    /// Create, list, show, rotate and revoke keys of clients, or apply a file of them
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
+    /// Show, set and explain limits and budgets
+    #[command(subcommand)]
+    Limits(limits::LimitsVerb),
+    /// Check and read the chain of changes
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// Print a completion script for a shell
     Completions {
         /// The shell

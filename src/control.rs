@@ -1,7 +1,7 @@
 //! The admin plane: the dashboard's pages, the API that they read, and the metrics.
 //!
-//! It reads what others keep and changes nothing but its own sessions; the one thing that it does to what
-//! passes is to end an exchange (`control::end`). Who may read what is decided in one
+//! It reads what others keep, and changes its own sessions. Keys and limits it has the registry change
+//! (`control::call`); the one thing that it does to what passes is to end an exchange (`control::end`). Who may read what is decided in one
 //! place, around all routes (`control::admission`): a path that is not named there is closed. The routes are a
 //! table here; their handlers are thin.
 
@@ -23,14 +23,19 @@ mod admission;
 mod api;
 mod assets;
 mod attempts;
+mod audit;
+mod author;
 mod blocking_pool;
 mod broadcast;
+mod call;
 mod caller;
 mod configuration;
 mod content;
 mod end;
 mod events;
 mod generated_key;
+mod keys;
+mod limits;
 mod login;
 mod near_miss;
 mod openapi;
@@ -128,6 +133,17 @@ pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>) {
     routes.service(guarded(home(), plane, Exposure::Alone));
 }
 
+/// The API alone, for those who may open the socket in `DATA_DIR`.
+pub fn mount_socket(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>) {
+    let scope = web::scope(ROOT)
+        .app_data(web::ThinData(Arc::clone(plane)))
+        .app_data(web::ThinData(Exposure::Socket))
+        .service(web::scope(API).configure(api))
+        .default_service(web::to(not_found))
+        .wrap(middleware::from_fn(admission::guard));
+    routes.service(scope);
+}
+
 /// The dashboard and its API.
 fn scope(
     plane: &Arc<AdminState>,
@@ -178,6 +194,29 @@ fn api(routes: &mut web::ServiceConfig) {
         .service(resource("/sessions", api::sessions))
         .service(resource("/sessions/{id}", api::session))
         .service(resource("/upstreams", api::upstreams))
+        .service(
+            web::resource("/keys")
+                .route(read().to(keys::list))
+                .route(web::post().to(keys::create))
+                .default_service(web::to(|| refused("GET, HEAD, POST"))),
+        )
+        .service(posted("/keys/apply", keys::apply))
+        .service(resource("/keys/export", keys::export))
+        .service(posted("/keys/import", keys::import))
+        .service(resource("/keys/{id}", keys::show))
+        .service(posted("/keys/{id}/rotate", keys::rotate))
+        .service(posted("/keys/{id}/revoke", keys::revoke))
+        .service(resource("/limits/verify", limits::verify))
+        .service(
+            web::resource("/limits/{subject}")
+                .route(read().to(limits::explain))
+                .route(web::put().to(limits::set))
+                .default_service(web::to(|| refused("GET, HEAD, PUT"))),
+        )
+        .service(posted("/limits/{subject}/grant", limits::grant))
+        .service(resource("/spend", limits::spend))
+        .service(resource("/audit", audit::search))
+        .service(resource("/audit/verify", audit::verify))
         .service(resource("/config", configuration::answer))
         .service(resource("/events", events::answer))
         .service(resource("/openapi.json", openapi::answer));
@@ -193,6 +232,18 @@ where
     web::resource(path.to_owned())
         .route(read().to(handler))
         .default_service(web::to(|| refused("GET, HEAD")))
+}
+
+/// A resource for POST alone.
+fn posted<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: actix_web::Handler<Args>,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: actix_web::Responder + 'static,
+{
+    web::resource(path.to_owned())
+        .route(web::post().to(handler))
+        .default_service(web::to(|| refused("POST")))
 }
 
 fn read() -> actix_web::Route {

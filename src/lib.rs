@@ -21,6 +21,7 @@
 //! it is built this way; `docs/contract.md` says what must hold for every byte.
 
 pub mod access;
+pub mod audit;
 pub mod background;
 pub mod cli;
 pub mod config;
@@ -37,8 +38,10 @@ pub mod logging;
 pub mod memory;
 pub mod metering;
 pub mod proxy;
+pub mod registry;
 pub mod secret;
 pub mod server;
+pub mod state;
 pub mod telemetry;
 pub mod upstream;
 pub mod webhook;

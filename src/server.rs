@@ -48,6 +48,7 @@ use crate::{
     },
 };
 
+mod access;
 #[cfg(unix)]
 mod activation;
 mod announce;
@@ -63,7 +64,9 @@ mod status;
 #[cfg(unix)]
 mod unix;
 
+pub use self::access::ADMIN_SOCKET;
 use self::{
+    access::KeyDesk,
     announce::{StartupSummary, announce},
     closing::Closing,
     descriptors::Shares,
@@ -264,6 +267,11 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     let (phase, receiver) = watch::channel(DrainPhase::Starting);
     let standing = Arc::<ArcSwap<reload::ConfigStatus>>::default();
     let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
+    let desk = match KeyDesk::open(&boot, &live, &status.boot_id) {
+        Ok(desk) => desk,
+        Err(code) => return code,
+    };
+    desk.announce();
     let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
     let counters = Arc::<reload::ReloadCounters>::default();
     let plane = AdminState::new(control::AdminSources {
@@ -276,6 +284,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         started: status.started,
         url: announced.dashboard_url(&boot),
         data_dir: boot.data_dir.clone(),
+        registry: desk.registry.clone(),
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
         exposition: observation.exposition(&limits, &balance, &counters, &live),
@@ -310,7 +319,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         recorder: observation.recorder.clone(),
         status,
         plane,
-        access: None,
+        access: desk.access.clone(),
         access_mode: boot.access.mode,
         served: match boot.admin_listen {
             Some(_) => control::DashboardPlacement::Elsewhere,
@@ -325,14 +334,23 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             connections: boot.max_connections,
             in_flight: live.load().max_in_flight,
             workers: boot.workers.get(),
-            has_admin: boot.admin_listen.is_some(),
+            has_admin: boot.admin_listen.is_some() || desk.registry.is_some(),
         }),
         workers: boot.workers.get(),
     };
     let closing = Closing::of(&listeners.sockets, listeners.are_passed);
     let sockets = std::mem::take(&mut listeners.sockets);
+    let mut admin: Vec<AdminListener> = alone.into_iter().map(AdminListener::Tcp).collect();
+    #[cfg(unix)]
+    let _socket_file = match (&boot.data_dir, &desk.registry) {
+        (Some(data_dir), Some(_)) => access::listen(data_dir).map(|(socket, file)| {
+            admin.push(AdminListener::Unix(socket));
+            file
+        }),
+        _ => None,
+    };
     let started = start(&boot, sockets, &shared)
-        .and_then(|server| Ok((server, start_admin(&boot, alone, &shared)?)));
+        .and_then(|server| Ok((server, start_admin(&boot, admin, &shared)?)));
     let (server, admin_server) = match started {
         Ok(started) => started,
         Err(cause) => return failed("could not start the workers", &cause),
@@ -388,6 +406,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             }
         }
     }
+    desk.end();
     server.abort();
     if let Some(server) = admin_server {
         server.abort();
@@ -503,11 +522,20 @@ fn start(boot: &Boot, listeners: Vec<Listener>, shared: &SharedState) -> io::Res
     Ok(builder.run())
 }
 
+/// A listener of the admin plane alone.
+enum AdminListener {
+    /// `ADMIN_LISTEN`.
+    Tcp(TcpListener),
+    /// The socket in `DATA_DIR`.
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
+}
+
 /// Starts the admin plane's own worker, where it has a listener. It counts its connections by itself:
 /// they take no place of clients, and no drain waits for them.
 fn start_admin(
     boot: &Boot,
-    alone: Vec<TcpListener>,
+    alone: Vec<AdminListener>,
     shared: &SharedState,
 ) -> io::Result<Option<Server>> {
     if alone.is_empty() {
@@ -520,10 +548,21 @@ fn start_admin(
     let mut builder = builder(boot, 1, &shared.shares);
     for socket in alone {
         let shared = shared.clone();
-        builder = builder.listen("admin", socket, move || {
-            let shared = shared.clone();
-            fn_factory(move || service::<inbound::PlainTcp>(shared.clone(), ListenerRole::Admin))
-        })?;
+        builder = match socket {
+            AdminListener::Tcp(socket) => builder.listen("admin", socket, move || {
+                let shared = shared.clone();
+                fn_factory(move || {
+                    service::<inbound::PlainTcp>(shared.clone(), ListenerRole::Admin)
+                })
+            })?,
+            #[cfg(unix)]
+            AdminListener::Unix(socket) => builder.listen_uds("operators", socket, move || {
+                let shared = shared.clone();
+                fn_factory(move || {
+                    service::<inbound::UnixDomain>(shared.clone(), ListenerRole::Operators)
+                })
+            })?,
+        };
     }
     Ok(Some(builder.run()))
 }
@@ -551,6 +590,8 @@ enum ListenerRole {
     Main,
     /// The admin plane alone.
     Admin,
+    /// The API alone, on the socket in `DATA_DIR`.
+    Operators,
 }
 
 /// Builds the service that a worker runs for the connections of one listener.
@@ -665,10 +706,11 @@ async fn worker(
         .configure(|routes| match part {
             ListenerRole::Main => control::mount(routes, &shared.plane, shared.served),
             ListenerRole::Admin => control::mount_alone(routes, &shared.plane),
+            ListenerRole::Operators => control::mount_socket(routes, &shared.plane),
         })
         .default_service(match part {
             ListenerRole::Main => web::to(proxy::forward),
-            ListenerRole::Admin => web::to(control::not_found),
+            ListenerRole::Admin | ListenerRole::Operators => web::to(control::not_found),
         });
     let app = app.into_factory().new_service(AppConfig::default()).await?;
     let (observer, live) = (Rc::clone(&place.worker.observer), Arc::clone(&shared.live));
@@ -684,7 +726,7 @@ async fn worker(
                 status::is_local_or_dashboard
             }
             ListenerRole::Main => status::is_local,
-            ListenerRole::Admin => |_| true,
+            ListenerRole::Admin | ListenerRole::Operators => |_| true,
         },
         request_id: || RequestId::next().to_string(),
         refused: Box::new(move |client, refused| observer.refused(&live.load(), client, refused)),
@@ -695,7 +737,7 @@ async fn worker(
 fn own(path: &str, part: ListenerRole) -> actix_web::Resource {
     web::resource(path.to_owned()).default_service(match part {
         ListenerRole::Main => web::to(proxy::forward),
-        ListenerRole::Admin => web::to(|| control::refused("GET, HEAD")),
+        ListenerRole::Admin | ListenerRole::Operators => web::to(|| control::refused("GET, HEAD")),
     })
 }
 

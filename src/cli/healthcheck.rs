@@ -20,8 +20,8 @@ use self::{exchange::HealthTarget, trust::CertificateTrustError};
 use super::output;
 use crate::config::{ConfigSource, Flags, Listen, Scheme, Upstream};
 
-mod exchange;
-mod trust;
+pub(super) mod exchange;
+pub(super) mod trust;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct Healthcheck {

@@ -8,7 +8,13 @@ use std::path::PathBuf;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    error::ConfigErrors, loaded::Loaded, loops, loss, merge::MergedSettings, model::Listen, parse,
+    error::ConfigErrors,
+    loaded::Loaded,
+    loops, loss,
+    merge::MergedSettings,
+    model::{AccessSettings, Listen},
+    parse,
+    prices::Prices,
     source::ConfigSource,
 };
 
@@ -61,6 +67,17 @@ impl ConfigSource {
     /// The certificate that the server shows, if one is named: the health check compares.
     pub fn certificate(&self) -> Result<Option<CertificateDer<'static>>, ConfigErrors> {
         parse::certificate(self.merge(), &self.root)
+    }
+
+    /// The directory of keys, and their settings, for verbs that work beside the server; faults of other
+    /// variables do not matter.
+    pub fn access(&self) -> Result<(Option<PathBuf>, AccessSettings), ConfigErrors> {
+        parse::access(self.merge(), &self.root)
+    }
+
+    /// The prices, for those verbs.
+    pub fn prices(&self) -> Result<Prices, ConfigErrors> {
+        parse::prices_alone(self.merge(), &self.root)
     }
 
     /// The files that the configuration comes from, whether or not they exist.

@@ -21,7 +21,10 @@ use super::{
     loaded::Loaded,
     memory::MemoryLimits,
     merge::MergedSettings,
-    model::{AccessLogSettings, AccessLogTarget, Boot, Config, Edit, Listen, Live, Timers},
+    model::{
+        AccessLogSettings, AccessLogTarget, AccessSettings, Boot, Config, Edit, Listen, Live,
+        Timers,
+    },
     options::EditMode,
     origin::Origin,
     prices::Prices,
@@ -93,6 +96,31 @@ pub(super) fn certificate(
         let path = settings.tls_cert_file.as_deref();
         let chain = reader.opened("TLS_CERT_FILE", path, root, identity::chain);
         chain.and_then(|chain| chain.into_iter().next())
+    })
+}
+
+/// Only the directory of keys and their settings; faults of other variables do not matter.
+pub(super) fn access(
+    merged: MergedSettings,
+    root: &Path,
+) -> Result<(Option<PathBuf>, AccessSettings), ConfigErrors> {
+    part(
+        merged,
+        &["DATA_DIR", "ACCESS", "ACCESS_PEPPER"],
+        |reader, settings| {
+            let data_dir = settings.data_dir.as_ref().map(|path| root.join(path));
+            (data_dir, reader.access(settings))
+        },
+    )
+}
+
+/// Only the prices; faults of other variables do not matter.
+pub(super) fn prices_alone(merged: MergedSettings, root: &Path) -> Result<Prices, ConfigErrors> {
+    part(merged, &["PRICES_FILE"], |reader, settings| {
+        let path = settings.prices_file.as_deref();
+        reader
+            .opened("PRICES_FILE", path, root, prices)
+            .unwrap_or_else(Prices::built_in)
     })
 }
 

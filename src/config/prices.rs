@@ -156,6 +156,11 @@ impl Prices {
         Self::read(BUILT_IN, Self::default).unwrap_or_default()
     }
 
+    /// Beginnings of the names of models that have a price.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().map(AsRef::as_ref)
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, InvalidValue> {
         Self::read(text, Self::built_in)
     }

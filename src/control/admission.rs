@@ -104,6 +104,10 @@ pub(super) enum AuthMethod {
 
 impl AdminState {
     fn authorize(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
+        if exposure == Exposure::Socket {
+            // no page of a browser gets there, and access to the socket is the authority
+            return Ok(());
+        }
         let caller = Caller::of(request);
         let kind = ResourceKind::of(request.method(), request.path(), request.headers());
         match kind {
@@ -150,7 +154,7 @@ impl AdminState {
         let client = caller.peer.map(|peer| peer.to_string());
         let name = SessionDigest::of(&[client.unwrap_or_default().as_bytes(), token]);
         if !self.bearers.is_open(name, key, now) {
-            self.verify_key(caller, key, token)?;
+            self.verify_key(request, caller, key, token, "bearer")?;
             self.bearers.open(name, key, now);
         }
         Ok(AuthMethod::Bearer)
@@ -159,15 +163,27 @@ impl AdminState {
     /// Verifies a key, within the limit on attempts.
     pub(super) fn verify_key(
         &self,
+        request: &HttpRequest,
         caller: &Caller<'_>,
         key: &Secret,
         shown: &[u8],
+        method: &'static str,
     ) -> Result<(), Problem> {
         let counted = self.attempts.count(caller.peer);
         if counted.is_ok() && key.is(shown) {
+            self.note_sign_in(request, caller, method, None);
             return Ok(());
         }
-        if self.refused.note(caller.peer, Instant::now()) {
+        let is_first = self.refused.note(caller.peer, Instant::now());
+        match counted {
+            Ok(()) => self.note_sign_in(request, caller, method, Some("a wrong key")),
+            // further ones are counted in the log: they must not fill the disk
+            Err(_) if is_first => {
+                self.note_sign_in(request, caller, method, Some("too many keys were tried"));
+            }
+            Err(_) => {}
+        }
+        if is_first {
             let client = match caller.peer {
                 Some(peer) => peer.to_string(),
                 None => "a Unix socket".to_owned(),

@@ -14,6 +14,16 @@ pub(super) async fn json<T: DeserializeOwned>(
     payload: web::Payload,
     shape: &str,
 ) -> Result<T, Problem> {
+    json_up_to(MAX_BODY, request, payload, shape).await
+}
+
+/// Reads a request's content of this shape and of at most this length.
+pub(super) async fn json_up_to<T: DeserializeOwned>(
+    length: usize,
+    request: &HttpRequest,
+    payload: web::Payload,
+    shape: &str,
+) -> Result<T, Problem> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let media_type = content_type
         .and_then(|value| value.to_str().ok())
@@ -24,11 +34,20 @@ pub(super) async fn json<T: DeserializeOwned>(
             "the content is not application/json".into(),
         ));
     }
-    let content = match payload.to_bytes_limited(MAX_BODY).await {
+    let content = match payload.to_bytes_limited(length).await {
         Ok(Ok(content)) => content,
         Ok(Err(_)) => return Err(Problem::BadRequest("the content did not come whole".into())),
         Err(_) => return Err(Problem::BadRequest("the content is too large".into())),
     };
-    serde_json::from_slice(&content)
-        .map_err(|_| Problem::BadRequest(format!("the content is not {shape}").into()))
+    serde_json::from_slice(&content).map_err(|error| {
+        let error = error.to_string();
+        // other texts of serde's repeat values, which may be secrets
+        let is_of_names = error.starts_with("unknown field") || error.starts_with("missing field");
+        let why = if is_of_names {
+            format!(": {error}")
+        } else {
+            String::new()
+        };
+        Problem::BadRequest(format!("the content is not {shape}{why}").into())
+    })
 }

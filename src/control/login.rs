@@ -78,7 +78,7 @@ pub(super) async fn log_in(
     let Login { key: shown } = json(&request, payload, "{\"key\": \"…\"}").await?;
     let caller = Caller::of(&request);
     let key = plane.key().ok_or(Problem::Unauthorized)?;
-    plane.verify_key(&caller, &key, shown.as_bytes())?;
+    plane.verify_key(&request, &caller, &key, shown.as_bytes(), "session")?;
     let id = session::random_id().ok_or(Problem::Unavailable("no random octets"))?;
     plane
         .sessions

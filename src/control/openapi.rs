@@ -10,7 +10,7 @@ use utoipa::{
 };
 
 use super::{
-    api, configuration, end, events, login,
+    api, audit, configuration, end, events, keys, limits, login,
     problem::{Problem, ProblemDocument, ProblemResponses},
     query::{NoParams, read},
 };
@@ -39,6 +39,21 @@ use super::{
         api::sessions,
         api::session,
         api::upstreams,
+        keys::list,
+        keys::create,
+        keys::show,
+        keys::rotate,
+        keys::revoke,
+        keys::apply,
+        keys::export,
+        keys::import,
+        limits::explain,
+        limits::set,
+        limits::grant,
+        limits::verify,
+        limits::spend,
+        audit::search,
+        audit::verify,
         configuration::answer,
         events::answer,
         api::metrics,

@@ -40,6 +40,8 @@ pub(super) enum Exposure {
     Main,
     /// On `ADMIN_LISTEN`.
     Alone,
+    /// On the socket in `DATA_DIR`, whose mode is the authority.
+    Socket,
 }
 
 /// Tells whether an `Accept` names HTML: browsers do so where they open a page, and programs do not.

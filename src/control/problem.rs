@@ -9,6 +9,8 @@ use actix_web::{
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::registry::{FileFault, RegistryError};
+
 /// Reason for which a request gets no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
@@ -32,6 +34,28 @@ pub(super) enum Problem {
     TooManyAttempts(u64),
     /// Not now: seconds until it may be tried again.
     Unavailable(&'static str),
+    /// The registry refused a call.
+    Registry(Box<RegistryProblem>),
+}
+
+/// Refusal of a call by the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RegistryProblem {
+    status: u16,
+    code: &'static str,
+    message: String,
+    faults: Vec<FileFault>,
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(Box::new(RegistryProblem {
+            status: error.status(),
+            code: error.code(),
+            message: error.to_string(),
+            faults: error.faults().to_vec(),
+        }))
+    }
 }
 
 /// The shape of every answer that is not data.
@@ -49,6 +73,9 @@ struct ProblemBody {
     code: &'static str,
     /// Message for people.
     message: String,
+    /// Faults of a key file, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<FileFault>,
 }
 
 /// Errors that any route may respond with, as the API's description has them.
@@ -86,6 +113,7 @@ impl Problem {
             Self::BadRequest(_) => "bad_request",
             Self::TooManyAttempts(_) => "too_many_attempts",
             Self::Unavailable(_) => "unavailable",
+            Self::Registry(problem) => problem.code,
         }
     }
 }
@@ -104,6 +132,7 @@ impl fmt::Display for Problem {
             Self::BadRange(ranges) => write!(f, "range is not one of {ranges}"),
             Self::BadFilter(why) | Self::BadRequest(why) => f.write_str(why),
             Self::TooManyAttempts(_) => f.write_str("too many keys were tried; wait a while"),
+            Self::Registry(problem) => f.write_str(&problem.message),
         }
     }
 }
@@ -119,6 +148,9 @@ impl ResponseError for Problem {
             Self::BadRange(_) | Self::BadFilter(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Registry(problem) => {
+                StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
         }
     }
 
@@ -138,7 +170,11 @@ impl ResponseError for Problem {
             Self::Unavailable(_) => {
                 response.insert_header((header::RETRY_AFTER, 5));
             }
-            Self::Forbidden(_)
+            Self::Registry(problem) if problem.status == 503 => {
+                response.insert_header((header::RETRY_AFTER, 5));
+            }
+            Self::Registry(_)
+            | Self::Forbidden(_)
             | Self::NotFound
             | Self::TooLate
             | Self::BadRange(_)
@@ -149,6 +185,10 @@ impl ResponseError for Problem {
             error: ProblemBody {
                 code: self.code(),
                 message: self.to_string(),
+                faults: match self {
+                    Self::Registry(problem) => problem.faults.clone(),
+                    _ => Vec::new(),
+                },
             },
         })
     }

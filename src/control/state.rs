@@ -17,6 +17,7 @@ use crate::{
     config::{Live, reload::ConfigStatus},
     drain::DrainPhase,
     limits::Limits,
+    registry::Registry,
     secret::Secret,
     telemetry::{activity::ActivityView, metrics::Format},
     upstream::balance::Balance,
@@ -42,6 +43,8 @@ pub struct AdminSources {
     pub url: String,
     /// Directory that keeps the generated key (`DATA_DIR`).
     pub data_dir: Option<PathBuf>,
+    /// Keys and limits; none where there is no place to keep them.
+    pub registry: Option<Arc<Registry>>,
     /// Addresses of the main ports, as URLs begin.
     pub proxy_urls: Vec<String>,
     /// View of the recorded activity; none if nothing is recorded.

@@ -99,6 +99,33 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), UnixError>
     })
 }
 
+/// Listens on a path in the place of another process, for the owner alone: the name moves to the new socket at
+/// once, and the earlier process leaves it there.
+pub(super) fn replace(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    const OWNER: u32 = 0o600;
+    if let Ok(metadata) = fs::symlink_metadata(path)
+        && !metadata.file_type().is_socket()
+    {
+        return Err(io::Error::other(
+            "it exists and is not a socket; move it away",
+        ));
+    }
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    // left behind by a process of this number that was killed
+    let _ = fs::remove_file(&beside);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(&beside)?)?;
+    let renamed = fs::set_permissions(&beside, fs::Permissions::from_mode(OWNER))
+        .and_then(|()| socket.listen(BACKLOG))
+        .and_then(|()| socket.set_nonblocking(true))
+        .and_then(|()| fs::rename(&beside, path));
+    if let Err(error) = renamed {
+        let _ = fs::remove_file(&beside);
+        return Err(error);
+    }
+    Ok((socket.into(), SocketFile::of(path)?))
+}
+
 /// Removes a stale socket.
 fn make_room(path: &Path, address: &SockAddr) -> Result<(), UnixError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
@@ -165,6 +192,23 @@ mod tests {
         let (_listener, _file) = bind(&path).unwrap();
         drop(late);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_socket_replaces_that_of_another_process_which_leaves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let (first, file) = replace(&path).unwrap();
+        let (second, later) = replace(&path).unwrap();
+        drop((first, file));
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop((second, later));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::write(&path, "kept").unwrap();
+        assert!(replace(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
     }
 
     #[test]

@@ -132,7 +132,10 @@ fn routes(proxy: &Proxy, fields: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            routes.push((method.to_uppercase(), path.replace("{id}", "req_x")));
+            routes.push((
+                method.to_uppercase(),
+                path.replace("{id}", "req_x").replace("{subject}", "org"),
+            ));
         }
     }
     assert!(routes.len() > 25, "{routes:?}");
@@ -190,6 +193,11 @@ impl Caller {
         let is_login = is_session && method == "POST";
         let is_logout = is_session && method == "DELETE";
         let is_end = path == "/admin/api/v1/requests/req_x/end";
+        // there is no DATA_DIR
+        let is_keyed = ["/keys", "/limits", "/spend", "/audit"].iter().any(|it| {
+            let rest = path.strip_prefix(API);
+            rest.is_some_and(|rest| rest.starts_with(it))
+        });
         let is_nothing = matches!(
             path,
             "/admin/grafana/x.json"
@@ -210,6 +218,7 @@ impl Caller {
             Self::Nobody | Self::NobodyForwarded => &[401],
             Self::Wrong => &[401, 429],
             Self::Right | Self::RightRebound if is_end => &[400],
+            Self::Right | Self::RightRebound if is_keyed => &[400, 503],
             Self::Right | Self::RightRebound if is_nothing => &[404],
             Self::Right | Self::RightRebound => &[200],
         }

@@ -29,6 +29,7 @@ mod faults;
 mod forwarding;
 mod framing;
 mod http2;
+mod keys;
 mod layers;
 mod lifecycle;
 #[cfg(unix)]

@@ -15,7 +15,7 @@ use rustls::{
 
 /// An address or socket to ask.
 #[derive(Debug, Clone)]
-pub(super) enum HealthTarget {
+pub(in crate::cli) enum HealthTarget {
     Tcp(SocketAddr),
     Tls(SocketAddr, ServerName<'static>, Arc<ClientConfig>),
     #[cfg(unix)]
@@ -49,25 +49,34 @@ impl HealthTarget {
         path: &str,
         deadline: Instant,
     ) -> io::Result<String> {
-        match self {
-            Self::Tcp(address) => status(connect(address, deadline)?, authority, path),
+        status(self.open(deadline)?, authority, path).map_err(explained)
+    }
+
+    /// A connection, all of it before a deadline.
+    pub(in crate::cli) fn open(&self, deadline: Instant) -> io::Result<Box<dyn Transfer>> {
+        Ok(match self {
+            Self::Tcp(address) => Box::new(connect(address, deadline)?),
             Self::Tls(address, name, config) => {
                 let tls = ClientConnection::new(Arc::clone(config), name.clone())
                     .map_err(io::Error::other)?;
-                let tls = StreamOwned::new(tls, connect(address, deadline)?);
-                status(tls, authority, path).map_err(explained)
+                Box::new(StreamOwned::new(tls, connect(address, deadline)?))
             }
             #[cfg(unix)]
-            Self::Unix(path_of_socket) => {
-                let address = socket2::SockAddr::unix(path_of_socket)?;
+            Self::Unix(path) => {
+                let address = socket2::SockAddr::unix(path)?;
                 let socket =
                     socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
                 socket.connect_timeout(&address, left(deadline)?)?;
-                status(Bounded { socket, deadline }, authority, path)
+                Box::new(Bounded { socket, deadline })
             }
-        }
+        })
     }
 }
+
+/// A connection in both directions.
+pub(in crate::cli) trait Transfer: Read + Write {}
+
+impl<T: Read + Write> Transfer for T {}
 
 fn connect(address: &SocketAddr, deadline: Instant) -> io::Result<Bounded> {
     let tcp = TcpStream::connect_timeout(address, left(deadline)?)?;

@@ -22,7 +22,7 @@ use crate::upstream::dial;
 
 /// Reason for which no certificate can be trusted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CertificateTrustError {
+pub(in crate::cli) enum CertificateTrustError {
     #[error("TLS_CERT_FILE is not set: there is nothing to compare the server's certificate with")]
     NoCertificate,
     #[error("no system store of certificates: {0}")]
@@ -47,7 +47,7 @@ pub(super) fn any_with_key() -> Result<Arc<ClientConfig>, CertificateTrustError>
 }
 
 /// Trusts this certificate, and those that the system trusts.
-pub(super) fn own_or_system(
+pub(in crate::cli) fn own_or_system(
     own: Option<CertificateDer<'static>>,
 ) -> Result<Arc<ClientConfig>, CertificateTrustError> {
     let store = Arc::new(dial::store(None)?);

@@ -1,0 +1,206 @@
+//! `audit`: the chain of changes.
+
+use std::{process::ExitCode, thread, time::Duration};
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::{
+    desk::{Desk, Reach, VerbError, finish, print_json},
+    output::say,
+    table::cell,
+};
+use crate::{
+    audit::AuditFilter,
+    registry::{Call, since},
+};
+
+/// Time between two looks of `tail --follow`.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditVerb {
+    /// Check the chain against itself and its checkpoints: exit 1 if a line is not as it was written
+    Verify {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Print the last lines
+    Tail {
+        /// Number of lines
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+        lines: usize,
+        /// Go on with those that come
+        #[arg(long, short)]
+        follow: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Print the lines that match
+    Search {
+        /// A part of the author's name, the author's method, or its address
+        #[arg(long, value_name = "TEXT")]
+        actor: Option<String>,
+        /// The action, or its beginning up to a dot: key, key.create
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// Oldest time, as 24h or 2026-11-28
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Most lines, the newest ones
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        limit: usize,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+impl AuditVerb {
+    /// Options of the verb.
+    pub(super) fn reach(&mut self) -> &mut Reach {
+        match self {
+            Self::Verify { reach } | Self::Tail { reach, .. } | Self::Search { reach, .. } => reach,
+        }
+    }
+}
+
+pub(super) fn run(verb: AuditVerb) -> ExitCode {
+    finish(done(verb))
+}
+
+fn done(verb: AuditVerb) -> Result<ExitCode, VerbError> {
+    match verb {
+        AuditVerb::Verify { reach } => verified(&reach),
+        AuditVerb::Tail {
+            lines,
+            follow,
+            reach,
+        } => tail(lines, follow, &reach),
+        AuditVerb::Search {
+            actor,
+            action,
+            since: from,
+            limit,
+            reach,
+        } => {
+            let from = from.as_deref().map(since).transpose();
+            let filter = AuditFilter {
+                actor,
+                action,
+                since: from.map_err(|fault| VerbError::Usage(format!("--since: {fault}")))?,
+                limit: checked(limit)?,
+            };
+            let found = found(&reach.desk()?, filter)?;
+            Ok(printed(&found, reach.json))
+        }
+    }
+}
+
+fn checked(limit: usize) -> Result<usize, VerbError> {
+    match limit {
+        1..=10_000 => Ok(limit),
+        _ => Err(VerbError::Usage(
+            "the number of lines is not between 1 and 10000".to_owned(),
+        )),
+    }
+}
+
+fn found(desk: &Desk, filter: AuditFilter) -> Result<Vec<Value>, VerbError> {
+    let mut answer = desk.make(&Call::Audit(filter))?;
+    match answer["items"].take() {
+        Value::Array(items) => Ok(items),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn tail(lines: usize, follow: bool, reach: &Reach) -> Result<ExitCode, VerbError> {
+    let mut filter = AuditFilter {
+        limit: checked(lines)?,
+        ..AuditFilter::default()
+    };
+    let mut last = 0;
+    loop {
+        // a server may begin or end meanwhile
+        let lines = found(&reach.desk()?, filter.clone())?;
+        let seq = |line: &Value| line["seq"].as_u64().unwrap_or_default();
+        let new: Vec<_> = lines.into_iter().filter(|line| seq(line) > last).collect();
+        last = new.last().map_or(last, seq);
+        let said = printed(&new, reach.json);
+        if !follow {
+            return Ok(said);
+        }
+        filter.limit = 10_000;
+        thread::sleep(LOOK);
+    }
+}
+
+/// Prints lines: in JSON one a line, as they are in the files.
+fn printed(lines: &[Value], is_json: bool) -> ExitCode {
+    let mut out = String::new();
+    for line in lines {
+        if is_json {
+            out += &line.to_string();
+            out.push('\n');
+            continue;
+        }
+        let (actor, target) = (&line["actor"], &line["target"]);
+        let ip = actor["ip"].as_str().map(|ip| format!("@{ip}"));
+        out += &format!(
+            "{} {} {}:{}{} {} {}:{} {}",
+            cell(&line["seq"]),
+            cell(&line["at"]),
+            cell(&actor["type"]),
+            cell(&actor["id"]),
+            ip.unwrap_or_default(),
+            cell(&line["action"]),
+            cell(&target["type"]),
+            cell(&target["id"]),
+            cell(&line["result"])
+        );
+        if let Some(reason) = line["reason"].as_str() {
+            out += &format!(" reason={reason:?}");
+        }
+        out.push('\n');
+    }
+    say(out.as_bytes())
+}
+
+fn verified(reach: &Reach) -> Result<ExitCode, VerbError> {
+    let answer = reach.desk()?.make(&Call::VerifyAudit)?;
+    let is_whole = answer["ok"] == true;
+    let said = match reach.json {
+        true => print_json(&answer),
+        false => {
+            let mut out = String::new();
+            let chains = answer["chains"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            for chain in chains {
+                let (name, last) = (cell(&chain["chain"]), cell(&chain["last"]));
+                let broken = &chain["broken"];
+                if broken.is_null() {
+                    out += &format!(
+                        "chain {name}: whole, lines {} to {last}, {} checkpoints, head {}\n",
+                        cell(&chain["first"]),
+                        cell(&chain["checkpoints"]),
+                        cell(&chain["hash"])
+                    );
+                } else {
+                    out += &format!(
+                        "chain {name}: BROKEN at line {}: {} ({} line {}); whole up to {last}\n",
+                        cell(&broken["seq"]),
+                        cell(&broken["why"]),
+                        cell(&broken["file"]),
+                        cell(&broken["line"])
+                    );
+                }
+            }
+            if chains.is_empty() {
+                out += "no chain: nothing was changed yet\n";
+            }
+            say(out.as_bytes())
+        }
+    };
+    Ok(if is_whole { said } else { ExitCode::FAILURE })
+}

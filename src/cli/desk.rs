@@ -1,0 +1,203 @@
+//! The place where verbs on keys, limits and audit are answered: the running server, by the socket in
+//! `DATA_DIR` or by its URL, or else the store itself, under a lock.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{
+    client::{ApiAnswer, ApiClient, ClientError},
+    operator::operator,
+    output,
+};
+use crate::{
+    audit::{ActorKind, AuditActor},
+    config::{AccessSettings, ConfigErrors, ConfigSource, Flags, Prices},
+    registry::{
+        Author, Call, OpenError, Registry, RegistryError, RegistryKind, RegistrySettings, Role,
+    },
+};
+
+/// Options of every verb.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Reach {
+    /// Ask the server at this URL, with the key in ANTHROPIC_PROXY_ADMIN_KEY
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// Directory of keys and limits (DATA_DIR)
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) settings: Flags,
+}
+
+/// Place that answers calls.
+pub(super) enum Desk {
+    /// The running server.
+    Server(ApiClient),
+    /// The store, while no server runs.
+    Store(Box<Registry>),
+}
+
+/// Reason for which a verb has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum VerbError {
+    /// An argument, or the configuration.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// The registry refused it.
+    #[error("{message}")]
+    Refused {
+        /// Status of the answer.
+        status: u16,
+        /// Message for people.
+        message: String,
+    },
+}
+
+impl VerbError {
+    /// 2 for usage, 4 where the author may not, 5 for a conflict, 1 for everything else.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) | Self::Config(_) => output::EXIT_USAGE.into(),
+            Self::Refused {
+                status: 401 | 403, ..
+            } => EXIT_UNAUTHORIZED.into(),
+            Self::Refused { status: 409, .. } | Self::Open(OpenError::Lock(_)) => {
+                EXIT_CONFLICT.into()
+            }
+            Self::Client(_) | Self::Open(_) | Self::Refused { .. } => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Not authorised.
+const EXIT_UNAUTHORIZED: u8 = 4;
+/// A conflict with what there is.
+const EXIT_CONFLICT: u8 = 5;
+
+/// The variable of the dashboard's key, for `--server`.
+const ADMIN_KEY: &str = "ANTHROPIC_PROXY_ADMIN_KEY";
+
+impl Reach {
+    /// Finds the place that answers.
+    pub(super) fn desk(&self) -> Result<Desk, VerbError> {
+        if let Some(url) = &self.server {
+            let key = std::env::var(ADMIN_KEY).unwrap_or_default();
+            if key.is_empty() {
+                return Err(VerbError::Usage(format!(
+                    "--server needs the dashboard's key: set {ADMIN_KEY}"
+                )));
+            }
+            return Ok(Desk::Server(ApiClient::of_url(url, key)?));
+        }
+        let source = ConfigSource::of_process(self.settings.clone());
+        let (configured, access) = source.access()?;
+        let Some(data_dir) = self.data_dir.clone().or(configured) else {
+            return Err(VerbError::Usage(
+                "DATA_DIR is not set, so there is no place for keys: set it to the server's, or give \
+                 --data-dir or --server"
+                    .to_owned(),
+            ));
+        };
+        #[cfg(unix)]
+        if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)) {
+            return Ok(Desk::Server(server));
+        }
+        let prices = Arc::new(source.prices().unwrap_or_else(|_| Prices::built_in()));
+        let AccessSettings { pepper, .. } = access;
+        let registry = Registry::open(
+            RegistrySettings {
+                data_dir,
+                pepper,
+                kind: RegistryKind::Tool,
+            },
+            Box::new(move || Arc::clone(&prices)),
+        )?;
+        Ok(Desk::Store(Box::new(registry)))
+    }
+}
+
+impl Desk {
+    /// Makes a call, and gives the answer as JSON.
+    pub(super) fn make(&self, call: &Call) -> Result<Value, VerbError> {
+        match self {
+            Self::Server(client) => {
+                let ApiAnswer { status, content } = client.make(call)?;
+                match status {
+                    200 => Ok(content),
+                    _ => Err(VerbError::Refused {
+                        status,
+                        message: match content["error"]["message"].as_str() {
+                            Some(message) => message.to_owned(),
+                            None => format!("the server answered with status {status}"),
+                        },
+                    }),
+                }
+            }
+            Self::Store(registry) => {
+                let reply = registry.answer(&author(), call).map_err(refused)?;
+                serde_json::to_value(&reply)
+                    .map_err(|error| refused(RegistryError::Invalid(error.to_string())))
+            }
+        }
+    }
+}
+
+fn refused(error: RegistryError) -> VerbError {
+    VerbError::Refused {
+        status: error.status(),
+        message: error.to_string(),
+    }
+}
+
+/// Access to the files is the authority.
+fn author() -> Author {
+    Author {
+        actor: AuditActor {
+            kind: ActorKind::Cli,
+            id: operator(),
+            ip: None,
+            ua: Some(concat!("anthropic-proxy/", env!("CARGO_PKG_VERSION")).to_owned()),
+        },
+        role: Role::Admin,
+        request_id: format!("cli_{}", std::process::id()),
+    }
+}
+
+/// Runs a verb, and says why it failed.
+pub(super) fn finish(done: Result<ExitCode, VerbError>) -> ExitCode {
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// Prints JSON.
+pub(super) fn print_json(value: &Value) -> ExitCode {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    output::say(text.as_bytes())
+}
+
+/// Prints the warnings of an answer.
+pub(super) fn warn(answer: &Value) {
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        if let Some(warning) = warning.as_str() {
+            output::complain(&format_args!("warning: {warning}"));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `limits`: limits and budgets of the organisation, of teams, users and keys.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::{
+    desk::{Reach, VerbError, finish, print_json, warn},
+    limit_flags::{LimitFlags, limit_texts},
+    output::say,
+    table::{cell, table},
+};
+use crate::registry::{Call, GrantBudget, LimitShape, SetLimits, show_usd};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LimitsVerb {
+    /// Show the limits of a subject: org, team:NAME, user:NAME or key:ID
+    Show {
+        /// The subjects
+        #[arg(required = true, value_name = "SUBJECT")]
+        subjects: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Set limits of a subject; those that are not named stay
+    Set(Box<SetFlags>),
+    /// Add to the budgets of a subject until a time
+    Grant {
+        /// The subject: org, team:NAME, user:NAME or key:ID
+        subject: String,
+        /// US dollars, as $50
+        amount: String,
+        /// Its end, as 24h or 2027-03-01
+        #[arg(long, value_name = "TIME")]
+        until: String,
+        /// The reason, for the audit
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show what is spent, held and left of each limit, and when it begins anew
+    Explain {
+        /// The subjects
+        #[arg(required = true, value_name = "SUBJECT")]
+        subjects: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Compare what counts as spent with the stored registers: exit 1 if they differ
+    Verify {
+        /// The subjects; all if none is named
+        #[arg(value_name = "SUBJECT")]
+        subjects: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetFlags {
+    /// The subject: org, team:NAME, user:NAME or key:ID
+    subject: String,
+    #[command(flatten)]
+    limits: LimitFlags,
+    /// Count these models alone, as claude-opus-*
+    #[arg(long, value_name = "PATTERN")]
+    models: Option<String>,
+    /// Set limits of each user of a team
+    #[arg(long)]
+    each_user: bool,
+    /// Remove the limits that are not named
+    #[arg(long)]
+    clear: bool,
+    /// Variable of the proxy's environment that holds a team's or key's credential for the upstream; empty: none
+    #[arg(long, value_name = "VARIABLE")]
+    upstream_key_env: Option<String>,
+    /// The reason, for the audit
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+impl LimitsVerb {
+    /// Options of the verb.
+    pub(super) fn reach(&mut self) -> &mut Reach {
+        match self {
+            Self::Set(flags) => &mut flags.reach,
+            Self::Show { reach, .. }
+            | Self::Grant { reach, .. }
+            | Self::Explain { reach, .. }
+            | Self::Verify { reach, .. } => reach,
+        }
+    }
+}
+
+pub(super) fn run(verb: LimitsVerb) -> ExitCode {
+    finish(done(verb))
+}
+
+fn done(verb: LimitsVerb) -> Result<ExitCode, VerbError> {
+    match verb {
+        LimitsVerb::Show { subjects, reach } => shown(&subjects, &reach, described),
+        LimitsVerb::Explain { subjects, reach } => shown(&subjects, &reach, explained),
+        LimitsVerb::Set(flags) => {
+            let SetFlags {
+                subject,
+                limits,
+                models,
+                each_user,
+                clear,
+                upstream_key_env,
+                reason,
+                reach,
+            } = *flags;
+            let shapes = limits.shapes(models.as_deref())?;
+            if shapes.is_empty() && !clear && upstream_key_env.is_none() {
+                return Err(VerbError::Usage(
+                    "no limit is named: give --budget, --rpm, --input-tpm, --output-tpm, --streams, or --clear"
+                        .to_owned(),
+                ));
+            }
+            let named = (!shapes.is_empty() || clear).then_some(shapes);
+            let (limits, user_limits) = match each_user {
+                true => (None, named),
+                false => (named, None),
+            };
+            let change = SetLimits {
+                limits,
+                user_limits,
+                merge: !clear,
+                upstream_key_env,
+                reason,
+            };
+            let answer = reach.desk()?.make(&Call::SetLimits(subject, change))?;
+            warn(&answer);
+            Ok(match reach.json {
+                true => print_json(&answer),
+                false => say(described(&answer).as_bytes()),
+            })
+        }
+        LimitsVerb::Grant {
+            subject,
+            amount,
+            until,
+            reason,
+            reach,
+        } => {
+            let grant = GrantBudget {
+                amount,
+                until,
+                reason,
+            };
+            let answer = reach.desk()?.make(&Call::Grant(subject, grant))?;
+            Ok(match reach.json {
+                true => print_json(&answer),
+                false => say(explained(&answer).as_bytes()),
+            })
+        }
+        LimitsVerb::Verify { subjects, reach } => verified(&subjects, &reach),
+    }
+}
+
+fn shown(
+    subjects: &[String],
+    reach: &Reach,
+    text: fn(&Value) -> String,
+) -> Result<ExitCode, VerbError> {
+    let desk = reach.desk()?;
+    let mut answers = Vec::new();
+    for subject in subjects {
+        answers.push(desk.make(&Call::Limits(subject.clone()))?);
+    }
+    Ok(match (reach.json, &answers[..]) {
+        (true, [answer]) => print_json(answer),
+        (true, _) => print_json(&Value::Array(answers)),
+        (false, _) => {
+            let texts: Vec<_> = answers.iter().map(text).collect();
+            say(texts.join("\n").as_bytes())
+        }
+    })
+}
+
+/// The limits of a subject, a line for each.
+fn described(answer: &Value) -> String {
+    let mut out = format!("{}\n", cell(&answer["subject"]));
+    let limits = limit_texts_of_rows(&answer["limits"]);
+    if limits.is_empty() {
+        out += "  no limits\n";
+    }
+    for limit in limits {
+        out += &format!("  {limit}\n");
+    }
+    for limit in limit_texts(&answer["user_limits"]) {
+        out += &format!("  each user: {limit}\n");
+    }
+    out += &grants(answer);
+    if let Some(variable) = answer["upstream_key_env"].as_str() {
+        out += &format!("  credential for the upstream: {variable}\n");
+    }
+    out
+}
+
+fn grants(answer: &Value) -> String {
+    let mut out = String::new();
+    for grant in answer["grants"].as_array().into_iter().flatten() {
+        let amount = money(&grant["amount_usd"]);
+        let state = if grant["is_active"] == true {
+            ""
+        } else {
+            " (over)"
+        };
+        let (until, reason) = (cell(&grant["until"]), cell(&grant["reason"]));
+        out += &format!("  +{amount} until {until}{state}: {reason}\n");
+    }
+    out
+}
+
+/// Spent, held and left amounts of each limit.
+fn explained(answer: &Value) -> String {
+    let rows: Vec<_> = answer["limits"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| {
+            let is_spend = row["kind"] == "spend";
+            let amount = |name: &str| match is_spend {
+                true => money(&row[name]),
+                false => cell_number(&row[name]),
+            };
+            vec![
+                limit_text(row),
+                amount("bound"),
+                amount("spent"),
+                amount("held"),
+                amount("left"),
+                format!("{} %", cell_number(&row["percent"])),
+                cell(&row["resets_at"]),
+            ]
+        })
+        .collect();
+    let mut out = format!("{}\n", cell(&answer["subject"]));
+    if rows.is_empty() {
+        out += "no limits\n";
+    } else {
+        let names = ["LIMIT", "BOUND", "SPENT", "HELD", "LEFT", "USED", "RESETS"];
+        out += &table(&names, &rows);
+    }
+    out + &grants(answer)
+}
+
+fn verified(subjects: &[String], reach: &Reach) -> Result<ExitCode, VerbError> {
+    let desk = reach.desk()?;
+    let asked: Vec<Option<String>> = match subjects {
+        [] => vec![None],
+        subjects => subjects.iter().cloned().map(Some).collect(),
+    };
+    let (mut compared, mut differences) = (0, Vec::new());
+    for subject in asked {
+        let mut answer = desk.make(&Call::VerifyLimits(subject))?;
+        compared += answer["compared"].as_u64().unwrap_or_default();
+        if let Value::Array(found) = answer["differences"].take() {
+            differences.extend(found);
+        }
+    }
+    let is_right = differences.is_empty();
+    let said = match reach.json {
+        true => print_json(&serde_json::json!({
+            "compared": compared,
+            "differences": differences,
+        })),
+        false => {
+            let rows: Vec<_> = differences
+                .iter()
+                .map(|row| {
+                    vec![
+                        cell(&row["subject"]),
+                        cell(&row["cell"]),
+                        money(&row["in_effect_usd"]),
+                        money(&row["stored_usd"]),
+                        row["difference_usd"].to_string(),
+                    ]
+                })
+                .collect();
+            let mut out = String::new();
+            if !rows.is_empty() {
+                let names = ["SUBJECT", "CELL", "IN EFFECT", "STORED", "DIFFERENCE"];
+                out += &table(&names, &rows);
+            }
+            out += &format!("{compared} budgets compared, {} differ\n", rows.len());
+            say(out.as_bytes())
+        }
+    };
+    Ok(if is_right { said } else { ExitCode::FAILURE })
+}
+
+fn limit_texts_of_rows(rows: &Value) -> Vec<String> {
+    rows.as_array()
+        .into_iter()
+        .flatten()
+        .map(limit_text)
+        .collect()
+}
+
+/// A limit of a row that has more than the limit.
+fn limit_text(row: &Value) -> String {
+    let mut limit = row.clone();
+    if let Value::Object(fields) = &mut limit {
+        for name in [
+            "bound",
+            "spent",
+            "held",
+            "left",
+            "percent",
+            "resets_at",
+            "default_of",
+            "waiting",
+        ] {
+            fields.remove(name);
+        }
+    }
+    let shape = serde_json::from_value::<LimitShape>(limit);
+    shape.map_or_else(|_| "?".to_owned(), |shape| shape.text())
+}
+
+fn money(value: &Value) -> String {
+    let usd = value.as_f64().unwrap_or_default();
+    // to a hundredth of a cent: a table is for people
+    show_usd(((usd * 10_000.0).round() as u64).saturating_mul(100_000))
+}
+
+fn cell_number(value: &Value) -> String {
+    let number = value.as_f64().unwrap_or_default();
+    match number.fract() == 0.0 {
+        true => format!("{number:.0}"),
+        false => format!("{number:.1}"),
+    }
+}

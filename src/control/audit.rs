@@ -1,0 +1,96 @@
+//! The audit of the API.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    call,
+    problem::{Problem, ProblemDocument, ProblemResponses},
+    query::{NoParams, read},
+    state::AdminState,
+};
+use crate::{
+    audit::AuditFilter,
+    registry::{AuditFound, AuditVerified, Call, since},
+};
+
+/// Lines that are asked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditParams {
+    /// A part of the author's name, the author's method, or its address.
+    #[param(max_length = 256)]
+    actor: Option<String>,
+    /// The action, or its beginning up to a dot: `key`, `key.create`.
+    #[param(max_length = 256)]
+    action: Option<String>,
+    /// Time of the oldest line: a moment (RFC 3339), a date, or a duration before now (`24h`).
+    since: Option<String>,
+    /// Upper bound of lines, the newest ones; 100 if it is not given.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<usize>,
+}
+
+/// Lines of the audit, the newest last.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/audit",
+    operation_id = "audit",
+    tag = "audit",
+    params(AuditParams),
+    responses(
+        (status = 200, body = AuditFound),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
+    )
+)]
+pub(super) async fn search(
+    plane: web::ThinData<Arc<AdminState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let AuditParams {
+        actor,
+        action,
+        since: from,
+        limit,
+    } = read(&request)?;
+    let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let limit = limit.unwrap_or(100);
+    if limit == 0 || limit > 10_000 {
+        return Err(Problem::BadFilter(
+            "limit is not between 1 and 10000".into(),
+        ));
+    }
+    let from = said(from).map(|from| since(&from)).transpose();
+    let filter = AuditFilter {
+        actor: said(actor),
+        action: said(action),
+        since: from.map_err(|fault| Problem::BadFilter(format!("since: {fault}").into()))?,
+        limit,
+    };
+    call::make(&plane, &request, Call::Audit(filter)).await
+}
+
+/// Checks the chain of the audit against itself and against its checkpoints.
+#[utoipa::path(
+    get,
+    path = "/admin/api/v1/audit/verify",
+    operation_id = "verify_audit",
+    tag = "audit",
+    responses(
+        (status = 200, body = AuditVerified),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
+    )
+)]
+pub(super) async fn verify(
+    plane: web::ThinData<Arc<AdminState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let NoParams {} = read(&request)?;
+    call::make(&plane, &request, Call::VerifyAudit).await
+}

@@ -1,0 +1,43 @@
+//! Keys and limits as operators change them: validated, audited, stored, then put into effect.
+//!
+//! Every change goes one way: its intent is written down ([`crate::audit`]), the store takes it
+//! ([`crate::state`]), the workers see it ([`crate::access`]), and its result is written down. The API and the
+//! command line call [`Registry::answer`]; nothing else changes keys or limits. A thread of its own carries
+//! spend to the store: no exchange waits for it.
+
+mod answer;
+mod apply;
+mod author;
+mod call;
+mod core;
+mod document;
+mod error;
+mod keys;
+mod ledger;
+mod limits;
+mod money;
+mod pepper;
+mod read;
+mod times;
+mod transfer;
+mod unwritten;
+mod view;
+
+pub use self::{
+    author::{Author, Role},
+    call::{
+        ApplyFile, Call, GrantBudget, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey,
+        SetLimits, SpendBy,
+    },
+    core::{OpenError, PriceSource, Registry, RegistryKind, RegistrySettings},
+    document::variables,
+    error::{FileFault, RegistryError},
+    ledger::LedgerThread,
+    money::{budget, show_usd, usd},
+    times::{duration, moment, since},
+    view::{
+        Applied, AppliedChange, AuditFound, AuditVerified, CreatedKey, Exported, FieldChange,
+        KeyList, KeyRow, LimitName, LimitRow, LimitShape, LimitsChecked, LimitsOf,
+        RegisterDifference, Reply, SecretRow, SpendBar, SpendBars,
+    },
+};

@@ -1,0 +1,103 @@
+//! The one entrance of all calls: rights, what is called, and what is written down of a refusal.
+
+use super::{
+    author::Author,
+    call::Call,
+    core::Registry,
+    error::RegistryError,
+    view::{AuditFound, AuditVerified, Reply},
+};
+use crate::audit::{AuditEntry, AuditTarget, search, verify};
+
+impl Registry {
+    /// Answers a call. A change that is refused is in the audit, too.
+    ///
+    /// # Errors
+    /// The reason for which it is refused or fails.
+    pub fn answer(&self, author: &Author, call: &Call) -> Result<Reply, RegistryError> {
+        let needs = call.needs();
+        let answer = match author.role >= needs {
+            true => self.made(author, call),
+            false => Err(RegistryError::Forbidden {
+                has: author.role,
+                needs,
+            }),
+        };
+        if let Err(refusal) = &answer {
+            self.note_refusal(author, call, refusal);
+        }
+        answer
+    }
+
+    fn made(&self, author: &Author, call: &Call) -> Result<Reply, RegistryError> {
+        match call {
+            Call::Keys(filter) => self.list(filter),
+            Call::Key(key) => self.show(key),
+            Call::Create(new) => self.create(author, new),
+            Call::Rotate(key, terms) => self.rotate(author, key, terms),
+            Call::Revoke(key, terms) => self.revoke(author, key, terms),
+            Call::Apply(file) => self.apply(author, file),
+            Call::Export => self.export(author),
+            Call::Import(import) => self.import(author, import),
+            Call::Limits(subject) => {
+                let id = self.subject(subject)?;
+                Ok(Reply::Limits(self.limits_of(&id)))
+            }
+            Call::SetLimits(subject, change) => self.set_limits(author, subject, change),
+            Call::Grant(subject, grant) => self.grant(author, subject, grant),
+            Call::VerifyLimits(subject) => self.verify_limits(subject.as_deref()),
+            Call::Spend(by) => Ok(Reply::Spend(self.spend(*by))),
+            Call::Audit(filter) => {
+                let items = search(self.audit.directory(), filter)?;
+                Ok(Reply::Audit(AuditFound { items }))
+            }
+            Call::VerifyAudit => {
+                let checkpoints = self.book().store.checkpoints()?;
+                let audit = &self.audit;
+                let chains = verify(audit.directory(), audit.pepper(), &checkpoints)?;
+                Ok(Reply::Verified(AuditVerified {
+                    ok: chains.iter().all(|chain| chain.broken.is_none()),
+                    chains,
+                }))
+            }
+        }
+    }
+
+    /// Writes down a change that was refused. One that failed after its intent is written down already.
+    fn note_refusal(&self, author: &Author, call: &Call, refusal: &RegistryError) {
+        let Some((action, kind, id)) = call.action() else {
+            return;
+        };
+        if matches!(refusal, RegistryError::Audit(_) | RegistryError::State(_)) {
+            return;
+        }
+        let reason = match call {
+            Call::Revoke(_, terms) => Some(terms.reason.clone()),
+            Call::Grant(_, grant) => Some(grant.reason.clone()),
+            Call::SetLimits(_, change) => change.reason.clone(),
+            _ => None,
+        };
+        let entry = AuditEntry {
+            actor: author.actor.clone(),
+            action: action.to_owned(),
+            target: AuditTarget {
+                kind: kind.to_owned(),
+                id: bounded(&id),
+            },
+            before: serde_json::Value::Null,
+            after: serde_json::Value::Null,
+            reason: reason.as_deref().map(bounded),
+            request_id: author.request_id.clone(),
+        };
+        let result = format!("refused: {}", bounded(&refusal.to_string()));
+        if let Err(error) = self.audit.note(&entry, &result) {
+            log::error!("[Audit] a refused {action} is not written down: {error}");
+        }
+    }
+}
+
+/// The beginning of a text of a client.
+fn bounded(text: &str) -> String {
+    const LONGEST: usize = 500;
+    text.chars().take(LONGEST).collect()
+}

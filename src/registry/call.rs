@@ -1,0 +1,266 @@
+//! The calls that operators make, as the API and the command line give them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{author::Role, view::LimitShape};
+
+/// A call.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// Lists keys.
+    Keys(KeyFilter),
+    /// Shows a key, by id or name.
+    Key(String),
+    /// Creates a key.
+    Create(NewKey),
+    /// Gives a key another secret.
+    Rotate(String, RotateKey),
+    /// Ends the validity of a key.
+    Revoke(String, RevokeKey),
+    /// Brings keys and limits to what a file says.
+    Apply(ApplyFile),
+    /// Gives all records, with digests.
+    Export,
+    /// Takes records that another proxy gave.
+    Import(ImportKeys),
+    /// Shows a subject's limits, and what is spent and left.
+    Limits(String),
+    /// Sets limits of a subject.
+    SetLimits(String, SetLimits),
+    /// Adds to the budgets of a subject for a time.
+    Grant(String, GrantBudget),
+    /// Compares what counts with what is stored.
+    VerifyLimits(Option<String>),
+    /// Budgets and what is spent of them.
+    Spend(SpendBy),
+    /// Lines of the audit.
+    Audit(crate::audit::AuditFilter),
+    /// Checks the audit's chain.
+    VerifyAudit,
+}
+
+impl Call {
+    /// The least role that may make it.
+    pub fn needs(&self) -> Role {
+        match self {
+            Self::Keys(_)
+            | Self::Key(_)
+            | Self::Limits(_)
+            | Self::VerifyLimits(_)
+            | Self::Spend(_)
+            | Self::Audit(_)
+            | Self::VerifyAudit => Role::Viewer,
+            Self::Revoke(..) | Self::Grant(..) => Role::Operator,
+            Self::Create(_)
+            | Self::Rotate(..)
+            | Self::Apply(_)
+            | Self::Export
+            | Self::Import(_)
+            | Self::SetLimits(..) => Role::Admin,
+        }
+    }
+
+    /// Its name and object in the audit, if it changes something or shows digests.
+    pub(super) fn action(&self) -> Option<(&'static str, &'static str, String)> {
+        Some(match self {
+            Self::Create(new) => (
+                "key.create",
+                "key",
+                new.id.clone().unwrap_or_else(|| new.name.clone()),
+            ),
+            Self::Rotate(key, _) => ("key.rotate", "key", key.clone()),
+            Self::Revoke(key, _) => ("key.revoke", "key", key.clone()),
+            Self::Apply(_) => ("keys.apply", "file", "keys.toml".to_owned()),
+            Self::Export => ("keys.export", "file", "keys".to_owned()),
+            Self::Import(_) => ("keys.import", "file", "keys".to_owned()),
+            Self::SetLimits(subject, _) => ("limits.set", "subject", subject.clone()),
+            Self::Grant(subject, _) => ("limits.grant", "subject", subject.clone()),
+            Self::Keys(_)
+            | Self::Key(_)
+            | Self::Limits(_)
+            | Self::VerifyLimits(_)
+            | Self::Spend(_)
+            | Self::Audit(_)
+            | Self::VerifyAudit => return None,
+        })
+    }
+}
+
+/// Keys that are listed.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFilter {
+    /// A part of the id, name, user or team.
+    pub q: Option<String>,
+    /// The state: `active`, `expired`, `revoked`.
+    pub state: Option<String>,
+    /// Upper bound of rows.
+    pub limit: Option<usize>,
+    /// Id of the last row of the page before.
+    pub after: Option<String>,
+}
+
+/// A new key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// The name that people know it by. Two keys that are not revoked have two names.
+    #[schema(max_length = 128)]
+    pub name: String,
+    /// The id: 10 letters or digits. A key of this id with the same settings is given back as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Gives back the key of this name if there is one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_absent: bool,
+    /// The user that owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub user: Option<String>,
+    /// The team of the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub team: Option<String>,
+    /// Patterns of the models that it may use; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Patterns of further paths that it may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Networks that it may come from; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["10.0.0.0/8"]))]
+    pub sources: Vec<String>,
+    /// Its limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitShape>,
+    /// End of its validity: a moment (RFC 3339), a date, or a duration from now on (`90d`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// The variable of the proxy's environment that holds its credential for the upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_key_env: Option<String>,
+}
+
+/// Terms of a rotation.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKey {
+    /// Time for which the old secret stays valid; a day if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "24h")]
+    pub overlap: Option<String>,
+}
+
+/// Terms of a revocation.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeKey {
+    /// The reason.
+    #[schema(max_length = 200)]
+    pub reason: String,
+    /// Also ends its streams that run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+}
+
+/// A key file that is to be applied.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyFile {
+    /// Its text.
+    pub text: String,
+    /// Revokes keys, and removes limits, that are not in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prune: bool,
+    /// Shows what would change, and changes nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Whole keys by the name of the variable that the file refers to: they come from the caller's
+    /// environment, and only their digests are kept.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub secrets: std::collections::BTreeMap<String, String>,
+}
+
+/// Whole keys are not shown.
+impl fmt::Debug for ApplyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApplyFile")
+            .field("prune", &self.prune)
+            .field("dry_run", &self.dry_run)
+            .field("secrets", &self.secrets.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records that another proxy gave.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportKeys {
+    /// The text of the export.
+    pub text: String,
+}
+
+/// Limits of a subject, as they are to be.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetLimits {
+    /// Its limits; absent: as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Vec<LimitShape>>,
+    /// Limits of each user of a team; absent: as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_limits: Option<Vec<LimitShape>>,
+    /// Keeps limits of other kinds, periods and models; one without an amount is removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merge: bool,
+    /// The variable of the proxy's environment that holds a team's credential for the upstream; empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_key_env: Option<String>,
+    /// The reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An addition to the budgets of a subject.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrantBudget {
+    /// The amount, as `$50`.
+    #[schema(example = "$50")]
+    pub amount: String,
+    /// Its end: a moment, a date, or a duration from now on.
+    #[schema(example = "24h")]
+    pub until: String,
+    /// The reason.
+    #[schema(max_length = 200)]
+    pub reason: String,
+}
+
+/// Subjects whose budgets are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpendBy {
+    /// The organisation.
+    Org,
+    /// Teams.
+    Team,
+    /// Users.
+    User,
+    /// Keys.
+    Key,
+}
+
+impl SpendBy {
+    /// Reads its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "org" => Self::Org,
+            "team" => Self::Team,
+            "user" => Self::User,
+            "key" => Self::Key,
+            _ => return None,
+        })
+    }
+}

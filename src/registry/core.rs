@@ -1,0 +1,330 @@
+//! The registry itself: what it holds, how it begins, and the one way of every change.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use serde_json::Value;
+
+use super::{
+    author::Author,
+    error::RegistryError,
+    pepper::{self, PepperError},
+    unwritten::Unwritten,
+};
+use crate::{
+    access::{Access, KeyRecord, Pepper, Records, SpendRow, SubjectId, SubjectRecord},
+    audit::{AUDIT_FOLDER, AuditEntry, AuditLog, AuditTarget, ChangeError},
+    config::Prices,
+    secret::Secret,
+    state::{LockError, SqliteStore, StateError, StateLock, Store, StoreChange, StoredText},
+};
+
+/// Keys and limits as operators change them.
+pub struct Registry {
+    pub(super) access: Arc<Access>,
+    pub(super) audit: AuditLog,
+    pub(super) pepper: Pepper,
+    /// Tells one pepper from another in an export.
+    pub(super) pepper_name: String,
+    pub(super) boot: String,
+    /// Registers that are not stored yet.
+    pub(super) unwritten: Unwritten,
+    prices: PriceSource,
+    book: Mutex<Book>,
+    _lock: StateLock,
+}
+
+/// The store, and the version of it that is in effect.
+pub(super) struct Book {
+    pub(super) store: Box<dyn Store>,
+    pub(super) version: u64,
+}
+
+/// Gives the prices of the moment.
+pub type PriceSource = Box<dyn Fn() -> Arc<Prices> + Send + Sync>;
+
+/// Settings of a registry.
+#[derive(Debug, Clone)]
+pub struct RegistrySettings {
+    /// The directory (`DATA_DIR`).
+    pub data_dir: PathBuf,
+    /// The configured pepper (`ACCESS_PEPPER`).
+    pub pepper: Option<Secret>,
+    /// The program that has it.
+    pub kind: RegistryKind,
+}
+
+/// Program that has a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryKind {
+    /// A server, whose boot has this name. Two may run while one takes over from the other.
+    Server(String),
+    /// A verb of the command line, while no server runs.
+    Tool,
+}
+
+/// Reason for which there is no registry.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works on the store.
+    #[error("{0}")]
+    Lock(#[from] LockError),
+    /// The store cannot be used.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// There is no pepper.
+    #[error("{0}")]
+    Pepper(#[from] PepperError),
+    /// A record is damaged.
+    #[error(
+        "state.sqlite: the record of {0} cannot be read ({1}); keys and limits cannot be used; restore the file \
+         from a backup"
+    )]
+    Record(String, serde_json::Error),
+}
+
+/// A change that is ready to be made.
+pub(super) struct PlannedChange<T> {
+    pub(super) target: AuditTarget,
+    pub(super) before: Value,
+    pub(super) after: Value,
+    pub(super) keys: Vec<KeyRecord>,
+    pub(super) subjects: Vec<(SubjectId, SubjectRecord)>,
+    /// The answer to the author.
+    pub(super) answer: T,
+}
+
+impl Registry {
+    /// Opens the store of a directory, and puts what it holds into effect.
+    ///
+    /// # Errors
+    /// The store, its lock or the pepper cannot be used.
+    pub fn open(settings: RegistrySettings, prices: PriceSource) -> Result<Self, OpenError> {
+        let RegistrySettings {
+            data_dir,
+            pepper,
+            kind,
+        } = settings;
+        let mut store = SqliteStore::new(&data_dir);
+        let (lock, boot) = match kind {
+            RegistryKind::Tool => (StateLock::alone(&data_dir)?, String::new()),
+            RegistryKind::Server(boot) => {
+                let mut merged = Ok(());
+                let lock = StateLock::shared(&data_dir, || merged = store.merge_boots())?;
+                merged?;
+                (lock, boot)
+            }
+        };
+        let now = SystemTime::now();
+        let (mut records, mut damaged) = (Records::default(), None);
+        let version = store.read(0, &mut |text| {
+            if let Err(error) = add(&mut records, text) {
+                damaged.get_or_insert(error);
+            }
+        })?;
+        if let Some(damaged) = damaged {
+            return Err(damaged);
+        }
+        let text = pepper::text(pepper.as_ref(), &data_dir, !records.keys.is_empty())?;
+        let pepper = Pepper::new(text.expose().as_bytes()).map_err(PepperError::Weak)?;
+        let spends = store.spends(&boot)?;
+        let spends: Vec<_> = spends
+            .into_iter()
+            .map(|it| SpendRow {
+                subject: it.subject,
+                cell: it.cell,
+                spent: it.spent,
+                upto: it.spent,
+            })
+            .collect();
+        let variables = |name: &str| std::env::var(name).ok();
+        let access = Access::new(pepper.clone(), &records, &spends, variables, now);
+        drop(records);
+        Ok(Self {
+            access: Arc::new(access),
+            audit: AuditLog::new(data_dir.join(AUDIT_FOLDER), text.expose().as_bytes()),
+            pepper,
+            pepper_name: pepper::name(&text),
+            boot,
+            unwritten: Unwritten::default(),
+            prices,
+            book: Mutex::new(Book {
+                store: Box::new(store),
+                version,
+            }),
+            _lock: lock,
+        })
+    }
+
+    /// The keys and limits in effect, for the workers.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access)
+    }
+
+    /// The audit.
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    pub(super) fn prices(&self) -> Arc<Prices> {
+        (self.prices)()
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts into effect what another process changed.
+    pub(super) fn refresh(&self, book: &mut Book) -> Result<(), RegistryError> {
+        if book.store.version()? == book.version {
+            return Ok(());
+        }
+        let mut changed = Records::default();
+        let mut damaged = None;
+        let version = book.store.read(book.version, &mut |text| {
+            if let Err(error) = add(&mut changed, text) {
+                damaged.get_or_insert(error);
+            }
+        })?;
+        if let Some(damaged) = damaged {
+            return Err(RegistryError::Invalid(damaged.to_string()));
+        }
+        book.version = version;
+        for record in changed.keys.into_values() {
+            self.access.put_key(&record);
+        }
+        for (id, record) in changed.subjects {
+            self.access.put_subject(&id, record);
+        }
+        Ok(())
+    }
+
+    /// Makes a change, the one way of all: planned on what is in effect, written down, stored, put into
+    /// effect, and its result written down. A plan without changes is an answer alone.
+    pub(super) fn change<T>(
+        &self,
+        author: &Author,
+        action: &'static str,
+        reason: Option<&str>,
+        plan: impl Fn() -> Result<PlannedChange<T>, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let mut book = self.book();
+        let mut tries = 0;
+        loop {
+            self.refresh(&mut book)?;
+            let PlannedChange {
+                target,
+                before,
+                after,
+                keys,
+                subjects,
+                answer,
+            } = plan()?;
+            if keys.is_empty() && subjects.is_empty() {
+                return Ok(answer);
+            }
+            let entry = AuditEntry {
+                actor: author.actor.clone(),
+                action: action.to_owned(),
+                target,
+                before,
+                after,
+                reason: reason.map(str::to_owned),
+                request_id: author.request_id.clone(),
+            };
+            let changes = changes(&keys, &subjects)?;
+            let made = self.audit.change(&entry, || {
+                let version = book.version;
+                book.version = book.store.change(version, &changes)?;
+                for record in &keys {
+                    self.access.put_key(record);
+                }
+                for (id, record) in subjects {
+                    self.access.put_subject(&id, record);
+                }
+                Ok::<_, StateError>(())
+            });
+            match made {
+                Ok(()) => {
+                    self.anchor(&mut book);
+                    return Ok(answer);
+                }
+                Err(ChangeError::Unaudited(error)) => return Err(error.into()),
+                // another process was faster: once more, on what it left
+                Err(ChangeError::Failed(StateError::Conflict)) if tries < CONFLICTS => tries += 1,
+                Err(ChangeError::Failed(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Stores a checkpoint of the audit, so that lines that are cut later are missed.
+    pub(super) fn anchor(&self, book: &mut Book) {
+        let is_due = self.audit.is_checkpoint_due();
+        let stored = match self.audit.checkpoint() {
+            Ok(Some(checkpoint)) => {
+                if is_due {
+                    log::info!(
+                        "[Audit] checkpoint chain={} seq={} hash={} hmac={}",
+                        checkpoint.chain,
+                        checkpoint.seq,
+                        checkpoint.hash,
+                        checkpoint.hmac
+                    );
+                }
+                let stored = book.store.add_checkpoint(&checkpoint);
+                stored.map_err(|error| error.to_string())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = stored {
+            log::warn!("[Audit] no checkpoint: {error}; the next change tries again");
+        }
+    }
+}
+
+/// Tries after another process was faster.
+const CONFLICTS: u32 = 3;
+
+/// Adds a stored record.
+fn add(records: &mut Records, text: StoredText<'_>) -> Result<(), OpenError> {
+    match text {
+        StoredText::Key { id, record } => {
+            let record: KeyRecord = serde_json::from_str(record)
+                .map_err(|error| OpenError::Record(format!("key:{id}"), error))?;
+            records.keys.insert(record.id, record);
+        }
+        StoredText::Subject { name, record } => {
+            let damaged = |error| OpenError::Record(name.to_owned(), error);
+            let id: SubjectId =
+                serde_json::from_value(Value::String(name.to_owned())).map_err(damaged)?;
+            let record = serde_json::from_str(record).map_err(damaged)?;
+            records.subjects.insert(id, record);
+        }
+    }
+    Ok(())
+}
+
+fn changes(
+    keys: &[KeyRecord],
+    subjects: &[(SubjectId, SubjectRecord)],
+) -> Result<Vec<StoreChange>, RegistryError> {
+    let unwritten = |error: serde_json::Error| RegistryError::Invalid(error.to_string());
+    let mut changes = Vec::with_capacity(keys.len() + subjects.len());
+    for key in keys {
+        changes.push(StoreChange::Key {
+            id: key.id.to_string(),
+            record: serde_json::to_string(key).map_err(unwritten)?,
+        });
+    }
+    for (id, record) in subjects {
+        changes.push(StoreChange::Subject {
+            name: id.to_string(),
+            record: serde_json::to_string(record).map_err(unwritten)?,
+        });
+    }
+    Ok(changes)
+}

@@ -1,0 +1,173 @@
+//! The thread that carries spend to the store, and sees what other processes changed.
+//!
+//! Once a second, or at once when a reserve runs short. A store that fails is logged once and tried again;
+//! the registers are absolute, so that nothing is lost or counted twice by that. No exchange waits for it.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle, Thread},
+    time::{Duration, Instant},
+};
+
+use super::{core::Registry, error::RegistryError};
+
+/// Time between two writes; also that within which a change of another process is seen.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shortest time between two writes that were urgent.
+const FLOOR: Duration = Duration::from_millis(5);
+
+/// The thread, until it is ended.
+pub struct LedgerThread {
+    registry: Arc<Registry>,
+    is_ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LedgerThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn start(registry: &Arc<Registry>) -> io::Result<Self> {
+        let (is_ended, is_urgent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let worker = LedgerLoop {
+            registry: Arc::clone(registry),
+            is_ended: Arc::clone(&is_ended),
+            is_urgent: Arc::clone(&is_urgent),
+            fault: None,
+        };
+        let thread = thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || worker.run())?;
+        let woken: Thread = thread.thread().clone();
+        registry.access().on_urgent(move || {
+            is_urgent.store(true, SeqCst);
+            woken.unpark();
+        });
+        Ok(Self {
+            registry: Arc::clone(registry),
+            is_ended,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the thread once no exchange runs any more: the exact sums are written.
+    pub fn end(mut self) {
+        self.join();
+        self.registry.close();
+    }
+
+    fn join(&mut self) {
+        self.is_ended.store(true, SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // a thread that panicked has logged it
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for LedgerThread {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+struct LedgerLoop {
+    registry: Arc<Registry>,
+    is_ended: Arc<AtomicBool>,
+    is_urgent: Arc<AtomicBool>,
+    /// The fault that the log has.
+    fault: Option<String>,
+}
+
+impl LedgerLoop {
+    fn run(mut self) {
+        while !self.is_ended.load(SeqCst) {
+            let began = Instant::now();
+            self.is_urgent.store(false, SeqCst);
+            let outcome = self.registry.flush().and_then(|()| self.registry.follow());
+            self.report(outcome);
+            while !self.is_ended.load(SeqCst) {
+                let wait = match self.is_urgent.load(SeqCst) {
+                    true => FLOOR,
+                    false => INTERVAL,
+                };
+                let Some(left) = wait.checked_sub(began.elapsed()).filter(|it| !it.is_zero())
+                else {
+                    break;
+                };
+                thread::park_timeout(left);
+            }
+        }
+    }
+
+    /// Logs the first fault, and its end.
+    fn report(&mut self, outcome: Result<(), RegistryError>) {
+        match (outcome, &self.fault) {
+            (Ok(()), Some(_)) => {
+                log::info!("[Access] the store is used again");
+                self.fault = None;
+            }
+            (Ok(()), None) => {}
+            (Err(error), before) => {
+                let error = error.to_string();
+                if before.as_ref() != Some(&error) {
+                    log::error!(
+                        "[Access] {error}; traffic goes on with the keys and limits in effect; it is tried again \
+                         each second"
+                    );
+                }
+                self.fault = Some(error);
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Writes the registers that changed.
+    pub(super) fn flush(&self) -> Result<(), RegistryError> {
+        if self.boot.is_empty() {
+            // a verb spends nothing
+            return Ok(());
+        }
+        let rows = self.access.take_dirty();
+        let mut book = self.book();
+        let written = self
+            .unwritten
+            .write(rows, |rows| book.store.write_spends(&self.boot, rows));
+        Ok(written?)
+    }
+
+    /// Puts into effect what another process changed, and anchors the audit when it is due.
+    pub(super) fn follow(&self) -> Result<(), RegistryError> {
+        let mut book = self.book();
+        self.refresh(&mut book)?;
+        if self.audit.is_checkpoint_due() {
+            self.anchor(&mut book);
+        }
+        Ok(())
+    }
+
+    /// Writes the exact sums at the end of the process.
+    pub(super) fn close(&self) {
+        let rows = self.access.close();
+        let mut book = self.book();
+        let boot = &self.boot;
+        let written = self
+            .unwritten
+            .write(rows, |rows| book.store.write_spends(boot, rows))
+            .and_then(|()| book.store.end_boot(boot));
+        if let Err(error) = written {
+            log::error!(
+                "[Access] the last sums could not be written: {error}; what was reserved counts as spent at the \
+                 next start"
+            );
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Keys, limits and audit of the process: opened at the start, ended after the last exchange, and the socket
+//! that verbs on this machine ask.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    access::{Access, Pepper, Records},
+    config::{AccessMode, Boot, Live},
+    registry::{LedgerThread, Registry, RegistryKind, RegistrySettings},
+};
+
+/// Name of the socket in `DATA_DIR`.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
+/// Keys and limits, as far as there are any.
+#[derive(Default)]
+pub(super) struct KeyDesk {
+    /// Keys and limits for operators; none where there is no place to keep them, or they are off.
+    pub(super) registry: Option<Arc<Registry>>,
+    /// Keys and limits for the workers.
+    pub(super) access: Option<Arc<Access>>,
+    ledger: Option<LedgerThread>,
+}
+
+impl KeyDesk {
+    /// Opens the store of `DATA_DIR`. One that cannot be used ends the start, unless keys are optional.
+    pub(super) fn open(
+        boot: &Boot,
+        live: &Arc<ArcSwap<Live>>,
+        boot_id: &str,
+    ) -> Result<Self, ExitCode> {
+        let settings = &boot.access;
+        let (Some(data_dir), true) = (&boot.data_dir, settings.mode != AccessMode::Off) else {
+            return Ok(Self::default());
+        };
+        let live = Arc::clone(live);
+        let opened = Registry::open(
+            RegistrySettings {
+                data_dir: data_dir.clone(),
+                pepper: settings.pepper.clone(),
+                kind: RegistryKind::Server(boot_id.to_owned()),
+            },
+            Box::new(move || Arc::clone(&live.load().prices)),
+        );
+        let registry = match opened {
+            Ok(registry) => Arc::new(registry),
+            Err(error) if settings.mode == AccessMode::Optional => {
+                log::error!(
+                    "[Access] {error}; requests with a key are refused, those without one pass (ACCESS=optional)"
+                );
+                return Ok(Self {
+                    access: Some(Arc::new(none()?)),
+                    ..Self::default()
+                });
+            }
+            Err(error) => {
+                log::error!("[Access] {error}");
+                return Err(ExitCode::FAILURE);
+            }
+        };
+        let access = registry.access();
+        access.set_contact(settings.contact.as_deref());
+        let ledger = LedgerThread::start(&registry).map_err(|error| {
+            log::error!("[Access] no thread for the ledger: {error}; restart the proxy");
+            ExitCode::FAILURE
+        })?;
+        Ok(Self {
+            registry: Some(registry),
+            access: Some(access),
+            ledger: Some(ledger),
+        })
+    }
+
+    /// Logs what is in effect, if there are keys.
+    pub(super) fn announce(&self) {
+        let keys = self.access.as_ref().map(|access| access.keys());
+        if let Some(keys) = keys.filter(|keys| !keys.is_empty()) {
+            let revoked = keys.iter().filter(|key| key.is_revoked()).count();
+            log::info!("[Access] {} keys, {revoked} of them revoked", keys.len());
+        }
+    }
+
+    /// Writes the exact sums, after the last exchange.
+    pub(super) fn end(self) {
+        if let Some(ledger) = self.ledger {
+            ledger.end();
+        }
+    }
+}
+
+/// Access without keys, so that each key is refused rather than forwarded.
+fn none() -> Result<Access, ExitCode> {
+    let pepper = Pepper::generate()
+        .ok()
+        .and_then(|text| Pepper::new(text.as_bytes()).ok());
+    let pepper = pepper.ok_or(ExitCode::FAILURE)?;
+    let now = std::time::SystemTime::now();
+    Ok(Access::new(pepper, &Records::default(), &[], |_| None, now))
+}
+
+/// Listens on the socket of verbs, in the place of an earlier process. Without it, verbs on this machine need
+/// `--server`.
+#[cfg(unix)]
+pub(super) fn listen(
+    data_dir: &Path,
+) -> Option<(std::os::unix::net::UnixListener, super::unix::SocketFile)> {
+    let path = data_dir.join(ADMIN_SOCKET);
+    match super::unix::replace(&path) {
+        Ok(listening) => Some(listening),
+        Err(error) => {
+            log::warn!(
+                "[Admin] {} cannot be listened on: {error}; verbs on this machine (keys, limits, audit) need \
+                 --server; let this user write DATA_DIR, whose path has at most 80 bytes",
+                path.display()
+            );
+            None
+        }
+    }
+}
