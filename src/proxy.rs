@@ -245,7 +245,7 @@ fn admit(
     Ok(())
 }
 
-/// What may end an exchange before its response head.
+/// Causes that may end an exchange before its response head.
 struct Ending {
     progress: Option<Arc<Progress>>,
     running: Option<Rc<RunningKey>>,

@@ -85,7 +85,7 @@ pub struct AccessSettings {
     pub mode: AccessMode,
     /// Secret of the digests of keys (`ACCESS_PEPPER`); none: a file of `DATA_DIR` has it.
     pub pepper: Option<Secret>,
-    /// Whom clients ask for more (`LIMITS_CONTACT`).
+    /// Person or place that clients ask for more (`LIMITS_CONTACT`).
     pub contact: Option<String>,
     /// URL that is told of budgets that run out (`LIMITS_WEBHOOK`).
     pub webhook: Option<Secret>,

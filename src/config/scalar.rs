@@ -88,7 +88,7 @@ pub(super) fn contact(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
 }
 
-/// What is left for it of an answer of 200 characters.
+/// Characters of a contact, of the 200 of an answer.
 const LONGEST_CONTACT: usize = 60;
 
 /// The URL of a webhook. It is a secret: whoever knows it may write there.

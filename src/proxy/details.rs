@@ -56,7 +56,7 @@ pub(super) struct ExchangeDetails {
     waker: Option<Waker>,
     /// The grant that the exchange runs on, of one with a key of the proxy.
     settlement: Option<Box<Settlement>>,
-    /// What the exchange used, where that is known before its end.
+    /// Usage of the exchange, where that is known before its end.
     used: Option<(Usage, Vec<u8>)>,
     error: Option<ErrorPrefix>,
     /// Credentials that are hidden in whatever is told of it: the request's, and ours.

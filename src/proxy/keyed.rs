@@ -212,7 +212,7 @@ impl KeyedRequest {
         }
     }
 
-    /// What becomes of the request's credentials.
+    /// Treatment of the request's credentials.
     pub(super) fn fields(&self) -> KeyedFields<'_> {
         KeyedFields {
             credential: self.credential.as_deref(),

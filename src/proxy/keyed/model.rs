@@ -38,7 +38,7 @@ use crate::{
 /// Watch over a body, shared by the body and the decision.
 pub(in crate::proxy) type SharedWatch = Rc<RefCell<ModelWatch>>;
 
-/// What a grant depends on in a body.
+/// Facts of a body that a grant depends on.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct ModelBody {
     pub(super) model: Option<Box<str>>,
@@ -48,7 +48,7 @@ pub(in crate::proxy) struct ModelBody {
 }
 
 impl ModelBody {
-    /// What is known once the watch knows the model.
+    /// Facts that are known once the watch knows the model.
     ///
     /// # Errors
     /// The model cannot be told.

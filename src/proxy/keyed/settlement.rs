@@ -24,7 +24,7 @@ impl Settlement {
         }
     }
 
-    /// What a client is told of its budgets.
+    /// Fields that tell a client of its budgets.
     pub(in crate::proxy) fn notice(&self) -> NoticeFields {
         let notice = self.grant.notice();
         notice.map(|notice| notice.fields()).unwrap_or_default()
@@ -60,7 +60,7 @@ impl Settlement {
     }
 }
 
-/// What an exchange costs its key.
+/// Cost of an exchange for its key.
 #[derive(Debug, PartialEq, Eq)]
 enum Settled {
     /// These tokens, at this cost.

@@ -409,8 +409,8 @@ fn the_shard_of_a_worker_that_is_gone_is_used_again() {
 #[test]
 fn shards_do_not_share_cache_lines() {
     assert_eq!(align_of::<Shard>(), 128);
-    // a megabyte on eight cores; most of it is never touched
-    assert!(size_of::<Shard>() < 160 * 1024, "{}", size_of::<Shard>());
+    // 1.4 MB on eight cores; most of it is never touched
+    assert!(size_of::<Shard>() < 176 * 1024, "{}", size_of::<Shard>());
 }
 
 #[test]
