@@ -22,6 +22,7 @@ mod times;
 mod transfer;
 mod unwritten;
 mod view;
+mod warnings;
 
 pub use self::{
     author::{Author, Role},

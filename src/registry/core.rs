@@ -1,7 +1,7 @@
 //! The registry itself: what it holds, how it begins, and the one way of every change.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -157,6 +157,11 @@ impl Registry {
             }),
             _lock: lock,
         })
+    }
+
+    /// Reports whether a directory has a store, be it one that cannot be used.
+    pub fn has_store(directory: &Path) -> bool {
+        SqliteStore::new(directory).exists()
     }
 
     /// The keys and limits in effect, for the workers.

@@ -10,10 +10,11 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread::{self, JoinHandle, Thread},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::{core::Registry, error::RegistryError};
+use super::{core::Registry, error::RegistryError, warnings::BudgetWarnings};
+use crate::{access::SpendRow, secret::Secret, webhook::Webhook};
 
 /// Time between two writes; also that within which a change of another process is seen.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -29,16 +30,20 @@ pub struct LedgerThread {
 }
 
 impl LedgerThread {
-    /// Starts the thread.
+    /// Starts the thread. The webhook is told of budgets that run out (`LIMITS_WEBHOOK`).
     ///
     /// # Errors
     /// The system refuses it.
-    pub fn start(registry: &Arc<Registry>) -> io::Result<Self> {
+    pub fn start(registry: &Arc<Registry>, webhook: Option<&Secret>) -> io::Result<Self> {
+        let webhook = webhook
+            .map(|url| Webhook::start(url.expose()))
+            .transpose()?;
         let (is_ended, is_urgent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let worker = LedgerLoop {
             registry: Arc::clone(registry),
             is_ended: Arc::clone(&is_ended),
             is_urgent: Arc::clone(&is_urgent),
+            warnings: webhook.map(BudgetWarnings::new),
             fault: None,
         };
         let thread = thread::Builder::new()
@@ -82,6 +87,7 @@ struct LedgerLoop {
     registry: Arc<Registry>,
     is_ended: Arc<AtomicBool>,
     is_urgent: Arc<AtomicBool>,
+    warnings: Option<BudgetWarnings>,
     /// The fault that the log has.
     fault: Option<String>,
 }
@@ -91,7 +97,12 @@ impl LedgerLoop {
         while !self.is_ended.load(SeqCst) {
             let began = Instant::now();
             self.is_urgent.store(false, SeqCst);
-            let outcome = self.registry.flush().and_then(|()| self.registry.follow());
+            let rows = self.registry.access.take_dirty();
+            if let Some(warnings) = &mut self.warnings {
+                warnings.look(&self.registry.access, &rows, SystemTime::now());
+            }
+            let flushed = self.registry.flush(rows);
+            let outcome = flushed.and_then(|()| self.registry.follow());
             self.report(outcome);
             while !self.is_ended.load(SeqCst) {
                 let wait = match self.is_urgent.load(SeqCst) {
@@ -131,12 +142,11 @@ impl LedgerLoop {
 
 impl Registry {
     /// Writes the registers that changed.
-    pub(super) fn flush(&self) -> Result<(), RegistryError> {
+    pub(super) fn flush(&self, rows: Vec<SpendRow>) -> Result<(), RegistryError> {
         if self.boot.is_empty() {
             // a verb spends nothing
             return Ok(());
         }
-        let rows = self.access.take_dirty();
         let mut book = self.book();
         let written = self
             .unwritten

@@ -186,7 +186,7 @@ impl Registry {
                 .collect(),
         };
         // what this process spent since the last write is written first
-        self.flush()?;
+        self.flush(self.access.take_dirty())?;
         let moment = SystemTime::now();
         let mut checked = LimitsChecked {
             compared: 0,

@@ -55,6 +55,11 @@ impl KeyDesk {
                     ..Self::default()
                 });
             }
+            // nothing says that there are keys
+            Err(error) if settings.mode == AccessMode::Auto && !Registry::has_store(data_dir) => {
+                log::warn!("[Access] {error}; there can be no keys until the next start");
+                return Ok(Self::default());
+            }
             Err(error) => {
                 log::error!("[Access] {error}");
                 return Err(ExitCode::FAILURE);
@@ -62,10 +67,11 @@ impl KeyDesk {
         };
         let access = registry.access();
         access.set_contact(settings.contact.as_deref());
-        let ledger = LedgerThread::start(&registry).map_err(|error| {
-            log::error!("[Access] no thread for the ledger: {error}; restart the proxy");
-            ExitCode::FAILURE
-        })?;
+        let ledger =
+            LedgerThread::start(&registry, settings.webhook.as_ref()).map_err(|error| {
+                log::error!("[Access] no thread for the ledger: {error}; restart the proxy");
+                ExitCode::FAILURE
+            })?;
         Ok(Self {
             registry: Some(registry),
             access: Some(access),

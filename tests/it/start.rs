@@ -36,9 +36,15 @@ fn the_database_has_no_log_after_a_clean_stop() {
         let directory = proxy.wait_and_keep();
         let files = std::fs::read_dir(directory.path().join("data")).unwrap();
         let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
-        // the generated key is beside it
+        // beside it: the generated key of the dashboard, and what keys of clients would need
         names.sort();
-        assert_eq!(names, ["activity.sqlite", "dashboard.key"]);
+        let expected = [
+            "access.pepper",
+            "activity.sqlite",
+            "dashboard.key",
+            "state.lock",
+        ];
+        assert_eq!(names, expected);
     }
 }
 
