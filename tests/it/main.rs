@@ -13,6 +13,7 @@
     reason = "a test reports a failure by panicking"
 )]
 
+mod access;
 mod admin;
 mod bad_input;
 mod cancel;

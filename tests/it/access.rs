@@ -1,0 +1,149 @@
+//! Keys of the proxy, as clients meet them: which credentials count and where they end, what each refusal
+//! says, models, paths, limits, and the list of models (docs/access.md).
+
+mod answers;
+mod credentials;
+mod load;
+mod models;
+mod site;
+mod streams;
+
+use self::site::Site;
+use crate::support::{
+    Upstream, assert_proxy_error, get,
+    upstream::OK,
+    wire::{assert_octets, show},
+};
+
+#[test]
+fn without_keys_nothing_changes() {
+    let upstream = Upstream::ok();
+    let site = Site::new();
+    let proxy = site.bare_proxy(&upstream).start();
+    let ask = "GET /a/../b HTTP/1.1\r\nHost: c\r\nx-api-key: ap_of-another-proxy\r\nx-proxy-key: x\r\n\r\n";
+    let answer = proxy.send(ask);
+    assert_octets(answer.content(), "ok", "answer");
+    let (head, _) = upstream.request();
+    assert_eq!(head.target(), "/a/../b");
+    assert_eq!(head.one("x-api-key"), Some("ap_of-another-proxy"));
+    assert_eq!(head.one("x-proxy-key"), Some("x"));
+}
+
+#[test]
+fn the_first_key_makes_keys_required() {
+    let upstream = Upstream::ok();
+    let site = Site::new();
+    let key = site.key(&["--name", "first"]);
+    let proxy = site.proxy(&upstream).start();
+    let answer = proxy.send(get("/v1/models"));
+    assert_proxy_error(&answer, 401, "authentication_error", "key_missing");
+    upstream.no_more();
+    let answer = proxy.send(site::keyed(&key, "GET", "/v1/models", "", ""));
+    assert_eq!(show(answer.content()), "ok");
+    upstream.request();
+}
+
+#[test]
+fn optional_keys_let_other_credentials_pass_and_refuse_wrong_keys() {
+    let upstream = Upstream::ok();
+    let site = Site::new();
+    let key = site.key(&["--name", "first", "--models", "claude-haiku-*"]);
+    let proxy = site.bare_proxy(&upstream).env("ACCESS", "optional").start();
+    // as today: any path, any credential
+    let own = "POST /v1/complete HTTP/1.1\r\nHost: c\r\nx-api-key: sk-ant-own\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(proxy.send(own).status(), 200);
+    let (head, _) = upstream.request();
+    assert_eq!(head.one("x-api-key"), Some("sk-ant-own"));
+    let wrong = site::wrong(&key);
+    let answer = proxy.send(site::keyed(&wrong, "GET", "/v1/models", "", ""));
+    assert_proxy_error(&answer, 401, "authentication_error", "key_unknown");
+    let body = r#"{"model":"claude-opus-4-8","max_tokens":1,"messages":[]}"#;
+    let answer = proxy.send(site::keyed(&key, "POST", "/v1/messages", "", body));
+    assert_proxy_error(&answer, 400, "invalid_request_error", "model_not_allowed");
+    upstream.no_more();
+}
+
+#[test]
+fn access_that_is_off_ignores_keys() {
+    let upstream = Upstream::ok();
+    let site = Site::new();
+    let key = site.key(&["--name", "first"]);
+    let proxy = site.bare_proxy(&upstream).env("ACCESS", "off").start();
+    let answer = proxy.send(site::keyed(&key, "POST", "/v1/complete", "", "{}"));
+    assert_eq!(answer.status(), 200);
+    let (head, _) = upstream.request();
+    assert_eq!(head.one("x-api-key"), Some(key.as_str()));
+}
+
+#[test]
+fn access_without_a_place_for_keys_is_a_fault() {
+    for mode in ["required", "optional"] {
+        let ended = crate::support::ProxyBuilder::new()
+            .env("ACCESS", mode)
+            .arg("check")
+            .run();
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let said = ended.stdout + &ended.stderr;
+        assert!(
+            said.contains("ACCESS") && said.contains("DATA_DIR"),
+            "{said}"
+        );
+    }
+    let ended = crate::support::ProxyBuilder::new()
+        .env("ACCESS", "always")
+        .arg("check")
+        .run();
+    let said = ended.stdout + &ended.stderr;
+    assert!(said.contains("off, optional or required"), "{said}");
+}
+
+#[test]
+fn paths_that_could_spend_unseen_are_refused() {
+    let upstream = Upstream::always(OK);
+    let site = Site::new();
+    let key = site.key(&["--name", "plain"]);
+    let batches = site.key(&["--name", "batches", "--paths", "/v1/messages/batches*"]);
+    let proxy = site.proxy(&upstream).start();
+    for (method, path) in [
+        ("POST", "/v1/complete"),
+        ("POST", "/v1/messages/batches"),
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/files/../complete"),
+        ("POST", "/v1/files/%2e%2e/complete"),
+        ("POST", "//v1/messages"),
+        ("GET", "/v1/messages"),
+        ("PUT", "/unknown"),
+    ] {
+        let answer = proxy.send(site::keyed(&key, method, path, "", "{}"));
+        assert_proxy_error(&answer, 501, "not_supported", "path_not_allowed");
+        assert_eq!(answer.head.one("x-should-retry"), Some("false"), "{path}");
+    }
+    let tunnel = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n";
+    let answer = proxy.send(site::keyed(&key, "GET", "/v1/realtime", tunnel, ""));
+    assert_proxy_error(&answer, 501, "not_supported", "path_not_allowed");
+    upstream.no_more();
+    for (method, path) in [
+        ("POST", "/v1/messages/count_tokens"),
+        ("GET", "/v1/models"),
+        ("POST", "/v1/files"),
+        ("GET", "/v1/files/file_1/content"),
+        ("HEAD", "/api/hello"),
+    ] {
+        let answer = proxy.send(site::keyed(&key, method, path, "", "{}"));
+        assert_eq!(answer.status(), 200, "{method} {path}");
+        assert_eq!(upstream.request().0.target(), path);
+    }
+    let answer = proxy.send(site::keyed(
+        &batches,
+        "POST",
+        "/v1/messages/batches",
+        "",
+        "{}",
+    ));
+    assert_eq!(answer.status(), 200);
+    upstream.request();
+    let escape = "/v1/messages/batches/../../complete";
+    let answer = proxy.send(site::keyed(&batches, "POST", escape, "", "{}"));
+    assert_proxy_error(&answer, 501, "not_supported", "path_not_allowed");
+    upstream.no_more();
+}

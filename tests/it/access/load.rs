@@ -1,0 +1,168 @@
+//! Many clients at once on one budget, and a process that is killed: what is spent, and what is counted.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::site::{self, Site};
+use crate::support::{Body, Head, Proxy, Response, Upstream};
+
+const SONNET: &str = "claude-sonnet-4-5";
+const CLIENTS: usize = 200;
+/// 10,000 × 3 + 1,000 × 15 millionths of a dollar.
+const COST: f64 = 0.045;
+
+/// A request of about 10,000 tokens, as Claude Code sends it.
+fn ask(key: &str) -> String {
+    let text = "word ".repeat(8_000);
+    let body = json!({"model": SONNET, "max_tokens": 32_000,
+        "messages": [{"role": "user", "content": text}]});
+    site::keyed(key, "POST", "/v1/messages", "", &body.to_string())
+}
+
+fn answering(count: &Arc<AtomicU64>, time: Duration) -> crate::support::Answering {
+    let count = Arc::clone(count);
+    Upstream::answering(move |_: &Head, _: &Body| {
+        thread::sleep(time);
+        count.fetch_add(1, SeqCst);
+        site::answer(SONNET, 10_000, 1_000).into()
+    })
+}
+
+/// Asks until the budget is spent. Gives the number of answers.
+fn until_spent(proxy: &Proxy, key: &str) -> u64 {
+    let (mut client, mut answers) = (proxy.connect(), 0);
+    loop {
+        if client.try_send(ask(key)).is_err() {
+            client = proxy.connect();
+            continue;
+        }
+        let answer: Response = client.read_response("POST");
+        match (answer.status(), answer.head.one("x-proxy-error")) {
+            (200, _) => answers += 1,
+            (429, Some("spend_limit")) => return answers,
+            // the rest is held for requests that run
+            (429, Some("spend_reserved")) => {
+                thread::sleep(Duration::from_millis(20));
+                client = proxy.connect();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn two_hundred_clients_at_once_stay_within_a_budget() {
+    let count = Arc::new(AtomicU64::new(0));
+    let upstream = answering(&count, Duration::from_millis(300));
+    let site = Site::new();
+    let key = site.key(&["--name", "first", "--budget", "2/month"]);
+    let proxy = site.proxy(&upstream).start();
+    let answers: u64 = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| scope.spawn(|| until_spent(&proxy, &key)))
+            .collect();
+        clients.into_iter().map(|it| it.join().unwrap()).sum()
+    });
+    assert_eq!(answers, count.load(SeqCst));
+    let spent = answers as f64 * COST;
+    // who only looks before he sends lets all of them pass while none has been counted
+    let unheld = CLIENTS as f64 * COST;
+    println!(
+        "{CLIENTS} clients, $2: spent ${spent:.3} ({answers} answers); check-then-charge: ${unheld:.2} at least"
+    );
+    assert!(spent <= 2.0 * 1.05, "${spent}");
+    assert!(spent >= 2.0 - COST, "${spent}: the budget was not used up");
+}
+
+/// Billionths that the process counts for a key.
+fn counted(proxy: &Proxy, key: &str) -> f64 {
+    let answer = proxy.send(site::keyed(key, "GET", "/api/oauth/usage", "", ""));
+    let content: Value = serde_json::from_slice(answer.content()).unwrap();
+    content["extra_usage"]["used_credits"].as_f64().unwrap()
+}
+
+#[test]
+fn what_was_spent_is_counted_after_a_kill() {
+    let count = Arc::new(AtomicU64::new(0));
+    let upstream = answering(&count, Duration::from_millis(20));
+    let site = Site::new();
+    // 10,000 $: a step of the reserve is 1 % of it
+    let key = site.key(&["--name", "first", "--budget", "100/month"]);
+    let mut before = 0.0;
+    for round in 0..3 {
+        let proxy = site.proxy(&upstream).start();
+        let after_start = counted(&proxy, &key);
+        let really = count.load(SeqCst) as f64 * COST * 100.0;
+        assert!(
+            after_start >= really.floor(),
+            "{round}: {after_start} of {really}"
+        );
+        assert!(
+            after_start >= before,
+            "{round}: {after_start} after {before}"
+        );
+        // what ran and one step, for each kill
+        let bound = f64::from(round) * (8.0 * 100.0 + 100.0);
+        assert!(
+            after_start <= really + bound,
+            "{round}: {after_start} of {really}"
+        );
+        before = after_start;
+        let end = Instant::now() + Duration::from_millis(500);
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        while Instant::now() < end {
+                            assert_eq!(proxy.send(ask(&key)).status(), 200);
+                        }
+                    })
+                })
+                .collect();
+            clients.into_iter().for_each(|it| it.join().unwrap());
+        });
+        proxy.kill();
+    }
+}
+
+#[test]
+fn a_revocation_holds_under_load() {
+    let count = Arc::new(AtomicU64::new(0));
+    let upstream = answering(&count, Duration::from_millis(1));
+    let site = Site::new();
+    let key = site.key(&["--name", "first"]);
+    let proxy = site.proxy(&upstream).env("WORKERS", "4").start();
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    let begin = Instant::now();
+                    loop {
+                        let answer = proxy.send(ask(&key));
+                        if answer.status() == 401 {
+                            return;
+                        }
+                        assert_eq!(answer.status(), 200);
+                        assert!(begin.elapsed() < crate::support::DEADLINE, "never revoked");
+                    }
+                })
+            })
+            .collect();
+        while count.load(SeqCst) < 100 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        site.done(&["keys", "revoke", site::id(&key), "--reason", "leaked"]);
+        // the verb has ended: no request that begins now passes
+        let answer = proxy.send(ask(&key));
+        assert_eq!(answer.status(), 401);
+        clients.into_iter().for_each(|it| it.join().unwrap());
+    });
+}
