@@ -195,7 +195,8 @@ impl LimitShape {
                 shape.amount = None;
                 shape.amount_usd = Some(money::number(rule.amount));
                 shape.period = Some(money::period_name(*period).to_owned());
-                shape.zone.clone_from(zone);
+                // all time has no days
+                shape.zone = zone.clone().filter(|_| *period != Period::Total);
                 LimitName::Spend
             }
         };
