@@ -224,6 +224,11 @@ fn a_drain_waits_for_a_handshake_and_its_first_request() {
     let addr = proxy.tls_addr();
     let silent = std::net::TcpStream::connect(addr).unwrap();
     let mut half = half_a_handshake(addr);
+    // connections are accepted in their order: once this one is served, those two are
+    let mut served = pair.connect(addr);
+    served.send(get("/health"));
+    assert_eq!(served.read_response("GET").status(), 200);
+    drop(served);
     proxy.signal("TERM");
     proxy.wait_for_line(|line| line.contains("draining"));
     let mut client = pair.shake_hands(silent);
