@@ -49,6 +49,10 @@ main() {
         each "${clients[@]}"
         stop "$proxy_pid"
         no_secret_in_log
+        if [[ " ${clients[*]} " == *" sdk "* ]]; then
+            echo "refusals of keys (curl, sdk)"
+            with_keys "$proxy"
+        fi
     fi
     echo "clients: all passed"
 }
@@ -120,6 +124,14 @@ with_sdk() {
     env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy \
         "PYTHONPATH=$packages" "ANTHROPIC_BASE_URL=$base" ANTHROPIC_API_KEY=sk-ant-canary-2 python3 "$here/clients/sdk.py"
     check 8 3
+}
+
+# with_keys PROGRAM : what a refusal of each kind costs curl and the SDK, by a proxy with keys.
+with_keys() {
+    local packages=$work/python program
+    program=$(realpath "$1")
+    env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy \
+        "PYTHONPATH=$packages" python3 "$here/clients/access.py" "$program" "$run/keys"
 }
 
 with_claude() {
