@@ -53,7 +53,6 @@ pub fn write(head: &RequestHead) -> Vec<u8> {
             client: None,
             framing,
             expect: ExpectHandling::Forward,
-            keyed: None,
             proxy_authorization: None,
             keyed: None,
             upgrade: head.upgrade.as_ref().map(|protocols| Upgrade {
