@@ -50,8 +50,9 @@ is_static() {
     [[ $linked == *"statically linked"* || $linked == *"not a dynamic executable"* || $linked == *"Not a valid dynamic program"* ]] ||
         fail "ldd says: $linked"
     strip -s -o "$work/stripped" "$1"
-    (($(stat -c %s "$work/stripped") <= 15000000)) ||
-        fail "$1 has $(stat -c %s "$work/stripped") bytes without symbols; expected at most 15000000"
+    # 15 MB is the aim, which was held before keys and limits came
+    (($(stat -c %s "$work/stripped") <= 19000000)) ||
+        fail "$1 has $(stat -c %s "$work/stripped") bytes without symbols; expected at most 19000000"
     ok "static, $(stat -c %s "$1" | numfmt --to=iec-i --suffix=B)"
 }
 
