@@ -91,7 +91,7 @@ pub(super) fn contact(text: &str) -> Result<String, InvalidValue> {
 /// Characters of a contact, of the 200 of an answer.
 const LONGEST_CONTACT: usize = 60;
 
-/// The URL of a webhook. It is a secret: whoever knows it may write there.
+/// The URL of a webhook. It is a secret: it is all that a sender needs.
 pub(super) fn webhook(text: &str) -> Result<Secret, InvalidValue> {
     let text = text.trim();
     let is_url = text.parse::<actix_web::http::Uri>().is_ok_and(|uri| {

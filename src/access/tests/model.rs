@@ -74,12 +74,12 @@ const START: u64 = 20_000 * DAY + DAY / 2;
 /// Spend of one day.
 #[derive(Debug, Clone, Copy, Default)]
 struct Day {
-    /// Of processes that have ended, as counted.
+    /// Spend of processes that have ended, as counted.
     before: u64,
-    /// Of this process.
+    /// Spend of this process.
     spent: u64,
     held: u64,
-    /// Of all processes, as it really was.
+    /// Real spend of all processes.
     really: u64,
 }
 

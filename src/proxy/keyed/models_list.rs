@@ -1,6 +1,6 @@
 //! The upstream's list of models, without those that a key may not use.
 //!
-//! What stays is what the upstream sent, octet for octet. Only a list that ends here gets other
+//! Entries that stay are those of the upstream, octet for octet. Only a list that ends here gets other
 //! `first_id` and `last_id`; where more pages follow, they say where the next one begins.
 
 use std::{
