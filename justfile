@@ -64,7 +64,7 @@ image:
 image-check:
     .ci/run image
 
-# write .env.example and docs/configuration*.md anew from the table of variables
+# write .env.example and docs/configuration*.md anew from the table of variables, static/openapi.json from the API
 docs:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -73,3 +73,4 @@ docs:
     write .env.example env-example
     write docs/configuration.md docs configuration
     write docs/configuration.zh-CN.md docs configuration --lang zh
+    WRITE_OPENAPI=1 cargo test --quiet --locked --lib openapi

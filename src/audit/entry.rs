@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
 
 /// Author of a change, as far as the proxy knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditActor {
     /// Method by which the author has authenticated.
     #[serde(rename = "type")]
@@ -19,7 +19,8 @@ pub struct AuditActor {
 }
 
 /// Method by which the author of a change has authenticated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     /// The dashboard's key, in `Authorization`.
@@ -39,7 +40,8 @@ pub enum ActorKind {
 }
 
 /// Object of a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditTarget {
     /// Its kind: `key`, `subject`, `file`, `session`, `chain`.
     #[serde(rename = "type")]
@@ -68,17 +70,18 @@ pub struct AuditEntry {
 }
 
 /// A line of the chain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditLine {
     /// Its number, from 1 on.
     pub seq: u64,
     /// Its time (RFC 3339).
-    #[schema(example = "2026-11-28T21:00:00.000Z")]
+    #[cfg_attr(test, schema(example = "2026-11-28T21:00:00.000Z"))]
     pub at: String,
     /// The author of the change.
     pub actor: AuditActor,
     /// The action.
-    #[schema(example = "key.create")]
+    #[cfg_attr(test, schema(example = "key.create"))]
     pub action: String,
     /// The object.
     pub target: AuditTarget,
@@ -91,7 +94,7 @@ pub struct AuditLine {
     /// Name of the request, which intent and result share.
     pub request_id: String,
     /// `intent` before a change takes effect; then `done`, `refused: …` or `failed: …`.
-    #[schema(example = "done")]
+    #[cfg_attr(test, schema(example = "done"))]
     pub result: String,
     /// The chain: one for each replica.
     pub replica: String,

@@ -9,7 +9,6 @@ use std::{
 
 use ring::hmac;
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{
     chain::{self, GENESIS},
@@ -19,7 +18,8 @@ use super::{
 use crate::state::StoredCheckpoint;
 
 /// Result of the check of one chain.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ChainReport {
     /// The chain: a replica.
     pub chain: String,
@@ -38,7 +38,8 @@ pub struct ChainReport {
 }
 
 /// A break of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ChainBreak {
     /// Number of the first line that is not as it was written.
     pub seq: u64,

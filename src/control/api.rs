@@ -8,19 +8,22 @@ use std::{
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Serialize;
-use utoipa::ToSchema;
 
+#[cfg(test)]
+use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
-    problem::{Problem, ProblemDocument, ProblemResponses},
+    problem::Problem,
     query::{
         NoParams, RangeParams, RequestParams, SessionKeyParams, SessionParams, UsageParams,
         UsageQuery, read,
     },
     state::AdminState,
 };
+#[cfg(test)]
+use crate::telemetry::activity::session_view;
 use crate::{
     config::{Endpoint, HttpVersion, prices::NOT_PRICED},
-    telemetry::activity::{Dimension, Range, UsageBy, session_view, unix_millis, view},
+    telemetry::activity::{Dimension, Range, UsageBy, unix_millis, view},
     telemetry::metrics::Format,
     upstream::circuit::{CircuitState, THRESHOLD},
 };
@@ -28,8 +31,8 @@ use crate::{
 type ApiResult<T> = Result<web::Json<T>, Problem>;
 
 /// Current activity, and totals of a span of time.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Overview)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Overview))]
 pub(super) struct OverviewReport {
     #[serde(flatten)]
     activity: view::ActivityOverview,
@@ -52,7 +55,8 @@ pub(super) struct OverviewReport {
 }
 
 /// An upstream, and whether requests go there.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct UpstreamState {
     /// Its name: its URL, or `URL #2` of several with the same.
     name: String,
@@ -63,7 +67,8 @@ struct UpstreamState {
 }
 
 /// Health of an upstream.
-#[derive(Clone, Copy, Serialize, ToSchema)]
+#[derive(Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct Health {
     /// State of its circuit.
     circuit: CircuitStatus,
@@ -74,9 +79,10 @@ struct Health {
 }
 
 /// State of an upstream's circuit.
-#[derive(Clone, Copy, Serialize, ToSchema)]
+#[derive(Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-#[schema(as = Circuit)]
+#[cfg_attr(test, schema(as = Circuit))]
 enum CircuitStatus {
     /// Requests go there, but none was sent yet: its health is not known.
     Unknown,
@@ -108,8 +114,8 @@ impl From<CircuitState> for Health {
 }
 
 /// Usage: tokens and cost.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Usage)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Usage))]
 pub(super) struct UsageReport {
     /// By model, by time, or by whose it is.
     rows: Vec<view::UsageRow>,
@@ -121,23 +127,23 @@ pub(super) struct UsageReport {
 }
 
 /// Configured upstreams.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Upstreams)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Upstreams))]
 pub(super) struct UpstreamList {
     /// In order of preference.
     items: Vec<UpstreamDetails>,
 }
 
 /// An upstream.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Upstream)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Upstream))]
 struct UpstreamDetails {
     /// Its URL.
     url: String,
     #[serde(flatten)]
     health: Health,
     /// The version of HTTP that is spoken.
-    #[schema(example = "1.1")]
+    #[cfg_attr(test, schema(example = "1.1"))]
     http: &'static str,
     /// True if the proxy sends it a key of its own.
     own_key: bool,
@@ -148,7 +154,7 @@ struct UpstreamDetails {
 }
 
 /// Current activity, and totals of a span of time.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/overview",
     tag = "activity",
@@ -158,7 +164,7 @@ struct UpstreamDetails {
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn overview(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -168,7 +174,7 @@ pub(super) async fn overview(
 }
 
 /// The last exchanges, newest first; those in flight before them.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/requests",
     tag = "activity",
@@ -178,7 +184,7 @@ pub(super) async fn overview(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn requests(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -191,7 +197,7 @@ pub(super) async fn requests(
 }
 
 /// One exchange, with what the upstream said if it failed.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/requests/{id}",
     tag = "activity",
@@ -203,7 +209,7 @@ pub(super) async fn requests(
         (status = 404, description = "not among the last ones", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn request(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -215,7 +221,7 @@ pub(super) async fn request(
 }
 
 /// The failures of a span of time, grouped.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/errors",
     tag = "activity",
@@ -225,7 +231,7 @@ pub(super) async fn request(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn errors(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -238,7 +244,7 @@ pub(super) async fn errors(
 }
 
 /// Tokens and cost, by model, time, key, user, team or session.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/usage",
     tag = "usage",
@@ -248,7 +254,7 @@ pub(super) async fn errors(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn usage(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -258,7 +264,7 @@ pub(super) async fn usage(
 }
 
 /// Tokens and cost as a file of comma-separated values (RFC 4180).
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/usage.csv",
     tag = "usage",
@@ -268,7 +274,7 @@ pub(super) async fn usage(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn usage_csv(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -286,7 +292,7 @@ pub(super) async fn usage_csv(
 }
 
 /// Tokens and cost as a file.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/usage.json",
     tag = "usage",
@@ -296,7 +302,7 @@ pub(super) async fn usage_csv(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn usage_json(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -312,7 +318,7 @@ pub(super) async fn usage_json(
 }
 
 /// Tokens and cost over time, by model, key, user, team or session.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/usage/series",
     tag = "usage",
@@ -322,7 +328,7 @@ pub(super) async fn usage_json(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn usage_series(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -337,7 +343,7 @@ pub(super) async fn usage_series(
 }
 
 /// Sessions of Claude Code, the last 90 days of them.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/sessions",
     tag = "sessions",
@@ -347,7 +353,7 @@ pub(super) async fn usage_series(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn sessions(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -357,7 +363,7 @@ pub(super) async fn sessions(
 }
 
 /// One session, with its agents, its cache breaks and its last requests.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/sessions/{id}",
     tag = "sessions",
@@ -371,7 +377,7 @@ pub(super) async fn sessions(
         (status = 404, description = "no session of this id is kept", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn session(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -386,7 +392,7 @@ pub(super) async fn session(
 }
 
 /// Upstreams, with their health and their traffic since the process began.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/upstreams",
     tag = "activity",
@@ -395,7 +401,7 @@ pub(super) async fn session(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn upstreams(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -430,7 +436,7 @@ pub(super) async fn upstreams(
 ///
 /// Without a key where `METRICS_PUBLIC` says so, and on `ADMIN_LISTEN`. Where requests are forwarded,
 /// methods other than GET and HEAD are forwarded here, too.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/metrics",
     tag = "metrics",
@@ -441,7 +447,7 @@ pub(super) async fn upstreams(
         )),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn metrics(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

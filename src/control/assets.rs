@@ -26,9 +26,13 @@ pub(super) const ICON: &str = "icon.svg";
 /// Files at the root that are served, each at `/admin/` and its name.
 pub(super) const AT_ROOT: [&str; 2] = ["manifest.webmanifest", ICON];
 
+/// The description of the API, which has a path of its own.
+pub(super) const DESCRIPTION: &str = "openapi.json";
+
 /// Answers with a file of `static/`.
 pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, Problem> {
     let is_served = name == INDEX
+        || name == DESCRIPTION
         || AT_ROOT.contains(&name)
         || name.starts_with("assets/")
         || name.starts_with("grafana/");

@@ -4,39 +4,42 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use utoipa::IntoParams;
 
+#[cfg(test)]
+use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
     call,
-    problem::{Problem, ProblemDocument, ProblemResponses},
+    problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
+#[cfg(test)]
+use crate::registry::{AuditFound, AuditVerified};
 use crate::{
     audit::AuditFilter,
-    registry::{AuditFound, AuditVerified, Call, since},
+    registry::{Call, since},
 };
 
 /// Lines that are asked for.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditParams {
     /// A part of the author's name, the author's method, or its address.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     actor: Option<String>,
     /// The action, or its beginning up to a dot: `key`, `key.create`.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     action: Option<String>,
     /// Time of the oldest line: a moment (RFC 3339), a date, or a duration before now (`24h`).
     since: Option<String>,
     /// Upper bound of lines, the newest ones; 100 if it is not given.
-    #[param(minimum = 1, maximum = 10000)]
+    #[cfg_attr(test, param(minimum = 1, maximum = 10000))]
     limit: Option<usize>,
 }
 
 /// Lines of the audit, the newest last.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/audit",
     operation_id = "audit",
@@ -47,7 +50,7 @@ pub(super) struct AuditParams {
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn search(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -76,7 +79,7 @@ pub(super) async fn search(
 }
 
 /// Checks the chain of the audit against itself and against its checkpoints.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/audit/verify",
     operation_id = "verify_audit",
@@ -86,7 +89,7 @@ pub(super) async fn search(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn verify(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

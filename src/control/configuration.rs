@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, web};
 use serde::Serialize;
-use utoipa::ToSchema;
 
+#[cfg(test)]
+use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
-    problem::{Problem, ProblemDocument, ProblemResponses},
+    problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
@@ -21,7 +22,8 @@ use crate::{
 };
 
 /// The configuration in effect.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct Configuration {
     /// Every variable, in the order of the documentation.
     settings: Vec<SettingShown>,
@@ -31,13 +33,13 @@ pub(super) struct Configuration {
     pending_restart: Vec<&'static str>,
     /// Addresses that the proxy listens on, as URLs begin. `0.0.0.0` and `[::]` stand for every address of
     /// its machine.
-    #[schema(example = json!(["http://127.0.0.1:8088", "unix:/run/proxy.sock"]))]
+    #[cfg_attr(test, schema(example = json!(["http://127.0.0.1:8088", "unix:/run/proxy.sock"])))]
     proxy_urls: Vec<String>,
 }
 
 /// One variable.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Setting)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Setting))]
 struct SettingShown {
     /// Its name.
     name: &'static str,
@@ -48,7 +50,7 @@ struct SettingShown {
     /// Its default; empty for none.
     default: &'static str,
     /// Source of the value in effect.
-    #[schema(example = "env/.env line 3")]
+    #[cfg_attr(test, schema(example = "env/.env line 3"))]
     origin: String,
     /// Time at which a change takes effect.
     applies: When,
@@ -65,7 +67,8 @@ struct SettingShown {
 }
 
 /// Time at which a change takes effect.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 enum When {
     /// On reload.
@@ -75,7 +78,8 @@ enum When {
 }
 
 /// A reload.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 struct LastReload {
     /// Its time, in Unix milliseconds.
     at: u64,
@@ -86,7 +90,7 @@ struct LastReload {
 }
 
 /// The configuration in effect, with the source of each value.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/config",
     operation_id = "config",
@@ -96,7 +100,7 @@ struct LastReload {
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn answer(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
+#[cfg(test)]
+use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
     admission::AuthMethod,
     caller::Caller,
     content::json,
-    problem::{Problem, ProblemDocument, ProblemResponses},
+    problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
@@ -22,21 +23,23 @@ use crate::telemetry::activity::EndOutcome;
 const LONGEST_REASON: usize = 200;
 
 /// Reason for ending an exchange.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ending {
     /// The reason, for the log.
-    #[schema(max_length = 200)]
+    #[cfg_attr(test, schema(max_length = 200))]
     reason: Option<String>,
 }
 
 /// The exchange whose worker was told to end it.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct EndAccepted {
     /// Its name.
     id: String,
     /// The label that its record will carry.
-    #[schema(example = "ended_by_operator")]
+    #[cfg_attr(test, schema(example = "ended_by_operator"))]
     label: &'static str,
 }
 
@@ -45,7 +48,7 @@ pub(super) struct EndAccepted {
 /// Its upstream connection is closed at once. A client that has the response head sees its stream aborted;
 /// one that has not is answered 403 with `x-proxy-error: ended_by_operator`. The record says `proxy` and
 /// `ended_by_operator`, and the log who asked for it and why.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/requests/{id}/end",
     operation_id = "end_request",
@@ -60,7 +63,7 @@ pub(super) struct EndAccepted {
         (status = 409, description = "it has ended, or its end was asked for before", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn answer(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

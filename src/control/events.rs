@@ -18,12 +18,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
-use utoipa::ToSchema;
 
+#[cfg(test)]
+use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
     admission::AuthMethod,
     caller::Caller,
-    problem::{Problem, ProblemDocument, ProblemResponses},
+    problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
@@ -63,8 +64,8 @@ impl EventBroadcaster {
 }
 
 /// Data of an event named `tick`: the activity of one second.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TickEvent)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TickEvent))]
 pub(super) struct TickEvent<'a> {
     /// Names the run of the process that tells it.
     boot_id: &'a str,
@@ -80,7 +81,7 @@ fn event(data: &TickEvent<'_>) -> Bytes {
 /// A stream of events, one a second.
 ///
 /// Server-sent events named `tick`; the data of each is a `TickEvent` as JSON.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/events",
     operation_id = "events",
@@ -92,7 +93,7 @@ fn event(data: &TickEvent<'_>) -> Bytes {
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn answer(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

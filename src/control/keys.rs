@@ -4,42 +4,42 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use utoipa::IntoParams;
 
+#[cfg(test)]
+use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
     call,
     content::{json, json_up_to},
-    problem::{Problem, ProblemDocument, ProblemResponses},
+    problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
-use crate::registry::{
-    Applied, ApplyFile, Call, CreatedKey, Exported, ImportKeys, KeyFilter, KeyList, KeyRow, NewKey,
-    RevokeKey, RotateKey,
-};
+#[cfg(test)]
+use crate::registry::{Applied, CreatedKey, Exported, KeyList, KeyRow};
+use crate::registry::{ApplyFile, Call, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey};
 
 /// Octets of a key file: a hundred thousand keys have their place in it.
 const MAX_FILE: usize = 64 << 20;
 
 /// Keys that are listed.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyParams {
     /// A part of the id, name, user or team, in any case.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     q: Option<String>,
     /// The state: `active`, `expired` or `revoked`.
     state: Option<String>,
     /// Rows of a page; 1,000 if it is not given.
-    #[param(minimum = 1, maximum = 10000)]
+    #[cfg_attr(test, param(minimum = 1, maximum = 10000))]
     limit: Option<usize>,
     /// `next_after` of the page before.
     after: Option<String>,
 }
 
 /// The keys.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/keys",
     operation_id = "keys",
@@ -50,7 +50,7 @@ pub(super) struct KeyParams {
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn list(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -72,7 +72,7 @@ pub(super) async fn list(
 }
 
 /// Creates a key. The answer has the whole key, which is shown this once.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/keys",
     operation_id = "create_key",
@@ -84,7 +84,7 @@ pub(super) async fn list(
         (status = 409, description = "another key has its name or id", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn create(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -96,7 +96,7 @@ pub(super) async fn create(
 }
 
 /// A key, by its id or by the name that it alone has.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/keys/{id}",
     operation_id = "key",
@@ -108,7 +108,7 @@ pub(super) async fn create(
         (status = 404, description = "no key has it", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn show(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -119,7 +119,7 @@ pub(super) async fn show(
 }
 
 /// Gives a key another secret. The old one stays valid for the overlap; the new one is shown this once.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/keys/{id}/rotate",
     operation_id = "rotate_key",
@@ -133,7 +133,7 @@ pub(super) async fn show(
         (status = 409, description = "it was revoked", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn rotate(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -146,7 +146,7 @@ pub(super) async fn rotate(
 }
 
 /// Ends the validity of a key, within a second everywhere.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/keys/{id}/revoke",
     operation_id = "revoke_key",
@@ -159,7 +159,7 @@ pub(super) async fn rotate(
         (status = 404, description = "no key has it", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn revoke(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -172,7 +172,7 @@ pub(super) async fn revoke(
 }
 
 /// Applies a key file: all of it or nothing. Its faults are all in the answer, with line and remedy.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/keys/apply",
     operation_id = "apply_keys",
@@ -183,7 +183,7 @@ pub(super) async fn revoke(
         (status = 400, description = "content that cannot be read, or a file with faults", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn apply(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -195,7 +195,7 @@ pub(super) async fn apply(
 }
 
 /// All keys and limits for another proxy, with digests of secrets.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/keys/export",
     operation_id = "export_keys",
@@ -205,7 +205,7 @@ pub(super) async fn apply(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn export(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -215,7 +215,7 @@ pub(super) async fn export(
 }
 
 /// Takes the keys and limits that another proxy exported: all of them or none.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/keys/import",
     operation_id = "import_keys",
@@ -227,7 +227,7 @@ pub(super) async fn export(
         (status = 409, description = "a key exists with other settings", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn import(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

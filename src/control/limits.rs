@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use utoipa::IntoParams;
 
+#[cfg(test)]
+use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
     call,
     content::json,
-    problem::{Problem, ProblemDocument, ProblemResponses},
+    problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
-use crate::registry::{Call, GrantBudget, LimitsChecked, LimitsOf, SetLimits, SpendBars, SpendBy};
+use crate::registry::{Call, GrantBudget, SetLimits, SpendBy};
+#[cfg(test)]
+use crate::registry::{LimitsChecked, LimitsOf, SpendBars};
 
 /// The subject whose sums are compared.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SubjectParams {
     /// `org`, `team:NAME`, `user:NAME` or `key:ID`; all if it is not given.
@@ -25,8 +28,8 @@ pub(super) struct SubjectParams {
 }
 
 /// Subjects whose budgets are shown.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SpendParams {
     /// `org`, `team`, `user` or `key`; teams if it is not given.
@@ -34,7 +37,7 @@ pub(super) struct SpendParams {
 }
 
 /// The limits of a subject, with what is spent, held and left of each.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/limits/{subject}",
     operation_id = "limits",
@@ -47,7 +50,7 @@ pub(super) struct SpendParams {
         (status = 404, description = "no key has it", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn explain(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -58,7 +61,7 @@ pub(super) async fn explain(
 }
 
 /// Sets the limits of a subject. What is spent stays spent.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     put,
     path = "/admin/api/v1/limits/{subject}",
     operation_id = "set_limits",
@@ -72,7 +75,7 @@ pub(super) async fn explain(
         (status = 404, description = "no key has it", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn set(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -91,7 +94,7 @@ pub(super) async fn set(
 }
 
 /// Adds to the budgets of a subject until a time.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/limits/{subject}/grant",
     operation_id = "grant",
@@ -105,7 +108,7 @@ pub(super) async fn set(
         (status = 404, description = "no key has it", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn grant(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -119,7 +122,7 @@ pub(super) async fn grant(
 }
 
 /// Compares what counts as spent with the registers of the store.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/limits/verify",
     operation_id = "verify_limits",
@@ -131,7 +134,7 @@ pub(super) async fn grant(
         (status = 404, description = "no key has the subject", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn verify(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -141,7 +144,7 @@ pub(super) async fn verify(
 }
 
 /// Budgets and what is spent of them, the most used ones first.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/spend",
     operation_id = "spend",
@@ -152,7 +155,7 @@ pub(super) async fn verify(
         (status = 400, description = "a query that cannot be read", body = ProblemDocument),
         ProblemResponses,
     )
-)]
+))]
 pub(super) async fn spend(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

@@ -4,19 +4,21 @@ use std::{sync::Arc, time::Instant};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
+#[cfg(test)]
+use super::problem::ProblemDocument;
 use super::{
     caller::Caller,
     content::json,
-    problem::{Problem, ProblemDocument},
+    problem::Problem,
     session::{self, LIFETIME, SessionDigest, sessions},
     state::AdminState,
 };
 use crate::wire::cookie::SESSION;
 
 /// The key, to log in with.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
     /// `DASHBOARD_API_KEY`; while it is not set, the generated key of the start line.
@@ -24,14 +26,15 @@ pub(super) struct Login {
 }
 
 /// Session status of a client.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub(super) struct SessionStatus {
     /// True if the client may read data.
     authenticated: bool,
 }
 
 /// Session status of the client.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get,
     path = "/admin/api/v1/session",
     tag = "session",
@@ -41,7 +44,7 @@ pub(super) struct SessionStatus {
         (status = 403, description = "asked for by another site", body = ProblemDocument),
         (status = 405, description = "another method", body = ProblemDocument),
     )
-)]
+))]
 pub(super) async fn status(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -54,7 +57,7 @@ pub(super) async fn status(
 }
 
 /// Logs in: the key for a session, whose cookie is set.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post,
     path = "/admin/api/v1/session",
     tag = "session",
@@ -69,7 +72,7 @@ pub(super) async fn status(
         (status = 405, description = "another method", body = ProblemDocument),
         (status = 429, description = "too many keys were tried", body = ProblemDocument),
     )
-)]
+))]
 pub(super) async fn log_in(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
@@ -90,7 +93,7 @@ pub(super) async fn log_in(
 }
 
 /// Logs out.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     delete,
     path = "/admin/api/v1/session",
     tag = "session",
@@ -101,7 +104,7 @@ pub(super) async fn log_in(
         (status = 403, description = "asked for by another site", body = ProblemDocument),
         (status = 405, description = "another method", body = ProblemDocument),
     )
-)]
+))]
 pub(super) async fn log_out(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,

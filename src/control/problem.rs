@@ -7,7 +7,6 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use serde::Serialize;
-use utoipa::{IntoResponses, ToSchema};
 
 use crate::registry::{FileFault, RegistryError};
 
@@ -59,17 +58,17 @@ impl From<RegistryError> for Problem {
 }
 
 /// The shape of every answer that is not data.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Problem))]
 pub(super) struct ProblemDocument {
     error: ProblemBody,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ProblemDetails)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = ProblemDetails))]
 struct ProblemBody {
     /// Code for programs.
-    #[schema(example = "unauthorized")]
+    #[cfg_attr(test, schema(example = "unauthorized"))]
     code: &'static str,
     /// Message for people.
     message: String,
@@ -79,7 +78,8 @@ struct ProblemBody {
 }
 
 /// Errors that any route may respond with, as the API's description has them.
-#[derive(IntoResponses)]
+#[cfg(test)]
+#[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "described, never made")]
 pub(super) enum ProblemResponses {
     /// No key, or a wrong one.

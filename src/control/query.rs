@@ -2,19 +2,21 @@
 
 use actix_web::{HttpRequest, web};
 use serde::{Deserialize, de::DeserializeOwned};
-use utoipa::IntoParams;
 
 use super::problem::Problem;
 use crate::telemetry::activity::{
     Filter, InvalidFilter, Range, SessionFilter, SessionSort, StatusFilter, UsageBy, UsageRange,
 };
 
+#[cfg(test)]
+mod schemas;
+
 /// A span of time that ends now.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct RangeParams {
-    #[param(schema_with = ranges)]
+    #[cfg_attr(test, param(schema_with = schemas::ranges))]
     range: Option<String>,
 }
 
@@ -27,19 +29,19 @@ impl RangeParams {
 }
 
 /// A span of time that ends now, and what is listed.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct UsageParams {
-    #[param(schema_with = usage_ranges)]
+    #[cfg_attr(test, param(schema_with = schemas::usage_ranges))]
     range: Option<String>,
-    #[param(schema_with = rows)]
+    #[cfg_attr(test, param(schema_with = schemas::rows))]
     by: Option<String>,
     /// In place of `range`: the begin of the span, in Unix milliseconds.
-    #[param(maximum = 9007199254740991_u64)]
+    #[cfg_attr(test, param(maximum = 9007199254740991_u64))]
     since: Option<u64>,
     /// In place of `range`: the end of the span, in Unix milliseconds; now if it is not given.
-    #[param(maximum = 9007199254740991_u64)]
+    #[cfg_attr(test, param(maximum = 9007199254740991_u64))]
     until: Option<u64>,
 }
 
@@ -91,40 +93,40 @@ fn between(since: Option<u64>, until: Option<u64>) -> Result<UsageRange, Problem
 }
 
 /// Filter on sessions, their order, and the page of them. Texts match anywhere, in any case.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionParams {
     /// Rows of a page; 100 if it is not given.
-    #[param(minimum = 1, maximum = 1000)]
+    #[cfg_attr(test, param(minimum = 1, maximum = 1000))]
     limit: Option<usize>,
     /// `next_offset` of the page before.
-    #[param(maximum = 1000000)]
+    #[cfg_attr(test, param(maximum = 1000000))]
     offset: Option<usize>,
     /// The id of the session.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     session: Option<String>,
     /// The id or the name of the key.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     key: Option<String>,
     /// The user.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     user: Option<String>,
     /// The team.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     team: Option<String>,
     /// Used at this moment or later, in Unix milliseconds.
-    #[param(maximum = 9007199254740991_u64)]
+    #[cfg_attr(test, param(maximum = 9007199254740991_u64))]
     since: Option<u64>,
     /// Begun before this moment, in Unix milliseconds.
-    #[param(maximum = 9007199254740991_u64)]
+    #[cfg_attr(test, param(maximum = 9007199254740991_u64))]
     until: Option<u64>,
     /// Any of these, a model, or an agent.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     q: Option<String>,
-    #[param(schema_with = session_orders)]
+    #[cfg_attr(test, param(schema_with = schemas::session_orders))]
     sort: Option<String>,
-    #[param(schema_with = directions)]
+    #[cfg_attr(test, param(schema_with = schemas::directions))]
     order: Option<String>,
 }
 
@@ -169,12 +171,12 @@ impl SessionParams {
 }
 
 /// The key of a session, where two keys have one of this name.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionKeyParams {
     /// The id of the key, empty for none; that of the session used last if it is not given.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     key: Option<String>,
 }
 
@@ -190,44 +192,44 @@ impl SessionKeyParams {
 }
 
 /// Filter on exchanges, and the page of them. Texts match anywhere, in any case.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct RequestParams {
     /// Rows of a page; 200 if it is not given.
-    #[param(minimum = 1, maximum = 1000)]
+    #[cfg_attr(test, param(minimum = 1, maximum = 1000))]
     limit: Option<usize>,
     /// `next_before` of the page before.
-    #[param(maximum = 9007199254740991_u64)]
+    #[cfg_attr(test, param(maximum = 9007199254740991_u64))]
     before: Option<u64>,
-    #[param(schema_with = statuses)]
+    #[cfg_attr(test, param(schema_with = schemas::statuses))]
     status: Option<String>,
     /// The method.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     method: Option<String>,
     /// The path.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     path: Option<String>,
     /// The model.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     model: Option<String>,
     /// Claude Code's session.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     session: Option<String>,
     /// The upstream.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     upstream: Option<String>,
     /// The client's own name, `User-Agent`.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     user_agent: Option<String>,
     /// Begun at this moment or later, in Unix milliseconds.
-    #[param(maximum = 9007199254740991_u64)]
+    #[cfg_attr(test, param(maximum = 9007199254740991_u64))]
     since: Option<u64>,
     /// Begun before this moment, in Unix milliseconds.
-    #[param(maximum = 9007199254740991_u64)]
+    #[cfg_attr(test, param(maximum = 9007199254740991_u64))]
     until: Option<u64>,
     /// Any of these, or the names of the exchange.
-    #[param(max_length = 256)]
+    #[cfg_attr(test, param(max_length = 256))]
     q: Option<String>,
 }
 
@@ -306,55 +308,6 @@ const GROUPINGS: &str = "model, day, model_day, hour, key, user, team, session";
 const ORDERS: &str =
     "last, first, duration, requests, errors, tokens, cost, cache_hit_share, cache_breaks";
 const USAGE_RANGES: &str = "1h, 6h, 24h, 7d, 30d, 90d, 365d";
-
-// beside `schema_with`, utoipa takes no description from the field
-fn choice(values: &str, default: &str, description: &str) -> utoipa::openapi::schema::Object {
-    utoipa::openapi::schema::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::String)
-        .enum_values(Some(values.split(", ")))
-        .default(Some(default.into()))
-        .description(Some(description))
-        .build()
-}
-
-fn ranges() -> utoipa::openapi::schema::Object {
-    let description = "The span; a quarter of an hour if it is not given.";
-    choice(RANGES, "15m", description)
-}
-
-fn usage_ranges() -> utoipa::openapi::schema::Object {
-    let description = "The span; a day if it is not given.";
-    choice(USAGE_RANGES, "24h", description)
-}
-
-fn rows() -> utoipa::openapi::schema::Object {
-    let description = "Grouping of the rows; by model if it is not given.";
-    choice(GROUPINGS, "model", description)
-}
-
-fn session_orders() -> utoipa::openapi::schema::Object {
-    let description = "Order of the rows; by the end of the last request if it is not given.";
-    choice(ORDERS, "last", description)
-}
-
-fn directions() -> utoipa::openapi::schema::Object {
-    let description = "Direction of the order; the largest first if it is not given.";
-    choice("desc, asc", "desc", description)
-}
-
-fn statuses() -> utoipa::openapi::schema::Object {
-    // an empty one is none, as for the other filters
-    let pattern = "^([1-9][0-9]{2}|[1-5]xx|pending|succeeded|failed|canceled|aborted|)$";
-    utoipa::openapi::schema::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::String)
-        .pattern(Some(pattern))
-        .description(Some(
-            "Result: a status (`404`), its class (`4xx`), a result (`succeeded`, `failed`, `canceled`, as in \
-             `result`), `pending` for those in flight, or `aborted` for those whose client did not get a \
-             whole response.",
-        ))
-        .build()
-}
 
 #[cfg(test)]
 mod tests {

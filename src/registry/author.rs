@@ -1,12 +1,12 @@
 //! The author of a change: the person or program, and what it may do.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::audit::AuditActor;
 
 /// Rights of an author, the lesser ones first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads keys, limits, spend and audit.

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{author::Role, view::LimitShape};
 
@@ -103,11 +102,12 @@ pub struct KeyFilter {
 }
 
 /// A new key.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// The name that people know it by. Two keys that are not revoked have two names.
-    #[schema(max_length = 128)]
+    #[cfg_attr(test, schema(max_length = 128))]
     pub name: String,
     /// The id: 10 letters or digits. A key of this id with the same settings is given back as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,11 +117,11 @@ pub struct NewKey {
     pub if_absent: bool,
     /// The user that owns it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 128)]
+    #[cfg_attr(test, schema(max_length = 128))]
     pub user: Option<String>,
     /// The team of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 128)]
+    #[cfg_attr(test, schema(max_length = 128))]
     pub team: Option<String>,
     /// Patterns of the models that it may use; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -131,7 +131,7 @@ pub struct NewKey {
     pub paths: Vec<String>,
     /// Networks that it may come from; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(example = json!(["10.0.0.0/8"]))]
+    #[cfg_attr(test, schema(example = json!(["10.0.0.0/8"])))]
     pub sources: Vec<String>,
     /// Its limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -145,21 +145,23 @@ pub struct NewKey {
 }
 
 /// Terms of a rotation.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RotateKey {
     /// Time for which the old secret stays valid; a day if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "24h")]
+    #[cfg_attr(test, schema(example = "24h"))]
     pub overlap: Option<String>,
 }
 
 /// Terms of a revocation.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RevokeKey {
     /// The reason.
-    #[schema(max_length = 200)]
+    #[cfg_attr(test, schema(max_length = 200))]
     pub reason: String,
     /// Also ends its streams that run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -167,7 +169,8 @@ pub struct RevokeKey {
 }
 
 /// A key file that is to be applied.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ApplyFile {
     /// Its text.
@@ -196,7 +199,8 @@ impl fmt::Debug for ApplyFile {
 }
 
 /// Records that another proxy gave.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ImportKeys {
     /// The text of the export.
@@ -204,7 +208,8 @@ pub struct ImportKeys {
 }
 
 /// Limits of a subject, as they are to be.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetLimits {
     /// Its limits; absent: as they are.
@@ -225,17 +230,18 @@ pub struct SetLimits {
 }
 
 /// An addition to the budgets of a subject.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantBudget {
     /// The amount, as `$50`.
-    #[schema(example = "$50")]
+    #[cfg_attr(test, schema(example = "$50"))]
     pub amount: String,
     /// Its end: a moment, a date, or a duration from now on.
-    #[schema(example = "24h")]
+    #[cfg_attr(test, schema(example = "24h"))]
     pub until: String,
     /// The reason.
-    #[schema(max_length = 200)]
+    #[cfg_attr(test, schema(max_length = 200))]
     pub reason: String,
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{money, times};
 use crate::{
@@ -38,7 +37,8 @@ pub enum Reply {
 }
 
 /// Keys.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct KeyList {
     /// Rows in the order of their ids.
     pub items: Vec<KeyRow>,
@@ -49,10 +49,11 @@ pub struct KeyList {
 }
 
 /// A key, without its secret.
-#[derive(Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct KeyRow {
     /// The public part of the key.
-    #[schema(example = "0aB3zZ9xY1")]
+    #[cfg_attr(test, schema(example = "0aB3zZ9xY1"))]
     pub id: String,
     /// The name that people know it by.
     pub name: String,
@@ -89,7 +90,8 @@ pub struct KeyRow {
 }
 
 /// A secret of a key.
-#[derive(Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct SecretRow {
     /// The last four characters of the key.
     pub last4: String,
@@ -102,7 +104,8 @@ pub struct SecretRow {
 }
 
 /// A key that was created or rotated.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct CreatedKey {
     /// The key.
     #[serde(flatten)]
@@ -114,7 +117,8 @@ pub struct CreatedKey {
 }
 
 /// A limit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitShape {
     /// The quantity that it bounds.
@@ -127,15 +131,15 @@ pub struct LimitShape {
     pub amount_usd: Option<f64>,
     /// `day`, `week`, `month` or `total`, for `spend`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "month")]
+    #[cfg_attr(test, schema(example = "month"))]
     pub period: Option<String>,
     /// The IANA time zone of the period; UTC where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "Europe/Berlin")]
+    #[cfg_attr(test, schema(example = "Europe/Berlin"))]
     pub zone: Option<String>,
     /// Pattern of the models that it counts; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "claude-opus-*")]
+    #[cfg_attr(test, schema(example = "claude-opus-*"))]
     pub models: Option<String>,
     /// `open` or `closed`: its effect while the shared state is unreachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +147,8 @@ pub struct LimitShape {
 }
 
 /// Quantity that a limit bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LimitName {
     /// Requests a minute.
@@ -389,7 +394,8 @@ pub(super) fn state(record: &KeyRecord, now: i64) -> &'static str {
 }
 
 /// Changes that a file made or would make.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Applied {
     /// True if nothing was changed.
     pub dry_run: bool,
@@ -402,12 +408,13 @@ pub struct Applied {
 }
 
 /// A change that a file makes.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AppliedChange {
     /// `create`, `update`, `revoke` or `remove`.
     pub action: &'static str,
     /// The key or subject.
-    #[schema(example = "key:0aB3zZ9xY1")]
+    #[cfg_attr(test, schema(example = "key:0aB3zZ9xY1"))]
     pub subject: String,
     /// The name of the key.
     pub name: Option<String>,
@@ -416,7 +423,8 @@ pub struct AppliedChange {
 }
 
 /// A field that changes.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct FieldChange {
     /// The field.
     pub field: &'static str,
@@ -427,7 +435,8 @@ pub struct FieldChange {
 }
 
 /// All records, with digests of secrets.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Exported {
     /// The text for an import: JSON.
     pub text: String,
@@ -438,10 +447,11 @@ pub struct Exported {
 }
 
 /// Limits of a subject, and what is spent and left.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct LimitsOf {
     /// The subject.
-    #[schema(example = "team:core")]
+    #[cfg_attr(test, schema(example = "team:core"))]
     pub subject: String,
     /// Its limits, and those that each of its users has.
     pub limits: Vec<LimitRow>,
@@ -456,7 +466,8 @@ pub struct LimitsOf {
 }
 
 /// A limit, and what is spent and left of it.
-#[derive(Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct LimitRow {
     /// The limit.
     #[serde(flatten)]
@@ -480,7 +491,8 @@ pub struct LimitRow {
 }
 
 /// An addition to budgets.
-#[derive(Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct GrantRow {
     /// US dollars.
     pub amount_usd: f64,
@@ -495,17 +507,19 @@ pub struct GrantRow {
 }
 
 /// Budgets, the most used ones first.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct SpendBars {
     /// Rows.
     pub items: Vec<SpendBar>,
 }
 
 /// A budget, and what is spent of it.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct SpendBar {
     /// The subject.
-    #[schema(example = "team:core")]
+    #[cfg_attr(test, schema(example = "team:core"))]
     pub subject: String,
     /// The name of a key.
     pub name: Option<String>,
@@ -532,7 +546,8 @@ pub struct SpendBar {
 }
 
 /// Differences between what counts and what is stored.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct LimitsChecked {
     /// Budgets that were compared.
     pub compared: usize,
@@ -541,7 +556,8 @@ pub struct LimitsChecked {
 }
 
 /// A budget whose sum in effect is not that of its registers.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct RegisterDifference {
     /// The subject.
     pub subject: String,
@@ -556,14 +572,16 @@ pub struct RegisterDifference {
 }
 
 /// Lines of the audit.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditFound {
     /// The lines, the newest last.
     pub items: Vec<AuditLine>,
 }
 
 /// Result of a check of the audit.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditVerified {
     /// True if each chain is as it was written.
     pub ok: bool,

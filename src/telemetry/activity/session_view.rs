@@ -2,12 +2,12 @@
 //! US dollars.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::view::{Row, TokensView};
 
 /// A page of sessions.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct SessionPage {
     /// The sessions.
     pub items: Vec<SessionRow>,
@@ -18,8 +18,8 @@ pub struct SessionPage {
 }
 
 /// A session of Claude Code.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Session)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Session))]
 pub struct SessionRow {
     /// Its id, as the client says it (`X-Claude-Code-Session-Id`).
     pub id: String,
@@ -43,7 +43,8 @@ pub struct SessionRow {
 }
 
 /// Sums of a session or an agent.
-#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct SessionSums {
     /// Begin of the first exchange.
     pub first_at: u64,
@@ -70,7 +71,8 @@ pub struct SessionSums {
 }
 
 /// A session with its agents, its last cache breaks, and its last requests.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct SessionDetail {
     /// The session.
     #[serde(flatten)]
@@ -86,8 +88,8 @@ pub struct SessionDetail {
 }
 
 /// An agent of a session.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Agent)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Agent))]
 pub struct AgentRow {
     /// Its id; null for the main agent.
     pub id: Option<String>,
@@ -103,7 +105,8 @@ pub struct AgentRow {
 }
 
 /// Number of cache breaks of a cause.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct CauseCount {
     /// The cause.
     pub cause: &'static str,
@@ -113,8 +116,8 @@ pub struct CauseCount {
 
 /// A request that read less than half of the prefix that was in the prompt cache, while its input had not
 /// shrunk.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = CacheBreak)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = CacheBreak))]
 pub struct CacheBreakRow {
     /// Begin of the request.
     pub at: u64,
@@ -126,7 +129,7 @@ pub struct CacheBreakRow {
     pub model: String,
     /// The cause: `tools_changed`, `system_changed`, `parameters_changed`, `message_changed`,
     /// `model_changed`, `upstream_changed`, `ttl_lapsed` or `unknown`.
-    #[schema(example = "system_changed")]
+    #[cfg_attr(test, schema(example = "system_changed"))]
     pub cause: &'static str,
     /// The number of the message that differs, from 1 on.
     pub message: Option<u64>,

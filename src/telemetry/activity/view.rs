@@ -3,12 +3,12 @@
 //! Times are Unix milliseconds, durations milliseconds, money US dollars.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::exchange;
 
 /// The activity's part of an overview.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ActivityOverview {
     /// Time of the overview.
     pub now: u64,
@@ -33,7 +33,8 @@ pub struct ActivityOverview {
 }
 
 /// Sums over a range.
-#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Totals {
     /// Exchanges that ended: `succeeded + failed + canceled`.
     pub requests: u64,
@@ -79,7 +80,8 @@ pub struct Totals {
 }
 
 /// An average and quantiles; null without values.
-#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Quantiles {
     /// The average.
     pub avg: Option<f64>,
@@ -92,8 +94,8 @@ pub struct Quantiles {
 }
 
 /// Tokens by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = Tokens)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Tokens))]
 pub struct TokensView {
     /// Input that no cache was asked for.
     pub input: u64,
@@ -120,7 +122,8 @@ impl From<&exchange::Tokens> for TokensView {
 }
 
 /// Sums since midnight, UTC.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Today {
     /// Exchanges.
     pub requests: u64,
@@ -133,7 +136,8 @@ pub struct Today {
 }
 
 /// A range by steps: columns of one length. Null without values.
-#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Series {
     /// Begin of the step.
     pub t: Vec<u64>,
@@ -168,7 +172,8 @@ pub struct Series {
 }
 
 /// Counts of a path.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct PathRow {
     /// The path, or `other`.
     pub path: String,
@@ -183,8 +188,8 @@ pub struct PathRow {
 }
 
 /// A reload of the configuration.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Reload)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Reload))]
 pub struct ReloadView {
     /// Time of the reload.
     pub at: u64,
@@ -195,7 +200,8 @@ pub struct ReloadView {
 }
 
 /// State of an exchange.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RowState {
     /// In flight.
@@ -206,7 +212,8 @@ pub enum RowState {
 }
 
 /// One exchange.
-#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Row {
     /// Its number, in the order in which exchanges began.
     pub seq: u64,
@@ -267,7 +274,7 @@ pub struct Row {
     /// Source, phase and label of its end.
     pub ended: Option<TerminationView>,
     /// `succeeded`, `failed` or `canceled`; null in flight.
-    #[schema(example = "succeeded")]
+    #[cfg_attr(test, schema(example = "succeeded"))]
     pub result: Option<&'static str>,
     /// True if an operator has asked for its end, while it is in flight.
     pub ending: bool,
@@ -310,8 +317,8 @@ pub struct Row {
 }
 
 /// Estimated usage of a stream that was cut off.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[schema(as = Estimate)]
+#[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Estimate))]
 pub struct EstimateView {
     /// Tokens of output.
     pub output: u64,
@@ -320,8 +327,8 @@ pub struct EstimateView {
 }
 
 /// Usage of another model.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = OtherModel)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = OtherModel))]
 pub struct OtherModelView {
     /// The model.
     pub model: String,
@@ -332,8 +339,8 @@ pub struct OtherModelView {
 }
 
 /// End of an exchange.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[schema(as = Ended)]
+#[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Ended))]
 pub struct TerminationView {
     /// The side that ended it: `complete`, `client`, `upstream`, `proxy`.
     pub by: &'static str,
@@ -344,7 +351,8 @@ pub struct TerminationView {
 }
 
 /// A page of exchanges.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Page {
     /// The exchanges: those in flight first, then newest first.
     pub items: Vec<Row>,
@@ -355,7 +363,8 @@ pub struct Page {
 }
 
 /// One exchange, with the upstream's error text if it failed.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Detail {
     /// The exchange.
     #[serde(flatten)]
@@ -369,8 +378,8 @@ pub struct Detail {
 }
 
 /// A field of a head.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Field)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Field))]
 pub struct FieldView {
     /// Its name.
     pub name: String,
@@ -379,7 +388,8 @@ pub struct FieldView {
 }
 
 /// Content of an error as text, with everything masked that looks like a secret.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ErrorText {
     /// The text.
     pub content: String,
@@ -388,7 +398,8 @@ pub struct ErrorText {
 }
 
 /// Failures, grouped and listed.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Errors {
     /// The groups, largest first.
     pub groups: Vec<ErrorGroup>,
@@ -402,7 +413,8 @@ pub struct Errors {
 }
 
 /// Failures of one kind.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ErrorGroup {
     /// The status.
     pub status: Option<u16>,
@@ -428,7 +440,8 @@ pub struct ErrorGroup {
 }
 
 /// An example of an error.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Sample {
     /// The exchange.
     pub id: String,
@@ -437,7 +450,8 @@ pub struct Sample {
 }
 
 /// Usage and cost of a model or a day.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UsageRow {
     /// The day, the hour, the model, the id of the key, the user, the team or the session; empty for usage
     /// that has none.
@@ -472,7 +486,8 @@ pub struct UsageRow {
 }
 
 /// Usage over time.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UsageSeries {
     /// Width of a step: an hour, or a day (UTC).
     pub step_ms: u64,
@@ -483,7 +498,8 @@ pub struct UsageSeries {
 }
 
 /// Usage of a name over time: columns of one length.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UsageLine {
     /// The model, the id of the key, the user, the team or the session; empty for usage that has none.
     pub key: String,
@@ -500,7 +516,8 @@ pub struct UsageLine {
 }
 
 /// Counts of an upstream since the process began.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UpstreamRow {
     /// Name of the upstream: its URL, `URL #2` of several with the same, or `other`.
     pub name: String,
@@ -525,7 +542,8 @@ pub struct UpstreamRow {
 }
 
 /// Two quantiles; null without values.
-#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Pair {
     /// Half of them are not above.
     pub p50: Option<f64>,
@@ -534,7 +552,8 @@ pub struct Pair {
 }
 
 /// A rate-limit field.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct RateLimit {
     /// Its name without `anthropic-ratelimit-`.
     pub name: String,
@@ -545,8 +564,8 @@ pub struct RateLimit {
 }
 
 /// Changes of a second.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Tick)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Tick))]
 pub struct TickView {
     /// Time of the tick.
     pub now: u64,
@@ -567,8 +586,8 @@ pub struct TickView {
 }
 
 /// Progress of an exchange in flight.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = Running)]
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = Running))]
 pub struct RunningView {
     /// Its number.
     pub seq: u64,
