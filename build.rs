@@ -1,5 +1,5 @@
-//! Embeds the dashboard's files, and compressed with brotli and gzip, once and at the best level:
-//! `$OUT_DIR/files.rs` is the table of them.
+//! Embeds the dashboard's files compressed with brotli and gzip, once and at the best level, or as they are where
+//! that is shorter: `$OUT_DIR/files.rs` is the table of them.
 
 use std::{
     env, fs,
@@ -25,9 +25,12 @@ fn main() -> io::Result<()> {
         let content = fs::read(path)?;
         let name = path.strip_prefix(ROOT).unwrap_or(path);
         let name = name.to_string_lossy().replace('\\', "/");
-        let original = fs::canonicalize(path)?;
-        table += &format!("    ({name:?}, \"identity\", include_bytes!({original:?})),\n");
-        for (coding, compressed) in [("br", brotli(&content)?), ("gzip", gzip(&content)?)] {
+        let [brotli, gzip] = [brotli(&content)?, gzip(&content)?];
+        if content.len() <= brotli.len() {
+            let original = fs::canonicalize(path)?;
+            table += &format!("    ({name:?}, \"identity\", include_bytes!({original:?})),\n");
+        }
+        for (coding, compressed) in [("br", brotli), ("gzip", gzip)] {
             // what does not become smaller is sent as it is
             if compressed.len() >= content.len() {
                 continue;

@@ -1,11 +1,15 @@
-//! The dashboard's files: embedded, compressed while building, and known by their digests.
+//! The dashboard's files: compressed while building, embedded, and known by their digests. Clients that take no
+//! compressed content are few: for them a file is decompressed each time.
 //!
 //! Only what is listed here is served; what else lies in `static/` is none of a browser's business.
+
+use std::io::Read as _;
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, HeaderMap},
 };
+use brotli_decompressor::Decompressor;
 use bytes::Bytes;
 use ring::digest;
 
@@ -16,6 +20,9 @@ const FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/files.
 
 /// Coding of the content as it stands in `static/` (RFC 9110 §8.4.1).
 const IDENTITY: &str = "identity";
+
+/// Coding in which most files are kept (RFC 7932).
+const BROTLI: &str = "br";
 
 /// The one file behind all pages: the browser tells them apart by their paths.
 pub(super) const INDEX: &str = "index.html";
@@ -36,10 +43,10 @@ pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, 
         || AT_ROOT.contains(&name)
         || name.starts_with("assets/")
         || name.starts_with("grafana/");
-    let file = content(name, IDENTITY).filter(|_| is_served);
-    let file = file.ok_or(Problem::NotFound)?;
+    let file = content(name, BROTLI).or_else(|| content(name, IDENTITY));
+    let file = file.filter(|_| is_served).ok_or(Problem::NotFound)?;
     let fields = request.headers();
-    let coded = ["br", "gzip"].into_iter().find_map(|coding| {
+    let coded = [BROTLI, "gzip"].into_iter().find_map(|coding| {
         let compressed = content(name, coding)?;
         accepts(fields, coding).then_some((coding, compressed))
     });
@@ -72,9 +79,21 @@ pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, 
         response.insert_header((header::CONTENT_ENCODING, coding));
         return Ok(response.body(Bytes::from_static(content)));
     }
-    Ok(response.body(Bytes::from_static(file)))
+    Ok(response.body(original(name).ok_or(Problem::NotFound)?))
 }
 
+/// A file as it stands in `static/`.
+fn original(name: &str) -> Option<Bytes> {
+    if let Some(file) = content(name, IDENTITY) {
+        return Some(Bytes::from_static(file));
+    }
+    let mut file = Vec::new();
+    let mut decoder = Decompressor::new(content(name, BROTLI)?, 4096);
+    decoder.read_to_end(&mut file).ok()?;
+    Some(file.into())
+}
+
+/// A file in a content coding, if it is kept in it.
 fn content(name: &str, coding: &str) -> Option<&'static [u8]> {
     let mut files = FILES.iter();
     let found = files.find(|(other, its, _)| *other == name && *its == coding)?;
@@ -83,13 +102,13 @@ fn content(name: &str, coding: &str) -> Option<&'static [u8]> {
 
 /// Answers a page that does not exist: the dashboard, which says so.
 pub(super) fn unknown_page() -> Result<HttpResponse, Problem> {
-    let file = content(INDEX, IDENTITY).ok_or(Problem::NotFound)?;
+    let file = original(INDEX).ok_or(Problem::NotFound)?;
     let mut response = HttpResponse::NotFound();
     response
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::VARY, "accept"))
         .insert_header((header::CONTENT_TYPE, media_type(INDEX)));
-    Ok(response.body(Bytes::from_static(file)))
+    Ok(response.body(file))
 }
 
 /// Tells whether a tag is one of `If-None-Match`, compared weakly (RFC 9110 §13.1.2).
@@ -170,6 +189,21 @@ mod tests {
         assert!(again.into_body().try_into_bytes().unwrap().is_empty());
         let other = [("accept-encoding", "gzip"), ("if-none-match", &list)];
         assert_eq!(get(INDEX, &other).unwrap().status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn every_file_comes_as_it_is_in_the_repository_in_each_coding() {
+        for (name, coding, kept) in FILES {
+            let path = format!("{}/static/{name}", env!("CARGO_MANIFEST_DIR"));
+            let expected = std::fs::read(path).unwrap();
+            assert_eq!(original(name).unwrap(), expected, "{name}");
+            if *coding == "gzip" {
+                let mut decoded = Vec::new();
+                let mut decoder = flate2::read::GzDecoder::new(*kept);
+                decoder.read_to_end(&mut decoded).unwrap();
+                assert_eq!(decoded, expected, "{name}");
+            }
+        }
     }
 
     #[test]
