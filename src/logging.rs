@@ -358,5 +358,8 @@ mod tests {
         assert!(!passes("tracing::span", Level::Debug));
         assert!(!passes("notify::inotify", Level::Warn));
         assert!(passes("actix_server::server", Level::Error));
+        // ... and those of tracing above it are not even compiled
+        let compiled = tracing::level_filters::STATIC_MAX_LEVEL;
+        assert_eq!(compiled, tracing::level_filters::LevelFilter::WARN);
     }
 }
