@@ -326,7 +326,7 @@ pub(crate) mod tests {
             removed_fields: Vec::new(),
             forwarded: ForwardedFields::Append,
             adds_credential: false,
-            secrets: crate::secret::Secrets::default(),
+            secrets: Arc::default(),
             allowed_origins: config::AllowedOrigins::default(),
             preserve_host: false,
             timers: Timers {

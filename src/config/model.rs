@@ -156,7 +156,7 @@ pub struct Live {
     /// Requests get a credential of the operator's, by custom fields or by an endpoint.
     pub adds_credential: bool,
     /// The credentials of the configuration, which are never shown.
-    pub secrets: Secrets,
+    pub secrets: Arc<Secrets>,
     /// Web pages that may use it (`ALLOWED_ORIGINS`).
     pub allowed_origins: AllowedOrigins,
     /// Forwards the client's `Host` (`PRESERVE_HOST`).

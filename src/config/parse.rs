@@ -206,7 +206,7 @@ impl Reader {
                 headers_file,
             },
             live: Live {
-                secrets: secrets(&endpoints, &set),
+                secrets: Arc::new(secrets(&endpoints, &set)),
                 adds_credential: adds_credential(&endpoints, &set),
                 allowed_origins: settings.allowed_origins.unwrap_or_default(),
                 endpoints: endpoints.into(),

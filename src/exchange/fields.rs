@@ -81,7 +81,11 @@ const BY_LENGTH: [usize; LONGEST_NAME + 2] = {
     places
 };
 /// Prefixes of more such fields.
-const SHOWN_KINDS: [&str; 2] = ["anthropic-ratelimit-", "x-stainless-"];
+const SHOWN_KINDS: [&str; 2] = [RATE_LIMIT, "x-stainless-"];
+/// Prefix of the fields of a response that say how much is left.
+const RATE_LIMIT: &str = "anthropic-ratelimit-";
+/// Upper bound of bytes of their values.
+const LONGEST_LIMIT: usize = 128;
 
 impl ShownFields {
     /// Renders the fields that may be shown, with these credentials masked; fields beyond the bound are left
@@ -124,6 +128,20 @@ impl ShownFields {
         })
     }
 
+    /// The fields that say how much of the upstream's limits is left (`anthropic-ratelimit-*`, `retry-after`): their
+    /// names without the prefix, and their values.
+    pub fn rate_limits(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().filter_map(|(name, value)| {
+            let short = match name.strip_prefix(RATE_LIMIT) {
+                Some(short) => short,
+                None if name == "retry-after" => name,
+                None => return None,
+            };
+            let is_shown = |value: &&str| value.len() <= LONGEST_LIMIT && value.is_ascii();
+            Some((short, value.filter(is_shown)?))
+        })
+    }
+
     /// Length of the rendered fields in bytes.
     pub fn len(&self) -> usize {
         self.text().len()
@@ -141,7 +159,7 @@ impl ShownFields {
 
 fn push_value(text: &mut Vec<u8>, value: &[u8], secrets: &Secrets) {
     // before it is cut: half a key is one, too
-    let masked = match secrets.has_one_within(value.len()) {
+    let masked = match secrets.may_be_within(value.len()) {
         true => std::str::from_utf8(value).map(|value| secrets.hide(value)),
         false => Ok(Cow::Borrowed("")),
     };
@@ -260,6 +278,23 @@ mod tests {
         let shown = of(&[(b"accept", &long)]);
         let value = shown[0].1.as_deref().unwrap();
         assert_eq!(value.len(), 256 + "…".len());
+    }
+
+    #[test]
+    fn rate_limits_are_told_by_their_short_names() {
+        let long = "1".repeat(LONGEST_LIMIT + 1);
+        let fields = ShownFields::of(
+            [
+                (&b"Anthropic-RateLimit-Requests-Remaining"[..], &b"7"[..]),
+                (b"retry-after", b"3"),
+                (b"x-other", b"1"),
+                (b"anthropic-ratelimit-tokens-limit", long.as_bytes()),
+                (b"anthropic-ratelimit-tokens-reset", "\u{e9}".as_bytes()),
+            ],
+            &Secrets::default(),
+        );
+        let expected = [("requests-remaining", "7"), ("retry-after", "3")];
+        assert!(fields.rate_limits().eq(expected));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 use crate::{
     secret::{Secrets, names_credential, shape},
-    wire::head::{Field, RequestHead},
+    wire::head::RequestHead,
 };
 
 /// The path without the query, octets that are no printable ASCII escaped.
@@ -41,17 +41,22 @@ pub(super) fn shown(head: &RequestHead) -> Box<str> {
 /// The credentials that a request carries.
 pub(super) fn credentials(head: &RequestHead) -> Secrets {
     let mut secrets = Secrets::default();
-    let mut add = |fields: &mut dyn Iterator<Item = Field<'_>>| {
-        for field in fields {
+    let mut has_cookies = false;
+    for field in head.fields.iter() {
+        if field.is("cookie") {
+            has_cookies = true;
+        } else if secrets.len() < MOST {
+            secrets.add_field(field.name, field.value);
+        }
+    }
+    // they come last: they must not crowd out a key
+    if has_cookies {
+        for field in head.fields.iter().filter(|field| field.is("cookie")) {
             if secrets.len() < MOST {
                 secrets.add_field(field.name, field.value);
             }
         }
-    };
-    let is_cookie = |field: &Field<'_>| field.is("cookie");
-    // cookies last: they must not crowd out a key
-    add(&mut head.fields.iter().filter(|field| !is_cookie(field)));
-    add(&mut head.fields.iter().filter(is_cookie));
+    }
     let (path, query) = head.target.split_at(head.path().len());
     if let [b'?', query @ ..] = query {
         secrets.add_query(&String::from_utf8_lossy(query));

@@ -1,12 +1,19 @@
 //! Masks credentials by their values, in any place of a text and in any encoding of it.
 
-use std::{borrow::Cow, collections::HashSet, fmt, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    fmt,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE},
 };
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 
 use super::{names::names_credential, shape};
 
@@ -26,15 +33,26 @@ const SHORTEST_BASE64: usize = 8;
 /// of cookies, and each is compared with the others.
 const MOST_OF_A_FIELD: usize = 32;
 
-/// Credentials that are never shown.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// Credentials that are never shown: those of one request, say, and others that many requests share.
+#[derive(Clone, Default)]
 pub struct Secrets {
-    values: Vec<Box<str>>,
+    own: SmallVec<[Needle; 1]>,
+    shared: Option<Arc<Secrets>>,
+}
+
+/// A credential that is looked for.
+#[derive(Clone)]
+struct Needle {
+    text: Box<str>,
+    /// True if it may stand in a run of characters of base64 only: then a short run has none of it.
+    is_run: bool,
+    /// Its forms in base64, once they are needed.
+    base64: OnceLock<BTreeSet<Vec<u8>>>,
 }
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.values.len())
+        write!(f, "Secrets({})", self.len())
     }
 }
 
@@ -42,30 +60,44 @@ impl Secrets {
     /// Adds a credential.
     pub fn add(&mut self, value: &str) {
         let value = value.trim();
-        if value.len() >= SHORTEST && !self.values.iter().any(|known| **known == *value) {
-            self.values.push(value.into());
+        if value.len() >= SHORTEST && !self.needles().any(|known| *known.text == *value) {
+            self.own.push(Needle {
+                text: value.into(),
+                is_run: value.bytes().all(is_base64),
+                base64: OnceLock::new(),
+            });
         }
+    }
+
+    /// Adds all of a set that is shared, in place of one that was.
+    pub fn share(&mut self, others: &Arc<Self>) {
+        self.shared = (!others.is_empty()).then(|| Arc::clone(others));
+    }
+
+    fn needles(&self) -> impl Iterator<Item = &Needle> {
+        let shared = self.shared.as_ref().map(|shared| shared.own.iter());
+        self.own.iter().chain(shared.into_iter().flatten())
     }
 
     /// The number of credentials.
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.needles().count()
     }
 
     /// Tells if there is none.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.len() == 0
     }
 
-    /// Tells if one of them, as it is, is not longer than this.
-    pub fn has_one_within(&self, length: usize) -> bool {
-        self.values.iter().any(|value| value.len() <= length)
+    /// Tells if a text of this length may have one of them.
+    pub fn may_be_within(&self, length: usize) -> bool {
+        self.needles().any(|needle| needle.shortest() <= length)
     }
 
-    /// Memory that they take, in bytes.
+    /// Memory that they take, in bytes, without those that are shared.
     pub fn bytes(&self) -> usize {
-        let each = |value: &str| size_of::<Box<str>>() + value.len();
-        self.values.iter().map(|value| each(value)).sum()
+        let each = |needle: &Needle| size_of::<Needle>() + needle.text.len();
+        self.own.iter().map(each).sum()
     }
 
     /// Adds the credentials of a field, if it is one that holds some.
@@ -132,13 +164,6 @@ impl Secrets {
         }
     }
 
-    /// Adds all of another set.
-    pub fn add_all(&mut self, other: &Self) {
-        for value in &other.values {
-            self.add(value);
-        }
-    }
-
     /// The text without them, as they are or encoded for a URL, HTML, JSON or in base64.
     pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.hide_all(text, Extent::Whole)
@@ -146,16 +171,10 @@ impl Secrets {
 
     /// The same for a text that may have been cut: then it may end with the beginning of one.
     pub fn hide_all<'t>(&self, text: &'t str, extent: Extent) -> Cow<'t, str> {
-        // most texts are shorter than any key
-        let is_here = |value: &&[u8]| {
-            value.len() <= text.len() || (extent == Extent::Cut && !text.is_empty())
-        };
-        let values = self.values.iter().map(|value| value.as_bytes());
-        let values: smallvec::SmallVec<[&[u8]; 8]> = values.filter(is_here).collect();
-        if values.is_empty() || (extent == Extent::Whole && is_free(text, &values)) {
+        if extent == Extent::Whole && self.is_free(text) {
             return Cow::Borrowed(text);
         }
-        let mut spans = find(text, &values, extent);
+        let mut spans = self.find(text, extent);
         if spans.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -185,61 +204,109 @@ pub enum Extent {
     Cut,
 }
 
-/// True if a whole text certainly has none of these values, in no encoding: most are short and plain.
-fn is_free(text: &str, values: &[&[u8]]) -> bool {
-    let text = text.as_bytes();
-    let is_longer_in_base64 = |value: &[u8]| value.len() / 3 * 4 > text.len();
-    memchr::memchr3(b'\\', b'%', b'&', text).is_none()
-        && values
-            .iter()
-            .all(|value| is_longer_in_base64(value) && memchr::memmem::find(text, value).is_none())
-}
-
-/// The spans of these values in a text.
-fn find(text: &str, values: &[&[u8]], extent: Extent) -> Vec<Range<usize>> {
-    let mut spans = Vec::new();
-    let base64 = base64_forms(values, text.len());
-    let mut views = vec![DecodedView::of(text)];
-    for level in 0..=ENCODED {
-        for view in &views {
-            view.find(values, &base64, extent, &mut spans);
+impl Secrets {
+    /// True if a whole text certainly has none of them, in no encoding: most texts are short and plain.
+    fn is_free(&self, text: &str) -> bool {
+        let text = text.as_bytes();
+        // most texts are shorter than any key
+        if !self.may_be_within(text.len()) {
+            return true;
         }
-        if level < ENCODED {
-            views = views.iter().flat_map(DecodedView::decoded).collect();
+        if memchr::memchr3(b'\\', b'%', b'&', text).is_some() {
+            return false;
         }
+        let run = longest_run(text);
+        self.needles().all(|needle| needle.is_absent(text, run))
     }
-    spans
-}
 
-/// The base64 characters of a value that do not depend on the bytes before and after it, for each
-/// of the three positions in a group (RFC 4648 §4 and §5).
-fn base64_forms(values: &[&[u8]], longest: usize) -> HashSet<Vec<u8>> {
-    let mut forms = HashSet::new();
-    for value in values {
-        // cheaper than to encode it
-        if value.len() / 3 * 4 > longest {
-            continue;
-        }
-        for before in 0..3 {
-            let mut octets = vec![0; before];
-            octets.extend_from_slice(value);
-            let whole = octets.len() / 3 * 3;
-            for encoded in [
-                STANDARD.encode(&octets[..whole]),
-                URL_SAFE.encode(&octets[..whole]),
-            ] {
-                // of the first group, what the octets before it have a part in
-                let form = encoded
-                    .as_bytes()
-                    .get([0, 2, 3][before]..)
-                    .unwrap_or_default();
-                if form.len() >= SHORTEST_BASE64 {
-                    forms.insert(form.to_vec());
-                }
+    /// The spans of them in a text.
+    fn find(&self, text: &str, extent: Extent) -> Vec<Range<usize>> {
+        let mut spans = Vec::new();
+        let is_here = |needle: &&Needle| {
+            needle.shortest() <= text.len() || (extent == Extent::Cut && !text.is_empty())
+        };
+        let needles: SmallVec<[&Needle; 8]> = self.needles().filter(is_here).collect();
+        let mut views = vec![DecodedView::of(text)];
+        for level in 0..=ENCODED {
+            for view in &views {
+                view.find(&needles, extent, &mut spans);
+            }
+            if level < ENCODED {
+                views = views.iter().flat_map(DecodedView::decoded).collect();
             }
         }
+        spans
     }
-    forms
+}
+
+impl Needle {
+    /// The length of the shortest text that it may be in.
+    fn shortest(&self) -> usize {
+        self.text.len().min(self.shortest_base64())
+    }
+
+    /// The length of its shortest form in base64.
+    fn shortest_base64(&self) -> usize {
+        // the groups of four characters without those that other octets have a part in
+        (self.text.len() / 3 * 4)
+            .saturating_sub(3)
+            .max(SHORTEST_BASE64)
+    }
+
+    /// True if a text without escapes, whose runs of characters of base64 are at most this long, does not have
+    /// it.
+    fn is_absent(&self, text: &[u8], run: usize) -> bool {
+        let value = self.text.as_bytes();
+        let is_short = if self.is_run {
+            run < value.len()
+        } else {
+            text.len() < value.len()
+        };
+        (is_short || memchr::memmem::find(text, value).is_none())
+            && (run < self.shortest_base64()
+                || self
+                    .base64()
+                    .iter()
+                    .all(|form| run < form.len() || memchr::memmem::find(text, form).is_none()))
+    }
+
+    /// The base64 characters of it that do not depend on the bytes before and after it, for each of the three
+    /// positions in a group (RFC 4648 §4 and §5).
+    fn base64(&self) -> &BTreeSet<Vec<u8>> {
+        self.base64.get_or_init(|| {
+            let mut forms = BTreeSet::new();
+            for before in 0..3 {
+                let mut octets = vec![0; before];
+                octets.extend_from_slice(self.text.as_bytes());
+                let whole = octets.len() / 3 * 3;
+                for encoded in [
+                    STANDARD.encode(&octets[..whole]),
+                    URL_SAFE.encode(&octets[..whole]),
+                ] {
+                    // of the first group, what the octets before it have a part in
+                    let form = encoded
+                        .as_bytes()
+                        .get([0, 2, 3][before]..)
+                        .unwrap_or_default();
+                    if form.len() >= SHORTEST_BASE64 {
+                        forms.insert(form.to_vec());
+                    }
+                }
+            }
+            forms
+        })
+    }
+}
+
+/// True for a character of base64, of either alphabet.
+fn is_base64(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"+/-_=".contains(&octet)
+}
+
+/// The length of the longest run of characters of base64.
+fn longest_run(text: &[u8]) -> usize {
+    let runs = text.split(|octet| !is_base64(*octet));
+    runs.map(<[u8]>::len).max().unwrap_or_default()
 }
 
 /// A decoded text, with the position in the original of each byte.
@@ -259,15 +326,10 @@ impl DecodedView {
         }
     }
 
-    fn find(
-        &self,
-        values: &[&[u8]],
-        base64: &HashSet<Vec<u8>>,
-        extent: Extent,
-        spans: &mut Vec<Range<usize>>,
-    ) {
+    fn find(&self, needles: &[&Needle], extent: Extent, spans: &mut Vec<Range<usize>>) {
         let end = self.octets.len();
-        for value in values {
+        for needle in needles {
+            let value = needle.text.as_bytes();
             for at in memchr::memmem::find_iter(&self.octets, value) {
                 spans.push(self.span(at..at + value.len()));
             }
@@ -277,24 +339,29 @@ impl DecodedView {
             if let Some(part) = part.filter(|_| extent == Extent::Cut) {
                 spans.push(self.span(end - part..end));
             }
-        }
-        for form in base64 {
-            // what a match has taken in is not looked at again
-            let mut from = 0;
-            while let Some(at) = memchr::memmem::find(&self.octets[from..], form) {
-                let at = from + at;
-                // its ends belong to it
-                let is_part =
-                    |octet: &u8| octet.is_ascii_alphanumeric() || b"+/-_=".contains(octet);
-                let before = self.octets[from..at].iter().rev();
-                let before = before.take_while(|it| is_part(it)).count();
-                let after = self.octets[at..]
-                    .iter()
-                    .take_while(|it| is_part(it))
-                    .count();
-                spans.push(self.span(at - before..at + after));
-                from = at + after;
+            if needle.shortest_base64() > end {
+                continue;
             }
+            for form in needle.base64() {
+                self.find_base64(form, spans);
+            }
+        }
+    }
+
+    fn find_base64(&self, form: &[u8], spans: &mut Vec<Range<usize>>) {
+        // what a match has taken in is not looked at again
+        let mut from = 0;
+        while let Some(at) = memchr::memmem::find(&self.octets[from..], form) {
+            let at = from + at;
+            // its ends belong to it
+            let before = self.octets[from..at].iter().rev();
+            let before = before.take_while(|it| is_base64(**it)).count();
+            let after = self.octets[at..]
+                .iter()
+                .take_while(|it| is_base64(**it))
+                .count();
+            spans.push(self.span(at - before..at + after));
+            from = at + after;
         }
     }
 
@@ -423,6 +490,10 @@ mod tests {
 
     use super::*;
 
+    fn texts(secrets: &Secrets) -> Vec<&str> {
+        secrets.needles().map(|needle| &*needle.text).collect()
+    }
+
     fn of(values: &[&str]) -> Secrets {
         let mut secrets = Secrets::default();
         for value in values {
@@ -436,7 +507,7 @@ mod tests {
         let found = |name: &str, value: &str| {
             let mut secrets = Secrets::default();
             secrets.add_field(name.as_bytes(), value.as_bytes());
-            secrets.values.join(" | ")
+            texts(&secrets).join(" | ")
         };
         for (name, value, expected) in [
             ("X-Api-Key", " sk-1234 ", "sk-1234"),
@@ -471,7 +542,7 @@ mod tests {
         }
         let mut secrets = Secrets::default();
         secrets.add_query("beta=true&key=AIza%2F1&access_token=abcd&x");
-        assert_eq!(secrets.values.join(" "), "AIza/1 abcd");
+        assert_eq!(texts(&secrets).join(" "), "AIza/1 abcd");
         assert_eq!(format!("{secrets:?}"), "Secrets(2)");
     }
 
@@ -500,16 +571,21 @@ mod tests {
         let run = "YWFh".repeat(10_000);
         let view = DecodedView::of(&run);
         let mut spans = Vec::new();
-        let values: [&[u8]; 1] = [b"aaaaaaaa"];
-        view.find(
-            &values,
-            &base64_forms(&values, run.len()),
-            Extent::Whole,
-            &mut spans,
-        );
+        let secrets = of(&["aaaaaaaa"]);
+        view.find(&[&secrets.own[0]], Extent::Whole, &mut spans);
         // one for each form, and not one for each match
         assert!((1..=6).contains(&spans.len()), "{}", spans.len());
         assert_eq!(of(&["aaaaaaaa"]).hide(&run), MASK);
+    }
+
+    #[test]
+    fn shared_ones_are_hidden_too() {
+        let mut secrets = of(&["open sesame"]);
+        let shared = Arc::new(of(&["open sesame", "abracadabra"]));
+        secrets.share(&shared);
+        assert_eq!(secrets.hide("open sesame, abracadabra"), "…, …");
+        secrets.share(&Arc::default());
+        assert_eq!(secrets.hide("open sesame, abracadabra"), "…, abracadabra");
     }
 
     #[test]

@@ -3,18 +3,21 @@
 /// Tells if a field or parameter of this name holds a credential: the known names, and similar
 /// ones.
 pub fn names_credential(name: &[u8]) -> bool {
-    // three letters tell which of the words it may be; most places of a name are none
-    name.windows(3).enumerate().any(|(at, begin)| {
-        let word: &[u8] = match [begin[0] | 0x20, begin[1] | 0x20, begin[2] | 0x20] {
-            [b'k', b'e', b'y'] => b"key",
-            [b'a', b'u', b't'] => b"auth",
-            [b't', b'o', b'k'] => b"token",
-            [b'c', b'o', b'o'] => b"cookie",
-            [b'c', b'r', b'e'] => b"credential",
-            [b's', b'e', b'c'] => b"secret",
-            [b'p', b'a', b's'] => b"passw",
+    // the last three letters tell which of the words may begin there; most places of a name are none
+    let mut begin = [0; 3];
+    name.iter().enumerate().any(|(end, octet)| {
+        begin = [begin[1], begin[2], octet | 0x20];
+        let word: &[u8] = match &begin {
+            b"key" => b"key",
+            b"aut" => b"auth",
+            b"tok" => b"token",
+            b"coo" => b"cookie",
+            b"cre" => b"credential",
+            b"sec" => b"secret",
+            b"pas" => b"passw",
             _ => return false,
         };
+        let at = (end + 1).saturating_sub(3);
         let there = name.get(at..at + word.len());
         there.is_some_and(|there| there.eq_ignore_ascii_case(word))
     })
