@@ -53,9 +53,6 @@ pub struct Exchange {
     /// Content of an upstream response with a status of 400 or more: at most 50 KB, as received, in its
     /// content coding.
     pub error: Option<ErrorContent>,
-    /// The rate-limit fields of the response (`anthropic-ratelimit-*-remaining`, `retry-after`): name
-    /// without `anthropic-ratelimit-`, value.
-    pub rate_limit: Vec<(Box<str>, Box<str>)>,
     /// The fields of the request, if the dashboard shows them.
     pub request_fields: ShownFields,
     /// The fields of the response.
@@ -80,7 +77,6 @@ impl Exchange {
             edit: None,
             usage: None,
             error: None,
-            rate_limit: Vec::new(),
             request_fields: ShownFields::default(),
             response_fields: ShownFields::default(),
             prompt: None,

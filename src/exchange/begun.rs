@@ -42,7 +42,7 @@ pub struct ExchangeStart {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// The id of the key.
-    pub key: Box<str>,
+    pub key: Arc<str>,
     /// The name of the key.
     pub name: Box<str>,
     /// The user that owns it.

@@ -320,7 +320,6 @@ pub(super) mod tests {
                 ..Default::default()
             }),
             error: None,
-            rate_limit: Vec::new(),
             tries: Vec::new(),
             request_fields: Default::default(),
             response_fields: Default::default(),

@@ -127,7 +127,7 @@ impl PersistedExchange {
                     user,
                     team,
                 } = owner.clone();
-                (key, name, user, team)
+                ((&*key).into(), name, user, team)
             }),
             user_agent: begun.user_agent.as_deref().map(Into::into),
             status: exchange.status,
@@ -175,7 +175,7 @@ impl PersistedExchange {
             parent_agent: self.parent_agent.map(Into::into),
             owner: self.owner.map(|(key, name, user, team)| {
                 Arc::new(Owner {
-                    key,
+                    key: key.into(),
                     name,
                     user,
                     team,

@@ -1,5 +1,7 @@
 //! Names of sessions.
 
+use std::sync::Arc;
+
 use crate::exchange::{Exchange, shortened};
 
 /// Bytes of a name that are kept.
@@ -8,18 +10,25 @@ const LONGEST: usize = 128;
 /// Name of a session: that of the client, and the id of the key that it showed; empty without one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SessionKey {
-    pub(super) session: Box<str>,
-    pub(super) key: Box<str>,
+    pub(super) session: Arc<str>,
+    pub(super) key: Arc<str>,
 }
 
 impl SessionKey {
     /// The session of an exchange, if it has one.
     pub(super) fn of(exchange: &Exchange) -> Option<Self> {
         let begun = &exchange.begun;
+        let session = begun.session.as_ref()?;
+        let short = shortened(session, LONGEST);
         let owner = begun.owner.as_ref();
         Some(Self {
-            session: shortened(begun.session.as_ref()?, LONGEST).into(),
-            key: owner.map(|owner| owner.key.clone()).unwrap_or_default(),
+            session: match short.len() == session.len() {
+                true => Arc::clone(session),
+                false => short.into(),
+            },
+            key: owner
+                .map(|owner| Arc::clone(&owner.key))
+                .unwrap_or_default(),
         })
     }
 }

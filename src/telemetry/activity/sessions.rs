@@ -92,34 +92,42 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Counts an exchange that ended, if it belongs to a session. Returns what may be stored of it.
+    /// Counts an exchange that ended, if it belongs to a session; also among the sums that are not stored yet.
     pub(super) fn count(
         &mut self,
         exchange: &Exchange,
         ended: SystemTime,
-    ) -> Option<(SessionKey, SessionTotals)> {
-        let key = SessionKey::of(exchange)?;
+        unsaved: Option<&mut BTreeMap<SessionKey, SessionTotals>>,
+    ) {
+        let Some(key) = SessionKey::of(exchange) else {
+            return;
+        };
         let broken = self.health.judge(&key, exchange);
-        let more = SessionTotals::of(exchange, ended, broken);
-        self.add(key.clone(), &more);
-        Some((key, more))
+        if let Some(unsaved) = unsaved {
+            let totals = unsaved.entry(key.clone()).or_default();
+            totals.count(exchange, ended, broken.as_ref());
+        }
+        self.change(key, |totals| totals.count(exchange, ended, broken.as_ref()));
     }
 
     /// Adds to a session.
     pub(super) fn add(&mut self, key: SessionKey, more: &SessionTotals) {
-        let new = || {
+        self.change(key, |totals| totals.merge(more));
+    }
+
+    fn change(&mut self, key: SessionKey, change: impl FnOnce(&mut SessionTotals)) {
+        let session = self.by_key.entry(key).or_insert_with_key(|key| {
             Arc::new(Session {
                 id: key.clone(),
                 last: 0,
                 totals: SessionTotals::default(),
             })
-        };
-        let session = self.by_key.entry(key.clone()).or_insert_with(new);
+        });
         // a reader that holds it keeps what it has
         let session = Arc::make_mut(session);
         let before = session.totals.agents.len();
-        session.totals.merge(more);
-        session.last = session.last.max(more.last());
+        change(&mut session.totals);
+        session.last = session.last.max(session.totals.last());
         self.agents += session.totals.agents.len() - before;
         if self.by_key.len() > SESSIONS || self.agents > ALL_AGENTS {
             self.evict();
@@ -148,32 +156,24 @@ impl Sessions {
 }
 
 impl SessionTotals {
-    fn of(exchange: &Exchange, ended: SystemTime, broken: Option<CacheBreak>) -> Self {
+    /// Counts an exchange.
+    fn count(&mut self, exchange: &Exchange, ended: SystemTime, broken: Option<&CacheBreak>) {
         let begun = &exchange.begun;
-        let owner = begun.owner.as_ref();
-        let text = |text: &str| shortened(text, LONGEST_TEXT).into();
-        let own =
-            |it: &Option<Arc<str>>| it.as_deref().map(|it| shortened(it, LONGEST_MODEL).into());
-        let agent = AgentTotals {
-            agent: own(&begun.agent),
-            parent: own(&begun.parent_agent),
-            first: unix_millis(begun.started),
-            last: unix_millis(ended),
-            requests: 1,
-            failed: u64::from(is_failure(exchange)),
-            busy: u64::try_from(exchange.timings.total.as_micros()).unwrap_or(u64::MAX),
-            breaks: u64::from(broken.is_some()),
-            models: models(exchange),
-        };
-        let causes = broken.iter().map(|it| (it.cause, 1)).collect();
-        Self {
-            name: owner.map(|owner| text(&owner.name)),
-            user: owner.and_then(|owner| owner.user.as_deref().map(text)),
-            team: owner.and_then(|owner| owner.team.as_deref().map(text)),
-            user_agent: begun.user_agent.as_deref().map(text),
-            agents: vec![agent],
-            breaks: broken.into_iter().collect(),
-            causes,
+        if let Some(owner) = &begun.owner {
+            say(&mut self.name, Some(&owner.name));
+            say(&mut self.user, owner.user.as_deref());
+            say(&mut self.team, owner.team.as_deref());
+        }
+        say(&mut self.user_agent, begun.user_agent.as_deref());
+        let first = unix_millis(begun.started);
+        let agent = begun.agent.as_deref();
+        let agent = agent.map(|agent| shortened(agent, LONGEST_MODEL));
+        let agent = self.agent(agent, first);
+        agent.count(exchange, first, unix_millis(ended));
+        if let Some(broken) = broken {
+            agent.breaks = agent.breaks.saturating_add(1);
+            self.list_break(broken);
+            self.count_cause(broken.cause, 1);
         }
     }
 
@@ -185,43 +185,43 @@ impl SessionTotals {
             (&mut self.team, &later.team),
             (&mut self.user_agent, &later.user_agent),
         ] {
-            if later.is_some() && text != later {
-                text.clone_from(later);
-            }
+            say(text, later.as_deref());
         }
         for more in &later.agents {
-            self.agent(more).merge(more);
+            self.agent(more.agent.as_deref(), more.first).merge(more);
         }
         for broken in &later.breaks {
-            if self.breaks.len() >= BREAKS {
-                self.breaks.pop_front();
-            }
-            self.breaks.push_back(broken.clone());
+            self.list_break(broken);
         }
         for (cause, count) in &later.causes {
-            let sum = self.causes.entry(*cause).or_default();
-            *sum = sum.saturating_add(*count);
+            self.count_cause(*cause, *count);
         }
     }
 
-    /// The agent whose counts these are added to.
-    fn agent(&mut self, more: &AgentTotals) -> &mut AgentTotals {
+    fn list_break(&mut self, broken: &CacheBreak) {
+        if self.breaks.len() >= BREAKS {
+            self.breaks.pop_front();
+        }
+        self.breaks.push_back(broken.clone());
+    }
+
+    fn count_cause(&mut self, cause: BreakCause, count: u64) {
+        let sum = self.causes.entry(cause).or_default();
+        *sum = sum.saturating_add(count);
+    }
+
+    /// The agent of a name, else of [`OTHER`] where there are enough; a new one began at `first`.
+    fn agent(&mut self, name: Option<&str>, first: u64) -> &mut AgentTotals {
         let find = |agents: &[AgentTotals], name: Option<&str>| {
             agents.iter().position(|it| it.agent.as_deref() == name)
         };
-        let at = find(&self.agents, more.agent.as_deref()).or_else(|| {
-            let is_full = self.agents.len() >= AGENTS && more.agent.is_some();
-            is_full.then(|| find(&self.agents, Some(OTHER))).flatten()
-        });
+        let is_full = self.agents.len() >= AGENTS && name.is_some();
+        let at = find(&self.agents, name)
+            .or_else(|| is_full.then(|| find(&self.agents, Some(OTHER))).flatten());
         let at = at.unwrap_or_else(|| {
-            let is_full = self.agents.len() >= AGENTS && more.agent.is_some();
             self.agents.push(AgentTotals {
-                agent: if is_full {
-                    Some(OTHER.into())
-                } else {
-                    more.agent.clone()
-                },
-                first: more.first,
+                agent: if is_full { Some(OTHER) } else { name }.map(Into::into),
+                first,
                 ..AgentTotals::default()
             });
             self.agents.len() - 1
@@ -249,10 +249,39 @@ impl SessionTotals {
 }
 
 impl AgentTotals {
-    fn merge(&mut self, more: &Self) {
-        if self.parent.is_none() && self.agent.as_deref() != Some(OTHER) {
-            self.parent.clone_from(&more.parent);
+    /// Counts an exchange that began and ended at these moments, in Unix milliseconds.
+    fn count(&mut self, exchange: &Exchange, first: u64, last: u64) {
+        self.is_child_of(exchange.begun.parent_agent.as_deref());
+        self.first = self.first.min(first);
+        self.last = self.last.max(last);
+        let busy = u64::try_from(exchange.timings.total.as_micros()).unwrap_or(u64::MAX);
+        for (sum, part) in [
+            (&mut self.requests, 1),
+            (&mut self.failed, u64::from(is_failure(exchange))),
+            (&mut self.busy, busy),
+        ] {
+            *sum = sum.saturating_add(part);
         }
+        let Some(usage) = &exchange.usage else {
+            return;
+        };
+        let model = usage.model.as_deref().unwrap_or(UNKNOWN);
+        let own = std::iter::once((model, UsageTotals::of_model(usage)));
+        for (model, spent) in own.chain(UsageTotals::of_others(usage)) {
+            add(&mut self.models, shortened(model, LONGEST_MODEL), &spent);
+        }
+    }
+
+    /// Notes the agent that started it, if that is not known.
+    fn is_child_of(&mut self, parent: Option<&str>) {
+        if self.parent.is_none() && self.agent.as_deref() != Some(OTHER) {
+            let parent = parent.map(|parent| shortened(parent, LONGEST_MODEL));
+            self.parent = parent.map(Into::into);
+        }
+    }
+
+    fn merge(&mut self, more: &Self) {
+        self.is_child_of(more.parent.as_deref());
         self.first = self.first.min(more.first);
         self.last = self.last.max(more.last);
         for (sum, part) in [
@@ -276,18 +305,13 @@ impl AgentTotals {
     }
 }
 
-/// Usage of an exchange by model.
-fn models(exchange: &Exchange) -> Vec<(Box<str>, UsageTotals)> {
-    let Some(usage) = &exchange.usage else {
-        return Vec::new();
-    };
-    let model = usage.model.as_deref().unwrap_or(UNKNOWN);
-    let own = std::iter::once((model, UsageTotals::of_model(usage)));
-    let mut models = Vec::new();
-    for (model, spent) in own.chain(UsageTotals::of_others(usage)) {
-        add(&mut models, shortened(model, LONGEST_MODEL), &spent);
+/// Takes over a text that is known, cut to what is kept.
+fn say(text: &mut Option<Box<str>>, now: Option<&str>) {
+    let Some(now) = now else { return };
+    let now = shortened(now, LONGEST_TEXT);
+    if text.as_deref() != Some(now) {
+        *text = Some(now.into());
     }
-    models
 }
 
 /// Adds to the usage of a model, or of `other` if there is no place left.

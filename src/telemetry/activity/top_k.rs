@@ -35,11 +35,12 @@ pub(super) struct PathCounts {
 impl TopPaths {
     pub(super) fn add(&mut self, exchange: &Exchange) {
         self.make_room(&exchange.begun.path);
-        let counts = entry(&mut self.0, &exchange.begun.path, PATHS);
-        counts.requests += 1;
-        counts.errors += u64::from(is_failure(exchange));
-        counts.took = counts.took.saturating_add(exchange.timings.total);
-        counts.sent = counts.sent.saturating_add(exchange.sent);
+        change(&mut self.0, &exchange.begun.path, PATHS, |counts| {
+            counts.requests += 1;
+            counts.errors += u64::from(is_failure(exchange));
+            counts.took = counts.took.saturating_add(exchange.timings.total);
+            counts.sent = counts.sent.saturating_add(exchange.sent);
+        });
     }
 
     /// Evicts a path with a single request if the table is full: else a scan of random paths would fill
@@ -93,46 +94,36 @@ pub(super) struct UpstreamCounts {
     /// From the connection to the response head.
     pub(super) head: DurationHistogram,
     /// Name, value, when it was seen last.
-    pub(super) rate_limit: Vec<(Box<str>, Box<str>, SystemTime)>,
+    pub(super) rate_limit: Vec<(Box<str>, String, SystemTime)>,
 }
 
 impl TopUpstreams {
     pub(super) fn add(&mut self, exchange: &Exchange, at: SystemTime) {
         for tried in &exchange.tries {
-            let counts = entry(&mut self.0, &tried.upstream, UPSTREAMS);
-            counts.requests += 1;
-            counts.errors += 1;
-            match tried.outcome {
-                Tried::Unreachable => counts.connect_failures += 1,
-                Tried::Unanswered => {}
-                Tried::Status(status) => counts.answered(status),
-                // the status that says the same
-                Tried::Overloaded => counts.answered(529),
-            }
+            change(&mut self.0, &tried.upstream, UPSTREAMS, |counts| {
+                counts.requests += 1;
+                counts.errors += 1;
+                match tried.outcome {
+                    Tried::Unreachable => counts.connect_failures += 1,
+                    Tried::Unanswered => {}
+                    Tried::Status(status) => counts.answered(status),
+                    // the status that says the same
+                    Tried::Overloaded => counts.answered(529),
+                }
+            });
         }
         let Some(upstream) = &exchange.upstream else {
             return;
         };
-        let timings = &exchange.timings;
-        let Some(head) = timings.head else {
-            // an attempt without a response is among the tries, unless the client left before
-            if exchange.termination.source == TerminationSource::Client {
-                entry(&mut self.0, upstream, UPSTREAMS).requests += 1;
-            }
-            return;
-        };
-        let counts = entry(&mut self.0, upstream, UPSTREAMS);
-        counts.requests += 1;
-        counts.errors += u64::from(is_failure(exchange));
-        counts.answered(exchange.status.unwrap_or_default());
-        if let Some(connecting) = timings.connecting {
-            counts.connects += 1;
-            counts.connect.add(connecting);
-        }
-        let connected = timings.connected.unwrap_or_default();
-        counts.head.add(head.saturating_sub(connected));
-        for (name, value) in &exchange.rate_limit {
-            counts.saw(shortened(name, LONGEST_FIELD), value, at);
+        let is_answered = exchange.timings.head.is_some();
+        // an attempt without a response is among the tries, unless the client left before
+        if is_answered || exchange.termination.source == TerminationSource::Client {
+            change(&mut self.0, upstream, UPSTREAMS, |counts| {
+                counts.requests += 1;
+                if is_answered {
+                    counts.add_answer(exchange, at);
+                }
+            });
         }
     }
 
@@ -145,33 +136,51 @@ impl TopUpstreams {
 }
 
 impl UpstreamCounts {
+    fn add_answer(&mut self, exchange: &Exchange, at: SystemTime) {
+        let timings = &exchange.timings;
+        self.errors += u64::from(is_failure(exchange));
+        self.answered(exchange.status.unwrap_or_default());
+        if let Some(connecting) = timings.connecting {
+            self.connects += 1;
+            self.connect.add(connecting);
+        }
+        let connected = timings.connected.unwrap_or_default();
+        let head = timings.head.unwrap_or_default();
+        self.head.add(head.saturating_sub(connected));
+        for (name, value) in exchange.response_fields.rate_limits() {
+            self.saw(shortened(name, LONGEST_FIELD), value, at);
+        }
+    }
+
     fn answered(&mut self, status: u16) {
         self.status_429 += u64::from(status == 429);
         self.status_529 += u64::from(status == 529);
     }
 
     fn saw(&mut self, name: &str, value: &str, at: SystemTime) {
-        let value = shortened(value, LONGEST_FIELD).into();
         let mut fields = self.rate_limit.iter_mut();
         if let Some(field) = fields.find(|(known, ..)| known.as_ref() == name) {
-            (field.1, field.2) = (value, at);
+            if field.1 != value {
+                value.clone_into(&mut field.1);
+            }
+            field.2 = at;
         } else if self.rate_limit.len() < FIELDS {
-            self.rate_limit.push((name.into(), value, at));
+            self.rate_limit.push((name.into(), value.into(), at));
         }
     }
 }
 
-/// The counts of a name, or of [`OTHER`] where there are enough.
-fn entry<'a, T: Default>(
-    counts: &'a mut HashMap<Box<str>, T>,
+/// Changes the counts of a name, or of [`OTHER`] where there are enough. A known name is not copied.
+fn change<T: Default>(
+    counts: &mut HashMap<Box<str>, T>,
     name: &str,
     most: usize,
-) -> &'a mut T {
+    change: impl FnOnce(&mut T),
+) {
     let name = shortened(name, LONGEST_NAME);
-    let name = if counts.contains_key(name) || counts.len() < most {
-        name
-    } else {
-        OTHER
-    };
-    counts.entry(name.into()).or_default()
+    if let Some(known) = counts.get_mut(name) {
+        return change(known);
+    }
+    let name = if counts.len() < most { name } else { OTHER };
+    change(counts.entry(name.into()).or_default());
 }

@@ -65,7 +65,6 @@ fn exchange(model: &str) -> Exchange {
             ..Usage::default()
         }),
         error: None,
-        rate_limit: Vec::new(),
         tries: Vec::new(),
         request_fields: Default::default(),
         response_fields: Default::default(),

@@ -45,7 +45,7 @@ fn largest() {
         exchange.begun.user_agent = Some(long(i, 256).into());
         exchange.begun.agent = Some(long(i % 64, 128).into());
         exchange.begun.owner = Some(std::sync::Arc::new(crate::exchange::Owner {
-            key: long(i % 1000, 10),
+            key: long(i % 1000, 10).into(),
             name: long(i % 1000, 512),
             user: Some(long(i % 1000, 512)),
             team: Some(long(i % 100, 512)),
@@ -54,7 +54,6 @@ fn largest() {
         exchange.request_fields = fields.copied();
         exchange.response_fields = fields.copied();
         exchange.upstream_request_id = Some(long(i, 128).into());
-        exchange.rate_limit = (0..20).map(|n| (long(n, 200), long(i, 200))).collect();
         exchange.status = Some(if i.is_multiple_of(2) { 200 } else { 500 });
         if let Some(usage) = &mut exchange.usage {
             usage.model = Some(long(i % 100, 300));
