@@ -43,7 +43,7 @@ pub struct Progress {
     response: OnceLock<ExchangeResponse>,
     /// The upstreams that were asked, in their order.
     upstreams: [OnceLock<Arc<str>>; UPSTREAMS],
-    model: OnceLock<Box<str>>,
+    model: OnceLock<Arc<str>>,
     edit: OnceLock<Label>,
     request_fields: OnceLock<ShownFields>,
     response_fields: OnceLock<ShownFields>,
@@ -148,8 +148,8 @@ impl Progress {
     }
 
     /// Remembers the model that the request names.
-    pub fn names(&self, model: &str) {
-        let _ = self.model.set(model.into());
+    pub fn names(&self, model: Arc<str>) {
+        let _ = self.model.set(model);
     }
 
     /// Remembers the outcome of the edit.
@@ -189,8 +189,8 @@ impl Progress {
     }
 
     /// The model that the request names.
-    pub fn model(&self) -> Option<&str> {
-        self.model.get().map(AsRef::as_ref)
+    pub fn model(&self) -> Option<&Arc<str>> {
+        self.model.get()
     }
 
     /// The outcome of the edit.

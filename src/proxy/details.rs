@@ -49,7 +49,8 @@ pub(super) struct ExchangeDetails {
     pub(super) look: Option<SharedInspector>,
     /// Digester of the request's prompt, if it is digested.
     pub(super) digester: Option<SharedDigester>,
-    tap: Option<UsageReader>,
+    /// Boxed, so that the allocator keeps the details at hand: it is as large as all the rest of them.
+    tap: Option<Box<UsageReader>>,
     /// The tokens that the progress has.
     shown: Tokens,
     /// The task that an operator's end wakes.
@@ -76,11 +77,6 @@ pub(super) struct Payer<'a> {
 const LONGEST_PATH: usize = 1024;
 /// Bytes of a name chosen by a client or an upstream that are kept.
 const LONGEST_NAME: usize = 128;
-/// Fields of an answer that say how much is left.
-const RATE_LIMIT: &str = "anthropic-ratelimit-";
-/// Maximum of these that are kept: Anthropic sends twelve.
-const MOST_RATE_LIMITS: usize = 16;
-
 impl ExchangeDetails {
     /// Begins them, if telemetry is on, or a key pays for the exchange.
     pub(super) fn begin(
@@ -110,14 +106,14 @@ impl ExchangeDetails {
             None => Route::of(head.method.as_str(), head.path()),
         };
         let mut secrets = path::credentials(head);
-        secrets.add_all(&live.secrets);
+        secrets.share(&live.secrets);
         if let Some(credential) = payer.and_then(|payer| payer.credential) {
             let name = credential.name.as_str();
             secrets.add_field(name.as_bytes(), credential.value.as_bytes());
         }
         let named = |field: &str| {
             let value = name(head.fields.value(field))?;
-            Some(Arc::from(secrets.hide(value)))
+            Some(observer.sessions.get(&secrets.hide(value)))
         };
         let session = named("x-claude-code-session-id");
         let (agent, parent_agent) = match session {
@@ -149,14 +145,14 @@ impl ExchangeDetails {
         // what a key pays for is metered in any case
         let is_metered = (live.metering || payer.is_some()) && route == Route::Messages;
         let is_digested = is_metered && begun.session.is_some() && observer.readers().is_some();
-        let (request_fields, progress) = match observer.readers() {
+        let (request_fields, progress, spare) = match observer.readers() {
             Some(recorder) => {
                 let (fields, progress) =
                     (shown(&head.fields, &secrets), Arc::<Progress>::default());
                 progress.asked_with(&fields);
-                recorder.begun(&mut begun, &progress);
+                let spare = recorder.begun(&mut begun, &progress);
                 let _ = head.notes.progress.set(Arc::clone(&progress));
-                (fields, Some(progress))
+                (fields, Some(progress), spare)
             }
             None => Default::default(),
         };
@@ -165,13 +161,20 @@ impl ExchangeDetails {
             phase: TerminationPhase::Request,
             label: None,
         };
+        let exchange = Exchange {
+            request_fields,
+            ..Exchange::new(begun, ended)
+        };
         Box::new(Self {
             observer: Rc::clone(observer),
             live: Arc::clone(live),
-            exchange: Box::new(Exchange {
-                request_fields,
-                ..Exchange::new(begun, ended)
-            }),
+            exchange: match spare {
+                Some(mut spare) => {
+                    *spare = exchange;
+                    spare
+                }
+                None => Box::new(exchange),
+            },
             progress,
             look: is_metered.then(|| Rc::new(RefCell::new(RequestInspector::new()))),
             digester: is_digested.then(|| Rc::new(RefCell::new(PromptDigester::new()))),
@@ -225,7 +228,7 @@ impl ExchangeDetails {
         if let (Some(progress), Some(look)) = (&self.progress, &self.look)
             && let Some(model) = &look.borrow().asked().model
         {
-            progress.names(&self.secrets.hide(model));
+            progress.names(self.observer.texts.get(&self.secrets.hide(model)));
         }
     }
 
@@ -263,9 +266,6 @@ impl ExchangeDetails {
         exchange.status = Some(head.status.as_u16());
         let id = name(head.fields.value("request-id"));
         exchange.upstream_request_id = id.map(|id| self.secrets.hide(id).into());
-        if self.observer.readers().is_some() {
-            exchange.rate_limit = rate_limit(&head.fields, &self.secrets);
-        }
         let coding = head.fields.value("content-encoding");
         let status = head.status.as_u16();
         if status >= 400 && self.observer.readers().is_some() {
@@ -273,18 +273,22 @@ impl ExchangeDetails {
         }
         if self.look.is_some() {
             let content_type = head.fields.value("content-type");
-            self.tap = UsageReader::of(status, content_type, coding);
+            self.tap = UsageReader::of(status, content_type, coding).map(Box::new);
         }
         if let Some(progress) = &self.progress {
             exchange.response_fields = shown(&head.fields, &self.secrets);
             let look = self.look.as_ref().map(|look| look.borrow());
             let asked = look.as_ref().map(|look| look.asked());
-            let model = asked.and_then(|asked| asked.model.as_deref());
+            let model = || {
+                // it came after the head was sent
+                let model = asked.and_then(|asked| asked.model.as_deref())?;
+                Some(self.observer.texts.get(&self.secrets.hide(model)))
+            };
             let response = ExchangeResponse {
                 status,
                 upstream: exchange.upstream.clone(),
                 upstream_request_id: exchange.upstream_request_id.clone(),
-                model: model.map(|model| self.secrets.hide(model).into()),
+                model: progress.model().cloned().or_else(model),
                 is_stream: asked.and_then(|asked| asked.is_stream),
                 max_tokens: asked.and_then(|asked| asked.max_tokens),
                 timings: exchange.timings,
@@ -407,27 +411,6 @@ fn name(value: Option<&[u8]>) -> Option<&str> {
     (is_shown && !value.is_empty()).then_some(value)
 }
 
-fn rate_limit(fields: &Fields, secrets: &Secrets) -> Vec<(Box<str>, Box<str>)> {
-    fields
-        .iter()
-        .filter_map(|field| {
-            let begin = field.name.get(..RATE_LIMIT.len());
-            let is_limit = begin.is_some_and(|it| it.eq_ignore_ascii_case(RATE_LIMIT.as_bytes()));
-            let short = match is_limit {
-                true => &field.name[RATE_LIMIT.len()..],
-                false if field.is("retry-after") => field.name,
-                false => return None,
-            };
-            let short = std::str::from_utf8(short).ok()?.to_ascii_lowercase();
-            // dates have a blank, and only here
-            let value = std::str::from_utf8(field.value).ok()?;
-            let is_shown = value.len() <= LONGEST_NAME && value.is_ascii();
-            is_shown.then(|| (short.into(), secrets.hide(value).into()))
-        })
-        .take(MOST_RATE_LIMITS)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,18 +421,5 @@ mod tests {
         for value in [&b""[..], b"a b", b"\xff", &[b'x'; 129]] {
             assert_eq!(name(Some(value)), None);
         }
-        let fields = Fields::from_pairs([
-            (&b"Anthropic-RateLimit-Requests-Remaining"[..], &b"7"[..]),
-            (b"retry-after", b"3"),
-            (b"x-other", b"1"),
-        ]);
-        let found = rate_limit(&fields, &Secrets::default());
-        assert_eq!(
-            found,
-            [
-                ("requests-remaining".into(), "7".into()),
-                ("retry-after".into(), "3".into())
-            ]
-        );
     }
 }

@@ -17,8 +17,10 @@ pub struct Telemetry {
     pub recorder: Option<EventSender>,
     /// The worker's own counters.
     pub shard: Arc<Shard>,
-    /// Methods and paths.
+    /// Methods, paths and models.
     pub(super) texts: TextCache,
+    /// Sessions and agents.
+    pub(super) sessions: TextCache,
     /// The clients' own names.
     pub(super) agents: AgentCache,
 }
@@ -30,6 +32,7 @@ impl Telemetry {
             recorder,
             shard,
             texts: TextCache::default(),
+            sessions: TextCache::default(),
             agents: AgentCache::default(),
         }
     }

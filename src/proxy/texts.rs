@@ -4,8 +4,9 @@ use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 use crate::{secret::Secrets, telemetry::activity::masked};
 
-/// Texts that are kept. Beyond, the oldest goes: a worker sees a few paths, methods and clients.
-const KEPT: usize = 8;
+/// Texts that are kept. Beyond, the oldest goes: a worker sees a few paths, methods, models and clients at a
+/// time.
+const KEPT: usize = 16;
 /// Characters of a `User-Agent` that are kept.
 const LONGEST_AGENT: usize = 256;
 

@@ -70,7 +70,7 @@ type ReadyEnd = (Box<Exchange>, Option<RedactedText>, Option<Box<str>>);
 impl Consumer<WorkerEvents> for Aggregator {
     fn take(&mut self, events: &mut WorkerEvents) -> u64 {
         let mut contents = 0;
-        let mut ends = events.take();
+        let (mut ends, mut give_back) = events.take();
         loop {
             let batch: Vec<_> = ends
                 .by_ref()
@@ -81,10 +81,10 @@ impl Consumer<WorkerEvents> for Aggregator {
                 return 0;
             }
             match &self.store {
-                None => self.apply(batch, None),
+                None => self.apply(batch, None, &mut give_back),
                 Some(store) => {
                     store.changes.add(|unsaved, _| {
-                        self.apply(batch, Some(unsaved));
+                        self.apply(batch, Some(unsaved), &mut give_back);
                         true
                     });
                 }
@@ -99,15 +99,24 @@ impl Consumer<WorkerEvents> for Aggregator {
 }
 
 impl Aggregator {
-    fn apply(&self, batch: Vec<ReadyEnd>, mut unsaved: Option<&mut Delta>) {
+    fn apply(
+        &self,
+        batch: Vec<ReadyEnd>,
+        mut unsaved: Option<&mut Delta>,
+        mut give_back: impl FnMut(Box<Exchange>),
+    ) {
         let now = SystemTime::now();
         let mut state = locked(&self.state);
         let exchanges = batch.iter().map(|(exchange, ..)| &**exchange);
         state.count(exchanges, now, unsaved.as_deref_mut());
         for (exchange, text, kind) in batch {
-            let ended = state.list(exchange, (text, kind), now);
-            if let Some(unsaved) = &mut unsaved {
-                unsaved.ended.add(ended);
+            let (ended, unlisted) = state.list(exchange, (text, kind), now);
+            let unsaved = unsaved.as_deref_mut();
+            let replaced = unsaved.and_then(|unsaved| unsaved.ended.add(ended));
+            let replaced = replaced.map(|replaced| replaced.done);
+            // whichever list had it last gives it back
+            for unlisted in [unlisted, replaced].into_iter().flatten() {
+                unlisted.unlisted().map(&mut give_back);
             }
         }
         drop(state);

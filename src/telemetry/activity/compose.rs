@@ -363,7 +363,7 @@ pub(super) fn pending(pending: &InFlightExchange, now: SystemTime) -> view::Row 
         duration_ms: millis(duration),
         ending: so_far.is_ending,
         edit: progress.edit().map(Label::text),
-        model: owned(model.or(progress.model())),
+        model: owned(model.or(progress.model().map(|it| &**it))),
         stream: response.and_then(|it| it.is_stream),
         max_tokens: response.and_then(|it| it.max_tokens),
         tokens: is_metered(&so_far).then(|| (&so_far.tokens).into()),

@@ -12,6 +12,11 @@ pub(super) struct EndedExchange {
 }
 
 impl EndedExchange {
+    /// The exchange alone, unless it is listed elsewhere.
+    pub(super) fn unlisted(self: Arc<Self>) -> Option<Box<Exchange>> {
+        Arc::into_inner(self).map(|ended| ended.exchange)
+    }
+
     pub(super) fn seq(&self) -> u64 {
         self.exchange.begun.seq
     }

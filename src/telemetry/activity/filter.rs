@@ -176,7 +176,7 @@ impl Filter {
         let InFlightExchange { begun, progress } = pending;
         let response = progress.response();
         let model = response.and_then(|response| response.model.as_deref());
-        let model = model.or_else(|| progress.model());
+        let model = model.or_else(|| progress.model().map(|it| &**it));
         let upstream = response.and_then(|response| response.upstream.as_deref());
         let upstream = upstream.or_else(|| progress.upstream().map(AsRef::as_ref));
         let has = |q: &String| {

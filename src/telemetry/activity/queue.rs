@@ -19,6 +19,9 @@ use crate::{
 /// 51 KiB.
 pub(super) const MOST_OCTETS: usize = 32 << 20;
 
+/// Upper bound of exchanges on their way back: those of an interval.
+const SPARE: usize = 512;
+
 /// Handle of a worker; a clone of it is one for another worker. It never blocks: what does not fit is dropped
 /// and counted.
 #[derive(Clone)]
@@ -56,6 +59,10 @@ pub(super) struct WorkerEvents {
     )]
     ended: Vec<Box<Exchange>>,
     octets: usize,
+    /// Memory of exchanges that are no longer listed, on its way back: freed by another thread, it would cost
+    /// both of them a lock of the allocator, and the worker its own cache.
+    #[expect(clippy::vec_box, reason = "boxes go back to the worker")]
+    spare: Vec<Box<Exchange>>,
 }
 
 impl EventSender {
@@ -64,16 +71,21 @@ impl EventSender {
         self.activity.is_some()
     }
 
-    /// Lists an exchange that begins, and gives it its number.
-    pub fn begun(&self, begun: &mut ExchangeStart, progress: &Arc<Progress>) {
-        if let Some(activity) = &self.activity {
-            begun.seq = activity.numbers.next();
-            progress.begins(begun.clone());
-            let running = Arc::clone(progress);
-            activity
-                .events
-                .change(|events| events.running.insert(begun.seq, running));
-        }
+    /// Lists an exchange that begins, and gives it its number. Returns the memory of an earlier one, if there is
+    /// some.
+    pub fn begun(
+        &self,
+        begun: &mut ExchangeStart,
+        progress: &Arc<Progress>,
+    ) -> Option<Box<Exchange>> {
+        let activity = self.activity.as_ref()?;
+        begun.seq = activity.numbers.next();
+        progress.begins(begun.clone());
+        let running = Arc::clone(progress);
+        activity.events.change(|events| {
+            events.running.insert(begun.seq, running);
+            events.spare.pop()
+        })
     }
 
     /// Hands over an exchange that has ended.
@@ -114,10 +126,21 @@ impl WorkerEvents {
         self.running.len()
     }
 
-    /// Takes the ends that wait.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Box<Exchange>> {
+    /// Takes the ends that wait; also gives the place for exchanges that are no longer listed.
+    pub(super) fn take(
+        &mut self,
+    ) -> (
+        impl Iterator<Item = Box<Exchange>>,
+        impl FnMut(Box<Exchange>),
+    ) {
         self.octets = 0;
-        self.ended.drain(..)
+        let spare = &mut self.spare;
+        let give_back = |exchange| {
+            if spare.len() < SPARE {
+                spare.push(exchange);
+            }
+        };
+        (self.ended.drain(..), give_back)
     }
 }
 
@@ -135,6 +158,10 @@ impl Buffer for WorkerEvents {
     fn swap(&mut self, other: &mut Self) {
         mem::swap(&mut self.ended, &mut other.ended);
         mem::swap(&mut self.octets, &mut other.octets);
+        // one that is idle needs none
+        if !self.ended.is_empty() {
+            mem::swap(&mut self.spare, &mut other.spare);
+        }
     }
 }
 
@@ -156,7 +183,6 @@ fn octets(exchange: &Exchange) -> usize {
             + others.sum::<usize>()
     });
     let error = exchange.error.as_ref();
-    let fields = exchange.rate_limit.iter();
     size_of::<Exchange>()
         + begun.id.len()
         + begun.method.len()
@@ -172,7 +198,4 @@ fn octets(exchange: &Exchange) -> usize {
         + exchange.response_fields.len()
         + exchange.prompt.as_ref().map_or(0, |it| it.bytes())
         + exchange.tries.len() * size_of::<Try>()
-        + fields
-            .map(|(name, value)| 32 + name.len() + value.len())
-            .sum::<usize>()
 }

@@ -75,14 +75,15 @@ pub(super) struct Listed {
 }
 
 impl Recent {
-    /// Lists an exchange that has ended. Returns the part that may be stored.
+    /// Lists an exchange that has ended. Returns the part that may be stored, and the exchange that is no longer
+    /// listed.
     pub(super) fn ended(
         &mut self,
         mut exchange: Box<Exchange>,
         ended: SystemTime,
         text: Option<RedactedText>,
         kind: Option<Box<str>>,
-    ) -> EndedRecord {
+    ) -> (EndedRecord, Option<Arc<EndedExchange>>) {
         // of one that was refused before it began
         if exchange.begun.seq == 0 {
             exchange.begun.seq = self.numbers.next();
@@ -99,18 +100,18 @@ impl Recent {
             kind: kind.clone(),
             text: None,
         };
-        self.done(EndedRecord { done, kind, text });
-        stored
+        let unlisted = self.done(EndedRecord { done, kind, text });
+        (stored, unlisted)
     }
 
-    fn done(&mut self, ended: EndedRecord) {
-        if self.done.len() == KEPT {
-            self.done.pop_front();
-        }
+    fn done(&mut self, ended: EndedRecord) -> Option<Arc<EndedExchange>> {
+        let is_full = self.done.len() == KEPT;
+        let unlisted = is_full.then(|| self.done.pop_front()).flatten();
         self.done.push_back(Arc::clone(&ended.done));
         if is_failure(&ended.done.exchange) {
             self.failed(ended);
         }
+        unlisted
     }
 
     /// Keeps the attempts after which another upstream was asked. The last one of an exchange that was
@@ -243,7 +244,6 @@ fn trim_exchange(exchange: &mut Exchange) {
     }
     exchange.error = None;
     exchange.prompt = None;
-    exchange.rate_limit = Vec::new();
     exchange.tries = Vec::new();
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     dimension::{Dimension, DimensionUsage},
-    ended::{EndedRecord, RedactedText},
+    ended::{EndedExchange, EndedRecord, RedactedText},
     histogram::DurationHistogram,
     persisted::RestoredExchange,
     recent::{FAILURES, KEPT, Recent, shortened},
@@ -118,16 +118,16 @@ pub(super) struct LastEnded {
 }
 
 impl LastEnded {
-    pub(super) fn add(&mut self, ended: EndedRecord) {
+    /// Adds one. Returns the one that it replaces, if there are enough.
+    pub(super) fn add(&mut self, ended: EndedRecord) -> Option<EndedRecord> {
         let (queue, most) = if is_failure(&ended.done.exchange) {
             (&mut self.failed, FAILURES)
         } else {
             (&mut self.others, KEPT)
         };
-        if queue.len() >= most {
-            queue.pop_front();
-        }
+        let replaced = (queue.len() >= most).then(|| queue.pop_front()).flatten();
         queue.push_back(ended);
+        replaced
     }
 
     pub(super) fn append(&mut self, other: Self) {
@@ -289,11 +289,9 @@ impl ActivityState {
             if let Some(owner) = &exchange.begun.owner {
                 self.name_key(&owner.key, Some(&owner.name));
             }
-            if let Some((key, more)) = self.sessions.count(exchange, ended)
-                && let Some(unsaved) = unsaved.as_deref_mut()
-            {
-                unsaved.sessions.entry(key).or_default().merge(&more);
-            }
+            let unsaved = unsaved.as_deref_mut();
+            let unsaved = unsaved.map(|unsaved| &mut unsaved.sessions);
+            self.sessions.count(exchange, ended, unsaved);
         }
         self.add(span, now, unsaved);
     }
@@ -354,13 +352,13 @@ impl ActivityState {
     }
 
     /// Lists an exchange that was counted, with the text of the error response and the type of the error in
-    /// it. Returns the part that may be stored.
+    /// it. Returns the part that may be stored, and the exchange that is no longer listed.
     pub(super) fn list(
         &mut self,
         exchange: Box<Exchange>,
         (text, kind): (Option<RedactedText>, Option<Box<str>>),
         now: SystemTime,
-    ) -> EndedRecord {
+    ) -> (EndedRecord, Option<Arc<EndedExchange>>) {
         let ended = end(&exchange, now);
         self.recent.ended(exchange, ended, text, kind)
     }

@@ -89,7 +89,6 @@ fn exchange(id: &str, ended: u64) -> Exchange {
             ..Usage::default()
         }),
         error: None,
-        rate_limit: Vec::new(),
         tries: Vec::new(),
         request_fields: Default::default(),
         response_fields: Default::default(),
@@ -128,7 +127,7 @@ impl ActivityState {
         unsaved: Option<&mut Delta>,
     ) -> EndedRecord {
         self.count([&exchange], now, unsaved);
-        self.list(exchange.into(), text, now)
+        self.list(exchange.into(), text, now).0
     }
 }
 
@@ -307,11 +306,17 @@ fn rate_limits_are_those_seen_last_and_bounded() {
     let view = filled(NOON, |state| {
         for i in 0..40 {
             let mut exchange = exchange("x", NOON + i);
-            let field = |name: String, value: u64| (name.into(), value.to_string().into());
-            exchange.rate_limit = vec![
-                field("requests-remaining".into(), 100 - i),
-                field(format!("x-{i}"), 1),
-            ];
+            let (left, other) = ((100 - i).to_string(), format!("anthropic-ratelimit-x-{i}"));
+            exchange.response_fields = crate::exchange::ShownFields::of(
+                [
+                    (
+                        &b"anthropic-ratelimit-requests-remaining"[..],
+                        left.as_bytes(),
+                    ),
+                    (other.as_bytes(), b"1"),
+                ],
+                &crate::secret::Secrets::default(),
+            );
             state.ended(exchange, (None, None), at(NOON + i), None);
         }
     });
@@ -369,7 +374,7 @@ fn a_full_queue_drops_and_counts_and_never_blocks() {
     struct Counter(Arc<Mutex<usize>>);
     impl Consumer<WorkerEvents> for Counter {
         fn take(&mut self, events: &mut WorkerEvents) -> u64 {
-            *locked(&self.0) += events.take().count();
+            *locked(&self.0) += events.take().0.count();
             0
         }
     }
@@ -380,7 +385,7 @@ fn a_full_queue_drops_and_counts_and_never_blocks() {
         fitting += usize::from(worker.end(Box::new(exchange(&format!("{i}"), NOON)), 16 * 1024));
     }
     assert!((8..32).contains(&fitting), "{fitting}");
-    assert_eq!(worker.take().count(), fitting);
+    assert_eq!(worker.take().0.count(), fitting);
     // contents of errors are bounded in bytes, not in number
     let content = "x".repeat(50_000);
     let most = queue::MOST_OCTETS;
@@ -388,6 +393,7 @@ fn a_full_queue_drops_and_counts_and_never_blocks() {
     assert!(all, "of those beyond the bound the content is left out");
     let contents: usize = worker
         .take()
+        .0
         .filter_map(|exchange| Some(exchange.error?.octets.len()))
         .sum();
     assert!((most / 4..most).contains(&contents), "{contents}");
@@ -420,6 +426,24 @@ fn a_full_queue_drops_and_counts_and_never_blocks() {
 }
 
 #[test]
+fn memory_of_exchanges_no_longer_listed_goes_back_to_the_worker() {
+    let view = filled(NOON, |_| {});
+    let passes = |id: usize| {
+        let mut exchange = exchange(&format!("{id}"), NOON);
+        let spare = view.sender.begun(&mut exchange.begun, &Arc::default());
+        view.sender.ended(exchange);
+        usize::from(spare.is_some())
+    };
+    let given_back: usize = (0..recent::KEPT + 10).map(passes).sum();
+    // those of the last two rounds are on their way
+    assert_eq!(given_back, 8);
+    // one that a reader holds is not given back
+    let held = locked(&view.state).recent.done_all();
+    let given_back: usize = (0..held.len()).map(passes).sum();
+    assert_eq!(given_back, 2);
+}
+
+#[test]
 fn the_access_log_has_a_line_for_each_exchange() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
@@ -448,6 +472,106 @@ fn the_access_log_has_a_line_for_each_exchange() {
             .contains("\"request_id\":\"req_999\"")
     );
     assert_eq!(view.access_log_dropped(), 0);
+}
+
+/// The log is written member by member and the row by a serialiser: one says what the other says.
+#[test]
+fn a_line_of_the_access_log_and_a_row_of_the_api_agree() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    let settings = ActivitySettings {
+        access_log: Some(config::AccessLogSettings {
+            target: config::AccessLogTarget::File(path.clone()),
+            max_size: 1 << 30,
+            keep: 1,
+        }),
+        ..readers()
+    };
+    let mut exchange = exchange("req_1", NOON);
+    exchange.begun.client = Some([192, 0, 2, 1].into());
+    exchange.begun.session = Some("s".into());
+    exchange.begun.agent = Some("a".into());
+    exchange.begun.user_agent = Some("curl/8 \"x\"".into());
+    exchange.begun.owner = Some(Arc::new(crate::exchange::Owner {
+        key: "0123456789".into(),
+        name: "laptop".into(),
+        user: Some("anna".into()),
+        team: Some("core".into()),
+    }));
+    exchange.upstream_request_id = Some("req_2".into());
+    exchange.edit = Some(Label::Replaced);
+    exchange.timings = Timings {
+        connected: Some(Duration::from_micros(1501)),
+        connecting: Some(Duration::from_micros(1010)),
+        head: Some(Duration::from_micros(30_123)),
+        first_token: Some(Duration::from_micros(40_100)),
+        total: Duration::from_micros(500_999),
+        overhead: Duration::from_micros(70),
+    };
+    exchange.termination.label = Some(Label::ClientDisconnected);
+    let usage = exchange.usage.as_mut().unwrap();
+    usage.max_tokens = Some(1000);
+    usage.server_tools = 2;
+    usage.at_least = true;
+    usage.estimate = Some(crate::exchange::Estimate {
+        output: 9,
+        cost: Some(1_234_567),
+    });
+    usage.others = vec![crate::exchange::OtherModel {
+        model: "claude-y".into(),
+        tokens: usage.tokens,
+        cost: Some(5_000),
+    }];
+    usage.terms.inference_geo = Some("us".into());
+    usage.terms.speed = Some("fast".into());
+    usage.terms.service_tier = Some("standard".into());
+    usage.failure = Some(crate::exchange::MeteringFailure::Value);
+    usage.stop_reason = Some("end_turn".into());
+    usage.error_type = Some("overloaded_error".into());
+    let ended = ended::EndedExchange {
+        change: 0,
+        ended: at(NOON),
+        exchange: exchange.clone().into(),
+    };
+    let row = serde_json::to_value(compose::done(&ended)).unwrap();
+    let (activity, recorder) = Activity::start(settings).unwrap();
+    recorder.ended(exchange);
+    drop((recorder, activity));
+    let line = fs::read_to_string(&path).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    // names that differ, where both know the fact
+    let others = [
+        ("request_id", "/id"),
+        ("ended_by", "/ended/by"),
+        ("ended_in", "/ended/phase"),
+        ("ended_label", "/ended/label"),
+        ("output_estimate", "/estimate/output"),
+        ("cost_estimate_usd", "/estimate/cost_usd"),
+    ];
+    for (name, value) in line.as_object().unwrap() {
+        let other = others.iter().find(|(other, _)| other == name);
+        let found = match other {
+            Some((_, pointer)) => row.pointer(pointer),
+            None => row.get(name),
+        };
+        assert!(name == "time" || found == Some(value), "{name}: {found:?}");
+    }
+    let of_the_row = [
+        "seq",
+        "id",
+        "at",
+        "state",
+        "key_name",
+        "ended_at",
+        "ended",
+        "ending",
+        "output_events",
+        "estimate",
+    ];
+    for (name, value) in row.as_object().unwrap() {
+        let is_told = of_the_row.contains(&name.as_str()) || line.get(name) == Some(value);
+        assert!(is_told, "{name}: {value}");
+    }
 }
 
 #[test]

@@ -457,7 +457,7 @@ fn an_exchange_in_flight_shows_its_progress_and_can_be_ended() {
         &crate::secret::Secrets::default(),
     ));
     progress.asks(&"https://b.example".into());
-    progress.names("claude-z");
+    progress.names("claude-z".into());
     progress.edited(Label::Replaced);
     progress.receives(5);
     progress.sends(6);
