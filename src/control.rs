@@ -106,7 +106,15 @@ pub enum DashboardPlacement {
 
 /// Puts the plane before what a main port forwards: the metrics where they are public, and the dashboard if
 /// it is to be there. Where the plane is served at all, what was meant for it does not go upstream.
-pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>, served: DashboardPlacement) {
+///
+/// `forward` takes what is forwarded, and is routed as `/`, before the router tries the dashboard's prefix: that
+/// is a regular expression, while the path of a resource is a text.
+pub fn mount(
+    routes: &mut web::ServiceConfig,
+    plane: &Arc<AdminState>,
+    served: DashboardPlacement,
+    forward: actix_web::Route,
+) {
     let has_dashboard = served == DashboardPlacement::Here;
     let live = Arc::clone(&plane.sources.live);
     let is_answered = move |context: &GuardContext<'_>| {
@@ -117,11 +125,17 @@ pub fn mount(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>, served: D
     let metrics = resource(METRICS, api::metrics).guard(guard::fn_guard(is_answered));
     routes.service(guarded(metrics, plane, Exposure::Main));
     if has_dashboard {
-        routes.service(scope(plane, Exposure::Main));
         routes.service(guarded(home(), plane, Exposure::Main));
     }
     if served != DashboardPlacement::Nowhere {
-        routes.service(near_misses(plane, served));
+        // one for each path: a resource of several is a set of regular expressions
+        for path in ["/", METRICS] {
+            routes.service(near_misses(path, plane, served));
+        }
+    }
+    if has_dashboard {
+        routes.service(web::resource("/").route(forward));
+        routes.service(scope(plane, Exposure::Main));
     }
 }
 
@@ -278,7 +292,7 @@ fn home() -> Resource {
 
 /// Resource for requests that are refused rather than forwarded: all paths below [`ROOT`] while the dashboard
 /// has a listener of its own, and near misses of its paths that carry its key or its session.
-fn near_misses(plane: &Arc<AdminState>, served: DashboardPlacement) -> Resource {
+fn near_misses(path: &str, plane: &Arc<AdminState>, served: DashboardPlacement) -> Resource {
     let plane = Arc::clone(plane);
     let is_refused = move |context: &GuardContext<'_>| {
         let refusal = {
@@ -297,7 +311,7 @@ fn near_misses(plane: &Arc<AdminState>, served: DashboardPlacement) -> Resource 
             .map(|problem| context.req_data_mut().insert(problem))
             .is_some()
     };
-    web::resource(["/", METRICS])
+    web::resource(path.to_owned())
         .guard(guard::fn_guard(is_refused))
         .route(web::to(refuse))
 }

@@ -704,7 +704,10 @@ async fn worker(
         .service(own("/livez", part).route(local().to(status::livez)))
         .service(own("/readyz", part).route(local().to(status::readyz)))
         .configure(|routes| match part {
-            ListenerRole::Main => control::mount(routes, &shared.plane, shared.served),
+            ListenerRole::Main => {
+                let forward = web::to(proxy::forward);
+                control::mount(routes, &shared.plane, shared.served, forward);
+            }
             ListenerRole::Admin => control::mount_alone(routes, &shared.plane),
             ListenerRole::Operators => control::mount_socket(routes, &shared.plane),
         })
