@@ -1,11 +1,9 @@
-//! The macro that makes of one declaration for each variable its row of the table and its typed value.
+//! The macro that makes of one declaration for each variable its row of the table, the value that envy reads,
+//! and the typed value.
 
-use std::{collections::HashMap, fmt};
+use serde::{Deserialize, Deserializer};
 
 use crate::config::scalar::InvalidValue;
-
-/// Texts by the names of their variables.
-pub(crate) type Texts = HashMap<&'static str, String>;
 
 /// A variable with the type of its value.
 pub(super) trait Declared {
@@ -14,45 +12,29 @@ pub(super) trait Declared {
     const READ: fn(&str) -> Result<Self::Value, InvalidValue>;
 }
 
-/// A default of the table that its own reader does not take.
-#[derive(Debug)]
-pub(crate) struct InvalidDefault {
-    name: &'static str,
-    problem: String,
-}
+/// A value as envy reads it: typed, or the reason for which it is not. Reading it never fails, so that all
+/// faults are found, not just the first.
+pub(super) struct Checked<V: Declared>(Result<V::Value, InvalidValue>);
 
-impl fmt::Display for InvalidDefault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.problem)
+impl<'de, V: Declared> Deserialize<'de> for Checked<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self((V::READ)(&text)))
     }
 }
 
 /// The typed value; none where nothing was said, and with its fault noted where it is invalid.
 pub(super) fn noted<V: Declared>(
-    texts: &Texts,
+    checked: Option<Checked<V>>,
     note: &mut dyn FnMut(&'static str, InvalidValue),
 ) -> Option<V::Value> {
-    typed(V::NAME, V::READ, texts, note)
+    let Checked(value) = checked?;
+    value.map_err(|bad| note(V::NAME, bad)).ok()
 }
 
 /// The typed default.
-pub(super) fn fallback<V: Declared>(default: &str) -> Result<V::Value, InvalidDefault> {
+pub(super) fn fallback<V: Declared>(default: &str) -> Result<V::Value, envy::Error> {
     // Unreachable: a test loads all defaults.
-    (V::READ)(default).map_err(|bad| InvalidDefault {
-        name: V::NAME,
-        problem: bad.problem.into_owned(),
-    })
-}
-
-// one function for each type, not for each of the many variables
-#[inline(never)]
-fn typed<T>(
-    name: &'static str,
-    read: fn(&str) -> Result<T, InvalidValue>,
-    texts: &Texts,
-    note: &mut dyn FnMut(&'static str, InvalidValue),
-) -> Option<T> {
-    read(texts.get(name)?).map_err(|bad| note(name, bad)).ok()
+    (V::READ)(default).map_err(|bad| envy::Error::Custom(format!("{}: {}", V::NAME, bad.problem)))
 }
 
 /// Declares all variables, section by section: `field: Type = "default" { … }`, or without a default
@@ -82,10 +64,6 @@ macro_rules! settings {
             },
         )*)*];
 
-        /// Fields of [`Settings`], with the names of their variables.
-        #[cfg(test)]
-        pub(super) const FIELDS: &[(&str, &str)] = &[$($((stringify!($field), $name),)*)*];
-
         #[expect(non_camel_case_types, reason = "named like the fields")]
         mod declared {
             $($(pub(super) enum $field {})*)*
@@ -98,6 +76,12 @@ macro_rules! settings {
                 const READ: fn(&str) -> Result<$type, InvalidValue> = $read;
             }
         )*)*
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct CheckedSettings {
+            $($($field: Option<Checked<declared::$field>>,)*)*
+        }
 
         /// All values, typed.
         pub(crate) struct Settings {
@@ -112,12 +96,13 @@ macro_rules! settings {
             /// Reads texts by the names of their variables. An invalid value is noted, and its default, or
             /// none, stands in for it, so that the rest can be checked.
             pub(crate) fn read(
-                texts: &Texts,
+                texts: impl IntoIterator<Item = (String, String)>,
                 note: &mut dyn FnMut(&'static str, InvalidValue),
-            ) -> Result<Self, InvalidDefault> {
+            ) -> Result<Self, envy::Error> {
+                let checked: CheckedSettings = envy::from_iter(texts)?;
                 Ok(Self {
                     $($($field: settings!(
-                        @value noted::<declared::$field>(texts, note), declared::$field $(, $default)?
+                        @value noted(checked.$field, note), declared::$field $(, $default)?
                     ),)*)*
                 })
             }

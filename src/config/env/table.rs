@@ -1,7 +1,7 @@
 //! The declarations: every variable, and every name of the service we replace.
 //!
-//! Nothing but data, and all that is known of a variable: the macro makes the table and the
-//! typed values of it. Sections are contiguous, and a default is a text that the variable's own
+//! Nothing but data, and all that is known of a variable: the macro makes the table, the values that envy
+//! reads and the typed values of it. Sections are contiguous, and a default is a text that the variable's own
 //! reader takes; tests hold both.
 
 use std::{
@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize;
+
 use super::{
-    declaration::{Declared, InvalidDefault, Texts, fallback, noted, settings},
+    declaration::{Checked, Declared, fallback, noted, settings},
     variable::{Applies, Redaction, Section, Text, Variable},
 };
 use crate::{

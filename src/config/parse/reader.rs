@@ -15,10 +15,10 @@ impl Reader {
     /// The typed values, with every invalid one noted as an error.
     pub(super) fn settings(&mut self) -> Option<Settings> {
         let settings = self.merged.settings.iter();
-        let texts = settings
-            .filter_map(|it| Some((it.variable.name, it.text.clone()?)))
+        let texts: Vec<_> = settings
+            .filter_map(|it| Some((it.variable.name.to_owned(), it.text.clone()?)))
             .collect();
-        match Settings::read(&texts, &mut |name, bad| self.fault(name, bad)) {
+        match Settings::read(texts, &mut |name, bad| self.fault(name, bad)) {
             Ok(settings) => Some(settings),
             // Unreachable while the declarations are sound, which tests see to.
             Err(error) => {
