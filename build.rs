@@ -13,6 +13,9 @@ const ROOT: &str = "static";
 /// Ends of the names of files for developers alone.
 const LEFT_OUT: [&str; 3] = [".d.ts", "/jsconfig.json", "/dashboard.png"];
 
+/// Folders for operators, which are not served.
+const FOLDERS_LEFT_OUT: [&str; 2] = ["static/deploy", "static/systemd"];
+
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={ROOT}");
@@ -48,7 +51,9 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            list(&path, files)?;
+            if !FOLDERS_LEFT_OUT.iter().any(|folder| path.ends_with(folder)) {
+                list(&path, files)?;
+            }
         } else if !LEFT_OUT
             .iter()
             .any(|end| path.to_string_lossy().ends_with(end))

@@ -26,6 +26,8 @@ mod operator;
 mod output;
 mod serve;
 mod table;
+#[cfg(target_os = "linux")]
+mod upgrade;
 
 /// Parses the arguments and runs the verb.
 pub fn main() -> ExitCode {
@@ -49,6 +51,11 @@ pub fn main() -> ExitCode {
         Verb::Healthcheck(mut asked) => {
             asked.settings = asked.settings.or(before);
             healthcheck::run(&asked)
+        }
+        #[cfg(target_os = "linux")]
+        Verb::Upgrade(mut asked) => {
+            asked.settings = asked.settings.or(before);
+            upgrade::run(&asked)
         }
         Verb::Keys(mut verb) => {
             let reach = verb.reach();
@@ -107,6 +114,9 @@ enum Verb {
     Check(Flags),
     /// Ask the running server for its health: exit 0 if healthy, 1 if not
     Healthcheck(healthcheck::Healthcheck),
+    /// Have the running server hand over to a new process of the program, without a gap
+    #[cfg(target_os = "linux")]
+    Upgrade(upgrade::Upgrade),
     /// Create, list, show, rotate and revoke keys of clients, or apply a file of them
     #[command(subcommand)]
     Keys(keys::KeysVerb),

@@ -14,12 +14,21 @@ pub enum DrainPhase {
     Starting,
     /// Serving.
     Running,
+    /// Another process accepts connections: idle ones wait for their next request, which is their last.
+    HandedOver,
     /// Serving, but reported as not ready: load balancers need time to notice (`DRAIN_DELAY`).
     Leaving,
     /// No new connections; running exchanges may end.
     Draining,
     /// The drain timeout has passed: running exchanges are cut.
     Cut,
+}
+
+impl DrainPhase {
+    /// True if a connection ends with its next response.
+    pub fn ends_connections(self) -> bool {
+        self >= Self::HandedOver
+    }
 }
 
 /// Drain as one worker sees it, with the tasks of its connections.

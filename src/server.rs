@@ -55,12 +55,19 @@ mod announce;
 mod closing;
 mod descriptors;
 mod fewest;
+#[cfg(unix)]
+mod handover;
 mod inbound;
 mod listener;
 mod listeners;
 mod signals;
 mod sockets;
 mod status;
+#[cfg(target_os = "linux")]
+mod systemd;
+#[cfg(not(target_os = "linux"))]
+#[path = "server/no_systemd.rs"]
+mod systemd;
 #[cfg(unix)]
 mod unix;
 
@@ -235,6 +242,8 @@ struct SharedState {
     /// Shares of the file descriptors.
     shares: Shares,
     workers: usize,
+    /// Signs of life of the workers, where systemd wants them.
+    watchdog: Option<Arc<systemd::Watchdog>>,
 }
 
 async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> ExitCode {
@@ -251,13 +260,20 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         }
     };
     let address = boot.admin_listen.as_slice();
-    let alone = match sockets::bind(address, "ADMIN_LISTEN") {
+    let inherited = std::mem::take(&mut listeners.admin);
+    let alone = match address.is_empty() || inherited.is_empty() {
+        true => sockets::bind(address, "ADMIN_LISTEN"),
+        false => Ok(inherited),
+    };
+    let alone = match alone {
         Ok(alone) => alone,
         Err(fault) => {
             log::error!("[Admin] {fault}");
             return ExitCode::FAILURE;
         }
     };
+    #[cfg(unix)]
+    let mut upgrade = Upgrade::prepare(&listeners, &alone);
     let announced = StartupSummary::of(&listeners, &alone, &loaded.settings);
     let observation = match Observation::start(&boot) {
         Ok(observation) => observation,
@@ -337,6 +353,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             has_admin: boot.admin_listen.is_some() || desk.registry.is_some(),
         }),
         workers: boot.workers.get(),
+        watchdog: systemd::Watchdog::asked_for(),
     };
     let closing = Closing::of(&listeners.sockets, listeners.are_passed);
     let sockets = std::mem::take(&mut listeners.sockets);
@@ -357,6 +374,8 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     };
     let handle = server.handle();
     let server = tokio::spawn(server);
+    #[cfg(unix)]
+    let admin_handle = admin_server.as_ref().map(Server::handle);
     // until the end: probes ask there while the drain goes on
     let admin_server = admin_server.map(tokio::spawn);
     let _ = phase.send(DrainPhase::Running);
@@ -368,6 +387,15 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         connections,
         sign_in.as_deref(),
     );
+    if let Some(watchdog) = &shared.watchdog {
+        tokio::spawn(Arc::clone(watchdog).watch());
+    }
+    systemd::ready();
+    #[cfg(unix)]
+    if let Some(ready) = listeners.ready.take() {
+        handover::say_ready(&ready);
+    }
+    let reloads = Arc::clone(&counters);
     let reloader = reload::spawn(source, loaded, live, counters, standing);
     let mut reloader = match reloader {
         Ok(reloader) => Some(reloader),
@@ -377,12 +405,47 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         }
     };
     loop {
-        match signals.next().await {
+        #[cfg(unix)]
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            successor = upgrade.taken_over() => {
+                systemd::main_process(successor);
+                drop(reloader);
+                if let Some(admin) = &admin_handle {
+                    admin.pause().await;
+                }
+                let end = Shutdown {
+                    cause: ShutdownCause::HandOver(successor),
+                    server: &handle,
+                    // the sockets are the new process's, too
+                    closing: Closing::default(),
+                    phase: &phase,
+                    limits: &shared.limits,
+                    workers: shared.workers,
+                    delay: HANDOVER_GRACE,
+                    patience: boot.shutdown_timeout,
+                };
+                if let Some(file) = listeners.file.take() {
+                    file.leave();
+                }
+                end.drain(listeners, &mut signals).await;
+                break;
+            }
+        };
+        #[cfg(not(unix))]
+        let signal = signals.next().await;
+        match signal {
             Signal::Reload => {
                 if let Some(reloader) = &mut reloader {
+                    systemd::reloading();
+                    tokio::spawn(tell_reloaded(Arc::clone(&reloads)));
                     reloader.reload_now();
                 }
             }
+            #[cfg(unix)]
+            Signal::Upgrade => upgrade.begin(),
+            #[cfg(not(unix))]
+            Signal::Upgrade => {}
             Signal::Reopen => {
                 if let Some(activity) = &observation.activity {
                     activity.reopen();
@@ -390,8 +453,12 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             }
             Signal::Stop(name) => {
                 drop(reloader);
+                // a handle on a socket would keep it open
+                #[cfg(unix)]
+                drop(upgrade);
+                systemd::stopping();
                 let end = Shutdown {
-                    name,
+                    cause: ShutdownCause::Signal(name),
                     server: &handle,
                     closing,
                     phase: &phase,
@@ -416,8 +483,8 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
 
 /// Inputs of the shutdown.
 struct Shutdown<'a> {
-    /// The signal that asked for it.
-    name: &'static str,
+    /// The event that asked for it.
+    cause: ShutdownCause,
     server: &'a ServerHandle,
     closing: Closing,
     phase: &'a watch::Sender<DrainPhase>,
@@ -425,6 +492,26 @@ struct Shutdown<'a> {
     workers: usize,
     delay: Duration,
     patience: Duration,
+}
+
+/// Cause of a shutdown.
+#[derive(Debug, Clone, Copy)]
+enum ShutdownCause {
+    /// A signal, by its name.
+    Signal(&'static str),
+    /// The process of this id has taken over.
+    #[cfg(unix)]
+    HandOver(u32),
+}
+
+impl std::fmt::Display for ShutdownCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signal(name) => f.write_str(name),
+            #[cfg(unix)]
+            Self::HandOver(successor) => write!(f, "process {successor} has taken over"),
+        }
+    }
 }
 
 impl Shutdown<'_> {
@@ -451,21 +538,40 @@ impl Shutdown<'_> {
 
     /// Waits for connections to end; reports that all ended in time.
     async fn run_out(&self, listeners: Listeners) -> bool {
-        let Self { name, patience, .. } = self;
-        if !self.delay.is_zero() {
-            let _ = self.phase.send(DrainPhase::Leaving);
-            log::info!(
-                "[Proxy] {name}: readiness fails; connections are still accepted for {:?} (DRAIN_DELAY)",
-                self.delay
-            );
-            tokio::time::sleep(self.delay).await;
+        let Self {
+            cause, patience, ..
+        } = self;
+        match cause {
+            #[cfg(unix)]
+            ShutdownCause::HandOver(successor) => {
+                // no more connections; idle ones may send one more request, which is answered
+                self.closing.close(self.server).await;
+                log::info!(
+                    "[Upgrade] process {successor} takes all new connections; {} exchanges run on here",
+                    self.limits.in_flight()
+                );
+                let _ = self.phase.send(DrainPhase::HandedOver);
+                let quiet = until_quiet(self.limits);
+                let _ = tokio::time::timeout(self.delay, quiet).await;
+            }
+            ShutdownCause::Signal(name) if !self.delay.is_zero() => {
+                let _ = self.phase.send(DrainPhase::Leaving);
+                log::info!(
+                    "[Proxy] {name}: readiness fails; connections are still accepted for {:?} (DRAIN_DELAY)",
+                    self.delay
+                );
+                tokio::time::sleep(self.delay).await;
+            }
+            ShutdownCause::Signal(_) => {}
         }
         log::info!(
-            "[Proxy] {name}: draining, up to {patience:?} for {} exchanges",
+            "[Proxy] {cause}: draining, up to {patience:?} for {} exchanges",
             self.limits.in_flight()
         );
         let _ = self.phase.send(DrainPhase::Draining);
-        self.closing.close(self.server).await;
+        if let ShutdownCause::Signal(_) = cause {
+            self.closing.close(self.server).await;
+        }
         drop(listeners);
         // stopping the server drops what its workers have not begun to serve; a worker that died since
         // the last look will not begin
@@ -481,6 +587,107 @@ impl Shutdown<'_> {
             .is_ok()
     }
 }
+
+/// Hand-over of the sockets to a new process.
+#[cfg(unix)]
+struct Upgrade {
+    program: io::Result<handover::Program>,
+    sockets: Vec<handover::Heirloom>,
+    owner: handover::SocketOwner,
+    successor: Option<handover::Successor>,
+}
+
+#[cfg(unix)]
+impl Upgrade {
+    fn prepare(listeners: &Listeners, admin: &[TcpListener]) -> Self {
+        Self {
+            program: handover::Program::current(),
+            sockets: listeners.heirlooms(admin),
+            owner: match listeners.are_passed {
+                true => handover::SocketOwner::Manager,
+                false => handover::SocketOwner::Program,
+            },
+            successor: None,
+        }
+    }
+
+    /// Starts a new process, unless one is starting.
+    fn begin(&mut self) {
+        if let Some(successor) = &self.successor {
+            log::warn!(
+                "[Upgrade] process {} is starting already; a second request changes nothing",
+                successor.id()
+            );
+            return;
+        }
+        let program = match &self.program {
+            Ok(program) => program,
+            Err(cause) => {
+                log::error!(
+                    "[Upgrade] the program's own file is not known: {cause}; this process goes on"
+                );
+                return;
+            }
+        };
+        match program.start(&self.sockets, self.owner) {
+            Ok(successor) => {
+                log::info!(
+                    "[Upgrade] process {} is starting with this one's sockets",
+                    successor.id()
+                );
+                self.successor = Some(successor);
+            }
+            Err(fault) => log::error!("[Upgrade] {fault}; this process goes on"),
+        }
+    }
+
+    /// Waits until a new process has taken over, and gives its id. May be dropped and called again.
+    async fn taken_over(&mut self) -> u32 {
+        loop {
+            let Some(successor) = &mut self.successor else {
+                return std::future::pending().await;
+            };
+            let id = successor.id();
+            let outcome = successor.ready().await;
+            // it is on its own now, or has ended
+            self.successor = None;
+            match outcome {
+                Ok(()) => return id,
+                Err(fault) => log::error!("[Upgrade] {fault}; this process goes on"),
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Upgrade {
+    fn drop(&mut self) {
+        // this process ends: one that is not ready yet would be left without its place
+        if let Some(successor) = &mut self.successor {
+            successor.end();
+        }
+    }
+}
+
+/// Tells systemd once the files have been read.
+async fn tell_reloaded(counters: Arc<reload::ReloadCounters>) {
+    let count = || counters.succeeded.load(Relaxed) + counters.failed.load(Relaxed);
+    let before = count();
+    let reloaded = async {
+        while count() == before {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let _ = tokio::time::timeout(RELOAD_PATIENCE, reloaded).await;
+    systemd::ready();
+}
+
+/// For a reload to end.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// For the next request of an idle connection, after a hand-over.
+#[cfg(unix)]
+const HANDOVER_GRACE: Duration = Duration::from_secs(5);
 
 /// For all workers to begin the drain, on however busy a machine.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(2);
@@ -650,6 +857,9 @@ impl WorkerContext {
             Rc::downgrade(&drain),
             Arc::clone(&shared.limits),
         ));
+        if let Some(watchdog) = &shared.watchdog {
+            actix_rt::spawn(Arc::clone(watchdog).live());
+        }
         let observer = Rc::new(Telemetry::new(
             shared.recorder.clone(),
             shared.metrics.shard(),

@@ -23,7 +23,7 @@ use actix_web::dev::ServiceResponse;
 
 use self::{connection::ConnectionAbort, head::HeadWait};
 use super::peer::Peer;
-use crate::{drain::DrainPhase, error::DeniedError};
+use crate::error::DeniedError;
 
 pub(super) use self::connection::Http1ServerConnection;
 pub use self::request::{KeepAlive, ParsedRequest, parse_request_head};
@@ -58,7 +58,7 @@ where
                 let answer = DeniedError::TooManyConnections.answer();
                 return self.refuse(answer, Some(&parsed.head.method)).await;
             }
-            if self.services.drain.phase() >= DrainPhase::Leaving || !has_slot {
+            if self.services.drain.phase().ends_connections() || !has_slot {
                 parsed.keep_alive = KeepAlive::No;
             }
             let keep_alive = self.exchange(parsed, is_local).await?;

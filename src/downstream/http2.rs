@@ -293,7 +293,8 @@ where
         drop(entry);
         // the first request is waited for, a while also by a drain
         let is_first = matches!(self.waits, IdleWait::First(_));
-        if !is_first && (phase == DrainPhase::Draining || !has_slot) {
+        let is_left = matches!(phase, DrainPhase::HandedOver | DrainPhase::Draining);
+        if !is_first && (is_left || !has_slot) {
             self.leave(cx);
         }
         self.poll_timers(cx)

@@ -5,12 +5,16 @@
 //! text; with any other name it speaks what PORT would: TLS if there is a certificate and no
 //! TLS_PORT, else clear text. Names of Unix sockets say nothing, and systemd removes their files.
 
-use std::{env, io, os::unix::net::UnixListener};
+use std::{
+    env, io,
+    net::TcpListener,
+    os::unix::net::{UnixDatagram, UnixListener},
+};
 
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use super::{listener::Listener, sockets};
+use super::{handover, listener::Listener, sockets};
 
 /// Number of the first passed descriptor.
 const FIRST: usize = 3;
@@ -68,24 +72,48 @@ impl TlsDefaults {
     }
 }
 
+/// Sockets that were passed to this process.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// Those of clients.
+    pub(super) sockets: Vec<Listener>,
+    /// Those of `ADMIN_LISTEN`, from the process that hands over.
+    pub(super) admin: Vec<TcpListener>,
+    /// The way to tell that process that this one is ready.
+    pub(super) ready: Option<UnixDatagram>,
+}
+
 /// The sockets that were passed to this process; none if it listens for itself.
-pub(super) fn take(tls: TlsDefaults) -> Result<Vec<Listener>, PassedError> {
+pub(super) fn take(tls: TlsDefaults) -> Result<Passed, PassedError> {
     let said = env::var("LISTEN_FDS").unwrap_or_default();
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut passed = ListenFd::from_env();
     if passed.len() == 0 && !matches!(said.as_str(), "" | "0") {
         log::warn!("[Proxy] LISTEN_FDS={said} is not for this process (LISTEN_PID): ignored");
     }
+    let is_handed_over = handover::SocketOwner::of_handover().is_some();
     let mut names = names.split(':');
-    (0..passed.len())
-        .map(|index| {
-            let which = Which {
-                descriptor: FIRST + index,
-                name: names.next().unwrap_or_default().to_owned(),
-            };
-            one(&mut passed, index, which, tls)
-        })
-        .collect()
+    let mut taken = Passed::default();
+    for index in 0..passed.len() {
+        let which = Which {
+            descriptor: FIRST + index,
+            name: names.next().unwrap_or_default().to_owned(),
+        };
+        match which.name.as_str() {
+            handover::READY if is_handed_over => {
+                let ready = passed.take_unix_datagram(index);
+                taken.ready = ready.map_err(|cause| PassedError::Other(which, cause))?;
+            }
+            handover::ADMIN if is_handed_over => {
+                let admin = passed.take_tcp_listener(index);
+                taken
+                    .admin
+                    .extend(admin.map_err(|cause| PassedError::Other(which, cause))?);
+            }
+            _ => taken.sockets.push(one(&mut passed, index, which, tls)?),
+        }
+    }
+    Ok(taken)
 }
 
 fn one(

@@ -12,6 +12,7 @@ use crate::config::{Boot, Live, Origin, Setting};
 pub(super) struct StartupSummary {
     pub(super) origins: Vec<String>,
     are_passed: bool,
+    are_inherited: bool,
     pub(super) are_local: bool,
     /// Addresses of `ADMIN_LISTEN`.
     pub(super) alone: Vec<SocketAddr>,
@@ -29,6 +30,7 @@ impl StartupSummary {
             alone: alone.iter().filter_map(|it| it.local_addr().ok()).collect(),
             origins: listeners.sockets.iter().map(Listener::origin).collect(),
             are_passed: listeners.are_passed,
+            are_inherited: listeners.are_inherited,
             are_local: listeners.are_local(),
             is_built_in: !settings.iter().any(names_upstream),
         }
@@ -64,7 +66,12 @@ pub(super) fn announce(
     for origin in &listeners.origins {
         log::info!("[Proxy] listening on {origin}");
     }
-    if listeners.are_passed {
+    if listeners.are_inherited {
+        log::info!(
+            "[Upgrade] the sockets of the earlier process are used; changes of HOST, PORT, TLS_PORT, UNIX_SOCKET \
+             and ADMIN_LISTEN need a stop and a start"
+        );
+    } else if listeners.are_passed {
         log::info!(
             "[Proxy] sockets passed by systemd are used (LISTEN_FDS); HOST, PORT, TLS_PORT and UNIX_SOCKET are ignored"
         );
@@ -137,6 +144,7 @@ mod tests {
         StartupSummary {
             origins: origins.iter().map(|&it| it.to_owned()).collect(),
             are_passed: false,
+            are_inherited: false,
             are_local: true,
             alone: Vec::new(),
             is_built_in: false,

@@ -44,6 +44,28 @@ impl Listener {
         }
     }
 
+    /// The path of a Unix socket that has one.
+    #[cfg(unix)]
+    pub(super) fn path(&self) -> Option<std::path::PathBuf> {
+        match self {
+            Self::Unix(listener) => {
+                let address = listener.local_addr().ok()?;
+                address.as_pathname().map(ToOwned::to_owned)
+            }
+            Self::Plain(_) | Self::Tls(_) => None,
+        }
+    }
+
+    /// The name by which the protocol of a passed socket is told.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "http",
+            Self::Tls(_) => "https",
+            #[cfg(unix)]
+            Self::Unix(_) => "unix",
+        }
+    }
+
     /// A second handle on the socket.
     pub(super) fn handle(&self) -> Option<socket2::Socket> {
         let socket = match self {

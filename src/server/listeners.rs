@@ -1,10 +1,14 @@
 //! The sockets to listen on: those that systemd passed, or else those that the settings name.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+};
 
 #[cfg(unix)]
 use super::{
-    activation::{self, PassedError},
+    activation::{self, Passed, PassedError},
+    handover::{self, Heirloom, SocketOwner},
     unix::{self, SocketFile, UnixError},
 };
 use super::{
@@ -18,8 +22,15 @@ use crate::config::Listen;
 pub(super) struct Listeners {
     /// The sockets.
     pub(super) sockets: Vec<Listener>,
-    /// Another process made the sockets and passed them.
+    /// systemd made the sockets and passed them.
     pub(super) are_passed: bool,
+    /// An earlier process of the program handed them over.
+    pub(super) are_inherited: bool,
+    /// Those of `ADMIN_LISTEN` that it handed over.
+    pub(super) admin: Vec<TcpListener>,
+    /// The way to tell that process that this one is ready.
+    #[cfg(unix)]
+    pub(super) ready: Option<std::os::unix::net::UnixDatagram>,
     /// The file of ours, which goes when this is dropped.
     #[cfg(unix)]
     pub(super) file: Option<SocketFile>,
@@ -29,6 +40,24 @@ impl Listeners {
     /// The addresses of those that have one.
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.sockets.iter().filter_map(Listener::address)
+    }
+
+    /// Handles on all of them and on those of `ADMIN_LISTEN`, for the next process.
+    #[cfg(unix)]
+    pub(super) fn heirlooms(&self, admin: &[TcpListener]) -> Vec<Heirloom> {
+        let of_clients = self.sockets.iter().filter_map(|listener| {
+            Some(Heirloom {
+                socket: listener.handle()?,
+                name: listener.name(),
+            })
+        });
+        let of_admins = admin.iter().filter_map(|listener| {
+            Some(Heirloom {
+                socket: socket2::SockRef::from(listener).try_clone().ok()?,
+                name: handover::ADMIN,
+            })
+        });
+        of_clients.chain(of_admins).collect()
     }
 
     /// Reports that HOST keeps the network out.
@@ -71,12 +100,25 @@ pub(super) fn open(listen: &Listen, has_certificate: bool) -> Result<Listeners, 
             is_possible: has_certificate,
             is_usual: listen.plain.is_empty() && !listen.tls.is_empty(),
         };
-        let sockets = activation::take(tls)?;
+        let Passed {
+            sockets,
+            admin,
+            ready,
+        } = activation::take(tls)?;
         if !sockets.is_empty() {
+            let owner = SocketOwner::of_handover();
+            let is_ours = owner == Some(SocketOwner::Program);
+            let file = sockets.iter().find_map(Listener::path);
             return Ok(Listeners {
                 sockets,
-                are_passed: true,
-                file: None,
+                are_passed: !is_ours,
+                are_inherited: owner.is_some(),
+                admin,
+                ready,
+                // one that cannot be looked at stays
+                file: file
+                    .filter(|_| is_ours)
+                    .and_then(|path| SocketFile::of(&path).ok()),
             });
         }
     }
@@ -93,6 +135,10 @@ pub(super) fn open(listen: &Listen, has_certificate: bool) -> Result<Listeners, 
     let mut listeners = Listeners {
         sockets: sockets.collect(),
         are_passed: false,
+        are_inherited: false,
+        admin: Vec::new(),
+        #[cfg(unix)]
+        ready: None,
         #[cfg(unix)]
         file: None,
     };

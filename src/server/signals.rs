@@ -1,4 +1,4 @@
-//! Signals as events: two ways to stop, one to reload, one to open the access log anew.
+//! Signals as events: two ways to stop, one to reload, one to open the access log anew, one to hand over.
 
 use std::io;
 
@@ -14,6 +14,8 @@ pub(super) enum Signal {
     Reload,
     /// Open the access log anew.
     Reopen,
+    /// Hand over to a new process.
+    Upgrade,
 }
 
 /// The signals of this process; Control-C alone where there are no Unix signals.
@@ -26,6 +28,8 @@ pub(super) struct Signals {
     hangup: UnixSignal,
     #[cfg(unix)]
     user1: UnixSignal,
+    #[cfg(unix)]
+    user2: UnixSignal,
 }
 
 impl Signals {
@@ -44,6 +48,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -54,6 +59,7 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
             _ = self.hangup.recv() => Signal::Reload,
             _ = self.user1.recv() => Signal::Reopen,
+            _ = self.user2.recv() => Signal::Upgrade,
         }
     }
 }

@@ -58,7 +58,8 @@ pub(super) async fn livez() -> HttpResponse {
 /// The process takes new work.
 pub(super) async fn readyz(phase: web::ThinData<watch::Receiver<DrainPhase>>) -> HttpResponse {
     match *phase.borrow() {
-        DrainPhase::Running => plain(HttpResponse::Ok(), "ready\n"),
+        // the process that took over is ready
+        DrainPhase::Running | DrainPhase::HandedOver => plain(HttpResponse::Ok(), "ready\n"),
         DrainPhase::Starting => plain(HttpResponse::ServiceUnavailable(), "starting\n"),
         DrainPhase::Leaving | DrainPhase::Draining | DrainPhase::Cut => {
             plain(HttpResponse::ServiceUnavailable(), "draining\n")

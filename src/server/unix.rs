@@ -56,20 +56,30 @@ impl UnixError {
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: Identity,
+    is_left: bool,
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
+    /// The file of a socket at this path.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
             identity: identity(path)?,
+            is_left: false,
         })
+    }
+}
+
+impl SocketFile {
+    /// Leaves the file to the process that goes on with its socket.
+    pub(super) fn leave(mut self) {
+        self.is_left = true;
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+        if !self.is_left && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             // a failure cannot be reported; the next start replaces the socket
             let _ = fs::remove_file(&self.path);
         }

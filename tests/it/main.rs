@@ -29,6 +29,8 @@ mod failover;
 mod faults;
 mod forwarding;
 mod framing;
+#[cfg(target_os = "linux")]
+mod handover;
 mod http2;
 mod keys;
 mod layers;

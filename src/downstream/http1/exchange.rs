@@ -87,9 +87,7 @@ where
             self.wire.borrow_mut().discard();
         }
         // unread octets of the request stand before the next one, and no handler reads them
-        if !self.wire.borrow().decoder.is_done()
-            || self.services.drain.phase() >= DrainPhase::Leaving
-        {
+        if !self.wire.borrow().decoder.is_done() || self.services.drain.phase().ends_connections() {
             keep_alive = KeepAlive::No;
         }
         self.upload = match (&relayed_head, has_body) {

@@ -1,0 +1,111 @@
+//! `upgrade`: has the running server hand its sockets over to a new process of the program as it is on the disk
+//! now. The server does it; this asks (`SIGUSR2`) and waits for the outcome.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::output;
+use crate::config::{ConfigErrors, ConfigSource, Flags};
+
+/// For the new process to be ready: a little longer than the server waits.
+const PATIENCE: Duration = Duration::from_secs(65);
+/// Between looks at who answers.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct Upgrade {
+    /// Process id of the server; without it, the server that listens on admin.sock in DATA_DIR
+    #[arg(long, value_name = "PID")]
+    pid: Option<i32>,
+    #[command(flatten)]
+    pub(super) settings: Flags,
+}
+
+/// Reason for which no new process took over.
+#[derive(Debug, thiserror::Error)]
+enum UpgradeError {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error(
+        "DATA_DIR is not set, so the server is not known: set it to the server's, or give --pid"
+    )]
+    NoDirectory,
+    #[error("no server listens on {path}: {1}; start one, or give --pid", path = .0.display())]
+    NoServer(PathBuf, #[source] io::Error),
+    #[error("{0} is not the id of a process")]
+    NoPid(i32),
+    #[error("process {0} cannot be asked: {1}")]
+    NotAsked(i32, #[source] io::Error),
+    #[error(
+        "process {0} still serves after {patience} s: the new one failed or was not ready; the server's log says why",
+        patience = PATIENCE.as_secs()
+    )]
+    NotTaken(i32),
+}
+
+pub(super) fn run(asked: &Upgrade) -> ExitCode {
+    match upgrade(asked) {
+        Ok(said) => output::say(said.as_bytes()),
+        Err(error) => {
+            output::complain(&error);
+            match error {
+                UpgradeError::Config(_) | UpgradeError::NoDirectory | UpgradeError::NoPid(_) => {
+                    output::EXIT_USAGE.into()
+                }
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn upgrade(asked: &Upgrade) -> Result<String, UpgradeError> {
+    if let Some(id) = asked.pid {
+        ask(id)?;
+        return Ok(format!(
+            "process {id} was asked to hand over; its log says how it goes\n"
+        ));
+    }
+    let source = ConfigSource::of_process(asked.settings.clone());
+    let (data_dir, _) = source.access()?;
+    let socket = data_dir.ok_or(UpgradeError::NoDirectory)?;
+    let socket = socket.join(crate::server::ADMIN_SOCKET);
+    let before =
+        listener(&socket).map_err(|cause| UpgradeError::NoServer(socket.clone(), cause))?;
+    ask(before)?;
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        // between the two there is a moment without one
+        match listener(&socket) {
+            Ok(now) if now != before => {
+                return Ok(format!(
+                    "process {now} has taken over from process {before}\n"
+                ));
+            }
+            _ => thread::sleep(LOOK_INTERVAL),
+        }
+    }
+    Err(UpgradeError::NotTaken(before))
+}
+
+fn ask(id: i32) -> Result<(), UpgradeError> {
+    // 0 and less are groups of processes
+    let pid = Some(id).filter(|id| *id > 0).and_then(Pid::from_raw);
+    let pid = pid.ok_or(UpgradeError::NoPid(id))?;
+    kill_process(pid, Signal::USR2).map_err(|cause| UpgradeError::NotAsked(id, cause.into()))
+}
+
+/// The process that listens on a Unix socket.
+fn listener(path: &Path) -> io::Result<i32> {
+    let socket = UnixStream::connect(path)?;
+    let peer = rustix::net::sockopt::socket_peercred(&socket)?;
+    Ok(peer.pid.as_raw_nonzero().get())
+}
