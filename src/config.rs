@@ -42,8 +42,8 @@ pub use self::{
     identity::TlsIdentity,
     loaded::Loaded,
     model::{
-        AccessLogSettings, AccessLogTarget, AccessSettings, Boot, Config, Edit, Listen, Live,
-        Timers,
+        AccessLogSettings, AccessLogTarget, AccessSettings, Boot, CacheWarningSettings, Config,
+        Edit, Listen, Live, Timers,
     },
     options::{AccessMode, EditMode, EditTarget, ForwardedFields},
     origin::{Origin, Setting},

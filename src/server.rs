@@ -39,7 +39,7 @@ use crate::{
     logging,
     memory::Budget,
     proxy::{self, EditMemory, RequestId, RunningKeys, Telemetry, Worker},
-    telemetry::activity::{self, Activity, BreakCause, EventSender},
+    telemetry::activity::{self, Activity, BreakCause, CacheWarningSources, EventSender},
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
         Client,
@@ -149,12 +149,22 @@ struct Observation {
 }
 
 impl Observation {
-    fn start(boot: &Boot) -> io::Result<Self> {
-        let is_recorded = boot.has_pages() || boot.access_log.is_some();
+    fn start(boot: &Boot, live: &Arc<ArcSwap<Live>>, dashboard: &str) -> io::Result<Self> {
+        let cache_warnings = boot.cache_warnings.clone();
+        let live = Arc::clone(live);
+        let cache_warnings = cache_warnings.map(|settings| CacheWarningSources {
+            settings,
+            page: (boot.has_pages() && dashboard.starts_with("http"))
+                .then(|| format!("{dashboard}/sessions?sort=cache_breaks")),
+            prices: Box::new(move || Arc::clone(&live.load().prices)),
+        });
+        let has_readers = boot.has_pages() || cache_warnings.is_some();
+        let is_recorded = has_readers || boot.access_log.is_some();
         let settings = activity::ActivitySettings {
             access_log: boot.access_log.clone(),
-            data_dir: boot.data_dir.clone(),
-            has_readers: boot.has_pages(),
+            data_dir: boot.data_dir.clone().filter(|_| boot.has_pages()),
+            has_readers,
+            cache_warnings,
         };
         let (activity, recorder) = is_recorded
             .then(|| Activity::start(settings))
@@ -275,11 +285,12 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     #[cfg(unix)]
     let mut upgrade = Upgrade::prepare(&listeners, &alone);
     let announced = StartupSummary::of(&listeners, &alone, &loaded.settings);
-    let observation = match Observation::start(&boot) {
+    let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
+    let dashboard = announced.dashboard_url(&boot);
+    let observation = match Observation::start(&boot, &live, &dashboard) {
         Ok(observation) => observation,
         Err(cause) => return failed("could not start telemetry", &cause),
     };
-    let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let (phase, receiver) = watch::channel(DrainPhase::Starting);
     let standing = Arc::<ArcSwap<reload::ConfigStatus>>::default();
     let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
@@ -298,7 +309,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         phase: receiver.clone(),
         boot_id: status.boot_id.clone(),
         started: status.started,
-        url: announced.dashboard_url(&boot),
+        url: dashboard,
         data_dir: boot.data_dir.clone(),
         registry: desk.registry.clone(),
         proxy_urls: announced.origins.clone(),

@@ -65,6 +65,8 @@ pub struct Boot {
     pub data_dir: Option<PathBuf>,
     /// Keys of the proxy and their limits.
     pub access: AccessSettings,
+    /// Warnings of prompt caches that break too often (`CACHE_BREAK_WEBHOOK`), if they are on.
+    pub cache_warnings: Option<CacheWarningSettings>,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).
@@ -89,6 +91,15 @@ pub struct AccessSettings {
     pub contact: Option<String>,
     /// URL that is told of budgets that run out (`LIMITS_WEBHOOK`).
     pub webhook: Option<Secret>,
+}
+
+/// Warnings of prompt caches that break too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheWarningSettings {
+    /// URL that is told (`CACHE_BREAK_WEBHOOK`).
+    pub webhook: Secret,
+    /// Percent of the requests from which on it is (`CACHE_BREAK_RATE`).
+    pub rate: u8,
 }
 
 /// The access log.

@@ -22,8 +22,8 @@ use super::{
     memory::MemoryLimits,
     merge::MergedSettings,
     model::{
-        AccessLogSettings, AccessLogTarget, AccessSettings, Boot, Config, Edit, Listen, Live,
-        Timers,
+        AccessLogSettings, AccessLogTarget, AccessSettings, Boot, CacheWarningSettings, Config,
+        Edit, Listen, Live, Timers,
     },
     options::EditMode,
     origin::Origin,
@@ -175,6 +175,7 @@ impl Reader {
         let upstream_ca_file = settings.upstream_ca_file.as_deref();
         let upstream_ca_file = self.opened("UPSTREAM_CA_FILE", upstream_ca_file, root, ca_file);
         let access = self.access(&settings);
+        let cache_warnings = self.cache_warnings(&settings);
         let access_log = match settings.access_log.trim() {
             "off" => None,
             "stdout" => Some(AccessLogTarget::Stdout),
@@ -202,6 +203,7 @@ impl Reader {
                 admin_listen: settings.admin_listen,
                 data_dir: settings.data_dir.map(|path| root.join(path)),
                 access,
+                cache_warnings,
                 env_file: self.merged.env_file.clone(),
                 headers_file,
             },
@@ -249,6 +251,22 @@ impl Reader {
                 debug: settings.debug_mode,
             },
         }
+    }
+
+    fn cache_warnings(&mut self, settings: &Settings) -> Option<CacheWarningSettings> {
+        let webhook = settings.cache_break_webhook.clone()?;
+        if !settings.metering
+            && let Some(setting) = self.merged.setting("CACHE_BREAK_WEBHOOK")
+        {
+            let origin = setting.origin.clone();
+            let message = "is told nothing, since METERING is off and cache reads are not known";
+            self.merged
+                .warn("CACHE_BREAK_WEBHOOK", origin, message.to_owned());
+        }
+        Some(CacheWarningSettings {
+            webhook,
+            rate: settings.cache_break_rate,
+        })
     }
 
     fn custom_fields(&mut self, path: &Path) -> CustomFields {

@@ -150,6 +150,12 @@ impl Prices {
         }
     }
 
+    /// Billionths of a US dollar that a model's tokens cost on these terms; none where it has no price.
+    pub fn cost_of(&self, model: &str, tokens: &Tokens, terms: &Terms) -> Option<u64> {
+        let price = self.of(model)?;
+        Some(self.cost(price, tokens, terms).billionths)
+    }
+
     /// Cost of tokens on these terms.
     fn cost(&self, price: &Price, tokens: &Tokens, terms: &Terms) -> Cost {
         let mut cost = Cost {

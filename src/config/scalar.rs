@@ -103,6 +103,16 @@ pub(super) fn webhook(text: &str) -> Result<Secret, InvalidValue> {
     }
 }
 
+/// A share that can be reached: `20` or `20%`.
+pub(super) fn percent(text: &str) -> Result<u8, InvalidValue> {
+    let text = text.trim();
+    let number = text.strip_suffix('%').unwrap_or(text);
+    match count(number)?.get().try_into() {
+        Ok(percent @ ..=100) => Ok(percent),
+        _ => Err(InvalidValue::because("is above 100")),
+    }
+}
+
 /// Any text.
 pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
     Ok(text.to_owned())
@@ -280,6 +290,13 @@ mod tests {
         assert_eq!(port("65535"), Ok(65535));
         for text in ["", "65536", "-1", "+1", "80a", "0x50"] {
             assert!(port(text).is_err(), "{text}");
+        }
+        for text in ["20", "20%", " 20 % "] {
+            assert_eq!(percent(text), Ok(20), "{text}");
+        }
+        assert_eq!((percent("1"), percent("100%")), (Ok(1), Ok(100)));
+        for text in ["", "%", "0", "101", "300", "-5", "2.5", "20%%"] {
+            assert!(percent(text).is_err(), "{text}");
         }
         assert_eq!(count("25000").unwrap().get(), 25_000);
         for text in ["", "0", "-1", "1.5", "99999999999999999999"] {

@@ -44,6 +44,7 @@ use crate::{
 
 mod aggregator;
 mod cache_health;
+mod cache_warnings;
 mod compose;
 mod dimension;
 mod ended;
@@ -68,6 +69,7 @@ pub mod view;
 
 use self::{
     aggregator::{Aggregator, EVENTS, StoreWriter},
+    cache_warnings::CacheWarnings,
     compose::RangeSnapshot,
     ended::EndedExchange,
     queue::{ActivitySender, WorkerEvents},
@@ -76,6 +78,7 @@ use self::{
 };
 pub use self::{
     cache_health::BreakCause,
+    cache_warnings::CacheWarningSources,
     compose::{Range, UsageBy, UsageRange},
     dimension::Dimension,
     filter::{Filter, InvalidFilter, StatusFilter},
@@ -91,15 +94,17 @@ const LISTED: usize = 10_000;
 const REQUESTS_OF_A_SESSION: usize = 100;
 
 /// Settings of the activity.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct ActivitySettings {
     /// The access log, if there is one.
     pub access_log: Option<config::AccessLogSettings>,
     /// Directory in which the history is stored, if it is.
     pub data_dir: Option<PathBuf>,
-    /// True if the dashboard or the API reads the activity; else only the access log is written, and nothing
-    /// is kept.
+    /// True if the dashboard, the API or a warning reads the activity; else only the access log is written, and
+    /// nothing is kept.
     pub has_readers: bool,
+    /// Warnings of prompt caches that break too often, if they are on.
+    pub cache_warnings: Option<CacheWarningSources>,
 }
 
 /// The activity of the process. Dropping it counts, writes and stores what was handed over.
@@ -148,6 +153,8 @@ impl Activity {
         let now = SystemTime::now();
         let mut state = ActivityState::new(now);
         let numbers = Arc::clone(&state.recent.numbers);
+        let warnings = settings.cache_warnings.map(CacheWarnings::start);
+        state.sessions.warnings = warnings.transpose()?;
         let access_log = settings.access_log.map(AccessLog::start).transpose()?;
         let store = match &settings.data_dir {
             Some(directory) if settings.has_readers => {

@@ -301,3 +301,60 @@ fn a_cache_break_is_found_named_and_counted() {
         assert!(has("canary-session") && !has("canary one") && !has("canary two"));
     }
 }
+
+#[test]
+fn a_webhook_is_told_once_of_a_cause_that_breaks_too_many_caches() {
+    let upstream = upstream();
+    for has_pages in [true, false] {
+        let receiver = Upstream::always("HTTP/1.1 204 No Content\r\n\r\n");
+        let proxy = Proxy::to(upstream.url())
+            .env("ENABLE_DASHBOARD", has_pages)
+            .env("DASHBOARD_API_KEY", KEY)
+            .env("CACHE_BREAK_WEBHOOK", format!("{}/hook", receiver.url()))
+            .env("CACHE_BREAK_RATE", "25%")
+            // of two workers, ends of the same moment may be counted in another order
+            .env("WORKERS", 1)
+            .start();
+        let main = fields("canary-session", None, None);
+        let say = |system: &str, usage| say(&proxy, &main, &turn(system, &["canary"], usage));
+        say("s0", [10, 0, 20_000]);
+        // 15 watched requests that read the prefix, and then six that do not: five of 20 are the rate
+        for _ in 0..15 {
+            say("s0", [10, 20_000, 0]);
+        }
+        for turn in 1..=6 {
+            say(&format!("s{turn}"), [10, 0, 20_000]);
+        }
+        let (head, body) = receiver.request();
+        let (Body::Length(octets) | Body::Chunked(octets)) = body else {
+            panic!("{body:?}")
+        };
+        assert_eq!(head.target(), "/hook");
+        let text = String::from_utf8(octets).unwrap();
+        for secret in ["canary", KEY] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        let post: Value = serde_json::from_str(&text).unwrap();
+        for (name, expected) in [
+            ("event", json!("cache_breaks")),
+            ("cause", json!("system_changed")),
+            ("breaks", json!(5)),
+            ("requests", json!(20)),
+            ("sessions", json!(1)),
+            ("model", json!("claude-sonnet-4-5")),
+            ("extra_tokens", json!(100_000)),
+            ("extra_cost_usd", json!(0.345)),
+        ] {
+            assert_eq!(post[name], expected, "{name}: {text}");
+        }
+        let url = post["url"].as_str();
+        assert_eq!(url.is_some(), has_pages, "{text}");
+        let is_page = |url: &str| url.ends_with("/admin/sessions?sort=cache_breaks");
+        assert!(url.is_none_or(is_page), "{text}");
+        proxy.signal("TERM");
+        let ended = proxy.wait();
+        assert_eq!(ended.code, Some(0));
+        assert!(receiver.try_request().is_none(), "told once");
+        assert!(!ended.stderr.contains("/hook"), "{}", ended.stderr);
+    }
+}

@@ -451,6 +451,21 @@ settings! {
             example: "127.0.0.1:8089",
         }
 
+        cache_break_webhook: Secret {
+            name: "CACHE_BREAK_WEBHOOK", applies: Restart, read: scalar::webhook,
+            form: Text::new("http:// or https:// URL", "http:// 或 https:// 的 URL"),
+            en: "URL that is told when more requests than CACHE_BREAK_RATE break the prompt cache, with the cause.",
+            zh: "提示缓存失效的请求达到 CACHE_BREAK_RATE 时通知的 URL，并说明原因。",
+            shown: Redaction::AsLength, example: "https://hooks.example/T0/B0/x",
+        }
+
+        cache_break_rate: u8 = "20%" {
+            name: "CACHE_BREAK_RATE", applies: Restart, read: scalar::percent,
+            form: Text::new("a percentage from 1 to 100", "1 到 100 的百分数"),
+            en: "Share of the requests of ten minutes, by cause, from which on CACHE_BREAK_WEBHOOK is told.",
+            zh: "十分钟内因同一原因失效的请求占比达到此值时通知 CACHE_BREAK_WEBHOOK。",
+        }
+
         data_dir: PathBuf {
             name: "DATA_DIR", applies: Restart, read: scalar::path,
             form: Text::new("the path of a directory", "目录的路径"),

@@ -101,6 +101,17 @@ pub(super) struct CacheBreak {
     pub(super) written: u64,
 }
 
+/// Finding on a request of a session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum CacheFinding {
+    /// No prefix was there to be read.
+    Unwatched,
+    /// It read the prefix, or at least half of it.
+    Read,
+    /// It broke the cache.
+    Broken(CacheBreak),
+}
+
 /// The conversations that are followed.
 #[derive(Default)]
 pub(super) struct CacheHealth {
@@ -127,35 +138,40 @@ struct Conversation {
 
 impl CacheHealth {
     /// Compares an exchange of a session with those before it, and remembers what it left in the cache.
-    pub(super) fn judge(
-        &mut self,
-        session: &SessionKey,
-        exchange: &Exchange,
-    ) -> Option<CacheBreak> {
-        let usage = exchange.usage.as_ref()?;
+    pub(super) fn judge(&mut self, session: &SessionKey, exchange: &Exchange) -> CacheFinding {
+        let usage = exchange.usage.as_ref();
+        let usage = usage.filter(|it| it.tokens.prompt() > 0);
+        let Some((usage, model)) = usage.and_then(|it| Some((it, it.model.as_deref()?))) else {
+            return CacheFinding::Unwatched;
+        };
         let tokens = &usage.tokens;
-        if tokens.prompt() == 0 {
-            return None;
-        }
-        let model = shortened(usage.model.as_deref()?, LONGEST_MODEL);
+        let model = shortened(model, LONGEST_MODEL);
         let id = (session.clone(), exchange.begun.agent.clone());
         let known = self.agents.entry(id).or_default();
         let digests = exchange.prompt.as_ref();
         let before = predecessor(known, model, digests);
-        let found = before.and_then(|at| cause(&known[at], model, exchange, tokens));
-        let broken = found.map(|(cause, message)| {
+        let found = before
+            .map(|at| &known[at])
+            .filter(|it| it.is_due(exchange, tokens));
+        let found = found.map_or(CacheFinding::Unwatched, |before| {
+            if tokens.cache_read >= before.prefix / 2 {
+                return CacheFinding::Read;
+            }
+            let Some((cause, message)) = cause(before, model, exchange) else {
+                return CacheFinding::Unwatched;
+            };
             self.counts[cause as usize] += 1;
-            CacheBreak {
+            CacheFinding::Broken(CacheBreak {
                 at: unix_millis(exchange.begun.started),
                 request: shortened(&exchange.begun.id, LONGEST_MODEL).into(),
                 agent: exchange.begun.agent.as_deref().map(Into::into),
                 model: model.into(),
                 cause,
                 message,
-                expected: before.map_or(0, |at| known[at].prefix),
+                expected: before.prefix,
                 read: tokens.cache_read,
                 written: tokens.cache_write_5m.saturating_add(tokens.cache_write_1h),
-            }
+            })
         });
         let count = known.len();
         remember(known, before, Conversation::of(exchange, model, tokens));
@@ -163,7 +179,7 @@ impl CacheHealth {
         if self.conversations > CONVERSATIONS {
             self.forget();
         }
-        broken
+        found
     }
 
     /// Forgets the half that was not used for longest.
@@ -201,6 +217,24 @@ impl Conversation {
             digests: exchange.prompt.clone(),
         })
     }
+
+    /// True if a request that goes on with it should read the prefix.
+    fn is_due(&self, exchange: &Exchange, tokens: &Tokens) -> bool {
+        // while an earlier request is not answered, there is nothing in the cache to be read
+        exchange.begun.started >= self.used
+            && tokens.prompt() >= self.prompt
+            && self.prefix >= SMALLEST_PREFIX
+    }
+}
+
+impl CacheFinding {
+    /// The break, if the request broke the cache.
+    pub(super) fn into_break(self) -> Option<CacheBreak> {
+        match self {
+            Self::Broken(broken) => Some(broken),
+            Self::Unwatched | Self::Read => None,
+        }
+    }
 }
 
 /// The conversation that a request goes on with: that with the most messages in common, of the same model
@@ -221,20 +255,13 @@ fn predecessor(
     best.map(|(at, _)| at)
 }
 
-/// The cause of a break, if the request broke the cache, and the message that differs.
+/// The cause of a break, and the message that differs; none where it is another conversation.
 fn cause(
     before: &Conversation,
     model: &str,
     exchange: &Exchange,
-    tokens: &Tokens,
 ) -> Option<(BreakCause, Option<u64>)> {
-    let has_grown = tokens.prompt() >= before.prompt;
-    let has_fallen = tokens.cache_read < before.prefix / 2;
-    // while an earlier request is not answered, there is nothing in the cache to be read
     let elapsed = exchange.begun.started.duration_since(before.used).ok()?;
-    if !has_grown || !has_fallen || before.prefix < SMALLEST_PREFIX {
-        return None;
-    }
     let pair = before.digests.as_ref().zip(exchange.prompt.as_ref());
     let pair = pair.map(|(before, now)| (before.as_ref(), now.as_ref(), now.common(before)));
     if let Some((before, now, 0)) = pair
@@ -395,7 +422,7 @@ mod tests {
     ) -> Option<(BreakCause, Option<u64>)> {
         let exchange = exchange(asked, agent);
         let session = SessionKey::of(&exchange).unwrap();
-        let broken = health.judge(&session, &exchange)?;
+        let broken = health.judge(&session, &exchange).into_break()?;
         assert_eq!((broken.expected, broken.read), (20_000, asked.tokens[1]));
         Some((broken.cause, broken.message))
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cache_health::{BreakCause, CacheBreak, CacheHealth},
+    cache_warnings::CacheWarnings,
     session_key::SessionKey,
     totals::{UsageTotals, is_failure},
     unix_time::unix_millis,
@@ -89,6 +90,8 @@ pub(super) struct Sessions {
     by_key: HashMap<SessionKey, Arc<Session>>,
     agents: usize,
     health: CacheHealth,
+    /// Warnings of caches that break too often, if they are on.
+    pub(super) warnings: Option<CacheWarnings>,
 }
 
 impl Sessions {
@@ -102,7 +105,11 @@ impl Sessions {
         let Some(key) = SessionKey::of(exchange) else {
             return;
         };
-        let broken = self.health.judge(&key, exchange);
+        let found = self.health.judge(&key, exchange);
+        if let Some(warnings) = &mut self.warnings {
+            warnings.count(&key, exchange, &found, ended);
+        }
+        let broken = found.into_break();
         if let Some(unsaved) = unsaved {
             let totals = unsaved.entry(key.clone()).or_default();
             totals.count(exchange, ended, broken.as_ref());
