@@ -1,14 +1,19 @@
 //! Secrets: a text that is never shown and is compared in constant time ([`Secret`]), and
 //! credentials of an exchange that are masked in everything that is shown or logged of it
-//! ([`mask`], [`shape`]).
+//! ([`mask`], [`shape`]). [`SecretFile`] keeps a secret over a restart.
 
 use std::fmt;
 
+mod kept;
 pub mod mask;
 mod names;
 pub mod shape;
 
-pub use self::{mask::Secrets, names::names_credential};
+pub use self::{
+    kept::{SecretFile, SecretFileError},
+    mask::Secrets,
+    names::names_credential,
+};
 
 use ring::digest::{SHA256, digest};
 

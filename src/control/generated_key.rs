@@ -1,26 +1,23 @@
 //! The generated key of the dashboard, which is in effect while `DASHBOARD_API_KEY` is not set.
 //!
-//! It is random and one for all workers. With `DATA_DIR` a file keeps it for the next start; other users can
-//! read that file at no moment. Beside the file, one log line alone has the key: the URL that signs in.
+//! It is random and one for all workers. With `DATA_DIR` a file keeps it for the next start. Beside the file,
+//! one log line alone has the key: the URL that signs in.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read as _, Write as _},
-    path::Path,
-};
-
-use tempfile::NamedTempFile;
+use std::path::Path;
 
 use super::{
     session::{is_id, random_id},
     state::AdminState,
 };
-use crate::{config::Config, secret::Secret};
+use crate::{
+    config::Config,
+    secret::{Secret, SecretFile, SecretFileError},
+};
 
 /// Name of the file in `DATA_DIR`.
 const FILE: &str = "dashboard.key";
 /// Bytes of the file that are read: more than a key and a line break have.
-const MAX_FILE: u64 = 128;
+const MAX_BYTES: u64 = 128;
 
 /// Reason for which there is no generated key.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +57,7 @@ impl AdminState {
 pub fn check_generated_key(config: &Config) -> Result<(), GeneratedKeyError> {
     match &config.boot.data_dir {
         Some(directory) if config.boot.has_pages() && config.live.dashboard_key.is_none() => {
-            kept(&directory.join(FILE)).map(drop)
+            kept(&file(directory)).map(drop)
         }
         _ => Ok(()),
     }
@@ -74,121 +71,65 @@ fn generate(directory: Option<&Path>) -> Result<String, GeneratedKeyError> {
     let Some(directory) = directory else {
         return Ok(key);
     };
-    let path = directory.join(FILE);
-    if let Some(kept) = kept(&path)? {
+    let file = file(directory);
+    if let Some(kept) = kept(&file)? {
         return Ok(kept);
     }
-    match keep(&key, directory, &path) {
-        Ok(()) => Ok(key),
-        Err(error) => match kept(&path)? {
-            // another process was first
-            Some(kept) => Ok(kept),
-            None => Err(GeneratedKeyError(format!(
-                "{} cannot be created: {error}; let this user write DATA_DIR",
-                path.display()
-            ))),
-        },
+    match file.create(&key).map_err(|error| failed(&file, &error))? {
+        Some(other) => valid(&file, &other),
+        None => Ok(key),
+    }
+}
+
+fn file(directory: &Path) -> SecretFile {
+    SecretFile {
+        path: directory.join(FILE),
+        max_bytes: MAX_BYTES,
     }
 }
 
 /// Reads the key of a file, if there is one.
-fn kept(path: &Path) -> Result<Option<String>, GeneratedKeyError> {
-    let shown = path.display();
-    let unreadable = |error: io::Error| {
-        let fix = "let this user read it, delete it for a new key";
-        GeneratedKeyError(format!("{shown} cannot be read: {error}; {fix}"))
+fn kept(file: &SecretFile) -> Result<Option<String>, GeneratedKeyError> {
+    let kept = file.read().map_err(|error| failed(file, &error))?;
+    kept.map(|kept| valid(file, &kept)).transpose()
+}
+
+fn valid(file: &SecretFile, key: &[u8]) -> Result<String, GeneratedKeyError> {
+    if is_id(key) {
+        return Ok(String::from_utf8_lossy(key).into_owned());
+    }
+    Err(GeneratedKeyError(format!(
+        "{} does not hold a key of 64 hexadecimal digits; delete it for a new key",
+        file.path.display()
+    )))
+}
+
+fn failed(file: &SecretFile, error: &SecretFileError) -> GeneratedKeyError {
+    let another = match error {
+        SecretFileError::NotCreated(_) => "",
+        _ => ", delete it for a new key",
     };
-    match fs::metadata(path) {
-        // a pipe would be waited for
-        Ok(found) if !found.is_file() => {
-            return Err(GeneratedKeyError(format!(
-                "{shown} is not a file; delete it for a new key"
-            )));
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    if let Some(mode) = wider_mode(&file).map_err(unreadable)? {
-        return Err(GeneratedKeyError(format!(
-            "{shown} is open to other users (mode {mode:04o}); chmod 600 it, delete it for a new key"
-        )));
-    }
-    let mut content = Vec::new();
-    file.take(MAX_FILE)
-        .read_to_end(&mut content)
-        .map_err(unreadable)?;
-    let key = content.trim_ascii_end();
-    if !is_id(key) {
-        return Err(GeneratedKeyError(format!(
-            "{shown} does not hold a key of 64 hexadecimal digits; delete it for a new key"
-        )));
-    }
-    Ok(Some(String::from_utf8_lossy(key).into_owned()))
-}
-
-/// Writes the key into a file that has its content and its mode when it gets its name.
-fn keep(key: &str, directory: &Path, path: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    let mut file = NamedTempFile::new_in(directory)?;
-    if let Some(mode) = wider_mode(file.as_file())? {
-        return Err(io::Error::other(format!(
-            "its file system opens it to other users (mode {mode:04o})"
-        )));
-    }
-    writeln!(file, "{key}")?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)?;
-    Ok(())
-}
-
-/// The mode of a file that other users can open.
-#[cfg(unix)]
-fn wider_mode(file: &File) -> io::Result<Option<u32>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    Ok((mode & 0o077 != 0).then_some(mode))
-}
-
-#[cfg(not(unix))]
-fn wider_mode(_: &File) -> io::Result<Option<u32>> {
-    Ok(None)
+    let (path, remedy) = (file.path.display(), error.remedy());
+    GeneratedKeyError(format!("{path} {error}; {remedy}{another}"))
 }
 
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt as _, thread};
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
     #[test]
-    fn a_key_is_kept_in_a_file_of_its_owner_alone() {
+    fn a_key_is_kept_for_the_next_start() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/needed");
         let key = generate(Some(&directory)).unwrap();
         assert!(is_id(key.as_bytes()));
-        let path = directory.join(FILE);
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{key}\n"));
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let text = fs::read_to_string(directory.join(FILE)).unwrap();
+        assert_eq!(text, format!("{key}\n"));
         assert_eq!(generate(Some(&directory)).unwrap(), key);
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
         assert_ne!(generate(None).unwrap(), generate(None).unwrap());
-    }
-
-    #[test]
-    fn processes_that_start_at_once_have_one_key() {
-        let root = tempfile::tempdir().unwrap();
-        let keys: Vec<_> = thread::scope(|scope| {
-            let all: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| generate(Some(root.path())).unwrap()))
-                .collect();
-            all.into_iter().map(|it| it.join().unwrap()).collect()
-        });
-        assert!(keys.iter().all(|key| *key == keys[0]));
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 
     #[test]
@@ -209,18 +150,14 @@ mod tests {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         };
-        for mode in [0o640, 0o604, 0o620, 0o660, 0o644] {
-            write(&key, mode);
-            refused(&format!("(mode {mode:04o}); chmod 600 it"));
-        }
+        write(&key, 0o640);
+        refused("(mode 0640); chmod 600 it");
         for text in ["", "\n", &key[1..], &format!("{key}0"), &key.repeat(9), "é"] {
             write(text, 0o600);
             refused("does not hold a key");
         }
-        for mode in [0o600, 0o400] {
-            write(&format!("{key}\r\n"), mode);
-            assert_eq!(generate(Some(root.path())).unwrap(), key);
-        }
+        write(&format!("{key}\r\n"), 0o600);
+        assert_eq!(generate(Some(root.path())).unwrap(), key);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         refused("is not a file");

@@ -1,25 +1,22 @@
 //! The pepper: the secret under which digests of keys are made.
 //!
-//! It comes from `ACCESS_PEPPER`, or else from a file in `DATA_DIR` that is made once. Other users can read
-//! that file at no moment. Where keys are stored and the file is missing, another pepper would make every one
-//! of them invalid: that is an error.
+//! It comes from `ACCESS_PEPPER`, or else from a file in `DATA_DIR` that is made once. Where keys are stored
+//! and the file is missing, another pepper would make every one of them invalid: that is an error.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read as _, Write as _},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use ring::digest;
-use tempfile::NamedTempFile;
 
-use crate::{access::Pepper, secret::Secret};
+use crate::{
+    access::Pepper,
+    secret::{Secret, SecretFile, SecretFileError},
+};
 
 /// Name of the file in `DATA_DIR`.
 const FILE: &str = "access.pepper";
 
 /// Bytes of the file that are read: more than a pepper and a line break have.
-const MAX_FILE: u64 = 4096;
+const MAX_BYTES: u64 = 4096;
 
 /// Reason for which there is no pepper.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +33,20 @@ pub enum PepperError {
     )]
     Missing(PathBuf),
     /// The file cannot be used.
-    #[error("{path}: {1}; keys cannot be used; {2}, or set ACCESS_PEPPER", path = .0.display())]
-    File(PathBuf, String, &'static str),
+    #[error(
+        "{path} {1}; keys cannot be used; {remedy}, or set ACCESS_PEPPER",
+        path = .0.display(), remedy = .1.remedy()
+    )]
+    File(PathBuf, #[source] SecretFileError),
+    /// The file holds something else.
+    #[error(
+        "{path} holds no pepper of 32 or more characters; keys cannot be used; restore it from a backup, or set \
+         ACCESS_PEPPER", path = .0.display()
+    )]
+    Content(PathBuf),
+    /// The system gives no random bytes.
+    #[error("{0}; keys cannot be used; restart the proxy, or set ACCESS_PEPPER")]
+    Generate(String),
 }
 
 /// The text of the pepper.
@@ -50,18 +59,26 @@ pub(super) fn text(
         return Ok(configured.clone());
     }
     let path = directory.join(FILE);
-    if let Some(kept) = kept(&path)? {
-        return Ok(kept);
-    }
-    if has_keys {
-        return Err(PepperError::Missing(path));
-    }
-    let failed = |why: String| PepperError::File(path.clone(), why, "let this user write DATA_DIR");
-    let text = Pepper::generate().map_err(|error| failed(error.to_string()))?;
-    match keep(&text, directory, &path) {
-        Ok(()) => Ok(Secret::new(&text)),
-        // another process may have been first
-        Err(error) => kept(&path)?.ok_or_else(|| failed(format!("cannot be created: {error}"))),
+    let file = SecretFile {
+        path: path.clone(),
+        max_bytes: MAX_BYTES,
+    };
+    let failed = |error| PepperError::File(path.clone(), error);
+    let kept = match file.read().map_err(failed)? {
+        Some(kept) => kept,
+        None if has_keys => return Err(PepperError::Missing(path)),
+        None => {
+            let own = Pepper::generate();
+            let own = own.map_err(|error| PepperError::Generate(error.to_string()))?;
+            match file.create(&own).map_err(failed)? {
+                Some(other) => other,
+                None => return Ok(Secret::new(&own)),
+            }
+        }
+    };
+    match String::from_utf8(kept) {
+        Ok(text) if Pepper::new(text.as_bytes()).is_ok() => Ok(Secret::new(&text)),
+        _ => Err(PepperError::Content(path)),
     }
 }
 
@@ -73,91 +90,18 @@ pub(super) fn name(pepper: &Secret) -> String {
     octets.map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// Reads the file, if there is one.
-fn kept(path: &Path) -> Result<Option<Secret>, PepperError> {
-    let unreadable = |error: io::Error| {
-        let why = format!("cannot be read: {error}");
-        PepperError::File(path.to_owned(), why, "let this user read it")
-    };
-    match fs::metadata(path) {
-        Ok(found) if found.is_file() => {}
-        Ok(_) => {
-            let why = "is not a file".to_owned();
-            return Err(PepperError::File(path.to_owned(), why, "move it away"));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    if let Some(mode) = wider_mode(&file).map_err(unreadable)? {
-        let why = format!("is open to other users (mode {mode:04o})");
-        return Err(PepperError::File(path.to_owned(), why, "chmod 600 it"));
-    }
-    let mut content = String::new();
-    file.take(MAX_FILE)
-        .read_to_string(&mut content)
-        .map_err(unreadable)?;
-    let text = content.trim();
-    if Pepper::new(text.as_bytes()).is_err() {
-        let why = "holds no pepper of 32 or more characters".to_owned();
-        return Err(PepperError::File(
-            path.to_owned(),
-            why,
-            "restore it from a backup",
-        ));
-    }
-    Ok(Some(Secret::new(text)))
-}
-
-/// Writes the pepper into a file that has its content and its mode when it gets its name.
-fn keep(text: &str, directory: &Path, path: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    let mut file = NamedTempFile::new_in(directory)?;
-    if let Some(mode) = wider_mode(file.as_file())? {
-        return Err(io::Error::other(format!(
-            "its file system opens it to other users (mode {mode:04o})"
-        )));
-    }
-    writeln!(file, "{text}")?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)?;
-    Ok(())
-}
-
-/// The mode of a file that other users can open.
-#[cfg(unix)]
-fn wider_mode(file: &File) -> io::Result<Option<u32>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    Ok((mode & 0o077 != 0).then_some(mode))
-}
-
-#[cfg(not(unix))]
-fn wider_mode(_: &File) -> io::Result<Option<u32>> {
-    Ok(None)
-}
-
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt as _, thread};
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
     #[test]
-    fn it_is_made_once_for_its_owner_alone() {
+    fn it_is_made_once_and_a_configured_one_counts_instead() {
         let root = tempfile::tempdir().unwrap();
-        let texts: Vec<_> = thread::scope(|scope| {
-            let all: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| text(None, root.path(), false).unwrap()))
-                .collect();
-            all.into_iter().map(|it| it.join().unwrap()).collect()
-        });
-        assert!(texts.iter().all(|it| *it == texts[0]));
-        let path = root.path().join(FILE);
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(text(None, root.path(), true).unwrap() == texts[0]);
+        let made = text(None, root.path(), false).unwrap();
+        assert!(text(None, root.path(), true).unwrap() == made);
         let configured = Secret::new("configured");
         assert!(text(Some(&configured), root.path(), true).unwrap() == configured);
     }
