@@ -1,51 +1,48 @@
 //! The beginning of an error's content, within a bound that all workers share.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::memory::{Budget, BudgetShare};
 
 /// The beginning of an error's content.
 pub(super) struct ErrorPrefix {
     octets: Vec<u8>,
     coding: Option<Box<str>>,
+    share: BudgetShare,
 }
 
-/// Octets of errors' contents that all workers hold while their exchanges last.
-static HELD: AtomicUsize = AtomicUsize::new(0);
-/// Maximum of these; beyond it only [`FEW`] bytes of an error are kept.
-const MOST_HELD: usize = 32 << 20;
+/// Memory of errors' contents that all workers hold while their exchanges last; beyond it only [`FEW`] bytes
+/// of an error are kept.
+static HELD: Budget = Budget::new(32 << 20);
 /// Bytes of an error that are kept.
 const MOST_ERROR: usize = 50 * 1000;
-/// Bytes of an error that are kept beyond [`MOST_HELD`]: an error of the API is shorter.
+/// Bytes of an error that are kept beyond the budget: an error of the API is shorter.
 const FEW: usize = 2 * 1000;
+
 impl ErrorPrefix {
     /// Nothing yet, in this content coding.
     pub(super) fn new(coding: Option<Box<str>>) -> Self {
         Self {
             octets: Vec::new(),
             coding,
+            share: BudgetShare::of(&HELD),
         }
     }
 
     /// Keeps as much as there is room for.
     pub(super) fn push(&mut self, content: &[u8]) {
-        let most = if HELD.load(Relaxed) < MOST_HELD {
-            MOST_ERROR
+        let whole = MOST_ERROR.min(self.octets.len() + content.len());
+        let most = if self.share.grow_to(whole) {
+            whole
         } else {
             FEW
         };
         let room = most.saturating_sub(self.octets.len()).min(content.len());
         self.octets.extend_from_slice(&content[..room]);
-        HELD.fetch_add(room, Relaxed);
+        self.share.force_to(self.octets.len());
     }
 
     /// Takes the content and its coding, and releases its memory.
     pub(super) fn take(&mut self) -> (Vec<u8>, Option<Box<str>>) {
-        HELD.fetch_sub(self.octets.len(), Relaxed);
+        self.share.clear();
         (std::mem::take(&mut self.octets), self.coding.take())
-    }
-}
-
-impl Drop for ErrorPrefix {
-    fn drop(&mut self) {
-        self.take();
     }
 }
