@@ -125,52 +125,6 @@ fn a_file_that_is_replaced_is_taken() {
 }
 
 #[test]
-fn a_file_that_is_written_in_place_is_taken() {
-    let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
-    fs::write(rig.path("env/.env"), "API_BASE_URL=http://two\n").unwrap();
-    rig.await_host("two");
-}
-
-#[test]
-fn a_bad_file_keeps_the_last_good() {
-    let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
-    rig.replace("env/.env", "API_BASE_URL=http://two\nPORT=x\n");
-    rig.await_outcome(ReloadOutcome::Refused);
-    assert_eq!(rig.host(), "one");
-    assert_eq!(rig.counts(), (0, 1, false));
-    rig.replace("env/.env", "API_BASE_URL=http://three\n");
-    rig.await_host("three");
-    assert_eq!(rig.counts(), (1, 1, true));
-}
-
-#[test]
-fn a_file_that_loses_what_it_had_keeps_the_last_good() {
-    type Harm = fn(&Path);
-    let harms: [Harm; 4] = [
-        |file| fs::write(file, "").unwrap(),
-        |file| fs::remove_file(file).unwrap(),
-        |file| fs::write(file, "API_BASE_URL=http://o").unwrap(),
-        |file| fs::write(file, "PORT=8088\n").unwrap(),
-    ];
-    // side by side: each waits for a refusal, and for the reload after it
-    thread::scope(|scope| {
-        for harm in harms {
-            scope.spawn(move || {
-                let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
-                harm(&rig.path("env/.env"));
-                rig.await_outcome(ReloadOutcome::Refused);
-                assert_eq!(rig.host(), "one");
-                rig.watcher.reload_now();
-                rig.await_outcome(ReloadOutcome::Refused);
-                assert_eq!(rig.counts(), (0, 2, false));
-                rig.replace("env/.env", "API_BASE_URL=http://two\n");
-                rig.await_host("two");
-            });
-        }
-    });
-}
-
-#[test]
 fn a_writer_that_pauses_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("env")).unwrap();
@@ -211,20 +165,6 @@ fn a_writer_that_pauses_is_waited_for() {
 }
 
 #[test]
-fn the_headers_file_is_watched_too() {
-    let rig = Rig::with_env_file("");
-    rig.replace("env/.env.headers.json", r#"{"x-a": "1"}"#);
-    rig.await_outcome(ReloadOutcome::Swapped);
-    assert_eq!(rig.live.load().custom_fields.len(), 1);
-    fs::remove_file(rig.path("env/.env.headers.json")).unwrap();
-    rig.await_outcome(ReloadOutcome::Refused);
-    assert_eq!(rig.live.load().custom_fields.len(), 1);
-    rig.replace("env/.env.headers.json", "{}");
-    rig.await_outcome(ReloadOutcome::Swapped);
-    assert!(rig.live.load().custom_fields.is_empty());
-}
-
-#[test]
 fn a_headers_file_elsewhere_is_watched_once_it_is_named() {
     let rig = Rig::with_env_file("");
     fs::create_dir(rig.path("other")).unwrap();
@@ -255,28 +195,6 @@ fn a_folder_that_is_replaced_is_followed() {
     rig.await_host("two");
     rig.replace("env/.env", "API_BASE_URL=http://three\n");
     rig.await_host("three");
-}
-
-#[cfg(unix)]
-#[test]
-fn a_link_that_is_swapped_as_kubernetes_does_is_followed() {
-    use std::os::unix::fs::symlink;
-    let rig = Rig::new(|dir| {
-        fs::create_dir_all(dir.join("env/..1")).unwrap();
-        fs::write(dir.join("env/..1/.env"), "API_BASE_URL=http://one\n").unwrap();
-        symlink("..1", dir.join("env/..data")).unwrap();
-        symlink("..data/.env", dir.join("env/.env")).unwrap();
-    });
-    assert_eq!(rig.host(), "one");
-    for (n, host) in [(2, "two"), (3, "three")] {
-        fs::create_dir(rig.path(&format!("env/..{n}"))).unwrap();
-        let text = format!("API_BASE_URL=http://{host}\n");
-        fs::write(rig.path(&format!("env/..{n}/.env")), text).unwrap();
-        symlink(format!("..{n}"), rig.path("env/..tmp")).unwrap();
-        fs::rename(rig.path("env/..tmp"), rig.path("env/..data")).unwrap();
-        fs::remove_dir_all(rig.path(&format!("env/..{}", n - 1))).unwrap();
-        rig.await_host(host);
-    }
 }
 
 #[test]
