@@ -304,11 +304,17 @@ fn certificates_that_are_not_right_are_502_and_others_go_on() {
         ("expired", Identity::expired(&["127.0.0.1"])),
         ("self-signed", Identity::self_signed(&["127.0.0.1"])),
         ("for another host", Identity::of(&["other.example"])),
+        ("of an unknown issuer", Identity::of(&["127.0.0.1"])),
     ];
+    let stranger = Identity::of(&["127.0.0.1"]);
     for (what, identity) in bad {
+        let trusted = match what {
+            "of an unknown issuer" => &stranger,
+            _ => &identity,
+        };
         let upstream = Upstream::bind();
         let https = format!("https://{}", upstream.addr());
-        let proxy = identity.trusted(Proxy::to(&https)).start();
+        let proxy = trusted.trusted(Proxy::to(&https)).start();
         let mut client = proxy.connect();
         client.send(post("/v1/messages", "secret"));
         let (octets, _) = identity.accept(upstream.accept_stream()).read_to_end();
@@ -320,7 +326,7 @@ fn certificates_that_are_not_right_are_502_and_others_go_on() {
         assert_proxy_error(&response, 502, "api_error", "tls_certificate_error");
 
         let other = Upstream::ok();
-        let proxy = identity
+        let proxy = trusted
             .trusted(ProxyBuilder::new())
             .env("API_BASE_URLS", format!("{https},{}", other.url()))
             .start();

@@ -104,38 +104,6 @@ fn tls_to_a_name_goes_to_the_address_that_listens() {
     assert_eq!(client.read_response("GET").content(), b"ok");
 }
 
-#[track_caller]
-fn fails_tls(identity: &Identity, proxy: &Proxy, upstream: &Upstream) {
-    let mut client = proxy.connect();
-    client.send(post("/v1/messages", "secret"));
-    let mut origin = identity.accept(upstream.accept_stream());
-    let (octets, _) = origin.read_to_end();
-    assert_eq!(
-        octets, b"",
-        "octets of a request for somebody who is not trusted"
-    );
-    let response = client.read_response("POST");
-    assert_proxy_error(&response, 502, "api_error", "tls_certificate_error");
-}
-
-#[test]
-fn an_untrusted_certificate_is_502() {
-    let identity = Identity::of(&["127.0.0.1"]);
-    let upstream = Upstream::bind();
-    let proxy = Proxy::to(format!("https://{}", upstream.addr())).start();
-    fails_tls(&identity, &proxy, &upstream);
-}
-
-#[test]
-fn a_certificate_for_another_name_is_502() {
-    let identity = Identity::of(&["other.example"]);
-    let upstream = Upstream::bind();
-    let proxy = identity
-        .trusted(Proxy::to(format!("https://{}", upstream.addr())))
-        .start();
-    fails_tls(&identity, &proxy, &upstream);
-}
-
 #[test]
 fn tls_to_a_clear_text_port_is_502() {
     let upstream = Upstream::bind();
@@ -241,7 +209,8 @@ fn https_goes_through_an_http_proxy_by_connect() {
     assert_eq!(head.line, "CONNECT upstream.invalid:443 HTTP/1.1");
     assert_eq!(head.one("host"), Some("upstream.invalid:443"));
     assert_eq!(head.one("proxy-authorization"), Some("Basic dXNlcjpwYXNz"));
-    tunnel.send("HTTP/1.1 200 Connection established\r\nX-Any: thing\r\n\r\n");
+    // fields that mean nothing here
+    tunnel.send_split(b"HTTP/1.0 200 Connection established\r\nContent-Length: 7\r\n\r\n");
     let mut origin = identity.accept(stream);
     let (head, _) = origin.read_request();
     assert_eq!(head.target(), "/x");

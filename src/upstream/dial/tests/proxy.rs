@@ -1,10 +1,7 @@
 //! Outbound proxies: the bytes that the dialer sends, and the report of each failure.
 
-use tokio::io::copy_bidirectional;
-
 use super::{
     super::{proxy::MAX_HEAD, proxy_authorization},
-    tls::TestAuthority,
     *,
 };
 use crate::config::{HttpVersion, Resolve};
@@ -79,46 +76,6 @@ async fn connect_is_sent_as_rfc_9110_says() {
 }
 
 #[tokio::test]
-async fn tls_goes_through_the_tunnel() {
-    let authority = TestAuthority::new();
-    let identity = authority.server(&["unknown-here.test"], |_| {});
-    let (upstream_listener, upstream_address) = listen().await;
-    let (proxy_listener, proxy_address) = listen().await;
-    let server = async {
-        let tcp = upstream_listener.accept().await.unwrap().0;
-        let acceptor = identity.acceptor(&[&rustls::version::TLS13], &[b"http/1.1"]);
-        echo(acceptor.accept(tcp).await.unwrap()).await;
-    };
-    let proxy_server = async {
-        let mut tcp = proxy_listener.accept().await.unwrap().0;
-        assert!(
-            read_head(&mut tcp)
-                .await
-                .starts_with("CONNECT unknown-here.test:")
-        );
-        // In two segments, with fields that mean nothing here.
-        tcp.write_all(b"HTTP/1.0 200 Connection estab")
-            .await
-            .unwrap();
-        tokio::task::yield_now().await;
-        tcp.write_all(b"lished\r\nContent-Length: 7\r\n\r\n")
-            .await
-            .unwrap();
-        let mut onward = TcpStream::connect(upstream_address).await.unwrap();
-        let _ = copy_bidirectional(&mut tcp, &mut onward).await;
-    };
-    let client = async {
-        let upstream = upstream(Scheme::Https, "unknown-here.test", upstream_address.port());
-        let route = OutboundRoute::HttpProxy(proxy(proxy_address.port(), true));
-        let dialer = authority.dialer();
-        let mut stream = dialer.dial(&upstream, &route, LONG).await.unwrap();
-        assert!(matches!(stream, Stream::Tls(_)));
-        assert_echo(&mut stream).await;
-    };
-    tokio::join!(server, proxy_server, client);
-}
-
-#[tokio::test]
 async fn what_is_not_2xx_is_a_refusal_by_the_proxy() {
     let mut endless = b"HTTP/1.1 200 OK\r\nx: ".to_vec();
     endless.resize(MAX_HEAD + 1, b'x');
@@ -190,20 +147,6 @@ async fn octets_that_come_with_the_tunnel_stay_in_it() {
         };
         tokio::join!(server, client);
     }
-}
-
-#[tokio::test]
-async fn http_goes_to_the_proxy_without_connect() {
-    let folder = tempfile::tempdir().unwrap();
-    let (listener, address) = listen().await;
-    let upstream = upstream(Scheme::Http, "unknown-here.test", 80);
-    let route = OutboundRoute::HttpProxy(proxy(address.port(), true));
-    let dialer = plain_dialer(folder.path(), "");
-    let mut stream = dialer.dial(&upstream, &route, LONG).await.unwrap();
-    assert!(matches!(stream, Stream::Tcp(_)));
-    assert_eq!(stream.tcp().peer_addr().unwrap(), address);
-    let server = async { echo(listener.accept().await.unwrap().0).await };
-    tokio::join!(server, assert_echo(&mut stream));
 }
 
 #[test]
