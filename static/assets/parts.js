@@ -379,3 +379,42 @@ export function Table({ label, head, children }) {
     </div>
   `;
 }
+
+/**
+ * A field with a few values, and the one that is chosen at first.
+ * @param {{label: string, value: string, options: [string, string][]} & Record<string, unknown>} props
+ */
+export const Select = ({ label, value, options, ...rest }) => html`
+  <label class="field">
+    <span>${label}</span>
+    <select ...${rest}>
+      ${options.map(
+        ([key, text]) => html`
+          <option key=${key} value=${key} selected=${key === value}>${text}</option>
+        `,
+      )}
+    </select>
+  </label>
+`;
+
+/**
+ * Names and values; those without a value are left out.
+ * @param {{facts: Page.Fact[]}} props
+ */
+export const Facts = ({ facts }) => html`
+  <dl class="pairs">
+    ${facts
+      .filter(([, value]) => value)
+      .map(
+        ([key, value, copies]) => html`
+          <div key=${key}>
+            <dt>${t(key)}</dt>
+            <dd class=${copies ? "mono copies" : ""}>
+              <span>${value}</span>
+              ${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}
+            </dd>
+          </div>
+        `,
+      )}
+  </dl>
+`;

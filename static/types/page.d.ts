@@ -5,6 +5,9 @@ declare namespace Page {
   type VNode = import("../assets/vendor/htm-preact-standalone.module.d.ts").VNode;
   type FieldEvent = import("../assets/vendor/htm-preact-standalone.module.d.ts").FieldEvent;
 
+  /** A text with the key of its name, and whether it can be copied. */
+  type Fact = [key: string, value: string | null | undefined, copies?: boolean];
+
   /** A value with followers. */
   interface Cell<T> {
     get(): T;

@@ -8,6 +8,7 @@ import {
   Bones,
   Code,
   Copy,
+  Facts,
   FaultNote,
   Icon,
   IconButton,
@@ -76,16 +77,11 @@ export function Drawer({ id, row: listed, onClose }) {
   `;
 }
 
-/**
- * A text with the key of its name, and whether it can be copied.
- * @typedef {[string, string | null | undefined, boolean?]} Fact
- */
-
 /** @param {{row: Api.Row, asked: Api.Detail | null, base: string | null}} props */
 function Body({ row, asked, base }) {
   const error = asked?.error;
   const isPending = row.state === "pending";
-  /** @type {Fact[]} */
+  /** @type {Page.Fact[]} */
   const facts = [
     ["col.time", as.moment(row.at)],
     ["drawer.ended", isPending ? t("state.pending") : ended(row)],
@@ -103,7 +99,7 @@ function Body({ row, asked, base }) {
     ["drawer.edit", row.edit && word(`edit.${row.edit}`, row.edit)],
     ["drawer.error_type", row.error_type],
   ];
-  /** @type {Fact[]} */
+  /** @type {Page.Fact[]} */
   const generation = [
     ["col.model", row.model],
     ["drawer.stream", row.stream === null ? null : t(row.stream ? "yes" : "no")],
@@ -314,25 +310,6 @@ function End({ row }) {
     </form>
   `;
 }
-
-/** @param {{facts: Fact[]}} props */
-const Facts = ({ facts }) => html`
-  <dl class="pairs">
-    ${facts
-      .filter(([, value]) => value)
-      .map(
-        ([key, value, copies]) => html`
-          <div key=${key}>
-            <dt>${t(key)}</dt>
-            <dd class=${copies ? "mono copies" : ""}>
-              <span>${value}</span>
-              ${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}
-            </dd>
-          </div>
-        `,
-      )}
-  </dl>
-`;
 
 /**
  * Fields as they came, in their order; of some only the name is kept.

@@ -6,7 +6,7 @@ import * as as from "../format.js";
 import { asFault, ask, refresh, useAnswer } from "../api.js";
 import { setQuery } from "../router.js";
 import { useProxyAddress } from "../proxy.js";
-import { Badge, Bones, Card, Code, Empty, FaultNote, Icon, Table, faultText } from "../parts.js";
+import { Badge, Bones, Card, Code, Empty, FaultNote, Icon, Select, Table, faultText } from "../parts.js";
 
 const ROWS = 200;
 const LONGEST = 128;
@@ -285,20 +285,6 @@ const Input = ({ name, label, hint, type = "text", ...rest }) => html`
   <label class="field">
     <span>${label}</span>
     <input name=${name} type=${type} placeholder=${hint} autocomplete="off" spellcheck="false" ...${rest} />
-  </label>
-`;
-
-/** @param {{name: string, label: string, options: [string, string][], value: string}} props */
-const Select = ({ name, label, options, value }) => html`
-  <label class="field">
-    <span>${label}</span>
-    <select name=${name}>
-      ${options.map(
-        ([key, text]) => html`
-          <option key=${key} value=${key} selected=${key === value}>${text}</option>
-        `,
-      )}
-    </select>
   </label>
 `;
 

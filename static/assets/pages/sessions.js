@@ -5,7 +5,20 @@ import { t, word } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { Link, oneOf, setQuery } from "../router.js";
-import { Badge, Bones, Card, Copy, Empty, FaultNote, Icon, Status, Table, Tile, costText } from "../parts.js";
+import {
+  Badge,
+  Bones,
+  Card,
+  Empty,
+  Facts,
+  FaultNote,
+  Icon,
+  Select,
+  Status,
+  Table,
+  Tile,
+  costText,
+} from "../parts.js";
 
 const ROWS = 100;
 /** @type {Record<string, number>} */
@@ -44,8 +57,8 @@ function List({ query }) {
           label=${t("range.label")}
           value=${range}
           options=${Object.keys(SPANS).map((span) => [span, t(`range.${span}`)])}
-          onChoose=${
-            /** @param {string} value */ (value) =>
+          onChange=${
+            /** @param {Page.FieldEvent} event */ ({ target: { value } }) =>
               setQuery({ range: value === "7d" ? null : value, offset: null })
           }
         />
@@ -53,8 +66,8 @@ function List({ query }) {
           label=${t("sessions.sort")}
           value=${sort}
           options=${SORTS.map((name) => [name, t(`sessions.sort.${name}`)])}
-          onChoose=${
-            /** @param {string} value */ (value) =>
+          onChange=${
+            /** @param {Page.FieldEvent} event */ ({ target: { value } }) =>
               setQuery({ sort: value === "last" ? null : value, offset: null })
           }
         />
@@ -84,17 +97,7 @@ function List({ query }) {
 const Rows = ({ rows }) => html`
   <${Table}
     label=${t("nav.sessions")}
-    head=${[
-      [t("col.session")],
-      [t("col.who")],
-      [t("sessions.last")],
-      [t("duration"), "num"],
-      [t("sum.requests"), "num"],
-      [t("col.tokens"), "num"],
-      [t("sum.cache"), "num"],
-      [t("sessions.breaks"), "num"],
-      [t("col.cost"), "num"],
-    ]}
+    head=${[[t("col.session")], [t("col.who")], [t("sessions.last")], ...sums()]}
   >
     ${rows.map(
       (row) => html`
@@ -104,16 +107,31 @@ const Rows = ({ rows }) => html`
           </th>
           <td>${who(row)}</td>
           <td>${as.when(row.last_at)}</td>
-          <td class="num">${as.span(row.duration_ms)}</td>
-          <td class="num">${as.count(row.requests)}${" "}<${Errors} count=${row.errors} /></td>
-          <td class="num">${tokens(row)}</td>
-          <td class="num">${as.percent(row.cache_hit_share)}</td>
-          <td class="num"><${Breaks} count=${row.cache_breaks} /></td>
-          <td class="num">${cost(row)}</td>
+          <${Sums} of=${row} />
         </tr>
       `,
     )}
   <//>
+`;
+
+/**
+ * Heads of the columns of sums.
+ * @returns {[string, string][]}
+ */
+const sums = () =>
+  ["duration", "sum.requests", "col.tokens", "sum.cache", "sessions.breaks", "col.cost"].map((key) => [
+    t(key),
+    "num",
+  ]);
+
+/** @param {{of: Api.SessionSums}} props */
+const Sums = ({ of }) => html`
+  <td class="num">${as.span(of.duration_ms)}</td>
+  <td class="num">${as.count(of.requests)}${" "}<${Errors} count=${of.errors} /></td>
+  <td class="num">${tokens(of)}</td>
+  <td class="num">${as.percent(of.cache_hit_share)}</td>
+  <td class="num"><${Breaks} count=${of.cache_breaks} /></td>
+  <td class="num">${cost(of)}</td>
 `;
 
 /** @param {{id: string, owner: string | null}} props */
@@ -162,19 +180,7 @@ const Detail = ({ data }) => html`
       />
     </dl>
     <${Card} title=${t("sessions.one")}>
-      <dl class="pairs">
-        ${facts(data).map(
-          ([key, value, copies]) => html`
-            <div key=${key}>
-              <dt>${t(key)}</dt>
-              <dd class=${copies ? "mono copies" : ""}>
-                <span>${value}</span>
-                ${copies && html`<${Copy} text=${value} label=${`${t("copy")}: ${t(key)}`} />`}
-              </dd>
-            </div>
-          `,
-        )}
-      </dl>
+      <${Facts} facts=${facts(data)} />
     <//>
     <${Card} title=${t("sessions.agents")} flush>
       <${Agents} rows=${data.tree} />
@@ -189,36 +195,25 @@ const Detail = ({ data }) => html`
 `;
 
 /**
- * What is known of a session, and whether it can be copied.
+ * What is known of a session.
  * @param {Api.SessionDetail} data
- * @returns {[string, string, boolean?][]}
+ * @returns {Page.Fact[]}
  */
-const facts = (data) =>
-  /** @type {[string, string | null, boolean?][]} */ ([
-    ["filter.session", data.id, true],
-    ["col.key", data.key && (data.key_name ? `${data.key_name} · ${data.key}` : data.key)],
-    ["col.user", data.user],
-    ["col.team", data.team],
-    ["filter.user_agent", data.user_agent],
-    ["sessions.first", as.moment(data.first_at)],
-    ["sessions.last", as.moment(data.last_at)],
-  ]).flatMap(([key, value, copies]) => (value ? [[key, value, copies]] : []));
+const facts = (data) => [
+  ["filter.session", data.id, true],
+  ["col.key", data.key && (data.key_name ? `${data.key_name} · ${data.key}` : data.key)],
+  ["col.user", data.user],
+  ["col.team", data.team],
+  ["filter.user_agent", data.user_agent],
+  ["sessions.first", as.moment(data.first_at)],
+  ["sessions.last", as.moment(data.last_at)],
+];
 
 /** @param {{rows: Api.Agent[]}} props */
 const Agents = ({ rows }) => html`
   <${Table}
     label=${t("sessions.agents")}
-    head=${[
-      [t("col.agent")],
-      [t("col.model")],
-      [t("sessions.first")],
-      [t("duration"), "num"],
-      [t("sum.requests"), "num"],
-      [t("col.tokens"), "num"],
-      [t("sum.cache"), "num"],
-      [t("sessions.breaks"), "num"],
-      [t("col.cost"), "num"],
-    ]}
+    head=${[[t("col.agent")], [t("col.model")], [t("sessions.first")], ...sums()]}
   >
     ${rows.map(
       (row) => html`
@@ -230,12 +225,7 @@ const Agents = ({ rows }) => html`
           </th>
           <td class="mono wide">${row.models.join(", ") || "–"}</td>
           <td>${as.when(row.first_at)}</td>
-          <td class="num">${as.span(row.duration_ms)}</td>
-          <td class="num">${as.count(row.requests)}${" "}<${Errors} count=${row.errors} /></td>
-          <td class="num">${tokens(row)}</td>
-          <td class="num">${as.percent(row.cache_hit_share)}</td>
-          <td class="num"><${Breaks} count=${row.cache_breaks} /></td>
-          <td class="num">${cost(row)}</td>
+          <${Sums} of=${row} />
         </tr>
       `,
     )}
@@ -352,27 +342,6 @@ function Search({ value }) {
     </label>
   `;
 }
-
-/**
- * @param {{
- *   label: string, value: string, options: [string, string][], onChoose: (value: string) => void
- * }} props
- */
-const Select = ({ label, value, options, onChoose }) => html`
-  <label class="field">
-    <span>${label}</span>
-    <select
-      value=${value}
-      onChange=${/** @param {Page.FieldEvent} event */ (event) => onChoose(event.target.value)}
-    >
-      ${options.map(
-        ([key, text]) => html`
-          <option key=${key} value=${key} selected=${key === value}>${text}</option>
-        `,
-      )}
-    </select>
-  </label>
-`;
 
 /** @param {{offset: number, next: number | null}} props */
 function Pages({ offset, next }) {
