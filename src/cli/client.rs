@@ -21,7 +21,7 @@ use super::{
 use crate::{
     audit::AuditFilter,
     config::{InvalidUpstream, Scheme, Upstream},
-    registry::{Call, KeyFilter, SpendBy},
+    registry::{Call, KeyFilter},
 };
 
 /// Time for an answer: a hundred thousand keys may be applied.
@@ -277,15 +277,7 @@ fn request(call: &Call) -> (&'static str, String, Option<Value>) {
             format!("/limits/verify{}", query(&[("subject", subject)])),
             None,
         ),
-        Call::Spend(by) => {
-            let by = match by {
-                SpendBy::Org => "org",
-                SpendBy::Team => "team",
-                SpendBy::User => "user",
-                SpendBy::Key => "key",
-            };
-            ("GET", format!("/spend?by={by}"), None)
-        }
+        Call::Spend(by) => ("GET", format!("/spend?by={}", by.label()), None),
         Call::Audit(AuditFilter {
             actor,
             action,

@@ -10,7 +10,7 @@ use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
     call,
     problem::Problem,
-    query::{NoParams, read},
+    query::{NoParams, read, text},
     state::AdminState,
 };
 #[cfg(test)]
@@ -32,6 +32,7 @@ pub(super) struct AuditParams {
     #[cfg_attr(test, param(max_length = 256))]
     action: Option<String>,
     /// Time of the oldest line: a moment (RFC 3339), a date, or a duration before now (`24h`).
+    #[cfg_attr(test, param(example = "24h", max_length = 256))]
     since: Option<String>,
     /// Upper bound of lines, the newest ones; 100 if it is not given.
     #[cfg_attr(test, param(minimum = 1, maximum = 10000))]
@@ -61,17 +62,16 @@ pub(super) async fn search(
         since: from,
         limit,
     } = read(&request)?;
-    let said = |text: Option<String>| text.filter(|text| !text.is_empty());
     let limit = limit.unwrap_or(100);
     if limit == 0 || limit > 10_000 {
         return Err(Problem::BadFilter(
             "limit is not between 1 and 10000".into(),
         ));
     }
-    let from = said(from).map(|from| since(&from)).transpose();
+    let from = text("since", from)?.map(|from| since(&from)).transpose();
     let filter = AuditFilter {
-        actor: said(actor),
-        action: said(action),
+        actor: text("actor", actor)?,
+        action: text("action", action)?,
         since: from.map_err(|fault| Problem::BadFilter(format!("since: {fault}").into()))?,
         limit,
     };

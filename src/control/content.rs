@@ -39,6 +39,12 @@ pub(super) async fn json_up_to<T: DeserializeOwned>(
         Ok(Err(_)) => return Err(Problem::BadRequest("the content did not come whole".into())),
         Err(_) => return Err(Problem::BadRequest("the content is too large".into())),
     };
+    // serde takes an array for the members in their order
+    if content.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::BadRequest(
+            format!("the content is not {shape}").into(),
+        ));
+    }
     serde_json::from_slice(&content).map_err(|error| {
         let error = error.to_string();
         // other texts of serde's repeat values, which may be secrets

@@ -11,7 +11,7 @@ use super::{
     call,
     content::{json, json_up_to},
     problem::Problem,
-    query::{NoParams, read},
+    query::{NoParams, read, text},
     state::AdminState,
 };
 #[cfg(test)]
@@ -30,11 +30,13 @@ pub(super) struct KeyParams {
     #[cfg_attr(test, param(max_length = 256))]
     q: Option<String>,
     /// The state: `active`, `expired` or `revoked`.
+    #[cfg_attr(test, param(pattern = "^(active|expired|revoked|)$"))]
     state: Option<String>,
     /// Rows of a page; 1,000 if it is not given.
     #[cfg_attr(test, param(minimum = 1, maximum = 10000))]
     limit: Option<usize>,
     /// `next_after` of the page before.
+    #[cfg_attr(test, param(pattern = "^([0-9A-Za-z]{10}|)$"))]
     after: Option<String>,
 }
 
@@ -61,12 +63,11 @@ pub(super) async fn list(
         limit,
         after,
     } = read(&request)?;
-    let said = |text: Option<String>| text.filter(|text| !text.is_empty());
     let filter = KeyFilter {
-        q: said(q),
-        state: said(state),
+        q: text("q", q)?,
+        state: text("state", state)?,
         limit,
-        after: said(after),
+        after: text("after", after)?,
     };
     call::make(&plane, &request, Call::Keys(filter)).await
 }

@@ -11,7 +11,7 @@ use super::{
     call,
     content::json,
     problem::Problem,
-    query::{NoParams, read},
+    query::{NoParams, read, text},
     state::AdminState,
 };
 use crate::registry::{Call, GrantBudget, SetLimits, SpendBy};
@@ -24,6 +24,7 @@ use crate::registry::{LimitsChecked, LimitsOf, SpendBars};
 #[serde(deny_unknown_fields)]
 pub(super) struct SubjectParams {
     /// `org`, `team:NAME`, `user:NAME` or `key:ID`; all if it is not given.
+    #[cfg_attr(test, param(example = "team:core", max_length = 256))]
     subject: Option<String>,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct SubjectParams {
 #[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SpendParams {
-    /// `org`, `team`, `user` or `key`; teams if it is not given.
+    #[cfg_attr(test, param(schema_with = super::query::schemas::budgets))]
     by: Option<String>,
 }
 
@@ -140,6 +141,7 @@ pub(super) async fn verify(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let SubjectParams { subject } = read(&request)?;
+    let subject = text("subject", subject)?;
     call::make(&plane, &request, Call::VerifyLimits(subject)).await
 }
 

@@ -94,7 +94,7 @@ pub(super) enum ProblemResponses {
     /// Too many keys were tried.
     #[response(status = 429)]
     TooManyAttempts(ProblemDocument),
-    /// Nothing is recorded, or there are too many event-stream clients.
+    /// Nothing is recorded, keys and limits are off, or there are too many event-stream clients.
     #[response(status = 503)]
     Unavailable(ProblemDocument),
 }

@@ -9,7 +9,7 @@ use crate::telemetry::activity::{
 };
 
 #[cfg(test)]
-mod schemas;
+pub(super) mod schemas;
 
 /// A span of time that ends now.
 #[derive(Deserialize)]
@@ -83,11 +83,7 @@ impl UsageParams {
 
 /// A span between two moments in milliseconds: from the beginning and up to now where they are not given.
 fn between(since: Option<u64>, until: Option<u64>) -> Result<UsageRange, Problem> {
-    for (name, number) in [("since", since), ("until", until)] {
-        if number.is_some_and(|number| number > LARGEST) {
-            return Err(Problem::BadFilter(format!("{name} is out of range").into()));
-        }
-    }
+    in_range([("since", since), ("until", until)])?;
     let (since, until) = (since.unwrap_or_default(), until.unwrap_or(LARGEST));
     Ok(UsageRange::Between(since / 1000, until.div_ceil(1000)))
 }
@@ -133,12 +129,7 @@ pub(super) struct SessionParams {
 impl SessionParams {
     pub(super) fn read(request: &HttpRequest) -> Result<SessionFilter, Problem> {
         let this: Self = read(request)?;
-        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
-        for (name, number) in [("since", this.since), ("until", this.until)] {
-            if number.is_some_and(|number| number > LARGEST) {
-                return Err(Problem::BadFilter(format!("{name} is out of range").into()));
-            }
-        }
+        in_range([("since", this.since), ("until", this.until)])?;
         let sort = match this.sort {
             None => SessionSort::default(),
             Some(text) => SessionSort::parse(&text)
@@ -183,11 +174,9 @@ pub(super) struct SessionKeyParams {
 impl SessionKeyParams {
     pub(super) fn read(request: &HttpRequest) -> Result<Option<String>, Problem> {
         let Self { key } = read(request)?;
-        let is_long = |key: &String| key.chars().count() > LONGEST_KEY;
-        match key {
-            Some(key) if is_long(&key) => Err(Problem::BadFilter("key is too long".into())),
-            key => Ok(key),
-        }
+        // an empty one is the session of no key
+        let is_empty = key.as_ref().is_some_and(String::is_empty);
+        Ok(text("key", key)?.or(is_empty.then(String::new)))
     }
 }
 
@@ -236,7 +225,6 @@ pub(super) struct RequestParams {
 impl RequestParams {
     pub(super) fn read(request: &HttpRequest) -> Result<Filter, Problem> {
         let this: Self = read(request)?;
-        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
         let status = match said(this.status) {
             Some(text) => Some(StatusFilter::parse(&text).ok_or(Problem::BadFilter(
                 "status is no status of three digits and not one of 1xx, 2xx, 3xx, 4xx, 5xx, pending, \
@@ -245,15 +233,11 @@ impl RequestParams {
             ))?),
             None => None,
         };
-        for (name, number) in [
+        in_range([
             ("before", this.before),
             ("since", this.since),
             ("until", this.until),
-        ] {
-            if number.is_some_and(|number| number > LARGEST) {
-                return Err(Problem::BadFilter(format!("{name} is out of range").into()));
-            }
-        }
+        ])?;
         let filter = Filter {
             limit: this.limit,
             before: this.before,
@@ -295,14 +279,39 @@ pub(super) fn read<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Prob
     })
 }
 
+/// The text of a parameter: an empty one is none, and a long one is refused.
+pub(super) fn text(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    let text = said(text);
+    match &text {
+        Some(long) if long.chars().count() > LONGEST => {
+            Err(Problem::BadFilter(format!("{name} is too long").into()))
+        }
+        _ => Ok(text),
+    }
+}
+
+/// The text of a parameter that is not empty.
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Refuses moments and places that no number of JavaScript is.
+fn in_range<const N: usize>(numbers: [(&str, Option<u64>); N]) -> Result<(), Problem> {
+    let is_beyond = |(_, number): &&(&str, Option<u64>)| number.is_some_and(|it| it > LARGEST);
+    match numbers.iter().find(is_beyond) {
+        Some((name, _)) => Err(Problem::BadFilter(format!("{name} is out of range").into())),
+        None => Ok(()),
+    }
+}
+
 /// The largest number that JavaScript tells from its neighbours.
 const LARGEST: u64 = (1 << 53) - 1;
 
 const RANGES: &str = "5m, 15m, 1h, 6h, 24h, 7d";
 /// The largest offset of a page.
 const MOST_ROWS: usize = 1_000_000;
-/// Characters of the id of a key.
-const LONGEST_KEY: usize = 256;
+/// Characters of a text.
+const LONGEST: usize = 256;
 
 const GROUPINGS: &str = "model, day, model_day, hour, key, user, team, session";
 const ORDERS: &str =

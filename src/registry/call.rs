@@ -107,7 +107,7 @@ pub struct KeyFilter {
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// The name that people know it by. Two keys that are not revoked have two names.
-    #[cfg_attr(test, schema(max_length = 128))]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 128))]
     pub name: String,
     /// The id: 10 letters or digits. A key of this id with the same settings is given back as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +161,7 @@ pub struct RotateKey {
 #[serde(deny_unknown_fields)]
 pub struct RevokeKey {
     /// The reason.
-    #[cfg_attr(test, schema(max_length = 200))]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 200))]
     pub reason: String,
     /// Also ends its streams that run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -226,6 +226,7 @@ pub struct SetLimits {
     pub upstream_key_env: Option<String>,
     /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(max_length = 200))]
     pub reason: Option<String>,
 }
 
@@ -241,7 +242,7 @@ pub struct GrantBudget {
     #[cfg_attr(test, schema(example = "24h"))]
     pub until: String,
     /// The reason.
-    #[cfg_attr(test, schema(max_length = 200))]
+    #[cfg_attr(test, schema(min_length = 1, max_length = 200))]
     pub reason: String,
 }
 
@@ -259,14 +260,21 @@ pub enum SpendBy {
 }
 
 impl SpendBy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Org, Self::Team, Self::User, Self::Key];
+
+    /// Its name.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Org => "org",
+            Self::Team => "team",
+            Self::User => "user",
+            Self::Key => "key",
+        }
+    }
+
     /// Reads its name.
     pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "org" => Self::Org,
-            "team" => Self::Team,
-            "user" => Self::User,
-            "key" => Self::Key,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|it| it.label() == name)
     }
 }

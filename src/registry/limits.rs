@@ -126,7 +126,8 @@ impl Registry {
     ) -> Result<Reply, RegistryError> {
         let invalid =
             |fault: String| RegistryError::Invalid(format!("{fault}; nothing was changed"));
-        let said = change.reason.as_deref().map(reason).transpose()?;
+        let said = change.reason.as_deref().filter(|it| !it.trim().is_empty());
+        let said = said.map(reason).transpose()?;
         if let Some(variable) = change
             .upstream_key_env
             .as_deref()

@@ -179,7 +179,7 @@ impl Registry {
     pub(super) fn verify_limits(&self, subject: Option<&str>) -> Result<Reply, RegistryError> {
         let ids = match subject {
             Some(subject) => vec![self.subject(subject)?],
-            None => [SpendBy::Org, SpendBy::Team, SpendBy::User, SpendBy::Key]
+            None => SpendBy::ALL
                 .into_iter()
                 .flat_map(|by| self.subjects(by))
                 .map(|(id, _)| id)

@@ -3,6 +3,7 @@
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::{GROUPINGS, ORDERS, RANGES, USAGE_RANGES};
+use crate::registry::SpendBy;
 
 pub(super) fn ranges() -> Object {
     let description = "The span; a quarter of an hour if it is not given.";
@@ -27,6 +28,15 @@ pub(super) fn session_orders() -> Object {
 pub(super) fn directions() -> Object {
     let description = "Direction of the order; the largest first if it is not given.";
     choice("desc, asc", "desc", description)
+}
+
+pub(in crate::control) fn budgets() -> Object {
+    let description = "Subjects whose budgets are shown; teams if it is not given.";
+    choice(
+        &SpendBy::ALL.map(SpendBy::label).join(", "),
+        "team",
+        description,
+    )
 }
 
 pub(super) fn statuses() -> Object {

@@ -8,7 +8,8 @@ export default {
   "No key, or a wrong one.": "没有密钥，或密钥错误。",
   "Another method; `Allow` names those that there are.": "方法不支持；可用的方法见 Allow。",
   "Too many keys were tried.": "密钥尝试次数过多。",
-  "Nothing is recorded, or there are too many event-stream clients.": "没有可用的记录，或事件流客户端过多。",
+  "Nothing is recorded, keys and limits are off, or there are too many event-stream clients.":
+    "没有可用的记录，密钥和限额未启用，或事件流客户端过多。",
   "The failures of a span of time, grouped.": "一段时间内的失败，按类别分组。",
   "A stream of events, one a second.": "每秒推送一次的实时事件。",
   "Server-sent events named `tick`; the data of each is a `TickEvent` as JSON.":
@@ -645,7 +646,7 @@ export default {
   "`org`, `team:NAME`, `user:NAME` or `key:ID`": "org、team:名称、user:名称 或 key:ID",
   "`org`, `team:NAME`, `user:NAME` or `key:ID`; all if it is not given.":
     "org、team:名称、user:名称 或 key:ID，默认全部。",
-  "`org`, `team`, `user` or `key`; teams if it is not given.": "org、team、user 或 key，默认团队。",
+  "Subjects whose budgets are shown; teams if it is not given.": "显示哪类对象的预算，默认团队。",
   "`{}` for an overlap of a day": "重叠一天时为 {}",
   "a key exists with other settings": "已有设置不同的密钥",
   "another key has its name or id": "名称或 ID 已被另一个密钥使用",
