@@ -10,6 +10,7 @@ mod endpoint;
 pub mod env;
 mod envfile;
 mod error;
+mod forward_auth;
 mod headers;
 mod host;
 mod identity;
@@ -39,13 +40,14 @@ mod writable;
 pub use self::{
     endpoint::{Credential, Endpoint, HttpVersion, InvalidCredential, Statuses},
     error::{ConfigError, ConfigErrors, Warning},
+    forward_auth::{ForwardAuth, RoleRules, TrustedProxies},
     identity::TlsIdentity,
     loaded::Loaded,
     model::{
         AccessLogSettings, AccessLogTarget, AccessSettings, Boot, CacheWarningSettings, Config,
         Edit, Listen, Live, Timers,
     },
-    options::{AccessMode, EditMode, EditTarget, ForwardedFields},
+    options::{AccessMode, EditMode, EditTarget, ForwardedFields, Role},
     origin::{Origin, Setting},
     origins::AllowedOrigins,
     prices::Prices,

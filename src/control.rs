@@ -34,6 +34,7 @@ mod content;
 mod end;
 mod events;
 mod generated_key;
+mod identity;
 mod keys;
 mod limits;
 mod login;

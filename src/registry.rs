@@ -27,7 +27,7 @@ mod warnings;
 pub use self::{
     author::{Author, Role},
     call::{
-        ApplyFile, Call, GrantBudget, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey,
+        ApplyFile, Call, Change, GrantBudget, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey,
         SetLimits, SpendBy,
     },
     core::{OpenError, PriceSource, Registry, RegistryKind, RegistrySettings},

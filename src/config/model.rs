@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{
     endpoint::{Endpoint, Statuses},
+    forward_auth::ForwardAuth,
     identity::TlsIdentity,
     options::{AccessMode, EditMode, EditTarget, ForwardedFields},
     origins::AllowedOrigins,
@@ -150,6 +151,12 @@ pub struct Live {
     pub metrics_public: bool,
     /// The key of the dashboard (`DASHBOARD_API_KEY`).
     pub dashboard_key: Option<Secret>,
+    /// The dashboard's key for operators (`DASHBOARD_OPERATOR_KEY`).
+    pub operator_key: Option<Secret>,
+    /// The dashboard's key for viewers (`DASHBOARD_VIEWER_KEY`).
+    pub viewer_key: Option<Secret>,
+    /// Sign-in by a proxy in front of the dashboard.
+    pub forward_auth: Arc<ForwardAuth>,
     /// Certificate and key of the TLS listeners.
     pub tls: Option<TlsIdentity>,
     /// Accepts HTTP/2 without TLS (`H2C`).

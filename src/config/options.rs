@@ -1,5 +1,7 @@
 //! Settings that are one of a few words.
 
+use serde::Serialize;
+
 /// Effect of the edit on the system prompt block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditMode {
@@ -42,4 +44,38 @@ pub enum AccessMode {
     Optional,
     /// `required`: every request needs a key.
     Required,
+}
+
+/// Rights in the dashboard and its API, the lesser ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads everything, and changes nothing.
+    Viewer,
+    /// Also ends requests, revokes keys and grants additions to budgets.
+    Operator,
+    /// Also creates and exports keys, and sets limits.
+    Admin,
+}
+
+impl Role {
+    /// All of them, the lesser ones first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// Its name.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.label().eq_ignore_ascii_case(name))
+    }
 }

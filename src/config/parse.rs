@@ -16,6 +16,7 @@ use super::{
     endpoint::{Credential, Endpoint},
     env::{self, Settings},
     error::{ConfigError, ConfigErrors},
+    forward_auth::ForwardAuth,
     headers::{self, CustomFields},
     identity,
     loaded::Loaded,
@@ -38,6 +39,7 @@ mod access;
 mod budgets;
 mod listeners;
 mod reader;
+mod sign_in;
 mod upstreams;
 
 use self::reader::Reader;
@@ -176,6 +178,7 @@ impl Reader {
         let upstream_ca_file = self.opened("UPSTREAM_CA_FILE", upstream_ca_file, root, ca_file);
         let access = self.access(&settings);
         let cache_warnings = self.cache_warnings(&settings);
+        self.check_sign_in(&settings);
         let access_log = match settings.access_log.trim() {
             "off" => None,
             "stdout" => Some(AccessLogTarget::Stdout),
@@ -218,6 +221,14 @@ impl Reader {
                 prices: Arc::new(prices.unwrap_or_else(Prices::built_in)),
                 metrics_public: settings.metrics_public,
                 dashboard_key: settings.dashboard_api_key,
+                operator_key: settings.dashboard_operator_key,
+                viewer_key: settings.dashboard_viewer_key,
+                forward_auth: Arc::new(ForwardAuth {
+                    proxies: settings.admin_trusted_proxies.unwrap_or_default(),
+                    user: settings.admin_user_header,
+                    groups: settings.admin_groups_header,
+                    roles: settings.admin_roles,
+                }),
                 tls,
                 h2c: settings.h2c,
                 edit: settings.system_prompt_replacement.map(|text| Edit {

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Instant};
 
 use actix_web::{
-    HttpRequest, ResponseError as _,
+    HttpMessage as _, HttpRequest, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -19,13 +19,14 @@ use actix_web::{
 
 use super::{
     assets,
+    author::operator,
     caller::Caller,
+    identity::{AuthMethod, Identity, key_holder},
     paths::{Exposure, METRICS, PAGES, ROOT, is_unknown_page},
     problem::Problem,
-    session::{SessionDigest, sessions},
     state::AdminState,
 };
-use crate::secret::Secret;
+use crate::{audit::ActorKind, config::Role, secret::Secret};
 
 /// Kind of the requested resource, as far as authorization depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,36 +87,41 @@ pub(super) async fn guard(
         _ => Err(Problem::NotFound),
     };
     let mut response = match admitted {
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        Ok(identity) => {
+            if let Some(identity) = identity {
+                request.extensions_mut().insert(identity);
+            }
+            next.call(request).await?.map_into_boxed_body()
+        }
         Err(problem) => request.into_response(problem.error_response()),
     };
     secure(response.headers_mut());
     Ok(response)
 }
 
-/// Method by which a client has authenticated.
-#[derive(Clone, Copy)]
-pub(super) enum AuthMethod {
-    /// By the session of this name.
-    Session(SessionDigest),
-    /// In `Authorization`.
-    Bearer,
-}
-
 impl AdminState {
-    fn authorize(&self, request: &HttpRequest, exposure: Exposure) -> Result<(), Problem> {
+    /// Identifies the client of what is not open to all.
+    fn authorize(
+        &self,
+        request: &HttpRequest,
+        exposure: Exposure,
+    ) -> Result<Option<Identity>, Problem> {
         if exposure == Exposure::Socket {
             // no page of a browser gets there, and access to the socket is the authority
-            return Ok(());
+            return Ok(Some(Identity {
+                method: AuthMethod::Socket,
+                role: Role::Admin,
+                user: Some(operator(request)),
+            }));
         }
         let caller = Caller::of(request);
         let kind = ResourceKind::of(request.method(), request.path(), request.headers());
         match kind {
             // it says only where the dashboard is
-            ResourceKind::Home => return Ok(()),
-            ResourceKind::Metrics if self.sources.live.load().metrics_public => return Ok(()),
+            ResourceKind::Home => return Ok(None),
+            ResourceKind::Metrics if self.sources.live.load().metrics_public => return Ok(None),
             ResourceKind::Metrics if exposure == Exposure::Alone && caller.knows_us() => {
-                return Ok(());
+                return Ok(None);
             }
             ResourceKind::Page if caller.navigates() => {}
             _ if caller.is_cross_site() => return Err(Problem::Forbidden(CROSS_SITE)),
@@ -126,60 +132,35 @@ impl AdminState {
             | ResourceKind::Page
             | ResourceKind::Asset
             | ResourceKind::Home
-            | ResourceKind::Login => Ok(()),
-            ResourceKind::Data | ResourceKind::Metrics => {
-                let key = self.key().ok_or(Problem::Unauthorized)?;
-                self.authenticate(request, &caller, &key).map(drop)
-            }
+            | ResourceKind::Login => Ok(None),
+            ResourceKind::Data | ResourceKind::Metrics => self.identify(request, &caller).map(Some),
         }
     }
 
-    /// Authenticates a client by its session or by `Authorization`.
-    pub(super) fn authenticate(
-        &self,
-        request: &HttpRequest,
-        caller: &Caller<'_>,
-        key: &Secret,
-    ) -> Result<AuthMethod, Problem> {
-        let now = Instant::now();
-        let mut ids = sessions(request.headers());
-        if let Some(name) = ids.find(|name| self.sessions.is_open(*name, key, now)) {
-            return Ok(AuthMethod::Session(name));
-        }
-        let shown = request.headers().get(header::AUTHORIZATION);
-        let Some(token) = shown.and_then(|shown| bearer(shown.as_bytes())) else {
-            return Err(Problem::Unauthorized);
-        };
-        // known by client, too: what one client has shown says nothing of what another one tries
-        let client = caller.peer.map(|peer| peer.to_string());
-        let name = SessionDigest::of(&[client.unwrap_or_default().as_bytes(), token]);
-        if !self.bearers.is_open(name, key, now) {
-            self.verify_key(request, caller, key, token, "bearer")?;
-            self.bearers.open(name, key, now);
-        }
-        Ok(AuthMethod::Bearer)
-    }
-
-    /// Verifies a key, within the limit on attempts.
+    /// Verifies a key, within the limit on attempts, and gives its role.
     pub(super) fn verify_key(
         &self,
         request: &HttpRequest,
         caller: &Caller<'_>,
-        key: &Secret,
         shown: &[u8],
         method: &'static str,
-    ) -> Result<(), Problem> {
+    ) -> Result<(Role, Secret), Problem> {
         let counted = self.attempts.count(caller.peer);
-        if counted.is_ok() && key.is(shown) {
-            self.note_sign_in(request, caller, method, None);
-            return Ok(());
+        let found = match counted {
+            Ok(()) => self.matching_key(shown),
+            Err(_) => None,
+        };
+        if let Some(found) = found {
+            let actor = (ActorKind::Key, key_holder(found.0).to_owned());
+            self.note_sign_in(request, caller, method, Ok(actor));
+            return Ok(found);
         }
         let is_first = self.refused.note(caller.peer, Instant::now());
         match counted {
-            Ok(()) => self.note_sign_in(request, caller, method, Some("a wrong key")),
+            Ok(()) => self.note_sign_in(request, caller, method, Err("a wrong key")),
             // further ones are counted in the log: they must not fill the disk
             Err(_) if is_first => {
-                self.note_sign_in(request, caller, method, Some("too many keys were tried"));
+                self.note_sign_in(request, caller, method, Err("too many keys were tried"));
             }
             Err(_) => {}
         }
@@ -196,14 +177,14 @@ impl AdminState {
             Err(wait) => Problem::TooManyAttempts(wait.as_secs() + 1),
         })
     }
-}
 
-/// The token of `Authorization: Bearer` (RFC 6750 §2.1).
-pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| token.trim_ascii())
+    /// The key that a client shows. All are compared, so that the time tells neither which one it is nor
+    /// whether it is one.
+    fn matching_key(&self, shown: &[u8]) -> Option<(Role, Secret)> {
+        let keys = self.keys();
+        let matching = keys.into_iter().filter(|(_, key)| key.is(shown));
+        matching.fold(None, |found, key| found.or(Some(key)))
+    }
 }
 
 /// Adds the security fields to a response of the admin plane. Responses other than files are never stored.
@@ -270,21 +251,6 @@ mod tests {
                 expected,
                 "{method} {path}"
             );
-        }
-    }
-
-    #[test]
-    fn a_token_is_that_of_bearer() {
-        for (value, expected) in [
-            ("Bearer abc", Some("abc")),
-            ("bearer  abc", Some("abc")),
-            ("Bearer ", Some("")),
-            ("Bearer", None),
-            ("Basic abc", None),
-            ("abc", None),
-        ] {
-            let found = bearer(value.as_bytes());
-            assert_eq!(found, expected.map(str::as_bytes), "{value}");
         }
     }
 }

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{HttpMessage as _, HttpRequest, http::header};
 
 use super::{
-    admission::AuthMethod, caller::Caller, paths::Exposure, problem::Problem, session,
+    caller::Caller,
+    identity::{Identity, client_address},
+    problem::Problem,
+    session,
     state::AdminState,
 };
 use crate::{
     audit::{ActorKind, AuditActor, AuditEntry, AuditTarget},
-    registry::{Author, Registry, Role},
+    registry::{Author, Registry},
 };
 
 /// Field in which a program on the socket names its user: access to the socket is the authority.
@@ -18,9 +21,6 @@ const OPERATOR: &str = "x-proxy-operator";
 
 /// Characters of a client's name that are kept.
 const LONGEST: usize = 200;
-
-/// Name of the holder of the dashboard's key.
-const DASHBOARD: &str = "dashboard";
 
 impl AdminState {
     /// The keys and limits, where they are kept.
@@ -33,43 +33,33 @@ impl AdminState {
 
     /// The author of a request that was admitted.
     pub(super) fn author(&self, request: &HttpRequest) -> Result<Author, Problem> {
-        let exposure = request.app_data::<web::ThinData<Exposure>>();
-        let caller = Caller::of(request);
-        let (kind, id) = match exposure.map(|exposure| exposure.0) {
-            Some(Exposure::Socket) => (ActorKind::Socket, operator(request)),
-            Some(Exposure::Main | Exposure::Alone) | None => {
-                let key = self.key().ok_or(Problem::Unauthorized)?;
-                let kind = match self.authenticate(request, &caller, &key)? {
-                    AuthMethod::Session(_) => ActorKind::Session,
-                    AuthMethod::Bearer => ActorKind::Key,
-                };
-                (kind, DASHBOARD.to_owned())
-            }
-        };
+        let identity = request.extensions().get::<Identity>().cloned();
+        let identity = identity.ok_or(Problem::Unauthorized)?;
         Ok(Author {
-            actor: actor(request, &caller, kind, id),
-            role: Role::Admin,
+            actor: self.actor(request, &Caller::of(request), identity.actor()),
+            role: identity.role,
             request_id: request_id(),
         })
     }
 
-    /// Writes down a sign-in, or one that was refused, beside the worker.
+    /// Writes down a sign-in with its author, or the reason for which one was refused, beside the worker.
     pub(super) fn note_sign_in(
         &self,
         request: &HttpRequest,
         caller: &Caller<'_>,
         method: &'static str,
-        refusal: Option<&str>,
+        outcome: Result<(ActorKind, String), &str>,
     ) {
         let Some(registry) = self.sources.registry.clone() else {
             return;
         };
-        let (kind, id) = match refusal {
-            Some(_) => (ActorKind::Anonymous, String::new()),
-            None => (ActorKind::Key, DASHBOARD.to_owned()),
+        let result = match outcome {
+            Err(why) => format!("refused: {why}"),
+            Ok(_) => "done".to_owned(),
         };
+        let name = outcome.unwrap_or((ActorKind::Anonymous, String::new()));
         let entry = AuditEntry {
-            actor: actor(request, caller, kind, id),
+            actor: self.actor(request, caller, name),
             action: "session.open".to_owned(),
             target: AuditTarget {
                 kind: "session".to_owned(),
@@ -80,10 +70,6 @@ impl AdminState {
             reason: None,
             request_id: request_id(),
         };
-        let result = match refusal {
-            Some(why) => format!("refused: {why}"),
-            None => "done".to_owned(),
-        };
         // no request waits for it
         drop(actix_rt::task::spawn_blocking(move || {
             if let Err(error) = registry.audit().note(&entry, &result) {
@@ -91,20 +77,28 @@ impl AdminState {
             }
         }));
     }
-}
 
-fn actor(request: &HttpRequest, caller: &Caller<'_>, kind: ActorKind, id: String) -> AuditActor {
-    let agent = request.headers().get(header::USER_AGENT);
-    AuditActor {
-        kind,
-        id,
-        ip: caller.peer.map(|peer| peer.to_string()),
-        ua: agent.map(|agent| text(agent.as_bytes())),
+    fn actor(
+        &self,
+        request: &HttpRequest,
+        caller: &Caller<'_>,
+        (kind, id): (ActorKind, String),
+    ) -> AuditActor {
+        let fields = request.headers();
+        let agent = fields.get(header::USER_AGENT);
+        let auth = &self.sources.live.load().forward_auth;
+        let client = client_address(fields, caller.peer, auth);
+        AuditActor {
+            kind,
+            id,
+            ip: client.map(|client| client.to_string()),
+            ua: agent.map(|agent| text(agent.as_bytes())),
+        }
     }
 }
 
 /// The name that a program on the socket gives.
-fn operator(request: &HttpRequest) -> String {
+pub(super) fn operator(request: &HttpRequest) -> String {
     let name = request.headers().get(OPERATOR);
     let name = name.map(|name| text(name.as_bytes()));
     name.filter(|name| !name.is_empty())

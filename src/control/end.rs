@@ -1,6 +1,6 @@
 //! Ending an exchange in flight: the one thing that an operator can do to what passes.
 //!
-//! It needs the dashboard's key, also from this machine, and is logged with who asked and why.
+//! It needs the role of an operator, also from this machine, and is logged with its author and reason.
 
 use std::sync::Arc;
 
@@ -10,14 +10,13 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
-    admission::AuthMethod,
-    caller::Caller,
+    call,
     content::json,
     problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
-use crate::telemetry::activity::EndOutcome;
+use crate::{registry::Change, telemetry::activity::EndOutcome};
 
 /// Characters of a reason.
 const LONGEST_REASON: usize = 200;
@@ -70,9 +69,8 @@ pub(super) async fn answer(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
-    let key = plane.key().ok_or(Problem::Unauthorized)?;
-    let caller = Caller::of(&request);
-    let shown = plane.authenticate(&request, &caller, &key)?;
+    let id = request.match_info().query("id");
+    let author = call::permit(&plane, &request, Change::EndRequest, id).await?;
     let Ending { reason } = json(&request, payload, "{\"reason\": \"…\"}").await?;
     let reason = reason.unwrap_or_default();
     if reason.chars().count() > LONGEST_REASON {
@@ -80,20 +78,17 @@ pub(super) async fn answer(
             "reason is longer than 200 characters".into(),
         ));
     }
-    let id = request.match_info().query("id");
     match plane.view()?.end(id) {
         EndOutcome::Unknown => Err(Problem::NotFound),
         EndOutcome::TooLate => Err(Problem::TooLate),
         EndOutcome::Asked => {
-            let by = match shown {
-                AuthMethod::Session(_) => "session",
-                AuthMethod::Bearer => "bearer",
-            };
-            let client = caller.peer.map(|peer| peer.to_string());
             log::warn!(
-                "[Admin] request ended by an operator request_id={id} client={} by={by} reason={reason:?}",
-                client.as_deref().unwrap_or("unix"),
+                "[Admin] request ended by an operator request_id={id} client={} by={} author={:?} reason={reason:?}",
+                author.actor.ip.as_deref().unwrap_or("unix"),
+                author.actor.kind.label(),
+                author.actor.id,
             );
+            call::note(&plane, author, (Change::EndRequest, id), reason);
             Ok(HttpResponse::Accepted().json(EndAccepted {
                 id: id.to_owned(),
                 label: LABEL,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpMessage as _, HttpRequest, HttpResponse,
     http::{Method, header},
     web,
 };
@@ -22,13 +22,13 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 #[cfg(test)]
 use super::problem::{ProblemDocument, ProblemResponses};
 use super::{
-    admission::AuthMethod,
-    caller::Caller,
+    identity::{AuthMethod, Identity},
     problem::Problem,
     query::{NoParams, read},
     state::AdminState,
 };
 use crate::{
+    config::ForwardAuth,
     drain::DrainPhase,
     secret::Secret,
     telemetry::activity::{Cursor, view},
@@ -104,8 +104,10 @@ pub(super) async fn answer(
     if *request.method() == Method::HEAD {
         return Ok(response.streaming(stream::empty::<EventResult>()));
     }
-    let key = plane.key().ok_or(Problem::Unauthorized)?;
-    let shown = plane.authenticate(&request, &Caller::of(&request), &key)?;
+    let identity = request.extensions().get::<Identity>().cloned();
+    let identity = identity.ok_or(Problem::Unauthorized)?;
+    let key = plane.key_of(identity.role);
+    let auth = Arc::clone(&plane.sources.live.load().forward_auth);
     let seat = Arc::clone(&plane.events.seats).try_acquire_owned();
     let seat = seat.map_err(|_| {
         Problem::Unavailable("too many event-stream clients; close one of them and retry")
@@ -114,7 +116,8 @@ pub(super) async fn answer(
         texts: plane.events.sender.subscribe(),
         phase: plane.sources.phase.clone(),
         key,
-        shown,
+        auth,
+        identity,
         plane: Arc::clone(&plane),
         _seat: seat,
     };
@@ -130,10 +133,12 @@ struct EventStream {
     plane: Arc<AdminState>,
     texts: broadcast::Receiver<Bytes>,
     phase: watch::Receiver<DrainPhase>,
-    /// The key by which it listens.
-    key: Secret,
-    /// Method by which the client has authenticated.
-    shown: AuthMethod,
+    /// The key of its role.
+    key: Option<Secret>,
+    /// Trusted proxies and roles, as they were when it began.
+    auth: Arc<ForwardAuth>,
+    /// The client.
+    identity: Identity,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -155,15 +160,17 @@ impl EventStream {
 
     /// Tells whether the authentication is still valid. Listening does not keep a session alive.
     fn may_go_on(&self) -> bool {
-        if self.plane.key().as_ref() != Some(&self.key) {
-            return false;
-        }
-        match self.shown {
-            AuthMethod::Session(name) => {
-                let sessions = &self.plane.sessions;
-                sessions.is_valid(name, &self.key, Instant::now())
+        let Identity { method, role, .. } = self.identity;
+        let is_in_effect = || self.key.is_some() && self.plane.key_of(role) == self.key;
+        match (method, &self.key) {
+            (AuthMethod::Session(name), Some(key)) => {
+                let sessions = self.plane.sessions.of(role);
+                is_in_effect() && sessions.is_valid(name, key, Instant::now())
             }
-            AuthMethod::Bearer => true,
+            (AuthMethod::Session(_), None) => false,
+            (AuthMethod::Bearer, _) => is_in_effect(),
+            (AuthMethod::Proxy, _) => self.plane.sources.live.load().forward_auth == self.auth,
+            (AuthMethod::Socket, _) => true,
         }
     }
 }

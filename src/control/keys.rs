@@ -16,7 +16,9 @@ use super::{
 };
 #[cfg(test)]
 use crate::registry::{Applied, CreatedKey, Exported, KeyList, KeyRow};
-use crate::registry::{ApplyFile, Call, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey};
+use crate::registry::{
+    ApplyFile, Call, Change, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey,
+};
 
 /// Octets of a key file: a hundred thousand keys have their place in it.
 const MAX_FILE: usize = 64 << 20;
@@ -92,6 +94,7 @@ pub(super) async fn create(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    call::permit(&plane, &request, Change::CreateKey, "").await?;
     let new: NewKey = json(&request, payload, "{\"name\": \"…\"}").await?;
     call::make(&plane, &request, Call::Create(new)).await
 }
@@ -142,6 +145,7 @@ pub(super) async fn rotate(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    call::permit(&plane, &request, Change::RotateKey, &id).await?;
     let terms: RotateKey = json(&request, payload, "{\"overlap\": \"24h\"}").await?;
     call::make(&plane, &request, Call::Rotate(id.into_inner(), terms)).await
 }
@@ -168,6 +172,7 @@ pub(super) async fn revoke(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    call::permit(&plane, &request, Change::RevokeKey, &id).await?;
     let terms: RevokeKey = json(&request, payload, "{\"reason\": \"…\", \"cut\": false}").await?;
     call::make(&plane, &request, Call::Revoke(id.into_inner(), terms)).await
 }
@@ -191,6 +196,7 @@ pub(super) async fn apply(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    call::permit(&plane, &request, Change::ApplyKeys, "keys.toml").await?;
     let file: ApplyFile = json_up_to(MAX_FILE, &request, payload, "{\"text\": \"…\"}").await?;
     call::make(&plane, &request, Call::Apply(file)).await
 }
@@ -235,6 +241,7 @@ pub(super) async fn import(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    call::permit(&plane, &request, Change::ImportKeys, "keys").await?;
     let import: ImportKeys = json_up_to(MAX_FILE, &request, payload, "{\"text\": \"…\"}").await?;
     call::make(&plane, &request, Call::Import(import)).await
 }

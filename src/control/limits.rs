@@ -14,7 +14,7 @@ use super::{
     query::{NoParams, read, text},
     state::AdminState,
 };
-use crate::registry::{Call, GrantBudget, SetLimits, SpendBy};
+use crate::registry::{Call, Change, GrantBudget, SetLimits, SpendBy};
 #[cfg(test)]
 use crate::registry::{LimitsChecked, LimitsOf, SpendBars};
 
@@ -84,6 +84,7 @@ pub(super) async fn set(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    call::permit(&plane, &request, Change::SetLimits, &subject).await?;
     let shape = "{\"limits\": [{\"kind\": \"spend\", \"amount_usd\": 500, \"period\": \"month\"}]}";
     let change: SetLimits = json(&request, payload, shape).await?;
     call::make(
@@ -117,6 +118,7 @@ pub(super) async fn grant(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    call::permit(&plane, &request, Change::GrantBudget, &subject).await?;
     let shape = "{\"amount\": \"$50\", \"until\": \"24h\", \"reason\": \"…\"}";
     let grant: GrantBudget = json(&request, payload, shape).await?;
     call::make(&plane, &request, Call::Grant(subject.into_inner(), grant)).await

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -10,18 +10,20 @@ use super::problem::ProblemDocument;
 use super::{
     caller::Caller,
     content::json,
+    identity::{AuthMethod, Identity},
     problem::Problem,
     session::{self, LIFETIME, SessionDigest, sessions},
     state::AdminState,
 };
-use crate::wire::cookie::SESSION;
+use crate::{config::Role, wire::cookie::SESSION};
 
 /// The key, to log in with.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
-    /// `DASHBOARD_API_KEY`; while it is not set, the generated key of the start line.
+    /// `DASHBOARD_API_KEY`, or the generated key of the start line while that is not set;
+    /// `DASHBOARD_OPERATOR_KEY` or `DASHBOARD_VIEWER_KEY`.
     key: String,
 }
 
@@ -31,6 +33,55 @@ pub(super) struct Login {
 pub(super) struct SessionStatus {
     /// True if the client may read data.
     authenticated: bool,
+    /// The client's role; null if it may not read data.
+    role: Option<Role>,
+    /// The user that a trusted proxy names.
+    #[cfg_attr(test, schema(example = "ada"))]
+    user: Option<String>,
+    /// Method by which the client has authenticated.
+    method: Option<SignInMethod>,
+}
+
+/// Method by which a client has authenticated.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+enum SignInMethod {
+    /// A session, opened with a key of the dashboard.
+    Session,
+    /// A key in `Authorization`.
+    Bearer,
+    /// A proxy in front of the dashboard.
+    Proxy,
+    /// The socket in `DATA_DIR`.
+    Socket,
+}
+
+impl SessionStatus {
+    fn of(identity: Result<Identity, Problem>) -> Self {
+        match identity {
+            Ok(Identity { method, role, user }) => Self {
+                authenticated: true,
+                role: Some(role),
+                user,
+                method: Some(match method {
+                    AuthMethod::Session(_) => SignInMethod::Session,
+                    AuthMethod::Bearer => SignInMethod::Bearer,
+                    AuthMethod::Proxy => SignInMethod::Proxy,
+                    AuthMethod::Socket => SignInMethod::Socket,
+                }),
+            },
+            Err(problem) => Self {
+                authenticated: false,
+                role: None,
+                user: match problem {
+                    Problem::NoRole(user) => Some(user),
+                    _ => None,
+                },
+                method: None,
+            },
+        }
+    }
 }
 
 /// Session status of the client.
@@ -50,10 +101,9 @@ pub(super) async fn status(
     request: HttpRequest,
 ) -> web::Json<SessionStatus> {
     let caller = Caller::of(&request);
-    let is_open = |key| plane.authenticate(&request, &caller, &key).is_ok();
-    web::Json(SessionStatus {
-        authenticated: plane.key().is_some_and(is_open),
-    })
+    let known = request.extensions().get::<Identity>().cloned();
+    let identity = known.map_or_else(|| plane.identify(&request, &caller), Ok);
+    web::Json(SessionStatus::of(identity))
 }
 
 /// Logs in: the key for a session, whose cookie is set.
@@ -80,11 +130,11 @@ pub(super) async fn log_in(
 ) -> Result<HttpResponse, Problem> {
     let Login { key: shown } = json(&request, payload, "{\"key\": \"…\"}").await?;
     let caller = Caller::of(&request);
-    let key = plane.key().ok_or(Problem::Unauthorized)?;
-    plane.verify_key(&request, &caller, &key, shown.as_bytes(), "session")?;
+    let (role, key) = plane.verify_key(&request, &caller, shown.as_bytes(), "session")?;
     let id = session::random_id().ok_or(Problem::Unavailable("no random octets"))?;
     plane
         .sessions
+        .of(role)
         .open(SessionDigest::of(&[id.as_bytes()]), &key, Instant::now());
     let cookie = set_cookie(&id, LIFETIME.as_secs(), caller.is_secure());
     Ok(HttpResponse::NoContent()

@@ -9,7 +9,7 @@ use std::{borrow::Cow, net::IpAddr};
 use smallvec::SmallVec;
 
 use super::{
-    admission::bearer,
+    identity::bearer,
     paths::{METRICS, ROOT},
     problem::Problem,
     state::AdminState,
@@ -37,7 +37,7 @@ impl AdminState {
         {
             return Some(Problem::NotFound);
         }
-        let key = self.key()?;
+        let keys = self.keys();
         let shown = head.fields.iter().filter_map(|field| {
             if field.is("authorization") {
                 return Some(bearer(field.value).unwrap_or(field.value));
@@ -48,7 +48,9 @@ impl AdminState {
             match self.near_misses.count(client) {
                 // it could be the key
                 Err(wait) => return Some(Problem::TooManyAttempts(wait.as_secs() + 1)),
-                Ok(()) if key.is(token) => return Some(Problem::NotFound),
+                Ok(()) if keys.iter().any(|(_, key)| key.is(token)) => {
+                    return Some(Problem::NotFound);
+                }
                 Ok(()) => {}
             }
         }

@@ -17,6 +17,8 @@ pub(super) enum Problem {
     Unauthorized,
     /// The client may not, with any key.
     Forbidden(&'static str),
+    /// A trusted proxy names a user without a role.
+    NoRole(String),
     /// The resource does not exist.
     NotFound,
     /// The exchange has ended already.
@@ -85,7 +87,7 @@ pub(super) enum ProblemResponses {
     /// No key, or a wrong one.
     #[response(status = 401)]
     Unauthorized(ProblemDocument),
-    /// Asked for by a page of another site.
+    /// Asked for by a page of another site, or by a client whose role does not suffice (`role_forbidden`).
     #[response(status = 403)]
     Forbidden(ProblemDocument),
     /// Another method; `Allow` names those that there are.
@@ -105,6 +107,7 @@ impl Problem {
         match self {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden(_) => "forbidden",
+            Self::NoRole(_) => "no_role",
             Self::NotFound => "not_found",
             Self::TooLate => "too_late",
             Self::MethodNotAllowed(_) => "method_not_allowed",
@@ -126,6 +129,10 @@ impl fmt::Display for Problem {
                  DASHBOARD_API_KEY is not set, the log of the proxy's start has a generated key",
             ),
             Self::Forbidden(why) | Self::Unavailable(why) => f.write_str(why),
+            Self::NoRole(user) => write!(
+                f,
+                "{user:?} has no role here; nothing is shown; let ADMIN_ROLES give the user, or a group of it, one"
+            ),
             Self::NotFound => f.write_str("not found: no resource has this path or id"),
             Self::TooLate => f.write_str("the request has ended, or its end was asked for before"),
             Self::MethodNotAllowed(allowed) => write!(f, "the method is not one of {allowed}"),
@@ -141,7 +148,7 @@ impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::NoRole(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::TooLate => StatusCode::CONFLICT,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -175,6 +182,7 @@ impl ResponseError for Problem {
             }
             Self::Registry(_)
             | Self::Forbidden(_)
+            | Self::NoRole(_)
             | Self::NotFound
             | Self::TooLate
             | Self::BadRange(_)

@@ -14,7 +14,7 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 
-use crate::{secret::Secret, wire::cookie};
+use crate::{config::Role, secret::Secret, wire::cookie};
 
 /// Sessions at a time; beyond it the one that was used longest ago ends.
 const CAPACITY: usize = 1_000;
@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
 pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Digest of a session's id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SessionDigest([u8; 32]);
 
 impl SessionDigest {
@@ -61,6 +61,30 @@ pub(super) fn sessions(fields: &HeaderMap) -> impl Iterator<Item = SessionDigest
         .flat_map(|cookies| cookie::sessions(cookies.as_bytes()))
         .filter(|id| is_id(id))
         .map(|id| SessionDigest::of(&[id]))
+}
+
+/// Open sessions, by the role of their key.
+#[derive(Default)]
+pub(super) struct RoleSessions {
+    viewers: Sessions,
+    operators: Sessions,
+    admins: Sessions,
+}
+
+impl RoleSessions {
+    /// Those of a role.
+    pub(super) fn of(&self, role: Role) -> &Sessions {
+        match role {
+            Role::Viewer => &self.viewers,
+            Role::Operator => &self.operators,
+            Role::Admin => &self.admins,
+        }
+    }
+
+    /// Ends a session.
+    pub(super) fn close(&self, name: SessionDigest) {
+        Role::ALL.iter().for_each(|role| self.of(*role).close(name));
+    }
 }
 
 /// Open sessions, all of one key.
@@ -129,7 +153,7 @@ impl Sessions {
     }
 
     /// Ends a session.
-    pub(super) fn close(&self, name: SessionDigest) {
+    fn close(&self, name: SessionDigest) {
         self.lock().open.remove(&name);
     }
 

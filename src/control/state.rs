@@ -10,8 +10,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    attempts::KeyAttempts, blocking_pool::BlockingPool, broadcast::EventChannel, problem::Problem,
-    rejected_keys::RejectedKeys, session::Sessions,
+    attempts::KeyAttempts,
+    blocking_pool::BlockingPool,
+    broadcast::EventChannel,
+    problem::Problem,
+    rejected_keys::RejectedKeys,
+    session::{RoleSessions, Sessions},
 };
 use crate::{
     config::{Live, reload::ConfigStatus},
@@ -61,9 +65,11 @@ pub struct AdminState {
     pub(super) sources: AdminSources,
     /// The key that is in effect while none is configured, once it is needed.
     pub(super) generated: OnceLock<Secret>,
-    pub(super) sessions: Sessions,
+    pub(super) sessions: RoleSessions,
     /// Clients that have shown the key in `Authorization`, so that it is not an attempt each time.
-    pub(super) bearers: Sessions,
+    pub(super) bearers: RoleSessions,
+    /// Users that a trusted proxy has named, so that it is not a sign-in each time.
+    pub(super) people: Sessions,
     pub(super) attempts: KeyAttempts,
     /// Keys beside a path that misses one of the plane's by little.
     pub(super) near_misses: KeyAttempts,
@@ -78,8 +84,9 @@ impl AdminState {
         Arc::new(Self {
             sources,
             generated: OnceLock::new(),
-            sessions: Sessions::default(),
-            bearers: Sessions::default(),
+            sessions: RoleSessions::default(),
+            bearers: RoleSessions::default(),
+            people: Sessions::default(),
             attempts: KeyAttempts::new(),
             near_misses: KeyAttempts::new(),
             refused: RejectedKeys::default(),

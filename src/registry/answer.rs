@@ -1,8 +1,8 @@
 //! The one entrance of all calls: rights, what is called, and what is written down of a refusal.
 
 use super::{
-    author::Author,
-    call::Call,
+    author::{Author, Role},
+    call::{Call, Change},
     core::Registry,
     error::RegistryError,
     view::{AuditFound, AuditVerified, Reply},
@@ -15,18 +15,53 @@ impl Registry {
     /// # Errors
     /// The reason for which it is refused or fails.
     pub fn answer(&self, author: &Author, call: &Call) -> Result<Reply, RegistryError> {
-        let needs = call.needs();
-        let answer = match author.role >= needs {
-            true => self.made(author, call),
-            false => Err(RegistryError::Forbidden {
-                has: author.role,
-                needs,
-            }),
-        };
+        let answer = may(author, call.needs()).and_then(|()| self.made(author, call));
         if let Err(refusal) = &answer {
             self.note_refusal(author, call, refusal);
         }
         answer
+    }
+
+    /// Refuses a change that the author's role does not allow, before it is known whole. The refusal is in
+    /// the audit.
+    ///
+    /// # Errors
+    /// The role does not suffice.
+    pub fn permit(
+        &self,
+        author: &Author,
+        change: Change,
+        target: &str,
+    ) -> Result<(), RegistryError> {
+        may(author, change.needs()).inspect_err(|refusal| {
+            self.note(author, (change, target), None, &refused(refusal));
+        })
+    }
+
+    /// Writes down a change that another room made, with its result.
+    pub fn note(
+        &self,
+        author: &Author,
+        (change, target): (Change, &str),
+        reason: Option<&str>,
+        result: &str,
+    ) {
+        let (action, kind) = change.action();
+        let entry = AuditEntry {
+            actor: author.actor.clone(),
+            action: action.to_owned(),
+            target: AuditTarget {
+                kind: kind.to_owned(),
+                id: bounded(target),
+            },
+            before: serde_json::Value::Null,
+            after: serde_json::Value::Null,
+            reason: reason.map(bounded),
+            request_id: author.request_id.clone(),
+        };
+        if let Err(error) = self.audit.note(&entry, result) {
+            log::error!("[Audit] {action} is not written down: {error}");
+        }
     }
 
     fn made(&self, author: &Author, call: &Call) -> Result<Reply, RegistryError> {
@@ -65,35 +100,32 @@ impl Registry {
 
     /// Writes down a change that was refused. One that failed after its intent is written down already.
     fn note_refusal(&self, author: &Author, call: &Call, refusal: &RegistryError) {
-        let Some((action, kind, id)) = call.action() else {
+        let Some(change) = call.change() else {
             return;
         };
         if matches!(refusal, RegistryError::Audit(_) | RegistryError::State(_)) {
             return;
         }
         let reason = match call {
-            Call::Revoke(_, terms) => Some(terms.reason.clone()),
-            Call::Grant(_, grant) => Some(grant.reason.clone()),
-            Call::SetLimits(_, change) => change.reason.clone(),
+            Call::Revoke(_, terms) => Some(&*terms.reason),
+            Call::Grant(_, grant) => Some(&*grant.reason),
+            Call::SetLimits(_, change) => change.reason.as_deref(),
             _ => None,
         };
-        let entry = AuditEntry {
-            actor: author.actor.clone(),
-            action: action.to_owned(),
-            target: AuditTarget {
-                kind: kind.to_owned(),
-                id: bounded(&id),
-            },
-            before: serde_json::Value::Null,
-            after: serde_json::Value::Null,
-            reason: reason.as_deref().map(bounded),
-            request_id: author.request_id.clone(),
-        };
-        let result = format!("refused: {}", bounded(&refusal.to_string()));
-        if let Err(error) = self.audit.note(&entry, &result) {
-            log::error!("[Audit] a refused {action} is not written down: {error}");
-        }
+        self.note(author, change, reason, &refused(refusal));
     }
+}
+
+/// Compares the author's role with the least one that may.
+fn may(author: &Author, needs: Role) -> Result<(), RegistryError> {
+    let has = author.role;
+    (has >= needs)
+        .then_some(())
+        .ok_or(RegistryError::Forbidden { has, needs })
+}
+
+fn refused(refusal: &RegistryError) -> String {
+    format!("refused: {}", bounded(&refusal.to_string()))
 }
 
 /// The beginning of a text of a client.

@@ -41,42 +41,77 @@ pub enum Call {
     VerifyAudit,
 }
 
-impl Call {
+/// Kind of a change, without what changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Creates a key.
+    CreateKey,
+    /// Gives a key another secret.
+    RotateKey,
+    /// Ends the validity of a key.
+    RevokeKey,
+    /// Brings keys and limits to what a file says.
+    ApplyKeys,
+    /// Gives all records, with digests.
+    ExportKeys,
+    /// Takes records that another proxy gave.
+    ImportKeys,
+    /// Sets limits of a subject.
+    SetLimits,
+    /// Adds to the budgets of a subject for a time.
+    GrantBudget,
+    /// Ends a request in flight.
+    EndRequest,
+}
+
+impl Change {
     /// The least role that may make it.
-    pub fn needs(&self) -> Role {
+    pub fn needs(self) -> Role {
         match self {
-            Self::Keys(_)
-            | Self::Key(_)
-            | Self::Limits(_)
-            | Self::VerifyLimits(_)
-            | Self::Spend(_)
-            | Self::Audit(_)
-            | Self::VerifyAudit => Role::Viewer,
-            Self::Revoke(..) | Self::Grant(..) => Role::Operator,
-            Self::Create(_)
-            | Self::Rotate(..)
-            | Self::Apply(_)
-            | Self::Export
-            | Self::Import(_)
-            | Self::SetLimits(..) => Role::Admin,
+            Self::RevokeKey | Self::GrantBudget | Self::EndRequest => Role::Operator,
+            Self::CreateKey
+            | Self::RotateKey
+            | Self::ApplyKeys
+            | Self::ExportKeys
+            | Self::ImportKeys
+            | Self::SetLimits => Role::Admin,
         }
     }
 
-    /// Its name and object in the audit, if it changes something or shows digests.
-    pub(super) fn action(&self) -> Option<(&'static str, &'static str, String)> {
+    /// Its name and the kind of its object in the audit.
+    pub(super) fn action(self) -> (&'static str, &'static str) {
+        match self {
+            Self::CreateKey => ("key.create", "key"),
+            Self::RotateKey => ("key.rotate", "key"),
+            Self::RevokeKey => ("key.revoke", "key"),
+            Self::ApplyKeys => ("keys.apply", "file"),
+            Self::ExportKeys => ("keys.export", "file"),
+            Self::ImportKeys => ("keys.import", "file"),
+            Self::SetLimits => ("limits.set", "subject"),
+            Self::GrantBudget => ("limits.grant", "subject"),
+            Self::EndRequest => ("request.end", "request"),
+        }
+    }
+}
+
+impl Call {
+    /// The least role that may make it.
+    pub fn needs(&self) -> Role {
+        let change = self.change();
+        change.map_or(Role::Viewer, |(change, _)| change.needs())
+    }
+
+    /// The change that it makes, and its object; none if it only reads.
+    pub(super) fn change(&self) -> Option<(Change, &str)> {
         Some(match self {
-            Self::Create(new) => (
-                "key.create",
-                "key",
-                new.id.clone().unwrap_or_else(|| new.name.clone()),
-            ),
-            Self::Rotate(key, _) => ("key.rotate", "key", key.clone()),
-            Self::Revoke(key, _) => ("key.revoke", "key", key.clone()),
-            Self::Apply(_) => ("keys.apply", "file", "keys.toml".to_owned()),
-            Self::Export => ("keys.export", "file", "keys".to_owned()),
-            Self::Import(_) => ("keys.import", "file", "keys".to_owned()),
-            Self::SetLimits(subject, _) => ("limits.set", "subject", subject.clone()),
-            Self::Grant(subject, _) => ("limits.grant", "subject", subject.clone()),
+            Self::Create(new) => (Change::CreateKey, new.id.as_ref().unwrap_or(&new.name)),
+            Self::Rotate(key, _) => (Change::RotateKey, key),
+            Self::Revoke(key, _) => (Change::RevokeKey, key),
+            Self::Apply(_) => (Change::ApplyKeys, "keys.toml"),
+            Self::Export => (Change::ExportKeys, "keys"),
+            Self::Import(_) => (Change::ImportKeys, "keys"),
+            Self::SetLimits(subject, _) => (Change::SetLimits, subject),
+            Self::Grant(subject, _) => (Change::GrantBudget, subject),
             Self::Keys(_)
             | Self::Key(_)
             | Self::Limits(_)

@@ -27,6 +27,16 @@ export const refreshes = cell({ why: null });
 /** Requests in flight that the reader waits for, without those that a timer sent. */
 export const busy = cell(0);
 
+/** @type {(Api.Role | null | undefined)[]} */
+const ROLES = ["viewer", "operator", "admin"];
+
+/**
+ * Whether the reader has this role, or a higher one. The server decides; the pages leave out what it would
+ * refuse.
+ * @param {Api.Role} role
+ */
+export const useMay = (role) => ROLES.indexOf(useCell(session)?.role) >= ROLES.indexOf(role);
+
 export const refresh = (why = "asked") => refreshes.set({ why });
 
 /** An answer that is none: the API's code, or `unreachable`. */

@@ -220,6 +220,8 @@ const FAULTS = new Set([
   "unavailable",
   "too_late",
   "method_not_allowed",
+  "role_forbidden",
+  "no_role",
 ]);
 
 /**

@@ -127,10 +127,17 @@ export function Shell({ page, title, children }) {
   const out =
     known?.authenticated &&
     html`
-      <button type="button" class="nav-button" onClick=${logout}>
-        <${Icon} name="logout" />
-        ${t("logout")}
-      </button>
+      <p class="note who">${[known.user, known.role && t(`role.${known.role}`)].filter(Boolean).join(" · ")}</p>
+      ${
+        // a proxy's word has no session to leave
+        known.method !== "proxy" &&
+        html`
+          <button type="button" class="nav-button" onClick=${logout}>
+            <${Icon} name="logout" />
+            ${t("logout")}
+          </button>
+        `
+      }
     `;
   return html`
     <a class="skip" href="#main">

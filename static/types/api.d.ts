@@ -6,8 +6,13 @@ declare namespace Api {
   type RowState = "pending" | "done";
   type By = "complete" | "client" | "upstream" | "proxy";
 
+  type Role = "viewer" | "operator" | "admin";
+
   interface SessionStatus {
     authenticated: boolean;
+    role: Role | null;
+    user: string | null;
+    method: "session" | "bearer" | "proxy" | "socket" | null;
   }
 
   interface Tokens {

@@ -207,7 +207,11 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
     const path = url.pathname.slice("/admin/api/v1".length);
     const query = url.searchParams;
     if (path === "/session") {
-      if (req.method === "GET") return json(res, 200, { authenticated: isKnown(req) });
+      if (req.method === "GET") {
+        const known = isKnown(req);
+        const said = { role: known ? "admin" : null, user: null, method: known ? "session" : null };
+        return json(res, 200, { authenticated: known, ...said });
+      }
       if (req.method === "DELETE") {
         sessions.delete(/anthropic_proxy_session=([0-9a-f]+)/.exec(req.headers.cookie ?? "")?.[1]);
         return void res

@@ -8,6 +8,7 @@ use crate::support::{Proxy, ProxyBuilder, Response, Wire, wire::show};
 
 mod answers;
 mod keys;
+mod roles;
 
 const KEY: &str = "a-key-of-the-tests";
 

@@ -88,7 +88,7 @@ fn end(proxy: &Proxy, id: &str) {
         (&id.into(), &"ended_by_operator".into())
     );
     let said = format!(
-        "[Admin] request ended by an operator request_id={id} client=127.0.0.1 by=bearer reason=\"runs away\\n\""
+        "[Admin] request ended by an operator request_id={id} client=127.0.0.1 by=key author=\"dashboard\" reason=\"runs away\\n\""
     );
     proxy.wait_for_line(|line| line.contains(&said));
 }

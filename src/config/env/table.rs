@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use actix_web::http::header::HeaderName;
 use serde::Deserialize;
 
 use super::{
@@ -21,6 +22,7 @@ use crate::{
     config::{
         duration,
         endpoint::{self, Credential, HttpVersion, Statuses},
+        forward_auth::{self, RoleRules, TrustedProxies},
         host,
         options::{AccessMode, EditTarget, ForwardedFields},
         origins::{self, AllowedOrigins},
@@ -441,6 +443,57 @@ settings! {
             en: "Key of the dashboard. Unset: a generated key, in the sign-in URL that the log shows at the start.",
             zh: "仪表盘的密钥。不设置时自动生成，启动日志会给出含密钥的登录网址。",
             shown: Redaction::AsLength, example: "a-long-random-text",
+        }
+
+        dashboard_operator_key: Secret {
+            name: "DASHBOARD_OPERATOR_KEY", applies: Live, read: scalar::key,
+            form: Text::new("16 or more printable ASCII characters", "至少 16 个可打印的 ASCII 字符"),
+            en: "Key of the dashboard for operators, who also end requests, revoke keys and add to budgets.",
+            zh: "操作员使用的仪表盘密钥：除查看外，还能终止请求、吊销密钥、追加预算。",
+            shown: Redaction::AsLength, example: "another-long-random-text",
+        }
+
+        dashboard_viewer_key: Secret {
+            name: "DASHBOARD_VIEWER_KEY", applies: Live, read: scalar::key,
+            form: Text::new("16 or more printable ASCII characters", "至少 16 个可打印的 ASCII 字符"),
+            en: "Key of the dashboard for viewers, who change nothing.",
+            zh: "只读用户使用的仪表盘密钥。",
+            shown: Redaction::AsLength, example: "a-third-long-random-text",
+        }
+
+        admin_trusted_proxies: TrustedProxies {
+            name: "ADMIN_TRUSTED_PROXIES", applies: Live, read: forward_auth::proxies,
+            form: Text::new(
+                "networks and addresses separated by commas; unix for clients of UNIX_SOCKET",
+                "网段和地址，用逗号分隔；unix 表示 UNIX_SOCKET 的客户端",
+            ),
+            en: "Proxies in front of the dashboard that sign people in (forward-auth). From other addresses, ADMIN_USER_HEADER is ignored.",
+            zh: "仪表盘前面负责登录的代理（forward-auth）。来自其他地址的 ADMIN_USER_HEADER 不起作用。",
+            example: "10.0.0.0/8,fd00::/8",
+        }
+
+        admin_user_header: HeaderName = "remote-user" {
+            name: "ADMIN_USER_HEADER", applies: Live, read: forward_auth::field,
+            form: Text::new("the name of a field", "头字段名"),
+            en: "Field in which a trusted proxy names the user.",
+            zh: "受信任的代理用来给出用户名的头字段。",
+        }
+
+        admin_groups_header: HeaderName = "remote-groups" {
+            name: "ADMIN_GROUPS_HEADER", applies: Live, read: forward_auth::field,
+            form: Text::new("the name of a field", "头字段名"),
+            en: "Field in which a trusted proxy names the user's groups, separated by commas or |.",
+            zh: "受信任的代理用来给出用户所属组的头字段，组名用逗号或 | 分隔。",
+        }
+
+        admin_roles: RoleRules = "*=viewer" {
+            name: "ADMIN_ROLES", applies: Live, read: forward_auth::roles,
+            form: Text::new(
+                "group:NAME=ROLE, user:NAME=ROLE or *=ROLE, separated by commas; roles are viewer, operator, admin",
+                "group:名字=角色、user:名字=角色 或 *=角色，用逗号分隔；角色为 viewer、operator、admin",
+            ),
+            en: "Roles of people whom a trusted proxy names. The highest counts; without one they see nothing.",
+            zh: "受信任的代理所登录的人的角色，取最高的一个；没有角色就什么都看不到。",
         }
 
         admin_listen: SocketAddr {

@@ -47,10 +47,17 @@ export default {
   "fault.method_not_allowed":
     "The proxy does not support this action. The page may be older than the proxy: reload it.",
   "fault.other": "Request failed:",
+  "fault.role_forbidden": "Your role does not allow this. Nothing was changed.",
+  "fault.no_role": "You have no role here. Ask the administrators of the proxy.",
+  "role.viewer": "Viewer",
+  "role.operator": "Operator",
+  "role.admin": "Administrator",
+  "login.no_role":
+    "{user} is signed in by the proxy in front of this page, but has no role here (ADMIN_ROLES).",
   "login.title": "Sign in",
   "login.text": "Enter the key of the dashboard.",
   "login.where": "Where is the key?",
-  "login.where.configured": "If DASHBOARD_API_KEY is set for the proxy, its value is the key.",
+  "login.where.configured": "If DASHBOARD_API_KEY is set for the proxy, its value is the key. DASHBOARD_OPERATOR_KEY and DASHBOARD_VIEWER_KEY sign in with fewer rights.",
   "login.where.generated":
     "If it is not set, the proxy generates a key. The log of its start has a URL that signs in (…/admin#key=…). With DATA_DIR, the file dashboard.key in that directory has the key, too.",
   "login.key": "Key",

@@ -3,7 +3,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../view.js";
 import { t, word } from "../i18n.js";
 import * as as from "../format.js";
-import { asFault, ask, refresh, useAnswer } from "../api.js";
+import { asFault, ask, refresh, useAnswer, useMay } from "../api.js";
 import {
   Bones,
   Code,
@@ -81,6 +81,7 @@ export function Drawer({ id, row: listed, onClose }) {
 function Body({ row, asked, base }) {
   const error = asked?.error;
   const isPending = row.state === "pending";
+  const mayEnd = useMay("operator");
   /** @type {Page.Fact[]} */
   const facts = [
     ["col.time", as.moment(row.at)],
@@ -133,7 +134,7 @@ function Body({ row, asked, base }) {
         <span class="dim">↓ ${as.bytes(row.bytes_out)}</span>
         ${isPending && row.tokens && html`<span class="dim">${tokensText(row)}</span>`}
       </p>
-      ${isPending && html`<${End} row=${row} />`}
+      ${isPending && mayEnd && html`<${End} row=${row} />`}
       ${row.at_least && html`<p class="note">${t("cost.floor.row")}</p>`}
       <section>
         <h3>${t("drawer.timing")}</h3>

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "../view.js";
 import { t, word } from "../i18n.js";
 import * as as from "../format.js";
-import { asFault, ask, refresh, useAnswer } from "../api.js";
+import { asFault, ask, refresh, useAnswer, useMay } from "../api.js";
 import { setQuery } from "../router.js";
 import { useProxyAddress } from "../proxy.js";
 import { Badge, Bones, Card, Code, Empty, FaultNote, Icon, Select, Table, faultText } from "../parts.js";
@@ -20,6 +20,9 @@ const OVERLAPS = ["0s", "1h", "24h", "168h"];
 const ITS_OWN = new Set(["bad_request", "bad_filter"]);
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
+const ROTATE = /** @type {const} */ ("rotate");
+const REVOKE = /** @type {const} */ ("revoke");
+
 /** @typedef {{key: Api.Key, what: "rotate" | "revoke"}} Question */
 
 /** @param {{query: URLSearchParams}} props */
@@ -27,6 +30,7 @@ export default function Keys({ query }) {
   const q = query.get("q") ?? "";
   const after = query.get("after");
   const { data, fault, reload } = useAnswer("/keys", { q, after, limit: ROWS }, 15_000);
+  const mayCreate = useMay("admin");
   const [isNew, setNew] = useState(false);
   const [question, setQuestion] = useState(/** @type {Question | null} */ (null));
   const [made, setMade] = useState(/** @type {Api.CreatedKey | null} */ (null));
@@ -47,19 +51,24 @@ export default function Keys({ query }) {
           spellcheck="false"
         />
       </label>
-      <button
-        type="button"
-        class="button primary"
-        aria-expanded=${String(isNew)}
-        onClick=${() => setNew(!isNew)}
-      >
-        ${t("access.new")}
-      </button>
+      ${
+        mayCreate &&
+        html`
+          <button
+            type="button"
+            class="button primary"
+            aria-expanded=${String(isNew)}
+            onClick=${() => setNew(!isNew)}
+          >
+            ${t("access.new")}
+          </button>
+        `
+      }
     </div>
     <${FaultNote} fault=${fault} onRetry=${reload} />
     <div class="stack">
       ${made?.key && html`<${Once} made=${made} onClose=${() => setMade(null)} />`}
-      ${isNew && html`<${Create} onDone=${done} onLeave=${() => setNew(false)} />`}
+      ${mayCreate && isNew && html`<${Create} onDone=${done} onLeave=${() => setNew(false)} />`}
       ${
         question &&
         html`
@@ -113,67 +122,72 @@ export default function Keys({ query }) {
 }
 
 /** @param {{rows: Api.Key[], onAsk: (question: Question) => void}} props */
-const Rows = ({ rows, onAsk }) => html`
-  <${Table}
-    label=${t("nav.keys")}
-    head=${[
-      [t("access.name")],
-      [t("col.status")],
-      [t("col.who")],
-      [t("access.limits")],
-      [t("access.models")],
-      [t("access.used")],
-      [t("access.expires")],
-      [t("access.do"), "num"],
-    ]}
-  >
-    ${rows.map(
-      (one) => html`
-        <tr key=${one.id}>
-          <th scope="row">
-            <span>${one.name}</span>
-            <span class="note mono key-id">
-              ${one.id} ${one.last4.map((last) => `…${last}`).join(" ")}
-            </span>
-          </th>
-          <td>
-            <${Badge} tone=${TONES[one.state] ?? "plain"} title=${one.revoked_reason ?? undefined}>
-              ${word(`access.state.${one.state}`, one.state)}
-            <//>
-          </td>
-          <td>${[one.user, one.team].filter(Boolean).join(" · ") || "–"}</td>
-          <td class="wide">${one.limits.map(limit).join(t("list.comma")) || "–"}</td>
-          <td class="mono wide">${one.models.join(", ") || t("filter.any")}</td>
-          <td>${one.last_used_at ? as.when(Date.parse(one.last_used_at)) : "–"}</td>
-          <td>${one.expires_at ? as.date(Date.parse(one.expires_at)) : "–"}</td>
-          <td class="num">
+function Rows({ rows, onAsk }) {
+  const [mayRotate, mayRevoke] = [useMay("admin"), useMay("operator")];
+  /** @type {Question["what"][]} */
+  const actions = [...(mayRotate ? [ROTATE] : []), ...(mayRevoke ? [REVOKE] : [])];
+  return html`
+    <${Table}
+      label=${t("nav.keys")}
+      head=${[
+        [t("access.name")],
+        [t("col.status")],
+        [t("col.who")],
+        [t("access.limits")],
+        [t("access.models")],
+        [t("access.used")],
+        [t("access.expires")],
+        ...(actions.length ? [[t("access.do"), "num"]] : []),
+      ]}
+    >
+      ${rows.map(
+        (one) => html`
+          <tr key=${one.id}>
+            <th scope="row">
+              <span>${one.name}</span>
+              <span class="note mono key-id">
+                ${one.id} ${one.last4.map((last) => `…${last}`).join(" ")}
+              </span>
+            </th>
+            <td>
+              <${Badge} tone=${TONES[one.state] ?? "plain"} title=${one.revoked_reason ?? undefined}>
+                ${word(`access.state.${one.state}`, one.state)}
+              <//>
+            </td>
+            <td>${[one.user, one.team].filter(Boolean).join(" · ") || "–"}</td>
+            <td class="wide">${one.limits.map(limit).join(t("list.comma")) || "–"}</td>
+            <td class="mono wide">${one.models.join(", ") || t("filter.any")}</td>
+            <td>${one.last_used_at ? as.when(Date.parse(one.last_used_at)) : "–"}</td>
+            <td>${one.expires_at ? as.date(Date.parse(one.expires_at)) : "–"}</td>
             ${
-              one.state !== "revoked" &&
+              actions.length > 0 &&
               html`
-                <button
-                  type="button"
-                  class="text-button"
-                  aria-label=${`${t("access.rotate")}: ${one.name}`}
-                  onClick=${() => onAsk({ key: one, what: "rotate" })}
-                >
-                  ${t("access.rotate")}
-                </button>
-                <button
-                  type="button"
-                  class="text-button"
-                  aria-label=${`${t("access.revoke")}: ${one.name}`}
-                  onClick=${() => onAsk({ key: one, what: "revoke" })}
-                >
-                  ${t("access.revoke")}
-                </button>
+                <td class="num">
+                  ${
+                    one.state !== "revoked" &&
+                    actions.map(
+                      (what) => html`
+                        <button
+                          key=${what}
+                          type="button"
+                          class="text-button"
+                          aria-label=${`${t(`access.${what}`)}: ${one.name}`}
+                          onClick=${() => onAsk({ key: one, what })}
+                        >
+                          ${t(`access.${what}`)}
+                        </button>
+                      `,
+                    )
+                  }
+                </td>
               `
             }
-          </td>
-        </tr>
-      `,
-    )}
-  <//>
-`;
+          </tr>
+        `,
+      )}
+    <//>
+  `;
+}
 
 /**
  * A limit in words.

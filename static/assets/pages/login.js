@@ -2,7 +2,7 @@
 
 import { html, useCell, useEffect, useRef, useState } from "../view.js";
 import { t } from "../i18n.js";
-import { login, refused } from "../api.js";
+import { login, refused, session } from "../api.js";
 import { Switches } from "../shell.js";
 import { faultText } from "../parts.js";
 
@@ -27,6 +27,7 @@ export default function Login() {
 function Form() {
   const field = useRef(/** @type {HTMLInputElement | null} */ (null));
   const fault = useCell(refused);
+  const user = useCell(session)?.user;
   const [isBusy, setBusy] = useState(false);
   useEffect(() => field.current?.focus(), []);
   /** @param {Page.FieldEvent} event */
@@ -51,6 +52,7 @@ function Form() {
         : faultText(fault));
   return html`
     <form onSubmit=${submit}>
+      ${user && html`<p class="field-fault" role="alert">${t("login.no_role", { user })}</p>`}
       <p>${t("login.text")}</p>
       <label for="key">${t("login.key")}</label>
       <input
