@@ -165,6 +165,7 @@ impl Observation {
             data_dir: boot.data_dir.clone().filter(|_| boot.has_pages()),
             has_readers,
             cache_warnings,
+            zone: Some(boot.zone.clone()),
         };
         let (activity, recorder) = is_recorded
             .then(|| Activity::start(settings))

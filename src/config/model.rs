@@ -33,6 +33,8 @@ pub struct Config {
 /// Settings that are read once, at start.
 #[derive(Debug, Clone)]
 pub struct Boot {
+    /// Time zone of the days that the dashboard shows (`TZ`).
+    pub zone: jiff::tz::TimeZone,
     /// Addresses and sockets of the main listeners.
     pub listen: Listen,
     /// Worker threads (`WORKERS`; default: available cores).

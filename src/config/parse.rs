@@ -41,6 +41,7 @@ mod listeners;
 mod reader;
 mod sign_in;
 mod upstreams;
+mod zone;
 
 use self::reader::Reader;
 
@@ -186,6 +187,7 @@ impl Reader {
         };
         Config {
             boot: Boot {
+                zone: self.zone(&settings),
                 listen,
                 workers: settings.workers,
                 max_connections: settings.max_connections.get(),

@@ -48,6 +48,9 @@ pub(super) struct OverviewReport {
     connections: usize,
     /// The date of the prices.
     prices_date: String,
+    /// The proxy's time zone (`TZ`).
+    #[cfg_attr(test, schema(example = "Europe/Berlin"))]
+    zone: String,
     /// Configured upstreams.
     upstreams: Vec<UpstreamState>,
     /// Reloads of the configuration within the range.
@@ -119,6 +122,9 @@ impl From<CircuitState> for Health {
 pub(super) struct UsageReport {
     /// By model, by time, or by whose it is.
     rows: Vec<view::UsageRow>,
+    /// The proxy's time zone (`TZ`), of days whose hours are not kept any more.
+    #[cfg_attr(test, schema(example = "Europe/Berlin"))]
+    zone: String,
     /// The date of the prices.
     prices_date: String,
     /// Charges that are in no sum: `regional_premium` (of Bedrock and Vertex), `priority_tier`,
@@ -500,6 +506,7 @@ impl AdminState {
             uptime_ms: unix_millis(now).saturating_sub(unix_millis(sources.started)),
             connections: sources.limits.connections(),
             prices_date: self.prices_date(),
+            zone: self.view()?.zone(),
             upstreams: upstreams
                 .map(|(endpoint, health, _)| UpstreamState {
                     name: endpoint.name.to_string(),
@@ -519,6 +526,7 @@ impl AdminState {
         let view = self.view()?;
         Ok(UsageReport {
             rows: view.usage(asked.range, asked.by, SystemTime::now()),
+            zone: view.zone(),
             prices_date: self.prices_date(),
             not_priced: NOT_PRICED.to_vec(),
         })

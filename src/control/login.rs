@@ -15,7 +15,7 @@ use super::{
     session::{self, LIFETIME, SessionDigest, sessions},
     state::AdminState,
 };
-use crate::{config::Role, wire::cookie::SESSION};
+use crate::{config::Role, telemetry::activity::ActivityView, wire::cookie::SESSION};
 
 /// The key, to log in with.
 #[derive(Deserialize)]
@@ -40,6 +40,9 @@ pub(super) struct SessionStatus {
     user: Option<String>,
     /// Method by which the client has authenticated.
     method: Option<SignInMethod>,
+    /// The proxy's time zone (`TZ`).
+    #[cfg_attr(test, schema(example = "Europe/Berlin"))]
+    zone: Option<String>,
 }
 
 /// Method by which a client has authenticated.
@@ -58,7 +61,7 @@ enum SignInMethod {
 }
 
 impl SessionStatus {
-    fn of(identity: Result<Identity, Problem>) -> Self {
+    fn of(identity: Result<Identity, Problem>, zone: Option<String>) -> Self {
         match identity {
             Ok(Identity { method, role, user }) => Self {
                 authenticated: true,
@@ -70,6 +73,7 @@ impl SessionStatus {
                     AuthMethod::Proxy => SignInMethod::Proxy,
                     AuthMethod::Socket => SignInMethod::Socket,
                 }),
+                zone,
             },
             Err(problem) => Self {
                 authenticated: false,
@@ -79,6 +83,7 @@ impl SessionStatus {
                     _ => None,
                 },
                 method: None,
+                zone: None,
             },
         }
     }
@@ -103,7 +108,8 @@ pub(super) async fn status(
     let caller = Caller::of(&request);
     let known = request.extensions().get::<Identity>().cloned();
     let identity = known.map_or_else(|| plane.identify(&request, &caller), Ok);
-    web::Json(SessionStatus::of(identity))
+    let zone = plane.view().ok().map(ActivityView::zone);
+    web::Json(SessionStatus::of(identity, zone))
 }
 
 /// Logs in: the key for a session, whose cookie is set.

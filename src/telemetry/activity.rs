@@ -35,6 +35,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use jiff::tz::TimeZone;
+
 use crate::{
     background::{self, Background, locked},
     config,
@@ -46,6 +48,7 @@ mod aggregator;
 mod cache_health;
 mod cache_warnings;
 mod compose;
+mod day_zone;
 mod dimension;
 mod ended;
 mod filter;
@@ -71,6 +74,7 @@ use self::{
     aggregator::{Aggregator, EVENTS, StoreWriter},
     cache_warnings::CacheWarnings,
     compose::RangeSnapshot,
+    day_zone::DayZone,
     ended::EndedExchange,
     queue::{ActivitySender, WorkerEvents},
     recent::{InFlightExchange, Listed},
@@ -105,6 +109,8 @@ pub struct ActivitySettings {
     pub has_readers: bool,
     /// Warnings of prompt caches that break too often, if they are on.
     pub cache_warnings: Option<CacheWarningSources>,
+    /// Time zone of the days of usage; UTC if there is none.
+    pub zone: Option<TimeZone>,
 }
 
 /// The activity of the process. Dropping it counts, writes and stores what was handed over.
@@ -151,7 +157,8 @@ impl Activity {
     /// log.
     pub fn start(settings: ActivitySettings) -> io::Result<(Self, EventSender)> {
         let now = SystemTime::now();
-        let mut state = ActivityState::new(now);
+        let mut state =
+            ActivityState::new(now, DayZone::new(settings.zone.unwrap_or(TimeZone::UTC)));
         let numbers = Arc::clone(&state.recent.numbers);
         let warnings = settings.cache_warnings.map(CacheWarnings::start);
         state.sessions.warnings = warnings.transpose()?;
@@ -308,8 +315,14 @@ impl ActivityView {
             UsageBy::Of(Dimension::Key) => state.key_names.clone(),
             _ => Default::default(),
         };
+        let zone = state.zone.clone();
         drop(state);
-        compose::usage(spent, by, &names)
+        compose::usage(spent, by, &names, &zone)
+    }
+
+    /// Name of the time zone of days.
+    pub fn zone(&self) -> String {
+        self.state().zone.name().to_owned()
     }
 
     /// Usage over time, of the names with the highest cost each, and of the rest.

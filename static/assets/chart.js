@@ -1,7 +1,8 @@
 // Plots: uPlot in the page's colours, with a legend that can be read and heard.
 
 import { html, useCell, useEffect, useLayoutEffect, useRef, useState } from "./view.js";
-import { clock, moment } from "./format.js";
+import { clock, dates, moment } from "./format.js";
+import { zone } from "./zone.js";
 import { language, t } from "./i18n.js";
 import { themed } from "./shell.js";
 
@@ -81,7 +82,7 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
     return () => (isHere = false);
   }, []);
 
-  const shape = series.map((line) => line.label + line.kind + line.colour).join() + theme + lang;
+  const shape = series.map((line) => line.label + line.kind + line.colour).join() + theme + lang + zone();
 
   useLayoutEffect(() => {
     const place = frame.current;
@@ -128,6 +129,7 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
         legend: { show: false },
         cursor: { sync: { key: SYNC }, y: false, points: { size: 7 }, drag: { x: false, y: false } },
         scales: { y: { range }, own: { range } },
+        tzDate: (at) => uPlot.tzDate(new Date(at * 1000), zone()),
         axes: [
           {
             ...axis,
@@ -137,8 +139,7 @@ export function Chart({ label, t: moments, series, marks = [], format, incrs }) 
             grid: { show: false },
             values: (_, ticks, __, ___, step) =>
               ticks.map((at) =>
-                new Intl.DateTimeFormat(
-                  lang === "zh" ? "zh-CN" : "en-GB",
+                dates(
                   step >= 86_400
                     ? { month: "short", day: "numeric" }
                     : step < 60

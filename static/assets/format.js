@@ -1,6 +1,7 @@
 // Values as people read them. A value that is not there is a dash.
 
 import { locale, t } from "./i18n.js";
+import { moment as momentOf, wall, zone } from "./zone.js";
 
 const NONE = "–";
 const made = new Map();
@@ -11,7 +12,10 @@ const numbers = (options, lang = locale()) =>
   intl(`n${lang}`, options, () => new Intl.NumberFormat(lang, options));
 
 /** @param {Intl.DateTimeFormatOptions} options */
-const dates = (options) => intl(`d${locale()}`, options, () => new Intl.DateTimeFormat(locale(), options));
+export function dates(options) {
+  const all = { ...options, timeZone: zone() };
+  return intl(`d${locale()}`, all, () => new Intl.DateTimeFormat(locale(), all));
+}
 
 /**
  * A formatter, made once.
@@ -184,10 +188,10 @@ export const date = (at) =>
   isNone(at) ? NONE : dates({ year: "numeric", month: "short", day: "numeric" }).format(at);
 
 /** @param {number} at */
-const day = (at) => new Date(at).toDateString();
+const day = (at) => Math.floor(wall(at) / 86_400_000);
 
 /**
- * Whether a moment is of today, where the reader is.
+ * Whether a moment is of today.
  * @param {number} at
  */
 export const isToday = (at, now = Date.now()) => day(at) === day(now);
@@ -202,14 +206,16 @@ export const when = (at, now = Date.now()) =>
     : dates(isToday(at, now) ? CLOCK : { month: "short", day: "numeric", ...CLOCK }).format(at);
 
 /**
- * A moment as a field of date and time has it, where the reader is.
+ * A moment as a field of date and time has it.
  * @param {Maybe} at
  */
-export function localInput(at) {
-  if (isNone(at)) return "";
-  const zone = new Date(at).getTimezoneOffset() * 60_000;
-  return new Date(at - zone).toISOString().slice(0, 19);
-}
+export const localInput = (at) => (isNone(at) ? "" : new Date(wall(at)).toISOString().slice(0, 19));
+
+/**
+ * The moment that a field of date and time has.
+ * @param {string} text
+ */
+export const ofInput = (text) => momentOf(Date.parse(`${text}Z`));
 
 /** @param {Maybe} at */
 export function ago(at, now = Date.now()) {

@@ -2,6 +2,7 @@
 
 import { html, render, useCell, useEffect, useState } from "./view.js";
 import { language, t } from "./i18n.js";
+import { chosen } from "./zone.js";
 import { asFault, greet, login, session } from "./api.js";
 import { takenKey } from "./key.js";
 import { follow, leave } from "./live.js";
@@ -53,6 +54,7 @@ function App() {
   const known = useCell(session);
   const { page, query } = useCell(route);
   useCell(language);
+  useCell(chosen);
   const isOpen = known?.authenticated;
   const name = known === null ? null : isOpen ? page : "login";
   const { View, fault, again } = useModule(name);

@@ -1,16 +1,12 @@
-// Spans of time in the reader's own time zone: months, days, and hours put together to days.
+// Spans of time in the zone of the pages: months, days, and hours put together to days.
 
-export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+import { moment, wall } from "./zone.js";
 
 /**
- * The day of a moment, where the reader is: 2026-11-28.
+ * The day of a moment: 2026-11-28.
  * @param {number} at
  */
-export function day(at) {
-  const date = new Date(at);
-  const two = /** @param {number} number */ (number) => String(number).padStart(2, "0");
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-}
+export const day = (at) => new Date(wall(at)).toISOString().slice(0, 10);
 
 /**
  * The first moment of a day, or of one that is `later` days after it.
@@ -18,7 +14,7 @@ export function day(at) {
  */
 export function begin(text, later = 0) {
   const [year, month, date] = text.split("-").map(Number);
-  return new Date(year, month - 1, date + later).getTime();
+  return moment(Date.UTC(year, month - 1, date + later));
 }
 
 /**
@@ -27,14 +23,14 @@ export function begin(text, later = 0) {
  */
 export function month(text) {
   const [year, number] = text.split("-").map(Number);
-  return { since: new Date(year, number - 1, 1).getTime(), until: new Date(year, number, 1).getTime() };
+  return { since: moment(Date.UTC(year, number - 1, 1)), until: moment(Date.UTC(year, number, 1)) };
 }
 
 /** The last months, this one first. */
 export function months(count = 13, now = Date.now()) {
-  const date = new Date(now);
+  const date = new Date(wall(now));
   return Array.from({ length: count }, (_, i) =>
-    day(new Date(date.getFullYear(), date.getMonth() - i, 1).getTime()).slice(0, 7),
+    new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth() - i, 1)).toISOString().slice(0, 7),
   );
 }
 

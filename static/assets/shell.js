@@ -7,6 +7,7 @@ import { busy, logout, refresh, session, updated } from "./api.js";
 import { link, retry } from "./live.js";
 import { Link, PAGES } from "./router.js";
 import { Icon, IconButton } from "./parts.js";
+import { choose, chosen, zones } from "./zone.js";
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 const current = () => document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light");
@@ -47,6 +48,28 @@ export function Switches() {
         onClick=${turn}
       />
     </div>
+  `;
+}
+
+/** The zone of all times, where there is a choice. */
+function Zone() {
+  const whose = useCell(chosen);
+  const { own, proxy } = zones();
+  if (!proxy || proxy === own) return null;
+  return html`
+    <label class="field zone">
+      <span>${t("zone.label")}</span>
+      <select
+        value=${whose}
+        onChange=${
+          /** @param {Page.FieldEvent} event */ (event) =>
+            choose(event.target.value === "proxy" ? "proxy" : "own")
+        }
+      >
+        <option value="own" selected=${whose === "own"}>${own}</option>
+        <option value="proxy" selected=${whose === "proxy"}>${t("zone.proxy", { zone: proxy })}</option>
+      </select>
+    </label>
   `;
 }
 
@@ -108,6 +131,7 @@ function LinkState() {
 /** @param {{page: string | null, title: string, children?: Page.Child}} props */
 export function Shell({ page, title, children }) {
   useCell(language);
+  useCell(chosen);
   const at = useCell(updated);
   const isBusy = useCell(busy) > 0;
   const known = useCell(session);
@@ -127,7 +151,9 @@ export function Shell({ page, title, children }) {
   const out =
     known?.authenticated &&
     html`
-      <p class="note who">${[known.user, known.role && t(`role.${known.role}`)].filter(Boolean).join(" · ")}</p>
+      <p class="note who">
+        ${[known.user, known.role && t(`role.${known.role}`)].filter(Boolean).join(" · ")}
+      </p>
       ${
         // a proxy's word has no session to leave
         known.method !== "proxy" &&
@@ -148,6 +174,7 @@ export function Shell({ page, title, children }) {
       <${Nav} page=${page} />
       <div class="side-foot">
         ${out}
+        <${Zone} />
         <${Switches} />
       </div>
     </aside>
@@ -164,6 +191,7 @@ export function Shell({ page, title, children }) {
       <${Nav} page=${page} onFollow=${() => menu.current?.close()} />
       <div class="side-foot">
         ${out}
+        <${Zone} />
         <${Switches} />
       </div>
     </dialog>

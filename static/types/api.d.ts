@@ -13,6 +13,7 @@ declare namespace Api {
     role: Role | null;
     user: string | null;
     method: "session" | "bearer" | "proxy" | "socket" | null;
+    zone: string | null;
   }
 
   interface Tokens {
@@ -197,6 +198,7 @@ declare namespace Api {
     totals: Totals;
     today: { requests: number; cost_usd: number; at_least_requests: number; tokens: Tokens };
     prices_date: string;
+    zone: string;
     series: Series;
     paths: PathRow[];
     reloads: Reload[];
@@ -243,6 +245,7 @@ declare namespace Api {
     rows: UsageRow[];
     not_priced: string[];
     prices_date: string;
+    zone: string;
   }
 
   interface UsageLine {

@@ -45,6 +45,7 @@ declare namespace Plot {
     legend: { show: boolean };
     cursor: object;
     scales: Record<string, { range: (self: Instance, low: number, high: number) => [number, number] }>;
+    tzDate?: (second: number) => Date;
     axes: Axis[];
     series: Line[];
     hooks: Record<string, ((self: Instance) => void)[]>;
@@ -52,6 +53,7 @@ declare namespace Plot {
 
   interface Constructor {
     new (options: Options, data: [number[], ...Values[]], parent: HTMLElement): Instance;
+    tzDate(date: Date, zone: string): Date;
     paths: { bars(options: { size: [number, number]; align: number }): object };
   }
 }

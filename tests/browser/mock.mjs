@@ -209,7 +209,12 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
     if (path === "/session") {
       if (req.method === "GET") {
         const known = isKnown(req);
-        const said = { role: known ? "admin" : null, user: null, method: known ? "session" : null };
+        const said = {
+          role: known ? "admin" : null,
+          user: null,
+          method: known ? "session" : null,
+          zone: known ? "UTC" : null,
+        };
         return json(res, 200, { authenticated: known, ...said });
       }
       if (req.method === "DELETE") {
@@ -795,6 +800,7 @@ function usage(state, query) {
       })
       .sort((a, b) => (a.day === b.day ? b.cost_usd - a.cost_usd : a.day < b.day ? 1 : -1)),
     prices_date: "2025-11-24",
+    zone: "UTC",
     not_priced: ["regional_premium", "priority_tier", "code_execution_time"],
   };
 }
@@ -1157,6 +1163,7 @@ function overview(state, range) {
       tokens,
     },
     prices_date: "2025-11-24",
+    zone: "UTC",
     series,
     paths: paths.sort((a, b) => b.requests - a.requests),
     reloads: [

@@ -16,6 +16,7 @@ const { proxyAddress } = await import(join(ASSETS, "proxy.js"));
 const { message } = await import(join(ASSETS, "content.js"));
 const as = await import(join(ASSETS, "format.js"));
 const { speak } = await import(join(ASSETS, "i18n.js"));
+const { moment: momentOf, wall } = await import(join(ASSETS, "zone.js"));
 let [passed, failed] = [0, 0];
 
 function test(name, run) {
@@ -90,6 +91,29 @@ for (const hostile of [
     assert.equal(socket[socket.indexOf("--unix-socket") + 1], `/run/${hostile}`);
     for (const said of [method, path, model, socket]) assert.ok(said.includes("x-api-key: a key"));
   });
+test("moments are those of a zone's clocks, and back", () => {
+  const utc = (text) => Date.parse(`${text}Z`);
+  for (const [zone, at, shown] of [
+    ["UTC", "2026-11-29T00:00:00", "2026-11-29T00:00:00"],
+    ["Europe/Berlin", "2026-11-28T23:00:00", "2026-11-29T00:00:00"],
+    ["Asia/Kathmandu", "2026-11-28T18:15:00", "2026-11-29T00:00:00"],
+    ["America/New_York", "2026-11-29T05:00:00", "2026-11-29T00:00:00"],
+    ["Europe/Berlin", "2026-03-29T00:59:59", "2026-03-29T01:59:59"],
+    ["Europe/Berlin", "2026-03-29T01:00:00", "2026-03-29T03:00:00"],
+    ["Europe/Berlin", "2026-10-24T22:00:00", "2026-10-25T00:00:00"],
+    ["Europe/Berlin", "2026-10-25T23:00:00", "2026-10-26T00:00:00"],
+  ]) {
+    assert.equal(wall(utc(at), zone), utc(shown), `${zone} ${at}`);
+    assert.equal(momentOf(utc(shown), zone), utc(at), `${zone} ${shown}`);
+  }
+  // a midnight that there was not, and an hour that there was twice
+  assert.equal(momentOf(utc("2018-11-04T00:00:00"), "America/Sao_Paulo"), utc("2018-11-04T03:00:00"));
+  assert.equal(
+    wall(momentOf(utc("2026-10-25T02:30:00"), "Europe/Berlin"), "Europe/Berlin"),
+    utc("2026-10-25T02:30:00"),
+  );
+});
+
 test("a copied command asks as the client did", () => {
   assert.deepEqual(words(curl({ ...row, method: "HEAD" }, "http://a")).slice(0, 3), [
     "-sS",

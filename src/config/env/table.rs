@@ -482,15 +482,15 @@ settings! {
         admin_groups_header: HeaderName = "remote-groups" {
             name: "ADMIN_GROUPS_HEADER", applies: Live, read: forward_auth::field,
             form: Text::new("the name of a field", "头字段名"),
-            en: "Field in which a trusted proxy names the user's groups, separated by commas or |.",
-            zh: "受信任的代理用来给出用户所属组的头字段，组名用逗号或 | 分隔。",
+            en: "Field in which a trusted proxy names the user's groups, separated by commas or vertical bars.",
+            zh: "受信任的代理用来给出用户所属组的头字段，组名用逗号或竖线分隔。",
         }
 
         admin_roles: RoleRules = "*=viewer" {
             name: "ADMIN_ROLES", applies: Live, read: forward_auth::roles,
             form: Text::new(
                 "group:NAME=ROLE, user:NAME=ROLE or *=ROLE, separated by commas; roles are viewer, operator, admin",
-                "group:名字=角色、user:名字=角色 或 *=角色，用逗号分隔；角色为 viewer、operator、admin",
+                "group:NAME=ROLE、user:NAME=ROLE 或 *=ROLE，用逗号分隔；ROLE 为 viewer、operator、admin",
             ),
             en: "Roles of people whom a trusted proxy names. The highest counts; without one they see nothing.",
             zh: "受信任的代理所登录的人的角色，取最高的一个；没有角色就什么都看不到。",
@@ -517,6 +517,14 @@ settings! {
             form: Text::new("a percentage from 1 to 100", "1 到 100 的百分数"),
             en: "Share of the requests of ten minutes, by cause, from which on CACHE_BREAK_WEBHOOK is told.",
             zh: "十分钟内因同一原因失效的请求占比达到此值时通知 CACHE_BREAK_WEBHOOK。",
+        }
+
+        tz: String {
+            name: "TZ", applies: Restart, read: scalar::text,
+            form: Text::new("an IANA time zone", "IANA 时区"),
+            en: "Time zone of the proxy: of the days of usage, and of the dashboard's times where its reader chooses so. Unset: UTC.",
+            zh: "代理的时区：用量的日期按它划分，仪表盘的时间也可选择按它显示。不设置时为 UTC。",
+            example: "Europe/Berlin",
         }
 
         data_dir: PathBuf {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    day_zone::DayZone,
     dimension::Dimension,
     ended::{EndedExchange, EndedRecord},
     histogram::DurationHistogram,
@@ -100,7 +101,7 @@ impl Range {
 pub enum UsageBy {
     /// The model.
     Model,
-    /// The day, UTC.
+    /// The day of the proxy's time zone.
     Day,
     /// The model within a day.
     ModelDay,
@@ -152,7 +153,7 @@ pub enum UsageRange {
     Hours(u64),
     /// The last days, including today.
     Days(u64),
-    /// Between two seconds, in whole hours, or in whole days (UTC) if its hours are not kept any more.
+    /// Between two seconds, in whole hours, or in whole days if its hours are not kept any more.
     Between(u64, u64),
 }
 
@@ -332,10 +333,11 @@ pub(super) fn sum(ring: &Ring<ExchangeTotals>, from: u64, seconds: u64) -> Excha
     sum
 }
 
-/// Sums since midnight, UTC.
+/// Sums since midnight.
 pub(super) fn today(state: &ActivityState, now: u64) -> view::Today {
-    let midnight = now / DAY * DAY;
-    let sum = sum(&state.minutes, midnight, DAY);
+    let midnight = state.zone.begin(state.zone.day(now));
+    // a day may have an hour more
+    let sum = sum(&state.minutes, midnight, DAY + HOUR);
     view::Today {
         requests: sum.requests,
         cost_usd: dollars(sum.spent.cost),
@@ -619,6 +621,8 @@ struct Spans<'a> {
     last: u64,
     /// Seconds of a span.
     width: u64,
+    /// Time zone of spans that are days.
+    zone: &'a DayZone,
 }
 
 impl<'a> Spans<'a> {
@@ -633,19 +637,20 @@ impl<'a> Spans<'a> {
             }
         };
         let kept = hours.kept();
+        let zone = &state.zone;
         let last = |count: u64, newest: u64| ((newest + 1).saturating_sub(count), newest);
         let (usage, (first, last), width) = match range {
             // of days only whole ones
             UsageRange::Hours(count)
                 if matches!(by, UsageBy::Day | UsageBy::ModelDay) && count >= 24 * 7 =>
             {
-                (days, last(count / 24, now / DAY), DAY)
+                (days, last(count / 24, zone.day(now)), DAY)
             }
             UsageRange::Hours(count) => (hours, last(count, now / HOUR), HOUR),
             UsageRange::Days(count) if by == UsageBy::Hour && (count + 1) * 24 <= kept => {
                 (hours, last(count * 24, now / HOUR), HOUR)
             }
-            UsageRange::Days(count) => (days, last(count, now / DAY), DAY),
+            UsageRange::Days(count) => (days, last(count, zone.day(now)), DAY),
             // no span has this number
             UsageRange::Between(from, to) if from >= to => (hours, (1, 0), HOUR),
             UsageRange::Between(from, to) => {
@@ -656,7 +661,7 @@ impl<'a> Spans<'a> {
                 if is_kept && !matches!(by, UsageBy::Day | UsageBy::ModelDay) {
                     (hours, (from / HOUR, to / HOUR), HOUR)
                 } else {
-                    (days, (from / DAY, to / DAY), DAY)
+                    (days, (zone.day(from), zone.day(to)), DAY)
                 }
             }
         };
@@ -665,23 +670,40 @@ impl<'a> Spans<'a> {
             first,
             last,
             width,
+            zone,
         }
     }
 
+    /// Rows by the number of their span.
     fn rows(&self) -> impl Iterator<Item = (u64, &'a str, &'a UsageTotals)> + use<'a> {
-        let width = self.width;
-        let rows = self.usage.between(self.first, self.last);
-        rows.map(move |(span, name, spent)| (span * width, name, spent))
+        self.usage.between(self.first, self.last)
+    }
+
+    /// The first second of a span.
+    fn begin(&self, span: u64) -> u64 {
+        match self.width {
+            DAY => self.zone.begin(span),
+            width => span * width,
+        }
+    }
+
+    /// The day of a span.
+    fn day(&self, span: u64) -> u64 {
+        match self.width {
+            DAY => span,
+            width => self.zone.day(span * width),
+        }
     }
 }
 
 /// Usage of a range, copied from the state.
 pub(super) fn spent(state: &ActivityState, range: UsageRange, by: UsageBy, now: u64) -> SpentBy {
     let mut rows = SpentBy::new();
-    for (at, name, spent) in Spans::of(state, range, by, now).rows() {
+    let spans = Spans::of(state, range, by, now);
+    for (span, name, spent) in spans.rows() {
         let time = by.has_time().then(|| match by {
-            UsageBy::Hour => at,
-            _ => at / DAY * DAY,
+            UsageBy::Hour => spans.begin(span),
+            _ => state.zone.begin(spans.day(span)),
         });
         let is_named = !matches!(by, UsageBy::Day | UsageBy::Hour);
         let name = is_named.then(|| name.into());
@@ -695,10 +717,11 @@ pub(super) fn usage(
     spent: SpentBy,
     by: UsageBy,
     names: &BTreeMap<Box<str>, Box<str>>,
+    zone: &DayZone,
 ) -> Vec<view::UsageRow> {
     let mut rows: Vec<_> = spent
         .into_iter()
-        .map(|((time, name), spent)| usage_row(time, name, &spent, by, names))
+        .map(|((time, name), spent)| usage_row(time, name, &spent, (by, names, zone)))
         .collect();
     rows.sort_by(|a, b| {
         let by_cost = b.cost_usd.total_cmp(&a.cost_usd);
@@ -711,12 +734,11 @@ fn usage_row(
     time: Option<u64>,
     name: Option<Box<str>>,
     spent: &UsageTotals,
-    by: UsageBy,
-    names: &BTreeMap<Box<str>, Box<str>>,
+    (by, names, zone): (UsageBy, &BTreeMap<Box<str>, Box<str>>, &DayZone),
 ) -> view::UsageRow {
     let text = time.map(|second| timestamp(UNIX_EPOCH + Duration::from_secs(second)));
-    let day = text.as_deref().filter(|_| by != UsageBy::Hour);
-    let day = day.map(|text| text.chars().take("2026-11-24".len()).collect());
+    let day = time.filter(|_| by != UsageBy::Hour);
+    let day = day.map(|second| zone.show(zone.day(second)));
     let title = match by {
         UsageBy::Of(Dimension::Key) => name.as_ref().and_then(|key| names.get(key)),
         _ => None,
@@ -792,8 +814,8 @@ pub(super) fn usage_series(
             cost_usd: vec![0.0; count],
         })
         .collect();
-    for (at, name, spent) in spans.rows() {
-        let step = usize::try_from(at / spans.width - spans.first).unwrap_or(usize::MAX);
+    for (span, name, spent) in spans.rows() {
+        let step = usize::try_from(span - spans.first).unwrap_or(usize::MAX);
         let line = lines.iter().position(|known| *known == name);
         let line = line.or_else(|| lines.iter().position(|known| *known == OTHER));
         if let Some(line) = line.and_then(|line| series.get_mut(line))
@@ -808,7 +830,7 @@ pub(super) fn usage_series(
     view::UsageSeries {
         step_ms: spans.width * 1000,
         t: (0..count as u64)
-            .map(|step| (spans.first + step) * spans.width * 1000)
+            .map(|step| spans.begin(spans.first + step) * 1000)
             .collect(),
         lines: series,
     }

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub(super) use super::day_zone::DAY;
 use super::{
+    day_zone::DayZone,
     dimension::{Dimension, DimensionUsage},
     ended::{EndedExchange, EndedRecord, RedactedText},
     histogram::DurationHistogram,
@@ -24,7 +26,6 @@ use crate::{background::Buffer, exchange::Exchange};
 pub(super) const MINUTE: u64 = 60;
 pub(super) const TEN_MINUTES: u64 = 600;
 pub(super) const HOUR: u64 = 3600;
-pub(super) const DAY: u64 = 86_400;
 /// Days of kept usage.
 pub(super) const DAYS: u64 = 400;
 /// Hours of kept usage by model: a month and a day in any time zone, and the current hour.
@@ -47,6 +48,8 @@ const KEY_NAMES: usize = 4096;
 
 /// Everything that the activity keeps.
 pub(super) struct ActivityState {
+    /// Time zone of days.
+    pub(super) zone: DayZone,
     /// Start of counting in this process.
     pub(super) began: SystemTime,
     /// First second of known totals by minute.
@@ -60,6 +63,7 @@ pub(super) struct ActivityState {
     /// Quantiles by second (15 minutes), minute (6 hours), ten minutes (7 days).
     pub(super) timing: [Ring<Timing>; 3],
     pub(super) hours: UsageByModel,
+    /// Usage by day of [`Self::zone`], as its clocks count days.
     pub(super) days: UsageByModel,
     /// In the order of [`Dimension::ALL`].
     pub(super) dimensions: [DimensionUsage; Dimension::ALL.len()],
@@ -174,8 +178,9 @@ impl Slice {
 }
 
 impl ActivityState {
-    pub(super) fn new(now: SystemTime) -> Self {
+    pub(super) fn new(now: SystemTime, zone: DayZone) -> Self {
         Self {
+            zone,
             began: now,
             since: second(now),
             since_second: second(now),
@@ -229,8 +234,9 @@ impl ActivityState {
         for ((hour, model), spent) in &saved.hours {
             self.hours.add(hour * HOUR, now, model, spent);
         }
+        let today = self.zone.local(now);
         for ((day, model), spent) in &saved.days {
-            self.days.add(day * DAY, now, model, spent);
+            self.days.add(day * DAY, today, model, spent);
         }
         for ((hour, dimension, name), spent) in &saved.hours_by {
             let usage = &mut self.dimensions[*dimension as usize];
@@ -238,7 +244,7 @@ impl ActivityState {
         }
         for ((day, dimension, name), spent) in &saved.days_by {
             let usage = &mut self.dimensions[*dimension as usize];
-            usage.days.add(day * DAY, now, name, spent);
+            usage.days.add(day * DAY, today, name, spent);
         }
         for (key, totals) in saved.sessions {
             self.name_key(&key.key, totals.name.as_deref());
@@ -325,9 +331,10 @@ impl ActivityState {
                 .merge(&slice);
             unsaved.seconds.entry(at).or_default().merge(&slice);
         }
+        let local = (self.zone.local(at), self.zone.local(now));
         for (model, spent) in spent {
             let hour = self.hours.add(at, now, model, &spent);
-            let day = self.days.add(at, now, model, &spent);
+            let day = self.days.add(local.0, local.1, model, &spent);
             if let Some(unsaved) = &mut unsaved {
                 for (sums, named) in [(&mut unsaved.hours, hour), (&mut unsaved.days, day)] {
                     if let Some((span, model)) = named {
@@ -339,7 +346,7 @@ impl ActivityState {
         for (dimension, name, spent) in by {
             let usage = &mut self.dimensions[dimension as usize];
             let hour = usage.hours.add(at, now, name, &spent);
-            let day = usage.days.add(at, now, name, &spent);
+            let day = usage.days.add(local.0, local.1, name, &spent);
             if let Some(unsaved) = &mut unsaved {
                 for (sums, named) in [(&mut unsaved.hours_by, hour), (&mut unsaved.days_by, day)] {
                     if let Some((span, name)) = named {

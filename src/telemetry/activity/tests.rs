@@ -180,7 +180,11 @@ impl Filled {
 }
 
 fn filled(now: u64, fill: impl FnOnce(&mut Filled)) -> Filled {
-    let state = ActivityState::new(at(now));
+    filled_in(TimeZone::UTC, now, fill)
+}
+
+fn filled_in(zone: TimeZone, now: u64, fill: impl FnOnce(&mut Filled)) -> Filled {
+    let state = ActivityState::new(at(now), DayZone::new(zone));
     let numbers = Arc::clone(&state.recent.numbers);
     let state = Arc::new(Mutex::new(state));
     let aggregator = Aggregator {
@@ -280,6 +284,54 @@ fn midnight_begins_a_new_day() {
     assert_eq!(days, [("2026-11-24", 2), ("2026-11-23", 1)]);
     let hours = view.usage(UsageRange::Hours(1), UsageBy::Model, at(midnight + 2));
     assert_eq!((hours[0].key.as_str(), hours[0].requests), ("claude-x", 2));
+}
+
+#[test]
+fn days_are_those_of_the_proxy_s_zone_also_after_a_month() {
+    // midnight in Berlin
+    let midnight = NOON + 11 * 3600;
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let view = filled_in(zone, NOON, |state| {
+        for second in [midnight - 1, midnight, midnight + 1] {
+            state.ended(exchange("x", second), (None, None), at(second), None);
+        }
+    });
+    assert_eq!(view.zone(), "Europe/Berlin");
+    let today = view.overview(Range::Hour, at(midnight + 2)).today;
+    assert_eq!(today.requests, 2);
+    for (range, later) in [
+        (UsageRange::Hours(24), 0),
+        (UsageRange::Days(30), 0),
+        (UsageRange::Days(90), 60 * DAY),
+    ] {
+        let days = view.usage(range, UsageBy::Day, at(midnight + 2 + later));
+        let days: Vec<_> = days
+            .iter()
+            .map(|row| (row.key.as_str(), row.at, row.requests))
+            .collect();
+        let begin = |days: u64| Some((midnight - days * DAY) * 1000);
+        assert_eq!(
+            days,
+            [("2026-11-24", begin(0), 2), ("2026-11-23", begin(1), 1)]
+        );
+    }
+    // by key, whose hours are gone after a week
+    let (by, now) = (UsageBy::Of(Dimension::Key), at(midnight + 20 * DAY));
+    for (from, to, requests) in [
+        (midnight, midnight + DAY, 2),
+        (midnight - DAY, midnight, 1),
+        (midnight - DAY, midnight + DAY, 3),
+        (midnight + DAY, midnight + 2 * DAY, 0),
+    ] {
+        let range = UsageRange::Between(from, to);
+        let rows = view.usage(range, by, now);
+        let sum: u64 = rows.iter().map(|row| row.requests).sum();
+        assert_eq!(sum, requests, "{range:?}");
+        let series = view.usage_series(range, by, now);
+        assert_eq!(series.t[0], from * 1000);
+        let sum: u64 = series.lines.iter().flat_map(|line| &line.requests).sum();
+        assert_eq!(sum, requests, "{range:?}");
+    }
 }
 
 #[test]

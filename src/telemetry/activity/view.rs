@@ -24,7 +24,7 @@ pub struct ActivityOverview {
     pub lost: u64,
     /// Sums over the range.
     pub totals: Totals,
-    /// Sums since midnight, UTC.
+    /// Sums since midnight in the proxy's time zone (`TZ`).
     pub today: Today,
     /// The range by steps.
     pub series: Series,
@@ -121,7 +121,7 @@ impl From<&exchange::Tokens> for TokensView {
     }
 }
 
-/// Sums since midnight, UTC.
+/// Sums since midnight in the proxy's time zone (`TZ`).
 #[derive(Debug, Clone, Copy, Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Today {
@@ -458,7 +458,7 @@ pub struct UsageRow {
     pub key: String,
     /// Begin of the day or hour, if rows are grouped by it.
     pub at: Option<u64>,
-    /// The day (UTC), if rows are grouped by it.
+    /// The day of the proxy's time zone (`TZ`), if rows are grouped by it.
     pub day: Option<String>,
     /// The name of the key, if rows are grouped by keys.
     pub name: Option<String>,
@@ -489,7 +489,8 @@ pub struct UsageRow {
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UsageSeries {
-    /// Width of a step: an hour, or a day (UTC).
+    /// Width of a step: an hour, or a day of the proxy's time zone (`TZ`), which may be an hour longer or
+    /// shorter.
     pub step_ms: u64,
     /// Begin of the step.
     pub t: Vec<u64>,

@@ -57,7 +57,8 @@ export default {
   "login.title": "Sign in",
   "login.text": "Enter the key of the dashboard.",
   "login.where": "Where is the key?",
-  "login.where.configured": "If DASHBOARD_API_KEY is set for the proxy, its value is the key. DASHBOARD_OPERATOR_KEY and DASHBOARD_VIEWER_KEY sign in with fewer rights.",
+  "login.where.configured":
+    "If DASHBOARD_API_KEY is set for the proxy, its value is the key. DASHBOARD_OPERATOR_KEY and DASHBOARD_VIEWER_KEY sign in with fewer rights.",
   "login.where.generated":
     "If it is not set, the proxy generates a key. The log of its start has a URL that signs in (…/admin#key=…). With DATA_DIR, the file dashboard.key in that directory has the key, too.",
   "login.key": "Key",
@@ -100,7 +101,7 @@ export default {
   "now.upstreams.open": "{n} of {all} circuits open",
   "now.upstreams.failing": "{n} of {all} upstreams failing",
   "now.upstreams.unknown": "no upstream used yet",
-  "today.cost": "Cost today (UTC)",
+  "today.cost": "Cost today ({zone})",
   "sum.requests": "Requests",
   "sum.succeeded": "Succeeded",
   "sum.failed": "Errors",
@@ -572,7 +573,7 @@ export default {
   "audit.result.refused": "refused",
   "audit.result.failed": "failed",
   "actor.key": "key",
-  "actor.session": "dashboard",
+  "actor.session": "session",
   "actor.user": "user",
   "actor.socket": "socket",
   "actor.cli": "command line",
@@ -588,5 +589,7 @@ export default {
   "usage.none": "none",
   "usage.rest_of": "other",
   "usage.zone": "Days are those of {zone}.",
-  "usage.utc": "Days are UTC.",
+  "usage.utc": "Days are those of the proxy: {zone}.",
+  "zone.label": "Time zone",
+  "zone.proxy": "{zone} (proxy)",
 };

@@ -83,7 +83,7 @@ export default {
   "Session status of a client.": "当前的登录状态。",
   "One variable.": "一项设置。",
   "Data of an event named `tick`: the activity of one second.": "tick 事件的数据：一秒内的变化。",
-  "Sums since midnight, UTC.": "UTC 零点以来的合计。",
+  "Sums since midnight in the proxy's time zone (`TZ`).": "按代理的时区（TZ），当天零点以来的合计。",
   "Tokens by kind.": "各类 Token。",
   "Sums over a range.": "一段时间的合计。",
   "An upstream.": "一个上游。",
@@ -255,7 +255,8 @@ export default {
   "The last one's end.": "最后一次失败的结束时间。",
   "The newest one that has content, else the newest.": "最近一次带有内容的失败；都没有内容时为最近一次。",
   "Usage and cost of a model or a day.": "某个模型或某一天的用量与费用。",
-  "The day (UTC), if rows are grouped by it.": "日期（UTC）；按日期分组时给出。",
+  "The day of the proxy's time zone (`TZ`), if rows are grouped by it.":
+    "代理时区（TZ）的日期；按日期分组时给出。",
   "The model, if rows are grouped by it.": "模型；按模型分组时给出。",
   "Their known cost: a lower bound if `cost_is_floor`.": "已知的费用；cost_is_floor 为 true 时只是下限。",
   "True if they cost more than `cost_usd`: some of them have no price (`unpriced`), or were cut off (`at_least`).":
@@ -358,7 +359,11 @@ export default {
   "Tokens and cost over time, by model, key, user, team or session.":
     "随时间变化的 Token 与费用，按模型、密钥、用户、团队或会话。",
   "Usage over time.": "随时间变化的用量。",
-  "Width of a step: an hour, or a day (UTC).": "步长：一小时，或一天（UTC）。",
+  "Width of a step: an hour, or a day of the proxy's time zone (`TZ`), which may be an hour longer or shorter.":
+    "步长：一小时，或代理时区（TZ）的一天，可能长或短一小时。",
+  "The proxy's time zone (`TZ`), of days whose hours are not kept any more.":
+    "代理的时区（TZ）；已不保留小时数据的日期按它划分。",
+  "The proxy's time zone (`TZ`).": "代理的时区（TZ）。",
   "The names with the highest cost, and `other`.": "费用最高的几项，以及 other。",
   "Usage of a name over time: columns of one length.": "某一项随时间变化的用量：各列长度相同。",
   "The model, the id of the key, the user, the team or the session; empty for usage that has none.":

@@ -55,7 +55,8 @@ export default {
   "login.title": "登录",
   "login.text": "请输入仪表盘的密钥。",
   "login.where": "密钥在哪里？",
-  "login.where.configured": "如果为代理设置了 DASHBOARD_API_KEY，密钥就是它的值。DASHBOARD_OPERATOR_KEY 和 DASHBOARD_VIEWER_KEY 可以以较低权限登录。",
+  "login.where.configured":
+    "如果为代理设置了 DASHBOARD_API_KEY，密钥就是它的值。DASHBOARD_OPERATOR_KEY 和 DASHBOARD_VIEWER_KEY 可以以较低权限登录。",
   "login.where.generated":
     "如果没有设置，代理会生成一个密钥：启动日志中有一个可直接登录的网址（…/admin#key=…）。设置了 DATA_DIR 时，该目录下的 dashboard.key 文件中也有这个密钥。",
   "login.key": "密钥",
@@ -97,7 +98,7 @@ export default {
   "now.upstreams.open": "{all} 个上游中 {n} 个已熔断",
   "now.upstreams.failing": "{all} 个上游中 {n} 个连续失败",
   "now.upstreams.unknown": "尚未向上游发送请求",
-  "today.cost": "今日费用（UTC）",
+  "today.cost": "今日费用（{zone}）",
   "sum.requests": "请求数",
   "sum.succeeded": "成功",
   "sum.failed": "错误",
@@ -561,7 +562,7 @@ export default {
   "audit.result.refused": "被拒绝",
   "audit.result.failed": "失败",
   "actor.key": "密钥",
-  "actor.session": "仪表盘",
+  "actor.session": "会话",
   "actor.user": "用户",
   "actor.socket": "套接字",
   "actor.cli": "命令行",
@@ -577,5 +578,7 @@ export default {
   "usage.none": "无",
   "usage.rest_of": "其他",
   "usage.zone": "日期按 {zone} 时区划分。",
-  "usage.utc": "日期按 UTC 划分。",
+  "zone.label": "时区",
+  "zone.proxy": "{zone}（代理）",
+  "usage.utc": "日期按代理的时区 {zone} 划分。",
 };

@@ -6,6 +6,7 @@ import * as as from "../format.js";
 import { asFault, ask, refresh, useAnswer, useMay } from "../api.js";
 import { setQuery } from "../router.js";
 import { useProxyAddress } from "../proxy.js";
+import { zone } from "../zone.js";
 import { Badge, Bones, Card, Code, Empty, FaultNote, Icon, Select, Table, faultText } from "../parts.js";
 
 const ROWS = 200;
@@ -18,7 +19,6 @@ const LIVES = ["", "30d", "90d", "365d"];
 const OVERLAPS = ["0s", "1h", "24h", "168h"];
 // the API says what is wrong with which field
 const ITS_OWN = new Set(["bad_request", "bad_filter"]);
-const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 const ROTATE = /** @type {const} */ ("rotate");
 const REVOKE = /** @type {const} */ ("revoke");
@@ -333,7 +333,7 @@ function Create({ onDone, onLeave }) {
         value="month"
         options=${PERIODS.map((period) => [period, t(`period.${period}`)])}
       />
-      <${Input} name="zone" label=${t("access.zone")} value=${zone} />
+      <${Input} name="zone" label=${t("access.zone")} value=${zone()} />
       <${Input} name="rpm" label=${t("access.rpm")} type="number" min="0" step="1" />
       <${Input} name="streams" label=${t("access.streams")} type="number" min="1" step="1" />
       <${Input} name="models" label=${t("access.models")} hint="claude-sonnet-*, claude-haiku-*" />

@@ -52,7 +52,7 @@ function Form() {
         : faultText(fault));
   return html`
     <form onSubmit=${submit}>
-      ${user && html`<p class="field-fault" role="alert">${t("login.no_role", { user })}</p>`}
+      ${user && html`<div class="notice notice-warn" role="alert">${t("login.no_role", { user })}</div>`}
       <p>${t("login.text")}</p>
       <label for="key">${t("login.key")}</label>
       <input

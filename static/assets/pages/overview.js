@@ -118,7 +118,7 @@ function Now({ data }) {
         spark=${line("tokens_per_second")}
       />
       <${Tile}
-        label=${t("today.cost")}
+        label=${t("today.cost", { zone: data?.zone ?? "UTC" })}
         value=${today && as.atLeast(as.money(today.cost_usd), today.at_least_requests > 0)}
         note=${
           data &&

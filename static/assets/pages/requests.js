@@ -412,7 +412,7 @@ function TimeFilter({ range, since, until }) {
         onChange=${(event) =>
           setQuery({
             range: null,
-            [name]: event.target.value ? String(new Date(event.target.value).getTime()) : null,
+            [name]: event.target.value ? String(as.ofInput(event.target.value)) : null,
           })}
       />
     </label>

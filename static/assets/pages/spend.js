@@ -69,7 +69,7 @@ function Budget({ bar }) {
       <p class="budget-head">
         <b>${title(bar)}</b>
         <span class="dim">
-          ${[t(`period.${bar.period}`), bar.models, bar.zone].filter(Boolean).join(" · ")}
+          ${[t(`period.${bar.period}`), bar.models, bar.resets_at && bar.zone].filter(Boolean).join(" · ")}
         </span>
         ${
           tone !== "good" &&

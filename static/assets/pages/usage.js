@@ -5,14 +5,17 @@ import { language, locale, t, word } from "../i18n.js";
 import * as as from "../format.js";
 import { address, useAnswer } from "../api.js";
 import { Chart } from "../chart.js";
-import { begin, byDay, day, month, months, seriesByDay, zone } from "../period.js";
+import { begin, byDay, day, month, months, seriesByDay } from "../period.js";
+import { zone } from "../zone.js";
 import { Link, oneOf, setQuery } from "../router.js";
 import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon, RangeChoice, Table, Tile } from "../parts.js";
 
 const RANGES = ["1h", "6h", "24h", "7d", "30d", "90d", "365d"];
 const GROUPS = ["model", "day", "model_day", "key", "user", "team", "session"];
-// the proxy keeps hours for as long, and days beyond
+// the proxy keeps hours for as long, and days of its own zone beyond: by model, and by whose usage it is
 const HOURS = 31 * 86_400_000;
+const HOURS_BY = 7 * 86_400_000;
+const WHOSE = new Set(["key", "user", "team", "session"]);
 /** @type {Page.Colour[]} */
 const COLOURS = ["accent", "busy", "warn", "bad"];
 /** @type {Record<string, number>} */
@@ -25,7 +28,7 @@ const KINDS = ["input", "cache_read", "cache_write_5m", "cache_write_1h", "outpu
 /** @param {{query: URLSearchParams}} props */
 export default function Usage({ query }) {
   const by = oneOf(GROUPS, query.get("by"), "model");
-  const { range, asked, isShort } = span(query);
+  const { range, asked, isShort } = span(query, WHOSE.has(by) ? HOURS_BY : HOURS);
   const [isWhole, setWhole] = useState(false);
   // the proxy counts days of UTC: those of the reader are put together from hours
   const isLocal = by === "day" && isShort;
@@ -170,7 +173,12 @@ export default function Usage({ query }) {
         }
       <//>
       <p class="note">
-        ${isShort && by !== "model_day" ? t("usage.zone", { zone }) : t("usage.utc")} ${t("usage.note")}
+        ${
+          isShort && by !== "model_day"
+            ? t("usage.zone", { zone: zone() })
+            : data && t("usage.utc", { zone: data.zone })
+        }
+        ${" "}${t("usage.note")}
         ${" "}${sum?.isFloor && t("cost.floor.why")}
       </p>
       ${
@@ -191,9 +199,10 @@ export default function Usage({ query }) {
  * The span that the address names: a range up to now, a month, or days of the reader's own. `isShort` tells
  * whether its hours are known.
  * @param {URLSearchParams} query
+ * @param {number} kept
  * @returns {{range: string, asked: Page.Query, isShort: boolean}}
  */
-function span(query) {
+function span(query, kept) {
   const [named, from, to] = ["month", "since", "until"].map((name) => query.get(name) ?? "");
   const isDay = /** @param {string} text */ (text) => /^\d{4}-\d\d-\d\d$/.test(text);
   const own = /^\d{4}-\d\d$/.test(named)
@@ -201,9 +210,9 @@ function span(query) {
     : isDay(from)
       ? { since: begin(from), until: begin(isDay(to) && to >= from ? to : day(Date.now()), 1) }
       : null;
-  if (own && own.since < own.until) return { range: "", asked: own, isShort: own.since > Date.now() - HOURS };
+  if (own && own.since < own.until) return { range: "", asked: own, isShort: own.since > Date.now() - kept };
   const range = oneOf(RANGES, query.get("range"), "7d");
-  return { range, asked: { range }, isShort: SPANS[range] * 3_600_000 < HOURS };
+  return { range, asked: { range }, isShort: SPANS[range] * 3_600_000 <= kept };
 }
 
 /**

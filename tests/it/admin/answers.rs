@@ -463,6 +463,21 @@ fn a_unix_socket_is_nobody_s_without_a_key() {
 }
 
 #[test]
+fn the_proxy_s_zone_is_that_of_tz() {
+    for (text, expected) in [(":Asia/Shanghai", "Asia/Shanghai"), ("Mars/Olympus", "UTC")] {
+        let proxy = with_key().env("TZ", text).start();
+        for path in ["usage?range=90d&by=day", "overview", "session"] {
+            let answer = json(&ask(&proxy, "GET", &format!("{API}/{path}"), &RIGHT));
+            assert_eq!(answer["zone"], expected, "{text} {path}");
+        }
+        let closed = json(&ask(&proxy, "GET", &format!("{API}/session"), &[]));
+        assert_eq!(closed["zone"], Value::Null, "only a known client is told");
+        let is_remarked = proxy.stderr().contains("names no IANA time zone");
+        assert_eq!(is_remarked, expected == "UTC", "{text}");
+    }
+}
+
+#[test]
 fn data_have_the_shapes_of_the_description() {
     let proxy = with_key().start();
     let get = |path: &str| json(&ask(&proxy, "GET", &format!("{API}/{path}"), &RIGHT));
@@ -470,12 +485,12 @@ fn data_have_the_shapes_of_the_description() {
         (
             "overview?range=5m",
             "boot_id connections in_flight lost now paths prices_date range reloads series started_at \
-             step_ms today totals updated_at upstreams uptime_ms version",
+             step_ms today totals updated_at upstreams uptime_ms version zone",
         ),
         ("requests?limit=1", "items next_before total"),
         ("errors?range=7d", "groups items kept since"),
-        ("usage?range=30d&by=day", "not_priced prices_date rows"),
-        ("usage.json", "not_priced prices_date rows"),
+        ("usage?range=30d&by=day", "not_priced prices_date rows zone"),
+        ("usage.json", "not_priced prices_date rows zone"),
         ("upstreams", "items"),
         ("config", "last_reload pending_restart proxy_urls settings"),
     ] {

@@ -90,7 +90,7 @@ fn each_role_may_what_it_may_and_no_more() {
         let fields = [("Authorization", &**who)];
         let session = content(&call(&proxy, &fields, ("GET", "/session", "")));
         let expected = json!({
-            "authenticated": true, "role": role, "user": null, "method": "bearer"
+            "authenticated": true, "role": role, "user": null, "method": "bearer", "zone": "UTC"
         });
         assert_eq!(session, expected);
         for path in [
@@ -191,7 +191,9 @@ fn a_role_holds_in_a_session_and_without_a_place_for_keys() {
         assert_problem(&out, 401, "unauthorized");
     }
     let none = content(&call(&proxy, &[], ("GET", "/session", "")));
-    let expected = json!({"authenticated": false, "role": null, "user": null, "method": null});
+    let expected = json!({
+        "authenticated": false, "role": null, "user": null, "method": null, "zone": null
+    });
     assert_eq!(none, expected);
 }
 
@@ -417,7 +419,9 @@ fn a_user_has_the_highest_role_of_its_groups() {
     // who is known and has no role is told so
     let fields = [("X-Forwarded-User", "eve")];
     let session = content(&call(&proxy, &fields, ("GET", "/session", "")));
-    let expected = json!({"authenticated": false, "role": null, "user": "eve", "method": null});
+    let expected = json!({
+        "authenticated": false, "role": null, "user": "eve", "method": null, "zone": null
+    });
     assert_eq!(session, expected);
     let refused = call(&proxy, &fields, ("GET", "/keys", ""));
     assert_problem(&refused, 403, "no_role");
@@ -432,7 +436,7 @@ fn a_user_has_the_highest_role_of_its_groups() {
     let fields = [("X-Forwarded-User", "eve"), ("Cookie", &*session)];
     let session = content(&call(&proxy, &fields, ("GET", "/session", "")));
     let expected = json!({
-        "authenticated": true, "role": "operator", "user": "eve", "method": "session"
+        "authenticated": true, "role": "operator", "user": "eve", "method": "session", "zone": "UTC"
     });
     assert_eq!(session, expected);
 }

@@ -30,7 +30,7 @@ fn largest() {
         text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     };
     let before = resident();
-    let mut state = ActivityState::new(at(NOON));
+    let mut state = ActivityState::new(at(NOON), DayZone::new(TimeZone::UTC));
     let long = |i: u64, length: usize| -> Box<str> {
         let digits = i.to_string();
         ("0".repeat(length - digits.len()) + &digits).into()

@@ -70,7 +70,7 @@ fn sums_are_stored_while_it_runs() {
 
 #[test]
 fn what_is_to_be_stored_is_bounded_while_it_cannot_be() {
-    let mut state = ActivityState::new(at(NOON));
+    let mut state = ActivityState::new(at(NOON), DayZone::new(TimeZone::UTC));
     let mut unsaved = Delta::default();
     for day in 0..20 {
         for i in 0..2000 {
