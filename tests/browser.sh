@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The dashboard in headless Chromium: the built program, a mock upstream, real traffic.
 #
-#     tests/browser.sh [NAME]           (the tests whose name holds NAME; default: all)
+#     tests/browser.sh [NAME…]          (the tests whose name holds one of these; default: all)
 #
 # What needs a process to itself (restarts, no key, other settings) has one: tests/browser/program.mjs.
 #

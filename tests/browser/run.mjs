@@ -16,10 +16,9 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { start } from "./mock.mjs";
 import { start as startProgram } from "./program.mjs";
+import { accessTests } from "./access.mjs";
 
 const SHOTS = join(dirname(fileURLToPath(import.meta.url)), ".shots");
-// pages that need keys of the proxy are seen with the mock
-const KEYED = ["/spend", "/keys", "/audit"];
 const PAGES = [
   "",
   "/requests",
@@ -30,7 +29,9 @@ const PAGES = [
   "/config",
   "/connect",
   "/docs",
-  ...(process.env.BASE ? [] : KEYED),
+  "/spend",
+  "/keys",
+  "/audit",
 ];
 const ARGS = [
   "--no-sandbox",
@@ -46,7 +47,7 @@ const isMock = !process.env.BASE;
 const key = process.env.KEY || (isMock ? "a key of the test" : null);
 const mock = isMock ? await start({ key }) : null;
 const base = process.env.BASE || mock.base;
-const only = process.argv[2];
+const only = process.argv.slice(2);
 
 mkdirSync(SHOTS, { recursive: true });
 const browser = await chromium.launch({
@@ -117,7 +118,7 @@ async function visitor({
 }
 
 async function test(name, options, run) {
-  if (only && !name.includes(only)) return;
+  if (only.length && !only.some((part) => name.includes(part))) return;
   const here = await visitor(options).catch((error) => ({ error }));
   try {
     if (here.error) throw here.error;
@@ -654,6 +655,25 @@ await test("usage is of a month, of own days, and by whose it is", {}, async (pa
   await page.locator("main:not(:has(.stale)) thead th", { hasText: "Team" }).waitFor();
 });
 
+await test("times are those of the zone that is chosen", { timezone: "Pacific/Kiritimati" }, async (page) => {
+  await open(page, "/usage?month=2026-03");
+  await settled(page);
+  const choice = page.locator(".side .zone select");
+  holds((await choice.inputValue()) === "own", "the reader's at first");
+  const asked = (since) =>
+    page.waitForRequest((req) => req.url().includes(`since=${Date.parse(since)}`), { timeout: WAIT });
+  const [request] = await Promise.all([asked("2026-03-01T00:00:00Z"), choice.selectOption("proxy")]);
+  const until = new URL(request.url()).searchParams.get("until");
+  holds(Number(until) === Date.parse("2026-04-01T00:00:00Z"), `a month of UTC: ${until}`);
+  await page.locator(".note", { hasText: "UTC" }).first().waitFor();
+  await shoot(page, "usage-zone-1280-light");
+  await Promise.all([asked("2026-02-28T10:00:00Z"), choice.selectOption("own")]);
+  await choice.selectOption("proxy");
+  await page.reload();
+  await settled(page);
+  holds((await choice.inputValue()) === "proxy", "the choice is kept");
+});
+
 await test("sessions are searched, sorted and looked at", {}, async (page) => {
   await open(page, "/sessions");
   await settled(page);
@@ -760,6 +780,8 @@ if (isMock) {
     await page.waitForFunction(() => document.querySelectorAll(".audit-line").length === 1);
   });
 }
+
+if (process.env.PROGRAM) await accessTests(process.env.PROGRAM, { test, holds, settled, shoot });
 
 await test("the settings are searched", {}, async (page) => {
   await open(page, "/config");
@@ -998,7 +1020,7 @@ await test("the content is a skip away", {}, async (page) => {
   holds(await page.evaluate(() => document.activeElement.id === "main"), "and leads to the content");
 });
 
-if (!only || "it can be installed".includes(only)) {
+if (!only.length || only.some((part) => "it can be installed".includes(part))) {
   // not in a private window, from which nothing is installed
   const profile = mkdtempSync(join(tmpdir(), "profile-"));
   const context = await chromium.launchPersistentContext(profile, {
