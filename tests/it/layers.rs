@@ -1,7 +1,10 @@
 //! The house rules on imports: they point down, rooms of one floor do not import each other, and no file
 //! imports a file that imports it back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{
@@ -30,12 +33,12 @@ const FLOORS: &[&[&str]] = &[
 #[test]
 fn imports_point_down() {
     let mut wrong = BTreeSet::new();
-    for (from, imported) in graph(&sources()) {
+    for (from, imported) in &*GRAPH {
         let room = |module: &Module| module.first().cloned();
-        let Some(room_from) = room(&from) else {
+        let Some(room_from) = room(from) else {
             continue;
         };
-        for to in &imported {
+        for to in imported {
             let room_to = room(to).expect("only `main` and `lib` are no rooms");
             if room_from != room_to && floor(&room_from) >= floor(&room_to) {
                 wrong.insert(format!("{} imports {}", from.join("/"), to.join("/")));
@@ -47,7 +50,7 @@ fn imports_point_down() {
 
 #[test]
 fn no_file_is_imported_by_what_it_imports() {
-    let circles = circles(&graph(&sources()));
+    let circles = circles(&GRAPH);
     assert!(circles.is_empty(), "{circles:#?}");
 }
 
@@ -110,6 +113,9 @@ fn floor(room: &str) -> usize {
         .position(|rooms| rooms.contains(&room))
         .unwrap_or_else(|| panic!("`{room}` has no floor: add it"))
 }
+
+/// All imports: the files are parsed once, which takes seconds.
+static GRAPH: LazyLock<Graph> = LazyLock::new(|| graph(&sources()));
 
 /// The files that each file imports from.
 fn graph(sources: &[Source]) -> Graph {

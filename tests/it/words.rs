@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use syn::{
@@ -12,7 +13,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-use crate::support::sources::{attributes, is_for_tests, sources};
+use crate::support::sources::{Source, attributes, is_for_tests, sources};
 
 /// Most type names in percent that may stand for two things.
 const MOST_HOMONYMS: f64 = 8.0;
@@ -29,11 +30,10 @@ const VAGUE: &[&str] = &["somebody", "nobody", "whoever", "so many", "so much"];
 #[test]
 fn one_name_means_one_thing() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for source in sources() {
-        let mut names = Names::default();
-        source.items.iter().for_each(|item| names.visit_item(item));
-        for name in names.0 {
-            places.entry(name).or_default().push(source.name());
+    for file in &*FILES {
+        for name in &file.types {
+            let places = places.entry(name.clone()).or_default();
+            places.push(file.name.clone());
         }
     }
     let all: usize = places.values().map(Vec::len).sum();
@@ -53,28 +53,10 @@ fn one_name_means_one_thing() {
 #[test]
 fn one_schema_name_means_one_type() {
     let mut types: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for source in sources() {
-        for item in &source.items {
-            let (attributes, ident) = match item {
-                Item::Struct(item) => (&item.attrs, &item.ident),
-                Item::Enum(item) => (&item.attrs, &item.ident),
-                _ => continue,
-            };
-            let list = |name: &str| {
-                let lists = attributes.iter().filter(|it| it.path().is_ident(name));
-                lists
-                    .filter_map(|it| Some(it.meta.require_list().ok()?.tokens.to_string()))
-                    .collect::<String>()
-            };
-            if !list("derive").contains("ToSchema") {
-                continue;
-            }
-            let renamed = list("schema");
-            let renamed = renamed.split("as = ").nth(1);
-            let renamed = renamed.and_then(|it| it.split([',', ' ']).next());
-            let name = renamed.map_or_else(|| ident.to_string(), str::to_owned);
-            let place = format!("{} in {}", ident, source.name());
-            types.entry(name).or_default().push(place);
+    for file in &*FILES {
+        for (name, ident) in &file.schemas {
+            let place = format!("{} in {}", ident, file.name);
+            types.entry(name.clone()).or_default().push(place);
         }
     }
     assert!(
@@ -88,10 +70,10 @@ fn one_schema_name_means_one_type() {
 #[test]
 fn doc_comments_open_with_a_noun_or_a_verb() {
     let mut wrong = Vec::new();
-    for source in sources() {
-        for (number, opening) in openings(&source.text) {
+    for file in &*FILES {
+        for (number, opening) in openings(&file.text) {
             if is_riddle(opening) {
-                wrong.push(format!("{}:{number}: {opening}", source.path.display()));
+                wrong.push(format!("{}:{number}: {opening}", file.path.display()));
             }
         }
     }
@@ -101,12 +83,10 @@ fn doc_comments_open_with_a_noun_or_a_verb() {
 #[test]
 fn texts_for_users_name_who_does_what() {
     let mut wrong = BTreeSet::new();
-    for source in sources() {
-        let mut texts = Texts::default();
-        source.items.iter().for_each(|item| texts.visit_item(item));
-        for text in texts.0 {
-            if let Some(word) = vague(&text) {
-                wrong.insert(format!("{}: `{word}` in {text:?}", source.path.display()));
+    for file in &*FILES {
+        for text in &file.texts {
+            if let Some(word) = vague(text) {
+                wrong.insert(format!("{}: `{word}` in {text:?}", file.path.display()));
             }
         }
     }
@@ -134,6 +114,60 @@ fn what_the_rules_look_for_is_found() {
                 #[cfg(test)]\nmod tests {\n    /// Six.\n}\n";
     let found: Vec<_> = openings(text).collect();
     assert_eq!(found, [(1, "One."), (4, "Three."), (7, "Five.")]);
+}
+
+/// A file of `src`, as far as the rules look at it. Syntax trees belong to one thread; this does not.
+struct File {
+    name: String,
+    path: PathBuf,
+    text: String,
+    /// Names of its types.
+    types: Vec<String>,
+    /// Names of its schemas in the description of the API, with those of their types.
+    schemas: Vec<(String, String)>,
+    /// Its string literals.
+    texts: Vec<String>,
+}
+
+/// All files, parsed once, which takes seconds.
+static FILES: LazyLock<Vec<File>> = LazyLock::new(|| sources().into_iter().map(file).collect());
+
+fn file(source: Source) -> File {
+    let (mut names, mut texts) = (Names::default(), Texts::default());
+    for item in &source.items {
+        names.visit_item(item);
+        texts.visit_item(item);
+    }
+    File {
+        name: source.name(),
+        types: names.0,
+        schemas: source.items.iter().filter_map(schema).collect(),
+        texts: texts.0,
+        path: source.path,
+        text: source.text,
+    }
+}
+
+/// The schema that an item derives: `#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = …))]`.
+fn schema(item: &Item) -> Option<(String, String)> {
+    let (attributes, ident) = match item {
+        Item::Struct(item) => (&item.attrs, &item.ident),
+        Item::Enum(item) => (&item.attrs, &item.ident),
+        _ => return None,
+    };
+    let lists = attributes
+        .iter()
+        .filter(|it| it.path().is_ident("cfg_attr"));
+    let described: String = lists
+        .filter_map(|it| Some(it.meta.require_list().ok()?.tokens.to_string()))
+        .collect();
+    if !described.contains("ToSchema") {
+        return None;
+    }
+    let renamed = described.split("as = ").nth(1);
+    let renamed = renamed.and_then(|it| it.split([',', ' ', ')']).next());
+    let name = renamed.map_or_else(|| ident.to_string(), str::to_owned);
+    Some((name, ident.to_string()))
 }
 
 /// The first line of each doc comment before the tests, with its number.
