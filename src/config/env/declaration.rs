@@ -1,7 +1,5 @@
-//! The macro that makes of one declaration for each variable its row of the table, the value that envy reads,
+//! The macro that makes of one declaration for each variable its row of the table, the text that envy reads,
 //! and the typed value.
-
-use serde::{Deserialize, Deserializer};
 
 use crate::config::scalar::InvalidValue;
 
@@ -12,29 +10,39 @@ pub(super) trait Declared {
     const READ: fn(&str) -> Result<Self::Value, InvalidValue>;
 }
 
-/// A value as envy reads it: typed, or the reason for which it is not. Reading it never fails, so that all
-/// faults are found, not just the first.
-pub(super) struct Checked<V: Declared>(Result<V::Value, InvalidValue>);
-
-impl<'de, V: Declared> Deserialize<'de> for Checked<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self((V::READ)(&text)))
-    }
-}
-
-/// The typed value; none where nothing was said, and with its fault noted where it is invalid.
+/// The typed value of a text; none where nothing was said, and with its fault noted where it is invalid.
 pub(super) fn noted<V: Declared>(
-    checked: Option<Checked<V>>,
+    text: Option<String>,
     note: &mut dyn FnMut(&'static str, InvalidValue),
 ) -> Option<V::Value> {
-    let Checked(value) = checked?;
-    value.map_err(|bad| note(V::NAME, bad)).ok()
+    typed(V::NAME, V::READ, &text?, note)
 }
 
 /// The typed default.
 pub(super) fn fallback<V: Declared>(default: &str) -> Result<V::Value, envy::Error> {
     // Unreachable: a test loads all defaults.
-    (V::READ)(default).map_err(|bad| envy::Error::Custom(format!("{}: {}", V::NAME, bad.problem)))
+    typed_default(V::NAME, V::READ, default)
+}
+
+// These two are functions of a type of values, not of one of the many variables.
+
+#[inline(never)]
+fn typed<T>(
+    name: &'static str,
+    read: fn(&str) -> Result<T, InvalidValue>,
+    text: &str,
+    note: &mut dyn FnMut(&'static str, InvalidValue),
+) -> Option<T> {
+    read(text).map_err(|bad| note(name, bad)).ok()
+}
+
+#[inline(never)]
+fn typed_default<T>(
+    name: &'static str,
+    read: fn(&str) -> Result<T, InvalidValue>,
+    default: &str,
+) -> Result<T, envy::Error> {
+    read(default).map_err(|bad| envy::Error::Custom(format!("{name}: {}", bad.problem)))
 }
 
 /// Declares all variables, section by section: `field: Type = "default" { … }`, or without a default
@@ -77,10 +85,11 @@ macro_rules! settings {
             }
         )*)*
 
+        // texts, which are read one by one: so that all faults are found, not just the first
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct CheckedSettings {
-            $($($field: Option<Checked<declared::$field>>,)*)*
+        struct SettingTexts {
+            $($($field: Option<String>,)*)*
         }
 
         /// All values, typed.
@@ -99,10 +108,10 @@ macro_rules! settings {
                 texts: impl IntoIterator<Item = (String, String)>,
                 note: &mut dyn FnMut(&'static str, InvalidValue),
             ) -> Result<Self, envy::Error> {
-                let checked: CheckedSettings = envy::from_iter(texts)?;
+                let texts: SettingTexts = envy::from_iter(texts)?;
                 Ok(Self {
                     $($($field: settings!(
-                        @value noted(checked.$field, note), declared::$field $(, $default)?
+                        @value noted::<declared::$field>(texts.$field, note), declared::$field $(, $default)?
                     ),)*)*
                 })
             }

@@ -1,6 +1,6 @@
 //! The declarations: every variable, and every name of the service we replace.
 //!
-//! Nothing but data, and all that is known of a variable: the macro makes the table, the values that envy
+//! Nothing but data, and all that is known of a variable: the macro makes the table, the texts that envy
 //! reads and the typed values of it. Sections are contiguous, and a default is a text that the variable's own
 //! reader takes; tests hold both.
 
@@ -15,7 +15,7 @@ use actix_web::http::header::HeaderName;
 use serde::Deserialize;
 
 use super::{
-    declaration::{Checked, Declared, fallback, noted, settings},
+    declaration::{Declared, fallback, noted, settings},
     variable::{Applies, Redaction, Section, Text, Variable},
 };
 use crate::{
