@@ -7,11 +7,12 @@ WORKDIR /anthropic-proxy
 COPY . .
 # Dependencies stay compiled in the cache mounts from build to build. `touch` makes cargo compile
 # our own crate each time: it compares times, and a checkout may be older than the cache.
-# Symbols stay for readable backtraces, debug information does not.
+# Symbols stay for readable backtraces, debug information does not. Relative relocations take 400 KB
+# less when packed; musl reads them since 1.2.4, and Rust has 1.2.5.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/anthropic-proxy/target,sharing=locked \
     touch src/lib.rs src/main.rs \
-    && cargo build --profile dist --locked --bin anthropic-proxy \
+    && cargo rustc --profile dist --locked --bin anthropic-proxy -- -C link-arg=-Wl,-z,pack-relative-relocs \
     && install -D -m 0755 target/dist/anthropic-proxy /image/anthropic-proxy \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
