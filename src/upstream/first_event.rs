@@ -240,9 +240,9 @@ mod tests {
         assert_eq!(told(b"event: error\ndata: {\n\n").1, FirstEvent::Other);
         assert_eq!(told(b"event: error\n\n").1, FirstEvent::Other);
         assert_eq!(told(b"").1, FirstEvent::Other);
-        let endless = format!("event: error\ndata: {}", "x".repeat(2 * LIMIT));
+        let endless = format!("event: error\ndata: {}", "x".repeat(LIMIT + 64));
         assert_eq!(told(endless.as_bytes()), (Some(LIMIT), FirstEvent::Other));
-        let blanks = " ".repeat(2 * LIMIT);
+        let blanks = " ".repeat(LIMIT + 64);
         for stream in [
             format!("data:{blanks}"),
             format!("data: {{{blanks}"),
