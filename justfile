@@ -64,7 +64,7 @@ image:
 image-check:
     .ci/run image
 
-# write .env.example and docs/configuration*.md anew from the table of variables, static/openapi.json from the API
+# write .env.example, docs/configuration*.md and the chart's list anew from the table of variables, static/openapi.json from the API
 docs:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -73,4 +73,5 @@ docs:
     write .env.example env-example
     write docs/configuration.md docs configuration
     write docs/configuration.zh-CN.md docs configuration --lang zh
+    python3 tests/deploy/check.py --write
     WRITE_OPENAPI=1 cargo test --quiet --locked --lib openapi

