@@ -40,6 +40,9 @@ REFUSALS = [
     ("replicas=1 settings.ACCESS=required", "settings.ACCESS needs persistence.enabled"),
     ("replicas=1 secrets.ACCESS=optional", "settings.ACCESS needs persistence.enabled"),
     ("settings.UPSTREAM_API_KEYS=sk", "move it to secrets.UPSTREAM_API_KEYS"),
+    ("settings.DASHBOARD_API_KEY=0123456789abcdef", "move it to secrets.DASHBOARD_API_KEY"),
+    ("settings.ACCESS_PEPPER=0123456789abcdef", "move it to secrets.ACCESS_PEPPER"),
+    ("settings.LIMITS_WEBHOOK=https://hooks.example/T0", "move it to secrets.LIMITS_WEBHOOK"),
     ("settings.MAX_INFLIGHT=9", "settings.MAX_INFLIGHT is no setting"),
     ("secrets.API_KEY=sk", "secrets.API_KEY is no setting"),
     ("settings.PORT=80", "settings.PORT is set by the chart: use the value port"),
@@ -55,10 +58,10 @@ REFUSALS = [
      "networkPolicy.admin is empty"),
     ("autoscaling.enabled=true", "autoscaling.enabled needs metrics"),
     ("autoscaling.enabled=true settings.METRICS_PUBLIC=true autoscaling.minReplicas=11", "minReplicas is above"),
-    # by the schema of the values
-    ("replica=3", "additional properties 'replica' not allowed"),
-    ("settings.http_proxy=x", "'http_proxy'"),
-    ("drainDelay=5s", "want integer"),
+    # by the schema of the values, in the words of Helm 3 or 4
+    ("replica=3", "replica"),
+    ("settings.http_proxy=x", "http_proxy"),
+    ("drainDelay=5s", "drainDelay"),
     ("service.sessionAffinity=Yes", "sessionAffinity"),
 ]
 """Values, and what the refusal of them says."""

@@ -6,7 +6,8 @@
       "HOST" "listenAddress" "PORT" "port" "DRAIN_DELAY" "drainDelay" "SHUTDOWN_TIMEOUT" "shutdownTimeout"
       "TLS_CERT_FILE" "tls.secretName" "TLS_KEY_FILE" "tls.secretName" "TLS_PORT" "tls.secretName"
       "ADMIN_LISTEN" "admin" "ENABLE_DASHBOARD" "admin" "DATA_DIR" "persistence" "HEADERS_FILE" "headers" }}
-{{- $secret := list "UPSTREAM_API_KEYS" "DASHBOARD_API_KEY" "ACCESS_PEPPER" "LIMITS_WEBHOOK" }}
+{{- /* a webhook's URL is its credential */}}
+{{- $secret := "_(KEYS?|PEPPER|PASSWORD|WEBHOOK)$" }}
 
 {{- range $place := list "settings" "secrets" }}
 {{- range $name, $value := get $.Values $place }}
@@ -17,8 +18,8 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- range $name := $secret }}
-{{- if hasKey $.Values.settings $name }}
+{{- range $name, $value := .Values.settings }}
+{{- if and (hasKey $reload $name) (regexMatch $secret $name) }}
 {{- $faults = append $faults (printf "settings.%s would be readable in a ConfigMap or a Deployment: move it to secrets.%s" $name $name) }}
 {{- end }}
 {{- end }}
