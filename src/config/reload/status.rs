@@ -1,4 +1,4 @@
-//! What is told of reloads: counters for the metrics, a snapshot for the dashboard.
+//! The state of reloads as others read it: counters for the metrics, a snapshot for the dashboard.
 
 use std::{
     collections::VecDeque,

@@ -39,7 +39,7 @@ const SESSIONS: usize = 1000;
 /// Upper bound of models of a cause and minute that are counted.
 const MODELS: usize = 8;
 
-/// What warnings need: the settings, and the rest of the process.
+/// Sources of warnings: the settings, and the rest of the process.
 pub struct CacheWarningSources {
     /// Receiver and rate.
     pub settings: CacheWarningSettings,
