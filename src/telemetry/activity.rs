@@ -363,9 +363,12 @@ impl ActivityView {
             begun.session.as_deref() == Some(id) && *key == *found.id.key
         };
         let last = done.iter().rev().filter(of_it).take(REQUESTS_OF_A_SESSION);
+        let mut last: Vec<_> = last.collect();
+        // ends of different workers may come in another order
+        last.sort_unstable_by_key(|done| std::cmp::Reverse(done.seq()));
         Some(session_list::detail(
             found,
-            last.map(|done| compose::done(done)).collect(),
+            last.into_iter().map(|done| compose::done(done)).collect(),
         ))
     }
 
