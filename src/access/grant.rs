@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Sleep;
 
 use super::{
-    admit::{Need, Obstacle, Pass, Taking, Takings, part},
+    admit::{Counted, Need, Obstacle, Pass, Taking, Takings, part},
     cell::Share,
     context::Context,
     key::Key,
@@ -52,6 +52,15 @@ impl Grant {
     /// The key.
     pub fn key(&self) -> &Arc<Key> {
         &self.key
+    }
+
+    /// Reports whether a limit counts the tokens or the money of the exchange.
+    pub fn counts_usage(&self) -> bool {
+        self.takings.iter().any(|taking| match taking {
+            Taking::Rate { counted, .. } => *counted != Counted::Requests,
+            Taking::Money { .. } => true,
+            Taking::Slot { .. } => false,
+        })
     }
 
     /// Takes what was metered so far into account: tokens, and billionths of a US dollar. The estimate of

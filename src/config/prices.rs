@@ -21,6 +21,8 @@ pub struct Prices {
     /// The day, as `2026-11-24`.
     pub date: Box<str>,
     models: BTreeMap<Box<str>, Price>,
+    /// A bit for each length that a name in `models` has; the last one for all that are longer.
+    lengths: u128,
     multipliers: Multipliers,
     /// Billionths of a dollar for a web search.
     web_search: u64,
@@ -198,9 +200,15 @@ impl Prices {
     /// The price of the longest prefix of a name. Neither a number nor a version is cut: `m-4` says something
     /// of `m-4-20250514`, and nothing of `m-4-1` or `m-40`; `m` does of each.
     fn of_prefix(&self, model: &str) -> Option<&Price> {
-        let mut ends = (1..=model.len()).rev().filter(|end| may_end(model, *end));
+        let is_length = |end: &usize| self.lengths & length_bit(*end) != 0;
+        let ends = (1..=model.len()).rev().filter(is_length);
+        let mut ends = ends.filter(|end| may_end(model, *end));
         ends.find_map(|end| self.models.get(&model[..end]))
     }
+}
+
+fn length_bit(length: usize) -> u128 {
+    1 << length.min(127)
 }
 
 impl Cost {

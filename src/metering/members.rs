@@ -134,40 +134,72 @@ pub(super) enum Match<'a> {
 impl ObjectPath {
     /// Kind of the member of this name, with its escapes decoded.
     pub(super) fn member(self, name: &[u8]) -> Member {
-        use Member::{Object as O, Value as L};
-        match (self, name) {
-            (Self::Request | Self::Answer | Self::Message, b"model") => L(MemberValue::Model),
-            (Self::Request, b"stream") => L(MemberValue::Stream),
-            (Self::Request, b"max_tokens") => L(MemberValue::MaxTokens),
-            (Self::Answer | Self::Delta, b"stop_reason") => L(MemberValue::StopReason),
-            (Self::Answer | Self::Event | Self::Message, b"usage") => O(Self::Usage),
-            (Self::Answer | Self::Event, b"error") => O(Self::Error),
-            (Self::Event, b"type") => L(MemberValue::Type),
-            (Self::Event, b"message") => O(Self::Message),
-            (Self::Event, b"delta") => O(Self::Delta),
-            (Self::Error, b"type") => L(MemberValue::ErrorType),
-            (Self::Error, b"code") => L(MemberValue::ErrorCode),
-            (Self::Usage | Self::Iteration, b"input_tokens") => L(MemberValue::Input),
-            (Self::Usage | Self::Iteration, b"output_tokens") => L(MemberValue::Output),
-            (Self::Usage | Self::Iteration, b"cache_read_input_tokens") => {
-                L(MemberValue::CacheRead)
-            }
-            (Self::Usage | Self::Iteration, b"cache_creation_input_tokens") => {
-                L(MemberValue::CacheWrite)
-            }
-            (Self::Usage | Self::Iteration, b"cache_creation") => O(Self::CacheCreation),
-            (Self::Usage, b"server_tool_use") => O(Self::ServerTools),
-            (Self::Usage, b"iterations") => Member::Array(Self::Iterations),
-            (Self::Usage, b"inference_geo") => L(MemberValue::InferenceGeo),
-            (Self::Usage, b"speed") => L(MemberValue::Speed),
-            (Self::Usage, b"service_tier") => L(MemberValue::ServiceTier),
-            (Self::Iteration, b"type") => L(MemberValue::IterationType),
-            (Self::Iteration, b"model") => L(MemberValue::Model),
-            (Self::CacheCreation, b"ephemeral_5m_input_tokens") => L(MemberValue::CacheWrite5m),
-            (Self::CacheCreation, b"ephemeral_1h_input_tokens") => L(MemberValue::CacheWrite1h),
-            (Self::ServerTools, b"web_search_requests") => L(MemberValue::WebSearch),
-            (Self::ServerTools, _) => L(MemberValue::ServerTool),
-            _ => Member::Other,
+        use Member::{Array as A, Object as O, Value as L};
+        // by the object first: each has few members of note
+        match self {
+            Self::Request => match name {
+                b"model" => L(MemberValue::Model),
+                b"stream" => L(MemberValue::Stream),
+                b"max_tokens" => L(MemberValue::MaxTokens),
+                _ => Member::Other,
+            },
+            Self::Answer => match name {
+                b"model" => L(MemberValue::Model),
+                b"stop_reason" => L(MemberValue::StopReason),
+                b"usage" => O(Self::Usage),
+                b"error" => O(Self::Error),
+                _ => Member::Other,
+            },
+            Self::Message => match name {
+                b"model" => L(MemberValue::Model),
+                b"usage" => O(Self::Usage),
+                _ => Member::Other,
+            },
+            Self::Event => match name {
+                b"type" => L(MemberValue::Type),
+                b"usage" => O(Self::Usage),
+                b"error" => O(Self::Error),
+                b"message" => O(Self::Message),
+                b"delta" => O(Self::Delta),
+                _ => Member::Other,
+            },
+            Self::Delta => match name {
+                b"stop_reason" => L(MemberValue::StopReason),
+                _ => Member::Other,
+            },
+            Self::Error => match name {
+                b"type" => L(MemberValue::ErrorType),
+                b"code" => L(MemberValue::ErrorCode),
+                _ => Member::Other,
+            },
+            Self::Usage | Self::Iteration => match name {
+                b"input_tokens" => L(MemberValue::Input),
+                b"output_tokens" => L(MemberValue::Output),
+                b"cache_read_input_tokens" => L(MemberValue::CacheRead),
+                b"cache_creation_input_tokens" => L(MemberValue::CacheWrite),
+                b"cache_creation" => O(Self::CacheCreation),
+                _ if self == Self::Usage => match name {
+                    b"server_tool_use" => O(Self::ServerTools),
+                    b"iterations" => A(Self::Iterations),
+                    b"inference_geo" => L(MemberValue::InferenceGeo),
+                    b"speed" => L(MemberValue::Speed),
+                    b"service_tier" => L(MemberValue::ServiceTier),
+                    _ => Member::Other,
+                },
+                b"type" => L(MemberValue::IterationType),
+                b"model" => L(MemberValue::Model),
+                _ => Member::Other,
+            },
+            Self::CacheCreation => match name {
+                b"ephemeral_5m_input_tokens" => L(MemberValue::CacheWrite5m),
+                b"ephemeral_1h_input_tokens" => L(MemberValue::CacheWrite1h),
+                _ => Member::Other,
+            },
+            Self::ServerTools => match name {
+                b"web_search_requests" => L(MemberValue::WebSearch),
+                _ => L(MemberValue::ServerTool),
+            },
+            Self::Iterations => Member::Other,
         }
     }
 

@@ -8,6 +8,9 @@ use crate::json::tokenizer;
 /// The value of this spelling: a string with its quotes, a number or a literal.
 #[inline(never)]
 pub(super) fn read(leaf: MemberValue, spelling: &[u8]) -> Match<'_> {
+    if let Some(number) = digits(spelling) {
+        return Match::Number(leaf, number);
+    }
     let found = match spelling {
         [b'"', inside @ .., b'"'] => text(inside).map(|text| Match::Text(leaf, text)),
         b"true" => Some(Match::Bool(leaf, true)),
@@ -22,8 +25,19 @@ pub(super) fn read(leaf: MemberValue, spelling: &[u8]) -> Match<'_> {
     found.unwrap_or(Match::Other(leaf))
 }
 
+/// The number of a few digits, as nearly all counts are.
+fn digits(spelling: &[u8]) -> Option<u64> {
+    let is_number = matches!(spelling.len(), 1..=15) && spelling.iter().all(u8::is_ascii_digit);
+    let add = |number, digit: &u8| number * 10 + u64::from(digit - b'0');
+    is_number.then(|| spelling.iter().fold(0, add))
+}
+
 /// The text of this spelling, if it is short, Unicode and without control characters.
 fn text(spelling: &[u8]) -> Option<Cow<'_, str>> {
+    let is_usual = |octet: &u8| matches!(octet, b' '..=b'~') && *octet != b'\\';
+    if spelling.len() <= LONGEST_TEXT && spelling.iter().all(is_usual) {
+        return str::from_utf8(spelling).ok().map(Cow::Borrowed);
+    }
     let text = match unescaped(spelling)? {
         Cow::Borrowed(octets) => Cow::Borrowed(str::from_utf8(octets).ok()?),
         Cow::Owned(octets) => Cow::Owned(String::from_utf8(octets).ok()?),

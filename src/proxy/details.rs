@@ -20,7 +20,7 @@ use super::{
     error_content::ErrorPrefix,
     id::RequestId,
     inspection::{SharedDigester, SharedInspector},
-    keyed::settlement::Settlement,
+    keyed::settlement::{PaidEnd, Settlement},
     path,
     telemetry::{Telemetry, version},
 };
@@ -78,7 +78,7 @@ const LONGEST_PATH: usize = 1024;
 /// Bytes of a name chosen by a client or an upstream that are kept.
 const LONGEST_NAME: usize = 128;
 impl ExchangeDetails {
-    /// Begins them, if telemetry is on, or a key pays for the exchange.
+    /// Begins them, if telemetry is on.
     pub(super) fn begin(
         observer: &Rc<Telemetry>,
         live: &Arc<Live>,
@@ -88,7 +88,8 @@ impl ExchangeDetails {
         client: Option<IpAddr>,
         payer: Option<Payer<'_>>,
     ) -> Option<Box<Self>> {
-        (payer.is_some() || observer.is_looking(live))
+        observer
+            .is_looking(live)
             .then(|| Self::new(observer, live, id, head, path, client, payer))
     }
 
@@ -214,7 +215,8 @@ impl ExchangeDetails {
         };
         self.exchange.termination.source = TerminationSource::Complete;
         self.used = self.usage();
-        settlement.settle(&self.exchange, self.used.as_ref().map(|(usage, _)| usage));
+        let usage = self.used.as_ref().map(|(usage, _)| usage);
+        settlement.settle(&PaidEnd::of(&self.exchange), usage);
     }
 
     /// The grant that the exchange runs on.
@@ -331,7 +333,7 @@ impl ExchangeDetails {
         let used = self.used.take().or_else(|| self.usage());
         let (usage, words) = used.unzip();
         if let Some(settlement) = self.settlement.take() {
-            settlement.settle(&self.exchange, usage.as_ref());
+            settlement.settle(&PaidEnd::of(&self.exchange), usage.as_ref());
         }
         let error = self.error_content(words.unwrap_or_default());
         (self.exchange.usage, self.exchange.error) = (usage, error);
@@ -380,10 +382,9 @@ impl ExchangeDetails {
         // a request that was sent may have been worked on until it was given up
         let exchange = &self.exchange;
         let last = exchange.tries.last().map(|tried| tried.outcome);
-        let is_given_up =
-            ended.source == TerminationSource::Client && ended.phase == TerminationPhase::Request;
-        usage.at_least |= exchange.timings.head.is_none()
-            && (is_given_up && exchange.upstream.is_some() || last == Some(Tried::Unanswered));
+        let end = PaidEnd::of(exchange);
+        let is_unanswered = last == Some(Tried::Unanswered);
+        usage.at_least |= end.may_have_worked(exchange.upstream.is_some(), is_unanswered);
         usage.model = usage.model.or(model);
         usage.is_stream |= is_stream.unwrap_or_default();
         usage.max_tokens = max_tokens;

@@ -240,6 +240,17 @@ fn put_upgrade(octets: &mut BytesMut, fields: &Fields, upgrade: &Upgrade<'_>) {
 /// Gives the response head for a client of this version, without its framing; for HTTP/1 without the empty
 /// line.
 pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -> HeadContent {
+    response_head_without(head, keeps_length, client, |_| false, 0)
+}
+
+/// As [`response_head`], without some of the fields, and with room for more octets behind it.
+pub(super) fn response_head_without(
+    head: &ResponseHead,
+    keeps_length: bool,
+    client: Version,
+    is_left_out: impl Fn(&Field<'_>) -> bool,
+    room: usize,
+) -> HeadContent {
     let named = ConnectionOptions::of(&head.fields);
     let mut length = LengthField::of(head, keeps_length, client);
     // RFC 9110 §15.5.22: a 426 says what it would have; in HTTP/2 neither has a meaning (RFC 8441)
@@ -262,7 +273,7 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
             | Role::ForwardedHost
             | Role::EndToEnd => true,
         };
-        by_role && !named.contains(field)
+        by_role && !named.contains(field) && !is_left_out(field)
     };
     if client == Version::Http2 {
         if head.fields.value(OWN_ERROR).is_none() {
@@ -272,7 +283,7 @@ pub fn response_head(head: &ResponseHead, keeps_length: bool, client: Version) -
         let fields = fields.map(|field| (renamed(&field), field.value));
         return HeadContent::Fields(Fields::from_pairs(fields));
     }
-    let mut octets = BytesMut::with_capacity(head.fields.octets() + 64);
+    let mut octets = BytesMut::with_capacity(head.fields.octets() + 64 + room);
     octets.put_slice(b"HTTP/1.1 ");
     octets.put_slice(head.status.as_str().as_bytes());
     octets.put_slice(b" ");

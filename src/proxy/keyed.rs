@@ -12,6 +12,7 @@ pub(super) mod cutting;
 mod model;
 mod models_list;
 mod paths;
+pub(super) mod payment;
 mod refusal;
 pub(super) mod settlement;
 mod usage;
@@ -205,7 +206,7 @@ impl KeyedRequest {
         };
         match granted {
             Ok(grant) => {
-                record.runs_on(Settlement::new(grant, price));
+                record.runs_on(Settlement::new(grant, price), body.model, &live.prices);
                 Ok(())
             }
             Err(refusal) => Err(refusal::error(refusal, self.key.team(), &worker.observer)),

@@ -18,10 +18,14 @@ use super::{
     details::ExchangeDetails,
     id::RequestId,
     inspection::{SharedDigester, SharedInspector},
-    keyed::{cutting::RunningKey, settlement::Settlement},
+    keyed::{
+        cutting::RunningKey,
+        payment::Payment,
+        settlement::{PaidEnd, Settlement},
+    },
 };
 use crate::{
-    config::Endpoint,
+    config::{Endpoint, Prices},
     error::{Answer, DeniedError, DownstreamError, ProxyError},
     exchange::{Progress, Termination, TerminationPhase, TerminationSource, Tried, Try},
     label::Label,
@@ -76,6 +80,8 @@ pub(super) struct ExchangeRecord {
     pub(super) ended: ExchangeEnd,
     /// Details for telemetry, if it observes the exchange.
     details: Option<Box<ExchangeDetails>>,
+    /// Payment for it, if a key pays and telemetry does not observe it.
+    payment: Option<Box<Payment>>,
     /// The key that pays for it, which may be revoked.
     running: Option<Rc<RunningKey>>,
 }
@@ -101,6 +107,7 @@ impl ExchangeRecord {
             head: None,
             sent: 0,
             ended: ExchangeEnd::Client,
+            payment: None,
             running: None,
         }
     }
@@ -116,18 +123,40 @@ impl ExchangeRecord {
         if let Some(details) = &mut self.details {
             details.completes();
         }
+        // before the client has it and asks again
+        self.pays(ExchangeEnd::Complete);
+    }
+
+    /// Settles what its key pays, as far as telemetry does not do that.
+    fn pays(&mut self, outcome: ExchangeEnd) {
+        if let Some(payment) = self.payment.take() {
+            payment.settle(&PaidEnd {
+                status: self.status.map(|status| status.as_u16()),
+                has_head: self.head.is_some(),
+                termination: self.termination(outcome),
+            });
+        }
     }
 
     /// The key's limits let it run.
-    pub(super) fn runs_on(&mut self, settlement: Settlement) {
-        if let Some(details) = &mut self.details {
-            details.runs_on(settlement);
+    pub(super) fn runs_on(
+        &mut self,
+        settlement: Settlement,
+        model: Option<Box<str>>,
+        prices: &Arc<Prices>,
+    ) {
+        match &mut self.details {
+            Some(details) => details.runs_on(settlement),
+            None => self.payment = Some(Payment::new(settlement, model, prices)),
         }
     }
 
     /// The grant that it runs on.
     pub(super) fn settlement(&self) -> Option<&Settlement> {
-        self.details.as_ref()?.settlement()
+        match &self.details {
+            Some(details) => details.settlement(),
+            None => self.payment.as_ref().map(|payment| payment.settlement()),
+        }
     }
 
     /// It waits for a free slot of its key, or not any more.
@@ -178,6 +207,9 @@ impl ExchangeRecord {
 
     /// One of the endpoints is asked.
     pub(super) fn asks(&mut self, endpoint: &Endpoint) {
+        if let Some(payment) = &mut self.payment {
+            payment.asks();
+        }
         let Some(details) = &mut self.details else {
             return;
         };
@@ -189,6 +221,9 @@ impl ExchangeRecord {
 
     /// A try at one of the endpoints does not bring the answer.
     pub(super) fn tried(&mut self, endpoint: &Endpoint, outcome: Tried) {
+        if let Some(payment) = &mut self.payment {
+            payment.tried(outcome);
+        }
         let Some(details) = &mut self.details else {
             return;
         };
@@ -230,6 +265,9 @@ impl ExchangeRecord {
         if let Some(details) = &mut self.details {
             details.head(head, after);
         }
+        if let Some(payment) = &mut self.payment {
+            payment.head(head);
+        }
         self
     }
 
@@ -238,6 +276,9 @@ impl ExchangeRecord {
         self.sent += content.len() as u64;
         if let Some(details) = &mut self.details {
             details.content(content, self.sent, self.started);
+        }
+        if let Some(payment) = &mut self.payment {
+            payment.content(content);
         }
     }
 
@@ -371,6 +412,7 @@ impl Drop for ExchangeRecord {
             EndpointSuffix(self.endpoint.as_ref()),
             self.id,
         );
+        self.pays(outcome);
         let Some(mut details) = self.details.take() else {
             return;
         };

@@ -25,7 +25,7 @@ use crate::{
     upstream::{ResponseBody, exchange::Response},
     wire::{
         body::Framing,
-        head::{Fields, HeadContent, RelayedHead, ResponseHead, Version},
+        head::{Field, Fields, HeadContent, RelayedHead, ResponseHead, Version},
     },
 };
 
@@ -71,16 +71,12 @@ fn keyed_head(
     client: Version,
     record: &ExchangeRecord,
 ) -> HeadContent {
-    let is_shared = |name: &[u8]| {
-        let start = name.get(..SHARED_LIMITS.len());
+    let is_shared = |field: &Field<'_>| {
+        let start = field.name.get(..SHARED_LIMITS.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(SHARED_LIMITS))
     };
-    let head = ResponseHead {
-        status: head.status,
-        reason: head.reason.clone(),
-        fields: head.fields.retain(|field| !is_shared(field.name)),
-    };
-    let content = field::response_head(&head, keeps_length, client);
+    let content =
+        field::response_head_without(head, keeps_length, client, is_shared, NOTICE_OCTETS);
     let notice = record.settlement().filter(|_| head.status == 200);
     let notice = notice.map(Settlement::notice);
     let notice = notice.unwrap_or_default();
@@ -105,6 +101,9 @@ fn keyed_head(
         }
     }
 }
+
+/// Room for the fields of a notice.
+const NOTICE_OCTETS: usize = 512;
 
 /// Beginning of the fields that describe the account at the upstream.
 const SHARED_LIMITS: &[u8] = b"anthropic-ratelimit-";

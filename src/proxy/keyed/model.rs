@@ -156,7 +156,7 @@ pub(in crate::proxy) fn keyed(
         watch: watch.map(Rc::clone),
         notes: Rc::clone(&head.notes),
         key: Arc::clone(key),
-        text: text.into(),
+        text: may_trail.then(|| text.into()),
         tools: 0,
     });
     Payload::Stream { payload }
@@ -167,7 +167,8 @@ struct KeyedBody {
     watch: Option<SharedWatch>,
     notes: Rc<BodyNotes>,
     key: Arc<Key>,
-    text: Box<[u8]>,
+    /// The key's text, where a trailer section may come that must not have it.
+    text: Option<Box<[u8]>>,
     /// Models of tools that were judged.
     tools: usize,
 }
@@ -188,10 +189,11 @@ impl KeyedBody {
 
     /// The body has ended.
     fn end(&mut self) -> Result<(), DownstreamError> {
-        let mut trailers = self.notes.trailers.borrow_mut();
-        let shows_key = |section: &mut Bytes| memchr::memmem::find(section, &self.text).is_some();
-        trailers.take_if(shows_key);
-        drop(trailers);
+        if let Some(text) = &self.text {
+            let mut trailers = self.notes.trailers.borrow_mut();
+            let shows_key = |section: &mut Bytes| memchr::memmem::find(section, text).is_some();
+            trailers.take_if(shows_key);
+        }
         let Some(watch) = self.watch.clone() else {
             return Ok(());
         };

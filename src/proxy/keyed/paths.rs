@@ -30,17 +30,18 @@ pub(super) enum KeyedPath {
 impl KeyedPath {
     /// The kind of a request. A request for a tunnel is never a known path.
     pub(super) fn of(method: &Method, path: &[u8], is_tunnel: bool) -> Self {
-        let Some(decoded) = decoded(path) else {
+        let Ok(text) = std::str::from_utf8(path) else {
             return Self::Ambiguous;
         };
-        let Ok(text) = std::str::from_utf8(path) else {
+        // nearly all requests
+        if !is_tunnel && edit::is_messages(method, text) {
+            return Self::Metered;
+        }
+        let Some(decoded) = decoded(path) else {
             return Self::Ambiguous;
         };
         if is_tunnel {
             return Self::Other(text.into());
-        }
-        if edit::is_messages(method, text) {
-            return Self::Metered;
         }
         let (is_get, is_head) = (*method == Method::GET, *method == Method::HEAD);
         let plain = text.strip_suffix('/').unwrap_or(text);

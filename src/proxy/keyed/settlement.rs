@@ -3,8 +3,38 @@
 use crate::{
     access::{Grant, NoticeFields},
     config::prices::Price,
-    exchange::{Exchange, MeteringFailure, TerminationPhase, TerminationSource, Tokens, Usage},
+    exchange::{
+        Exchange, MeteringFailure, Termination, TerminationPhase, TerminationSource, Tokens, Usage,
+    },
 };
+
+/// End of an exchange, as far as its cost depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::proxy) struct PaidEnd {
+    /// The status that the client got.
+    pub(in crate::proxy) status: Option<u16>,
+    /// The upstream's response head came.
+    pub(in crate::proxy) has_head: bool,
+    pub(in crate::proxy) termination: Termination,
+}
+
+impl PaidEnd {
+    pub(in crate::proxy) fn of(exchange: &Exchange) -> Self {
+        Self {
+            status: exchange.status,
+            has_head: exchange.timings.head.is_some(),
+            termination: exchange.termination,
+        }
+    }
+
+    /// True if there was no response, and an upstream may have worked on one until it was given up.
+    pub(in crate::proxy) fn may_have_worked(&self, was_asked: bool, is_unanswered: bool) -> bool {
+        let ended = &self.termination;
+        let is_given_up =
+            ended.source == TerminationSource::Client && ended.phase == TerminationPhase::Request;
+        !self.has_head && (is_given_up && was_asked || is_unanswered)
+    }
+}
 
 /// The grant of an exchange.
 pub(in crate::proxy) struct Settlement {
@@ -22,6 +52,11 @@ impl Settlement {
             price: price.cloned(),
             told: Tokens::default(),
         }
+    }
+
+    /// Reports whether the grant counts tokens or money.
+    pub(in crate::proxy) fn counts_usage(&self) -> bool {
+        self.grant.counts_usage()
     }
 
     /// Fields that tell a client of its budgets.
@@ -48,12 +83,12 @@ impl Settlement {
     }
 
     /// Settles the grant by what is known at the end.
-    pub(in crate::proxy) fn settle(mut self, exchange: &Exchange, usage: Option<&Usage>) {
+    pub(in crate::proxy) fn settle(mut self, end: &PaidEnd, usage: Option<&Usage>) {
         // a path that does not generate
         let Some(usage) = usage else {
             return;
         };
-        match Settled::of(exchange, usage) {
+        match Settled::of(end, usage) {
             Settled::Exactly(tokens, cost) => self.grant.settle(&tokens, cost),
             Settled::AtEstimate => self.grant.settle_at_estimate(),
         }
@@ -70,12 +105,12 @@ enum Settled {
 }
 
 impl Settled {
-    fn of(exchange: &Exchange, usage: &Usage) -> Self {
-        let is_success = exchange
+    fn of(end: &PaidEnd, usage: &Usage) -> Self {
+        let is_success = end
             .status
             .is_some_and(|status| (200..300).contains(&status));
-        if exchange.timings.head.is_none() {
-            let ended = &exchange.termination;
+        if !end.has_head {
+            let ended = &end.termination;
             // the upstream works on it until it learns that its client has gone
             let is_given_up = ended.source == TerminationSource::Client
                 && ended.phase == TerminationPhase::Request
@@ -117,7 +152,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::exchange::{Estimate, ExchangeStart, Route, Termination};
+    use crate::exchange::{Estimate, ExchangeStart, Route};
 
     fn exchange(status: Option<u16>, has_head: bool, source: TerminationSource) -> Exchange {
         let begun = ExchangeStart {
@@ -225,7 +260,8 @@ mod tests {
                 Settled::Exactly(Tokens::default(), Some(0)),
             ),
         ] {
-            let settled = Settled::of(&exchange(status, has_head, source), &usage);
+            let exchange = exchange(status, has_head, source);
+            let settled = Settled::of(&PaidEnd::of(&exchange), &usage);
             assert_eq!(settled, expected, "{status:?} {source:?}");
         }
     }

@@ -1,0 +1,105 @@
+//! Payment for an exchange with a key that no telemetry observes: what its limits count is read from its
+//! response, and nothing else is kept of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::settlement::{PaidEnd, Settlement};
+use crate::{
+    config::Prices,
+    exchange::{TerminationSource, Tried, Usage},
+    metering::UsageReader,
+    wire::head::ResponseHead,
+};
+
+/// Payment for an exchange, until it has ended.
+pub(in crate::proxy) struct Payment {
+    settlement: Settlement,
+    prices: Arc<Prices>,
+    /// The model that the request names.
+    model: Option<Box<str>>,
+    /// Reader of the response, if the limits count tokens or money.
+    tap: Option<UsageReader>,
+    /// An upstream was asked.
+    was_asked: bool,
+    /// The last one that was asked did not respond.
+    is_unanswered: bool,
+}
+
+impl Payment {
+    pub(in crate::proxy) fn new(
+        settlement: Settlement,
+        model: Option<Box<str>>,
+        prices: &Arc<Prices>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            settlement,
+            prices: Arc::clone(prices),
+            model,
+            tap: None,
+            was_asked: false,
+            is_unanswered: false,
+        })
+    }
+
+    pub(in crate::proxy) fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
+    /// One of the upstreams is asked.
+    pub(in crate::proxy) fn asks(&mut self) {
+        self.was_asked = true;
+    }
+
+    /// An attempt did not bring the response.
+    pub(in crate::proxy) fn tried(&mut self, outcome: Tried) {
+        self.is_unanswered = outcome == Tried::Unanswered;
+    }
+
+    /// The response head is here. An error costs nothing, so its content is not read.
+    pub(in crate::proxy) fn head(&mut self, head: &ResponseHead) {
+        if self.settlement.counts_usage() && head.status.is_success() {
+            let content_type = head.fields.value("content-type");
+            let coding = head.fields.value("content-encoding");
+            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding);
+        }
+    }
+
+    /// Content of the response passes.
+    pub(in crate::proxy) fn content(&mut self, content: &Bytes) {
+        if let Some(tap) = &mut self.tap {
+            tap.push(content);
+            let (tokens, deltas) = tap.so_far();
+            self.settlement.progress(&tokens, deltas);
+        }
+    }
+
+    /// Settles the grant by what is known at the end.
+    pub(in crate::proxy) fn settle(self: Box<Self>, end: &PaidEnd) {
+        let Self {
+            settlement,
+            prices,
+            model,
+            tap,
+            was_asked,
+            is_unanswered,
+        } = *self;
+        if !settlement.counts_usage() {
+            return settlement.settle(end, None);
+        }
+        let mut usage = match tap {
+            Some(mut tap) => {
+                if end.termination.source == TerminationSource::Complete {
+                    tap.end();
+                }
+                tap.finish().0
+            }
+            None => Usage::default(),
+        };
+        usage.at_least |= end.may_have_worked(was_asked, is_unanswered);
+        usage.model = usage.model.or(model);
+        prices.apply(&mut usage);
+        settlement.settle(end, Some(&usage));
+    }
+}
