@@ -244,7 +244,7 @@ fn within(place: &str, fault: RecordFault) -> RecordFault {
 }
 
 /// Secrets of a key: one, or two while a rotation overlaps.
-const MOST_SECRETS: usize = 2;
+pub(super) const MOST_SECRETS: usize = 2;
 
 /// Requests or tokens a minute.
 const MOST_A_MINUTE: u64 = 1_000_000_000_000;

@@ -234,13 +234,8 @@ impl Key {
 
     /// Verifies a secret; all secrets are compared, so that the time says nothing.
     pub(super) fn verify(&self, digest: &Digest, now: i64) -> Result<(), KeyFault> {
-        let mut shown = None;
-        for secret in &self.secrets {
-            if secret.digest.is(digest) {
-                shown = Some(secret);
-            }
-        }
-        let Some(secret) = shown else {
+        let place = digest.place_in(self.secrets.iter().map(|secret| &secret.digest));
+        let Some(secret) = place.and_then(|place| self.secrets.get(place)) else {
             return Err(KeyFault::of(RefusalKind::UnknownKey));
         };
         if self.is_revoked() {

@@ -8,6 +8,7 @@ use ring::{
 };
 
 use super::{
+    check::MOST_SECRETS,
     id::{FullKey, NoRandomness},
     record::SecretRecord,
 };
@@ -49,6 +50,8 @@ impl Pepper {
     }
 
     pub(super) fn digest(&self, secret: &[u8]) -> Digest {
+        #[cfg(test)]
+        work::add(1, 0);
         let tag = hmac::sign(&self.0, secret);
         let mut digest = Digest::default();
         digest.0.copy_from_slice(tag.as_ref());
@@ -81,8 +84,26 @@ impl Digest {
         Some(digest)
     }
 
+    /// The place among the digests of a key. An unknown key has none; it takes as many comparisons as one with
+    /// all the secrets that a key may have.
+    pub(super) fn place_in<'a>(&self, digests: impl Iterator<Item = &'a Self>) -> Option<usize> {
+        let (mut place, mut compared) = (None, 0);
+        for digest in digests {
+            if digest.is(self) {
+                place = Some(compared);
+            }
+            compared += 1;
+        }
+        for _ in compared..MOST_SECRETS {
+            std::hint::black_box(Self::default().is(self));
+        }
+        place
+    }
+
     /// Compares in a time that does not depend on where they differ.
     pub(super) fn is(&self, other: &Self) -> bool {
+        #[cfg(test)]
+        work::add(0, 1);
         let differing = self
             .0
             .iter()
@@ -102,6 +123,29 @@ fn hexadecimal(octets: &[u8]) -> String {
         let _ = write!(text, "{octet:02x}");
         text
     })
+}
+
+/// Digests and comparisons that a thread has made.
+#[cfg(test)]
+pub(super) mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WORK: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    }
+
+    pub(super) fn add(digests: u32, comparisons: u32) {
+        let (before, compared) = WORK.get();
+        WORK.set((before + digests, compared + comparisons));
+    }
+
+    /// The work of a call on this thread.
+    pub(in crate::access) fn of<T>(call: impl FnOnce() -> T) -> (T, (u32, u32)) {
+        let before = WORK.get();
+        let value = call();
+        let after = WORK.get();
+        (value, (after.0 - before.0, after.1 - before.1))
+    }
 }
 
 /// Octets of the shortest pepper: those of a digest.

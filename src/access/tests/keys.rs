@@ -1,7 +1,7 @@
 //! Keys: who is let in, and who is not.
 
 use super::*;
-use crate::exchange::Route;
+use crate::{access::pepper::work, exchange::Route};
 
 fn refusal(rig: &Rig, shown: &[(KeyField, &[u8])]) -> RefusalKind {
     let mut all = Shown::default();
@@ -42,6 +42,48 @@ fn an_unknown_id_and_a_wrong_secret_are_told_by_the_same_text() {
     assert_eq!(wrong, unknown);
     assert_eq!(wrong.kind.answer().0, 401);
     assert!(wrong.forbids_retry);
+}
+
+#[test]
+fn an_unknown_id_and_a_wrong_secret_take_the_same_work_and_nothing_is_told_before_it() {
+    let rig = Rig::new(
+        &[
+            ("ci", None, None),
+            ("gone", None, None),
+            ("two", None, None),
+        ],
+        |_| {},
+    );
+    let mut record = rig.key("gone").record();
+    record.expires = Some(1);
+    record.sources = vec!["10.0.0.0/8".parse().unwrap()];
+    record.revoked = Some(Revocation {
+        at: 1,
+        reason: "left".into(),
+    });
+    rig.access.put_key(&record);
+    let mut record = rig.key("two").record();
+    let second = FullKey::generate(record.id).unwrap();
+    record.secrets.push(rig.access.pepper().record(&second, 1));
+    rig.access.put_key(&record);
+    let [ci, gone, two] = ["ci", "gone", "two"].map(|name| rig.keys[name].reveal()[3..13].parse());
+    let (ci, gone, two): (KeyId, KeyId, KeyId) = (ci.unwrap(), gone.unwrap(), two.unwrap());
+    let wrong = |id: KeyId| FullKey::generate(id).unwrap();
+    let unknown = KeyId::random().unwrap();
+    for (what, key) in [
+        ("unknown", wrong(unknown)),
+        ("wrong", wrong(ci)),
+        ("wrong of a revoked one", wrong(gone)),
+        ("wrong of one with two secrets", wrong(two)),
+    ] {
+        let (shown, work) = work::of(|| rig.show(&key));
+        let refusal = shown.unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::UnknownKey, "{what}");
+        assert_eq!(work, (1, 2), "digests and comparisons: {what}");
+    }
+    let (shown, work) = work::of(|| rig.show(&rig.keys["ci"]));
+    assert!(shown.is_ok());
+    assert_eq!(work, (1, 2), "the right one");
 }
 
 #[test]
