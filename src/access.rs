@@ -28,6 +28,7 @@ mod key;
 mod ledger;
 mod limit;
 mod notice;
+mod others;
 mod pattern;
 mod pepper;
 mod period;
@@ -59,14 +60,15 @@ pub use self::{
 };
 use self::{
     admit::Need,
-    budget::EarlierSpends,
+    cell::OtherSpend,
     clock::{SteadyClock, unix},
     context::Context,
-    directory::Directory,
+    directory::{Directory, Filling},
     estimate::Estimates,
     grant::Candidate,
     ledger::Ledger,
     limit::Subject,
+    others::OtherSpends,
 };
 use crate::{config::Credential, exchange::Route};
 
@@ -77,50 +79,77 @@ pub struct Access {
     directory: Directory,
 }
 
-impl Access {
-    /// Takes what the store holds: records, and spends of processes that have ended. `variables` reads the
-    /// environment, for credentials that keys and teams name.
+/// Access while it is filled with what the store holds, one record after the other: there may be a hundred
+/// thousand.
+pub struct AccessFilling {
+    filling: Filling,
+    organisation: Arc<Subject>,
+    others: Arc<OtherSpends>,
+}
+
+impl AccessFilling {
+    /// Takes the spends of other processes. `variables` reads the environment, for credentials that keys and
+    /// teams name.
     pub fn new(
-        pepper: Pepper,
-        records: &Records,
-        spends: &[SpendRow],
+        spends: impl IntoIterator<Item = SpendRow>,
         variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         now: SystemTime,
     ) -> Self {
-        Self::with_clock(
-            pepper,
-            records,
-            spends,
+        let others = Arc::new(OtherSpends::new(spends, unix(now)));
+        let organisation = Subject::new(SubjectId::Org, None, &others);
+        let filling = Filling::new(
             Box::new(variables),
-            now,
-            SteadyClock::start(),
-        )
+            Arc::clone(&organisation),
+            Arc::clone(&others),
+        );
+        Self {
+            filling,
+            organisation,
+            others,
+        }
     }
 
-    fn with_clock(
-        pepper: Pepper,
-        records: &Records,
-        spends: &[SpendRow],
-        variables: directory::Variables,
-        now: SystemTime,
-        clock: SteadyClock,
-    ) -> Self {
-        let organisation = Subject::new(SubjectId::Org, None);
-        let now = unix(now);
-        let earlier = EarlierSpends::new(spends, now);
-        let directory = Directory::new(records, Arc::clone(&organisation), variables, earlier, now);
+    /// Adds a subject. All of them come before the keys.
+    pub fn subject(&mut self, id: SubjectId, record: SubjectRecord) {
+        self.filling.subject(id, record);
+    }
+
+    /// Adds a key.
+    pub fn key(&mut self, record: &KeyRecord) {
+        self.filling.key(record);
+    }
+
+    /// Reports whether there is a key.
+    pub fn has_keys(&self) -> bool {
+        self.filling.has_keys()
+    }
+
+    /// Access with all that was added.
+    pub fn finish(self, pepper: Pepper) -> Access {
+        self.finish_with(pepper, SteadyClock::start())
+    }
+
+    fn finish_with(self, pepper: Pepper, clock: SteadyClock) -> Access {
         let context = Context {
-            organisation,
+            organisation: self.organisation,
+            others: self.others,
             estimates: Estimates::default(),
             ledger: Ledger::default(),
             clock,
             contact: Default::default(),
         };
-        Self {
+        Access {
             pepper,
             context: Arc::new(context),
-            directory,
+            directory: self.filling.finish(),
         }
+    }
+}
+
+impl Access {
+    /// Access without keys.
+    pub fn none(pepper: Pepper) -> Self {
+        AccessFilling::new([], |_| None, SystemTime::now()).finish(pepper)
     }
 
     /// Sets the person or place that a refused client may ask (`Ask in #claude.`).
@@ -141,14 +170,13 @@ impl Access {
 
     /// Adds or replaces a key, at once and for all workers.
     pub fn put_key(&self, record: &KeyRecord) {
-        self.directory.put_key(record, unix(SystemTime::now()));
+        self.directory.put_key(record);
     }
 
     /// Adds or replaces a subject, at once and for all workers. The record of a key as a subject holds what
     /// is not in the key's own record: grants.
     pub fn put_subject(&self, id: &SubjectId, record: SubjectRecord) {
-        self.directory
-            .put_subject(id, record, unix(SystemTime::now()));
+        self.directory.put_subject(id, record);
     }
 
     /// All records, for lists.
@@ -226,16 +254,11 @@ impl Access {
     /// Reports whether the admission of a message depends on its model: by the key's own rules, or by a
     /// limit that counts tokens, money or some models only.
     pub fn needs_model(&self, key: &Key) -> bool {
-        let subjects = &key.subjects;
-        let below = [
-            &subjects.team,
-            &subjects.member,
-            &subjects.user,
-            &subjects.own,
-        ];
-        let mut all =
-            std::iter::once(&self.context.organisation).chain(below.into_iter().flatten());
-        !key.models().is_empty() || all.any(|subject| subject.policy().depends_on_model())
+        !key.models().is_empty()
+            || self
+                .context
+                .subjects(key)
+                .any(|subject| subject.policy().depends_on_model())
     }
 
     /// Checks that a key may use a path.
@@ -255,9 +278,14 @@ impl Access {
         ))
     }
 
+    /// Reports whether a variable of the environment holds a credential.
+    pub fn has_variable(&self, name: &str) -> bool {
+        self.directory.has_variable(name)
+    }
+
     /// The credential for the upstream of a key: its own, else its team's; none for the upstream's own.
     pub fn credential(&self, key: &Key) -> Result<Option<Arc<Credential>>, Refusal> {
-        let team = key.subjects.team.as_ref().map(|team| team.policy());
+        let team = key.subjects.team.as_ref().map(|team| team.rules());
         let of_team = || team.as_ref()?.upstream.as_ref();
         let Some(upstream) = key.upstream().or_else(of_team) else {
             return Ok(None);
@@ -323,17 +351,26 @@ impl Access {
 
     /// The state of all limits that count the requests of a key: of its organisation, team, user and its own.
     pub fn explain_key(&self, key: &Key, now: SystemTime) -> Vec<LimitState> {
-        let subjects = &key.subjects;
-        let below = [
-            &subjects.team,
-            &subjects.member,
-            &subjects.user,
-            &subjects.own,
-        ];
-        std::iter::once(&self.context.organisation)
-            .chain(below.into_iter().flatten())
+        self.context
+            .subjects(key)
             .flat_map(|subject| explain::explain(&self.context, subject, unix(now)))
             .collect()
+    }
+
+    /// Takes what other processes have spent by now: absolute sums by subject and cell.
+    pub fn follow(&self, spends: &[SpendRow]) {
+        for row in spends {
+            let spend = OtherSpend {
+                spent: row.spent,
+                upto: row.upto.max(row.spent),
+            };
+            self.directory.follow(&row.subject, &row.cell, spend);
+        }
+    }
+
+    /// Reports whether a key has spent of its own budgets, or is about to.
+    pub fn is_used(&self, key: &Key) -> bool {
+        self.directory.is_used(key)
     }
 
     fn refuse_key(&self, kind: RefusalKind) -> Refusal {

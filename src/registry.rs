@@ -30,7 +30,7 @@ pub use self::{
         ApplyFile, Call, Change, GrantBudget, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey,
         SetLimits, SpendBy,
     },
-    core::{OpenError, PriceSource, Registry, RegistryKind, RegistrySettings},
+    core::{CurrentSettings, OpenError, Registry, RegistryKind, RegistrySettings, SettingsSource},
     document::variables,
     error::{FileFault, RegistryError},
     ledger::LedgerThread,

@@ -4,7 +4,7 @@
 //! refuse at once come before slots, for which a request may wait; it waits with nothing taken, so that
 //! waiters cannot block each other.
 
-use std::{cell::OnceCell, iter, sync::Arc};
+use std::{cell::OnceCell, sync::Arc};
 
 use arc_swap::Guard;
 use smallvec::SmallVec;
@@ -176,20 +176,13 @@ impl Pass<'_> {
 
     fn take_all(&self, takings: &mut Takings, permit: Option<SlotPermit>) -> Result<(), Obstacle> {
         let model = NamedModel::new(self.model);
-        let subjects = &self.key.subjects;
-        let below = [
-            &subjects.team,
-            &subjects.member,
-            &subjects.user,
-            &subjects.own,
-        ];
-        let policies: SmallVec<[InEffect<'_>; 5]> = iter::once(&self.context.organisation)
-            .chain(below.into_iter().flatten())
+        let subjects = self.context.subjects(self.key);
+        let policies: SmallVec<[InEffect<'_>; 5]> = subjects
             .map(|subject| (&**subject, subject.policy()))
             .collect();
         let limits = || {
             let limits = policies.iter().flat_map(|(subject, policy)| {
-                let limits = policy.limits.iter();
+                let limits = policy.limits().iter();
                 limits.map(move |limit| (*subject, policy, limit))
             });
             limits.filter(|(_, _, limit)| model.counts(limit.models.as_ref()))

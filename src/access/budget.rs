@@ -1,40 +1,17 @@
 //! A budget: a cell for each period, of which the present one is found without a lock.
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::{
-    cell::{Cell, SpendRow},
-    period::{Calendar, has_ended},
+    cell::{Cell, OtherSpend},
+    others::OtherSpends,
+    period::Calendar,
 };
-
-/// Spend of processes that have ended, by subject and name of the cell.
-#[derive(Debug, Default)]
-pub(super) struct EarlierSpends(HashMap<Box<str>, HashMap<Box<str>, u64>>);
-
-impl EarlierSpends {
-    /// Takes rows, except for those of periods that have ended.
-    pub(super) fn new(rows: &[SpendRow], now: i64) -> Self {
-        let mut spends = HashMap::<Box<str>, HashMap<Box<str>, u64>>::new();
-        for row in rows.iter().filter(|row| !has_ended(&row.cell, now)) {
-            let cells = spends.entry(row.subject.as_str().into()).or_default();
-            let spent = cells.entry(row.cell.as_str().into()).or_default();
-            *spent = spent.saturating_add(row.upto.max(row.spent));
-        }
-        Self(spends)
-    }
-
-    fn of(&self, subject: &str, cell: &str) -> u64 {
-        let cells = self.0.get(subject);
-        let spent = cells.and_then(|cells| cells.get(cell));
-        spent.copied().unwrap_or_default()
-    }
-}
 
 /// Spend of a subject by period.
 pub(super) struct Budget {
@@ -45,25 +22,24 @@ pub(super) struct Budget {
     present: ArcSwap<Cell>,
     /// The present cell and those before it, which a clock that is set back finds again.
     recent: Mutex<Vec<Arc<Cell>>>,
-    earlier: Arc<EarlierSpends>,
+    others: Arc<OtherSpends>,
 }
 
 impl Budget {
+    /// A budget without a cell: the first request makes it.
     pub(super) fn new(
         calendar: Calendar,
         subject: Arc<str>,
         suffix: Box<str>,
-        earlier: Arc<EarlierSpends>,
-        now: i64,
+        others: Arc<OtherSpends>,
     ) -> Self {
-        let cell = Arc::new(new_cell(&calendar, &subject, &suffix, &earlier, now));
         Self {
             calendar,
             subject,
             suffix,
-            present: ArcSwap::new(Arc::clone(&cell)),
-            recent: Mutex::new(vec![cell]),
-            earlier,
+            present: ArcSwap::new(Arc::clone(&NO_CELL)),
+            recent: Mutex::default(),
+            others,
         }
     }
 
@@ -91,6 +67,14 @@ impl Budget {
         self.lock().clone()
     }
 
+    /// Takes what other processes have spent in a cell, if it is made already: one that is made later asks for
+    /// it itself.
+    pub(super) fn follow(&self, cell: &str, spend: OtherSpend) {
+        let recent = self.lock();
+        let known = recent.iter().filter(|known| known.name() == cell);
+        known.for_each(|known| known.follow(spend));
+    }
+
     /// Makes the cell of a second the present one.
     fn turn(&self, now: i64) {
         let mut recent = self.lock();
@@ -99,9 +83,7 @@ impl Budget {
         }
         let known = recent.iter().find(|cell| cell.covers(now)).cloned();
         let cell = known.unwrap_or_else(|| {
-            let (calendar, subject) = (&self.calendar, &self.subject);
-            let cell = new_cell(calendar, subject, &self.suffix, &self.earlier, now);
-            let cell = Arc::new(cell);
+            let cell = Arc::new(self.new_cell(now));
             if recent.len() == MOST_RECENT {
                 recent.remove(0);
             }
@@ -109,6 +91,13 @@ impl Budget {
             cell
         });
         self.present.store(cell);
+    }
+
+    fn new_cell(&self, now: i64) -> Cell {
+        let span = self.calendar.span(now);
+        let name = format!("{}{}", span.id, self.suffix);
+        let others = self.others.of(&self.subject, &name);
+        Cell::new(name.into(), span.start, span.end, others)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Cell>>> {
@@ -127,18 +116,11 @@ impl fmt::Debug for Budget {
     }
 }
 
-fn new_cell(
-    calendar: &Calendar,
-    subject: &str,
-    suffix: &str,
-    earlier: &EarlierSpends,
-    now: i64,
-) -> Cell {
-    let span = calendar.span(now);
-    let name = format!("{}{suffix}", span.id);
-    let before = earlier.of(subject, &name);
-    Cell::new(name.into(), span.start, span.end, before)
-}
+/// The cell of a budget that has none yet: it covers no second.
+static NO_CELL: LazyLock<Arc<Cell>> = LazyLock::new(|| {
+    let nothing = OtherSpend::default();
+    Arc::new(Cell::new(Box::default(), i64::MAX, i64::MIN, nothing))
+});
 
 /// Cells of one budget that are kept: a week of days. An older one is in the ledger, and is no longer
 /// charged.
@@ -147,14 +129,17 @@ const MOST_RECENT: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{cell::Hold, record::Period};
+    use crate::access::{
+        cell::{Hold, SpendRow},
+        record::Period,
+    };
 
     const DAY: i64 = 86_400;
 
     fn budget(rows: &[SpendRow], suffix: &str) -> Budget {
         let calendar = Calendar::new(Period::Day, None).unwrap();
-        let earlier = Arc::new(EarlierSpends::new(rows, 10 * DAY));
-        Budget::new(calendar, "team:a".into(), suffix.into(), earlier, 10 * DAY)
+        let others = Arc::new(OtherSpends::new(rows.to_vec(), 10 * DAY));
+        Budget::new(calendar, "team:a".into(), suffix.into(), others)
     }
 
     fn row(subject: &str, cell: &str, spent: u64, upto: u64) -> SpendRow {
@@ -181,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn spends_of_earlier_processes_count_in_their_cell() {
+    fn spends_of_other_processes_count_in_their_cell() {
         let rows = [
             row("team:a", "1970-01-11@UTC", 3, 4),
             row("team:a", "1970-01-11@UTC", 5, 5),
@@ -190,8 +175,32 @@ mod tests {
             row("team:a", "1970-01-01@UTC", 100, 100),
         ];
         let all = budget(&rows, "");
-        assert_eq!(all.cell(10 * DAY).spent(), 9);
+        let cell = all.cell(10 * DAY);
+        assert_eq!((cell.spent(), cell.held()), (8, 1));
         assert_eq!(all.cell(11 * DAY).spent(), 0);
         assert_eq!(budget(&rows, "|m-*").cell(10 * DAY).spent(), 1);
+    }
+
+    #[test]
+    fn spends_of_other_processes_are_followed_in_cells_that_are_made_and_those_to_come() {
+        let budget = budget(&[], "");
+        let (cell, next) = ("1970-01-11@UTC", "1970-01-12@UTC");
+        let spend = |spent, upto| OtherSpend { spent, upto };
+        let put = |cell: &str, spend| {
+            let is_new = budget.others.put("team:a", cell, spend);
+            budget.follow(cell, spend);
+            is_new
+        };
+        assert!(put(cell, spend(1, 2)), "before there is a cell");
+        assert_eq!(budget.cell(10 * DAY).spent(), 1);
+        assert!(put(cell, spend(3, 7)) && !put(cell, spend(3, 7)));
+        assert_eq!(budget.cell(10 * DAY).spent(), 3);
+        assert_eq!(budget.cell(10 * DAY).held(), 4);
+        put(next, spend(5, 5));
+        assert_eq!(budget.cell(10 * DAY).spent(), 3);
+        assert_eq!(budget.cell(11 * DAY).spent(), 5);
+        // it ended: what it had reserved is free
+        put(cell, spend(4, 4));
+        assert_eq!(budget.cell(10 * DAY).hold(6, 10), Hold::Taken(6));
     }
 }

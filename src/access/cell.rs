@@ -24,6 +24,15 @@ pub struct SpendRow {
     pub upto: u64,
 }
 
+/// Spend of other processes in one cell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct OtherSpend {
+    /// Billionths of a US dollar that are spent.
+    pub(super) spent: u64,
+    /// Billionths of a US dollar that are spent or may be before their next report.
+    pub(super) upto: u64,
+}
+
 /// Spend of a subject in a period.
 #[derive(Debug)]
 pub(super) struct Cell {
@@ -31,8 +40,9 @@ pub(super) struct Cell {
     name: Box<str>,
     start: i64,
     end: i64,
-    /// Spend of processes that have ended.
-    before: u64,
+    /// Spend of other processes: of those that have ended, and of those that run on the same store.
+    others_spent: AtomicU64,
+    others_upto: AtomicU64,
     committed: AtomicU64,
     spent: AtomicU64,
     /// The reserve that the ledger was told last.
@@ -53,12 +63,13 @@ pub(super) enum Hold {
 }
 
 impl Cell {
-    pub(super) fn new(name: Box<str>, start: i64, end: i64, before: u64) -> Self {
+    pub(super) fn new(name: Box<str>, start: i64, end: i64, others: OtherSpend) -> Self {
         Self {
             name,
             start,
             end,
-            before,
+            others_spent: AtomicU64::new(others.spent),
+            others_upto: AtomicU64::new(others.upto),
             committed: AtomicU64::new(0),
             spent: AtomicU64::new(0),
             reserve: AtomicU64::new(0),
@@ -81,23 +92,37 @@ impl Cell {
         (self.end != i64::MAX).then_some(self.end)
     }
 
+    /// Takes what other processes have spent by now.
+    pub(super) fn follow(&self, others: OtherSpend) {
+        self.others_upto.store(others.upto, Release);
+        self.others_spent.store(others.spent, Release);
+    }
+
     /// Holds an amount if spent, held and it are within a limit; the rest of the limit if nothing else is
     /// held, so that an estimate above a whole limit does not lock it.
     pub(super) fn hold(&self, amount: u64, limit: u64) -> Hold {
         // a hundredth of the limit
-        self.step.store((limit / 100).max(1), Relaxed);
-        let limit = limit.saturating_sub(self.before);
+        let step = (limit / 100).max(1);
+        self.step.store(step, Relaxed);
+        let others_spent = self.others_spent.load(Acquire);
+        let others_upto = self.others_upto.load(Acquire);
+        let to_spend = limit.saturating_sub(others_spent);
+        let limit = limit.saturating_sub(others_upto);
         let mut committed = self.committed.load(Acquire);
         loop {
             let spent = self.spent.load(Acquire);
-            if spent >= limit {
+            if spent >= to_spend {
                 return Hold::Spent;
             }
             let to = committed.saturating_add(amount);
+            let is_idle = committed <= spent;
             let to = if to <= limit {
                 to
-            } else if committed <= spent {
+            } else if is_idle && committed < limit {
                 limit
+            } else if is_idle && others_upto.saturating_sub(others_spent) <= step {
+                // another process may have reserved it, and runs nothing that would give it back
+                return Hold::Spent;
             } else {
                 return Hold::Reserved;
             };
@@ -129,13 +154,17 @@ impl Cell {
 
     /// Billionths of a US dollar that are spent, by all processes.
     pub(super) fn spent(&self) -> u64 {
-        self.before.saturating_add(self.spent.load(Acquire))
+        let others = self.others_spent.load(Acquire);
+        others.saturating_add(self.spent.load(Acquire))
     }
 
-    /// Billionths of a US dollar that are held.
+    /// Billionths of a US dollar that are held, by all processes.
     pub(super) fn held(&self) -> u64 {
+        let others = self.others_upto.load(Acquire);
+        let others = others.saturating_sub(self.others_spent.load(Acquire));
         let spent = self.spent.load(Acquire);
-        self.committed.load(Acquire).saturating_sub(spent)
+        let own = self.committed.load(Acquire).saturating_sub(spent);
+        own.saturating_add(others)
     }
 
     /// Reports whether less than half a step is left of the reserve that the ledger knows.
@@ -195,7 +224,11 @@ mod tests {
     use super::*;
 
     fn cell(before: u64) -> Cell {
-        Cell::new("total".into(), i64::MIN, i64::MAX, before)
+        let others = OtherSpend {
+            spent: before,
+            upto: before,
+        };
+        Cell::new("total".into(), i64::MIN, i64::MAX, others)
     }
 
     fn held(committed: u64) -> Share {
@@ -230,6 +263,25 @@ mod tests {
         cell.update(held(25), settled(26));
         assert_eq!(cell.hold(0, 100), Hold::Spent);
         assert_eq!(cell.hold(1, 110), Hold::Taken(1), "a raised limit");
+    }
+
+    #[test]
+    fn what_other_processes_hold_is_reserved_and_not_spent() {
+        let cell = cell(0);
+        let others = |spent, upto| cell.follow(OtherSpend { spent, upto });
+        others(40, 90);
+        assert_eq!((cell.spent(), cell.held()), (40, 50));
+        assert_eq!(cell.hold(11, 100), Hold::Taken(10), "the rest");
+        assert_eq!(cell.hold(1, 100), Hold::Reserved);
+        cell.update(held(10), settled(5));
+        others(40, 100);
+        assert_eq!(cell.hold(1, 100), Hold::Reserved, "nothing is left of it");
+        others(94, 95);
+        assert_eq!(cell.hold(1, 100), Hold::Spent, "a step is no hold");
+        others(95, 95);
+        assert_eq!(cell.hold(0, 100), Hold::Spent);
+        others(60, 60);
+        assert_eq!(cell.hold(35, 100), Hold::Taken(35));
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fmt};
 use super::{
     pepper::Digest,
     period::{Calendar, nearest_zone},
-    record::{BudgetGrant, KeyRecord, LimitKind, LimitRule, SubjectId, SubjectRecord, is_name},
+    record::{
+        BudgetGrant, KeyRecord, LimitKind, LimitRule, MOST_SECRETS, SubjectId, SubjectRecord,
+        is_name,
+    },
 };
 
 /// Fault of a record.
@@ -242,9 +245,6 @@ fn within(place: &str, fault: RecordFault) -> RecordFault {
         ..fault
     }
 }
-
-/// Secrets of a key: one, or two while a rotation overlaps.
-pub(super) const MOST_SECRETS: usize = 2;
 
 /// Requests or tokens a minute.
 const MOST_A_MINUTE: u64 = 1_000_000_000_000;

@@ -4,7 +4,7 @@
 //! on its subjects, so that a change of a subject takes effect for all of its keys with one store.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     hash::{BuildHasher, RandomState},
     sync::{
@@ -16,12 +16,12 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
-    budget::EarlierSpends,
-    cell::SpendRow,
+    cell::{OtherSpend, SpendRow},
     id::KeyId,
-    key::{Key, Subjects},
+    key::{Key, KeyParts, Subjects},
     limit::{Change, Subject, UpstreamCredential},
-    record::{KeyRecord, LimitKind, LimitRule, Records, SubjectId, SubjectRecord},
+    others::OtherSpends,
+    record::{KeyRecord, LimitRule, Records, SubjectId, SubjectRecord},
 };
 use crate::config::Credential;
 
@@ -38,7 +38,7 @@ pub(super) struct Directory {
     count: AtomicUsize,
     known: Mutex<Known>,
     variables: Variables,
-    earlier: Arc<EarlierSpends>,
+    others: Arc<OtherSpends>,
 }
 
 /// Subjects, for changes.
@@ -50,44 +50,89 @@ struct Known {
     members: HashMap<Box<str>, HashMap<Box<str>, Arc<Subject>>>,
 }
 
-impl Directory {
+/// A directory while it is filled, one record after the other.
+pub(super) struct Filling {
+    directory: Directory,
+    known: Known,
+    shards: Vec<Shard>,
+    /// Limits of keys, so that keys with the same ones share them.
+    limits: HashSet<Arc<[LimitRule]>>,
+}
+
+impl Filling {
     pub(super) fn new(
-        records: &Records,
-        organisation: Arc<Subject>,
         variables: Variables,
-        earlier: EarlierSpends,
-        now: i64,
+        organisation: Arc<Subject>,
+        others: Arc<OtherSpends>,
     ) -> Self {
-        let directory = Self {
-            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
-            hasher: RandomState::new(),
-            count: AtomicUsize::new(records.keys.len()),
-            known: Mutex::default(),
-            variables,
-            earlier: Arc::new(earlier),
+        let known = Known {
+            subjects: HashMap::from([(SubjectId::Org, organisation)]),
+            ..Known::default()
         };
-        let mut known = directory.lock();
-        known.records = records.subjects.clone();
-        known.subjects.insert(SubjectId::Org, organisation);
-        for id in records
-            .subjects
-            .keys()
-            .filter(|id| !matches!(id, SubjectId::Key(_)))
-        {
-            directory.apply(&mut known, id, now);
+        Self {
+            directory: Directory {
+                shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+                hasher: RandomState::new(),
+                count: AtomicUsize::new(0),
+                known: Mutex::default(),
+                variables,
+                others,
+            },
+            known,
+            shards: (0..SHARDS).map(|_| Shard::new()).collect(),
+            limits: HashSet::new(),
         }
-        let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new()).collect();
-        for record in records.keys.values() {
-            let key = directory.build(&mut known, record, None, now);
-            shards[directory.shard_of(record.id)].insert(record.id, Arc::new(key));
-        }
-        for (shard, keys) in directory.shards.iter().zip(shards) {
-            shard.store(Arc::new(keys));
-        }
-        drop(known);
-        directory
     }
 
+    /// Adds a subject. All of them come before the keys.
+    pub(super) fn subject(&mut self, id: SubjectId, record: SubjectRecord) {
+        let is_key = matches!(id, SubjectId::Key(_));
+        self.known.records.insert(id.clone(), record);
+        if !is_key {
+            self.directory.apply(&mut self.known, &id);
+        }
+    }
+
+    /// Adds a key.
+    pub(super) fn key(&mut self, record: &KeyRecord) {
+        let limits = match self.limits.get(record.limits.as_slice()) {
+            Some(limits) => Arc::clone(limits),
+            None => {
+                let limits: Arc<[LimitRule]> = record.limits.as_slice().into();
+                self.limits.insert(Arc::clone(&limits));
+                limits
+            }
+        };
+        let key = self.directory.build(&mut self.known, record, limits, None);
+        let shard = self.directory.shard_of(record.id);
+        self.shards[shard].insert(record.id, Arc::new(key));
+    }
+
+    /// Reports whether there is a key.
+    pub(super) fn has_keys(&self) -> bool {
+        self.shards.iter().any(|shard| !shard.is_empty())
+    }
+
+    pub(super) fn finish(self) -> Directory {
+        let Self {
+            directory,
+            mut known,
+            shards,
+            limits: _,
+        } = self;
+        let count = shards.iter().map(HashMap::len).sum();
+        directory.count.store(count, Ordering::Relaxed);
+        for (shard, mut keys) in directory.shards.iter().zip(shards) {
+            keys.shrink_to_fit();
+            shard.store(Arc::new(keys));
+        }
+        known.subjects.shrink_to_fit();
+        *directory.lock() = known;
+        directory
+    }
+}
+
+impl Directory {
     /// The number of keys, the revoked ones included.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -98,26 +143,53 @@ impl Directory {
     }
 
     /// Adds or replaces a key.
-    pub(super) fn put_key(&self, record: &KeyRecord, now: i64) {
+    pub(super) fn put_key(&self, record: &KeyRecord) {
         let mut known = self.lock();
         let before = self.key(record.id);
-        let key = self.build(&mut known, record, before.as_deref(), now);
+        let limits = record.limits.as_slice().into();
+        let key = self.build(&mut known, record, limits, before.as_deref());
         self.store(Arc::new(key), before.is_none());
     }
 
     /// Puts the record of a subject into effect.
-    pub(super) fn put_subject(&self, id: &SubjectId, record: SubjectRecord, now: i64) {
+    pub(super) fn put_subject(&self, id: &SubjectId, record: SubjectRecord) {
         let mut known = self.lock();
         known.records.insert(id.clone(), record);
         if let SubjectId::Key(id) = id {
             // a key without limits gets a subject by its first one
             if let Some(before) = self.key(*id) {
-                let key = self.build(&mut known, &before.record(), Some(&before), now);
+                let record = before.record();
+                let limits = record.limits.as_slice().into();
+                let key = self.build(&mut known, &record, limits, Some(&before));
                 self.store(Arc::new(key), false);
             }
         } else {
-            self.apply(&mut known, id, now);
+            self.apply(&mut known, id);
         }
+    }
+
+    /// Takes what other processes have spent in a cell.
+    pub(super) fn follow(&self, subject: &str, cell: &str, spend: OtherSpend) {
+        if !self.others.put(subject, cell, spend) {
+            return;
+        }
+        match subject.parse() {
+            Ok(SubjectId::Key(id)) => {
+                let key = self.key(id);
+                let own = key.as_ref().and_then(|key| key.used());
+                own.into_iter().for_each(|own| own.follow(cell, spend));
+            }
+            Ok(id) => {
+                let subjects = self.subjects(&id);
+                subjects.iter().for_each(|it| it.follow(cell, spend));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Reports whether a key has spent of its own budgets, or is about to.
+    pub(super) fn is_used(&self, key: &Key) -> bool {
+        key.used().is_some() || self.others.has(&SubjectId::Key(key.id()).to_string())
     }
 
     /// All records.
@@ -160,7 +232,7 @@ impl Directory {
         if let SubjectId::Key(id) = id {
             let key = self.key(*id);
             return key
-                .and_then(|key| key.subjects.own.clone())
+                .and_then(|key| key.own(&self.others).cloned())
                 .into_iter()
                 .collect();
         }
@@ -176,6 +248,14 @@ impl Directory {
         subjects
     }
 
+    /// All subjects but keys.
+    #[cfg(test)]
+    pub(super) fn all_subjects(&self) -> Vec<Arc<Subject>> {
+        let known = self.lock();
+        let members = known.members.values().flat_map(HashMap::values);
+        known.subjects.values().chain(members).cloned().collect()
+    }
+
     /// The last rows of the ledger.
     pub(super) fn close(&self) -> Vec<SpendRow> {
         let known = self.lock();
@@ -186,7 +266,7 @@ impl Directory {
         }
         for shard in &self.shards {
             let shard = shard.load();
-            let own = shard.values().filter_map(|key| key.subjects.own.as_ref());
+            let own = shard.values().filter_map(|key| key.used());
             own.for_each(|subject| subject.close(&mut rows));
         }
         rows
@@ -203,86 +283,63 @@ impl Directory {
     }
 
     /// A key with its subjects, which exist from then on.
-    fn build(&self, known: &mut Known, record: &KeyRecord, before: Option<&Key>, now: i64) -> Key {
+    fn build(
+        &self,
+        known: &mut Known,
+        record: &KeyRecord,
+        limits: Arc<[LimitRule]>,
+        before: Option<&Key>,
+    ) -> Key {
         let team = record.team.as_deref();
         let user = record.user.as_deref();
-        let mut subject = |id: SubjectId| subject(known, id);
+        let mut subject = |id: SubjectId| self.subject(known, id);
         let subjects = Subjects {
             team: team.map(|name| subject(SubjectId::Team(name.to_owned()))),
             user: user.map(|name| subject(SubjectId::User(name.to_owned()))),
             member: None,
-            own: None,
         };
         let member = team
             .zip(user)
-            .map(|(team, user)| self.member(known, team, user, now));
-        let own = self.own(known, record, before, now);
+            .map(|(team, user)| self.member(known, team, user));
         let upstream = record
             .upstream_key_env
             .as_deref()
             .map(|name| self.credential(name));
-        let subjects = Subjects {
-            member,
-            own,
-            ..subjects
+        let parts = KeyParts {
+            subjects: Subjects { member, ..subjects },
+            limits,
+            beside: known.records.get(&SubjectId::Key(record.id)),
+            upstream,
         };
-        Key::new(record, subjects, upstream, before)
+        Key::new(record, parts, before, &self.others)
     }
 
-    /// The key as a subject, if it has or had limits.
-    fn own(
-        &self,
-        known: &Known,
-        record: &KeyRecord,
-        before: Option<&Key>,
-        now: i64,
-    ) -> Option<Arc<Subject>> {
-        let id = SubjectId::Key(record.id);
-        let beside = known.records.get(&id);
-        let before = before.and_then(|before| before.subjects.own.clone());
-        if record.limits.is_empty() && beside.is_none() && before.is_none() {
-            return None;
-        }
-        let subject = before.unwrap_or_else(|| Subject::new(id, None));
-        let mut rules = record.limits.clone();
-        let others = beside.map_or(&[][..], |beside| &beside.limits);
-        rules.extend(
-            others
-                .iter()
-                .filter(|rule| !overrides(&record.limits, rule))
-                .cloned(),
-        );
-        let change = Change {
-            rules: &rules,
-            grants: beside.map_or(&[], |beside| &beside.grants),
-            earlier: &self.earlier,
-            now,
-        };
-        subject.apply(change, None);
-        Some(subject)
+    /// The subject of an id, which exists from then on. One with a record exists since the record was put.
+    fn subject(&self, known: &mut Known, id: SubjectId) -> Arc<Subject> {
+        let subject = known.subjects.entry(id);
+        let subject = subject.or_insert_with_key(|id| Subject::new(id.clone(), None, &self.others));
+        Arc::clone(subject)
     }
 
-    fn member(&self, known: &mut Known, team: &str, user: &str, now: i64) -> Arc<Subject> {
+    fn member(&self, known: &mut Known, team: &str, user: &str) -> Arc<Subject> {
         let found = known.members.get(team).and_then(|users| users.get(user));
         if let Some(member) = found {
             return Arc::clone(member);
         }
-        let member = Subject::new(SubjectId::User(user.to_owned()), Some(team));
+        let member = Subject::new(SubjectId::User(user.to_owned()), Some(team), &self.others);
         let users = known.members.entry(team.into()).or_default();
         users.insert(user.into(), Arc::clone(&member));
-        self.apply_member(known, team, user, &member, now);
+        self.apply_member(known, team, user, &member);
         member
     }
 
     /// Puts the record of a subject other than a key into effect.
-    fn apply(&self, known: &mut Known, id: &SubjectId, now: i64) {
-        let subject = subject(known, id.clone());
+    fn apply(&self, known: &mut Known, id: &SubjectId) {
+        let subject = self.subject(known, id.clone());
         if let Some(record) = known.records.get(id) {
             let change = Change {
                 rules: &record.limits,
                 grants: &record.grants,
-                earlier: &self.earlier,
-                now,
             };
             let upstream = record.upstream_key_env.as_deref();
             subject.apply(change, upstream.map(|name| self.credential(name)));
@@ -305,30 +362,28 @@ impl Directory {
             SubjectId::Org | SubjectId::Key(_) => Vec::new(),
         };
         for (team, user, member) in members {
-            self.apply_member(known, &team, &user, &member, now);
+            self.apply_member(known, &team, &user, &member);
         }
     }
 
     /// Puts a team's default for one of its users into effect: what the user's own limits do not bound.
-    fn apply_member(&self, known: &Known, team: &str, user: &str, member: &Subject, now: i64) {
+    fn apply_member(&self, known: &Known, team: &str, user: &str, member: &Subject) {
         let team = known.records.get(&SubjectId::Team(team.to_owned()));
         let user = known.records.get(&SubjectId::User(user.to_owned()));
         let own = user.map_or(&[][..], |user| &user.limits);
         let defaults = team.map_or(&[][..], |team| &team.user_limits);
         let rules: Vec<LimitRule> = defaults
             .iter()
-            .filter(|rule| !overrides(own, rule))
+            .filter(|rule| !rule.is_overridden_by(own))
             .cloned()
             .collect();
-        if rules.is_empty() && member.policy().limits.is_empty() {
+        if rules.is_empty() && member.rules().rules.is_empty() {
             return;
         }
         let change = Change {
             rules: &rules,
             // additions to a user's budgets are additions to its defaults, too
             grants: user.map_or(&[], |user| &user.grants),
-            earlier: &self.earlier,
-            now,
         };
         member.apply(change, None);
     }
@@ -340,6 +395,10 @@ impl Directory {
             variable: variable.into(),
             credential: credential.map(Arc::new),
         }
+    }
+
+    pub(super) fn has_variable(&self, name: &str) -> bool {
+        self.credential(name).credential.is_some()
     }
 
     fn shard_of(&self, id: KeyId) -> usize {
@@ -355,28 +414,6 @@ impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Directory({} keys)", self.count())
     }
-}
-
-/// The subject of an id, which exists from then on. One with a record exists since the record was put.
-fn subject(known: &mut Known, id: SubjectId) -> Arc<Subject> {
-    let subject = known.subjects.entry(id);
-    Arc::clone(subject.or_insert_with_key(|id| Subject::new(id.clone(), None)))
-}
-
-/// Reports whether limits bound what a rule bounds, whatever the amount and the zone.
-fn overrides(limits: &[LimitRule], rule: &LimitRule) -> bool {
-    let bounds_same = |other: &LimitRule| match (&other.kind, &rule.kind) {
-        (
-            LimitKind::Spend { period, .. },
-            LimitKind::Spend {
-                period: of_rule, ..
-            },
-        ) => period == of_rule,
-        (kind, of_rule) => kind == of_rule,
-    };
-    limits
-        .iter()
-        .any(|other| other.models == rule.models && bounds_same(other))
 }
 
 /// Maps of keys: a change copies one of 256, 400 pointers of 100,000.

@@ -44,7 +44,7 @@ pub struct LimitState {
 pub(super) fn explain(context: &Context, subject: &Subject, now: i64) -> Vec<LimitState> {
     let policy = subject.policy();
     let states = policy
-        .limits
+        .limits()
         .iter()
         .map(|limit| state(context, subject, &policy, limit, now));
     states.collect()

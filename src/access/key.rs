@@ -14,10 +14,11 @@ use smallvec::SmallVec;
 
 use super::{
     id::KeyId,
-    limit::{Subject, UpstreamCredential},
+    limit::{Change, Subject, UpstreamCredential},
+    others::OtherSpends,
     pattern::Pattern,
     pepper::Digest,
-    record::{KeyRecord, LimitRule, Revocation, SecretRecord, SubjectId},
+    record::{KeyRecord, LimitKind, LimitRule, Revocation, SecretRecord, SubjectId, SubjectRecord},
     refusal::{RefusalKind, shortened},
 };
 use crate::exchange::{Owner, Route};
@@ -27,6 +28,10 @@ pub struct Key {
     id: KeyId,
     name: Box<str>,
     pub(super) subjects: Subjects,
+    /// The limits of the key itself. Many keys may have the same.
+    limits: Arc<[LimitRule]>,
+    /// The key as a subject, made when it is first used: of a hundred thousand keys, few are.
+    own: OnceLock<Arc<Subject>>,
     secrets: SmallVec<[KeySecret; 1]>,
     expires: i64,
     created: i64,
@@ -44,8 +49,17 @@ pub(super) struct Subjects {
     /// The user as one of the team's, with the team's default for each.
     pub(super) member: Option<Arc<Subject>>,
     pub(super) user: Option<Arc<Subject>>,
-    /// The key itself, if it has limits.
-    pub(super) own: Option<Arc<Subject>>,
+}
+
+/// Parts of a key that its record does not hold.
+#[derive(Default)]
+pub(super) struct KeyParts<'a> {
+    pub(super) subjects: Subjects,
+    /// The limits of the record, shared with other keys.
+    pub(super) limits: Arc<[LimitRule]>,
+    /// The record of the key as a subject: grants.
+    pub(super) beside: Option<&'a SubjectRecord>,
+    pub(super) upstream: Option<UpstreamCredential>,
 }
 
 #[derive(Default)]
@@ -53,7 +67,8 @@ struct KeyRules {
     models: Box<[Pattern]>,
     paths: Box<[Pattern]>,
     sources: Box<[IpNet]>,
-    limits: Box<[LimitRule]>,
+    /// The record of the key as a subject: grants.
+    beside: Option<Box<SubjectRecord>>,
     upstream: Option<UpstreamCredential>,
     revoked: Option<Revocation>,
 }
@@ -69,18 +84,24 @@ struct KeySecret {
 }
 
 impl Key {
-    /// Takes a record; the last uses are those of the key before the change.
+    /// Takes a record; the last uses and the meters are those of the key before the change.
     pub(super) fn new(
         record: &KeyRecord,
-        subjects: Subjects,
-        upstream: Option<UpstreamCredential>,
+        parts: KeyParts<'_>,
         before: Option<&Self>,
+        others: &Arc<OtherSpends>,
     ) -> Self {
+        let KeyParts {
+            subjects,
+            limits,
+            beside,
+            upstream,
+        } = parts;
         let rules = KeyRules {
             models: record.models.as_slice().into(),
             paths: record.paths.as_slice().into(),
             sources: record.sources.as_slice().into(),
-            limits: record.limits.as_slice().into(),
+            beside: beside.cloned().map(Box::new),
             upstream,
             revoked: record.revoked.clone(),
         };
@@ -90,6 +111,8 @@ impl Key {
             id: record.id,
             name: record.name.as_str().into(),
             subjects,
+            limits,
+            own: OnceLock::new(),
             secrets: record.secrets.iter().filter_map(KeySecret::new).collect(),
             expires: record.expires.unwrap_or(i64::MAX),
             created: record.created,
@@ -105,7 +128,54 @@ impl Key {
             let last_used = known.map_or(0, |known| known.last_used.load(Relaxed));
             secret.last_used.store(last_used, Relaxed);
         }
+        // made now, if it was not: requests that run have the key as it was, and both must count together
+        if let Some(own) = before.and_then(|before| before.own(others)) {
+            key.put_limits(own);
+            let _ = key.own.set(Arc::clone(own));
+        }
         key
+    }
+
+    /// The key as a subject, if it has or had limits.
+    pub(super) fn own(&self, others: &Arc<OtherSpends>) -> Option<&Arc<Subject>> {
+        if let Some(own) = self.own.get() {
+            return Some(own);
+        }
+        if self.limits.is_empty() && self.beside().is_none() {
+            return None;
+        }
+        Some(self.own.get_or_init(|| {
+            let own = Subject::new(SubjectId::Key(self.id), None, others);
+            self.put_limits(&own);
+            own
+        }))
+    }
+
+    /// The key as a subject, if it was used.
+    pub(super) fn used(&self) -> Option<&Arc<Subject>> {
+        self.own.get()
+    }
+
+    /// Puts the limits of the record into effect, and those beside it that it does not override.
+    fn put_limits(&self, own: &Subject) {
+        let mut rules = self.limits.to_vec();
+        let beside = self.beside();
+        let others = beside.map_or(&[][..], |beside| &beside.limits);
+        rules.extend(
+            others
+                .iter()
+                .filter(|rule| !rule.is_overridden_by(&self.limits))
+                .cloned(),
+        );
+        let change = Change {
+            rules: &rules,
+            grants: beside.map_or(&[], |beside| &beside.grants),
+        };
+        own.apply(change, None);
+    }
+
+    fn beside(&self) -> Option<&SubjectRecord> {
+        self.rules.as_ref()?.beside.as_deref()
     }
 
     /// The id.
@@ -225,7 +295,19 @@ impl Key {
     }
 
     pub(super) fn limits(&self) -> &[LimitRule] {
-        self.rules.as_ref().map_or(&[], |rules| &rules.limits)
+        &self.limits
+    }
+
+    /// The number of its own budgets.
+    pub fn budgets(&self) -> usize {
+        let kinds = self.limits.iter().map(|rule| &rule.kind);
+        let budgets = kinds.filter(|kind| matches!(kind, LimitKind::Spend { .. }));
+        budgets.count()
+    }
+
+    /// The variable of the environment that holds its credential for the upstream.
+    pub fn upstream_variable(&self) -> Option<&str> {
+        self.upstream().map(|upstream| &*upstream.variable)
     }
 
     pub(super) fn upstream(&self) -> Option<&UpstreamCredential> {
@@ -287,14 +369,14 @@ impl KeyRules {
             models,
             paths,
             sources,
-            limits,
+            beside,
             upstream,
             revoked,
         } = self;
         models.is_empty()
             && paths.is_empty()
             && sources.is_empty()
-            && limits.is_empty()
+            && beside.is_none()
             && upstream.is_none()
             && revoked.is_none()
     }

@@ -5,14 +5,15 @@
 
 use std::{
     fmt,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::{
-    budget::{Budget, EarlierSpends},
-    cell::SpendRow,
+    budget::Budget,
+    cell::{OtherSpend, SpendRow},
+    others::OtherSpends,
     pattern::Pattern,
     period::Calendar,
     rate::Rate,
@@ -48,8 +49,10 @@ pub(super) enum Meter {
 /// Rules of one subject that are in effect.
 #[derive(Default)]
 pub(super) struct Policy {
-    /// Slots last: what refuses at once comes before what waits.
-    pub(super) limits: Box<[Limit]>,
+    pub(super) rules: Box<[LimitRule]>,
+    /// The rules with their meters, made when they are first asked for: of a hundred thousand subjects, few
+    /// are active. Slots last: what refuses at once comes before what waits.
+    limits: OnceLock<Box<[Limit]>>,
     grants: Box<[BudgetGrant]>,
     /// The credential for the upstream, and the variable that holds it.
     pub(super) upstream: Option<UpstreamCredential>,
@@ -64,9 +67,14 @@ pub(super) struct UpstreamCredential {
 }
 
 impl Policy {
+    /// The limits.
+    pub(super) fn limits(&self) -> &[Limit] {
+        self.limits.get().map_or(&[], |limits| limits)
+    }
+
     /// Reports whether a limit depends on the model of a request.
     pub(super) fn depends_on_model(&self) -> bool {
-        self.limits.iter().any(|limit| match limit.meter {
+        self.limits().iter().any(|limit| match limit.meter {
             Meter::Requests(_) | Meter::AtOnce(_) => limit.models.is_some(),
             Meter::Input(_) | Meter::Output(_) | Meter::Spend(_) => true,
         })
@@ -90,6 +98,7 @@ pub(super) struct Subject {
     policy: ArcSwap<Policy>,
     /// Every meter that the subject has had.
     meters: Mutex<Vec<KnownMeter>>,
+    others: Arc<OtherSpends>,
 }
 
 struct KnownMeter {
@@ -119,18 +128,21 @@ impl KnownMeter {
 pub(super) struct Change<'a> {
     pub(super) rules: &'a [LimitRule],
     pub(super) grants: &'a [BudgetGrant],
-    pub(super) earlier: &'a Arc<EarlierSpends>,
-    pub(super) now: i64,
 }
 
 impl Subject {
-    pub(super) fn new(id: SubjectId, default_of: Option<&str>) -> Arc<Self> {
+    pub(super) fn new(
+        id: SubjectId,
+        default_of: Option<&str>,
+        others: &Arc<OtherSpends>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name: id.to_string().into(),
             id,
             default_of: default_of.map(Box::from),
             policy: ArcSwap::new(Arc::clone(&NOTHING)),
             meters: Mutex::default(),
+            others: Arc::clone(others),
         })
     }
 
@@ -143,48 +155,84 @@ impl Subject {
         self.default_of.as_deref()
     }
 
+    /// The rules in effect, with their meters.
     pub(super) fn policy(&self) -> Guard<Arc<Policy>> {
+        let policy = self.policy.load();
+        if policy.limits.get().is_none() {
+            self.build(&policy);
+        }
+        policy
+    }
+
+    /// The rules in effect, perhaps without their meters.
+    pub(super) fn rules(&self) -> Guard<Arc<Policy>> {
         self.policy.load()
+    }
+
+    /// Reports whether it has a meter.
+    #[cfg(test)]
+    pub(super) fn has_meters(&self) -> bool {
+        !self.lock().is_empty()
     }
 
     /// Puts rules into effect, at once and for all workers.
     pub(super) fn apply(&self, change: Change<'_>, upstream: Option<UpstreamCredential>) {
         let mut meters = self.lock();
-        let mut limits: Vec<Limit> = change
-            .rules
-            .iter()
-            .map(|rule| Limit {
-                amount: rule.amount,
-                models: rule.models.clone(),
-                meter: self.meter(&mut meters, rule, change),
-            })
-            .collect();
-        limits.sort_by_key(|limit| matches!(limit.meter, Meter::AtOnce(_)));
-        for known in meters.iter() {
-            if let Meter::AtOnce(slots) = &known.meter {
-                let is_same = |limit: &&Limit| match &limit.meter {
-                    Meter::AtOnce(other) => Arc::ptr_eq(slots, other),
-                    _ => false,
-                };
-                let limit = limits.iter().find(is_same);
-                // without a limit, nothing waits any longer
-                slots.limit_to(limit.map_or(u64::MAX, |limit| limit.amount));
-            }
-        }
-        let is_empty = limits.is_empty() && change.grants.is_empty() && upstream.is_none();
-        let policy = if is_empty {
-            Arc::clone(&NOTHING)
-        } else {
-            Arc::new(Policy {
-                limits: limits.into(),
+        let is_empty = change.rules.is_empty() && change.grants.is_empty() && upstream.is_none();
+        let policy = match is_empty && meters.is_empty() {
+            true => Arc::clone(&NOTHING),
+            false => Arc::new(Policy {
+                rules: change.rules.into(),
+                limits: OnceLock::new(),
                 grants: change.grants.into(),
                 upstream,
-            })
+            }),
         };
+        // where there are meters, requests may wait for what changes
+        if !meters.is_empty() {
+            let limits = self.limits(&mut meters, &policy.rules);
+            adjust_slots(&meters, &limits);
+            let _ = policy.limits.set(limits);
+        }
         self.policy.store(policy);
     }
 
-    fn meter(&self, meters: &mut Vec<KnownMeter>, rule: &LimitRule, change: Change<'_>) -> Meter {
+    /// Makes the meters of a policy.
+    #[cold]
+    fn build(&self, policy: &Arc<Policy>) {
+        policy.limits.get_or_init(|| {
+            let mut meters = self.lock();
+            let limits = self.limits(&mut meters, &policy.rules);
+            // rules that were replaced meanwhile change nothing for those that wait
+            if Arc::ptr_eq(&self.policy.load(), policy) {
+                adjust_slots(&meters, &limits);
+            }
+            limits
+        });
+    }
+
+    /// The limits of rules; of each kind and pattern, the meter that there is already.
+    fn limits(&self, meters: &mut Vec<KnownMeter>, rules: &[LimitRule]) -> Box<[Limit]> {
+        let limits = rules.iter().map(|rule| Limit {
+            amount: rule.amount,
+            models: rule.models.clone(),
+            meter: self.meter(meters, rule),
+        });
+        let mut limits: Box<[Limit]> = limits.collect();
+        limits.sort_by_key(|limit| matches!(limit.meter, Meter::AtOnce(_)));
+        limits
+    }
+
+    /// Takes what other processes have spent in a cell.
+    pub(super) fn follow(&self, cell: &str, spend: OtherSpend) {
+        for known in self.lock().iter() {
+            if let Meter::Spend(budget) = &known.meter {
+                budget.follow(cell, spend);
+            }
+        }
+    }
+
+    fn meter(&self, meters: &mut Vec<KnownMeter>, rule: &LimitRule) -> Meter {
         if let Some(known) = meters.iter().find(|known| known.counts(rule)) {
             return known.meter.clone();
         }
@@ -201,8 +249,7 @@ impl Subject {
                     calendar,
                     Arc::clone(&self.name),
                     self.suffix(rule.models.as_ref()).into(),
-                    Arc::clone(change.earlier),
-                    change.now,
+                    Arc::clone(&self.others),
                 );
                 Meter::Spend(Arc::new(budget))
             }
@@ -241,6 +288,20 @@ impl Subject {
     }
 }
 
+/// Puts the amounts of slots into effect. Without a limit, nothing waits for them any longer.
+fn adjust_slots(meters: &[KnownMeter], limits: &[Limit]) {
+    for known in meters {
+        if let Meter::AtOnce(slots) = &known.meter {
+            let is_same = |limit: &&Limit| match &limit.meter {
+                Meter::AtOnce(other) => Arc::ptr_eq(slots, other),
+                _ => false,
+            };
+            let limit = limits.iter().find(is_same);
+            slots.limit_to(limit.map_or(u64::MAX, |limit| limit.amount));
+        }
+    }
+}
+
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Subject({})", self.name)
@@ -248,7 +309,12 @@ impl fmt::Debug for Subject {
 }
 
 /// Policy of all subjects without rules.
-static NOTHING: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
+static NOTHING: LazyLock<Arc<Policy>> = LazyLock::new(|| {
+    Arc::new(Policy {
+        limits: OnceLock::from(Box::default()),
+        ..Policy::default()
+    })
+});
 
 #[cfg(test)]
 mod tests {
@@ -264,12 +330,7 @@ mod tests {
     }
 
     fn apply(subject: &Subject, rules: &[LimitRule]) {
-        let change = Change {
-            rules,
-            grants: &[],
-            earlier: &Arc::default(),
-            now: 0,
-        };
+        let change = Change { rules, grants: &[] };
         subject.apply(change, None);
     }
 
@@ -281,7 +342,7 @@ mod tests {
     }
 
     fn spent(subject: &Subject, at: usize) -> (u64, String) {
-        match &subject.policy().limits[at].meter {
+        match &subject.policy().limits()[at].meter {
             Meter::Spend(budget) => {
                 let cell = budget.cell(0);
                 let _ = cell.hold(1, 100);
@@ -293,13 +354,13 @@ mod tests {
 
     #[test]
     fn meters_outlive_changes_of_amount_and_removal() {
-        let subject = Subject::new(SubjectId::Org, None);
+        let subject = Subject::new(SubjectId::Org, None, &Arc::default());
         let some = rule(month(), 5, Some("m-*"));
         apply(&subject, &[rule(month(), 5, None), some.clone()]);
         assert_eq!(spent(&subject, 0), (1, "1970-01@UTC".into()));
         assert_eq!(spent(&subject, 1), (1, "1970-01@UTC|m-*".into()));
         apply(&subject, &[]);
-        assert!(subject.policy().limits.is_empty());
+        assert!(subject.policy().limits().is_empty());
         apply(&subject, &[some, rule(month(), 9, None)]);
         assert_eq!(spent(&subject, 0), (2, "1970-01@UTC|m-*".into()));
         assert_eq!(spent(&subject, 1).0, 2);
@@ -314,20 +375,20 @@ mod tests {
     #[test]
     fn defaults_of_a_team_have_cells_of_their_own() {
         let user = SubjectId::User("ann".into());
-        let subject = Subject::new(user, Some("core"));
+        let subject = Subject::new(user, Some("core"), &Arc::default());
         apply(&subject, &[rule(month(), 5, None)]);
         assert_eq!(spent(&subject, 0).1, "1970-01@UTC||team:core");
     }
 
     #[test]
     fn slots_come_last_and_waiters_leave_with_their_limit() {
-        let subject = Subject::new(SubjectId::Org, None);
+        let subject = Subject::new(SubjectId::Org, None, &Arc::default());
         let slots = rule(LimitKind::AtOnce, 1, None);
         let rate = rule(LimitKind::RequestsPerMinute, 1, None);
         apply(&subject, &[slots, rate.clone()]);
         let policy = subject.policy();
-        let Meter::AtOnce(slots) = &policy.limits[1].meter else {
-            panic!("{:?}", policy.limits);
+        let Meter::AtOnce(slots) = &policy.limits()[1].meter else {
+            panic!("{:?}", policy.limits());
         };
         let (_permit, _waiter) = (slots.take().unwrap(), slots.wait(1).unwrap());
         assert_eq!(slots.waiting(), 1);

@@ -8,9 +8,8 @@ use ring::{
 };
 
 use super::{
-    check::MOST_SECRETS,
     id::{FullKey, NoRandomness},
-    record::SecretRecord,
+    record::{MOST_SECRETS, SecretRecord},
 };
 
 /// Key under which secrets are digested.

@@ -184,7 +184,7 @@ pub fn is_name(text: &str) -> bool {
 const LONGEST_NAME: usize = 128;
 
 /// A limit of a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRule {
     /// The quantity that it bounds.
@@ -199,8 +199,26 @@ pub struct LimitRule {
     pub unreachable: Option<Unreachable>,
 }
 
+impl LimitRule {
+    /// Reports whether limits bound what it bounds, whatever the amount and the zone.
+    pub(super) fn is_overridden_by(&self, limits: &[Self]) -> bool {
+        let bounds_same = |other: &Self| match (&other.kind, &self.kind) {
+            (
+                LimitKind::Spend { period, .. },
+                LimitKind::Spend {
+                    period: of_rule, ..
+                },
+            ) => period == of_rule,
+            (kind, of_rule) => kind == of_rule,
+        };
+        limits
+            .iter()
+            .any(|other| other.models == self.models && bounds_same(other))
+    }
+}
+
 /// Effect of a limit while the shared state is unreachable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unreachable {
     /// Requests pass.
@@ -244,3 +262,6 @@ pub enum Period {
     /// All time.
     Total,
 }
+
+/// Secrets of a key: one, or two while a rotation overlaps.
+pub(super) const MOST_SECRETS: usize = 2;

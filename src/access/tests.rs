@@ -128,7 +128,17 @@ fn access(records: &Records, spends: &[SpendRow], now: u64) -> Access {
     };
     let now = UNIX_EPOCH + Duration::from_secs(now);
     let clock = SteadyClock::Manual(AtomicU64::new(1_000_000_000));
-    Access::with_clock(pepper(), records, spends, Box::new(variables), now, clock)
+    // of processes that have ended: what they had reserved is spent
+    let spends = spends.iter().map(|row| SpendRow {
+        spent: row.upto,
+        ..row.clone()
+    });
+    let mut filling = AccessFilling::new(spends, variables, now);
+    for (id, record) in &records.subjects {
+        filling.subject(id.clone(), record.clone());
+    }
+    records.keys.values().for_each(|key| filling.key(key));
+    filling.finish_with(pepper(), clock)
 }
 
 fn steady(access: &Access) -> &AtomicU64 {

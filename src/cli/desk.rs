@@ -15,7 +15,8 @@ use crate::{
     audit::{ActorKind, AuditActor},
     config::{AccessSettings, ConfigErrors, ConfigSource, Flags, Prices},
     registry::{
-        Author, Call, OpenError, Registry, RegistryError, RegistryKind, RegistrySettings, Role,
+        Author, Call, CurrentSettings, OpenError, Registry, RegistryError, RegistryKind,
+        RegistrySettings, Role,
     },
 };
 
@@ -114,7 +115,17 @@ impl Reach {
         if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)) {
             return Ok(Desk::Server(server));
         }
-        let prices = Arc::new(source.prices().unwrap_or_else(|_| Prices::built_in()));
+        let current = match source.load() {
+            Ok(loaded) => CurrentSettings {
+                prices: Arc::clone(&loaded.config.live.prices),
+                has_credential: Some(loaded.config.live.has_all_credentials()),
+            },
+            // keys need little of the configuration
+            Err(_) => CurrentSettings {
+                prices: Arc::new(source.prices().unwrap_or_else(|_| Prices::built_in())),
+                has_credential: None,
+            },
+        };
         let AccessSettings { pepper, .. } = access;
         let registry = Registry::open(
             RegistrySettings {
@@ -122,7 +133,7 @@ impl Reach {
                 pepper,
                 kind: RegistryKind::Tool,
             },
-            Box::new(move || Arc::clone(&prices)),
+            Box::new(move || current.clone()),
         )?;
         Ok(Desk::Store(Box::new(registry)))
     }

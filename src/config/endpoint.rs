@@ -14,6 +14,7 @@ use super::{
     scalar::{self, InvalidValue},
     upstream::{self, Upstream},
 };
+use crate::secret::shape;
 
 /// One upstream, the road to it, and what is said to it.
 ///
@@ -31,6 +32,13 @@ pub struct Endpoint {
     pub http: HttpVersion,
     /// Credential that replaces the client's (`UPSTREAM_API_KEYS`).
     pub credential: Option<Credential>,
+}
+
+impl Endpoint {
+    /// Reports whether requests get a credential of the operator's there: its own, or one in the path of its URL.
+    pub(super) fn has_credential(&self) -> bool {
+        self.credential.is_some() || shape::hidden(&self.upstream.prefix).next().is_some()
+    }
 }
 
 impl PartialEq for Endpoint {

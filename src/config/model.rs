@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     logging::LogFormat,
-    secret::{Secret, Secrets},
+    secret::{Secret, Secrets, names_credential},
 };
 
 /// Everything the process needs to know.
@@ -187,6 +187,19 @@ pub struct Live {
     pub max_in_flight: usize,
     /// Logs sizes, spans and decisions (`DEBUG_MODE`).
     pub debug: bool,
+}
+
+impl Live {
+    /// Reports whether requests get a credential of the operator's at each upstream.
+    pub fn has_all_credentials(&self) -> bool {
+        self.custom_fields.iter().any(is_credential)
+            || self.endpoints.iter().all(Endpoint::has_credential)
+    }
+}
+
+/// Reports whether a field is a credential.
+pub(super) fn is_credential((name, _): &(HeaderName, HeaderValue)) -> bool {
+    names_credential(name.as_str().as_bytes())
 }
 
 /// The one edit.

@@ -24,7 +24,7 @@ use super::{
     merge::MergedSettings,
     model::{
         AccessLogSettings, AccessLogTarget, AccessSettings, Boot, CacheWarningSettings, Config,
-        Edit, Listen, Live, Timers,
+        Edit, Listen, Live, Timers, is_credential,
     },
     options::EditMode,
     origin::Origin,
@@ -33,7 +33,7 @@ use super::{
     route::OutboundRoute,
     scalar::InvalidValue,
 };
-use crate::secret::{Secrets, names_credential, shape};
+use crate::secret::{Secrets, shape};
 
 mod access;
 mod budgets;
@@ -351,13 +351,7 @@ fn secrets(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> Secr
 
 /// Reports that requests get a credential of the operator's.
 fn adds_credential(endpoints: &[Endpoint], fields: &[(HeaderName, HeaderValue)]) -> bool {
-    endpoints.iter().any(|endpoint| {
-        endpoint.credential.is_some()
-                // a key in the path of the upstream's URL
-                || shape::hidden(&endpoint.upstream.prefix).next().is_some()
-    }) || fields
-        .iter()
-        .any(|(name, _)| names_credential(name.as_str().as_bytes()))
+    endpoints.iter().any(Endpoint::has_credential) || fields.iter().any(is_credential)
 }
 
 fn prices(path: &Path) -> Result<Prices, InvalidValue> {

@@ -15,7 +15,9 @@ use super::{
     unwritten::Unwritten,
 };
 use crate::{
-    access::{Access, KeyRecord, Pepper, Records, SpendRow, SubjectId, SubjectRecord},
+    access::{
+        Access, AccessFilling, KeyRecord, Pepper, Records, SpendRow, SubjectId, SubjectRecord,
+    },
     audit::{AUDIT_FOLDER, AuditEntry, AuditLog, AuditTarget, ChangeError},
     config::Prices,
     secret::Secret,
@@ -32,7 +34,7 @@ pub struct Registry {
     pub(super) boot: String,
     /// Registers that are not stored yet.
     pub(super) unwritten: Unwritten,
-    prices: PriceSource,
+    source: SettingsSource,
     book: Mutex<Book>,
     _lock: StateLock,
 }
@@ -43,8 +45,17 @@ pub(super) struct Book {
     pub(super) version: u64,
 }
 
-/// Gives the prices of the moment.
-pub type PriceSource = Box<dyn Fn() -> Arc<Prices> + Send + Sync>;
+/// Settings of the moment that keys depend on.
+#[derive(Debug, Clone)]
+pub struct CurrentSettings {
+    /// The prices.
+    pub prices: Arc<Prices>,
+    /// True if the configuration has a credential for each upstream; none if that is not known.
+    pub has_credential: Option<bool>,
+}
+
+/// Gives the settings of the moment.
+pub type SettingsSource = Box<dyn Fn() -> CurrentSettings + Send + Sync>;
 
 /// Settings of a registry.
 #[derive(Debug, Clone)]
@@ -102,7 +113,7 @@ impl Registry {
     ///
     /// # Errors
     /// The store, its lock or the pepper cannot be used.
-    pub fn open(settings: RegistrySettings, prices: PriceSource) -> Result<Self, OpenError> {
+    pub fn open(settings: RegistrySettings, source: SettingsSource) -> Result<Self, OpenError> {
         let RegistrySettings {
             data_dir,
             pepper,
@@ -118,31 +129,32 @@ impl Registry {
                 (lock, boot)
             }
         };
-        let now = SystemTime::now();
-        let (mut records, mut damaged) = (Records::default(), None);
+        // a verb has the store alone: no process will tell more of what it had reserved
+        let is_alone = boot.is_empty();
+        let spends = store.spends(&boot)?.into_iter().map(|it| SpendRow {
+            subject: it.subject,
+            cell: it.cell,
+            spent: if is_alone { it.upto } else { it.spent },
+            upto: it.upto,
+        });
+        let variables = |name: &str| std::env::var(name).ok();
+        let mut filling = AccessFilling::new(spends, variables, SystemTime::now());
+        let mut damaged = None;
         let version = store.read(0, &mut |text| {
-            if let Err(error) = add(&mut records, text) {
+            let added = record(text).map(|record| match record {
+                Record::Key(record) => filling.key(&record),
+                Record::Subject(id, record) => filling.subject(id, record),
+            });
+            if let Err(error) = added {
                 damaged.get_or_insert(error);
             }
         })?;
         if let Some(damaged) = damaged {
             return Err(damaged);
         }
-        let text = pepper::text(pepper.as_ref(), &data_dir, !records.keys.is_empty())?;
+        let text = pepper::text(pepper.as_ref(), &data_dir, filling.has_keys())?;
         let pepper = Pepper::new(text.expose().as_bytes()).map_err(PepperError::Weak)?;
-        let spends = store.spends(&boot)?;
-        let spends: Vec<_> = spends
-            .into_iter()
-            .map(|it| SpendRow {
-                subject: it.subject,
-                cell: it.cell,
-                spent: it.spent,
-                upto: it.spent,
-            })
-            .collect();
-        let variables = |name: &str| std::env::var(name).ok();
-        let access = Access::new(pepper.clone(), &records, &spends, variables, now);
-        drop(records);
+        let access = filling.finish(pepper.clone());
         Ok(Self {
             access: Arc::new(access),
             audit: AuditLog::new(data_dir.join(AUDIT_FOLDER), text.expose().as_bytes()),
@@ -150,7 +162,7 @@ impl Registry {
             pepper_name: pepper::name(&text),
             boot,
             unwritten: Unwritten::default(),
-            prices,
+            source,
             book: Mutex::new(Book {
                 store: Box::new(store),
                 version,
@@ -174,8 +186,8 @@ impl Registry {
         &self.audit
     }
 
-    pub(super) fn prices(&self) -> Arc<Prices> {
-        (self.prices)()
+    pub(super) fn settings(&self) -> CurrentSettings {
+        (self.source)()
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
@@ -189,11 +201,19 @@ impl Registry {
         }
         let mut changed = Records::default();
         let mut damaged = None;
-        let version = book.store.read(book.version, &mut |text| {
-            if let Err(error) = add(&mut changed, text) {
-                damaged.get_or_insert(error);
-            }
-        })?;
+        let version = book
+            .store
+            .read(book.version, &mut |text| match record(text) {
+                Ok(Record::Key(record)) => {
+                    changed.keys.insert(record.id, *record);
+                }
+                Ok(Record::Subject(id, record)) => {
+                    changed.subjects.insert(id, record);
+                }
+                Err(error) => {
+                    damaged.get_or_insert(error);
+                }
+            })?;
         if let Some(damaged) = damaged {
             return Err(RegistryError::Invalid(damaged.to_string()));
         }
@@ -204,6 +224,19 @@ impl Registry {
         for (id, record) in changed.subjects {
             self.access.put_subject(&id, record);
         }
+        Ok(())
+    }
+
+    /// Takes what other servers on the same store have spent by now.
+    pub(super) fn follow_spends(&self, book: &mut Book) -> Result<(), StateError> {
+        let changed = book.store.changed_spends(&self.boot)?;
+        let rows = changed.into_iter().map(|it| SpendRow {
+            subject: it.subject,
+            cell: it.cell,
+            spent: it.spent,
+            upto: it.upto,
+        });
+        self.access.follow(&rows.collect::<Vec<_>>());
         Ok(())
     }
 
@@ -294,23 +327,25 @@ impl Registry {
 /// Tries after another process was faster.
 const CONFLICTS: u32 = 3;
 
-/// Adds a stored record.
-fn add(records: &mut Records, text: StoredText<'_>) -> Result<(), OpenError> {
+/// A stored record.
+enum Record {
+    Key(Box<KeyRecord>),
+    Subject(SubjectId, SubjectRecord),
+}
+
+/// Reads a stored record.
+fn record(text: StoredText<'_>) -> Result<Record, OpenError> {
     match text {
-        StoredText::Key { id, record } => {
-            let record: KeyRecord = serde_json::from_str(record)
-                .map_err(|error| OpenError::Record(format!("key:{id}"), error))?;
-            records.keys.insert(record.id, record);
-        }
+        StoredText::Key { id, record } => serde_json::from_str(record)
+            .map(Record::Key)
+            .map_err(|error| OpenError::Record(format!("key:{id}"), error)),
         StoredText::Subject { name, record } => {
             let damaged = |error| OpenError::Record(name.to_owned(), error);
-            let id: SubjectId =
-                serde_json::from_value(Value::String(name.to_owned())).map_err(damaged)?;
+            let id = serde_json::from_value(Value::String(name.to_owned())).map_err(damaged)?;
             let record = serde_json::from_str(record).map_err(damaged)?;
-            records.subjects.insert(id, record);
+            Ok(Record::Subject(id, record))
         }
     }
-    Ok(())
 }
 
 fn changes(

@@ -154,10 +154,13 @@ impl Registry {
         Ok(written?)
     }
 
-    /// Puts into effect what another process changed, and anchors the audit when it is due.
+    /// Puts into effect what another process changed and spent, and anchors the audit when it is due.
     pub(super) fn follow(&self) -> Result<(), RegistryError> {
         let mut book = self.book();
         self.refresh(&mut book)?;
+        if !self.boot.is_empty() {
+            self.follow_spends(&mut book)?;
+        }
         if self.audit.is_checkpoint_due() {
             self.anchor(&mut book);
         }

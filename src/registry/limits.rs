@@ -327,7 +327,7 @@ impl Registry {
 
     /// Warnings for patterns that match no model with a price.
     pub(super) fn unpriced(&self, models: &[Pattern], limits: &[LimitRule]) -> Vec<String> {
-        let prices = self.prices();
+        let prices = self.settings().prices;
         let of_limits = limits.iter().filter_map(|rule| rule.models.as_ref());
         let patterns: BTreeSet<&Pattern> = models.iter().chain(of_limits).collect();
         let unpriced = patterns.into_iter().filter(|pattern| {

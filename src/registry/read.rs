@@ -137,7 +137,23 @@ impl Registry {
         let moment = SystemTime::now();
         let now = times::unix(moment);
         let mut items = Vec::new();
-        for (id, name) in self.subjects(by) {
+        let mut subjects = self.subjects(by);
+        if by == SpendBy::Key {
+            // keys that were not used yet come last, and need no meters to be left out
+            let is_used = |id: &SubjectId| match id {
+                SubjectId::Key(id) => self
+                    .access
+                    .key(*id)
+                    .is_some_and(|key| self.access.is_used(&key)),
+                _ => true,
+            };
+            let (used, mut unused): (Vec<_>, Vec<_>) =
+                subjects.into_iter().partition(|(id, _)| is_used(id));
+            unused.sort_by(|one, other| one.0.to_string().cmp(&other.0.to_string()));
+            unused.truncate(BARS.saturating_sub(used.len()));
+            subjects = [used, unused].concat();
+        }
+        for (id, name) in subjects {
             for state in self.access.explain(&id, moment) {
                 items.extend(bar(&id, name.clone(), &state, now));
             }
@@ -169,7 +185,7 @@ impl Registry {
                 .collect(),
             SpendBy::Key => keys
                 .iter()
-                .filter(|key| has_budget(key))
+                .filter(|key| key.budgets() > 0)
                 .map(|key| (SubjectId::Key(key.id()), Some(key.name().to_owned())))
                 .collect(),
         }
@@ -188,22 +204,35 @@ impl Registry {
         // what this process spent since the last write is written first
         self.flush(self.access.take_dirty())?;
         let moment = SystemTime::now();
+        let is_server = !self.boot.is_empty();
         let mut checked = LimitsChecked {
             compared: 0,
             differences: Vec::new(),
         };
         let mut book = self.book();
+        if is_server {
+            self.follow_spends(&mut book)?;
+        }
         for id in ids {
             let subject = id.to_string();
             let mut stored: BTreeMap<String, u64> = BTreeMap::new();
             for register in book.store.registers(&subject)? {
-                // of this boot, what was spent counts: it runs
-                let counted = match register.boot == self.boot && !self.boot.is_empty() {
+                // what was spent counts while servers run, and what was reserved once none does
+                let counted = match is_server {
                     true => register.spent,
                     false => register.counted(),
                 };
                 let sum = stored.entry(register.cell).or_default();
                 *sum = sum.saturating_add(counted);
+            }
+            if stored.is_empty()
+                && let SubjectId::Key(id) = &id
+                && let Some(key) = self.access.key(*id)
+                && !self.access.is_used(&key)
+            {
+                // neither counts anything
+                checked.compared += key.budgets();
+                continue;
             }
             for state in self.access.explain(&id, moment) {
                 let Some(cell) = state.cell.as_deref() else {
@@ -224,13 +253,6 @@ impl Registry {
         }
         Ok(Reply::Checked(checked))
     }
-}
-
-fn has_budget(key: &Key) -> bool {
-    let limits = key.record().limits;
-    limits
-        .iter()
-        .any(|rule| matches!(rule.kind, LimitKind::Spend { .. }))
 }
 
 fn last_uses(key: &Key) -> Vec<Option<i64>> {

@@ -6,9 +6,9 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 use arc_swap::ArcSwap;
 
 use crate::{
-    access::{Access, Pepper, Records},
+    access::{Access, Pepper},
     config::{AccessMode, Boot, Live},
-    registry::{LedgerThread, Registry, RegistryKind, RegistrySettings},
+    registry::{CurrentSettings, LedgerThread, Registry, RegistryKind, RegistrySettings},
 };
 
 /// Name of the socket in `DATA_DIR`.
@@ -42,7 +42,7 @@ impl KeyDesk {
                 pepper: settings.pepper.clone(),
                 kind: RegistryKind::Server(boot_id.to_owned()),
             },
-            Box::new(move || Arc::clone(&live.load().prices)),
+            Box::new(move || current(&live.load())),
         );
         let registry = match opened {
             Ok(registry) => Arc::new(registry),
@@ -96,14 +96,21 @@ impl KeyDesk {
     }
 }
 
+/// The settings that keys depend on.
+fn current(live: &Live) -> CurrentSettings {
+    CurrentSettings {
+        prices: Arc::clone(&live.prices),
+        has_credential: Some(live.has_all_credentials()),
+    }
+}
+
 /// Access without keys, so that each key is refused rather than forwarded.
 fn none() -> Result<Access, ExitCode> {
     let pepper = Pepper::generate()
         .ok()
         .and_then(|text| Pepper::new(text.as_bytes()).ok());
     let pepper = pepper.ok_or(ExitCode::FAILURE)?;
-    let now = std::time::SystemTime::now();
-    Ok(Access::new(pepper, &Records::default(), &[], |_| None, now))
+    Ok(Access::none(pepper))
 }
 
 /// Listens on the socket of verbs, in the place of an earlier process. Without it, verbs on this machine need

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Rows, params};
 
 use super::store::{SpendRegister, StoredRegister, StoredSpend};
 
@@ -51,19 +51,39 @@ pub(super) fn all_but(connection: &Connection, boot: &str) -> rusqlite::Result<V
          WHERE boot <> ?1 OR boot = ''
          ORDER BY subject, cell",
     )?;
-    let rows = read.query_map([boot], |row| Ok((row.get(0)?, register(row)?)))?;
+    sums(read.query([boot])?)
+}
+
+/// The spend of all boots but one in the cells that others of them have charged. The rows of the one, which may
+/// be many, are not looked at.
+pub(super) fn of_others(connection: &Connection, boot: &str) -> rusqlite::Result<Vec<StoredSpend>> {
+    let mut read = connection.prepare(
+        "SELECT subject, cell, spend.boot, spent, upto, is_ended
+         FROM (SELECT subject, cell FROM spend WHERE boot > '' AND boot < ?1
+               UNION SELECT subject, cell FROM spend WHERE boot > ?1)
+         CROSS JOIN spend USING (subject, cell)
+         WHERE spend.boot <> ?1
+         ORDER BY subject, cell",
+    )?;
+    sums(read.query([boot])?)
+}
+
+/// Adds up rows that are sorted by subject and cell.
+fn sums(mut rows: Rows<'_>) -> rusqlite::Result<Vec<StoredSpend>> {
     let mut spends: Vec<StoredSpend> = Vec::new();
-    for row in rows {
-        let (subject, register): (String, StoredRegister) = row?;
-        let counted = register.counted();
+    while let Some(row) = rows.next()? {
+        let (subject, register): (String, StoredRegister) = (row.get(0)?, register(row)?);
+        let upto = register.counted();
         match spends.last_mut() {
             Some(last) if last.subject == subject && last.cell == register.cell => {
-                last.spent = last.spent.saturating_add(counted);
+                last.spent = last.spent.saturating_add(register.spent);
+                last.upto = last.upto.saturating_add(upto);
             }
             _ => spends.push(StoredSpend {
                 subject,
                 cell: register.cell,
-                spent: counted,
+                spent: register.spent,
+                upto,
             }),
         }
     }
@@ -108,7 +128,7 @@ pub(super) fn merge(connection: &Connection) -> rusqlite::Result<()> {
         "INSERT INTO spend (subject, cell, boot, spent, upto, is_ended) VALUES (?1, ?2, '', ?3, ?3, 1)",
     )?;
     for spend in spends {
-        write.execute(params![spend.subject, spend.cell, signed(spend.spent)])?;
+        write.execute(params![spend.subject, spend.cell, signed(spend.upto)])?;
     }
     Ok(())
 }
@@ -149,6 +169,7 @@ mod tests {
             subject: subject.to_owned(),
             cell,
             spent: 1,
+            upto: 1,
         };
         let months = (2000..2003).flat_map(|year| (1..=12).map(move |month| (year, month)));
         let mut all: Vec<_> = months

@@ -37,6 +37,8 @@ pub struct SqliteStore {
 struct OpenFile {
     connection: Connection,
     identity: (u64, u64),
+    /// SQLite's count of what other processes have written, when their spends were read last.
+    seen: Option<i64>,
 }
 
 impl SqliteStore {
@@ -67,6 +69,7 @@ impl SqliteStore {
             None => OpenFile {
                 connection: connect(&self.path)?,
                 identity: self::identity(&self.path).unwrap_or_default(),
+                seen: None,
             },
         };
         Ok(&mut self.open.insert(open).connection)
@@ -111,21 +114,21 @@ impl Store for SqliteStore {
         self.view(|connection| {
             // one view of both
             let view = connection.unchecked_transaction()?;
-            let mut keys =
-                view.prepare("SELECT id, record FROM access_key WHERE version > ?1 ORDER BY id")?;
-            let mut rows = keys.query([signed(since)])?;
-            while let Some(row) = rows.next()? {
-                show(StoredText::Key {
-                    id: row.get_ref(0)?.as_str()?,
-                    record: row.get_ref(1)?.as_str()?,
-                });
-            }
             let mut subjects =
                 view.prepare("SELECT name, record FROM subject WHERE version > ?1 ORDER BY name")?;
             let mut rows = subjects.query([signed(since)])?;
             while let Some(row) = rows.next()? {
                 show(StoredText::Subject {
                     name: row.get_ref(0)?.as_str()?,
+                    record: row.get_ref(1)?.as_str()?,
+                });
+            }
+            let mut keys =
+                view.prepare("SELECT id, record FROM access_key WHERE version > ?1 ORDER BY id")?;
+            let mut rows = keys.query([signed(since)])?;
+            while let Some(row) = rows.next()? {
+                show(StoredText::Key {
+                    id: row.get_ref(0)?.as_str()?,
                     record: row.get_ref(1)?.as_str()?,
                 });
             }
@@ -167,6 +170,26 @@ impl Store for SqliteStore {
 
     fn spends(&mut self, except: &str) -> Result<Vec<StoredSpend>, StateError> {
         self.view(|connection| spend::all_but(connection, except))
+    }
+
+    fn changed_spends(&mut self, except: &str) -> Result<Vec<StoredSpend>, StateError> {
+        let written = |connection: &Connection| {
+            connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))
+        };
+        // before the rows: what is written meanwhile is read the next time
+        let written = self.view(|connection| written(connection).map(Some))?;
+        let seen = self.open.as_mut().map(|open| &mut open.seen);
+        let Some(seen) = seen.filter(|seen| **seen != written) else {
+            return Ok(Vec::new());
+        };
+        let before = std::mem::replace(seen, written);
+        let spends = self.view(|connection| spend::of_others(connection, except));
+        if spends.is_err()
+            && let Some(open) = &mut self.open
+        {
+            open.seen = before;
+        }
+        spends
     }
 
     fn registers(&mut self, subject: &str) -> Result<Vec<StoredRegister>, StateError> {

@@ -58,8 +58,10 @@ pub struct StoredSpend {
     pub subject: String,
     /// The cell.
     pub cell: String,
-    /// Billionths of a US dollar that count as spent.
+    /// Billionths of a US dollar that are spent.
     pub spent: u64,
+    /// Billionths of a US dollar that count as spent once none of the boots runs.
+    pub upto: u64,
 }
 
 /// The register of this boot for a cell: absolute since the boot, so that it may be written again.
@@ -117,7 +119,8 @@ pub struct StoredCheckpoint {
 
 /// Keys, limits and spend that outlive the process.
 pub trait Store: Send {
-    /// Shows what changed after a version, all for version 0, and gives the version of that.
+    /// Shows what changed after a version, all for version 0, and gives the version of that. Subjects come before
+    /// keys.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -158,6 +161,13 @@ pub trait Store: Send {
     /// # Errors
     /// The store cannot be read.
     fn spends(&mut self, except: &str) -> Result<Vec<StoredSpend>, StateError>;
+
+    /// Reads the spend of all boots but this one in the cells that other boots have charged since the boots were
+    /// added up, if another process has written since the last call.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn changed_spends(&mut self, except: &str) -> Result<Vec<StoredSpend>, StateError>;
 
     /// Reads all registers of a subject.
     ///

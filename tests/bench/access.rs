@@ -12,8 +12,8 @@ use std::{hint::black_box, time::SystemTime};
 
 use anthropic_proxy::{
     access::{
-        Access, Admitted, Asked, FullKey, KeyField, KeyId, KeyRecord, LimitKind, LimitRule, Pepper,
-        Period, Records, Shown, SubjectId, SubjectRecord,
+        AccessFilling, Admitted, Asked, FullKey, KeyField, KeyId, KeyRecord, LimitKind, LimitRule,
+        Pepper, Period, Shown, SubjectId, SubjectRecord,
     },
     config::Prices,
     exchange::Tokens,
@@ -53,11 +53,10 @@ fn admit(criterion: &mut Criterion) {
         ],
         ..SubjectRecord::default()
     };
-    let records = Records {
-        keys: [(id, key)].into(),
-        subjects: [(SubjectId::Team("core".into()), team)].into(),
-    };
-    let access = Access::new(pepper, &records, &[], |_| None, SystemTime::now());
+    let mut filling = AccessFilling::new([], |_| None, SystemTime::now());
+    filling.subject(SubjectId::Team("core".into()), team);
+    filling.key(&key);
+    let access = filling.finish(pepper);
     let prices = Prices::built_in();
     let price = prices.of("claude-opus-4-5").unwrap();
     let asked = Asked {
@@ -84,6 +83,19 @@ fn admit(criterion: &mut Criterion) {
     group.bench_function("identify", |bencher| {
         bencher.iter(|| identify(SystemTime::now()));
     });
+    // both cost the same: one HMAC and two comparisons
+    for (name, id) in [("wrong", id), ("unknown", KeyId::random().unwrap())] {
+        let key = FullKey::generate(id).unwrap();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut shown = Shown::default();
+                shown.add(KeyField::ApiKey, black_box(key.reveal().as_bytes()));
+                access
+                    .identify(&shown, None, SystemTime::now())
+                    .unwrap_err()
+            });
+        });
+    }
     group.bench_function("admit_settle", |bencher| {
         let key = identify(SystemTime::now());
         bencher.iter(|| {

@@ -544,3 +544,111 @@ fn an_exchange_whose_use_is_unknown_costs_its_estimate() {
     let used: Vec<_> = states(&rig).iter().map(|it| (it.1, it.2)).collect();
     assert_eq!(used, [(1_000_000, 0), (90, 0)]);
 }
+
+/// What is spent of the first budget of a subject.
+fn spent(rig: &Rig, subject: &SubjectId) -> u64 {
+    rig.access.explain(subject, rig.now())[0].spent
+}
+
+#[test]
+fn a_key_that_changes_before_its_first_use_counts_with_its_running_requests() {
+    let budget = |amount| vec![spend(Period::Month, amount)];
+    let rig = Rig::new(&[("ci", None, None)], |records| {
+        records.keys.values_mut().next().unwrap().limits = budget(DOLLAR);
+    });
+    let before = rig.key("ci");
+    assert!(before.used().is_none());
+    let mut record = before.record();
+    record.limits = budget(2 * DOLLAR);
+    rig.access.put_key(&record);
+    let price = price();
+    // a request that was identified before the change, and one after it
+    for key in [&before, &rig.key("ci")] {
+        let asked = generation(&price);
+        let Admitted::Granted(mut grant) = rig.access.admit(key, &asked, rig.now()) else {
+            panic!("refused");
+        };
+        grant.settle(&tokens(100, 10), Some(DOLLAR / 4));
+    }
+    let subject = SubjectId::Key(record.id);
+    assert_eq!(spent(&rig, &subject), DOLLAR / 2);
+    let states = rig.access.explain(&subject, rig.now());
+    assert_eq!(states[0].amount, 2 * DOLLAR);
+    assert_eq!(rig.access.take_dirty().len(), 1, "one register");
+}
+
+#[test]
+fn workers_that_use_a_key_first_at_the_same_time_count_together() {
+    for _ in 0..20 {
+        let rig = Rig::new(&[("ci", Some("core"), Some("ann"))], |records| {
+            let limits = vec![spend(Period::Month, 100 * DOLLAR)];
+            records.keys.values_mut().next().unwrap().limits = limits.clone();
+            let team = SubjectRecord {
+                limits: limits.clone(),
+                user_limits: limits,
+                ..SubjectRecord::default()
+            };
+            records
+                .subjects
+                .insert(SubjectId::Team("core".into()), team);
+        });
+        let price = price();
+        let key = rig.key("ci");
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    let asked = generation(&price);
+                    let Admitted::Granted(mut grant) = rig.access.admit(&key, &asked, rig.now())
+                    else {
+                        panic!("refused");
+                    };
+                    grant.settle(&tokens(100, 10), Some(DOLLAR));
+                });
+            }
+        });
+        let subjects = [
+            SubjectId::Key(key.id()),
+            SubjectId::Team("core".into()),
+            SubjectId::User("ann".into()),
+        ];
+        assert_eq!(subjects.map(|it| spent(&rig, &it)), [4 * DOLLAR; 3]);
+    }
+}
+
+#[test]
+fn stored_spends_count_from_the_first_use_on_and_those_of_others_are_followed() {
+    let rig = Rig::new(&[("ci", None, None)], |_| {});
+    let mut record = rig.key("ci").record();
+    record.limits = vec![spend(Period::Total, DOLLAR)];
+    let id = SubjectId::Key(record.id);
+    let row = |spent, upto| SpendRow {
+        subject: id.to_string(),
+        cell: "total".into(),
+        spent,
+        upto,
+    };
+    let mut records = Records::default();
+    records.keys.insert(record.id, record.clone());
+    let access = access(&records, &[row(DOLLAR / 2, DOLLAR / 2)], 1_000_000);
+    let key = access.key(record.id).unwrap();
+    assert!(key.used().is_none() && access.is_used(&key));
+    access.follow(&[row(DOLLAR / 4, DOLLAR)]);
+    assert!(key.used().is_none(), "nothing is made for it");
+    let price = price();
+    let asked = generation(&price);
+    let Admitted::Refused(refusal) = access.admit(&key, &asked, rig.now()) else {
+        panic!("granted");
+    };
+    assert_eq!(refusal.kind, RefusalKind::SpendReserved);
+    access.follow(&[row(DOLLAR / 4, DOLLAR / 4)]);
+    let Admitted::Granted(_grant) = access.admit(&key, &asked, rig.now()) else {
+        panic!("refused");
+    };
+    access.follow(&[row(DOLLAR, DOLLAR)]);
+    let Admitted::Refused(refusal) = access.admit(&key, &asked, rig.now()) else {
+        panic!("granted");
+    };
+    assert_eq!(refusal.kind, RefusalKind::Spend);
+}

@@ -27,7 +27,7 @@ fn spent(subject: &str, cell: &str, spent: u64, upto: u64) -> SpendRegister {
 fn counted(store: &mut SqliteStore, except: &str) -> Vec<(String, String, u64)> {
     let spends = store.spends(except).unwrap();
     let spends = spends.into_iter();
-    spends.map(|it| (it.subject, it.cell, it.spent)).collect()
+    spends.map(|it| (it.subject, it.cell, it.upto)).collect()
 }
 
 fn text(one: &str, other: &str) -> (String, String) {
@@ -330,4 +330,40 @@ fn the_newest_checkpoints_are_kept() {
     let kept = store.checkpoints().unwrap();
     assert_eq!(kept.len(), usize::try_from(CHECKPOINTS).unwrap());
     assert_eq!(kept[0].seq, 1000);
+}
+
+#[test]
+fn what_other_boots_spend_is_read_once_they_have_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut earlier = SqliteStore::new(directory.path());
+    let rows = [spent("org", MONTH, 5, 5), spent("org", "total", 5, 5)];
+    earlier.write_spends("earlier", &rows).unwrap();
+    earlier.end_boot("earlier").unwrap();
+    earlier.merge_boots().unwrap();
+    drop(earlier);
+    let mut one = SqliteStore::new(directory.path());
+    let mut other = SqliteStore::new(directory.path());
+    let changed = |store: &mut SqliteStore, boot: &str| {
+        let spends = store.changed_spends(boot).unwrap();
+        let spends = spends.into_iter();
+        spends
+            .map(|it| (it.subject, it.cell, it.spent, it.upto))
+            .collect::<Vec<_>>()
+    };
+    let org = |cell: &str, spent, upto| ("org".to_owned(), cell.to_owned(), spent, upto);
+    assert_eq!(changed(&mut one, "one"), [], "no other boot runs");
+    one.write_spends("one", &[spent("org", MONTH, 7, 8)])
+        .unwrap();
+    assert_eq!(changed(&mut one, "one"), [], "its own writes");
+    for (boot, before) in [("a", 0), ("two", 10)] {
+        other
+            .write_spends(boot, &[spent("org", MONTH, 10, 20)])
+            .unwrap();
+        // with what was spent before both, and without its own
+        let sum = org(MONTH, 15 + before, 25 + 2 * before);
+        assert_eq!(changed(&mut one, "one"), [sum]);
+        assert_eq!(changed(&mut one, "one"), [], "nothing was written since");
+    }
+    other.end_boot("two").unwrap();
+    assert_eq!(changed(&mut one, "one"), [org(MONTH, 25, 35)]);
 }

@@ -1,9 +1,11 @@
 //! Many clients at once on one budget, and a process that is killed: what is spent, and what is counted.
 
 use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
@@ -89,15 +91,48 @@ fn counted(proxy: &Proxy, key: &str) -> f64 {
     content["extra_usage"]["used_credits"].as_f64().unwrap()
 }
 
+/// Waits for something, however busy the machine is.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < crate::support::DEADLINE, "never: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Asks until the proxy has gone. Answers are not looked at: the last one may be cut off.
+fn until_gone(address: SocketAddr, has_gone: &AtomicBool, ask: &str) {
+    while !has_gone.load(SeqCst)
+        && let Ok(mut stream) = TcpStream::connect(address)
+    {
+        let sent = stream.write_all(ask.as_bytes());
+        let _ = sent.and_then(|()| stream.read(&mut [0; 4096]));
+    }
+}
+
 #[test]
-fn what_was_spent_is_counted_after_a_kill() {
-    let count = Arc::new(AtomicU64::new(0));
-    let upstream = answering(&count, Duration::from_millis(20));
+fn what_was_spent_is_counted_after_a_kill_under_load() {
+    const ROUNDS: usize = 4;
+    const AT_ONCE: usize = 8;
+    // of a first request that nothing is known of
+    const ESTIMATE: f64 = 20.0;
+    // of the budget
+    const STEP: f64 = 100.0;
+    let (begun, count) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let upstream = {
+        let (begun, count) = (Arc::clone(&begun), Arc::clone(&count));
+        Upstream::answering(move |_: &Head, _: &Body| {
+            begun.fetch_add(1, SeqCst);
+            thread::sleep(Duration::from_millis(20));
+            count.fetch_add(1, SeqCst);
+            site::answer(SONNET, 10_000, 1_000).into()
+        })
+    };
     let site = Site::new();
-    // 10,000 $: a step of the reserve is 1 % of it
     let key = site.key(&["--name", "first", "--budget", "100/month"]);
-    let mut before = 0.0;
-    for round in 0..3 {
+    let (mut before, mut kills) = (0.0, 0.0);
+    for round in 0..=ROUNDS {
         let proxy = site.proxy(&upstream).start();
         let after_start = counted(&proxy, &key);
         let really = count.load(SeqCst) as f64 * COST * 100.0;
@@ -109,28 +144,63 @@ fn what_was_spent_is_counted_after_a_kill() {
             after_start >= before,
             "{round}: {after_start} after {before}"
         );
-        // what ran and one step, for each kill
-        let bound = f64::from(round) * (8.0 * 100.0 + 100.0);
-        assert!(
-            after_start <= really + bound,
-            "{round}: {after_start} of {really}"
-        );
+        let bound = really + kills * (AT_ONCE as f64 * ESTIMATE + STEP);
+        assert!(after_start <= bound, "{round}: {after_start} of {bound}");
         before = after_start;
-        let end = Instant::now() + Duration::from_millis(500);
+        if round == ROUNDS {
+            break;
+        }
+        let enough = count.load(SeqCst) + 2 * AT_ONCE as u64;
+        let (address, has_gone, ask) = (proxy.addr(), AtomicBool::new(false), ask(&key));
         thread::scope(|scope| {
-            let clients: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        while Instant::now() < end {
-                            assert_eq!(proxy.send(ask(&key)).status(), 200);
-                        }
-                    })
-                })
-                .collect();
-            clients.into_iter().for_each(|it| it.join().unwrap());
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| until_gone(address, &has_gone, &ask));
+            }
+            until("requests", || count.load(SeqCst) >= enough);
+            proxy.kill();
+            has_gone.store(true, SeqCst);
         });
-        proxy.kill();
+        kills += 1.0;
+        until("the upstream's end", || {
+            begun.load(SeqCst) == count.load(SeqCst)
+        });
     }
+}
+
+#[test]
+fn two_servers_on_one_directory_stay_within_a_budget() {
+    let count = Arc::new(AtomicU64::new(0));
+    let upstream = answering(&count, Duration::from_millis(1));
+    let site = Site::new();
+    let key = site.key(&["--name", "first", "--budget", "2/month"]);
+    let old = site.proxy(&upstream).start();
+    let new = site.proxy(&upstream).start();
+    for _ in 0..20 {
+        assert_eq!(old.send(ask(&key)).status(), 200);
+    }
+    until("the new one sees the old one's spend", || {
+        counted(&new, &key) >= (20.0 * COST * 100.0).floor()
+    });
+    let answers = 20 + until_spent(&new, &key);
+    let spent = answers as f64 * COST;
+    assert!(spent <= 2.0 * 1.03, "${spent}");
+    assert!(
+        spent >= 2.0 * 0.99 - COST,
+        "${spent}: the budget was not used up"
+    );
+    let all = (spent * 100.0).floor() - 1.0;
+    until("the old one sees the new one's spend", || {
+        counted(&old, &key) >= all
+    });
+    let refused = old.send(ask(&key));
+    assert_eq!(refused.head.one("x-proxy-error"), Some("spend_limit"));
+    assert_eq!(count.load(SeqCst), answers, "the old one gave nothing more");
+    // what the new one had reserved is free once it has ended
+    new.signal("TERM");
+    assert_eq!(new.wait().code, Some(0));
+    until("exact sums", || {
+        (counted(&old, &key) - spent * 100.0).abs() < 1.0
+    });
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! Spend of other processes, as the store has it: of those that have ended, and of those that run beside this
+//! one on the same store.
+//!
+//! A cell asks for it once, when it is made; later changes are put into it. So nothing here is on the way of a
+//! request.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use super::{
+    cell::{OtherSpend, SpendRow},
+    period::has_ended,
+};
+
+/// Spend of other processes, by name of the cell and subject: there are few cells and many subjects.
+#[derive(Debug, Default)]
+pub(super) struct OtherSpends(RwLock<HashMap<Box<str>, HashMap<Box<str>, OtherSpend>>>);
+
+impl OtherSpends {
+    /// Takes rows, except for those of periods that have ended. Rows of the same cell are added up.
+    pub(super) fn new(rows: impl IntoIterator<Item = SpendRow>, now: i64) -> Self {
+        let mut cells = HashMap::<Box<str>, HashMap<Box<str>, OtherSpend>>::new();
+        for row in rows {
+            let subjects = match cells.get_mut(row.cell.as_str()) {
+                Some(subjects) => subjects,
+                None if has_ended(&row.cell, now) => continue,
+                None => cells.entry(row.cell.into()).or_default(),
+            };
+            let sum = subjects.entry(row.subject.into()).or_default();
+            sum.spent = sum.spent.saturating_add(row.spent);
+            sum.upto = sum.upto.saturating_add(row.upto.max(row.spent));
+        }
+        Self(RwLock::new(cells))
+    }
+
+    /// The spend in a cell.
+    pub(super) fn of(&self, subject: &str, cell: &str) -> OtherSpend {
+        let cells = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let spend = cells.get(cell).and_then(|subjects| subjects.get(subject));
+        spend.copied().unwrap_or_default()
+    }
+
+    /// Reports whether a subject has spent in any cell.
+    pub(super) fn has(&self, subject: &str) -> bool {
+        let cells = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        cells
+            .values()
+            .any(|subjects| subjects.contains_key(subject))
+    }
+
+    /// Replaces the spend in a cell. True if it was another one.
+    pub(super) fn put(&self, subject: &str, cell: &str, spend: OtherSpend) -> bool {
+        if self.of(subject, cell) == spend {
+            return false;
+        }
+        let mut cells = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let subjects = match cells.get_mut(cell) {
+            Some(subjects) => subjects,
+            None => cells.entry(cell.into()).or_default(),
+        };
+        subjects.insert(subject.into(), spend);
+        true
+    }
+}
