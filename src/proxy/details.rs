@@ -414,7 +414,53 @@ fn name(value: Option<&[u8]>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::Method;
+
     use super::*;
+    use crate::{
+        proxy::tests::live,
+        wire::{
+            body::Framing,
+            head::{Transport, Version},
+        },
+    };
+
+    #[test]
+    fn a_key_that_pays_makes_no_details_where_nothing_reads_them() {
+        let head = RequestHead {
+            method: Method::POST,
+            target: "/v1/messages".into(),
+            version: Version::Http11,
+            transport: Transport::Clear,
+            fields: Fields::default(),
+            framing: Framing::None,
+            expects_continue: false,
+            upgrade: None,
+            notes: Rc::default(),
+        };
+        let owner = Arc::new(Owner {
+            key: "0000000001".into(),
+            name: "ci".into(),
+            user: None,
+            team: None,
+        });
+        let payer = Payer {
+            owner: &owner,
+            credential: None,
+        };
+        let observer = Rc::new(Telemetry::new(None, Arc::default()));
+        for is_public in [false, true] {
+            let live = Arc::new(Live {
+                metrics_public: is_public,
+                ..live("http://upstream.test")
+            });
+            let id = RequestId::next();
+            let path = "/v1/messages";
+            let begun =
+                ExchangeDetails::begin(&observer, &live, id, &head, path, None, Some(payer));
+            assert_eq!(begun.is_some(), is_public);
+        }
+    }
 
     #[test]
     fn only_what_may_be_shown_is_kept() {

@@ -103,7 +103,7 @@ fn keyed_head(
 }
 
 /// Room for the fields of a notice.
-const NOTICE_OCTETS: usize = 512;
+const NOTICE_OCTETS: usize = 400;
 
 /// Beginning of the fields that describe the account at the upstream.
 const SHARED_LIMITS: &[u8] = b"anthropic-ratelimit-";
