@@ -10,6 +10,7 @@ mod apply;
 mod author;
 mod call;
 mod core;
+mod credentials;
 mod document;
 mod error;
 mod keys;

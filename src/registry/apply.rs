@@ -41,6 +41,13 @@ impl Registry {
         let mut warnings = BTreeSet::new();
         for key in &file.keys {
             warnings.extend(self.unpriced(&key.settings.models, &key.settings.limits));
+            let team = key.settings.team.as_deref();
+            let of_team = || file.subjects.get(&SubjectId::Team(team?.to_owned()));
+            let variable = match &key.settings.upstream_key_env {
+                Some(variable) => Some(variable),
+                None => of_team().and_then(|team| team.upstream_key_env.as_ref()),
+            };
+            warnings.extend(self.credential_warning(team, variable.map(String::as_str)));
         }
         for subject in file.subjects.values() {
             let all = [&subject.limits[..], &subject.user_limits].concat();

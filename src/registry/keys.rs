@@ -233,7 +233,12 @@ impl Registry {
             })
         });
         let id = id.transpose()?;
-        let warnings = self.unpriced(&settings.models, &settings.limits);
+        let mut warnings = self.unpriced(&settings.models, &settings.limits);
+        let (team, variable) = (
+            settings.team.as_deref(),
+            settings.upstream_key_env.as_deref(),
+        );
+        warnings.extend(self.credential_warning(team, variable));
         let warnings = &warnings;
         self.change(author, "key.create", None, || {
             if let Some(existing) = self.existing(new, id, &settings)? {

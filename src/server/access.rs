@@ -86,6 +86,10 @@ impl KeyDesk {
             let revoked = keys.iter().filter(|key| key.is_revoked()).count();
             log::info!("[Access] {} keys, {revoked} of them revoked", keys.len());
         }
+        let registry = self.registry.iter();
+        for warning in registry.flat_map(|registry| registry.credential_warnings()) {
+            log::warn!("[Access] {warning}");
+        }
     }
 
     /// Writes the exact sums, after the last exchange.

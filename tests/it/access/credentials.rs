@@ -2,7 +2,7 @@
 
 use super::site::{self, Site, UPSTREAM_KEY, shown};
 use crate::support::{
-    Upstream, assert_proxy_error, contains, on_a_busy_machine,
+    Body, Head, ProxyBuilder, Upstream, assert_proxy_error, contains, on_a_busy_machine,
     wire::{chunk, show},
 };
 
@@ -286,4 +286,52 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+#[test]
+fn keys_whose_requests_would_have_no_credential_are_told_when_they_are_made_and_at_the_start() {
+    let site = Site::new();
+    let create = |name: &str, arguments: &[&str], variables: &[(&str, &str)]| {
+        let begun = ProxyBuilder::new().env("DATA_DIR", site.path().display());
+        let begun = variables
+            .iter()
+            .fold(begun, |begun, (name, value)| begun.env(name, value));
+        let verb = [&["keys", "create", "--quiet", "--name", name], arguments].concat();
+        let ended = verb
+            .iter()
+            .fold(begun, |begun, argument| begun.arg(argument))
+            .run();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stderr
+    };
+    let named = ["--upstream-key-env", "KEY_OF_CI"];
+    for (name, arguments, variables, expected) in [
+        ("none", &[][..], &[][..], "set UPSTREAM_API_KEYS"),
+        ("all", &[], &[("UPSTREAM_API_KEYS", "sk-ant-x")], ""),
+        ("unset", &named, &[], "KEY_OF_CI, the credential"),
+        ("own", &named, &[("KEY_OF_CI", "sk-ant-y")], ""),
+    ] {
+        let said = create(name, arguments, variables);
+        match expected {
+            "" => assert!(!said.contains("warning"), "{name}: {said}"),
+            _ => assert!(
+                said.contains("warning") && said.contains(expected),
+                "{said}"
+            ),
+        }
+    }
+    let upstream = Upstream::answering(|_: &Head, _: &Body| site::answer("m", 1, 1).into());
+    let (none, unset) = ("no credential for the upstream", "KEY_OF_CI is not set");
+    let proxy = site.bare_proxy(&upstream).start();
+    proxy.wait_for_line(|line| {
+        line.contains(none) && line.contains("2 keys (") && line.contains("401")
+    });
+    proxy.wait_for_line(|line| line.contains(unset) && line.contains("2 keys ("));
+    // by the running server, which has none either
+    let said = create("later", &[], &[("UPSTREAM_API_KEYS", "sk-ant-x")]);
+    assert!(said.contains("on the proxy"), "{said}");
+    drop(proxy);
+    let proxy = site.proxy(&upstream).env("KEY_OF_CI", "sk-ant-y").start();
+    let said = proxy.stderr();
+    assert!(!said.contains(none) && !said.contains(unset), "{said}");
 }
