@@ -16,12 +16,15 @@ use super::{
 
 /// Spend of other processes, by name of the cell and subject: there are few cells and many subjects.
 #[derive(Debug, Default)]
-pub(super) struct OtherSpends(RwLock<HashMap<Box<str>, HashMap<Box<str>, OtherSpend>>>);
+pub(super) struct OtherSpends(RwLock<HashMap<Box<str>, BySubject>>);
+
+/// Spend in one cell, by the subject.
+type BySubject = HashMap<Box<str>, OtherSpend>;
 
 impl OtherSpends {
     /// Takes rows, except for those of periods that have ended. Rows of the same cell are added up.
     pub(super) fn new(rows: impl IntoIterator<Item = SpendRow>, now: i64) -> Self {
-        let mut cells = HashMap::<Box<str>, HashMap<Box<str>, OtherSpend>>::new();
+        let mut cells = HashMap::<Box<str>, BySubject>::new();
         for row in rows {
             let subjects = match cells.get_mut(row.cell.as_str()) {
                 Some(subjects) => subjects,

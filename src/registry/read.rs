@@ -149,7 +149,7 @@ impl Registry {
             };
             let (used, mut unused): (Vec<_>, Vec<_>) =
                 subjects.into_iter().partition(|(id, _)| is_used(id));
-            unused.sort_by(|one, other| one.0.to_string().cmp(&other.0.to_string()));
+            unused.sort_by_cached_key(|(id, _)| id.to_string());
             unused.truncate(BARS.saturating_sub(used.len()));
             subjects = [used, unused].concat();
         }

@@ -70,7 +70,6 @@ fn exchange(model: &str) -> Exchange {
             ..Usage::default()
         }),
         error: None,
-        rate_limit: Vec::new(),
         tries: Vec::new(),
         request_fields: Default::default(),
         response_fields: Default::default(),

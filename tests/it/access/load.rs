@@ -117,8 +117,8 @@ fn what_was_spent_is_counted_after_a_kill_under_load() {
     const AT_ONCE: usize = 8;
     // of a first request that nothing is known of
     const ESTIMATE: f64 = 20.0;
-    // of the budget
-    const STEP: f64 = 100.0;
+    // of the budget: far more than is spent during one write to the disk
+    const STEP: f64 = 10_000.0;
     let (begun, count) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let upstream = {
         let (begun, count) = (Arc::clone(&begun), Arc::clone(&count));
@@ -130,7 +130,7 @@ fn what_was_spent_is_counted_after_a_kill_under_load() {
         })
     };
     let site = Site::new();
-    let key = site.key(&["--name", "first", "--budget", "100/month"]);
+    let key = site.key(&["--name", "first", "--budget", "10000/month"]);
     let (mut before, mut kills) = (0.0, 0.0);
     for round in 0..=ROUNDS {
         let proxy = site.proxy(&upstream).start();
@@ -157,6 +157,7 @@ fn what_was_spent_is_counted_after_a_kill_under_load() {
                 scope.spawn(|| until_gone(address, &has_gone, &ask));
             }
             until("requests", || count.load(SeqCst) >= enough);
+            until("the first write", || site.has_open_spends());
             proxy.kill();
             has_gone.store(true, SeqCst);
         });

@@ -73,6 +73,15 @@ impl Site {
             .env("UPSTREAM_API_KEYS", UPSTREAM_KEY)
     }
 
+    /// True if the store has spends of a server that has not ended in good order.
+    pub(super) fn has_open_spends(&self) -> bool {
+        let store = rusqlite::Connection::open(self.path().join("state.sqlite")).unwrap();
+        store.busy_timeout(crate::support::DEADLINE).unwrap();
+        let open = "SELECT COUNT(*) FROM spend WHERE boot <> '' AND upto > 0";
+        let count: i64 = store.query_row(open, (), |row| row.get(0)).unwrap();
+        count > 0
+    }
+
     /// A proxy without a credential of its own.
     pub(super) fn bare_proxy(&self, upstream: &impl Url) -> ProxyBuilder {
         Proxy::to(upstream.url()).env("DATA_DIR", self.path().display())
