@@ -68,5 +68,5 @@ impl ReloadSignals {
 }
 
 /// Time from one look at the files to the next. Five files take 10 looks a second, which is 0.04 % of a core
-/// (docs/decisions/0021), and with [`STILL`] a change is in effect within a second.
+/// (docs/decisions/0021), and with the wait until a file stands still, a change is in effect within a second.
 const POLL: Duration = Duration::from_millis(500);
