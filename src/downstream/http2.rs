@@ -307,10 +307,13 @@ where
         cx: &mut Context<'_>,
         admit: &impl Fn(http::Request<RecvStream>, SendResponse<QueuedPiece>) -> F,
     ) -> Result<(), ConnectionEnd> {
-        self.accept(cx, admit)?;
+        let mut came = self.accept(cx, admit);
         loop {
+            // also at the end: a stream learns here that all of its response has gone
             while let Poll::Ready(Some(())) = self.streams.poll_next_unpin(cx) {}
-            if self.accept(cx, admit)? == 0 {
+            came?;
+            came = self.accept(cx, admit);
+            if matches!(came, Ok(0)) {
                 break;
             }
         }
@@ -351,7 +354,11 @@ where
                     }
                     return Err(ConnectionEnd::Agreed);
                 }
-                None => return Err(ConnectionEnd::Agreed),
+                None => {
+                    // h2 ends a connection once it has sent all
+                    self.shared.written.all();
+                    return Err(ConnectionEnd::Agreed);
+                }
             }
         }
         if !self.shared.watch.is_blocked() {

@@ -310,6 +310,33 @@ fn silent_until_the_drain(in_time: Duration) -> bool {
 }
 
 #[test]
+fn a_stream_of_http2_that_ends_during_a_drain_is_complete() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(upstream.url())
+        .env("H2C", "true")
+        .env("RUST_LOG", "info")
+        .start();
+    let mut client = raw(&proxy);
+    client.send_frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_block("/"));
+    let mut origin = upstream.accept();
+    origin.read_request();
+    origin.send(STREAM);
+    origin.send_chunk(b"one");
+    while client.read_frame().kind != DATA {}
+    proxy.signal("TERM");
+    refuses_connections(&proxy);
+    origin.send_chunk(b"two");
+    origin.send_chunk(b"");
+    client.read_to_end();
+    let line = proxy.wait_for_line(|line| line.contains("[Proxy] GET / "));
+    assert!(
+        line.contains("out=6") && line.contains("ended=complete"),
+        "{line}"
+    );
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
 fn a_connection_that_stays_silent_does_not_hold_up_a_drain() {
     let upstream = Upstream::ok();
     let proxy = Proxy::to(upstream.url())
