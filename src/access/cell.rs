@@ -138,16 +138,17 @@ impl Cell {
 
     /// Replaces what an exchange holds and has spent.
     ///
-    /// `committed` changes before `spent`, so that it is never below it, and an admission meanwhile sees
-    /// too much rather than too little.
+    /// `committed` changes before `spent` grows, and after it falls, so that it is never below it, and an
+    /// admission meanwhile sees too much rather than too little.
     pub(super) fn update(&self, from: Share, to: Share) {
         let (before, after) = (from.committed, to.committed.max(to.spent));
+        self.spent
+            .fetch_sub(from.spent.saturating_sub(to.spent), AcqRel);
         if after >= before {
             self.committed.fetch_add(after - before, AcqRel);
         } else {
             self.committed.fetch_sub(before - after, AcqRel);
         }
-        // it only grows: a cost that is corrected downwards stays until the end of its exchange
         self.spent
             .fetch_add(to.spent.saturating_sub(from.spent), Release);
     }
@@ -263,6 +264,17 @@ mod tests {
         cell.update(held(25), settled(26));
         assert_eq!(cell.hold(0, 100), Hold::Spent);
         assert_eq!(cell.hold(1, 110), Hold::Taken(1), "a raised limit");
+    }
+
+    #[test]
+    fn a_charge_is_corrected_downwards() {
+        let cell = cell(0);
+        cell.hold(100, 1000);
+        cell.update(held(100), settled(90));
+        assert_eq!((cell.spent(), cell.held()), (90, 0));
+        cell.update(settled(90), settled(60));
+        assert_eq!((cell.spent(), cell.held()), (60, 0));
+        assert_eq!(cell.hold(940, 1000), Hold::Taken(940));
     }
 
     #[test]

@@ -83,13 +83,14 @@ impl Grant {
         self.charge(share);
     }
 
-    /// Replaces all estimates by what the exchange used.
+    /// Replaces all estimates by what the exchange used: also what was charged meanwhile, at the price of the
+    /// model that was asked for. Another one may have answered, at a lower price.
     pub fn settle(&mut self, tokens: &Tokens, cost: Option<u64>) {
         if self.is_settled {
             return;
         }
         self.tokens = *tokens;
-        self.cost = self.cost.max(cost.unwrap_or_default());
+        self.cost = cost.unwrap_or(self.cost);
         self.finish();
         let Need {
             is_generation,

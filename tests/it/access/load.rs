@@ -169,6 +169,33 @@ fn what_was_spent_is_counted_after_a_kill_under_load() {
 }
 
 #[test]
+fn the_model_that_answers_is_what_a_budget_pays() {
+    let sse = |kind: &str, content: Value| format!("event: {kind}\ndata: {content}\n\n");
+    let start = json!({"type": "message_start", "message": {"id": "msg_1", "type": "message",
+        "role": "assistant", "model": SONNET, "content": [],
+        "usage": {"input_tokens": 10_000, "output_tokens": 1}}});
+    let delta = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"},
+        "usage": {"output_tokens": 1_000}});
+    let content = sse("message_start", start)
+        + &sse("message_delta", delta)
+        + &sse("message_stop", json!({"type": "message_stop"}));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n{content}",
+        content.len()
+    );
+    let upstream = Upstream::answering(move |_: &Head, _: &Body| answer.clone().into());
+    let site = Site::new();
+    let key = site.key(&["--name", "first", "--budget", "10/month"]);
+    let proxy = site.proxy(&upstream).start();
+    let body = json!({"model": "claude-opus-4-5", "max_tokens": 1000, "stream": true,
+        "messages": [{"role": "user", "content": "x"}]});
+    let ask = site::keyed(&key, "POST", "/v1/messages", "", &body.to_string());
+    assert_eq!(proxy.send(ask).status(), 200);
+    // whole cents
+    assert_eq!(counted(&proxy, &key), (COST * 100.0).floor());
+}
+
+#[test]
 fn two_servers_on_one_directory_stay_within_a_budget() {
     let count = Arc::new(AtomicU64::new(0));
     let upstream = answering(&count, Duration::from_millis(1));
