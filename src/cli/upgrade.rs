@@ -81,6 +81,10 @@ fn upgrade(asked: &Upgrade) -> Result<String, UpgradeError> {
     let before =
         listener(&socket).map_err(|cause| UpgradeError::NoServer(socket.clone(), cause))?;
     ask(before)?;
+    output::complain(&format_args!(
+        "process {before} was asked to hand over; waiting up to {} s for the new one",
+        PATIENCE.as_secs()
+    ));
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         // between the two there is a moment without one

@@ -207,10 +207,18 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>,
         return Err(Problem::Forbidden(TWICE));
     }
     let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Problem::Forbidden(UNREADABLE))?;
-    match text.chars().any(char::is_control) {
+    match text.chars().any(is_hidden) {
         true => Err(Problem::Forbidden(UNREADABLE)),
         false => Ok(Some(text.trim())),
     }
+}
+
+/// True for a character that is not seen, or that changes how others are: a name with one looks like another
+/// (Unicode Standard Annex #9, and zero-width characters).
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Address of the client: behind a trusted proxy that of `X-Forwarded-For`, else the peer's.
@@ -237,7 +245,7 @@ pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 const TWICE: &str = "the trusted proxy sent the field of the user or of the groups more than once; no user is \
                      taken from it; let the proxy remove the client's own";
-const UNREADABLE: &str = "the field of the user or of the groups is not text in UTF-8; no user is taken from it; \
+const UNREADABLE: &str = "the field of the user or of the groups is not text in UTF-8, or has characters that are not seen; no user is taken from it; \
                           look at the trusted proxy's settings";
 const TOO_LONG: &str = "the name of the user has more than 200 characters, or its groups more than 8 KiB; no user \
                         is taken from them; have the trusted proxy send fewer groups";
@@ -245,6 +253,28 @@ const TOO_LONG: &str = "the name of the user has more than 200 characters, or it
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_with_characters_that_are_not_seen_is_refused() {
+        let name = HeaderName::from_static("remote-user");
+        let of = |value: &str| {
+            let mut fields = HeaderMap::new();
+            let value = actix_web::http::header::HeaderValue::from_bytes(value.as_bytes());
+            fields.insert(name.clone(), value.unwrap());
+            only(&fields, &name).ok().flatten().map(str::to_owned)
+        };
+        for seen in ["ada", "J\u{fc}rgen M\u{fc}ller", "\u{738b}\u{82b3}"] {
+            assert_eq!(of(seen).as_deref(), Some(seen));
+        }
+        for hidden in [
+            "ada\u{202e}nimda",
+            "ada\u{200b}",
+            "\u{feff}ada",
+            "ada\u{85}",
+        ] {
+            assert_eq!(of(hidden), None, "{hidden:?}");
+        }
+    }
 
     #[test]
     fn a_token_is_that_of_bearer() {

@@ -199,7 +199,11 @@ fn the_verb_waits_for_the_new_process() {
             .env("DATA_DIR", data)
             .output()
             .unwrap();
-        let said = [output.stdout, output.stderr].concat();
+        let said = if output.status.success() {
+            output.stdout
+        } else {
+            output.stderr
+        };
         (output.status.code(), String::from_utf8(said).unwrap())
     };
     let (code, said) = run(&data);
