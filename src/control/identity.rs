@@ -245,8 +245,8 @@ pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 const TWICE: &str = "the trusted proxy sent the field of the user or of the groups more than once; no user is \
                      taken from it; let the proxy remove the client's own";
-const UNREADABLE: &str = "the field of the user or of the groups is not text in UTF-8, or has characters that are not seen; no user is taken from it; \
-                          look at the trusted proxy's settings";
+const UNREADABLE: &str = "the field of the user or of the groups is not text in UTF-8, or has characters that are \
+                          not seen; no user is taken from it; look at the trusted proxy's settings";
 const TOO_LONG: &str = "the name of the user has more than 200 characters, or its groups more than 8 KiB; no user \
                         is taken from them; have the trusted proxy send fewer groups";
 

@@ -200,7 +200,6 @@ impl World {
                     let mut running = self.running.swap_remove(at);
                     let (tokens, cost) = used(&running, output);
                     running.grant.settle(&tokens, Some(cost));
-                    let cost = cost.max(running.share.spent);
                     self.charge(
                         &mut running,
                         Share {
@@ -336,8 +335,8 @@ impl World {
     fn charge(&mut self, running: &mut Running, to: Share) {
         let from = std::mem::replace(&mut running.share, to);
         let day = self.day(running.day);
-        day.spent += to.spent - from.spent;
-        day.really += to.spent - from.spent;
+        day.spent = day.spent + to.spent - from.spent;
+        day.really = day.really + to.spent - from.spent;
         day.held = day.held + (to.committed - to.spent) - (from.committed - from.spent);
     }
 
