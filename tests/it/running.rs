@@ -122,7 +122,15 @@ fn assert_record(proxy: &Proxy, id: &str, phase: &str) {
     proxy.wait_for_line(|line| {
         line.contains("ended=proxy:ended_by_operator") && line.contains(&format!("request_id={id}"))
     });
-    let row = json(&call(proxy, "GET", &format!("requests/{id}"), ""));
+    // the thread that lists it is another one
+    let row = loop {
+        let row = json(&call(proxy, "GET", &format!("requests/{id}"), ""));
+        if !row["ended"].is_null() {
+            break row;
+        }
+        assert!(Instant::now() < until, "{row}");
+        thread::sleep(Duration::from_millis(10));
+    };
     assert_eq!(row["ended"]["label"], "ended_by_operator", "{row}");
     // what is over cannot be ended
     let again = call(proxy, "POST", &format!("requests/{id}/end"), "{}");
