@@ -185,7 +185,9 @@ mod tests {
     /// What serde_json says that a request asks for.
     fn truth(body: &str) -> RequestDetails {
         let value: serde_json::Value = serde_json::from_str(body).unwrap();
-        let is_name = |model: &&str| model.len() <= 128 && !model.chars().any(char::is_control);
+        // an empty name is none
+        let is_name =
+            |model: &&str| (1..=128).contains(&model.len()) && !model.chars().any(char::is_control);
         RequestDetails {
             model: value["model"].as_str().filter(is_name).map(Into::into),
             is_stream: value["stream"].as_bool(),
