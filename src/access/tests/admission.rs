@@ -545,7 +545,7 @@ fn an_exchange_whose_use_is_unknown_costs_its_estimate() {
     assert_eq!(used, [(1_000_000, 0), (90, 0)]);
 }
 
-/// What is spent of the first budget of a subject.
+/// Spend in the first budget of a subject.
 fn spent(rig: &Rig, subject: &SubjectId) -> u64 {
     rig.access.explain(subject, rig.now())[0].spent
 }

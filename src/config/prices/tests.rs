@@ -128,7 +128,7 @@ fn spellings_of_providers_are_read() {
     assert!(prices.of("Vendor/M.1").is_some() && prices.of("vendor/m.1").is_none());
 }
 
-/// What it costs, in millionths of a dollar, and whether that is a floor.
+/// Its cost in millionths of a dollar, and whether that is a floor.
 fn priced(
     prices: &Prices,
     model: &str,
