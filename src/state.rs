@@ -1,4 +1,4 @@
-//! Keys, limits and spend on disk: the [`Store`] trait, and SQLite below it.
+//! Keys, limits and spend that outlive the process: the [`Store`] trait, with SQLite and Redis below it.
 //!
 //! The room knows texts and numbers. A key is a text under a name here, and so is a subject; only those who
 //! write them know their meaning. A second replica is another [`Store`]. A file that cannot be read is an error
@@ -6,6 +6,7 @@
 //! unspent.
 
 mod lock;
+mod redis;
 mod schema;
 mod spend;
 mod sqlite;
@@ -13,6 +14,10 @@ mod store;
 
 pub use self::{
     lock::{LockError, StateLock},
+    redis::{
+        InvalidRedisUrl, RedisFault, RedisFaultKind, RedisForm, RedisIdentity, RedisNode,
+        RedisSettings, RedisTls,
+    },
     sqlite::{STATE_FILE, SqliteStore},
     store::{
         SpendRegister, StateError, Store, StoreChange, StoredCheckpoint, StoredRegister,

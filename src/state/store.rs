@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::redis::RedisFault;
+
 /// Keys and subjects: all of them, or those that changed after a version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredState {
@@ -244,4 +246,7 @@ pub enum StateError {
     /// Anything else that SQLite reports.
     #[error("{path} cannot be used: {1}; keys and limits cannot be changed; check that DATA_DIR is writable and has space", path = .0.display())]
     Database(PathBuf, String),
+    /// Redis cannot be used.
+    #[error("{0}")]
+    Redis(#[from] RedisFault),
 }

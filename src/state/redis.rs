@@ -1,0 +1,19 @@
+//! The store of several replicas: Redis or Valkey (`STATE_URL`).
+//!
+//! It is spoken to by threads of ours, one connection each, and never by a worker: no exchange waits for it.
+//! Whatever it answers, it is an error of the store and no panic. The crate `redis` is known to this folder
+//! alone; what leaves it are plain values.
+
+mod command;
+mod connection;
+mod dial;
+mod fault;
+mod route;
+mod settings;
+#[cfg(test)]
+mod testing;
+
+pub use self::{
+    fault::{RedisFault, RedisFaultKind},
+    settings::{InvalidRedisUrl, RedisForm, RedisIdentity, RedisNode, RedisSettings, RedisTls},
+};

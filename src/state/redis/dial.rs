@@ -1,0 +1,156 @@
+//! Opens connections to a server, all of it in a bounded time, and tells what went wrong.
+
+use std::{error::Error as _, io, sync::Once, time::Duration};
+
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, TlsCertificates, io::tcp::TcpSettings,
+};
+
+use super::{
+    fault::{RedisFault, RedisFaultKind},
+    settings::{RedisNode, RedisSettings, RedisTls},
+};
+
+/// What is said to a server first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Login {
+    /// User, password and database.
+    Full,
+    /// User and password: a Sentinel has no database.
+    NoDatabase,
+    /// Nothing: Sentinels often have no password.
+    Nothing,
+}
+
+/// Opens a connection. It gives up on an answer after `patience`, too.
+pub(super) fn dial(
+    settings: &RedisSettings,
+    node: &RedisNode,
+    login: Login,
+    patience: Duration,
+) -> Result<redis::Connection, RedisFault> {
+    let failed = |error: RedisError| fault(node, &error);
+    let client = client(settings, node, login).map_err(failed)?;
+    let connection = client
+        .get_connection_with_timeout(patience)
+        .map_err(failed)?;
+    let bound = |connection: &redis::Connection| {
+        connection.set_read_timeout(Some(patience))?;
+        connection.set_write_timeout(Some(patience))
+    };
+    bound(&connection).map_err(failed)?;
+    Ok(connection)
+}
+
+fn client(settings: &RedisSettings, node: &RedisNode, login: Login) -> Result<Client, RedisError> {
+    let RedisNode { host, port } = node.clone();
+    let mut hello = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if login != Login::Nothing {
+        if let Some(user) = &settings.user {
+            hello = hello.set_username(user);
+        }
+        if let Some(password) = &settings.password {
+            hello = hello.set_password(password.expose());
+        }
+    }
+    if login == Login::Full {
+        hello = hello.set_db(settings.database.into());
+    }
+    let address = match &settings.tls {
+        None => ConnectionAddr::Tcp(host, port),
+        Some(_) => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        },
+    };
+    let info = address
+        .into_connection_info()?
+        .set_redis_settings(hello)
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    match &settings.tls {
+        None => Client::open(info),
+        Some(tls) => {
+            // the crate takes the process' provider, and would panic without one
+            static PROVIDER: Once = Once::new();
+            PROVIDER.call_once(|| {
+                // one that is there already is as good
+                let _ = rustls::crypto::ring::default_provider().install_default();
+            });
+            let RedisTls {
+                authorities,
+                identity,
+            } = tls;
+            let certificates = TlsCertificates {
+                client_tls: identity.as_ref().map(|identity| ClientTlsConfig {
+                    client_cert: identity.chain.clone(),
+                    client_key: identity.key.expose().as_bytes().to_vec(),
+                }),
+                root_cert: authorities.clone(),
+            };
+            Client::build_with_tls(info, certificates)
+        }
+    }
+}
+
+/// The fault behind an error of the crate.
+pub(super) fn fault(node: &RedisNode, error: &RedisError) -> RedisFault {
+    let is_of_tls = || {
+        let io = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+        io.and_then(io::Error::get_ref)
+            .is_some_and(|it| it.is::<rustls::Error>())
+    };
+    let kind = match error.kind() {
+        ErrorKind::AuthenticationFailed => RedisFaultKind::Refused,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => RedisFaultKind::NotRedis,
+        _ if error.is_timeout() => RedisFaultKind::TimedOut,
+        _ if is_of_tls() => RedisFaultKind::Untrusted,
+        ErrorKind::Server(_) | ErrorKind::Extension => {
+            let code = error.code().unwrap_or_default();
+            kind_of_code(code, error.detail().unwrap_or_default())
+        }
+        _ => RedisFaultKind::Unreachable,
+    };
+    let detail = match kind {
+        // the bytes of what is no Redis may be anything
+        RedisFaultKind::NotRedis => String::new(),
+        RedisFaultKind::TimedOut => String::new(),
+        _ => error.to_string(),
+    };
+    RedisFault {
+        kind,
+        place: node.to_string(),
+        detail: bounded(detail),
+    }
+}
+
+/// The kind of an error that a server answers with.
+pub(super) fn kind_of_code(code: &str, detail: &str) -> RedisFaultKind {
+    match code {
+        "NOAUTH" | "WRONGPASS" => RedisFaultKind::Refused,
+        "NOPERM" => RedisFaultKind::NotPermitted,
+        "READONLY" => RedisFaultKind::ReadOnly,
+        "LOADING" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => RedisFaultKind::NotReady,
+        "OOM" => RedisFaultKind::OutOfMemory,
+        "MOVED" | "ASK" | "CROSSSLOT" => RedisFaultKind::WrongForm,
+        // an error in a script, as servers before 7.0 tell it
+        "ERR" if detail.contains("-OOM ") => RedisFaultKind::OutOfMemory,
+        "ERR" if detail.contains("-READONLY ") => RedisFaultKind::ReadOnly,
+        _ => RedisFaultKind::Other,
+    }
+}
+
+/// A text of a server, without its controls and at most a line long.
+pub(super) fn bounded(text: String) -> String {
+    const LONGEST: usize = 200;
+    let text: String = text
+        .chars()
+        .map(|it| if it.is_control() { ' ' } else { it })
+        .collect();
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
