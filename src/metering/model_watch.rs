@@ -325,7 +325,7 @@ mod tests {
         for size in [1, 7, 1000] {
             let watch = watch(body, size);
             assert_eq!(watch.model(), WatchedModel::Known("m"));
-            assert_eq!(watch.tools(), ["opus".into()]);
+            assert_eq!(watch.tools(), [Box::<str>::from("opus")]);
             assert_eq!(watch.max_tokens(), Some(5));
         }
     }
