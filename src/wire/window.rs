@@ -15,6 +15,10 @@
 //!   and bounds a peer that does not follow.
 //! - All extras of the process are at most [`PROCESS_EXTRA`]. While all of it is in use, windows
 //!   stay as they are.
+//! - A smaller window takes a round trip to arrive. Streams that were opened within it, and that are
+//!   consumed slowly, may hold the whole window of the connection, beyond their parts, and so hold back
+//!   the others. Once the peer has acknowledged the smaller window they can hold no more; until they end,
+//!   the connection's window is *doubled*, which leaves each stream its part.
 //! - An extra that was not needed for 5 to 10 seconds is given back.
 
 use std::{
@@ -59,6 +63,10 @@ pub struct Windows {
     stream: Cell<u32>,
     /// Streams that may hold content.
     open: Cell<usize>,
+    /// Number of times that the peer acknowledged a smaller window.
+    shrunk: Cell<u32>,
+    /// Open streams that were opened before the last of these times: they may hold more than their part.
+    earlier: Cell<usize>,
     /// Number of this round, of which each stream counts what it consumes.
     round: Cell<u32>,
     /// Time at which the first octet of this round was consumed.
@@ -73,6 +81,8 @@ pub struct Meter {
     windows: Rc<Windows>,
     round: Cell<u32>,
     consumed: Cell<u64>,
+    /// [`Windows::shrunk`] at the time it was opened.
+    shrunk: u32,
 }
 
 impl Windows {
@@ -84,6 +94,8 @@ impl Windows {
             extra: Cell::new(0),
             stream: Cell::new(stream),
             open: Cell::new(0),
+            shrunk: Cell::new(0),
+            earlier: Cell::new(0),
             round: Cell::new(0),
             since: Cell::new(None),
             most: Cell::new(0),
@@ -97,6 +109,22 @@ impl Windows {
             windows: Rc::clone(self),
             round: Cell::new(self.round.get()),
             consumed: Cell::new(0),
+            shrunk: self.shrunk.get(),
+        }
+    }
+
+    /// Takes note that the peer keeps to a smaller window from now on.
+    fn has_shrunk(&self) {
+        self.shrunk.set(self.shrunk.get().wrapping_add(1));
+        self.earlier.set(self.open.get());
+    }
+
+    /// The window of the connection.
+    fn connection(&self) -> u32 {
+        let ordinary = self.ordinary_connection + self.extra.get();
+        match self.earlier.get() {
+            0 => ordinary,
+            _ => 2 * ordinary,
         }
     }
 
@@ -180,7 +208,11 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.windows.open.set(self.windows.open.get() - 1);
+        let windows = &*self.windows;
+        windows.open.set(windows.open.get() - 1);
+        if self.shrunk != windows.shrunk.get() {
+            windows.earlier.set(windows.earlier.get() - 1);
+        }
     }
 }
 
@@ -271,8 +303,10 @@ pub trait Flow {
 pub struct WindowDriver {
     rounds: Rounds,
     pings: Option<PingPong>,
-    /// The window of a stream that was announced last, and the extra of the connection.
+    /// The window of a stream that was announced last, and that of the connection.
     announced: (u32, u32),
+    /// True until the peer has acknowledged a smaller window of a stream.
+    is_shrinking: bool,
     /// Runs while there is an extra.
     quiet: Option<Pin<Box<Sleep>>>,
 }
@@ -281,7 +315,8 @@ impl WindowDriver {
     /// Drives these windows of this connection.
     pub fn new(windows: Rc<Windows>, connection: &mut impl Flow) -> Self {
         Self {
-            announced: (windows.stream.get(), 0),
+            announced: (windows.stream.get(), windows.connection()),
+            is_shrinking: false,
             rounds: Rounds::new(windows),
             pings: connection.pings(),
             quiet: None,
@@ -294,6 +329,11 @@ impl WindowDriver {
         let pings = self.poll_round(cx);
         self.poll_quiet(cx);
         pings + self.announce(connection)
+    }
+
+    /// Reports whether it waits for an acknowledgement: it is to be polled again after the connection.
+    pub fn is_shrinking(&self) -> bool {
+        self.is_shrinking
     }
 
     fn poll_round(&mut self, cx: &mut Context<'_>) -> u32 {
@@ -343,16 +383,22 @@ impl WindowDriver {
         windows
             .stream
             .set(windows.stream.get().min(windows.share()));
-        let (stream, extra) = (windows.stream.get(), windows.extra.get());
-        if extra != self.announced.1 {
-            connection.set_connection_window(windows.ordinary_connection + extra);
-            self.announced.1 = extra;
+        let stream = windows.stream.get();
+        let mut frames = 0;
+        // h2 takes an announcement once the one before is acknowledged, also one of the same window
+        if (stream != self.announced.0 || self.is_shrinking) && connection.set_stream_window(stream)
+        {
+            if std::mem::replace(&mut self.is_shrinking, stream < self.announced.0) {
+                windows.has_shrunk();
+            }
+            self.announced.0 = stream;
+            frames = 1;
         }
-        if stream == self.announced.0 || !connection.set_stream_window(stream) {
-            return 0;
+        if windows.connection() != self.announced.1 {
+            connection.set_connection_window(windows.connection());
+            self.announced.1 = windows.connection();
         }
-        self.announced.0 = stream;
-        1
+        frames
     }
 }
 
@@ -470,6 +516,66 @@ mod tests {
         round(&mut rounds, &meter, windows.stream.get()).await;
         assert_eq!(windows.extra.get(), MAX_EXTRA);
         assert_eq!(windows.stream.get(), STREAM + MAX_EXTRA / 128);
+    }
+
+    /// A peer that acknowledges when it is told to.
+    #[derive(Default)]
+    struct Peer {
+        stream: Option<u32>,
+        connection: u32,
+        is_pending: bool,
+    }
+
+    impl Flow for Peer {
+        fn set_stream_window(&mut self, size: u32) -> bool {
+            let is_free = !std::mem::replace(&mut self.is_pending, true);
+            if is_free {
+                self.stream = Some(size);
+            }
+            is_free
+        }
+
+        fn set_connection_window(&mut self, size: u32) {
+            self.connection = size;
+        }
+
+        fn pings(&mut self) -> Option<PingPong> {
+            None
+        }
+    }
+
+    #[test]
+    fn streams_from_before_a_smaller_window_leave_the_others_their_part() {
+        let windows = Windows::new(STREAM, 100 * STREAM);
+        let ordinary = 100 * STREAM + MAX_EXTRA;
+        let mut peer = Peer::default();
+        let mut driver = WindowDriver::new(Rc::clone(&windows), &mut peer);
+        (0..8).for_each(|_| windows.grow(4));
+        driver.announce(&mut peer);
+        assert_eq!(
+            (peer.stream, peer.connection),
+            (Some(STREAM + MAX_EXTRA), ordinary)
+        );
+        peer.is_pending = false;
+        let early: Vec<_> = (0..16).map(|_| windows.meter()).collect();
+        driver.announce(&mut peer);
+        assert_eq!(peer.stream, Some(STREAM + MAX_EXTRA / 16));
+        assert!(driver.is_shrinking());
+        driver.announce(&mut peer);
+        assert_eq!(
+            peer.connection, ordinary,
+            "the peer may still send more on each"
+        );
+        peer.is_pending = false;
+        driver.announce(&mut peer);
+        assert!(!driver.is_shrinking());
+        assert_eq!(peer.connection, 2 * ordinary);
+        let late = windows.meter();
+        drop(early);
+        driver.announce(&mut peer);
+        assert_eq!(peer.connection, ordinary);
+        drop(late);
+        assert_eq!((windows.open.get(), windows.earlier.get()), (0, 0));
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]

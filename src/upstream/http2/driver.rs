@@ -73,7 +73,13 @@ async fn drive(
     let outcome = poll_fn(|cx| {
         // first: a stream that was opened is told of a smaller window before it is asked for
         windows.poll(cx, &mut connection);
-        let outcome = Pin::new(&mut connection).poll(cx);
+        let mut outcome = Pin::new(&mut connection).poll(cx);
+        while windows.is_shrinking()
+            && outcome.is_pending()
+            && windows.poll(cx, &mut connection) > 0
+        {
+            outcome = Pin::new(&mut connection).poll(cx);
+        }
         state.follow(connection.max_concurrent_send_streams());
         if outcome.is_pending()
             && let Some(pool) = pool.upgrade()
@@ -135,5 +141,6 @@ fn builder() -> h2::client::Builder {
 const RESET_STREAMS: usize = 1024;
 /// h2 charges a DATA frame that waits here 256 bytes less its own, and ends the connection beyond
 /// this. A window full of events of 50 bytes is charged four times its size, with [`super::state::MAX_STREAMS`] of
-/// them 27 MB, and 17 MB for the extra: slow clients must not end the streams of the others.
-const FRAME_BUDGET: usize = 32 * 1024 * 1024 + 4 * MAX_EXTRA as usize;
+/// them 27 MB, and 17 MB for the extra, twice while the connection's window is doubled: slow clients must not
+/// end the streams of the others.
+const FRAME_BUDGET: usize = 2 * (32 * 1024 * 1024 + 4 * MAX_EXTRA as usize);

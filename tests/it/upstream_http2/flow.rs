@@ -240,6 +240,9 @@ fn a_download_over_a_long_way_takes_few_round_trips() {
     assert!(trips < 40.0, "{trips} round trips");
 }
 
+/// Time after which a client that reads nothing is given up (`WRITE_TIMEOUT`).
+const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+
 #[test]
 fn slow_clients_after_a_fast_one_hold_back_no_other() {
     let (seen, progress) = channel();
@@ -259,6 +262,7 @@ fn slow_clients_after_a_fast_one_hold_back_no_other() {
             std::future::pending::<()>().await;
         })
     });
+    // the windows become smaller while the slow ones are asked for
     let way = Relay::to(server.addr, Duration::from_millis(20));
     let proxy = http2(format!("http://{}", way.addr())).start();
     let fast = || {
@@ -271,7 +275,13 @@ fn slow_clients_after_a_fast_one_hold_back_no_other() {
         client.send(get("/slow"));
     }
     slow.iter().for_each(|_| next(&progress));
+    let start = Instant::now();
     fast();
+    let elapsed = start.elapsed();
+    assert!(
+        elapsed < CLIENT_PATIENCE,
+        "the slow ones were given up: {elapsed:?}"
+    );
     assert_eq!(server.connections(), 1);
 }
 
