@@ -5,7 +5,7 @@
 //! is guessed. Some models cost more if the prompt is long. Multipliers change the price by terms of the
 //! response, fees are for server tools; a file without one of these sections gets the built-in one.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use crate::exchange::{Terms, Tokens, Usage};
 
@@ -20,7 +20,8 @@ use self::name::may_end;
 pub struct Prices {
     /// The day, as `2026-11-24`.
     pub date: Box<str>,
-    models: BTreeMap<Box<str>, Price>,
+    /// By the length of the name, then by the name.
+    models: Box<[(Box<str>, Price)]>,
     /// A bit for each length that a name in `models` has; the last one for all that are longer.
     lengths: u128,
     multipliers: Multipliers,
@@ -72,6 +73,15 @@ struct Cost {
 }
 
 impl Price {
+    /// The price of tokens alone, whatever the terms: it takes no allocation.
+    pub fn of_tokens(&self) -> Self {
+        Self {
+            multipliers: Multipliers::default(),
+            rates: self.rates,
+            long_prompt: self.long_prompt,
+        }
+    }
+
     /// Cost of the tokens of one exchange, in billionths of a dollar.
     pub fn of(&self, tokens: &Tokens) -> u64 {
         match &self.long_prompt {
@@ -106,7 +116,7 @@ impl Prices {
 
     /// Beginnings of the names of models that have a price.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.models.keys().map(AsRef::as_ref)
+        self.models.iter().map(|(name, _)| name.as_ref())
     }
 
     /// Sets what a generation cost, and its estimate; what else the same model was used for becomes part of
@@ -200,15 +210,41 @@ impl Prices {
     /// The price of the longest prefix of a name. Neither a number nor a version is cut: `m-4` says something
     /// of `m-4-20250514`, and nothing of `m-4-1` or `m-40`; `m` does of each.
     fn of_prefix(&self, model: &str) -> Option<&Price> {
-        let is_length = |end: &usize| self.lengths & length_bit(*end) != 0;
-        let ends = (1..=model.len()).rev().filter(is_length);
-        let mut ends = ends.filter(|end| may_end(model, *end));
-        ends.find_map(|end| self.models.get(&model[..end]))
+        let longest = length_bit(model.len());
+        let up_to_it = (longest - 1) | longest;
+        // nothing is no beginning
+        let mut lengths = self.lengths & up_to_it & !1;
+        while lengths != 0 {
+            let length = lengths.ilog2();
+            lengths ^= 1 << length;
+            let ends = match length {
+                LONGEST_LENGTH => LONGEST_LENGTH as usize..=model.len(),
+                _ => length as usize..=length as usize,
+            };
+            let mut ends = ends.rev().filter(|end| may_end(model, *end));
+            let price = ends.find_map(|end| self.named(&model[..end]));
+            if price.is_some() {
+                return price;
+            }
+        }
+        None
+    }
+
+    fn named(&self, name: &str) -> Option<&Price> {
+        let order = |(known, _): &(Box<str>, Price)| order(known, name);
+        let place = self.models.binary_search_by(order).ok()?;
+        self.models.get(place).map(|(_, price)| price)
     }
 }
 
+/// The order of names in the table: few are of one length, so that few are compared.
+fn order(one: &str, other: &str) -> Ordering {
+    (one.len().cmp(&other.len())).then_with(|| one.cmp(other))
+}
+
+/// The bit of a length; the last one for all that are longer.
 fn length_bit(length: usize) -> u128 {
-    1 << length.min(127)
+    1 << length.min(LONGEST_LENGTH as usize)
 }
 
 impl Cost {
@@ -218,6 +254,8 @@ impl Cost {
     }
 }
 
+/// Place of the last bit of [`Prices::lengths`].
+const LONGEST_LENGTH: u32 = 127;
 /// Costs without a price here: the regional premium of Bedrock and Vertex, the priority tier, the time of
 /// code execution.
 pub const NOT_PRICED: [&str; 3] = ["regional_premium", "priority_tier", "code_execution_time"];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Multipliers, Price, Prices, Rates, length_bit};
+use super::{Multipliers, Price, Prices, Rates, length_bit, order};
 use crate::config::scalar::InvalidValue;
 
 #[derive(Deserialize)]
@@ -97,7 +97,10 @@ impl Prices {
         let mut prices = others();
         prices.date = file.date.into();
         prices.models = models.collect::<Result<_, InvalidValue>>()?;
-        let lengths = prices.models.keys().map(|model| length_bit(model.len()));
+        prices
+            .models
+            .sort_by(|(one, _), (other, _)| order(one, other));
+        let lengths = prices.names().map(|model| length_bit(model.len()));
         prices.lengths = lengths.fold(0, |all, one| all | one);
         if let Some(rows) = file.multipliers {
             prices.multipliers = rows.read()?;
