@@ -6,7 +6,7 @@
 //! bytes are UTF-8, and whether surrogates are paired, is not looked at: that is the upstream's
 //! to judge.
 
-use fearless_simd::{Simd, SimdBase, SimdFrom, SimdMask, u8x16, u8x64};
+use fearless_simd::{Simd, SimdBase, SimdFrom, SimdMask, u8x32, u8x64};
 
 /// Position within a string at the end of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +37,11 @@ pub(super) enum StringEnd {
 
 /// Passes over `chunk[at..]`, which is inside a string, up to and with its closing quote.
 ///
-/// Most strings are names and words: a look at 16 bytes, the shortest way to a quote, comes first.
+/// Most strings are names and words: a look at 32 bytes, the shortest way to a quote, comes first.
 #[inline(always)]
 pub(super) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
     if let Some(look) = chunk.get(at..).and_then(<[u8]>::first_chunk::<LOOK>) {
-        let octets = u8x16::simd_from(simd, *look);
+        let octets = u8x32::simd_from(simd, *look);
         let stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE) | octets.simd_eq(b'\\');
         let stops = stops.to_bitmask();
         if stops != 0 {
@@ -218,7 +218,7 @@ fn unusual_escapes(chunk: &[u8], at: usize, mut unusual: u64) -> Option<StringEn
 const FLIP: u8 = 0x02;
 const FLIPPED_QUOTE: u8 = b'"' ^ FLIP;
 /// Bytes in the first look.
-const LOOK: usize = 16;
+const LOOK: usize = 32;
 /// Bytes in a block: one bit of a `u64` each.
 const BLOCK: usize = 64;
 /// The odd bits.

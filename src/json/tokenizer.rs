@@ -182,6 +182,12 @@ impl Tokenizer {
     ) -> TokenizerState {
         let resumed = match self.state {
             TokenizerState::Expect(expect) => Ok((0, expect)),
+            // nearly all texts have no byte order mark
+            TokenizerState::Start(BYTE_ORDER_MARK)
+                if matches!(chunk.first(), Some(b'{' | b'[')) =>
+            {
+                Ok((0, ExpectedToken::Value))
+            }
             _ => self.resume(simd, chunk, visitor),
         };
         // a local can stay in registers
@@ -330,7 +336,7 @@ impl Tokenizer {
                                     let spelling = chunk.get(start..at).unwrap_or_default();
                                     shown(visitor.value(spelling, self.base + at as u64))?;
                                 }
-                                after(nesting)
+                                behind(nesting, chunk, &mut at)
                             }
                             StringEnd::Open(within) => {
                                 self.cut(chunk.get(start..), is_read);
@@ -360,7 +366,7 @@ impl Tokenizer {
                                     let spelling = chunk.get(start..at).unwrap_or_default();
                                     shown(visitor.value(spelling, self.base + at as u64))?;
                                 }
-                                after(nesting)
+                                behind(nesting, chunk, &mut at)
                             }
                             ScalarEnd::Open(rest) => {
                                 self.cut(chunk.get(start..), is_read);
@@ -454,9 +460,31 @@ fn after(nesting: &Nesting) -> ExpectedToken {
     }
 }
 
+/// Next token that is allowed after a value, behind the comma that nearly always follows one.
+#[inline(always)]
+fn behind(nesting: &Nesting, chunk: &[u8], at: &mut usize) -> ExpectedToken {
+    if nesting.depth == 0 || chunk.get(*at) != Some(&b',') {
+        return after(nesting);
+    }
+    *at += 1;
+    match nesting.container() {
+        Container::Object => ExpectedToken::Name,
+        Container::Array => ExpectedToken::Value,
+    }
+}
+
 /// Passes over the number or literal that begins with `first`, before `chunk[at]`.
 #[inline(never)]
 fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> ScalarEnd {
+    if let b'1'..=b'9' = first {
+        // nearly all numbers are a few digits
+        let rest = chunk.get(at..).unwrap_or_default();
+        let digits = rest.iter().take_while(|octet| octet.is_ascii_digit());
+        let next = at + digits.count();
+        if !matches!(chunk.get(next), None | Some(b'.' | b'e' | b'E')) {
+            return ScalarEnd::Before(next);
+        }
+    }
     Scalar::begin(first).map_or(ScalarEnd::Invalid, |scalar| scalar.skip(chunk, at))
 }
 

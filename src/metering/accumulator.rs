@@ -277,9 +277,10 @@ impl UsageAccumulator {
 
     /// Usage of the response.
     pub(super) fn usage(self, is_stream: bool, failure: Option<MeteringFailure>) -> Usage {
-        let iterations = self.iterations.unwrap_or_default();
-        let is_unread = self.is_unread || iterations.is_unread();
-        let (compactions, others) = iterations.finish();
+        let iterations = self.iterations.as_ref();
+        let is_unread = self.is_unread || iterations.is_some_and(|it| it.is_unread());
+        let iterations = self.iterations.map(|it| it.finish());
+        let (compactions, others) = iterations.unwrap_or_default();
         Usage {
             model: self.model,
             is_stream,

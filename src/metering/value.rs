@@ -8,34 +8,41 @@ use crate::json::tokenizer;
 /// The value of this spelling: a string with its quotes, a number or a literal.
 #[inline(never)]
 pub(super) fn read(leaf: MemberValue, spelling: &[u8]) -> Match<'_> {
-    if let Some(number) = digits(spelling) {
-        return Match::Number(leaf, number);
-    }
+    let number = |number| Match::Number(leaf, number);
     let found = match spelling {
         [b'"', inside @ .., b'"'] => text(inside).map(|text| Match::Text(leaf, text)),
         b"true" => Some(Match::Bool(leaf, true)),
         b"false" => Some(Match::Bool(leaf, false)),
         b"null" => Some(Match::Null(leaf)),
-        _ if spelling.len() > LONGEST_SPELLING => None,
-        _ => str::from_utf8(spelling)
-            .ok()
-            .and_then(whole)
-            .map(|number| Match::Number(leaf, number)),
+        _ => digits(spelling).or_else(|| unusual(spelling)).map(number),
     };
     found.unwrap_or(Match::Other(leaf))
 }
 
+/// The whole number of another spelling than that of a few digits.
+#[cold]
+fn unusual(spelling: &[u8]) -> Option<u64> {
+    let is_short = spelling.len() <= LONGEST_SPELLING;
+    let spelling = is_short.then(|| str::from_utf8(spelling))?;
+    whole(spelling.ok()?)
+}
+
 /// The number of a few digits, as nearly all counts are.
 fn digits(spelling: &[u8]) -> Option<u64> {
-    let is_number = matches!(spelling.len(), 1..=15) && spelling.iter().all(u8::is_ascii_digit);
-    let add = |number, digit: &u8| number * 10 + u64::from(digit - b'0');
-    is_number.then(|| spelling.iter().fold(0, add))
+    let is_short = matches!(spelling.len(), 1..=15);
+    let add = |number, octet: &u8| match octet {
+        b'0'..=b'9' => Some(number * 10 + u64::from(octet - b'0')),
+        _ => None,
+    };
+    is_short.then(|| spelling.iter().try_fold(0, add))?
 }
 
 /// The text of this spelling, if it is short, Unicode and without control characters.
 fn text(spelling: &[u8]) -> Option<Cow<'_, str>> {
-    let is_usual = |octet: &u8| matches!(octet, b' '..=b'~') && *octet != b'\\';
-    if spelling.len() <= LONGEST_TEXT && spelling.iter().all(is_usual) {
+    // all of them, many at once
+    let is_usual = |octet: &u8| matches!(octet, b' '..=b'~') & (*octet != b'\\');
+    let are_usual = |octets: &[u8]| octets.iter().fold(true, |all, octet| all & is_usual(octet));
+    if spelling.len() <= LONGEST_TEXT && are_usual(spelling) {
         return str::from_utf8(spelling).ok().map(Cow::Borrowed);
     }
     let text = match unescaped(spelling)? {
@@ -80,6 +87,6 @@ const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 /// Bytes of a string of note, other than its spelling.
 pub(super) const LONGEST_TEXT: usize = 128;
 /// Bytes of a spelling of note: every byte of the longest text as `\uXXXX`.
-const LONGEST_SPELLING: usize = 6 * LONGEST_TEXT;
+pub(super) const LONGEST_SPELLING: usize = 6 * LONGEST_TEXT;
 // the tokenizer keeps as many, and the quotes
 const _: () = assert!(LONGEST_SPELLING + 2 <= tokenizer::LONGEST);

@@ -6,7 +6,7 @@ use std::{mem, ops::ControlFlow};
 
 use super::{
     members::{Match, Member, ObjectPath},
-    value,
+    value::{self, LONGEST_SPELLING},
 };
 use crate::json::tokenizer::{Tokenizer, Visitor};
 
@@ -93,8 +93,8 @@ impl<F: FnMut(Match<'_>) -> ControlFlow<()>> Visitor for MemberVisitor<'_, F> {
     }
 
     #[inline(always)]
-    fn name(&mut self, spelling: &[u8], _escapes: bool) {
-        self.path.named(spelling);
+    fn name(&mut self, spelling: &[u8], escapes: bool) {
+        self.path.named(spelling, escapes);
     }
 
     #[inline(always)]
@@ -176,10 +176,15 @@ impl OpenObjects {
 
     /// The name of a member that is looked at.
     #[inline(never)]
-    fn named(&mut self, spelling: &[u8]) {
-        self.member = match (self.innermost(), value::unescaped(spelling)) {
-            (Some(place), Some(name)) => place.member(&name),
-            _ => Member::Other,
+    fn named(&mut self, spelling: &[u8], escapes: bool) {
+        let Some(place) = self.innermost() else {
+            self.member = Member::Other;
+            return;
+        };
+        self.member = match escapes {
+            false if spelling.len() <= LONGEST_SPELLING => place.member(spelling),
+            false => Member::Other,
+            true => value::unescaped(spelling).map_or(Member::Other, |name| place.member(&name)),
         };
     }
 
