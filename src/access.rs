@@ -27,6 +27,7 @@ mod id;
 mod key;
 mod ledger;
 mod limit;
+mod mix;
 mod notice;
 mod others;
 mod pattern;
@@ -65,7 +66,6 @@ use self::{
     context::Context,
     directory::{Directory, Filling},
     estimate::Estimates,
-    grant::Candidate,
     ledger::Ledger,
     limit::Subject,
     others::OtherSpends,
@@ -257,8 +257,8 @@ impl Access {
         !key.models().is_empty()
             || self
                 .context
-                .subjects(key)
-                .any(|subject| subject.policy().depends_on_model())
+                .policies(key)
+                .any(|(_, policy)| policy.depends_on_model())
     }
 
     /// Checks that a key may use a path.
@@ -285,7 +285,10 @@ impl Access {
 
     /// The credential for the upstream of a key: its own, else its team's; none for the upstream's own.
     pub fn credential(&self, key: &Key) -> Result<Option<Arc<Credential>>, Refusal> {
-        let team = key.subjects.team.as_ref().map(|team| team.rules());
+        let team = key.subjects.team.as_ref();
+        let team = team
+            .filter(|team| team.has_rules())
+            .map(|team| team.rules());
         let of_team = || team.as_ref()?.upstream.as_ref();
         let Some(upstream) = key.upstream().or_else(of_team) else {
             return Ok(None);
@@ -314,13 +317,7 @@ impl Access {
             }
         }
         let need = Need::new(&self.context, key, asked);
-        let session = need.tags.session;
-        let candidate = Candidate {
-            context: Arc::clone(&self.context),
-            key: Arc::clone(key),
-            need,
-        };
-        candidate.admit(asked.model, session, unix(now))
+        grant::admit(&self.context, key, need, asked.model, unix(now))
     }
 
     /// The rows of the ledger that changed since the last call. Rows that could not be stored must be kept

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{
     budget::Budget,
     cell::{Cell, Hold, Share},
-    context::Context,
+    context::{Context, InEffect},
     estimate::{Estimate, Size, Tags},
     key::Key,
     limit::{Limit, Meter, Policy, Subject},
@@ -139,9 +139,6 @@ impl Counted {
 /// Parts of limits that one exchange has taken: four without an allocation.
 pub(super) type Takings = SmallVec<[Taking; 4]>;
 
-/// A subject with its policy at this moment.
-type InEffect<'a> = (&'a Subject, Guard<Arc<Policy>>);
-
 /// Reason for which a pass took nothing.
 pub(super) enum Obstacle {
     /// A limit refuses.
@@ -176,10 +173,7 @@ impl Pass<'_> {
 
     fn take_all(&self, takings: &mut Takings, permit: Option<SlotPermit>) -> Result<(), Obstacle> {
         let model = NamedModel::new(self.model);
-        let subjects = self.context.subjects(self.key);
-        let policies: SmallVec<[InEffect<'_>; 5]> = subjects
-            .map(|subject| (&**subject, subject.policy()))
-            .collect();
+        let policies: SmallVec<[InEffect<'_>; 5]> = self.context.policies(self.key).collect();
         let limits = || {
             let limits = policies.iter().flat_map(|(subject, policy)| {
                 let limits = policy.limits().iter();

@@ -2,12 +2,19 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 
 use super::{
-    clock::SteadyClock, estimate::Estimates, key::Key, ledger::Ledger, limit::Subject,
+    clock::SteadyClock,
+    estimate::Estimates,
+    key::Key,
+    ledger::Ledger,
+    limit::{Policy, Subject},
     others::OtherSpends,
 };
+
+/// A subject with its policy at this moment.
+pub(super) type InEffect<'a> = (&'a Subject, Guard<Arc<Policy>>);
 
 /// State that all admissions share.
 pub(super) struct Context {
@@ -25,13 +32,20 @@ impl Context {
     /// The subjects whose limits count the requests of a key, in the order in which they do.
     pub(super) fn subjects<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Arc<Subject>> {
         let subjects = &key.subjects;
-        let below = [
+        let all = [
+            Some(&self.organisation),
             subjects.team.as_ref(),
             subjects.member.as_ref(),
             subjects.user.as_ref(),
             key.own(&self.others),
         ];
-        std::iter::once(&self.organisation).chain(below.into_iter().flatten())
+        all.into_iter().flatten()
+    }
+
+    /// Those of them that have rules, with the rules in effect.
+    pub(super) fn policies<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = InEffect<'a>> {
+        let ruled = self.subjects(key).filter(|subject| subject.has_rules());
+        ruled.map(|subject| (&**subject, subject.policy()))
     }
 
     /// The person or place that a refused client may ask.

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasherDefault,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,6 +20,7 @@ use super::{
     id::KeyId,
     key::{Key, KeyParts, Subjects},
     limit::{Change, Subject, UpstreamCredential},
+    mix::{IdHasher, mixed},
     others::OtherSpends,
     record::{KeyRecord, LimitRule, Records, SubjectId, SubjectRecord},
 };
@@ -29,12 +30,11 @@ use crate::config::Credential;
 pub(super) type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Keys by id.
-type Shard = HashMap<KeyId, Arc<Key>>;
+type Shard = HashMap<KeyId, Arc<Key>, BuildHasherDefault<IdHasher>>;
 
 /// All keys and subjects.
 pub(super) struct Directory {
     shards: Box<[ArcSwap<Shard>]>,
-    hasher: RandomState,
     count: AtomicUsize,
     known: Mutex<Known>,
     variables: Variables,
@@ -72,14 +72,13 @@ impl Filling {
         Self {
             directory: Directory {
                 shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
-                hasher: RandomState::new(),
                 count: AtomicUsize::new(0),
                 known: Mutex::default(),
                 variables,
                 others,
             },
             known,
-            shards: (0..SHARDS).map(|_| Shard::new()).collect(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             limits: HashSet::new(),
         }
     }
@@ -104,7 +103,7 @@ impl Filling {
             }
         };
         let key = self.directory.build(&mut self.known, record, limits, None);
-        let shard = self.directory.shard_of(record.id);
+        let shard = Directory::shard_of(record.id);
         self.shards[shard].insert(record.id, Arc::new(key));
     }
 
@@ -120,7 +119,7 @@ impl Filling {
             shards,
             limits: _,
         } = self;
-        let count = shards.iter().map(HashMap::len).sum();
+        let count = shards.iter().map(Shard::len).sum();
         directory.count.store(count, Ordering::Relaxed);
         for (shard, mut keys) in directory.shards.iter().zip(shards) {
             keys.shrink_to_fit();
@@ -139,7 +138,7 @@ impl Directory {
     }
 
     pub(super) fn key(&self, id: KeyId) -> Option<Arc<Key>> {
-        self.shards[self.shard_of(id)].load().get(&id).cloned()
+        self.shards[Self::shard_of(id)].load().get(&id).cloned()
     }
 
     /// Adds or replaces a key.
@@ -273,7 +272,7 @@ impl Directory {
     }
 
     fn store(&self, key: Arc<Key>, is_new: bool) {
-        let shard = &self.shards[self.shard_of(key.id())];
+        let shard = &self.shards[Self::shard_of(key.id())];
         let mut keys = Shard::clone(&shard.load());
         keys.insert(key.id(), key);
         shard.store(Arc::new(keys));
@@ -401,8 +400,9 @@ impl Directory {
         self.credential(name).credential.is_some()
     }
 
-    fn shard_of(&self, id: KeyId) -> usize {
-        self.hasher.hash_one(id) as usize % SHARDS
+    fn shard_of(id: KeyId) -> usize {
+        // bits that the map of a shard does not tell its entries by
+        (mixed(id.number()) >> 32) as usize % SHARDS
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

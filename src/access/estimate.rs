@@ -13,7 +13,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::id::KeyId;
+use super::{id::KeyId, mix::mixed};
 use crate::{config::prices::Price, exchange::Tokens};
 
 /// Estimate of an exchange.
@@ -74,13 +74,18 @@ impl Default for Estimates {
 impl Estimates {
     /// The tags of an exchange.
     pub(super) fn tags(&self, key: KeyId, session: Option<&[u8]>, model: Option<&str>) -> Tags {
-        let of_key = self.hasher.hash_one((key, model));
-        let session = self.hasher.hash_one(session);
+        // what a client chooses is hashed under a secret, and the rest is mixed in
+        let model = self.hasher.hash_one(model);
+        let of_key = mixed(model ^ mixed(key.number()));
+        let session = match session {
+            Some(session) => self.hasher.hash_one(session),
+            None => NO_SESSION,
+        };
         // 0 is the tag of a free entry
         Tags {
             session: (of_key ^ session.rotate_left(32)) | 1,
             key: of_key | 1,
-            model: self.hasher.hash_one(model) | 1,
+            model: model | 1,
         }
     }
 
@@ -259,6 +264,9 @@ const OCTETS_PER_TOKEN: u64 = 3;
 
 /// Octets of a request of unknown length: those of a first request of Claude Code are about as many.
 const UNKNOWN_OCTETS: u64 = 64 * 1024;
+
+/// Stands for the session of a request without one.
+const NO_SESSION: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Smallest step of a percentile.
 const SMALLEST_PART: f32 = 0.02;

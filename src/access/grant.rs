@@ -40,7 +40,6 @@ pub enum Admitted {
 /// off costs what was metered of it.
 pub struct Grant {
     context: Arc<Context>,
-    key: Arc<Key>,
     takings: Takings,
     need: Need,
     tokens: Tokens,
@@ -49,9 +48,15 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The key.
-    pub fn key(&self) -> &Arc<Key> {
-        &self.key
+    fn new(context: &Arc<Context>, need: Need, takings: Takings) -> Self {
+        Self {
+            context: Arc::clone(context),
+            takings,
+            need,
+            tokens: Tokens::default(),
+            cost: 0,
+            is_settled: false,
+        }
     }
 
     /// Reports whether a limit counts the tokens or the money of the exchange.
@@ -190,55 +195,54 @@ impl Drop for Grant {
 
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Grant({:?}, {:?})", self.key, self.takings)
+        write!(f, "Grant({:?})", self.takings)
     }
 }
 
-/// A request before its admission.
-pub(super) struct Candidate {
-    pub(super) context: Arc<Context>,
-    pub(super) key: Arc<Key>,
-    pub(super) need: Need,
+/// A request before its admission, which waits for a slot.
+struct Candidate {
+    context: Arc<Context>,
+    key: Arc<Key>,
+    need: Need,
 }
 
-impl Candidate {
-    pub(super) fn admit(self, model: Option<&str>, session: u64, now: i64) -> Admitted {
-        let pass = Pass {
-            context: &self.context,
-            key: &self.key,
-            need: &self.need,
-            model,
-            now,
-        };
-        match pass.run(None) {
-            Ok(takings) => Admitted::Granted(self.grant(takings)),
-            Err(Obstacle::Refused(refusal)) => Admitted::Refused(refusal),
-            Err(Obstacle::Full(slots, refusal)) => match slots.wait(session) {
-                None => Admitted::Refused(*refusal),
-                Some(waiter) => Admitted::Queued(SlotWait {
-                    model: model.map(Box::from),
-                    session,
-                    asked: (now, self.context.clock.now()),
-                    waiter,
-                    refusal,
-                    patience: None,
-                    candidate: Some(self),
-                }),
-            },
-        }
-    }
-
-    fn grant(self, takings: Takings) -> Grant {
-        Grant {
-            context: self.context,
-            key: self.key,
-            takings,
-            need: self.need,
-            tokens: Tokens::default(),
-            cost: 0,
-            is_settled: false,
-        }
-    }
+/// Admits a request, or lets it wait for a slot.
+pub(super) fn admit(
+    context: &Arc<Context>,
+    key: &Arc<Key>,
+    need: Need,
+    model: Option<&str>,
+    now: i64,
+) -> Admitted {
+    let pass = Pass {
+        context,
+        key,
+        need: &need,
+        model,
+        now,
+    };
+    let (slots, refusal) = match pass.run(None) {
+        Ok(takings) => return Admitted::Granted(Grant::new(context, need, takings)),
+        Err(Obstacle::Refused(refusal)) => return Admitted::Refused(refusal),
+        Err(Obstacle::Full(slots, refusal)) => (slots, refusal),
+    };
+    let session = need.tags.session;
+    let Some(waiter) = slots.wait(session) else {
+        return Admitted::Refused(*refusal);
+    };
+    Admitted::Queued(SlotWait {
+        model: model.map(Box::from),
+        session,
+        asked: (now, context.clock.now()),
+        waiter,
+        refusal,
+        patience: None,
+        candidate: Some(Candidate {
+            context: Arc::clone(context),
+            key: Arc::clone(key),
+            need,
+        }),
+    })
 }
 
 /// A wait for a slot, of at most 10 s; its drop leaves the queue. It needs tokio's timer.
@@ -282,11 +286,9 @@ impl Future for SlotWait {
             };
             match pass.run(Some(permit)) {
                 Ok(takings) => {
-                    let candidate = this.candidate.take();
-                    return match candidate {
-                        Some(candidate) => Poll::Ready(Ok(candidate.grant(takings))),
-                        None => Poll::Pending,
-                    };
+                    let grant = Grant::new(&candidate.context, candidate.need, takings);
+                    this.candidate = None;
+                    return Poll::Ready(Ok(grant));
                 }
                 Err(Obstacle::Refused(refusal)) => return Poll::Ready(Err(refusal)),
                 // another limit is full by now: the slot went back, and the wait goes on there

@@ -27,6 +27,11 @@ impl KeyId {
         (text.len() == ID).then(|| base62::decode(text).map(Self))?
     }
 
+    /// The number that its characters stand for.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
     fn text(self) -> [u8; ID] {
         let mut text = [0; ID];
         base62::encode(self.0, &mut text);

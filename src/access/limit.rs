@@ -5,7 +5,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -96,6 +99,8 @@ pub(super) struct Subject {
     /// The id as text, which the ledger knows it by.
     name: Arc<str>,
     policy: ArcSwap<Policy>,
+    /// False while the policy is that of all subjects without rules, as those of most requests are.
+    has_rules: AtomicBool,
     /// Every meter that the subject has had.
     meters: Mutex<Vec<KnownMeter>>,
     others: Arc<OtherSpends>,
@@ -141,6 +146,7 @@ impl Subject {
             id,
             default_of: default_of.map(Box::from),
             policy: ArcSwap::new(Arc::clone(&NOTHING)),
+            has_rules: AtomicBool::new(false),
             meters: Mutex::default(),
             others: Arc::clone(others),
         })
@@ -153,6 +159,11 @@ impl Subject {
     /// The team whose default for each of its users this is.
     pub(super) fn default_of(&self) -> Option<&str> {
         self.default_of.as_deref()
+    }
+
+    /// Reports whether there are rules that could be in effect.
+    pub(super) fn has_rules(&self) -> bool {
+        self.has_rules.load(Ordering::Acquire)
     }
 
     /// The rules in effect, with their meters.
@@ -194,7 +205,9 @@ impl Subject {
             adjust_slots(&meters, &limits);
             let _ = policy.limits.set(limits);
         }
+        let has_rules = !Arc::ptr_eq(&policy, &NOTHING);
         self.policy.store(policy);
+        self.has_rules.store(has_rules, Ordering::Release);
     }
 
     /// Makes the meters of a policy.
