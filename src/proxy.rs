@@ -170,7 +170,8 @@ async fn relay(
         }
         (Treatment::Pass { unedited }, Some(watch)) => {
             let payload = inspection::passing(payload, look);
-            keyed::hold(&head, payload, watch, unedited, worker, live).await?
+            let is_watched = record.is_watched();
+            keyed::hold(&head, payload, watch, unedited, worker, live, is_watched).await?
         }
         (Treatment::Edit(edit), _) => {
             let is_watched = record.is_watched();

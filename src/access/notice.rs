@@ -1,13 +1,11 @@
 //! Notices of a budget for the client, in the fields that Claude Code understands.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
 
 use super::record::Period;
 
 /// Fields of a response: names in lower case, and values.
-pub type NoticeFields = SmallVec<[(&'static str, Cow<'static, str>); 8]>;
+pub type NoticeFields = SmallVec<[(&'static str, String); 8]>;
 
 /// State of the budget that is nearest to its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,70 +34,65 @@ pub enum SpendVerdict {
 impl SpendNotice {
     /// The fields of a response.
     pub fn fields(&self) -> NoticeFields {
+        let mut fields = NoticeFields::new();
+        self.each(|name, value| fields.push((name, value.into())));
+        fields
+    }
+
+    /// Shows each field of a response: its name in lower case, and its value. Each response of a key with a
+    /// budget has them, so nothing is allocated.
+    pub fn each(&self, show: impl FnMut(&'static str, &str)) {
         match self.verdict {
-            SpendVerdict::Allowed => self.allowed(),
-            SpendVerdict::Spent => self.rejected("org_spend_cap_reached"),
-            SpendVerdict::Unknown => self.rejected("fetch_error"),
+            SpendVerdict::Allowed => self.allowed(show),
+            SpendVerdict::Spent => self.rejected("org_spend_cap_reached", show),
+            SpendVerdict::Unknown => self.rejected("fetch_error", show),
         }
     }
 
-    fn allowed(&self) -> NoticeFields {
+    fn allowed(&self, mut show: impl FnMut(&'static str, &str)) {
         let surpassed = THRESHOLDS.iter().find(|it| self.utilization >= it.0);
         let status = match surpassed {
             Some(_) => "allowed_warning",
             None => "allowed",
         };
         // two decimals, cut off: what is not all used is below 1
-        let hundredths = (self.utilization * 100.0).clamp(0.0, 99.0) as u32;
-        let mut fields = NoticeFields::new();
-        fields.push((STATUS, status.into()));
-        fields.push((CLAIM, "overage".into()));
-        fields.push((OVERAGE_STATUS, status.into()));
-        fields.push((UTILIZATION, hundredths_text(hundredths).into()));
+        let hundredths = (self.utilization * 100.0).clamp(0.0, 99.0) as u8;
+        let digits = [b'0', b'.', b'0' + hundredths / 10, b'0' + hundredths % 10];
+        show(STATUS, status);
+        show(CLAIM, "overage");
+        show(OVERAGE_STATUS, status);
+        show(UTILIZATION, str::from_utf8(&digits).unwrap_or("0.00"));
         if let Some((_, text)) = surpassed {
-            fields.push((THRESHOLD, (*text).into()));
+            show(THRESHOLD, text);
         }
-        self.push_reset(&mut fields);
-        fields
+        self.reset(&mut show);
     }
 
-    fn rejected(&self, reason: &'static str) -> NoticeFields {
-        let mut fields = NoticeFields::new();
-        fields.push((STATUS, "rejected".into()));
-        self.push_reset(&mut fields);
-        fields.push((
-            UTILIZATION,
-            format!("{:.2}", self.utilization.max(1.0)).into(),
-        ));
-        fields.push((THRESHOLD, "1".into()));
+    fn rejected(&self, reason: &'static str, mut show: impl FnMut(&'static str, &str)) {
+        show(STATUS, "rejected");
+        self.reset(&mut show);
+        show(UTILIZATION, &format!("{:.2}", self.utilization.max(1.0)));
+        show(THRESHOLD, "1");
         let period = match self.period {
             Period::Day => Some("daily"),
             Period::Week => Some("weekly"),
             Period::Month => Some("monthly"),
             Period::Total => None,
         };
-        fields.extend(period.map(|period| (PERIOD, period.into())));
-        fields.push((REASON, reason.into()));
-        fields
+        if let Some(period) = period {
+            show(PERIOD, period);
+        }
+        show(REASON, reason);
     }
 
-    fn push_reset(&self, fields: &mut NoticeFields) {
+    fn reset(&self, show: &mut impl FnMut(&'static str, &str)) {
         if let Some(resets) = self.resets {
-            let resets = resets.to_string();
-            fields.push((RESET, resets.clone().into()));
-            fields.push((OVERAGE_RESET, resets.into()));
+            let mut digits = itoa::Buffer::new();
+            let resets = digits.format(resets);
+            show(RESET, resets);
+            show(OVERAGE_RESET, resets);
         }
     }
-}
-
-/// `0.07` of 7, without the cost of formatting: each response of a budget has it.
-fn hundredths_text(hundredths: u32) -> String {
-    let digit = |number: u32| char::from_digit(number % 10, 10).unwrap_or('0');
-    let mut text = String::with_capacity(4);
-    text.push_str("0.");
-    text.push(digit(hundredths / 10));
-    text.push(digit(hundredths));
-    text
 }
 
 /// Parts of a budget from which on a client warns, the highest first.

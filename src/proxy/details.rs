@@ -300,7 +300,7 @@ impl ExchangeDetails {
     }
 
     /// Content of the answer passes.
-    pub(super) fn content(&mut self, content: &Bytes, sent: u64, started: Instant) {
+    pub(super) fn content(&mut self, content: &Bytes, is_last: bool, sent: u64, started: Instant) {
         let is_first = self.tap.as_mut().is_some_and(|tap| tap.push(content));
         if is_first {
             self.exchange.timings.first_token = Some(started.elapsed());
@@ -319,7 +319,8 @@ impl ExchangeDetails {
                     progress.meters(&tokens, self.exchange.timings.first_token);
                 }
             }
-            if let Some(settlement) = &mut self.settlement {
+            // what comes with the last is settled at once
+            if let Some(settlement) = self.settlement.as_mut().filter(|_| !is_last) {
                 settlement.progress(&tokens, deltas);
             }
         }

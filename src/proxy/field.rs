@@ -378,7 +378,8 @@ fn is_name(custom: &HeaderName, name: &[u8]) -> bool {
     custom.as_str().as_bytes().eq_ignore_ascii_case(name)
 }
 
-fn put(octets: &mut BytesMut, name: &[u8], value: &[u8]) {
+/// Writes a field.
+pub(super) fn put(octets: &mut BytesMut, name: &[u8], value: &[u8]) {
     octets.reserve(name.len() + value.len() + 4);
     octets.put_slice(name);
     octets.put_slice(b": ");

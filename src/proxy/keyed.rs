@@ -7,6 +7,7 @@
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
 
 use actix_web::dev::Payload;
+use smallvec::SmallVec;
 
 pub(super) mod cutting;
 mod model;
@@ -40,17 +41,19 @@ use crate::{
 
 /// A request with a key.
 pub(super) struct KeyedRequest {
-    key: Arc<Key>,
     /// The text of the key, which must not travel on.
-    text: Box<[u8]>,
+    text: KeyText,
     /// The credential of the key or its team for the upstream.
     credential: Option<Arc<Credential>>,
     /// True if the client's own credential goes to the upstream.
     passes_own: bool,
     path: KeyedPath,
-    /// Registered, so that a revocation can end it.
+    /// The key. The request is registered, so that a revocation can end it.
     pub(super) running: Rc<RunningKey>,
 }
+
+/// The text of a key: 52 octets.
+type KeyText = SmallVec<[u8; 56]>;
 
 /// Finds the key of a request. None if it has none and needs none.
 ///
@@ -95,8 +98,7 @@ pub(super) fn identify(
         text: text.unwrap_or_default().into(),
         passes_own,
         path: KeyedPath::of(&head.method, head.path(), head.upgrade.is_some()),
-        running: RunningKeys::enter(&worker.running_keys, &key),
-        key,
+        running: RunningKeys::enter(&worker.running_keys, key),
     }))
 }
 
@@ -107,6 +109,10 @@ fn key_in(value: &[u8]) -> Option<&[u8]> {
 }
 
 impl KeyedRequest {
+    fn key(&self) -> &Arc<Key> {
+        self.running.key()
+    }
+
     /// Refuses a path that the key may not use.
     pub(super) fn admit_path(
         &self,
@@ -114,7 +120,7 @@ impl KeyedRequest {
         head: &RequestHead,
         worker: &Worker,
     ) -> Result<(), ProxyError> {
-        let (key, method) = (&self.key, head.method.as_str());
+        let (key, method) = (self.key(), head.method.as_str());
         match &self.path {
             KeyedPath::Metered | KeyedPath::Free | KeyedPath::OwnUsage | KeyedPath::Models => {
                 return Ok(());
@@ -133,7 +139,7 @@ impl KeyedRequest {
     /// The key as the one that pays.
     pub(super) fn payer(&self) -> Payer<'_> {
         Payer {
-            owner: self.key.owner(),
+            owner: self.key().owner(),
             credential: self.credential.as_deref(),
         }
     }
@@ -145,17 +151,17 @@ impl KeyedRequest {
 
     /// The answer to `GET /api/oauth/usage`: how much of its budgets the key has spent.
     pub(super) fn usage(&self, access: &Access) -> String {
-        usage::answer(access, &self.key, SystemTime::now())
+        usage::answer(access, self.key(), SystemTime::now())
     }
 
     /// Reports whether the request generates, and the model in its body decides.
     pub(super) fn needs_model(&self, access: &Access) -> bool {
-        matches!(self.path, KeyedPath::Metered) && access.needs_model(&self.key)
+        matches!(self.path, KeyedPath::Metered) && access.needs_model(self.key())
     }
 
     /// Reports whether the response is a list of models that is to be filtered.
     pub(super) fn filters_models(&self) -> bool {
-        matches!(self.path, KeyedPath::Models) && !self.key.models().is_empty()
+        matches!(self.path, KeyedPath::Models) && !self.key().models().is_empty()
     }
 
     /// The body, watched if a watch is given, without a key in its trailer section.
@@ -165,7 +171,7 @@ impl KeyedRequest {
         payload: Payload,
         watch: Option<&SharedWatch>,
     ) -> Payload {
-        model::keyed(head, payload, watch, &self.key, &self.text)
+        model::keyed(head, payload, watch, &self.running, &self.text)
     }
 
     /// Takes a grant for the request; waits for a free slot where others have them all.
@@ -193,7 +199,7 @@ impl KeyedRequest {
             is_generation: matches!(self.path, KeyedPath::Metered),
             price,
         };
-        let granted = match access.admit(&self.key, &asked, SystemTime::now()) {
+        let granted = match access.admit(self.key(), &asked, SystemTime::now()) {
             Admitted::Granted(grant) => Ok(grant),
             Admitted::Refused(refusal) => Err(refusal),
             Admitted::Queued(wait) => {
@@ -209,7 +215,7 @@ impl KeyedRequest {
                 record.runs_on(Settlement::new(grant, price), body.model, &live.prices);
                 Ok(())
             }
-            Err(refusal) => Err(refusal::error(refusal, self.key.team(), &worker.observer)),
+            Err(refusal) => Err(refusal::error(refusal, self.key().team(), &worker.observer)),
         }
     }
 
@@ -233,7 +239,7 @@ impl KeyedRequest {
         live: &Live,
     ) -> Result<models_list::FilteredList, ProxyError> {
         let list = models_list::read(response, live).await?;
-        let filtered = list.filter(|model| self.key.allows_model(model));
+        let filtered = list.filter(|model| self.key().allows_model(model));
         filtered.ok_or_else(|| DeniedError::UnreadableModels.into())
     }
 }

@@ -142,7 +142,7 @@ impl ExchangeRecord {
     pub(super) fn runs_on(
         &mut self,
         settlement: Settlement,
-        model: Option<Box<str>>,
+        model: Option<Rc<str>>,
         prices: &Arc<Prices>,
     ) {
         match &mut self.details {
@@ -271,14 +271,14 @@ impl ExchangeRecord {
         self
     }
 
-    /// Content of the response passes.
-    pub(super) fn content(&mut self, content: &Bytes) {
+    /// Content of the response passes. If it is the last, [`Self::completes`] comes next.
+    pub(super) fn content(&mut self, content: &Bytes, is_last: bool) {
         self.sent += content.len() as u64;
         if let Some(details) = &mut self.details {
-            details.content(content, self.sent, self.started);
+            details.content(content, is_last, self.sent, self.started);
         }
         if let Some(payment) = &mut self.payment {
-            payment.content(content);
+            payment.content(content, is_last);
         }
     }
 

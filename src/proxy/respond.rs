@@ -10,7 +10,7 @@ use actix_web::{
     body::{BodySize, BoxBody, MessageBody},
     http::{StatusCode, header},
 };
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 
 use super::{
     browser, field,
@@ -77,24 +77,18 @@ fn keyed_head(
     };
     let content =
         field::response_head_without(head, keeps_length, client, is_shared, NOTICE_OCTETS);
-    let notice = record.settlement().filter(|_| head.status == 200);
-    let notice = notice.map(Settlement::notice);
-    let notice = notice.unwrap_or_default();
-    if notice.is_empty() {
+    let settlement = record.settlement().filter(|_| head.status == 200);
+    let Some(notice) = settlement.and_then(Settlement::notice) else {
         return content;
-    }
+    };
     match content {
         HeadContent::Octets(mut octets) => {
-            for (name, value) in &notice {
-                octets.put_slice(name.as_bytes());
-                octets.put_slice(b": ");
-                octets.put_slice(value.as_bytes());
-                octets.put_slice(b"\r\n");
-            }
+            notice.each(|name, value| field::put(&mut octets, name.as_bytes(), value.as_bytes()));
             HeadContent::Octets(octets)
         }
         HeadContent::Fields(fields) => {
-            let own = notice.iter();
+            let own = notice.fields();
+            let own = own.iter();
             let own = own.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             let theirs = fields.iter().map(|field| (field.name, field.value));
             HeadContent::Fields(Fields::from_pairs(theirs.chain(own)))
@@ -166,7 +160,7 @@ impl MessageBody for OwnBody {
         if content.is_empty() {
             return Poll::Ready(None);
         }
-        this.record.content(&content);
+        this.record.content(&content, false);
         Poll::Ready(Some(Ok(content)))
     }
 }

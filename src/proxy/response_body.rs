@@ -107,9 +107,10 @@ impl MessageBody for ExchangeBody {
         this.record.receives();
         match polled {
             Poll::Ready(Some(Ok(content))) => {
-                this.record.content(&content);
+                let is_last = this.body.is_done();
+                this.record.content(&content, is_last);
                 this.idle.heard();
-                if this.body.is_done() {
+                if is_last {
                     this.record.completes();
                 }
                 Poll::Ready(Some(Ok(content)))

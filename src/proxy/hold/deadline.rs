@@ -19,7 +19,10 @@ use crate::error::DownstreamError;
 
 /// The time that a body takes.
 pub(in crate::proxy) struct BodyDeadline {
-    deadline: Instant,
+    /// The time that it may take by now.
+    time: Duration,
+    /// The first wait for it: content that is here at once needs no clock.
+    since: Option<Instant>,
     timer: Option<Pin<Box<actix_rt::time::Sleep>>>,
 }
 
@@ -27,7 +30,8 @@ impl BodyDeadline {
     /// A body whose first octet may take this long.
     pub(in crate::proxy) fn new(patience: Duration) -> Self {
         Self {
-            deadline: Instant::now() + patience,
+            time: patience,
+            since: None,
             timer: None,
         }
     }
@@ -55,18 +59,18 @@ impl BodyDeadline {
 
     /// The client is not waited for in this time.
     pub(in crate::proxy) fn pause(&mut self, time: Duration) {
-        self.deadline += time;
+        self.time += time;
     }
 
     fn arrived(&mut self, octets: usize) {
         let octets = u64::try_from(octets).unwrap_or(u64::MAX);
         let nanoseconds = octets.saturating_mul(1_000_000_000 / OCTETS_PER_SECOND);
-        self.deadline += Duration::from_nanos(nanoseconds);
+        self.time += Duration::from_nanos(nanoseconds);
     }
 
     /// Ready once the deadline has passed.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.deadline;
+        let deadline = *self.since.get_or_insert_with(Instant::now) + self.time;
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(actix_rt::time::sleep_until(deadline.into())));

@@ -45,10 +45,10 @@ impl RunningKeys {
     }
 
     /// Registers a request.
-    pub(super) fn enter(list: &Rc<Self>, key: &Arc<Key>) -> Rc<RunningKey> {
+    pub(super) fn enter(list: &Rc<Self>, key: Arc<Key>) -> Rc<RunningKey> {
         let mut all = list.0.borrow_mut();
         let running = Rc::new(RunningKey {
-            key: Arc::clone(key),
+            key,
             is_cut: Cell::new(false),
             waker: RefCell::default(),
             at: Cell::new(all.len()),
@@ -69,6 +69,11 @@ impl RunningKeys {
 }
 
 impl RunningKey {
+    /// The key. One count of its references is enough for a request: all workers write to it.
+    pub(super) fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
     /// Reports whether the request is to end, and registers the task to be woken then.
     pub(in crate::proxy) fn poll_cut(&self, cx: &Context<'_>) -> bool {
         if self.is_cut.get() {

@@ -10,7 +10,6 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -20,14 +19,13 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::{
-    access::Key,
     config::Live,
     edit,
     error::{DownstreamError, ProxyError},
     label::Label,
     metering::{InvalidModel, ModelWatch, WatchedModel},
-    proxy::{hold::BodyDeadline, plan::Plan, worker::Worker},
-    upstream::request::Continue,
+    proxy::{hold::BodyDeadline, keyed::cutting::RunningKey, plan::Plan, worker::Worker},
+    upstream::{pieces::Pieces, request::Continue},
     wire::{
         body::Framing,
         chunks::ChunkBuffer,
@@ -41,7 +39,7 @@ pub(in crate::proxy) type SharedWatch = Rc<RefCell<ModelWatch>>;
 /// Facts of a body that a grant depends on.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct ModelBody {
-    pub(super) model: Option<Box<str>>,
+    pub(super) model: Option<Rc<str>>,
     pub(super) max_tokens: Option<u64>,
     /// Octets of the body; those that have come, where it does not tell.
     pub(super) octets: u64,
@@ -68,8 +66,8 @@ impl ModelBody {
         };
         let watch = watch.borrow();
         match watch.model() {
-            WatchedModel::Known(model) => Ok(Self {
-                model: Some(model.into()),
+            WatchedModel::Known(_) => Ok(Self {
+                model: watch.shared_model(),
                 max_tokens: watch.max_tokens(),
                 octets,
             }),
@@ -101,10 +99,13 @@ pub(in crate::proxy) async fn hold(
     unedited: Option<Label>,
     worker: &Worker,
     live: &Live,
+    is_watched: bool,
 ) -> Result<Plan, ProxyError> {
     let mut share = None;
     let mut arrival = BodyDeadline::new(live.timers.request_body);
     let mut held = ChunkBuffer::default();
+    // the content that names the model, if nothing came before it: it leaves as it is
+    let mut only = None;
     while is_unknown(watch)
         && let Some(content) = arrival.next(&mut payload).await
     {
@@ -119,18 +120,26 @@ pub(in crate::proxy) async fn hold(
                 .get_or_insert_with(|| worker.edit_memory.share(head.framing, live.max_held_body));
             arrival.pause(share.grow_to(length).await?);
         }
+        if held.is_empty() && !is_unknown(watch) {
+            only = Some(content);
+            break;
+        }
         held.push(content);
     }
     head.notes.is_held.set(false);
+    let held = match only {
+        Some(content) => Pieces::from_iter([content]),
+        None => held.finish(),
+    };
     let first = match share {
         // the rest may take hours: each piece pays until it has left
-        Some(share) => share.tied_to(held.finish()),
-        None => held.finish(),
+        Some(share) => share.tied_to(held),
+        None => held,
     };
     let plan = Plan::streamed(head, first, payload, Continue::NotExpected);
     Ok(Plan {
         edit: unedited,
-        complete_at: Some(Instant::now()),
+        complete_at: is_watched.then(Instant::now),
         ..plan
     })
 }
@@ -144,7 +153,7 @@ pub(in crate::proxy) fn keyed(
     head: &RequestHead,
     payload: Payload,
     watch: Option<&SharedWatch>,
-    key: &Arc<Key>,
+    running: &Rc<RunningKey>,
     text: &[u8],
 ) -> Payload {
     let may_trail = head.framing == Framing::Chunked || head.version == Version::Http2;
@@ -155,7 +164,7 @@ pub(in crate::proxy) fn keyed(
         payload,
         watch: watch.map(Rc::clone),
         notes: Rc::clone(&head.notes),
-        key: Arc::clone(key),
+        running: Rc::clone(running),
         text: may_trail.then(|| text.into()),
         tools: 0,
     });
@@ -166,7 +175,7 @@ struct KeyedBody {
     payload: Payload,
     watch: Option<SharedWatch>,
     notes: Rc<BodyNotes>,
-    key: Arc<Key>,
+    running: Rc<RunningKey>,
     /// The key's text, where a trailer section may come that must not have it.
     text: Option<Box<[u8]>>,
     /// Models of tools that were judged.
@@ -180,7 +189,10 @@ impl KeyedBody {
             return Err(error(fault));
         }
         let new = watch.tools().get(self.tools..).unwrap_or_default();
-        if new.iter().any(|model| !self.key.allows_model(model)) {
+        if new
+            .iter()
+            .any(|model| !self.running.key().allows_model(model))
+        {
             return Err(DownstreamError::ToolModelDenied);
         }
         self.tools = watch.tools().len();

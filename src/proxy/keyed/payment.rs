@@ -1,7 +1,7 @@
 //! Payment for an exchange with a key that no telemetry observes: what its limits count is read from its
 //! response, and nothing else is kept of it.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
@@ -18,9 +18,11 @@ pub(in crate::proxy) struct Payment {
     settlement: Settlement,
     prices: Arc<Prices>,
     /// The model that the request names.
-    model: Option<Box<str>>,
+    model: Option<Rc<str>>,
     /// Reader of the response, if the limits count tokens or money.
-    tap: Option<UsageReader>,
+    ///
+    /// Boxed, so that the allocator keeps both at hand: it is as large as the rest.
+    tap: Option<Box<UsageReader>>,
     /// An upstream was asked.
     was_asked: bool,
     /// The last one that was asked did not respond.
@@ -30,7 +32,7 @@ pub(in crate::proxy) struct Payment {
 impl Payment {
     pub(in crate::proxy) fn new(
         settlement: Settlement,
-        model: Option<Box<str>>,
+        model: Option<Rc<str>>,
         prices: &Arc<Prices>,
     ) -> Box<Self> {
         Box::new(Self {
@@ -62,14 +64,17 @@ impl Payment {
         if self.settlement.counts_usage() && head.status.is_success() {
             let content_type = head.fields.value("content-type");
             let coding = head.fields.value("content-encoding");
-            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding);
+            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding).map(Box::new);
         }
     }
 
-    /// Content of the response passes.
-    pub(in crate::proxy) fn content(&mut self, content: &Bytes) {
+    /// Content of the response passes. What comes with the last is settled at once.
+    pub(in crate::proxy) fn content(&mut self, content: &Bytes, is_last: bool) {
         if let Some(tap) = &mut self.tap {
             tap.push(content);
+            if is_last {
+                return;
+            }
             let (tokens, deltas) = tap.so_far();
             self.settlement.progress(&tokens, deltas);
         }
@@ -98,7 +103,7 @@ impl Payment {
             None => Usage::default(),
         };
         usage.at_least |= end.may_have_worked(was_asked, is_unanswered);
-        usage.model = usage.model.or(model);
+        usage.model = usage.model.or_else(|| Some((*model?).into()));
         prices.apply(&mut usage);
         settlement.settle(end, Some(&usage));
     }

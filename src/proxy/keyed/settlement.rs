@@ -1,7 +1,7 @@
 //! The grant of an exchange, charged while its response passes and settled at its end.
 
 use crate::{
-    access::{Grant, NoticeFields},
+    access::{Grant, SpendNotice},
     config::prices::Price,
     exchange::{
         Exchange, MeteringFailure, Termination, TerminationPhase, TerminationSource, Tokens, Usage,
@@ -39,7 +39,7 @@ impl PaidEnd {
 /// The grant of an exchange.
 pub(in crate::proxy) struct Settlement {
     grant: Grant,
-    /// The price of the model, as it was at the admission.
+    /// The price of the model's tokens, as it was at the admission.
     price: Option<Price>,
     /// Tokens that the grant was told last.
     told: Tokens,
@@ -49,7 +49,7 @@ impl Settlement {
     pub(super) fn new(grant: Grant, price: Option<&Price>) -> Self {
         Self {
             grant,
-            price: price.cloned(),
+            price: price.map(Price::of_tokens),
             told: Tokens::default(),
         }
     }
@@ -59,10 +59,9 @@ impl Settlement {
         self.grant.counts_usage()
     }
 
-    /// Fields that tell a client of its budgets.
-    pub(in crate::proxy) fn notice(&self) -> NoticeFields {
-        let notice = self.grant.notice();
-        notice.map(|notice| notice.fields()).unwrap_or_default()
+    /// State of the budget that is nearest to its end, which the client is told.
+    pub(in crate::proxy) fn notice(&self) -> Option<SpendNotice> {
+        self.grant.notice()
     }
 
     /// Charges what has come: the tokens that the upstream reported, and one for each delta, which is the
@@ -89,7 +88,13 @@ impl Settlement {
             return;
         };
         match Settled::of(end, usage) {
-            Settled::Exactly(tokens, cost) => self.grant.settle(&tokens, cost),
+            Settled::Exactly(tokens, cost) => {
+                if cost.is_none() {
+                    // by the price of the model that was asked for
+                    self.progress(&tokens, 0);
+                }
+                self.grant.settle(&tokens, cost);
+            }
             Settled::AtEstimate => self.grant.settle_at_estimate(),
         }
     }
