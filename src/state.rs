@@ -15,8 +15,8 @@ mod store;
 pub use self::{
     lock::{LockError, StateLock},
     redis::{
-        InvalidRedisUrl, RedisFault, RedisFaultKind, RedisForm, RedisIdentity, RedisNode,
-        RedisSettings, RedisTls,
+        InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisForm, RedisIdentity,
+        RedisNode, RedisSettings, RedisStore, RedisTls,
     },
     sqlite::{STATE_FILE, SqliteStore},
     store::{

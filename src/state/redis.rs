@@ -4,16 +4,22 @@
 //! Whatever it answers, it is an error of the store and no panic. The crate `redis` is known to this folder
 //! alone; what leaves it are plain values.
 
+mod changes;
+mod checks;
 mod command;
 mod connection;
 mod dial;
 mod fault;
 mod route;
 mod settings;
+mod spends;
+mod store;
 #[cfg(test)]
 mod testing;
 
 pub use self::{
+    changes::RedisChanges,
     fault::{RedisFault, RedisFaultKind},
     settings::{InvalidRedisUrl, RedisForm, RedisIdentity, RedisNode, RedisSettings, RedisTls},
+    store::RedisStore,
 };

@@ -146,7 +146,8 @@ pub trait Store: Send {
         Ok(state)
     }
 
-    /// Reads the number of changes so far.
+    /// Reads the number of changes so far. One that is lower than a version that was read tells that the store has
+    /// lost changes.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -206,6 +207,11 @@ pub trait Store: Send {
     /// # Errors
     /// The store cannot be read.
     fn checkpoints(&mut self) -> Result<Vec<StoredCheckpoint>, StateError>;
+
+    /// What is wrong with the store since it was opened, although it can be used.
+    fn warning(&self) -> Option<StateError> {
+        None
+    }
 }
 
 /// Reason for which a store cannot be used.
@@ -246,7 +252,27 @@ pub enum StateError {
     /// Anything else that SQLite reports.
     #[error("{path} cannot be used: {1}; keys and limits cannot be changed; check that DATA_DIR is writable and has space", path = .0.display())]
     Database(PathBuf, String),
+    /// The system gives no random bytes.
+    #[error("the system gave no random bytes; nothing was changed; try again")]
+    Random,
     /// Redis cannot be used.
     #[error("{0}")]
     Redis(#[from] RedisFault),
+}
+
+impl StateError {
+    /// True if it may pass by itself, so that a server can start without the store.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Redis(fault) => fault.kind.is_temporary(),
+            Self::Conflict
+            | Self::Locked(_)
+            | Self::Damaged(..)
+            | Self::Newer(..)
+            | Self::Gone(_)
+            | Self::Io(..)
+            | Self::Database(..)
+            | Self::Random => false,
+        }
+    }
 }

@@ -78,8 +78,10 @@ struct Pause {
 /// A command that has no answer yet.
 struct Task {
     index: usize,
-    /// The node that has its key for now.
-    asked: Option<RedisNode>,
+    /// The node that it goes to, whatever the route says.
+    target: Option<RedisNode>,
+    /// That node has its key for now: it is told to look.
+    is_asking: bool,
     /// The script goes before it.
     loads: bool,
     /// It was sent on a connection that turned out to be closed.
@@ -129,9 +131,14 @@ impl RedisConnection {
         }
     }
 
-    /// Name of a key; see [`RedisSettings::key`].
+    /// Name of a key, as [`RedisSettings::key`] gives it.
     pub(in crate::state) fn key(&self, tag: &str, rest: &str) -> String {
         self.settings.key(tag, rest)
+    }
+
+    /// The servers as a text.
+    pub(in crate::state) fn place(&self) -> String {
+        self.settings.place()
     }
 
     /// Sends commands, those of a server together, and gives their answers in order.
@@ -210,6 +217,24 @@ impl RedisConnection {
         })
     }
 
+    /// Sends a command to each primary.
+    ///
+    /// # Errors
+    /// They are not known.
+    pub(in crate::state) fn send_to_all(
+        &mut self,
+        command: impl Fn() -> Command,
+    ) -> Result<Vec<Answer>, StateError> {
+        let nodes = self.primaries()?;
+        let commands: Vec<_> = nodes.iter().map(|_| command()).collect();
+        let tasks = nodes.into_iter().enumerate().map(|(index, node)| Task {
+            target: Some(node),
+            ..Task::new(index)
+        });
+        let deadline = Instant::now() + self.patience;
+        Ok(self.run(&commands, tasks.collect(), deadline))
+    }
+
     /// A further connection to a primary, for a subscription.
     ///
     /// # Errors
@@ -234,8 +259,17 @@ impl RedisConnection {
     }
 
     fn exchange(&mut self, commands: &[Command], deadline: Instant) -> Vec<Answer> {
+        let tasks = (0..commands.len()).map(Task::new).collect();
+        self.run(commands, tasks, deadline)
+    }
+
+    fn run(
+        &mut self,
+        commands: &[Command],
+        mut tasks: Vec<Task>,
+        deadline: Instant,
+    ) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = commands.iter().map(|_| None).collect();
-        let mut tasks: Vec<_> = (0..commands.len()).map(Task::new).collect();
         for _ in 0..ROUNDS {
             if tasks.is_empty() {
                 break;
@@ -280,8 +314,8 @@ impl RedisConnection {
         let mut by_node: BTreeMap<RedisNode, Vec<Task>> = BTreeMap::new();
         for mut task in tasks {
             let key = commands.get(task.index).and_then(Command::key);
-            let node = match (&task.asked, &self.route) {
-                (Some(asked), _) => Some(asked.clone()),
+            let node = match (&task.target, &self.route) {
+                (Some(target), _) => Some(target.clone()),
                 (None, Some(Route::One(node))) => Some(node.clone()),
                 (None, Some(Route::Slots(map))) => map.node(key).cloned(),
                 (None, None) => None,
@@ -358,7 +392,7 @@ impl RedisConnection {
             if let (true, Some(script)) = (task.loads, command.script()) {
                 script.write_load(&mut octets);
             }
-            if task.asked.is_some() {
+            if task.is_asking {
                 redis::cmd("ASKING").write_packed_command(&mut octets);
             }
             command.write(&mut octets);
@@ -387,8 +421,7 @@ impl RedisConnection {
         let mut bounded_at = Instant::now();
         while let Some(task) = tasks.next() {
             let script = commands.get(task.index).and_then(Command::script);
-            let before =
-                usize::from(task.loads && script.is_some()) + usize::from(task.asked.is_some());
+            let before = usize::from(task.loads && script.is_some()) + usize::from(task.is_asking);
             let mut received = Ok(Value::Nil);
             for _ in 0..=before {
                 let now = Instant::now();
@@ -444,12 +477,17 @@ impl RedisConnection {
         };
         let is_cluster = self.settings.form == RedisForm::Cluster;
         let is_single = self.settings.form == RedisForm::Single;
-        task.asked = None;
+        if std::mem::take(&mut task.is_asking) {
+            task.target = None;
+        }
         let mut again = true;
         match code {
             "NOSCRIPT" if !task.loads => task.loads = true,
             "MOVED" if is_cluster => rest.is_moved = true,
-            "ASK" if is_cluster => task.asked = redirected(detail, node),
+            "ASK" if is_cluster => {
+                task.target = redirected(detail, node);
+                task.is_asking = task.target.is_some();
+            }
             "READONLY" if !is_single => {
                 // it was the primary once
                 rest.is_moved = true;
@@ -673,7 +711,8 @@ impl Task {
     fn new(index: usize) -> Self {
         Self {
             index,
-            asked: None,
+            target: None,
+            is_asking: false,
             loads: false,
             is_repeated: false,
             fault: None,

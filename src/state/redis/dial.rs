@@ -7,6 +7,8 @@ use redis::{
     RedisError, TlsCertificates, io::tcp::TcpSettings,
 };
 
+use socket2::TcpKeepalive;
+
 use super::{
     fault::{RedisFault, RedisFaultKind},
     settings::{RedisNode, RedisSettings, RedisTls},
@@ -22,6 +24,9 @@ pub(super) enum Login {
     /// Nothing: Sentinels often have no password.
     Nothing,
 }
+
+/// Silence after which a connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Opens a connection. It gives up on an answer after `patience`, too.
 pub(super) fn dial(
@@ -66,10 +71,18 @@ fn client(settings: &RedisSettings, node: &RedisNode, login: Login) -> Result<Cl
             tls_params: None,
         },
     };
+    // a subscription hears nothing for long
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 5);
     let info = address
         .into_connection_info()?
         .set_redis_settings(hello)
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        .set_tcp_settings(
+            TcpSettings::default()
+                .set_nodelay(true)
+                .set_keepalive(keepalive),
+        );
     match &settings.tls {
         None => Client::open(info),
         Some(tls) => {

@@ -95,6 +95,9 @@ impl fmt::Debug for RedisIdentity {
 #[error("{0}")]
 pub struct InvalidRedisUrl(&'static str);
 
+/// The tag of everything that is no subject's.
+pub(super) const TAG: &str = "state";
+
 /// First part of names where nothing else is said.
 const PREFIX: &str = "ap";
 
@@ -192,6 +195,11 @@ impl RedisSettings {
     pub fn place(&self) -> String {
         let nodes: Vec<_> = self.nodes.iter().map(ToString::to_string).collect();
         nodes.join(",")
+    }
+
+    /// Name of the channel on which changes are told.
+    pub(super) fn channel(&self) -> String {
+        [&self.prefix, ":changes"].concat()
     }
 
     /// Name of a key. All keys of one tag are on one server of a Cluster.
