@@ -10,7 +10,17 @@
 //! [`Access::put_key`] and [`Access::put_subject`], and what must survive the process leaves through
 //! [`Access::take_dirty`].
 
-use std::{collections::BTreeMap, fmt, hint::black_box, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hint::black_box,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
 
 mod admit;
 mod base62;
@@ -74,6 +84,8 @@ use crate::{config::Credential, exchange::Route};
 
 /// Keys and limits of the process, shared by all workers.
 pub struct Access {
+    /// The store has not told yet which keys there are.
+    is_unknown: AtomicBool,
     pepper: Pepper,
     context: Arc<Context>,
     directory: Directory,
@@ -139,6 +151,7 @@ impl AccessFilling {
             contact: Default::default(),
         };
         Access {
+            is_unknown: AtomicBool::new(false),
             pepper,
             context: Arc::new(context),
             directory: self.filling.finish(),
@@ -158,9 +171,18 @@ impl Access {
         self.context.contact.store(contact);
     }
 
-    /// Reports whether there is a key, be it a revoked one.
+    /// Reports whether there is a key, be it a revoked one, or there may be one: the store has not told yet.
     pub fn has_keys(&self) -> bool {
-        self.directory.count() > 0
+        self.directory.count() > 0 || self.is_unknown()
+    }
+
+    /// Tells whether the store has not told yet which keys there are. A key is refused then for this reason.
+    pub fn set_unknown(&self, is_unknown: bool) {
+        self.is_unknown.store(is_unknown, Relaxed);
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.is_unknown.load(Relaxed)
     }
 
     /// Digests secrets of new keys.
@@ -219,6 +241,9 @@ impl Access {
         let digest = self.pepper.digest(parts.secret);
         let Some(key) = self.directory.key(parts.id) else {
             black_box(digest.place_in([].into_iter()));
+            if self.is_unknown() {
+                return Err(self.refuse(RefusalKind::StateUnreachable, refusal::UNKNOWN_YET));
+            }
             return Err(self.refuse_key(RefusalKind::UnknownKey));
         };
         key.verify(&digest, unix(now))

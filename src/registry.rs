@@ -19,6 +19,7 @@ mod limits;
 mod money;
 mod pepper;
 mod read;
+mod shared;
 mod times;
 mod transfer;
 mod unwritten;

@@ -39,6 +39,7 @@ use crate::{
     logging,
     memory::Budget,
     proxy::{self, EditMemory, RequestId, RunningKeys, Telemetry, Worker},
+    registry::Registry,
     telemetry::activity::{self, Activity, BreakCause, CacheWarningSources, EventSender},
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
@@ -185,11 +186,13 @@ impl Observation {
         balance: &Arc<Balance>,
         counters: &Arc<reload::ReloadCounters>,
         live: &Arc<ArcSwap<Live>>,
+        registry: Option<&Arc<Registry>>,
     ) -> control::Exposition {
         let metrics = Arc::clone(&self.metrics);
         let view = self.activity.as_ref().map(Activity::view);
         let (limits, balance) = (Arc::clone(limits), Arc::clone(balance));
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
+        let registry = registry.map(Arc::clone);
         Box::new(move |format| {
             let live = live.load();
             let states = balance.states(&live.endpoints);
@@ -209,6 +212,7 @@ impl Observation {
                     let labels = BreakCause::ALL.map(BreakCause::label);
                     labels.into_iter().zip(view.cache_breaks()).collect()
                 }),
+                state: registry.as_ref().map(|registry| registry.store_health()),
                 upstreams: upstreams
                     .map(|((endpoint, state), idle)| UpstreamGauges {
                         // of two with one URL, each has a series
@@ -315,7 +319,13 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         registry: desk.registry.clone(),
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
-        exposition: observation.exposition(&limits, &balance, &counters, &live),
+        exposition: observation.exposition(
+            &limits,
+            &balance,
+            &counters,
+            &live,
+            desk.registry.as_ref(),
+        ),
     });
     let mut sign_in = None;
     if boot.has_pages() {

@@ -106,7 +106,8 @@ impl Key {
             revoked: record.revoked.clone(),
         };
         // a key that is changed once more stays cut
-        let is_cut = record.revoked.is_some() && before.is_some_and(Self::is_cut);
+        let revoked = record.revoked.as_ref();
+        let is_cut = revoked.is_some_and(|it| it.cut || before.is_some_and(Self::is_cut));
         let key = Self {
             id: record.id,
             name: record.name.as_str().into(),

@@ -71,6 +71,9 @@ pub struct Revocation {
     pub at: i64,
     /// The reason that the operator gave.
     pub reason: String,
+    /// True if what runs with the key ends, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 /// A subject other than a key, with its limits.

@@ -185,6 +185,10 @@ pub(super) fn invalid_key(kind: RefusalKind) -> &'static str {
     }
 }
 
+/// The sentence of a key before the store has told which keys there are.
+pub(super) const UNKNOWN_YET: &str =
+    "Keys cannot be checked now: the shared store of this proxy has not answered yet.";
+
 /// The sentence of a budget that is spent.
 pub(super) fn spent(
     who: &str,

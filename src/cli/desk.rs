@@ -126,11 +126,12 @@ impl Reach {
                 has_credential: None,
             },
         };
-        let AccessSettings { pepper, .. } = access;
+        let AccessSettings { pepper, state, .. } = access;
         let registry = Registry::open(
             RegistrySettings {
                 data_dir,
                 pepper,
+                state,
                 kind: RegistryKind::Tool,
             },
             Box::new(move || current.clone()),

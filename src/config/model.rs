@@ -19,6 +19,7 @@ use super::{
 use crate::{
     logging::LogFormat,
     secret::{Secret, Secrets, names_credential},
+    state::RedisSettings,
 };
 
 /// Everything the process needs to know.
@@ -84,7 +85,7 @@ impl Boot {
 }
 
 /// Keys of the proxy and their limits.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessSettings {
     /// Requests that need a key (`ACCESS`).
     pub mode: AccessMode,
@@ -94,6 +95,10 @@ pub struct AccessSettings {
     pub contact: Option<String>,
     /// URL that is told of budgets that run out (`LIMITS_WEBHOOK`).
     pub webhook: Option<Secret>,
+    /// Store that several replicas share (`STATE_URL`); none: a file in `DATA_DIR`.
+    pub state: Option<Arc<RedisSettings>>,
+    /// Replicas that share it (`REPLICAS`).
+    pub replicas: NonZeroUsize,
 }
 
 /// Warnings of prompt caches that break too often.

@@ -1,7 +1,7 @@
 //! From what was said to what is meant: the values of one load put together, every fault collected.
 //!
 //! A value is typed once, by its declaration; here it is checked beside others. It reads the headers file,
-//! the prices, the certificate and the CA file, and opens nothing else.
+//! the prices, the certificates and the password of STATE_URL, and opens nothing else.
 
 use std::{
     path::{Path, PathBuf},
@@ -40,6 +40,7 @@ mod budgets;
 mod listeners;
 mod reader;
 mod sign_in;
+mod state;
 mod upstreams;
 mod zone;
 
@@ -109,10 +110,20 @@ pub(super) fn access(
 ) -> Result<(Option<PathBuf>, AccessSettings), ConfigErrors> {
     part(
         merged,
-        &["DATA_DIR", "ACCESS", "ACCESS_PEPPER"],
+        &[
+            "DATA_DIR",
+            "ACCESS",
+            "ACCESS_PEPPER",
+            "STATE_URL",
+            "STATE_PASSWORD_FILE",
+            "STATE_CA_FILE",
+            "STATE_CERT_FILE",
+            "STATE_KEY_FILE",
+            "STATE_PREFIX",
+        ],
         |reader, settings| {
             let data_dir = settings.data_dir.as_ref().map(|path| root.join(path));
-            (data_dir, reader.access(settings))
+            (data_dir, reader.access(settings, root))
         },
     )
 }
@@ -177,7 +188,7 @@ impl Reader {
         let prices = self.opened("PRICES_FILE", settings.prices_file.as_deref(), root, prices);
         let upstream_ca_file = settings.upstream_ca_file.as_deref();
         let upstream_ca_file = self.opened("UPSTREAM_CA_FILE", upstream_ca_file, root, ca_file);
-        let access = self.access(&settings);
+        let access = self.access(&settings, root);
         let cache_warnings = self.cache_warnings(&settings);
         self.check_sign_in(&settings);
         let access_log = match settings.access_log.trim() {

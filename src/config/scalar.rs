@@ -7,7 +7,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::F
 use log::LevelFilter;
 
 use super::options::{AccessMode, EditTarget, ForwardedFields};
-use crate::{logging::LogFormat, secret::Secret};
+use crate::{logging::LogFormat, secret::Secret, state::RedisSettings};
 
 /// The problem of a value, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +148,28 @@ pub(super) fn port(text: &str) -> Result<u16, InvalidValue> {
     }
     text.parse()
         .map_err(|_| InvalidValue::because("is above 65535"))
+}
+
+/// A Redis that replicas share.
+pub(super) fn state_url(text: &str) -> Result<RedisSettings, InvalidValue> {
+    RedisSettings::parse(text).map_err(|error| {
+        InvalidValue::because(error.to_string()).hint(
+            "use redis://host:6379, redis-sentinel://host:26379,host:26379/primary or \
+             redis-cluster://host:6379,host:6379; rediss for TLS",
+        )
+    })
+}
+
+/// First part of names that replicas share.
+pub(super) fn state_prefix(text: &str) -> Result<String, InvalidValue> {
+    let text = text.trim();
+    let is_allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-_".contains(&octet);
+    match (1..=32).contains(&text.len()) && text.bytes().all(is_allowed) {
+        true => Ok(text.to_owned()),
+        false => Err(InvalidValue::because(
+            "is not 1 to 32 letters, digits, - and _",
+        )),
+    }
 }
 
 /// A key that must be hard to guess.

@@ -244,6 +244,7 @@ impl FileOutcome {
         record.revoked = Some(Revocation {
             at: now,
             reason: PRUNED.to_owned(),
+            cut: false,
         });
         self.changes.push(AppliedChange {
             action: "revoke",

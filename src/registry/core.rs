@@ -12,6 +12,7 @@ use super::{
     author::Author,
     error::RegistryError,
     pepper::{self, PepperError},
+    shared::StoreHealth,
     unwritten::Unwritten,
 };
 use crate::{
@@ -21,7 +22,10 @@ use crate::{
     audit::{AUDIT_FOLDER, AuditEntry, AuditLog, AuditTarget, ChangeError},
     config::Prices,
     secret::Secret,
-    state::{LockError, SqliteStore, StateError, StateLock, Store, StoreChange, StoredText},
+    state::{
+        LockError, RedisSettings, RedisStore, SqliteStore, StateError, StateLock, Store,
+        StoreChange, StoredText,
+    },
 };
 
 /// Keys and limits as operators change them.
@@ -34,6 +38,10 @@ pub struct Registry {
     pub(super) boot: String,
     /// Registers that are not stored yet.
     pub(super) unwritten: Unwritten,
+    /// The store of several replicas, if that is what holds the keys.
+    pub(super) state: Option<Arc<RedisSettings>>,
+    /// Whether the store can be used.
+    pub(super) health: StoreHealth,
     source: SettingsSource,
     book: Mutex<Book>,
     _lock: StateLock,
@@ -43,6 +51,8 @@ pub struct Registry {
 pub(super) struct Book {
     pub(super) store: Box<dyn Store>,
     pub(super) version: u64,
+    /// False until a shared store has answered for the first time.
+    pub(super) is_loaded: bool,
 }
 
 /// Settings of the moment that keys depend on.
@@ -64,6 +74,8 @@ pub struct RegistrySettings {
     pub data_dir: PathBuf,
     /// The configured pepper (`ACCESS_PEPPER`).
     pub pepper: Option<Secret>,
+    /// The store of several replicas (`STATE_URL`); none: a file in the directory.
+    pub state: Option<Arc<RedisSettings>>,
     /// The program that has it.
     pub kind: RegistryKind,
 }
@@ -91,8 +103,8 @@ pub enum OpenError {
     Pepper(#[from] PepperError),
     /// A record is damaged.
     #[error(
-        "state.sqlite: the record of {0} cannot be read ({1}); keys and limits cannot be used; restore the file \
-         from a backup"
+        "the record of {0} in the store cannot be read ({1}); keys and limits cannot be used; restore the store \
+         from a backup, or start the later release that wrote it"
     )]
     Record(String, serde_json::Error),
 }
@@ -109,7 +121,8 @@ pub(super) struct PlannedChange<T> {
 }
 
 impl Registry {
-    /// Opens the store of a directory, and puts what it holds into effect.
+    /// Opens the store, and puts what it holds into effect. A server begins without a shared store that does not
+    /// answer: it knows no key then until it does.
     ///
     /// # Errors
     /// The store, its lock or the pepper cannot be used.
@@ -117,9 +130,20 @@ impl Registry {
         let RegistrySettings {
             data_dir,
             pepper,
+            state,
             kind,
         } = settings;
-        let mut store = SqliteStore::new(&data_dir);
+        let mut text = match &state {
+            Some(_) => Some(pepper::shared(pepper.as_ref(), &data_dir)?),
+            None => None,
+        };
+        let mut store: Box<dyn Store> = match (&state, &text) {
+            (Some(state), Some(text)) => {
+                let audit = pepper::place(&data_dir);
+                Box::new(RedisStore::new(state, &pepper::fingerprint(text), &audit))
+            }
+            _ => Box::new(SqliteStore::new(&data_dir)),
+        };
         let (lock, boot) = match kind {
             RegistryKind::Tool => (StateLock::alone(&data_dir)?, String::new()),
             RegistryKind::Server(boot) => {
@@ -129,32 +153,27 @@ impl Registry {
                 (lock, boot)
             }
         };
-        // a verb has the store alone: no process will tell more of what it had reserved
-        let is_alone = boot.is_empty();
-        let spends = store.spends(&boot)?.into_iter().map(|it| SpendRow {
-            subject: it.subject,
-            cell: it.cell,
-            spent: if is_alone { it.upto } else { it.spent },
-            upto: it.upto,
-        });
-        let variables = |name: &str| std::env::var(name).ok();
-        let mut filling = AccessFilling::new(spends, variables, SystemTime::now());
-        let mut damaged = None;
-        let version = store.read(0, &mut |text| {
-            let added = record(text).map(|record| match record {
-                Record::Key(record) => filling.key(&record),
-                Record::Subject(id, record) => filling.subject(id, record),
-            });
-            if let Err(error) = added {
-                damaged.get_or_insert(error);
+        let (filling, version, is_loaded) = match filled(&mut *store, &boot) {
+            Ok((filling, version)) => (filling, version, true),
+            Err(OpenError::State(error)) if !boot.is_empty() && error.is_temporary() => {
+                log::error!(
+                    "[Access] {error}; requests with a key are refused until it answers, which is tried each second"
+                );
+                (
+                    AccessFilling::new([], variable, SystemTime::now()),
+                    0,
+                    false,
+                )
             }
-        })?;
-        if let Some(damaged) = damaged {
-            return Err(damaged);
-        }
-        let text = pepper::text(pepper.as_ref(), &data_dir, filling.has_keys())?;
+            Err(error) => return Err(error),
+        };
+        let text = match text.take() {
+            Some(text) => text,
+            None => pepper::text(pepper.as_ref(), &data_dir, filling.has_keys())?,
+        };
         let pepper = Pepper::new(text.expose().as_bytes()).map_err(PepperError::Weak)?;
         let access = filling.finish(pepper.clone());
+        access.set_unknown(!is_loaded);
         Ok(Self {
             access: Arc::new(access),
             audit: AuditLog::new(data_dir.join(AUDIT_FOLDER), text.expose().as_bytes()),
@@ -162,10 +181,13 @@ impl Registry {
             pepper_name: pepper::name(&text),
             boot,
             unwritten: Unwritten::default(),
+            state,
+            health: StoreHealth::new(is_loaded),
             source,
             book: Mutex::new(Book {
-                store: Box::new(store),
+                store,
                 version,
+                is_loaded,
             }),
             _lock: lock,
         })
@@ -196,7 +218,14 @@ impl Registry {
 
     /// Puts into effect what another process changed.
     pub(super) fn refresh(&self, book: &mut Book) -> Result<(), RegistryError> {
-        if book.store.version()? == book.version {
+        if !book.is_loaded {
+            return self.load(book);
+        }
+        let version = book.store.version()?;
+        if version < book.version {
+            return self.restore(book, version);
+        }
+        if version == book.version {
             return Ok(());
         }
         let mut changed = Records::default();
@@ -327,14 +356,46 @@ impl Registry {
 /// Tries after another process was faster.
 const CONFLICTS: u32 = 3;
 
+/// Access with what a store holds, and the version of it.
+fn filled(store: &mut dyn Store, boot: &str) -> Result<(AccessFilling, u64), OpenError> {
+    // a verb has the store alone: no process will tell more of what it had reserved
+    let is_alone = boot.is_empty();
+    let spends = store.spends(boot)?.into_iter().map(|it| SpendRow {
+        subject: it.subject,
+        cell: it.cell,
+        spent: if is_alone { it.upto } else { it.spent },
+        upto: it.upto,
+    });
+    let mut filling = AccessFilling::new(spends, variable, SystemTime::now());
+    let mut damaged = None;
+    let version = store.read(0, &mut |text| {
+        let added = record(text).map(|record| match record {
+            Record::Key(record) => filling.key(&record),
+            Record::Subject(id, record) => filling.subject(id, record),
+        });
+        if let Err(error) = added {
+            damaged.get_or_insert(error);
+        }
+    })?;
+    match damaged {
+        Some(damaged) => Err(damaged),
+        None => Ok((filling, version)),
+    }
+}
+
+/// A variable of the environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// A stored record.
-enum Record {
+pub(super) enum Record {
     Key(Box<KeyRecord>),
     Subject(SubjectId, SubjectRecord),
 }
 
 /// Reads a stored record.
-fn record(text: StoredText<'_>) -> Result<Record, OpenError> {
+pub(super) fn record(text: StoredText<'_>) -> Result<Record, OpenError> {
     match text {
         StoredText::Key { id, record } => serde_json::from_str(record)
             .map(Record::Key)
@@ -348,7 +409,7 @@ fn record(text: StoredText<'_>) -> Result<Record, OpenError> {
     }
 }
 
-fn changes(
+pub(super) fn changes(
     keys: &[KeyRecord],
     subjects: &[(SubjectId, SubjectRecord)],
 ) -> Result<Vec<StoreChange>, RegistryError> {

@@ -407,13 +407,18 @@ impl Registry {
             let now = times::now();
             let before = self.found(key)?.record();
             let mut record = before.clone();
-            let is_new = record.revoked.is_none();
-            if is_new {
-                record.revoked = Some(Revocation {
-                    at: now,
-                    reason: reason.to_owned(),
-                });
+            match &mut record.revoked {
+                // what runs may be cut later, too
+                Some(revoked) => revoked.cut |= terms.cut,
+                None => {
+                    record.revoked = Some(Revocation {
+                        at: now,
+                        reason: reason.to_owned(),
+                        cut: terms.cut,
+                    });
+                }
             }
+            let is_new = record != before;
             let row = self.row(&record, now);
             Ok(PlannedChange {
                 target: target(record.id),

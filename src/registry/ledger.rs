@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{core::Registry, error::RegistryError, warnings::BudgetWarnings};
-use crate::{access::SpendRow, secret::Secret, webhook::Webhook};
+use crate::{access::SpendRow, secret::Secret, state::RedisChanges, webhook::Webhook};
 
 /// Time between two writes; also that within which a change of another process is seen.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,9 +22,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest time between two writes that were urgent.
 const FLOOR: Duration = Duration::from_millis(5);
 
+/// Time after which a fault that lasts is logged once more.
+const REMINDER: Duration = Duration::from_secs(60);
+
 /// The thread, until it is ended.
 pub struct LedgerThread {
     registry: Arc<Registry>,
+    /// Tells of changes of other replicas.
+    _changes: Option<RedisChanges>,
     is_ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,17 +50,24 @@ impl LedgerThread {
             is_urgent: Arc::clone(&is_urgent),
             warnings: webhook.map(BudgetWarnings::new),
             fault: None,
+            warned: None,
         };
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || worker.run())?;
         let woken: Thread = thread.thread().clone();
-        registry.access().on_urgent(move || {
+        let wake = move || {
             is_urgent.store(true, SeqCst);
             woken.unpark();
-        });
+        };
+        let changes = registry
+            .shared_state()
+            .map(|state| RedisChanges::start(state, wake.clone()))
+            .transpose()?;
+        registry.access().on_urgent(wake);
         Ok(Self {
             registry: Arc::clone(registry),
+            _changes: changes,
             is_ended,
             thread: Some(thread),
         })
@@ -88,8 +100,10 @@ struct LedgerLoop {
     is_ended: Arc<AtomicBool>,
     is_urgent: Arc<AtomicBool>,
     warnings: Option<BudgetWarnings>,
-    /// The fault that the log has.
-    fault: Option<String>,
+    /// The fault that the log has, and since when.
+    fault: Option<(String, Instant)>,
+    /// The warning that the log has, and since when.
+    warned: Option<(String, Instant)>,
 }
 
 impl LedgerLoop {
@@ -118,24 +132,44 @@ impl LedgerLoop {
         }
     }
 
-    /// Logs the first fault, and its end.
+    /// Logs a fault, again each minute while it lasts, and its end.
     fn report(&mut self, outcome: Result<(), RegistryError>) {
+        self.registry.health.note(outcome.is_ok());
         match (outcome, &self.fault) {
             (Ok(()), Some(_)) => {
                 log::info!("[Access] the store is used again");
                 self.fault = None;
             }
             (Ok(()), None) => {}
-            (Err(error), before) => {
+            (Err(error), _) => {
                 let error = error.to_string();
-                if before.as_ref() != Some(&error) {
+                if is_news(&mut self.fault, &error) {
                     log::error!(
                         "[Access] {error}; traffic goes on with the keys and limits in effect; it is tried again \
                          each second"
                     );
                 }
-                self.fault = Some(error);
             }
+        }
+        match self.registry.book().store.warning() {
+            Some(warning) => {
+                let warning = warning.to_string();
+                if is_news(&mut self.warned, &warning) {
+                    log::warn!("[Access] {warning}");
+                }
+            }
+            None => self.warned = None,
+        }
+    }
+}
+
+/// Notes a text; true if it is another one, or was last logged long ago.
+fn is_news(logged: &mut Option<(String, Instant)>, text: &str) -> bool {
+    match logged {
+        Some((before, at)) if before == text && at.elapsed() < REMINDER => false,
+        _ => {
+            *logged = Some((text.to_owned(), Instant::now()));
+            true
         }
     }
 }

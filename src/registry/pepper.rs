@@ -3,9 +3,12 @@
 //! It comes from `ACCESS_PEPPER`, or else from a file in `DATA_DIR` that is made once. Where keys are stored
 //! and the file is missing, another pepper would make every one of them invalid: that is an error.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use ring::digest;
+use ring::{digest, hmac};
 
 use crate::{
     access::Pepper,
@@ -32,6 +35,12 @@ pub enum PepperError {
          ACCESS_PEPPER", path = .0.display()
     )]
     Missing(PathBuf),
+    /// Replicas share keys, and would each make one.
+    #[error(
+        "STATE_URL shares keys, and this replica has no pepper for them; set ACCESS_PEPPER to the same secret on \
+         all replicas, or copy {path} of the first one", path = .0.display()
+    )]
+    NotShared(PathBuf),
     /// The file cannot be used.
     #[error(
         "{path} {1}; keys cannot be used; {remedy}, or set ACCESS_PEPPER",
@@ -82,6 +91,36 @@ pub(super) fn text(
     }
 }
 
+/// The text of the pepper of all replicas: none is made.
+pub(super) fn shared(configured: Option<&Secret>, directory: &Path) -> Result<Secret, PepperError> {
+    let path = directory.join(FILE);
+    if configured.is_none() && !path.exists() {
+        return Err(PepperError::NotShared(path));
+    }
+    text(configured, directory, true)
+}
+
+/// Tells replicas whether they have one pepper: 128 bits of a code under it.
+pub(super) fn fingerprint(pepper: &Secret) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, pepper.expose().as_bytes());
+    let code = hmac::sign(&key, b"anthropic-proxy shared state");
+    let octets = code.as_ref().iter().take(16);
+    octets.map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// A name of a directory of this host, among those of all replicas.
+pub(super) fn place(directory: &Path) -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default();
+    let directory = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    let place = format!("{}\n{}", host.trim(), directory.display());
+    let digest = digest::digest(&digest::SHA256, place.as_bytes());
+    let octets = digest.as_ref().iter().take(8);
+    octets.map(|octet| format!("{octet:02x}")).collect()
+}
+
 /// A name that tells one pepper from another, and tells nothing of it.
 pub(super) fn name(pepper: &Secret) -> String {
     let named = ["anthropic-proxy pepper ", pepper.expose()].concat();
@@ -93,7 +132,7 @@ pub(super) fn name(pepper: &Secret) -> String {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -104,6 +143,20 @@ mod tests {
         assert!(text(None, root.path(), true).unwrap() == made);
         let configured = Secret::new("configured");
         assert!(text(Some(&configured), root.path(), true).unwrap() == configured);
+    }
+
+    #[test]
+    fn one_that_replicas_share_is_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        let refused = shared(None, root.path()).unwrap_err().to_string();
+        assert!(refused.contains("set ACCESS_PEPPER"), "{refused}");
+        assert!(!root.path().join(FILE).exists());
+        let made = text(None, root.path(), false).unwrap();
+        assert!(shared(None, root.path()).unwrap() == made);
+        let other = Secret::new("another one with enough characters");
+        assert!(shared(Some(&other), root.path()).unwrap() == other);
+        assert_ne!(fingerprint(&made), fingerprint(&other));
+        assert_eq!(fingerprint(&made).len(), 32);
     }
 
     #[test]

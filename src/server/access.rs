@@ -40,6 +40,7 @@ impl KeyDesk {
             RegistrySettings {
                 data_dir: data_dir.clone(),
                 pepper: settings.pepper.clone(),
+                state: settings.state.clone(),
                 kind: RegistryKind::Server(boot_id.to_owned()),
             },
             Box::new(move || current(&live.load())),
@@ -56,7 +57,11 @@ impl KeyDesk {
                 });
             }
             // nothing says that there are keys
-            Err(error) if settings.mode == AccessMode::Auto && !Registry::has_store(data_dir) => {
+            Err(error)
+                if settings.mode == AccessMode::Auto
+                    && settings.state.is_none()
+                    && !Registry::has_store(data_dir) =>
+            {
                 log::warn!("[Access] {error}; there can be no keys until the next start");
                 return Ok(Self::default());
             }

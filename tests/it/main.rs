@@ -50,6 +50,7 @@ mod running;
 mod secrets;
 mod sessions;
 mod start;
+mod state;
 mod support;
 mod timers;
 mod tls;

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod h2;
 pub(crate) mod identity;
 pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sources;
 pub(crate) mod tls;

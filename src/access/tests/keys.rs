@@ -60,6 +60,7 @@ fn an_unknown_id_and_a_wrong_secret_take_the_same_work_and_nothing_is_told_befor
     record.revoked = Some(Revocation {
         at: 1,
         reason: "left".into(),
+        cut: false,
     });
     rig.access.put_key(&record);
     let mut record = rig.key("two").record();
@@ -149,6 +150,7 @@ fn revocation_expiry_and_rotation_take_effect_at_once() {
     record.revoked = Some(Revocation {
         at: now,
         reason: "left".into(),
+        cut: false,
     });
     rig.access.put_key(&record);
     assert_eq!(rig.show(&new).unwrap_err().kind, RefusalKind::RevokedKey);
@@ -296,6 +298,7 @@ fn what_runs_with_a_key_is_cut_and_stays_so_when_the_key_changes() {
     record.revoked = Some(Revocation {
         at: 1_000_000,
         reason: "leaked".into(),
+        cut: false,
     });
     rig.access.put_key(&record);
     assert!(

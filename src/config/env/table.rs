@@ -32,6 +32,7 @@ use crate::{
     },
     logging::LogFormat,
     secret::Secret,
+    state::RedisSettings,
 };
 
 settings! {
@@ -293,6 +294,75 @@ settings! {
             en: "URL that is told when a budget reaches 50, 80, 95 or 100 %, once for each period.",
             zh: "预算用到 50、80、95、100 % 时通知的 URL，每个周期各一次。",
             shown: Redaction::AsLength, example: "https://hooks.example/T0/B0/x",
+        }
+
+        state_url: RedisSettings {
+            name: "STATE_URL", applies: Restart, read: scalar::state_url,
+            form: Text::new(
+                "redis://[user:password@]host[:port][/database], redis-sentinel://host,host/primary or redis-cluster://host,host; rediss… with TLS",
+                "redis://[user:password@]host[:port][/database]、redis-sentinel://host,host/primary 或 redis-cluster://host,host；使用 TLS 时以 rediss 开头",
+            ),
+            en: "Redis or Valkey that several replicas share: keys, limits and spend. Unset: a file in DATA_DIR, for one replica.",
+            zh: "多个副本共用的 Redis 或 Valkey：保存密钥、限额和花费。不设置时使用 DATA_DIR 中的文件，只适合一个副本。",
+            shown: Redaction::WithoutUserinfo, example: "rediss://proxy@redis.example:6379/0",
+        }
+
+        state_password_file: PathBuf {
+            name: "STATE_PASSWORD_FILE", applies: Restart, read: scalar::path,
+            form: Text::new("the path of a file with the password alone", "文件路径，内容只有密码"),
+            en: "File with the password for STATE_URL, instead of one in the URL.",
+            zh: "STATE_URL 的密码所在的文件，用来代替写在 URL 里的密码。",
+            example: "/run/secrets/redis-password",
+        }
+
+        state_ca_file: PathBuf {
+            name: "STATE_CA_FILE", applies: Restart, read: scalar::path,
+            form: Text::new(
+                "the path of a PEM file with at least one certificate",
+                "PEM 文件的路径，至少含一个证书",
+            ),
+            en: "Certificate authorities to trust for STATE_URL instead of the system's.",
+            zh: "连接 STATE_URL 时信任的 CA 证书，代替系统证书库。",
+            example: "/etc/ssl/redis-ca.pem",
+        }
+
+        state_cert_file: PathBuf {
+            name: "STATE_CERT_FILE", applies: Restart, read: scalar::path,
+            form: Text::new(
+                "the path of a PEM file: the certificate, then those that lead to its root",
+                "PEM 文件的路径：先是证书，然后是通往根证书的各级证书",
+            ),
+            en: "Client certificate that STATE_URL asks for.",
+            zh: "STATE_URL 要求的客户端证书。",
+            example: "/etc/ssl/redis-client.pem",
+        }
+
+        state_key_file: PathBuf {
+            name: "STATE_KEY_FILE", applies: Restart, read: scalar::path,
+            form: Text::new(
+                "the path of a PEM file with the private key of the certificate",
+                "PEM 文件的路径，内含证书的私钥",
+            ),
+            en: "Private key of the client certificate.",
+            zh: "客户端证书的私钥。",
+            example: "/etc/ssl/redis-client.key",
+        }
+
+        state_prefix: String {
+            name: "STATE_PREFIX", applies: Restart, read: scalar::state_prefix,
+            form: Text::new(
+                "1 to 32 letters, digits, - and _",
+                "1 到 32 个字母、数字、- 或 _",
+            ),
+            en: "First part of all names in STATE_URL. Unset: ap. Proxies with different keys on one Redis need different ones.",
+            zh: "STATE_URL 中所有名称的前缀，不设置时为 ap。使用不同密钥的代理共用一个 Redis 时，前缀必须不同。",
+            example: "ap",
+        }
+
+        replicas: NonZeroUsize = "1" {
+            name: "REPLICAS", applies: Restart, read: scalar::count, form: COUNT,
+            en: "Replicas that share STATE_URL: what each takes of a limit before the first answer, and while STATE_URL is unreachable.",
+            zh: "共用 STATE_URL 的副本数：在得到第一次应答之前，以及 STATE_URL 不可用期间，据此分配每个副本的份额。",
         }
     }
     Timers {

@@ -1,12 +1,14 @@
 //! ACCESS and its company to [`AccessSettings`]: keys and spend need a place, and limits need metering.
 
+use std::path::Path;
+
 use super::reader::Reader;
 use crate::config::{
     env::Settings, model::AccessSettings, options::AccessMode, scalar::InvalidValue,
 };
 
 impl Reader {
-    pub(super) fn access(&mut self, settings: &Settings) -> AccessSettings {
+    pub(super) fn access(&mut self, settings: &Settings, root: &Path) -> AccessSettings {
         let mode = settings.access.unwrap_or_default();
         let is_asked_for = matches!(mode, AccessMode::Optional | AccessMode::Required);
         if is_asked_for && settings.data_dir.is_none() && !self.is_faulty("DATA_DIR") {
@@ -29,6 +31,8 @@ impl Reader {
             pepper: settings.access_pepper.clone(),
             contact: settings.limits_contact.clone(),
             webhook: settings.limits_webhook.clone(),
+            state: self.state(settings, root),
+            replicas: settings.replicas,
         }
     }
 }

@@ -123,8 +123,11 @@ impl RedisFaultKind {
 
     fn remedy(self) -> &'static str {
         match self {
-            Self::Unreachable | Self::TimedOut => {
+            Self::Unreachable => {
                 "check that it runs, and that this host reaches it at the address in STATE_URL"
+            }
+            Self::TimedOut => {
+                "check that it runs and is not overloaded, and use rediss:// only if it speaks TLS"
             }
             Self::Untrusted => {
                 "set STATE_CA_FILE to its authority, or use redis:// if it does not speak TLS"

@@ -46,6 +46,8 @@ pub struct RedisStore {
     settings: Arc<RedisSettings>,
     /// Tells the pepper of the digests from another one.
     fingerprint: String,
+    /// Names the place of this replica's audit: checkpoints of others are for others to check.
+    audit: String,
     /// The last look at the server that found nothing wrong, or what it found.
     checked: Option<(Instant, Option<RedisFault>)>,
     /// The version that was seen last, and the name of its change.
@@ -55,11 +57,13 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// The store of a Redis, whose digests are made with the pepper of this fingerprint. Nothing is opened yet.
-    pub fn new(settings: &Arc<RedisSettings>, fingerprint: &str) -> Self {
+    /// `audit` names the place of the files that checkpoints are of.
+    pub fn new(settings: &Arc<RedisSettings>, fingerprint: &str, audit: &str) -> Self {
         Self {
             connection: RedisConnection::new(settings),
             settings: Arc::clone(settings),
             fingerprint: fingerprint.to_owned(),
+            audit: audit.to_owned(),
             checked: None,
             seen: None,
             index: SpendIndex::default(),
@@ -266,7 +270,7 @@ impl Store for RedisStore {
         let commands = [
             Command::new("ZADD", &name)
                 .arg(at)
-                .arg(format!("{chain} {seq} {hash} {hmac} {at}")),
+                .arg(format!("{} {chain} {seq} {hash} {hmac} {at}", self.audit)),
             Command::new("ZREMRANGEBYRANK", &name)
                 .arg(0)
                 .arg(-CHECKPOINTS - 1),
@@ -281,7 +285,11 @@ impl Store for RedisStore {
             .arg(0)
             .arg(-1);
         let rows: Vec<String> = self.checked()?.query(&read)?;
-        let mut checkpoints: Vec<_> = rows.iter().filter_map(|row| checkpoint(row)).collect();
+        let own = rows.iter().filter_map(|row| {
+            let (audit, row) = row.split_once(' ')?;
+            checkpoint(row).filter(|_| audit == self.audit)
+        });
+        let mut checkpoints: Vec<_> = own.collect();
         checkpoints.sort_by(|one, other| (&one.chain, one.seq).cmp(&(&other.chain, other.seq)));
         Ok(checkpoints)
     }

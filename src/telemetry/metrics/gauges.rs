@@ -27,6 +27,8 @@ pub struct Gauges {
     pub exchanges_dropped: u64,
     /// Breaks of prompt caches by cause: label and number; empty if they are not looked for.
     pub cache_breaks: Vec<(&'static str, u64)>,
+    /// Whether the store of keys could be used at the last try, and how often it could not; none without one.
+    pub state: Option<(bool, u64)>,
     /// The upstreams of the configuration.
     pub upstreams: Vec<UpstreamGauges>,
     /// Date of the table of prices.
@@ -62,6 +64,10 @@ impl Gauges {
         ];
         out.counters(&DROPPED, dropped)?;
         out.counter(&LOST, self.exchanges_dropped)?;
+        if let Some((is_up, failures)) = self.state {
+            out.gauge(&STATE, u32::from(is_up))?;
+            out.counter(&STATE_FAILURES, failures)?;
+        }
         let breaks = self.cache_breaks.iter();
         let breaks = breaks.map(|(cause, count)| ([("cause", *cause)], *count));
         out.counters(&CACHE_BREAKS, breaks)
@@ -114,6 +120,18 @@ const CACHE_BREAKS: Family = Family {
     name: "anthropic_proxy_cache_breaks",
     unit: None,
     help: "Requests of Claude Code sessions that read less than half of the prefix that was in the prompt cache while their input had not shrunk, by cause; counted while the dashboard is on.",
+};
+
+const STATE: Family = Family {
+    name: "anthropic_proxy_state_up",
+    unit: None,
+    help: "1 if the store of keys and limits could be used at the last try, each second; 0 if not, and what is in effect stays so.",
+};
+
+const STATE_FAILURES: Family = Family {
+    name: "anthropic_proxy_state_failures",
+    unit: None,
+    help: "Tries, one each second, at which the store of keys and limits could not be used.",
 };
 
 const DROPPED: Family = Family {

@@ -139,6 +139,7 @@ fn gauges() -> Gauges {
         idle_connections: 2,
     };
     Gauges {
+        state: None,
         version: "0.1.0",
         in_flight: 4,
         connections: 5,

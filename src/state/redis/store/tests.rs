@@ -19,7 +19,7 @@ fn subject(name: &str, record: &str) -> StoreChange {
 }
 
 fn store(server: &TestRedis) -> RedisStore {
-    RedisStore::new(&server.settings(), "pepper")
+    RedisStore::new(&server.settings(), "pepper", "here")
 }
 
 fn sorted(mut state: StoredState) -> StoredState {
@@ -146,12 +146,12 @@ fn keys_of_others_later_releases_and_other_peppers_are_refused() {
     let mut one = store(&server);
     assert_eq!(one.version().unwrap(), 0);
     // no key depends on the pepper yet
-    let mut other = RedisStore::new(&server.settings(), "another");
+    let mut other = RedisStore::new(&server.settings(), "another", "here");
     assert_eq!(other.version().unwrap(), 0);
     assert_eq!(other.change(0, &[key("a", "{1}")]).unwrap(), 1);
     assert_eq!(kind(store(&server).version()), RedisFaultKind::OtherPepper);
     server.run(&["HSET", "ap:{state}:meta", "schema", "99"]);
-    let said = RedisStore::new(&server.settings(), "another").version();
+    let said = RedisStore::new(&server.settings(), "another", "here").version();
     assert_eq!(kind(said), RedisFaultKind::Newer);
 }
 
@@ -193,7 +193,10 @@ fn the_newest_checkpoints_are_kept() {
     let kept = store(&server).checkpoints().unwrap();
     let expected = ["c", "d"].map(|chain| [1, 2, 1000].map(|seq| checkpoint(chain, seq)));
     assert_eq!(kept, expected.concat());
-    let fill = "for i = 1, 16384 do redis.call('ZADD', KEYS[1], i + 1, 'e ' .. i .. ' h m 5') end";
+    let mut elsewhere = RedisStore::new(&server.settings(), "pepper", "elsewhere");
+    assert_eq!(elsewhere.checkpoints().unwrap(), []);
+    let fill =
+        "for i = 1, 16384 do redis.call('ZADD', KEYS[1], i + 1, 'here e ' .. i .. ' h m 5') end";
     server.run(&["EVAL", fill, "1", "ap:{state}:checkpoints"]);
     one.add_checkpoint(&checkpoint("c", 99_999)).unwrap();
     let kept = one.checkpoints().unwrap();
@@ -253,7 +256,7 @@ fn what_other_replicas_spend_is_read_once_they_have_noted_it() {
 fn no_server_is_temporary_and_a_wrong_one_is_not() {
     let port = crate::state::redis::testing::free_port();
     let settings = settings(&format!("redis://127.0.0.1:{port}"));
-    let error = RedisStore::new(&settings, "").version().unwrap_err();
+    let error = RedisStore::new(&settings, "", "").version().unwrap_err();
     assert!(error.is_temporary(), "{error}");
     let said = error.to_string();
     assert!(

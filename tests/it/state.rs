@@ -1,0 +1,4 @@
+//! Several replicas on one Redis. Most of it needs a redis-server: `cargo test -- --ignored`, or
+//! `.ci/run state`.
+
+mod replicas;

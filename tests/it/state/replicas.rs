@@ -1,0 +1,345 @@
+//! Keys and changes over replicas, and a Redis that is not there, not the right one, or lost what it had.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    Answering, Body, DEADLINE, Proxy, ProxyBuilder, Upstream, assert_prompt, contains, get,
+    proxy::Ended, redis::Redis,
+};
+
+const PEPPER: &str = "the-pepper-of-all-replicas-of-the-tests";
+
+/// A replica: its directory, and the Redis that it shares.
+struct Replica {
+    directory: tempfile::TempDir,
+    url: String,
+}
+
+impl Replica {
+    fn of(url: &str) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            url: url.to_owned(),
+        }
+    }
+
+    fn builder(&self, upstream: &str) -> ProxyBuilder {
+        Proxy::to(upstream)
+            .env("DATA_DIR", self.directory.path().display())
+            .env("USER", "ann")
+            .env("STATE_URL", &self.url)
+            .env("REPLICAS", 2)
+            .env("ENABLE_DASHBOARD", true)
+            .env("METRICS_PUBLIC", true)
+            .env("ACCESS_PEPPER", PEPPER)
+    }
+
+    fn verb(&self, arguments: &[&str]) -> Ended {
+        let builder = self.builder("http://127.0.0.1:9");
+        let arguments = arguments.iter();
+        arguments
+            .fold(builder, |it, argument| it.arg(argument))
+            .run()
+    }
+
+    #[track_caller]
+    fn says(&self, arguments: &[&str]) -> String {
+        let ended = self.verb(arguments);
+        assert_eq!(ended.code, Some(0), "{arguments:?} {ended:?}");
+        ended.stdout
+    }
+
+    #[track_caller]
+    fn key(&self, name: &str) -> String {
+        let key = self.says(&["keys", "create", "--name", name, "--quiet"]);
+        key.trim().to_owned()
+    }
+}
+
+/// An upstream that has no models.
+fn upstream() -> Answering {
+    const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"data\":[]}";
+    Upstream::answering(|_: &_, _: &_| EMPTY.into())
+}
+
+fn asks(proxy: &Proxy, key: &str) -> (u16, String) {
+    let request = format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n\r\n");
+    let response = proxy.send(request);
+    let error = response.head.one("x-proxy-error").unwrap_or_default();
+    (response.status(), error.to_owned())
+}
+
+/// Waits until a proxy answers a key so: within a second, where the machine has the time.
+#[track_caller]
+fn until(proxy: &Proxy, key: &str, expected: (u16, &str)) {
+    let start = Instant::now();
+    loop {
+        let answer = asks(proxy, key);
+        if (answer.0, answer.1.as_str()) == expected {
+            return assert_prompt(start, Duration::from_secs(1));
+        }
+        assert!(start.elapsed() < DEADLINE, "{answer:?}, not {expected:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const PASSES: (u16, &str) = (200, "");
+const REVOKED: (u16, &str) = (401, "key_revoked");
+const UNREACHABLE: (u16, &str) = (429, "limit_state_unreachable");
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_change_on_one_replica_is_in_effect_on_the_other_within_a_second() {
+    let (redis, upstream) = (Redis::start(&[]), upstream());
+    let (one, other) = (Replica::of(&redis.url()), Replica::of(&redis.url()));
+    let servers = [&one, &other].map(|it| it.builder(&upstream.url()).start());
+    let keys = [one.key("first"), other.key("second")];
+    for key in &keys {
+        for server in &servers {
+            until(server, key, PASSES);
+        }
+    }
+    one.says(&["keys", "revoke", "second", "--reason", "lost"]);
+    for server in &servers {
+        until(server, &keys[1], REVOKED);
+        assert_eq!(asks(server, &keys[0]).0, 200);
+    }
+    // both wrote on what the other one left
+    let listed = other.says(&["keys", "list"]);
+    assert!(
+        listed.contains("first") && listed.contains("second"),
+        "{listed}"
+    );
+    let verified = one.says(&["audit", "verify"]);
+    assert!(!verified.contains("broken"), "{verified}");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_cut_on_one_replica_ends_what_runs_on_the_other() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::bind());
+    let (one, other) = (Replica::of(&redis.url()), Replica::of(&redis.url()));
+    let key = one.key("first");
+    let server = other.builder(&upstream.url()).start();
+    let request = format!("GET /v1/files HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n\r\n");
+    let (mut client, mut origin) = server.exchange(&upstream, request);
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    origin.send_chunk(b"one");
+    client.read_response_head();
+    client.read_chunk();
+    // no server runs there: straight to the Redis
+    one.says(&["keys", "revoke", "first", "--reason", "leaked", "--cut"]);
+    let start = Instant::now();
+    assert!(matches!(client.read_chunked(), Body::Cut(..)));
+    assert_prompt(start, Duration::from_secs(1));
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_replica_starts_without_the_redis_and_knows_its_keys_once_it_is_there() {
+    let redis = Redis::start(&[]);
+    let (one, upstream) = (Replica::of(&redis.url()), upstream());
+    let key = one.key("first");
+    // what the keys are when it is there again
+    let kept: Vec<Vec<String>> = ["keys", "meta"]
+        .map(|name| redis.dump(&format!("ap:{{state}}:{name}")))
+        .into();
+    let versions = redis.dump_scores("ap:{state}:keys:v");
+    let port = redis.kill();
+    let other = Replica::of(&format!("redis://127.0.0.1:{port}"));
+    let server = other.builder(&upstream.url()).start();
+    assert_eq!(server.send(get("/readyz")).status(), 200);
+    let answer = asks(&server, &key);
+    assert_eq!((answer.0, answer.1.as_str()), UNREACHABLE);
+    let metrics = server.send(get("/metrics"));
+    assert!(contains(metrics.content(), b"anthropic_proxy_state_up 0"));
+    let refused = other.verb(&["keys", "create", "--name", "second"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("cannot be reached"), "{refused:?}");
+    let redis = Redis::start_on(port, &[]).unwrap();
+    for (name, fields) in ["keys", "meta"].iter().zip(&kept) {
+        let name = format!("ap:{{state}}:{name}");
+        let fields = fields.iter().map(String::as_str);
+        let command: Vec<_> = ["HSET", &name].into_iter().chain(fields).collect();
+        redis.run(&command);
+    }
+    let versions = versions.iter().map(String::as_str);
+    let command: Vec<_> = ["ZADD", "ap:{state}:keys:v"]
+        .into_iter()
+        .chain(versions)
+        .collect();
+    redis.run(&command);
+    let start = Instant::now();
+    while asks(&server, &key).0 != 200 {
+        assert!(start.elapsed() < DEADLINE);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let metrics = server.send(get("/metrics"));
+    assert!(contains(metrics.content(), b"anthropic_proxy_state_up 1"));
+    other.key("second");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_redis_that_was_emptied_gets_its_keys_again_and_forgets_no_revocation() {
+    let (redis, upstream) = (Redis::start(&[]), upstream());
+    let (one, other) = (Replica::of(&redis.url()), Replica::of(&redis.url()));
+    let servers = [&one, &other].map(|it| it.builder(&upstream.url()).start());
+    let keys = [one.key("first"), one.key("second")];
+    one.says(&["keys", "revoke", "second", "--reason", "lost"]);
+    for server in &servers {
+        until(server, &keys[0], PASSES);
+        until(server, &keys[1], REVOKED);
+    }
+    redis.run(&["FLUSHALL"]);
+    for _ in 0..2 {
+        for server in &servers {
+            assert_eq!(asks(server, &keys[0]).0, 200);
+            let answer = asks(server, &keys[1]);
+            assert_eq!((answer.0, answer.1.as_str()), REVOKED);
+        }
+        let line = "the shared store had lost changes";
+        servers.iter().for_each(|server| {
+            server.wait_for_line(|said| said.contains(line) || said.contains("[Access]"));
+        });
+        let start = Instant::now();
+        while redis.run(&["HLEN", "ap:{state}:keys"]) != [":2"] {
+            assert!(start.elapsed() < DEADLINE);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let third = Replica::of(&redis.url());
+    let server = third.builder(&upstream.url()).start();
+    until(&server, &keys[0], PASSES);
+    until(&server, &keys[1], REVOKED);
+    let key = other.key("third");
+    servers
+        .iter()
+        .for_each(|server| until(server, &key, PASSES));
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_redis_that_says_nothing_delays_no_request_and_no_revocation_is_lost() {
+    let (redis, upstream) = (Redis::start(&[]), upstream());
+    let replica = Replica::of(&redis.url());
+    let server = replica.builder(&upstream.url()).start();
+    let key = replica.key("first");
+    until(&server, &key, PASSES);
+    redis.signal("STOP");
+    let refused = replica.verb(&["keys", "revoke", "first", "--reason", "lost"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("does not answer in time"),
+        "{refused:?}"
+    );
+    server.wait_for_line(|line| {
+        line.contains("[Access] STATE_URL: ") && line.contains("traffic goes on")
+    });
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert_eq!(asks(&server, &key).0, 200);
+        assert_prompt(start, Duration::from_millis(100));
+    }
+    assert_eq!(server.send(get("/readyz")).status(), 200);
+    redis.signal("CONT");
+    server.wait_for_line(|line| line.contains("the store is used again"));
+    replica.says(&["keys", "revoke", "first", "--reason", "lost"]);
+    until(&server, &key, REVOKED);
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_redis_that_cannot_keep_keys_ends_the_start_with_the_remedy() {
+    let redis = Redis::start(&["--requirepass", "canary-of-the-redis"]);
+    let login = Some(("default", "canary-of-the-redis"));
+    let right = format!("redis://:canary-of-the-redis@127.0.0.1:{}", redis.port());
+    let fails = |url: &str, pepper: &str, expected: &str| {
+        let replica = Replica::of(url);
+        let builder = replica.builder("http://127.0.0.1:9");
+        let ended = builder.env("ACCESS_PEPPER", pepper).run();
+        assert_eq!(ended.code, Some(1), "{url}: {ended:?}");
+        assert!(ended.stderr.contains(expected), "{expected}: {ended:?}");
+        assert!(!ended.stderr.contains("canary"), "{ended:?}");
+    };
+    fails(&redis.url(), PEPPER, "STATE_PASSWORD_FILE");
+    fails(
+        &right.replace("canary", "wrong-canary"),
+        PEPPER,
+        "refuses user or password",
+    );
+    fails(
+        &right.replace("redis://", "redis-cluster://"),
+        PEPPER,
+        "another form",
+    );
+    redis.run_as(login, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
+    fails(&right, PEPPER, "noeviction");
+    redis.run_as(login, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    redis.run_as(login, &["SET", "ap:users:1", "x"]);
+    fails(&right, PEPPER, "STATE_PREFIX");
+    redis.run_as(login, &["DEL", "ap:users:1"]);
+    Replica::of(&right).key("first");
+    fails(
+        &right,
+        "another-pepper-of-these-tests-and-a-long-one",
+        "ACCESS_PEPPER",
+    );
+    redis.run_as(login, &["HSET", "ap:{state}:meta", "schema", "99"]);
+    fails(&right, PEPPER, "later release");
+    let page = upstream();
+    let page = page.url().replace("http://", "redis://");
+    fails(&page, PEPPER, "is no Redis");
+}
+
+#[test]
+fn faults_of_the_url_and_its_company_are_told_before_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "canary-of-the-file\n").unwrap();
+    let fails = |variables: &[(&str, &str)], expected: &[&str]| {
+        let builder = ProxyBuilder::new()
+            .env("DATA_DIR", directory.path().display())
+            .arg("check");
+        let variables = variables.iter();
+        let ended = variables
+            .fold(builder, |it, (name, value)| it.env(name, value))
+            .run();
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let said = ended.stdout + &ended.stderr;
+        for expected in expected {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+        assert!(!said.contains("canary"), "{said}");
+    };
+    for url in [
+        "http://h",
+        "redis://u:canary@h:x",
+        "redis://a,b",
+        "redis-sentinel://a:1",
+    ] {
+        fails(
+            &[("STATE_URL", url)],
+            &["STATE_URL", "redis-sentinel://", "redis-cluster://"],
+        );
+    }
+    let url = ("STATE_URL", "redis://u:canary@h");
+    let file = password.display().to_string();
+    fails(
+        &[url, ("STATE_PASSWORD_FILE", &file)],
+        &["has a password, too"],
+    );
+    fails(&[url, ("STATE_CA_FILE", &file)], &["rediss"]);
+    let tls = ("STATE_URL", "rediss://h");
+    fails(&[tls, ("STATE_CA_FILE", &file)], &["no certificate in PEM"]);
+    fails(
+        &[tls, ("STATE_KEY_FILE", &file)],
+        &["without STATE_CERT_FILE"],
+    );
+    fails(&[tls, ("STATE_PREFIX", "a:b")], &["STATE_PREFIX"]);
+    fails(&[tls, ("REPLICAS", "0")], &["REPLICAS"]);
+    fails(&[tls, ("DATA_DIR", "")], &["without DATA_DIR"]);
+}
