@@ -109,6 +109,8 @@ impl Estimates {
             }
             None => (octets.div_ceil(OCTETS_PER_TOKEN), None),
         };
+        // the ratio of short requests says little of a long one
+        let input = input.min(MOST_INPUT);
         let Some(price) = size.price else {
             return Estimate {
                 input,
@@ -123,13 +125,17 @@ impl Estimates {
             output,
             ..Tokens::default()
         };
+        let largest = Tokens {
+            cache_write_5m: MOST_INPUT,
+            ..Tokens::default()
+        };
         let (input_cost, all) = (price.of(&tokens(0)), price.of(&tokens(output)));
         let output_cost = all.saturating_sub(input_cost);
         Estimate {
             input,
             output,
             cost: learned_cost
-                .unwrap_or(input_cost)
+                .map_or(input_cost, |cost| cost.min(price.of(&largest)))
                 .saturating_add(output_cost),
             output_price: output_cost / output,
         }
@@ -261,6 +267,9 @@ const FIRST_OUTPUT: u64 = 4096;
 
 /// Octets of a request for a token of input, if nothing is known: JSON has 3.5 to 4.
 const OCTETS_PER_TOKEN: u64 = 3;
+
+/// The largest context window of a model, in tokens.
+const MOST_INPUT: u64 = 1_000_000;
 
 /// Octets of a request of unknown length: those of a first request of Claude Code are about as many.
 const UNKNOWN_OCTETS: u64 = 64 * 1024;

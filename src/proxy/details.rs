@@ -57,6 +57,8 @@ pub(super) struct ExchangeDetails {
     waker: Option<Waker>,
     /// The grant that the exchange runs on, of one with a key of the proxy.
     settlement: Option<Box<Settlement>>,
+    /// All of the request came.
+    pub(super) is_asked: bool,
     /// Usage of the exchange, where that is known before its end.
     used: Option<(Usage, Vec<u8>)>,
     error: Option<ErrorPrefix>,
@@ -183,6 +185,7 @@ impl ExchangeDetails {
             shown: Tokens::default(),
             waker: None,
             settlement: None,
+            is_asked: true,
             used: None,
             error: None,
             secrets,
@@ -216,7 +219,7 @@ impl ExchangeDetails {
         self.exchange.termination.source = TerminationSource::Complete;
         self.used = self.usage();
         let usage = self.used.as_ref().map(|(usage, _)| usage);
-        settlement.settle(&PaidEnd::of(&self.exchange), usage);
+        settlement.settle(&PaidEnd::of(&self.exchange, self.is_asked), usage);
     }
 
     /// The grant that the exchange runs on.
@@ -334,7 +337,7 @@ impl ExchangeDetails {
         let used = self.used.take().or_else(|| self.usage());
         let (usage, words) = used.unzip();
         if let Some(settlement) = self.settlement.take() {
-            settlement.settle(&PaidEnd::of(&self.exchange), usage.as_ref());
+            settlement.settle(&PaidEnd::of(&self.exchange, self.is_asked), usage.as_ref());
         }
         let error = self.error_content(words.unwrap_or_default());
         (self.exchange.usage, self.exchange.error) = (usage, error);
@@ -383,7 +386,7 @@ impl ExchangeDetails {
         // a request that was sent may have been worked on until it was given up
         let exchange = &self.exchange;
         let last = exchange.tries.last().map(|tried| tried.outcome);
-        let end = PaidEnd::of(exchange);
+        let end = PaidEnd::of(exchange, self.is_asked);
         let is_unanswered = last == Some(Tried::Unanswered);
         usage.at_least |= end.may_have_worked(exchange.upstream.is_some(), is_unanswered);
         usage.model = usage.model.or(model);

@@ -31,7 +31,10 @@ use crate::{
     label::Label,
     limits::Admission,
     upstream::exchange::ConnectInfo,
-    wire::head::{BodyNotes, RequestHead, ResponseHead},
+    wire::{
+        body::Framing,
+        head::{BodyNotes, RequestHead, ResponseHead},
+    },
 };
 
 /// End of an exchange.
@@ -70,6 +73,8 @@ pub(super) struct ExchangeRecord {
     /// The path as it may be logged.
     path: Box<str>,
     pub(super) notes: Rc<BodyNotes>,
+    /// Framing of the request's body.
+    framing: Framing,
     started: Instant,
     status: Option<StatusCode>,
     /// The endpoint that answered, of several.
@@ -101,6 +106,7 @@ impl ExchangeRecord {
             method: head.method.clone(),
             path,
             notes: Rc::clone(&head.notes),
+            framing: head.framing,
             started: Instant::now(),
             status: None,
             endpoint: None,
@@ -132,6 +138,7 @@ impl ExchangeRecord {
         if let Some(payment) = self.payment.take() {
             payment.settle(&PaidEnd {
                 status: self.status.map(|status| status.as_u16()),
+                is_asked: self.notes.is_whole(self.framing),
                 has_head: self.head.is_some(),
                 termination: self.termination(outcome),
             });
@@ -427,6 +434,7 @@ impl Drop for ExchangeRecord {
         (exchange.received, exchange.sent) = (received, sent);
         exchange.timings.total = total;
         exchange.termination = self.termination(outcome);
+        details.is_asked = self.notes.is_whole(self.framing);
         details.finish();
     }
 }

@@ -218,6 +218,8 @@ impl RequestHead {
 pub struct BodyNotes {
     /// Octets of content so far.
     pub octets: Cell<u64>,
+    /// True once the end of the body was seen; one of a known length may not be read beyond it.
+    pub has_ended: Cell<bool>,
     /// True if the body is buffered whole before it goes on: it may be read in larger pieces.
     pub is_held: Cell<bool>,
     /// True if the client sent content without waiting for `100 Continue`.
@@ -236,6 +238,15 @@ pub struct BodyNotes {
 }
 
 impl BodyNotes {
+    /// Reports whether all of a body with this framing has come.
+    pub fn is_whole(&self, framing: Framing) -> bool {
+        match framing {
+            Framing::None => true,
+            Framing::Length(length) if self.octets.get() >= length => true,
+            Framing::Length(_) | Framing::Chunked | Framing::UntilClose => self.has_ended.get(),
+        }
+    }
+
     /// Reports whether an operator has asked for the end of the exchange.
     pub fn is_ending(&self) -> bool {
         self.progress.get().is_some_and(|it| it.is_ending())

@@ -115,6 +115,7 @@ impl<S: Peer> Stream for Http1RequestBody<S> {
                     return Poll::Ready(Some(Ok(content)));
                 }
                 Ok(Decoded::End(trailers)) => {
+                    this.notes.has_ended.set(true);
                     if trailers.is_some() {
                         this.notes.trailers.replace(trailers);
                     }

@@ -130,6 +130,7 @@ impl Http2RequestBody {
                 }
                 None => {
                     self.phase = BodyPhase::Trailers;
+                    self.notes.has_ended.set(true);
                     inbound.meter = None;
                 }
             }

@@ -13,15 +13,18 @@ use crate::{
 pub(in crate::proxy) struct PaidEnd {
     /// The status that the client got.
     pub(in crate::proxy) status: Option<u16>,
+    /// All of the request came: nothing works on less.
+    pub(in crate::proxy) is_asked: bool,
     /// The upstream's response head came.
     pub(in crate::proxy) has_head: bool,
     pub(in crate::proxy) termination: Termination,
 }
 
 impl PaidEnd {
-    pub(in crate::proxy) fn of(exchange: &Exchange) -> Self {
+    pub(in crate::proxy) fn of(exchange: &Exchange, is_asked: bool) -> Self {
         Self {
             status: exchange.status,
+            is_asked,
             has_head: exchange.timings.head.is_some(),
             termination: exchange.termination,
         }
@@ -32,7 +35,7 @@ impl PaidEnd {
         let ended = &self.termination;
         let is_given_up =
             ended.source == TerminationSource::Client && ended.phase == TerminationPhase::Request;
-        !self.has_head && (is_given_up && was_asked || is_unanswered)
+        !self.has_head && self.is_asked && (is_given_up && was_asked || is_unanswered)
     }
 }
 
@@ -139,6 +142,11 @@ impl Settled {
             return Self::AtEstimate;
         }
         let mut tokens = usage.all_tokens();
+        let is_cut = end.termination.source != TerminationSource::Complete;
+        if is_success && is_cut && tokens == Tokens::default() {
+            // before it told of its input
+            return Self::AtEstimate;
+        }
         let mut cost = usage.total_cost();
         if let Some(estimate) = usage.estimate {
             // of a stream that was cut off: what has passed
@@ -249,6 +257,31 @@ mod tests {
                 Settled::Exactly(Tokens::default(), None),
             ),
             (None, false, Client, none.clone(), Settled::AtEstimate),
+            // cut off after the head, before the first event and inside of it
+            (
+                Some(200),
+                true,
+                Client,
+                Usage::default(),
+                Settled::AtEstimate,
+            ),
+            (
+                Some(200),
+                true,
+                Upstream,
+                Usage {
+                    failure: Some(MeteringFailure::Truncated),
+                    ..Usage::default()
+                },
+                Settled::AtEstimate,
+            ),
+            (
+                Some(529),
+                true,
+                Client,
+                Usage::default(),
+                Settled::Exactly(Tokens::default(), None),
+            ),
             (Some(400), false, Client, Usage::default(), nothing),
             (
                 Some(502),
@@ -266,8 +299,15 @@ mod tests {
             ),
         ] {
             let exchange = exchange(status, has_head, source);
-            let settled = Settled::of(&PaidEnd::of(&exchange), &usage);
+            let settled = Settled::of(&PaidEnd::of(&exchange, true), &usage);
             assert_eq!(settled, expected, "{status:?} {source:?}");
         }
+    }
+
+    #[test]
+    fn what_was_not_asked_whole_costs_nothing() {
+        let exchange = exchange(None, false, TerminationSource::Client);
+        let worked = |is_asked| PaidEnd::of(&exchange, is_asked).may_have_worked(true, false);
+        assert!(worked(true) && !worked(false));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::site::{self, Site, message};
-use crate::support::{Answering, Body, End, Upstream, assert_prompt, assert_proxy_error};
+use crate::support::{Answering, Body, End, Upstream, Wire, assert_prompt, assert_proxy_error};
 
 const SONNET: &str = "claude-sonnet-4-5";
 
@@ -267,4 +267,56 @@ fn a_revocation_without_cut_lets_streams_end() {
     assert!(client.is_open());
     origin.send(crate::support::wire::chunk(b""));
     assert!(matches!(client.read_chunked(), Body::Chunked(_)));
+}
+
+#[test]
+fn a_client_that_leaves_pays_for_what_an_upstream_may_have_worked_on() {
+    let upstream = Upstream::bind();
+    let site = Site::new();
+    let key = site.key(&["--name", "first", "--budget", "$9/day"]);
+    let explained = || {
+        let explained = site.done(&[
+            "limits",
+            "explain",
+            &format!("key:{}", site::id(&key)),
+            "--json",
+        ]);
+        let explained: serde_json::Value = serde_json::from_str(&explained).unwrap();
+        let row = &explained["limits"][0];
+        (
+            row["held"].as_f64().unwrap(),
+            row["spent"].as_f64().unwrap(),
+        )
+    };
+    let proxy = site.proxy(&upstream).env("ENABLE_DASHBOARD", true).start();
+    let settled = || {
+        let end = Instant::now() + crate::support::DEADLINE;
+        loop {
+            let (held, spent) = explained();
+            if held == 0.0 {
+                return spent;
+            }
+            assert!(Instant::now() < end, "{held} is still held");
+        }
+    };
+    let leave = |request: &str, answer: &dyn Fn(&mut Wire)| {
+        let mut client = proxy.connect();
+        client.send(request);
+        let mut origin = upstream.accept();
+        origin.read_request_head();
+        answer(&mut origin);
+        client.reset();
+        origin.closed_within(crate::support::DEADLINE);
+        settled()
+    };
+    // a part of the request: nothing works on that
+    let whole = message(&key, SONNET);
+    let part = whole.replace("Content-Length: ", "Content-Length: 1");
+    assert_eq!(leave(&part, &|_| ()), 0.0);
+    // all of it
+    let unanswered = leave(&whole, &|_| ());
+    assert!(unanswered > 0.0);
+    // a head, and nothing yet of its usage
+    let begun = leave(&whole, &|origin| origin.send(STREAM));
+    assert!(begun > unanswered, "{begun}");
 }
