@@ -3,12 +3,13 @@
 //! The checksum tells a mistyped key from an unknown one without a look-up, also to scanners of secrets. A
 //! whole key ([`FullKey`]) exists at its creation alone, and nothing shows it but [`FullKey::reveal`].
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 
 use super::base62;
+use crate::secret::mask::MASK;
 
 /// Public part of a key: ten characters of base62.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +51,36 @@ impl fmt::Debug for KeyId {
         write!(f, "KeyId({self})")
     }
 }
+
+/// The id of a key that may be given whole where its id is meant: by whoever revokes a key that leaked.
+pub fn id_of(text: &str) -> Option<KeyId> {
+    let id = match text.as_bytes().strip_prefix(PREFIX) {
+        Some(rest) if rest.get(ID) == Some(&b'_') => &rest[..ID],
+        _ => text.as_bytes(),
+    };
+    KeyId::of(id)
+}
+
+/// A text of an operator with the secrets of keys masked: of ours, and of Anthropic's.
+pub fn without_keys(text: &str) -> Cow<'_, str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let mut shown = Cow::Borrowed(text);
+    for word in text.split(|c| !is_part(c)) {
+        let ours = word.match_indices("ap_").find_map(|(at, _)| {
+            let secret = at + SECRET_AT;
+            let is_key = word.as_bytes().get(secret - 1) == Some(&b'_') && word.len() > secret;
+            is_key.then_some(secret)
+        });
+        let theirs = word.find(ANTHROPIC).map(|at| at + ANTHROPIC.len());
+        if let Some(at) = ours.or(theirs).filter(|at| *at < word.len()) {
+            shown = Cow::Owned(shown.replace(word, &format!("{}{MASK}", &word[..at])));
+        }
+    }
+    shown
+}
+
+/// Beginning of a key of Anthropic.
+const ANTHROPIC: &str = "sk-ant-";
 
 /// A text that is no id of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

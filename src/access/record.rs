@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{id::KeyId, pattern::Pattern};
+use super::{
+    id::{KeyId, id_of, without_keys},
+    pattern::Pattern,
+};
 
 /// A key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,12 +154,12 @@ impl FromStr for SubjectId {
     type Err = InvalidSubject;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidSubject(text.to_owned());
+        let invalid = || InvalidSubject(without_keys(text).into_owned());
         match text.split_once(':') {
             None if text == "org" => Ok(Self::Org),
             Some(("team", name)) if is_name(name) => Ok(Self::Team(name.to_owned())),
             Some(("user", name)) if is_name(name) => Ok(Self::User(name.to_owned())),
-            Some(("key", id)) => id.parse().map(Self::Key).map_err(|_| invalid()),
+            Some(("key", id)) => id_of(id).map(Self::Key).ok_or_else(invalid),
             _ => Err(invalid()),
         }
     }
@@ -176,11 +179,13 @@ impl From<SubjectId> for String {
     }
 }
 
-/// True for a name of a key, user or team: 1 to 128 printable characters without blanks at its ends.
+/// True for a name of a key, user or team: 1 to 128 printable characters without blanks at its ends, and no
+/// secret.
 pub fn is_name(text: &str) -> bool {
     (1..=LONGEST_NAME).contains(&text.chars().count())
         && text.trim() == text
         && !text.chars().any(char::is_control)
+        && without_keys(text) == text
 }
 
 /// Characters of a name.

@@ -7,7 +7,10 @@ use super::{
     error::RegistryError,
     view::{AuditFound, AuditVerified, Reply},
 };
-use crate::audit::{AuditEntry, AuditTarget, search, verify};
+use crate::{
+    access::without_keys,
+    audit::{AuditEntry, AuditTarget, search, verify},
+};
 
 impl Registry {
     /// Answers a call. A change that is refused is in the audit, too.
@@ -128,8 +131,8 @@ fn refused(refusal: &RegistryError) -> String {
     format!("refused: {}", bounded(&refusal.to_string()))
 }
 
-/// The beginning of a text of a client.
+/// The beginning of a text of a client, without secrets of keys.
 fn bounded(text: &str) -> String {
     const LONGEST: usize = 500;
-    text.chars().take(LONGEST).collect()
+    without_keys(text).chars().take(LONGEST).collect()
 }

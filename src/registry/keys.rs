@@ -1,6 +1,6 @@
 //! Keys: created, given another secret, revoked.
 
-use std::{net::IpAddr, time::Duration};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -14,7 +14,10 @@ use super::{
     view::{CreatedKey, KeyRow, Reply, twice},
 };
 use crate::{
-    access::{FullKey, KeyId, KeyRecord, LimitRule, Pattern, RecordFault, Revocation, is_name},
+    access::{
+        FullKey, KeyId, KeyRecord, LimitRule, Pattern, RecordFault, Revocation, is_name,
+        without_keys,
+    },
     audit::AuditTarget,
 };
 
@@ -157,7 +160,8 @@ impl KeySettings {
 }
 
 /// A name that is expected.
-pub(super) const NAME: &str = "expected 1 to 128 printable characters without blanks at the ends";
+pub(super) const NAME: &str =
+    "expected 1 to 128 printable characters without blanks at the ends, and no key";
 
 /// Reads a network: `10.0.0.0/8`, or one address.
 pub(super) fn source(text: &str) -> Result<IpNet, String> {
@@ -195,8 +199,8 @@ pub(super) fn checked(faults: &[RecordFault], effect: &str) -> Result<(), Regist
     )))
 }
 
-/// The reason of an author.
-pub(super) fn reason(text: &str) -> Result<&str, RegistryError> {
+/// The reason of an author, without secrets of keys.
+pub(super) fn reason(text: &str) -> Result<Cow<'_, str>, RegistryError> {
     let text = text.trim();
     match text.chars().count() {
         0 => Err(RegistryError::Invalid(
@@ -205,7 +209,7 @@ pub(super) fn reason(text: &str) -> Result<&str, RegistryError> {
         count if count > LONGEST_REASON => Err(RegistryError::Invalid(format!(
             "the reason has more than {LONGEST_REASON} characters; nothing was changed; shorten it"
         ))),
-        _ => Ok(text),
+        _ => Ok(without_keys(text)),
     }
 }
 
@@ -402,7 +406,7 @@ impl Registry {
         key: &str,
         terms: &RevokeKey,
     ) -> Result<Reply, RegistryError> {
-        let reason = reason(&terms.reason)?;
+        let reason = &*reason(&terms.reason)?;
         let (id, reply) = self.change(author, "key.revoke", Some(reason), || {
             let now = times::now();
             let before = self.found(key)?.record();

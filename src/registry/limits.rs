@@ -136,7 +136,7 @@ impl Registry {
             variable_name(variable)
                 .map_err(|fault| invalid(format!("upstream_key_env: {fault}")))?;
         }
-        let id = self.change(author, "limits.set", said, || {
+        let id = self.change(author, "limits.set", said.as_deref(), || {
             let id = self.subject(subject)?;
             match id {
                 SubjectId::Key(_) => self.planned_key(&id, change),
@@ -241,7 +241,7 @@ impl Registry {
         let invalid =
             |fault: String| RegistryError::Invalid(format!("{fault}; nothing was granted"));
         let now = times::now();
-        let said = reason(&grant.reason)?;
+        let said = &*reason(&grant.reason)?;
         let amount = money::usd(&grant.amount).map_err(invalid)?;
         if amount == 0 {
             return Err(invalid("the amount is 0".to_owned()));

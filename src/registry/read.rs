@@ -20,7 +20,9 @@ use super::{
         Reply, SpendBar, SpendBars,
     },
 };
-use crate::access::{Key, KeyId, KeyRecord, LimitKind, LimitRule, LimitState, Period, SubjectId};
+use crate::access::{
+    Key, KeyId, KeyRecord, LimitKind, LimitRule, LimitState, Period, SubjectId, id_of, without_keys,
+};
 
 /// Rows of a page where none is asked for, and the most.
 const ROWS: (usize, usize) = (1_000, 10_000);
@@ -31,10 +33,11 @@ const BARS: usize = 1_000;
 impl Registry {
     /// The key of an id, or of the name that one key alone has.
     pub(super) fn found(&self, text: &str) -> Result<Arc<Key>, RegistryError> {
-        let by_id = text.parse().ok().and_then(|id| self.access.key(id));
+        let by_id = id_of(text).and_then(|id| self.access.key(id));
         by_id.or_else(|| self.active_by_name(text)).ok_or_else(|| {
             RegistryError::NotFound(format!(
-                "no key has the id or the name {text:?}; keys list shows them"
+                "no key has the id or the name {:?}; keys list shows them",
+                without_keys(text)
             ))
         })
     }
