@@ -115,6 +115,17 @@ impl Reach {
         if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)) {
             return Ok(Desk::Server(server));
         }
+        // a mistyped path would be made, and would hold no key
+        let parent = data_dir.parent().filter(|it| !it.as_os_str().is_empty());
+        if !data_dir.exists()
+            && let Some(parent) = parent.filter(|parent| !parent.exists())
+        {
+            return Err(VerbError::Usage(format!(
+                "DATA_DIR {} does not exist, nor does {}: correct it, or make the folder (mkdir -p)",
+                data_dir.display(),
+                parent.display()
+            )));
+        }
         let current = match source.load() {
             Ok(loaded) => CurrentSettings {
                 prices: Arc::clone(&loaded.config.live.prices),

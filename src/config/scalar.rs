@@ -174,15 +174,30 @@ pub(super) fn state_prefix(text: &str) -> Result<String, InvalidValue> {
 
 /// A key that must be hard to guess.
 pub(super) fn key(text: &str) -> Result<Secret, InvalidValue> {
+    random(text, SHORTEST_KEY)
+}
+
+/// The secret of the digests of keys.
+pub(super) fn pepper(text: &str) -> Result<Secret, InvalidValue> {
+    random(text, SHORTEST_PEPPER)
+}
+
+/// A text that must be hard to guess, of this length at least.
+fn random(text: &str, shortest: usize) -> Result<Secret, InvalidValue> {
     if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
         return Err(InvalidValue::because("has white space or is not ASCII"));
     }
-    if text.len() < SHORTEST_KEY {
-        return Err(InvalidValue::because("is shorter than 16 bytes")
-            .hint("make one with `openssl rand -hex 24`"));
+    if text.len() < shortest {
+        return Err(
+            InvalidValue::because(format!("is shorter than {shortest} bytes"))
+                .hint("make one with `openssl rand -hex 24`"),
+        );
     }
     Ok(Secret::new(text))
 }
+
+/// As many bytes as a digest has.
+const SHORTEST_PEPPER: usize = 32;
 
 /// 16 hex digits are 64 bits: with rate-limited attempts, guessing is hopeless.
 const SHORTEST_KEY: usize = 16;

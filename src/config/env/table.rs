@@ -273,11 +273,11 @@ settings! {
         }
 
         access_pepper: Secret {
-            name: "ACCESS_PEPPER", applies: Restart, read: scalar::key,
-            form: Text::new("16 or more printable ASCII characters", "至少 16 个可打印的 ASCII 字符"),
+            name: "ACCESS_PEPPER", applies: Restart, read: scalar::pepper,
+            form: Text::new("32 or more printable ASCII characters", "至少 32 个可打印的 ASCII 字符"),
             en: "Secret under which the digests of keys are made. Unset: a generated one, in a file of DATA_DIR. With another one, no key is valid any more.",
             zh: "计算密钥摘要所用的秘密值。不设置时自动生成，保存在 DATA_DIR 的文件里。换掉它，所有密钥都会失效。",
-            shown: Redaction::AsLength, example: "a-long-random-text",
+            shown: Redaction::AsLength, example: "a-random-text-of-32-or-more-characters",
         }
 
         limits_contact: String {
