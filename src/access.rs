@@ -57,8 +57,8 @@ pub use self::{
     check::RecordFault,
     explain::LimitState,
     grant::{Admitted, Grant, SlotWait},
-    id::{FullKey, InvalidKey, InvalidKeyId, KeyId, NoRandomness, is_ours},
-    key::Key,
+    id::{FullKey, InvalidKey, InvalidKeyId, KeyId, NoRandomness, id_of, is_ours, without_keys},
+    key::{Key, SecretUse},
     notice::{NoticeFields, SpendNotice, SpendVerdict},
     pattern::{InvalidPattern, Pattern},
     pepper::{Pepper, WeakPepper},
@@ -209,6 +209,26 @@ impl Access {
     /// All keys, in no order.
     pub fn keys(&self) -> Vec<Arc<Key>> {
         self.directory.keys()
+    }
+
+    /// Last uses of secrets since a time in Unix seconds, by any worker.
+    pub fn uses(&self, since: i64) -> Vec<SecretUse> {
+        let keys = self.keys();
+        let uses = keys.iter().flat_map(|key| {
+            key.uses(since).map(|(secret, at)| SecretUse {
+                key: key.id(),
+                secret,
+                at,
+            })
+        });
+        uses.collect()
+    }
+
+    /// Takes note of a use that another process saw, or this one before its start.
+    pub fn was_used(&self, seen: &SecretUse) {
+        if let Some(key) = self.key(seen.key) {
+            key.was_used(&seen.secret, seen.at);
+        }
     }
 
     /// The records of all subjects.

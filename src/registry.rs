@@ -16,6 +16,7 @@ mod error;
 mod keys;
 mod ledger;
 mod limits;
+mod lost;
 mod money;
 mod pepper;
 mod read;
@@ -23,6 +24,7 @@ mod shared;
 mod times;
 mod transfer;
 mod unwritten;
+mod uses;
 mod view;
 mod warnings;
 

@@ -21,6 +21,6 @@ pub use self::{
     sqlite::{STATE_FILE, SqliteStore},
     store::{
         SpendRegister, StateError, Store, StoreChange, StoredCheckpoint, StoredRegister,
-        StoredSpend, StoredState, StoredText,
+        StoredSpend, StoredState, StoredText, StoredUse,
     },
 };

@@ -73,6 +73,20 @@ struct KeyRules {
     revoked: Option<Revocation>,
 }
 
+/// The last use of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretUse {
+    /// The key.
+    pub key: KeyId,
+    /// Name of the secret: some digits of its digest.
+    pub secret: String,
+    /// The time, in Unix seconds.
+    pub at: i64,
+}
+
+/// Digits of its digest that are a secret's name.
+const NAME_DIGITS: usize = 16;
+
 /// A secret of a key.
 struct KeySecret {
     digest: Digest,
@@ -265,10 +279,27 @@ impl Key {
         self.is_cut.load(Relaxed)
     }
 
-    /// The last use of each secret in Unix seconds, since the start of the process, the newest secret last.
+    /// The last use of each secret in Unix seconds, the newest secret last.
     pub fn last_used(&self) -> impl Iterator<Item = Option<i64>> {
         let secrets = self.secrets.iter();
         secrets.map(|secret| Some(secret.last_used.load(Relaxed)).filter(|at| *at != 0))
+    }
+
+    /// Takes note of an earlier use of the secret with this name.
+    pub(super) fn was_used(&self, secret: &str, at: i64) {
+        let secrets = self.secrets.iter();
+        for secret in secrets.filter(|known| known.name() == secret) {
+            secret.last_used.fetch_max(at, Relaxed);
+        }
+    }
+
+    /// Names and last uses of the secrets that were used since a time.
+    pub(super) fn uses(&self, since: i64) -> impl Iterator<Item = (String, i64)> {
+        let uses = self.secrets.iter();
+        uses.filter_map(move |secret| {
+            let at = secret.last_used.load(Relaxed);
+            (at != 0 && at >= since).then(|| (secret.name(), at))
+        })
     }
 
     /// Reports whether a path may be used. What is metered or free may; what is not needs a pattern of the
@@ -393,6 +424,13 @@ impl KeySecret {
             expires: record.expires.unwrap_or(i64::MAX),
             last_used: AtomicI64::new(0),
         })
+    }
+
+    /// A name that tells it from other secrets of the key.
+    fn name(&self) -> String {
+        let mut name = self.digest.text();
+        name.truncate(NAME_DIGITS);
+        name
     }
 
     fn record(&self) -> SecretRecord {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     author::Author,
     error::RegistryError,
+    lost,
     pepper::{self, PepperError},
     shared::StoreHealth,
     unwritten::Unwritten,
@@ -53,6 +54,8 @@ pub(super) struct Book {
     pub(super) version: u64,
     /// False until a shared store has answered for the first time.
     pub(super) is_loaded: bool,
+    /// Time at which last uses were written, in Unix seconds.
+    pub(super) uses_at: i64,
 }
 
 /// Settings of the moment that keys depend on.
@@ -101,6 +104,13 @@ pub enum OpenError {
     /// There is no pepper.
     #[error("{0}")]
     Pepper(#[from] PepperError),
+    /// The store is gone, but not what was written down of it.
+    #[error(
+        "{path}/state.sqlite is missing, and the audit beside it tells of keys or limits; without them every \
+         request would pass; restore the file from a backup, or move {path}/audit away to begin without keys",
+        path = .0.display()
+    )]
+    Lost(PathBuf),
     /// A record is damaged.
     #[error(
         "the record of {0} in the store cannot be read ({1}); keys and limits cannot be used; restore the store \
@@ -142,7 +152,13 @@ impl Registry {
                 let audit = pepper::place(&data_dir);
                 Box::new(RedisStore::new(state, &pepper::fingerprint(text), &audit))
             }
-            _ => Box::new(SqliteStore::new(&data_dir)),
+            _ => {
+                let store = SqliteStore::new(&data_dir);
+                if !store.exists() {
+                    lost::check(&data_dir)?;
+                }
+                Box::new(store)
+            }
         };
         let (lock, boot) = match kind {
             RegistryKind::Tool => (StateLock::alone(&data_dir)?, String::new()),
@@ -174,7 +190,7 @@ impl Registry {
         let pepper = Pepper::new(text.expose().as_bytes()).map_err(PepperError::Weak)?;
         let access = filling.finish(pepper.clone());
         access.set_unknown(!is_loaded);
-        Ok(Self {
+        let registry = Self {
             access: Arc::new(access),
             audit: AuditLog::new(data_dir.join(AUDIT_FOLDER), text.expose().as_bytes()),
             pepper,
@@ -188,9 +204,14 @@ impl Registry {
                 store,
                 version,
                 is_loaded,
+                uses_at: 0,
             }),
             _lock: lock,
-        })
+        };
+        if is_loaded {
+            registry.load_uses()?;
+        }
+        Ok(registry)
     }
 
     /// Reports whether a directory has a store, be it one that cannot be used.

@@ -194,6 +194,7 @@ impl Registry {
         self.refresh(&mut book)?;
         if !self.boot.is_empty() {
             self.follow_spends(&mut book)?;
+            self.follow_uses(&mut book)?;
         }
         if self.audit.is_checkpoint_due() {
             self.anchor(&mut book);
@@ -210,6 +211,9 @@ impl Registry {
             .unwritten
             .write(rows, |rows| book.store.write_spends(boot, rows))
             .and_then(|()| book.store.end_boot(boot));
+        if let Err(error) = self.write_uses(&mut book) {
+            log::warn!("[Access] the last uses of keys could not be written: {error}");
+        }
         if let Err(error) = written {
             log::error!(
                 "[Access] the last sums could not be written: {error}; what was reserved counts as spent at the \

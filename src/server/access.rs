@@ -8,7 +8,9 @@ use arc_swap::ArcSwap;
 use crate::{
     access::{Access, Pepper},
     config::{AccessMode, Boot, Live},
-    registry::{CurrentSettings, LedgerThread, Registry, RegistryKind, RegistrySettings},
+    registry::{
+        CurrentSettings, LedgerThread, OpenError, Registry, RegistryKind, RegistrySettings,
+    },
 };
 
 /// Name of the socket in `DATA_DIR`.
@@ -60,6 +62,7 @@ impl KeyDesk {
             Err(error)
                 if settings.mode == AccessMode::Auto
                     && settings.state.is_none()
+                    && !matches!(error, OpenError::Lost(_))
                     && !Registry::has_store(data_dir) =>
             {
                 log::warn!("[Access] {error}; there can be no keys until the next start");

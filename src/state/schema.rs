@@ -8,7 +8,7 @@ use super::store::StateError;
 
 /// Version of the tables. A file of an earlier version is migrated step by step; one of a later version is
 /// an error.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// Longest wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(2);
@@ -33,6 +33,12 @@ const TABLES: &str = "
         hmac TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (chain, seq)) WITHOUT ROWID;
     PRAGMA application_id = 1634759540;
     PRAGMA user_version = 1;";
+
+/// The last use of each secret, since version 2.
+const LAST_USES: &str = "
+    CREATE TABLE last_use (key TEXT NOT NULL, secret TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (key, secret)) WITHOUT ROWID;
+    PRAGMA user_version = 2;";
 
 /// Opens the file, and creates or migrates its tables.
 pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {
@@ -79,6 +85,7 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), StateError> {
                 }
                 transaction.execute_batch(TABLES).map_err(of)?;
             }
+            1 => transaction.execute_batch(LAST_USES).map_err(of)?,
             VERSION => break,
             other => return Err(StateError::Newer(path.to_owned(), other)),
         }

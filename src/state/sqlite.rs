@@ -15,7 +15,7 @@ use super::{
     spend,
     store::{
         SpendRegister, StateError, Store, StoreChange, StoredCheckpoint, StoredRegister,
-        StoredSpend, StoredText,
+        StoredSpend, StoredText, StoredUse,
     },
 };
 
@@ -212,6 +212,37 @@ impl Store for SqliteStore {
             return Ok(());
         }
         self.write(|transaction| spend::merge(transaction))
+    }
+
+    fn write_uses(&mut self, uses: &[StoredUse]) -> Result<(), StateError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            let mut write = transaction.prepare(
+                "INSERT INTO last_use (key, secret, at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (key, secret) DO UPDATE SET at = max(at, excluded.at)",
+            )?;
+            for StoredUse { key, secret, at } in uses {
+                write.execute(params![key, secret, at])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn uses(&mut self, since: i64) -> Result<Vec<StoredUse>, StateError> {
+        self.view(|connection| {
+            let mut read =
+                connection.prepare("SELECT key, secret, at FROM last_use WHERE at >= ?1")?;
+            let rows = read.query_map([since], |row| {
+                Ok(StoredUse {
+                    key: row.get(0)?,
+                    secret: row.get(1)?,
+                    at: row.get(2)?,
+                })
+            })?;
+            rows.collect()
+        })
     }
 
     fn add_checkpoint(&mut self, checkpoint: &StoredCheckpoint) -> Result<(), StateError> {

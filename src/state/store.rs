@@ -104,6 +104,17 @@ impl StoredRegister {
     }
 }
 
+/// The last use of a secret of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredUse {
+    /// Id of the key.
+    pub key: String,
+    /// Name of the secret: some digits of its digest.
+    pub secret: String,
+    /// The time, in Unix seconds.
+    pub at: i64,
+}
+
 /// A checkpoint of the audit: an anchor outside of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCheckpoint {
@@ -196,6 +207,18 @@ pub trait Store: Send {
     /// The store cannot be written.
     fn merge_boots(&mut self) -> Result<(), StateError>;
 
+    /// Writes last uses; an earlier one than is stored changes nothing.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn write_uses(&mut self, uses: &[StoredUse]) -> Result<(), StateError>;
+
+    /// Reads the last uses since a time in Unix seconds, in no order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn uses(&mut self, since: i64) -> Result<Vec<StoredUse>, StateError>;
+
     /// Adds a checkpoint of the audit.
     ///
     /// # Errors
@@ -243,7 +266,7 @@ pub enum StateError {
     /// It was removed or replaced while it was in use.
     #[error(
         "{path} was removed or replaced while it was in use; keys and limits cannot be changed; put it back or \
-         restart the proxy", path = .0.display()
+         restore a backup of it", path = .0.display()
     )]
     Gone(PathBuf),
     /// The system refuses it.

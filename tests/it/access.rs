@@ -44,6 +44,36 @@ fn the_first_key_makes_keys_required() {
 }
 
 #[test]
+fn the_last_use_of_each_secret_outlives_a_restart() {
+    let upstream = Upstream::always(OK);
+    let site = Site::new();
+    let key = site.key(&["--name", "used"]);
+    site.key(&["--name", "unused"]);
+    let proxy = site.proxy(&upstream).start();
+    assert_eq!(
+        proxy
+            .send(site::keyed(&key, "GET", "/v1/models", "", ""))
+            .status(),
+        200
+    );
+    let last_use = |name: &str| {
+        let shown: serde_json::Value =
+            serde_json::from_str(&site.done(&["keys", "show", name, "--json"])).unwrap();
+        assert_eq!(shown["last_used_at"], shown["secrets"][0]["last_used_at"]);
+        shown["last_used_at"].clone()
+    };
+    let at = last_use("used");
+    assert!(at.is_string(), "{at}");
+    proxy.signal("TERM");
+    proxy.wait();
+    // by the verb alone, then by another process
+    assert_eq!(last_use("used"), at);
+    let _proxy = site.proxy(&upstream).start();
+    assert_eq!(last_use("used"), at);
+    assert_eq!(last_use("unused"), serde_json::Value::Null);
+}
+
+#[test]
 fn optional_keys_let_other_credentials_pass_and_refuse_wrong_keys() {
     let upstream = Upstream::ok();
     let site = Site::new();

@@ -868,3 +868,86 @@ fn a_store_that_cannot_be_used_ends_the_start_unless_keys_are_optional() {
     let said = desk.fails(1, &["keys", "list"]);
     assert!(said.contains("is missing, and there are keys"), "{said}");
 }
+
+#[test]
+fn a_whole_key_names_its_key_and_its_secret_is_written_nowhere() {
+    let desk = Desk::new();
+    let create = |name: &str| desk.says(&["keys", "create", "--quiet", "--name", name]);
+    let (key, other) = (create("leaked"), create("other"));
+    let (key, other) = (key.trim(), other.trim());
+    let shown = desk.json(&["keys", "show", key]);
+    assert_eq!(shown["name"], "leaked");
+    let subject = format!("key:{key}");
+    desk.says(&["limits", "set", &subject, "--rpm", "10", "--reason", key]);
+    desk.says(&[
+        "keys",
+        "revoke",
+        key,
+        "--reason",
+        &format!("{key} is in a log"),
+    ]);
+    assert_eq!(desk.json(&["keys", "show", "other"])["state"], "active");
+    // of no key here
+    let unknown = format!("ap_0000000000{}", &other["ap_0000000000".len()..]);
+    let said = desk.fails(1, &["keys", "revoke", &unknown, "--reason", "leaked"]);
+    assert!(said.contains("ap_0000000000_…"), "{said}");
+    let named = format!("the one with {unknown}");
+    for (option, value) in [
+        ("--name", &*named),
+        ("--team", other),
+        ("--user", "sk-ant-api03-x"),
+    ] {
+        let mut arguments = vec!["keys", "create", option, value];
+        if option != "--name" {
+            arguments.extend(["--name", "fine"]);
+        }
+        let said = desk.fails(1, &arguments);
+        assert!(said.contains("and no key"), "{said}");
+    }
+    let octets = desk.octets();
+    for text in [key, other] {
+        let secret = text.rsplit('_').next().unwrap();
+        assert!(!contains(&octets, secret.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn a_store_that_is_gone_ends_the_start_while_the_audit_knows_of_keys() {
+    let desk = Desk::new();
+    desk.says(&["keys", "create", "--name", "first"]);
+    for file in fs::read_dir(desk.data()).unwrap() {
+        let path = file.unwrap().path();
+        if show(path.file_name().unwrap().as_encoded_bytes()).starts_with("state.sqlite") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let start = || {
+        Proxy::to("http://127.0.0.1:9")
+            .env("DATA_DIR", desk.data().display())
+            .run()
+    };
+    let ended = start();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("state.sqlite is missing"),
+        "{ended:?}"
+    );
+    let said = desk.fails(1, &["keys", "create", "--name", "second"]);
+    assert!(said.contains("state.sqlite is missing"), "{said}");
+    fs::rename(desk.data().join("audit"), desk.data().join("audit.old")).unwrap();
+    server(&desk.data());
+}
+
+#[test]
+fn a_mistyped_directory_is_not_made() {
+    let desk = Desk::new();
+    let missing = desk.directory.path().join("mistyped/data");
+    let ended = ProxyBuilder::new()
+        .env("DATA_DIR", missing.display())
+        .arg("keys")
+        .arg("list")
+        .run();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("does not exist"), "{ended:?}");
+    assert!(!desk.directory.path().join("mistyped").exists());
+}

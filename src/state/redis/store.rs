@@ -22,7 +22,7 @@ use super::{
 };
 use crate::state::store::{
     SpendRegister, StateError, Store, StoreChange, StoredCheckpoint, StoredRegister, StoredSpend,
-    StoredText,
+    StoredText, StoredUse,
 };
 
 /// Records in one command.
@@ -256,6 +256,35 @@ impl Store for RedisStore {
 
     fn merge_boots(&mut self) -> Result<(), StateError> {
         Ok(())
+    }
+
+    fn write_uses(&mut self, uses: &[StoredUse]) -> Result<(), StateError> {
+        let name = self.name("uses");
+        for page in uses.chunks(PAGE) {
+            let mut write = Command::new("ZADD", &name).arg("GT");
+            for StoredUse { key, secret, at } in page {
+                write = write.arg(at).arg(format!("{key} {secret}"));
+            }
+            let _: u64 = self.checked()?.query(&write)?;
+        }
+        Ok(())
+    }
+
+    fn uses(&mut self, since: i64) -> Result<Vec<StoredUse>, StateError> {
+        let read = Command::new("ZRANGEBYSCORE", &self.name("uses"))
+            .arg(since)
+            .arg("+inf")
+            .arg("WITHSCORES");
+        let rows: Vec<(String, i64)> = self.checked()?.query(&read)?;
+        let uses = rows.into_iter().filter_map(|(row, at)| {
+            let (key, secret) = row.split_once(' ')?;
+            Some(StoredUse {
+                key: key.to_owned(),
+                secret: secret.to_owned(),
+                at,
+            })
+        });
+        Ok(uses.collect())
     }
 
     fn add_checkpoint(&mut self, checkpoint: &StoredCheckpoint) -> Result<(), StateError> {

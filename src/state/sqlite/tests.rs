@@ -367,3 +367,45 @@ fn what_other_boots_spend_is_read_once_they_have_written() {
     other.end_boot("two").unwrap();
     assert_eq!(changed(&mut one, "one"), [org(MONTH, 25, 35)]);
 }
+
+#[test]
+fn last_uses_outlive_a_restart_and_never_go_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let seen = |key: &str, secret: &str, at| StoredUse {
+        key: key.to_owned(),
+        secret: secret.to_owned(),
+        at,
+    };
+    let mut store = SqliteStore::new(directory.path());
+    store.write_uses(&[]).unwrap();
+    assert!(!store.exists());
+    assert_eq!(store.uses(0).unwrap(), []);
+    store
+        .write_uses(&[seen("a", "1", 100), seen("a", "2", 200)])
+        .unwrap();
+    store.write_uses(&[seen("a", "2", 150)]).unwrap();
+    drop(store);
+    let mut store = SqliteStore::new(directory.path());
+    assert_eq!(
+        store.uses(0).unwrap(),
+        [seen("a", "1", 100), seen("a", "2", 200)]
+    );
+    assert_eq!(store.uses(101).unwrap(), [seen("a", "2", 200)]);
+}
+
+#[test]
+fn a_file_of_version_1_is_migrated() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(STATE_FILE);
+    let mut store = SqliteStore::new(directory.path());
+    assert_eq!(store.change(0, &[key("a", "{1}")]).unwrap(), 1);
+    drop(store);
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch("DROP TABLE last_use; PRAGMA user_version = 1")
+        .unwrap();
+    drop(connection);
+    let mut store = SqliteStore::new(directory.path());
+    assert_eq!(store.uses(0).unwrap(), []);
+    assert_eq!(store.load(0).unwrap().keys, [text("a", "{1}")]);
+}

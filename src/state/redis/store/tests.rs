@@ -264,3 +264,20 @@ fn no_server_is_temporary_and_a_wrong_one_is_not() {
         "{said}"
     );
 }
+
+#[test]
+#[ignore = "needs redis-server"]
+fn last_uses_are_shared_and_never_go_back() {
+    let server = TestRedis::start(&[]);
+    let (mut one, mut other) = (store(&server), store(&server));
+    let seen = |secret: &str, at| StoredUse {
+        key: "a".to_owned(),
+        secret: secret.to_owned(),
+        at,
+    };
+    assert_eq!(one.uses(0).unwrap(), []);
+    one.write_uses(&[seen("1", 100), seen("2", 200)]).unwrap();
+    other.write_uses(&[seen("2", 150)]).unwrap();
+    assert_eq!(other.uses(0).unwrap(), [seen("1", 100), seen("2", 200)]);
+    assert_eq!(other.uses(101).unwrap(), [seen("2", 200)]);
+}
