@@ -85,13 +85,15 @@ impl Registry {
         if let Some(state) = &filter.state {
             keys.retain(|key| view::state(&key.record(), now) == state);
         }
-        keys.sort_by_key(|key| key.id());
+        // people look for names; a name may be that of a revoked key, too
+        keys.sort_unstable_by(|one, other| (one.name(), one.id()).cmp(&(other.name(), other.id())));
         let total = keys.len();
         let after = filter.after.as_deref().map(str::parse::<KeyId>);
         let after = after
             .transpose()
             .map_err(|error| RegistryError::Invalid(format!("after: {error}")))?;
-        let from = after.map_or(0, |after| keys.partition_point(|key| key.id() <= after));
+        let before = after.and_then(|after| keys.iter().position(|key| key.id() == after));
+        let from = before.map_or(0, |before| before + 1);
         let page = &keys[from.min(total)..(from + limit).min(total)];
         let next = (from + limit < total).then(|| page.last()).flatten();
         Ok(Reply::Keys(KeyList {
@@ -331,6 +333,8 @@ fn forecast(state: &LimitState, period: Period, zone: Option<&str>, now: i64) ->
     if gone * 50 < whole || gone <= 0 {
         return None;
     }
-    let forecast = money::number(state.spent) * whole as f64 / gone as f64;
-    Some((forecast * 100.0).round() / 100.0)
+    let spent = money::number(state.spent);
+    let forecast = spent * whole as f64 / gone as f64;
+    // to the cent, but never less than there is
+    Some(((forecast * 100.0).round() / 100.0).max(spent))
 }

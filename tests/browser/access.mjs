@@ -101,7 +101,17 @@ export async function accessTests(program, { test, holds, settled, shoot }) {
     await row.locator(".badge", { hasText: "revoked" }).waitFor();
     await becomes(second, 401);
     holds((await row.locator("button").count()) === 0, "what is revoked stays so");
+    await row.getByText("the laptop was lost").waitFor();
     await shoot(page, "real-keys-1280-light");
+    await page.setViewportSize({ width: 390, height: 844 });
+    const names = await row.locator("td.named").evaluateAll((cells) =>
+      cells.map((cell) => {
+        const { display, content } = getComputedStyle(cell, "::before");
+        return display === "none" ? "" : content;
+      }),
+    );
+    holds(names.length === 3 && names.every((name) => /"\w+/.test(name)), `each cell is named: ${names}`);
+    await shoot(page, "real-keys-390-light");
   });
 
   await test("a real key that is refused says why", out, async (page, { complaints }) => {
@@ -146,6 +156,7 @@ export async function accessTests(program, { test, holds, settled, shoot }) {
   await test("the audit tells who did what, and is searched", out, async (page) => {
     await enter(page, "/audit");
     await page.locator(".audit-line", { hasText: "the laptop was lost" }).first().waitFor();
+    await page.locator(".audit-why", { hasText: "Mars/Olympus" }).first().waitFor();
     await shoot(page, "real-audit-1280-light");
     await page.locator("label", { hasText: "Action" }).locator("input").fill("key.rotate");
     await page.keyboard.press("Enter");

@@ -70,6 +70,7 @@ export default function Audit({ query }) {
 /** @param {{line: Api.AuditLine}} props */
 function Line({ line }) {
   const [result] = line.result.split(":");
+  const why = line.result.slice(result.length + 1).trim();
   const tone = { done: "good", intent: "plain", refused: "warn", failed: "bad" }[result] ?? "plain";
   const { actor } = line;
   const has = line.before !== null || line.after !== null;
@@ -83,8 +84,9 @@ function Line({ line }) {
       <span class="dim">
         ${word(`actor.${actor.type}`, actor.type)} ${actor.id}${actor.ip ? ` · ${actor.ip}` : ""}
       </span>
-      <${Badge} tone=${tone} title=${line.result}>${word(`audit.result.${result}`, line.result)}<//>
+      <${Badge} tone=${tone}>${word(`audit.result.${result}`, line.result)}<//>
       <span class="dim mono">#${line.seq}</span>
+      ${why && html`<span class="audit-why dim">${why}</span>`}
       ${
         has &&
         html`

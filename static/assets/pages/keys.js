@@ -150,19 +150,20 @@ function Rows({ rows, onAsk }) {
               </span>
             </th>
             <td>
-              <${Badge} tone=${TONES[one.state] ?? "plain"} title=${one.revoked_reason ?? undefined}>
+              <${Badge} tone=${TONES[one.state] ?? "plain"}>
                 ${word(`access.state.${one.state}`, one.state)}
               <//>
+              ${one.revoked_reason && html` <span class="note">${one.revoked_reason}</span>`}
             </td>
             <td>${[one.user, one.team].filter(Boolean).join(" · ") || "–"}</td>
-            <td class="wide">${one.limits.map(limit).join(t("list.comma")) || "–"}</td>
-            <td class="mono wide">${one.models.join(", ") || t("filter.any")}</td>
+            <td class="wide named">${one.limits.map(limit).join(t("list.comma")) || "–"}</td>
+            <td class="mono wide named">${one.models.join(", ") || t("filter.any")}</td>
             <td>${one.last_used_at ? as.when(Date.parse(one.last_used_at)) : "–"}</td>
             <td>${one.expires_at ? as.date(Date.parse(one.expires_at)) : "–"}</td>
             ${
               actions.length > 0 &&
               html`
-                <td class="num">
+                <td class="num named">
                   ${
                     one.state !== "revoked" &&
                     actions.map(
