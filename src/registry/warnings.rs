@@ -3,7 +3,7 @@
 //! The ledger's thread looks at the budgets whose spend changed. A budget that is seen first has been told of by
 //! earlier processes as far as it was spent before this one, so that a restart repeats no warning.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{collections::HashMap, iter, time::SystemTime};
 
 use serde::Serialize;
 
@@ -31,6 +31,9 @@ struct Told {
 #[derive(Debug, Serialize, PartialEq)]
 pub(super) struct BudgetFacts {
     subject: String,
+    /// The name of a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// The threshold that was reached, in percent.
     threshold: u8,
     percent: f64,
@@ -62,8 +65,13 @@ impl BudgetWarnings {
             let states = access.explain(&subject, now);
             let is_it = |state: &&LimitState| state.cell.as_deref() == Some(&row.cell);
             if let Some(state) = states.iter().find(is_it)
-                && let Some(post) = due(&mut self.told, state, row)
+                && let Some(mut post) = due(&mut self.told, state, row)
             {
+                if let SubjectId::Key(id) = &subject
+                    && let Some(key) = access.key(*id)
+                {
+                    post.of_key(key.name(), [key.user(), key.team()]);
+                }
                 self.webhook.send(&post);
             }
         }
@@ -75,6 +83,19 @@ impl BudgetWarnings {
             self.told
                 .retain(|_, told| told.resets.is_some_and(|resets| resets > now));
         }
+    }
+}
+
+impl Post<BudgetFacts> {
+    /// Tells whose key it is: an id alone says little.
+    fn of_key(&mut self, name: &str, owners: [Option<&str>; 2]) {
+        let names: Vec<&str> = iter::once(name)
+            .chain(owners.into_iter().flatten())
+            .collect();
+        let subject = &self.facts.subject;
+        let named = format!("{subject} ({})", names.join(", "));
+        self.text = self.text.replacen(subject.as_str(), &named, 1);
+        self.facts.name = Some(name.to_owned());
     }
 }
 
@@ -114,6 +135,7 @@ fn due(
     );
     let facts = BudgetFacts {
         subject: row.subject.clone(),
+        name: None,
         threshold: reached,
         percent: state.percent,
         spent_usd: number(state.spent),
@@ -203,6 +225,19 @@ mod tests {
         assert!(due(&mut HashMap::new(), &state(85, 100), &row(5)).is_none());
         let crossed = due(&mut HashMap::new(), &state(85, 100), &row(6)).unwrap();
         assert_eq!(crossed.facts.threshold, 80);
+    }
+
+    #[test]
+    fn a_warning_says_whose_key_it_is() {
+        let mut post = due(&mut HashMap::new(), &state(410, 500), &row(410)).unwrap();
+        post.of_key("laptop", [Some("ada"), None]);
+        assert!(
+            post.text
+                .starts_with("Budget of team:core (laptop, ada) is 82% used"),
+            "{}",
+            post.text
+        );
+        assert_eq!(post.facts.name.as_deref(), Some("laptop"));
     }
 
     #[test]
