@@ -11,7 +11,7 @@
 //! [`Access::take_dirty`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     hint::black_box,
     net::IpAddr,
@@ -239,6 +239,11 @@ impl Access {
     /// The record of a subject; of a key, its grants.
     pub fn subject(&self, id: &SubjectId) -> Option<SubjectRecord> {
         self.directory.subject_record(id)
+    }
+
+    /// The variables that hold the credentials of teams for the upstream, by team.
+    pub fn team_variables(&self) -> HashMap<String, String> {
+        self.directory.team_variables()
     }
 
     /// The key of an id.

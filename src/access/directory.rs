@@ -30,7 +30,10 @@ use crate::config::Credential;
 pub(super) type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Keys by id.
-type Shard = HashMap<KeyId, Arc<Key>, BuildHasherDefault<IdHasher>>;
+type Shard = Table<KeyId, Arc<Key>>;
+
+/// Table of what operators have put there.
+type Table<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 /// All keys and subjects.
 pub(super) struct Directory {
@@ -45,9 +48,9 @@ pub(super) struct Directory {
 #[derive(Default)]
 struct Known {
     records: BTreeMap<SubjectId, SubjectRecord>,
-    subjects: HashMap<SubjectId, Arc<Subject>>,
+    subjects: Table<SubjectId, Arc<Subject>>,
     /// Users of each team, with the team's default.
-    members: HashMap<Box<str>, HashMap<Box<str>, Arc<Subject>>>,
+    members: Table<Box<str>, Table<Box<str>, Arc<Subject>>>,
 }
 
 /// A directory while it is filled, one record after the other.
@@ -56,7 +59,17 @@ pub(super) struct Filling {
     known: Known,
     shards: Vec<Shard>,
     /// Limits of keys, so that keys with the same ones share them.
-    limits: HashSet<Arc<[LimitRule]>>,
+    limits: HashSet<Arc<[LimitRule]>, BuildHasherDefault<IdHasher>>,
+}
+
+impl Known {
+    /// The record of a key as a subject, which few keys have.
+    fn beside(&self, id: KeyId) -> Option<&SubjectRecord> {
+        let (last, _) = self.records.last_key_value()?;
+        // those of keys are behind all others
+        let has_any = matches!(last, SubjectId::Key(_));
+        has_any.then(|| self.records.get(&SubjectId::Key(id)))?
+    }
 }
 
 impl Filling {
@@ -66,7 +79,7 @@ impl Filling {
         others: Arc<OtherSpends>,
     ) -> Self {
         let known = Known {
-            subjects: HashMap::from([(SubjectId::Org, organisation)]),
+            subjects: Table::from_iter([(SubjectId::Org, organisation)]),
             ..Known::default()
         };
         Self {
@@ -79,7 +92,7 @@ impl Filling {
             },
             known,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
-            limits: HashSet::new(),
+            limits: HashSet::default(),
         }
     }
 
@@ -226,6 +239,16 @@ impl Directory {
         self.lock().records.clone()
     }
 
+    /// The variables that hold the credentials of teams for the upstream, by team.
+    pub(super) fn team_variables(&self) -> HashMap<String, String> {
+        let known = self.lock();
+        let variables = known.records.iter().filter_map(|(id, record)| match id {
+            SubjectId::Team(name) => Some((name.clone(), record.upstream_key_env.clone()?)),
+            SubjectId::Org | SubjectId::User(_) | SubjectId::Key(_) => None,
+        });
+        variables.collect()
+    }
+
     /// The subjects that an id stands for: a user may have defaults of several teams.
     pub(super) fn subjects(&self, id: &SubjectId) -> Vec<Arc<Subject>> {
         if let SubjectId::Key(id) = id {
@@ -307,7 +330,7 @@ impl Directory {
         let parts = KeyParts {
             subjects: Subjects { member, ..subjects },
             limits,
-            beside: known.records.get(&SubjectId::Key(record.id)),
+            beside: known.beside(record.id),
             upstream,
         };
         Key::new(record, parts, before, &self.others)

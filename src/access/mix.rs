@@ -14,7 +14,7 @@ pub(super) fn mixed(mut number: u64) -> u64 {
     number ^ number >> 33
 }
 
-/// Hasher of ids.
+/// Hasher of ids and names.
 #[derive(Debug, Default)]
 pub(super) struct IdHasher(u64);
 
@@ -24,13 +24,28 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.write_u64(u64::from(*octet));
+        let (words, rest) = octets.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
         }
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        // with their number, so that zeros at the end count
+        self.write_u64(u64::from_le_bytes(last) ^ (octets.len() as u64) << 56);
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
     }
 
     fn write_u64(&mut self, number: u64) {
-        self.0 = mixed(self.0 ^ number);
+        self.0 = mixed(self.0 ^ number).wrapping_add(1);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
     }
 }
 
@@ -43,6 +58,23 @@ mod tests {
 
     use super::*;
     use crate::access::id::KeyId;
+
+    #[test]
+    fn names_that_begin_alike_are_told_apart() {
+        let hasher = BuildHasherDefault::<IdHasher>::default();
+        let names = [
+            "",
+            "\0",
+            "a",
+            "a\0",
+            "user-123",
+            "user-123\0",
+            "user-124",
+            "user-1234",
+        ];
+        let hashes: HashSet<u64> = names.iter().map(|name| hasher.hash_one(name)).collect();
+        assert_eq!(hashes.len(), names.len());
+    }
 
     #[test]
     fn ids_that_follow_one_another_are_spread() {

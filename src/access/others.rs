@@ -6,11 +6,14 @@
 
 use std::{
     collections::HashMap,
+    hash::BuildHasherDefault,
     sync::{PoisonError, RwLock},
 };
 
 use super::{
     cell::{OtherSpend, SpendRow},
+    id::KeyId,
+    mix::IdHasher,
     period::has_ended,
 };
 
@@ -19,7 +22,33 @@ use super::{
 pub(super) struct OtherSpends(RwLock<HashMap<Box<str>, BySubject>>);
 
 /// Spend in one cell, by the subject.
-type BySubject = HashMap<Box<str>, OtherSpend>;
+#[derive(Debug, Default)]
+struct BySubject {
+    /// That of keys, of which there may be a hundred thousand.
+    keys: HashMap<KeyId, OtherSpend, BuildHasherDefault<IdHasher>>,
+    others: HashMap<Box<str>, OtherSpend>,
+}
+
+impl BySubject {
+    fn get(&self, subject: &str) -> Option<&OtherSpend> {
+        match key_of(subject) {
+            Some(key) => self.keys.get(&key),
+            None => self.others.get(subject),
+        }
+    }
+
+    fn entry(&mut self, subject: &str) -> &mut OtherSpend {
+        match key_of(subject) {
+            Some(key) => self.keys.entry(key).or_default(),
+            None => self.others.entry(subject.into()).or_default(),
+        }
+    }
+}
+
+/// The key that a subject is.
+fn key_of(subject: &str) -> Option<KeyId> {
+    subject.strip_prefix("key:")?.parse().ok()
+}
 
 impl OtherSpends {
     /// Takes rows, except for those of periods that have ended. Rows of the same cell are added up.
@@ -31,7 +60,7 @@ impl OtherSpends {
                 None if has_ended(&row.cell, now) => continue,
                 None => cells.entry(row.cell.into()).or_default(),
             };
-            let sum = subjects.entry(row.subject.into()).or_default();
+            let sum = subjects.entry(&row.subject);
             sum.spent = sum.spent.saturating_add(row.spent);
             sum.upto = sum.upto.saturating_add(row.upto.max(row.spent));
         }
@@ -50,7 +79,7 @@ impl OtherSpends {
         let cells = self.0.read().unwrap_or_else(PoisonError::into_inner);
         cells
             .values()
-            .any(|subjects| subjects.contains_key(subject))
+            .any(|subjects| subjects.get(subject).is_some())
     }
 
     /// Replaces the spend in a cell. True if it was another one.
@@ -63,7 +92,7 @@ impl OtherSpends {
             Some(subjects) => subjects,
             None => cells.entry(cell.into()).or_default(),
         };
-        subjects.insert(subject.into(), spend);
+        *subjects.entry(subject) = spend;
         true
     }
 }

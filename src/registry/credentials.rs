@@ -23,7 +23,11 @@ impl Registry {
         team: Option<&str>,
         own: Option<&str>,
     ) -> Option<String> {
-        match self.outlook(team, own) {
+        let of_team = || {
+            let team = self.access.subject(&SubjectId::Team(team?.to_owned()))?;
+            team.upstream_key_env
+        };
+        match self.outlook(own.map(str::to_owned).or_else(of_team)) {
             Outlook::Given => None,
             Outlook::Unset(variable) => Some(format!(
                 "{variable}, the credential for the upstream, is not set {here}: requests with this key are refused; \
@@ -42,13 +46,21 @@ impl Registry {
     /// Warnings of all keys that are in use, for the log.
     pub fn credential_warnings(&self) -> Vec<String> {
         let (mut without, mut unset) = (Vec::new(), Vec::new());
+        // there may be a hundred thousand keys: what they share is looked up once
+        let of_teams = self.access.team_variables();
+        let of_none = self.outlook(None);
         for key in self.access.keys() {
             if key.is_revoked() {
                 continue;
             }
-            match self.outlook(key.team(), key.upstream_variable()) {
+            let of_team = || of_teams.get(key.team()?).map(String::as_str);
+            let outlook = match key.upstream_variable().or_else(of_team) {
+                Some(variable) => &self.outlook(Some(variable.to_owned())),
+                None => &of_none,
+            };
+            match outlook {
                 Outlook::Given => {}
-                Outlook::Unset(variable) => unset.push((key, variable)),
+                Outlook::Unset(variable) => unset.push((key, variable.clone())),
                 Outlook::None => without.push(key),
             }
         }
@@ -71,12 +83,9 @@ impl Registry {
         warnings
     }
 
-    fn outlook(&self, team: Option<&str>, own: Option<&str>) -> Outlook {
-        let of_team = || {
-            let team = self.access.subject(&SubjectId::Team(team?.to_owned()))?;
-            team.upstream_key_env
-        };
-        match own.map(str::to_owned).or_else(of_team) {
+    /// The outlook of keys whose credential this variable holds, be it their own or their team's.
+    fn outlook(&self, variable: Option<String>) -> Outlook {
+        match variable {
             Some(variable) if self.access.has_variable(&variable) => Outlook::Given,
             Some(variable) => Outlook::Unset(variable),
             // unknown: no reason to warn
