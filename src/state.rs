@@ -5,6 +5,7 @@
 //! with a remedy: it is never moved aside, since without it every key would be unknown and every budget
 //! unspent.
 
+pub mod fleet;
 mod lock;
 mod redis;
 mod schema;
@@ -15,8 +16,8 @@ mod store;
 pub use self::{
     lock::{LockError, StateLock},
     redis::{
-        InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisForm, RedisIdentity,
-        RedisNode, RedisSettings, RedisStore, RedisTls,
+        InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,
+        RedisIdentity, RedisNode, RedisSettings, RedisStore, RedisTls,
     },
     sqlite::{STATE_FILE, SqliteStore},
     store::{

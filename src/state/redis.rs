@@ -10,6 +10,7 @@ mod command;
 mod connection;
 mod dial;
 mod fault;
+mod fleet;
 mod route;
 mod settings;
 mod spends;
@@ -20,6 +21,7 @@ mod testing;
 pub use self::{
     changes::RedisChanges,
     fault::{RedisFault, RedisFaultKind},
+    fleet::RedisFleet,
     settings::{InvalidRedisUrl, RedisForm, RedisIdentity, RedisNode, RedisSettings, RedisTls},
     store::RedisStore,
 };
