@@ -29,6 +29,7 @@ pub mod pieces;
 pub mod prefetch;
 pub mod replay;
 pub mod request;
+mod session_hash;
 mod upload;
 
 pub use self::body::ResponseBody;

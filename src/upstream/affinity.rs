@@ -3,7 +3,8 @@
 //!
 //! A table of fixed size, shared by all workers without a lock: each entry is one atomic word, and
 //! an entry that is overwritten by another session costs that session its place, nothing else. It
-//! holds hashes only, under a key of the process.
+//! holds hashes only, under a key of the process, or of all replicas. These tell each other what changed: a thread
+//! compares the table with what it told last, so that requests pay nothing for it.
 
 use std::sync::{
     OnceLock,
@@ -16,6 +17,24 @@ const SETS: usize = 4096;
 const WAYS: usize = 4;
 /// Lifetime of an unused entry in minutes: the longest lifetime of a prompt cache is an hour.
 const LIFE: u16 = 60;
+
+/// Minutes after which a session that is still used is told again: several times in the life of an entry.
+const TOLD_AGAIN: u16 = 15;
+
+/// The session of an entry, and its upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AffinityMove {
+    /// Number of the set.
+    pub(super) set: u16,
+    /// The half of the hash that does not choose the set.
+    pub(super) session: u32,
+    /// Tag of the upstream.
+    pub(super) upstream: u16,
+}
+
+/// The table as it was told to other replicas, and as they told it.
+#[derive(Debug, Default)]
+pub(super) struct ToldAffinity(Vec<u64>);
 
 /// The table.
 #[derive(Debug, Default)]
@@ -72,6 +91,81 @@ impl Affinity {
         }
     }
 
+    /// Forgets everything: the hashes have another key now.
+    pub(super) fn clear(&self) {
+        let entries = self.entries.get().into_iter().flatten();
+        entries.for_each(|slot| slot.store(0, Relaxed));
+    }
+
+    /// Returns what changed since it was told last, up to a number of entries.
+    pub(super) fn changes(&self, told: &mut ToldAffinity, most: usize) -> Vec<AffinityMove> {
+        let Some(entries) = self.entries.get() else {
+            return Vec::new();
+        };
+        told.0.resize(SETS * WAYS, 0);
+        let mut changes = Vec::new();
+        for (at, (slot, told)) in entries.iter().zip(&mut told.0).enumerate() {
+            let word = slot.load(Relaxed);
+            if word == *told || changes.len() >= most {
+                continue;
+            }
+            let Some(entry) = AffinityEntry::of(word) else {
+                *told = word;
+                continue;
+            };
+            let is_due = AffinityEntry::of(*told).is_none_or(|told| {
+                (told.session, told.upstream) != (entry.session, entry.upstream)
+                    || entry.minute.wrapping_sub(told.minute) >= TOLD_AGAIN
+            });
+            if is_due {
+                *told = word;
+                changes.push(AffinityMove {
+                    set: (at / WAYS) as u16,
+                    session: entry.session,
+                    upstream: entry.upstream,
+                });
+            }
+        }
+        changes
+    }
+
+    /// Takes over what another replica told in this minute. It is not told on.
+    pub(super) fn follow(&self, moved: AffinityMove, minute: u16, told: &mut ToldAffinity) {
+        let AffinityMove {
+            set,
+            session,
+            upstream,
+        } = moved;
+        let session = u64::from(session) << 32 | u64::from(set) % SETS as u64;
+        // one that this replica has used since knows better
+        let is_here = self.entry(session).is_some_and(|entry| {
+            entry.upstream == upstream || (minute.wrapping_sub(entry.minute) as i16) < 0
+        });
+        if is_here {
+            return;
+        }
+        self.remember(session, upstream, minute);
+        let Some(entries) = self.entries.get() else {
+            return;
+        };
+        told.0.resize(SETS * WAYS, 0);
+        let begin = (session as usize % SETS) * WAYS;
+        for at in begin..begin + WAYS {
+            let word = entries[at].load(Relaxed);
+            if AffinityEntry::of(word).is_some_and(|entry| entry.session == tag(session)) {
+                told.0[at] = word;
+            }
+        }
+    }
+
+    fn entry(&self, session: u64) -> Option<AffinityEntry> {
+        let mut set = self.set(self.entries.get()?, session).iter();
+        let entry = set.find_map(|slot| {
+            AffinityEntry::read(slot).filter(|entry| entry.session == tag(session))
+        });
+        entry
+    }
+
     fn set<'a>(&self, entries: &'a [AtomicU64], session: u64) -> &'a [AtomicU64] {
         let at = (session as usize % SETS) * WAYS;
         &entries[at..at + WAYS]
@@ -85,7 +179,10 @@ fn tag(session: u64) -> u32 {
 
 impl AffinityEntry {
     fn read(slot: &AtomicU64) -> Option<Self> {
-        let word = slot.load(Relaxed);
+        Self::of(slot.load(Relaxed))
+    }
+
+    fn of(word: u64) -> Option<Self> {
         (word != 0).then_some(Self {
             session: (word >> 32) as u32,
             upstream: (word >> 16) as u16,
@@ -125,6 +222,59 @@ mod tests {
         assert_eq!(affinity.upstream(session(1), 58 + 2 * LIFE - 1), None);
         affinity.remember(session(1), 8, 200);
         assert_eq!(affinity.upstream(session(1), 200), Some(8));
+    }
+
+    #[test]
+    fn another_replica_follows_what_changed() {
+        let (here, there) = (Affinity::default(), Affinity::default());
+        let (mut told, mut heard) = (ToldAffinity::default(), ToldAffinity::default());
+        assert_eq!(here.changes(&mut told, 9), []);
+        here.remember(session(1), 7, 3);
+        here.remember(session(2) + 5, 8, 3);
+        let changes = here.changes(&mut told, 9);
+        assert_eq!(changes.len(), 2);
+        assert_eq!(here.changes(&mut told, 9), [], "told once");
+        for moved in changes {
+            // its clock began at another time
+            there.follow(moved, 1000, &mut heard);
+        }
+        assert_eq!(there.upstream(session(1), 1000), Some(7));
+        assert_eq!(there.upstream(session(2) + 5, 1000), Some(8));
+        assert_eq!(
+            there.changes(&mut heard, 9),
+            [],
+            "what was heard is not told on"
+        );
+        there.remember(session(1), 9, 1001);
+        assert_eq!(there.changes(&mut heard, 9).len(), 1);
+    }
+
+    #[test]
+    fn a_session_that_is_used_is_told_again() {
+        let (affinity, mut told) = (Affinity::default(), ToldAffinity::default());
+        affinity.remember(session(1), 7, 0);
+        assert_eq!(affinity.changes(&mut told, 9).len(), 1);
+        affinity.upstream(session(1), TOLD_AGAIN - 1);
+        assert_eq!(affinity.changes(&mut told, 9), []);
+        affinity.upstream(session(1), TOLD_AGAIN);
+        assert_eq!(affinity.changes(&mut told, 9).len(), 1);
+    }
+
+    #[test]
+    fn what_was_used_here_since_is_not_overwritten() {
+        let (affinity, mut told) = (Affinity::default(), ToldAffinity::default());
+        affinity.remember(session(1), 7, 20);
+        let moved = AffinityMove {
+            set: 0,
+            session: 1,
+            upstream: 9,
+        };
+        affinity.follow(moved, 10, &mut told);
+        assert_eq!(affinity.upstream(session(1), 20), Some(7));
+        affinity.follow(moved, 30, &mut told);
+        assert_eq!(affinity.upstream(session(1), 30), Some(9));
+        affinity.clear();
+        assert_eq!(affinity.upstream(session(1), 30), None);
     }
 
     #[test]

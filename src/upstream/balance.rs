@@ -4,11 +4,14 @@
 //! healthy upstream of the list. All workers share one [`Balance`]; each request takes a
 //! [`Selection`], which gives each upstream once. With one upstream none of it is used.
 //!
+//! Replicas may tell each other what they see: `Hints` gives and takes it, on a thread beside the workers. All of
+//! it is advice.
+//!
 //! It sends nothing and reads no content: [`super::Client`] and the proxy do.
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -16,9 +19,10 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::{
-    affinity::Affinity,
+    affinity::{Affinity, AffinityMove, ToldAffinity},
     budget::RetryBudget,
     circuit::{Circuit, CircuitPermit, CircuitState},
+    session_hash::SessionHash,
 };
 use crate::config::Endpoint;
 
@@ -30,6 +34,9 @@ pub struct Balance {
     /// Origin of the milliseconds.
     start: Instant,
     hasher: RandomState,
+    session_hash: SessionHash,
+    /// Called when a circuit opens, where other replicas are told.
+    opened: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// The upstreams of one configuration, with their health.
@@ -42,6 +49,8 @@ struct NamedCircuit {
     circuit: Circuit,
     /// The tag of this upstream in the table of sessions.
     tag: u16,
+    /// Its name, which is the same at all replicas.
+    name: Box<str>,
     /// Idle connections of all workers.
     idle: Arc<AtomicUsize>,
 }
@@ -60,6 +69,8 @@ impl Balance {
             budget: RetryBudget::default(),
             start: Instant::now(),
             hasher,
+            session_hash: SessionHash::default(),
+            opened: OnceLock::new(),
         }
     }
 
@@ -70,7 +81,7 @@ impl Balance {
         Selection {
             balance: self,
             known: self.known(endpoints),
-            session: session.map(|session| self.hasher.hash_one(session)),
+            session: session.map(|session| self.session_hash.of(session)),
             tried: SmallVec::new(),
         }
     }
@@ -161,6 +172,7 @@ impl EndpointTable {
                         circuit: Circuit::default(),
                         idle: Arc::default(),
                         tag: hasher.hash_one((upstream, secret, wanted)) as u16,
+                        name: (&*endpoint.name).into(),
                     })
                 }
             }
@@ -168,6 +180,103 @@ impl EndpointTable {
         Self {
             endpoints: Arc::clone(endpoints),
             circuits: endpoints.iter().enumerate().map(named).collect(),
+        }
+    }
+}
+
+/// A circuit that is open: the upstream's name, and the number of the opening.
+pub type OpenCircuit = (Box<str>, u32);
+
+/// Hints to other replicas and from them; kept by the one thread that tells and hears.
+#[derive(Default)]
+pub struct Hints {
+    told: ToldAffinity,
+    /// Openings at other replicas that were counted: boot, upstream, number.
+    heard: Vec<(Box<str>, OpenCircuit)>,
+}
+
+impl Hints {
+    /// The circuits that are open here, where requests have an alternative.
+    pub fn open(&self, balance: &Balance) -> Vec<OpenCircuit> {
+        let known = balance.known.load();
+        let circuits = known.circuits.iter().filter(|_| known.circuits.len() > 1);
+        let open = circuits.filter_map(|it| Some((it.name.clone(), it.circuit.episode()?)));
+        open.take(MOST_OPEN).collect()
+    }
+
+    /// Takes the circuits that are open at other replicas, all of them. Each opening counts once.
+    pub fn hear(&mut self, balance: &Balance, open: Vec<(Box<str>, OpenCircuit)>) {
+        let (known, now) = (balance.known.load(), balance.now());
+        for opening in open.iter().filter(|opening| !self.heard.contains(opening)) {
+            let (_, (name, _)) = opening;
+            let mut named = known.circuits.iter();
+            if let Some(named) = named.find(|it| it.name == *name) {
+                named.circuit.hint(now);
+            }
+        }
+        self.heard = open;
+    }
+
+    /// The sessions that changed their upstream since they were told last, as texts.
+    pub fn moves(&mut self, balance: &Balance) -> Vec<String> {
+        let known = balance.known.load();
+        let changes = balance.affinity.changes(&mut self.told, MOST_MOVES);
+        let shown = changes.into_iter().filter_map(|moved| {
+            let named = known.circuits.iter().find(|it| it.tag == moved.upstream)?;
+            let upstream = crc32fast::hash(named.name.as_bytes());
+            Some(format!("{:x} {:x} {upstream:x}", moved.set, moved.session))
+        });
+        shown.collect()
+    }
+
+    /// Takes a session that changed its upstream at some replica; ignores what it does not understand.
+    pub fn follow(&mut self, balance: &Balance, moved: &str, age: Duration) {
+        let known = balance.known.load();
+        let mut parts = moved.split(' ').map(|part| u32::from_str_radix(part, 16));
+        let mut next = || parts.next()?.ok();
+        let (Some(set), Some(session), Some(upstream)) = (next(), next(), next()) else {
+            return;
+        };
+        let mut named = known.circuits.iter();
+        let named = named.find(|it| crc32fast::hash(it.name.as_bytes()) == upstream);
+        if let (Some(named), Ok(set)) = (named, u16::try_from(set)) {
+            let moved = AffinityMove {
+                set,
+                session,
+                upstream: named.tag,
+            };
+            let minutes = u16::try_from(age.as_secs() / 60).unwrap_or(u16::MAX);
+            let minute = balance.minute().wrapping_sub(minutes);
+            balance.affinity.follow(moved, minute, &mut self.told);
+        }
+    }
+}
+
+/// Open circuits that are told.
+const MOST_OPEN: usize = 16;
+/// Sessions that are told at once.
+const MOST_MOVES: usize = 500;
+
+impl Balance {
+    /// True if requests have an alternative.
+    pub fn has_choice(&self) -> bool {
+        self.known.load().circuits.len() > 1
+    }
+
+    /// Has this called when a circuit opens; the first call counts.
+    pub fn on_open(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.opened.set(Box::new(tell));
+    }
+
+    /// The key of the hashes of sessions, in hexadecimal digits.
+    pub fn session_key(&self) -> String {
+        self.session_hash.key()
+    }
+
+    /// Puts another key into effect, which all replicas have. Sessions that were moved before lose their upstream.
+    pub fn set_session_key(&self, key: &str) {
+        if self.session_hash.set_key(key) {
+            self.affinity.clear();
         }
     }
 }
@@ -256,7 +365,11 @@ impl Selection<'_> {
     /// Records a failure. Tells whether the circuit opened.
     pub fn failed(&self, candidate: Candidate) -> bool {
         let circuit = &self.known.circuits[candidate.endpoint].circuit;
-        circuit.failed(candidate.permit, self.balance.now())
+        let is_opened = circuit.failed(candidate.permit, self.balance.now());
+        if is_opened && let Some(tell) = self.balance.opened.get() {
+            tell();
+        }
+        is_opened
     }
 
     /// Passes the upstream over for a time, as its `Retry-After` asked.
@@ -419,6 +532,67 @@ mod tests {
         );
         // an exchange that began before still finds its own
         assert_eq!(balance.selection(&before, None).first().endpoint, 0);
+    }
+
+    fn join(one: &Balance, other: &Balance) {
+        other.set_session_key(&one.session_key());
+        assert_eq!(one.session_key(), other.session_key());
+    }
+
+    #[test]
+    fn a_session_keeps_its_upstream_at_another_replica() {
+        let (here, there) = (
+            endpoints(&["http://a", "http://b", "http://c"]),
+            endpoints(&["http://a", "http://c", "http://b"]),
+        );
+        let (one, other) = (Balance::new(&here), Balance::new(&there));
+        join(&one, &other);
+        let mut selection = one.selection(&here, Some(b"session"));
+        selection.first();
+        let second = selection.next_healthy().unwrap();
+        selection.pin_session(second);
+        let moves = Hints::default().moves(&one);
+        assert_eq!(moves.len(), 1);
+        assert!(!moves[0].contains("session"), "hashes alone: {moves:?}");
+        let mut hints = Hints::default();
+        hints.follow(&other, "no move", Duration::ZERO);
+        hints.follow(&other, &moves[0], Duration::ZERO);
+        // the same upstream, at another place of the list
+        let mut selection = other.selection(&there, Some(b"session"));
+        assert_eq!(selection.first().endpoint, 2);
+        assert_eq!(hints.moves(&other), [""; 0], "it is not told on");
+    }
+
+    #[test]
+    fn a_circuit_that_opens_elsewhere_counts_once_and_opens_nothing() {
+        let endpoints = endpoints(&["http://a", "http://b"]);
+        let (one, other) = (Balance::new(&endpoints), Balance::new(&endpoints));
+        fail(&one, &endpoints, 0);
+        let mut hints = Hints::default();
+        let open = hints.open(&one);
+        assert_eq!(open, [("http://a".into(), 1)]);
+        for _ in 0..9 {
+            let heard = open.iter().map(|it| ("boot".into(), it.clone()));
+            hints.hear(&other, heard.collect());
+        }
+        assert_eq!(other.selection(&endpoints, None).first().endpoint, 0);
+        let selection = other.selection(&endpoints, None);
+        let candidate = Candidate {
+            endpoint: 0,
+            permit: CircuitPermit::Regular,
+        };
+        let opened: Vec<_> = (0..4).map(|_| selection.failed(candidate)).collect();
+        assert_eq!(opened, [false, false, false, true]);
+    }
+
+    #[test]
+    fn the_only_upstream_tells_nothing() {
+        let endpoints = endpoints(&["http://a"]);
+        let balance = Balance::new(&endpoints);
+        for _ in 0..9 {
+            balance.learned_of_only(&endpoints, true);
+        }
+        assert_eq!(Hints::default().open(&balance), []);
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! opening; then one request is let through as a probe, and its outcome closes the circuit or opens
 //! it for longer. Apart from that, an upstream that sends `Retry-After` is skipped for that time.
 //!
-//! All workers share it: three atomics, of which a healthy upstream's requests only read.
+//! A circuit that opens at another replica is a hint: it counts as one failure towards opening this one, for a
+//! while and until the next success. Hints alone open nothing, so one sick replica takes an upstream from no other.
+//!
+//! All workers share it: atomics, of which a healthy upstream's requests only read.
 
 use std::{
     sync::atomic::{
@@ -22,6 +25,10 @@ const FIRST_OPENING: Duration = Duration::from_secs(1);
 const MOST_DOUBLINGS: u32 = 6;
 /// Upper bound of `Retry-After`, so that a broken upstream cannot disable itself for good.
 const LONGEST_REST: Duration = Duration::from_secs(600);
+/// Most hints that count: at least one failure is this replica's own.
+const MOST_HINTS: u64 = THRESHOLD as u64 - 1;
+/// Time for which a hint counts: several openings of a circuit that stays open at another replica.
+const HINT_LIFE: Duration = Duration::from_secs(30);
 
 /// The health of one upstream. Times are milliseconds since a moment of the caller's choice, which
 /// is more than 0 ago.
@@ -31,6 +38,10 @@ pub struct Circuit {
     was_asked: AtomicBool,
     /// Failures since the last success.
     failures: AtomicU32,
+    /// Hints since the last success, in the lowest octet; above it the time up to which they count.
+    hints: AtomicU64,
+    /// Number of times it opened while it was closed.
+    episodes: AtomicU32,
     /// Openings since the last success: the first, and one for each probe.
     openings: AtomicU32,
     /// Time of the next probe; 0 while the circuit is closed.
@@ -106,6 +117,9 @@ impl Circuit {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
+        if self.hints.load(Relaxed) != 0 {
+            self.hints.store(0, Relaxed);
+        }
         if self.probe_at.load(Relaxed) != 0 {
             self.openings.store(0, Relaxed);
             self.probe_at.store(0, Release);
@@ -118,15 +132,40 @@ impl Circuit {
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
         let is_closed = self.probe_at.load(Acquire) == 0;
         // what was on its way when the circuit opened says nothing new
-        if permit != CircuitPermit::Probe && (!is_closed || failures < THRESHOLD) {
+        let is_due = || failures.saturating_add(self.hints(now)) >= THRESHOLD;
+        if permit != CircuitPermit::Probe && (!is_closed || !is_due()) {
             return false;
         }
         if is_closed {
             self.openings.fetch_add(1, Relaxed);
+            self.episodes.fetch_add(1, Relaxed);
         }
         let next = now + opening(self.openings.load(Relaxed));
         self.probe_at.store(next, Release);
         true
+    }
+
+    /// Records that it opened at another replica.
+    pub fn hint(&self, now: u64) {
+        let count = u64::from(self.hints(now)) + 1;
+        let until = now + millis(HINT_LIFE);
+        self.hints
+            .store(until << 8 | count.min(MOST_HINTS), Relaxed);
+    }
+
+    /// Hints that count now.
+    fn hints(&self, now: u64) -> u32 {
+        let hints = self.hints.load(Relaxed);
+        if hints >> 8 > now {
+            (hints & 0xff) as u32
+        } else {
+            0
+        }
+    }
+
+    /// The number of this opening, while it is open: the same until it closes.
+    pub fn episode(&self) -> Option<u32> {
+        (self.probe_at.load(Relaxed) != 0).then(|| self.episodes.load(Relaxed))
     }
 
     fn asked(&self) {
@@ -193,6 +232,54 @@ mod tests {
         assert_eq!(circuit.permit(1), Some(CircuitPermit::Regular));
         assert_eq!(opened(1).permit(1), None);
         assert_eq!(opened(1).state(1), CircuitState::Open);
+    }
+
+    #[test]
+    fn hints_of_other_replicas_count_and_open_nothing_alone() {
+        let circuit = Circuit::default();
+        for _ in 0..100 {
+            circuit.hint(1);
+        }
+        assert_eq!(circuit.permit(1), Some(CircuitPermit::Regular));
+        assert_eq!(circuit.state(1), CircuitState::Unknown);
+        assert!(circuit.failed(CircuitPermit::Regular, 1), "one of its own");
+        // one replica that is sick saves one failure of five
+        let circuit = Circuit::default();
+        circuit.hint(1);
+        for nth in 1..THRESHOLD {
+            let opened = circuit.failed(CircuitPermit::Regular, 1);
+            assert_eq!(opened, nth == THRESHOLD - 1);
+        }
+    }
+
+    #[test]
+    fn hints_end_with_a_success_and_with_time() {
+        let circuit = Circuit::default();
+        circuit.hint(1);
+        circuit.succeeded();
+        for _ in 1..THRESHOLD {
+            assert!(!circuit.failed(CircuitPermit::Regular, 1));
+        }
+        let circuit = Circuit::default();
+        circuit.hint(1);
+        for _ in 1..THRESHOLD {
+            assert!(!circuit.failed(CircuitPermit::Regular, 30_001));
+        }
+    }
+
+    #[test]
+    fn an_opening_has_one_number_until_it_closes() {
+        let circuit = opened(1);
+        assert_eq!(circuit.episode(), Some(1));
+        assert_eq!(circuit.permit(1001), Some(CircuitPermit::Probe));
+        assert!(circuit.failed(CircuitPermit::Probe, 1001));
+        assert_eq!(circuit.episode(), Some(1));
+        circuit.succeeded();
+        assert_eq!(circuit.episode(), None);
+        for _ in 0..THRESHOLD {
+            circuit.failed(CircuitPermit::Regular, 5000);
+        }
+        assert_eq!(circuit.episode(), Some(2));
     }
 
     #[test]
