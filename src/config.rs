@@ -5,6 +5,7 @@
 //! [`ConfigSource::load`] gives a [`Loaded`] or all [`ConfigErrors`] at once. Watching and swapping is in
 //! [`reload`]. Nothing here listens, connects or edits.
 
+mod digest;
 mod duration;
 mod endpoint;
 pub mod env;
@@ -38,6 +39,7 @@ mod upstream;
 mod writable;
 
 pub use self::{
+    digest::settings_digest,
     endpoint::{Credential, Endpoint, HttpVersion, InvalidCredential, Statuses},
     error::{ConfigError, ConfigErrors, Warning},
     forward_auth::{ForwardAuth, RoleRules, TrustedProxies},

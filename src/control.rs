@@ -34,6 +34,7 @@ mod content;
 mod end;
 mod events;
 mod generated_key;
+mod heard;
 mod identity;
 mod keys;
 mod limits;
@@ -44,13 +45,15 @@ mod paths;
 mod problem;
 mod query;
 mod rejected_keys;
+mod replicas;
 mod session;
 mod state;
 
 pub use self::{
     generated_key::check_generated_key,
+    heard::{FleetSnapshot, HeardReplica, ReplicaBeat},
     paths::{METRICS, owns},
-    state::{AdminSources, AdminState, Exposition},
+    state::{AdminSources, AdminState, Exposition, ReplicaSource},
 };
 use self::{
     paths::{API, Exposure, PAGES, ROOT, is_unknown_page, names_html},
@@ -209,6 +212,7 @@ fn api(routes: &mut web::ServiceConfig) {
         .service(resource("/sessions", api::sessions))
         .service(resource("/sessions/{id}", api::session))
         .service(resource("/upstreams", api::upstreams))
+        .service(resource("/replicas", replicas::answer))
         .service(
             web::resource("/keys")
                 .route(read().to(keys::list))

@@ -11,7 +11,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     process::ExitCode,
     rc::{Rc, Weak},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use crate::{
     access::Access,
     config::{AccessMode, Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
-    control::{self, AdminState},
+    control::{self, AdminState, FleetSnapshot},
     downstream::Services,
     drain::{Drain, DrainPhase},
     limits::{Limits, Overflow},
@@ -40,7 +40,10 @@ use crate::{
     memory::Budget,
     proxy::{self, EditMemory, RequestId, RunningKeys, Telemetry, Worker},
     registry::Registry,
-    telemetry::activity::{self, Activity, BreakCause, CacheWarningSources, EventSender},
+    state::RedisFleet,
+    telemetry::activity::{
+        self, Activity, BreakCause, CacheWarningSources, EventSender, SharedStore,
+    },
     telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
     upstream::{
         Client,
@@ -56,6 +59,7 @@ mod announce;
 mod closing;
 mod descriptors;
 mod fewest;
+mod fleet;
 #[cfg(unix)]
 mod handover;
 mod inbound;
@@ -78,6 +82,7 @@ use self::{
     announce::{StartupSummary, announce},
     closing::Closing,
     descriptors::Shares,
+    fleet::{FleetThread, OwnReplica},
     inbound::InboundProtocol,
     listener::Listener,
     listeners::Listeners,
@@ -150,7 +155,12 @@ struct Observation {
 }
 
 impl Observation {
-    fn start(boot: &Boot, live: &Arc<ArcSwap<Live>>, dashboard: &str) -> io::Result<Self> {
+    fn start(
+        boot: &Boot,
+        live: &Arc<ArcSwap<Live>>,
+        dashboard: &str,
+        shared: Option<SharedStore>,
+    ) -> io::Result<Self> {
         let cache_warnings = boot.cache_warnings.clone();
         let live = Arc::clone(live);
         let cache_warnings = cache_warnings.map(|settings| CacheWarningSources {
@@ -167,6 +177,7 @@ impl Observation {
             has_readers,
             cache_warnings,
             zone: Some(boot.zone.clone()),
+            shared,
         };
         let (activity, recorder) = is_recorded
             .then(|| Activity::start(settings))
@@ -292,13 +303,14 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     let announced = StartupSummary::of(&listeners, &alone, &loaded.settings);
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let dashboard = announced.dashboard_url(&boot);
-    let observation = match Observation::start(&boot, &live, &dashboard) {
+    let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
+    let shared_store = shared_store(&boot, &status.boot_id);
+    let observation = match Observation::start(&boot, &live, &dashboard, shared_store) {
         Ok(observation) => observation,
         Err(cause) => return failed("could not start telemetry", &cause),
     };
     let (phase, receiver) = watch::channel(DrainPhase::Starting);
     let standing = Arc::<ArcSwap<reload::ConfigStatus>>::default();
-    let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
     let desk = match KeyDesk::open(&boot, &live, &status.boot_id) {
         Ok(desk) => desk,
         Err(code) => return code,
@@ -306,6 +318,18 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     desk.announce();
     let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
     let counters = Arc::<reload::ReloadCounters>::default();
+    let own = Arc::new(OwnReplica {
+        boot: status.boot_id.clone(),
+        started: status.started,
+        limits: Arc::clone(&limits),
+        metrics: Arc::clone(&observation.metrics),
+        balance: Arc::clone(&balance),
+        standing: Arc::clone(&standing),
+        phase: receiver.clone(),
+        name: fleet::host_name(&status.boot_id),
+        digest: Mutex::default(),
+    });
+    let heard = Arc::<ArcSwap<FleetSnapshot>>::default();
     let plane = AdminState::new(control::AdminSources {
         live: Arc::clone(&live),
         standing: Arc::clone(&standing),
@@ -319,6 +343,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         registry: desk.registry.clone(),
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
+        replicas: fleet::source(&own, &heard),
         exposition: observation.exposition(
             &limits,
             &balance,
@@ -419,6 +444,10 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     }
     let reloads = Arc::clone(&counters);
     let reloader = reload::spawn(source, loaded, live, counters, standing);
+    let fleet = match fleet_thread(&boot, own, heard) {
+        Ok(fleet) => fleet,
+        Err(cause) => return failed("could not start the thread of the replicas", &cause),
+    };
     let mut reloader = match reloader {
         Ok(reloader) => Some(reloader),
         Err(cause) => {
@@ -495,12 +524,36 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             }
         }
     }
+    drop(fleet);
     desk.end();
     server.abort();
     if let Some(server) = admin_server {
         server.abort();
     }
     ExitCode::SUCCESS
+}
+
+/// The store in which replicas share usage and sessions, if there is one.
+fn shared_store(boot: &Boot, boot_id: &str) -> Option<SharedStore> {
+    let settings = boot.access.state.as_ref()?;
+    Some(SharedStore {
+        boot: boot_id.to_owned(),
+        publisher: Box::new(RedisFleet::new(settings)),
+        reader: Box::new(RedisFleet::new(settings)),
+    })
+}
+
+/// Starts the thread that talks with other replicas, if there is a shared store.
+fn fleet_thread(
+    boot: &Boot,
+    own: Arc<OwnReplica>,
+    heard: Arc<ArcSwap<FleetSnapshot>>,
+) -> io::Result<Option<FleetThread>> {
+    let Some(settings) = &boot.access.state else {
+        return Ok(None);
+    };
+    let store = Box::new(RedisFleet::new(settings));
+    FleetThread::start(own, store, heard).map(Some)
 }
 
 /// Inputs of the shutdown.

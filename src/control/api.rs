@@ -46,6 +46,8 @@ pub(super) struct OverviewReport {
     uptime_ms: u64,
     /// Connections that are open.
     connections: usize,
+    /// True if replicas share a store (`STATE_URL`): `/replicas` has all of them, this answer is this one's.
+    shared: bool,
     /// The date of the prices.
     prices_date: String,
     /// The proxy's time zone (`TZ`).
@@ -127,6 +129,8 @@ pub(super) struct UsageReport {
     zone: String,
     /// The date of the prices.
     prices_date: String,
+    /// Other replicas' part in the sums; null where there is no shared store (`STATE_URL`).
+    shared: Option<view::SharedSums>,
     /// Charges that are in no sum: `regional_premium` (of Bedrock and Vertex), `priority_tier`,
     /// `code_execution_time`.
     not_priced: Vec<&'static str>,
@@ -505,6 +509,7 @@ impl AdminState {
             started_at: unix_millis(sources.started),
             uptime_ms: unix_millis(now).saturating_sub(unix_millis(sources.started)),
             connections: sources.limits.connections(),
+            shared: self.view()?.shared_sums().is_some(),
             prices_date: self.prices_date(),
             zone: self.view()?.zone(),
             upstreams: upstreams
@@ -528,6 +533,7 @@ impl AdminState {
             rows: view.usage(asked.range, asked.by, SystemTime::now()),
             zone: view.zone(),
             prices_date: self.prices_date(),
+            shared: view.shared_sums(),
             not_priced: NOT_PRICED.to_vec(),
         })
     }

@@ -13,6 +13,7 @@ use super::{
     attempts::KeyAttempts,
     blocking_pool::BlockingPool,
     broadcast::EventChannel,
+    heard::FleetSnapshot,
     problem::Problem,
     rejected_keys::RejectedKeys,
     session::{RoleSessions, Sessions},
@@ -53,9 +54,14 @@ pub struct AdminSources {
     pub proxy_urls: Vec<String>,
     /// View of the recorded activity; none if nothing is recorded.
     pub view: Option<ActivityView>,
+    /// Tells what is known of the replicas.
+    pub replicas: ReplicaSource,
     /// Writes the metrics.
     pub exposition: Exposition,
 }
+
+/// Tells what is known of the replicas.
+pub type ReplicaSource = Box<dyn Fn() -> Arc<FleetSnapshot> + Send + Sync>;
 
 /// Writes the metrics of this moment.
 pub type Exposition = Box<dyn Fn(Format) -> String + Send + Sync>;

@@ -23,12 +23,15 @@
 //! | 2,000 conversations of prompt caches, of 1,024 digests | 17 |
 //! | together | 295 |
 //!
+//! Where replicas share usage and sessions, those of the others are kept besides while a page shows them, and for
+//! ten minutes after it.
+//!
 //! In addition, there are events that wait, at most 32 MiB, lines of the access log that wait, at most
 //! 16 MiB, and SQLite's cache of 2 MiB. A proxy with ten models and paths of thirty bytes
 //! has 12 MiB after a week.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
@@ -41,6 +44,7 @@ use crate::{
     background::{self, Background, locked},
     config,
     exchange::Reading,
+    state::fleet::Sums,
     telemetry::access_log::{self, AccessLog},
 };
 
@@ -53,7 +57,9 @@ mod dimension;
 mod ended;
 mod filter;
 mod histogram;
+mod others;
 mod persisted;
+mod publisher;
 mod queue;
 mod recent;
 mod redact;
@@ -76,9 +82,12 @@ use self::{
     compose::RangeSnapshot,
     day_zone::DayZone,
     ended::EndedExchange,
+    others::{OtherRow, Others},
+    publisher::Publisher,
     queue::{ActivitySender, WorkerEvents},
     recent::{InFlightExchange, Listed},
     state::{ActivityState, second},
+    store::Store,
 };
 pub use self::{
     cache_health::BreakCause,
@@ -111,6 +120,18 @@ pub struct ActivitySettings {
     pub cache_warnings: Option<CacheWarningSources>,
     /// Time zone of the days of usage; UTC if there is none.
     pub zone: Option<TimeZone>,
+    /// The store in which replicas share usage and sessions, if they do.
+    pub shared: Option<SharedStore>,
+}
+
+/// The store in which replicas share usage and sessions.
+pub struct SharedStore {
+    /// Name of this boot.
+    pub boot: String,
+    /// Used by the thread that publishes.
+    pub publisher: Box<dyn Sums>,
+    /// Used by the threads that compose pages.
+    pub reader: Box<dyn Sums>,
 }
 
 /// The activity of the process. Dropping it counts, writes and stores what was handed over.
@@ -126,6 +147,8 @@ pub struct ActivityView {
     state: Arc<Mutex<ActivityState>>,
     events: Option<background::Handle<WorkerEvents>>,
     access_log: Option<access_log::Handle>,
+    /// Usage and sessions of other replicas.
+    others: Option<Arc<Others>>,
 }
 
 /// Position in a stream of ticks: the changes that were sent.
@@ -163,15 +186,30 @@ impl Activity {
         let warnings = settings.cache_warnings.map(CacheWarnings::start);
         state.sessions.warnings = warnings.transpose()?;
         let access_log = settings.access_log.map(AccessLog::start).transpose()?;
+        let shared = settings.shared.filter(|_| settings.has_readers);
         let store = match &settings.data_dir {
             Some(directory) if settings.has_readers => {
-                let (store, saved) = StoreWriter::start(directory)?;
-                state.load(saved, now);
+                let (store, saved) = Store::open(directory, now);
+                state.load(saved, shared.is_some(), now);
                 Some(store)
             }
             _ => None,
         };
         let state = Arc::new(Mutex::new(state));
+        let (publisher, others) = shared
+            .map(|shared| {
+                let SharedStore {
+                    boot,
+                    publisher,
+                    reader,
+                } = shared;
+                let others = Arc::new(Others::new(reader, boot.clone()));
+                (Publisher::new(publisher, boot, Arc::clone(&state)), others)
+            })
+            .unzip();
+        let store = (store.is_some() || publisher.is_some())
+            .then(|| StoreWriter::start(store, publisher))
+            .transpose()?;
         let aggregator = Aggregator {
             state: Arc::clone(&state),
             store,
@@ -192,6 +230,7 @@ impl Activity {
                 state,
                 events: events.as_ref().map(Background::handle),
                 access_log: access_log.as_ref().map(AccessLog::handle),
+                others,
             },
             _events: events,
             _access_log: access_log,
@@ -309,12 +348,9 @@ impl ActivityView {
 
     /// Usage by model, by time, or by whose it is.
     pub fn usage(&self, range: UsageRange, by: UsageBy, now: SystemTime) -> Vec<view::UsageRow> {
+        let (others, names) = (self.others(range, by, now), self.names(by));
         let state = self.state();
-        let spent = compose::spent(&state, range, by, second(now));
-        let names = match by {
-            UsageBy::Of(Dimension::Key) => state.key_names.clone(),
-            _ => Default::default(),
-        };
+        let spent = compose::spent(&state, range, by, second(now), &others);
         let zone = state.zone.clone();
         drop(state);
         compose::usage(spent, by, &names, &zone)
@@ -332,7 +368,44 @@ impl ActivityView {
         by: UsageBy,
         now: SystemTime,
     ) -> view::UsageSeries {
-        compose::usage_series(&self.state(), range, by, second(now))
+        let (range, by) = compose::series_of(&self.state(), range, by);
+        let (others, names) = (self.others(range, by, now), self.names(by));
+        compose::usage_series(&self.state(), range, by, second(now), (&others, &names))
+    }
+
+    /// State of what is shown of other replicas; none where nothing is shared.
+    pub fn shared_sums(&self) -> Option<view::SharedSums> {
+        self.others.as_ref().map(|others| others.state())
+    }
+
+    /// Usage of other replicas that is to be added.
+    fn others(&self, range: UsageRange, by: UsageBy, now: SystemTime) -> Vec<OtherRow> {
+        let Some(others) = &self.others else {
+            return Vec::new();
+        };
+        let asked = compose::asked(&self.state(), range, by, second(now));
+        others.usage(asked.table, asked.dimension, asked.spans)
+    }
+
+    /// Names of keys by their ids, where usage is by key.
+    fn names(&self, by: UsageBy) -> BTreeMap<Box<str>, Box<str>> {
+        if by != UsageBy::Of(Dimension::Key) {
+            return BTreeMap::new();
+        }
+        let mut names = self.state().key_names.clone();
+        for (id, name) in self.others.iter().flat_map(|others| others.names()) {
+            names.entry(id.into()).or_insert_with(|| name.into());
+        }
+        names
+    }
+
+    /// The sessions, those of other replicas among them.
+    fn all_sessions(&self) -> Vec<Arc<sessions::Session>> {
+        let own = self.state().sessions.all();
+        match &self.others {
+            Some(others) => others.sessions(own),
+            None => own,
+        }
     }
 
     /// A page of sessions.
@@ -344,15 +417,14 @@ impl ActivityView {
         filter: &SessionFilter,
     ) -> Result<session_view::SessionPage, InvalidFilter> {
         filter.check()?;
-        let sessions = self.state().sessions.all();
-        Ok(filter.page(&sessions))
+        let mut page = filter.page(&self.all_sessions());
+        page.shared = self.shared_sums();
+        Ok(page)
     }
 
     /// One session: of several keys that have one of this name, that of this key, else the one used last.
     pub fn session(&self, id: &str, key: Option<&str>) -> Option<session_view::SessionDetail> {
-        let state = self.state();
-        let (sessions, done) = (state.sessions.all(), state.recent.done_all());
-        drop(state);
+        let (sessions, done) = (self.all_sessions(), self.state().recent.done_all());
         let is_it = |session: &&Arc<sessions::Session>| {
             *session.id.session == *id && key.is_none_or(|key| *session.id.key == *key)
         };

@@ -110,6 +110,15 @@ impl Metrics {
         shard
     }
 
+    /// Number of requests since the process began, and of those that failed.
+    pub fn requests(&self) -> (u64, u64) {
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let totals = shards.iter().map(|shard| shard.requests.totals());
+        totals.fold((0, 0), |(all, failed), (more, more_failed)| {
+            (all + more, failed + more_failed)
+        })
+    }
+
     /// Writes all metrics in a format.
     pub fn expose(&self, now: &Gauges, format: Format) -> String {
         let mut exposition = String::with_capacity(ROOM);

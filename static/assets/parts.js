@@ -124,6 +124,18 @@ export const Choice = ({ label, value, options, onChoose }) => html`
   </div>
 `;
 
+/**
+ * Whose sums a page shows, where replicas share them.
+ * @param {{of: Api.SharedSums | null | undefined}} props
+ */
+export const SharedNote = ({ of }) =>
+  of &&
+  html`
+    <p class="note">
+      ${of.complete ? t("replicas.sums") : t("replicas.partial", { time: as.when(of.read_at) })}
+    </p>
+  `;
+
 /** The ranges that the overview and the errors have; usage has others. */
 export const RANGES = ["5m", "15m", "1h", "6h", "24h", "7d"];
 

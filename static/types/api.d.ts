@@ -189,6 +189,7 @@ declare namespace Api {
 
   interface Overview {
     now: number;
+    shared: boolean;
     step_ms: number;
     version: string;
     started_at: number;
@@ -241,7 +242,39 @@ declare namespace Api {
     unpriced_requests: number;
   }
 
+  /** Other replicas' part in sums. */
+  interface SharedSums {
+    complete: boolean;
+    read_at: number;
+  }
+
+  interface Replica {
+    boot_id: string;
+    name: string;
+    own: boolean;
+    state: "running" | "draining" | "silent";
+    version: string;
+    version_differs: boolean;
+    config: string;
+    config_differs: boolean;
+    started_at: number;
+    seen_at: number;
+    in_flight: number;
+    requests: number;
+    errors: number;
+    open_circuits: string[];
+  }
+
+  interface Replicas {
+    shared: boolean;
+    fault: string | null;
+    read_at: number;
+    items: Replica[];
+    sums: { replicas: number; in_flight: number; requests: number; errors: number };
+  }
+
   interface Usage {
+    shared: SharedSums | null;
     rows: UsageRow[];
     not_priced: string[];
     prices_date: string;
@@ -315,6 +348,7 @@ declare namespace Api {
   }
 
   interface SessionPage {
+    shared: SharedSums | null;
     items: Session[];
     total: number;
     next_offset: number | null;

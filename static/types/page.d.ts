@@ -40,6 +40,7 @@ declare namespace Page {
     "/keys": Api.KeyList;
     "/openapi.json": Api.Document;
     "/overview": Api.Overview;
+    "/replicas": Api.Replicas;
     "/requests": Api.Page;
     "/session": Api.SessionStatus;
     "/sessions": Api.SessionPage;

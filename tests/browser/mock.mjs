@@ -304,6 +304,7 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
         usage(state, query),
       );
     if (path === "/upstreams") return json(res, 200, upstreams(state));
+    if (path === "/replicas") return json(res, 200, replicas(state));
     if (path === "/config") return json(res, 200, config(key, server.address()?.port, urls));
     if (path === "/openapi.json") return json(res, 200, OPENAPI);
     if (path === "/events") {
@@ -799,6 +800,7 @@ function usage(state, query) {
         };
       })
       .sort((a, b) => (a.day === b.day ? b.cost_usd - a.cost_usd : a.day < b.day ? 1 : -1)),
+    shared: { complete: true, read_at: Date.now() },
     prices_date: "2025-11-24",
     zone: "UTC",
     not_priced: ["regional_premium", "priority_tier", "code_execution_time"],
@@ -883,6 +885,7 @@ function sessionList(query) {
     items: found.slice(offset, offset + limit),
     total: found.length,
     next_offset: offset + limit < found.length ? offset + limit : null,
+    shared: { complete: true, read_at: Date.now() },
   };
 }
 
@@ -1052,6 +1055,46 @@ function costs(rows) {
   };
 }
 
+/// Four replicas: one of another version, one of other settings whose circuit is open, one that is silent.
+function replicas(state) {
+  const now = Date.now();
+  const one = (n, more) => ({
+    boot_id: `${n}`.repeat(32),
+    name: `proxy-${n}`,
+    own: n === 0,
+    state: "running",
+    version: "1.4.0",
+    version_differs: false,
+    config: "5f2b8c0e91aa",
+    config_differs: false,
+    started_at: state.started - n * 60_000,
+    seen_at: now - 300,
+    in_flight: 10 * n,
+    requests: 1000 * n + 7,
+    errors: n,
+    open_circuits: [],
+    ...more,
+  });
+  const items = [
+    one(0),
+    one(1, { version: "1.3.9", version_differs: true, state: "draining" }),
+    one(2, { config: "0c93d1f7ab42", config_differs: true, open_circuits: [UPSTREAMS[0]] }),
+    one(3, { state: "silent", seen_at: now - 6000 }),
+  ];
+  return {
+    shared: true,
+    fault: null,
+    read_at: now,
+    items,
+    sums: {
+      replicas: items.length,
+      in_flight: sum(items, (it) => it.in_flight),
+      requests: sum(items, (it) => it.requests),
+      errors: sum(items, (it) => it.errors),
+    },
+  };
+}
+
 function overview(state, range) {
   const now = Date.now();
   const [span, step] = RANGES[range].map((seconds) => seconds * 1000);
@@ -1136,6 +1179,7 @@ function overview(state, range) {
     updated_at: now,
     in_flight: rows.length - done.length,
     connections: 9,
+    shared: true,
     lost: state.lost ?? 0,
     totals: {
       requests: done.length,

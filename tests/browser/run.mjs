@@ -817,6 +817,36 @@ await test("the overview tells what its numbers are of", {}, async (page) => {
   await page.locator(".card header", { hasText: "since the proxy started" }).waitFor();
 });
 
+if (isMock)
+  for (const [width, locale] of [
+    [1280, "en-GB"],
+    [390, "zh-CN"],
+  ])
+    await test(
+      `replicas are listed, and what differs is marked, at ${width} px`,
+      { width, locale },
+      async (page) => {
+        await open(page, "");
+        const card = page.locator(".card", { hasText: locale === "zh-CN" ? "副本" : "Replicas" }).first();
+        await card.locator("tbody tr").nth(4).waitFor();
+        const differs = locale === "zh-CN" ? "不同" : "differs";
+        const marks = await card
+          .locator("tbody tr")
+          .evaluateAll((rows, text) => rows.map((row) => row.textContent.split(text).length - 1), differs);
+        holds(marks.join() === "0,1,1,0,0", `one version and one digest differ: ${marks}`);
+        holds(
+          (await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth)) <= 0,
+          "nothing sticks out",
+        );
+        await card.scrollIntoViewIfNeeded();
+        await shoot(page, `replicas-${width}`);
+        for (const path of ["/usage", "/sessions"]) {
+          await open(page, path);
+          await page.getByText(locale === "zh-CN" ? "所有副本合计。" : "Sums of all replicas.").waitFor();
+        }
+      },
+    );
+
 for (const width of [390, 700, 910, 1000, 1280, 1480])
   await test(`nothing of a request is left out at ${width} px`, { width, height: 844 }, async (page) => {
     if (isMock) {

@@ -1,4 +1,5 @@
 //! Several replicas on one Redis. Most of it needs a redis-server: `cargo test -- --ignored`, or
 //! `.ci/run state`.
 
+mod fleet;
 mod replicas;

@@ -8,7 +8,9 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 
-use super::super::{api, audit, configuration, end, events, keys, limits, login, openapi};
+use super::super::{
+    api, audit, configuration, end, events, keys, limits, login, openapi, replicas,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,6 +35,7 @@ use super::super::{api, audit, configuration, end, events, keys, limits, login, 
         api::sessions,
         api::session,
         api::upstreams,
+        replicas::answer,
         keys::list,
         keys::create,
         keys::show,

@@ -2,16 +2,16 @@
 
 use std::{
     io, mem,
-    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     ended::RedactedText,
+    publisher::Publisher,
     queue::{MOST_OCTETS, WorkerEvents},
     redact::{Completeness, text},
-    state::{ActivityState, Delta, LastEnded, SECONDS, StoredHistory, second},
+    state::{ActivityState, Delta, LastEnded, SECONDS, second},
     store::Store,
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(super) struct Aggregator {
     pub(super) store: Option<StoreWriter>,
 }
 
-/// The thread that stores, and the way to it.
+/// The thread that stores and publishes, and the way to it.
 pub(super) struct StoreWriter {
     changes: Entrance<Delta>,
     _thread: Background<Delta>,
@@ -57,6 +57,7 @@ pub(super) struct StoreWriter {
 /// State of the storing thread: what is not stored yet.
 struct Storing {
     store: Option<Store>,
+    publisher: Option<Publisher>,
     unsaved: Delta,
     /// Exchanges, which are stored less often if there are many.
     ended: LastEnded,
@@ -143,28 +144,33 @@ fn ready(mut exchange: Box<Exchange>, contents: &mut usize) -> ReadyEnd {
 }
 
 impl StoreWriter {
-    /// Starts the thread that stores; also returns the stored history.
-    pub(super) fn start(directory: &Path) -> io::Result<(Self, StoredHistory)> {
-        let (store, saved) = Store::open(directory, SystemTime::now());
+    /// Starts the thread that stores, publishes, or both.
+    pub(super) fn start(store: Option<Store>, publisher: Option<Publisher>) -> io::Result<Self> {
         let storing = Storing {
-            store: Some(store),
+            store,
+            publisher,
             unsaved: Delta::default(),
             ended: LastEnded::default(),
             ended_due: Instant::now() + STORE_ENDED,
         };
         let thread = Background::start("activity-store", CHANGES, storing)?;
-        let writer = Self {
+        Ok(Self {
             changes: thread.handle().entrance(),
             _thread: thread,
-        };
-        Ok((writer, saved))
+        })
     }
 }
 
 impl Consumer<Delta> for Storing {
     fn take(&mut self, work: &mut Delta) -> u64 {
-        self.ended.append(mem::take(&mut work.ended));
-        self.unsaved.add(mem::take(work));
+        if let Some(publisher) = &mut self.publisher {
+            publisher.note(work);
+        }
+        let mut work = mem::take(work);
+        if self.store.is_some() {
+            self.ended.append(mem::take(&mut work.ended));
+            self.unsaved.add(work);
+        }
         0
     }
 
@@ -175,7 +181,11 @@ impl Consumer<Delta> for Storing {
             self.unsaved.ended.append(mem::take(&mut self.ended));
         }
         self.save();
-        !self.unsaved.is_empty() || !self.ended.is_empty()
+        if let Some(publisher) = &mut self.publisher {
+            publisher.publish();
+        }
+        // a store that has lost everything is noticed by a publisher that has nothing to write
+        !self.unsaved.is_empty() || !self.ended.is_empty() || self.publisher.is_some()
     }
 
     fn close(&mut self) {
@@ -183,6 +193,9 @@ impl Consumer<Delta> for Storing {
         self.save();
         if let Some(store) = self.store.take() {
             store.close();
+        }
+        if let Some(publisher) = &mut self.publisher {
+            publisher.publish();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -11,6 +12,7 @@ use super::{
     dimension::Dimension,
     ended::{EndedExchange, EndedRecord},
     histogram::DurationHistogram,
+    others::OtherRow,
     recent::{FAILURES, FailedAttempt, InFlightExchange},
     ring::Ring,
     state::{ActivityState, DAY, HOUR, MINUTE, TEN_MINUTES, Timing, second},
@@ -25,6 +27,7 @@ use crate::{
     },
     label::Label,
     logging::timestamp,
+    state::fleet::SumTable,
 };
 
 /// A range of an overview.
@@ -623,10 +626,44 @@ struct Spans<'a> {
     width: u64,
     /// Time zone of spans that are days.
     zone: &'a DayZone,
+    /// Usage of other replicas in these spans.
+    others: &'a [OtherRow],
+}
+
+/// Spans of usage that other replicas are asked for.
+pub(super) struct AskedSpans {
+    pub(super) table: SumTable,
+    pub(super) dimension: Option<Dimension>,
+    pub(super) spans: RangeInclusive<u64>,
+}
+
+/// The spans that a range asks for.
+pub(super) fn asked(state: &ActivityState, range: UsageRange, by: UsageBy, now: u64) -> AskedSpans {
+    let spans = Spans::of(state, range, by, now, &[]);
+    let dimension = match by {
+        UsageBy::Of(dimension) => Some(dimension),
+        UsageBy::Model | UsageBy::Day | UsageBy::ModelDay | UsageBy::Hour => None,
+    };
+    AskedSpans {
+        table: match (dimension, spans.width) {
+            (None, DAY) => SumTable::DaysByModel,
+            (None, _) => SumTable::HoursByModel,
+            (Some(_), DAY) => SumTable::DaysByName,
+            (Some(_), _) => SumTable::HoursByName,
+        },
+        dimension,
+        spans: spans.first..=spans.last,
+    }
 }
 
 impl<'a> Spans<'a> {
-    fn of(state: &'a ActivityState, range: UsageRange, by: UsageBy, now: u64) -> Self {
+    fn of(
+        state: &'a ActivityState,
+        range: UsageRange,
+        by: UsageBy,
+        now: u64,
+        others: &'a [OtherRow],
+    ) -> Self {
         let (hours, days) = match by {
             UsageBy::Of(dimension) => {
                 let usage = &state.dimensions[dimension as usize];
@@ -671,12 +708,15 @@ impl<'a> Spans<'a> {
             last,
             width,
             zone,
+            others,
         }
     }
 
-    /// Rows by the number of their span.
+    /// Rows by the number of their span; those of other replicas after those of this one.
     fn rows(&self) -> impl Iterator<Item = (u64, &'a str, &'a UsageTotals)> + use<'a> {
-        self.usage.between(self.first, self.last)
+        let others = self.others.iter();
+        let others = others.map(|(span, name, totals)| (*span, &**name, totals));
+        self.usage.between(self.first, self.last).chain(others)
     }
 
     /// The first second of a span.
@@ -697,9 +737,15 @@ impl<'a> Spans<'a> {
 }
 
 /// Usage of a range, copied from the state.
-pub(super) fn spent(state: &ActivityState, range: UsageRange, by: UsageBy, now: u64) -> SpentBy {
+pub(super) fn spent(
+    state: &ActivityState,
+    range: UsageRange,
+    by: UsageBy,
+    now: u64,
+    others: &[OtherRow],
+) -> SpentBy {
     let mut rows = SpentBy::new();
-    let spans = Spans::of(state, range, by, now);
+    let spans = Spans::of(state, range, by, now, others);
     for (span, name, spent) in spans.rows() {
         let time = by.has_time().then(|| match by {
             UsageBy::Hour => spans.begin(span),
@@ -767,13 +813,12 @@ fn usage_row(
     }
 }
 
-/// Usage over time: a line for each of the names with the highest cost, and one for the rest.
-pub(super) fn usage_series(
+/// The range and the grouping of usage over time.
+pub(super) fn series_of(
     state: &ActivityState,
     range: UsageRange,
     by: UsageBy,
-    now: u64,
-) -> view::UsageSeries {
+) -> (UsageRange, UsageBy) {
     let by = match by {
         UsageBy::Day | UsageBy::ModelDay | UsageBy::Hour => UsageBy::Model,
         by => by,
@@ -785,7 +830,18 @@ pub(super) fn usage_series(
         }
         range => range,
     };
-    let spans = Spans::of(state, range, by, now);
+    (range, by)
+}
+
+/// Usage over time: a line for each of the names with the highest cost, and one for the rest.
+pub(super) fn usage_series(
+    state: &ActivityState,
+    range: UsageRange,
+    by: UsageBy,
+    now: u64,
+    (others, names): (&[OtherRow], &BTreeMap<Box<str>, Box<str>>),
+) -> view::UsageSeries {
+    let spans = Spans::of(state, range, by, now, others);
     let mut sums: BTreeMap<&str, UsageTotals> = BTreeMap::new();
     for (_, name, spent) in spans.rows() {
         sums.entry(name).or_default().add(spent);
@@ -805,7 +861,7 @@ pub(super) fn usage_series(
         .map(|name| view::UsageLine {
             key: (*name).to_owned(),
             name: match by {
-                UsageBy::Of(Dimension::Key) => state.key_names.get(*name).map(|it| it.to_string()),
+                UsageBy::Of(Dimension::Key) => names.get(*name).map(|it| it.to_string()),
                 _ => None,
             },
             requests: vec![0; count],

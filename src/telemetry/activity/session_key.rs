@@ -31,4 +31,19 @@ impl SessionKey {
                 .unwrap_or_default(),
         })
     }
+
+    /// The name under which replicas share it.
+    pub(super) fn shared(&self) -> String {
+        // the id of a key has no such character, which a client may put into the name of a session
+        format!("{}\n{}", self.key, self.session)
+    }
+
+    /// The session of a shared name.
+    pub(super) fn of_shared(name: &str) -> Option<Self> {
+        let (key, session) = name.split_once('\n')?;
+        Some(Self {
+            session: session.into(),
+            key: key.into(),
+        })
+    }
 }

@@ -174,6 +174,7 @@ impl SessionFilter {
             items: page.map(|(sums, session)| row(session, sums)).collect(),
             next_offset: (end < total).then_some(end),
             total,
+            shared: None,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::view::{Row, TokensView};
+use super::view::{Row, SharedSums, TokensView};
 
 /// A page of sessions.
 #[derive(Debug, Clone, Serialize)]
@@ -15,6 +15,8 @@ pub struct SessionPage {
     pub next_offset: Option<usize>,
     /// Number of sessions that match the filters.
     pub total: usize,
+    /// Other replicas' part in the sums; null where there is no shared store (`STATE_URL`).
+    pub shared: Option<SharedSums>,
 }
 
 /// A session of Claude Code.

@@ -81,7 +81,27 @@ pub(super) struct AgentTotals {
 pub(super) struct Session {
     pub(super) id: SessionKey,
     pub(super) last: u64,
+    /// Number of evictions before it: one that was evicted and came back has another.
+    pub(super) generation: u32,
     pub(super) totals: SessionTotals,
+}
+
+impl Session {
+    /// A session with these totals.
+    pub(super) fn of(id: SessionKey, totals: SessionTotals) -> Self {
+        Self {
+            id,
+            last: totals.last(),
+            generation: 0,
+            totals,
+        }
+    }
+
+    /// The session with the totals of another replica.
+    pub(super) fn with(&self, other: &Self) -> Arc<Self> {
+        let mut both = [self.totals.clone(), other.totals.clone()];
+        Arc::new(Self::of(self.id.clone(), SessionTotals::sum(&mut both)))
+    }
 }
 
 /// The sessions that are kept.
@@ -89,6 +109,8 @@ pub(super) struct Session {
 pub(super) struct Sessions {
     by_key: HashMap<SessionKey, Arc<Session>>,
     agents: usize,
+    /// Number of evictions.
+    generation: u32,
     health: CacheHealth,
     /// Warnings of caches that break too often, if they are on.
     pub(super) warnings: Option<CacheWarnings>,
@@ -123,11 +145,11 @@ impl Sessions {
     }
 
     fn change(&mut self, key: SessionKey, change: impl FnOnce(&mut SessionTotals)) {
+        let generation = self.generation;
         let session = self.by_key.entry(key).or_insert_with_key(|key| {
             Arc::new(Session {
-                id: key.clone(),
-                last: 0,
-                totals: SessionTotals::default(),
+                generation,
+                ..Session::of(key.clone(), SessionTotals::default())
             })
         });
         // a reader that holds it keeps what it has
@@ -141,6 +163,11 @@ impl Sessions {
         }
     }
 
+    /// A session.
+    pub(super) fn get(&self, key: &SessionKey) -> Option<&Arc<Session>> {
+        self.by_key.get(key)
+    }
+
     /// The sessions; pointers only.
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
         self.by_key.values().cloned().collect()
@@ -152,6 +179,7 @@ impl Sessions {
     }
 
     fn evict(&mut self) {
+        self.generation += 1;
         let mut lasts: Vec<u64> = self.by_key.values().map(|it| it.last).collect();
         let at = EVICTED.min(lasts.len().saturating_sub(1));
         let (_, until, _) = lasts.select_nth_unstable(at);
@@ -182,6 +210,14 @@ impl SessionTotals {
             self.list_break(broken);
             self.count_cause(broken.cause, 1);
         }
+    }
+
+    /// The sum of several, of which those used last have the last word.
+    pub(super) fn sum(all: &mut [Self]) -> Self {
+        all.sort_by_key(Self::last);
+        let mut sum = Self::default();
+        all.iter().for_each(|one| sum.merge(one));
+        sum
     }
 
     /// Adds the counts of another one, which is later.

@@ -204,10 +204,23 @@ impl ActivityState {
         }
     }
 
-    /// Takes over the stored history.
-    pub(super) fn load(&mut self, saved: StoredHistory, now: SystemTime) {
+    /// Takes over the stored history; without usage and sessions where all replicas have them in common.
+    pub(super) fn load(&mut self, saved: StoredHistory, is_shared: bool, now: SystemTime) {
         let now = second(now);
-        let StoredHistory { sums: saved, ended } = saved;
+        let StoredHistory {
+            sums: mut saved,
+            ended,
+        } = saved;
+        if is_shared {
+            for (key, totals) in &saved.sessions {
+                self.name_key(&key.key, totals.name.as_deref());
+            }
+            saved = Delta {
+                seconds: saved.seconds,
+                minutes: saved.minutes,
+                ..Delta::default()
+            };
+        }
         self.recent.restore(ended);
         let [by_second, by_minute, by_ten_minutes] = &mut self.timing;
         for (second, slice) in &saved.seconds {

@@ -25,6 +25,7 @@ use crate::{
 mod listing;
 #[cfg(target_os = "linux")]
 mod memory;
+mod sharing;
 mod storage;
 
 const NOON: u64 = 1_795_435_200;
@@ -197,6 +198,7 @@ fn filled_in(zone: TimeZone, now: u64, fill: impl FnOnce(&mut Filled)) -> Filled
             state,
             events: Some(events.handle()),
             access_log: None,
+            others: None,
         },
         sender: EventSender {
             access_log: None,

@@ -72,6 +72,11 @@ impl UsageByModel {
         Some((span, name))
     }
 
+    /// The totals of a name in a span.
+    pub(super) fn get(&self, span: u64, name: &str) -> Option<&UsageTotals> {
+        self.spans.get(&span)?.get(name)
+    }
+
     /// Spans that are kept.
     pub(super) fn kept(&self) -> u64 {
         self.keep

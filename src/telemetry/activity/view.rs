@@ -449,6 +449,16 @@ pub struct Sample {
     pub content: Option<String>,
 }
 
+/// Usage and sessions of other replicas, as far as they are in the sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub struct SharedSums {
+    /// True if the shared store was read. Else its sums are those of `read_at`, and this replica's are current.
+    pub complete: bool,
+    /// Time of the last reading of the shared store.
+    pub read_at: u64,
+}
+
 /// Usage and cost of a model or a day.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]

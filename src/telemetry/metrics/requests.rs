@@ -54,6 +54,18 @@ impl RequestMetrics {
         }
     }
 
+    /// Number of requests, and of those that failed.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        let mut totals = (0_u64, 0_u64);
+        for (at, count) in self.requests.iter().enumerate() {
+            totals.0 = totals.0.wrapping_add(count);
+            if at % RESULTS.len() == Verdict::Failed as usize {
+                totals.1 = totals.1.wrapping_add(count);
+            }
+        }
+        totals
+    }
+
     pub(super) fn absorb(&self, other: &Self) {
         let Self {
             requests,

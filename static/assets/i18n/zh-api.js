@@ -643,6 +643,39 @@ export default {
   "Upper bound with additions: units, or US dollars for `spend`.": "含追加的上限：数量，或美元（spend）。",
   "Whole keys by the name of the variable that the file refers to: they come from the caller's environment, and only their digests are kept.":
     "按文件所引用的变量名给出的完整密钥：来自调用者的环境，只保存其摘要。",
+  "The replicas that run, with their versions, settings and sums.": "运行中的各副本：版本、设置与合计。",
+  "The replicas.": "各副本。",
+  "A replica.": "一个副本。",
+  "True if replicas share a store (`STATE_URL`); else this one is alone.":
+    "副本之间是否有共享存储（STATE_URL），没有则只有当前副本。",
+  "Fault of the shared store; null while it is used.": "共享存储的故障；正常时为 null。",
+  "Time at which the replicas were read.": "读取时间。",
+  "Those that run, the oldest first.": "运行中的副本，最早启动的在前。",
+  "Their sums.": "合计。",
+  "The name of its host.": "主机名。",
+  "True for the replica that answers.": "是否为当前副本。",
+  "Its state.": "状态。",
+  "The version of the program.": "程序版本。",
+  "True if most replicas have another version.": "版本是否与多数副本不同。",
+  "Digest of the settings that replicas have in common, as far as they may be shown.":
+    "各副本共有设置的摘要，只含可显示的内容。",
+  "True if most replicas have other settings.": "设置是否与多数副本不同。",
+  "Time of its start.": "启动时间。",
+  "Time of its last heartbeat.": "最近一次心跳的时间。",
+  "Exchanges since its start.": "启动以来的请求数。",
+  "Upstreams whose circuit is open there.": "在该副本上已熔断的上游。",
+  "State of a replica.": "副本的状态。",
+  "Sums of all replicas.": "所有副本合计。",
+  "Replicas.": "副本数。",
+  "Exchanges since their starts.": "各自启动以来的请求数。",
+  "Other replicas' part in the sums; null where there is no shared store (`STATE_URL`).":
+    "合计中其他副本的部分；没有共享存储（STATE_URL）时为 null。",
+  "Usage and sessions of other replicas, as far as they are in the sums.": "合计中其他副本的用量与会话。",
+  "True if the shared store was read. Else its sums are those of `read_at`, and this replica's are current.":
+    "是否读到了共享存储；否则其他副本的数据截至 read_at，本副本的为最新。",
+  "Time of the last reading of the shared store.": "最近一次读取共享存储的时间。",
+  "True if replicas share a store (`STATE_URL`): `/replicas` has all of them, this answer is this one's.":
+    "副本之间是否有共享存储（STATE_URL）：全部副本见 /replicas，这里只含当前副本。",
   "`active`, `expired` or `revoked`.": "状态：active（有效）、expired（已过期）或 revoked（已吊销）。",
   "`after` of the next page; null on the last one.": "下一页的 after 参数；最后一页为 null。",
   "`create`, `update`, `revoke` or `remove`.":

@@ -22,6 +22,7 @@ import {
 } from "../parts.js";
 import { Chart } from "../chart.js";
 import { spent } from "../rows.js";
+import { Replicas } from "./replicas.js";
 import { circuitText, circuitTone } from "./upstreams.js";
 
 // a short range is asked for often, a long one changes slowly
@@ -45,6 +46,7 @@ export default function Overview({ query }) {
       `
     }
     <${Now} data=${data} />
+    ${data?.shared && html`<${Replicas} />`}
     <div class="bar">
       <h2>${t("overview.range")}</h2>
       <${RangeChoice}

@@ -14,6 +14,7 @@ import {
   FaultNote,
   Icon,
   Select,
+  SharedNote,
   Status,
   Table,
   Tile,
@@ -74,6 +75,7 @@ function List({ query }) {
       </div>
     </div>
     <${FaultNote} fault=${fault} onRetry=${reload} />
+    <${SharedNote} of=${data?.shared} />
     <div class=${"stack" + (isStale ? " stale" : "")}>
       <${Card}
         title=${t("nav.sessions")}

@@ -8,7 +8,19 @@ import { Chart } from "../chart.js";
 import { begin, byDay, day, month, months, seriesByDay } from "../period.js";
 import { zone } from "../zone.js";
 import { Link, oneOf, setQuery } from "../router.js";
-import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon, RangeChoice, Table, Tile } from "../parts.js";
+import {
+  Badge,
+  Bones,
+  Card,
+  Choice,
+  Empty,
+  FaultNote,
+  Icon,
+  RangeChoice,
+  SharedNote,
+  Table,
+  Tile,
+} from "../parts.js";
 
 const RANGES = ["1h", "6h", "24h", "7d", "30d", "90d", "365d"];
 const GROUPS = ["model", "day", "model_day", "key", "user", "team", "session"];
@@ -66,6 +78,7 @@ export default function Usage({ query }) {
     </div>
     <${Days} query=${query} />
     <${FaultNote} fault=${fault} onRetry=${reload} />
+    <${SharedNote} of=${data?.shared} />
     <div class=${"stack" + (isStale ? " stale" : "")}>
       <dl class="tiles four">
         <${Tile}

@@ -484,14 +484,18 @@ fn data_have_the_shapes_of_the_description() {
     for (path, keys) in [
         (
             "overview?range=5m",
-            "boot_id connections in_flight lost now paths prices_date range reloads series started_at \
-             step_ms today totals updated_at upstreams uptime_ms version zone",
+            "boot_id connections in_flight lost now paths prices_date range reloads series shared \
+             started_at step_ms today totals updated_at upstreams uptime_ms version zone",
         ),
         ("requests?limit=1", "items next_before total"),
         ("errors?range=7d", "groups items kept since"),
-        ("usage?range=30d&by=day", "not_priced prices_date rows zone"),
-        ("usage.json", "not_priced prices_date rows zone"),
+        (
+            "usage?range=30d&by=day",
+            "not_priced prices_date rows shared zone",
+        ),
+        ("usage.json", "not_priced prices_date rows shared zone"),
         ("upstreams", "items"),
+        ("replicas", "fault items read_at shared sums"),
         ("config", "last_reload pending_restart proxy_urls settings"),
     ] {
         let content = get(path);
