@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::{
     desk::{Desk, Reach, VerbError, finish, print_json},
+    limit_flags::limit_texts,
+    limits::money,
     output::say,
     table::cell,
 };
@@ -38,6 +40,12 @@ pub(super) enum AuditVerb {
     },
     /// Print the lines that match
     Search {
+        /// Only lines with this text in any field
+        #[arg(value_name = "TEXT")]
+        text: Option<String>,
+        /// The object: org, team:NAME, user:NAME, or a key by its id or name
+        #[arg(long, value_name = "OBJECT")]
+        target: Option<String>,
         /// A part of the author's name, the author's method, or its address
         #[arg(long, value_name = "TEXT")]
         actor: Option<String>,
@@ -45,7 +53,7 @@ pub(super) enum AuditVerb {
         #[arg(long, value_name = "ACTION")]
         action: Option<String>,
         /// Oldest time, as 24h or 2026-11-28
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         since: Option<String>,
         /// Most lines, the newest ones
         #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -77,6 +85,8 @@ fn done(verb: AuditVerb) -> Result<ExitCode, VerbError> {
             reach,
         } => tail(lines, follow, &reach),
         AuditVerb::Search {
+            text,
+            target,
             actor,
             action,
             since: from,
@@ -87,6 +97,9 @@ fn done(verb: AuditVerb) -> Result<ExitCode, VerbError> {
             let filter = AuditFilter {
                 actor,
                 action,
+                target,
+                target_ids: Vec::new(),
+                text,
                 since: from.map_err(|fault| VerbError::Usage(format!("--since: {fault}")))?,
                 limit: checked(limit)?,
             };
@@ -160,9 +173,87 @@ fn printed(lines: &[Value], is_json: bool) -> ExitCode {
         if let Some(reason) = line["reason"].as_str() {
             out += &format!(" reason={reason:?}");
         }
+        // once, since the intent says the same
+        if line["result"] != "intent" {
+            for change in changed(line) {
+                out += &format!("\n    {change}");
+            }
+        }
         out.push('\n');
     }
     say(out.as_bytes())
+}
+
+/// Changes of a line, in short: a text for each field, or for each object of a file.
+fn changed(line: &Value) -> Vec<String> {
+    let (before, after) = (&line["before"], &line["after"]);
+    if let Some(changes) = after.as_array() {
+        let of_file = changes.iter().take(MOST_OBJECTS).map(|change| {
+            let name = change["name"].as_str().map(|name| format!(" ({name})"));
+            let (action, subject) = (cell(&change["action"]), cell(&change["subject"]));
+            shortened(format!("{action} {subject}{}", name.unwrap_or_default()))
+        });
+        let mut texts: Vec<_> = of_file.collect();
+        if changes.len() > MOST_OBJECTS {
+            texts.push(format!("and {} more", changes.len() - MOST_OBJECTS));
+        }
+        return texts;
+    }
+    let Some(fields) = after.as_object() else {
+        return Vec::new();
+    };
+    let mut texts = Vec::new();
+    for (name, value) in fields {
+        let (old, new) = (text_of(name, &before[name]), text_of(name, value));
+        if UNTOLD.contains(&name.as_str()) || old == new {
+            continue;
+        }
+        texts.push(match before.is_null() {
+            true => shortened(format!("{name}: {new}")),
+            false => shortened(format!("{name}: {old} -> {new}")),
+        });
+    }
+    texts
+}
+
+/// Fields that others of the line tell.
+const UNTOLD: [&str; 5] = [
+    "id",
+    "secrets",
+    "created_at",
+    "revoked_at",
+    "revoked_reason",
+];
+
+/// Objects of a file that a line shows.
+const MOST_OBJECTS: usize = 10;
+
+/// The value of a field of a key or a subject.
+fn text_of(field: &str, value: &Value) -> String {
+    let texts = match field {
+        "limits" | "user_limits" => limit_texts(value),
+        "grants" => {
+            let grants = value.as_array().into_iter().flatten();
+            let text = |grant: &Value| {
+                let (amount, until) = (money(&grant["amount_usd"]), cell(&grant["until"]));
+                format!("+{amount} until {until}")
+            };
+            grants.map(text).collect()
+        }
+        _ => return cell(value),
+    };
+    match texts.is_empty() {
+        true => "-".to_owned(),
+        false => texts.join(", "),
+    }
+}
+
+fn shortened(text: String) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
 }
 
 fn verified(reach: &Reach) -> Result<ExitCode, VerbError> {

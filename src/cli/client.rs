@@ -281,6 +281,10 @@ fn request(call: &Call) -> (&'static str, String, Option<Value>) {
         Call::Audit(AuditFilter {
             actor,
             action,
+            target,
+            // the server finds them
+            target_ids: _,
+            text,
             since,
             limit,
         }) => {
@@ -288,6 +292,8 @@ fn request(call: &Call) -> (&'static str, String, Option<Value>) {
             let pairs = [
                 ("actor", actor),
                 ("action", action),
+                ("target", target),
+                ("q", text),
                 ("since", since),
                 ("limit", &limit),
             ];

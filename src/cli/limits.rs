@@ -325,7 +325,8 @@ fn limit_text(row: &Value) -> String {
     shape.map_or_else(|_| "?".to_owned(), |shape| shape.text())
 }
 
-fn money(value: &Value) -> String {
+/// US dollars of a number, as `$500`.
+pub(super) fn money(value: &Value) -> String {
     let usd = value.as_f64().unwrap_or_default();
     // to a hundredth of a cent: a table is for people
     show_usd(((usd * 10_000.0).round() as u64).saturating_mul(100_000))

@@ -31,6 +31,12 @@ pub(super) struct AuditParams {
     /// The action, or its beginning up to a dot: `key`, `key.create`.
     #[cfg_attr(test, param(max_length = 256))]
     action: Option<String>,
+    /// The object: its type and id (`key:0aB3zZ9xY1`, `team:core`), its id, or the name of a key.
+    #[cfg_attr(test, param(max_length = 256))]
+    target: Option<String>,
+    /// A text that any field has, in any case.
+    #[cfg_attr(test, param(max_length = 256))]
+    q: Option<String>,
     /// Time of the oldest line: a moment (RFC 3339), a date, or a duration before now (`24h`).
     #[cfg_attr(test, param(example = "24h", max_length = 256))]
     since: Option<String>,
@@ -59,6 +65,8 @@ pub(super) async fn search(
     let AuditParams {
         actor,
         action,
+        target,
+        q,
         since: from,
         limit,
     } = read(&request)?;
@@ -72,6 +80,9 @@ pub(super) async fn search(
     let filter = AuditFilter {
         actor: text("actor", actor)?,
         action: text("action", action)?,
+        target: text("target", target)?,
+        target_ids: Vec::new(),
+        text: text("q", q)?,
         since: from.map_err(|fault| Problem::BadFilter(format!("since: {fault}").into()))?,
         limit,
     };

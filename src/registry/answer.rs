@@ -86,7 +86,9 @@ impl Registry {
             Call::VerifyLimits(subject) => self.verify_limits(subject.as_deref()),
             Call::Spend(by) => Ok(Reply::Spend(self.spend(*by))),
             Call::Audit(filter) => {
-                let items = search(self.audit.directory(), filter)?;
+                let mut filter = filter.clone();
+                filter.target_ids = self.ids_of(filter.target.as_deref());
+                let items = search(self.audit.directory(), &filter)?;
                 Ok(Reply::Audit(AuditFound { items }))
             }
             Call::VerifyAudit => {
@@ -99,6 +101,16 @@ impl Registry {
                 }))
             }
         }
+    }
+
+    /// Ids of the keys that have a name, be they revoked: lines on their limits have the id alone.
+    fn ids_of(&self, name: Option<&str>) -> Vec<String> {
+        let Some(name) = name.map(|it| it.strip_prefix("key:").unwrap_or(it)) else {
+            return Vec::new();
+        };
+        let mut keys = self.access.keys();
+        keys.retain(|key| key.name() == name);
+        keys.iter().map(|key| key.id().to_string()).collect()
     }
 
     /// Writes down a change that was refused. One that failed after its intent is written down already.

@@ -224,6 +224,7 @@ fn lines_are_searched_by_author_action_and_time() {
             action: action.map(str::to_owned),
             since: since.map(str::to_owned),
             limit,
+            ..AuditFilter::default()
         };
         let found = search(log.directory(), &filter).unwrap().into_iter();
         found.map(|it| it.seq).collect::<Vec<_>>()

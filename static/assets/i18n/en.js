@@ -576,6 +576,7 @@ export default {
   "access.cut": "Also end its running requests",
   "audit.actor": "Author",
   "audit.action": "Action",
+  "audit.target": "Key or subject",
   "audit.note": "changes that operators made or tried",
   "audit.empty": "No changes in this range",
   "audit.what": "Before and after",

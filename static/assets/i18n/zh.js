@@ -565,6 +565,7 @@ export default {
   "access.cut": "同时结束其进行中的请求",
   "audit.actor": "操作者",
   "audit.action": "操作",
+  "audit.target": "密钥或对象",
   "audit.note": "操作者做过或尝试过的更改",
   "audit.empty": "此范围内没有更改",
   "audit.what": "更改前后",

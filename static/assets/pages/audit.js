@@ -16,8 +16,9 @@ const LINES = 500;
 export default function Audit({ query }) {
   const range = oneOf(Object.keys(SPANS), query.get("range"), "7d");
   const [actor, action] = [query.get("actor") ?? "", query.get("action") ?? ""];
+  const target = query.get("target") ?? "";
   const since = new Date(Math.floor(Date.now() / 60_000) * 60_000 - SPANS[range] * DAY).toISOString();
-  const asked = { actor, action, since, limit: LINES };
+  const asked = { actor, action, target, since, limit: LINES };
   const { data, fault, isStale, reload } = useAnswer("/audit", asked, 15_000);
   const lines = [...(data?.items ?? [])].reverse();
   /** @type {(name: string) => (event: Page.FieldEvent) => void} */
@@ -25,17 +26,17 @@ export default function Audit({ query }) {
   return html`
     <div class="bar">
       <div class="bar">
-        ${["actor", "action"].map(
-          (name) => html`
+        ${Object.entries({ actor, action, target }).map(
+          ([name, value]) => html`
             <label key=${name} class="field">
               <span>${t(`audit.${name}`)}</span>
               <input
                 type="search"
-                value=${name === "actor" ? actor : action}
+                value=${value}
                 onChange=${type(name)}
                 maxlength="128"
                 spellcheck="false"
-                placeholder=${name === "action" ? "key.create" : ""}
+                placeholder=${name === "action" ? "key.create" : name === "target" ? "team:core" : ""}
               />
             </label>
           `,
