@@ -64,7 +64,7 @@ pub use self::{
     pepper::{Pepper, WeakPepper},
     record::{
         BudgetGrant, InvalidSubject, KeyRecord, LimitKind, LimitRule, Period, Records, Revocation,
-        SecretRecord, SubjectId, SubjectRecord, Unreachable, is_name,
+        SecretRecord, SubjectId, SubjectRecord, Unreachable, is_hidden, is_name,
     },
     refusal::{Refusal, RefusalKind},
     shown::{KeyField, Shown},

@@ -184,8 +184,16 @@ impl From<SubjectId> for String {
 pub fn is_name(text: &str) -> bool {
     (1..=LONGEST_NAME).contains(&text.chars().count())
         && text.trim() == text
-        && !text.chars().any(char::is_control)
+        && !text.chars().any(is_hidden)
         && without_keys(text) == text
+}
+
+/// True for a character that is not seen, or that changes how others are: a name with one looks like another
+/// (Unicode Standard Annex #9, and zero-width characters).
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Characters of a name.

@@ -18,6 +18,7 @@ use super::{
     state::AdminState,
 };
 use crate::{
+    access::is_hidden,
     audit::ActorKind,
     config::{ForwardAuth, Role},
     secret::Secret,
@@ -211,14 +212,6 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>,
         true => Err(Problem::Forbidden(UNREADABLE)),
         false => Ok(Some(text.trim())),
     }
-}
-
-/// True for a character that is not seen, or that changes how others are: a name with one looks like another
-/// (Unicode Standard Annex #9, and zero-width characters).
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Address of the client: behind a trusted proxy that of `X-Forwarded-For`, else the peer's.
