@@ -119,7 +119,7 @@ const LOST: Family = Family {
 const CACHE_BREAKS: Family = Family {
     name: "anthropic_proxy_cache_breaks",
     unit: None,
-    help: "Requests of Claude Code sessions that read less than half of the prefix that was in the prompt cache while their input had not shrunk, by cause; counted while the dashboard is on.",
+    help: "Requests of Claude Code sessions that read less than half of the prefix that was in the prompt cache while their input had not shrunk, by cause; counted while the dashboard or CACHE_BREAK_WEBHOOK is on.",
 };
 
 const STATE: Family = Family {
