@@ -130,10 +130,17 @@ impl LimitRule {
             LimitKind::Spend { .. } => (MOST_MONEY, "billionths of a US dollar"),
         };
         if self.amount == 0 {
+            let least = match &self.kind {
+                LimitKind::Spend { .. } => "more than $0",
+                LimitKind::RequestsPerMinute
+                | LimitKind::InputTokensPerMinute
+                | LimitKind::OutputTokensPerMinute
+                | LimitKind::AtOnce => "at least 1",
+            };
             faults.add(
                 "amount",
-                "it is 0",
-                "use at least 1; to stop a key, revoke it",
+                "0 would refuse every request",
+                format!("use {least}; to stop a key, revoke it"),
             );
         } else if self.amount > longest {
             let problem = format!("{} is above {longest} {unit}", self.amount);
@@ -323,7 +330,7 @@ mod tests {
             "paths[0]: `v1/complete` is no path; begin it with `/`",
             "expires: ",
             "upstream_key_env: it is no name of a variable; ",
-            "limits[0].amount: it is 0; ",
+            "limits[0].amount: 0 would refuse every request; use more than $0; ",
             "limits[0].zone: `Europe/Berln` is no IANA time zone; did you mean Europe/Berlin?",
             "limits[2]: it bounds what another limit bounds already; ",
         ]) {

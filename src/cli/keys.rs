@@ -126,7 +126,7 @@ pub(super) struct CreateFlags {
     #[command(flatten)]
     limits: LimitFlags,
     /// End of its validity, as 90d or 2027-03-01
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     expires: Option<String>,
     /// Variable of the proxy's environment that holds its credential for the upstream
     #[arg(long, value_name = "VARIABLE")]

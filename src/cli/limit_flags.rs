@@ -10,19 +10,19 @@ use crate::registry::{LimitName, LimitShape, budget};
 #[derive(Debug, Default, Args)]
 pub(super) struct LimitFlags {
     /// US dollars in a period, as $500/month@Europe/Berlin (day, week, month, total); may be given again
-    #[arg(long, value_name = "AMOUNT/PERIOD")]
+    #[arg(long, value_name = "AMOUNT/PERIOD", allow_hyphen_values = true)]
     budget: Vec<String>,
     /// Requests a minute
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     rpm: Option<String>,
     /// Tokens of input a minute
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     input_tpm: Option<String>,
     /// Tokens of output a minute
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     output_tpm: Option<String>,
     /// Exchanges at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     streams: Option<String>,
 }
 
@@ -51,11 +51,15 @@ impl LimitFlags {
                 });
                 continue;
             }
+            if text == "none" {
+                shapes.push(shape(LimitName::Spend));
+                continue;
+            }
             let rule =
                 budget(text).map_err(|fault| VerbError::Usage(format!("--budget: {fault}")))?;
             shapes.push(LimitShape {
                 models: models.map(str::to_owned),
-                ..LimitShape::of_budget(rule)
+                ..checked("--budget", LimitShape::of_budget(rule))?
             });
         }
         for (flag, kind, text) in [
@@ -77,16 +81,33 @@ impl LimitFlags {
                 "none" => None,
                 number => Some(number.parse().map_err(|_| {
                     VerbError::Usage(format!(
-                        "{flag}: `{number}` is no whole number of 0 or more; `none` removes the limit"
+                        "{flag}: `{number}` is no whole number of 1 or more; `none` removes the limit"
                     ))
                 })?),
             };
-            shapes.push(LimitShape {
+            let shape = LimitShape {
                 amount,
                 ..shape(kind)
+            };
+            shapes.push(match amount {
+                Some(_) => checked(flag, shape)?,
+                None => shape,
             });
         }
         Ok(shapes)
+    }
+}
+
+/// Refuses an amount that no limit may have, by the name of its flag.
+fn checked(flag: &str, shape: LimitShape) -> Result<LimitShape, VerbError> {
+    // the pattern of its models is judged where the limit is set
+    let amount = LimitShape {
+        models: None,
+        ..shape.clone()
+    };
+    match amount.rule() {
+        Ok(_) => Ok(shape),
+        Err(fault) => Err(VerbError::Usage(format!("{flag}: {fault}"))),
     }
 }
 

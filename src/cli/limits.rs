@@ -23,16 +23,17 @@ pub(super) enum LimitsVerb {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Set limits of a subject; those that are not named stay
+    /// Set limits of a subject; `none` removes one (--rpm none, --budget none), and those that are not named stay
     Set(Box<SetFlags>),
     /// Add to the budgets of a subject until a time
     Grant {
         /// The subject: org, team:NAME, user:NAME or key:ID
         subject: String,
         /// US dollars, as $50
+        #[arg(allow_hyphen_values = true)]
         amount: String,
         /// Its end, as 24h or 2027-03-01
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
         until: String,
         /// The reason, for the audit
         #[arg(long, value_name = "TEXT")]
@@ -70,7 +71,7 @@ pub(super) struct SetFlags {
     /// Set limits of each user of a team
     #[arg(long)]
     each_user: bool,
-    /// Remove the limits that are not named
+    /// Remove the limits that are not named: all others, or with --models those of that pattern
     #[arg(long)]
     clear: bool,
     /// Variable of the proxy's environment that holds a team's or key's credential for the upstream; empty: none
@@ -118,9 +119,15 @@ fn done(verb: LimitsVerb) -> Result<ExitCode, VerbError> {
             let shapes = limits.shapes(models.as_deref())?;
             if shapes.is_empty() && !clear && upstream_key_env.is_none() {
                 return Err(VerbError::Usage(
-                    "no limit is named: give --budget, --rpm, --input-tpm, --output-tpm, --streams, or --clear"
+                    "no limit is named: give --budget, --rpm, --input-tpm, --output-tpm, --streams (`none` removes \
+                     one), or --clear"
                         .to_owned(),
                 ));
+            }
+            let mut shapes = shapes;
+            if clear {
+                // what is not named goes, and so does what is named none
+                shapes.retain(|shape| shape.amount.is_some() || shape.amount_usd.is_some());
             }
             let named = (!shapes.is_empty() || clear).then_some(shapes);
             let (limits, user_limits) = match each_user {
@@ -131,6 +138,7 @@ fn done(verb: LimitsVerb) -> Result<ExitCode, VerbError> {
                 limits,
                 user_limits,
                 merge: !clear,
+                models: models.filter(|_| clear),
                 upstream_key_env,
                 reason,
             };

@@ -253,9 +253,14 @@ pub struct SetLimits {
     /// Limits of each user of a team; absent: as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_limits: Option<Vec<LimitShape>>,
-    /// Keeps limits of other kinds, periods and models; one without an amount is removed.
+    /// Keeps limits of other kinds, periods and models; one without an amount is removed, and one of `spend`
+    /// without a period stands for all periods.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub merge: bool,
+    /// The pattern whose limits are replaced; those of other models stay. Absent: all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schema(example = "claude-opus-*"))]
+    pub models: Option<String>,
     /// The variable of the proxy's environment that holds a team's credential for the upstream; empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_key_env: Option<String>,

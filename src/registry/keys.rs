@@ -187,16 +187,21 @@ pub(super) fn variable_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// Refuses a record with faults.
-pub(super) fn checked(faults: &[RecordFault], effect: &str) -> Result<(), RegistryError> {
+/// Refuses a record with faults. The caller adds what follows from them.
+pub(super) fn checked(faults: &[RecordFault]) -> Result<(), RegistryError> {
     if faults.is_empty() {
         return Ok(());
     }
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    Err(RegistryError::Invalid(format!(
-        "{}; {effect}",
-        faults.join("; ")
-    )))
+    Err(RegistryError::Invalid(faults.join("; ")))
+}
+
+/// Adds to a fault what follows from it.
+pub(super) fn so(error: RegistryError, effect: &str) -> RegistryError {
+    match error {
+        RegistryError::Invalid(fault) => RegistryError::Invalid(format!("{fault}; {effect}")),
+        other => other,
+    }
 }
 
 /// The reason of an author, without secrets of keys.
@@ -280,7 +285,7 @@ impl Registry {
                 revoked: None,
             };
             settings.put(&mut record);
-            checked(&record.check(), "no key was made")?;
+            checked(&record.check()).map_err(|error| so(error, "no key was made"))?;
             let row = KeyRow::of(&record, &[], now);
             Ok(PlannedChange {
                 target: target(id),

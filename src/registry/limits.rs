@@ -9,7 +9,7 @@ use super::{
     call::{GrantBudget, SetLimits},
     core::{PlannedChange, Registry},
     error::RegistryError,
-    keys::{checked, reason, variable_name},
+    keys::{checked, reason, so, variable_name},
     money, times,
     view::{GrantRow, LimitShape, Reply, twice},
 };
@@ -21,22 +21,59 @@ use crate::{
 /// Limits of one subject: enough for each kind, and for many models.
 const MOST: usize = 64;
 
+/// Limits that a change replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replaced<'a> {
+    /// All.
+    All,
+    /// Those of a pattern of models.
+    Of(&'a str),
+    /// Those that bound what a limit of the change bounds.
+    Named,
+}
+
+impl<'a> Replaced<'a> {
+    fn by(change: &'a SetLimits) -> Result<Self, RegistryError> {
+        let invalid = |fault: &str| Err(RegistryError::Invalid(fault.to_owned()));
+        match (&change.models, change.merge) {
+            (Some(_), true) => invalid("models: it is for a change without merge; leave one out"),
+            (Some(models), false) => {
+                let pattern: Result<Pattern, _> = models.parse();
+                match pattern {
+                    Ok(_) => Ok(Self::Of(models)),
+                    Err(error) => invalid(&format!("models {models:?}: {error}")),
+                }
+            }
+            (None, true) => Ok(Self::Named),
+            (None, false) => Ok(Self::All),
+        }
+    }
+}
+
 /// Limits after a change, in the order in which they are shown.
 fn merged(
     before: &[LimitRule],
     change: &[LimitShape],
-    is_merge: bool,
+    replaced: Replaced<'_>,
 ) -> Result<Vec<LimitRule>, String> {
-    let mut rules = Vec::new();
-    if is_merge {
-        let is_changed = |rule: &LimitRule| {
-            let shape = LimitShape::of(rule);
-            change.iter().any(|it| it.is_same(&shape))
-        };
-        rules.extend(before.iter().filter(|rule| !is_changed(rule)).cloned());
-    }
+    let is_replaced = |rule: &&LimitRule| {
+        let shape = LimitShape::of(rule);
+        match replaced {
+            Replaced::All => true,
+            Replaced::Of(models) => shape.models.as_deref() == Some(models),
+            Replaced::Named => change.iter().any(|it| it.names(&shape)),
+        }
+    };
+    let kept = before.iter().filter(|rule| !is_replaced(rule));
+    let mut rules: Vec<_> = kept.cloned().collect();
     for shape in change {
-        let is_removal = is_merge && shape.amount.is_none() && shape.amount_usd.is_none();
+        if let Replaced::Of(models) = replaced
+            && shape.models.as_deref() != Some(models)
+        {
+            let text = shape.text();
+            return Err(format!("{text} is no limit of the models {models:?}"));
+        }
+        let is_removal = replaced == Replaced::Named && shape.has_no_amount();
         if !is_removal {
             rules.push(shape.rule()?);
         }
@@ -142,10 +179,7 @@ impl Registry {
                 SubjectId::Key(_) => self.planned_key(&id, change),
                 _ => self.planned_subject(&id, change),
             }
-            .map_err(|fault| match fault {
-                RegistryError::Invalid(fault) => invalid(fault),
-                other => other,
-            })
+            .map_err(|error| so(error, "nothing was changed"))
         })?;
         let mut limits = self.limits_of(&id);
         limits.warnings = self.warnings_of(&id);
@@ -170,13 +204,14 @@ impl Registry {
         let before = key.record();
         let mut record = before.clone();
         if let Some(shapes) = &change.limits {
+            let replaced = Replaced::by(change)?;
             record.limits =
-                merged(&before.limits, shapes, change.merge).map_err(RegistryError::Invalid)?;
+                merged(&before.limits, shapes, replaced).map_err(RegistryError::Invalid)?;
         }
         if let Some(variable) = &change.upstream_key_env {
             record.upstream_key_env = Some(variable.clone()).filter(|it| !it.is_empty());
         }
-        checked(&record.check(), "nothing was changed")?;
+        checked(&record.check())?;
         let is_new = record != before;
         Ok(PlannedChange {
             target: subject_target(id),
@@ -204,19 +239,19 @@ impl Registry {
         }
         let before = self.access.subject(id);
         let mut record = before.clone().unwrap_or_default();
-        let is_merge = change.merge;
+        let replaced = Replaced::by(change)?;
         if let Some(shapes) = &change.limits {
             record.limits =
-                merged(&record.limits, shapes, is_merge).map_err(RegistryError::Invalid)?;
+                merged(&record.limits, shapes, replaced).map_err(RegistryError::Invalid)?;
         }
         if let Some(shapes) = &change.user_limits {
             record.user_limits =
-                merged(&record.user_limits, shapes, is_merge).map_err(RegistryError::Invalid)?;
+                merged(&record.user_limits, shapes, replaced).map_err(RegistryError::Invalid)?;
         }
         if let Some(variable) = &change.upstream_key_env {
             record.upstream_key_env = Some(variable.clone()).filter(|it| !it.is_empty());
         }
-        checked(&record.check(id), "nothing was changed")?;
+        checked(&record.check(id))?;
         let is_new = record != before.clone().unwrap_or_default();
         Ok(PlannedChange {
             target: subject_target(id),
@@ -430,22 +465,54 @@ mod tests {
             shape(r#"{"kind":"requests_per_minute"}"#),
             shape(r#"{"kind":"spend","amount_usd":1.0,"period":"day","models":"claude-opus-*"}"#),
         ];
-        let after = merged(&before, &change, true).unwrap();
+        let after = merged(&before, &change, Replaced::Named).unwrap();
         let texts: Vec<_> = after.iter().map(|it| LimitShape::of(it).text()).collect();
         assert_eq!(
             texts,
             ["$9/day@UTC", "$1/day of claude-opus-*", "$50/month"]
         );
         assert!(
-            merged(&before, &change, false).is_err(),
+            merged(&before, &change, Replaced::All).is_err(),
             "one has no amount"
         );
-        assert_eq!(merged(&before, &[], false), Ok(Vec::new()));
+        assert_eq!(merged(&before, &[], Replaced::All), Ok(Vec::new()));
         let again = [
             change[0].clone(),
             shape(r#"{"kind":"spend","amount_usd":1.0,"period":"day"}"#),
         ];
-        assert!(merged(&[], &again, true).unwrap_err().contains("twice"));
+        assert!(
+            merged(&[], &again, Replaced::Named)
+                .unwrap_err()
+                .contains("twice")
+        );
+    }
+
+    #[test]
+    fn limits_of_one_pattern_are_removed_alone() {
+        let shape = |text: &str| serde_json::from_str::<LimitShape>(text).unwrap();
+        let rule = |text: &str| shape(text).rule().unwrap();
+        let before = [
+            rule(r#"{"kind":"spend","amount_usd":2000.0,"period":"month"}"#),
+            rule(r#"{"kind":"spend","amount_usd":5.0,"period":"day"}"#),
+            rule(r#"{"kind":"spend","amount_usd":7.0,"period":"day","models":"gpt-*"}"#),
+            rule(r#"{"kind":"at_once","amount":3,"models":"gpt-*"}"#),
+        ];
+        let texts = |rules: &[LimitRule]| -> Vec<_> {
+            rules.iter().map(|it| LimitShape::of(it).text()).collect()
+        };
+        let after = merged(&before, &[], Replaced::Of("gpt-*")).unwrap();
+        assert_eq!(texts(&after), ["$5/day", "$2000/month"]);
+        let one = shape(r#"{"kind":"at_once","amount":9,"models":"gpt-*"}"#);
+        let after = merged(&before, &[one], Replaced::Of("gpt-*")).unwrap();
+        assert_eq!(
+            texts(&after),
+            ["9 at once of gpt-*", "$5/day", "$2000/month"]
+        );
+        let other = shape(r#"{"kind":"at_once","amount":9}"#);
+        assert!(merged(&before, &[other], Replaced::Of("gpt-*")).is_err());
+        let no_budget = shape(r#"{"kind":"spend"}"#);
+        let after = merged(&before, &[no_budget], Replaced::Named).unwrap();
+        assert_eq!(texts(&after), ["3 at once of gpt-*", "$7/day of gpt-*"]);
     }
 
     #[test]

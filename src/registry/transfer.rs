@@ -10,7 +10,7 @@ use super::{
     call::ImportKeys,
     core::{PlannedChange, Registry},
     error::RegistryError,
-    keys::checked,
+    keys::{checked, so},
     view::{Applied, AppliedChange, Exported, Reply},
 };
 use crate::{
@@ -97,13 +97,12 @@ impl Registry {
             ));
         }
         for key in &text.keys {
-            checked(
-                &key.check(),
-                &format!("key {}; nothing was imported", key.id),
-            )?;
+            checked(&key.check())
+                .map_err(|error| so(error, &format!("key {}; nothing was imported", key.id)))?;
         }
         for (id, record) in &text.subjects {
-            checked(&record.check(id), &format!("{id}; nothing was imported"))?;
+            checked(&record.check(id))
+                .map_err(|error| so(error, &format!("{id}; nothing was imported")))?;
         }
         let text = &text;
         self.change(author, "keys.import", None, || self.imported(text))

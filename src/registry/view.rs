@@ -229,12 +229,16 @@ impl LimitShape {
             LimitName::Spend => self.spend()?,
             other => (other.kind(), self.count()?),
         };
-        Ok(LimitRule {
+        let rule = LimitRule {
             kind,
             amount,
             models: models.transpose()?,
             unreachable,
-        })
+        };
+        match amount_fault(&rule) {
+            Some((problem, remedy)) => Err(format!("{}: {problem}; {remedy}", self.text())),
+            None => Ok(rule),
+        }
     }
 
     fn spend(&self) -> Result<(LimitKind, u64), String> {
@@ -263,18 +267,22 @@ impl LimitShape {
         if self.amount_usd.is_some() || self.period.is_some() || self.zone.is_some() {
             return Err(format!("{name}: amount_usd, period and zone are for spend"));
         }
-        match (self.amount, self.kind) {
-            (None, _) => Err(format!("{name}: amount is missing")),
-            (Some(0), LimitName::AtOnce) => {
-                Err("at_once: 0 would refuse everything; revoke the key instead".to_owned())
-            }
-            (Some(amount), _) => Ok(amount),
-        }
+        self.amount
+            .ok_or_else(|| format!("{name}: amount is missing"))
     }
 
-    /// True for a limit of the same quantity, period and models.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.period == other.period && self.models == other.models
+    /// True for a limit of the same quantity, period and models; one that has neither an amount nor a period
+    /// names those of all periods.
+    pub(super) fn names(&self, other: &Self) -> bool {
+        let is_any_period = self.has_no_amount() && self.period.is_none();
+        self.kind == other.kind
+            && self.models == other.models
+            && (is_any_period || self.period == other.period)
+    }
+
+    /// True for one that removes a limit.
+    pub(super) fn has_no_amount(&self) -> bool {
+        self.amount.is_none() && self.amount_usd.is_none()
     }
 
     /// The limit as the command line writes it.
@@ -303,6 +311,13 @@ impl LimitShape {
         let models = self.models.as_ref().map(|it| format!(" of {it}"));
         format!("{amount}{unit}{}", models.unwrap_or_default())
     }
+}
+
+/// Problem and remedy of an amount that no limit may have, the same for flags, the API and files.
+pub(super) fn amount_fault(rule: &LimitRule) -> Option<(String, String)> {
+    let mut faults = rule.check().into_iter();
+    let fault = faults.find(|fault| fault.place == "amount")?;
+    Some((fault.problem, fault.remedy))
 }
 
 /// A limit that is there twice: of two, the strictest would win in silence.
