@@ -42,7 +42,7 @@ pub use self::{
     times::{duration, moment, since},
     view::{
         Applied, AppliedChange, AuditFound, AuditVerified, CreatedKey, Exported, FieldChange,
-        KeyList, KeyRow, LimitName, LimitRow, LimitShape, LimitsChecked, LimitsOf,
+        KeyList, KeyRow, LimitAbove, LimitName, LimitRow, LimitShape, LimitsChecked, LimitsOf,
         RegisterDifference, Reply, SecretRow, SpendBar, SpendBars,
     },
 };

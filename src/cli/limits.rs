@@ -41,7 +41,7 @@ pub(super) enum LimitsVerb {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Show what is spent, held and left of each limit, and when it begins anew
+    /// Show what is spent, held and left of each limit, also of those above, and when it begins anew
     Explain {
         /// The subjects
         #[arg(required = true, value_name = "SUBJECT")]
@@ -228,17 +228,21 @@ fn grants(answer: &Value) -> String {
 
 /// Spent, held and left amounts of each limit.
 fn explained(answer: &Value) -> String {
-    let rows: Vec<_> = answer["limits"]
-        .as_array()
-        .into_iter()
-        .flatten()
+    let of = |name: &str| answer[name].as_array().into_iter().flatten();
+    let rows: Vec<_> = of("limits")
+        .chain(of("above"))
         .map(|row| {
             let is_spend = row["kind"] == "spend";
             let amount = |name: &str| match is_spend {
                 true => money(&row[name]),
                 false => cell_number(&row[name]),
             };
+            let subject = match &row["subject"] {
+                Value::Null => cell(&answer["subject"]),
+                above => cell(above),
+            };
             vec![
+                subject,
                 limit_text(row),
                 amount("bound"),
                 amount("spent"),
@@ -253,7 +257,9 @@ fn explained(answer: &Value) -> String {
     if rows.is_empty() {
         out += "no limits\n";
     } else {
-        let names = ["LIMIT", "BOUND", "SPENT", "HELD", "LEFT", "USED", "RESETS"];
+        let names = [
+            "OF", "LIMIT", "BOUND", "SPENT", "HELD", "LEFT", "USED", "RESETS",
+        ];
         out += &table(&names, &rows);
     }
     out + &grants(answer)
@@ -317,6 +323,7 @@ fn limit_text(row: &Value) -> String {
     let mut limit = row.clone();
     if let Value::Object(fields) = &mut limit {
         for name in [
+            "subject",
             "bound",
             "spent",
             "held",

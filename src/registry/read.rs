@@ -16,8 +16,8 @@ use super::{
     error::RegistryError,
     limits, money, times,
     view::{
-        self, KeyList, KeyRow, LimitRow, LimitShape, LimitsChecked, LimitsOf, RegisterDifference,
-        Reply, SpendBar, SpendBars,
+        self, KeyList, KeyRow, LimitAbove, LimitRow, LimitShape, LimitsChecked, LimitsOf,
+        RegisterDifference, Reply, SpendBar, SpendBars,
     },
 };
 use crate::access::{
@@ -127,6 +127,7 @@ impl Registry {
         LimitsOf {
             subject: id.to_string(),
             limits: states.iter().map(limit_row).collect(),
+            above: self.above(id, moment),
             user_limits: record.user_limits.iter().map(LimitShape::of).collect(),
             grants: limits::grants(&record, now),
             upstream_key_env: match key {
@@ -135,6 +136,40 @@ impl Registry {
             },
             warnings: Vec::new(),
         }
+    }
+
+    /// The limits above a subject that bind it: of the organisation, and of the teams and users of its keys.
+    fn above(&self, id: &SubjectId, moment: SystemTime) -> Vec<LimitAbove> {
+        let mut states = Vec::new();
+        let mut add = |above: &SubjectId| {
+            if above != id {
+                states.extend(self.access.explain(above, moment));
+            }
+        };
+        add(&SubjectId::Org);
+        match id {
+            SubjectId::Org | SubjectId::Team(_) => {}
+            SubjectId::User(name) => {
+                let keys = self.access.keys();
+                let keys = keys
+                    .iter()
+                    .filter(|key| key.user() == Some(name) && !key.is_revoked());
+                let teams: BTreeSet<_> = keys.filter_map(|key| key.team()).collect();
+                for team in teams {
+                    add(&SubjectId::Team(team.to_owned()));
+                }
+            }
+            SubjectId::Key(own) => {
+                let key = self.access.key(*own);
+                states = key.map_or(states, |key| self.access.explain_key(&key, moment));
+                states.retain(|state| state.subject != *id);
+            }
+        }
+        let rows = states.iter().map(|state| LimitAbove {
+            subject: state.subject.to_string(),
+            limit: limit_row(state),
+        });
+        rows.collect()
     }
 
     /// Budgets, the most used ones first.

@@ -470,6 +470,8 @@ pub struct LimitsOf {
     pub subject: String,
     /// Its limits, and those that each of its users has.
     pub limits: Vec<LimitRow>,
+    /// Limits of the subjects above it that bind it as well: of a key its user, team and organisation.
+    pub above: Vec<LimitAbove>,
     /// Limits of each user of a team.
     pub user_limits: Vec<LimitShape>,
     /// Additions to its budgets.
@@ -478,6 +480,18 @@ pub struct LimitsOf {
     pub upstream_key_env: Option<String>,
     /// Settings that are probably unintended.
     pub warnings: Vec<String>,
+}
+
+/// A limit of a subject above another one.
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub struct LimitAbove {
+    /// The subject that has it.
+    #[cfg_attr(test, schema(example = "team:core"))]
+    pub subject: String,
+    /// The limit.
+    #[serde(flatten)]
+    pub limit: LimitRow,
 }
 
 /// A limit, and what is spent and left of it.
