@@ -302,6 +302,13 @@ impl Key {
         })
     }
 
+    /// The last use of the secret of a digest in Unix seconds, as [`Key::last_used`] gives those of all.
+    pub fn last_use_of(&self, digest: &str) -> Option<i64> {
+        let digest = Digest::parse(digest)?;
+        let mut secrets = self.secrets.iter().zip(self.last_used());
+        secrets.find(|(secret, _)| secret.digest.is(&digest))?.1
+    }
+
     /// Reports whether a path may be used. What is metered or free may; what is not needs a pattern of the
     /// key.
     pub fn allows_path(&self, route: Route, method: &str, path: &str) -> bool {

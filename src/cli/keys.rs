@@ -48,8 +48,16 @@ pub(super) enum KeysVerb {
         /// Its id or name
         key: String,
         /// Time for which the old secret stays valid
-        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        #[arg(
+            long,
+            value_name = "DURATION",
+            default_value = "24h",
+            allow_hyphen_values = true
+        )]
         overlap: String,
+        /// End the secret that is still valid from an earlier rotation at once
+        #[arg(long)]
+        force: bool,
         /// Print the secret alone
         #[arg(long, short)]
         quiet: bool,
@@ -203,11 +211,13 @@ fn done(verb: KeysVerb) -> Result<ExitCode, VerbError> {
         KeysVerb::Rotate {
             key,
             overlap,
+            force,
             quiet,
             reach,
         } => {
             let terms = RotateKey {
                 overlap: Some(overlap),
+                force,
             };
             let answer = reach.desk()?.make(&Call::Rotate(key, terms))?;
             Ok(created(&answer, quiet, reach.json))
@@ -224,8 +234,9 @@ fn done(verb: KeysVerb) -> Result<ExitCode, VerbError> {
             Ok(match reach.json {
                 true => print_json(&answer),
                 false => {
-                    let (id, name) = (cell(&answer["id"]), cell(&answer["name"]));
-                    say(format!("revoked {id} ({name})\n").as_bytes())
+                    let [id, name, at, reason] =
+                        ["id", "name", "revoked_at", "revoked_reason"].map(|it| cell(&answer[it]));
+                    say(format!("revoked {id} ({name}) at {at}: {reason}\n").as_bytes())
                 }
             })
         }
@@ -369,9 +380,15 @@ fn described(row: &Value) -> String {
     }
     for secret in row["secrets"].as_array().into_iter().flatten() {
         let used = cell(&secret["last_used_at"]);
-        let mut line = format!("…{}, last used {used}", cell(&secret["last4"]));
+        let last4 = &secret["last4"];
+        let mut line = format!("…{}, last used {used}", cell(last4));
         if !secret["expires_at"].is_null() {
-            line += &format!(", valid until {}", cell(&secret["expires_at"]));
+            let mut valid = row["last4"].as_array().into_iter().flatten();
+            let verb = match valid.any(|it| it == last4) {
+                true => "valid until",
+                false => "ended",
+            };
+            line += &format!(", {verb} {}", cell(&secret["expires_at"]));
         }
         out += &format!("{:10} {line}\n", "secret");
     }

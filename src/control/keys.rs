@@ -134,7 +134,7 @@ pub(super) async fn show(
         (status = 200, body = CreatedKey),
         (status = 400, description = "content that cannot be read", body = ProblemDocument),
         (status = 404, description = "no key has it", body = ProblemDocument),
-        (status = 409, description = "it was revoked", body = ProblemDocument),
+        (status = 409, description = "it was revoked, or an older secret overlaps still", body = ProblemDocument),
         ProblemResponses,
     )
 ))]

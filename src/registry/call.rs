@@ -188,6 +188,10 @@ pub struct RotateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schema(example = "24h"))]
     pub overlap: Option<String>,
+    /// Ends the secret that is still valid from an earlier rotation at once; without it, such a rotation is
+    /// refused unless the overlap is `0s`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Terms of a revocation.

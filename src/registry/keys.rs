@@ -218,10 +218,30 @@ pub(super) fn reason(text: &str) -> Result<Cow<'_, str>, RegistryError> {
     }
 }
 
+/// The older secret of a record without its newest one, while it is valid: its last characters, and its end.
+fn running_overlap(record: &KeyRecord, now: i64) -> Option<(&str, String)> {
+    let valid = record.secrets.iter().rev().find_map(|secret| {
+        let end = secret.expires.unwrap_or(i64::MAX);
+        (end > now).then_some((secret, end))
+    });
+    valid.map(|(secret, end)| (&*secret.last4, times::show(end)))
+}
+
 /// A key in the audit: as it is shown, without digests.
 pub(super) fn audited(record: Option<&KeyRecord>, now: i64) -> Value {
     let row = record.map(|record| KeyRow::of(record, &[], now));
-    serde_json::to_value(row).unwrap_or_default()
+    let mut row = serde_json::to_value(row).unwrap_or_default();
+    // a use is no setting, and null would say that there was none
+    if let Some(fields) = row.as_object_mut() {
+        fields.remove("last_used_at");
+        let secrets = fields.get_mut("secrets").and_then(Value::as_array_mut);
+        for secret in secrets.into_iter().flatten() {
+            if let Some(fields) = secret.as_object_mut() {
+                fields.remove("last_used_at");
+            }
+        }
+    }
+    row
 }
 
 pub(super) fn target(id: KeyId) -> AuditTarget {
@@ -373,23 +393,39 @@ impl Registry {
         self.change(author, "key.rotate", None, || {
             let now = times::now();
             let before = self.found(key)?.record();
-            if before.revoked.is_some() {
+            if let Some(revoked) = &before.revoked {
                 return Err(RegistryError::Conflict(format!(
-                    "key {} was revoked; it got no new secret; create another key",
-                    before.id
+                    "key {} was revoked at {}; it got no new secret; create another key",
+                    before.id,
+                    times::show(revoked.at)
                 )));
             }
             let full = FullKey::generate(before.id).map_err(|_| RegistryError::Random)?;
             let mut record = before.clone();
-            // the newest one overlaps; one of an earlier rotation is over
             let mut old = record.secrets.pop();
+            let mut warnings = Vec::new();
+            // a key has two secrets at most, so that one of an earlier rotation ends
+            if let Some((last4, end)) = running_overlap(&record, now) {
+                if overlap > 0 && !terms.force {
+                    return Err(RegistryError::Conflict(format!(
+                        "key {} was rotated before, and the secret …{last4} is valid until {end}, which a new \
+                         rotation would end at once; it got no new secret; wait until then, or use --force \
+                         (\"force\": true)",
+                        before.id
+                    )));
+                }
+                warnings.push(format!(
+                    "the secret …{last4} of an earlier rotation, which was to be valid until {end}, has ended"
+                ));
+            }
             if let Some(old) = &mut old {
+                // without an overlap it stays as one that has ended, so that its client is told so
                 let end = now.saturating_add(overlap);
                 old.expires = Some(old.expires.map_or(end, |expires| expires.min(end)));
             }
-            record.secrets = old.into_iter().filter(|_| overlap > 0).collect();
+            record.secrets = old.into_iter().collect();
             record.secrets.push(self.pepper.record(&full, now));
-            let row = KeyRow::of(&record, &[], now);
+            let row = self.row(&record, now);
             Ok(PlannedChange {
                 target: target(record.id),
                 before: audited(Some(&before), now),
@@ -399,7 +435,7 @@ impl Registry {
                 answer: Reply::Created(CreatedKey {
                     row,
                     key: Some(full.reveal().to_owned()),
-                    warnings: Vec::new(),
+                    warnings,
                 }),
             })
         })

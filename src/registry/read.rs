@@ -31,15 +31,26 @@ const ROWS: (usize, usize) = (1_000, 10_000);
 const BARS: usize = 1_000;
 
 impl Registry {
-    /// The key of an id, or of the name that one key alone has.
+    /// The key of an id, or of a name: of the key that is not revoked, or else of the one that was.
     pub(super) fn found(&self, text: &str) -> Result<Arc<Key>, RegistryError> {
         let by_id = id_of(text).and_then(|id| self.access.key(id));
-        by_id.or_else(|| self.active_by_name(text)).ok_or_else(|| {
-            RegistryError::NotFound(format!(
+        if let Some(key) = by_id.or_else(|| self.active_by_name(text)) {
+            return Ok(key);
+        }
+        let mut revoked = self.access.keys();
+        revoked.retain(|key| key.name() == text);
+        match &revoked[..] {
+            [] => Err(RegistryError::NotFound(format!(
                 "no key has the id or the name {:?}; keys list shows them",
                 without_keys(text)
-            ))
-        })
+            ))),
+            [key] => Ok(Arc::clone(key)),
+            several => Err(RegistryError::NotFound(format!(
+                "{} keys had the name {text:?}, and all of them were revoked; give the id of one; keys list {text:?} \
+                 shows them",
+                several.len()
+            ))),
+        }
     }
 
     /// The key of a name that is not revoked.
@@ -51,10 +62,13 @@ impl Registry {
         named.next()
     }
 
-    /// The row of a record, with the last uses of the key in effect.
+    /// The row of a record, with the last uses of those of its secrets that are in effect.
     pub(super) fn row(&self, record: &KeyRecord, now: i64) -> KeyRow {
-        let uses = self.access.key(record.id).map(|key| last_uses(&key));
-        KeyRow::of(record, &uses.unwrap_or_default(), now)
+        let key = self.access.key(record.id);
+        let last_use = |digest: &str| key.as_ref()?.last_use_of(digest);
+        let secrets = record.secrets.iter();
+        let uses: Vec<_> = secrets.map(|it| last_use(&it.digest)).collect();
+        KeyRow::of(record, &uses, now)
     }
 
     pub(super) fn list(&self, filter: &KeyFilter) -> Result<Reply, RegistryError> {
