@@ -97,6 +97,9 @@ pub(super) enum KeysVerb {
         /// Revoke keys, and remove limits, that are not in it
         #[arg(long)]
         prune: bool,
+        /// Let --prune revoke all keys if the file has none
+        #[arg(long, requires = "prune")]
+        allow_empty: bool,
         /// Print what would change, and change nothing
         #[arg(long)]
         dry_run: bool,
@@ -254,6 +257,7 @@ fn done(verb: KeysVerb) -> Result<ExitCode, VerbError> {
         KeysVerb::Apply {
             file,
             prune,
+            allow_empty,
             dry_run,
             reach,
         } => {
@@ -265,6 +269,7 @@ fn done(verb: KeysVerb) -> Result<ExitCode, VerbError> {
             let call = Call::Apply(ApplyFile {
                 text,
                 prune,
+                allow_empty,
                 dry_run,
                 secrets,
             });

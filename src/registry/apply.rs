@@ -60,6 +60,9 @@ impl Registry {
                 outcome.faults.sort();
                 return Err(RegistryError::File(outcome.faults));
             }
+            if file.keys.is_empty() && !apply.allow_empty {
+                outcome.check_emptied()?;
+            }
             let mut plan = PlannedChange {
                 target: AuditTarget {
                     kind: "file".to_owned(),
@@ -146,6 +149,20 @@ impl Registry {
 }
 
 impl FileOutcome {
+    /// Refuses what a file without keys would take away: it is more often a file that was not written than an
+    /// end of all keys, and a revocation cannot be undone.
+    fn check_emptied(&self) -> Result<(), RegistryError> {
+        let count = |action: &str| self.changes.iter().filter(|it| it.action == action).count();
+        match (count("revoke"), count("remove")) {
+            (0, 0) => Ok(()),
+            (keys, subjects) => Err(RegistryError::Invalid(format!(
+                "the file has no [[key]], and to prune would revoke keys ({keys}) for good and remove limits of \
+                 subjects ({subjects}); nothing was changed; check the file, or use --allow-empty \
+                 (\"allow_empty\": true)"
+            ))),
+        }
+    }
+
     fn fault(&mut self, key: &FileKey, fault: String, fix: &str) {
         self.faults.push(FileFault {
             line: key.line,
@@ -330,8 +347,14 @@ impl FileOutcome {
     }
 }
 
-/// The secrets of a file; one that exists keeps its times.
+/// The secrets of a file; one that exists keeps its times, but the newest has no end. The overlap of a
+/// rotation goes on where the file has the newest secret alone.
 fn secrets(file: &[SecretRecord], before: &[SecretRecord]) -> Vec<SecretRecord> {
+    if let ([only], [_, newest]) = (file, before)
+        && only.digest.eq_ignore_ascii_case(&newest.digest)
+    {
+        return before.to_vec();
+    }
     let known = |secret: &SecretRecord| {
         let mut before = before.iter();
         before
@@ -341,7 +364,11 @@ fn secrets(file: &[SecretRecord], before: &[SecretRecord]) -> Vec<SecretRecord> 
     let secrets = file
         .iter()
         .map(|secret| known(secret).unwrap_or_else(|| secret.clone()));
-    secrets.collect()
+    let mut secrets: Vec<_> = secrets.collect();
+    if let Some(newest) = secrets.last_mut() {
+        newest.expires = None;
+    }
+    secrets
 }
 
 /// The same limits, in whatever order.

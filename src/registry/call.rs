@@ -217,6 +217,9 @@ pub struct ApplyFile {
     /// Revokes keys, and removes limits, that are not in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prune: bool,
+    /// Lets a file without keys revoke all keys, and remove their limits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_empty: bool,
     /// Shows what would change, and changes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -231,6 +234,7 @@ impl fmt::Debug for ApplyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApplyFile")
             .field("prune", &self.prune)
+            .field("allow_empty", &self.allow_empty)
             .field("dry_run", &self.dry_run)
             .field("secrets", &self.secrets.keys())
             .finish_non_exhaustive()

@@ -70,11 +70,13 @@ pub(super) fn read(
     now: i64,
 ) -> Result<KeyFile, Vec<FileFault>> {
     let mut reader = FileReader {
-        text,
+        line_ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect(),
         secrets,
         pepper,
         now,
         faults: Vec::new(),
+        is_team_unread: false,
+        is_user_unread: false,
     };
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -121,11 +123,15 @@ type Table<'a> = DeTable<'a>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
 struct FileReader<'a> {
-    text: &'a str,
+    /// Places of the ends of lines: there may be a million.
+    line_ends: Vec<usize>,
     secrets: &'a BTreeMap<String, String>,
     pepper: &'a Pepper,
     now: i64,
     faults: Vec<FileFault>,
+    /// True if a key has a team, or a user, that cannot be read.
+    is_team_unread: bool,
+    is_user_unread: bool,
 }
 
 impl FileReader<'_> {
@@ -139,41 +145,44 @@ impl FileReader<'_> {
     }
 
     fn line(&self, at: usize) -> usize {
-        let before = self.text.as_bytes().get(..at).unwrap_or_default();
-        1 + memchr::memchr_iter(b'\n', before).count()
+        1 + self.line_ends.partition_point(|end| *end < at)
     }
 
     fn file(&mut self, table: &Table<'_>) -> KeyFile {
         let mut file = KeyFile::default();
-        let mut subjects: Vec<(SubjectId, usize, &Table<'_>)> = Vec::new();
+        let mut subjects: Vec<(Option<SubjectId>, usize, &Table<'_>)> = Vec::new();
         for (name, value) in table.iter() {
             let at = name.span().start;
             match name.get_ref().as_ref() {
                 "org" => {
                     if let Some(org) = self.table(value, "[org]") {
-                        subjects.push((SubjectId::Org, at, org));
+                        subjects.push((Some(SubjectId::Org), at, org));
                     }
                 }
                 "team" => {
                     for (at, name, team) in self.named(value, "team") {
-                        subjects.push((SubjectId::Team(name), at, team));
+                        subjects.push((name.map(SubjectId::Team), at, team));
                     }
                 }
                 "user" => {
                     for (at, name, user) in self.named(value, "user") {
-                        subjects.push((SubjectId::User(name), at, user));
+                        subjects.push((name.map(SubjectId::User), at, user));
                     }
                 }
+                // one with faults, too: others refer to its name, its team, its user
                 "key" => {
                     for (at, name, key) in self.named(value, "key") {
-                        file.keys.extend(self.key(at, name, key));
+                        let key = self.key(at, name, key);
+                        file.keys.push(key);
                     }
                 }
                 other => self.unknown(at, other, &["org", "team", "user", "key"]),
             }
         }
         for (id, at, table) in subjects {
-            let subject = self.subject(&id, at, table);
+            let subject = self.subject(id.as_ref(), at, table);
+            // its faults are found without a name, too
+            let Some(id) = id else { continue };
             if file.subjects.contains_key(&id) {
                 self.fault(at, format!("{id} is there twice"), "keep one of them");
             }
@@ -188,7 +197,8 @@ impl FileReader<'_> {
         let (mut names, mut ids) = (BTreeMap::new(), BTreeMap::new());
         let mut twice = Vec::new();
         for key in &file.keys {
-            if let Some(line) = names.insert(&key.settings.name, key.line) {
+            let name = Some(&key.settings.name).filter(|name| !name.is_empty());
+            if let Some(line) = name.and_then(|name| names.insert(name, key.line)) {
                 let fault = format!(
                     "the name {:?} is that of line {line}, too",
                     key.settings.name
@@ -210,13 +220,15 @@ impl FileReader<'_> {
             names.collect()
         };
         let (teams, users) = (names(|it| it.team.as_ref()), names(|it| it.user.as_ref()));
+        let (is_team_unread, is_user_unread) = (self.is_team_unread, self.is_user_unread);
         for (id, subject) in &file.subjects {
-            let (what, name, known) = match id {
-                SubjectId::Team(name) => ("team", name, &teams),
-                SubjectId::User(name) => ("user", name, &users),
+            let (what, name, known, is_unread) = match id {
+                SubjectId::Team(name) => ("team", name, &teams, is_team_unread),
+                SubjectId::User(name) => ("user", name, &users, is_user_unread),
                 SubjectId::Org | SubjectId::Key(_) => continue,
             };
-            if !known.contains(name) {
+            // a key whose team cannot be read may have it
+            if !known.contains(name) && !is_unread {
                 self.faults.push(FileFault {
                     line: subject.line,
                     fault: format!("no key of the file has the {what} {name:?}"),
@@ -258,12 +270,12 @@ impl FileReader<'_> {
         }
     }
 
-    /// Tables of a list, each with its place and its name.
+    /// Tables of a list, each with its place, and its name if it has one.
     fn named<'v, 't>(
         &mut self,
         value: &'v Value<'t>,
         what: &str,
-    ) -> Vec<(usize, String, &'v Table<'t>)> {
+    ) -> Vec<(usize, Option<String>, &'v Table<'t>)> {
         let DeValue::Array(array) = value.get_ref() else {
             let at = value.span().start;
             self.fault(
@@ -279,13 +291,14 @@ impl FileReader<'_> {
                 continue;
             };
             let at = item.span().start;
-            let Some(name) = table.get("name") else {
-                self.fault(at, format!("[[{what}]] has no name"), "add name = \"…\"");
-                continue;
+            let name = match table.get("name") {
+                Some(name) => self.name(name),
+                None => {
+                    self.fault(at, format!("[[{what}]] has no name"), "add name = \"…\"");
+                    None
+                }
             };
-            if let Some(name) = self.name(name) {
-                found.push((at, name, table));
-            }
+            found.push((at, name, table));
         }
         found
     }
@@ -361,7 +374,7 @@ impl FileReader<'_> {
             "budget" => {
                 for (at, text) in self.texts(value) {
                     match money::budget(text) {
-                        Ok((kind, amount)) => rules.push(rule(kind, amount)),
+                        Ok((kind, amount)) => self.push(at, rule(kind, amount), rules),
                         Err(fault) => {
                             self.fault(at, fault, "write it as \"$500/month@Europe/Berlin\"")
                         }
@@ -375,7 +388,7 @@ impl FileReader<'_> {
             "streams" => LimitKind::AtOnce,
             _ => return false,
         };
-        let least = u64::from(kind == LimitKind::AtOnce);
+        let at = value.span().start;
         let amount = match value.get_ref() {
             DeValue::Integer(number) => {
                 let digits = number.as_str().replace('_', "");
@@ -383,18 +396,25 @@ impl FileReader<'_> {
             }
             _ => None,
         };
-        match amount.filter(|amount| *amount >= least) {
-            Some(amount) => rules.push(rule(kind, amount)),
+        match amount {
+            Some(amount) => self.push(at, rule(kind, amount), rules),
             None => {
-                let fault = format!("{name} is no whole number of {least} or more");
-                self.fault(
-                    value.span().start,
-                    fault,
-                    format!("write it as {name} = 60"),
-                );
+                let fault = format!("{name} is no whole number of 1 or more");
+                self.fault(at, fault, format!("write it as {name} = 60"));
             }
         }
         true
+    }
+
+    /// Adds a limit whose amount may be.
+    fn push(&mut self, at: usize, rule: LimitRule, rules: &mut Vec<LimitRule>) {
+        match view::amount_fault(&rule) {
+            None => rules.push(rule),
+            Some((problem, remedy)) => {
+                let text = view::LimitShape::of(&rule).text();
+                self.fault(at, format!("{text}: {problem}"), remedy);
+            }
+        }
     }
 
     /// The limits for some models: a list of tables.
@@ -408,6 +428,7 @@ impl FileReader<'_> {
             let Some(table) = self.table(item, "a limit") else {
                 continue;
             };
+            let faults = self.faults.len();
             let (mut own, mut models, mut unreachable) = (Vec::new(), None, None);
             for (name, value) in table.iter() {
                 let at = name.span().start;
@@ -442,7 +463,7 @@ impl FileReader<'_> {
                     }
                 }
             }
-            if own.is_empty() && self.faults.is_empty() {
+            if own.is_empty() && self.faults.len() == faults {
                 let fix = format!("add one of {}", LIMIT_FIELDS.join(", "));
                 self.fault(item.span().start, "a limit without an amount", fix);
             }
@@ -461,15 +482,16 @@ impl FileReader<'_> {
         }
     }
 
-    fn subject(&mut self, id: &SubjectId, at: usize, table: &Table<'_>) -> FileSubject {
-        let is_team = matches!(id, SubjectId::Team(_));
+    fn subject(&mut self, id: Option<&SubjectId>, at: usize, table: &Table<'_>) -> FileSubject {
+        // one without a name may be a team
+        let is_team = matches!(id, Some(SubjectId::Team(_)) | None);
         let mut subject = FileSubject {
             line: self.line(at),
             ..FileSubject::default()
         };
         for (name, value) in table.iter() {
             match name.get_ref().as_ref() {
-                "name" if *id != SubjectId::Org => {}
+                "name" if id != Some(&SubjectId::Org) => {}
                 "limits" => self.limits_of_models(value, &mut subject.limits),
                 "each_user" if is_team => {
                     if let Some(table) = self.table(value, "each_user") {
@@ -505,13 +527,13 @@ impl FileReader<'_> {
         }
     }
 
-    fn key(&mut self, at: usize, name: String, table: &Table<'_>) -> Option<FileKey> {
-        let faults = self.faults.len();
+    /// A key, with what could be read of it. The name is empty if it has none.
+    fn key(&mut self, at: usize, name: Option<String>, table: &Table<'_>) -> FileKey {
         let mut key = FileKey {
             line: self.line(at),
             id: None,
             settings: KeySettings {
-                name,
+                name: name.unwrap_or_default(),
                 ..KeySettings::default()
             },
             secrets: Vec::new(),
@@ -521,21 +543,25 @@ impl FileReader<'_> {
             let place = value.span().start;
             match field.get_ref().as_ref() {
                 "name" => {}
-                "id" => {
-                    let text = self.text_of(value)?;
-                    match text.parse() {
-                        Ok(id) => key.id = Some(id),
-                        Err(_) => self.fault(
-                            place,
-                            format!("{text:?} is no id of a key"),
-                            "write 10 letters or digits",
-                        ),
-                    }
-                }
+                "id" => match self.text_of(value).map(|text| (text, text.parse())) {
+                    Some((_, Ok(id))) => key.id = Some(id),
+                    Some((text, Err(_))) => self.fault(
+                        place,
+                        format!("{text:?} is no id of a key"),
+                        "write 10 letters or digits",
+                    ),
+                    None => {}
+                },
                 "key_env" => shown = self.shown(value).map(|shown| (place, shown)),
                 "digests" => key.secrets.extend(self.digests(value)),
-                "user" => key.settings.user = self.name(value),
-                "team" => key.settings.team = self.name(value),
+                "user" => {
+                    key.settings.user = self.name(value);
+                    self.is_user_unread |= key.settings.user.is_none();
+                }
+                "team" => {
+                    key.settings.team = self.name(value);
+                    self.is_team_unread |= key.settings.team.is_none();
+                }
                 "models" => key.settings.models = self.patterns(value),
                 "paths" => key.settings.paths = self.patterns(value),
                 "sources" => {
@@ -575,7 +601,7 @@ impl FileReader<'_> {
             self.fault(at, "a key has more than two secrets", "keep the two newest");
         }
         self.check_twice(at, &key.settings.limits);
-        (self.faults.len() == faults).then_some(key)
+        key
     }
 
     /// Id and digest of the key that a variable has.

@@ -115,7 +115,8 @@ digests = ["xyz"]
         (10, "no name"),
         (15, "is no name"),
         (17, "a secret does not belong"),
-        (18, "streams is no whole number of 1 or more"),
+        (11, "`Europe/Bonn` is no time zone"),
+        (18, "0 at once: 0 would refuse every request"),
         (19, "a duration would begin anew"),
         (20, "is no network"),
         (21, "no name of a variable"),
@@ -165,6 +166,47 @@ fn names_that_no_key_has_and_names_that_two_have_are_faults() {
     assert!(
         said.contains("line 11: the id 1111111111 is that of line 7, too"),
         "{said}"
+    );
+}
+
+#[test]
+fn a_fault_of_a_key_hides_none_of_another_and_makes_none() {
+    let lines = |text: &str| -> Vec<(usize, String)> {
+        let faults = read_with(text, &[]).unwrap_err();
+        faults.into_iter().map(|it| (it.line, it.fault)).collect()
+    };
+    let found = lines(
+        "[[team]]\nname = \"core\"\nrpm = 1\n[[key]]\nname = \"a\"\nteam = \"core\"\nmodels = [\"\"]\n\
+         [[key]]\nname = \"a\"\nid = 5\nlimits = [{ models = \"x\" }]\n",
+    );
+    let is = |at: usize, line: usize, part: &str| {
+        assert!(
+            found[at].0 == line && found[at].1.contains(part),
+            "{at}: {found:#?}"
+        );
+    };
+    is(0, 7, "an empty pattern");
+    is(1, 8, "the name \"a\" is that of line 4, too");
+    is(2, 10, "a text is expected");
+    is(3, 11, "a limit without an amount");
+    assert_eq!(found.len(), 4, "{found:#?}");
+
+    // a key without a name, and one whose team cannot be read
+    let found = lines(
+        "[[team]]\nname = \"core\"\nrpm = 0\n[[key]]\nteam = \"core\"\nstreams = 0\n\
+         [[team]]\nname = \"web\"\n[[key]]\nname = \"b\"\nteam = 5\nbudget = \"0/day\"\n",
+    );
+    let faults: Vec<_> = found.iter().map(|(_, fault)| &**fault).collect();
+    assert_eq!(
+        faults,
+        [
+            "0 requests/min: 0 would refuse every request",
+            "[[key]] has no name",
+            "0 at once: 0 would refuse every request",
+            "a text is expected",
+            "$0/day: 0 would refuse every request",
+        ],
+        "{found:#?}"
     );
 }
 
