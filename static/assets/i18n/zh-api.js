@@ -510,8 +510,21 @@ export default {
   "Its time (RFC 3339).": "时间（RFC 3339）。",
   "Its upper bound in US dollars, for `spend`.": "上限（美元），用于 spend。",
   "Its upper bound: requests, tokens, exchanges.": "上限：请求数、Token 数或同时进行的请求数。",
-  "Keeps limits of other kinds, periods and models; one without an amount is removed.":
-    "保留其他种类、周期和模型的限额；没有数量的限额会被移除。",
+  "Keeps limits of other kinds, periods and models; one without an amount is removed, and one of `spend` without a period stands for all periods.":
+    "保留其他种类、周期和模型的限额；没有数量的限额会被移除，没有周期的 spend 代表所有周期。",
+  "The pattern whose limits are replaced; those of other models stay. Absent: all of them are.":
+    "只替换此模式的限额，其他模型的限额保留；省略则全部替换。",
+  "Ends the secret that is still valid from an earlier rotation at once; without it, such a rotation is refused unless the overlap is `0s`.":
+    "立即结束上次轮换后仍然有效的旧值；不设置时，除非重叠为 0s，否则拒绝轮换。",
+  "Lets a file without keys revoke all keys, and remove their limits.": "允许没有密钥的文件吊销全部密钥并移除其限额。",
+  "Limits of the subjects above it that bind it as well: of a key its user, team and organisation.":
+    "上级对象中同样生效的限额：对密钥而言是其用户、团队和组织的限额。",
+  "A limit of a subject above another one.": "上级对象的限额。",
+  "The subject that has it.": "限额所属的对象。",
+  "The object: its type and id (`key:0aB3zZ9xY1`, `team:core`), its id, or the name of a key.":
+    "对象：类型和 ID（key:0aB3zZ9xY1、team:core）、ID，或密钥的名称。",
+  "A text that any field has, in any case.": "任一字段含有的文字，不分大小写。",
+  "it was revoked, or an older secret overlaps still": "已被吊销，或旧值仍在重叠期内",
   "Keys.": "密钥列表。",
   "Limits of a subject, and what is spent and left.": "对象的限额，以及已用与剩余的量。",
   "Limits of a subject, as they are to be.": "对象应有的限额。",
@@ -698,7 +711,6 @@ export default {
   "content that cannot be read, or another pepper": "请求体无法识别，或 pepper 不同",
   "content that cannot be read, or is no limit": "请求体无法识别，或不是限额",
   "content that cannot be read, or no budget": "请求体无法识别，或没有预算",
-  "it was revoked": "已被吊销",
   "its id or name": "它的 ID 或名称",
   "no key has it": "没有对应的密钥",
   "no key has the subject": "没有密钥属于该对象",
