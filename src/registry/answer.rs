@@ -8,7 +8,7 @@ use super::{
     view::{AuditFound, AuditVerified, Reply},
 };
 use crate::{
-    access::without_keys,
+    access::{id_of, without_keys},
     audit::{AuditEntry, AuditTarget, search, verify},
 };
 
@@ -103,13 +103,15 @@ impl Registry {
         }
     }
 
-    /// Ids of the keys that have a name, be they revoked: lines on their limits have the id alone.
+    /// Ids of the keys that have a name, be they revoked: lines on their limits have the id alone. Of a whole
+    /// key, its id.
     fn ids_of(&self, name: Option<&str>) -> Vec<String> {
         let Some(name) = name.map(|it| it.strip_prefix("key:").unwrap_or(it)) else {
             return Vec::new();
         };
         let mut keys = self.access.keys();
-        keys.retain(|key| key.name() == name);
+        let id = id_of(name);
+        keys.retain(|key| key.name() == name || Some(key.id()) == id);
         keys.iter().map(|key| key.id().to_string()).collect()
     }
 
