@@ -17,7 +17,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::SystemTime,
 };
@@ -46,8 +46,10 @@ mod period;
 mod rate;
 mod record;
 mod refusal;
+mod share;
 mod shown;
 mod slots;
+mod syncer;
 #[cfg(test)]
 mod tests;
 
@@ -67,7 +69,9 @@ pub use self::{
         SecretRecord, SubjectId, SubjectRecord, Unreachable, is_hidden, is_name,
     },
     refusal::{Refusal, RefusalKind},
+    share::{SharedState, SharedView, SharingStatus},
     shown::{KeyField, Shown},
+    syncer::Syncer,
 };
 use self::{
     admit::Need,
@@ -139,6 +143,11 @@ impl AccessFilling {
     /// Access with all that was added.
     pub fn finish(self, pepper: Pepper) -> Access {
         self.finish_with(pepper, SteadyClock::start())
+    }
+
+    /// Access with a steady clock that its owner sets, in nanoseconds, for tests and simulations.
+    pub fn finish_at(self, pepper: Pepper, now: Arc<AtomicU64>) -> Access {
+        self.finish_with(pepper, SteadyClock::Manual(now))
     }
 
     fn finish_with(self, pepper: Pepper, clock: SteadyClock) -> Access {
@@ -385,6 +394,30 @@ impl Access {
     /// request, so it must return at once.
     pub fn on_urgent(&self, wake: impl Fn() + Send + Sync + 'static) {
         self.context.ledger.on_urgent(wake);
+    }
+
+    /// Shares limits with other replicas from now on: the limits of all subjects that no request has used yet. The
+    /// syncer reports them to the store; its owner carries the reports.
+    pub fn share(&self, boot: &str, replicas: u32) -> Syncer {
+        let (syncer, sharing) = Syncer::new(boot, replicas);
+        self.context.others.share(sharing);
+        syncer
+    }
+
+    /// The state of the sharing of limits; none for one replica.
+    pub fn sharing(&self) -> Option<Arc<SharingStatus>> {
+        let sharing = self.context.others.sharing();
+        sharing.map(|sharing| Arc::clone(&sharing.status))
+    }
+
+    /// The steady clock: nanoseconds since its start.
+    pub fn steady(&self) -> u64 {
+        self.context.clock.now()
+    }
+
+    /// Reports all that this process has spent to the store once more, which has lost it.
+    pub fn resend(&self) {
+        self.directory.resend();
     }
 
     /// The state of a subject's limits. A user's are its own, and the defaults of its teams.

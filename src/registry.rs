@@ -21,6 +21,7 @@ mod money;
 mod pepper;
 mod read;
 mod shared;
+mod sharing;
 mod times;
 mod transfer;
 mod unwritten;
@@ -39,10 +40,11 @@ pub use self::{
     error::{FileFault, RegistryError},
     ledger::LedgerThread,
     money::{budget, show_usd, usd},
+    sharing::{SharingSample, SharingThread},
     times::{duration, moment, since},
     view::{
         Applied, AppliedChange, AuditFound, AuditVerified, CreatedKey, Exported, FieldChange,
         KeyList, KeyRow, LimitAbove, LimitName, LimitRow, LimitShape, LimitsChecked, LimitsOf,
-        RegisterDifference, Reply, SecretRow, SpendBar, SpendBars,
+        RegisterDifference, Reply, SecretRow, SharedRow, SpendBar, SpendBars,
     },
 };

@@ -44,7 +44,7 @@ use crate::{
     telemetry::activity::{
         self, Activity, BreakCause, CacheWarningSources, EventSender, SharedStore,
     },
-    telemetry::metrics::{Gauges, Metrics, UpstreamGauges},
+    telemetry::metrics::{Gauges, Metrics, SharingGauges, UpstreamGauges},
     upstream::{
         Client,
         balance::Balance,
@@ -224,6 +224,17 @@ impl Observation {
                     labels.into_iter().zip(view.cache_breaks()).collect()
                 }),
                 state: registry.as_ref().map(|registry| registry.store_health()),
+                sharing: registry
+                    .as_ref()
+                    .and_then(|it| it.sharing())
+                    .map(|it| SharingGauges {
+                        syncs: it.syncs,
+                        failures: it.failures,
+                        reports: it.reports,
+                        silent: it.silent,
+                        stale: it.stale,
+                        lost: it.lost,
+                    }),
                 upstreams: upstreams
                     .map(|((endpoint, state), idle)| UpstreamGauges {
                         // of two with one URL, each has a series

@@ -9,6 +9,7 @@ pub mod fleet;
 mod lock;
 mod redis;
 mod schema;
+mod shared;
 mod spend;
 mod sqlite;
 mod store;
@@ -17,7 +18,12 @@ pub use self::{
     lock::{LockError, StateLock},
     redis::{
         InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,
-        RedisIdentity, RedisNode, RedisSettings, RedisStore, RedisTls,
+        RedisIdentity, RedisLimits, RedisNode, RedisSettings, RedisStore, RedisTls,
+    },
+    shared::{
+        BudgetAnswer, BudgetReport, LEASE, MemoryLimits, MemoryReplica, MeterAnswer, MeterName,
+        MeterReport, RateAnswer, RateReport, ReportOrigin, ReportedState, SharedLimits, SlotAnswer,
+        SlotReport, Unanswered,
     },
     sqlite::{STATE_FILE, SqliteStore},
     store::{

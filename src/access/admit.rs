@@ -184,6 +184,7 @@ impl Pass<'_> {
         let steady = self.context.clock.now();
         let estimate = &self.need.estimate;
         for (subject, policy, limit) in limits() {
+            self.check_store(subject, limit, steady)?;
             let taking = match &limit.meter {
                 Meter::Requests(rate) => {
                     self.take_rate(subject, limit, rate, Counted::Requests, 1, steady)?
@@ -200,7 +201,7 @@ impl Pass<'_> {
                     estimate.output,
                     steady,
                 )?,
-                Meter::Spend(budget) => self.take_money(subject, policy, limit, budget)?,
+                Meter::Spend(budget) => self.take_money(subject, policy, limit, budget, steady)?,
                 Meter::AtOnce(_) => continue,
             };
             takings.push(taking);
@@ -263,12 +264,31 @@ impl Pass<'_> {
         policy: &Policy,
         limit: &Limit,
         budget: &Arc<Budget>,
+        steady: u64,
     ) -> Result<Taking, Obstacle> {
         let cell = budget.cell(self.now);
         let amount = limit.amount.saturating_add(policy.granted(self.now));
-        let held = match cell.hold(self.need.estimate.cost, amount) {
+        let estimate = self.need.estimate.cost;
+        let hold = cell.hold(estimate, amount);
+        let lost = cell.share().filter(|share| share.link.is_lost(steady));
+        let held = match hold {
             Hold::Taken(held) => held,
+            Hold::Reserved if lost.is_some() && limit.is_closed() => {
+                let text = self.unreachable(subject, limit);
+                let refusal = self.refuse(RefusalKind::StateUnreachable, &text);
+                return Err(Obstacle::Refused(refusal.with_notice(SpendNotice {
+                    verdict: SpendVerdict::Unknown,
+                    utilization: part(cell.spent(), amount),
+                    resets: cell.end(),
+                    period: budget.calendar().period(),
+                })));
+            }
+            Hold::Reserved if lost.is_some() => {
+                cell.hold_beyond(estimate);
+                estimate
+            }
             Hold::Reserved => {
+                cell.note(true);
                 return Err(Obstacle::Refused(
                     self.refuse_reserved(subject, limit, budget, amount),
                 ));
@@ -279,7 +299,7 @@ impl Pass<'_> {
                 ));
             }
         };
-        if cell.is_short() {
+        if cell.share().is_some() || cell.is_short() {
             self.context.ledger.note(budget.subject(), &cell);
         }
         Ok(Taking::Money {
@@ -292,6 +312,36 @@ impl Pass<'_> {
             limit: amount,
             period: budget.calendar().period(),
         })
+    }
+
+    /// Refuses if the limit is closed while the store is lost. A budget has the rest of its share before.
+    fn check_store(&self, subject: &Subject, limit: &Limit, steady: u64) -> Result<(), Obstacle> {
+        let link = match &limit.meter {
+            Meter::Requests(rate) | Meter::Input(rate) | Meter::Output(rate) => {
+                rate.share().map(|share| &share.link)
+            }
+            Meter::AtOnce(slots) => slots.share().map(|share| &share.link),
+            Meter::Spend(_) => None,
+        };
+        match link {
+            Some(link) if limit.is_closed() && link.is_lost(steady) => {
+                let text = self.unreachable(subject, limit);
+                let refusal = self.refuse(RefusalKind::StateUnreachable, &text);
+                Err(Obstacle::Refused(refusal))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unreachable(&self, subject: &Subject, limit: &Limit) -> String {
+        let what = match &limit.meter {
+            Meter::Requests(_) => "request limit",
+            Meter::Input(_) => "limit of input tokens",
+            Meter::Output(_) => "limit of output tokens",
+            Meter::Spend(_) => "spend limit",
+            Meter::AtOnce(_) => "limit of requests at once",
+        };
+        refusal::unreachable(&title(subject, self.key), what, limit.models.as_ref())
     }
 
     /// Gives back what was taken, as if it had not been.

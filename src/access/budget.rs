@@ -97,7 +97,9 @@ impl Budget {
         let span = self.calendar.span(now);
         let name = format!("{}{}", span.id, self.suffix);
         let others = self.others.of(&self.subject, &name);
-        Cell::new(name.into(), span.start, span.end, others)
+        let sharing = self.others.sharing();
+        let link = sharing.map(|sharing| sharing.link(&self.subject, format!("b:{name}")));
+        Cell::new(name.into(), (span.start, span.end), others, link)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Cell>>> {
@@ -119,7 +121,12 @@ impl fmt::Debug for Budget {
 /// The cell of a budget that has none yet: it covers no second.
 static NO_CELL: LazyLock<Arc<Cell>> = LazyLock::new(|| {
     let nothing = OtherSpend::default();
-    Arc::new(Cell::new(Box::default(), i64::MAX, i64::MIN, nothing))
+    Arc::new(Cell::new(
+        Box::default(),
+        (i64::MAX, i64::MIN),
+        nothing,
+        None,
+    ))
 });
 
 /// Cells of one budget that are kept: a week of days. An older one is in the ledger, and is no longer

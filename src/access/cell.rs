@@ -4,11 +4,21 @@
 //! that race cannot pass a limit together. `spent` is the part of it that is certain. The ledger stores
 //! `upto`, a reserve beyond what is committed, so that a process that is killed has stored at least what
 //! was spent.
+//!
+//! Where replicas share the budget ([`CellShare`]), `committed` has a second bound beside the limit: what the
+//! store gave this replica. It is held there before it is used here, so the replicas together stay within the
+//! limit.
 
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    },
 };
+
+use super::share::{Link, SharedMeter, Urgency};
+use crate::state::{BudgetAnswer, BudgetReport, LEASE, MeterAnswer, ReportedState};
 
 /// Row of the ledger: a register of this process, absolute since its start. A row that is sent again changes
 /// nothing.
@@ -49,6 +59,75 @@ pub(super) struct Cell {
     reserve: AtomicU64,
     step: AtomicU64,
     is_dirty: AtomicBool,
+    shared: Option<Box<CellShare>>,
+}
+
+/// Part of this replica in a budget.
+#[derive(Debug)]
+pub(super) struct CellShare {
+    pub(super) link: Link,
+    /// Upper bound of `committed`, as the store gave it; [`UNGIVEN`] where it gave none.
+    bound: AtomicU64,
+    /// What was committed when the bound was given back.
+    base: AtomicU64,
+    /// The limit that the last request found.
+    limit: AtomicU64,
+    /// The largest amount that a request asked for since the last report.
+    asks: AtomicU64,
+    /// True if nothing is left beyond the bound, and no other replica holds anything.
+    is_rest: AtomicBool,
+    // what only the thread that reports reads and writes
+    asked_at: AtomicU64,
+    fair: AtomicU64,
+    is_wanted: AtomicBool,
+    dead: AtomicU64,
+    seen: AtomicU64,
+}
+
+/// Bound of a cell that the store gave none: before its first answer, and after what was kept went back.
+const UNGIVEN: u64 = u64::MAX;
+
+/// Nanoseconds after the last request in which a replica gives back what it kept.
+const IDLE: u64 = 10_000_000_000;
+
+/// Nanoseconds after an answer in which the store still holds what it gave.
+const HELD: u64 = (LEASE - 1000) * 1_000_000;
+
+impl CellShare {
+    /// The bound of `committed` for a request, where other replicas leave `limit`.
+    fn bound(&self, limit: u64, committed: u64, amount: u64) -> u64 {
+        let bound = self.bound.load(SeqCst);
+        if bound != UNGIVEN {
+            return bound.min(limit);
+        }
+        let base = self.base.load(Relaxed);
+        let part = limit.saturating_sub(base) / self.link.sharing.replicas;
+        // one request at least: the store's answer to it is on its way when the next one comes
+        let part = if committed <= base {
+            part.max(amount)
+        } else {
+            part
+        };
+        base.saturating_add(part).min(limit)
+    }
+
+    fn asks(&self, amount: u64, limit: u64) {
+        if self.limit.load(Relaxed) != limit {
+            self.limit.store(limit, Relaxed);
+        }
+        let amount = amount.max(1);
+        if self.asks.load(Relaxed) < amount {
+            self.asks.fetch_max(amount, Relaxed);
+        }
+    }
+
+    /// Lowers the bound, so that what is kept is at most an amount.
+    fn lower(&self, committed: &AtomicU64, kept: u64) {
+        let to = committed.load(SeqCst).saturating_add(kept);
+        if self.bound.load(SeqCst) > to {
+            self.bound.store(to, SeqCst);
+        }
+    }
 }
 
 /// Outcome of a hold.
@@ -63,7 +142,27 @@ pub(super) enum Hold {
 }
 
 impl Cell {
-    pub(super) fn new(name: Box<str>, start: i64, end: i64, others: OtherSpend) -> Self {
+    pub(super) fn new(
+        name: Box<str>,
+        (start, end): (i64, i64),
+        others: OtherSpend,
+        link: Option<Link>,
+    ) -> Self {
+        let shared = link.map(|link| {
+            Box::new(CellShare {
+                link,
+                bound: AtomicU64::new(UNGIVEN),
+                base: AtomicU64::new(0),
+                limit: AtomicU64::new(0),
+                asks: AtomicU64::new(0),
+                is_rest: AtomicBool::new(false),
+                asked_at: AtomicU64::new(0),
+                fair: AtomicU64::new(0),
+                is_wanted: AtomicBool::new(false),
+                dead: AtomicU64::new(0),
+                seen: AtomicU64::new(0),
+            })
+        });
         Self {
             name,
             start,
@@ -75,7 +174,13 @@ impl Cell {
             reserve: AtomicU64::new(0),
             step: AtomicU64::new(1),
             is_dirty: AtomicBool::new(false),
+            shared,
         }
+    }
+
+    /// The part of this replica, if replicas share the budget.
+    pub(super) fn share(&self) -> Option<&CellShare> {
+        self.shared.as_deref()
     }
 
     pub(super) fn name(&self) -> &str {
@@ -107,6 +212,10 @@ impl Cell {
         let others_spent = self.others_spent.load(Acquire);
         let others_upto = self.others_upto.load(Acquire);
         let to_spend = limit.saturating_sub(others_spent);
+        let share = self.share();
+        if let Some(share) = share {
+            share.asks(amount, limit);
+        }
         let limit = limit.saturating_sub(others_upto);
         let mut committed = self.committed.load(Acquire);
         loop {
@@ -114,13 +223,16 @@ impl Cell {
             if spent >= to_spend {
                 return Hold::Spent;
             }
+            let bound = share.map_or(limit, |share| share.bound(limit, committed, amount));
             let to = committed.saturating_add(amount);
             let is_idle = committed <= spent;
-            let to = if to <= limit {
+            let is_rest = share.is_none_or(|share| bound == limit || share.is_rest.load(Relaxed));
+            let to = if to <= bound {
                 to
-            } else if is_idle && committed < limit {
-                limit
-            } else if is_idle && others_upto.saturating_sub(others_spent) <= step {
+            } else if is_idle && is_rest && committed < bound {
+                bound
+            } else if is_idle && share.is_none() && others_upto.saturating_sub(others_spent) <= step
+            {
                 // another process may have reserved it, and runs nothing that would give it back
                 return Hold::Spent;
             } else {
@@ -128,11 +240,114 @@ impl Cell {
             };
             let swapped = self
                 .committed
-                .compare_exchange_weak(committed, to, AcqRel, Acquire);
+                .compare_exchange_weak(committed, to, SeqCst, Acquire);
             match swapped {
+                Ok(_) if share.is_some_and(|share| share.bound.load(SeqCst) < to) => {
+                    // the bound was lowered meanwhile: what is beyond it is another replica's
+                    let before = self.committed.fetch_sub(to - committed, SeqCst);
+                    committed = before.saturating_sub(to - committed);
+                }
                 Ok(_) => return Hold::Taken(to - committed),
                 Err(now) => committed = now,
             }
+        }
+    }
+
+    /// Holds an amount whatever the limit.
+    pub(super) fn hold_beyond(&self, amount: u64) {
+        self.committed.fetch_add(amount, AcqRel);
+    }
+
+    /// Marks the cell for a report to the store, if replicas share the budget: at once if the next request may
+    /// find too little.
+    pub(super) fn note(self: &Arc<Self>, lacks: bool) {
+        let Some(share) = self.share() else { return };
+        let bound = share.bound.load(Relaxed);
+        let left = bound.saturating_sub(self.committed.load(Relaxed));
+        let is_short =
+            lacks || bound == UNGIVEN || left < share.asks.load(Relaxed).saturating_mul(2);
+        let urgency = match is_short {
+            true => Urgency::Urgent,
+            false => Urgency::Lazy,
+        };
+        let meter = || Arc::<Self>::clone(self) as Arc<dyn SharedMeter>;
+        share.link.mark(urgency, meter);
+    }
+
+    /// The report to the store, what it has of `committed`, and whether a further one is due in a while.
+    fn report_share(&self, share: &CellShare, now: u64) -> (BudgetReport, bool) {
+        let asks = share.asks.swap(0, SeqCst);
+        if asks > 0 {
+            share.asked_at.store(now, Relaxed);
+        }
+        let is_idle = now.saturating_sub(share.asked_at.load(Relaxed)) > IDLE;
+        // a lease that lapsed is not claimed: it may be another replica's by now
+        let is_held = share.link.age(now).is_some_and(|age| age < HELD);
+        let is_given = share.bound.load(SeqCst) != UNGIVEN;
+        if is_given && is_held {
+            let fair = share.fair.load(Relaxed);
+            if is_idle {
+                share.lower(&self.committed, 0);
+            } else if share.is_wanted.load(Relaxed) {
+                share.lower(&self.committed, asks);
+            } else {
+                share.lower(&self.committed, fair.saturating_mul(2).max(asks));
+            }
+        }
+        let spent = self.spent.load(SeqCst);
+        let committed = self.committed.load(SeqCst).max(spent);
+        let bound = share.bound.load(SeqCst);
+        let kept = match is_given && is_held {
+            true => bound.saturating_sub(committed),
+            false => 0,
+        };
+        if is_given && is_idle && kept == 0 && committed == spent {
+            share.base.store(committed, Relaxed);
+            share.bound.store(UNGIVEN, SeqCst);
+        }
+        let report = BudgetReport {
+            spent,
+            held: committed - spent,
+            kept,
+            asks,
+            limit: share.limit.load(Relaxed),
+            is_known: share.link.age(now).is_some(),
+            dead: share.dead.load(Relaxed),
+            seen: share.seen.load(Relaxed),
+            keep: self.keep(),
+        };
+        // what others hold may lapse, and become spend
+        let others = self.others_upto.load(Relaxed) > self.others_spent.load(Relaxed);
+        let is_recent = now.saturating_sub(share.asked_at.load(Relaxed)) < 6 * IDLE;
+        let is_kept = committed > spent || kept > 0 || asks > 0 || (others && is_recent);
+        (report, is_kept)
+    }
+
+    /// Seconds for which the store keeps the cell: as long as 13 periods; for ever for all time.
+    fn keep(&self) -> u64 {
+        match self.end() {
+            Some(end) => 13 * end.abs_diff(self.start),
+            None => 0,
+        }
+    }
+
+    /// Puts an answer to a report into effect.
+    fn apply_share(&self, share: &CellShare, report: &BudgetReport, answer: &BudgetAnswer) {
+        let spent = answer.spent.saturating_sub(report.spent);
+        self.follow(OtherSpend {
+            spent,
+            upto: spent.saturating_add(answer.others),
+        });
+        share.fair.store(answer.fair, Relaxed);
+        share.is_wanted.store(answer.is_wanted, Relaxed);
+        share.is_rest.store(answer.is_rest, Relaxed);
+        share.dead.store(answer.dead, Relaxed);
+        share.seen.store(answer.spent, Relaxed);
+        let is_asked = report.asks > 0 || share.bound.load(SeqCst) != UNGIVEN;
+        if is_asked {
+            let reported = report.spent.saturating_add(report.held);
+            let bound = reported.saturating_add(answer.given).min(UNGIVEN - 1);
+            share.bound.store(bound, SeqCst);
         }
     }
 
@@ -157,6 +372,12 @@ impl Cell {
     pub(super) fn spent(&self) -> u64 {
         let others = self.others_spent.load(Acquire);
         others.saturating_add(self.spent.load(Acquire))
+    }
+
+    /// Billionths of a US dollar that this process has spent.
+    #[cfg(test)]
+    pub(super) fn own_spent(&self) -> u64 {
+        self.spent.load(Acquire)
     }
 
     /// Billionths of a US dollar that are held, by all processes.
@@ -209,6 +430,36 @@ impl Cell {
     }
 }
 
+impl SharedMeter for Cell {
+    fn link(&self) -> Option<&Link> {
+        self.share().map(|share| &share.link)
+    }
+
+    fn report(&self, now: u64) -> (ReportedState, bool) {
+        let report = self.share().map(|share| self.report_share(share, now));
+        let (report, is_kept) = report.unwrap_or_default();
+        (ReportedState::Budget(report), is_kept)
+    }
+
+    fn apply(&self, report: &ReportedState, answer: &MeterAnswer, sent: u64, _now: u64) -> bool {
+        let (Some(share), ReportedState::Budget(report), MeterAnswer::Budget(answer)) =
+            (self.share(), report, answer)
+        else {
+            return false;
+        };
+        self.apply_share(share, report, answer);
+        share.link.answered(sent, answer.replicas);
+        answer.is_new && report.is_known
+    }
+
+    fn unanswered(&self, report: &ReportedState, _now: u64) {
+        // the next one asks, too
+        if let (Some(share), ReportedState::Budget(report)) = (self.share(), report) {
+            share.asks.fetch_max(report.asks, Relaxed);
+        }
+    }
+}
+
 /// Part of one exchange in a cell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Share {
@@ -229,7 +480,7 @@ mod tests {
             spent: before,
             upto: before,
         };
-        Cell::new("total".into(), i64::MIN, i64::MAX, others)
+        Cell::new("total".into(), (i64::MIN, i64::MAX), others, None)
     }
 
     fn held(committed: u64) -> Share {

@@ -1,15 +1,20 @@
 //! The steady clock of rates, which neither jumps nor goes back when the time of day is set.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// A steady clock.
 #[derive(Debug)]
 pub(super) enum SteadyClock {
     /// The machine's.
     Machine(Instant),
-    /// One that a test sets.
-    #[cfg(test)]
-    Manual(std::sync::atomic::AtomicU64),
+    /// One that its owner sets, for tests and simulations.
+    Manual(Arc<AtomicU64>),
 }
 
 impl SteadyClock {
@@ -23,8 +28,7 @@ impl SteadyClock {
         match self {
             // 584 years
             Self::Machine(start) => start.elapsed().as_nanos() as u64,
-            #[cfg(test)]
-            Self::Manual(now) => now.load(std::sync::atomic::Ordering::SeqCst),
+            Self::Manual(now) => now.load(SeqCst),
         }
     }
 }

@@ -294,6 +294,20 @@ impl Directory {
         rows
     }
 
+    /// Marks all meters of budgets and slots for a report to the store.
+    pub(super) fn resend(&self) {
+        let known = self.lock();
+        let members = known.members.values().flat_map(HashMap::values);
+        let subjects = known.subjects.values().chain(members);
+        subjects.for_each(|subject| subject.resend());
+        drop(known);
+        for shard in &self.shards {
+            let shard = shard.load();
+            let own = shard.values().filter_map(|key| key.used());
+            own.for_each(|subject| subject.resend());
+        }
+    }
+
     fn store(&self, key: Arc<Key>, is_new: bool) {
         let shard = &self.shards[Self::shard_of(key.id())];
         let mut keys = Shard::clone(&shard.load());

@@ -6,7 +6,8 @@ use super::{
     limit::{Limit, Meter, Policy, Subject},
     pattern::Pattern,
     rate::{self, Rate},
-    record::{LimitKind, SubjectId},
+    record::{LimitKind, SubjectId, Unreachable},
+    share::SharedView,
 };
 
 /// State of a limit.
@@ -38,6 +39,20 @@ pub struct LimitState {
     pub resets: Option<i64>,
     /// The ledger's name of the period of a budget.
     pub cell: Option<String>,
+    /// The view of it, if replicas share it.
+    pub shared: Option<SharedView>,
+    /// Its effect while the store is lost, if an operator chose one.
+    pub unreachable: Option<Unreachable>,
+}
+
+impl LimitState {
+    /// Reports whether it refuses requests while the store that replicas share it in is lost.
+    pub fn is_closed(&self) -> bool {
+        Unreachable::is_closed(
+            self.unreachable,
+            matches!(self.kind, LimitKind::Spend { .. }),
+        )
+    }
 }
 
 /// The limits of a subject.
@@ -71,14 +86,18 @@ fn state(
         waiting: 0,
         resets: None,
         cell: None,
+        shared: None,
+        unreachable: limit.unreachable,
     };
+    let steady = context.clock.now();
     let of_rate = |kind: LimitKind, rate: &Rate| {
-        let until_full = rate.until_full(context.clock.now());
+        let until_full = rate.until_full(steady);
         let resets = i64::try_from(until_full.div_ceil(1_000_000_000)).unwrap_or(i64::MAX);
         LimitState {
             kind,
             spent: rate::units(until_full, limit.amount),
             resets: (until_full > 0).then(|| now.saturating_add(resets)),
+            shared: rate.share().map(|share| share.link.view(steady)),
             ..state.clone()
         }
     };
@@ -87,8 +106,10 @@ fn state(
         Meter::Input(rate) => of_rate(LimitKind::InputTokensPerMinute, rate),
         Meter::Output(rate) => of_rate(LimitKind::OutputTokensPerMinute, rate),
         Meter::AtOnce(slots) => LimitState {
+            // of this replica: what others may run is no news of what they do
             spent: slots.running(),
             waiting: slots.waiting(),
+            shared: slots.share().map(|share| share.link.view(steady)),
             ..state
         },
         Meter::Spend(budget) => {
@@ -104,6 +125,7 @@ fn state(
                 held: cell.held(),
                 resets: cell.end(),
                 cell: Some(cell.name().to_owned()),
+                shared: cell.share().map(|share| share.link.view(steady)),
                 ..state
             }
         }

@@ -145,6 +145,16 @@ impl Grant {
         notices.max_by(|one, other| one.utilization.total_cmp(&other.utilization))
     }
 
+    /// Money that is held for the exchange, of its largest budget.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> u64 {
+        let amounts = self.takings.iter().filter_map(|taking| match taking {
+            Taking::Money { share, .. } => Some(share.committed),
+            Taking::Rate { .. } | Taking::Slot { .. } => None,
+        });
+        amounts.max().unwrap_or_default()
+    }
+
     fn charge(&mut self, to: Share) {
         for taking in &mut self.takings {
             if let Taking::Money {

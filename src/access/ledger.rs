@@ -30,6 +30,7 @@ impl Ledger {
 
     /// Notes a cell that changed.
     pub(super) fn note(&self, subject: &Arc<str>, cell: &Arc<Cell>) {
+        cell.note(false);
         if cell.mark() {
             let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
             let changed = Changed {
@@ -41,7 +42,8 @@ impl Ledger {
                 .unwrap_or_else(PoisonError::into_inner);
             shard.push(changed);
         }
-        if cell.is_short()
+        if cell.share().is_none()
+            && cell.is_short()
             && !self.is_urgent.swap(true, Ordering::SeqCst)
             && let Some(wake) = self.wake.get()
         {

@@ -20,7 +20,7 @@ use super::{
     pattern::Pattern,
     period::Calendar,
     rate::Rate,
-    record::{BudgetGrant, LimitKind, LimitRule, SubjectId},
+    record::{BudgetGrant, LimitKind, LimitRule, SubjectId, Unreachable},
     slots::Slots,
 };
 use crate::config::Credential;
@@ -31,7 +31,16 @@ pub(super) struct Limit {
     pub(super) amount: u64,
     /// The models that it counts; none: all.
     pub(super) models: Option<Pattern>,
+    /// The effect that it has while the store that replicas share it in is lost, if an operator chose one.
+    pub(super) unreachable: Option<Unreachable>,
     pub(super) meter: Meter,
+}
+
+impl Limit {
+    /// Reports whether it refuses requests while the store is lost.
+    pub(super) fn is_closed(&self) -> bool {
+        Unreachable::is_closed(self.unreachable, matches!(self.meter, Meter::Spend(_)))
+    }
 }
 
 /// Counter of a limit.
@@ -229,6 +238,7 @@ impl Subject {
         let limits = rules.iter().map(|rule| Limit {
             amount: rule.amount,
             models: rule.models.clone(),
+            unreachable: rule.unreachable,
             meter: self.meter(meters, rule),
         });
         let mut limits: Box<[Limit]> = limits.collect();
@@ -249,11 +259,18 @@ impl Subject {
         if let Some(known) = meters.iter().find(|known| known.counts(rule)) {
             return known.meter.clone();
         }
+        let suffix = self.suffix(rule.models.as_ref());
+        let link = |name: &str| {
+            let sharing = self.others.sharing()?;
+            Some(sharing.link(&self.name, format!("{name}{suffix}")))
+        };
+        let rate =
+            |name: &str| link(name).map_or_else(Arc::default, |it| Arc::new(Rate::shared(it)));
         let meter = match &rule.kind {
-            LimitKind::RequestsPerMinute => Meter::Requests(Arc::default()),
-            LimitKind::InputTokensPerMinute => Meter::Input(Arc::default()),
-            LimitKind::OutputTokensPerMinute => Meter::Output(Arc::default()),
-            LimitKind::AtOnce => Meter::AtOnce(Slots::new(rule.amount)),
+            LimitKind::RequestsPerMinute => Meter::Requests(rate("r:requests")),
+            LimitKind::InputTokensPerMinute => Meter::Input(rate("r:input")),
+            LimitKind::OutputTokensPerMinute => Meter::Output(rate("r:output")),
+            LimitKind::AtOnce => Meter::AtOnce(Slots::new(rule.amount, link("s"))),
             LimitKind::Spend { period, zone } => {
                 // a rule's check refuses an unknown zone; of a store that was changed by hand, UTC counts
                 let calendar = Calendar::new(*period, zone.as_deref());
@@ -261,7 +278,7 @@ impl Subject {
                 let budget = Budget::new(
                     calendar,
                     Arc::clone(&self.name),
-                    self.suffix(rule.models.as_ref()).into(),
+                    suffix.into(),
                     Arc::clone(&self.others),
                 );
                 Meter::Spend(Arc::new(budget))
@@ -283,6 +300,16 @@ impl Subject {
             (None, None) => String::new(),
             (None, Some(models)) => format!("|{models}"),
             (Some(team), models) => format!("|{}|team:{team}", models.unwrap_or_default()),
+        }
+    }
+
+    /// Marks its meters of budgets for a report to the store.
+    pub(super) fn resend(&self) {
+        for known in self.lock().iter() {
+            if let Meter::Spend(budget) = &known.meter {
+                let cells = budget.recent();
+                cells.iter().for_each(|cell| cell.note(false));
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     hash::BuildHasherDefault,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use super::{
@@ -15,11 +15,16 @@ use super::{
     id::KeyId,
     mix::IdHasher,
     period::has_ended,
+    share::Sharing,
 };
 
-/// Spend of other processes, by name of the cell and subject: there are few cells and many subjects.
+/// Other processes: their spend, by name of the cell and subject (there are few cells and many subjects), and how
+/// limits are shared with them.
 #[derive(Debug, Default)]
-pub(super) struct OtherSpends(RwLock<HashMap<Box<str>, BySubject>>);
+pub(super) struct OtherSpends {
+    cells: RwLock<HashMap<Box<str>, BySubject>>,
+    sharing: OnceLock<Arc<Sharing>>,
+}
 
 /// Spend in one cell, by the subject.
 #[derive(Debug, Default)]
@@ -64,19 +69,32 @@ impl OtherSpends {
             sum.spent = sum.spent.saturating_add(row.spent);
             sum.upto = sum.upto.saturating_add(row.upto.max(row.spent));
         }
-        Self(RwLock::new(cells))
+        Self {
+            cells: RwLock::new(cells),
+            sharing: OnceLock::new(),
+        }
+    }
+
+    /// Shares the limits of meters that are made from now on. Once.
+    pub(super) fn share(&self, sharing: Arc<Sharing>) {
+        let _ = self.sharing.set(sharing);
+    }
+
+    /// The sharing of limits with other replicas; none for one replica.
+    pub(super) fn sharing(&self) -> Option<&Arc<Sharing>> {
+        self.sharing.get()
     }
 
     /// The spend in a cell.
     pub(super) fn of(&self, subject: &str, cell: &str) -> OtherSpend {
-        let cells = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
         let spend = cells.get(cell).and_then(|subjects| subjects.get(subject));
         spend.copied().unwrap_or_default()
     }
 
     /// Reports whether a subject has spent in any cell.
     pub(super) fn has(&self, subject: &str) -> bool {
-        let cells = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
         cells
             .values()
             .any(|subjects| subjects.get(subject).is_some())
@@ -87,7 +105,7 @@ impl OtherSpends {
         if self.of(subject, cell) == spend {
             return false;
         }
-        let mut cells = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
         let subjects = match cells.get_mut(cell) {
             Some(subjects) => subjects,
             None => cells.entry(cell.into()).or_default(),

@@ -243,6 +243,17 @@ pub enum Unreachable {
     Closed,
 }
 
+impl Unreachable {
+    /// Reports whether a limit with this setting refuses requests while the store is lost: budgets do, unless
+    /// they are told not to.
+    pub(super) fn is_closed(chosen: Option<Self>, is_budget: bool) -> bool {
+        match chosen {
+            Some(chosen) => chosen == Self::Closed,
+            None => is_budget,
+        }
+    }
+}
+
 /// Quantity that a limit bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

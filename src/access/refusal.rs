@@ -235,6 +235,12 @@ pub(super) fn at_once(who: &str, amount: u64, models: Option<&Pattern>) -> Strin
     format!("Too many requests at once: {who}, {amount} at once{of}. Try again shortly.")
 }
 
+/// The sentence of a limit whose shared state is unreachable.
+pub(super) fn unreachable(who: &str, what: &str, models: Option<&Pattern>) -> String {
+    let of = of_models(models);
+    format!("The {what} of {who}{of} cannot be checked: the proxy's shared state is unreachable.")
+}
+
 /// The sentence of a model.
 pub(super) fn model(who: &str, model: Option<&str>, allowed: &[Pattern]) -> String {
     let model = model.map_or("A request without a model".to_owned(), |model| {
@@ -366,6 +372,7 @@ mod tests {
             reserved(&long, u64::MAX, Period::Total, Some(&models), 5),
             rate(&long, u64::MAX, "tokens of output", Some(&models), u64::MAX),
             at_once(&long, u64::MAX, Some(&models)),
+            unreachable(&long, "limit of requests at once", Some(&models)),
             model(&long, Some(&long), &[models.clone(), models.clone()]),
             source(&long, Some([0xffff_u16; 8].into())),
             path(&long, &long, &long),

@@ -6,6 +6,9 @@
 //!
 //! No wake-up is lost: who queues counts itself first and looks for a free slot then, who gives back frees
 //! the slot first and looks for waiters then, all in one total order.
+//!
+//! Where replicas share the slots ([`SlotShare`]), the store gives this one some of them, to take and give back as
+//! it likes. A replica that has more than its fair part gives back, while others lack slots.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,8 +16,8 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Acquire, Release, SeqCst},
+            AtomicBool, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
     task::{Context, Poll},
@@ -23,14 +26,63 @@ use std::{
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 
+use super::share::{Link, SharedMeter, Urgency};
+use crate::state::{LEASE, MeterAnswer, ReportedState, SlotAnswer, SlotReport};
+
 /// Slots of one limit.
 #[derive(Debug)]
 pub(super) struct Slots {
     limit: AtomicU64,
-    running: AtomicU64,
+    /// How many may run, and how many do: one number, so that both change together.
+    places: AtomicU64,
     waiting: AtomicU64,
     queue: Mutex<Queue>,
+    shared: Option<Box<SlotShare>>,
 }
+
+/// Slots of a process: those that may run, and those that do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Places {
+    most: u32,
+    running: u32,
+}
+
+impl Places {
+    const fn of(packed: u64) -> Self {
+        Self {
+            most: (packed >> 32) as u32,
+            running: packed as u32,
+        }
+    }
+
+    const fn packed(self) -> u64 {
+        (self.most as u64) << 32 | self.running as u64
+    }
+
+    fn taken(self) -> Option<Self> {
+        let running = self.running + 1;
+        (self.running < self.most).then_some(Self { running, ..self })
+    }
+}
+
+/// Part of this replica in slots.
+#[derive(Debug)]
+pub(super) struct SlotShare {
+    pub(super) link: Link,
+    /// Slots beyond which this replica gives back what becomes free.
+    fair: AtomicU32,
+    /// True if a request has come since the last report.
+    is_used: AtomicBool,
+    // what only the thread that reports reads and writes
+    used_at: AtomicU64,
+    is_wanted: AtomicBool,
+}
+
+/// Nanoseconds after the last request in which a replica gives back its slots.
+const IDLE: u64 = 10_000_000_000;
+
+/// Nanoseconds after an answer in which the store still holds what it gave.
+const HELD: u64 = (LEASE - 1000) * 1_000_000;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -48,25 +100,106 @@ struct Place {
 }
 
 impl Slots {
-    pub(super) fn new(limit: u64) -> Arc<Self> {
+    /// Slots; with a link, those of a limit that replicas share.
+    pub(super) fn new(limit: u64, link: Option<Link>) -> Arc<Self> {
+        let most = match link {
+            None => narrow(limit),
+            Some(_) => 0,
+        };
+        let shared = link.map(|link| {
+            Box::new(SlotShare {
+                link,
+                fair: AtomicU32::new(u32::MAX),
+                is_used: AtomicBool::new(false),
+                used_at: AtomicU64::new(0),
+                is_wanted: AtomicBool::new(false),
+            })
+        });
         Arc::new(Self {
             limit: AtomicU64::new(limit),
-            running: AtomicU64::new(0),
+            places: AtomicU64::new(Places { most, running: 0 }.packed()),
             waiting: AtomicU64::new(0),
             queue: Mutex::default(),
+            shared,
         })
+    }
+
+    /// The part of this replica, if replicas share the slots.
+    pub(super) fn share(&self) -> Option<&SlotShare> {
+        self.shared.as_deref()
     }
 
     /// Changes the limit. Exchanges that run go on; waiters get what a higher one frees.
     pub(super) fn limit_to(&self, limit: u64) {
-        self.limit.store(limit, SeqCst);
+        let before = self.limit.swap(limit, SeqCst);
+        let narrow = narrow(limit);
+        self.change(|places| match &self.shared {
+            None => Places {
+                most: narrow,
+                ..places
+            },
+            // without a limit, nothing waits; one that comes back is the store's to give
+            Some(_) if limit == u64::MAX => Places {
+                most: u32::MAX,
+                ..places
+            },
+            Some(_) if before == u64::MAX => Places {
+                most: places.running.min(narrow),
+                ..places
+            },
+            Some(_) => Places {
+                most: places.most.min(narrow),
+                ..places
+            },
+        });
         self.hand_over();
     }
 
     /// A slot, if one is free and nothing waits for it.
     pub(super) fn take(self: &Arc<Self>) -> Option<SlotPermit> {
         let is_taken = self.waiting.load(SeqCst) == 0 && self.try_take();
+        let is_taken = match &self.shared {
+            None => is_taken,
+            Some(share) => self.taken_of(share, is_taken),
+        };
         is_taken.then(|| SlotPermit(Arc::clone(self)))
+    }
+
+    /// Notes a request for a slot of a shared limit. While the store does not answer, a replica that has none has
+    /// its part.
+    fn taken_of(self: &Arc<Self>, share: &SlotShare, is_taken: bool) -> bool {
+        if !share.is_used.load(Relaxed) {
+            share.is_used.store(true, Relaxed);
+        }
+        let places = self.places();
+        let mut is_taken = is_taken;
+        if !is_taken && places.most == 0 && share.link.sharing.is_stale() {
+            self.have_part(share);
+            is_taken = self.try_take();
+        }
+        // one is kept free for the next request, and what an idle replica gave back is asked for anew
+        if !is_taken || places.most == places.running {
+            self.note(share);
+        } else if share.link.age(0).is_none() {
+            self.note(share);
+        }
+        is_taken
+    }
+
+    fn note(self: &Arc<Self>, share: &SlotShare) {
+        let meter = || Arc::<Self>::clone(self) as Arc<dyn SharedMeter>;
+        share.link.mark(Urgency::Urgent, meter);
+    }
+
+    /// Has its part of the limit, without the store: at least one, so that traffic goes on.
+    fn have_part(&self, share: &SlotShare) {
+        let limit = self.limit.load(SeqCst);
+        let least = u64::from(limit > 0);
+        let part = narrow((limit / share.link.sharing.replicas).max(least));
+        self.change(|places| Places {
+            most: part,
+            ..places
+        });
     }
 
     /// A place in the queue; none if it is full.
@@ -82,6 +215,9 @@ impl Slots {
         });
         queue.push(Arc::clone(&place));
         self.waiting.fetch_add(1, SeqCst);
+        if let Some(share) = &self.shared {
+            self.note(share);
+        }
         // one may have become free before it was counted
         let served = self.serve(&mut queue);
         drop(queue);
@@ -95,7 +231,7 @@ impl Slots {
 
     /// Exchanges that run.
     pub(super) fn running(&self) -> u64 {
-        self.running.load(Acquire)
+        u64::from(self.places().running)
     }
 
     /// Exchanges that wait.
@@ -103,17 +239,43 @@ impl Slots {
         self.waiting.load(Acquire)
     }
 
+    fn places(&self) -> Places {
+        Places::of(self.places.load(Acquire))
+    }
+
+    fn change(&self, change: impl Fn(Places) -> Places) {
+        let changed = |packed| Some(change(Places::of(packed)).packed());
+        let _ = self.places.fetch_update(SeqCst, SeqCst, changed);
+    }
+
     fn try_take(&self) -> bool {
-        let limit = self.limit.load(SeqCst);
-        self.running
-            .fetch_update(SeqCst, SeqCst, |running| {
-                (running < limit).then_some(running + 1)
+        self.places
+            .fetch_update(SeqCst, SeqCst, |packed| {
+                Places::of(packed).taken().map(Places::packed)
             })
             .is_ok()
     }
 
-    fn give_back(&self) {
-        self.running.fetch_sub(1, SeqCst);
+    /// Ends one that runs; its slot stays here.
+    fn end(&self) {
+        self.places.fetch_sub(1, SeqCst);
+    }
+
+    fn give_back(self: &Arc<Self>) {
+        match &self.shared {
+            None => self.end(),
+            Some(share) => {
+                let fair = share.fair.load(Relaxed);
+                let before = self.places();
+                self.change(|places| Places {
+                    most: places.most - u32::from(places.most > fair),
+                    running: places.running - 1,
+                });
+                if before.most > fair {
+                    self.note(share);
+                }
+            }
+        }
         self.hand_over();
     }
 
@@ -130,7 +292,7 @@ impl Slots {
         let mut served = SmallVec::new();
         while !queue.turns.is_empty() && self.try_take() {
             let Some(place) = queue.pop() else {
-                self.running.fetch_sub(1, SeqCst);
+                self.end();
                 break;
             };
             self.waiting.fetch_sub(1, SeqCst);
@@ -140,8 +302,138 @@ impl Slots {
         served
     }
 
+    /// The report to the store, and whether a further one is due in a while.
+    fn report_share(&self, share: &SlotShare, now: u64) -> (SlotReport, bool) {
+        let waiting = self.waiting.load(SeqCst);
+        if share.is_used.swap(false, SeqCst) || waiting > 0 {
+            share.used_at.store(now, Relaxed);
+        }
+        let limit = self.limit.load(SeqCst);
+        let is_idle = now.saturating_sub(share.used_at.load(Relaxed)) > IDLE;
+        let is_wanted = share.is_wanted.load(Relaxed);
+        // a lease that lapsed is not claimed, except for what runs: it may be another replica's by now
+        let is_held = share.link.age(now).is_some_and(|age| age < HELD);
+        if is_held && (is_idle || is_wanted) {
+            self.change(|places| Places {
+                most: places.most.min(places.running),
+                ..places
+            });
+        }
+        let places = self.places();
+        let claim = match is_held {
+            true => places.most.max(places.running),
+            false => places.running,
+        };
+        let needs = u64::from(places.running) + waiting;
+        let needs = needs.saturating_sub(u64::from(claim));
+        let even = limit / share.link.replicas().max(1);
+        let wishes = match is_idle || is_wanted {
+            true => needs,
+            false => {
+                let used = u64::from(places.running) + waiting + 1;
+                used.max(even).saturating_sub(u64::from(claim)).max(needs)
+            }
+        };
+        let report = SlotReport {
+            claim: u64::from(claim),
+            needs,
+            wishes,
+            limit,
+            is_known: share.link.age(now).is_some(),
+        };
+        (
+            report,
+            places.running > 0 || waiting > 0 || claim > 0 || !is_idle,
+        )
+    }
+
+    /// Puts an answer to a report into effect, and gives waiters what there is.
+    fn apply_share(
+        &self,
+        share: &SlotShare,
+        report: &SlotReport,
+        answer: &SlotAnswer,
+        is_held: bool,
+    ) {
+        // a limit that was lowered is reached as exchanges end
+        let is_above = answer.others.saturating_add(answer.claim) > report.limit;
+        let is_wanted = answer.is_wanted || is_above;
+        share.is_wanted.store(is_wanted, Relaxed);
+        let fair = match is_wanted {
+            true => narrow(answer.fair),
+            false => u32::MAX,
+        };
+        share.fair.store(fair, Relaxed);
+        let more = narrow(answer.claim.saturating_sub(report.claim));
+        let limit = self.limit.load(SeqCst);
+        self.change(|places| match (limit, is_held) {
+            (u64::MAX, _) => places,
+            (_, true) => Places {
+                most: places.most.saturating_add(more),
+                ..places
+            },
+            (_, false) => Places {
+                most: narrow(answer.claim),
+                ..places
+            },
+        });
+        self.hand_over();
+    }
+
+    /// The store has not answered for a while. What it gave lapses after its lease: from then on this replica has
+    /// at most its part of the limit, and exactly its part once the store is lost.
+    fn do_without(&self, share: &SlotShare, now: u64) {
+        let limit = self.limit.load(SeqCst);
+        if limit == u64::MAX {
+            return;
+        }
+        let age = share.link.age(now);
+        let is_lapsed = age.is_none_or(|age| age >= HELD);
+        if share.link.is_lost(now) || (age.is_none() && share.link.sharing.is_stale()) {
+            self.have_part(share);
+        } else if is_lapsed {
+            let part = narrow((limit / share.link.sharing.replicas).max(1));
+            self.change(|places| Places {
+                most: places.most.min(part),
+                ..places
+            });
+        }
+        share.fair.store(u32::MAX, Relaxed);
+        self.hand_over();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SharedMeter for Slots {
+    fn link(&self) -> Option<&Link> {
+        self.share().map(|share| &share.link)
+    }
+
+    fn report(&self, now: u64) -> (ReportedState, bool) {
+        let report = self.share().map(|share| self.report_share(share, now));
+        let (report, is_kept) = report.unwrap_or_default();
+        (ReportedState::Slots(report), is_kept)
+    }
+
+    fn apply(&self, report: &ReportedState, answer: &MeterAnswer, sent: u64, _now: u64) -> bool {
+        let (Some(share), ReportedState::Slots(report), MeterAnswer::Slots(answer)) =
+            (self.share(), report, answer)
+        else {
+            return false;
+        };
+        let is_held = share.link.age(sent).is_none_or(|age| age < HELD);
+        share.link.answered(sent, answer.replicas);
+        self.apply_share(share, report, answer, is_held);
+        answer.is_new && report.is_known
+    }
+
+    fn unanswered(&self, _report: &ReportedState, now: u64) {
+        if let Some(share) = self.share() {
+            self.do_without(share, now);
+        }
     }
 }
 
@@ -239,6 +531,11 @@ impl Drop for SlotWaiter {
     }
 }
 
+/// A number of slots: four billion are as good as any number.
+fn narrow(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
 /// Waiters for each slot: what is beyond would hardly get its turn in time.
 const WAITERS_PER_SLOT: u64 = 2;
 
@@ -264,7 +561,7 @@ mod tests {
 
     #[test]
     fn slots_are_taken_given_back_and_waited_for() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, None);
         let first = slots.take().unwrap();
         assert!(slots.take().is_none());
         let mut waiter = slots.wait(1).unwrap();
@@ -284,7 +581,7 @@ mod tests {
 
     #[test]
     fn sessions_have_their_turns() {
-        let slots = Slots::new(4);
+        let slots = Slots::new(4, None);
         let mut running: Vec<_> = (0..4).map(|_| slots.take().unwrap()).collect();
         let sessions = [1, 1, 1, 1, 1, 2, 3, 2];
         let mut waiters: Vec<_> = sessions
@@ -304,7 +601,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_was_handed_over_and_not_looked_at_comes_back() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, None);
         let first = slots.take().unwrap();
         let (gone, mut next) = (slots.wait(1).unwrap(), slots.wait(2).unwrap());
         drop(first);
@@ -315,7 +612,7 @@ mod tests {
 
     #[test]
     fn a_higher_limit_serves_waiters_and_a_lower_one_stops_new_ones_alone() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, None);
         let first = slots.take().unwrap();
         let mut waiter = slots.wait(1).unwrap();
         slots.limit_to(3);
@@ -333,7 +630,7 @@ mod tests {
     #[test]
     fn threads_that_race_never_exceed_the_limit_and_lose_no_wake_up() {
         const LIMIT: usize = 3;
-        let slots = Slots::new(LIMIT as u64);
+        let slots = Slots::new(LIMIT as u64, None);
         let (running, served) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let enter = |permit: SlotPermit| {
             assert!(running.fetch_add(1, SeqCst) < LIMIT);
@@ -397,7 +694,7 @@ mod tests {
     proptest! {
         #[test]
         fn slots_agree_with_a_count(steps in prop::collection::vec(step(), 1..200)) {
-            let slots = Slots::new(2);
+            let slots = Slots::new(2, None);
             let (mut limit, mut permits, mut waiters) = (2, Vec::new(), Vec::new());
             for step in steps {
                 let before = permits.len();

@@ -18,6 +18,7 @@ use crate::{
 mod admission;
 mod keys;
 mod model;
+mod replicas;
 mod scale;
 mod wave;
 
@@ -127,7 +128,7 @@ fn access(records: &Records, spends: &[SpendRow], now: u64) -> Access {
         _ => None,
     };
     let now = UNIX_EPOCH + Duration::from_secs(now);
-    let clock = SteadyClock::Manual(AtomicU64::new(1_000_000_000));
+    let clock = SteadyClock::Manual(Arc::new(AtomicU64::new(1_000_000_000)));
     // of processes that have ended: what they had reserved is spent
     let spends = spends.iter().map(|row| SpendRow {
         spent: row.upto,

@@ -24,6 +24,9 @@ pub(super) struct LimitFlags {
     /// Exchanges at once
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     streams: Option<String>,
+    /// Effect of these limits while the state that replicas share is lost: closed (budgets' default) refuses
+    #[arg(long, value_name = "EFFECT", value_parser = ["open", "closed"])]
+    unreachable: Option<String>,
 }
 
 impl LimitFlags {
@@ -37,7 +40,7 @@ impl LimitFlags {
             period: None,
             zone: None,
             models: models.map(str::to_owned),
-            unreachable: None,
+            unreachable: self.unreachable.clone(),
         };
         for text in &self.budget {
             if let Some(period) = text.strip_prefix("none/") {
@@ -59,6 +62,7 @@ impl LimitFlags {
                 budget(text).map_err(|fault| VerbError::Usage(format!("--budget: {fault}")))?;
             shapes.push(LimitShape {
                 models: models.map(str::to_owned),
+                unreachable: self.unreachable.clone(),
                 ..checked("--budget", LimitShape::of_budget(rule))?
             });
         }
@@ -93,6 +97,11 @@ impl LimitFlags {
                 Some(_) => checked(flag, shape)?,
                 None => shape,
             });
+        }
+        if shapes.is_empty() && self.unreachable.is_some() {
+            return Err(VerbError::Usage(
+                "--unreachable is for the limits of the same command, and there is none".to_owned(),
+            ));
         }
         Ok(shapes)
     }

@@ -250,6 +250,7 @@ fn explained(answer: &Value) -> String {
                 amount("left"),
                 format!("{} %", cell_number(&row["percent"])),
                 cell(&row["resets_at"]),
+                shared(&row["shared"]),
             ]
         })
         .collect();
@@ -258,11 +259,26 @@ fn explained(answer: &Value) -> String {
         out += "no limits\n";
     } else {
         let names = [
-            "OF", "LIMIT", "BOUND", "SPENT", "HELD", "LEFT", "USED", "RESETS",
+            "OF", "LIMIT", "BOUND", "SPENT", "HELD", "LEFT", "USED", "RESETS", "SHARED",
         ];
         out += &table(&names, &rows);
     }
     out + &grants(answer)
+}
+
+/// How replicas share a limit: `fresh, 4 replicas`.
+fn shared(row: &Value) -> String {
+    let Some(state) = row["state"].as_str() else {
+        return "-".to_owned();
+    };
+    let replicas = row["replicas"].as_u64().unwrap_or_default();
+    match (state, row["age_seconds"].as_f64()) {
+        ("stale" | "lost", Some(age)) => {
+            let effect = row["unreachable"].as_str().unwrap_or_default();
+            format!("{state} for {age:.0} s ({effect})")
+        }
+        _ => format!("{state}, {replicas} replicas"),
+    }
 }
 
 fn verified(subjects: &[String], reach: &Reach) -> Result<ExitCode, VerbError> {
@@ -332,6 +348,7 @@ fn limit_text(row: &Value) -> String {
             "resets_at",
             "default_of",
             "waiting",
+            "shared",
         ] {
             fields.remove(name);
         }

@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest time between two writes that were urgent.
 const FLOOR: Duration = Duration::from_millis(5);
 
+/// Time after which the limits have written a register, as a rule.
+const SETTLED: Duration = Duration::from_millis(500);
+
 /// Time after which a fault that lasts is logged once more.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -51,6 +54,8 @@ impl LedgerThread {
             warnings: webhook.map(BudgetWarnings::new),
             fault: None,
             warned: None,
+            later: Vec::new(),
+            later_since: Instant::now(),
         };
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
@@ -102,11 +107,30 @@ struct LedgerLoop {
     warnings: Option<BudgetWarnings>,
     /// The fault that the log has, and since when.
     fault: Option<(String, Instant)>,
+    /// Rows of the last round, where replicas share the store.
+    later: Vec<SpendRow>,
+    later_since: Instant,
     /// The warning that the log has, and since when.
     warned: Option<(String, Instant)>,
 }
 
 impl LedgerLoop {
+    /// The rows to write. A row of a shared store is a note that other replicas shall look: it follows the register,
+    /// which the limits write.
+    fn noted(&mut self, rows: Vec<SpendRow>) -> Vec<SpendRow> {
+        if self.registry.shared_state().is_none() {
+            return rows;
+        }
+        if self.later.is_empty() {
+            self.later_since = Instant::now();
+        } else if self.later_since.elapsed() >= SETTLED {
+            self.later_since = Instant::now();
+            return std::mem::replace(&mut self.later, rows);
+        }
+        self.later.extend(rows);
+        Vec::new()
+    }
+
     fn run(mut self) {
         while !self.is_ended.load(SeqCst) {
             let began = Instant::now();
@@ -115,6 +139,7 @@ impl LedgerLoop {
             if let Some(warnings) = &mut self.warnings {
                 warnings.look(&self.registry.access, &rows, SystemTime::now());
             }
+            let rows = self.noted(rows);
             let flushed = self.registry.flush(rows);
             let outcome = flushed.and_then(|()| self.registry.follow());
             self.report(outcome);

@@ -17,11 +17,12 @@ use super::{
     limits, money, times,
     view::{
         self, KeyList, KeyRow, LimitAbove, LimitRow, LimitShape, LimitsChecked, LimitsOf,
-        RegisterDifference, Reply, SpendBar, SpendBars,
+        RegisterDifference, Reply, SharedRow, SpendBar, SpendBars,
     },
 };
 use crate::access::{
-    Key, KeyId, KeyRecord, LimitKind, LimitRule, LimitState, Period, SubjectId, id_of, without_keys,
+    Key, KeyId, KeyRecord, LimitKind, LimitRule, LimitState, Period, SharedState, SharedView,
+    SubjectId, id_of, without_keys,
 };
 
 /// Rows of a page where none is asked for, and the most.
@@ -323,7 +324,7 @@ fn limit_row(state: &LimitState) -> LimitRow {
             kind: state.kind.clone(),
             amount: state.amount.saturating_sub(state.granted),
             models: state.models.clone(),
-            unreachable: None,
+            unreachable: state.unreachable,
         }),
         bound: number(state.amount),
         spent: number(state.spent),
@@ -333,6 +334,24 @@ fn limit_row(state: &LimitState) -> LimitRow {
         resets_at: state.resets.map(times::show),
         default_of: state.default_of.clone(),
         waiting: state.waiting,
+        shared: state.shared.map(|shared| shared_row(state, shared)),
+    }
+}
+
+fn shared_row(state: &LimitState, shared: SharedView) -> SharedRow {
+    SharedRow {
+        state: match shared.state {
+            SharedState::Fresh => "fresh",
+            SharedState::Stale => "stale",
+            SharedState::Lost => "lost",
+            SharedState::Unasked => "unasked",
+        },
+        age_seconds: shared.age.map(|age| age as f64 / 1000.0),
+        replicas: shared.replicas,
+        unreachable: match state.is_closed() {
+            true => "closed",
+            false => "open",
+        },
     }
 }
 

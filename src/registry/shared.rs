@@ -140,6 +140,7 @@ impl Registry {
             subjects.len()
         );
         self.anchor(book);
+        self.access.resend();
         Ok(())
     }
 }

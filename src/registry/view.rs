@@ -309,7 +309,12 @@ impl LimitShape {
             }
         };
         let models = self.models.as_ref().map(|it| format!(" of {it}"));
-        format!("{amount}{unit}{}", models.unwrap_or_default())
+        let unreachable = self.unreachable.as_ref().map(|it| format!(" ({it})"));
+        format!(
+            "{amount}{unit}{}{}",
+            models.unwrap_or_default(),
+            unreachable.unwrap_or_default()
+        )
     }
 }
 
@@ -517,6 +522,25 @@ pub struct LimitRow {
     pub default_of: Option<String>,
     /// Exchanges that wait for a place.
     pub waiting: u64,
+    /// How replicas share it; null for a limit of this process alone.
+    pub shared: Option<SharedRow>,
+}
+
+/// State of a limit that replicas share.
+#[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub struct SharedRow {
+    /// `fresh`; `stale`: the store has not answered for a second; `lost`: for 30 s; `unasked`: no request has
+    /// come yet.
+    #[cfg_attr(test, schema(example = "fresh"))]
+    pub state: &'static str,
+    /// Seconds since the last report that the store answered.
+    pub age_seconds: Option<f64>,
+    /// Replicas that shared the limit then.
+    pub replicas: u64,
+    /// `closed` if requests are refused while the store is lost, else `open`.
+    #[cfg_attr(test, schema(example = "closed"))]
+    pub unreachable: &'static str,
 }
 
 /// An addition to budgets.

@@ -189,6 +189,8 @@ mod tests {
             waiting: 0,
             resets: Some(1_796_079_600),
             cell: Some("2026-11@Europe/Berlin".to_owned()),
+            shared: None,
+            unreachable: None,
         }
     }
 

@@ -10,7 +10,9 @@ use crate::{
     config::{AccessMode, Boot, Live},
     registry::{
         CurrentSettings, LedgerThread, OpenError, Registry, RegistryKind, RegistrySettings,
+        SharingThread,
     },
+    state::RedisLimits,
 };
 
 /// Name of the socket in `DATA_DIR`.
@@ -24,6 +26,7 @@ pub(super) struct KeyDesk {
     /// Keys and limits for the workers.
     pub(super) access: Option<Arc<Access>>,
     ledger: Option<LedgerThread>,
+    sharing: Option<SharingThread>,
 }
 
 impl KeyDesk {
@@ -80,10 +83,19 @@ impl KeyDesk {
                 log::error!("[Access] no thread for the ledger: {error}; restart the proxy");
                 ExitCode::FAILURE
             })?;
+        let sharing = settings.state.as_ref().map(|state| {
+            let replicas = u32::try_from(settings.replicas.get()).unwrap_or(u32::MAX);
+            let store = Box::new(RedisLimits::new(state));
+            SharingThread::start(&access, boot_id, replicas, store).map_err(|error| {
+                log::error!("[Limits] no thread for shared limits: {error}; restart the proxy");
+                ExitCode::FAILURE
+            })
+        });
         Ok(Self {
             registry: Some(registry),
             access: Some(access),
             ledger: Some(ledger),
+            sharing: sharing.transpose()?,
         })
     }
 
@@ -102,6 +114,9 @@ impl KeyDesk {
 
     /// Writes the exact sums, after the last exchange.
     pub(super) fn end(self) {
+        if let Some(sharing) = self.sharing {
+            sharing.end();
+        }
         if let Some(ledger) = self.ledger {
             ledger.end();
         }

@@ -11,6 +11,7 @@ mod connection;
 mod dial;
 mod fault;
 mod fleet;
+mod limits;
 mod route;
 mod settings;
 mod spends;
@@ -22,6 +23,7 @@ pub use self::{
     changes::RedisChanges,
     fault::{RedisFault, RedisFaultKind},
     fleet::RedisFleet,
+    limits::RedisLimits,
     settings::{InvalidRedisUrl, RedisForm, RedisIdentity, RedisNode, RedisSettings, RedisTls},
     store::RedisStore,
 };

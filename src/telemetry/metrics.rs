@@ -60,7 +60,7 @@ mod upstream;
 pub use self::{
     access::{AccessMetrics, Waiting},
     format::Format,
-    gauges::{Gauges, UpstreamGauges},
+    gauges::{Gauges, SharingGauges, UpstreamGauges},
     upstream::Moved,
 };
 use crate::{exchange::Exchange, label::Label};

@@ -2,7 +2,7 @@
 
 use std::fmt::Result;
 
-use super::family::{Family, FamilyWriter};
+use super::family::{Family, FamilyWriter, Unit};
 
 /// Values read at the moment of a scrape.
 #[derive(Debug, Clone, Default)]
@@ -29,10 +29,29 @@ pub struct Gauges {
     pub cache_breaks: Vec<(&'static str, u64)>,
     /// Whether the store of keys could be used at the last try, and how often it could not; none without one.
     pub state: Option<(bool, u64)>,
+    /// Limits that replicas share; none for one replica.
+    pub sharing: Option<SharingGauges>,
     /// The upstreams of the configuration.
     pub upstreams: Vec<UpstreamGauges>,
     /// Date of the table of prices.
     pub prices_date: String,
+}
+
+/// Limits that replicas share, at the moment of a scrape.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SharingGauges {
+    /// Calls of the store that were answered.
+    pub syncs: u64,
+    /// Calls that were not.
+    pub failures: u64,
+    /// Reports in the calls that were answered.
+    pub reports: u64,
+    /// Seconds for which the store has not answered; 0 while it does.
+    pub silent: f64,
+    /// Limits whose view is stale.
+    pub stale: u64,
+    /// Limits for which the store is lost.
+    pub lost: u64,
 }
 
 /// An upstream at the moment of a scrape.
@@ -67,6 +86,20 @@ impl Gauges {
         if let Some((is_up, failures)) = self.state {
             out.gauge(&STATE, u32::from(is_up))?;
             out.counter(&STATE_FAILURES, failures)?;
+        }
+        if let Some(sharing) = self.sharing {
+            let calls = [
+                ([("result", "ok")], sharing.syncs),
+                ([("result", "failed")], sharing.failures),
+            ];
+            out.counters(&SYNCS, calls)?;
+            out.counter(&REPORTS, sharing.reports)?;
+            out.gauge(&SILENT, sharing.silent)?;
+            let subjects = [
+                ([("state", "stale")], sharing.stale),
+                ([("state", "lost")], sharing.lost),
+            ];
+            out.gauges(&SHARED, subjects)?;
         }
         let breaks = self.cache_breaks.iter();
         let breaks = breaks.map(|(cause, count)| ([("cause", *cause)], *count));
@@ -132,6 +165,30 @@ const STATE_FAILURES: Family = Family {
     name: "anthropic_proxy_state_failures",
     unit: None,
     help: "Tries, one each second, at which the store of keys and limits could not be used.",
+};
+
+const SYNCS: Family = Family {
+    name: "anthropic_proxy_shared_limits_syncs",
+    unit: None,
+    help: "Calls of the store in which replicas share limits, by result.",
+};
+
+const REPORTS: Family = Family {
+    name: "anthropic_proxy_shared_limits_reports",
+    unit: None,
+    help: "Reports on limits in the calls of the store that were answered.",
+};
+
+const SILENT: Family = Family {
+    name: "anthropic_proxy_shared_limits_silent",
+    unit: Some(Unit::Seconds),
+    help: "Seconds for which the store has not answered calls about limits; 0 while it does. From 1 on limits are stale, from 30 on lost.",
+};
+
+const SHARED: Family = Family {
+    name: "anthropic_proxy_shared_limits",
+    unit: None,
+    help: "Limits on which the store has not answered: for a second (stale), for 30 seconds (lost).",
 };
 
 const DROPPED: Family = Family {

@@ -140,6 +140,7 @@ fn gauges() -> Gauges {
     };
     Gauges {
         state: None,
+        sharing: None,
         version: "0.1.0",
         in_flight: 4,
         connections: 5,
