@@ -23,10 +23,6 @@ use crate::exchange::Tokens;
 
 /// Outcome of an admission.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are granted, and an allocation would cost more than the copy"
-)]
 pub enum Admitted {
     /// The request may pass.
     Granted(Grant),
