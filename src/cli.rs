@@ -22,6 +22,7 @@ mod healthcheck;
 mod keys;
 mod limit_flags;
 mod limits;
+mod migrate;
 mod operator;
 mod output;
 mod serve;

@@ -13,10 +13,12 @@ mod core;
 mod credentials;
 mod document;
 mod error;
+mod health;
 mod keys;
 mod ledger;
 mod limits;
 mod lost;
+mod migrate;
 mod money;
 mod pepper;
 mod read;
@@ -39,6 +41,7 @@ pub use self::{
     document::variables,
     error::{FileFault, RegistryError},
     ledger::LedgerThread,
+    migrate::{MigrateError, Migrated, Migration},
     money::{budget, show_usd, usd},
     sharing::{SharingSample, SharingThread},
     times::{duration, moment, since},

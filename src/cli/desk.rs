@@ -91,6 +91,20 @@ const EXIT_CONFLICT: u8 = 5;
 const ADMIN_KEY: &str = "ANTHROPIC_PROXY_ADMIN_KEY";
 
 impl Reach {
+    /// The directory of keys, and their settings.
+    pub(super) fn place(&self) -> Result<(PathBuf, AccessSettings), VerbError> {
+        let source = ConfigSource::of_process(self.settings.clone());
+        let (configured, access) = source.access()?;
+        match self.data_dir.clone().or(configured) {
+            Some(data_dir) => Ok((data_dir, access)),
+            None => Err(VerbError::Usage(
+                "DATA_DIR is not set, so there is no place for keys: set it to the server's, or give \
+                 --data-dir or --server"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// Finds the place that answers.
     pub(super) fn desk(&self) -> Result<Desk, VerbError> {
         if let Some(url) = &self.server {
@@ -103,14 +117,7 @@ impl Reach {
             return Ok(Desk::Server(ApiClient::of_url(url, key)?));
         }
         let source = ConfigSource::of_process(self.settings.clone());
-        let (configured, access) = source.access()?;
-        let Some(data_dir) = self.data_dir.clone().or(configured) else {
-            return Err(VerbError::Usage(
-                "DATA_DIR is not set, so there is no place for keys: set it to the server's, or give \
-                 --data-dir or --server"
-                    .to_owned(),
-            ));
-        };
+        let (data_dir, access) = self.place()?;
         #[cfg(unix)]
         if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)) {
             return Ok(Desk::Server(server));
@@ -185,7 +192,7 @@ fn refused(error: RegistryError) -> VerbError {
 }
 
 /// Access to the files is the authority.
-fn author() -> Author {
+pub(super) fn author() -> Author {
     Author {
         actor: AuditActor {
             kind: ActorKind::Cli,

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{
     desk::{Reach, VerbError, finish, print_json, warn},
     limit_flags::{LimitFlags, limit_texts},
+    migrate::{self, StoreName},
     output::{complain, say},
     table::{cell, table},
 };
@@ -106,6 +107,20 @@ pub(super) enum KeysVerb {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Copy keys, limits and spend between the file in DATA_DIR and STATE_URL, while no server runs
+    Migrate {
+        /// The store to read
+        #[arg(long, value_name = "STORE")]
+        from: StoreName,
+        /// The store to write; it must be empty, or have the same
+        #[arg(long, value_name = "STORE")]
+        to: StoreName,
+        /// Print what would be copied, and copy nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -160,7 +175,8 @@ impl KeysVerb {
             | Self::Revoke { reach, .. }
             | Self::Import { reach, .. }
             | Self::Export { reach }
-            | Self::Apply { reach, .. } => reach,
+            | Self::Apply { reach, .. }
+            | Self::Migrate { reach, .. } => reach,
         }
     }
 }
@@ -276,6 +292,12 @@ fn done(verb: KeysVerb) -> Result<ExitCode, VerbError> {
             let answer = reach.desk()?.make(&call)?;
             Ok(applied(&answer, reach.json))
         }
+        KeysVerb::Migrate {
+            from,
+            to,
+            dry_run,
+            reach,
+        } => migrate::run(from, to, dry_run, &reach),
     }
 }
 

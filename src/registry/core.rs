@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::{
     author::Author,
     error::RegistryError,
+    health::StoreHealth,
     lost,
     pepper::{self, PepperError},
-    shared::StoreHealth,
     unwritten::Unwritten,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub struct Registry {
     pub(super) unwritten: Unwritten,
     /// The store of several replicas, if that is what holds the keys.
     pub(super) state: Option<Arc<RedisSettings>>,
-    /// Whether the store can be used.
+    /// State of the store, for metrics.
     pub(super) health: StoreHealth,
     source: SettingsSource,
     book: Mutex<Book>,
@@ -154,8 +154,8 @@ impl Registry {
             }
             _ => {
                 let store = SqliteStore::new(&data_dir);
-                if !store.exists() {
-                    lost::check(&data_dir)?;
+                if !store.exists() && lost::is_lost(&data_dir) {
+                    return Err(OpenError::Lost(data_dir));
                 }
                 Box::new(store)
             }

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use super::core::OpenError;
 use crate::audit::{AUDIT_FOLDER, AuditFilter, search};
 
 /// Actions that leave a store behind.
@@ -15,10 +14,10 @@ const CHANGES: [&str; 5] = [
     "limits.grant",
 ];
 
-/// Refuses a directory without a store whose audit tells of a change that was made.
-pub(super) fn check(directory: &Path) -> Result<(), OpenError> {
+/// Reports that the audit of a directory without a store tells of a change that was made.
+pub(super) fn is_lost(directory: &Path) -> bool {
     let folder = directory.join(AUDIT_FOLDER);
-    for action in CHANGES {
+    CHANGES.into_iter().any(|action| {
         let filter = AuditFilter {
             action: Some(action.to_owned()),
             limit: usize::MAX,
@@ -26,9 +25,6 @@ pub(super) fn check(directory: &Path) -> Result<(), OpenError> {
         };
         // an audit that cannot be read is told of by the first change
         let lines = search(&folder, &filter).unwrap_or_default();
-        if lines.iter().any(|line| line.result == "done") {
-            return Err(OpenError::Lost(directory.to_owned()));
-        }
-    }
-    Ok(())
+        lines.iter().any(|line| line.result == "done")
+    })
 }

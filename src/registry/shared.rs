@@ -3,13 +3,7 @@
 //! A replica keeps in memory what it has read. A store that was emptied, or whose successor had not seen the last
 //! changes, gets them again from the replicas; records are never deleted, so that one that is missing is a loss.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     core::{Book, Record, Registry, changes, record},
@@ -20,28 +14,6 @@ use crate::{
     state::RedisSettings,
 };
 
-/// Whether the store can be used, for metrics.
-pub(super) struct StoreHealth {
-    is_used: AtomicBool,
-    failures: AtomicU64,
-}
-
-impl StoreHealth {
-    pub(super) fn new(is_used: bool) -> Self {
-        Self {
-            is_used: AtomicBool::new(is_used),
-            failures: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn note(&self, is_used: bool) {
-        self.is_used.store(is_used, Relaxed);
-        if !is_used {
-            self.failures.fetch_add(1, Relaxed);
-        }
-    }
-}
-
 impl Registry {
     /// The store that replicas share, if there is one.
     pub fn shared_state(&self) -> Option<&Arc<RedisSettings>> {
@@ -50,8 +22,7 @@ impl Registry {
 
     /// Reports whether the store could be used at the last try, and how often it could not.
     pub fn store_health(&self) -> (bool, u64) {
-        let StoreHealth { is_used, failures } = &self.health;
-        (is_used.load(Relaxed), failures.load(Relaxed))
+        self.health.read()
     }
 
     /// Reads everything, since the store did not answer at the start.

@@ -9,7 +9,7 @@ mod checks;
 mod command;
 mod connection;
 mod dial;
-mod fault;
+pub(in crate::state) mod fault;
 mod fleet;
 mod limits;
 mod route;

@@ -40,6 +40,20 @@ pub(super) fn write(
     Ok(())
 }
 
+/// Adds rows of earlier boots to cells that have no row.
+pub(super) fn seed(connection: &Connection, spends: &[StoredSpend]) -> rusqlite::Result<()> {
+    let mut write = connection.prepare(
+        "INSERT INTO spend (subject, cell, boot, spent, upto, is_ended)
+         SELECT ?1, ?2, '', ?3, ?3, 1
+         WHERE NOT EXISTS (SELECT 1 FROM spend WHERE subject = ?1 AND cell = ?2)",
+    )?;
+    for spend in spends {
+        let upto = signed(spend.upto.max(spend.spent));
+        write.execute(params![spend.subject, spend.cell, upto])?;
+    }
+    Ok(())
+}
+
 pub(super) fn end(connection: &Connection, boot: &str) -> rusqlite::Result<()> {
     let end = "UPDATE spend SET upto = spent, is_ended = 1 WHERE boot = ?1";
     connection.execute(end, [boot]).map(drop)

@@ -200,6 +200,13 @@ impl Store for SqliteStore {
         self.write(|transaction| spend::write(transaction, boot, rows))
     }
 
+    fn seed_spends(&mut self, spends: &[StoredSpend]) -> Result<(), StateError> {
+        match spends {
+            [] => Ok(()),
+            spends => self.write(|transaction| spend::seed(transaction, spends)),
+        }
+    }
+
     fn end_boot(&mut self, boot: &str) -> Result<(), StateError> {
         if !self.exists() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::redis::RedisFault;
+use super::redis::fault::RedisFault;
 
 /// Keys and subjects: all of them, or those that changed after a version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -195,6 +195,12 @@ pub trait Store: Send {
     /// The store cannot be written.
     fn write_spends(&mut self, boot: &str, rows: &[SpendRegister]) -> Result<(), StateError>;
 
+    /// Adds spend of earlier times to cells that have none.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn seed_spends(&mut self, spends: &[StoredSpend]) -> Result<(), StateError>;
+
     /// Ends a boot whose registers are exact: from now on they count with what was spent.
     ///
     /// # Errors
@@ -231,7 +237,7 @@ pub trait Store: Send {
     /// The store cannot be read.
     fn checkpoints(&mut self) -> Result<Vec<StoredCheckpoint>, StateError>;
 
-    /// What is wrong with the store since it was opened, although it can be used.
+    /// The fault of a store that can be used nevertheless.
     fn warning(&self) -> Option<StateError> {
         None
     }

@@ -362,7 +362,7 @@ settings! {
         replicas: NonZeroUsize = "1" {
             name: "REPLICAS", applies: Restart, read: scalar::count, form: COUNT,
             en: "Replicas that share STATE_URL: what each takes of a limit before the first answer, and while STATE_URL is unreachable.",
-            zh: "共用 STATE_URL 的副本数：在得到第一次应答之前，以及 STATE_URL 不可用期间，据此分配每个副本的份额。",
+            zh: "共用 STATE_URL 的副本数：在得到第一次响应之前，以及 STATE_URL 不可用期间，据此分配每个副本的份额。",
         }
     }
     Timers {

@@ -80,17 +80,17 @@ struct Task {
     index: usize,
     /// The node that it goes to, whatever the route says.
     target: Option<RedisNode>,
-    /// That node has its key for now: it is told to look.
+    /// True if that node has its key for now, and is told to look.
     is_asking: bool,
     /// The script goes before it.
     loads: bool,
     /// It was sent on a connection that turned out to be closed.
     is_repeated: bool,
-    /// Why it is sent again.
+    /// Reason for which it is sent again.
     fault: Option<RedisFault>,
 }
 
-/// What a round leaves.
+/// Tasks that a round leaves.
 #[derive(Default)]
 struct Rest {
     tasks: Vec<Task>,

@@ -14,7 +14,7 @@ use super::{
     settings::{RedisNode, RedisSettings, RedisTls},
 };
 
-/// What is said to a server first.
+/// First words to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Login {
     /// User, password and database.

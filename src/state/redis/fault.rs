@@ -9,7 +9,7 @@ pub struct RedisFault {
     pub kind: RedisFaultKind,
     /// Hosts and ports.
     pub place: String,
-    /// What the system or the server said.
+    /// Words of the system or the server.
     pub detail: String,
 }
 

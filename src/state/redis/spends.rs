@@ -20,6 +20,8 @@ const FORGOTTEN_MS: u64 = 24 * 60 * 60 * 1_000;
 
 static CELLS: LuaScript = LuaScript::new(include_str!("cells.lua"));
 
+static SEED: LuaScript = LuaScript::new(include_str!("seed.lua"));
+
 /// The index as far as it was read.
 #[derive(Default)]
 pub(super) struct SpendIndex {
@@ -50,6 +52,38 @@ impl SpendIndex {
                 .collect();
             let at: u64 = connection.query(&CELLS.call(&[&name]).arg(&cells))?;
             self.own.extend(cells.into_iter().map(|cell| (cell, at)));
+        }
+        Ok(())
+    }
+
+    /// Adds spend of earlier times to cells that have none.
+    pub(super) fn seed(
+        &mut self,
+        connection: &mut RedisConnection,
+        settings: &RedisSettings,
+        spends: &[StoredSpend],
+    ) -> Result<(), StateError> {
+        let rows: Vec<_> = spends
+            .iter()
+            .map(|it| SpendRegister {
+                subject: it.subject.clone(),
+                cell: it.cell.clone(),
+                spent: it.spent,
+                upto: it.upto,
+            })
+            .collect();
+        self.note(connection, settings, &rows)?;
+        for page in spends.chunks(PAGE) {
+            let seeds: Vec<_> = page
+                .iter()
+                .map(|it| {
+                    let name = settings.key(&it.subject, &format!("b:{}", it.cell));
+                    SEED.call(&[&name]).arg(it.upto.max(it.spent))
+                })
+                .collect();
+            for answer in connection.send(&seeds)? {
+                answer.map_err(StateError::Redis)?;
+            }
         }
         Ok(())
     }

@@ -250,6 +250,12 @@ impl Store for RedisStore {
         self.index.note(&mut self.connection, &self.settings, rows)
     }
 
+    fn seed_spends(&mut self, spends: &[StoredSpend]) -> Result<(), StateError> {
+        self.checked()?;
+        self.index
+            .seed(&mut self.connection, &self.settings, spends)
+    }
+
     fn end_boot(&mut self, _boot: &str) -> Result<(), StateError> {
         Ok(())
     }

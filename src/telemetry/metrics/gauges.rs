@@ -27,7 +27,8 @@ pub struct Gauges {
     pub exchanges_dropped: u64,
     /// Breaks of prompt caches by cause: label and number; empty if they are not looked for.
     pub cache_breaks: Vec<(&'static str, u64)>,
-    /// Whether the store of keys could be used at the last try, and how often it could not; none without one.
+    /// State of the store of keys, if there is one: true if it could be used at the last try, and the number of
+    /// tries at which it could not.
     pub state: Option<(bool, u64)>,
     /// Limits that replicas share; none for one replica.
     pub sharing: Option<SharingGauges>,

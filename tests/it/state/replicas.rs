@@ -1,6 +1,8 @@
 //! Keys and changes over replicas, and a Redis that is not there, not the right one, or lost what it had.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
     thread,
     time::{Duration, Instant},
 };
@@ -290,9 +292,97 @@ fn a_redis_that_cannot_keep_keys_ends_the_start_with_the_remedy() {
     );
     redis.run_as(login, &["HSET", "ap:{state}:meta", "schema", "99"]);
     fails(&right, PEPPER, "later release");
-    let page = upstream();
-    let page = page.url().replace("http://", "redis://");
-    fails(&page, PEPPER, "is no Redis");
+    let page = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = page.local_addr().unwrap().port();
+    // for each connection what a web server answers to a command
+    thread::spawn(move || {
+        for mut stream in page.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    fails(&format!("redis://127.0.0.1:{port}"), PEPPER, "is no Redis");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn keys_are_migrated_to_the_redis_and_back_once_and_never_over_others() {
+    let (redis, upstream) = (Redis::start(&[]), upstream());
+    let (shared, alone) = (Replica::of(&redis.url()), Replica::of(""));
+    let key = alone.key("first");
+    alone.says(&["limits", "set", "org", "--budget", "$5/month"]);
+    let migrate = |replica: &Replica, from: &str, to: &str, more: &[&str]| {
+        let verb = ["keys", "migrate", "--from", from, "--to", to];
+        let builder = replica
+            .builder("http://127.0.0.1:9")
+            .env("STATE_URL", redis.url());
+        let arguments = verb.iter().chain(more);
+        arguments
+            .fold(builder, |it, argument| it.arg(argument))
+            .run()
+    };
+    let dry = migrate(&alone, "sqlite", "redis", &["--dry-run"]);
+    assert!(
+        dry.stdout
+            .contains("would migrate 1 keys, 1 other subjects"),
+        "{dry:?}"
+    );
+    assert_eq!(redis.run(&["EXISTS", "ap:{state}:keys"]), [":0"]);
+    let done = migrate(&alone, "sqlite", "redis", &[]);
+    assert!(
+        done.stdout.contains("migrated 1 keys, 1 other subjects"),
+        "{done:?}"
+    );
+    let again = migrate(&alone, "sqlite", "redis", &[]);
+    assert!(again.stdout.contains("nothing to migrate"), "{again:?}");
+    let server = shared.builder(&upstream.url()).start();
+    until(&server, &key, PASSES);
+    shared.key("second");
+    // the target has more now
+    let refused = migrate(&alone, "sqlite", "redis", &[]);
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    assert!(refused.stderr.contains("other records"), "{refused:?}");
+    let back = Replica::of("");
+    let done = migrate(&back, "redis", "sqlite", &[]);
+    assert!(
+        done.stdout.contains("migrated 2 keys, 1 other subjects"),
+        "{done:?}"
+    );
+    let listed = back.says(&["keys", "list"]);
+    assert!(
+        listed.contains("first") && listed.contains("second"),
+        "{listed}"
+    );
+    let refused = migrate(&alone, "sqlite", "sqlite", &[]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn the_least_rights_in_the_manual_are_enough() {
+    let manual = std::fs::read_to_string("docs/access.md").unwrap();
+    let line = manual
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER proxy "))
+        .expect("the manual has the line");
+    let (redis, upstream) = (Redis::start(&[]), upstream());
+    let line = line.replace(">…", ">canary");
+    redis.run(&line.split(' ').collect::<Vec<_>>());
+    let url = format!("redis://proxy:canary@127.0.0.1:{}", redis.port());
+    let (one, other) = (Replica::of(&url), Replica::of(&url));
+    let server = other.builder(&upstream.url()).start();
+    let key = one.key("first");
+    until(&server, &key, PASSES);
+    one.says(&["keys", "revoke", "first", "--reason", "lost"]);
+    until(&server, &key, REVOKED);
+    one.says(&["audit", "verify"]);
+    one.says(&["limits", "verify"]);
+    let said = server.stderr();
+    assert!(!said.contains("STATE_URL"), "{said}");
+    let denied = redis.run(&["ACL", "LOG", "0"]);
+    assert_eq!(denied, ["*0"], "{denied:?}");
+    let denied = redis.run_as(Some(("proxy", "canary")), &["GET", "app:of-others"]);
+    assert!(denied[0].starts_with("-NOPERM"), "{denied:?}");
 }
 
 #[test]
