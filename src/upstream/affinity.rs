@@ -136,7 +136,7 @@ impl Affinity {
             session,
             upstream,
         } = moved;
-        let session = u64::from(session) << 32 | u64::from(set) % SETS as u64;
+        let session = (u64::from(session) << 32) | (u64::from(set) % SETS as u64);
         // one that this replica has used since knows better
         let is_here = self.entry(session).is_some_and(|entry| {
             entry.upstream == upstream || (minute.wrapping_sub(entry.minute) as i16) < 0
@@ -160,10 +160,7 @@ impl Affinity {
 
     fn entry(&self, session: u64) -> Option<AffinityEntry> {
         let mut set = self.set(self.entries.get()?, session).iter();
-        let entry = set.find_map(|slot| {
-            AffinityEntry::read(slot).filter(|entry| entry.session == tag(session))
-        });
-        entry
+        set.find_map(|slot| AffinityEntry::read(slot).filter(|entry| entry.session == tag(session)))
     }
 
     fn set<'a>(&self, entries: &'a [AtomicU64], session: u64) -> &'a [AtomicU64] {
