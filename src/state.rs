@@ -20,10 +20,10 @@ pub use self::{
         InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,
         RedisIdentity, RedisLimits, RedisNode, RedisSettings, RedisStore, RedisTls,
     },
+    shared::memory::{MemoryLimits, MemoryReplica},
     shared::{
-        BudgetAnswer, BudgetReport, LEASE, MemoryLimits, MemoryReplica, MeterAnswer, MeterName,
-        MeterReport, RateAnswer, RateReport, ReportOrigin, ReportedState, SharedLimits, SlotAnswer,
-        SlotReport, Unanswered,
+        BudgetAnswer, BudgetReport, LEASE, MeterAnswer, MeterName, MeterReport, RateAnswer,
+        RateReport, ReportOrigin, ReportedState, SharedLimits, SlotAnswer, SlotReport, Unanswered,
     },
     sqlite::{STATE_FILE, SqliteStore},
     store::{

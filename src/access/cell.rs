@@ -68,7 +68,7 @@ pub(super) struct CellShare {
     pub(super) link: Link,
     /// Upper bound of `committed`, as the store gave it; [`UNGIVEN`] where it gave none.
     bound: AtomicU64,
-    /// What was committed when the bound was given back.
+    /// Value of `committed` when the bound was given back.
     base: AtomicU64,
     /// The limit that the last request found.
     limit: AtomicU64,

@@ -56,7 +56,8 @@ struct RateView {
 }
 
 impl RateView {
-    /// What this replica may have charged beyond what is in the bucket, for a request that needs an amount.
+    /// Upper bound of what this replica has charged beyond what is in the bucket, for a request that needs an
+    /// amount.
     fn share(&self, needed: u64, replicas: u64, now: u64) -> i64 {
         let age = now.saturating_sub(self.at);
         let left = signed(MINUTE) - signed(self.full_at.saturating_sub(now));

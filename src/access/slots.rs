@@ -33,7 +33,7 @@ use crate::state::{LEASE, MeterAnswer, ReportedState, SlotAnswer, SlotReport};
 #[derive(Debug)]
 pub(super) struct Slots {
     limit: AtomicU64,
-    /// How many may run, and how many do: one number, so that both change together.
+    /// [`Places`] in one number, so that both change together.
     places: AtomicU64,
     waiting: AtomicU64,
     queue: Mutex<Queue>,

@@ -266,7 +266,7 @@ fn explained(answer: &Value) -> String {
     out + &grants(answer)
 }
 
-/// How replicas share a limit: `fresh, 4 replicas`.
+/// State of a limit that replicas share: `fresh, 4 replicas`.
 fn shared(row: &Value) -> String {
     let Some(state) = row["state"].as_str() else {
         return "-".to_owned();

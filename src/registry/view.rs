@@ -522,7 +522,7 @@ pub struct LimitRow {
     pub default_of: Option<String>,
     /// Exchanges that wait for a place.
     pub waiting: u64,
-    /// How replicas share it; null for a limit of this process alone.
+    /// State of its sharing with other replicas; null for a limit of this process alone.
     pub shared: Option<SharedRow>,
 }
 

@@ -4,9 +4,7 @@
 //! late changes nothing. The store takes all reports of a call in one go and answers each for itself. The
 //! decision on a request is none of its business: it gives shares, and the replica decides on its share.
 
-mod memory;
-
-pub use self::memory::{MemoryLimits, MemoryReplica};
+pub(super) mod memory;
 
 /// Milliseconds for which the store keeps what a replica holds without a word of it.
 pub const LEASE: u64 = 10_000;
@@ -64,11 +62,11 @@ pub struct MeterReport {
 /// State of a meter in one replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportedState {
-    /// Of a rate.
+    /// A rate.
     Rate(RateReport),
-    /// Of a budget in one period.
+    /// A budget in one period.
     Budget(BudgetReport),
-    /// Of exchanges at once.
+    /// Exchanges at once.
     Slots(SlotReport),
 }
 
@@ -77,7 +75,7 @@ pub enum ReportedState {
 pub struct RateReport {
     /// Charged since the boot.
     pub charged: i64,
-    /// What an answer has confirmed of it.
+    /// Part of it that an answer has confirmed.
     pub confirmed: i64,
     /// The time at which the bucket is full again, as the last answer had it; 0 without one.
     pub full_at: u64,
@@ -126,11 +124,11 @@ pub struct SlotReport {
 /// Answer to a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MeterAnswer {
-    /// Of a rate.
+    /// A rate.
     Rate(RateAnswer),
-    /// Of a budget.
+    /// A budget.
     Budget(BudgetAnswer),
-    /// Of exchanges at once.
+    /// Exchanges at once.
     Slots(SlotAnswer),
 }
 
@@ -165,11 +163,11 @@ pub struct BudgetAnswer {
     pub spent: u64,
     /// Held by others for exchanges that run.
     pub others: u64,
-    /// What this replica may hold beyond what it reported as spent and held.
+    /// Amount that this replica may hold beyond what it reported as spent and held.
     pub given: u64,
     /// True if that is all there is: nothing is held or kept by others.
     pub is_rest: bool,
-    /// What would be its fair part of what is left.
+    /// Its fair part of what is left.
     pub fair: u64,
     /// True if another replica lacks something.
     pub is_wanted: bool,

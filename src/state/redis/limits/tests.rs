@@ -5,7 +5,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use super::*;
 use crate::state::{
     redis::testing::TestRedis,
-    shared::{MemoryLimits, MeterName},
+    shared::{MeterName, memory::MemoryLimits},
 };
 
 #[derive(Debug, Clone)]
