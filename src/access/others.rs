@@ -29,7 +29,7 @@ pub(super) struct OtherSpends {
 /// Spend in one cell, by the subject.
 #[derive(Debug, Default)]
 struct BySubject {
-    /// That of keys, of which there may be a hundred thousand.
+    /// Spend of keys, of which there may be a hundred thousand.
     keys: HashMap<KeyId, OtherSpend, BuildHasherDefault<IdHasher>>,
     others: HashMap<Box<str>, OtherSpend>,
 }

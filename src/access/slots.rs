@@ -178,9 +178,8 @@ impl Slots {
             is_taken = self.try_take();
         }
         // one is kept free for the next request, and what an idle replica gave back is asked for anew
-        if !is_taken || places.most == places.running {
-            self.note(share);
-        } else if share.link.age(0).is_none() {
+        let is_needed = !is_taken || places.most == places.running;
+        if is_needed || share.link.age(0).is_none() {
             self.note(share);
         }
         is_taken
