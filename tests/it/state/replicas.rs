@@ -381,6 +381,15 @@ fn the_least_rights_in_the_manual_are_enough() {
     assert!(!said.contains("STATE_URL"), "{said}");
     let denied = redis.run(&["ACL", "LOG", "0"]);
     assert_eq!(denied, ["*0"], "{denied:?}");
+    // of the hints, which wait for a session that moves
+    let of_hints: [&[&str]; 2] = [
+        &["XADD", "ap:{fleet}:test", "*", "a", "b"],
+        &["XREAD", "COUNT", "1", "STREAMS", "ap:{fleet}:test", "0"],
+    ];
+    for command in of_hints {
+        let said = redis.run_as(Some(("proxy", "canary")), command);
+        assert!(!said[0].starts_with('-'), "{command:?} {said:?}");
+    }
     let denied = redis.run_as(Some(("proxy", "canary")), &["GET", "app:of-others"]);
     assert!(denied[0].starts_with("-NOPERM"), "{denied:?}");
 }
