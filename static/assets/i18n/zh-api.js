@@ -486,6 +486,15 @@ export default {
   "End of the period (RFC 3339).": "周期结束时间（RFC 3339）。",
   "Ends the validity of a key, within a second everywhere.": "吊销密钥，一秒内处处生效。",
   "Exchanges that wait for a place.": "正在等待名额的请求数。",
+  "Replicas that shared the limit then.": "当时共用该限额的副本数。",
+  "Seconds since the last report that the store answered.": "距共享存储上次响应的秒数。",
+  "State of a limit that replicas share.": "副本共用的限额的状态。",
+  "State of its sharing with other replicas; null for a limit of this process alone.":
+    "与其他副本共用的状态；只属于本进程的限额为 null。",
+  "`closed` if requests are refused while the store is lost, else `open`.":
+    "共享存储失联时拒绝请求为 closed，否则为 open。",
+  "`fresh`; `stale`: the store has not answered for a second; `lost`: for 30 s; `unasked`: no request has come yet.":
+    "fresh：最新；stale：共享存储已有一秒没有响应；lost：已有 30 秒；unasked：还没有请求。",
   "Faults of a key file, all of them.": "密钥文件中的全部错误。",
   "Files.": "文件数。",
   "Gives a key another secret. The old one stays valid for the overlap; the new one is shown this once.":
