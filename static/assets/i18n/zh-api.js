@@ -525,7 +525,8 @@ export default {
     "只替换此模式的限额，其他模型的限额保留；省略则全部替换。",
   "Ends the secret that is still valid from an earlier rotation at once; without it, such a rotation is refused unless the overlap is `0s`.":
     "立即结束上次轮换后仍然有效的旧值；不设置时，除非重叠为 0s，否则拒绝轮换。",
-  "Lets a file without keys revoke all keys, and remove their limits.": "允许没有密钥的文件吊销全部密钥并移除其限额。",
+  "Lets a file without keys revoke all keys, and remove their limits.":
+    "允许没有密钥的文件吊销全部密钥并移除其限额。",
   "Limits of the subjects above it that bind it as well: of a key its user, team and organisation.":
     "上级对象中同样生效的限额：对密钥而言是其用户、团队和组织的限额。",
   "A limit of a subject above another one.": "上级对象的限额。",
