@@ -73,7 +73,7 @@ def main():
         proxies = {}
         try:
             for name, settings in (("no keys", {}), ("SQLite", {"DATA_DIR": "data"}),
-                                   ("Redis", {"DATA_DIR": "data", "STATE_URL": redis.url()})):
+                                   ("Redis", {"DATA_DIR": "data", "STATE_URL": redis.url(), "ACCESS_PEPPER": "a-pepper-of-the-benchmark-of-shared-state"})):
                 proxies[name] = Proxy(program, work / name.replace(" ", "-"), mock.port, **settings)
             compare(proxies, body, rounds, requests, redis.server)
         finally:
