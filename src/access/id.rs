@@ -52,7 +52,7 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// The id of a key that may be given whole where its id is meant: by whoever revokes a key that leaked.
+/// The id in a text that is an id, or a whole key: one that leaked is revoked by its text.
 pub fn id_of(text: &str) -> Option<KeyId> {
     let id = match text.as_bytes().strip_prefix(PREFIX) {
         Some(rest) if rest.get(ID) == Some(&b'_') => &rest[..ID],

@@ -1,5 +1,4 @@
-//! Last uses of keys, kept in the store: an operator who looks for unused keys must not take a restart for
-//! silence.
+//! Last uses of keys, kept in the store, so that a restart does not make a key look unused.
 //!
 //! Written once a minute; each process takes those of the others then.
 

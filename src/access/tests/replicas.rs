@@ -43,7 +43,7 @@ struct Replica {
 /// Replicas with one store.
 struct World {
     records: Records,
-    /// Of the timers of waits, whose clock stands still.
+    /// Runtime of the timers of waits, whose clock stands still.
     runtime: Arc<Runtime>,
     store: MemoryLimits,
     /// Nanoseconds since the start.

@@ -13,7 +13,7 @@ enum Step {
     Report {
         boot: usize,
         meter: usize,
-        /// Of an earlier call, which arrives late.
+        /// Report of an earlier call, which arrives late.
         is_late: bool,
         is_last: bool,
         numbers: [u64; 6],
