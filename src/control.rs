@@ -179,6 +179,7 @@ fn scope(
     scope
         .service(resource("/assets/{path:.*}", file))
         .service(resource("/grafana/{path:.*}", file))
+        .service(resource("/prometheus/{path:.*}", file))
         .service(web::scope(API).configure(api))
         .default_service(web::to(nowhere))
         .wrap(middleware::from_fn(admission::guard))

@@ -43,3 +43,8 @@ for at, expression in enumerate(expressions):
 print(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
 PYTHON
 promtool check rules "$folder/rules"
+
+# each alert fires where it should and nowhere else
+promtool check rules static/prometheus/alerts.yaml
+python3 tests/prometheus/alerts.py "$PWD/static/prometheus/alerts.yaml" >"$folder/alerts"
+promtool test rules "$folder/alerts"

@@ -233,6 +233,7 @@ mod tests {
             ("GET", "/admin/assets", ResourceKind::Data),
             ("GET", "/admin/icon.svg", ResourceKind::Asset),
             ("GET", "/admin/grafana/x.json", ResourceKind::Data),
+            ("GET", "/admin/prometheus/x.yaml", ResourceKind::Data),
             ("GET", "/admin//assets/app.js", ResourceKind::Data),
             ("GET", "/admin/api/v1/session", ResourceKind::Status),
             ("POST", "/admin/api/v1/session", ResourceKind::Login),

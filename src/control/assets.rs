@@ -42,7 +42,8 @@ pub(super) fn answer(request: &HttpRequest, name: &str) -> Result<HttpResponse, 
         || name == DESCRIPTION
         || AT_ROOT.contains(&name)
         || name.starts_with("assets/")
-        || name.starts_with("grafana/");
+        || name.starts_with("grafana/")
+        || name.starts_with("prometheus/");
     let file = content(name, BROTLI).or_else(|| content(name, IDENTITY));
     let file = file.filter(|_| is_served).ok_or(Problem::NotFound)?;
     let fields = request.headers();
@@ -146,6 +147,7 @@ fn media_type(name: &str) -> &'static str {
         Some("png") => "image/png",
         Some("ico") => "image/x-icon",
         Some("woff2") => "font/woff2",
+        Some("yaml") => "application/yaml",
         Some("txt" | "md") => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }

@@ -166,7 +166,7 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
       if (path === "/" || path === "/admin/") return void res.writeHead(307, { location: "/admin" }).end();
       if (path.startsWith("/admin/api/v1/")) return await api(req, res, url);
       if (
-        /^\/admin\/(?!(api|assets|grafana)(\/|$))/.test(path) &&
+        /^\/admin\/(?!(api|assets|grafana|prometheus)(\/|$))/.test(path) &&
         !PAGES.includes(path.slice("/admin".length)) &&
         !/^\/admin\/(manifest\.webmanifest|icon\.svg)$/.test(path) &&
         /text\/html/.test(req.headers.accept ?? "")

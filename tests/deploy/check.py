@@ -2,8 +2,8 @@
 """The chart and the compose files: rendered from several files of values, held against the schemas of Kubernetes
 and of Compose, against the table of settings, and against the program's own reading of them.
 
-    check.py [--monitors FILE]    all checks; ServiceMonitors go to FILE, as JSON
-    check.py --write              writes the chart's list of settings anew
+    check.py [--monitors FILE]    all checks; ServiceMonitors and PrometheusRules go to FILE, as JSON
+    check.py --write              writes the chart's list of settings and its copy of the alerts anew
 
     HELM     the program helm
     MODULES  the folder node_modules of package.json beside this file
@@ -25,13 +25,17 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CHART = ROOT / "static/deploy/chart"
 LIST = CHART / "files/settings.yaml"
+ALERTS = CHART / "files/alerts.yaml"
+RULES = ROOT / "static/prometheus/alerts.yaml"
 VALUES = sorted((ROOT / "tests/deploy/values").glob("*.yaml"))
 COMPOSE = [ROOT / "compose.yaml", ROOT / "static/deploy/compose/compose.yaml"]
 VERSIONS = ["1.27", "1.31", "1.37"]
 """Of Kubernetes: the oldest that Chart.yaml takes, one between, the newest that there are schemas for."""
 
 KINDS = {"ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PersistentVolumeClaim",
-         "PodDisruptionBudget", "Secret", "Service", "ServiceMonitor"}
+         "PodDisruptionBudget", "PrometheusRule", "Secret", "Service", "ServiceMonitor"}
+OF_THE_OPERATOR = {"PrometheusRule", "ServiceMonitor"}
+"""Kinds that Kubernetes has no schema of: monitors.mjs judges them."""
 
 REFUSALS = [
     ("", "no upstream is named"),
@@ -84,8 +88,10 @@ def main() -> int:
     asked = arguments.parse_args()
     if asked.write:
         LIST.write_text(list_of_settings())
+        ALERTS.write_text(RULES.read_text())
         return 0
     check(LIST.read_text() == list_of_settings(), f"{LIST} is not what the table says: run `just docs`")
+    check(ALERTS.read_text() == RULES.read_text(), f"{ALERTS} is not a copy of {RULES}: run `just docs`")
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
     check(f'\nappVersion: "{version}"\n' in (CHART / "Chart.yaml").read_text(), f"Chart.yaml: appVersion is not {version}")
 
@@ -147,7 +153,7 @@ def judge_release(values: pathlib.Path) -> list[dict]:
     for (kind, item_name), item in items.items():
         check(kind in KINDS, f"{name}: {kind} {item_name} is of no kind that is expected")
         check(len(item_name) <= 63, f"{name}: {kind} {item_name} has more than 63 characters")
-        if kind == "ServiceMonitor":
+        if kind in OF_THE_OPERATOR:
             monitors.append(item)
             continue
         for version in VERSIONS:

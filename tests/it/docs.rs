@@ -195,6 +195,37 @@ fn links_between_files_lead_somewhere() {
 }
 
 #[test]
+fn each_alert_is_in_the_manuals_and_leads_to_a_section() {
+    let rules = read("static/prometheus/alerts.yaml");
+    assert!(
+        rules == read("static/deploy/chart/files/alerts.yaml"),
+        "the chart has another copy: run `just docs`"
+    );
+    let values = |key: &str| -> Vec<String> {
+        let values = rules.lines().filter_map(|line| line.trim().strip_prefix(key));
+        values
+            .map(|value| value.trim_matches([' ', '"']).to_owned())
+            .collect()
+    };
+    let names = values("- alert: AnthropicProxy");
+    assert!(names.len() > 20, "{names:?}");
+    for path in ["docs/observability.md", "docs/observability.zh-CN.md"] {
+        let page = Page::read(Path::new(path));
+        for name in &names {
+            let row = page.cells.iter().find(|row| row[0] == format!("`{name}`"));
+            assert!(row.is_some(), "{path}: {name}");
+        }
+    }
+    for key in ["summary:", "description:", "runbook:", "severity:"] {
+        assert_eq!(values(key).len(), names.len(), "{key}");
+    }
+    for runbook in values("runbook:") {
+        let (file, fragment) = runbook.split_once('#').unwrap();
+        assert!(Page::read(Path::new(file)).anchors().contains(fragment), "{runbook}");
+    }
+}
+
+#[test]
 fn every_error_of_the_proxy_has_a_row_in_troubleshooting() {
     let labels = labels();
     assert!(labels.len() > 30, "{labels:?}");

@@ -14,6 +14,8 @@ use crate::exchange::{
     Timings, Tokens, Usage,
 };
 
+mod consumers;
+
 fn exchange(model: &str) -> Exchange {
     Exchange {
         begun: ExchangeStart {
@@ -139,8 +141,12 @@ fn gauges() -> Gauges {
         idle_connections: 2,
     };
     Gauges {
-        state: None,
-        sharing: None,
+        state: Some((true, 2)),
+        sharing: Some(SharingGauges {
+            syncs: 3,
+            failures: 1,
+            ..SharingGauges::default()
+        }),
         version: "0.1.0",
         in_flight: 4,
         connections: 5,
@@ -170,6 +176,7 @@ fn filled() -> Arc<Metrics> {
     shard.connected(None, Duration::from_millis(30));
     shard.connected(Some(Label::DnsError), Duration::from_secs(5));
     shard.moved(Moved::Stale);
+    shard.refused(Label::SpendLimit, Some("core team"));
     metrics
 }
 
@@ -547,89 +554,6 @@ fn expositions_are_written_for_promtool() {
         write("prometheus", &metrics.expose(&gauges(), Format::Text));
     }
 }
-
-/// What Grafana is asked for exists: names of samples, and of labels. (`process_*` is Linux's.)
-#[cfg(target_os = "linux")]
-#[test]
-fn the_grafana_dashboard_uses_only_what_is_exposed() {
-    let text = std::fs::read_to_string("static/grafana/anthropic-proxy.json").unwrap();
-    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let exposition = filled().expose(&gauges(), Format::OpenMetrics);
-    let mut labels_of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for series in samples(&exposition).into_keys() {
-        let series = series.replace("\\\"", "");
-        let (name, rest) = series.split_once('{').unwrap_or((&series, ""));
-        let labels = labels_of.entry(name.to_owned()).or_default();
-        labels.extend(identifiers(&unquoted(rest)).map(str::to_owned));
-    }
-    let mut expressions = Vec::new();
-    collect(&dashboard, &mut expressions);
-    assert!(expressions.len() > 30, "{}", expressions.len());
-    let mut used = BTreeSet::new();
-    for expression in &expressions {
-        let bare = unquoted(expression);
-        let names: Vec<&str> = identifiers(&bare)
-            .filter(|word| labels_of.contains_key(*word))
-            .collect();
-        assert!(!names.is_empty(), "`{expression}` asks for nothing");
-        for word in identifiers(&bare).filter(|word| !names.contains(word)) {
-            // `instance` is what Prometheus itself adds
-            let is_known = names.iter().any(|name| labels_of[*name].contains(word))
-                || word == "instance"
-                || PROMQL.contains(&word);
-            assert!(is_known, "`{word}` of `{expression}` is not exposed");
-        }
-        used.extend(names.into_iter().map(str::to_owned));
-    }
-    assert!(used.len() > 25, "{used:?}");
-}
-
-/// Every `expr`, and the queries of variables.
-fn collect(value: &serde_json::Value, found: &mut Vec<String>) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (name, value) in fields {
-                match value.as_str() {
-                    Some(text) if name == "expr" => found.push(text.to_owned()),
-                    Some(text) if name == "definition" => found.push(text.to_owned()),
-                    _ => collect(value, found),
-                }
-            }
-        }
-        serde_json::Value::Array(values) => {
-            values.iter().for_each(|value| collect(value, found));
-        }
-        _ => {}
-    }
-}
-
-/// A text without what is in quotes.
-fn unquoted(text: &str) -> String {
-    text.split('"').step_by(2).collect::<Vec<_>>().join("\"\"")
-}
-
-/// The words of a PromQL expression: no numbers, durations or variables of Grafana.
-fn identifiers(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && !"_:$".contains(c))
-        .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_'))
-}
-
-const PROMQL: &[&str] = &[
-    "sum",
-    "max",
-    "min",
-    "by",
-    "rate",
-    "increase",
-    "histogram_quantile",
-    "clamp_min",
-    "topk",
-    "time",
-    "or",
-    "vector",
-    "label_values",
-    "changes",
-];
 
 const SUFFIXES: &[&str] = &["", "_total", "_info", "_bucket", "_sum", "_count"];
 

@@ -697,6 +697,7 @@ fn a_page_that_does_not_exist_is_told_in_the_dashboard() {
         "/admin/api/v1/nowhere",
         "/admin/api",
         "/admin/grafana/x.json",
+        "/admin/prometheus/x.yaml",
     ] {
         assert_problem(&ask(&proxy, "GET", path, &browser), 401, "unauthorized");
     }
