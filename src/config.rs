@@ -46,10 +46,10 @@ pub use self::{
     identity::TlsIdentity,
     loaded::Loaded,
     model::{
-        AccessLogSettings, AccessLogTarget, AccessSettings, Boot, CacheWarningSettings, Config,
-        Edit, Listen, Live, Timers,
+        AccessLogSettings, AccessLogTarget, AccessSettings, AlertSettings, Boot,
+        CacheWarningSettings, Config, Edit, Listen, Live, Timers,
     },
-    options::{AccessMode, EditMode, EditTarget, ForwardedFields, Role},
+    options::{AccessMode, AlertForm, EditMode, EditTarget, ForwardedFields, Role},
     origin::{Origin, Setting},
     origins::AllowedOrigins,
     prices::Prices,

@@ -55,6 +55,7 @@ use crate::{
 mod access;
 #[cfg(unix)]
 mod activation;
+mod alerts;
 mod announce;
 mod closing;
 mod descriptors;
@@ -79,6 +80,7 @@ mod unix;
 pub use self::access::ADMIN_SOCKET;
 use self::{
     access::KeyDesk,
+    alerts::GaugeSource,
     announce::{StartupSummary, announce},
     closing::Closing,
     descriptors::Shares,
@@ -191,25 +193,30 @@ impl Observation {
     }
 
     /// Writes the metrics of a moment.
-    fn exposition(
+    fn exposition(&self, gauges: &GaugeSource) -> control::Exposition {
+        let (metrics, gauges) = (Arc::clone(&self.metrics), Arc::clone(gauges));
+        Box::new(move |format| metrics.expose(&gauges(), format))
+    }
+
+    /// Reads what a moment has, beside the counters of the workers.
+    fn gauges(
         &self,
         limits: &Arc<Limits>,
         balance: &Arc<Balance>,
         counters: &Arc<reload::ReloadCounters>,
         live: &Arc<ArcSwap<Live>>,
         registry: Option<&Arc<Registry>>,
-    ) -> control::Exposition {
-        let metrics = Arc::clone(&self.metrics);
+    ) -> GaugeSource {
         let view = self.activity.as_ref().map(Activity::view);
         let (limits, balance) = (Arc::clone(limits), Arc::clone(balance));
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
         let registry = registry.map(Arc::clone);
-        Box::new(move |format| {
+        Arc::new(move || {
             let live = live.load();
             let states = balance.states(&live.endpoints);
             let idle = balance.idle(&live.endpoints);
             let upstreams = live.endpoints.iter().zip(states).zip(idle);
-            let gauges = Gauges {
+            Gauges {
                 version: env!("CARGO_PKG_VERSION"),
                 in_flight: limits.in_flight(),
                 connections: limits.connections(),
@@ -244,8 +251,7 @@ impl Observation {
                     })
                     .collect(),
                 prices_date: live.prices.date.to_string(),
-            };
-            metrics.expose(&gauges, format)
+            }
         })
     }
 }
@@ -268,6 +274,8 @@ struct SharedState {
     access: Option<Arc<Access>>,
     /// Requests that need one.
     access_mode: AccessMode,
+    /// Alerts look at the counts of the workers.
+    has_alerts: bool,
     /// Part of the admin paths that the main ports serve.
     served: control::DashboardPlacement,
     /// All listeners are reachable from this machine only.
@@ -341,6 +349,12 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         digest: Mutex::default(),
     });
     let heard = Arc::<ArcSwap<FleetSnapshot>>::default();
+    let registry = desk.registry.as_ref();
+    let gauges = observation.gauges(&limits, &balance, &counters, &live, registry);
+    let alerts = match alerts::start(&boot, &own.name, &dashboard, &observation.metrics, &gauges) {
+        Ok(alerts) => alerts,
+        Err(cause) => return failed("could not start the thread of alerts", &cause),
+    };
     let plane = AdminState::new(control::AdminSources {
         live: Arc::clone(&live),
         standing: Arc::clone(&standing),
@@ -355,13 +369,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
         replicas: fleet::source(&own, &heard),
-        exposition: observation.exposition(
-            &limits,
-            &balance,
-            &counters,
-            &live,
-            desk.registry.as_ref(),
-        ),
+        exposition: observation.exposition(&gauges),
     });
     let mut sign_in = None;
     if boot.has_pages() {
@@ -395,6 +403,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         plane,
         access: desk.access.clone(),
         access_mode: boot.access.mode,
+        has_alerts: boot.alerts.is_some(),
         served: match boot.admin_listen {
             Some(_) => control::DashboardPlacement::Elsewhere,
             None if boot.dashboard => control::DashboardPlacement::Here,
@@ -535,6 +544,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             }
         }
     }
+    drop(alerts);
     drop(fleet);
     desk.end();
     server.abort();
@@ -946,10 +956,8 @@ impl WorkerContext {
         if let Some(watchdog) = &shared.watchdog {
             actix_rt::spawn(Arc::clone(watchdog).live());
         }
-        let observer = Rc::new(Telemetry::new(
-            shared.recorder.clone(),
-            shared.metrics.shard(),
-        ));
+        let observer = Telemetry::new(shared.recorder.clone(), shared.metrics.shard());
+        let observer = Rc::new(observer.for_alerts(shared.has_alerts));
         let worker = Rc::new(Worker {
             client: Client::new(
                 Dialer::new(shared.trust.clone()).that_refuses(Arc::clone(&shared.own_addresses)),

@@ -5,4 +5,5 @@
 
 pub mod access_log;
 pub mod activity;
+pub mod alerts;
 pub mod metrics;

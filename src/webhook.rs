@@ -58,7 +58,7 @@ impl Webhook {
     }
 
     /// Hands a post over. False if the queue is full.
-    pub fn send<F: Serialize>(&self, post: &Post<F>) -> bool {
+    pub fn send(&self, post: &impl Serialize) -> bool {
         let Ok(content) = serde_json::to_string(post) else {
             // texts and numbers cannot fail
             return false;
@@ -71,6 +71,12 @@ impl Webhook {
             fits
         })
     }
+}
+
+/// A name that peers chose, without characters that mean something to those who show the text.
+pub fn plain_name(name: &str) -> String {
+    let is_plain = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@');
+    name.chars().filter(is_plain).collect()
 }
 
 /// The host of a URL of HTTP, which may be shown.

@@ -12,7 +12,7 @@ use super::{
     endpoint::{Endpoint, Statuses},
     forward_auth::ForwardAuth,
     identity::TlsIdentity,
-    options::{AccessMode, EditMode, EditTarget, ForwardedFields},
+    options::{AccessMode, AlertForm, EditMode, EditTarget, ForwardedFields},
     origins::AllowedOrigins,
     prices::Prices,
 };
@@ -71,6 +71,8 @@ pub struct Boot {
     pub access: AccessSettings,
     /// Warnings of prompt caches that break too often (`CACHE_BREAK_WEBHOOK`), if they are on.
     pub cache_warnings: Option<CacheWarningSettings>,
+    /// Alerts from inside (`ALERT_WEBHOOK`), if they are on.
+    pub alerts: Option<AlertSettings>,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).
@@ -108,6 +110,23 @@ pub struct CacheWarningSettings {
     pub webhook: Secret,
     /// Percent of the requests from which on it is (`CACHE_BREAK_RATE`).
     pub rate: u8,
+}
+
+/// Alerts from inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertSettings {
+    /// URL that is told (`ALERT_WEBHOOK`).
+    pub webhook: Secret,
+    /// Form of what it is told (`ALERT_WEBHOOK_FORM`).
+    pub form: AlertForm,
+    /// Time between two looks (`ALERT_INTERVAL`).
+    pub interval: Duration,
+    /// Percent of the requests that may fail (`ALERT_ERROR_RATE`).
+    pub error_rate: u8,
+    /// Longest usual wait for the first token (`ALERT_FIRST_TOKEN`).
+    pub first_token: Duration,
+    /// Billionths of a US dollar that an hour may cost (`ALERT_COST_PER_HOUR`).
+    pub cost_per_hour: u64,
 }
 
 /// The access log.

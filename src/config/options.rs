@@ -32,6 +32,15 @@ pub enum EditTarget {
     First,
 }
 
+/// Form of the posts to `ALERT_WEBHOOK` (`ALERT_WEBHOOK_FORM`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertForm {
+    /// `json`: facts for programs, and a text.
+    Json,
+    /// `slack`: as Slack, Mattermost and Rocket.Chat take it.
+    Slack,
+}
+
 /// Requests that need a key of the proxy (`ACCESS`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccessMode {

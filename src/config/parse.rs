@@ -36,6 +36,7 @@ use super::{
 use crate::secret::{Secrets, shape};
 
 mod access;
+mod alerts;
 mod budgets;
 mod listeners;
 mod reader;
@@ -190,6 +191,7 @@ impl Reader {
         let upstream_ca_file = self.opened("UPSTREAM_CA_FILE", upstream_ca_file, root, ca_file);
         let access = self.access(&settings, root);
         let cache_warnings = self.cache_warnings(&settings);
+        let alerts = self.alerts(&settings);
         self.check_sign_in(&settings);
         let access_log = match settings.access_log.trim() {
             "off" => None,
@@ -220,6 +222,7 @@ impl Reader {
                 data_dir: settings.data_dir.map(|path| root.join(path)),
                 access,
                 cache_warnings,
+                alerts,
                 env_file: self.merged.env_file.clone(),
                 headers_file,
             },

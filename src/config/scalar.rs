@@ -6,7 +6,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::F
 
 use log::LevelFilter;
 
-use super::options::{AccessMode, EditTarget, ForwardedFields};
+use super::options::{AccessMode, AlertForm, EditTarget, ForwardedFields};
 use crate::{logging::LogFormat, secret::Secret, state::RedisSettings};
 
 /// The problem of a value, without the value.
@@ -112,6 +112,33 @@ pub(super) fn percent(text: &str) -> Result<u8, InvalidValue> {
         _ => Err(InvalidValue::because("is above 100")),
     }
 }
+
+/// Form of the posts of alerts.
+pub(super) fn alert_form(text: &str) -> Result<AlertForm, InvalidValue> {
+    choice(
+        text,
+        &[("json", AlertForm::Json), ("slack", AlertForm::Slack)],
+    )
+}
+
+/// US dollars, as billionths: `100`, `$12.50`.
+pub(super) fn dollars(text: &str) -> Result<u64, InvalidValue> {
+    let text = text.trim();
+    let number = text.strip_prefix('$').unwrap_or(text);
+    let is_number = number.bytes().all(|it| it.is_ascii_digit() || it == b'.');
+    match number.parse::<f64>() {
+        Ok(dollars) if is_number && dollars > MOST_DOLLARS => {
+            Err(InvalidValue::because("is above a million"))
+        }
+        Ok(dollars) if is_number && dollars > 0.0 => Ok((dollars * 1e9).round() as u64),
+        _ => {
+            Err(InvalidValue::because("is not an amount above 0").hint("for example 100 or 12.50"))
+        }
+    }
+}
+
+/// An hour that costs more is a slip of the finger.
+const MOST_DOLLARS: f64 = 1e6;
 
 /// Any text.
 pub(super) fn text(text: &str) -> Result<String, InvalidValue> {
@@ -334,6 +361,16 @@ mod tests {
         assert_eq!((percent("1"), percent("100%")), (Ok(1), Ok(100)));
         for text in ["", "%", "0", "101", "300", "-5", "2.5", "20%%"] {
             assert!(percent(text).is_err(), "{text}");
+        }
+        for (text, billionths) in [
+            ("100", 100_000_000_000),
+            (" $12.50 ", 12_500_000_000),
+            (".5", 500_000_000),
+        ] {
+            assert_eq!(dollars(text), Ok(billionths), "{text}");
+        }
+        for text in ["", "$", "0", "-1", "1e3", "inf", "5€", "1000001", "1,5"] {
+            assert!(dollars(text).is_err(), "{text}");
         }
         assert_eq!(count("25000").unwrap().get(), 25_000);
         for text in ["", "0", "-1", "1.5", "99999999999999999999"] {

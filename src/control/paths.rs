@@ -55,10 +55,11 @@ pub(super) fn names_html(accept: &[u8]) -> bool {
 pub(super) fn is_unknown_page(method: &Method, path: &str, fields: &header::HeaderMap) -> bool {
     let name = path.strip_prefix(ROOT).unwrap_or_default();
     let is_page = !["/api", "/assets", "/grafana", "/prometheus"]
-        .iter().any(|folder| {
-        let rest = name.strip_prefix(folder);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
+        .iter()
+        .any(|folder| {
+            let rest = name.strip_prefix(folder);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
     let accept = fields.get(header::ACCEPT);
     (*method == Method::GET || *method == Method::HEAD)
         && is_page

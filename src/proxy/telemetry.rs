@@ -17,6 +17,8 @@ pub struct Telemetry {
     pub recorder: Option<EventSender>,
     /// The worker's own counters.
     pub shard: Arc<Shard>,
+    /// Counts every exchange, since alerts look at the counts.
+    is_watched: bool,
     /// Methods, paths and models.
     pub(super) texts: TextCache,
     /// Sessions and agents.
@@ -31,15 +33,21 @@ impl Telemetry {
         Self {
             recorder,
             shard,
+            is_watched: false,
             texts: TextCache::default(),
             sessions: TextCache::default(),
             agents: AgentCache::default(),
         }
     }
 
+    /// Counts every exchange where alerts look at the counts.
+    pub fn for_alerts(self, is_watched: bool) -> Self {
+        Self { is_watched, ..self }
+    }
+
     /// Tells whether exchanges are observed.
     pub fn is_looking(&self, live: &Live) -> bool {
-        self.recorder.is_some() || live.metrics_public
+        self.recorder.is_some() || self.is_watched || live.metrics_public
     }
 
     /// Gives the event sender, if it has readers besides the access log.

@@ -53,6 +53,7 @@ mod generation;
 mod histogram;
 mod label_table;
 mod process;
+mod reading;
 mod requests;
 mod teams;
 mod upstream;
@@ -61,6 +62,7 @@ pub use self::{
     access::{AccessMetrics, Waiting},
     format::Format,
     gauges::{Gauges, SharingGauges, UpstreamGauges},
+    reading::{CounterReading, ModelReading},
     upstream::Moved,
 };
 use crate::{exchange::Exchange, label::Label};
@@ -131,14 +133,26 @@ impl Metrics {
         exposition
     }
 
-    fn scrape(&self, now: &Gauges) -> Registry {
+    /// Adds up the counters of all workers.
+    pub fn reading(&self) -> CounterReading {
+        let sum = self.sum();
+        let process = process::Process::read();
+        sum.reading(process.descriptors())
+    }
+
+    /// Sum of the counters of all workers.
+    fn sum(&self) -> Shard {
         let sum = Shard::new(&self.known);
         for shard in &*self.shards.lock().unwrap_or_else(PoisonError::into_inner) {
             sum.absorb(shard);
         }
+        sum
+    }
+
+    fn scrape(&self, now: &Gauges) -> Registry {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape {
-            sum,
+            sum: self.sum(),
             now: now.clone(),
             process: process::Process::read(),
         }));
@@ -179,6 +193,37 @@ impl Shard {
     /// Counts of requests with a key.
     pub fn access(&self) -> &AccessMetrics {
         &self.access
+    }
+
+    fn reading(&self, descriptors: Option<(u64, u64)>) -> CounterReading {
+        let Self {
+            known,
+            requests,
+            generation,
+            teams: _,
+            upstream,
+            access,
+        } = self;
+        let errors = |kinds: &[&str]| generation.errors_of(&known.generation, kinds);
+        let (connects, failed_connects) = upstream.connect_totals();
+        CounterReading {
+            requests: requests.totals().0,
+            failed: requests.failed_but_refused(),
+            generations: generation.generations(),
+            credential_errors: errors(reading::CREDENTIAL_ERRORS),
+            rate_limit_errors: errors(reading::RATE_LIMIT_ERRORS),
+            overloaded_errors: errors(reading::OVERLOADED_ERRORS),
+            metering_failures: generation.failures(),
+            cost: generation.cost(),
+            models: generation.models(&known.generation),
+            connects,
+            failed_connects,
+            saturations: reading::SATURATIONS.map(|label| (label, requests.proxy_aborts(label))),
+            spend_refusals: access.refusals(Label::SpendLimit)
+                + access.refusals(Label::SpendReserved),
+            unreachable_refusals: access.refusals(Label::LimitStateUnreachable),
+            descriptors,
+        }
     }
 
     fn absorb(&self, other: &Self) {

@@ -202,7 +202,9 @@ fn each_alert_is_in_the_manuals_and_leads_to_a_section() {
         "the chart has another copy: run `just docs`"
     );
     let values = |key: &str| -> Vec<String> {
-        let values = rules.lines().filter_map(|line| line.trim().strip_prefix(key));
+        let values = rules
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(key));
         values
             .map(|value| value.trim_matches([' ', '"']).to_owned())
             .collect()
@@ -221,7 +223,10 @@ fn each_alert_is_in_the_manuals_and_leads_to_a_section() {
     }
     for runbook in values("runbook:") {
         let (file, fragment) = runbook.split_once('#').unwrap();
-        assert!(Page::read(Path::new(file)).anchors().contains(fragment), "{runbook}");
+        assert!(
+            Page::read(Path::new(file)).anchors().contains(fragment),
+            "{runbook}"
+        );
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod access;
 mod admin;
+mod alerts;
 mod bad_input;
 mod cancel;
 mod cli;

@@ -24,7 +24,7 @@ use crate::{
         endpoint::{self, Credential, HttpVersion, Statuses},
         forward_auth::{self, RoleRules, TrustedProxies},
         host,
-        options::{AccessMode, EditTarget, ForwardedFields},
+        options::{AccessMode, AlertForm, EditTarget, ForwardedFields},
         origins::{self, AllowedOrigins},
         scalar::{self, InvalidValue},
         size,
@@ -587,6 +587,48 @@ settings! {
             form: Text::new("a percentage from 1 to 100", "1 到 100 的百分数"),
             en: "Share of the requests of ten minutes, by cause, from which on CACHE_BREAK_WEBHOOK is told.",
             zh: "十分钟内因同一原因失效的请求占比达到此值时通知 CACHE_BREAK_WEBHOOK。",
+        }
+
+        alert_webhook: Secret {
+            name: "ALERT_WEBHOOK", applies: Restart, read: scalar::webhook,
+            form: Text::new("http:// or https:// URL", "http:// 或 https:// 的 URL"),
+            en: "URL that is told when something is wrong, and when it is over: errors, circuits, slow tokens, cost and more.",
+            zh: "出现问题以及问题结束时通知的 URL：错误、熔断、首个 token 过慢、费用等。",
+            shown: Redaction::AsLength, example: "https://hooks.example/T0/B0/x",
+        }
+
+        alert_webhook_form: AlertForm {
+            name: "ALERT_WEBHOOK_FORM", applies: Restart, read: scalar::alert_form,
+            form: Text::new("json or slack", "json 或 slack"),
+            en: "Form of these posts. Unset: slack for a host of slack.com, else json.",
+            zh: "这些通知的格式。不设置时，主机属于 slack.com 用 slack，否则用 json。",
+            example: "slack",
+        }
+
+        alert_interval: Duration = "15s" {
+            name: "ALERT_INTERVAL", applies: Restart, read: duration::timer, form: TIME,
+            en: "Time between two looks. Most conditions are of the last 20 looks, and hold for 1 to 8 of them before they are told.",
+            zh: "两次检查的间隔。多数条件看最近 20 次检查，持续 1 到 8 次后才通知。",
+        }
+
+        alert_error_rate: u8 = "5%" {
+            name: "ALERT_ERROR_RATE", applies: Restart, read: scalar::percent,
+            form: Text::new("a percentage from 1 to 100", "1 到 100 的百分数"),
+            en: "Share of the requests above which ALERT_WEBHOOK is told of errors. A status of 4xx is none here.",
+            zh: "失败请求的占比超过此值时通知 ALERT_WEBHOOK。4xx 状态在这里不算失败。",
+        }
+
+        alert_first_token: Duration = "20s" {
+            name: "ALERT_FIRST_TOKEN", applies: Restart, read: duration::timer, form: TIME,
+            en: "Wait for the first token above which ALERT_WEBHOOK is told, if 5 % of a model's generations wait longer.",
+            zh: "某个模型 5 % 的生成请求等待首个 token 超过此时间时通知 ALERT_WEBHOOK。",
+        }
+
+        alert_cost_per_hour: u64 = "100" {
+            name: "ALERT_COST_PER_HOUR", applies: Restart, read: scalar::dollars,
+            form: Text::new("US dollars, such as 100 or 12.50", "美元金额，例如 100 或 12.50"),
+            en: "Cost of an hour above which ALERT_WEBHOOK is told.",
+            zh: "一小时的费用超过此值时通知 ALERT_WEBHOOK。",
         }
 
         tz: String {

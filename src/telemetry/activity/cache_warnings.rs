@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{CacheWarningSettings, Prices},
     exchange::{Exchange, Tokens},
-    webhook::{Post, Webhook},
+    webhook::{Post, Webhook, plain_name},
 };
 
 const MINUTE: u64 = 60;
@@ -266,7 +266,7 @@ impl CacheBreakFacts {
             self.requests,
             self.sessions,
             self.cause,
-            plain(&self.model),
+            plain_name(&self.model),
             self.extra_tokens,
             self.extra_cost_usd,
             url.unwrap_or_default(),
@@ -325,12 +325,6 @@ fn extra_cost(prices: &Prices, exchange: &Exchange, broken: &CacheBreak) -> Opti
         hoped.cache_read = hoped.cache_read.saturating_add(moved);
     }
     Some(cost(&usage.tokens)?.saturating_sub(cost(&hoped)?))
-}
-
-/// A name that peers chose, without characters that mean something to those who show the text.
-fn plain(name: &str) -> String {
-    let is_plain = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/' | '@');
-    name.chars().filter(is_plain).collect()
 }
 
 #[cfg(test)]

@@ -54,6 +54,14 @@ impl AccessMetrics {
         self.refusals.add(reason_at(reason) * PLACES + place, 1);
     }
 
+    /// Number of requests that were refused for a reason.
+    pub(super) fn refusals(&self, reason: Label) -> u64 {
+        let first = reason_at(reason) * PLACES;
+        (first..first + PLACES)
+            .map(|place| self.refusals.read(place))
+            .sum()
+    }
+
     /// Counts a request that waits.
     pub fn waits(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Relaxed);

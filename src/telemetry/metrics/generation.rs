@@ -13,6 +13,7 @@ use super::{
     family::{Family, FamilyWriter, Unit},
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, TOKENS, TOKENS_BUCKETS, micros},
     label_table::LabelTable,
+    reading::ModelReading,
 };
 use crate::exchange::{Exchange, MeteringFailure, Route, Tokens, Usage};
 
@@ -89,6 +90,40 @@ impl GenerationMetrics {
         if let Some(failure) = usage.failure {
             self.failures.add(failure as usize, 1);
         }
+    }
+
+    /// Number of requests to `POST /v1/messages`.
+    pub(super) fn generations(&self) -> u64 {
+        let durations = self.models.iter().map(|model| &model.duration);
+        durations.map(Histogram::count).sum()
+    }
+
+    /// Number of errors of some types.
+    pub(super) fn errors_of(&self, known: &GenerationLabels, kinds: &[&str]) -> u64 {
+        let places = kinds.iter().map(|kind| known.errors.find(kind));
+        // a type that was not seen yet shares the place of others
+        let places = places.filter(|place| *place < ERRORS);
+        places.map(|place| self.errors.read(place)).sum()
+    }
+
+    /// Number of responses that could not be metered.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.iter().sum()
+    }
+
+    /// Billionths of a US dollar.
+    pub(super) fn cost(&self) -> u64 {
+        self.models.iter().map(|model| model.cost.read(0)).sum()
+    }
+
+    /// Counts of each model.
+    pub(super) fn models(&self, known: &GenerationLabels) -> Vec<ModelReading> {
+        let models = known.models.labels().map(|(at, name)| ModelReading {
+            name: name.to_owned(),
+            first_token: self.models[at].first_token.read(&SECONDS).buckets,
+            unpriced: self.models[at].unpriced.read(0),
+        });
+        models.collect()
     }
 
     pub(super) fn absorb(&self, other: &Self) {

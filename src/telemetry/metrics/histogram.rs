@@ -38,6 +38,11 @@ impl<const N: usize> Histogram<N> {
         self.sum.add(0, value);
     }
 
+    /// Number of values.
+    pub(super) fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.buckets.iter().all(|count| count == 0)
     }

@@ -47,6 +47,12 @@ impl Process {
         }
     }
 
+    /// Open file descriptors, and the upper bound of them.
+    pub(super) fn descriptors(&self) -> Option<(u64, u64)> {
+        let open = u64::try_from(self.open_files?).ok()?;
+        Some((open, self.most_files?))
+    }
+
     pub(super) fn write(&self, out: &mut FamilyWriter<'_>) -> Result {
         out.counters(&CPU, self.cpu_seconds.map(|seconds| ([], seconds)))?;
         out.gauges(&START, self.start_time.map(|time| ([], time)))?;

@@ -66,6 +66,27 @@ impl RequestMetrics {
         totals
     }
 
+    /// Number of requests that failed with another status than 4xx.
+    pub(super) fn failed_but_refused(&self) -> u64 {
+        let of_a_status = BY.len() * PHASES.len() * RESULTS.len();
+        let counts = self.requests.iter().enumerate();
+        let failed = counts.filter(|(at, _)| {
+            at % RESULTS.len() == Verdict::Failed as usize
+                && STATUSES[at / of_a_status % STATUSES.len()] != "4xx"
+        });
+        failed.map(|(_, count)| count).sum()
+    }
+
+    /// Number of requests that the proxy ended with a label.
+    pub(super) fn proxy_aborts(&self, label: Label) -> u64 {
+        let by = TerminationSource::Proxy as usize;
+        let places = PHASES.map(|phase| abort(by, phase as usize, reason(Some(label))));
+        places
+            .into_iter()
+            .map(|place| self.aborts.read(place))
+            .sum()
+    }
+
     pub(super) fn absorb(&self, other: &Self) {
         let Self {
             requests,

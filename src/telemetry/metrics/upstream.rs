@@ -68,6 +68,12 @@ impl UpstreamMetrics {
         self.moves.add(why as usize, 1);
     }
 
+    /// Number of attempts to connect, and of those that failed.
+    pub(super) fn connect_totals(&self) -> (u64, u64) {
+        let all: u64 = self.connects.iter().sum();
+        (all, all - self.connects.read(Label::COUNT))
+    }
+
     pub(super) fn absorb(&self, other: &Self) {
         let Self {
             connects,
