@@ -22,6 +22,7 @@ mod healthcheck;
 mod keys;
 mod limit_flags;
 mod limits;
+mod man;
 mod migrate;
 mod operator;
 mod output;
@@ -78,6 +79,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
             say(&script)
         }
+        Verb::Man(asked) => man::run(&asked, Cli::command()),
         Verb::EnvExample => say(env::example::file().as_bytes()),
         Verb::Docs {
             page: DocsPage::Configuration,
@@ -132,6 +134,8 @@ enum Verb {
         /// The shell
         shell: Shell,
     },
+    /// Print a manual page, or write them all
+    Man(man::ManualPage),
     /// Print the file .env.example
     #[command(hide = true)]
     EnvExample,

@@ -163,6 +163,50 @@ fn help_names_the_verbs() {
 }
 
 #[test]
+fn manual_pages_are_printed_and_written() {
+    let ended = ProxyBuilder::new().arg("man").run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let program = ended.stdout;
+    for section in ["NAME", "SYNOPSIS", "ENVIRONMENT", "FILES", "SIGNALS"] {
+        assert!(program.contains(&format!(".SH {section}\n")), "{section}");
+    }
+    for variable in anthropic_proxy::config::env::table() {
+        let name = format!("\\fB{}\\fR", variable.name);
+        assert!(program.contains(&name), "{name}");
+    }
+    for hidden in ["env-example", "env\\-example", "docs configuration"] {
+        assert!(!program.contains(hidden), "{hidden}");
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_string_lossy();
+    let ended = ProxyBuilder::new()
+        .arg("man")
+        .arg("--output")
+        .arg(&path)
+        .run();
+    assert_eq!((ended.code, &*ended.stdout), (Some(0), ""), "{ended:?}");
+    let written = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(written("anthropic-proxy.1"), program);
+    let ended = ProxyBuilder::new();
+    let ended = ended.arg("man").arg("keys").arg("create").run();
+    assert_eq!(written("anthropic-proxy-keys-create.1"), ended.stdout);
+    assert!(ended.stdout.contains("\\-\\-budget"), "{}", ended.stdout);
+
+    let ended = ProxyBuilder::new().arg("man").arg("kyes").run();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("no verb `kyes`"), "{ended:?}");
+    let nowhere = format!("{path}/nowhere");
+    let ended = ProxyBuilder::new()
+        .arg("man")
+        .arg("--output")
+        .arg(&nowhere)
+        .run();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(&nowhere), "{ended:?}");
+}
+
+#[test]
 fn completions_are_printed() {
     let ended = ProxyBuilder::new().arg("completions").arg("bash").run();
     assert_eq!(ended.code, Some(0), "{ended:?}");
