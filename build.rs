@@ -14,7 +14,7 @@ const ROOT: &str = "static";
 const LEFT_OUT: [&str; 3] = [".d.ts", "/jsconfig.json", "/dashboard.png"];
 
 /// Folders for operators, which are not served.
-const FOLDERS_LEFT_OUT: [&str; 2] = ["static/deploy", "static/systemd"];
+const FOLDERS_LEFT_OUT: [&str; 3] = ["static/deploy", "static/packages", "static/systemd"];
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
