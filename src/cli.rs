@@ -17,6 +17,7 @@ use crate::config::{
 mod audit;
 mod check;
 mod client;
+mod configure;
 mod desk;
 mod healthcheck;
 mod keys;
@@ -68,6 +69,11 @@ pub fn main() -> ExitCode {
             let reach = verb.reach();
             reach.settings = reach.settings.clone().or(before);
             limits::run(verb)
+        }
+        Verb::Config(mut verb) => {
+            let reach = verb.reach();
+            reach.settings = reach.settings.clone().or(before);
+            configure::run(verb)
         }
         Verb::Audit(mut verb) => {
             let reach = verb.reach();
@@ -126,6 +132,9 @@ enum Verb {
     /// Show, set and explain limits and budgets
     #[command(subcommand)]
     Limits(limits::LimitsVerb),
+    /// Read and change the configuration file, with a history
+    #[command(subcommand)]
+    Config(configure::ConfigVerb),
     /// Check and read the chain of changes
     #[command(subcommand)]
     Audit(audit::AuditVerb),

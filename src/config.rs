@@ -9,7 +9,9 @@ mod digest;
 mod duration;
 mod endpoint;
 pub mod env;
+pub mod envdiff;
 mod envfile;
+pub mod envtext;
 mod error;
 mod forward_auth;
 mod headers;
@@ -45,6 +47,7 @@ pub use self::{
     forward_auth::{ForwardAuth, RoleRules, TrustedProxies},
     identity::TlsIdentity,
     loaded::Loaded,
+    loss::is_guarded,
     model::{
         AccessLogSettings, AccessLogTarget, AccessSettings, AlertSettings, Boot,
         CacheWarningSettings, Config, Edit, Listen, Live, Timers,

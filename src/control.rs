@@ -1,9 +1,10 @@
 //! The admin plane: the dashboard's pages, the API that they read, and the metrics.
 //!
 //! It reads what others keep, and changes its own sessions. Keys and limits it has the registry change
-//! (`control::call`); the one thing that it does to what passes is to end an exchange (`control::end`). Who may read what is decided in one
-//! place, around all routes (`control::admission`): a path that is not named there is closed. The routes are a
-//! table here; their handlers are thin.
+//! (`control::call`), and the file of settings the room `revision` (`control::revisions`). The one thing that it
+//! does to what passes is to end an exchange (`control::end`). Who may read what is decided in one place, around
+//! all routes (`control::admission`): a path that is not named there is closed. The routes are a table here;
+//! their handlers are thin.
 
 use std::{
     sync::Arc,
@@ -46,6 +47,7 @@ mod problem;
 mod query;
 mod rejected_keys;
 mod replicas;
+mod revisions;
 mod session;
 mod state;
 
@@ -237,7 +239,15 @@ fn api(routes: &mut web::ServiceConfig) {
         .service(resource("/spend", limits::spend))
         .service(resource("/audit", audit::search))
         .service(resource("/audit/verify", audit::verify))
-        .service(resource("/config", configuration::answer))
+        .service(
+            web::resource("/config")
+                .route(read().to(configuration::answer))
+                .route(web::patch().to(revisions::change))
+                .default_service(web::to(|| refused("GET, HEAD, PATCH"))),
+        )
+        .service(posted("/config/rollback", revisions::roll_back))
+        .service(resource("/config/history", revisions::history))
+        .service(resource("/config/history/{id}", revisions::since))
         .service(resource("/events", events::answer))
         .service(resource("/openapi.json", openapi::answer));
 }

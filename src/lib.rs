@@ -39,6 +39,7 @@ pub mod memory;
 pub mod metering;
 pub mod proxy;
 pub mod registry;
+pub mod revision;
 pub mod secret;
 pub mod server;
 pub mod state;

@@ -40,6 +40,7 @@ use crate::{
     memory::Budget,
     proxy::{self, EditMemory, RequestId, RunningKeys, Telemetry, Worker},
     registry::Registry,
+    revision::Editor,
     state::RedisFleet,
     telemetry::activity::{
         self, Activity, BreakCause, CacheWarningSources, EventSender, SharedStore,
@@ -129,6 +130,15 @@ pub fn trust(config: &Config) -> Result<Trust, TrustFault> {
         trust.config()?;
     }
     Ok(trust)
+}
+
+/// Checks the files that a configuration names and other rooms read, as a start would.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn further_checks(config: &Config) -> Result<(), String> {
+    trust(config).map_err(|fault| fault.to_string())?;
+    control::check_generated_key(config).map_err(|fault| fault.to_string())
 }
 
 /// A trust store that cannot be read.
@@ -355,6 +365,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         Ok(alerts) => alerts,
         Err(cause) => return failed("could not start the thread of alerts", &cause),
     };
+    let reloads = reload::ReloadHandle::default();
     let plane = AdminState::new(control::AdminSources {
         live: Arc::clone(&live),
         standing: Arc::clone(&standing),
@@ -366,6 +377,11 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         url: dashboard,
         data_dir: boot.data_dir.clone(),
         registry: desk.registry.clone(),
+        editor: Editor::new(
+            source.clone(),
+            Box::new(further_checks),
+            Some(reloads.clone()),
+        ),
         proxy_urls: announced.origins.clone(),
         view: observation.activity.as_ref().map(Activity::view),
         replicas: fleet::source(&own, &heard),
@@ -462,8 +478,8 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     if let Some(ready) = listeners.ready.take() {
         handover::say_ready(&ready);
     }
-    let reloads = Arc::clone(&counters);
-    let reloader = reload::spawn(source, loaded, live, counters, standing);
+    let reload_counters = Arc::clone(&counters);
+    let reloader = reload::spawn(source, loaded, live, counters, standing, &reloads);
     let fleet = match fleet_thread(&boot, own, heard) {
         Ok(fleet) => fleet,
         Err(cause) => return failed("could not start the thread of the replicas", &cause),
@@ -509,7 +525,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             Signal::Reload => {
                 if let Some(reloader) = &mut reloader {
                     systemd::reloading();
-                    tokio::spawn(tell_reloaded(Arc::clone(&reloads)));
+                    tokio::spawn(tell_reloaded(Arc::clone(&reload_counters)));
                     reloader.reload_now();
                 }
             }

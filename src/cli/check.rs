@@ -9,7 +9,7 @@ use actix_web::http::header::HeaderName;
 use super::output;
 use crate::{
     config::{ConfigSource, Loaded, OutboundRoute, Setting},
-    control, server,
+    server,
 };
 
 pub(super) fn run(source: &ConfigSource) -> ExitCode {
@@ -18,11 +18,7 @@ pub(super) fn run(source: &ConfigSource) -> ExitCode {
             for warning in &loaded.warnings {
                 output::complain(&format_args!("warning: {warning}"));
             }
-            if let Err(fault) = server::trust(&loaded.config) {
-                output::complain(&fault);
-                return output::EXIT_USAGE.into();
-            }
-            if let Err(fault) = control::check_generated_key(&loaded.config) {
+            if let Err(fault) = server::further_checks(&loaded.config) {
                 output::complain(&fault);
                 return output::EXIT_USAGE.into();
             }

@@ -112,9 +112,18 @@ impl ApiClient {
     /// Makes a call.
     pub(super) fn make(&self, call: &Call) -> Result<ApiAnswer, ClientError> {
         let (method, path, content) = request(call);
-        let content = content
-            .map(|content| content.to_string())
-            .unwrap_or_default();
+        self.ask(method, &path, None, content.as_ref())
+    }
+
+    /// Sends a request to a path below the API; `version` is the one that it may change.
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        version: Option<&str>,
+        content: Option<&Value>,
+    ) -> Result<ApiAnswer, ClientError> {
+        let content = content.map(Value::to_string).unwrap_or_default();
         let mut head = format!(
             "{method} {}/admin/api/v1{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
              User-Agent: anthropic-proxy/{}\r\nX-Proxy-Operator: {}\r\n",
@@ -125,6 +134,9 @@ impl ApiClient {
         );
         if let Some(key) = &self.key {
             head += &format!("Authorization: Bearer {key}\r\n");
+        }
+        if let Some(version) = version {
+            head += &format!("If-Match: \"{version}\"\r\n");
         }
         if method != "GET" {
             head += "Content-Type: application/json\r\n";

@@ -74,9 +74,10 @@ impl VerbError {
             Self::Refused {
                 status: 401 | 403, ..
             } => EXIT_UNAUTHORIZED.into(),
-            Self::Refused { status: 409, .. } | Self::Open(OpenError::Lock(_)) => {
-                EXIT_CONFLICT.into()
+            Self::Refused {
+                status: 409 | 412, ..
             }
+            | Self::Open(OpenError::Lock(_)) => EXIT_CONFLICT.into(),
             Self::Client(_) | Self::Open(_) | Self::Refused { .. } => ExitCode::FAILURE,
         }
     }
@@ -85,7 +86,7 @@ impl VerbError {
 /// Not authorised.
 const EXIT_UNAUTHORIZED: u8 = 4;
 /// A conflict with what there is.
-const EXIT_CONFLICT: u8 = 5;
+pub(super) const EXIT_CONFLICT: u8 = 5;
 
 /// The variable of the dashboard's key, for `--server`.
 const ADMIN_KEY: &str = "ANTHROPIC_PROXY_ADMIN_KEY";
@@ -105,16 +106,43 @@ impl Reach {
         }
     }
 
+    /// The directory that was named.
+    pub(super) fn data_dir(&self) -> Option<PathBuf> {
+        self.data_dir.clone()
+    }
+
+    /// The running server: the one that was named, or the one on the socket in the directory; none if there is
+    /// neither.
+    pub(super) fn server(&self) -> Result<Option<ApiClient>, VerbError> {
+        if let Some(named) = self.named_server()? {
+            return Ok(Some(named));
+        }
+        #[cfg(unix)]
+        if let Ok((data_dir, _)) = self.place() {
+            return Ok(ApiClient::of_socket(
+                &data_dir.join(crate::server::ADMIN_SOCKET),
+            ));
+        }
+        Ok(None)
+    }
+
+    fn named_server(&self) -> Result<Option<ApiClient>, VerbError> {
+        let Some(url) = &self.server else {
+            return Ok(None);
+        };
+        let key = std::env::var(ADMIN_KEY).unwrap_or_default();
+        if key.is_empty() {
+            return Err(VerbError::Usage(format!(
+                "--server needs the dashboard's key: set {ADMIN_KEY}"
+            )));
+        }
+        Ok(Some(ApiClient::of_url(url, key)?))
+    }
+
     /// Finds the place that answers.
     pub(super) fn desk(&self) -> Result<Desk, VerbError> {
-        if let Some(url) = &self.server {
-            let key = std::env::var(ADMIN_KEY).unwrap_or_default();
-            if key.is_empty() {
-                return Err(VerbError::Usage(format!(
-                    "--server needs the dashboard's key: set {ADMIN_KEY}"
-                )));
-            }
-            return Ok(Desk::Server(ApiClient::of_url(url, key)?));
+        if let Some(named) = self.named_server()? {
+            return Ok(Desk::Server(named));
         }
         let source = ConfigSource::of_process(self.settings.clone());
         let (data_dir, access) = self.place()?;

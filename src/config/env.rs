@@ -12,6 +12,11 @@ mod variable;
 pub(super) use self::table::Settings;
 use self::table::{RETIRED, TABLE};
 pub use self::variable::{Applies, Language, Redaction, Section, Text, Variable};
+use super::scalar;
+
+/// Names at least this similar are near misses: two slips in `PORT` are not, three in
+/// `SYSTEM_PROMPT_REPLACEMENT` are.
+const NEAR: f64 = 0.7;
 
 /// All variables, section by section.
 pub fn table() -> &'static [Variable] {
@@ -21,6 +26,16 @@ pub fn table() -> &'static [Variable] {
 /// The variable of that name.
 pub fn variable(name: &str) -> Option<&'static Variable> {
     TABLE.iter().find(|variable| variable.name == name)
+}
+
+/// The variable whose name is most like this one, if any is near.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let upper = name.to_ascii_uppercase();
+    if let Some(variable) = variable(&upper) {
+        return Some(variable.name);
+    }
+    let names = TABLE.iter().map(|variable| variable.name);
+    scalar::nearest(name, names, NEAR)
 }
 
 /// A name of the service we replace that means nothing here, and the line that says why.

@@ -7,6 +7,8 @@
 //!
 //! Faults carry the line and never its content, which may be a secret.
 
+use std::ops::Range;
+
 /// An environment file in a few facts, without its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct EnvFileFacts {
@@ -27,6 +29,10 @@ pub(super) struct EnvEntry {
     pub(super) value: String,
     /// The line of the key, from 1.
     pub(super) line: usize,
+    /// Its lines in the text, with the line break after them.
+    pub(super) lines: Range<usize>,
+    /// The value in the text, with its quotes.
+    pub(super) value_at: Range<usize>,
 }
 
 /// A line that is none.
@@ -46,17 +52,25 @@ pub(super) fn parse(text: &str) -> (Vec<EnvEntry>, Vec<BadLine>) {
         let mut consumed = &rest[..rest.len() - next.len()];
         match entry(this, rest) {
             Ok(None) => {}
-            Ok(Some(ParsedEntry { key, value, tail })) => {
+            Ok(Some(ParsedEntry {
+                key,
+                value,
+                value_at,
+                tail,
+            })) => {
                 // A value that spans lines moves the cursor to the end of its last one.
                 let end = rest.len() - tail.len();
                 if end > this.len() {
                     let last = tail.find('\n').map_or(tail.len(), |at| at + 1);
                     consumed = &rest[..end + last];
                 }
+                let start = text.len() - rest.len();
                 entries.push(EnvEntry {
                     key: key.to_owned(),
                     value,
                     line,
+                    lines: start..start + consumed.len(),
+                    value_at: start + value_at.start..start + value_at.end,
                 });
             }
             Err(problem) => faults.push(BadLine { line, problem }),
@@ -70,6 +84,8 @@ pub(super) fn parse(text: &str) -> (Vec<EnvEntry>, Vec<BadLine>) {
 struct ParsedEntry<'t> {
     key: &'t str,
     value: String,
+    /// The value from the line on, with its quotes.
+    value_at: Range<usize>,
     /// The text after the value, to the end of the file.
     tail: &'t str,
 }
@@ -98,9 +114,16 @@ fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<ParsedEntry<'t>>, &'
         .filter(|c| matches!(c, '"' | '\''));
     let Some(quote) = quote else {
         let value = line[equals + 1..].trim_end();
+        let bare = bare_value(value);
+        let blank = match bare.is_empty() {
+            true => 0,
+            false => value.len() - value.trim_start().len(),
+        };
+        let start = equals + 1 + blank;
         return Ok(Some(ParsedEntry {
             key,
-            value: bare_value(value).to_owned(),
+            value: bare.to_owned(),
+            value_at: start..start + bare.len(),
             tail: &rest[line.len()..],
         }));
     };
@@ -112,7 +135,12 @@ fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<ParsedEntry<'t>>, &'
             "has text after the closing quote (a quote inside the value needs a backslash)",
         );
     }
-    Ok(Some(ParsedEntry { key, value, tail }))
+    Ok(Some(ParsedEntry {
+        key,
+        value,
+        value_at: rest.len() - from_value.len()..rest.len() - tail.len(),
+        tail,
+    }))
 }
 
 fn is_name(key: &str) -> bool {

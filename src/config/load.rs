@@ -13,6 +13,7 @@ use super::{
     loops, loss,
     merge::MergedSettings,
     model::{AccessSettings, Listen},
+    origin::Setting,
     parse,
     prices::Prices,
     source::ConfigSource,
@@ -44,7 +45,7 @@ impl ConfigSource {
     }
 
     /// Reads everything anew for a reload after `last`, which is in effect.
-    pub(super) fn load_after(&self, last: &Loaded) -> Result<Loaded, ConfigErrors> {
+    pub fn load_after(&self, last: &Loaded) -> Result<Loaded, ConfigErrors> {
         let mut merged = self.merge();
         if let Some(lost) = loss::lost_file(last, &merged) {
             // what its settings leave behind where they are missing is no news
@@ -57,6 +58,12 @@ impl ConfigSource {
         let lost = loss::lost_settings(last, &merged, &self.root);
         merged.faults.extend(lost);
         self.judge(merged)
+    }
+
+    /// Every variable with the text that counts and its origin, in the order of the table, even if some are
+    /// invalid.
+    pub fn settings(&self) -> Vec<Setting> {
+        self.merge().settings
     }
 
     /// The listeners, even if other settings have errors: the health check asks there.

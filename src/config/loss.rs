@@ -22,6 +22,14 @@ pub(super) fn lost_file(last: &Loaded, now: &MergedSettings) -> Option<ConfigErr
     if had == 0 || now.env_facts.settings > 0 || !now.faults.is_empty() {
         return None;
     }
+    // each of them by its name: that is an intent
+    let of_file = |it: &&Setting| matches!(it.origin, Origin::File { .. });
+    let cleared = &now.env_facts.cleared;
+    let mut had_here = last.settings.iter().filter(of_file).peekable();
+    let is_cleared = |it: &Setting| cleared.iter().any(|name| name == it.variable.name);
+    if had_here.peek().is_some() && had_here.all(is_cleared) {
+        return None;
+    }
     let settings = if had == 1 { "setting" } else { "settings" };
     let state = if now.env_facts.is_missing {
         "missing"
@@ -104,6 +112,12 @@ fn env_file(now: &MergedSettings) -> Origin {
     }
 }
 
+/// Reports that a variable stays in effect until it is unset explicitly: a reload refuses a file without its
+/// line.
+pub fn is_guarded(name: &str) -> bool {
+    GUARDED.contains(&name)
+}
+
 /// The variables that name upstreams; one may take the other's place.
 const UPSTREAMS: [&str; 2] = ["API_BASE_URL", "API_BASE_URLS"];
 
@@ -167,6 +181,14 @@ mod tests {
             assert!(case.reload(&text[..end]).is_err(), "cut at {end}");
         }
         case.reload(&text).unwrap();
+    }
+
+    #[test]
+    fn a_file_whose_settings_are_all_unset_by_name_is_taken() {
+        let case = Case::new("STREAM_IDLE_TIMEOUT=7m\nWRITE_TIMEOUT=5m\n");
+        case.reload("STREAM_IDLE_TIMEOUT=\n").unwrap_err();
+        case.reload("STREAM_IDLE_TIMEOUT=\nWRITE_TIMEOUT=\n")
+            .unwrap();
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn found(variable: &Variable, value: &str) -> String {
     }
 }
 
-fn length(value: &str) -> String {
+pub(super) fn length(value: &str) -> String {
     match value.len() {
         1 => "(1 octet)".to_owned(),
         n => format!("({n} octets)"),

@@ -14,7 +14,7 @@ use super::{
     error::{ConfigError, Warning},
     origin::{Origin, Setting},
     read,
-    scalar::{self, InvalidValue},
+    scalar::InvalidValue,
     source::ConfigSource,
 };
 
@@ -31,13 +31,16 @@ pub(super) struct MergedSettings {
 impl ConfigSource {
     /// Collects what was said about every variable of the table.
     pub(super) fn merge(&self) -> MergedSettings {
-        let named = self.flags.env_file.as_deref();
-        let env_file = self.root.join(named.unwrap_or(Path::new(DEFAULT_ENV_FILE)));
+        let is_named = self.flags.env_file.is_some();
         let mut merged = MergedSettings {
-            env_file,
+            env_file: self.env_file(),
             ..MergedSettings::default()
         };
-        let said = merged.read_env_file(named.is_some());
+        let text = match &self.proposed {
+            Some(text) => Ok(text.as_ref().to_owned()),
+            None => read::text(&merged.env_file),
+        };
+        let said = merged.read_env_file(text, is_named);
         for variable in env::table() {
             let setting = self.chosen(variable, &said, &mut merged);
             merged.settings.push(setting);
@@ -48,6 +51,12 @@ impl ConfigSource {
             }
         }
         merged
+    }
+
+    /// The environment file, whether or not it exists.
+    pub fn env_file(&self) -> PathBuf {
+        let named = self.flags.env_file.as_deref();
+        self.root.join(named.unwrap_or(Path::new(DEFAULT_ENV_FILE)))
     }
 
     fn chosen(
@@ -162,9 +171,13 @@ impl MergedSettings {
     }
 
     /// Reads the environment file; the last of two lines for one name counts.
-    fn read_env_file(&mut self, named: bool) -> BTreeMap<String, InFile> {
+    fn read_env_file(
+        &mut self,
+        text: Result<String, read::ReadError>,
+        named: bool,
+    ) -> BTreeMap<String, InFile> {
         let mut said = BTreeMap::new();
-        let text = match read::text(&self.env_file) {
+        let text = match text {
             Ok(text) => text,
             Err(read::ReadError::Missing) if !named => {
                 self.env_facts.is_missing = true;
@@ -243,8 +256,7 @@ impl MergedSettings {
         if env::retired(name).is_some() {
             return self.warn_retired(name, origin);
         }
-        let names = env::table().iter().map(|variable| variable.name);
-        let message = match scalar::nearest(name, names, NEAR) {
+        let message = match env::nearest(name) {
             Some(nearest) => format!("is unknown and has no effect; did you mean {nearest}?"),
             None => "is unknown and has no effect".to_owned(),
         };
@@ -256,10 +268,6 @@ const DEFAULT_ENV_FILE: &str = "env/.env";
 
 /// Variables that a library reads from the environment of the process.
 const READ_ELSEWHERE: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR"];
-
-/// Names at least this similar are near misses: two slips in `PORT` are not, three in
-/// `SYSTEM_PROMPT_REPLACEMENT` are.
-const NEAR: f64 = 0.7;
 
 #[cfg(test)]
 mod tests {

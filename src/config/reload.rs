@@ -32,10 +32,13 @@ mod changes;
 mod status;
 mod triggers;
 
-pub use self::status::{ConfigStatus, Reload, ReloadCounters};
 use self::{
     changes::{changes, differ, in_effect, waiting},
     triggers::{ReloadSignals, ReloadTrigger},
+};
+pub use self::{
+    status::{ConfigStatus, Reload, ReloadCounters},
+    triggers::ReloadFault,
 };
 
 /// Reloads that are remembered.
@@ -52,6 +55,20 @@ impl Watcher {
     /// Asks for a reload, as SIGHUP does. Returns at once.
     pub fn reload_now(&self) {
         self.signals.set(|pending| pending.asked = true);
+    }
+}
+
+/// Asks the reloading thread for reloads, from any thread.
+#[derive(Debug, Clone, Default)]
+pub struct ReloadHandle(Arc<ReloadSignals>);
+
+impl ReloadHandle {
+    /// Has the files read as they are now, and waits until they are in effect or refused.
+    ///
+    /// # Errors
+    /// They were refused, or there is no outcome.
+    pub fn reload(&self) -> Result<(), ReloadFault> {
+        self.0.ask()
     }
 }
 
@@ -72,6 +89,7 @@ pub fn spawn(
     live: Arc<ArcSwap<Live>>,
     counters: Arc<ReloadCounters>,
     standing: Arc<ArcSwap<ConfigStatus>>,
+    handle: &ReloadHandle,
 ) -> io::Result<Watcher> {
     standing.store(Arc::new(ConfigStatus {
         settings: initial.settings.clone(),
@@ -87,14 +105,14 @@ pub fn spawn(
         live,
         counters,
     };
-    start(reloader, |_| {})
+    start(reloader, Arc::clone(&handle.0), |_| {})
 }
 
 fn start(
     mut reloader: Reloader,
+    signals: Arc<ReloadSignals>,
     mut observe: impl FnMut(ReloadOutcome) + Send + 'static,
 ) -> io::Result<Watcher> {
-    let signals = Arc::new(ReloadSignals::default());
     let inner = Arc::clone(&signals);
     let thread = thread::Builder::new()
         .name("config-reload".to_owned())
@@ -105,10 +123,16 @@ fn start(
                 let Some((read, files)) = reloader.read(why, |span| inner.pause(span)) else {
                     break;
                 };
-                observe(reloader.judge(read, why));
+                let outcome = reloader.judge(read, why);
+                inner.serve(match outcome {
+                    ReloadOutcome::Refused => reloader.last_faults.clone(),
+                    ReloadOutcome::Swapped | ReloadOutcome::Unchanged => None,
+                });
+                observe(outcome);
                 trigger = inner.next(|| files.again() != files);
             }
         })?;
+    signals.set(|pending| pending.is_running = true);
     Ok(Watcher {
         signals,
         thread: Some(thread),

@@ -110,6 +110,8 @@ pub struct ConfigSource {
     pub(super) root: PathBuf,
     /// Limits of memory; none unless they are asked for.
     pub(super) memory: memory::MemoryLimits,
+    /// Text that stands in for the environment file, before it is written.
+    pub(super) proposed: Option<Arc<str>>,
 }
 
 impl ConfigSource {
@@ -120,6 +122,7 @@ impl ConfigSource {
             environment,
             root: PathBuf::new(),
             memory: memory::MemoryLimits::default(),
+            proposed: None,
         }
     }
 
@@ -136,6 +139,14 @@ impl ConfigSource {
         Self {
             root: root.into(),
             ..self
+        }
+    }
+
+    /// Takes this text for the environment file's, so that it is judged before it is written.
+    pub fn proposing(&self, text: &str) -> Self {
+        Self {
+            proposed: Some(text.into()),
+            ..self.clone()
         }
     }
 

@@ -1,8 +1,9 @@
-//! The configuration as it is shown: values with their origins, and how the last reload went.
+//! The configuration as it is shown: values with their origins, how the last reload went, and the file that
+//! `control::revisions` changes.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Serialize;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::{
         env::{Applies, Redaction},
         reload::{ConfigStatus, Reload},
     },
+    revision::{ConfigView, RevisionError},
     telemetry::activity::unix_millis,
 };
 
@@ -31,10 +33,47 @@ pub(super) struct Configuration {
     last_reload: Option<LastReload>,
     /// Variables whose change waits for a restart.
     pending_restart: Vec<&'static str>,
+    /// The file of settings.
+    file: SettingsFile,
     /// Addresses that the proxy listens on, as URLs begin. `0.0.0.0` and `[::]` stand for every address of
     /// its machine.
     #[cfg_attr(test, schema(example = json!(["http://127.0.0.1:8088", "unix:/run/proxy.sock"])))]
     proxy_urls: Vec<String>,
+}
+
+/// The file of settings.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+struct SettingsFile {
+    /// Its path, on the proxy's machine.
+    #[cfg_attr(test, schema(example = "env/.env"))]
+    path: String,
+    /// Its version, for `If-Match`; also the `ETag` of this answer. Null if it cannot be read.
+    #[cfg_attr(test, schema(example = "5f0c1a9be2d47763"))]
+    version: Option<String>,
+    /// Reason for which it cannot be changed here; null if it can.
+    read_only: Option<String>,
+    /// Variables that it sets.
+    names: Vec<String>,
+}
+
+impl SettingsFile {
+    fn of(seen: Result<ConfigView, RevisionError>, path: &Path) -> Self {
+        match seen {
+            Ok(view) => Self {
+                path: view.path.display().to_string(),
+                version: Some(view.version),
+                read_only: view.read_only,
+                names: view.names,
+            },
+            Err(error) => Self {
+                path: path.display().to_string(),
+                version: None,
+                read_only: Some(error.to_string()),
+                names: Vec::new(),
+            },
+        }
+    }
 }
 
 /// One variable.
@@ -104,15 +143,26 @@ struct LastReload {
 pub(super) async fn answer(
     plane: web::ThinData<Arc<AdminState>>,
     request: HttpRequest,
-) -> Result<web::Json<Configuration>, Problem> {
+) -> Result<HttpResponse, Problem> {
     let NoParams {} = read(&request)?;
+    let plane = Arc::clone(&plane.0);
+    let looked = Arc::clone(&plane);
+    let file = plane.aside.run(move || {
+        let editor = &looked.sources.editor;
+        SettingsFile::of(editor.view(), &editor.path())
+    });
+    let file = file.await?;
     let standing = plane.sources.standing.load();
     let proxy_urls = plane.sources.proxy_urls.clone();
-    Ok(web::Json(Configuration::of(&standing, proxy_urls)))
+    let mut response = HttpResponse::Ok();
+    if let Some(version) = &file.version {
+        response.insert_header((header::ETAG, format!("\"{version}\"")));
+    }
+    Ok(response.json(Configuration::of(&standing, file, proxy_urls)))
 }
 
 impl Configuration {
-    fn of(standing: &ConfigStatus, proxy_urls: Vec<String>) -> Self {
+    fn of(standing: &ConfigStatus, file: SettingsFile, proxy_urls: Vec<String>) -> Self {
         // both are in the order of the one table
         let settings = standing.settings.iter().zip(&standing.next);
         Self {
@@ -124,6 +174,7 @@ impl Configuration {
                 .collect(),
             last_reload: standing.reloads.back().map(LastReload::of),
             pending_restart: standing.pending_restart.clone(),
+            file,
             proxy_urls,
         }
     }

@@ -8,7 +8,11 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use crate::registry::{FileFault, RegistryError};
+use crate::{
+    config::envdiff::DiffLine,
+    registry::{FileFault, RegistryError},
+    revision::RevisionError,
+};
 
 /// Reason for which a request gets no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,46 @@ pub(super) enum Problem {
     Unavailable(&'static str),
     /// The registry refused a call.
     Registry(Box<RegistryProblem>),
+    /// A change of the file of settings names no version that it changes.
+    NoVersion,
+    /// A change of the file of settings was refused.
+    Revision(Box<RevisionProblem>),
+}
+
+/// Refusal of a change of the file of settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RevisionProblem {
+    status: u16,
+    code: &'static str,
+    message: String,
+    version: Option<String>,
+    diff: Vec<DiffLine>,
+    lines: Vec<String>,
+}
+
+impl From<RevisionError> for Problem {
+    fn from(error: RevisionError) -> Self {
+        let mut problem = RevisionProblem {
+            status: error.status(),
+            code: error.code(),
+            message: error.to_string(),
+            version: None,
+            diff: Vec::new(),
+            lines: Vec::new(),
+        };
+        match error {
+            RevisionError::Stale { version, diff } => {
+                problem.version = Some(version);
+                problem.diff = diff.unwrap_or_default();
+            }
+            RevisionError::ReadOnly { fault, lines } => {
+                problem.message = format!("{fault}; nothing was changed");
+                problem.lines = lines;
+            }
+            _ => {}
+        }
+        Self::Revision(Box::new(problem))
+    }
 }
 
 /// Refusal of a call by the registry.
@@ -77,6 +121,15 @@ struct ProblemBody {
     /// Faults of a key file, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     faults: Vec<FileFault>,
+    /// The version that the file of settings has now, where a change was made meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// The lines that were changed meanwhile, with secrets masked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    diff: Vec<DiffLine>,
+    /// Lines to write where the settings are kept, if their file cannot be changed here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<String>,
 }
 
 /// Errors that any route may respond with, as the API's description has them.
@@ -117,6 +170,8 @@ impl Problem {
             Self::TooManyAttempts(_) => "too_many_attempts",
             Self::Unavailable(_) => "unavailable",
             Self::Registry(problem) => problem.code,
+            Self::NoVersion => "version_required",
+            Self::Revision(problem) => problem.code,
         }
     }
 }
@@ -140,6 +195,10 @@ impl fmt::Display for Problem {
             Self::BadFilter(why) | Self::BadRequest(why) => f.write_str(why),
             Self::TooManyAttempts(_) => f.write_str("too many keys were tried; wait a while"),
             Self::Registry(problem) => f.write_str(&problem.message),
+            Self::NoVersion => f.write_str(
+                "If-Match is missing: send the ETag of GET /admin/api/v1/config, so that no other change is lost",
+            ),
+            Self::Revision(problem) => f.write_str(&problem.message),
         }
     }
 }
@@ -155,6 +214,10 @@ impl ResponseError for Problem {
             Self::BadRange(_) | Self::BadFilter(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoVersion => StatusCode::PRECONDITION_REQUIRED,
+            Self::Revision(problem) => {
+                StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Self::Registry(problem) => {
                 StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
@@ -180,7 +243,12 @@ impl ResponseError for Problem {
             Self::Registry(problem) if problem.status == 503 => {
                 response.insert_header((header::RETRY_AFTER, 5));
             }
+            Self::Revision(problem) if problem.status == 503 => {
+                response.insert_header((header::RETRY_AFTER, 5));
+            }
             Self::Registry(_)
+            | Self::Revision(_)
+            | Self::NoVersion
             | Self::Forbidden(_)
             | Self::NoRole(_)
             | Self::NotFound
@@ -189,8 +257,19 @@ impl ResponseError for Problem {
             | Self::BadFilter(_)
             | Self::BadRequest(_) => {}
         }
+        let (version, diff, lines) = match self {
+            Self::Revision(problem) => (
+                problem.version.clone(),
+                problem.diff.clone(),
+                problem.lines.clone(),
+            ),
+            _ => Default::default(),
+        };
         response.json(ProblemDocument {
             error: ProblemBody {
+                version,
+                diff,
+                lines,
                 code: self.code(),
                 message: self.to_string(),
                 faults: match self {

@@ -23,6 +23,7 @@ use crate::{
     drain::DrainPhase,
     limits::Limits,
     registry::Registry,
+    revision::Editor,
     secret::Secret,
     telemetry::{activity::ActivityView, metrics::Format},
     upstream::balance::Balance,
@@ -50,6 +51,8 @@ pub struct AdminSources {
     pub data_dir: Option<PathBuf>,
     /// Keys and limits; none where there is no place to keep them.
     pub registry: Option<Arc<Registry>>,
+    /// The file of settings, as operators change it.
+    pub editor: Editor,
     /// Addresses of the main ports, as URLs begin.
     pub proxy_urls: Vec<String>,
     /// View of the recorded activity; none if nothing is recorded.

@@ -62,6 +62,10 @@ pub enum Change {
     GrantBudget,
     /// Ends a request in flight.
     EndRequest,
+    /// Changes the file of settings.
+    SetConfig,
+    /// Brings the file of settings back to an earlier state.
+    RollBackConfig,
 }
 
 impl Change {
@@ -74,7 +78,9 @@ impl Change {
             | Self::ApplyKeys
             | Self::ExportKeys
             | Self::ImportKeys
-            | Self::SetLimits => Role::Admin,
+            | Self::SetLimits
+            | Self::SetConfig
+            | Self::RollBackConfig => Role::Admin,
         }
     }
 
@@ -90,6 +96,8 @@ impl Change {
             Self::SetLimits => ("limits.set", "subject"),
             Self::GrantBudget => ("limits.grant", "subject"),
             Self::EndRequest => ("request.end", "request"),
+            Self::SetConfig => ("config.set", "file"),
+            Self::RollBackConfig => ("config.rollback", "file"),
         }
     }
 }

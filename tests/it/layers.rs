@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["server"],
     &["control"],
     &["proxy", "registry"],
-    &["upstream", "downstream", "edit", "access"],
+    &["upstream", "downstream", "edit", "access", "revision"],
     &["telemetry", "audit"],
     &["config"],
     &["metering"],

@@ -19,6 +19,7 @@ mod alerts;
 mod bad_input;
 mod cancel;
 mod cli;
+mod configuring;
 mod counting;
 mod dialing;
 mod differential;

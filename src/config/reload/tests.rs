@@ -10,6 +10,7 @@ struct Rig {
     live: Arc<ArcSwap<Live>>,
     counters: Arc<ReloadCounters>,
     outcomes: mpsc::Receiver<ReloadOutcome>,
+    handle: ReloadHandle,
     watcher: Watcher,
 }
 
@@ -21,7 +22,8 @@ impl Rig {
         let reloader = reloader(dir.path(), &[]);
         let (live, counters) = (Arc::clone(&reloader.live), Arc::clone(&reloader.counters));
         let (observed, outcomes) = mpsc::channel();
-        let watcher = start(reloader, move |outcome| {
+        let handle = ReloadHandle::default();
+        let watcher = start(reloader, Arc::clone(&handle.0), move |outcome| {
             let _ = observed.send(outcome);
         })
         .unwrap();
@@ -32,6 +34,7 @@ impl Rig {
             live,
             counters,
             outcomes,
+            handle,
             watcher,
         }
     }
@@ -359,4 +362,27 @@ fn one_bad_file_is_counted_once_unless_somebody_asks() {
         ReloadOutcome::Unchanged
     );
     assert!(reloader.counters.last_succeeded.load(Ordering::Relaxed));
+}
+
+#[test]
+fn who_asks_waits_for_the_outcome_of_what_is_in_the_files_then() {
+    let rig = Rig::with_env_file("API_BASE_URL=http://one\n");
+    rig.replace("env/.env", "API_BASE_URL=http://two\n");
+    assert_eq!(rig.handle.reload(), Ok(()));
+    assert_eq!(rig.host(), "two");
+    rig.replace("env/.env", "API_BASE_URL=http://two\nPORT=x\n");
+    let Err(ReloadFault::Refused(faults)) = rig.handle.reload() else {
+        panic!("it was taken");
+    };
+    assert!(faults.to_string().contains("PORT"), "{faults}");
+    rig.replace("env/.env", "API_BASE_URL=http://two\n");
+    assert_eq!(rig.handle.reload(), Ok(()));
+    let handle = rig.handle.clone();
+    drop(rig);
+    assert_eq!(handle.reload(), Err(ReloadFault::NoOutcome));
+    // no thread at all is not waited for
+    assert_eq!(
+        ReloadHandle::default().reload(),
+        Err(ReloadFault::NoOutcome)
+    );
 }

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::config::error::ConfigErrors;
+
 /// Reason to read the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReloadTrigger {
@@ -26,6 +28,26 @@ pub(super) struct ReloadSignals {
 pub(super) struct PendingTriggers {
     pub(super) stop: bool,
     pub(super) asked: bool,
+    /// The thread reads files.
+    pub(super) is_running: bool,
+    /// Number of the last request that waits for an outcome.
+    ticket: u64,
+    /// The same of the last one that the thread began to serve.
+    begun: u64,
+    /// The same of the last one that has its outcome.
+    served: u64,
+    faults: Option<ConfigErrors>,
+}
+
+/// Reason for which a reload that was asked for did not take effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadFault {
+    /// The files have faults.
+    #[error("{0}")]
+    Refused(ConfigErrors),
+    /// No thread reads them, or it is too slow.
+    #[error("the reload gave no outcome within {} s; the log says more", PATIENCE.as_secs())]
+    NoOutcome,
 }
 
 impl ReloadSignals {
@@ -44,6 +66,7 @@ impl ReloadSignals {
                 return None;
             }
             if mem::take(&mut pending.asked) {
+                pending.begun = pending.ticket;
                 return Some(ReloadTrigger::Asked);
             }
             drop(pending);
@@ -51,6 +74,34 @@ impl ReloadSignals {
                 return Some(ReloadTrigger::Touched);
             }
         }
+    }
+
+    /// Asks for a reload, and waits for the outcome of one that began after this.
+    pub(super) fn ask(&self) -> Result<(), ReloadFault> {
+        let mut pending = self.lock();
+        if !pending.is_running || pending.stop {
+            return Err(ReloadFault::NoOutcome);
+        }
+        pending.ticket += 1;
+        pending.asked = true;
+        let ticket = pending.ticket;
+        self.arrived.notify_all();
+        let waits = |pending: &mut PendingTriggers| pending.served < ticket && !pending.stop;
+        let waited = self.arrived.wait_timeout_while(pending, PATIENCE, waits);
+        let (pending, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match (&pending.faults, pending.served >= ticket) {
+            (_, false) => Err(ReloadFault::NoOutcome),
+            (Some(faults), true) => Err(ReloadFault::Refused(faults.clone())),
+            (None, true) => Ok(()),
+        }
+    }
+
+    /// Notes the outcome of the reload that was begun last.
+    pub(super) fn serve(&self, faults: Option<ConfigErrors>) {
+        self.set(|pending| {
+            pending.served = pending.begun;
+            pending.faults = faults;
+        });
     }
 
     /// Waits for this long, or until the stop; says whether to go on.
@@ -66,6 +117,9 @@ impl ReloadSignals {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Time for an outcome: longer than files that are written without a pause are waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Time from one look at the files to the next. Five files take 10 looks a second, which is 0.04 % of a core
 /// (docs/decisions/0021), and with the wait until a file stands still, a change is in effect within a second.

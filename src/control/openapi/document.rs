@@ -9,7 +9,7 @@ use utoipa::{
 };
 
 use super::super::{
-    api, audit, configuration, end, events, keys, limits, login, openapi, replicas,
+    api, audit, configuration, end, events, keys, limits, login, openapi, replicas, revisions,
 };
 
 #[derive(OpenApi)]
@@ -52,6 +52,10 @@ use super::super::{
         audit::search,
         audit::verify,
         configuration::answer,
+        revisions::change,
+        revisions::roll_back,
+        revisions::history,
+        revisions::since,
         events::answer,
         api::metrics,
         openapi::answer,

@@ -726,4 +726,62 @@ export default {
   "no key has the subject": "没有密钥属于该对象",
   "no subject": "不是对象",
   "the key; with `key` if it is new": "密钥信息；新建时含 key",
+  "Changes variables of the file.": "修改文件中的设置。",
+  "The change is judged as a start would, written as a whole, reloaded, and undone if the reload refuses it. With `dry_run` it is only shown.":
+    "修改按启动时的规则检查，一次写完并重载；重载拒绝时恢复原样。dry_run 只显示差异。",
+  "the `ETag` of the configuration that is changed": "所修改的配置的 ETag",
+  "content that cannot be read, or settings with faults": "请求体无法识别，或设置有错误",
+  "the file cannot be changed here, or the reload refused it": "此处不能修改文件，或重载拒绝了修改",
+  "another change was made meanwhile; `diff` has it": "其间另有修改，见 diff",
+  "`If-Match` is missing": "缺少 If-Match",
+  "Brings the file back to what it was before a change, which is a change of its own.":
+    "把文件恢复到某次修改之前；恢复本身也是一次修改。",
+  "the history has no such change": "历史中没有这次修改",
+  "The changes that are kept.": "保留的修改历史。",
+  "The difference between the file before a change and the file now.": "某次修改之前与现在的文件差异。",
+  "the number of the change, or `last`": "修改的编号，或 last",
+  "A change of the past, and what differs since.": "一次过去的修改，以及此后的差异。",
+  "A change of the past, without contents.": "一次过去的修改，不含文件内容。",
+  "A change that is to be undone.": "要撤销的修改。",
+  "A line of a difference.": "差异中的一行。",
+  "A variable that differs.": "有差异的设置。",
+  "Changes that are kept.": "保留的修改。",
+  "Its author.": "修改者。",
+  "Its number in the history; null if the file is as it was.": "历史中的编号；文件未变时为空。",
+  "Its path, on the proxy's machine.": "代理所在机器上的路径。",
+  "Its version, for `If-Match`; also the `ETag` of this answer. Null if it cannot be read.":
+    "文件版本，用于 If-Match，也是此响应的 ETag；无法读取时为空。",
+  "Lines to write where the settings are kept, if their file cannot be changed here.":
+    "此处不能修改文件时，应写到别处的行。",
+  "Newest first.": "新的在前。",
+  "Part of a line in a difference.": "差异中一行的类别。",
+  "Reason for which it cannot be changed here; null if it can.": "此处不能修改的原因；可以修改时为空。",
+  "Result of a change.": "修改的结果。",
+  "State of a change.": "修改的状态。",
+  "State of the change.": "修改的状态。",
+  "The change before which the file was as it is to be; the last one if it is not given.":
+    "恢复到哪次修改之前，默认最近一次。",
+  "The change.": "该次修改。",
+  "The file of settings.": "配置文件。",
+  "The line, with secrets masked.": "该行内容，机密已遮盖。",
+  "The lines that differ between the file before it and the file now, with secrets masked.":
+    "该次修改之前与现在的文件之间不同的行，机密已遮盖。",
+  "The lines that differ, with secrets masked.": "不同的行，机密已遮盖。",
+  "The lines that were changed meanwhile, with secrets masked.": "其间被修改的行，机密已遮盖。",
+  "The reason, for the audit and the history.": "原因，记入审计和历史。",
+  "The value in the file after, as it may be shown; null for none.":
+    "修改后文件中的值（可显示的形式）；没有时为空。",
+  "The value in the file before, as it may be shown; null for none.":
+    "修改前文件中的值（可显示的形式）；没有时为空。",
+  "The variables that differ.": "有差异的设置。",
+  "The variables that it changed.": "被修改的设置。",
+  "The version of the file after it.": "修改后的文件版本。",
+  "The version that the file of settings has now, where a change was made meanwhile.":
+    "其间另有修改时，配置文件现在的版本。",
+  "Values by the names of their variables. Null or an empty text takes a variable out of the file.":
+    "以设置名为键的值；空值或空文本表示从文件中删除该设置。",
+  "Variables that it sets.": "文件中设置的变量。",
+  "Variables with other values.": "要修改的设置及其新值。",
+  "`removed`, `added`, or `same` for a line around them.":
+    "removed（删除）、added（新增），或 same（前后的行）。",
 };

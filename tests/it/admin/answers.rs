@@ -26,7 +26,7 @@ fn methods_and_paths_that_are_none_are_refused() {
     let proxy = with_key().start();
     for (method, path, allowed) in [
         ("POST", "/admin", "GET, HEAD"),
-        ("DELETE", "/admin/api/v1/config", "GET, HEAD"),
+        ("DELETE", "/admin/api/v1/config", "GET, HEAD, PATCH"),
         ("PUT", "/admin/api/v1/session", "GET, HEAD, POST, DELETE"),
         ("OPTIONS", "/admin/api/v1/overview", "GET, HEAD"),
     ] {
