@@ -20,6 +20,7 @@ mod client;
 mod configure;
 mod desk;
 mod healthcheck;
+mod init;
 mod keys;
 mod limit_flags;
 mod limits;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
             asked.settings = asked.settings.or(before);
             healthcheck::run(&asked)
         }
+        Verb::Init(flags) => init::run(*flags, before),
         #[cfg(target_os = "linux")]
         Verb::Upgrade(mut asked) => {
             asked.settings = asked.settings.or(before);
@@ -121,6 +123,8 @@ enum Verb {
     Serve(Flags),
     /// Validate the configuration and print it with the origin of each value, secrets masked
     Check(Flags),
+    /// Set up: ask for what a first start needs, test the answers, and write env/.env
+    Init(Box<init::InitFlags>),
     /// Ask the running server for its health: exit 0 if healthy, 1 if not
     Healthcheck(healthcheck::Healthcheck),
     /// Have the running server hand over to a new process of the program, without a gap

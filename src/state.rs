@@ -18,7 +18,7 @@ pub use self::{
     lock::{LockError, StateLock},
     redis::{
         InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,
-        RedisIdentity, RedisLimits, RedisNode, RedisSettings, RedisStore, RedisTls,
+        RedisIdentity, RedisLimits, RedisNode, RedisSettings, RedisStore, RedisTls, look,
     },
     shared::memory::{MemoryLimits, MemoryReplica},
     shared::{

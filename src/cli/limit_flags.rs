@@ -30,6 +30,14 @@ pub(super) struct LimitFlags {
 }
 
 impl LimitFlags {
+    /// A budget alone.
+    pub(super) fn of_budget(text: &str) -> Self {
+        Self {
+            budget: vec![text.to_owned()],
+            ..Self::default()
+        }
+    }
+
     /// The limits, for some models or for all. `none` in the place of an amount removes one.
     pub(super) fn shapes(&self, models: Option<&str>) -> Result<Vec<LimitShape>, VerbError> {
         let mut shapes = Vec::new();

@@ -19,6 +19,11 @@ pub(super) fn complain(text: &dyn std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{NAME}: {text}");
 }
 
+/// Writes a text to stderr, for the person at the terminal.
+pub(super) fn remark(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// The name of the program, as lines and help print it.
 pub(super) const NAME: &str = "anthropic-proxy";
 

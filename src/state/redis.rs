@@ -25,5 +25,5 @@ pub use self::{
     fleet::RedisFleet,
     limits::RedisLimits,
     settings::{InvalidRedisUrl, RedisForm, RedisIdentity, RedisNode, RedisSettings, RedisTls},
-    store::RedisStore,
+    store::{RedisStore, look},
 };

@@ -34,6 +34,8 @@ mod framing;
 #[cfg(target_os = "linux")]
 mod handover;
 mod http2;
+#[cfg(target_os = "linux")]
+mod init;
 mod keys;
 mod layers;
 mod lifecycle;

@@ -10,6 +10,8 @@ pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sources;
+#[cfg(target_os = "linux")]
+pub(crate) mod terminal;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -55,6 +55,14 @@ pub struct RedisStore {
     index: SpendIndex,
 }
 
+/// Looks at the server of these settings: is it one that can keep keys and limits? Nothing is written there.
+///
+/// # Errors
+/// It does not answer, or cannot keep them.
+pub fn look(settings: &Arc<RedisSettings>) -> Result<(), StateError> {
+    checks::server(&mut RedisConnection::new(settings))
+}
+
 impl RedisStore {
     /// The store of a Redis, whose digests are made with the pepper of this fingerprint. Nothing is opened yet.
     /// `audit` names the place of the files that checkpoints are of.

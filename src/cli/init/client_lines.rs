@@ -1,0 +1,121 @@
+//! The lines that a client needs: for shells, for Claude Code's settings, and for a helper that gives the key.
+
+use std::fmt::Write as _;
+
+/// Credential that a client sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ClientCredential {
+    /// A key of the proxy.
+    Key(String),
+    /// A key of the proxy beside a credential of the client's own.
+    KeyBeside(String),
+    /// The client's own for the upstream.
+    Own,
+    /// Any: the proxy adds the upstream's.
+    Any,
+}
+
+/// The lines for a proxy at this address.
+pub(super) fn lines(base: &str, credential: &ClientCredential) -> String {
+    let mut pairs = vec![("ANTHROPIC_BASE_URL", base.to_owned())];
+    let key = match credential {
+        ClientCredential::Key(key) => {
+            pairs.push(("ANTHROPIC_AUTH_TOKEN", key.clone()));
+            Some(key)
+        }
+        ClientCredential::KeyBeside(key) => {
+            pairs.push(("ANTHROPIC_CUSTOM_HEADERS", format!("x-proxy-key: {key}")));
+            None
+        }
+        ClientCredential::Own => None,
+        ClientCredential::Any => {
+            pairs.push(("ANTHROPIC_AUTH_TOKEN", "unused".to_owned()));
+            None
+        }
+    };
+    let mut out = String::new();
+    let shell = |form: fn(&str, &str) -> String| -> String {
+        let lines = pairs.iter().map(|(name, value)| form(name, value));
+        lines.map(|line| format!("  {line}\n")).collect()
+    };
+    let _ = write!(
+        out,
+        "bash, zsh:\n{}",
+        shell(|name, value| format!("export {name}='{value}'"))
+    );
+    let _ = write!(
+        out,
+        "fish:\n{}",
+        shell(|name, value| format!("set -gx {name} '{value}'"))
+    );
+    let _ = write!(
+        out,
+        "PowerShell:\n{}",
+        shell(|name, value| format!("$env:{name} = '{value}'"))
+    );
+    let settings = |pairs: &[(&str, String)], more: Option<(&str, &str)>| {
+        let env: serde_json::Map<_, _> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
+            .collect();
+        let mut settings = serde_json::json!({ "env": env });
+        if let Some((name, value)) = more {
+            settings[name] = value.into();
+        }
+        let text = serde_json::to_string_pretty(&settings).unwrap_or_default();
+        let lines = text.lines().map(|line| format!("  {line}\n"));
+        lines.collect::<String>()
+    };
+    let _ = write!(out, "~/.claude/settings.json:\n{}", settings(&pairs, None));
+    if let Some(key) = key {
+        let helper = "cat ~/.config/anthropic-proxy/key";
+        let _ = write!(
+            out,
+            "or with the key in a file of its own (apiKeyHelper):\n\
+             \x20 mkdir -p ~/.config/anthropic-proxy && (umask 077; echo '{key}' > ~/.config/anthropic-proxy/key)\n{}",
+            settings(&pairs[..1], Some(("apiKeyHelper", helper)))
+        );
+    }
+    if *credential == ClientCredential::Own {
+        out += "Each client sends the credential that the upstream gave it: ANTHROPIC_AUTH_TOKEN, \
+                ANTHROPIC_API_KEY, or\nits sign-in.\n";
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "http://127.0.0.1:8088";
+
+    #[test]
+    fn each_shell_and_the_settings_have_their_form() {
+        let lines = lines(BASE, &ClientCredential::Key("ap_x".to_owned()));
+        for line in [
+            "export ANTHROPIC_BASE_URL='http://127.0.0.1:8088'",
+            "export ANTHROPIC_AUTH_TOKEN='ap_x'",
+            "set -gx ANTHROPIC_AUTH_TOKEN 'ap_x'",
+            "$env:ANTHROPIC_AUTH_TOKEN = 'ap_x'",
+            "\"ANTHROPIC_AUTH_TOKEN\": \"ap_x\"",
+            "\"apiKeyHelper\": \"cat ~/.config/anthropic-proxy/key\"",
+        ] {
+            assert!(lines.contains(line), "{line}: {lines}");
+        }
+    }
+
+    #[test]
+    fn a_client_with_a_credential_of_its_own_sends_the_key_beside_it() {
+        let beside = lines(BASE, &ClientCredential::KeyBeside("ap_x".to_owned()));
+        assert!(
+            beside.contains("export ANTHROPIC_CUSTOM_HEADERS='x-proxy-key: ap_x'"),
+            "{beside}"
+        );
+        assert!(
+            !beside.contains("AUTH_TOKEN") && !beside.contains("apiKeyHelper"),
+            "{beside}"
+        );
+        let own = lines(BASE, &ClientCredential::Own);
+        assert!(!own.contains("export ANTHROPIC_AUTH_TOKEN"), "{own}");
+    }
+}

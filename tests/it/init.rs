@@ -1,0 +1,385 @@
+//! `init`: at a terminal, by flags, and with everything that can be in its way.
+
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use serde_json::Value;
+
+use crate::support::{
+    Answering, Proxy, ProxyBuilder, Upstream, get, proxy::Ended, terminal::Terminal,
+};
+
+const MODELS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"data\":[]}";
+const WRONG_KEY: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+
+/// Takes everything with a key that is right, and refuses the rest.
+fn with_key(key: &'static str) -> Answering {
+    Upstream::answering(move |head, _| {
+        let answer = match head.one("x-api-key") == Some(key) {
+            true => MODELS,
+            false => WRONG_KEY,
+        };
+        answer.as_bytes().to_vec()
+    })
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Runs `init` without a terminal.
+fn by_flags(flags: &[&str]) -> (Ended, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let ended = in_directory(directory.path(), flags, &[]);
+    (ended, directory)
+}
+
+fn in_directory(directory: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let output = Command::new(env!("CARGO_BIN_EXE_anthropic-proxy"))
+        .arg("init")
+        .args(flags)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(directory)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().count() == 0
+}
+
+#[test]
+fn a_person_is_asked_and_the_file_starts_a_server() {
+    let upstream = with_key("sk-canary-right");
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut terminal = Terminal::start(directory.path(), &[("USER", "ann")], &["init"]);
+    // a host that does not answer is told at once, and asked for again
+    terminal.answer("URL of the upstream", "http://127.0.0.1:1");
+    terminal.expect("refused");
+    terminal.answer("Go on with it all the same?", "n");
+    terminal.answer("URL of the upstream", &upstream.url());
+    terminal.expect("wants a credential");
+    terminal.expect("Credential for the upstream");
+    terminal.types("\u{1b}[B\r");
+    terminal.answer("Key for", "sk-canary-wrong");
+    terminal.expect("refuses the credential (status 401)");
+    terminal.answer("Go on with it all the same?", "n");
+    terminal.expect("Credential for the upstream");
+    terminal.types("\u{1b}[B\r");
+    terminal.answer("Key for", "sk-canary-right");
+    terminal.expect("takes the credential");
+    terminal.answer("Address to listen on", "");
+    terminal.answer("Port", &port.to_string());
+    terminal.answer("Give out keys", "y");
+    terminal.answer("Replicas", "");
+    terminal.answer("Serve the dashboard", "n");
+    terminal.answer("Folder of keys", "");
+    terminal.answer("Name of the first key", "");
+    terminal.answer("Its budget", "5/day");
+    terminal.answer("keeps it running", "");
+    terminal.expect("UPSTREAM_API_KEYS=(15 octets)");
+    terminal.answer("Write env/.env?", "y");
+    let (code, screen) = terminal.end();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(!screen.contains("canary"), "{screen}");
+
+    let file = directory.path().join("env/.env");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let key = screen
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("ap_"));
+    let key = key.expect("the key is shown").to_owned();
+    assert!(
+        screen.contains("check: the configuration is valid"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains(&format!(
+            "export ANTHROPIC_BASE_URL='http://127.0.0.1:{port}'"
+        )),
+        "{screen}"
+    );
+    assert!(
+        screen.contains(&format!("set -gx ANTHROPIC_AUTH_TOKEN '{key}'")),
+        "{screen}"
+    );
+
+    // the next command that it prints
+    let server = ProxyBuilder::new()
+        .env("PORT", "")
+        .arg("--env-file")
+        .arg(file.to_str().unwrap())
+        .env("DATA_DIR", directory.path().join("data").display())
+        .start();
+    assert_eq!(server.addr().port(), port);
+    assert_eq!(server.send(get("/v1/models")).status(), 401);
+    let with_key = format!("GET /v1/models HTTP/1.1\r\nHost: h\r\nx-api-key: {key}\r\n\r\n");
+    assert_eq!(server.send(with_key).status(), 200);
+}
+
+#[test]
+fn ctrl_c_writes_nothing_at_a_question_and_during_a_test() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::start(directory.path(), &[], &["init"]);
+    terminal.expect("URL of the upstream");
+    terminal.types("\u{3}");
+    let (code, screen) = terminal.end();
+    assert_eq!(code, Some(130), "{screen}");
+    assert!(screen.contains("nothing was written"), "{screen}");
+    assert!(is_empty(directory.path()));
+
+    let silent = Upstream::bind();
+    let flags = ["init", "--upstream", &silent.url()];
+    let mut terminal = Terminal::start(directory.path(), &[], &flags);
+    let mut wire = silent.accept();
+    wire.read_request_head();
+    let killed = Command::new("kill")
+        .args(["-INT", &terminal.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    terminal.expect("nothing was written");
+    assert_eq!(terminal.end().0, Some(130));
+    assert!(is_empty(directory.path()));
+}
+
+#[test]
+fn without_a_terminal_all_missing_flags_are_listed() {
+    let (ended, directory) = by_flags(&["--upstream", "http://127.0.0.1:1"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    for flag in [
+        "--credential",
+        "--host",
+        "--port",
+        "--keys or --no-keys",
+        "--replicas",
+        "--dashboard or --no-dashboard",
+        "--yes",
+    ] {
+        assert!(ended.stderr.contains(flag), "{flag}: {ended:?}");
+    }
+    assert!(!ended.stderr.contains("--upstream"), "{ended:?}");
+    assert!(is_empty(directory.path()));
+    // a public address needs TLS and keys, or an explicit no, whatever the defaults are
+    let (ended, _directory) = by_flags(&["--yes", "--host", "0.0.0.0"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    for flag in [
+        "--tls-cert PATH and --tls-key PATH, or --no-tls",
+        "--keys, or --no-keys",
+    ] {
+        assert!(ended.stderr.contains(flag), "{flag}: {ended:?}");
+    }
+}
+
+#[test]
+fn defaults_are_enough_and_a_second_run_overwrites_nothing() {
+    let upstream = Upstream::always(WRONG_KEY);
+    let port = free_port().to_string();
+    let flags = ["--yes", "--upstream", &upstream.url(), "--port", &port];
+    let (ended, directory) = by_flags(&[&flags[..], &["--dry-run"]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains(&format!("+ PORT={port}")),
+        "{ended:?}"
+    );
+    assert!(is_empty(directory.path()), "a dry run wrote something");
+
+    let ended = in_directory(directory.path(), &flags, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let file = directory.path().join("env/.env");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains(&format!("API_BASE_URL={}\n", upstream.url())),
+        "{text}"
+    );
+    // the same once more is no change
+    let again = in_directory(directory.path(), &flags, &[]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+
+    let edited = format!("# ours\n{text}UPSTREAM_TIMEOUT=2m\n");
+    fs::write(&file, &edited).unwrap();
+    let other = [
+        "--yes",
+        "--no-test",
+        "--upstream",
+        "http://other.test",
+        "--port",
+        &port,
+    ];
+    let refused = in_directory(directory.path(), &other, &[]);
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    assert!(
+        refused.stderr.contains("+ API_BASE_URL=http://other.test"),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains("--force"), "{refused:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), edited);
+    let forced = in_directory(directory.path(), &[&other[..], &["--force"]].concat(), &[]);
+    assert_eq!(forced.code, Some(0), "{forced:?}");
+    let after = fs::read_to_string(&file).unwrap();
+    assert_eq!(after, edited.replace(&upstream.url(), "http://other.test"));
+    // what was there is in the history
+    let kept = fs::read_to_string(directory.path().join("env/.env.history/000001.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(kept["before"], edited);
+}
+
+#[test]
+fn each_thing_in_the_way_is_one_clear_sentence_and_nothing_is_written() {
+    let refusing = Upstream::always(WRONG_KEY);
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().port().to_string();
+    let key = tempfile::NamedTempFile::new().unwrap();
+    fs::write(key.path(), "sk-canary-wrong\n").unwrap();
+    let key = key.path().to_str().unwrap();
+    let free = free_port().to_string();
+    let url = refusing.url();
+    let cases: [(&[&str], i32, &str); 9] = [
+        (
+            &["--upstream", "api.test"],
+            2,
+            "--upstream: the URL has no scheme",
+        ),
+        (
+            &["--upstream", "http://127.0.0.1:1"],
+            1,
+            "Connection refused",
+        ),
+        (
+            &["--upstream", &url, "--port", &taken],
+            1,
+            "is taken by another process",
+        ),
+        (
+            &[
+                "--upstream",
+                &url,
+                "--port",
+                &free,
+                "--credential-file",
+                key,
+            ],
+            1,
+            "refuses the credential (status 401)",
+        ),
+        (
+            &["--upstream", &url, "--credential-file", "/no/such"],
+            2,
+            "--credential-file: /no/such cannot be read",
+        ),
+        (
+            &[
+                "--upstream",
+                &url,
+                "--host",
+                "203.0.113.7",
+                "--no-tls",
+                "--no-keys",
+            ],
+            1,
+            "no address of this machine",
+        ),
+        (
+            &["--no-test", "--env-file", "/proc/env/.env"],
+            1,
+            "cannot be",
+        ),
+        (
+            &[
+                "--upstream",
+                &url,
+                "--port",
+                &free,
+                "--replicas",
+                "2",
+                "--state-url",
+                "redis://127.0.0.1:1",
+            ],
+            1,
+            "127.0.0.1:1",
+        ),
+        (
+            &["--upstream", &url, "--replicas", "2"],
+            2,
+            "--state-url URL",
+        ),
+    ];
+    for (flags, code, part) in cases {
+        let (ended, directory) = by_flags(&[&["--yes"][..], flags].concat());
+        assert_eq!(ended.code, Some(code), "{flags:?} {ended:?}");
+        assert!(ended.stderr.contains(part), "{flags:?} {ended:?}");
+        assert!(!ended.stderr.contains("canary"), "{ended:?}");
+        assert!(is_empty(directory.path()), "{flags:?} wrote something");
+    }
+}
+
+#[test]
+fn a_key_a_unit_and_a_file_of_compose_are_made_on_request() {
+    let flags = [
+        "--yes",
+        "--no-test",
+        "--credential",
+        "environment",
+        "--keys",
+        "--key-name",
+        "team",
+        "--budget",
+        "100/month",
+        "--unit",
+        "p.service",
+        "--compose",
+        "c.yaml",
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [("UPSTREAM_API_KEYS", "sk-canary"), ("USER", "ann")];
+    let ended = in_directory(directory.path(), &flags, &variables);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("The key \"team\", shown this once"),
+        "{ended:?}"
+    );
+    let text = fs::read_to_string(directory.path().join("env/.env")).unwrap();
+    assert!(
+        text.contains("ACCESS=required\n") && !text.contains("canary"),
+        "{text}"
+    );
+    let unit = fs::read_to_string(directory.path().join("p.service")).unwrap();
+    assert!(
+        unit.contains("User=ann\n") && unit.contains("/env/.env\n"),
+        "{unit}"
+    );
+    let compose = fs::read_to_string(directory.path().join("c.yaml")).unwrap();
+    assert!(compose.contains("127.0.0.1:8088:8088"), "{compose}");
+    // neither is overwritten
+    let again = in_directory(directory.path(), &flags, &variables);
+    assert_eq!(again.code, Some(5), "{again:?}");
+    assert!(again.stderr.contains("p.service exists"), "{again:?}");
+}
+
+#[test]
+fn a_server_of_the_file_is_no_obstacle_to_a_second_run() {
+    let upstream = Upstream::always(WRONG_KEY);
+    let port = free_port().to_string();
+    let (ended, directory) = by_flags(&["--yes", "--upstream", &upstream.url(), "--port", &port]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let file = directory.path().join("env/.env");
+    let _server: Proxy = ProxyBuilder::new()
+        .env("PORT", "")
+        .arg("--env-file")
+        .arg(file.to_str().unwrap())
+        .start();
+    let again = in_directory(directory.path(), &["--yes"], &[]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+}
