@@ -46,9 +46,12 @@ export class Fault extends Error {
    * @param {string} message
    * @param {number} status
    * @param {number | null} [retryAfter]
+   * @param {{diff?: Api.DiffLine[], lines?: string[]}} [more]
    */
-  constructor(code, message, status, retryAfter) {
+  constructor(code, message, status, retryAfter, more = {}) {
     super(message);
+    this.diff = more.diff;
+    this.lines = more.lines;
     this.code = code;
     this.status = status;
     this.retryAfter = retryAfter;
@@ -87,17 +90,22 @@ export const address = (path, query) => {
 /**
  * @template {string} P
  * @param {P} path
- * @param {{query?: Page.Query | null, method?: string, body?: object, signal?: AbortSignal}} [options]
+ * @param {{
+ *   query?: Page.Query | null, method?: string, body?: object, version?: string, signal?: AbortSignal
+ * }} [options] `version`: the one that the request changes
  * @returns {Promise<Page.Data<P>>}
  */
-export async function ask(path, { query, method = "GET", body, signal } = {}) {
+export async function ask(path, { query, method = "GET", body, version, signal } = {}) {
   let res;
   try {
     res = await fetch(address(path, query), {
       method,
       signal,
       credentials: "same-origin",
-      headers: body ? { "content-type": "application/json" } : {},
+      headers: {
+        ...(body ? { "content-type": "application/json" } : {}),
+        ...(version ? { "if-match": `"${version}"` } : {}),
+      },
       body: body && JSON.stringify(body),
     });
   } catch (error) {
@@ -111,6 +119,7 @@ export async function ask(path, { query, method = "GET", body, signal } = {}) {
       fault.message ?? res.statusText,
       res.status,
       Number(res.headers.get("retry-after")) || null,
+      { diff: fault.diff, lines: fault.lines },
     );
   }
   try {

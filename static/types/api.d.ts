@@ -473,7 +473,38 @@ declare namespace Api {
     settings: Setting[];
     last_reload: { at: number; ok: boolean; faults: string[] } | null;
     pending_restart: string[];
+    file: SettingsFile;
     proxy_urls: string[];
+  }
+
+  interface SettingsFile {
+    path: string;
+    version: string | null;
+    read_only: string | null;
+    names: string[];
+  }
+
+  interface DiffLine {
+    kind: "same" | "removed" | "added";
+    text: string;
+  }
+
+  interface HistoryEntry {
+    id: number;
+    at: string;
+    actor: string;
+    changed: string[];
+    reason: string | null;
+  }
+
+  interface RevisionResult {
+    applied: "unchanged" | "shown" | "written" | "in_effect";
+    id: number | null;
+    version: string;
+    changed: { name: string; before: string | null; after: string | null }[];
+    diff: DiffLine[];
+    warnings: string[];
+    pending_restart: string[];
   }
 
   /** Part of an OpenAPI document that the API page reads. */

@@ -29,6 +29,8 @@ declare namespace Page {
     message: string;
     status?: number;
     retryAfter?: number | null;
+    diff?: Api.DiffLine[];
+    lines?: string[];
   }
 
   /** Data of the paths of the admin API. */
@@ -36,6 +38,7 @@ declare namespace Page {
     "/audit": { items: Api.AuditLine[] };
     "/audit/verify": Api.AuditVerified;
     "/config": Api.Configuration;
+    "/config/history": { items: Api.HistoryEntry[] };
     "/errors": Api.Errors;
     "/keys": Api.KeyList;
     "/openapi.json": Api.Document;
@@ -60,7 +63,9 @@ declare namespace Page {
           ? Api.SessionDetail
           : P extends `/keys/${string}`
             ? Api.CreatedKey
-            : unknown;
+            : P extends `/config/${string}`
+              ? Api.RevisionResult
+              : unknown;
 
   interface Answer<T> {
     data: T | null;

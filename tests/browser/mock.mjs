@@ -272,6 +272,13 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
       ended.push({ id: row.id, reason: JSON.parse(body).reason ?? null });
       return json(res, 202, { id: row.id, label: "ended_by_operator" });
     }
+    if (path === "/config" || path.startsWith("/config/")) {
+      let body = "";
+      for await (const chunk of req) body += chunk;
+      const changed = revise(req, path, body && JSON.parse(body));
+      if (changed) return json(res, changed.status, changed.value);
+      return json(res, 200, config(key, server.address()?.port, urls));
+    }
     const admin = await administer(req, path, query);
     if (admin) return json(res, admin.status ?? 200, admin.value);
     if (path === "/errors") return json(res, 200, errors(state, range ?? "15m"));
@@ -305,7 +312,6 @@ export async function start({ port = 0, key, fast = false, urls = null } = {}) {
       );
     if (path === "/upstreams") return json(res, 200, upstreams(state));
     if (path === "/replicas") return json(res, 200, replicas(state));
-    if (path === "/config") return json(res, 200, config(key, server.address()?.port, urls));
     if (path === "/openapi.json") return json(res, 200, OPENAPI);
     if (path === "/events") {
       res.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
@@ -1261,6 +1267,65 @@ function upstreams(state) {
   };
 }
 
+/** The file of settings: its version, what it sets, and its history. */
+const file = { version: 1, values: { API_BASE_URL: "https://api.anthropic.com" }, history: [] };
+
+/** Changes the file as the proxy does, or gives its history. */
+function revise(req, path, body) {
+  const version = `"v${file.version}"`;
+  if (path === "/config/history")
+    return { status: 200, value: { items: file.history.map(({ before, ...entry }) => entry).reverse() } };
+  if (path === "/config" ? req.method !== "PATCH" : req.method !== "POST") return null;
+  if (req.headers["if-match"] !== version)
+    return {
+      status: 412,
+      value: {
+        error: {
+          code: "stale_version",
+          message: "the configuration was changed since you loaded it",
+          version: `v${file.version}`,
+          diff: [{ kind: "added", text: "UPSTREAM_TIMEOUT=9m" }],
+        },
+      },
+    };
+  const past = file.history.find((one) => one.id === body.to);
+  const after = past ? past.before : { ...file.values, ...body.set };
+  for (const [name, value] of Object.entries(after)) if (!value) delete after[name];
+  const names = [...new Set([...Object.keys(file.values), ...Object.keys(after)])];
+  const changed = names.filter((name) => file.values[name] !== after[name]);
+  const bad = changed.find((name) => /TIMEOUT/.test(name) && after[name] && !/^\d/.test(after[name]));
+  if (bad)
+    return {
+      status: 400,
+      value: { error: { code: "invalid_configuration", message: `${bad}: is not a duration` } },
+    };
+  const shown = (name, value) => `${name}=${/KEY/.test(name) ? `(${value.length} octets)` : value}`;
+  const diff = changed.flatMap((name) => [
+    ...(file.values[name] ? [{ kind: "removed", text: shown(name, file.values[name]) }] : []),
+    ...(after[name] ? [{ kind: "added", text: shown(name, after[name]) }] : []),
+  ]);
+  if (!body.dry_run && changed.length) {
+    const id = file.history.length + 1;
+    const at = new Date().toISOString();
+    const reason = body.reason ?? null;
+    file.history.push({ id, at, actor: "session admin", changed, reason, before: file.values });
+    file.values = after;
+    file.version++;
+  }
+  return {
+    status: 200,
+    value: {
+      applied: !changed.length ? "unchanged" : body.dry_run ? "shown" : "in_effect",
+      id: body.dry_run ? null : file.history.length,
+      version: `v${file.version}`,
+      changed: changed.map((name) => ({ name, before: null, after: null })),
+      diff,
+      warnings: [],
+      pending_restart: changed.filter((name) => name === "PORT"),
+    },
+  };
+}
+
 function config(key, port, urls) {
   const source = (file) => readFileSync(join(ROOT, "src/config/env", file), "utf8");
   const text = String.raw`"((?:[^"\\]|\\.)*)"`;
@@ -1298,8 +1363,16 @@ function config(key, port, urls) {
   set("ENABLE_DASHBOARD", "true", "environment");
   set("SYSTEM_PROMPT_REPLACEMENT", "(412 octets)", "env/.env line 9");
   set("DASHBOARD_API_KEY", `(${key.length} octets)`, "environment");
+  for (const [name, value] of Object.entries(file.values))
+    set(name, /KEY/.test(name) ? `(${value.length} octets)` : value, "env/.env line 3");
   return {
     settings,
+    file: {
+      path: "env/.env",
+      version: `v${file.version}`,
+      read_only: null,
+      names: Object.keys(file.values),
+    },
     last_reload: {
       at: Date.now() - 135_000,
       ok: false,

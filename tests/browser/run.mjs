@@ -791,6 +791,66 @@ await test("the settings are searched", {}, async (page) => {
   if (key) holds(!(await page.locator("main").textContent()).includes(key), "the key is not shown");
 });
 
+for (const [width, locale] of [
+  [1280, "en-GB"],
+  [390, "zh-CN"],
+])
+  await test(
+    `a setting is changed after its difference is shown, and changed back, at ${width} px`,
+    { width, locale },
+    async (page) => {
+      const says = (en, zh) => (locale === "zh-CN" ? zh : en);
+      const button = (text) => page.locator("main button", { hasText: text }).first();
+      await open(page, "/config?q=STREAM_IDLE");
+      const change = page.getByRole("button", { name: says("Change STREAM", "修改 STREAM") });
+      await change.focus();
+      await page.keyboard.press("Enter");
+      const field = page.locator(".setting-edit input").first();
+      await field.waitFor();
+      holds(await field.evaluate((one) => one === document.activeElement), "the field has the focus");
+      await page.keyboard.press("Escape");
+      await field.waitFor({ state: "detached" });
+      await change.click();
+      await field.fill("7m");
+      await page.keyboard.press("Enter");
+      await page.locator(".diff-added", { hasText: "+ STREAM_IDLE_TIMEOUT=7m" }).waitFor();
+      holds(
+        (await page.locator(".setting-value code").first().textContent()) !== "7m",
+        "nothing is changed yet",
+      );
+      await shoot(page, `config-diff-${width}`);
+      await button(says("Apply", "应用")).click();
+      await page
+        .locator(".notice-good", { hasText: says("is in effect", "已生效") })
+        .first()
+        .waitFor();
+      await page.locator(".setting-value code", { hasText: /^7m$/ }).waitFor();
+      const isWide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+      holds(!isWide, "nothing is wider than the screen");
+
+      await page.fill('input[type="search"]', "");
+      const back = page.locator("button", { hasText: says("Return to before", "恢复到此前") }).first();
+      await back.click();
+      await page.locator(".diff-removed", { hasText: "- STREAM_IDLE_TIMEOUT=7m" }).waitFor();
+      await page.locator(".preview button.primary").click();
+      await page.locator(".diff").waitFor({ state: "detached" });
+      await page.waitForFunction(
+        () => ![...document.querySelectorAll(".setting-value code")].some((one) => one.textContent === "7m"),
+      );
+    },
+  );
+
+await test("a secret is typed unseen, and shown by its length", {}, async (page) => {
+  await open(page, "/config?q=UPSTREAM_API_KEYS");
+  await page.getByRole("button", { name: "Change UPSTREAM_API_KEYS" }).click();
+  const field = page.locator(".setting-edit input").first();
+  holds((await field.getAttribute("type")) === "password", "it is not readable over a shoulder");
+  await field.fill("sk-canary-0123");
+  await page.keyboard.press("Enter");
+  await page.locator(".diff-added", { hasText: "UPSTREAM_API_KEYS=(14 octets)" }).waitFor();
+  holds(!(await page.locator("main").textContent()).includes("canary"), "the secret is not shown");
+});
+
 await test("the proxy is tested", {}, async (page) => {
   await open(page, "/connect");
   await page.locator("button", { hasText: "Test the proxy" }).click();

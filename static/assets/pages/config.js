@@ -1,17 +1,23 @@
-// The settings in force and where each comes from. Read only.
+// The settings in force and where each comes from. An admin changes those of the file.
 
 import { html, useCell, useState } from "../view.js";
 import { language, t, word } from "../i18n.js";
 import * as as from "../format.js";
-import { useAnswer } from "../api.js";
+import { refresh, useAnswer, useMay } from "../api.js";
 import { setQuery } from "../router.js";
 import { Badge, Bones, Card, Empty, FaultNote, Icon } from "../parts.js";
+import { Edit, History, Made } from "./config-edit.js";
 
 /** @param {{query: URLSearchParams}} props */
 export default function Config({ query }) {
   const { data, fault, reload } = useAnswer("/config", null, 10_000);
   const [text, setText] = useState(query.get("q") ?? "");
   const isSetOnly = query.get("set") === "1";
+  const mayChange = useMay("admin");
+  const [edited, setEdited] = useState(/** @type {string | null} */ (null));
+  const [made, setMade] = useState(/** @type {Api.RevisionResult | null} */ (null));
+  /** @param {Api.RevisionResult} result */
+  const done = (result) => (setEdited(null), setMade(result), refresh());
   const isChinese = useCell(language) === "zh";
   /** @param {Api.Setting} one */
   const title = (one) => (isChinese ? one.section_zh : one.section);
@@ -31,6 +37,17 @@ export default function Config({ query }) {
     <p class="lead">${t("config.lead")}</p>
     <${FaultNote} fault=${fault} onRetry=${reload} />
     ${data && html`<${Reload} data=${data} />`}
+    ${made && html`<${Made} result=${made} />`}
+    ${
+      mayChange &&
+      data?.file.read_only &&
+      html`
+        <div class="notice notice-warn">
+          <${Icon} name="info" />
+          <p>${t("config.readonly")} <code>${data.file.read_only}</code></p>
+        </div>
+      `
+    }
     <div class="bar">
       <label class="field field-q">
         <span>${t("config.search")}</span>
@@ -65,13 +82,27 @@ export default function Config({ query }) {
                               one=${one}
                               doc=${doc(one)}
                               isPending=${one.next !== null || data.pending_restart.includes(one.name)}
-                            />
+                              onEdit=${mayChange ? () => (setMade(null), setEdited(one.name)) : null}
+                            >
+                              ${
+                                edited === one.name &&
+                                html`
+                                  <${Edit}
+                                    one=${one}
+                                    file=${data.file}
+                                    onDone=${done}
+                                    onLeave=${() => setEdited(null)}
+                                  />
+                                `
+                              }
+                            <//>
                           `,
                         )}
                     </div>
                   <//>
                 `,
               )}
+              ${!text && html`<${History} file=${data.file} onDone=${done} />`}
             </div>
           `
     }
@@ -106,8 +137,12 @@ const Value = ({ text, isSecret }) =>
     ? html`<span class="dim">${t("config.unset")}</span>`
     : html`<code class=${isSecret ? "dim" : ""}>${text}</code>`;
 
-/** @param {{one: Api.Setting, doc: string, isPending: boolean}} props */
-function Setting({ one, doc, isPending }) {
+/**
+ * @param {{
+ *   one: Api.Setting, doc: string, isPending: boolean, onEdit: (() => void) | null, children?: Page.Child
+ * }} props
+ */
+function Setting({ one, doc, isPending, onEdit, children }) {
   return html`
     <div class="setting">
       <div>
@@ -136,7 +171,21 @@ function Setting({ one, doc, isPending }) {
             : one.applies === "restart" && html`<${Badge}>${t("config.restart")}<//>`
         }
         ${one.secret && html`<${Badge}>${t("config.secret")}<//>`}
+        ${
+          onEdit &&
+          html`
+            <button
+              type="button"
+              class="text-button"
+              aria-label=${t("config.edit.of", { name: one.name })}
+              onClick=${onEdit}
+            >
+              ${t("config.edit")}
+            </button>
+          `
+        }
       </div>
+      ${children}
     </div>
   `;
 }
