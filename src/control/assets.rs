@@ -223,7 +223,8 @@ mod tests {
         ] {
             assert_eq!(get(name, &[]).unwrap_err(), Problem::NotFound, "{name}");
         }
-        for name in AT_ROOT {
+        let for_operators = ["grafana/anthropic-proxy.json", "prometheus/alerts.yaml"];
+        for name in AT_ROOT.into_iter().chain(for_operators) {
             assert_eq!(get(name, &[]).unwrap().status(), StatusCode::OK, "{name}");
         }
     }
