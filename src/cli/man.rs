@@ -43,8 +43,8 @@ pub(super) fn run(asked: &ManualPage, command: Command) -> ExitCode {
     }
     let mut found = &command;
     for verb in &asked.verb {
-        let verbs = found.get_subcommands().filter(|it| !it.is_hide_set());
-        match { verbs }.find(|it| it.get_name() == verb) {
+        let mut verbs = found.get_subcommands().filter(|it| !it.is_hide_set());
+        match verbs.find(|it| it.get_name() == verb) {
             Some(verb) => found = verb,
             None => {
                 output::complain(&format_args!(
