@@ -89,7 +89,7 @@ use crate::{config::Credential, exchange::Route};
 /// Keys and limits of the process, shared by all workers.
 pub struct Access {
     /// The store has not told yet which keys there are.
-    is_unknown: AtomicBool,
+    is_unknown: Arc<AtomicBool>,
     pepper: Pepper,
     context: Arc<Context>,
     directory: Directory,
@@ -160,7 +160,7 @@ impl AccessFilling {
             contact: Default::default(),
         };
         Access {
-            is_unknown: AtomicBool::new(false),
+            is_unknown: Arc::default(),
             pepper,
             context: Arc::new(context),
             directory: self.filling.finish(),
@@ -185,7 +185,8 @@ impl Access {
         self.directory.count() > 0 || self.is_unknown()
     }
 
-    /// Tells whether the store has not told yet which keys there are. A key is refused then for this reason.
+    /// Tells whether the store has not told yet which keys there are. A key that is not known is refused then for
+    /// this reason, and the store is lost for limits on which it has not answered.
     pub fn set_unknown(&self, is_unknown: bool) {
         self.is_unknown.store(is_unknown, Relaxed);
     }
@@ -275,10 +276,7 @@ impl Access {
         let digest = self.pepper.digest(parts.secret);
         let Some(key) = self.directory.key(parts.id) else {
             black_box(digest.place_in([].into_iter()));
-            if self.is_unknown() {
-                return Err(self.refuse(RefusalKind::StateUnreachable, refusal::UNKNOWN_YET));
-            }
-            return Err(self.refuse_key(RefusalKind::UnknownKey));
+            return Err(self.refuse_unknown());
         };
         key.verify(&digest, unix(now))
             .map_err(|fault| match fault.kind {
@@ -288,6 +286,7 @@ impl Access {
                 RefusalKind::ExpiredKey => {
                     self.refuse(fault.kind, &refusal::expired(&key.title(), fault.at))
                 }
+                RefusalKind::UnknownKey => self.refuse_unknown(),
                 kind => self.refuse_key(kind),
             })?;
         if !key.allows_source(client) {
@@ -399,7 +398,7 @@ impl Access {
     /// Shares limits with other replicas from now on: the limits of all subjects that no request has used yet. The
     /// syncer reports them to the store; its owner carries the reports.
     pub fn share(&self, boot: &str, replicas: u32) -> Syncer {
-        let (syncer, sharing) = Syncer::new(boot, replicas);
+        let (syncer, sharing) = Syncer::new(boot, replicas, &self.is_unknown);
         self.context.others.share(sharing);
         syncer
     }
@@ -451,6 +450,14 @@ impl Access {
     /// Reports whether a key has spent of its own budgets, or is about to.
     pub fn is_used(&self, key: &Key) -> bool {
         self.directory.is_used(key)
+    }
+
+    /// Refuses an unknown id or a wrong secret: for now, if the store may know better.
+    fn refuse_unknown(&self) -> Refusal {
+        match self.is_unknown() {
+            true => self.refuse(RefusalKind::StateUnreachable, refusal::UNKNOWN_YET),
+            false => self.refuse_key(RefusalKind::UnknownKey),
+        }
     }
 
     fn refuse_key(&self, kind: RefusalKind) -> Refusal {

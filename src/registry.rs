@@ -9,6 +9,7 @@ mod answer;
 mod apply;
 mod author;
 mod call;
+mod copied;
 mod core;
 mod credentials;
 mod document;

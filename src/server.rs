@@ -241,6 +241,7 @@ impl Observation {
                     labels.into_iter().zip(view.cache_breaks()).collect()
                 }),
                 state: registry.as_ref().map(|registry| registry.store_health()),
+                state_copy: registry.as_ref().and_then(|it| it.copy_age()),
                 sharing: registry
                     .as_ref()
                     .and_then(|it| it.sharing())

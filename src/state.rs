@@ -5,6 +5,7 @@
 //! with a remedy: it is never moved aside, since without it every key would be unknown and every budget
 //! unspent.
 
+mod copy;
 pub mod fleet;
 mod lock;
 mod redis;
@@ -15,6 +16,7 @@ mod sqlite;
 mod store;
 
 pub use self::{
+    copy::{CopyMark, CopyOrigin, RecordCopy},
     lock::{LockError, StateLock},
     redis::{
         InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,

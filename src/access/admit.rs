@@ -269,7 +269,12 @@ impl Pass<'_> {
         let cell = budget.cell(self.now);
         let amount = limit.amount.saturating_add(policy.granted(self.now));
         let estimate = self.need.estimate.cost;
-        let hold = cell.hold(estimate, amount);
+        let is_absent = cell.share().is_some_and(|share| share.link.is_absent());
+        let hold = match is_absent && limit.is_closed() {
+            // there is no share whose rest it could have
+            true => Hold::Reserved,
+            false => cell.hold(estimate, amount),
+        };
         let lost = cell.share().filter(|share| share.link.is_lost(steady));
         let held = match hold {
             Hold::Taken(held) => held,

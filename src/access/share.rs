@@ -28,6 +28,8 @@ pub(super) struct Sharing {
     /// Replicas that the operator runs (`REPLICAS`), at least 1.
     pub(super) replicas: u64,
     pub(super) status: Arc<SharingStatus>,
+    /// True from a start without the store until it answers.
+    is_absent: Arc<AtomicBool>,
     changed: Sender<Arc<dyn SharedMeter>>,
 }
 
@@ -68,10 +70,15 @@ pub(super) trait SharedMeter: Send + Sync {
 }
 
 impl Sharing {
-    pub(super) fn new(replicas: u32, changed: Sender<Arc<dyn SharedMeter>>) -> Self {
+    pub(super) fn new(
+        replicas: u32,
+        changed: Sender<Arc<dyn SharedMeter>>,
+        is_absent: &Arc<AtomicBool>,
+    ) -> Self {
         Self {
             replicas: u64::from(replicas.max(1)),
             status: Arc::default(),
+            is_absent: Arc::clone(is_absent),
             changed,
         }
     }
@@ -192,7 +199,13 @@ impl Link {
 
     /// Reports whether the store is lost for this meter.
     pub(super) fn is_lost(&self, now: u64) -> bool {
-        self.waits_for(now) >= LOST
+        self.waits_for(now) >= LOST || self.is_absent()
+    }
+
+    /// Reports whether the store has not answered since the start of the process, and for this meter neither: this
+    /// replica has no share that another one could not have, too.
+    pub(super) fn is_absent(&self) -> bool {
+        self.answered.load(Relaxed) == 0 && self.sharing.is_absent.load(Relaxed)
     }
 
     /// The state for people.
@@ -200,7 +213,7 @@ impl Link {
         let waits = self.waits_for(now);
         let age = self.age(now);
         let state = match (waits, age) {
-            (LOST.., _) => SharedState::Lost,
+            _ if self.is_lost(now) => SharedState::Lost,
             (STALE.., _) => SharedState::Stale,
             (_, None) => SharedState::Unasked,
             (_, Some(_)) => SharedState::Fresh,

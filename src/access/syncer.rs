@@ -8,13 +8,16 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::Ordering::{Relaxed, SeqCst},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+        },
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     time::Duration,
 };
 
-use super::share::{LOST, STALE, SharedMeter, Sharing, SharingStatus, Urgency};
+use super::share::{STALE, SharedMeter, Sharing, SharingStatus, Urgency};
 use crate::state::{MeterAnswer, MeterReport, ReportOrigin, ReportedState, Unanswered};
 
 /// Nanoseconds between two calls at least.
@@ -69,9 +72,13 @@ struct SyncedMeter {
 
 impl Syncer {
     /// A syncer of a boot, and how its meters reach it.
-    pub(super) fn new(boot: &str, replicas: u32) -> (Self, Arc<Sharing>) {
+    pub(super) fn new(
+        boot: &str,
+        replicas: u32,
+        is_absent: &Arc<AtomicBool>,
+    ) -> (Self, Arc<Sharing>) {
         let (sender, changed) = mpsc::channel();
-        let sharing = Arc::new(Sharing::new(replicas, sender));
+        let sharing = Arc::new(Sharing::new(replicas, sender, is_absent));
         let syncer = Self {
             sharing: Arc::clone(&sharing),
             changed,
@@ -294,9 +301,9 @@ impl Syncer {
     fn count(&self, now: u64) {
         let (mut stale, mut lost) = (0, 0);
         let links = self.meters.values().filter_map(|it| it.meter.link());
-        for waits in links.map(|link| link.waits_for(now)) {
-            match waits {
-                LOST.. => lost += 1,
+        for link in links {
+            match link.waits_for(now) {
+                _ if link.is_lost(now) => lost += 1,
                 STALE.. => stale += 1,
                 _ => {}
             }

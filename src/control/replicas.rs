@@ -23,12 +23,24 @@ pub(super) struct ReplicaList {
     shared: bool,
     /// Fault of the shared store; null while it is used.
     fault: Option<String>,
+    /// The copy of the shared store that this replica keeps for a start without it; null without one.
+    copy: Option<StoreCopy>,
     /// Time at which the replicas were read.
     read_at: u64,
     /// Those that run, the oldest first.
     items: Vec<ReplicaRow>,
     /// Their sums.
     sums: ReplicaSums,
+}
+
+/// The copy of keys and limits of the shared store.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+struct StoreCopy {
+    /// Time at which it was last current.
+    at: u64,
+    /// True if keys and limits in effect are those of the copy: the store has not answered since the start.
+    in_use: bool,
 }
 
 /// A replica.
@@ -115,11 +127,15 @@ pub(super) async fn answer(
     let NoParams {} = read(&request)?;
     let snapshot = (plane.sources.replicas)();
     let now = SystemTime::now();
-    Ok(web::Json(ReplicaList::of(
-        &snapshot,
-        &plane.sources.boot_id,
-        now,
-    )))
+    let mut list = ReplicaList::of(&snapshot, &plane.sources.boot_id, now);
+    let registry = plane.sources.registry.as_ref();
+    list.copy = registry
+        .and_then(|registry| registry.copy_health())
+        .map(|(at, in_use)| StoreCopy {
+            at: at.max(0).unsigned_abs().saturating_mul(1000),
+            in_use,
+        });
+    Ok(web::Json(list))
 }
 
 impl ReplicaList {
@@ -165,6 +181,7 @@ impl ReplicaList {
         Self {
             shared: snapshot.is_shared,
             fault: snapshot.fault.clone(),
+            copy: None,
             read_at: unix_millis(snapshot.read_at.unwrap_or(now)),
             items: replicas.iter().map(row).collect(),
             sums,

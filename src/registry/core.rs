@@ -10,10 +10,12 @@ use serde_json::Value;
 
 use super::{
     author::Author,
+    copied::KeptCopy,
     error::RegistryError,
     health::StoreHealth,
     lost,
     pepper::{self, PepperError},
+    times,
     unwritten::Unwritten,
 };
 use crate::{
@@ -54,6 +56,8 @@ pub(super) struct Book {
     pub(super) version: u64,
     /// False until a shared store has answered for the first time.
     pub(super) is_loaded: bool,
+    /// The copy of a shared store.
+    pub(super) copy: Option<KeptCopy>,
     /// Time at which last uses were written, in Unix seconds.
     pub(super) uses_at: i64,
 }
@@ -132,7 +136,7 @@ pub(super) struct PlannedChange<T> {
 
 impl Registry {
     /// Opens the store, and puts what it holds into effect. A server begins without a shared store that does not
-    /// answer: it knows no key then until it does.
+    /// answer: with its copy of it, or without any key until it does.
     ///
     /// # Errors
     /// The store, its lock or the pepper cannot be used.
@@ -147,17 +151,21 @@ impl Registry {
             Some(_) => Some(pepper::shared(pepper.as_ref(), &data_dir)?),
             None => None,
         };
-        let mut store: Box<dyn Store> = match (&state, &text) {
+        let (mut store, mut copy): (Box<dyn Store>, _) = match (&state, &text) {
             (Some(state), Some(text)) => {
-                let audit = pepper::place(&data_dir);
-                Box::new(RedisStore::new(state, &pepper::fingerprint(text), &audit))
+                let (audit, fingerprint) = (pepper::place(&data_dir), pepper::fingerprint(text));
+                let store = RedisStore::new(state, &fingerprint, &audit);
+                let copy = KeptCopy::new(&data_dir, state, &fingerprint);
+                // a verb works on the store, or not at all
+                let copy = (kind != RegistryKind::Tool).then_some(copy);
+                (Box::new(store), copy)
             }
             _ => {
                 let store = SqliteStore::new(&data_dir);
                 if !store.exists() && lost::is_lost(&data_dir) {
                     return Err(OpenError::Lost(data_dir));
                 }
-                Box::new(store)
+                (Box::new(store), None)
             }
         };
         let (lock, boot) = match kind {
@@ -169,19 +177,19 @@ impl Registry {
                 (lock, boot)
             }
         };
-        let (filling, version, is_loaded) = match filled(&mut *store, &boot) {
-            Ok((filling, version)) => (filling, version, true),
-            Err(OpenError::State(error)) if !boot.is_empty() && error.is_temporary() => {
-                log::error!(
-                    "[Access] {error}; requests with a key are refused until it answers, which is tried each second"
-                );
-                (
-                    AccessFilling::new([], variable, SystemTime::now()),
-                    0,
-                    false,
-                )
+        let health = StoreHealth::new(true);
+        let (filling, version, is_loaded) = match (filled(&mut *store, &boot), &mut copy) {
+            (Ok((filling, version)), copy) => {
+                if let Some(copy) = copy {
+                    copy.compare(version, &store.change_name());
+                }
+                (filling, version, true)
             }
-            Err(error) => return Err(error),
+            (Err(OpenError::State(error)), Some(copy)) if error.is_temporary() => {
+                health.note(false);
+                (filled_by(copy, &error, &health), 0, false)
+            }
+            (Err(error), _) => return Err(error),
         };
         let text = match text.take() {
             Some(text) => text,
@@ -198,12 +206,13 @@ impl Registry {
             boot,
             unwritten: Unwritten::default(),
             state,
-            health: StoreHealth::new(is_loaded),
+            health,
             source,
             book: Mutex::new(Book {
                 store,
                 version,
                 is_loaded,
+                copy,
                 uses_at: 0,
             }),
             _lock: lock,
@@ -402,6 +411,46 @@ fn filled(store: &mut dyn Store, boot: &str) -> Result<(AccessFilling, u64), Ope
         Some(damaged) => Err(damaged),
         None => Ok((filling, version)),
     }
+}
+
+/// Access with what the copy of a store holds, which does not answer; without a key if there is none that can be
+/// used.
+fn filled_by(copy: &mut KeptCopy, error: &StateError, health: &StoreHealth) -> AccessFilling {
+    let filling = || AccessFilling::new([], variable, SystemTime::now());
+    let (mut copied, mut keys, mut damaged) = (filling(), 0_usize, None);
+    let now = times::now();
+    let shown = copy.show(now, &mut |text| match record(text) {
+        Ok(Record::Key(record)) => {
+            keys += 1;
+            copied.key(&record);
+        }
+        Ok(Record::Subject(id, record)) => copied.subject(id, record),
+        Err(error) => {
+            damaged.get_or_insert(error);
+        }
+    });
+    let why = match (shown, damaged) {
+        (Ok(_), Some(error)) => format!("its copy in DATA_DIR is not used: {error}"),
+        // by now there may be some
+        (Ok(_), None) if keys == 0 => "its copy in DATA_DIR has no key".to_owned(),
+        (Ok(at), None) => {
+            health.copy.note(at);
+            health.copy.set_used(true);
+            log::error!(
+                "[Access] {error}; the start has its copy of {}, which is {} s old and has {keys} keys: they pass, \
+                 limits that are `closed` refuse, others are the replica's part (REPLICAS), and other keys are \
+                 refused, until it answers, which is tried each second",
+                times::show(at),
+                now.saturating_sub(at).max(0)
+            );
+            return copied;
+        }
+        (Err(why), _) => why,
+    };
+    log::error!(
+        "[Access] {error}; {why}, so requests with a key are refused until it answers, which is tried each second"
+    );
+    filling()
 }
 
 /// A variable of the environment.

@@ -14,7 +14,12 @@ use std::{
 };
 
 use super::{core::Registry, error::RegistryError, warnings::BudgetWarnings};
-use crate::{access::SpendRow, secret::Secret, state::RedisChanges, webhook::Webhook};
+use crate::{
+    access::SpendRow,
+    secret::Secret,
+    state::{RedisChanges, StateError},
+    webhook::Webhook,
+};
 
 /// Time between two writes; also that within which a change of another process is seen.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -54,6 +59,7 @@ impl LedgerThread {
             warnings: webhook.map(BudgetWarnings::new),
             fault: None,
             warned: None,
+            uncopied: None,
             later: Vec::new(),
             later_since: Instant::now(),
         };
@@ -112,6 +118,8 @@ struct LedgerLoop {
     later_since: Instant,
     /// The warning that the log has, and since when.
     warned: Option<(String, Instant)>,
+    /// The fault of the copy that the log has, and since when.
+    uncopied: Option<(String, Instant)>,
 }
 
 impl LedgerLoop {
@@ -142,7 +150,12 @@ impl LedgerLoop {
             let rows = self.noted(rows);
             let flushed = self.registry.flush(rows);
             let outcome = flushed.and_then(|()| self.registry.follow());
+            let is_followed = outcome.is_ok();
             self.report(outcome);
+            if is_followed {
+                let kept = self.registry.keep_copy();
+                self.report_copy(kept);
+            }
             while !self.is_ended.load(SeqCst) {
                 let wait = match self.is_urgent.load(SeqCst) {
                     true => FLOOR,
@@ -153,6 +166,24 @@ impl LedgerLoop {
                     break;
                 };
                 thread::park_timeout(left);
+            }
+        }
+    }
+
+    /// Logs that the copy of the shared store cannot be written, again each minute while it cannot.
+    fn report_copy(&mut self, kept: Result<(), StateError>) {
+        match kept {
+            Ok(()) => self.uncopied = None,
+            // of the store: the next look tells
+            Err(StateError::Redis(_)) => {}
+            Err(error) => {
+                let error = error.to_string();
+                if is_news(&mut self.uncopied, &error) {
+                    log::warn!(
+                        "[Access] {error}; the copy of the shared store is of earlier, and a start without the store \
+                         knows no later change; it is tried again each second"
+                    );
+                }
             }
         }
     }

@@ -42,6 +42,13 @@ const LAST_USES: &str = "
 
 /// Opens the file, and creates or migrates its tables.
 pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {
+    let mut connection = open(path)?;
+    migrate(path, &mut connection)?;
+    Ok(connection)
+}
+
+/// Opens or creates a file for its owner alone.
+pub(super) fn open(path: &Path) -> Result<Connection, StateError> {
     let on_disk = |error: io::Error| StateError::Io(path.to_owned(), error);
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(on_disk)?;
@@ -57,9 +64,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {
         )?;
         Ok(connection)
     };
-    let mut connection = open().map_err(|error| of_sqlite(path, error))?;
-    migrate(path, &mut connection)?;
-    Ok(connection)
+    open().map_err(|error| of_sqlite(path, error))
 }
 
 /// Migrates the tables to the current version, in one transaction.

@@ -237,6 +237,12 @@ pub trait Store: Send {
     /// The store cannot be read.
     fn checkpoints(&mut self) -> Result<Vec<StoredCheckpoint>, StateError>;
 
+    /// The name of the change that made the version that was read last: of two stores, or of one that was emptied,
+    /// a version may be another one. Empty where that cannot be.
+    fn change_name(&self) -> String {
+        String::new()
+    }
+
     /// The fault of a store that can be used nevertheless.
     fn warning(&self) -> Option<StateError> {
         None

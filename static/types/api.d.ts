@@ -268,6 +268,7 @@ declare namespace Api {
   interface Replicas {
     shared: boolean;
     fault: string | null;
+    copy: { at: number; in_use: boolean } | null;
     read_at: number;
     items: Replica[];
     sums: { replicas: number; in_flight: number; requests: number; errors: number };

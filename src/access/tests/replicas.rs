@@ -514,6 +514,51 @@ impl Replica {
     }
 }
 
+#[test]
+fn a_store_that_is_absent_since_the_start_is_lost_at_once_and_as_each_limit_says() {
+    let price = price();
+    let with = |kind: LimitKind, amount, unreachable| LimitRule {
+        unreachable: Some(unreachable),
+        ..super::limit(kind, amount)
+    };
+    let day = || LimitKind::Spend {
+        period: Period::Day,
+        zone: None,
+    };
+    let per_minute = || LimitKind::RequestsPerMinute;
+    // of four replicas, in the first second; a request holds 1,000,000 of a budget
+    for (rule, admitted) in [
+        (with(per_minute(), 8, Unreachable::Open), 2),
+        (with(per_minute(), 8, Unreachable::Closed), 0),
+        (with(LimitKind::AtOnce, 8, Unreachable::Open), 2),
+        (with(LimitKind::AtOnce, 8, Unreachable::Closed), 0),
+        (with(day(), 8_000_000, Unreachable::Open), 10),
+        (with(day(), 8_000_000, Unreachable::Closed), 0),
+    ] {
+        let mut world = World::new(4, std::slice::from_ref(&rule));
+        let replica = &mut world.replicas[0];
+        replica.access.set_unknown(true);
+        replica.is_cut = true;
+        for _ in 0..10 {
+            world.admit(0, &price, 300, 90);
+            world.pass(10);
+        }
+        let running = world.replicas[0].running.len();
+        assert_eq!(running, admitted, "{rule:?}");
+        let replica = &mut world.replicas[0];
+        replica.access.set_unknown(false);
+        replica.is_cut = false;
+        // a store that is new gives slots slowly for 2 s
+        world.pass(3000);
+        world.admit(0, &price, 300, 90);
+        world.pass(50);
+        let is_spent = matches!(rule.kind, LimitKind::Spend { .. }) && admitted == 10;
+        // those that waited for a slot have one, too
+        let is_more = world.replicas[0].running.len() > admitted;
+        assert_eq!(is_more, !is_spent, "{rule:?}");
+    }
+}
+
 /// Load on replicas for a while: one request at each step of the clock.
 fn drive(world: &mut World, weights: &[usize], milliseconds: u64, each: u64) -> u64 {
     let before = world.admitted;

@@ -197,6 +197,17 @@ impl RedisSettings {
         nodes.join(",")
     }
 
+    /// The store as a text that tells it from others: form, servers, database and prefix, and no user.
+    pub fn source(&self) -> String {
+        let form = match &self.form {
+            RedisForm::Single => "single",
+            RedisForm::Sentinel { master } => master.as_str(),
+            RedisForm::Cluster => "cluster",
+        };
+        let (place, database, prefix) = (self.place(), self.database, &self.prefix);
+        format!("{place}/{form}/{database}/{prefix}")
+    }
+
     /// Name of the channel on which changes are told.
     pub(super) fn channel(&self) -> String {
         [&self.prefix, ":changes"].concat()

@@ -337,6 +337,11 @@ impl Store for RedisStore {
         Ok(checkpoints)
     }
 
+    fn change_name(&self) -> String {
+        let seen = self.seen.as_ref();
+        seen.map(|(_, change)| change.clone()).unwrap_or_default()
+    }
+
     fn warning(&self) -> Option<StateError> {
         let (_, fault) = self.checked.as_ref()?;
         fault.clone().map(StateError::Redis)

@@ -30,6 +30,9 @@ pub struct Gauges {
     /// State of the store of keys, if there is one: true if it could be used at the last try, and the number of
     /// tries at which it could not.
     pub state: Option<(bool, u64)>,
+    /// The copy of the store that replicas share, if there is one: seconds since it was last current, and true if
+    /// keys and limits in effect are those of it.
+    pub state_copy: Option<(f64, bool)>,
     /// Limits that replicas share; none for one replica.
     pub sharing: Option<SharingGauges>,
     /// The upstreams of the configuration.
@@ -87,6 +90,10 @@ impl Gauges {
         if let Some((is_up, failures)) = self.state {
             out.gauge(&STATE, u32::from(is_up))?;
             out.counter(&STATE_FAILURES, failures)?;
+        }
+        if let Some((age, is_used)) = self.state_copy {
+            out.gauge(&COPY_AGE, age)?;
+            out.gauge(&COPY_USED, u32::from(is_used))?;
         }
         if let Some(sharing) = self.sharing {
             let calls = [
@@ -166,6 +173,18 @@ const STATE_FAILURES: Family = Family {
     name: "anthropic_proxy_state_failures",
     unit: None,
     help: "Tries, one each second, at which the store of keys and limits could not be used.",
+};
+
+const COPY_AGE: Family = Family {
+    name: "anthropic_proxy_state_copy_age",
+    unit: Some(Unit::Seconds),
+    help: "Seconds since the copy of shared keys and limits in DATA_DIR was last current.",
+};
+
+const COPY_USED: Family = Family {
+    name: "anthropic_proxy_state_copy_in_use",
+    unit: None,
+    help: "1 from a start without the shared store until it answers, if keys and limits in effect are those of the copy; else 0.",
 };
 
 const SYNCS: Family = Family {

@@ -142,6 +142,7 @@ fn gauges() -> Gauges {
     };
     Gauges {
         state: Some((true, 2)),
+        state_copy: Some((4.0, false)),
         sharing: Some(SharingGauges {
             syncs: 3,
             failures: 1,

@@ -673,6 +673,12 @@ export default {
     "副本之间是否有共享存储（STATE_URL），没有则只有当前副本。",
   "Fault of the shared store; null while it is used.": "共享存储的故障；正常时为 null。",
   "Time at which the replicas were read.": "读取时间。",
+  "The copy of the shared store that this replica keeps for a start without it; null without one.":
+    "本副本保留的共享存储拷贝，用于存储不可用时启动；没有则为 null。",
+  "The copy of keys and limits of the shared store.": "共享存储中密钥和限额的拷贝。",
+  "Time at which it was last current.": "最近一次与存储一致的时间。",
+  "True if keys and limits in effect are those of the copy: the store has not answered since the start.":
+    "当前生效的密钥和限额是否取自拷贝：存储自启动以来没有应答。",
   "Those that run, the oldest first.": "运行中的副本，最早启动的在前。",
   "Their sums.": "合计。",
   "The name of its host.": "主机名。",

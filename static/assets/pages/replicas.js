@@ -26,6 +26,10 @@ export function Replicas() {
           <p class="note rest text-bad">${t("replicas.fault")} <span class="mono">${data.fault}</span></p>
         `
       }
+      ${
+        data?.copy?.in_use &&
+        html`<p class="note rest text-bad">${t("replicas.copied", { time: as.when(data.copy.at) })}</p>`
+      }
       <${Table}
         label=${t("replicas")}
         head=${[

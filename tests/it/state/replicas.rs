@@ -1,4 +1,4 @@
-//! Keys and changes over replicas, and a Redis that is not there, not the right one, or lost what it had.
+//! Keys and changes over replicas, and a Redis that is not the right one, or lost what it had.
 
 use std::{
     io::{Read as _, Write as _},
@@ -7,90 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{
-    Answering, Body, DEADLINE, Proxy, ProxyBuilder, Upstream, assert_prompt, contains, get,
-    proxy::Ended, redis::Redis,
-};
-
-const PEPPER: &str = "the-pepper-of-all-replicas-of-the-tests";
-
-/// A replica: its directory, and the Redis that it shares.
-struct Replica {
-    directory: tempfile::TempDir,
-    url: String,
-}
-
-impl Replica {
-    fn of(url: &str) -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-            url: url.to_owned(),
-        }
-    }
-
-    fn builder(&self, upstream: &str) -> ProxyBuilder {
-        Proxy::to(upstream)
-            .env("DATA_DIR", self.directory.path().display())
-            .env("USER", "ann")
-            .env("STATE_URL", &self.url)
-            .env("REPLICAS", 2)
-            .env("ENABLE_DASHBOARD", true)
-            .env("METRICS_PUBLIC", true)
-            .env("ACCESS_PEPPER", PEPPER)
-    }
-
-    fn verb(&self, arguments: &[&str]) -> Ended {
-        let builder = self.builder("http://127.0.0.1:9");
-        let arguments = arguments.iter();
-        arguments
-            .fold(builder, |it, argument| it.arg(argument))
-            .run()
-    }
-
-    #[track_caller]
-    fn says(&self, arguments: &[&str]) -> String {
-        let ended = self.verb(arguments);
-        assert_eq!(ended.code, Some(0), "{arguments:?} {ended:?}");
-        ended.stdout
-    }
-
-    #[track_caller]
-    fn key(&self, name: &str) -> String {
-        let key = self.says(&["keys", "create", "--name", name, "--quiet"]);
-        key.trim().to_owned()
-    }
-}
-
-/// An upstream that has no models.
-fn upstream() -> Answering {
-    const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"data\":[]}";
-    Upstream::answering(|_: &_, _: &_| EMPTY.into())
-}
-
-fn asks(proxy: &Proxy, key: &str) -> (u16, String) {
-    let request = format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n\r\n");
-    let response = proxy.send(request);
-    let error = response.head.one("x-proxy-error").unwrap_or_default();
-    (response.status(), error.to_owned())
-}
-
-/// Waits until a proxy answers a key so: within a second, where the machine has the time.
-#[track_caller]
-fn until(proxy: &Proxy, key: &str, expected: (u16, &str)) {
-    let start = Instant::now();
-    loop {
-        let answer = asks(proxy, key);
-        if (answer.0, answer.1.as_str()) == expected {
-            return assert_prompt(start, Duration::from_secs(1));
-        }
-        assert!(start.elapsed() < DEADLINE, "{answer:?}, not {expected:?}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-const PASSES: (u16, &str) = (200, "");
-const REVOKED: (u16, &str) = (401, "key_revoked");
-const UNREACHABLE: (u16, &str) = (429, "limit_state_unreachable");
+use super::replica::{PASSES, PEPPER, REVOKED, Replica, asks, until, upstream};
+use crate::support::{Body, DEADLINE, ProxyBuilder, Upstream, assert_prompt, get, redis::Redis};
 
 #[test]
 #[ignore = "needs redis-server"]
@@ -137,51 +55,6 @@ fn a_cut_on_one_replica_ends_what_runs_on_the_other() {
     let start = Instant::now();
     assert!(matches!(client.read_chunked(), Body::Cut(..)));
     assert_prompt(start, Duration::from_secs(1));
-}
-
-#[test]
-#[ignore = "needs redis-server"]
-fn a_replica_starts_without_the_redis_and_knows_its_keys_once_it_is_there() {
-    let redis = Redis::start(&[]);
-    let (one, upstream) = (Replica::of(&redis.url()), upstream());
-    let key = one.key("first");
-    // what the keys are when it is there again
-    let kept: Vec<Vec<String>> = ["keys", "meta"]
-        .map(|name| redis.dump(&format!("ap:{{state}}:{name}")))
-        .into();
-    let versions = redis.dump_scores("ap:{state}:keys:v");
-    let port = redis.kill();
-    let other = Replica::of(&format!("redis://127.0.0.1:{port}"));
-    let server = other.builder(&upstream.url()).start();
-    assert_eq!(server.send(get("/readyz")).status(), 200);
-    let answer = asks(&server, &key);
-    assert_eq!((answer.0, answer.1.as_str()), UNREACHABLE);
-    let metrics = server.send(get("/metrics"));
-    assert!(contains(metrics.content(), b"anthropic_proxy_state_up 0"));
-    let refused = other.verb(&["keys", "create", "--name", "second"]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("cannot be reached"), "{refused:?}");
-    let redis = Redis::start_on(port, &[]).unwrap();
-    for (name, fields) in ["keys", "meta"].iter().zip(&kept) {
-        let name = format!("ap:{{state}}:{name}");
-        let fields = fields.iter().map(String::as_str);
-        let command: Vec<_> = ["HSET", &name].into_iter().chain(fields).collect();
-        redis.run(&command);
-    }
-    let versions = versions.iter().map(String::as_str);
-    let command: Vec<_> = ["ZADD", "ap:{state}:keys:v"]
-        .into_iter()
-        .chain(versions)
-        .collect();
-    redis.run(&command);
-    let start = Instant::now();
-    while asks(&server, &key).0 != 200 {
-        assert!(start.elapsed() < DEADLINE);
-        thread::sleep(Duration::from_millis(20));
-    }
-    let metrics = server.send(get("/metrics"));
-    assert!(contains(metrics.content(), b"anthropic_proxy_state_up 1"));
-    other.key("second");
 }
 
 #[test]

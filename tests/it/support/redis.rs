@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,8 +17,9 @@ use super::DEADLINE;
 /// A server.
 pub(crate) struct Redis {
     child: Child,
-    _directory: TempDir,
+    directory: TempDir,
     port: u16,
+    arguments: Vec<String>,
 }
 
 impl Redis {
@@ -39,35 +41,49 @@ impl Redis {
     #[track_caller]
     pub(crate) fn start_on(port: u16, arguments: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("log");
-        let child = Command::new("redis-server")
-            .args(["--save", "", "--bind", "127.0.0.1", "--port"])
-            .arg(port.to_string())
-            .arg("--dir")
-            .arg(directory.path())
-            .args(arguments)
-            .stdout(File::create(&log).unwrap())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server is there");
-        let mut server = Self {
+        let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
+        let child = spawn(port, directory.path(), &arguments)?;
+        Some(Self {
             child,
-            _directory: directory,
+            directory,
             port,
-        };
+            arguments,
+        })
+    }
+
+    /// Writes what it has to its directory, and ends at once.
+    #[track_caller]
+    pub(crate) fn save_and_end(&mut self) {
+        assert_eq!(self.run(&["SAVE"]), ["+OK"]);
+        self.end();
+    }
+
+    /// Ends at once.
+    pub(crate) fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again, with what it had written.
+    #[track_caller]
+    pub(crate) fn start_again(&mut self) {
         let end = Instant::now() + DEADLINE;
-        loop {
-            if server.child.try_wait().unwrap().is_some() {
-                return None;
+        while Instant::now() < end {
+            if let Some(child) = spawn(self.port, self.directory.path(), &self.arguments) {
+                self.child = child;
+                return;
             }
-            let mut said = String::new();
-            File::open(&log).unwrap().read_to_string(&mut said).unwrap();
-            if said.contains("Ready to accept connections") {
-                return Some(server);
-            }
-            assert!(Instant::now() < end, "redis-server says: {said}");
-            thread::sleep(Duration::from_millis(5));
+            // another test has the port for a moment
+            thread::sleep(Duration::from_millis(20));
         }
+        panic!("redis-server does not start again");
+    }
+
+    /// Starts it again without what it had written.
+    #[track_caller]
+    pub(crate) fn start_again_empty(&mut self) {
+        let _ = std::fs::remove_file(self.directory.path().join("dump.rdb"));
+        self.start_again();
     }
 
     /// Its port.
@@ -112,20 +128,6 @@ impl Redis {
         lines
     }
 
-    /// Fields and values of a hash, in turn.
-    #[track_caller]
-    pub(crate) fn dump(&self, name: &str) -> Vec<String> {
-        texts(self.run(&["HGETALL", name]))
-    }
-
-    /// Scores and members of a sorted set, in turn.
-    #[track_caller]
-    pub(crate) fn dump_scores(&self, name: &str) -> Vec<String> {
-        let mut pairs = texts(self.run(&["ZRANGE", name, "0", "-1", "WITHSCORES"]));
-        pairs.chunks_mut(2).for_each(<[String]>::reverse);
-        pairs
-    }
-
     /// Stops it, so that it holds its connections and says nothing; or lets it go on.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
@@ -134,24 +136,39 @@ impl Redis {
             .unwrap();
         assert!(status.success());
     }
-
-    /// Ends it at once, and gives its port.
-    pub(crate) fn kill(mut self) -> u16 {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.port
-    }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
 
-/// The texts of an answer, without their lengths. None of them has a line break.
-fn texts(lines: Vec<String>) -> Vec<String> {
-    let is_length = |line: &str| line.starts_with(['$', '*']);
-    lines.into_iter().filter(|line| !is_length(line)).collect()
+/// Starts a server on a port; none if another one has the port.
+#[track_caller]
+fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Option<Child> {
+    let log = directory.join("log");
+    let mut child = Command::new("redis-server")
+        .args(["--save", "", "--bind", "127.0.0.1", "--port"])
+        .arg(port.to_string())
+        .arg("--dir")
+        .arg(directory)
+        .args(arguments)
+        .stdout(File::create(&log).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is there");
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        let mut said = String::new();
+        File::open(&log).unwrap().read_to_string(&mut said).unwrap();
+        if said.contains("Ready to accept connections") {
+            return Some(child);
+        }
+        assert!(Instant::now() < end, "redis-server says: {said}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
