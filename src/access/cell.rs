@@ -289,7 +289,11 @@ impl Cell {
             if is_idle {
                 share.lower(&self.committed, 0);
             } else if share.is_wanted.load(Relaxed) {
-                share.lower(&self.committed, asks);
+                let committed = self.committed.load(SeqCst);
+                let kept = share.bound.load(SeqCst).saturating_sub(committed);
+                // too little for a request here may be enough together with that of others
+                let of_use = if kept < asks { 0 } else { asks };
+                share.lower(&self.committed, of_use);
             } else {
                 share.lower(&self.committed, fair.saturating_mul(2).max(asks));
             }
@@ -471,9 +475,10 @@ pub(super) struct Share {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{sync::mpsc, thread};
 
     use super::*;
+    use crate::access::share::Sharing;
 
     fn cell(before: u64) -> Cell {
         let others = OtherSpend {
@@ -526,6 +531,41 @@ mod tests {
         cell.update(settled(90), settled(60));
         assert_eq!((cell.spent(), cell.held()), (60, 0));
         assert_eq!(cell.hold(940, 1000), Hold::Taken(940));
+    }
+
+    #[test]
+    fn a_part_that_is_too_small_for_a_request_goes_back_while_other_replicas_lack_something() {
+        let sharing = Arc::new(Sharing::new(3, mpsc::channel().0, &Arc::default()));
+        let link = sharing.link("team:a", "b:x".to_owned());
+        let cell = Cell::new("x".into(), (0, 10), OtherSpend::default(), Some(link));
+        let share = cell.share().unwrap();
+        share.link.answered(1, 3);
+        let answered = |given, asks| {
+            let report = BudgetReport {
+                asks,
+                ..BudgetReport::default()
+            };
+            let answer = BudgetAnswer {
+                spent: 0,
+                others: 0,
+                given,
+                is_rest: false,
+                fair: given,
+                is_wanted: true,
+                dead: 0,
+                replicas: 3,
+                is_new: false,
+            };
+            cell.apply_share(share, &report, &answer);
+        };
+        answered(5, 9);
+        assert_eq!(cell.hold(9, 30), Hold::Reserved);
+        let (report, _) = cell.report_share(share, 2);
+        assert_eq!((report.kept, report.asks), (0, 9));
+        answered(20, 4);
+        assert_eq!(cell.hold(4, 30), Hold::Taken(4));
+        let (report, _) = cell.report_share(share, 3);
+        assert_eq!((report.kept, report.asks), (4, 4), "enough for one more");
     }
 
     #[test]

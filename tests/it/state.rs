@@ -2,6 +2,7 @@
 //! `.ci/run state`.
 
 mod absence;
+mod bounds;
 mod fleet;
 mod replica;
 mod replicas;
