@@ -286,8 +286,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes what other servers on the same store have spent by now.
-    pub(super) fn follow_spends(&self, book: &mut Book) -> Result<(), StateError> {
+    /// Takes what other servers on the same store have spent by now. Gives the cells, in which that is nothing of
+    /// this process.
+    pub(super) fn follow_spends(&self, book: &mut Book) -> Result<Vec<SpendRow>, StateError> {
         let changed = book.store.changed_spends(&self.boot)?;
         let rows = changed.into_iter().map(|it| SpendRow {
             subject: it.subject,
@@ -295,8 +296,11 @@ impl Registry {
             spent: it.spent,
             upto: it.upto,
         });
-        self.access.follow(&rows.collect::<Vec<_>>());
-        Ok(())
+        let mut rows: Vec<_> = rows.collect();
+        self.access.follow(&rows);
+        // none of it is this process' own
+        rows.iter_mut().for_each(|row| row.spent = 0);
+        Ok(rows)
     }
 
     /// Makes a change, the one way of all: planned on what is in effect, written down, stored, put into

@@ -144,12 +144,11 @@ impl LedgerLoop {
             let began = Instant::now();
             self.is_urgent.store(false, SeqCst);
             let rows = self.registry.access.take_dirty();
-            if let Some(warnings) = &mut self.warnings {
-                warnings.look(&self.registry.access, &rows, SystemTime::now());
-            }
+            self.warn(&rows);
             let rows = self.noted(rows);
             let flushed = self.registry.flush(rows);
-            let outcome = flushed.and_then(|()| self.registry.follow());
+            let followed = flushed.and_then(|()| self.registry.follow());
+            let outcome = followed.map(|others| self.warn(&others));
             let is_followed = outcome.is_ok();
             self.report(outcome);
             if is_followed {
@@ -167,6 +166,17 @@ impl LedgerLoop {
                 };
                 thread::park_timeout(left);
             }
+        }
+    }
+
+    /// Tells the webhook of budgets that run out.
+    fn warn(&mut self, rows: &[SpendRow]) {
+        if let Some(warnings) = &mut self.warnings {
+            let registry = &self.registry;
+            warnings.look(&registry.access, rows, SystemTime::now(), |claim| {
+                let claimed = registry.book().store.claim(&claim.names, claim.life);
+                claimed.unwrap_or(true)
+            });
         }
     }
 
@@ -244,18 +254,20 @@ impl Registry {
         Ok(written?)
     }
 
-    /// Puts into effect what another process changed and spent, and anchors the audit when it is due.
-    pub(super) fn follow(&self) -> Result<(), RegistryError> {
+    /// Puts into effect what another process changed and spent, and anchors the audit when it is due. Gives the
+    /// cells in which others have spent.
+    pub(super) fn follow(&self) -> Result<Vec<SpendRow>, RegistryError> {
         let mut book = self.book();
         self.refresh(&mut book)?;
+        let mut others = Vec::new();
         if !self.boot.is_empty() {
-            self.follow_spends(&mut book)?;
+            others = self.follow_spends(&mut book)?;
             self.follow_uses(&mut book)?;
         }
         if self.audit.is_checkpoint_due() {
             self.anchor(&mut book);
         }
-        Ok(())
+        Ok(others)
     }
 
     /// Writes the exact sums at the end of the process.

@@ -1,9 +1,15 @@
 //! Warnings before a budget is used up: one post for each budget and threshold, once a period.
 //!
 //! The ledger's thread looks at the budgets whose spend changed. A budget that is seen first has been told of by
-//! earlier processes as far as it was spent before this one, so that a restart repeats no warning.
+//! earlier processes as far as it was spent before this one, so that a restart repeats no warning. Of replicas that
+//! share a budget, the one that claims a threshold in the store tells of it; a store that cannot be asked silences
+//! none: two warnings are better than none.
 
-use std::{collections::HashMap, iter, time::SystemTime};
+use std::{
+    collections::HashMap,
+    iter,
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 
@@ -56,8 +62,14 @@ impl BudgetWarnings {
         }
     }
 
-    /// Posts what the rows that changed give reason to.
-    pub(super) fn look(&mut self, access: &Access, rows: &[SpendRow], now: SystemTime) {
+    /// Posts what the rows that changed give reason to, unless `claim` says that another replica does.
+    pub(super) fn look(
+        &mut self,
+        access: &Access,
+        rows: &[SpendRow],
+        now: SystemTime,
+        claim: impl Fn(&Claim) -> bool,
+    ) {
         for row in rows {
             let Ok(subject) = row.subject.parse::<SubjectId>() else {
                 continue;
@@ -66,6 +78,7 @@ impl BudgetWarnings {
             let is_it = |state: &&LimitState| state.cell.as_deref() == Some(&row.cell);
             if let Some(state) = states.iter().find(is_it)
                 && let Some(mut post) = due(&mut self.told, state, row)
+                && claim(&Claim::of(&post.facts, state, row, now))
             {
                 if let SubjectId::Key(id) = &subject
                     && let Some(key) = access.key(*id)
@@ -76,12 +89,34 @@ impl BudgetWarnings {
             }
         }
         if self.told.len() > MOST {
-            let now = now
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default();
-            let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+            let now = super::times::unix(now);
             self.told
                 .retain(|_, told| told.resets.is_some_and(|resets| resets > now));
+        }
+    }
+}
+
+/// Claim of a replica on the warning of a threshold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// The threshold, and those below it, of which nothing is to be told any more.
+    pub(super) names: Vec<String>,
+    /// Time for which it is claimed: until the budget begins anew.
+    pub(super) life: Duration,
+}
+
+impl Claim {
+    fn of(facts: &BudgetFacts, state: &LimitState, row: &SpendRow, now: SystemTime) -> Self {
+        let SpendRow { subject, cell, .. } = row;
+        let limit = state.amount.saturating_add(state.granted);
+        let name = |threshold: &u8| format!("{subject}:{cell}:{limit}:{threshold}");
+        let reached = THRESHOLDS.iter().rev().filter(|it| **it <= facts.threshold);
+        let now = super::times::unix(now);
+        let left = state.resets.map(|resets| resets.saturating_sub(now).max(0));
+        let left = left.map(|left| Duration::from_secs(left.unsigned_abs()));
+        Self {
+            names: reached.map(name).collect(),
+            life: left.map_or(LONGEST_CLAIM, |left| left.saturating_add(AFTER_END)),
         }
     }
 }
@@ -161,6 +196,12 @@ fn threshold(spent: u64, amount: u64) -> u8 {
 /// Percent of a budget at which operators are warned.
 const THRESHOLDS: [u8; 4] = [50, 80, 95, 100];
 
+/// Time after the end of a period for which a claim stays: clocks of replicas differ.
+const AFTER_END: Duration = Duration::from_secs(3600);
+
+/// Time for which a threshold of a budget without an end is claimed.
+const LONGEST_CLAIM: Duration = Duration::from_secs(400 * 24 * 3600);
+
 /// Budgets that are remembered before those of past periods are forgotten.
 const MOST: usize = 20_000;
 
@@ -227,6 +268,22 @@ mod tests {
         assert!(due(&mut HashMap::new(), &state(85, 100), &row(5)).is_none());
         let crossed = due(&mut HashMap::new(), &state(85, 100), &row(6)).unwrap();
         assert_eq!(crossed.facts.threshold, 80);
+    }
+
+    #[test]
+    fn a_claim_takes_the_thresholds_below_it_along_and_ends_after_the_period() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_796_079_000);
+        let post = due(&mut HashMap::new(), &state(96, 100), &row(96)).unwrap();
+        let claim = Claim::of(&post.facts, &state(96, 100), &row(96), now);
+        let named = |threshold| format!("team:core:2026-11@Europe/Berlin:100000000000:{threshold}");
+        assert_eq!(claim.names, [95, 80, 50].map(named));
+        assert_eq!(claim.life, Duration::from_secs(600 + 3600));
+        let endless = LimitState {
+            resets: None,
+            ..state(96, 100)
+        };
+        let claim = Claim::of(&post.facts, &endless, &row(96), now);
+        assert_eq!(claim.life, LONGEST_CLAIM);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The trait of a store, what it takes and gives, and the errors that it has.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use super::redis::fault::RedisFault;
 
@@ -241,6 +241,14 @@ pub trait Store: Send {
     /// a version may be another one. Empty where that cannot be.
     fn change_name(&self) -> String {
         String::new()
+    }
+
+    /// Takes names for a while, as far as they are free. False if another process has the first one.
+    ///
+    /// # Errors
+    /// The store cannot be used.
+    fn claim(&mut self, _names: &[String], _life: Duration) -> Result<bool, StateError> {
+        Ok(true)
     }
 
     /// The fault of a store that can be used nevertheless.

@@ -342,6 +342,23 @@ impl Store for RedisStore {
         seen.map(|(_, change)| change.clone()).unwrap_or_default()
     }
 
+    fn claim(&mut self, names: &[String], life: Duration) -> Result<bool, StateError> {
+        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1);
+        let claim = |name: &String| {
+            let key = self.name(&format!("claim:{name}"));
+            let set = Command::new("SET", &key).arg(1);
+            set.arg("NX").arg("PX").arg(life)
+        };
+        let commands: Vec<_> = names.iter().map(claim).collect();
+        let mut answers = self.checked()?.send(&commands)?;
+        let first = answers.drain(..).next().unwrap_or(Ok(redis::Value::Nil));
+        let taken: Option<String> = {
+            let value = first.map_err(StateError::Redis)?;
+            self.connection.converted(value)?
+        };
+        Ok(taken.is_some())
+    }
+
     fn warning(&self) -> Option<StateError> {
         let (_, fault) = self.checked.as_ref()?;
         fault.clone().map(StateError::Redis)

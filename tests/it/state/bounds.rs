@@ -1,6 +1,7 @@
 //! Bounds over replicas: slots, budgets and warnings, with three replicas on one Redis.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -140,4 +141,53 @@ fn a_budget_of_two_dollars_holds_for_two_hundred_clients_at_once_over_three_repl
     assert!(spent <= BUDGET * 1.05, "{spent}");
     assert!(spent >= BUDGET * 0.9, "{spent}");
     assert!(unheld > BUDGET * 2.0);
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_threshold_of_a_shared_budget_is_told_once_by_one_replica() {
+    let receiver = Upstream::ok();
+    // 12 cents each
+    let upstream = Upstream::always(answer_of(40_000, 0));
+    let redis = Redis::start(&[]);
+    let replicas = three(&redis);
+    let key = created(&replicas[0], &["--budget", "$1/month"]);
+    let servers: Vec<_> = replicas
+        .iter()
+        .map(|it| {
+            let builder = it.builder(&upstream.url()).env("REPLICAS", 3);
+            let builder = builder.env("LIMITS_WEBHOOK", receiver.url() + "/hook");
+            builder.start()
+        })
+        .collect();
+    servers.iter().for_each(|it| until(it, &key, PASSES));
+    let id = key.strip_prefix("ap_").and_then(|it| it.get(..10)).unwrap();
+    let index = format!("ap:{{key:{id}}}:b:*");
+    for turn in 0..12 {
+        let server = &servers[turn % servers.len()];
+        if says_message(server, &key, 0).1 == "spend_limit" {
+            break;
+        }
+        // each replica has looked before the next one spends
+        thread::sleep(Duration::from_millis(400));
+    }
+    assert_ne!(redis.run(&["KEYS", &index]), ["*0"]);
+    let thresholds = || -> BTreeMap<u64, usize> {
+        let mut seen = BTreeMap::new();
+        while let Some((_, body)) = receiver.request_within(Duration::from_millis(1500)) {
+            let post: serde_json::Value = serde_json::from_slice(body.content()).unwrap();
+            assert_eq!(post["event"], "budget_threshold");
+            *seen.entry(post["threshold"].as_u64().unwrap()).or_default() += 1;
+        }
+        seen
+    };
+    let told = thresholds();
+    assert!(told.contains_key(&50) && told.contains_key(&80), "{told:?}");
+    assert!(told.values().all(|count| *count == 1), "{told:?}");
+    // its end posts what waits
+    for server in servers {
+        server.signal("TERM");
+        server.wait();
+    }
+    assert_eq!(thresholds(), BTreeMap::new());
 }
