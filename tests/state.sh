@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The shared state with real servers: Redis alone, with Sentinel and as a Cluster, Valkey, faults under load.
-# tests/state/check.py says what it holds. Needs python3, redis-server, redis-cli, iproute2 and root (for
+# tests/state/check.py says what it holds. Needs python3, redis-server, redis-cli, openssl, iproute2 and root (for
 # namespaces): .ci/run brings them.
 #
-#     tests/state.sh [PART[:SCENARIO]…]     (default: all of single sentinel cluster partition absent valkey)
+#     tests/state.sh [PART[:SCENARIO]…]     (default: all of single sentinel cluster partition absent tls valkey)
 #
 #     PROXY    the program (default: target/release/anthropic-proxy)
 #     VALKEY   the program valkey-server (default: its scenarios are left out)

@@ -12,6 +12,7 @@ mod dial;
 pub(in crate::state) mod fault;
 mod fleet;
 mod limits;
+mod probe;
 mod route;
 mod settings;
 mod spends;

@@ -6,3 +6,4 @@ mod bounds;
 mod fleet;
 mod replica;
 mod replicas;
+mod tls;

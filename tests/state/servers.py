@@ -125,8 +125,8 @@ class Server:
 class Single:
     """One server."""
 
-    def __init__(self, program: str, folder: pathlib.Path, **options) -> None:
-        self.server = Server(program, folder / "single", **options)
+    def __init__(self, program: str, folder: pathlib.Path, options: tuple[str, ...] = (), **more) -> None:
+        self.server = Server(program, folder / "single", *options, **more)
         self.servers = [self.server]
 
     def url(self) -> str:
@@ -135,6 +135,41 @@ class Single:
     def end(self) -> None:
         for server in self.servers:
             server.kill()
+
+
+class Certificates:
+    """An authority, and what it signed for the server and for the client: files of PEM."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.make("ca", "-subj", "/CN=authority", "-addext", "basicConstraints=critical,CA:TRUE")
+        for name, of in (("server", "IP:127.0.0.1"), ("client", "DNS:proxy.example")):
+            self.make(name, "-subj", f"/CN={name}", "-addext", f"subjectAltName={of}", "-addext", "basicConstraints=CA:FALSE",
+                      "-CA", self.path("ca.pem"), "-CAkey", self.path("ca.key"))
+
+    def make(self, name: str, *words: str) -> None:
+        made = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                               "2", "-keyout", self.path(f"{name}.key"), "-out", self.path(f"{name}.pem"), *words],
+                              capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if made.returncode:
+            raise SystemExit(f"openssl: {made.stderr}")
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+class Encrypted(Single):
+    """One server that speaks TLS, and wants a certificate of the client; the test itself asks it in clear text."""
+
+    def __init__(self, program: str, folder: pathlib.Path, certificates: Certificates) -> None:
+        self.port = free_port()
+        super().__init__(program, folder, options=(
+            "--tls-port", str(self.port), "--tls-auth-clients", "yes", "--tls-cert-file", certificates.path("server.pem"),
+            "--tls-key-file", certificates.path("server.key"), "--tls-ca-cert-file", certificates.path("ca.pem")))
+
+    def url(self) -> str:
+        return f"rediss://127.0.0.1:{self.port}"
 
 
 class Sentinel(Single):

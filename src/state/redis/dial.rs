@@ -1,6 +1,11 @@
 //! Opens connections to a server, all of it in a bounded time, and tells what went wrong.
 
-use std::{error::Error as _, io, sync::Once, time::Duration};
+use std::{
+    error::Error as _,
+    io,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
@@ -11,6 +16,7 @@ use socket2::TcpKeepalive;
 
 use super::{
     fault::{RedisFault, RedisFaultKind},
+    probe::looked_at,
     settings::{RedisNode, RedisSettings, RedisTls},
 };
 
@@ -24,6 +30,8 @@ pub(super) enum Login {
     /// Nothing: Sentinels often have no password.
     Nothing,
 }
+
+type SharedError = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Silence after which a connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -39,7 +47,7 @@ pub(super) fn dial(
     let client = client(settings, node, login).map_err(failed)?;
     let connection = client
         .get_connection_with_timeout(patience)
-        .map_err(failed)?;
+        .map_err(|error| looked_at(node, settings.tls.is_some(), failed(error)))?;
     let bound = |connection: &redis::Connection| {
         connection.set_read_timeout(Some(patience))?;
         connection.set_write_timeout(Some(patience))
@@ -111,15 +119,16 @@ fn client(settings: &RedisSettings, node: &RedisNode, login: Login) -> Result<Cl
 /// The fault behind an error of the crate.
 pub(super) fn fault(node: &RedisNode, error: &RedisError) -> RedisFault {
     let is_of_tls = || {
-        let io = error.source().and_then(|it| it.downcast_ref::<io::Error>());
-        io.and_then(io::Error::get_ref)
-            .is_some_and(|it| it.is::<rustls::Error>())
+        // as the crate keeps it
+        let shared = error.source()?.downcast_ref::<SharedError>()?;
+        let io = shared.downcast_ref::<io::Error>()?;
+        Some(io.get_ref()?.is::<rustls::Error>())
     };
     let kind = match error.kind() {
         ErrorKind::AuthenticationFailed => RedisFaultKind::Refused,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => RedisFaultKind::NotRedis,
         _ if error.is_timeout() => RedisFaultKind::TimedOut,
-        _ if is_of_tls() => RedisFaultKind::Untrusted,
+        _ if is_of_tls().unwrap_or(false) => RedisFaultKind::Untrusted,
         ErrorKind::Server(_) | ErrorKind::Extension => {
             let code = error.code().unwrap_or_default();
             kind_of_code(code, error.detail().unwrap_or_default())

@@ -22,6 +22,10 @@ pub enum RedisFaultKind {
     TimedOut,
     /// The handshake of TLS failed.
     Untrusted,
+    /// It is asked to speak TLS, and does not.
+    NoTls,
+    /// It speaks TLS alone, and is not asked to.
+    OnlyTls,
     /// User or password are wrong or missing.
     Refused,
     /// It speaks something else.
@@ -59,6 +63,8 @@ impl RedisFaultKind {
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timeout",
             Self::Untrusted => "tls",
+            Self::NoTls => "no_tls",
+            Self::OnlyTls => "only_tls",
             Self::Refused => "auth",
             Self::NotRedis => "not_redis",
             Self::NoPrimary => "no_primary",
@@ -87,6 +93,8 @@ impl RedisFaultKind {
             | Self::OutOfMemory
             | Self::Other => true,
             Self::Untrusted
+            | Self::NoTls
+            | Self::OnlyTls
             | Self::Refused
             | Self::NotRedis
             | Self::WrongForm
@@ -104,6 +112,8 @@ impl RedisFaultKind {
             Self::Unreachable => "cannot be reached",
             Self::TimedOut => "does not answer in time",
             Self::Untrusted => "fails in the handshake of TLS",
+            Self::NoTls => "does not speak TLS",
+            Self::OnlyTls => "speaks TLS alone",
             Self::Refused => "refuses user or password",
             Self::NotRedis => "is no Redis",
             Self::NoPrimary => "names no primary that can be used",
@@ -126,16 +136,19 @@ impl RedisFaultKind {
             Self::Unreachable => {
                 "check that it runs, and that this host reaches it at the address in STATE_URL"
             }
-            Self::TimedOut => {
-                "check that it runs and is not overloaded, and use rediss:// only if it speaks TLS"
-            }
+            Self::TimedOut => "check that it runs and is not overloaded",
             Self::Untrusted => {
-                "set STATE_CA_FILE to its authority, or use redis:// if it does not speak TLS"
+                "set STATE_CA_FILE to its authority, and STATE_CERT_FILE and STATE_KEY_FILE if it asks for a \
+                 certificate; STATE_URL must name it as its certificate does"
             }
+            Self::NoTls => {
+                "begin STATE_URL with redis instead of rediss, or give it the port that speaks TLS"
+            }
+            Self::OnlyTls => "begin STATE_URL with rediss instead of redis",
             Self::Refused => {
                 "correct the user in STATE_URL, and its password there or in STATE_PASSWORD_FILE"
             }
-            Self::NotRedis => "point STATE_URL to a Redis or Valkey; rediss:// if it speaks TLS",
+            Self::NotRedis => "point STATE_URL to a Redis or Valkey",
             Self::NoPrimary => "check the name of the primary in STATE_URL, and the Sentinels",
             Self::WrongForm => {
                 "use redis-cluster:// for a Cluster, and redis:// for a single server"
