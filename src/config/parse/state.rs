@@ -51,6 +51,7 @@ impl Reader {
                 self.fault("STATE_PASSWORD_FILE", bad);
             }
             state.password = Some(password);
+            state.password_file = password_file.map(|path| root.join(path));
         }
         if let Some(tls) = &mut state.tls {
             *tls = self.certificates(settings, root);

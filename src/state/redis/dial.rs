@@ -63,7 +63,7 @@ fn client(settings: &RedisSettings, node: &RedisNode, login: Login) -> Result<Cl
         if let Some(user) = &settings.user {
             hello = hello.set_username(user);
         }
-        if let Some(password) = &settings.password {
+        if let Some(password) = settings.present_password() {
             hello = hello.set_password(password.expose());
         }
     }

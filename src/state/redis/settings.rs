@@ -1,6 +1,6 @@
 //! The place of a Redis and how it is spoken to, from the parts of a URL (`STATE_URL`).
 
-use std::fmt;
+use std::{fmt, fs, path::PathBuf};
 
 use percent_encoding::percent_decode_str;
 
@@ -17,6 +17,8 @@ pub struct RedisSettings {
     pub user: Option<String>,
     /// The password.
     pub password: Option<Secret>,
+    /// The file that it is in, which may be replaced.
+    pub password_file: Option<PathBuf>,
     /// Number of the database.
     pub database: u16,
     /// TLS, if it is spoken.
@@ -185,6 +187,7 @@ impl RedisSettings {
             nodes,
             user,
             password: password.as_deref().map(Secret::new),
+            password_file: None,
             database,
             tls: has_tls.then(RedisTls::default),
             prefix: PREFIX.to_owned(),
@@ -206,6 +209,17 @@ impl RedisSettings {
         };
         let (place, database, prefix) = (self.place(), self.database, &self.prefix);
         format!("{place}/{form}/{database}/{prefix}")
+    }
+
+    /// The password for a connection that is opened now: that in the file, or the one that was there at the start.
+    pub(super) fn present_password(&self) -> Option<Secret> {
+        let read = self.password_file.as_ref();
+        let read = read.and_then(|path| fs::read_to_string(path).ok());
+        let read = read.as_deref().map(|it| it.trim_end_matches(['\r', '\n']));
+        match read {
+            Some(text) if !text.is_empty() && !text.contains('\n') => Some(Secret::new(text)),
+            _ => self.password.clone(),
+        }
     }
 
     /// Name of the channel on which changes are told.

@@ -179,6 +179,39 @@ fn a_redis_that_cannot_keep_keys_ends_the_start_with_the_remedy() {
 
 #[test]
 #[ignore = "needs redis-server"]
+fn a_password_that_was_replaced_in_its_file_opens_the_next_connections() {
+    let (redis, upstream) = (
+        Redis::start(&["--requirepass", "first-password"]),
+        upstream(),
+    );
+    let replica = Replica::of(&redis.url());
+    let file = replica.directory.path().join("password");
+    std::fs::write(&file, "first-password\n").unwrap();
+    let builder = || {
+        let builder = replica.builder(&upstream.url());
+        builder.env("STATE_PASSWORD_FILE", file.display())
+    };
+    let server = builder().start();
+    let create = |name: &str| {
+        let verb = ["keys", "create", "--name", name, "--quiet"];
+        let ended = verb.into_iter().fold(builder(), ProxyBuilder::arg).run();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout.trim().to_owned()
+    };
+    until(&server, &create("first"), PASSES);
+    let login = |password| Some(("default", password));
+    let set = ["CONFIG", "SET", "requirepass", "second-password"];
+    redis.run_as(login("first-password"), &set);
+    std::fs::write(&file, "second-password\n").unwrap();
+    let kill = ["CLIENT", "KILL", "TYPE", "normal"];
+    redis.run_as(login("second-password"), &kill);
+    until(&server, &create("second"), PASSES);
+    let said = server.stderr();
+    assert!(!said.contains("refuses user or password"), "{said}");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
 fn keys_are_migrated_to_the_redis_and_back_once_and_never_over_others() {
     let (redis, upstream) = (Redis::start(&[]), upstream());
     let (shared, alone) = (Replica::of(&redis.url()), Replica::of(""));
