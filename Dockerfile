@@ -14,13 +14,16 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     touch src/lib.rs src/main.rs \
     && cargo rustc --profile dist --locked --bin anthropic-proxy -- -C link-arg=-Wl,-z,pack-relative-relocs \
     && install -D -m 0755 target/dist/anthropic-proxy /image/anthropic-proxy \
-    && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
+    && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \
+    && mkdir -m 0700 /data
 
 FROM scratch
 LABEL org.opencontainers.image.title="anthropic-proxy" \
       org.opencontainers.image.description="A transparent, streaming, multi-core reverse proxy for Anthropic-compatible APIs" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /image /
+# A place for DATA_DIR: a volume that is mounted here begins with this owner.
+COPY --from=build --chown=65532:65532 /data /data
 # The files env/.env and env/.env.headers.json are looked for from here: mount a folder at /env.
 WORKDIR /
 # 65532 is what distroless images call nonroot. A number, since there is no /etc/passwd.

@@ -2,9 +2,9 @@
 # The Helm chart and the compose file of static/deploy, without a cluster and without a container engine:
 #  - helm renders several files of values, which must hold against the schemas of Kubernetes, against the
 #    table of settings, and against the program's own reading; wrong combinations must be refused,
-#  - haproxy runs in front of three replicas, with the files as they are.
-# Needs python3 with PyYAML and kubernetes-validate, npm, helm, haproxy, iproute2 and root (for a network
-# namespace): .ci/run brings them.
+#  - haproxy runs in front of three replicas, with the files as they are, and with the Valkey of both.
+# Needs python3 with PyYAML and kubernetes-validate, npm, helm, haproxy, redis-server (or valkey-server), iproute2
+# and root (for a network namespace): .ci/run brings them.
 #
 #     HELM     the program helm (default: from PATH)
 #     MODULES  where npm puts the packages of tests/deploy (default: target/ci-tools/deploy)

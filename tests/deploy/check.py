@@ -33,14 +33,28 @@ VERSIONS = ["1.27", "1.31", "1.37"]
 """Of Kubernetes: the oldest that Chart.yaml takes, one between, the newest that there are schemas for."""
 
 KINDS = {"ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PersistentVolumeClaim",
-         "PodDisruptionBudget", "PrometheusRule", "Secret", "Service", "ServiceMonitor"}
+         "PodDisruptionBudget", "PrometheusRule", "Secret", "Service", "ServiceMonitor", "StatefulSet"}
 OF_THE_OPERATOR = {"PrometheusRule", "ServiceMonitor"}
 """Kinds that Kubernetes has no schema of: monitors.mjs judges them."""
+WORKLOADS = {"Deployment", "StatefulSet"}
+
+PEPPER = "secrets.ACCESS_PEPPER=0123456789abcdef0123456789abcdef"
+VALKEY = f"valkey.enabled=true valkey.password=0123456789abcdef {PEPPER}"
 
 REFUSALS = [
     ("", "no upstream is named"),
     ("replicas=2 persistence.enabled=true", "persistence.enabled needs replicas: 1, and replicas is 2"),
     ("persistence.enabled=true autoscaling.enabled=true settings.METRICS_PUBLIC=true", "exclude one another"),
+    ("valkey.enabled=true " + PEPPER, "valkey.enabled needs valkey.password"),
+    ("valkey.enabled=true valkey.password=0123456789abcdef", "set secrets.ACCESS_PEPPER"),
+    (VALKEY + " valkey.existingSecret=s", "valkey.password and valkey.existingSecret are both set"),
+    (VALKEY + " state.url=redis://h", "valkey.enabled and state.url are both set"),
+    (VALKEY + " settings.ACCESS=off", "ACCESS is off"),
+    (VALKEY + " persistence.enabled=true persistence.existingClaim=c", "persistence.existingClaim is one volume"),
+    (PEPPER + " state.url=redis://u:secret@h", "state.url has a password"),
+    ("state.passwordSecret=s", "state.passwordSecret is for state.url"),
+    ("settings.STATE_URL=redis://h", "use the value state.url, or valkey.enabled"),
+    ("settings.REPLICAS=3", "use the value replicas"),
     ("replicas=1 settings.ACCESS=required", "settings.ACCESS needs persistence.enabled"),
     ("replicas=1 secrets.ACCESS=optional", "settings.ACCESS needs persistence.enabled"),
     ("settings.UPSTREAM_API_KEYS=sk", "move it to secrets.UPSTREAM_API_KEYS"),
@@ -67,6 +81,8 @@ REFUSALS = [
     ("settings.http_proxy=x", "http_proxy"),
     ("drainDelay=5s", "drainDelay"),
     ("service.sessionAffinity=Yes", "sessionAffinity"),
+    ("valkey.password=short", "password"),
+    ("state.url=http://h", "url"),
 ]
 """Values, and what the refusal of them says."""
 
@@ -164,7 +180,8 @@ def judge_release(values: pathlib.Path) -> list[dict]:
                 place = ".".join(map(str, error.absolute_path))
                 check(False, f"{name}: {kind} {item_name} in Kubernetes {version}: {place}: {error.message}")
     references(name, items)
-    pod = one(items, "Deployment")["spec"]["template"]["spec"]
+    workload = proxies(items)
+    pod = workload["spec"]["template"]["spec"]
     container = pod["containers"][0]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     judge_names(name, environment)
@@ -172,9 +189,21 @@ def judge_release(values: pathlib.Path) -> list[dict]:
     check(pod["terminationGracePeriodSeconds"] > drain, f"{name}: the grace period ends before a drain of {drain} s")
     check(pod["securityContext"]["runAsUser"] == 65532, f"{name}: the user is not that of the image")
     check(container["securityContext"]["readOnlyRootFilesystem"], f"{name}: the root can be written")
-    keeps_state = "DATA_DIR" in environment
-    strategy = one(items, "Deployment")["spec"]["strategy"]["type"]
-    check((strategy == "Recreate") == keeps_state, f"{name}: two pods could hold the data, or one blocks the next")
+    for (kind, item_name), item in items.items():
+        if kind in WORKLOADS:
+            judge_pod(f"{name}: {kind} {item_name}", item["spec"]["template"]["spec"])
+    claims = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    if workload["kind"] == "Deployment":
+        strategy = workload["spec"]["strategy"]["type"]
+        check((strategy == "Recreate") == bool(claims), f"{name}: two pods could hold the data, or one blocks the next")
+    else:
+        check(not claims and one(workload["spec"]["volumeClaimTemplates"])["metadata"]["name"] == "data",
+              f"{name}: the replicas would share a volume")
+    is_shared = "STATE_URL" in environment
+    check(is_shared == ("REPLICAS" in environment), f"{name}: REPLICAS and STATE_URL go together")
+    mounted = "data" in {mount["name"] for mount in container["volumeMounts"]}
+    check(("DATA_DIR" in environment) == mounted, f"{name}: DATA_DIR is in no volume")
+    judge_valkey(name, items, environment)
 
     settings = yaml.safe_load(values.read_text()).get("settings", {})
     secrets = {key: base64.b64decode(value).decode() for (kind, _), item in items.items() if kind == "Secret"
@@ -183,19 +212,56 @@ def judge_release(values: pathlib.Path) -> list[dict]:
     return monitors
 
 
-def one(items: dict[tuple[str, str], dict], kind: str) -> dict:
-    [found] = [item for (each, _), item in items.items() if each == kind]
-    return found
+def one(found: list[dict]) -> dict:
+    [only] = found
+    return only
+
+
+def proxies(items: dict[tuple[str, str], dict]) -> dict:
+    """The workload of the proxy."""
+    return one([item for (kind, name), item in items.items() if kind in WORKLOADS and not name.endswith("-valkey")])
+
+
+def judge_pod(place: str, pod: dict) -> None:
+    check(pod["securityContext"]["runAsNonRoot"] is True, f"{place} may run as root")
+    check(pod["automountServiceAccountToken"] is False, f"{place} has a token of the API")
+    for container in pod["containers"]:
+        held = container["securityContext"]
+        check(held["readOnlyRootFilesystem"] and held["capabilities"] == {"drop": ["ALL"]}
+              and held["allowPrivilegeEscalation"] is False, f"{place} may do more than it needs")
+
+
+def judge_valkey(name: str, items: dict[tuple[str, str], dict], environment: dict[str, str]) -> None:
+    """The Valkey of the chart is where STATE_URL says, and gives the rights of the manual to that user."""
+    found = [item for (kind, each), item in items.items() if kind == "StatefulSet" and each.endswith("-valkey")]
+    if not found:
+        return
+    service = found[0]["metadata"]["name"]
+    check(environment["STATE_URL"] == f"redis://proxy@{service}:6379", f"{name}: STATE_URL leads elsewhere")
+    check(("Service", service) in items, f"{name}: {service} has no Service")
+    [container] = found[0]["spec"]["template"]["spec"]["containers"]
+    script = container["command"][-1]
+    manual = re.search(r"^ACL SETUSER proxy on >… (.*)$", (ROOT / "docs/access.md").read_text(), re.M).group(1)
+    check(f"user proxy on >$PASSWORD {manual}\n" in script, f"{name}: {service} gives other rights than the manual")
+    check("maxmemory-policy noeviction\n" in script, f"{name}: {service} may forget keys")
+    check("PASSWORD" not in str(container.get("args", "")), f"{name}: the password is in a list of processes")
 
 
 def references(name: str, items: dict[tuple[str, str], dict]) -> None:
     """Selectors find the pods and Services, ports have names, what is mounted is made or exists."""
-    template = one(items, "Deployment")["spec"]["template"]
-    labels = template["metadata"]["labels"]
+    workload = proxies(items)
+    templates = [item["spec"]["template"] for (kind, _), item in items.items() if kind in WORKLOADS]
+    template = workload["spec"]["template"]
     container = template["spec"]["containers"][0]
     ports = {port["name"] for port in container["ports"]}
-    selectors = {"Deployment": ["matchLabels"], "PodDisruptionBudget": ["matchLabels"], "NetworkPolicy": ["matchLabels"],
-                 "Service": []}
+
+    def selected(selector: dict[str, str]) -> tuple[int, set[str]]:
+        """Kinds of pods, and their ports."""
+        pods = [each for each in templates if selector and selector.items() <= each["metadata"]["labels"].items()]
+        return len(pods), {port["name"] for pod in pods for one in pod["spec"]["containers"] for port in one["ports"]}
+
+    selectors = {"Deployment": ["matchLabels"], "StatefulSet": ["matchLabels"], "PodDisruptionBudget": ["matchLabels"],
+                 "NetworkPolicy": ["matchLabels"], "Service": []}
     for (kind, item_name), item in items.items():
         place = f"{name}: {kind} {item_name}"
         spec = item.get("spec", {})
@@ -203,17 +269,27 @@ def references(name: str, items: dict[tuple[str, str], dict]) -> None:
             selector = spec.get("podSelector") or spec["selector"]
             for step in selectors[kind]:
                 selector = selector[step]
-            check(selector and selector.items() <= labels.items(), f"{place} selects no pod")
+            kinds, reached = selected(selector)
+            check(kinds == 1, f"{place} selects {kinds} kinds of pods")
         if kind == "Service":
             for port in spec["ports"]:
-                check(port["targetPort"] in ports, f"{place} leads to no port")
+                check(port["targetPort"] in reached, f"{place} leads to no port")
+        if kind == "StatefulSet":
+            check(("Service", spec["serviceName"]) in items, f"{place} has no Service for its pods")
+            # what Kubernetes adds must fit into a label
+            check(len(item_name) <= 52, f"{place} has more than 52 characters")
         if kind == "NetworkPolicy":
             for rule in spec["ingress"]:
                 for port in rule["ports"]:
-                    check(port["port"] in ports, f"{place} opens no port")
+                    check(port["port"] in reached, f"{place} opens no port")
+            for rule in spec["ingress"] + spec["egress"]:
+                for peer in rule.get("from", []) + rule.get("to", []):
+                    if "namespaceSelector" not in peer and "podSelector" in peer:
+                        check(selected(peer["podSelector"]["matchLabels"])[0] == 1, f"{place} lets no pod through")
         if kind == "HorizontalPodAutoscaler":
-            check(("Deployment", spec["scaleTargetRef"]["name"]) in items, f"{place} scales nothing")
-            check("replicas" not in one(items, "Deployment")["spec"], f"{place} and the Deployment both say how many")
+            target = spec["scaleTargetRef"]
+            check((target["kind"], target["name"]) in items, f"{place} scales nothing")
+            check("replicas" not in workload["spec"], f"{place} and the workload both say how many")
         if kind == "ServiceMonitor":
             wanted = spec["selector"]["matchLabels"].items()
             served = [service for (each, _), service in items.items() if each == "Service"
@@ -223,6 +299,7 @@ def references(name: str, items: dict[tuple[str, str], dict]) -> None:
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         check(container[probe]["httpGet"]["port"] in ports, f"{name}: {probe} asks no port")
     volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+    volumes |= {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
     check({mount["name"] for mount in container["volumeMounts"]} == volumes, f"{name}: volumes and mounts differ")
 
 
@@ -242,12 +319,14 @@ def judged_by_program(name: str, environment: dict, secrets: dict, items: dict, 
             if kind == "ConfigMap":
                 (files / ".env").write_text(item["data"][".env"])
         headers = secrets.pop(".env.headers.json", None)
+        # a file for the proxy, a variable for Valkey
+        secrets.pop("password", None)
         if headers:
             (files / ".env.headers.json").write_text(headers)
         judge_names(name, secrets)
         given = {**environment, **secrets}
         # files of Secrets and ConfigMaps that others made
-        for absent in ("TLS_CERT_FILE", "TLS_KEY_FILE", "UPSTREAM_CA_FILE"):
+        for absent in ("TLS_CERT_FILE", "TLS_KEY_FILE", "UPSTREAM_CA_FILE", "STATE_PASSWORD_FILE"):
             given.pop(absent, None)
         given = {**given, **{key: expanded(environment[key], environment) for key in environment if key in given}}
         ended = subprocess.run([os.environ["PROXY"], "check"], cwd=folder, env=given, capture_output=True, text=True,
@@ -276,16 +355,16 @@ def rollouts() -> None:
     """A live setting changes the ConfigMap alone; one that needs a restart, or a secret, changes the pods."""
     base = ["--values", ROOT / "tests/deploy/values/keys.yaml"]
     before = render(*base)
-    pods = one(before, "Deployment")
+    pods = proxies(before)
     for change, rolls in [("settings.MAX_IN_FLIGHT=5", False), ("settings.LOG_FORMAT=json", True),
                           ("secrets.UPSTREAM_API_KEYS=other", True), ("headers.x-team=core", True),
                           ("settings.API_BASE_URL=https://other.example", False)]:
         after = render(*base, "--set", change)
         check(after != before, f"{change} changes nothing")
-        check((one(after, "Deployment") != pods) == rolls, f"{change} should {'' if rolls else 'not '}roll the pods")
+        check((proxies(after) != pods) == rolls, f"{change} should {'' if rolls else 'not '}roll the pods")
     # once there are fields, a change of them is read while the proxy runs
     first, second = (render(*base, "--set", f"headers.x-team={team}") for team in "ab")
-    check(first != second and one(first, "Deployment") == one(second, "Deployment"), "headers should not roll the pods")
+    check(first != second and proxies(first) == proxies(second), "headers should not roll the pods")
 
 
 def refusals() -> None:
@@ -315,18 +394,27 @@ def judge_compose(path: pathlib.Path) -> None:
     for error in jsonschema.Draft201909Validator(schema).iter_errors(content):
         check(False, f"{name}: {'.'.join(map(str, error.absolute_path))}: {error.message}")
     check(True, "")
-    service = content["services"]["anthropic-proxy"]
-    environment = service["environment"]
-    judge_names(str(name), environment)
-    drain = int(environment["DRAIN_DELAY"]) + int(environment.get("SHUTDOWN_TIMEOUT", 30))
-    grace = int(service["stop_grace_period"].removesuffix("s"))
-    check(grace > drain, f"{name}: stop_grace_period ends before a drain of {drain} s")
+    replicas = {each: service for each, service in content["services"].items() if each.startswith("anthropic-proxy")}
+    check(len(replicas) > 0, f"{name} has no proxy")
+    for service_name, service in replicas.items():
+        environment = service["environment"]
+        judge_names(str(name), environment)
+        drain = int(environment["DRAIN_DELAY"]) + int(environment.get("SHUTDOWN_TIMEOUT", 30))
+        grace = int(service["stop_grace_period"].removesuffix("s"))
+        check(grace > drain, f"{name}: stop_grace_period of {service_name} ends before a drain of {drain} s")
+        if "STATE_URL" in environment:
+            check(environment["REPLICAS"] == str(len(replicas)), f"{name}: {service_name} counts other replicas")
+            own = [mount for mount in service["volumes"] if mount.endswith(":" + environment["DATA_DIR"])]
+            others = [mount for each, other in replicas.items() if each != service_name for mount in other["volumes"]]
+            check(len(own) == 1 and own[0] not in others, f"{name}: {service_name} shares its data")
     for service_name, each in content["services"].items():
         place = f"{name}: {service_name}"
         check(each.get("read_only") is True and each.get("cap_drop") == ["ALL"], f"{place} may do more than it needs")
         for mount in each["volumes"]:
-            source = path.parent / mount.split(":")[0]
-            check(source.name == "env" or source.exists(), f"{place}: {source} is not there")
+            source = mount.split(":")[0]
+            is_there = source in content.get("volumes", {}) or (path.parent / source).exists()
+            check(source == "./env" or is_there, f"{place}: {source} is not there")
+        check(set(each.get("secrets", [])) <= set(content.get("secrets", {})), f"{place} has a secret that is not there")
         build = each.get("build")
         check(build is None or (path.parent / build / "Dockerfile").exists(), f"{place}: {build} has no Dockerfile")
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """static/deploy/compose for real, without a container engine: haproxy with the file as it is, three replicas with
-the environment of compose.yaml, and a name server in Docker's place.
+the environment of compose.yaml, the command of its Valkey, and a name server in Docker's place.
 
     unshare --net python3 replicas.py PROGRAM
 
 Holds that every event arrives before the upstream sends the next, that all replicas serve, that a session stays
-with one of them, that a client cannot say who it is, and that a replica which is told to end loses nothing: no
-request fails, and a stream that runs over it runs to its end.
+with one of them, that a client cannot say who it is, that a key and its limit are known to all replicas, with the
+Valkey of the compose file and with the rights that the chart's Valkey gives, and that a replica which is told to
+end loses nothing: no request fails, and a stream that runs over it runs to its end.
 
-Needs haproxy, iproute2 and a network namespace of its own, since the ports are those of the files.
+Needs haproxy, valkey-server or redis-server, iproute2 and a network namespace of its own, since the ports are those
+of the files. With HELM, the command of the chart's Valkey runs, too.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import http.server
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import socketserver
@@ -31,9 +34,13 @@ import time
 import yaml
 
 COMPOSE = pathlib.Path(__file__).resolve().parent.parent.parent / "static/deploy/compose"
+CHART = COMPOSE.parent / "chart"
 ADDRESSES = ["127.0.1.1", "127.0.1.2", "127.0.1.3"]
 BALANCER = ("127.0.0.1", 8088)
 UPSTREAM = ("127.0.0.1", 9000)
+STATE = ("127.0.0.1", 6379)
+PASSWORD = "a-password.of_Valkey~1"
+PEPPER = "0123456789abcdef-0123456789abcdef"
 EVENTS = 5
 PATIENCE = 60
 """Seconds until something that does not come counts as a fault; nothing waits for them otherwise."""
@@ -107,14 +114,23 @@ def main() -> None:
     resolver = socketserver.UDPServer(("127.0.0.11", 53), Names)
     threading.Thread(target=resolver.serve_forever, daemon=True).start()
     running: list[subprocess.Popen] = []
-    with tempfile.TemporaryDirectory() as folder:
+    content = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
         try:
-            replicas = [replica(program, pathlib.Path(folder, address), address) for address in ADDRESSES]
+            running.append(valkey(folder / "valkey", content["valkey"]["command"]))
+            services = [service for each, service in content.items() if each.startswith("anthropic-proxy-")]
+            assert len(services) == len(ADDRESSES), "compose.yaml has another number of replicas"
+            replicas = [replica(program, folder / address, address, service)
+                        for address, service in zip(ADDRESSES, services)]
             running += replicas
-            running.append(balancer(pathlib.Path(folder)))
+            running.append(balancer(folder))
             checks(replicas, running)
+            keys(program, folder, services)
+            if os.environ.get("HELM"):
+                chart(program, folder, services)
         except BaseException:
-            for log in sorted(pathlib.Path(folder).rglob("*.log")):
+            for log in sorted(folder.rglob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()[-2000:]}", file=sys.stderr)
             raise
         finally:
@@ -124,15 +140,102 @@ def main() -> None:
     print("deploy: three replicas behind haproxy: all passed")
 
 
-def replica(program: str, folder: pathlib.Path, address: str) -> subprocess.Popen:
-    service = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]["anthropic-proxy"]
+def valkey(folder: pathlib.Path, command: list[str]) -> subprocess.Popen:
+    """A Valkey (or a Redis) by its command, with its folders below one."""
+    program = shutil.which("valkey-server") or shutil.which("redis-server")
+    assert program, "neither valkey-server nor redis-server is here"
+    for each in ("bin", "conf", "data", "secrets"):
+        (folder / each).mkdir(parents=True)
+    (folder / "bin/valkey-server").symlink_to(program)
+    (folder / "secrets/valkey-password").write_text(PASSWORD + "\n")
+    # as Compose does before it hands it over
+    script = command[-1].replace("$$", "$")
+    for path in ("/conf", "/data", "/run/secrets"):
+        assert path in script or path == "/run/secrets", f"{path} is not in {script}"
+        script = script.replace(path, str(folder / pathlib.Path(path).name))
+    log = open(folder / "valkey.log", "w")
+    process = subprocess.Popen([*command[:-1], script], cwd=folder, stdout=log, stderr=log,
+                               env={"PATH": f"{folder}/bin:{os.environ['PATH']}", "PASSWORD": PASSWORD})
+    until("Valkey listens", lambda: process.poll() is None and listens(STATE))
+    with open(f"/proc/{process.pid}/cmdline") as line:
+        said = line.read()
+    assert "-server" in said, f"the process that is told to end is not the server: {said}"
+    assert PASSWORD not in said, "the password is in the list of processes"
+    return process
+
+
+def environment(service: dict, folder: pathlib.Path, address: str, user: str = "") -> dict[str, str]:
+    """That of a replica, with the places of this machine."""
+    given = dict(service["environment"])
+    assert given["STATE_URL"] == "redis://valkey:6379", given
+    password = folder / "valkey-password"
+    password.write_text(PASSWORD + "\n")
+    # the image says HOST=0.0.0.0: here, all replicas share one machine
+    return {**given, "HOST": address, "DATA_DIR": str(folder / "data"), "STATE_URL": f"redis://{user}%s:%d" % STATE,
+            "STATE_PASSWORD_FILE": str(password)}
+
+
+def replica(program: str, folder: pathlib.Path, address: str, service: dict) -> subprocess.Popen:
     (folder / "env").mkdir(parents=True)
-    (folder / "env/.env").write_text("API_BASE_URL=http://%s:%d\n" % UPSTREAM)
+    (folder / "env/.env").write_text("API_BASE_URL=http://%s:%d\nACCESS_PEPPER=%s\n" % (*UPSTREAM, PEPPER))
     (folder / "env/.env.headers.json").write_text('{"x-replica": "%s"}' % address)
     with open(folder / f"{address}.log", "w") as log:
-        # the image says HOST=0.0.0.0: here, all replicas share one machine
-        return subprocess.Popen([program], cwd=folder, env={**service["environment"], "HOST": address},
-                                stdout=log, stderr=log)
+        return subprocess.Popen([program], cwd=folder, env=environment(service, folder, address), stdout=log, stderr=log)
+
+
+def verb(program: str, folder: pathlib.Path, service: dict, *words: str, user: str = "") -> str:
+    made = subprocess.run([program, *words], cwd=folder, env=environment(service, folder, "127.0.0.1", user),
+                          capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert made.returncode == 0, made
+    return made.stdout.strip()
+
+
+def keys(program: str, folder: pathlib.Path, services: list[dict]) -> None:
+    """A key that one replica is told of is known to all, and its limit is one for all."""
+    # the first replica has ended, the second one asks the store through its server
+    place, service = folder / ADDRESSES[1], services[1]
+    key = verb(program, place, service, "keys", "create", "--name", "shared", "--rpm", "9", "--quiet")
+    statuses: collections.Counter[object] = collections.Counter()
+
+    def known() -> bool:
+        statuses.update([ask({"x-api-key": key})])
+        return statuses[429] > 0
+
+    until("the limit is reached", known)
+    # 9 a minute, and what a replica admits that has no answer yet
+    assert 9 <= statuses[200] <= 9 + 3 + 3, f"a limit of 9 a minute over the replicas: {statuses}"
+    assert ask({"x-api-key": key[:-1] + ("a" if key[-1] != "a" else "b")}) == 401
+    print(f"deploy: a limit of 9 a minute over the replicas of the compose file: {statuses[200]} passed")
+
+
+def chart(program: str, folder: pathlib.Path, services: list[dict]) -> None:
+    """The command of the chart's Valkey gives its user what the proxy needs, and no one else anything."""
+    made = subprocess.run([os.environ["HELM"], "template", "test", CHART, "--set", "settings.API_BASE_URL=https://a.example",
+                           "--set", f"secrets.ACCESS_PEPPER={PEPPER}", "--set", "valkey.enabled=true",
+                           "--set", f"valkey.password={PASSWORD}"], capture_output=True, text=True, check=True)
+    [pod] = [item["spec"]["template"]["spec"] for item in yaml.safe_load_all(made.stdout)
+             if item and item["kind"] == "StatefulSet" and item["metadata"]["name"].endswith("-valkey")]
+    script = pod["containers"][0]["command"]
+    # the port is the other one's: this one has its own
+    script = [*script[:-1], script[-1].replace("port 6379", "port 6380")]
+    global STATE
+    STATE = (STATE[0], 6380)
+    server = valkey(folder / "valkey-of-the-chart", script)
+    place = folder / "of-the-chart"
+    (place / "env").mkdir(parents=True)
+    (place / "env/.env").write_text(f"ACCESS_PEPPER={PEPPER}\nAPI_BASE_URL=https://a.example\n")
+    try:
+        key = verb(program, place, services[0], "keys", "create", "--name", "shared", "--budget", "$5/day", "--quiet",
+                   user="proxy@")
+        assert key.startswith("ap_"), key
+        assert "shared" in verb(program, place, services[0], "keys", "list", user="proxy@")
+        refused = subprocess.run([program, "keys", "list"], cwd=place, env=environment(services[0], place, "127.0.0.1"),
+                                 capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert refused.returncode == 1 and "refuses user or password" in refused.stderr, refused
+    finally:
+        server.kill()
+        server.wait()
+    print("deploy: the chart's Valkey gives its user what the proxy needs")
 
 
 def balancer(folder: pathlib.Path) -> subprocess.Popen:
@@ -183,7 +286,7 @@ def checks(replicas: list[subprocess.Popen], running: list[subprocess.Popen]) ->
         served = seen[address]
         statuses.update([ask()])
         spared = spared + 1 if seen[address] == served else 0
-        return not listens(address)
+        return not listens((address, 8088))
 
     until(f"{address} stops listening", stopped)
     assert spared >= 10, f"{address} was still sent requests when it stopped listening: only {spared} passed it over"
@@ -223,9 +326,9 @@ def ask(fields: dict[str, str] | None = None) -> object:
         connection.close()
 
 
-def listens(address: str) -> bool:
+def listens(address: tuple[str, int]) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((address, 8088)) == 0
+        return probe.connect_ex(address) == 0
 
 
 def until(what: str, holds) -> None:

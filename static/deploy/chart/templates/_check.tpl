@@ -5,7 +5,8 @@
 {{- $owned := dict
       "HOST" "listenAddress" "PORT" "port" "DRAIN_DELAY" "drainDelay" "SHUTDOWN_TIMEOUT" "shutdownTimeout"
       "TLS_CERT_FILE" "tls.secretName" "TLS_KEY_FILE" "tls.secretName" "TLS_PORT" "tls.secretName"
-      "ADMIN_LISTEN" "admin" "ENABLE_DASHBOARD" "admin" "DATA_DIR" "persistence" "HEADERS_FILE" "headers" }}
+      "ADMIN_LISTEN" "admin" "ENABLE_DASHBOARD" "admin" "DATA_DIR" "persistence" "HEADERS_FILE" "headers"
+      "STATE_URL" "state.url, or valkey.enabled" "STATE_PASSWORD_FILE" "state.passwordSecret" "REPLICAS" "replicas" }}
 {{- /* a webhook's URL is its credential */}}
 {{- $secret := "_(KEYS?|PEPPER|PASSWORD|WEBHOOK)$" }}
 
@@ -49,13 +50,41 @@
 {{- $faults = append $faults "settings.ACCESS_LOG can be off or stdout: the root of the container is read-only" }}
 {{- end }}
 
+{{- $isShared := include "anthropic-proxy.isShared" . }}
+{{- if $isShared }}
+{{- if and .Values.valkey.enabled .Values.state.url }}
+{{- $faults = append $faults "valkey.enabled and state.url are both set: leave one" }}
+{{- end }}
+{{- if and .Values.valkey.enabled (not (or .Values.valkey.password .Values.valkey.existingSecret)) }}
+{{- $faults = append $faults "valkey.enabled needs valkey.password (openssl rand -hex 24 makes one) or valkey.existingSecret: one that is made anew with each rendering would lock the replicas out" }}
+{{- end }}
+{{- if and .Values.valkey.password .Values.valkey.existingSecret }}
+{{- $faults = append $faults "valkey.password and valkey.existingSecret are both set: leave one" }}
+{{- end }}
+{{- if regexMatch "^[a-z-]+://[^/@]*:[^@]*@" .Values.state.url }}
+{{- $faults = append $faults "state.url has a password, which would be readable in the Deployment: put it into a Secret and name that in state.passwordSecret" }}
+{{- end }}
+{{- if not (or (hasKey .Values.secrets "ACCESS_PEPPER") .Values.existingSecret .Values.settingsSecret) }}
+{{- $faults = append $faults "replicas that share keys need one pepper: set secrets.ACCESS_PEPPER to 32 or more random characters (openssl rand -hex 32 makes them), and never change it" }}
+{{- end }}
+{{- if eq (get $settings "ACCESS" | default "" | toString) "off" }}
+{{- $faults = append $faults "ACCESS is off, and keys and limits are all that replicas share: leave valkey.enabled and state.url out, or ACCESS" }}
+{{- end }}
+{{- if .Values.persistence.existingClaim }}
+{{- $faults = append $faults "persistence.existingClaim is one volume, and each of the replicas needs its own: leave it out" }}
+{{- end }}
+{{- else }}
+{{- if .Values.state.passwordSecret }}
+{{- $faults = append $faults "state.passwordSecret is for state.url, which is empty" }}
+{{- end }}
 {{- if and .Values.persistence.enabled .Values.autoscaling.enabled }}
-{{- $faults = append $faults "persistence.enabled and autoscaling.enabled exclude one another: keys, limits and budgets live in one SQLite file, which one replica holds; switch one of them off" }}
+{{- $faults = append $faults "persistence.enabled and autoscaling.enabled exclude one another: keys, limits and budgets live in one SQLite file, which one replica holds; switch one of them off, or share them with valkey.enabled or state.url" }}
 {{- else if and .Values.persistence.enabled (gt (int .Values.replicas) 1) }}
-{{- $faults = append $faults (printf "persistence.enabled needs replicas: 1, and replicas is %d: keys, limits and budgets live in one SQLite file, which one replica holds" (int .Values.replicas)) }}
+{{- $faults = append $faults (printf "persistence.enabled needs replicas: 1, and replicas is %d: keys, limits and budgets live in one SQLite file, which one replica holds; or share them with valkey.enabled or state.url" (int .Values.replicas)) }}
 {{- end }}
 {{- if and (has (get $settings "ACCESS" | default "off" | toString) (list "required" "optional")) (not .Values.persistence.enabled) }}
-{{- $faults = append $faults "settings.ACCESS needs persistence.enabled and replicas: 1: keys are kept in DATA_DIR" }}
+{{- $faults = append $faults "settings.ACCESS needs persistence.enabled and replicas: 1, or valkey.enabled or state.url: keys are kept in DATA_DIR or there" }}
+{{- end }}
 {{- end }}
 
 {{- if and .Values.admin.enabled (eq (int .Values.admin.port) (int .Values.port)) }}

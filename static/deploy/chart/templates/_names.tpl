@@ -49,3 +49,42 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if gt (int .Values.autoscaling.maxReplicas) 1 }}yes{{ end }}
 {{- else if gt (int .Values.replicas) 1 }}yes{{ end }}
 {{- end }}
+
+{{/* Replicas share keys, limits and spend. */}}
+{{- define "anthropic-proxy.isShared" -}}
+{{- if or .Values.valkey.enabled .Values.state.url }}yes{{ end }}
+{{- end }}
+
+{{/* Each replica has a volume of its own. */}}
+{{- define "anthropic-proxy.kind" -}}
+{{- if and (include "anthropic-proxy.isShared" .) .Values.persistence.enabled }}StatefulSet{{ else }}Deployment{{ end }}
+{{- end }}
+
+{{/* Replicas at most. */}}
+{{- define "anthropic-proxy.mostReplicas" -}}
+{{- if .Values.autoscaling.enabled }}{{ int .Values.autoscaling.maxReplicas }}{{ else }}{{ int .Values.replicas }}{{ end }}
+{{- end }}
+
+{{/* Short enough for the hash that a StatefulSet adds, within the 63 characters of a label. */}}
+{{- define "anthropic-proxy.valkey" -}}
+{{- printf "%s-valkey" (include "anthropic-proxy.fullname" . | trunc 43 | trimSuffix "-") }}
+{{- end }}
+
+{{/* The Secret that has the password of the shared state. */}}
+{{- define "anthropic-proxy.stateSecret" -}}
+{{- if .Values.valkey.enabled }}
+{{- .Values.valkey.existingSecret | default (include "anthropic-proxy.valkey" .) }}
+{{- else if .Values.state.url }}
+{{- .Values.state.passwordSecret }}
+{{- end }}
+{{- end }}
+
+{{- define "anthropic-proxy.valkeySelector" -}}
+app.kubernetes.io/name: {{ include "anthropic-proxy.name" . }}-valkey
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* The least rights of docs/access.md, for a prefix. */}}
+{{- define "anthropic-proxy.rights" -}}
+~{{ . }}:* &{{ . }}:* -@all +@hash +@sortedset +@string +@set +evalsha +script|load +exists +type +time +expire +pexpire +persist +del +unlink +scan +info +xadd +xread +publish +subscribe +unsubscribe +punsubscribe +role +cluster|slots +select +ping
+{{- end }}

@@ -35,10 +35,20 @@ the backslash have a meaning. */}}
 - name: ADMIN_LISTEN
   value: {{ include "anthropic-proxy.adminListen" . | quote }}
 {{- end }}
-{{- if .Values.persistence.enabled }}
+{{- if or .Values.persistence.enabled (include "anthropic-proxy.isShared" .) }}
 - name: DATA_DIR
   # a folder in the volume, so that it belongs to the user of the proxy
   value: /data/anthropic-proxy
+{{- end }}
+{{- if include "anthropic-proxy.isShared" . }}
+- name: STATE_URL
+  value: {{ ternary (printf "redis://proxy@%s:6379" (include "anthropic-proxy.valkey" .)) (.Values.state.url | replace "$" "$$") .Values.valkey.enabled | quote }}
+{{- if include "anthropic-proxy.stateSecret" . }}
+- name: STATE_PASSWORD_FILE
+  value: /state/password
+{{- end }}
+- name: REPLICAS
+  value: {{ include "anthropic-proxy.mostReplicas" . | quote }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
 {{- if eq (get $reload $name) "restart" }}
