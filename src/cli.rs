@@ -29,6 +29,7 @@ mod migrate;
 mod operator;
 mod output;
 mod serve;
+mod statusline;
 mod table;
 #[cfg(target_os = "linux")]
 mod upgrade;
@@ -82,6 +83,7 @@ pub fn main() -> ExitCode {
             reach.settings = reach.settings.clone().or(before);
             audit::run(verb)
         }
+        Verb::Statusline(asked) => statusline::run(asked),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
@@ -142,6 +144,8 @@ enum Verb {
     /// Check and read the chain of changes
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Print one line on a session, for `statusLine` of Claude Code, whose JSON comes on standard input
+    Statusline(statusline::Statusline),
     /// Print a completion script for a shell
     Completions {
         /// The shell

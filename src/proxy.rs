@@ -61,7 +61,10 @@ use self::{
     record::ExchangeRecord,
 };
 pub use self::{
-    edit_memory::EditMemory, id::RequestId, keyed::cutting::RunningKeys, telemetry::Telemetry,
+    edit_memory::EditMemory,
+    id::RequestId,
+    keyed::{cutting::RunningKeys, own_session::OwnSessions},
+    telemetry::Telemetry,
     worker::Worker,
 };
 
@@ -89,6 +92,11 @@ pub async fn forward(
         Some(access) => keyed::identify(access, &worker, &head, client),
         None => Ok(None),
     };
+    if let (Ok(Some(keyed)), Some(access)) = (&keyed, &worker.access)
+        && keyed.asks_for_session()
+    {
+        return keyed.session(access, &head, &worker, &live).await;
+    }
     let mut record = ExchangeRecord::new(&head, path, worker.limits.exchange(), |id, path| {
         let keyed = keyed.as_ref().ok().and_then(Option::as_ref);
         let payer = keyed.map(KeyedRequest::payer);

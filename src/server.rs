@@ -38,12 +38,12 @@ use crate::{
     limits::{Limits, Overflow},
     logging,
     memory::Budget,
-    proxy::{self, EditMemory, RequestId, RunningKeys, Telemetry, Worker},
+    proxy::{self, EditMemory, OwnSessions, RequestId, RunningKeys, Telemetry, Worker},
     registry::Registry,
     revision::Editor,
     state::RedisFleet,
     telemetry::activity::{
-        self, Activity, BreakCause, CacheWarningSources, EventSender, SharedStore,
+        self, Activity, ActivityView, BreakCause, CacheWarningSources, EventSender, SharedStore,
     },
     telemetry::metrics::{Gauges, Metrics, SharingGauges, UpstreamGauges},
     upstream::{
@@ -202,6 +202,11 @@ impl Observation {
         })
     }
 
+    /// View of the recorded activity, if it is recorded.
+    fn view(&self) -> Option<ActivityView> {
+        self.activity.as_ref().map(Activity::view)
+    }
+
     /// Writes the metrics of a moment.
     fn exposition(&self, gauges: &GaugeSource) -> control::Exposition {
         let (metrics, gauges) = (Arc::clone(&self.metrics), Arc::clone(gauges));
@@ -217,7 +222,7 @@ impl Observation {
         live: &Arc<ArcSwap<Live>>,
         registry: Option<&Arc<Registry>>,
     ) -> GaugeSource {
-        let view = self.activity.as_ref().map(Activity::view);
+        let view = self.view();
         let (limits, balance) = (Arc::clone(limits), Arc::clone(balance));
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
         let registry = registry.map(Arc::clone);
@@ -279,6 +284,8 @@ struct SharedState {
     metrics: Arc<Metrics>,
     /// Queue of finished exchanges, if the dashboard or the access log is on.
     recorder: Option<EventSender>,
+    /// Sessions that keys may read.
+    view: Option<ActivityView>,
     status: Arc<Status>,
     plane: Arc<AdminState>,
     /// Keys of the proxy, where there may be any.
@@ -384,7 +391,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
             Some(reloads.clone()),
         ),
         proxy_urls: announced.origins.clone(),
-        view: observation.activity.as_ref().map(Activity::view),
+        view: observation.view(),
         replicas: fleet::source(&own, &heard),
         exposition: observation.exposition(&gauges),
     });
@@ -416,6 +423,10 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         balance,
         metrics: Arc::clone(&observation.metrics),
         recorder: observation.recorder.clone(),
+        view: observation.view().filter(|_| {
+            let recorder = observation.recorder.as_ref();
+            recorder.is_some_and(EventSender::has_readers)
+        }),
         status,
         plane,
         access: desk.access.clone(),
@@ -994,6 +1005,7 @@ impl WorkerContext {
                 Some(access) => RunningKeys::watched(Arc::clone(access)),
                 None => Rc::default(),
             },
+            sessions: OwnSessions::new(shared.view.clone()),
             serves_dashboard: shared.served == control::DashboardPlacement::Here,
             is_loopback: shared.is_loopback,
             max_in_flight: shared.shares.in_flight,

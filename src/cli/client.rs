@@ -27,6 +27,9 @@ use crate::{
 /// Time for an answer: a hundred thousand keys may be applied.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The API, below the server's URL.
+pub(super) const API: &str = "/admin/api/v1";
+
 /// Octets of an answer.
 const LARGEST: usize = 256 << 20;
 
@@ -63,6 +66,8 @@ pub(super) enum ClientError {
     Trust(String),
     #[error("--server: could not resolve {0}: {1}")]
     Resolve(String, #[source] io::Error),
+    #[error("no answer from {0}: {1}; see that the server runs, and that this is its address")]
+    Unread(String, #[source] io::Error),
     #[error(
         "no answer from {0}: {1}; nothing is known of the change; look with keys list or audit tail"
     )]
@@ -123,9 +128,21 @@ impl ApiClient {
         version: Option<&str>,
         content: Option<&Value>,
     ) -> Result<ApiAnswer, ClientError> {
+        self.send(method, &format!("{API}{path}"), version, content, PATIENCE)
+    }
+
+    /// Sends a request to a path below the server's URL, and waits so long for its answer.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        version: Option<&str>,
+        content: Option<&Value>,
+        patience: Duration,
+    ) -> Result<ApiAnswer, ClientError> {
         let content = content.map(Value::to_string).unwrap_or_default();
         let mut head = format!(
-            "{method} {}/admin/api/v1{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
              User-Agent: anthropic-proxy/{}\r\nX-Proxy-Operator: {}\r\n",
             self.prefix,
             self.authority,
@@ -143,13 +160,17 @@ impl ApiClient {
             head += &format!("Content-Length: {}\r\n", content.len());
         }
         head += "\r\n";
-        let deadline = Instant::now() + PATIENCE;
-        let mut last = Err(ClientError::NoAnswer(
+        let deadline = Instant::now() + patience;
+        let fault = |place: String, error| match method {
+            "GET" => ClientError::Unread(place, error),
+            _ => ClientError::NoAnswer(place, error),
+        };
+        let mut last = Err(fault(
             self.authority.clone(),
             io::ErrorKind::NotFound.into(),
         ));
         for target in &self.targets {
-            let fault = |error| ClientError::NoAnswer(target.to_string(), error);
+            let fault = |error| fault(target.to_string(), error);
             match target.open(deadline) {
                 Ok(stream) => return exchange(stream, &head, &content).map_err(fault),
                 Err(error) => last = Err(fault(error)),
@@ -248,9 +269,13 @@ fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
 }
 
+/// A text as a segment of a path, or a value of a query.
+pub(super) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
 /// Method, path below the API, and content of a call.
 fn request(call: &Call) -> (&'static str, String, Option<Value>) {
-    let segment = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
     let post = |path: String, content: Value| ("POST", path, Some(content));
     match call {
         Call::Keys(KeyFilter {

@@ -89,7 +89,7 @@ const EXIT_UNAUTHORIZED: u8 = 4;
 pub(super) const EXIT_CONFLICT: u8 = 5;
 
 /// The variable of the dashboard's key, for `--server`.
-const ADMIN_KEY: &str = "ANTHROPIC_PROXY_ADMIN_KEY";
+pub(super) const ADMIN_KEY: &str = "ANTHROPIC_PROXY_ADMIN_KEY";
 
 impl Reach {
     /// The directory of keys, and their settings.
@@ -190,24 +190,29 @@ impl Desk {
     /// Makes a call, and gives the answer as JSON.
     pub(super) fn make(&self, call: &Call) -> Result<Value, VerbError> {
         match self {
-            Self::Server(client) => {
-                let ApiAnswer { status, content } = client.make(call)?;
-                match status {
-                    200 => Ok(content),
-                    _ => Err(VerbError::Refused {
-                        status,
-                        message: match content["error"]["message"].as_str() {
-                            Some(message) => message.to_owned(),
-                            None => format!("the server answered with status {status}"),
-                        },
-                    }),
-                }
-            }
+            Self::Server(client) => client.make(call)?.success(),
             Self::Store(registry) => {
                 let reply = registry.answer(&author(), call).map_err(refused)?;
                 serde_json::to_value(&reply)
                     .map_err(|error| refused(RegistryError::Invalid(error.to_string())))
             }
+        }
+    }
+}
+
+impl ApiAnswer {
+    /// The content of a success.
+    pub(super) fn success(self) -> Result<Value, VerbError> {
+        let Self { status, content } = self;
+        match status {
+            200..300 => Ok(content),
+            _ => Err(VerbError::Refused {
+                status,
+                message: match content["error"]["message"].as_str() {
+                    Some(message) => message.to_owned(),
+                    None => format!("the server answered with status {status}"),
+                },
+            }),
         }
     }
 }

@@ -6,12 +6,13 @@
 
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
 
-use actix_web::dev::Payload;
+use actix_web::{HttpResponse, dev::Payload};
 use smallvec::SmallVec;
 
 pub(super) mod cutting;
 mod model;
 mod models_list;
+pub(super) mod own_session;
 mod paths;
 pub(super) mod payment;
 mod refusal;
@@ -122,7 +123,11 @@ impl KeyedRequest {
     ) -> Result<(), ProxyError> {
         let (key, method) = (self.key(), head.method.as_str());
         match &self.path {
-            KeyedPath::Metered | KeyedPath::Free | KeyedPath::OwnUsage | KeyedPath::Models => {
+            KeyedPath::Metered
+            | KeyedPath::Free
+            | KeyedPath::OwnUsage
+            | KeyedPath::OwnSession
+            | KeyedPath::Models => {
                 return Ok(());
             }
             KeyedPath::Model(id) if key.allows_model(id) => return Ok(()),
@@ -152,6 +157,23 @@ impl KeyedRequest {
     /// The answer to `GET /api/oauth/usage`: how much of its budgets the key has spent.
     pub(super) fn usage(&self, access: &Access) -> String {
         usage::answer(access, self.key(), SystemTime::now())
+    }
+
+    /// Reports whether the request is answered by [`KeyedRequest::session`].
+    pub(super) fn asks_for_session(&self) -> bool {
+        matches!(self.path, KeyedPath::OwnSession)
+    }
+
+    /// The answer to `GET /api/proxy/session`: cost and cache of a session of the key.
+    pub(super) async fn session(
+        &self,
+        access: &Access,
+        head: &RequestHead,
+        worker: &Worker,
+        live: &Live,
+    ) -> HttpResponse {
+        let circuits = worker.balance.states(&live.endpoints);
+        own_session::answer(&worker.sessions, access, self.key(), &head.target, circuits).await
     }
 
     /// Reports whether the request generates, and the model in its body decides.

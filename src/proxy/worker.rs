@@ -4,7 +4,11 @@ use std::{rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::{edit_memory::EditMemory, keyed::cutting::RunningKeys, telemetry::Telemetry};
+use super::{
+    edit_memory::EditMemory,
+    keyed::{cutting::RunningKeys, own_session::OwnSessions},
+    telemetry::Telemetry,
+};
 use crate::{
     access::Access,
     config::{AccessMode, Live},
@@ -37,6 +41,8 @@ pub struct Worker {
     pub access_mode: AccessMode,
     /// Requests with a key that run here.
     pub running_keys: Rc<RunningKeys>,
+    /// Sessions that keys may read, their own each.
+    pub sessions: OwnSessions,
     /// True if the main ports serve the dashboard, too.
     pub serves_dashboard: bool,
     /// True if all listeners are on loopback addresses or Unix sockets.

@@ -86,6 +86,7 @@ use self::{
     publisher::Publisher,
     queue::{ActivitySender, WorkerEvents},
     recent::{InFlightExchange, Listed},
+    session_key::SessionKey,
     state::{ActivityState, second},
     store::Store,
 };
@@ -442,6 +443,22 @@ impl ActivityView {
             found,
             last.into_iter().map(|done| compose::done(done)).collect(),
         ))
+    }
+
+    /// Sums of one session of a key, those of other replicas among them.
+    pub fn session_sums(&self, id: &str, key: &str) -> Option<session_view::SessionSums> {
+        let wanted = SessionKey {
+            session: id.into(),
+            key: key.into(),
+        };
+        let found = match &self.others {
+            None => self.state().sessions.get(&wanted).map(Arc::clone),
+            Some(_) => {
+                let mut sessions = self.all_sessions().into_iter();
+                sessions.find(|session| session.id == wanted)
+            }
+        };
+        found.map(|session| session_list::sums(&session.totals.agents))
     }
 
     /// Breaks of the prompt cache since the process began, by cause.

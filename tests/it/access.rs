@@ -5,7 +5,7 @@ mod answers;
 mod credentials;
 mod load;
 mod models;
-mod site;
+pub(crate) mod site;
 mod streams;
 
 use self::site::Site;

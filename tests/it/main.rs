@@ -55,6 +55,8 @@ mod secrets;
 mod sessions;
 mod start;
 mod state;
+#[cfg(unix)]
+mod statusline;
 mod support;
 mod timers;
 mod tls;

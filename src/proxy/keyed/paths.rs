@@ -21,6 +21,8 @@ pub(super) enum KeyedPath {
     Model(Box<str>),
     /// `GET /api/oauth/usage`, which the proxy answers.
     OwnUsage,
+    /// `GET /api/proxy/session`, which the proxy answers.
+    OwnSession,
     /// Any other path.
     Other(Box<str>),
     /// A path that may mean another one.
@@ -57,6 +59,7 @@ impl KeyedPath {
         }
         match plain {
             "/api/oauth/usage" if is_get => Self::OwnUsage,
+            "/api/proxy/session" if is_get => Self::OwnSession,
             "/v1/messages/count_tokens" if *method == Method::POST => Self::Free,
             // how Claude Code finds out that there is a server
             "/api/hello" if is_get => Self::Free,
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_can_spend_unseen_is_no_known_path() {
-        use KeyedPath::{Ambiguous, Free, Metered, Models, OwnUsage};
+        use KeyedPath::{Ambiguous, Free, Metered, Models, OwnSession, OwnUsage};
         let (get, post, head) = (&Method::GET, &Method::POST, &Method::HEAD);
         for (method, path, expected) in [
             (post, "/v1/messages", Metered),
@@ -111,6 +114,7 @@ mod tests {
             (head, "/api/hello", Free),
             (head, "/", Free),
             (get, "/api/oauth/usage", OwnUsage),
+            (get, "/api/proxy/session", OwnSession),
             (post, "/v1/files/../messages/batches", Ambiguous),
             (post, "/v1/files/%2e%2e/complete", Ambiguous),
             (post, "/v1/files/%2E./complete", Ambiguous),

@@ -87,7 +87,7 @@ impl Budget {
 }
 
 /// A time as RFC 3339 writes it, in UTC.
-fn rfc3339(seconds: i64) -> String {
+pub(super) fn rfc3339(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // civil from days: Howard Hinnant's algorithm, with years that begin in March
     let shifted = days + 719_468;

@@ -338,7 +338,8 @@ fn models(agents: &[AgentTotals]) -> Vec<String> {
         .collect()
 }
 
-fn sums(agents: &[AgentTotals]) -> SessionSums {
+/// Sums of agents.
+pub(super) fn sums(agents: &[AgentTotals]) -> SessionSums {
     let mut spent = UsageTotals::default();
     let mut sums = SessionSums {
         first_at: agents.iter().map(|it| it.first).min().unwrap_or_default(),

@@ -384,6 +384,9 @@ export default {
   "connect.shell": "In a shell",
   "connect.settings": "Or in ~/.claude/settings.json",
   "connect.key": "Set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN as the upstream expects it.",
+  "connect.statusline": "Status line: cost, cache hits and budget of the session",
+  "connect.statusline.note":
+    "It asks with the proxy's key of the client; without one, name the server's folder (--data-dir) or --server.",
   "connect.test": "Test the proxy",
   "connect.testing": "Requesting /health …",
   "connect.good": "Healthy: {status} in {took}, from {url}",

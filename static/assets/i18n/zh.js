@@ -372,6 +372,9 @@ export default {
   "connect.shell": "在终端中",
   "connect.settings": "或写入 ~/.claude/settings.json",
   "connect.key": "ANTHROPIC_API_KEY 或 ANTHROPIC_AUTH_TOKEN 仍按上游的要求填写。",
+  "connect.statusline": "状态栏：会话的费用、缓存命中和预算",
+  "connect.statusline.note":
+    "用客户端所用的代理密钥询问；没有这种密钥时，请指定服务器的目录（--data-dir）或 --server。",
   "connect.test": "测试代理",
   "connect.testing": "正在请求 /health…",
   "connect.good": "正常：{status}，用时 {took}，请求地址 {url}",

@@ -24,6 +24,11 @@ export default function Connect() {
     ["connect.shell", `export ANTHROPIC_BASE_URL=${base}\nclaude`],
     ["connect.settings", JSON.stringify({ env: { ANTHROPIC_BASE_URL: base } }, null, 2)],
   ];
+  const status = JSON.stringify(
+    { statusLine: { type: "command", command: "anthropic-proxy statusline" } },
+    null,
+    2,
+  );
   const sdks = [
     ["Python", python(base)],
     ["TypeScript", typescript(base)],
@@ -46,6 +51,9 @@ export default function Connect() {
             `,
           )}
           <p class="note">${t("connect.key")}</p>
+          <h3>${t("connect.statusline")}</h3>
+          <${Code} text=${status} label=${t("connect.statusline")} />
+          <p class="note">${t("connect.statusline.note")}</p>
         <//>
         <${Card} title="curl">
           <${Code} text=${shell(base)} label="curl" />

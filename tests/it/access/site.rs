@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use crate::support::{Answering, Proxy, ProxyBuilder, Upstream, proxy::Ended};
 
 /// A data directory.
-pub(super) struct Site(TempDir);
+pub(crate) struct Site(TempDir);
 
 /// Something with a URL.
-pub(super) trait Url {
+pub(crate) trait Url {
     fn url(&self) -> String;
 }
 
@@ -28,20 +28,20 @@ impl Url for Upstream {
 }
 
 /// The credential that the upstream is given.
-pub(super) const UPSTREAM_KEY: &str = "sk-ant-of-the-operator";
+pub(crate) const UPSTREAM_KEY: &str = "sk-ant-of-the-operator";
 
 impl Site {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     /// The directory.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("data")
     }
 
     /// Runs a verb to its end.
-    pub(super) fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         let begun = ProxyBuilder::new().env("DATA_DIR", self.path().display());
         arguments
             .iter()
@@ -51,7 +51,7 @@ impl Site {
 
     /// Runs a verb that succeeds. Gives its output.
     #[track_caller]
-    pub(super) fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let ended = self.run(arguments);
         assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
         ended.stdout
@@ -59,7 +59,7 @@ impl Site {
 
     /// Makes a key. Gives its text.
     #[track_caller]
-    pub(super) fn key(&self, arguments: &[&str]) -> String {
+    pub(crate) fn key(&self, arguments: &[&str]) -> String {
         let verb = [&["keys", "create", "--quiet"], arguments].concat();
         let key = self.done(&verb).trim().to_owned();
         assert!(key.starts_with("ap_"), "{key}");
@@ -67,14 +67,14 @@ impl Site {
     }
 
     /// A proxy that gives the operator's credential to this upstream.
-    pub(super) fn proxy(&self, upstream: &impl Url) -> ProxyBuilder {
+    pub(crate) fn proxy(&self, upstream: &impl Url) -> ProxyBuilder {
         Proxy::to(upstream.url())
             .env("DATA_DIR", self.path().display())
             .env("UPSTREAM_API_KEYS", UPSTREAM_KEY)
     }
 
     /// True if the store has spends of a server that has not ended in good order.
-    pub(super) fn has_open_spends(&self) -> bool {
+    pub(crate) fn has_open_spends(&self) -> bool {
         let store = rusqlite::Connection::open(self.path().join("state.sqlite")).unwrap();
         store.busy_timeout(crate::support::DEADLINE).unwrap();
         let open = "SELECT COUNT(*) FROM spend WHERE boot <> '' AND upto > 0";
@@ -83,23 +83,23 @@ impl Site {
     }
 
     /// A proxy without a credential of its own.
-    pub(super) fn bare_proxy(&self, upstream: &impl Url) -> ProxyBuilder {
+    pub(crate) fn bare_proxy(&self, upstream: &impl Url) -> ProxyBuilder {
         Proxy::to(upstream.url()).env("DATA_DIR", self.path().display())
     }
 }
 
 /// The id of a key.
-pub(super) fn id(key: &str) -> &str {
+pub(crate) fn id(key: &str) -> &str {
     key.split('_').nth(1).unwrap()
 }
 
 /// A request with a key in `x-api-key`.
-pub(super) fn keyed(key: &str, method: &str, path: &str, fields: &str, body: &str) -> String {
+pub(crate) fn keyed(key: &str, method: &str, path: &str, fields: &str, body: &str) -> String {
     shown(&format!("x-api-key: {key}\r\n{fields}"), method, path, body)
 }
 
 /// A request with these fields.
-pub(super) fn shown(fields: &str, method: &str, path: &str, body: &str) -> String {
+pub(crate) fn shown(fields: &str, method: &str, path: &str, body: &str) -> String {
     let length = match body {
         "" => String::new(),
         body => format!(
@@ -111,13 +111,13 @@ pub(super) fn shown(fields: &str, method: &str, path: &str, body: &str) -> Strin
 }
 
 /// A request for a message.
-pub(super) fn message(key: &str, model: &str) -> String {
+pub(crate) fn message(key: &str, model: &str) -> String {
     let body = json!({"model": model, "max_tokens": 1024, "messages": []}).to_string();
     keyed(key, "POST", "/v1/messages", "", &body)
 }
 
 /// The same key with another secret, whose checksum is right.
-pub(super) fn wrong(key: &str) -> String {
+pub(crate) fn wrong(key: &str) -> String {
     let (content, _) = key.split_at(key.len() - CHECKSUM);
     let (rest, last) = content.split_at(content.len() - 1);
     let content = format!("{rest}{}", if last == "a" { "b" } else { "a" });
@@ -144,7 +144,7 @@ fn crc32(octets: &[u8]) -> u32 {
 const CHECKSUM: usize = 6;
 
 /// An answer with this usage.
-pub(super) fn answer(model: &str, input: u64, output: u64) -> String {
+pub(crate) fn answer(model: &str, input: u64, output: u64) -> String {
     let usage = json!({"input_tokens": input, "output_tokens": output});
     let content = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": model,
         "content": [], "stop_reason": "end_turn", "usage": usage});
@@ -152,7 +152,7 @@ pub(super) fn answer(model: &str, input: u64, output: u64) -> String {
 }
 
 /// A response with this content and these further fields.
-pub(super) fn json_answer(content: &Value, fields: &str) -> String {
+pub(crate) fn json_answer(content: &Value, fields: &str) -> String {
     let content = content.to_string();
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{content}",
@@ -162,7 +162,7 @@ pub(super) fn json_answer(content: &Value, fields: &str) -> String {
 
 /// The metrics, as they are written.
 #[track_caller]
-pub(super) fn metrics(proxy: &Proxy) -> String {
+pub(crate) fn metrics(proxy: &Proxy) -> String {
     let answer = proxy.send(crate::support::get("/metrics"));
     String::from_utf8(answer.content().to_vec()).unwrap()
 }

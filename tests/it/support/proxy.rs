@@ -23,6 +23,7 @@ pub(crate) struct ProxyBuilder {
     descriptors: Option<u32>,
     has_names: bool,
     sockets: Vec<OwnedFd>,
+    input: Option<OwnedFd>,
     directory: TempDir,
 }
 
@@ -83,6 +84,7 @@ impl ProxyBuilder {
             descriptors: None,
             has_names: false,
             sockets: Vec::new(),
+            input: None,
             directory,
         }
         .env("PORT", "0")
@@ -113,6 +115,19 @@ impl ProxyBuilder {
         let mut this = self.env("LISTEN_FDS", N).env("LISTEN_FDNAMES", names);
         this.sockets = sockets.map(|(socket, _)| socket).into();
         this
+    }
+
+    /// Gives the process this text on standard input.
+    pub(crate) fn input(self, text: &str) -> Self {
+        let this = self.file("input", text);
+        let file = std::fs::File::open(this.path("input")).unwrap();
+        this.input_from(file)
+    }
+
+    /// Gives the process this standard input.
+    pub(crate) fn input_from(mut self, input: impl Into<OwnedFd>) -> Self {
+        self.input = Some(input.into());
+        self
     }
 
     /// Writes a file below the working directory.
@@ -198,6 +213,9 @@ impl ProxyBuilder {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(input) = &self.input {
+            command.stdin(input.try_clone().unwrap());
+        }
         let mut sockets = self
             .sockets
             .iter()
