@@ -31,6 +31,7 @@ mod output;
 mod serve;
 mod statusline;
 mod table;
+mod top;
 #[cfg(target_os = "linux")]
 mod upgrade;
 
@@ -82,6 +83,11 @@ pub fn main() -> ExitCode {
             let reach = verb.reach();
             reach.settings = reach.settings.clone().or(before);
             audit::run(verb)
+        }
+        Verb::Top(mut asked) => {
+            let reach = &mut asked.reach;
+            reach.settings = reach.settings.clone().or(before);
+            top::run(&asked)
         }
         Verb::Statusline(asked) => statusline::run(asked),
         Verb::Completions { shell } => {
@@ -144,6 +150,8 @@ enum Verb {
     /// Check and read the chain of changes
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Watch the running server: requests in flight, sessions, upstreams, budgets
+    Top(top::Top),
     /// Print one line on a session, for `statusLine` of Claude Code, whose JSON comes on standard input
     Statusline(statusline::Statusline),
     /// Print a completion script for a shell

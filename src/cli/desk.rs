@@ -126,6 +126,25 @@ impl Reach {
         Ok(None)
     }
 
+    /// The running server, and its place.
+    pub(super) fn running(&self) -> Result<(ApiClient, String), VerbError> {
+        if let (Some(server), Some(url)) = (self.named_server()?, &self.server) {
+            return Ok((server, url.clone()));
+        }
+        let (data_dir, _) = self.place()?;
+        let place = data_dir.display().to_string();
+        #[cfg(unix)]
+        if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)) {
+            return Ok((server, place));
+        }
+        Err(VerbError::Refused {
+            status: 503,
+            message: format!(
+                "no server runs on DATA_DIR {place}: start one, or give --server or another --data-dir"
+            ),
+        })
+    }
+
     fn named_server(&self) -> Result<Option<ApiClient>, VerbError> {
         let Some(url) = &self.server else {
             return Ok(None);

@@ -60,6 +60,8 @@ mod statusline;
 mod support;
 mod timers;
 mod tls;
+#[cfg(unix)]
+mod top;
 mod tunnel;
 mod upstream_http2;
 mod words;

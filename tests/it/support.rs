@@ -7,6 +7,8 @@ pub(crate) mod client;
 pub(crate) mod h2;
 pub(crate) mod identity;
 pub(crate) mod proxy;
+#[cfg(unix)]
+pub(crate) mod pty;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod sources;
