@@ -37,6 +37,7 @@ mod scalar;
 mod settle;
 mod size;
 pub mod source;
+mod traces;
 mod upstream;
 mod writable;
 
@@ -58,6 +59,7 @@ pub use self::{
     prices::Prices,
     route::{OutboundRoute, ProxyAddress, Resolve},
     source::{ConfigSource, Environment, Flags},
+    traces::{Sampler, TraceSettings},
     upstream::{InvalidUpstream, Scheme, Upstream},
 };
 pub use crate::{logging::LogFormat, secret::Secret};

@@ -12,6 +12,7 @@ mod begun;
 mod fields;
 mod progress;
 mod prompt;
+mod trace;
 mod usage;
 
 pub use self::{
@@ -19,6 +20,7 @@ pub use self::{
     fields::ShownFields,
     progress::{Progress, Reading},
     prompt::PromptDigests,
+    trace::TraceContext,
     usage::{Estimate, MeteringFailure, OtherModel, Terms, Tokens, Usage},
 };
 use crate::{label::Label, secret::Secrets};
@@ -59,6 +61,8 @@ pub struct Exchange {
     pub response_fields: ShownFields,
     /// Digests of the prompt, for a request of a session, if the dashboard reads them.
     pub prompt: Option<Arc<PromptDigests>>,
+    /// Its place in a trace, if it is sampled.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Exchange {
@@ -80,6 +84,7 @@ impl Exchange {
             request_fields: ShownFields::default(),
             response_fields: ShownFields::default(),
             prompt: None,
+            trace: None,
         }
     }
 

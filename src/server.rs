@@ -46,6 +46,7 @@ use crate::{
         self, Activity, ActivityView, BreakCause, CacheWarningSources, EventSender, SharedStore,
     },
     telemetry::metrics::{Gauges, Metrics, SharingGauges, UpstreamGauges},
+    telemetry::traces::{Tracer, Traces},
     upstream::{
         Client,
         balance::Balance,
@@ -163,6 +164,8 @@ struct Observation {
     /// The activity and the access log. Dropped last: what is queued is written then.
     activity: Option<Activity>,
     recorder: Option<EventSender>,
+    /// Traces, if they are on.
+    traces: Option<Traces>,
     metrics: Arc<Metrics>,
 }
 
@@ -172,6 +175,7 @@ impl Observation {
         live: &Arc<ArcSwap<Live>>,
         dashboard: &str,
         shared: Option<SharedStore>,
+        boot_id: &str,
     ) -> io::Result<Self> {
         let cache_warnings = boot.cache_warnings.clone();
         let live = Arc::clone(live);
@@ -195,9 +199,12 @@ impl Observation {
             .then(|| Activity::start(settings))
             .transpose()?
             .unzip();
+        let traces = boot.traces.as_ref();
+        let traces = traces.map(|settings| Traces::start(settings, boot_id));
         Ok(Self {
             activity,
             recorder,
+            traces: traces.transpose()?,
             metrics: Metrics::new(),
         })
     }
@@ -226,6 +233,7 @@ impl Observation {
         let (limits, balance) = (Arc::clone(limits), Arc::clone(balance));
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
         let registry = registry.map(Arc::clone);
+        let traces = self.traces.as_ref().map(Traces::counts);
         Arc::new(move || {
             let live = live.load();
             let states = balance.states(&live.endpoints);
@@ -241,6 +249,7 @@ impl Observation {
                 log_lines_dropped: logging::dropped(),
                 exchanges_dropped: view.as_ref().map_or(0, |view| view.dropped()),
                 access_log_lines_dropped: view.as_ref().map_or(0, |view| view.access_log_dropped()),
+                traces_dropped: traces.as_ref().map(|traces| traces.dropped()),
                 cache_breaks: view.as_ref().map_or_else(Vec::new, |view| {
                     let labels = BreakCause::ALL.map(BreakCause::label);
                     labels.into_iter().zip(view.cache_breaks()).collect()
@@ -284,6 +293,8 @@ struct SharedState {
     metrics: Arc<Metrics>,
     /// Queue of finished exchanges, if the dashboard or the access log is on.
     recorder: Option<EventSender>,
+    /// Traces, if they are on.
+    tracer: Option<Tracer>,
     /// Sessions that keys may read.
     view: Option<ActivityView>,
     status: Arc<Status>,
@@ -342,10 +353,11 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     let dashboard = announced.dashboard_url(&boot);
     let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
     let shared_store = shared_store(&boot, &status.boot_id);
-    let observation = match Observation::start(&boot, &live, &dashboard, shared_store) {
-        Ok(observation) => observation,
-        Err(cause) => return failed("could not start telemetry", &cause),
-    };
+    let observation =
+        match Observation::start(&boot, &live, &dashboard, shared_store, &status.boot_id) {
+            Ok(observation) => observation,
+            Err(cause) => return failed("could not start telemetry", &cause),
+        };
     let (phase, receiver) = watch::channel(DrainPhase::Starting);
     let standing = Arc::<ArcSwap<reload::ConfigStatus>>::default();
     let desk = match KeyDesk::open(&boot, &live, &status.boot_id) {
@@ -423,6 +435,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         balance,
         metrics: Arc::clone(&observation.metrics),
         recorder: observation.recorder.clone(),
+        tracer: observation.traces.as_ref().map(Traces::tracer),
         view: observation.view().filter(|_| {
             let recorder = observation.recorder.as_ref();
             recorder.is_some_and(EventSender::has_readers)
@@ -984,7 +997,11 @@ impl WorkerContext {
         if let Some(watchdog) = &shared.watchdog {
             actix_rt::spawn(Arc::clone(watchdog).live());
         }
-        let observer = Telemetry::new(shared.recorder.clone(), shared.metrics.shard());
+        let observer = Telemetry::new(
+            shared.recorder.clone(),
+            shared.tracer.clone(),
+            shared.metrics.shard(),
+        );
         let observer = Rc::new(observer.for_alerts(shared.has_alerts));
         let worker = Rc::new(Worker {
             client: Client::new(

@@ -1,4 +1,5 @@
-//! Reads copies of what passes: metrics, the activity that the dashboard shows, the access log.
+//! Reads copies of what passes: metrics, the activity that the dashboard shows, the access log,
+//! traces.
 //!
 //! All of it is off by default and hangs on the end of an exchange; traffic is never modified, and no
 //! exchange waits for it.
@@ -7,3 +8,4 @@ pub mod access_log;
 pub mod activity;
 pub mod alerts;
 pub mod metrics;
+pub mod traces;

@@ -15,6 +15,7 @@ use super::{
     options::{AccessMode, AlertForm, EditMode, EditTarget, ForwardedFields},
     origins::AllowedOrigins,
     prices::Prices,
+    traces::TraceSettings,
 };
 use crate::{
     logging::LogFormat,
@@ -73,6 +74,8 @@ pub struct Boot {
     pub cache_warnings: Option<CacheWarningSettings>,
     /// Alerts from inside (`ALERT_WEBHOOK`), if they are on.
     pub alerts: Option<AlertSettings>,
+    /// Traces (`OTEL_EXPORTER_OTLP_ENDPOINT`), if they are on.
+    pub traces: Option<TraceSettings>,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).

@@ -42,6 +42,7 @@ mod listeners;
 mod reader;
 mod sign_in;
 mod state;
+mod traces;
 mod upstreams;
 mod zone;
 
@@ -192,6 +193,7 @@ impl Reader {
         let access = self.access(&settings, root);
         let cache_warnings = self.cache_warnings(&settings);
         let alerts = self.alerts(&settings);
+        let traces = self.traces(&settings);
         self.check_sign_in(&settings);
         let access_log = match settings.access_log.trim() {
             "off" => None,
@@ -223,6 +225,7 @@ impl Reader {
                 access,
                 cache_warnings,
                 alerts,
+                traces,
                 env_file: self.merged.env_file.clone(),
                 headers_file,
             },

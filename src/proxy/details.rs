@@ -164,8 +164,13 @@ impl ExchangeDetails {
             phase: TerminationPhase::Request,
             label: None,
         };
+        let trace = observer.traces.as_ref().and_then(|traces| {
+            let value = |name| head.fields.value(name);
+            traces.begin(value("traceparent"), value("tracestate"))
+        });
         let exchange = Exchange {
             request_fields,
+            trace,
             ..Exchange::new(begun, ended)
         };
         Box::new(Self {
@@ -389,6 +394,9 @@ impl ExchangeDetails {
         let end = PaidEnd::of(exchange, self.is_asked);
         let is_unanswered = last == Some(Tried::Unanswered);
         usage.at_least |= end.may_have_worked(exchange.upstream.is_some(), is_unanswered);
+        if let (Some(trace), Some(model)) = (&mut self.exchange.trace, &model) {
+            trace.asked_model = Some(self.secrets.hide(model).into());
+        }
         usage.model = usage.model.or(model);
         usage.is_stream |= is_stream.unwrap_or_default();
         usage.max_tokens = max_tokens;
@@ -452,7 +460,7 @@ mod tests {
             owner: &owner,
             credential: None,
         };
-        let observer = Rc::new(Telemetry::new(None, Arc::default()));
+        let observer = Rc::new(Telemetry::new(None, None, Arc::default()));
         for is_public in [false, true] {
             let live = Arc::new(Live {
                 metrics_public: is_public,

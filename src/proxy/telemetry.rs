@@ -1,4 +1,4 @@
-//! Telemetry of one worker: the metrics, the activity, the access log.
+//! Telemetry of one worker: the metrics, the activity, the access log, traces.
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -8,6 +8,7 @@ use crate::{
     exchange::{Exchange, ExchangeStart, Route, Termination, TerminationPhase, TerminationSource},
     telemetry::activity::EventSender,
     telemetry::metrics::Shard,
+    telemetry::traces::Tracer,
     wire::{head::Version, refused_request::RefusedRequest},
 };
 
@@ -15,6 +16,8 @@ use crate::{
 pub struct Telemetry {
     /// The activity and the access log, if there is one of them.
     pub recorder: Option<EventSender>,
+    /// Traces, if they are on.
+    pub(super) traces: Option<Tracer>,
     /// The worker's own counters.
     pub shard: Arc<Shard>,
     /// Counts every exchange, since alerts look at the counts.
@@ -29,9 +32,10 @@ pub struct Telemetry {
 
 impl Telemetry {
     /// Creates the receivers of one worker.
-    pub fn new(recorder: Option<EventSender>, shard: Arc<Shard>) -> Self {
+    pub fn new(recorder: Option<EventSender>, traces: Option<Tracer>, shard: Arc<Shard>) -> Self {
         Self {
             recorder,
+            traces,
             shard,
             is_watched: false,
             texts: TextCache::default(),
@@ -47,7 +51,7 @@ impl Telemetry {
 
     /// Tells whether exchanges are observed.
     pub fn is_looking(&self, live: &Live) -> bool {
-        self.recorder.is_some() || self.is_watched || live.metrics_public
+        self.recorder.is_some() || self.traces.is_some() || self.is_watched || live.metrics_public
     }
 
     /// Gives the event sender, if it has readers besides the access log.
@@ -98,6 +102,9 @@ impl Telemetry {
     /// An exchange has ended.
     pub(super) fn ended(&self, exchange: Box<Exchange>) {
         self.shard.exchange(&exchange);
+        if let (Some(traces), Some(context)) = (&self.traces, &exchange.trace) {
+            traces.end(&exchange, context);
+        }
         if let Some(recorder) = &self.recorder {
             recorder.ended(exchange);
         }

@@ -30,7 +30,7 @@
 //! | `anthropic_proxy_upstream_connect_duration_seconds` | result 2 | 2 × 22 |
 //! | `anthropic_proxy_upstream_moves_total` | reason 5 | 5 |
 //! | `anthropic_proxy_upstream_circuits`, `anthropic_proxy_upstream_idle_connections` | upstream × state 5; upstream | 6 an upstream |
-//! | build, prices, in flight, connections, reloads, log lines, lost exchanges, `process_*` | | 17 |
+//! | build, prices, in flight, connections, reloads, log lines, lost exchanges, lost traces, `process_*` | | 18 |
 
 use std::{
     fmt,

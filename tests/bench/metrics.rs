@@ -74,6 +74,7 @@ fn exchange(model: &str) -> Exchange {
         request_fields: Default::default(),
         response_fields: Default::default(),
         prompt: None,
+        trace: None,
     }
 }
 

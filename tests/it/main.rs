@@ -62,6 +62,7 @@ mod timers;
 mod tls;
 #[cfg(unix)]
 mod top;
+mod traces;
 mod tunnel;
 mod upstream_http2;
 mod words;

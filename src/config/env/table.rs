@@ -28,6 +28,7 @@ use crate::{
         origins::{self, AllowedOrigins},
         scalar::{self, InvalidValue},
         size,
+        traces::{self, SamplerName},
         upstream::{self, Upstream},
     },
     logging::LogFormat,
@@ -647,6 +648,74 @@ settings! {
             example: "/var/lib/anthropic-proxy",
         }
     }
+    Traces {
+        otel_exporter_otlp_endpoint: Secret {
+            name: "OTEL_EXPORTER_OTLP_ENDPOINT", applies: Restart, read: scalar::webhook, form: RECEIVER,
+            en: "Receiver of traces (OTLP over HTTP); /v1/traces is appended. Unset: no traces.",
+            zh: "接收链路追踪的地址（OTLP over HTTP），后面会接上 /v1/traces。不设置时不发送。",
+            shown: Redaction::AsLength, example: "http://127.0.0.1:4318",
+        }
+
+        otel_exporter_otlp_traces_endpoint: Secret {
+            name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", applies: Restart, read: scalar::webhook, form: RECEIVER,
+            en: "Receiver of traces with its whole path, in place of OTEL_EXPORTER_OTLP_ENDPOINT.",
+            zh: "接收链路追踪的完整地址（含路径），代替 OTEL_EXPORTER_OTLP_ENDPOINT。",
+            shown: Redaction::AsLength, example: "http://127.0.0.1:4318/v1/traces",
+        }
+
+        otel_exporter_otlp_headers: Vec<(String, Secret)> {
+            name: "OTEL_EXPORTER_OTLP_HEADERS", applies: Restart, read: traces::fields, form: PAIRS,
+            en: "Fields of the requests for the receiver, such as a key.",
+            zh: "发给接收端的请求所带的头字段，例如密钥。",
+            shown: Redaction::AsLength, example: "api-key=secret",
+        }
+
+        #[expect(dead_code, reason = "one protocol is spoken, so that reading it checks it")]
+        otel_exporter_otlp_protocol: () = "http/protobuf" {
+            name: "OTEL_EXPORTER_OTLP_PROTOCOL", applies: Restart, read: traces::protocol,
+            form: Text::new("http/protobuf alone", "只能是 http/protobuf"),
+            en: "Protocol of the receiver. Only this one is spoken.",
+            zh: "接收端的协议，只支持这一种。",
+        }
+
+        otel_service_name: String {
+            name: "OTEL_SERVICE_NAME", applies: Restart, read: scalar::text,
+            form: Text::new("a name", "名称"),
+            en: "Name of this program in traces. Unset: anthropic-proxy.",
+            zh: "本程序在链路追踪中的名称。不设置时为 anthropic-proxy。",
+            example: "anthropic-proxy-eu",
+        }
+
+        otel_resource_attributes: Vec<(String, String)> {
+            name: "OTEL_RESOURCE_ATTRIBUTES", applies: Restart, read: traces::pairs, form: PAIRS,
+            en: "Further attributes of this program in traces.",
+            zh: "本程序在链路追踪中的其他属性。",
+            example: "deployment.environment.name=production",
+        }
+
+        otel_traces_sampler: SamplerName = "parentbased_always_on" {
+            name: "OTEL_TRACES_SAMPLER", applies: Restart, read: traces::sampler,
+            form: Text::new(
+                "always_on, always_off or traceidratio, each also as parentbased_…",
+                "always_on、always_off 或 traceidratio，也可写作 parentbased_…",
+            ),
+            en: "Requests that are traced. parentbased_…: a traceparent of the client decides where there is one.",
+            zh: "追踪哪些请求。parentbased_…：客户端带有 traceparent 时由它决定。",
+        }
+
+        otel_traces_sampler_arg: f64 = "1" {
+            name: "OTEL_TRACES_SAMPLER_ARG", applies: Restart, read: traces::ratio,
+            form: Text::new("a number from 0 to 1", "0 到 1 的数"),
+            en: "Share of the requests that traceidratio traces.",
+            zh: "traceidratio 追踪的请求占比。",
+        }
+
+        otel_sdk_disabled: bool = "false" {
+            name: "OTEL_SDK_DISABLED", applies: Restart, read: scalar::flag, form: FLAG,
+            en: "Send no traces, whatever the other variables say.",
+            zh: "无论其他变量如何设置，都不发送链路追踪。",
+        }
+    }
     Proxies {
         http_proxy: String {
             name: "HTTP_PROXY", applies: Live, read: scalar::text, form: PROXY,
@@ -754,6 +823,11 @@ pub(super) const SIZE: Text = Text::new(
     "字节数，或带单位的数，例如 512KiB、32MiB、1GiB",
 );
 pub(super) const COUNT: Text = Text::new("a whole number from 1 up", "不小于 1 的整数");
+const RECEIVER: Text = Text::new("http:// or https:// URL", "http:// 或 https:// 的 URL");
+const PAIRS: Text = Text::new(
+    "name=value, separated by commas; values may be percent-encoded",
+    "name=value，用逗号分隔；值可以使用百分号编码",
+);
 const PORT: Text = Text::new(
     "a number from 0 to 65535 (0: the kernel chooses)",
     "0 到 65535 的数（0：由内核选择）",

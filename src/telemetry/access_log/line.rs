@@ -324,6 +324,7 @@ pub(super) mod tests {
             request_fields: Default::default(),
             response_fields: Default::default(),
             prompt: None,
+            trace: None,
         }
     }
 

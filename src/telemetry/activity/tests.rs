@@ -94,6 +94,7 @@ fn exchange(id: &str, ended: u64) -> Exchange {
         request_fields: Default::default(),
         response_fields: Default::default(),
         prompt: None,
+        trace: None,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Gauges {
     pub access_log_lines_dropped: u64,
     /// Exchanges missing from the totals of the activity, since its queue was full.
     pub exchanges_dropped: u64,
+    /// Exchanges whose traces were dropped; none where traces are off.
+    pub traces_dropped: Option<u64>,
     /// Breaks of prompt caches by cause: label and number; empty if they are not looked for.
     pub cache_breaks: Vec<(&'static str, u64)>,
     /// State of the store of keys, if there is one: true if it could be used at the last try, and the number of
@@ -87,6 +89,9 @@ impl Gauges {
         ];
         out.counters(&DROPPED, dropped)?;
         out.counter(&LOST, self.exchanges_dropped)?;
+        if let Some(dropped) = self.traces_dropped {
+            out.counter(&TRACES_DROPPED, dropped)?;
+        }
         if let Some((is_up, failures)) = self.state {
             out.gauge(&STATE, u32::from(is_up))?;
             out.counter(&STATE_FAILURES, failures)?;
@@ -155,6 +160,12 @@ const LOST: Family = Family {
     name: "anthropic_proxy_telemetry_dropped_exchanges",
     unit: None,
     help: "Exchanges missing from the dashboard and the access log because their queue was full; these metrics include them.",
+};
+
+const TRACES_DROPPED: Family = Family {
+    name: "anthropic_proxy_traces_dropped",
+    unit: None,
+    help: "Exchanges whose traces were dropped because their queue was full or the receiver did not take them.",
 };
 
 const CACHE_BREAKS: Family = Family {

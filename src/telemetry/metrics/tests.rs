@@ -71,6 +71,7 @@ fn exchange(model: &str) -> Exchange {
         request_fields: Default::default(),
         response_fields: Default::default(),
         prompt: None,
+        trace: None,
     }
 }
 
@@ -157,6 +158,7 @@ fn gauges() -> Gauges {
         log_lines_dropped: 7,
         access_log_lines_dropped: 8,
         exchanges_dropped: 9,
+        traces_dropped: Some(2),
         cache_breaks: vec![("system_changed", 3)],
         upstreams: vec![upstream("closed"), upstream("open")],
         prices_date: "2025-11-24".to_owned(),
@@ -446,6 +448,7 @@ fn gauges_are_as_given_and_label_values_escaped() {
                 8.0,
             ),
             ("anthropic_proxy_telemetry_dropped_exchanges_total", 9.0),
+            ("anthropic_proxy_traces_dropped_total", 2.0),
             // the same URL twice in the configuration is one label
             (
                 &format!(r#"anthropic_proxy_upstream_circuits{{{upstream},state="closed"}}"#),
