@@ -166,18 +166,24 @@ async fn relay(
         (Some(keyed), Some(access)) if keyed.needs_model(access) => Some(keyed::watch(&head)?),
         _ => None,
     };
+    let treatment = Treatment::of(&head, is_messages, live);
     let payload = match keyed {
-        Some(keyed) if head.framing != Framing::None => keyed.body(&head, payload, watch.as_ref()),
+        Some(keyed) if head.framing != Framing::None => {
+            // the edit reads the details itself
+            let told = look
+                .clone()
+                .filter(|_| matches!(treatment, Treatment::Pass { .. }));
+            keyed.body(&head, payload, watch.as_ref(), told)
+        }
         _ => payload,
     };
-    let plan = match (Treatment::of(&head, is_messages, live), &watch) {
+    let plan = match (treatment, &watch) {
         (Treatment::Tunnel, _) => Plan::tunnel(&head, payload),
         (Treatment::Empty, _) => Plan::nothing(),
         (Treatment::Pass { unedited }, None) => {
             Plan::pass(&head, inspection::passing(payload, look), unedited, live)
         }
         (Treatment::Pass { unedited }, Some(watch)) => {
-            let payload = inspection::passing(payload, look);
             let is_watched = record.is_watched();
             keyed::hold(&head, payload, watch, unedited, worker, live, is_watched).await?
         }

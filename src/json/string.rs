@@ -40,10 +40,17 @@ pub(super) enum StringEnd {
 /// Most strings are names and words: a look at 32 bytes, the shortest way to a quote, comes first.
 #[inline(always)]
 pub(super) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
-    if let Some(look) = chunk.get(at..).and_then(<[u8]>::first_chunk::<LOOK>) {
+    let rest = chunk.get(at..).unwrap_or_default();
+    // near the end of the chunk, the look begins before the string
+    let look = match rest.first_chunk::<LOOK>() {
+        Some(look) => Some((look, 0)),
+        None if rest.is_empty() => None,
+        None => chunk.last_chunk().map(|look| (look, LOOK - rest.len())),
+    };
+    if let Some((look, before)) = look {
         let octets = u8x32::simd_from(simd, *look);
         let stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE) | octets.simd_eq(b'\\');
-        let stops = stops.to_bitmask();
+        let stops = stops.to_bitmask() >> before;
         if stops != 0 {
             let stop = at + stops.trailing_zeros() as usize;
             if chunk.get(stop) == Some(&b'"') {
@@ -104,7 +111,8 @@ struct Run {
 }
 
 impl Run {
-    /// One block, of which the first `len` bytes are there; `Some` if the pass ends in it.
+    /// One block, of which the last `len` bytes are of the string, from `chunk[at]`; `Some` if the pass ends in
+    /// it.
     #[inline(always)]
     fn step<S: Simd>(
         &mut self,
@@ -115,8 +123,9 @@ impl Run {
         len: usize,
     ) -> Option<StringEnd> {
         let octets = u8x64::simd_from(simd, *block);
-        let mut stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE).to_bitmask();
-        let backslashes = octets.simd_eq(b'\\').to_bitmask();
+        let before = BLOCK - len;
+        let mut stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE).to_bitmask() >> before;
+        let backslashes = octets.simd_eq(b'\\').to_bitmask() >> before;
         self.backslashes |= backslashes;
 
         if backslashes | self.carry != 0 {
@@ -125,7 +134,8 @@ impl Run {
             stops &= !escaped;
             let inside = stops.wrapping_sub(1) & !stops;
             let usual = octets.simd_eq(b'n') | octets.simd_eq(b'"') | octets.simd_eq(b't');
-            let unusual = escaped & inside & !(usual.to_bitmask() | backslashes);
+            let usual = usual.to_bitmask() >> before;
+            let unusual = escaped & inside & !(usual | backslashes);
             if unusual != 0
                 && let Some(end) = unusual_escapes(chunk, at, unusual)
             {
@@ -149,14 +159,16 @@ impl Run {
     #[inline(never)]
     fn last<S: Simd>(mut self, simd: S, chunk: &[u8], at: usize) -> StringEnd {
         let rest = chunk.get(at..).unwrap_or_default();
-        let mut block = [b' '; BLOCK];
-        for (to, from) in block.iter_mut().zip(rest) {
-            *to = *from;
-        }
+        let mut padded = [b' '; BLOCK];
+        let block = chunk.last_chunk().unwrap_or_else(|| {
+            let (_, last) = padded.split_at_mut(BLOCK - rest.len());
+            last.copy_from_slice(rest);
+            &padded
+        });
         if !rest.is_empty()
             && let Some(end) = simd.vectorize(
                 #[inline(always)]
-                || self.step(simd, chunk, at, &block, rest.len()),
+                || self.step(simd, chunk, at, block, rest.len()),
             )
         {
             return end;

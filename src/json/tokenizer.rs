@@ -485,6 +485,10 @@ fn skip_scalar(chunk: &[u8], at: usize, first: u8) -> ScalarEnd {
             return ScalarEnd::Before(next);
         }
     }
+    // and many of these are 0
+    if first == b'0' && matches!(chunk.get(at), Some(b',' | b'}' | b']')) {
+        return ScalarEnd::Before(at);
+    }
     Scalar::begin(first).map_or(ScalarEnd::Invalid, |scalar| scalar.skip(chunk, at))
 }
 

@@ -131,7 +131,7 @@ impl EventUsage {
                 }
             }
             // an empty name is none
-            Match::Text(MemberValue::Model, text) if text.trim().is_empty() => self.model(None),
+            Match::Text(MemberValue::Model, text) if value::is_blank(&text) => self.model(None),
             Match::Text(MemberValue::Model, text) => self.model(Some(&text)),
             Match::Text(MemberValue::StopReason, text) => self.stop_reason = Some(text.into()),
             Match::Text(MemberValue::ErrorType, text) => self.error_type = Some(text.into()),

@@ -100,6 +100,11 @@ impl RequestInspector {
         &self.asked
     }
 
+    /// Details that another reader of the same body finds: it is not read twice.
+    pub fn asked_mut(&mut self) -> &mut RequestDetails {
+        &mut self.asked
+    }
+
     /// Details found.
     pub fn finish(self) -> RequestDetails {
         self.asked
@@ -115,7 +120,7 @@ impl RequestDetails {
     /// Takes one match. The last of duplicates counts.
     fn take(&mut self, found: Match<'_>) -> ControlFlow<()> {
         match found {
-            Match::Text(MemberValue::Model, text) if !text.trim().is_empty() => {
+            Match::Text(MemberValue::Model, text) if !value::is_blank(&text) => {
                 self.model = Some(text.into());
             }
             Match::Bool(MemberValue::Stream, value) => self.is_stream = Some(value),

@@ -8,6 +8,7 @@
 use std::{borrow::Cow, mem, ops::ControlFlow, rc::Rc};
 
 use super::{
+    inspector::RequestDetails,
     members::{Match, MemberValue},
     value,
 };
@@ -53,6 +54,7 @@ struct ModelVisitor {
     is_in_tools: bool,
     model: Option<Rc<str>>,
     max_tokens: Option<u64>,
+    is_stream: Option<bool>,
     tools: Vec<Box<str>>,
     fault: Option<InvalidModel>,
 }
@@ -63,6 +65,7 @@ enum MemberName {
     Other,
     Model,
     MaxTokens,
+    Stream,
     Tools,
 }
 
@@ -118,6 +121,15 @@ impl ModelWatch {
         self.visitor.max_tokens
     }
 
+    /// Brings details of the request up to what was read so far.
+    pub fn tell(&self, asked: &mut RequestDetails) {
+        if asked.model.is_none() {
+            asked.model = self.visitor.model.as_deref().map(Box::from);
+        }
+        asked.max_tokens = self.visitor.max_tokens;
+        asked.is_stream = self.visitor.is_stream;
+    }
+
     /// Models that tools name, as far as the body was read.
     pub fn tools(&self) -> &[Box<str>] {
         &self.visitor.tools
@@ -157,6 +169,12 @@ impl Visitor for ModelVisitor {
                     _ => None,
                 };
             }
+            Some(MemberName::Stream) => {
+                self.is_stream = match value::read(MemberValue::Stream, spelling) {
+                    Match::Bool(_, is_stream) => Some(is_stream),
+                    _ => None,
+                };
+            }
             Some(MemberName::Model) => self.model(spelling),
             Some(MemberName::Tools) => self.tool(spelling),
             Some(MemberName::Other) | None => {}
@@ -178,13 +196,21 @@ impl ModelVisitor {
     #[inline(never)]
     fn member(&mut self, name: MemberName, first: u8, depth: u64) -> bool {
         self.reading = match (name, depth, first) {
-            (MemberName::Model | MemberName::MaxTokens, MEMBER, b'{' | b'[') => {
-                if name == MemberName::Model {
-                    self.fault.get_or_insert(InvalidModel::NotText);
-                }
+            (MemberName::Model, MEMBER, b'{' | b'[') => {
+                self.fault.get_or_insert(InvalidModel::NotText);
                 None
             }
-            (MemberName::Model | MemberName::MaxTokens, MEMBER, _) => Some(name),
+            (MemberName::MaxTokens, MEMBER, b'{' | b'[') => {
+                self.max_tokens = None;
+                None
+            }
+            (MemberName::Stream, MEMBER, b'{' | b'[') => {
+                self.is_stream = None;
+                None
+            }
+            (MemberName::Model | MemberName::MaxTokens | MemberName::Stream, MEMBER, _) => {
+                Some(name)
+            }
             (MemberName::Tools, MEMBER, b'[') => {
                 self.is_in_tools = true;
                 None
@@ -224,7 +250,7 @@ impl MemberName {
     fn of(spelling: &[u8], escapes: bool) -> Self {
         match (spelling.first(), spelling.len()) {
             _ if escapes => Self::of_escaped(spelling),
-            (Some(b'm' | b'M' | b't' | b'T'), 5 | 10) => Self::of_plain(spelling),
+            (Some(b'm' | b'M' | b't' | b'T' | b's' | b'S'), 5 | 6 | 10) => Self::of_plain(spelling),
             // no name of note begins otherwise, or is of another length
             _ => Self::Other,
         }
@@ -232,9 +258,22 @@ impl MemberName {
 
     #[inline(never)]
     fn of_plain(name: &[u8]) -> Self {
+        match name {
+            b"model" => Self::Model,
+            b"max_tokens" => Self::MaxTokens,
+            b"stream" => Self::Stream,
+            b"tools" => Self::Tools,
+            // nearly all names that resemble these are these
+            _ => Self::of_any_case(name),
+        }
+    }
+
+    #[cold]
+    fn of_any_case(name: &[u8]) -> Self {
         [
             (&b"model"[..], Self::Model),
             (b"max_tokens", Self::MaxTokens),
+            (b"stream", Self::Stream),
             (b"tools", Self::Tools),
         ]
         .into_iter()
@@ -251,7 +290,7 @@ impl MemberName {
 /// The text of a model's name, if it may be one.
 fn text(spelling: &[u8]) -> Option<Cow<'_, str>> {
     match value::read(MemberValue::Model, spelling) {
-        Match::Text(_, text) if !text.trim().is_empty() => Some(text),
+        Match::Text(_, text) if !value::is_blank(&text) => Some(text),
         _ => None,
     }
 }

@@ -8,15 +8,23 @@ use crate::json::tokenizer;
 /// The value of this spelling: a string with its quotes, a number or a literal.
 #[inline(never)]
 pub(super) fn read(leaf: MemberValue, spelling: &[u8]) -> Match<'_> {
-    let number = |number| Match::Number(leaf, number);
     let found = match spelling {
+        [b'0'..=b'9', ..] => digits(spelling)
+            .or_else(|| unusual(spelling))
+            .map(|number| Match::Number(leaf, number)),
         [b'"', inside @ .., b'"'] => text(inside).map(|text| Match::Text(leaf, text)),
         b"true" => Some(Match::Bool(leaf, true)),
         b"false" => Some(Match::Bool(leaf, false)),
         b"null" => Some(Match::Null(leaf)),
-        _ => digits(spelling).or_else(|| unusual(spelling)).map(number),
+        _ => None,
     };
     found.unwrap_or(Match::Other(leaf))
+}
+
+/// Reports whether a text is nothing but white space.
+pub(super) fn is_blank(text: &str) -> bool {
+    let is_usual = text.starts_with(|first: char| first.is_ascii_graphic());
+    !is_usual && text.trim().is_empty()
 }
 
 /// The whole number of another spelling than that of a few digits.

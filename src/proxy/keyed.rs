@@ -30,7 +30,10 @@ pub(super) use self::{
     models_list::FilteredList,
     refusal::revoked,
 };
-use super::{details::Payer, field::KeyedFields, record::ExchangeRecord, worker::Worker};
+use super::{
+    details::Payer, field::KeyedFields, inspection::SharedInspector, record::ExchangeRecord,
+    worker::Worker,
+};
 use crate::{
     access::{Access, Admitted, Asked, Key, KeyField, Shown, is_ours},
     config::{AccessMode, Credential, Live},
@@ -186,14 +189,16 @@ impl KeyedRequest {
         matches!(self.path, KeyedPath::Models) && !self.key().models().is_empty()
     }
 
-    /// The body, watched if a watch is given, without a key in its trailer section.
+    /// The body, watched if a watch is given, without a key in its trailer section. The watch tells telemetry
+    /// what it reads.
     pub(super) fn body(
         &self,
         head: &RequestHead,
         payload: Payload,
         watch: Option<&SharedWatch>,
+        look: Option<SharedInspector>,
     ) -> Payload {
-        model::keyed(head, payload, watch, &self.running, &self.text)
+        model::keyed(head, payload, watch, look, &self.running, &self.text)
     }
 
     /// Takes a grant for the request; waits for a free slot where others have them all.

@@ -8,9 +8,14 @@ mod models;
 pub(crate) mod site;
 mod streams;
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use self::site::Site;
 use crate::support::{
-    Upstream, assert_proxy_error, get,
+    DEADLINE, Upstream, assert_proxy_error, get,
     upstream::OK,
     wire::{assert_octets, show},
 };
@@ -125,6 +130,36 @@ fn access_without_a_place_for_keys_is_a_fault() {
         .run();
     let said = ended.stdout + &ended.stderr;
     assert!(said.contains("off, optional or required"), "{said}");
+}
+
+#[test]
+fn telemetry_has_the_details_of_a_body_that_is_read_for_a_limit() {
+    let upstream = Upstream::ok();
+    let site = Site::new();
+    let key = site.key(&["--name", "first", "--budget", "5/day"]);
+    let proxy = site
+        .proxy(&upstream)
+        .env("ENABLE_DASHBOARD", "true")
+        .env("DASHBOARD_API_KEY", "a-key-of-the-tests")
+        .start();
+    let body =
+        r#"{"max_tokens":7,"messages":[{"stream":false}],"stream":true,"model":"claude-opus-4-5"}"#;
+    let answer = proxy.send(site::keyed(&key, "POST", "/v1/messages", "", body));
+    assert_eq!(answer.status(), 200);
+    let ask = "GET /admin/api/v1/requests HTTP/1.1\r\nHost: localhost\r\n\
+               Authorization: Bearer a-key-of-the-tests\r\n\r\n";
+    let end = Instant::now() + DEADLINE;
+    let row = loop {
+        let page: serde_json::Value = serde_json::from_slice(proxy.send(ask).content()).unwrap();
+        let row = page["items"][0].clone();
+        if !row["ended"].is_null() {
+            break row;
+        }
+        assert!(Instant::now() < end, "{page}");
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(row["model"], "claude-opus-4-5", "{row}");
+    assert_eq!(row["max_tokens"], 7, "{row}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Tests of the request inspector: bodies in every split, from both ends.
 
-use super::super::{RequestDetails, RequestInspector};
+use proptest::prelude::{prop, prop_assert_eq, proptest};
+
+use super::super::{ModelWatch, RequestDetails, RequestInspector};
 
 pub(super) fn look(chunks: impl Iterator<Item = Vec<u8>>) -> RequestDetails {
     let mut look = RequestInspector::new();
@@ -134,4 +136,29 @@ fn a_later_turn_of_claude_code_is_read_from_its_end() {
         assert!(broken_off.push(chunk));
     }
     assert_eq!(broken_off.finish().is_stream, None);
+}
+
+proptest! {
+    #[test]
+    fn a_watch_tells_what_a_look_at_the_same_body_finds(
+        members in prop::collection::vec(
+            prop::sample::select(vec![
+                r#""stream":true"#, r#""stream":false"#, r#""stream":null"#, r#""stream":[true]"#,
+                r#""str\u0065am":true"#, r#""max_tokens":7"#, r#""max_tokens":1e1"#,
+                r#""max_tokens":{"max_tokens":1}"#, r#""max_tokens":"x""#, r#""tools":[{"stream":true}]"#,
+                r#""messages":[{"model":"x","stream":false,"max_tokens":1}]"#, r#""maximum_":1"#,
+            ]), 0..6),
+        size in 1_usize..20,
+    ) {
+        // the model last, so that the look does not end before the last of duplicates
+        let members = [&members[..], &[r#""model":"m""#]].concat();
+        let body = format!("{{{}}}", members.join(","));
+        let (mut watch, mut told) = (ModelWatch::new(), RequestInspector::new());
+        for chunk in body.as_bytes().chunks(size) {
+            watch.push(chunk);
+            watch.tell(told.asked_mut());
+        }
+        let found = look(body.as_bytes().chunks(size).map(<[u8]>::to_vec));
+        prop_assert_eq!(told.finish(), found, "{}", body);
+    }
 }

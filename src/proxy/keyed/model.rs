@@ -24,7 +24,10 @@ use crate::{
     error::{DownstreamError, ProxyError},
     label::Label,
     metering::{InvalidModel, ModelWatch, WatchedModel},
-    proxy::{hold::BodyDeadline, keyed::cutting::RunningKey, plan::Plan, worker::Worker},
+    proxy::{
+        hold::BodyDeadline, inspection::SharedInspector, keyed::cutting::RunningKey, plan::Plan,
+        worker::Worker,
+    },
     upstream::{pieces::Pieces, request::Continue},
     wire::{
         body::Framing,
@@ -136,12 +139,10 @@ pub(in crate::proxy) async fn hold(
         Some(share) => share.tied_to(held),
         None => held,
     };
-    let plan = Plan::streamed(head, first, payload, Continue::NotExpected);
-    Ok(Plan {
-        edit: unedited,
-        complete_at: is_watched.then(Instant::now),
-        ..plan
-    })
+    let mut plan = Plan::streamed(head, first, payload, Continue::NotExpected);
+    plan.edit = unedited;
+    plan.complete_at = is_watched.then(Instant::now);
+    Ok(plan)
 }
 
 fn is_unknown(watch: &SharedWatch) -> bool {
@@ -153,6 +154,7 @@ pub(in crate::proxy) fn keyed(
     head: &RequestHead,
     payload: Payload,
     watch: Option<&SharedWatch>,
+    look: Option<SharedInspector>,
     running: &Rc<RunningKey>,
     text: &[u8],
 ) -> Payload {
@@ -163,6 +165,7 @@ pub(in crate::proxy) fn keyed(
     let payload: BoxedPayloadStream = Box::pin(KeyedBody {
         payload,
         watch: watch.map(Rc::clone),
+        look,
         notes: Rc::clone(&head.notes),
         running: Rc::clone(running),
         text: may_trail.then(|| text.into()),
@@ -174,6 +177,8 @@ pub(in crate::proxy) fn keyed(
 struct KeyedBody {
     payload: Payload,
     watch: Option<SharedWatch>,
+    /// Telemetry, which the watch tells.
+    look: Option<SharedInspector>,
     notes: Rc<BodyNotes>,
     running: Rc<RunningKey>,
     /// The key's text, where a trailer section may come that must not have it.
@@ -227,8 +232,12 @@ impl Stream for KeyedBody {
         let outcome = Pin::new(&mut this.payload).poll_next(cx);
         let judged = match (&outcome, this.watch.clone()) {
             (Poll::Ready(Some(Ok(content))), Some(watch)) => {
-                watch.borrow_mut().push(content);
-                this.judge(&watch.borrow())
+                let mut watch = watch.borrow_mut();
+                watch.push(content);
+                if let Some(look) = &this.look {
+                    watch.tell(look.borrow_mut().asked_mut());
+                }
+                this.judge(&watch)
             }
             (Poll::Ready(None), _) => this.end(),
             _ => Ok(()),
