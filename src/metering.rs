@@ -76,7 +76,7 @@ enum MeteredContent {
 impl UsageReader {
     /// Makes a reader by the media type and content coding of a response. None if the content
     /// cannot be metered: it is neither an event stream nor JSON, or its coding is unknown.
-    pub fn new(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
+    pub fn new(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Box<Self>> {
         Self::within(&coding::DECODERS, content_type, content_encoding)
     }
 
@@ -86,7 +86,7 @@ impl UsageReader {
         status: u16,
         content_type: Option<&[u8]>,
         content_encoding: Option<&[u8]>,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
         let has_content = matches!(status, 200..=203 | 206..=299);
         let mut tap = Self::new(content_type, content_encoding)
             .or_else(|| has_content.then(|| Self::failed(MeteringFailure::Coding)))?;
@@ -98,7 +98,7 @@ impl UsageReader {
         budget: &'static Budget,
         content_type: Option<&[u8]>,
         content_encoding: Option<&[u8]>,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
         let content_type = content_type?;
         let media_type = content_type.split(|&octet| octet == b';').next()?;
         let media_type = media_type.trim_ascii();
@@ -113,29 +113,29 @@ impl UsageReader {
             return None;
         };
         match ContentDecoder::of(content_encoding, budget) {
-            Ok(decoders) => Some(Self {
+            Ok(decoders) => Some(Box::new(Self {
                 decoders,
                 content,
                 tally: UsageAccumulator::default(),
                 failure: None,
                 is_success: true,
                 has_ended: false,
-            }),
+            })),
             Err(MeteringFailure::Coding) => None,
             Err(failure) => Some(Self::failed(failure)),
         }
     }
 
     /// Makes a reader of a response that cannot be read.
-    fn failed(failure: MeteringFailure) -> Self {
-        Self {
+    fn failed(failure: MeteringFailure) -> Box<Self> {
+        Box::new(Self {
             decoders: Vec::new(),
             content: MeteredContent::Unread,
             tally: UsageAccumulator::default(),
             failure: Some(failure),
             is_success: true,
             has_ended: false,
-        }
+        })
     }
 
     /// Reads a chunk of the response's content. Returns true once, for the chunk that completes the
@@ -193,15 +193,15 @@ impl UsageReader {
 
     /// Usage that was read so far, and the beginning of the content of an error in it. (`cost` is
     /// left to the prices.)
-    pub fn finish(self) -> (Usage, Vec<u8>) {
+    pub fn finish(&mut self) -> (Usage, Vec<u8>) {
         let is_cut = self.decoders.iter().any(|decoder| !decoder.is_complete())
             || match &self.content {
                 MeteredContent::Events(events) => events.is_cut(),
                 MeteredContent::Answer { walk, .. } => !walk.is_complete(),
                 MeteredContent::Unread => false,
             };
-        let mut tally = self.tally;
-        let (is_stream, is_broken, passed) = match self.content {
+        let tally = &mut self.tally;
+        let (is_stream, is_broken, passed) = match &mut self.content {
             MeteredContent::Events(events) => (true, events.is_broken(), events.estimate()),
             MeteredContent::Answer { walk, read } => {
                 tally.answer(read, walk.is_complete());

@@ -22,8 +22,8 @@ pub struct Prices {
     pub date: Box<str>,
     /// By the length of the name, then by the name.
     models: Box<[(Box<str>, Price)]>,
-    /// A bit for each length that a name in `models` has; the last one for all that are longer.
-    lengths: u128,
+    /// The length and the last octet of each name in `models`: few have both of another name.
+    ends: Box<[(usize, u8)]>,
     multipliers: Multipliers,
     /// Billionths of a dollar for a web search.
     web_search: u64,
@@ -64,6 +64,13 @@ struct Multipliers {
     service_tier: BTreeMap<Box<str>, u64>,
 }
 
+/// Price of a model's tokens, whatever the terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenPrice {
+    rates: Rates,
+    long_prompt: Option<(u64, Rates)>,
+}
+
 /// A price of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cost {
@@ -73,10 +80,9 @@ struct Cost {
 }
 
 impl Price {
-    /// The price of tokens alone, whatever the terms: it takes no allocation.
-    pub fn of_tokens(&self) -> Self {
-        Self {
-            multipliers: Multipliers::default(),
+    /// The price of tokens alone, whatever the terms.
+    pub fn of_tokens(&self) -> TokenPrice {
+        TokenPrice {
             rates: self.rates,
             long_prompt: self.long_prompt,
         }
@@ -84,10 +90,21 @@ impl Price {
 
     /// Cost of the tokens of one exchange, in billionths of a dollar.
     pub fn of(&self, tokens: &Tokens) -> u64 {
-        match &self.long_prompt {
-            Some((above, rates)) if tokens.prompt() > *above => rates.of(tokens),
-            _ => self.rates.of(tokens),
-        }
+        cost(&self.rates, self.long_prompt.as_ref(), tokens)
+    }
+}
+
+impl TokenPrice {
+    /// Cost of the tokens of one exchange, in billionths of a dollar.
+    pub fn of(&self, tokens: &Tokens) -> u64 {
+        cost(&self.rates, self.long_prompt.as_ref(), tokens)
+    }
+}
+
+fn cost(rates: &Rates, long_prompt: Option<&(u64, Rates)>, tokens: &Tokens) -> u64 {
+    match long_prompt {
+        Some((above, rates)) if tokens.prompt() > *above => rates.of(tokens),
+        _ => rates.of(tokens),
     }
 }
 
@@ -210,41 +227,35 @@ impl Prices {
     /// The price of the longest prefix of a name. Neither a number nor a version is cut: `m-4` says something
     /// of `m-4-20250514`, and nothing of `m-4-1` or `m-40`; `m` does of each.
     fn of_prefix(&self, model: &str) -> Option<&Price> {
-        let longest = length_bit(model.len());
-        let up_to_it = (longest - 1) | longest;
-        // nothing is no beginning
-        let mut lengths = self.lengths & up_to_it & !1;
-        while lengths != 0 {
-            let length = lengths.ilog2();
-            lengths ^= 1 << length;
-            let ends = match length {
-                LONGEST_LENGTH => LONGEST_LENGTH as usize..=model.len(),
-                _ => length as usize..=length as usize,
-            };
-            let mut ends = ends.rev().filter(|end| may_end(model, *end));
-            let price = ends.find_map(|end| self.named(&model[..end]));
-            if price.is_some() {
-                return price;
-            }
-        }
-        None
+        let names = self.ends.iter().zip(&self.models).rev();
+        // nothing is no beginning, so that each has a last octet
+        let ends_alike = |(length, last): &(usize, u8)| {
+            let last_of = length.checked_sub(1);
+            last_of.and_then(|at| model.as_bytes().get(at)) == Some(last)
+        };
+        let mut alike = names.filter(|(end, _)| ends_alike(end));
+        let found = alike
+            .find(|(_, (name, _))| model.starts_with(name.as_ref()) && may_end(model, name.len()));
+        found.map(|(_, (_, price))| price)
     }
 
-    fn named(&self, name: &str) -> Option<&Price> {
-        let order = |(known, _): &(Box<str>, Price)| order(known, name);
-        let place = self.models.binary_search_by(order).ok()?;
-        self.models.get(place).map(|(_, price)| price)
+    /// Puts the models in order.
+    fn with_models(self, mut models: Box<[(Box<str>, Price)]>) -> Self {
+        models.sort_by(|(one, _), (other, _)| order(one, other));
+        let end = |(name, _): &(Box<str>, Price)| {
+            (name.len(), name.bytes().next_back().unwrap_or_default())
+        };
+        Self {
+            ends: models.iter().map(end).collect(),
+            models,
+            ..self
+        }
     }
 }
 
-/// The order of names in the table: few are of one length, so that few are compared.
+/// The order of names in the table: the longest that a name begins with is the last one.
 fn order(one: &str, other: &str) -> Ordering {
     (one.len().cmp(&other.len())).then_with(|| one.cmp(other))
-}
-
-/// The bit of a length; the last one for all that are longer.
-fn length_bit(length: usize) -> u128 {
-    1 << length.min(LONGEST_LENGTH as usize)
 }
 
 impl Cost {
@@ -254,8 +265,6 @@ impl Cost {
     }
 }
 
-/// Place of the last bit of [`Prices::lengths`].
-const LONGEST_LENGTH: u32 = 127;
 /// Costs without a price here: the regional premium of Bedrock and Vertex, the priority tier, the time of
 /// code execution.
 pub const NOT_PRICED: [&str; 3] = ["regional_premium", "priority_tier", "code_execution_time"];

@@ -3,6 +3,8 @@
 //! Counts are cumulative and never fall: of two events the larger count is right. A value that
 //! should be a count and is none becomes a metering failure, and not a zero.
 
+use std::mem;
+
 use super::{
     counts::UsageCounts,
     iterations::Iterations,
@@ -229,16 +231,16 @@ impl UsageAccumulator {
     }
 
     /// Takes the usage of a JSON response that has ended or broken off.
-    pub(super) fn answer(&mut self, read: EventUsage, is_whole: bool) {
+    pub(super) fn answer(&mut self, read: &mut EventUsage, is_whole: bool) {
         if read.has_error {
-            self.error(&read);
-            self.words = read.words;
+            self.error(read);
+            self.words = mem::take(&mut read.words);
         }
-        self.model = read.model;
-        self.stop_reason = read.stop_reason;
+        self.model = read.model.take();
+        self.stop_reason = read.stop_reason.take();
         self.counts = read.counts;
-        self.terms = read.terms;
-        self.iterations = read.iterations;
+        self.terms = mem::take(&mut read.terms);
+        self.iterations = read.iterations.take();
         self.has_usage = read.has_usage;
         self.is_unread = read.is_unread;
         self.is_final = is_whole;
@@ -276,13 +278,13 @@ impl UsageAccumulator {
     }
 
     /// Usage of the response.
-    pub(super) fn usage(self, is_stream: bool, failure: Option<MeteringFailure>) -> Usage {
-        let iterations = self.iterations.as_ref();
-        let is_unread = self.is_unread || iterations.is_some_and(|it| it.is_unread());
-        let iterations = self.iterations.map(|it| it.finish());
+    pub(super) fn usage(&mut self, is_stream: bool, failure: Option<MeteringFailure>) -> Usage {
+        let iterations = self.iterations.take();
+        let is_unread = self.is_unread || iterations.as_ref().is_some_and(|it| it.is_unread());
+        let iterations = iterations.map(|it| it.finish());
         let (compactions, others) = iterations.unwrap_or_default();
         Usage {
-            model: self.model,
+            model: self.model.take(),
             is_stream,
             max_tokens: None,
             tokens: self.counts.tokens(),
@@ -290,9 +292,9 @@ impl UsageAccumulator {
             others,
             server_tools: self.counts.server_tools.unwrap_or_default(),
             web_searches: self.counts.web_searches.unwrap_or_default(),
-            terms: self.terms,
-            stop_reason: self.stop_reason,
-            error_type: self.error_type,
+            terms: mem::take(&mut self.terms),
+            stop_reason: self.stop_reason.take(),
+            error_type: self.error_type.take(),
             failure: failure.or(is_unread.then_some(MeteringFailure::Value)),
             cost: None,
             at_least: false,

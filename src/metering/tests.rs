@@ -50,7 +50,7 @@ fn truth(is_stream: bool) -> Usage {
     }
 }
 
-fn tap(is_stream: bool, coding: &str) -> UsageReader {
+fn tap(is_stream: bool, coding: &str) -> Box<UsageReader> {
     let coding = if coding == "raw" { "deflate" } else { coding };
     let media_type: &[u8] = if is_stream {
         b"text/event-stream; charset=utf-8"
@@ -61,7 +61,10 @@ fn tap(is_stream: bool, coding: &str) -> UsageReader {
 }
 
 /// The usage, and the numbers of the chunks with which a first token came.
-fn meter<'a>(mut tap: UsageReader, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, Vec<usize>) {
+fn meter<'a>(
+    mut tap: Box<UsageReader>,
+    chunks: impl Iterator<Item = &'a [u8]>,
+) -> (Usage, Vec<usize>) {
     let firsts = chunks
         .enumerate()
         .filter(|(_, chunk)| tap.push(&Bytes::copy_from_slice(chunk)))
@@ -71,7 +74,7 @@ fn meter<'a>(mut tap: UsageReader, chunks: impl Iterator<Item = &'a [u8]>) -> (U
 }
 
 /// The usage of an answer that has ended, as its framing says.
-fn ended<'a>(mut tap: UsageReader, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, String) {
+fn ended<'a>(mut tap: Box<UsageReader>, chunks: impl Iterator<Item = &'a [u8]>) -> (Usage, String) {
     for chunk in chunks {
         tap.push(&Bytes::copy_from_slice(chunk));
     }

@@ -218,7 +218,7 @@ impl ExchangeDetails {
 
     /// All of the answer has come. A grant is settled now: before the client has it and asks again.
     pub(super) fn completes(&mut self) {
-        let Some(settlement) = self.settlement.take() else {
+        let Some(mut settlement) = self.settlement.take() else {
             return;
         };
         self.exchange.termination.source = TerminationSource::Complete;
@@ -283,7 +283,7 @@ impl ExchangeDetails {
         }
         if self.look.is_some() {
             let content_type = head.fields.value("content-type");
-            self.tap = UsageReader::of(status, content_type, coding).map(Box::new);
+            self.tap = UsageReader::of(status, content_type, coding);
         }
         if let Some(progress) = &self.progress {
             exchange.response_fields = shown(&head.fields, &self.secrets);
@@ -341,7 +341,7 @@ impl ExchangeDetails {
     pub(super) fn finish(mut self: Box<Self>) {
         let used = self.used.take().or_else(|| self.usage());
         let (usage, words) = used.unzip();
-        if let Some(settlement) = self.settlement.take() {
+        if let Some(mut settlement) = self.settlement.take() {
             settlement.settle(&PaidEnd::of(&self.exchange, self.is_asked), usage.as_ref());
         }
         let error = self.error_content(words.unwrap_or_default());
@@ -371,7 +371,7 @@ impl ExchangeDetails {
     fn usage(&mut self) -> Option<(Usage, Vec<u8>)> {
         let ended = self.exchange.termination;
         let asked = match self.look.take() {
-            Some(look) => std::mem::take(&mut *look.borrow_mut()).finish(),
+            Some(look) => std::mem::take(look.borrow_mut().asked_mut()),
             None => return None,
         };
         let RequestDetails {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Multipliers, Price, Prices, Rates, length_bit, order};
+use super::{Multipliers, Price, Prices, Rates};
 use crate::config::scalar::InvalidValue;
 
 #[derive(Deserialize)]
@@ -94,14 +94,9 @@ impl Prices {
             let price = row.price().map_err(|bad| of_model(bad, &model))?;
             Ok((model.into(), price))
         });
-        let mut prices = others();
+        let models = models.collect::<Result<_, InvalidValue>>()?;
+        let mut prices = others().with_models(models);
         prices.date = file.date.into();
-        prices.models = models.collect::<Result<_, InvalidValue>>()?;
-        prices
-            .models
-            .sort_by(|(one, _), (other, _)| order(one, other));
-        let lengths = prices.names().map(|model| length_bit(model.len()));
-        prices.lengths = lengths.fold(0, |all, one| all | one);
         if let Some(rows) = file.multipliers {
             prices.multipliers = rows.read()?;
         }

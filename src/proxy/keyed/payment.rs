@@ -64,7 +64,7 @@ impl Payment {
         if self.settlement.counts_usage() && head.status.is_success() {
             let content_type = head.fields.value("content-type");
             let coding = head.fields.value("content-encoding");
-            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding).map(Box::new);
+            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding);
         }
     }
 
@@ -81,20 +81,12 @@ impl Payment {
     }
 
     /// Settles the grant by what is known at the end.
-    pub(in crate::proxy) fn settle(self: Box<Self>, end: &PaidEnd) {
-        let Self {
-            settlement,
-            prices,
-            model,
-            tap,
-            was_asked,
-            is_unanswered,
-        } = *self;
-        if !settlement.counts_usage() {
-            return settlement.settle(end, None);
+    pub(in crate::proxy) fn settle(mut self: Box<Self>, end: &PaidEnd) {
+        if !self.settlement.counts_usage() {
+            return self.settlement.settle(end, None);
         }
-        let mut usage = match tap {
-            Some(mut tap) => {
+        let mut usage = match &mut self.tap {
+            Some(tap) => {
                 if end.termination.source == TerminationSource::Complete {
                     tap.end();
                 }
@@ -102,9 +94,11 @@ impl Payment {
             }
             None => Usage::default(),
         };
-        usage.at_least |= end.may_have_worked(was_asked, is_unanswered);
-        usage.model = usage.model.or_else(|| Some((*model?).into()));
-        prices.apply(&mut usage);
-        settlement.settle(end, Some(&usage));
+        usage.at_least |= end.may_have_worked(self.was_asked, self.is_unanswered);
+        if usage.model.is_none() {
+            usage.model = self.model.as_deref().map(Box::from);
+        }
+        self.prices.apply(&mut usage);
+        self.settlement.settle(end, Some(&usage));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     access::{Grant, SpendNotice},
-    config::prices::Price,
+    config::prices::{Price, TokenPrice},
     exchange::{
         Exchange, MeteringFailure, Termination, TerminationPhase, TerminationSource, Tokens, Usage,
     },
@@ -43,7 +43,7 @@ impl PaidEnd {
 pub(in crate::proxy) struct Settlement {
     grant: Grant,
     /// The price of the model's tokens, as it was at the admission.
-    price: Option<Price>,
+    price: Option<TokenPrice>,
     /// Tokens that the grant was told last.
     told: Tokens,
 }
@@ -85,7 +85,7 @@ impl Settlement {
     }
 
     /// Settles the grant by what is known at the end.
-    pub(in crate::proxy) fn settle(mut self, end: &PaidEnd, usage: Option<&Usage>) {
+    pub(in crate::proxy) fn settle(&mut self, end: &PaidEnd, usage: Option<&Usage>) {
         // a path that does not generate
         let Some(usage) = usage else {
             return;
