@@ -15,6 +15,7 @@ use std::{
     fmt,
     hint::black_box,
     net::IpAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -77,7 +78,7 @@ use self::{
     admit::Need,
     cell::OtherSpend,
     clock::{SteadyClock, unix},
-    context::Context,
+    context::{Context, LocalContext},
     directory::{Directory, Filling},
     estimate::Estimates,
     ledger::Ledger,
@@ -92,7 +93,36 @@ pub struct Access {
     is_unknown: Arc<AtomicBool>,
     pepper: Pepper,
     context: Arc<Context>,
+    local: Arc<LocalContext>,
     directory: Directory,
+}
+
+/// Access as one worker uses it: what its requests take is counted apart from what others' take.
+#[derive(Clone)]
+pub struct LocalAccess {
+    access: Arc<Access>,
+    local: Arc<LocalContext>,
+}
+
+impl LocalAccess {
+    /// Access for one worker.
+    pub fn new(access: Arc<Access>) -> Self {
+        let local = LocalContext::new(&access.context);
+        Self { access, local }
+    }
+
+    /// Takes what a request needs of every limit, or nothing.
+    pub fn admit(&self, key: &Arc<Key>, asked: &Asked<'_>, now: SystemTime) -> Admitted {
+        self.access.admit_in(&self.local, key, asked, now)
+    }
+}
+
+impl Deref for LocalAccess {
+    type Target = Arc<Access>;
+
+    fn deref(&self) -> &Arc<Access> {
+        &self.access
+    }
 }
 
 /// Access while it is filled with what the store holds, one record after the other: there may be a hundred
@@ -159,10 +189,12 @@ impl AccessFilling {
             clock,
             contact: Default::default(),
         };
+        let context = Arc::new(context);
         Access {
             is_unknown: Arc::default(),
             pepper,
-            context: Arc::new(context),
+            local: LocalContext::new(&context),
+            context,
             directory: self.filling.finish(),
         }
     }
@@ -364,6 +396,16 @@ impl Access {
 
     /// Takes what a request needs of every limit, or nothing.
     pub fn admit(&self, key: &Arc<Key>, asked: &Asked<'_>, now: SystemTime) -> Admitted {
+        self.admit_in(&self.local, key, asked, now)
+    }
+
+    fn admit_in(
+        &self,
+        context: &Arc<LocalContext>,
+        key: &Arc<Key>,
+        asked: &Asked<'_>,
+        now: SystemTime,
+    ) -> Admitted {
         if !key.models().is_empty() {
             let is_allowed = match asked.model {
                 Some(model) => key.allows_model(model),
@@ -374,8 +416,8 @@ impl Access {
                 return Admitted::Refused(self.refuse(RefusalKind::Model, &text));
             }
         }
-        let need = Need::new(&self.context, key, asked);
-        grant::admit(&self.context, key, need, asked.model, unix(now))
+        let need = Need::new(context, key, asked);
+        grant::admit(context, key, need, asked.model, unix(now))
     }
 
     /// The rows of the ledger that changed since the last call. Rows that could not be stored must be kept

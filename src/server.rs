@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    access::Access,
+    access::{Access, LocalAccess},
     config::{AccessMode, Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
     control::{self, AdminState, FleetSnapshot},
     downstream::Services,
@@ -1016,7 +1016,7 @@ impl WorkerContext {
             edit_memory: shared.edit_memory.clone(),
             replay_memory: Arc::clone(&shared.replay_memory),
             balance: Arc::clone(&shared.balance),
-            access: shared.access.clone(),
+            access: shared.access.clone().map(LocalAccess::new),
             access_mode: shared.access_mode,
             running_keys: match &shared.access {
                 Some(access) => RunningKeys::watched(Arc::clone(access)),

@@ -87,7 +87,6 @@ pub(super) enum Taking {
     },
     /// Money of a budget.
     Money {
-        subject: Arc<str>,
         cell: Arc<Cell>,
         share: Share,
         /// The limit at admission.
@@ -305,10 +304,9 @@ impl Pass<'_> {
             }
         };
         if cell.share().is_some() || cell.is_short() {
-            self.context.ledger.note(budget.subject(), &cell);
+            self.context.ledger.note(&cell);
         }
         Ok(Taking::Money {
-            subject: Arc::clone(budget.subject()),
             cell: Guard::into_inner(cell),
             share: Share {
                 committed: held,

@@ -47,10 +47,6 @@ impl Budget {
         &self.calendar
     }
 
-    pub(super) fn subject(&self) -> &Arc<str> {
-        &self.subject
-    }
-
     /// The cell of a second.
     pub(super) fn cell(&self, now: i64) -> Guard<Arc<Cell>> {
         let cell = self.present.load();
@@ -99,7 +95,8 @@ impl Budget {
         let others = self.others.of(&self.subject, &name);
         let sharing = self.others.sharing();
         let link = sharing.map(|sharing| sharing.link(&self.subject, format!("b:{name}")));
-        Cell::new(name.into(), (span.start, span.end), others, link)
+        let subject = Arc::clone(&self.subject);
+        Cell::new(subject, name.into(), (span.start, span.end), others, link)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Cell>>> {
@@ -122,6 +119,7 @@ impl fmt::Debug for Budget {
 static NO_CELL: LazyLock<Arc<Cell>> = LazyLock::new(|| {
     let nothing = OtherSpend::default();
     Arc::new(Cell::new(
+        Arc::default(),
         Box::default(),
         (i64::MAX, i64::MIN),
         nothing,

@@ -46,7 +46,8 @@ pub(super) struct OtherSpend {
 /// Spend of a subject in a period.
 #[derive(Debug)]
 pub(super) struct Cell {
-    /// Its name in the ledger.
+    /// The subject, and its own name, in the ledger.
+    subject: Arc<str>,
     name: Box<str>,
     start: i64,
     end: i64,
@@ -143,6 +144,7 @@ pub(super) enum Hold {
 
 impl Cell {
     pub(super) fn new(
+        subject: Arc<str>,
         name: Box<str>,
         (start, end): (i64, i64),
         others: OtherSpend,
@@ -164,6 +166,7 @@ impl Cell {
             })
         });
         Self {
+            subject,
             name,
             start,
             end,
@@ -208,7 +211,9 @@ impl Cell {
     pub(super) fn hold(&self, amount: u64, limit: u64) -> Hold {
         // a hundredth of the limit
         let step = (limit / 100).max(1);
-        self.step.store(step, Relaxed);
+        if self.step.load(Relaxed) != step {
+            self.step.store(step, Relaxed);
+        }
         let others_spent = self.others_spent.load(Acquire);
         let others_upto = self.others_upto.load(Acquire);
         let to_spend = limit.saturating_sub(others_spent);
@@ -361,15 +366,17 @@ impl Cell {
     /// admission meanwhile sees too much rather than too little.
     pub(super) fn update(&self, from: Share, to: Share) {
         let (before, after) = (from.committed, to.committed.max(to.spent));
-        self.spent
-            .fetch_sub(from.spent.saturating_sub(to.spent), AcqRel);
-        if after >= before {
+        if to.spent < from.spent {
+            self.spent.fetch_sub(from.spent - to.spent, AcqRel);
+        }
+        if after > before {
             self.committed.fetch_add(after - before, AcqRel);
-        } else {
+        } else if after < before {
             self.committed.fetch_sub(before - after, AcqRel);
         }
-        self.spent
-            .fetch_add(to.spent.saturating_sub(from.spent), Release);
+        if to.spent > from.spent {
+            self.spent.fetch_add(to.spent - from.spent, Release);
+        }
     }
 
     /// Billionths of a US dollar that are spent, by all processes.
@@ -408,25 +415,25 @@ impl Cell {
     }
 
     /// The row of the ledger, with a new reserve; the cell is unchanged from now on.
-    pub(super) fn report(&self, subject: &str) -> SpendRow {
+    pub(super) fn report(&self) -> SpendRow {
         self.is_dirty.store(false, SeqCst);
         let spent = self.spent.load(SeqCst);
         let committed = self.committed.load(SeqCst);
         let upto = committed.saturating_add(self.step.load(Relaxed));
         self.reserve.store(upto, Release);
-        self.row(subject, spent, upto)
+        self.row(spent, upto)
     }
 
     /// The row of the ledger at the end of the process; none if the ledger has none.
-    pub(super) fn close(&self, subject: &str) -> Option<SpendRow> {
+    pub(super) fn close(&self) -> Option<SpendRow> {
         let is_known = self.reserve.load(Acquire) > 0 || self.is_dirty.load(Acquire);
         let spent = self.spent.load(Acquire);
-        is_known.then(|| self.row(subject, spent, self.committed.load(Acquire)))
+        is_known.then(|| self.row(spent, self.committed.load(Acquire)))
     }
 
-    fn row(&self, subject: &str, spent: u64, upto: u64) -> SpendRow {
+    fn row(&self, spent: u64, upto: u64) -> SpendRow {
         SpendRow {
-            subject: subject.to_owned(),
+            subject: self.subject.to_string(),
             cell: self.name.to_string(),
             spent,
             upto: upto.max(spent),
@@ -485,7 +492,13 @@ mod tests {
             spent: before,
             upto: before,
         };
-        Cell::new("total".into(), (i64::MIN, i64::MAX), others, None)
+        Cell::new(
+            "org".into(),
+            "total".into(),
+            (i64::MIN, i64::MAX),
+            others,
+            None,
+        )
     }
 
     fn held(committed: u64) -> Share {
@@ -590,10 +603,10 @@ mod tests {
     #[test]
     fn a_reserve_is_ahead_of_what_is_committed() {
         let cell = cell(0);
-        assert_eq!(cell.close("org"), None);
+        assert_eq!(cell.close(), None);
         cell.hold(500, 10_000);
         assert!(cell.is_short() && cell.mark() && !cell.mark());
-        let row = cell.report("org");
+        let row = cell.report();
         assert_eq!((row.spent, row.upto), (0, 600));
         assert!(!cell.is_short());
         cell.hold(50, 10_000);
@@ -601,7 +614,7 @@ mod tests {
         cell.hold(1, 10_000);
         assert!(cell.is_short());
         cell.update(held(551), settled(20));
-        let row = cell.close("org").unwrap();
+        let row = cell.close().unwrap();
         assert_eq!((row.spent, row.upto), (20, 20));
     }
 

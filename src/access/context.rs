@@ -1,6 +1,6 @@
 //! State that all admissions share.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use arc_swap::{ArcSwapOption, Guard};
 
@@ -26,6 +26,24 @@ pub(super) struct Context {
     pub(super) clock: SteadyClock,
     /// The person or place that a refused client may ask.
     pub(super) contact: ArcSwapOption<String>,
+}
+
+/// The shared state as one worker has it: the references of its requests are counted here, so that workers do not
+/// write to one count.
+pub(super) struct LocalContext(Arc<Context>);
+
+impl LocalContext {
+    pub(super) fn new(context: &Arc<Context>) -> Arc<Self> {
+        Arc::new(Self(Arc::clone(context)))
+    }
+}
+
+impl Deref for LocalContext {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.0
+    }
 }
 
 impl Context {

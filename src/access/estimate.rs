@@ -177,7 +177,7 @@ impl Estimates {
             .find(is(tag))
             .or_else(|| ways.iter().find(is(0)))
         {
-            entry.tag.store(tag, Relaxed);
+            put(&entry.tag, tag);
             return entry;
         }
         let evicted = &ways[(tag >> 1) as usize % WAYS];
@@ -214,7 +214,7 @@ impl Entry {
         };
         // smallest number instead of zero, which says that nothing is known
         let tokens = tokens.max(f32::MIN_POSITIVE);
-        self.input.store(packed(tokens, cost.to_bits()), Relaxed);
+        put(&self.input, packed(tokens, cost.to_bits()));
     }
 
     /// Moves the percentile: up by 9 parts when it is exceeded, down by one when it is not, so that it
@@ -229,8 +229,10 @@ impl Entry {
             _ if seen > known => (known * (1.0 + 9.0 * part)).min(seen.max(known)),
             _ => (known * (1.0 - part)).max(seen),
         };
-        self.output
-            .store(packed(next, count.saturating_add(1).min(1000)), Relaxed);
+        put(
+            &self.output,
+            packed(next, count.saturating_add(1).min(1000)),
+        );
     }
 }
 
@@ -240,6 +242,13 @@ pub(super) fn counted_input(tokens: &Tokens) -> u64 {
         .input
         .saturating_add(tokens.cache_write_5m)
         .saturating_add(tokens.cache_write_1h)
+}
+
+/// Stores a number that is another one: all workers read the line.
+fn put(place: &AtomicU64, number: u64) {
+    if place.load(Relaxed) != number {
+        place.store(number, Relaxed);
+    }
 }
 
 fn packed(high: f32, low: u32) -> u64 {

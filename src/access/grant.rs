@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 use super::{
     admit::{Counted, Need, Obstacle, Pass, Taking, Takings, part},
     cell::Share,
-    context::Context,
+    context::LocalContext,
     key::Key,
     notice::{SpendNotice, SpendVerdict},
     refusal::Refusal,
@@ -35,7 +35,7 @@ pub enum Admitted {
 /// Permission of one exchange. Its drop gives back what the exchange has not used: an exchange that was cut
 /// off costs what was metered of it.
 pub struct Grant {
-    context: Arc<Context>,
+    context: Arc<LocalContext>,
     takings: Takings,
     need: Need,
     tokens: Tokens,
@@ -44,7 +44,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    fn new(context: &Arc<Context>, need: Need, takings: Takings) -> Self {
+    fn new(context: &Arc<LocalContext>, need: Need, takings: Takings) -> Self {
         Self {
             context: Arc::clone(context),
             takings,
@@ -153,17 +153,12 @@ impl Grant {
 
     fn charge(&mut self, to: Share) {
         for taking in &mut self.takings {
-            if let Taking::Money {
-                subject,
-                cell,
-                share,
-                ..
-            } = taking
+            if let Taking::Money { cell, share, .. } = taking
                 && *share != to
             {
                 cell.update(*share, to);
                 *share = to;
-                self.context.ledger.note(subject, cell);
+                self.context.ledger.note(cell);
             }
         }
     }
@@ -207,14 +202,14 @@ impl fmt::Debug for Grant {
 
 /// A request before its admission, which waits for a slot.
 struct Candidate {
-    context: Arc<Context>,
+    context: Arc<LocalContext>,
     key: Arc<Key>,
     need: Need,
 }
 
 /// Admits a request, or lets it wait for a slot.
 pub(super) fn admit(
-    context: &Arc<Context>,
+    context: &Arc<LocalContext>,
     key: &Arc<Key>,
     need: Need,
     model: Option<&str>,

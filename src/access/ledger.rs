@@ -11,15 +11,10 @@ use super::cell::{Cell, SpendRow};
 #[derive(Default)]
 pub(super) struct Ledger {
     /// A cell enters one of these once between two reports, so that workers hardly ever meet here.
-    changed: [Mutex<Vec<Changed>>; SHARDS],
+    changed: [Mutex<Vec<Arc<Cell>>>; SHARDS],
     next: AtomicUsize,
     is_urgent: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-struct Changed {
-    subject: Arc<str>,
-    cell: Arc<Cell>,
 }
 
 impl Ledger {
@@ -29,18 +24,14 @@ impl Ledger {
     }
 
     /// Notes a cell that changed.
-    pub(super) fn note(&self, subject: &Arc<str>, cell: &Arc<Cell>) {
+    pub(super) fn note(&self, cell: &Arc<Cell>) {
         cell.note(false);
         if cell.mark() {
             let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            let changed = Changed {
-                subject: Arc::clone(subject),
-                cell: Arc::clone(cell),
-            };
             let mut shard = self.changed[shard]
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            shard.push(changed);
+            shard.push(Arc::clone(cell));
         }
         if cell.share().is_none()
             && cell.is_short()
@@ -58,7 +49,7 @@ impl Ledger {
         for shard in &self.changed {
             let changed =
                 std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
-            rows.extend(changed.iter().map(|it| it.cell.report(&it.subject)));
+            rows.extend(changed.iter().map(|cell| cell.report()));
         }
         rows
     }

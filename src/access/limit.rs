@@ -318,7 +318,7 @@ impl Subject {
         for known in self.lock().iter() {
             if let Meter::Spend(budget) = &known.meter {
                 let cells = budget.recent();
-                rows.extend(cells.iter().filter_map(|cell| cell.close(&self.name)));
+                rows.extend(cells.iter().filter_map(|cell| cell.close()));
             }
         }
     }

@@ -10,7 +10,7 @@ use super::{
     telemetry::Telemetry,
 };
 use crate::{
-    access::Access,
+    access::LocalAccess,
     config::{AccessMode, Live},
     limits::Limits,
     memory::Budget,
@@ -36,7 +36,7 @@ pub struct Worker {
     /// Receiver of telemetry.
     pub observer: Rc<Telemetry>,
     /// Keys of the proxy, where there may be any.
-    pub access: Option<Arc<Access>>,
+    pub access: Option<LocalAccess>,
     /// Requests that need one.
     pub access_mode: AccessMode,
     /// Requests with a key that run here.

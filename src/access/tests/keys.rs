@@ -339,3 +339,19 @@ fn the_model_matters_to_tokens_money_and_patterns() {
         ..limit(LimitKind::AtOnce, 1)
     }));
 }
+
+#[test]
+fn workers_share_the_limits_whose_references_they_count_apart() {
+    let rig = Rig::new(&[("ci", None, None)], |records| {
+        for key in records.keys.values_mut() {
+            key.limits = vec![limit(LimitKind::RequestsPerMinute, 1)];
+        }
+    });
+    let worker = || LocalAccess::new(Arc::clone(&rig.access));
+    let (one, other, price) = (worker(), worker(), price());
+    let admit = |worker: &LocalAccess| worker.admit(&rig.key("ci"), &generation(&price), rig.now());
+    assert!(matches!(admit(&one), Admitted::Granted(_)));
+    for worker in [&one, &other] {
+        assert!(matches!(admit(worker), Admitted::Refused(_)));
+    }
+}
