@@ -11,16 +11,26 @@ const DIGITS: &[u8; RADIX as usize] =
 
 /// The number of a text of at most ten digits.
 pub(super) fn decode(text: &[u8]) -> Option<u64> {
+    // more may not fit into 64 bits
+    if text.len() > 10 {
+        return None;
+    }
     text.iter().try_fold(0_u64, |number, octet| {
-        let digit = match octet {
-            b'0'..=b'9' => octet - b'0',
-            b'A'..=b'Z' => octet - b'A' + 10,
-            b'a'..=b'z' => octet - b'a' + 36,
-            _ => return None,
-        };
-        number.checked_mul(RADIX)?.checked_add(u64::from(digit))
+        let digit = u64::from(VALUES[usize::from(*octet)]);
+        (digit < RADIX).then_some(number * RADIX + digit)
     })
 }
+
+/// Values of the digits; 255 for what is none.
+static VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 /// Writes a number, its last digits if it has more than there is room for.
 pub(super) fn encode(mut number: u64, into: &mut [u8]) {
@@ -63,6 +73,10 @@ mod tests {
         }
         assert_eq!(decode(b"00000-0000"), None);
         assert_eq!(decode(b"zzzzzzzzzzzz"), None, "more than 64 bits");
+        for octet in u8::MIN..=u8::MAX {
+            let digit = DIGITS.iter().position(|digit| *digit == octet);
+            assert_eq!(decode(&[octet]), digit.map(|digit| digit as u64));
+        }
     }
 
     #[test]

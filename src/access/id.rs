@@ -190,7 +190,8 @@ pub(super) fn parse(text: &[u8]) -> Option<KeyParts<'_>> {
     let is_formed = text.len() == WHOLE
         && is_ours(text)
         && text[SECRET_AT - 1] == b'_'
-        && text[SECRET_AT..].iter().all(u8::is_ascii_alphanumeric);
+        // all of them, many at once
+        && (text[SECRET_AT..].iter()).fold(true, |all, octet| all & octet.is_ascii_alphanumeric());
     if !is_formed {
         return None;
     }

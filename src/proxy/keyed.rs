@@ -99,7 +99,7 @@ pub(super) fn identify(
     };
     Ok(Some(KeyedRequest {
         credential,
-        text: text.unwrap_or_default().into(),
+        text: KeyText::from_slice(text.unwrap_or_default()),
         passes_own,
         path: KeyedPath::of(&head.method, head.path(), head.upgrade.is_some()),
         running: RunningKeys::enter(&worker.running_keys, key),
@@ -108,7 +108,8 @@ pub(super) fn identify(
 
 /// The key in the value of a credential: the last of its words, if that is one of ours.
 fn key_in(value: &[u8]) -> Option<&[u8]> {
-    let word = value.rsplit(|octet| *octet == b' ').next()?;
+    let before = memchr::memrchr(b' ', value).map_or(0, |blank| blank + 1);
+    let word = value.get(before..)?;
     is_ours(word).then_some(word)
 }
 
