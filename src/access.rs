@@ -53,6 +53,7 @@ mod slots;
 mod syncer;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 pub use self::{
     admit::Asked,
@@ -73,6 +74,7 @@ pub use self::{
     share::{SharedState, SharedView, SharingStatus},
     shown::{KeyField, Shown},
     syncer::Syncer,
+    zone::Zone,
 };
 use self::{
     admit::Need,

@@ -271,7 +271,7 @@ mod tests {
         LimitRule {
             kind: LimitKind::Spend {
                 period: Period::Month,
-                zone: Some(zone.to_owned()),
+                zone: Some(zone.into()),
             },
             amount,
             models: None,

@@ -4,9 +4,10 @@
 //! on its subjects, so that a change of a subject takes effect for all of its keys with one store.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    hash::BuildHasherDefault,
+    hash::{BuildHasherDefault, Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -22,7 +23,8 @@ use super::{
     limit::{Change, Subject, UpstreamCredential},
     mix::{IdHasher, mixed},
     others::OtherSpends,
-    record::{KeyRecord, LimitRule, Records, SubjectId, SubjectRecord},
+    record::{KeyRecord, LimitKind, LimitRule, Records, SubjectId, SubjectRecord},
+    zone::Zone,
 };
 use crate::config::Credential;
 
@@ -30,7 +32,31 @@ use crate::config::Credential;
 pub(super) type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Keys by id.
-type Shard = Table<KeyId, Arc<Key>>;
+type Shard = HashSet<ById, BuildHasherDefault<IdHasher>>;
+
+/// A key in a table, found by its id: the table holds it once.
+#[derive(Clone)]
+struct ById(Arc<Key>);
+
+impl Borrow<KeyId> for ById {
+    fn borrow(&self) -> &KeyId {
+        self.0.id_ref()
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for ById {}
 
 /// Table of what operators have put there.
 type Table<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
@@ -60,6 +86,8 @@ pub(super) struct Filling {
     shards: Vec<Shard>,
     /// Limits of keys, so that keys with the same ones share them.
     limits: HashSet<Arc<[LimitRule]>, BuildHasherDefault<IdHasher>>,
+    /// Zones of rules, so that all share their names.
+    zones: HashSet<Zone, BuildHasherDefault<IdHasher>>,
 }
 
 impl Known {
@@ -93,12 +121,15 @@ impl Filling {
             known,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             limits: HashSet::default(),
+            zones: HashSet::default(),
         }
     }
 
     /// Adds a subject. All of them come before the keys.
-    pub(super) fn subject(&mut self, id: SubjectId, record: SubjectRecord) {
+    pub(super) fn subject(&mut self, id: SubjectId, mut record: SubjectRecord) {
         let is_key = matches!(id, SubjectId::Key(_));
+        let rules = record.limits.iter_mut().chain(&mut record.user_limits);
+        rules.for_each(|rule| self.share_zone(rule));
         self.known.records.insert(id.clone(), record);
         if !is_key {
             self.directory.apply(&mut self.known, &id);
@@ -110,14 +141,33 @@ impl Filling {
         let limits = match self.limits.get(record.limits.as_slice()) {
             Some(limits) => Arc::clone(limits),
             None => {
-                let limits: Arc<[LimitRule]> = record.limits.as_slice().into();
+                let rules = record.limits.iter().cloned().map(|mut rule| {
+                    self.share_zone(&mut rule);
+                    rule
+                });
+                let limits: Arc<[LimitRule]> = rules.collect();
                 self.limits.insert(Arc::clone(&limits));
                 limits
             }
         };
         let key = self.directory.build(&mut self.known, record, limits, None);
         let shard = Directory::shard_of(record.id);
-        self.shards[shard].insert(record.id, Arc::new(key));
+        self.shards[shard].replace(ById(Arc::new(key)));
+    }
+
+    fn share_zone(&mut self, rule: &mut LimitRule) {
+        let LimitKind::Spend {
+            zone: Some(zone), ..
+        } = &mut rule.kind
+        else {
+            return;
+        };
+        match self.zones.get(zone) {
+            Some(known) => *zone = known.clone(),
+            None => {
+                self.zones.insert(zone.clone());
+            }
+        }
     }
 
     /// Reports whether there is a key.
@@ -131,6 +181,7 @@ impl Filling {
             mut known,
             shards,
             limits: _,
+            zones: _,
         } = self;
         let count = shards.iter().map(Shard::len).sum();
         directory.count.store(count, Ordering::Relaxed);
@@ -151,7 +202,8 @@ impl Directory {
     }
 
     pub(super) fn key(&self, id: KeyId) -> Option<Arc<Key>> {
-        self.shards[Self::shard_of(id)].load().get(&id).cloned()
+        let shard = self.shards[Self::shard_of(id)].load();
+        shard.get(&id).map(|key| Arc::clone(&key.0))
     }
 
     /// Adds or replaces a key.
@@ -209,10 +261,8 @@ impl Directory {
         let known = self.lock();
         let keys = self.shards.iter().flat_map(|shard| {
             let shard = shard.load_full();
-            shard
-                .values()
-                .map(|key| (key.id(), key.record()))
-                .collect::<Vec<_>>()
+            let keys = shard.iter().map(|ById(key)| (key.id(), key.record()));
+            keys.collect::<Vec<_>>()
         });
         Records {
             keys: keys.collect(),
@@ -224,7 +274,7 @@ impl Directory {
     pub(super) fn keys(&self) -> Vec<Arc<Key>> {
         let mut keys = Vec::with_capacity(self.count());
         for shard in &self.shards {
-            keys.extend(shard.load().values().cloned());
+            keys.extend(shard.load().iter().map(|key| Arc::clone(&key.0)));
         }
         keys
     }
@@ -288,7 +338,7 @@ impl Directory {
         }
         for shard in &self.shards {
             let shard = shard.load();
-            let own = shard.values().filter_map(|key| key.used());
+            let own = shard.iter().filter_map(|key| key.0.used());
             own.for_each(|subject| subject.close(&mut rows));
         }
         rows
@@ -303,7 +353,7 @@ impl Directory {
         drop(known);
         for shard in &self.shards {
             let shard = shard.load();
-            let own = shard.values().filter_map(|key| key.used());
+            let own = shard.iter().filter_map(|key| key.0.used());
             own.for_each(|subject| subject.resend());
         }
     }
@@ -311,7 +361,7 @@ impl Directory {
     fn store(&self, key: Arc<Key>, is_new: bool) {
         let shard = &self.shards[Self::shard_of(key.id())];
         let mut keys = Shard::clone(&shard.load());
-        keys.insert(key.id(), key);
+        keys.replace(ById(key));
         shard.store(Arc::new(keys));
         if is_new {
             self.count.fetch_add(1, Ordering::Relaxed);

@@ -117,7 +117,7 @@ fn state(
             LimitState {
                 kind: LimitKind::Spend {
                     period: budget.calendar().period(),
-                    zone: Some(budget.calendar().zone().to_owned()),
+                    zone: Some(budget.calendar().zone().into()),
                 },
                 amount: limit.amount.saturating_add(granted),
                 granted,

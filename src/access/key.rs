@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
 };
 
@@ -30,14 +30,13 @@ pub struct Key {
     pub(super) subjects: Subjects,
     /// The limits of the key itself. Many keys may have the same.
     limits: Arc<[LimitRule]>,
-    /// The key as a subject, made when it is first used: of a hundred thousand keys, few are.
-    own: OnceLock<Arc<Subject>>,
     secrets: SmallVec<[KeySecret; 1]>,
     expires: i64,
     created: i64,
     /// Rules that few keys have.
     rules: Option<Box<KeyRules>>,
-    owner: OnceLock<Arc<Owner>>,
+    /// Parts that requests need: of a hundred thousand keys, few are used.
+    used: OnceLock<Box<UsedKey>>,
     /// True once all that runs with it is to end.
     is_cut: AtomicBool,
 }
@@ -60,6 +59,14 @@ pub(super) struct KeyParts<'a> {
     /// The record of the key as a subject: grants.
     pub(super) beside: Option<&'a SubjectRecord>,
     pub(super) upstream: Option<UpstreamCredential>,
+}
+
+/// Parts of a key that are made when it is first used.
+#[derive(Default)]
+struct UsedKey {
+    /// The key as a subject.
+    own: OnceLock<Arc<Subject>>,
+    owner: OnceLock<Arc<Owner>>,
 }
 
 #[derive(Default)]
@@ -93,8 +100,8 @@ struct KeySecret {
     last4: [u8; 4],
     created: i64,
     expires: i64,
-    /// Unix seconds; 0 for never.
-    last_used: AtomicI64,
+    /// Unix seconds, which fit until 2106; 0 for never.
+    last_used: AtomicU32,
 }
 
 impl Key {
@@ -127,12 +134,11 @@ impl Key {
             name: record.name.as_str().into(),
             subjects,
             limits,
-            own: OnceLock::new(),
             secrets: record.secrets.iter().filter_map(KeySecret::new).collect(),
             expires: record.expires.unwrap_or(i64::MAX),
             created: record.created,
             rules: (!rules.is_empty()).then(|| Box::new(rules)),
-            owner: OnceLock::new(),
+            used: OnceLock::new(),
             is_cut: AtomicBool::new(is_cut),
         };
         for secret in &key.secrets {
@@ -146,20 +152,20 @@ impl Key {
         // made now, if it was not: requests that run have the key as it was, and both must count together
         if let Some(own) = before.and_then(|before| before.own(others)) {
             key.put_limits(own);
-            let _ = key.own.set(Arc::clone(own));
+            let _ = key.parts().own.set(Arc::clone(own));
         }
         key
     }
 
     /// The key as a subject, if it has or had limits.
     pub(super) fn own(&self, others: &Arc<OtherSpends>) -> Option<&Arc<Subject>> {
-        if let Some(own) = self.own.get() {
+        if let Some(own) = self.used() {
             return Some(own);
         }
         if self.limits.is_empty() && self.beside().is_none() {
             return None;
         }
-        Some(self.own.get_or_init(|| {
+        Some(self.parts().own.get_or_init(|| {
             let own = Subject::new(SubjectId::Key(self.id), None, others);
             self.put_limits(&own);
             own
@@ -168,7 +174,11 @@ impl Key {
 
     /// The key as a subject, if it was used.
     pub(super) fn used(&self) -> Option<&Arc<Subject>> {
-        self.own.get()
+        self.used.get()?.own.get()
+    }
+
+    fn parts(&self) -> &UsedKey {
+        self.used.get_or_init(Box::default)
     }
 
     /// Puts the limits of the record into effect, and those beside it that it does not override.
@@ -198,6 +208,10 @@ impl Key {
         self.id
     }
 
+    pub(super) fn id_ref(&self) -> &KeyId {
+        &self.id
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
@@ -205,7 +219,7 @@ impl Key {
 
     /// The owner, for the record of an exchange.
     pub fn owner(&self) -> &Arc<Owner> {
-        self.owner.get_or_init(|| {
+        self.parts().owner.get_or_init(|| {
             Arc::new(Owner {
                 key: self.id.to_string().into(),
                 name: self.name.clone(),
@@ -282,14 +296,14 @@ impl Key {
     /// The last use of each secret in Unix seconds, the newest secret last.
     pub fn last_used(&self) -> impl Iterator<Item = Option<i64>> {
         let secrets = self.secrets.iter();
-        secrets.map(|secret| Some(secret.last_used.load(Relaxed)).filter(|at| *at != 0))
+        secrets.map(KeySecret::last_use)
     }
 
     /// Takes note of an earlier use of the secret with this name.
     pub(super) fn was_used(&self, secret: &str, at: i64) {
         let secrets = self.secrets.iter();
         for secret in secrets.filter(|known| known.name() == secret) {
-            secret.last_used.fetch_max(at, Relaxed);
+            secret.last_used.fetch_max(of_use(at), Relaxed);
         }
     }
 
@@ -297,8 +311,8 @@ impl Key {
     pub(super) fn uses(&self, since: i64) -> impl Iterator<Item = (String, i64)> {
         let uses = self.secrets.iter();
         uses.filter_map(move |secret| {
-            let at = secret.last_used.load(Relaxed);
-            (at != 0 && at >= since).then(|| (secret.name(), at))
+            let at = secret.last_use()?;
+            (at >= since).then(|| (secret.name(), at))
         })
     }
 
@@ -370,6 +384,7 @@ impl Key {
             });
         }
         // once a second: other workers read the line, too
+        let now = of_use(now);
         if secret.last_used.load(Relaxed) < now {
             secret.last_used.store(now, Relaxed);
         }
@@ -429,8 +444,14 @@ impl KeySecret {
             last4: record.last4.as_bytes().try_into().unwrap_or(*b"????"),
             created: record.created,
             expires: record.expires.unwrap_or(i64::MAX),
-            last_used: AtomicI64::new(0),
+            last_used: AtomicU32::new(0),
         })
+    }
+
+    /// The time of its last use.
+    fn last_use(&self) -> Option<i64> {
+        let at = self.last_used.load(Relaxed);
+        (at != 0).then(|| i64::from(at))
     }
 
     /// A name that tells it from other secrets of the key.
@@ -454,6 +475,11 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({}, {:?})", self.id, self.name)
     }
+}
+
+/// The time of a use, in Unix seconds, as it is kept.
+fn of_use(at: i64) -> u32 {
+    u32::try_from(at.max(0)).unwrap_or(u32::MAX)
 }
 
 /// Reports whether two servers may read a path differently: dot segments, empty segments, escaped slashes or

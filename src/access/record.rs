@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     id::{KeyId, id_of, without_keys},
     pattern::Pattern,
+    zone::Zone,
 };
 
 /// A key.
@@ -272,7 +273,7 @@ pub enum LimitKind {
         period: Period,
         /// The IANA time zone of its days, weeks and months; `UTC` where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        zone: Option<String>,
+        zone: Option<Zone>,
     },
 }
 

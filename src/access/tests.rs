@@ -159,7 +159,7 @@ fn limit(kind: LimitKind, amount: u64) -> LimitRule {
 }
 
 fn spend(period: Period, amount: u64) -> LimitRule {
-    let zone = Some("Europe/Berlin".to_owned());
+    let zone = Some("Europe/Berlin".into());
     limit(LimitKind::Spend { period, zone }, amount)
 }
 

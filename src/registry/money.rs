@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::access::{LimitKind, Period};
+use crate::access::{LimitKind, Period, Zone};
 
 /// Billionths of a US dollar in one.
 const NANO: u64 = 1_000_000_000;
@@ -81,8 +81,8 @@ pub fn budget(text: &str) -> Result<(LimitKind, u64), String> {
         )
     })?;
     let amount = usd(amount)?;
-    let (name, zone) = match rest.split_once('@') {
-        Some((name, zone)) => (name, Some(zone.to_owned())),
+    let (name, zone): (_, Option<Zone>) = match rest.split_once('@') {
+        Some((name, zone)) => (name, Some(zone.into())),
         None => (rest, None),
     };
     let period = period(name)
@@ -173,7 +173,7 @@ mod tests {
     fn budgets_have_an_amount_a_period_and_a_zone() {
         let spend = |period, zone: Option<&str>| LimitKind::Spend {
             period,
-            zone: zone.map(str::to_owned),
+            zone: zone.map(Into::into),
         };
         for (text, kind, amount) in [
             (

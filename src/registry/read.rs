@@ -372,7 +372,7 @@ fn bar(id: &SubjectId, name: Option<String>, state: &LimitState, now: i64) -> Op
         subject: id.to_string(),
         name,
         period: money::period_name(*period).to_owned(),
-        zone: zone.clone(),
+        zone: zone.as_ref().map(ToString::to_string),
         models: state.models.as_ref().map(ToString::to_string),
         limit_usd: money::number(state.amount),
         spent_usd: money::number(state.spent),

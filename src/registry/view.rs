@@ -201,7 +201,8 @@ impl LimitShape {
                 shape.amount_usd = Some(money::number(rule.amount));
                 shape.period = Some(money::period_name(*period).to_owned());
                 // all time has no days
-                shape.zone = zone.clone().filter(|_| *period != Period::Total);
+                let zone = zone.as_ref().filter(|_| *period != Period::Total);
+                shape.zone = zone.map(ToString::to_string);
                 LimitName::Spend
             }
         };
@@ -258,7 +259,7 @@ impl LimitShape {
                 return Err("a budget in total has no days: leave zone out".to_owned());
             }
         }
-        let zone = self.zone.clone();
+        let zone = self.zone.as_deref().map(Into::into);
         Ok((LimitKind::Spend { period, zone }, money::of_number(amount)?))
     }
 

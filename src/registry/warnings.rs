@@ -218,7 +218,7 @@ mod tests {
             default_of: None,
             kind: LimitKind::Spend {
                 period: Period::Month,
-                zone: Some("Europe/Berlin".to_owned()),
+                zone: Some("Europe/Berlin".into()),
             },
             models: None,
             amount: amount * DOLLAR,

@@ -341,6 +341,27 @@ fn the_model_matters_to_tokens_money_and_patterns() {
 }
 
 #[test]
+fn keys_are_small_and_rules_share_the_names_of_zones() {
+    let counts = 2 * size_of::<usize>();
+    // sizes that allocators have
+    assert!(counts + size_of::<Key>() <= 192, "{}", size_of::<Key>());
+    assert!(counts + size_of::<LimitRule>() <= 64);
+    let rig = Rig::new(&[("a", None, None), ("b", None, None)], |records| {
+        for (amount, key) in (1..).zip(records.keys.values_mut()) {
+            key.limits = vec![spend(Period::Month, amount * DOLLAR)];
+        }
+    });
+    let zone = |name| match &rig.key(name).limits()[0].kind {
+        LimitKind::Spend {
+            zone: Some(zone), ..
+        } => (zone.to_string(), zone.as_ptr()),
+        kind => panic!("{kind:?}"),
+    };
+    assert_eq!(zone("a").0, "Europe/Berlin");
+    assert_eq!(zone("a"), zone("b"));
+}
+
+#[test]
 fn workers_share_the_limits_whose_references_they_count_apart() {
     let rig = Rig::new(&[("ci", None, None)], |records| {
         for key in records.keys.values_mut() {
