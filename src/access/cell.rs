@@ -550,7 +550,13 @@ mod tests {
     fn a_part_that_is_too_small_for_a_request_goes_back_while_other_replicas_lack_something() {
         let sharing = Arc::new(Sharing::new(3, mpsc::channel().0, &Arc::default()));
         let link = sharing.link("team:a", "b:x".to_owned());
-        let cell = Cell::new("x".into(), (0, 10), OtherSpend::default(), Some(link));
+        let cell = Cell::new(
+            "org".into(),
+            "x".into(),
+            (0, 10),
+            OtherSpend::default(),
+            Some(link),
+        );
         let share = cell.share().unwrap();
         share.link.answered(1, 3);
         let answered = |given, asks| {
