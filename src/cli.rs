@@ -34,6 +34,7 @@ mod table;
 mod top;
 #[cfg(target_os = "linux")]
 mod upgrade;
+mod verify;
 
 /// Parses the arguments and runs the verb.
 pub fn main() -> ExitCode {
@@ -90,6 +91,11 @@ pub fn main() -> ExitCode {
             top::run(&asked)
         }
         Verb::Statusline(asked) => statusline::run(asked),
+        Verb::Verify(mut asked) => {
+            let reach = &mut asked.reach;
+            reach.settings = reach.settings.clone().or(before);
+            verify::run(&asked)
+        }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
@@ -152,6 +158,8 @@ enum Verb {
     Audit(audit::AuditVerb),
     /// Watch the running server: requests in flight, sessions, upstreams, budgets
     Top(top::Top),
+    /// Print the digests of a request that was verified (VERIFY): exit 0 if the same octets came in and went out
+    Verify(verify::Verify),
     /// Print one line on a session, for `statusLine` of Claude Code, whose JSON comes on standard input
     Statusline(statusline::Statusline),
     /// Print a completion script for a shell

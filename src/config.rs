@@ -39,6 +39,7 @@ mod size;
 pub mod source;
 mod traces;
 mod upstream;
+mod verify;
 mod writable;
 
 pub use self::{
@@ -61,5 +62,6 @@ pub use self::{
     source::{ConfigSource, Environment, Flags},
     traces::{Sampler, TraceSettings},
     upstream::{InvalidUpstream, Scheme, Upstream},
+    verify::VerifyRule,
 };
 pub use crate::{logging::LogFormat, secret::Secret};

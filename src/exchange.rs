@@ -14,6 +14,7 @@ mod progress;
 mod prompt;
 mod trace;
 mod usage;
+mod verified;
 
 pub use self::{
     begun::{ExchangeResponse, ExchangeStart, Owner, Route, Timings},
@@ -22,6 +23,7 @@ pub use self::{
     prompt::PromptDigests,
     trace::TraceContext,
     usage::{Estimate, MeteringFailure, OtherModel, Terms, Tokens, Usage},
+    verified::{ContentDigest, EditedSpan, Identity, VerifiedContent, VerifiedExchange},
 };
 use crate::{label::Label, secret::Secrets};
 
@@ -63,6 +65,8 @@ pub struct Exchange {
     pub prompt: Option<Arc<PromptDigests>>,
     /// Its place in a trace, if it is sampled.
     pub trace: Option<Box<TraceContext>>,
+    /// Comparison of its content before and after the proxy's own code, if it was verified (`VERIFY`).
+    pub verified: Option<Box<VerifiedExchange>>,
 }
 
 impl Exchange {
@@ -85,6 +89,7 @@ impl Exchange {
             response_fields: ShownFields::default(),
             prompt: None,
             trace: None,
+            verified: None,
         }
     }
 

@@ -15,7 +15,7 @@ use std::{
 use actix_web::{HttpRequest, HttpResponse, dev::Payload, web};
 
 use crate::{
-    config::Live,
+    config::{Live, VerifyRule},
     edit,
     error::{DeniedError, ProxyError},
     exchange::Progress,
@@ -51,6 +51,7 @@ pub mod target;
 mod telemetry;
 mod texts;
 mod tunnel;
+mod verify;
 mod worker;
 
 use self::{
@@ -102,6 +103,9 @@ pub async fn forward(
         let payer = keyed.map(KeyedRequest::payer);
         ExchangeDetails::begin(&worker.observer, &live, id, &head, path, client, payer)
     });
+    if live.verify != VerifyRule::Off {
+        verify::begin(&live.verify, &head, record.id());
+    }
     let notes = Rc::clone(&head.notes);
     let outcome = match keyed {
         Ok(keyed) => {
@@ -222,6 +226,11 @@ async fn relay(
     if let Some(asked) = &plan.tunnel {
         asked.check(&answered.response.head)?;
     }
+    if let Some(edges) = answered.response.body.edges()
+        && let Some(verification) = head.notes.verification.get()
+    {
+        verification.relays(edges);
+    }
     // plan.memory is given back here: the held body has left
     drop(plan.memory);
     record.answered_by(
@@ -233,6 +242,9 @@ async fn relay(
         && keyed.filters_models()
         && answered.response.head.status == 200
     {
+        if let Some(verification) = head.notes.verification.get() {
+            verification.answers_itself();
+        }
         return keyed
             .filter(answered.response, live)
             .await
@@ -367,6 +379,7 @@ pub(crate) mod tests {
             },
             max_in_flight: 10,
             debug: false,
+            verify: config::VerifyRule::Off,
         }
     }
 }

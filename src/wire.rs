@@ -20,6 +20,7 @@ pub mod read;
 pub mod refused_request;
 pub mod role;
 pub mod upgrade;
+pub mod verification;
 pub mod window;
 
 pub use self::limits::{MAX_FIELDS, MAX_HEAD};

@@ -16,6 +16,7 @@ use super::{
     origins::AllowedOrigins,
     prices::Prices,
     traces::TraceSettings,
+    verify::VerifyRule,
 };
 use crate::{
     logging::LogFormat,
@@ -214,6 +215,8 @@ pub struct Live {
     pub max_in_flight: usize,
     /// Logs sizes, spans and decisions (`DEBUG_MODE`).
     pub debug: bool,
+    /// Exchanges that are verified (`VERIFY`).
+    pub verify: VerifyRule,
 }
 
 impl Live {

@@ -279,6 +279,7 @@ impl Reader {
                 },
                 max_in_flight: settings.max_in_flight.get(),
                 debug: settings.debug_mode,
+                verify: settings.verify,
             },
         }
     }

@@ -60,6 +60,15 @@ impl BodyBuffer {
         self.content.finish()
     }
 
+    /// Edits the body as [`BodyBuffer::finish`] does, and gives it as it was, too.
+    pub fn finish_both(self, replacement: &Bytes) -> (BodyParts, Outcome, BodyParts) {
+        let held = self.content.finish();
+        let found = self.scanner.finish();
+        let (body, outcome) =
+            system::edit(held.clone(), found, self.mode, self.target, replacement);
+        (body, outcome, held)
+    }
+
     /// Edits the body, which has ended. `replacement` is a JSON string, quotes included.
     pub fn finish(self, replacement: &Bytes) -> (BodyParts, Outcome) {
         system::edit(

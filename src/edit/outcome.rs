@@ -50,6 +50,15 @@ pub enum Unchanged {
 }
 
 impl Outcome {
+    /// The bytes of the original that were replaced, none of them where a block was inserted.
+    pub fn span(&self) -> Option<Range<u64>> {
+        match self {
+            Self::Replaced { span } => Some(span.clone()),
+            Self::Inserted { at, .. } => Some(*at..*at),
+            Self::Unchanged(_) => None,
+        }
+    }
+
     /// Label in logs and metrics.
     pub fn label(&self) -> Label {
         match self {

@@ -65,7 +65,18 @@ pub(super) async fn edit(
     let complete_at = is_watched.then(Instant::now);
     tell(look.as_ref(), &hold);
     let held = hold.len();
-    let (body, outcome) = hold.finish(&edit.replacement);
+    let (body, outcome) = match head.notes.verification.get() {
+        None => hold.finish(&edit.replacement),
+        Some(verification) => {
+            let (body, outcome, before) = hold.finish_both(&edit.replacement);
+            if let Some(span) = outcome.span() {
+                let length: u64 = body.iter().map(|piece| piece.len() as u64).sum();
+                let inserted = length + (span.end - span.start) - held;
+                verification.edits(&before, span, inserted);
+            }
+            (body, outcome)
+        }
+    };
     if live.debug {
         log::debug!(
             "[System Replacement] {} held={held} {outcome:?}",

@@ -25,6 +25,11 @@ impl RequestId {
         Self(key, count)
     }
 
+    /// A number of it, another one for each exchange of the process.
+    pub(super) fn number(self) -> u64 {
+        self.0 ^ self.1
+    }
+
     /// The name as a text that is shared.
     pub(super) fn text(self) -> Arc<str> {
         let Ok(count) = u32::try_from(self.1) else {

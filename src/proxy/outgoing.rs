@@ -15,7 +15,10 @@ use crate::{
         replay::ReplayBuffer,
         request::{Body, Continue, Request, StreamedBody},
     },
-    wire::head::{Fields, RequestHead},
+    wire::{
+        body::Framing,
+        head::{Fields, RequestHead},
+    },
 };
 
 /// A request on its way out: all that its head is made from, for whichever endpoint it goes to.
@@ -49,6 +52,14 @@ impl Outgoing<'_> {
             patience: self.patience,
             keep,
             is_watched: self.is_watched,
+            edges: self.head.notes.verification.get().map(|verification| {
+                let framing = match self.framing {
+                    field::OutgoingFraming::Unsaid => Framing::None,
+                    field::OutgoingFraming::Exactly(length) => Framing::Length(length),
+                    field::OutgoingFraming::Chunked => Framing::Chunked,
+                };
+                verification.attempt(framing)
+            }),
         }
     }
 

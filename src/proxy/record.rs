@@ -23,11 +23,14 @@ use super::{
         payment::Payment,
         settlement::{PaidEnd, Settlement},
     },
+    verify,
 };
 use crate::{
     config::{Endpoint, Prices},
     error::{Answer, DeniedError, DownstreamError, ProxyError},
-    exchange::{Progress, Termination, TerminationPhase, TerminationSource, Tried, Try},
+    exchange::{
+        Progress, Termination, TerminationPhase, TerminationSource, Tried, Try, VerifiedExchange,
+    },
     label::Label,
     limits::Admission,
     upstream::exchange::ConnectInfo,
@@ -408,15 +411,19 @@ impl Drop for ExchangeRecord {
     fn drop(&mut self) {
         let (outcome, total) = (self.outcome(), self.started.elapsed());
         let (received, sent) = (self.notes.octets.get(), self.sent);
+        let verified = self.notes.verification.get().map(|verification| {
+            verify::outcome(verification, outcome == ExchangeEnd::Complete, self.id)
+        });
         let status = self.status.map(|status| status.as_u16());
         log::info!(
-            "[Proxy] {} {} status={} in={received} out={sent} head_ms={} ms={} ended={outcome}{} request_id={}",
+            "[Proxy] {} {} status={} in={received} out={sent} head_ms={} ms={} ended={outcome}{}{} request_id={}",
             self.method,
             self.path,
             status.unwrap_or_default(),
             Millis(self.head.unwrap_or_default()),
             Millis(total),
             EndpointSuffix(self.endpoint.as_ref()),
+            VerifySuffix(verified.as_ref()),
             self.id,
         );
         self.pays(outcome);
@@ -433,6 +440,7 @@ impl Drop for ExchangeRecord {
         exchange.status = status;
         (exchange.received, exchange.sent) = (received, sent);
         exchange.timings.total = total;
+        exchange.verified = verified.map(Box::new);
         exchange.termination = self.termination(outcome);
         details.is_asked = self.notes.is_whole(self.framing);
         details.finish();
@@ -446,6 +454,18 @@ impl fmt::Display for EndpointSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some((endpoints, at)) => write!(f, " upstream={}", endpoints[*at].upstream),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The outcome of an exchange that was verified.
+struct VerifySuffix<'a>(Option<&'a VerifiedExchange>);
+
+impl fmt::Display for VerifySuffix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(verified) => write!(f, " verify={}", verified.identity().label()),
             None => Ok(()),
         }
     }

@@ -74,6 +74,7 @@ mod top_k;
 mod totals;
 mod unix_time;
 mod usage_by_model;
+mod verified_view;
 pub mod view;
 
 use self::{
@@ -312,6 +313,7 @@ impl ActivityView {
                     content: text.content.to_string(),
                     truncated: text.is_cut,
                 }),
+                verified: exchange.verified.as_deref().map(Into::into),
             });
         }
         let pending = pending?;
@@ -321,6 +323,7 @@ impl ActivityView {
             request_fields: fields(pending.progress.request_fields()),
             response_fields: fields(pending.progress.response_fields()),
             error: None,
+            verified: None,
         })
     }
 

@@ -12,6 +12,7 @@
 //! | `anthropic_proxy_requests_total` | method 8 × route 7 × status 6 × outcome 4 × phase 2 × result 3 | 8,064; only those seen, about 30 |
 //! | `anthropic_proxy_aborts_total` | side 3 × phase 2 × reason 50 | 300; only those seen |
 //! | `anthropic_proxy_edits_total` | outcome 11 | 11 |
+//! | `anthropic_proxy_verified_exchanges_total` | result 3 | 3 |
 //! | `anthropic_proxy_content_bytes_total` | direction 2 × route 7 | 14 |
 //! | `anthropic_proxy_request_duration_seconds`, `anthropic_proxy_time_to_head_seconds` | route 7 | 7 × 22 each |
 //! | `anthropic_proxy_overhead_seconds` | | 17 |

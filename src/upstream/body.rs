@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -15,6 +16,7 @@ use super::{
     http1::{Http1Body, UpstreamTunnel},
     http2::Http2Body,
 };
+use crate::wire::verification::UpstreamEdges;
 
 /// The body of a response. To drop it before its end ends the exchange with the upstream.
 #[derive(Debug)]
@@ -63,6 +65,15 @@ impl ResponseBody {
         match self {
             Self::Http1(body) => body.into_tunnel(),
             Self::Http2(_) | Self::Prefetched(_) => None,
+        }
+    }
+
+    /// Digests of the exchange, if it is verified.
+    pub fn edges(&self) -> Option<&Rc<UpstreamEdges>> {
+        match self {
+            Self::Http1(body) => body.edges(),
+            Self::Http2(body) => body.edges(),
+            Self::Prefetched(body) => body.rest.edges(),
         }
     }
 

@@ -56,6 +56,7 @@ pub async fn exchange(
         &request.head,
         request.body,
         request.keep,
+        request.edges.as_ref(),
     ));
     let mut parsed_to = 0;
     let mut patience = Patience::new(request.patience);

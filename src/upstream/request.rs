@@ -10,6 +10,7 @@ use super::{pieces::Pieces, replay::ReplayBuffer};
 use crate::wire::{
     head::{BodyNotes, ResponseHead, tokens},
     role::Role,
+    verification::UpstreamEdges,
 };
 
 /// A request to be sent.
@@ -27,6 +28,8 @@ pub struct Request {
     pub keep: Option<Box<ReplayBuffer>>,
     /// Asks for the times of its connection in the response.
     pub is_watched: bool,
+    /// Digests of this attempt, of an exchange that is verified.
+    pub edges: Option<Rc<UpstreamEdges>>,
 }
 
 /// A request body.

@@ -12,7 +12,7 @@ use std::{
 use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use bytes::{Bytes, BytesMut};
 
-use super::{body::Framing, role::Role};
+use super::{body::Framing, role::Role, verification::Verification};
 use crate::exchange::Progress;
 
 /// Fields of one head (RFC 9110 §5), in the order they came.
@@ -235,6 +235,8 @@ pub struct BodyNotes {
     pub is_undelivered: Cell<bool>,
     /// The raw trailer section (RFC 9112 §7.1.2), with its empty line, once the body has ended.
     pub trailers: RefCell<Option<Bytes>>,
+    /// Digests of the content, of an exchange that is verified (`VERIFY`).
+    pub verification: OnceCell<Rc<Verification>>,
 }
 
 impl BodyNotes {

@@ -4,11 +4,14 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
+
+use super::verification::Edge;
 
 /// Pieces in one vectored write. A spliced request is 4 pieces, a chunk is 3; a held body of 1 MiB
 /// comes in about 16 reads, so 32 takes nearly everything in one call (Linux allows 1,024).
@@ -19,6 +22,7 @@ const MAX_PIECES: usize = 32;
 pub struct Outbox {
     pieces: VecDeque<Bytes>,
     octets: usize,
+    edge: Option<Rc<Edge>>,
 }
 
 impl Outbox {
@@ -28,6 +32,11 @@ impl Outbox {
             self.octets += piece.len();
             self.pieces.push_back(piece);
         }
+    }
+
+    /// Digests the octets that leave from now on; none: not any more.
+    pub fn digests(&mut self, edge: Option<Rc<Edge>>) {
+        self.edge = edge;
     }
 
     /// Octets that wait.
@@ -72,6 +81,9 @@ impl Outbox {
     fn advance(&mut self, mut written: usize) {
         self.octets -= written;
         while let Some(piece) = self.pieces.front_mut() {
+            if let Some(edge) = &self.edge {
+                edge.wire(&piece[..written.min(piece.len())]);
+            }
             if written < piece.len() {
                 piece.advance(written);
                 return;

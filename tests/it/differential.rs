@@ -113,6 +113,7 @@ async fn ours(client: &Client, live: &anthropic_proxy::config::Live) -> Outcome 
         patience: Duration::from_secs(10),
         keep: None,
         is_watched: false,
+        edges: None,
     };
     let mut response = client.send(live, 0, request).await.map_err(|_| ())?;
     let mut content = Vec::new();

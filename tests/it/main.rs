@@ -65,4 +65,5 @@ mod top;
 mod traces;
 mod tunnel;
 mod upstream_http2;
+mod verify;
 mod words;

@@ -101,6 +101,7 @@ fn request(endpoint: &Endpoint) -> Request {
         patience: PATIENCE,
         keep: None,
         is_watched: false,
+        edges: None,
     }
 }
 

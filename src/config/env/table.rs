@@ -30,6 +30,7 @@ use crate::{
         size,
         traces::{self, SamplerName},
         upstream::{self, Upstream},
+        verify::{self, VerifyRule},
     },
     logging::LogFormat,
     secret::Secret,
@@ -445,6 +446,17 @@ settings! {
             name: "DEBUG_MODE", applies: Live, read: scalar::flag, form: FLAG,
             en: "Log sizes, spans and decisions of each exchange. Content is never logged.",
             zh: "记录每个请求的大小、位置和判断。绝不记录内容。",
+        }
+
+        verify: VerifyRule = "off" {
+            name: "VERIFY", applies: Live, read: verify::parse,
+            form: Text::new(
+                "off, all, sample: and a share such as 0.01, or session: and the id of a Claude Code session",
+                "off、all、sample: 加比例（如 0.01），或 session: 加 Claude Code 会话的 id",
+            ),
+            en: "Requests whose content is compared, by SHA-256, as it came and as it left. A difference outside of the edit is an error in the log.",
+            zh: "对哪些请求用 SHA-256 比较进出的内容；改写之外的任何差异都会作为错误写入日志。",
+            example: "sample:0.01",
         }
 
         rust_log: String {

@@ -25,6 +25,7 @@ use crate::{
         head::BodyNotes,
         idle::IdleTimer,
         read::{LARGEST_HELD_READ, LARGEST_READ, ReadBuffer},
+        verification::Edge,
     },
 };
 
@@ -38,6 +39,8 @@ pub(super) struct ClientWire<S> {
     pub(super) ended: bool,
     /// True if this poll of a tunnel waits for the client's octets, and therefore notices its end.
     pub(super) is_awaited: bool,
+    /// Digests the body of the request, if that is verified.
+    pub(super) edge: Option<Rc<Edge>>,
 }
 
 /// State of `Expect: 100-continue` (RFC 9110 §10.1.1).
@@ -59,6 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientWire<S> {
             expect: Http1Expectation::Nothing,
             ended: false,
             is_awaited: false,
+            edge: None,
         }
     }
 
@@ -68,8 +72,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientWire<S> {
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Self { stream, read, .. } = self;
+        let Self {
+            stream, read, edge, ..
+        } = self;
+        let before = read.octets.len();
         let outcome = read.poll_read(cx, stream);
+        if let (Some(edge), Poll::Ready(Ok(1..))) = (edge, &outcome) {
+            edge.wire(&read.octets[before..]);
+        }
         if matches!(outcome, Poll::Ready(Ok(0) | Err(_))) {
             self.ended = true;
         }
@@ -106,7 +116,19 @@ impl<S: Peer> Stream for Http1RequestBody<S> {
         let this = self.get_mut();
         loop {
             let mut wire = this.wire.borrow_mut();
-            let ClientWire { read, decoder, .. } = &mut *wire;
+            let ClientWire {
+                read,
+                decoder,
+                edge,
+                ..
+            } = &mut *wire;
+            if edge.is_none()
+                && let Some(verification) = this.notes.verification.get()
+            {
+                // what came with the head; no octet of the body was taken yet
+                verification.request.wire(&read.octets);
+                *edge = Some(Rc::clone(&verification.request));
+            }
             match decoder.decode(&mut read.octets) {
                 Ok(Decoded::Content(content)) => {
                     this.idle.heard();

@@ -55,6 +55,7 @@ where
                 None => head.framing,
                 Some(_) => Framing::None,
             });
+            wire.edge = None;
             // a client that already sends does not wait
             head.expects_continue &= wire.read.octets.is_empty();
             wire.expect = if head.expects_continue {
@@ -106,8 +107,19 @@ where
             ),
         };
         drop(response);
+        let verification = self
+            .asked
+            .as_ref()
+            .and_then(|asked| asked.verification.get());
+        if let Some(verification) = verification {
+            let edge = &verification.response;
+            edge.begin(delimiter.framing(), self.outbox.octets() + head.len());
+            self.outbox.digests(Some(Rc::clone(edge)));
+        }
         self.outbox.push(head);
-        self.content(body, delimiter, notes).await?;
+        let outcome = self.content(body, delimiter, notes).await;
+        self.outbox.digests(None);
+        outcome?;
         if !self.wire.borrow().decoder.is_done() {
             keep_alive = KeepAlive::No;
         }

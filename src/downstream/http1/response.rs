@@ -37,6 +37,16 @@ impl Delimiter {
             (Framing::Chunked | Framing::UntilClose, Version::Http10) => Self::Close,
         }
     }
+
+    /// The framing of the content.
+    pub(super) fn framing(self) -> Framing {
+        match self {
+            Self::Nothing => Framing::None,
+            Self::Length(length) => Framing::Length(length),
+            Self::Chunks => Framing::Chunked,
+            Self::Close => Framing::UntilClose,
+        }
+    }
 }
 
 /// Completes the head of a relayed response.

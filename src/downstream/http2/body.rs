@@ -125,6 +125,9 @@ impl Http2RequestBody {
                         meter.consumed(content.len());
                     }
                     if !content.is_empty() {
+                        if let Some(verification) = self.notes.verification.get() {
+                            verification.request.content(&content);
+                        }
                         return Poll::Ready(Ok(Some(content)));
                     }
                 }

@@ -5,12 +5,14 @@
 //! waits, and whether any of it moved.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     task::{Context, Waker},
 };
 
 use bytes::{Buf, Bytes};
+
+use crate::wire::verification::Edge;
 
 /// Octets of one stream that wait to be written.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(super) struct SendQueue {
     /// True if some octets left since the last call of [`SendQueue::has_moved`].
     moved: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Digests what is written, of a response that is verified.
+    pub(super) edge: OnceCell<Rc<Edge>>,
 }
 
 impl SendQueue {
@@ -72,6 +76,9 @@ impl Buf for QueuedPiece {
     }
 
     fn advance(&mut self, count: usize) {
+        if let Some(edge) = self.queue.edge.get() {
+            edge.content(&self.octets[..count]);
+        }
         self.octets.advance(count);
         self.queue.leave(count);
     }

@@ -280,6 +280,12 @@ async fn content<A>(
     let mut outbound = StreamOutbound::begin(respond, head, shared)?;
     outbound.source = ContentSource::new(body);
     outbound.notes = notes;
+    if let Some(StreamRequest { notes, .. }) = answered
+        && let Some(verification) = notes.verification.get()
+    {
+        verification.response.begin(Framing::UntilClose, 0);
+        let _ = outbound.queue.edge.set(Rc::clone(&verification.response));
+    }
     let limit = shared.timers.get().write;
     poll_fn(|cx| {
         if outbound.sender.poll_reset(cx).is_ready() {

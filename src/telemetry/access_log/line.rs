@@ -51,6 +51,9 @@ pub(super) fn write(lines: &mut Vec<u8>, exchange: &Exchange) {
     }
     to.some_text("user_agent", begun.user_agent.as_deref());
     to.some_text("edit", exchange.edit.map(Label::text));
+    if let Some(verified) = &exchange.verified {
+        to.text("verify", verified.identity().label());
+    }
     if let Some(usage) = &exchange.usage {
         to.usage(usage);
     }
@@ -325,6 +328,7 @@ pub(super) mod tests {
             response_fields: Default::default(),
             prompt: None,
             trace: None,
+            verified: None,
         }
     }
 

@@ -397,6 +397,7 @@ pub(super) fn done(done: &EndedExchange) -> view::Row {
         }),
         result: Some(exchange.verdict().label()),
         edit: exchange.edit.map(Label::text),
+        verify: exchange.verified.as_ref().map(|it| it.identity().label()),
         ..row(&exchange.begun, timings, view::RowState::Done)
     };
     let Some(usage) = &exchange.usage else {

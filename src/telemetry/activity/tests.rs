@@ -95,6 +95,7 @@ fn exchange(id: &str, ended: u64) -> Exchange {
         response_fields: Default::default(),
         prompt: None,
         trace: None,
+        verified: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::verified_view::VerifiedView;
 use crate::exchange;
 
 /// The activity's part of an overview.
@@ -280,6 +281,9 @@ pub struct Row {
     pub ending: bool,
     /// Outcome of the edit.
     pub edit: Option<&'static str>,
+    /// Outcome of the comparison of its content before and after the proxy (`VERIFY`): `same`, `incomplete` or
+    /// `differs`; null if it was not verified.
+    pub verify: Option<&'static str>,
     /// The model.
     pub model: Option<String>,
     /// True if the response was streamed.
@@ -375,6 +379,8 @@ pub struct Detail {
     pub response_fields: Vec<FieldView>,
     /// Error text of the upstream.
     pub error: Option<ErrorText>,
+    /// Comparison of its content before and after the proxy's own code, if it was verified (`VERIFY`).
+    pub verified: Option<VerifiedView>,
 }
 
 /// A field of a head.

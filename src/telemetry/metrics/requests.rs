@@ -8,7 +8,7 @@ use super::{
     histogram::{Histogram, OVERHEAD, OVERHEAD_BUCKETS, SECONDS, SECONDS_BUCKETS, micros, nanos},
 };
 use crate::{
-    exchange::{Exchange, Route, TerminationPhase, TerminationSource, Verdict},
+    exchange::{Exchange, Identity, Route, TerminationPhase, TerminationSource, Verdict},
     label::Label,
 };
 
@@ -20,6 +20,7 @@ pub(super) struct RequestMetrics {
     >,
     aborts: Counters<{ BY.len() * PHASES.len() * REASONS }>,
     edits: Counters<{ Label::COUNT }>,
+    verified: Counters<{ Identity::ALL.len() }>,
     received: Counters<ROUTES>,
     sent: Counters<ROUTES>,
     duration: [Histogram<SECONDS_BUCKETS>; ROUTES],
@@ -41,6 +42,9 @@ impl RequestMetrics {
         }
         if let Some(edit) = exchange.edit {
             self.edits.add(edit as usize, 1);
+        }
+        if let Some(verified) = &exchange.verified {
+            self.verified.add(verified.identity() as usize, 1);
         }
         self.received.add(route, exchange.received);
         self.sent.add(route, exchange.sent);
@@ -92,6 +96,7 @@ impl RequestMetrics {
             requests,
             aborts,
             edits,
+            verified,
             received,
             sent,
             duration,
@@ -101,6 +106,7 @@ impl RequestMetrics {
         self.requests.absorb(requests);
         self.aborts.absorb(aborts);
         self.edits.absorb(edits);
+        self.verified.absorb(verified);
         self.received.absorb(received);
         self.sent.absorb(sent);
         for route in 0..ROUTES {
@@ -118,6 +124,11 @@ impl RequestMetrics {
         let seen = edits.filter(|(label, count)| *count > 0 || *label == Label::Other);
         let seen = seen.map(|(label, count)| ([("outcome", label.text())], count));
         out.counters(&EDITS_TOTAL, seen)?;
+        let verified = Identity::ALL.map(|it| {
+            let count = self.verified.read(it as usize);
+            ([("result", it.label())], count)
+        });
+        out.counters(&VERIFIED, verified)?;
         let bytes = [("request", &self.received), ("response", &self.sent)];
         out.counters(
             &CONTENT,
@@ -259,6 +270,12 @@ const ABORTS: Family = Family {
     name: "anthropic_proxy_aborts",
     unit: None,
     help: "Requests that did not end with a complete upstream response, by side, phase and reason.",
+};
+
+const VERIFIED: Family = Family {
+    name: "anthropic_proxy_verified_exchanges",
+    unit: None,
+    help: "Exchanges whose content was compared before and after the proxy's own code (VERIFY), by result: same, incomplete (one side ended early), differs.",
 };
 
 const EDITS_TOTAL: Family = Family {

@@ -72,6 +72,7 @@ fn exchange(model: &str) -> Exchange {
         response_fields: Default::default(),
         prompt: None,
         trace: None,
+        verified: None,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -23,10 +24,11 @@ use crate::{
         upload::{BodyWriter, Upload},
     },
     wire::{
-        body::chunk_size_line,
+        body::{Framing, chunk_size_line},
         head::{BodyNotes, may_be_complete},
         outbox::Outbox,
         pace::Pace,
+        verification::{Edge, UpstreamEdges},
     },
 };
 
@@ -50,6 +52,10 @@ pub(super) struct Http1Exchange {
     pub(super) goes_on: bool,
     /// The error that ended writing. Reading goes on: an answer may be waiting.
     pub(super) write_error: Option<io::Error>,
+    /// Digests of both directions, of an exchange that is verified.
+    pub(super) edges: Option<Rc<UpstreamEdges>>,
+    /// Digests what is read, once the response head is here.
+    edge: Option<Rc<Edge>>,
 }
 
 impl Http1Exchange {
@@ -58,8 +64,13 @@ impl Http1Exchange {
         head: &Bytes,
         body: Body,
         keep: Option<Box<ReplayBuffer>>,
+        edges: Option<&Rc<UpstreamEdges>>,
     ) -> Self {
         let mut outbox = Outbox::default();
+        if let Some(edges) = edges {
+            edges.sent.begin(edges.framing, head.len());
+            outbox.digests(Some(Rc::clone(&edges.sent)));
+        }
         outbox.push(head.clone());
         let upload = Upload::new(body, keep, &mut outbox);
         Self {
@@ -72,6 +83,8 @@ impl Http1Exchange {
             flushed: true,
             goes_on: false,
             write_error: None,
+            edges: edges.cloned(),
+            edge: None,
         }
     }
 
@@ -133,7 +146,21 @@ impl Http1Exchange {
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Http1Connection { stream, read, .. } = &mut self.connection;
-        read.poll_read(cx, stream)
+        let before = read.octets.len();
+        let outcome = read.poll_read(cx, stream);
+        if let (Some(edge), Poll::Ready(Ok(1..))) = (&self.edge, &outcome) {
+            edge.wire(&read.octets[before..]);
+        }
+        outcome
+    }
+
+    /// The response head is here: what follows it is the body.
+    pub(super) fn digests_body(&mut self, framing: Framing) {
+        if let Some(edges) = &self.edges {
+            edges.received.begin(framing, 0);
+            edges.received.wire(&self.connection.read.octets);
+            self.edge = Some(Rc::clone(&edges.received));
+        }
     }
 
     /// The final response head, if it is there. Interim ones are passed over (RFC 9110 §15.2).

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use super::{exchange::Http1Exchange, pool::Http1Pool, tunnel::UpstreamTunnel};
 use crate::{
     upstream::exchange::BodyError,
-    wire::body::{Decoded, Decoder, Framing},
+    wire::{
+        body::{Decoded, Decoder, Framing},
+        verification::UpstreamEdges,
+    },
 };
 
 /// The body of a response. To drop it before its end closes the connection to the upstream.
@@ -22,16 +25,19 @@ pub struct Http1Body {
     pool: Rc<Http1Pool>,
     reusable: bool,
     trailers: Option<Bytes>,
+    edges: Option<Rc<UpstreamEdges>>,
 }
 
 impl Http1Body {
     pub(super) fn new(
-        exchange: Box<Http1Exchange>,
+        mut exchange: Box<Http1Exchange>,
         framing: Framing,
         reusable: bool,
         pool: &Rc<Http1Pool>,
     ) -> Self {
+        exchange.digests_body(framing);
         let mut body = Self {
+            edges: exchange.edges.clone(),
             decoder: Decoder::new(framing),
             exchange: Some(exchange),
             pool: Rc::clone(pool),
@@ -109,6 +115,11 @@ impl Http1Body {
     /// Tells if the whole response was read.
     pub fn is_done(&self) -> bool {
         self.exchange.is_none()
+    }
+
+    /// Digests of the exchange, if it is verified.
+    pub fn edges(&self) -> Option<&Rc<UpstreamEdges>> {
+        self.edges.as_ref()
     }
 
     /// The raw trailer section, once the body has ended.

@@ -71,22 +71,26 @@ pub(crate) async fn exchange(
         patience,
         keep,
         is_watched,
+        edges,
     } = request;
-    let mut upload = Http2Upload::new(stream, body, keep);
+    let mut upload = Http2Upload::new(stream, body, keep, edges.as_deref());
     let fault = match answer(&mut response, &mut upload, Patience::new(patience)).await {
         Ok(answer) => {
             let (parts, receive) = answer.into_parts();
             let (head, framing) = head::response(&parts, &method, receive.is_end_stream())
                 .map_err(|cause| Failed::Sent(cause.into()))?;
             let replay = upload.answered(&head);
+            if let Some(edges) = &edges {
+                edges.received.begin(framing, 0);
+            }
             let body = match framing {
                 Framing::None | Framing::Length(0) => {
                     if !receive.is_end_stream() && upload.is_over() {
                         actix_rt::spawn(let_end(receive, claim));
                     }
-                    Http2Body::ended()
+                    Http2Body::ended(edges)
                 }
-                _ => Http2Body::new(receive, upload, claim),
+                _ => Http2Body::new(receive, upload, claim, edges),
             };
             return Ok(Response {
                 head,
@@ -128,6 +132,7 @@ pub(crate) async fn exchange(
                 patience,
                 keep,
                 is_watched,
+                edges,
             };
             Err(Failed::Unsent(Box::new(request), cause))
         }

@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -13,13 +14,14 @@ use bytes::Bytes;
 use h2::RecvStream;
 
 use super::{connection::StreamPermit, errors::terse, head, upload::Http2Upload};
-use crate::upstream::exchange::BodyError;
+use crate::{upstream::exchange::BodyError, wire::verification::UpstreamEdges};
 
 /// The body of a response. To drop it before its end resets the stream.
 pub struct Http2Body {
     /// In a box, so that an HTTP/1.1 exchange is not moved about with the room for it.
     running: Option<Box<RunningStream>>,
     trailers: Option<Bytes>,
+    edges: Option<Rc<UpstreamEdges>>,
 }
 
 /// Both directions of a stream. Fields are dropped in this order: the claim last.
@@ -33,14 +35,20 @@ struct RunningStream {
 
 impl Http2Body {
     /// A body that is complete already.
-    pub(super) fn ended() -> Self {
+    pub(super) fn ended(edges: Option<Rc<UpstreamEdges>>) -> Self {
         Self {
             running: None,
             trailers: None,
+            edges,
         }
     }
 
-    pub(super) fn new(receive: RecvStream, upload: Http2Upload, claim: StreamPermit) -> Self {
+    pub(super) fn new(
+        receive: RecvStream,
+        upload: Http2Upload,
+        claim: StreamPermit,
+        edges: Option<Rc<UpstreamEdges>>,
+    ) -> Self {
         Self {
             running: Some(Box::new(RunningStream {
                 receive,
@@ -49,6 +57,7 @@ impl Http2Body {
                 claim,
             })),
             trailers: None,
+            edges,
         }
     }
 
@@ -87,6 +96,9 @@ impl Http2Body {
                 // an empty DATA frame is no end
                 Some(Ok(content)) if content.is_empty() => {}
                 Some(Ok(content)) => {
+                    if let Some(edges) = &self.edges {
+                        edges.received.content(&content);
+                    }
                     if receive.is_end_stream() {
                         self.running = None;
                     } else {
@@ -125,6 +137,11 @@ impl Http2Body {
     /// Tells if the whole response was read.
     pub fn is_done(&self) -> bool {
         self.running.is_none()
+    }
+
+    /// Digests of the exchange, if it is verified.
+    pub fn edges(&self) -> Option<&Rc<UpstreamEdges>> {
+        self.edges.as_ref()
     }
 
     /// The raw trailer section, once the body has ended.

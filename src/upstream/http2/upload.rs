@@ -1,6 +1,9 @@
 //! The writing of a request body into a stream, as the peer's windows allow.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -15,7 +18,10 @@ use crate::{
         request::{Body, BodyCoding},
         upload::{BodyWriter, Upload},
     },
-    wire::head::ResponseHead,
+    wire::{
+        head::ResponseHead,
+        verification::{Edge, UpstreamEdges},
+    },
 };
 
 /// Content of one stream in h2's buffer: a chunk of at most 48 KiB waits before it
@@ -40,6 +46,8 @@ struct StreamWriter {
     is_over: bool,
     /// Octets of content that left.
     sent: u64,
+    /// Digests what is sent, if the exchange is verified.
+    edge: Option<Rc<Edge>>,
 }
 
 impl Http2Upload {
@@ -57,7 +65,12 @@ impl Http2Upload {
         stream: SendStream<Bytes>,
         body: Body,
         keep: Option<Box<ReplayBuffer>>,
+        edges: Option<&UpstreamEdges>,
     ) -> Self {
+        let edge = edges.map(|edges| {
+            edges.sent.begin(edges.framing, 0);
+            Rc::clone(&edges.sent)
+        });
         let mut writer = StreamWriter {
             stream,
             current: Bytes::new(),
@@ -65,6 +78,7 @@ impl Http2Upload {
             end: None,
             is_over: Self::is_nothing(&body),
             sent: 0,
+            edge,
         };
         Self {
             upload: Upload::new(body, keep, &mut writer),
@@ -131,6 +145,12 @@ impl StreamWriter {
         let piece = self.current.split_to(capacity.min(wanted));
         let octets = piece.len() as u64;
         let is_last = self.is_last();
+        if let Some(edge) = &self.edge {
+            edge.content(&piece);
+            if is_last {
+                edge.end();
+            }
+        }
         self.is_over = self.stream.send_data(piece, is_last).is_err() || is_last;
         self.sent += octets;
         Poll::Ready(())
@@ -147,6 +167,9 @@ impl StreamWriter {
         let Some(trailers) = self.end.take() else {
             return;
         };
+        if let Some(edge) = &self.edge {
+            edge.end();
+        }
         // what fails here fails because the stream was reset: the response says so
         let _ = match trailers.as_deref().and_then(head::trailers) {
             Some(trailers) => self.stream.send_trailers(trailers),

@@ -98,6 +98,7 @@ function Body({ row, asked, base }) {
     ["filter.upstream", row.upstream],
     ["drawer.route", row.route && word(`route.${row.route}`, row.route)],
     ["drawer.edit", row.edit && word(`edit.${row.edit}`, row.edit)],
+    ["drawer.verify", row.verify && t(`verify.${row.verify}`)],
     ["drawer.error_type", row.error_type],
   ];
   /** @type {Page.Fact[]} */
