@@ -42,8 +42,8 @@ pub(super) struct Statusline {
 
 /// Prints the line, or nothing.
 pub(super) fn run(asked: Statusline) -> ExitCode {
-    // a fifth of the time is for the start of the process and its end
-    let deadline = Instant::now() + asked.timeout - asked.timeout / 5;
+    // a quarter of the time is for the start of the process and its end
+    let deadline = Instant::now() + asked.timeout - asked.timeout / 4;
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let (done, made) = mpsc::channel();
     let work = move || {
