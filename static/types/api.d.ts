@@ -62,6 +62,7 @@ declare namespace Api {
     upstream: string | null;
     upstream_request_id: string | null;
     edit: string | null;
+    verify: "same" | "incomplete" | "differs" | null;
     model: string | null;
     stream: boolean | null;
     max_tokens: number | null;
@@ -96,6 +97,21 @@ declare namespace Api {
     error: { content: string; truncated: boolean } | null;
     request_fields: Field[];
     response_fields: Field[];
+    verified: Verified | null;
+  }
+
+  /** Comparison of content before and after the proxy. */
+  interface Verified {
+    result: string;
+    request: VerifiedContent | null;
+    response: VerifiedContent | null;
+  }
+
+  interface VerifiedContent {
+    result: string;
+    received: { octets: number; sha256: string };
+    sent: { octets: number; sha256: string };
+    edit: { at: number; replaced: number; inserted: number } | null;
   }
 
   /** Progress of an exchange in flight. */

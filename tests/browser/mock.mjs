@@ -444,6 +444,7 @@ function begin(state, at) {
     result: null,
     ending: false,
     edit: isGeneration ? pick(["replaced", "inserted", "unchanged"]) : null,
+    verify: isGeneration ? pick(["same", "same", "incomplete"]) : null,
     model: isGeneration ? (Math.random() < 0.02 ? "local-experiment-1" : pick(MODELS)) : null,
     stream: isGeneration ? Math.random() < 0.9 : null,
     max_tokens: isGeneration ? 32000 : null,
@@ -615,6 +616,12 @@ function shown({ plan, outcome, content, coding, ...row }) {
   };
 }
 
+/// The comparison of one direction.
+function verified(result, octets) {
+  const digest = { octets, sha256: "9f86d081884c7d65".repeat(4) };
+  return { result, received: digest, sent: digest, edit: null };
+}
+
 /// The fields of a row, as they are shown: what may be a secret is null.
 function fields(row) {
   const list = (fields) =>
@@ -633,6 +640,11 @@ function fields(row) {
       ["content-length", row.method === "POST" ? String(row.bytes_in) : undefined],
       ["cookie", null],
     ]),
+    verified: row.verify && {
+      result: row.verify,
+      request: verified(row.verify, row.bytes_in),
+      response: verified(row.verify, row.bytes_out),
+    },
     response_fields:
       row.head_ms === null
         ? []

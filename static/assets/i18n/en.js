@@ -230,6 +230,8 @@ export default {
   "redacted": "redacted",
   "drawer.edit": "System prompt",
   "drawer.verify": "Byte identity",
+  "drawer.sha_request": "SHA-256 to the upstream",
+  "drawer.sha_response": "SHA-256 to the client",
   "drawer.error_type": "Error type",
   "drawer.stream": "Streamed",
   "drawer.max_tokens": "max_tokens",

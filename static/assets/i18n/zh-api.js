@@ -194,6 +194,30 @@ export default {
   "`succeeded`, `failed` or `canceled`; null in flight.": "succeeded、failed 或 canceled；进行中时为 null。",
   "True if an operator has asked for its end, while it is in flight.": "进行中的请求是否已被要求结束。",
   "Outcome of the edit.": "改写系统提示词的结果。",
+  "Outcome of the comparison of its content before and after the proxy (`VERIFY`): `same`, `incomplete` or `differs`; null if it was not verified.":
+    "内容在代理前后的比较结果（VERIFY）：same、incomplete 或 differs；未验证时为 null。",
+  "Comparison of its content before and after the proxy's own code, if it was verified (`VERIFY`).":
+    "内容在经过代理自己的代码前后的比较（VERIFY）；未验证时为 null。",
+  "Comparison of an exchange's content before and after the proxy's own code (`VERIFY`).":
+    "一个请求的内容在经过代理自己的代码前后的比较（VERIFY）。",
+  "`same`, `incomplete` (one side ended early) or `differs`: the worse of both directions.":
+    "same、incomplete（有一方提前结束）或 differs：取两个方向中较差的一个。",
+  "The content of the request: from the client, to the upstream.": "请求的内容：从客户端到上游。",
+  "The content of the response: from the upstream, to the client. Null if it was the proxy's own.":
+    "响应的内容：从上游到客户端；由代理自己响应时为 null。",
+  "Content of one direction.": "一个方向的内容。",
+  "`same`, `incomplete` or `differs`.": "same、incomplete 或 differs。",
+  "Content that came in.": "进来的内容。",
+  "Content that went out.": "出去的内容。",
+  "The edit, if there was one: octets outside of it were compared.":
+    "改写之处（如果有）：比较的是它之外的字节。",
+  "Number and digest of octets.": "字节数和摘要。",
+  "Number of octets.": "字节数。",
+  "Their SHA-256 in hexadecimal.": "十六进制的 SHA-256。",
+  "Span of the request's content that the edit replaced.": "请求内容中被改写替换的部分。",
+  "Offset of its first octet.": "第一个字节的偏移量。",
+  "Number of octets that were replaced.": "被替换的字节数。",
+  "Number of octets in their place.": "替换后的字节数。",
   "True if the response was streamed.": "响应是否为流式。",
   "Upper bound of output tokens in the request.": "请求中输出 Token 数的上限。",
   "The tokens; in flight, those that the upstream has reported so far.":

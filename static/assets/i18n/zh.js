@@ -225,6 +225,8 @@ export default {
   "redacted": "已隐藏",
   "drawer.edit": "系统提示词",
   "drawer.verify": "逐字节一致",
+  "drawer.sha_request": "发往上游的 SHA-256",
+  "drawer.sha_response": "发往客户端的 SHA-256",
   "drawer.error_type": "错误类型",
   "drawer.stream": "流式",
   "drawer.max_tokens": "max_tokens",

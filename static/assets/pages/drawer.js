@@ -99,6 +99,8 @@ function Body({ row, asked, base }) {
     ["drawer.route", row.route && word(`route.${row.route}`, row.route)],
     ["drawer.edit", row.edit && word(`edit.${row.edit}`, row.edit)],
     ["drawer.verify", row.verify && t(`verify.${row.verify}`)],
+    ["drawer.sha_request", asked?.verified?.request?.sent.sha256, true],
+    ["drawer.sha_response", asked?.verified?.response?.sent.sha256, true],
     ["drawer.error_type", row.error_type],
   ];
   /** @type {Page.Fact[]} */
