@@ -15,6 +15,6 @@ pub use self::{
         RevisionResult, RevisionState, VariableChange, Wanted,
     },
     error::RevisionError,
-    file::{FileWriteError, check_writable, write_whole},
+    file::{FileWriteError, check_writable, make_directory, write_whole},
     history::HistoryEntry,
 };

@@ -31,7 +31,10 @@ use crate::{
         envdiff::{self, DiffLine},
     },
     registry::{Call, NewKey},
-    revision::{Editor, RevisionAuthor, RevisionRequest, Wanted, check_writable, write_whole},
+    revision::{
+        Editor, RevisionAuthor, RevisionRequest, Wanted, check_writable, make_directory,
+        write_whole,
+    },
     server,
 };
 
@@ -132,6 +135,7 @@ fn set_up(flags: &InitFlags) -> Result<ExitCode, InitError> {
         diff: envdiff::difference(&before, &text),
         is_new: !path.exists(),
         files: extra_files(&extras, &answers, &path)?,
+        data_dir: answers.data_dir.as_ref().map(PathBuf::from),
         path,
         text,
         first_key,
@@ -161,6 +165,8 @@ struct Plan {
     diff: Vec<DiffLine>,
     is_new: bool,
     files: Vec<(PathBuf, String)>,
+    /// Folder that a unit and a file of compose take for granted.
+    data_dir: Option<PathBuf>,
     first_key: Option<NewKey>,
 }
 
@@ -295,6 +301,14 @@ fn write(source: &ConfigSource, plan: &Plan) -> Result<(), InitError> {
         editor
             .apply(&request, author)
             .map_err(|error| failed(&error))?;
+    }
+    if let Some(data_dir) = plan.data_dir.as_ref().filter(|_| !plan.files.is_empty()) {
+        make_directory(data_dir).map_err(|error| {
+            InitError::Failed(format!(
+                "{} cannot be made: {error}; make it before the service starts",
+                data_dir.display()
+            ))
+        })?;
     }
     for (path, text) in &plan.files {
         write_whole(path, text).map_err(|error| failed(&error))?;

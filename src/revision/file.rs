@@ -168,7 +168,10 @@ fn or_here(path: &Path) -> &Path {
 }
 
 /// Makes a directory, and those above it, for this user alone.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The system refuses it.
+pub fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

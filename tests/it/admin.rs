@@ -194,6 +194,7 @@ impl Caller {
         let is_login = is_session && method == "POST";
         let is_logout = is_session && method == "DELETE";
         let is_end = path == "/admin/api/v1/requests/req_x/end";
+        let is_change = path.starts_with("/admin/api/v1/config") && method != "GET";
         // there is no DATA_DIR
         let is_keyed = ["/keys", "/limits", "/spend", "/audit"].iter().any(|it| {
             let rest = path.strip_prefix(API);
@@ -205,6 +206,7 @@ impl Caller {
                 | "/admin/other"
                 | "/admin/api/v1"
                 | "/admin/api/v1/requests/req_x"
+                | "/admin/api/v1/config/history/req_x"
                 | "/admin/api/v1/sessions/req_x"
         );
         match self {
@@ -218,7 +220,7 @@ impl Caller {
             _ if is_logout => &[204],
             Self::Nobody | Self::NobodyForwarded => &[401],
             Self::Wrong => &[401, 429],
-            Self::Right | Self::RightRebound if is_end => &[400],
+            Self::Right | Self::RightRebound if is_end || is_change => &[400],
             Self::Right | Self::RightRebound if is_keyed => &[400, 503],
             Self::Right | Self::RightRebound if is_nothing => &[404],
             Self::Right | Self::RightRebound => &[200],

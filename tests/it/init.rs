@@ -366,6 +366,14 @@ fn a_key_a_unit_and_a_file_of_compose_are_made_on_request() {
     let again = in_directory(directory.path(), &flags, &variables);
     assert_eq!(again.code, Some(5), "{again:?}");
     assert!(again.stderr.contains("p.service exists"), "{again:?}");
+    // the unit takes the folder for granted, be there a key in it or not
+    let (ended, directory) = by_flags(&["--yes", "--no-test", "--unit", "p.service"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let mode = fs::metadata(directory.path().join("data"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]

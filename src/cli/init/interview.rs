@@ -83,7 +83,8 @@ impl Interview {
         check: AnswerCheck,
     ) -> Result<Option<String>, InitError> {
         if let Some(given) = given {
-            check(given).map_err(|why| InitError::Usage(format!("{}: {why}", question.flag)))?;
+            let flag = question.flag.split(' ').next().unwrap_or_default();
+            check(given).map_err(|why| InitError::Usage(format!("{flag}: {why}")))?;
             return Ok(Some(given.to_owned()));
         }
         match (self.source, default) {

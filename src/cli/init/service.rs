@@ -58,8 +58,11 @@ pub(super) fn unit(paths: &ServicePaths, answers: &Answers, user: &str, name: &s
             Some(("ProtectHome", _)) if needs_home => out += "ProtectHome=read-only\n",
             Some(("ProtectSystem", _)) => {
                 out += &format!("{line}\n");
-                if let Some(data_dir) = &data_dir {
-                    out += &format!("ReadWritePaths={}\n", data_dir.display());
+                // the file of settings is changed beside itself
+                let folder = env_file.parent().unwrap_or(env_file);
+                let data_dir = data_dir.iter().map(PathBuf::as_path);
+                for path in [folder].into_iter().chain(data_dir) {
+                    out += &format!("ReadWritePaths={}\n", path.display());
                 }
             }
             Some(("CapabilityBoundingSet", _)) if answers.port != 0 && answers.port < 1024 => {
@@ -176,6 +179,7 @@ mod tests {
             "User=ada",
             "WorkingDirectory=/srv/proxy",
             "ExecStart=/usr/local/bin/anthropic-proxy --env-file /srv/proxy/env/.env",
+            "ReadWritePaths=/srv/proxy/env",
             "ReadWritePaths=/srv/proxy/data",
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",
             "EnvironmentFile=/etc/anthropic-proxy/credential",

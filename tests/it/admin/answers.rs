@@ -496,7 +496,11 @@ fn data_have_the_shapes_of_the_description() {
         ("usage.json", "not_priced prices_date rows shared zone"),
         ("upstreams", "items"),
         ("replicas", "fault items read_at shared sums"),
-        ("config", "last_reload pending_restart proxy_urls settings"),
+        (
+            "config",
+            "file last_reload pending_restart proxy_urls settings",
+        ),
+        ("config/history", "items"),
     ] {
         let content = get(path);
         let mut found: Vec<_> = content.as_object().unwrap().keys().cloned().collect();
