@@ -64,8 +64,10 @@ fn tls_needs_the_authority_and_the_certificate_of_the_client_and_says_what_is_mi
         &file("ca.pem"),
         "--tls-auth-clients",
         "yes",
+        "--requirepass",
+        "canary",
     ]);
-    let replica = Replica::of(&format!("rediss://127.0.0.1:{port}"));
+    let replica = Replica::of(&format!("rediss://:canary@127.0.0.1:{port}"));
     let upstream = upstream();
     let trusting = |builder: ProxyBuilder| builder.env("STATE_CA_FILE", file("ca.pem"));
     let identified = |builder: ProxyBuilder| {
@@ -89,20 +91,20 @@ fn tls_needs_the_authority_and_the_certificate_of_the_client_and_says_what_is_mi
         }
     };
     let fresh = |url: String| Replica::of(&url).builder("http://127.0.0.1:9");
-    let of_tls = || fresh(format!("rediss://127.0.0.1:{port}"));
+    let of_tls = || fresh(format!("rediss://:canary@127.0.0.1:{port}"));
     let unknown = "fails in the handshake of TLS (";
     fails(
         identified(of_tls().env("STATE_CA_FILE", file("other.pem"))),
         &[unknown, "invalid peer certificate", "set STATE_CA_FILE"],
     );
     fails(trusting(of_tls()), &[unknown, "STATE_CERT_FILE"]);
-    let of_clear = fresh(format!("rediss://127.0.0.1:{}", redis.port()));
+    let of_clear = fresh(format!("rediss://:canary@127.0.0.1:{}", redis.port()));
     fails(
         identified(trusting(of_clear)),
         &["does not speak TLS;", "redis instead of rediss"],
     );
     fails(
-        fresh(format!("redis://127.0.0.1:{port}")),
+        fresh(format!("redis://:canary@127.0.0.1:{port}")),
         &["speaks TLS alone;", "rediss instead of redis"],
     );
 }
