@@ -6,6 +6,7 @@
 //! unspent.
 
 mod copy;
+mod examine;
 pub mod fleet;
 mod lock;
 mod redis;
@@ -17,10 +18,12 @@ mod store;
 
 pub use self::{
     copy::{CopyMark, CopyOrigin, RecordCopy},
+    examine::{DatabaseFinding, check_database},
     lock::{LockError, StateLock},
     redis::{
         InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,
-        RedisIdentity, RedisLimits, RedisNode, RedisSettings, RedisStore, RedisTls, look,
+        RedisIdentity, RedisInspector, RedisLimits, RedisNode, RedisServer, RedisSettings,
+        RedisStore, RedisTls, look,
     },
     shared::memory::{MemoryLimits, MemoryReplica},
     shared::{

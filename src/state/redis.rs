@@ -11,6 +11,7 @@ mod connection;
 mod dial;
 pub(in crate::state) mod fault;
 mod fleet;
+mod inspect;
 mod limits;
 mod probe;
 mod route;
@@ -24,6 +25,7 @@ pub use self::{
     changes::RedisChanges,
     fault::{RedisFault, RedisFaultKind},
     fleet::RedisFleet,
+    inspect::{RedisInspector, RedisServer},
     limits::RedisLimits,
     settings::{InvalidRedisUrl, RedisForm, RedisIdentity, RedisNode, RedisSettings, RedisTls},
     store::{RedisStore, look},

@@ -100,6 +100,7 @@ pub use self::{
     queue::EventSender,
     redact::masked,
     session_list::{SessionFilter, SessionSort},
+    store::HISTORY_FILE,
     unix_time::unix_millis,
 };
 

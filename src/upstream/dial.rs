@@ -32,6 +32,7 @@ mod itself;
 mod proxy;
 mod race;
 mod resolve;
+mod steps;
 mod stream;
 mod tls;
 mod trust;
@@ -112,16 +113,7 @@ impl Dialer {
                 })?),
             };
         let deadline = Instant::now() + connect_timeout.min(LONGEST_TIMEOUT);
-        let tcp = match route {
-            OutboundRoute::Direct => {
-                self.connect(&upstream.host, upstream.port, deadline)
-                    .await?
-            }
-            OutboundRoute::HttpProxy(proxy) => self.tunnel(http, upstream, proxy, deadline).await?,
-            OutboundRoute::Socks5 { proxy, resolve } => {
-                self.socks5(upstream, proxy, *resolve, deadline).await?
-            }
-        };
+        let tcp = self.tcp(http, upstream, route, deadline).await?;
         let Some(config) = tls else {
             return Ok(Stream::Tcp(tcp));
         };
@@ -136,6 +128,23 @@ impl Dialer {
             )));
         }
         Ok(stream)
+    }
+
+    /// Connects by a route, up to the handshake of TLS.
+    async fn tcp(
+        &self,
+        http: HttpVersion,
+        upstream: &Upstream,
+        route: &OutboundRoute,
+        deadline: Instant,
+    ) -> Result<TcpStream, UpstreamError> {
+        match route {
+            OutboundRoute::Direct => self.connect(&upstream.host, upstream.port, deadline).await,
+            OutboundRoute::HttpProxy(proxy) => self.tunnel(http, upstream, proxy, deadline).await,
+            OutboundRoute::Socks5 { proxy, resolve } => {
+                self.socks5(upstream, proxy, *resolve, deadline).await
+            }
+        }
     }
 
     async fn connect(

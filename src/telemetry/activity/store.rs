@@ -26,8 +26,8 @@ use self::{
 use super::state::{Delta, HOUR, StoredHistory, second};
 
 /// The file's name in `DATA_DIR`.
-const NAME: &str = "activity.sqlite";
-/// Infix of the name of a file that was moved aside: [`NAME`], this, and the second.
+pub const HISTORY_FILE: &str = "activity.sqlite";
+/// Infix of the name of a file that was moved aside: [`HISTORY_FILE`], this, and the second.
 const ASIDE: &str = ".corrupt-";
 /// Upper bound of files that are kept aside.
 const KEPT_ASIDE: usize = 3;
@@ -45,7 +45,7 @@ impl Store {
     /// Opens the file of a directory, and reads its history.
     pub(super) fn open(directory: &Path, now: SystemTime) -> (Self, StoredHistory) {
         let mut store = Self {
-            path: directory.join(NAME),
+            path: directory.join(HISTORY_FILE),
             connection: None,
             is_failing: false,
             pruned: 0,
@@ -170,7 +170,7 @@ fn prune_aside(path: &Path, newest: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_prefix(NAME)?.strip_prefix(ASIDE));
+        let number = name.and_then(|name| name.strip_prefix(HISTORY_FILE)?.strip_prefix(ASIDE));
         // the files beside each (`-wal`, `-shm`) do not end with a number
         if let Some(number) = number.and_then(|number| number.parse::<u64>().ok())
             && path != newest

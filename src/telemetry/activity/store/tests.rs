@@ -29,7 +29,7 @@ fn the_files_are_for_their_owner_and_group() {
 
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(NAME);
+    let path = directory.path().join(HISTORY_FILE);
     for before in [None, Some(0o666), Some(0o600)] {
         if let Some(before) = before {
             fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
@@ -126,7 +126,12 @@ fn closing_leaves_no_log_beside_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(directory.path(), at(NOW));
     assert!(store.write(&additions(NOW, 5), at(NOW)));
-    assert!(directory.path().join(format!("{NAME}-wal")).exists());
+    assert!(
+        directory
+            .path()
+            .join(format!("{HISTORY_FILE}-wal"))
+            .exists()
+    );
     store.close();
     let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
@@ -150,7 +155,7 @@ fn what_was_written_is_read_and_additions_add_up() {
 #[test]
 fn a_file_of_an_earlier_release_is_read_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
-    let old = Connection::open(directory.path().join(NAME)).unwrap();
+    let old = Connection::open(directory.path().join(HISTORY_FILE)).unwrap();
     old.execute_batch(TABLES).unwrap();
     let row = "INSERT INTO usage_day VALUES (?, 'm', 1, 1, 2, 3, 4, 5, 5, 6)";
     old.execute(row, [signed(NOW / DAY)]).unwrap();
@@ -189,7 +194,7 @@ fn a_version_that_is_not_known_yet_is_moved_aside() {
     assert!(
         directory
             .path()
-            .join(format!("{NAME}{ASIDE}{NOW}"))
+            .join(format!("{HISTORY_FILE}{ASIDE}{NOW}"))
             .exists()
     );
 }
@@ -337,16 +342,20 @@ fn sums_end_at_the_largest_integer() {
 #[test]
 fn of_files_moved_aside_the_newest_three_are_kept() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(NAME);
+    let path = directory.path().join(HISTORY_FILE);
     let broken = "not a database, but long enough to be looked at, and then some more of it";
     // the clock is set back before the last
     for second in [9, 10, 100, 101, 102, 50] {
         fs::write(&path, broken).unwrap();
-        fs::write(directory.path().join(format!("{NAME}-wal")), "x").unwrap();
+        fs::write(directory.path().join(format!("{HISTORY_FILE}-wal")), "x").unwrap();
         let (mut store, _) = open(directory.path(), at(NOW + second));
         assert!(store.write(&additions(NOW, 5), at(NOW)));
     }
-    fs::write(directory.path().join(format!("{NAME}.corrupt-x")), "kept").unwrap();
+    fs::write(
+        directory.path().join(format!("{HISTORY_FILE}.corrupt-x")),
+        "kept",
+    )
+    .unwrap();
     let left = fs::read_dir(directory.path()).unwrap();
     let mut left: Vec<_> = left
         .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
@@ -378,13 +387,15 @@ fn a_broken_or_foreign_file_is_moved_aside_and_a_clean_one_begun() {
         fs::read(unversioned).unwrap(),
     ] {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(NAME);
+        let path = directory.path().join(HISTORY_FILE);
         fs::write(&path, &content).unwrap();
         let (mut store, saved) = open(directory.path(), at(NOW));
         assert!(saved.is_empty());
         assert!(store.write(&additions(NOW, 5), at(NOW)));
         assert_eq!(open(directory.path(), at(NOW)).1, additions(NOW, 5));
-        let aside = directory.path().join(format!("{NAME}.corrupt-{NOW}"));
+        let aside = directory
+            .path()
+            .join(format!("{HISTORY_FILE}.corrupt-{NOW}"));
         assert!(aside.exists());
     }
 }
@@ -395,7 +406,7 @@ fn a_file_that_breaks_while_it_is_used_is_moved_aside() {
     let (mut store, _) = open(directory.path(), at(NOW));
     assert!(store.write(&additions(NOW, 5), at(NOW)));
     drop(store);
-    let path = directory.path().join(NAME);
+    let path = directory.path().join(HISTORY_FILE);
     let mut octets = fs::read(&path).unwrap();
     for octet in &mut octets[4096..] {
         *octet = 0x55;
@@ -407,7 +418,7 @@ fn a_file_that_breaks_while_it_is_used_is_moved_aside() {
     assert!(
         directory
             .path()
-            .join(format!("{NAME}.corrupt-{NOW}"))
+            .join(format!("{HISTORY_FILE}.corrupt-{NOW}"))
             .exists()
     );
 }
