@@ -1,7 +1,8 @@
 //! The verbs: what the command line says, and the one place that writes to stdout.
 //!
-//! Exit codes: 0 ok, 1 run-time or refused, 2 usage or configuration, 4 not authorised, 5 conflict. Values are taken as text and judged
-//! where all configuration is judged, so that a bad flag is reported beside every other fault.
+//! Exit codes: 0 ok, 1 run-time or refused, 2 usage or configuration, 3 warnings (`doctor --strict`), 4 not
+//! authorised, 5 conflict. Values are taken as text and judged where all configuration is judged, so that a bad flag
+//! is reported beside every other fault.
 
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ mod check;
 mod client;
 mod configure;
 mod desk;
+mod doctor;
 mod healthcheck;
 mod init;
 mod keys;
@@ -60,6 +62,10 @@ pub fn main() -> ExitCode {
             healthcheck::run(&asked)
         }
         Verb::Init(flags) => init::run(*flags, before),
+        Verb::Doctor(mut asked) => {
+            asked.settings = asked.settings.or(before);
+            doctor::run(&asked)
+        }
         #[cfg(target_os = "linux")]
         Verb::Upgrade(mut asked) => {
             asked.settings = asked.settings.or(before);
@@ -141,6 +147,8 @@ enum Verb {
     Init(Box<init::InitFlags>),
     /// Ask the running server for its health: exit 0 if healthy, 1 if not
     Healthcheck(healthcheck::Healthcheck),
+    /// Find the fault: check configuration, upstreams, listeners, shared state and data
+    Doctor(Box<doctor::Doctor>),
     /// Have the running server hand over to a new process of the program, without a gap
     #[cfg(target_os = "linux")]
     Upgrade(upgrade::Upgrade),

@@ -32,6 +32,8 @@ mod call;
 mod caller;
 mod configuration;
 mod content;
+mod doctor;
+mod doctor_desk;
 mod end;
 mod events;
 mod generated_key;
@@ -52,6 +54,7 @@ mod session;
 mod state;
 
 pub use self::{
+    doctor_desk::DoctorSources,
     generated_key::check_generated_key,
     heard::{FleetSnapshot, HeardReplica, ReplicaBeat},
     paths::{METRICS, owns},
@@ -153,7 +156,7 @@ pub fn mount_alone(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>) {
     routes.service(guarded(home(), plane, Exposure::Alone));
 }
 
-/// The API alone, for those who may open the socket in `DATA_DIR`.
+/// The API and the metrics alone, for those who may open the socket in `DATA_DIR`.
 pub fn mount_socket(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>) {
     let scope = web::scope(ROOT)
         .app_data(web::ThinData(Arc::clone(plane)))
@@ -161,6 +164,8 @@ pub fn mount_socket(routes: &mut web::ServiceConfig, plane: &Arc<AdminState>) {
         .service(web::scope(API).configure(api))
         .default_service(web::to(not_found))
         .wrap(middleware::from_fn(admission::guard));
+    let metrics = resource(METRICS, api::metrics);
+    routes.service(guarded(metrics, plane, Exposure::Socket));
     routes.service(scope);
 }
 
@@ -239,6 +244,12 @@ fn api(routes: &mut web::ServiceConfig) {
         .service(resource("/spend", limits::spend))
         .service(resource("/audit", audit::search))
         .service(resource("/audit/verify", audit::verify))
+        .service(
+            web::resource("/doctor")
+                .route(read().to(doctor::last))
+                .route(web::post().to(doctor::run))
+                .default_service(web::to(|| refused("GET, HEAD, POST"))),
+        )
         .service(
             web::resource("/config")
                 .route(read().to(configuration::answer))

@@ -26,6 +26,7 @@ pub mod background;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod downstream;
 pub mod drain;
 pub mod edit;

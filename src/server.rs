@@ -33,6 +33,7 @@ use crate::{
     access::{Access, LocalAccess},
     config::{AccessMode, Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
     control::{self, AdminState, FleetSnapshot},
+    doctor,
     downstream::Services,
     drain::{Drain, DrainPhase},
     limits::{Limits, Overflow},
@@ -405,6 +406,15 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         proxy_urls: announced.origins.clone(),
         view: observation.view(),
         replicas: fleet::source(&own, &heard),
+        doctor: control::DoctorSources {
+            ca_file: boot.upstream_ca_file.clone(),
+            state: boot.access.state.clone(),
+            targets: listeners.targets(),
+            addresses: listeners
+                .addresses()
+                .chain(announced.alone.iter().copied())
+                .collect(),
+        },
         exposition: observation.exposition(&gauges),
     });
     let mut sign_in = None;
@@ -1046,10 +1056,12 @@ async fn worker(
 ) -> Result<Services<impl Service<Request, Response = ServiceResponse<BoxBody>>>, ()> {
     let (worker, drain) = (Rc::clone(&place.worker), Rc::clone(&place.drain));
     let (status, phase) = (Arc::clone(&shared.status), shared.phase.clone());
+    let door: Rc<dyn doctor::Door> = Rc::new(WorkerDoor(Rc::clone(&worker)));
     let app = App::new()
         .app_data(web::ThinData(worker))
         .app_data(web::ThinData(status))
         .app_data(web::ThinData(phase))
+        .app_data(web::ThinData(door))
         .service(own("/health", part).route(local().to(status::health)))
         .service(own("/livez", part).route(local().to(status::livez)))
         .service(own("/readyz", part).route(local().to(status::readyz)))
@@ -1084,6 +1096,15 @@ async fn worker(
         request_id: || RequestId::next().to_string(),
         refused: Box::new(move |client, refused| observer.refused(&live.load(), client, refused)),
     })
+}
+
+/// The HTTP client of a worker, for the doctor.
+struct WorkerDoor(Rc<Worker>);
+
+impl doctor::Door for WorkerDoor {
+    fn client(&self) -> &Client {
+        &self.0.client
+    }
 }
 
 /// A path of ours; methods that we do not answer are forwarded as everything else, where anything is.

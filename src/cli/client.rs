@@ -237,7 +237,12 @@ fn answer(octets: &[u8]) -> io::Result<Option<ApiAnswer>> {
     } else {
         Vec::new()
     };
-    let content = serde_json::from_slice(&content).unwrap_or(Value::Null);
+    let content = match serde_json::from_slice(&content) {
+        Ok(content) => content,
+        Err(_) if content.is_empty() => Value::Null,
+        // the metrics
+        Err(_) => Value::String(String::from_utf8_lossy(&content).into_owned()),
+    };
     Ok(Some(ApiAnswer { status, content }))
 }
 

@@ -92,6 +92,14 @@ pub(super) const EXIT_CONFLICT: u8 = 5;
 pub(super) const ADMIN_KEY: &str = "ANTHROPIC_PROXY_ADMIN_KEY";
 
 impl Reach {
+    /// The place that these settings name.
+    pub(super) fn of(settings: Flags) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
     /// The directory of keys, and their settings.
     pub(super) fn place(&self) -> Result<(PathBuf, AccessSettings), VerbError> {
         let source = ConfigSource::of_process(self.settings.clone());

@@ -172,7 +172,7 @@ fn of_path(_path: PathBuf) -> Option<HealthTarget> {
 }
 
 /// Addresses by which this machine reaches a listener.
-fn reachable(listen: SocketAddr) -> Vec<SocketAddr> {
+pub(super) fn reachable(listen: SocketAddr) -> Vec<SocketAddr> {
     let port = listen.port();
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => {

@@ -36,7 +36,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Reports whether requests get a credential of the operator's there: its own, or one in the path of its URL.
-    pub(super) fn has_credential(&self) -> bool {
+    pub fn has_credential(&self) -> bool {
         self.credential.is_some() || shape::hidden(&self.upstream.prefix).next().is_some()
     }
 }

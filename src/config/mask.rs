@@ -1,6 +1,8 @@
 //! Values as they may be shown: a secret by its length only, a URL without user, query and keys.
 
-use super::env::{Redaction, Variable};
+use percent_encoding::percent_decode_str;
+
+use super::env::{Redaction, Section, Variable};
 use crate::secret::shape;
 
 /// A valid value as it may be shown.
@@ -29,6 +31,54 @@ pub(super) fn found(variable: &Variable, value: &str) -> String {
             format!("`{}`", shown.escape_debug())
         }
     }
+}
+
+/// The parts of a valid value that [`shown`] leaves out.
+pub(super) fn hidden(variable: &Variable, value: &str) -> Vec<String> {
+    match variable.shown {
+        Redaction::Plainly => Vec::new(),
+        Redaction::AsLength => {
+            // entries of a list, which may have a scheme, and the whole
+            let entries = value.split(',').map(str::trim);
+            let bare = entries.map(|entry| match entry.split_once(' ') {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+                _ => entry,
+            });
+            let is_list = variable.section != Section::SystemPrompt;
+            let keys = bare.filter(|it| is_list && it.len() >= SHORTEST_HIDDEN);
+            let mut hidden: Vec<String> = keys.map(str::to_owned).collect();
+            hidden.extend(logins(value));
+            hidden.push(value.to_owned());
+            hidden
+        }
+        Redaction::WithoutUserinfo | Redaction::Urls => value
+            .split(',')
+            .flat_map(|url| {
+                let query = url
+                    .split_once(['?', '#'])
+                    .map(|(_, query)| query.to_owned());
+                let path = url.split_once("://").map_or(url, |(_, rest)| rest);
+                let path = path.split_once('/').map_or("", |(_, path)| path);
+                let keys = shape::hidden(path).map(str::to_owned);
+                let mut hidden = logins(url);
+                hidden.extend(query.into_iter().chain(keys));
+                hidden
+            })
+            .collect(),
+    }
+}
+
+/// Password of a URL, as it is and decoded, and user and password together.
+fn logins(url: &str) -> Vec<String> {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let Some((login, _)) = rest.rsplit_once('@') else {
+        return Vec::new();
+    };
+    let password = login.split_once(':').map_or("", |(_, password)| password);
+    let decoded = percent_decode_str(password)
+        .decode_utf8_lossy()
+        .into_owned();
+    vec![login.to_owned(), password.to_owned(), decoded]
 }
 
 pub(super) fn length(value: &str) -> String {
@@ -76,6 +126,8 @@ fn without_keys(rest: &str) -> String {
 
 /// Longer than any value that a person types; keys and tokens are longer.
 const LONGEST_FOUND: usize = 60;
+/// A shorter entry is a word like any other: `off`, `none`.
+const SHORTEST_HIDDEN: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +143,22 @@ mod tests {
         assert_eq!(found(port, "8\n0"), "`8\\n0`");
         assert_eq!(found(port, "sk-ant-api03-canary"), "(19 octets)");
         assert_eq!(found(port, &"x".repeat(61)), "(61 octets)");
+    }
+
+    #[test]
+    fn hidden_parts_are_those_that_are_not_shown() {
+        let of = |name: &str, value: &str| hidden(variable(name).unwrap(), value);
+        assert!(of("PORT", "8088").is_empty());
+        let keys = of("UPSTREAM_API_KEYS", "sk-canary-1, Bearer canary-two,");
+        for key in ["sk-canary-1", "canary-two"] {
+            assert!(keys.iter().any(|it| it == key), "{keys:?}");
+        }
+        let proxy = of("HTTPS_PROXY", "http://u:p%40ss@h:1");
+        assert!(proxy.iter().any(|it| it == "p@ss"), "{proxy:?}");
+        let url = of("API_BASE_URL", "https://h/k9x2abc7/v1");
+        assert!(url.iter().any(|it| it == "k9x2abc7"), "{url:?}");
+        let state = of("STATE_URL", "redis://u:canary-p@h:1/0");
+        assert!(state.iter().any(|it| it == "canary-p"), "{state:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use super::{env::Variable, mask};
+use crate::secret::Secrets;
 
 /// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,17 @@ impl Setting {
         self.text
             .as_deref()
             .map(|text| mask::shown(self.variable, text))
+    }
+
+    /// Adds the parts of the value that are not shown.
+    pub(super) fn add_secrets(&self, secrets: &mut Secrets) {
+        for hidden in self
+            .text
+            .iter()
+            .flat_map(|text| mask::hidden(self.variable, text))
+        {
+            secrets.add(&hidden);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) const API: &str = "/api/v1";
 pub const METRICS: &str = "/metrics";
 
 /// Pages below [`ROOT`]; all of them are one file.
-pub(super) const PAGES: [&str; 13] = [
+pub(super) const PAGES: [&str; 14] = [
     "",
     "/",
     "/requests",
@@ -28,6 +28,7 @@ pub(super) const PAGES: [&str; 13] = [
     "/keys",
     "/audit",
     "/upstreams",
+    "/doctor",
     "/config",
     "/connect",
     "/docs",

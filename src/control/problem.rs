@@ -37,6 +37,8 @@ pub(super) enum Problem {
     BadRequest(Cow<'static, str>),
     /// Too many keys were tried; seconds until the next may be.
     TooManyAttempts(u64),
+    /// The doctor runs, or ran a moment ago; seconds until it may run again.
+    TooSoon(u64),
     /// Not now: seconds until it may be tried again.
     Unavailable(&'static str),
     /// The registry refused a call.
@@ -168,6 +170,7 @@ impl Problem {
             Self::BadFilter(_) => "bad_filter",
             Self::BadRequest(_) => "bad_request",
             Self::TooManyAttempts(_) => "too_many_attempts",
+            Self::TooSoon(_) => "too_soon",
             Self::Unavailable(_) => "unavailable",
             Self::Registry(problem) => problem.code,
             Self::NoVersion => "version_required",
@@ -194,6 +197,10 @@ impl fmt::Display for Problem {
             Self::BadRange(ranges) => write!(f, "range is not one of {ranges}"),
             Self::BadFilter(why) | Self::BadRequest(why) => f.write_str(why),
             Self::TooManyAttempts(_) => f.write_str("too many keys were tried; wait a while"),
+            Self::TooSoon(wait) => write!(
+                f,
+                "the doctor runs, or ran a moment ago; nothing was started; ask again in {wait} s"
+            ),
             Self::Registry(problem) => f.write_str(&problem.message),
             Self::NoVersion => f.write_str(
                 "If-Match is missing: send the ETag of GET /admin/api/v1/config, so that no other change is lost",
@@ -212,7 +219,7 @@ impl ResponseError for Problem {
             Self::TooLate => StatusCode::CONFLICT,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRange(_) | Self::BadFilter(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyAttempts(_) | Self::TooSoon(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoVersion => StatusCode::PRECONDITION_REQUIRED,
             Self::Revision(problem) => {
@@ -234,7 +241,7 @@ impl ResponseError for Problem {
             Self::MethodNotAllowed(allowed) => {
                 response.insert_header((header::ALLOW, *allowed));
             }
-            Self::TooManyAttempts(seconds) => {
+            Self::TooManyAttempts(seconds) | Self::TooSoon(seconds) => {
                 response.insert_header((header::RETRY_AFTER, *seconds));
             }
             Self::Unavailable(_) => {

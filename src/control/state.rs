@@ -13,6 +13,7 @@ use super::{
     attempts::KeyAttempts,
     blocking_pool::BlockingPool,
     broadcast::EventChannel,
+    doctor_desk::{DoctorDesk, DoctorSources},
     heard::FleetSnapshot,
     problem::Problem,
     rejected_keys::RejectedKeys,
@@ -61,6 +62,8 @@ pub struct AdminSources {
     pub replicas: ReplicaSource,
     /// Writes the metrics.
     pub exposition: Exposition,
+    /// Places that the doctor looks at.
+    pub doctor: DoctorSources,
 }
 
 /// Tells what is known of the replicas.
@@ -85,6 +88,7 @@ pub struct AdminState {
     pub(super) refused: RejectedKeys,
     pub(super) aside: BlockingPool,
     pub(super) events: EventChannel,
+    pub(super) doctor: DoctorDesk,
 }
 
 impl AdminState {
@@ -101,6 +105,7 @@ impl AdminState {
             refused: RejectedKeys::default(),
             aside: BlockingPool::new(),
             events: EventChannel::new(),
+            doctor: DoctorDesk::default(),
         })
     }
 

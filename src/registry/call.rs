@@ -66,13 +66,17 @@ pub enum Change {
     SetConfig,
     /// Brings the file of settings back to an earlier state.
     RollBackConfig,
+    /// Checks upstreams and listeners.
+    RunDoctor,
 }
 
 impl Change {
     /// The least role that may make it.
     pub fn needs(self) -> Role {
         match self {
-            Self::RevokeKey | Self::GrantBudget | Self::EndRequest => Role::Operator,
+            Self::RevokeKey | Self::GrantBudget | Self::EndRequest | Self::RunDoctor => {
+                Role::Operator
+            }
             Self::CreateKey
             | Self::RotateKey
             | Self::ApplyKeys
@@ -98,6 +102,7 @@ impl Change {
             Self::EndRequest => ("request.end", "request"),
             Self::SetConfig => ("config.set", "file"),
             Self::RollBackConfig => ("config.rollback", "file"),
+            Self::RunDoctor => ("doctor.run", "doctor"),
         }
     }
 }

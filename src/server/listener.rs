@@ -1,6 +1,8 @@
 //! One listening socket: its protocol, address and reach.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use crate::doctor::ListenerTarget;
 
 /// A socket that listens, and what is spoken on it.
 #[derive(Debug)]
@@ -41,6 +43,24 @@ impl Listener {
             Self::Plain(listener) | Self::Tls(listener) => listener.local_addr().ok(),
             #[cfg(unix)]
             Self::Unix(_) => None,
+        }
+    }
+
+    /// Place at which this machine reaches it.
+    pub(super) fn target(&self) -> Option<ListenerTarget> {
+        let reached = |address: SocketAddr| {
+            let ip = match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
+            SocketAddr::new(ip, address.port())
+        };
+        match self {
+            Self::Plain(_) => Some(ListenerTarget::Plain(reached(self.address()?))),
+            Self::Tls(_) => Some(ListenerTarget::Tls(reached(self.address()?))),
+            #[cfg(unix)]
+            Self::Unix(_) => Some(ListenerTarget::Unix(self.path()?)),
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     listener::Listener,
     sockets::{self, BindError},
 };
-use crate::config::Listen;
+use crate::{config::Listen, doctor::ListenerTarget};
 
 /// All of them.
 #[derive(Debug)]
@@ -40,6 +40,11 @@ impl Listeners {
     /// The addresses of those that have one.
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.sockets.iter().filter_map(Listener::address)
+    }
+
+    /// Places at which this machine reaches them.
+    pub(super) fn targets(&self) -> Vec<ListenerTarget> {
+        self.sockets.iter().filter_map(Listener::target).collect()
     }
 
     /// Handles on all of them and on those of `ADMIN_LISTEN`, for the next process.

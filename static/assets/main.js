@@ -22,6 +22,7 @@ const LOADERS = {
   keys: () => import("./pages/keys.js"),
   audit: () => import("./pages/audit.js"),
   upstreams: () => import("./pages/upstreams.js"),
+  doctor: () => import("./pages/doctor.js"),
   config: () => import("./pages/config.js"),
   connect: () => import("./pages/connect.js"),
   docs: () => import("./pages/docs.js"),

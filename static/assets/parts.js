@@ -20,6 +20,7 @@ const PATHS = {
   upstreams:
     "M4 7a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2V7Zm0 8" +
     "a2 2 0 0 1 2-2h12a2 2 0 0 1 2 2v2a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2v-2Zm4-7v.01M8 16v.01",
+  doctor: "M6 4v5a4 4 0 0 0 8 0V4M10 13v2.500a4.500 4.500 0 0 0 9 0V14m0 0a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z",
   config: "M4 7h9m4 0h3M4 17h3m4 0h9M15 5v4M9 15v4",
   connect: "M9 8V3m6 5V3M6 8h12v3a6 6 0 0 1-12 0V8Zm6 9v4",
   docs: "M5 4h9l5 5v11H5V4Zm9 0v5h5M8.500 13h7m-7 3.500h7",

@@ -13,6 +13,7 @@ export const PAGES = [
   "keys",
   "audit",
   "upstreams",
+  "doctor",
   "config",
   "connect",
   "docs",

@@ -6,6 +6,32 @@ declare namespace Api {
   type RowState = "pending" | "done";
   type By = "complete" | "client" | "upstream" | "proxy";
 
+  type CheckStatus = "ok" | "skip" | "warn" | "fail";
+
+  interface Check {
+    id: string;
+    group: "configuration" | "upstream" | "shared_state" | "listener" | "data" | "client";
+    subject?: string;
+    status: CheckStatus;
+    ms: number;
+    detail: string;
+    fix: string | null;
+    evidence: string[];
+  }
+
+  interface DoctorReport {
+    version: string;
+    at: number;
+    ms: number;
+    counts: Record<CheckStatus, number>;
+    checks: Check[];
+  }
+
+  interface LastDoctorRun {
+    running: boolean;
+    report: DoctorReport | null;
+  }
+
   type Role = "viewer" | "operator" | "admin";
 
   interface SessionStatus {

@@ -39,6 +39,7 @@ declare namespace Page {
     "/audit/verify": Api.AuditVerified;
     "/config": Api.Configuration;
     "/config/history": { items: Api.HistoryEntry[] };
+    "/doctor": Api.LastDoctorRun & Api.DoctorReport;
     "/errors": Api.Errors;
     "/keys": Api.KeyList;
     "/openapi.json": Api.Document;

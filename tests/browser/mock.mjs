@@ -37,6 +37,7 @@ const PAGES = [
   "/keys",
   "/audit",
   "/upstreams",
+  "/doctor",
   "/config",
   "/connect",
   "/docs",
@@ -983,6 +984,41 @@ function keyRow({ id, name, user, team, state = "active", limits, models }) {
   };
 }
 
+let doctorReport = null;
+
+function diagnosis(spends) {
+  const check = (group, id, status, detail, more) => ({
+    group,
+    id,
+    status,
+    ms: 12,
+    detail,
+    fix: null,
+    evidence: [],
+    ...more,
+  });
+  const subject = UPSTREAMS[0];
+  const checks = [
+    check("configuration", "settings", "ok", "those of the files are in effect"),
+    check("upstream", "dns", "ok", "api.anthropic.com has 2 addresses", {
+      subject,
+      evidence: ["::1", "127.0.0.1"],
+    }),
+    check("upstream", "tls", "warn", "certificate by Corp Root, 90 days left; no public authority", {
+      subject,
+      fix: "put its certificate into UPSTREAM_CA_FILE",
+    }),
+    check("upstream", "stream", spends ? "ok" : "skip", spends ? "not buffered" : "not tried", { subject }),
+    check("listener", "round_trip", "fail", "no answer", {
+      subject: "http://127.0.0.1:8088",
+      fix: "start it",
+    }),
+  ];
+  const count = (status) => checks.filter((one) => one.status === status).length;
+  const counts = { ok: count("ok"), warn: count("warn"), fail: count("fail"), skip: count("skip") };
+  return { version: "0.1.0", at: Date.now(), ms: 812, counts, checks };
+}
+
 async function administer(req, path, query) {
   let text = "";
   if (req.method === "POST") for await (const chunk of req) text += chunk;
@@ -1054,6 +1090,11 @@ async function administer(req, path, query) {
     ];
     return { value: { items: items.filter((one) => one.action.startsWith(query.get("action") ?? "")) } };
   }
+  if (path === "/doctor" && req.method === "POST") {
+    doctorReport = diagnosis(body.spend);
+    return { value: doctorReport };
+  }
+  if (path === "/doctor") return { value: { running: false, report: doctorReport } };
   return null;
 }
 

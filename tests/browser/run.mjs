@@ -26,6 +26,7 @@ const PAGES = [
   "/errors",
   "/usage",
   "/upstreams",
+  "/doctor",
   "/config",
   "/connect",
   "/docs",
@@ -762,6 +763,19 @@ if (isMock) {
     await page.locator('form button[type="submit"]').click();
     await page.locator("form [role=alert]", { hasText: "a key has this name" }).waitFor();
     complaints.splice(0);
+  });
+
+  await test("the doctor is run, and tells its remedies", {}, async (page) => {
+    await open(page, "/doctor");
+    await page.locator("label", { hasText: "also try a stream" }).locator("input").check();
+    await page.locator("button", { hasText: "Run the checks" }).focus();
+    await page.keyboard.press("Enter");
+    await page.locator("[role=status] .badge", { hasText: "1 failed" }).waitFor();
+    holds((await page.locator(".check-line").count()) === 5, "each check has a line");
+    await page.locator(".check-fix", { hasText: "UPSTREAM_CA_FILE" }).waitFor();
+    await page.locator(".check-line", { hasText: "not buffered" }).waitFor();
+    await page.locator("summary", { hasText: "Evidence" }).click();
+    await page.locator(".check-line li", { hasText: "127.0.0.1" }).waitFor();
   });
 
   await test("budgets and the audit are told", {}, async (page) => {

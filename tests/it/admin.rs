@@ -19,7 +19,7 @@ const API: &str = "/admin/api/v1";
 
 const COOKIE: &str = "anthropic_proxy_session=";
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "/admin",
     "/admin/",
     "/admin/requests",
@@ -30,6 +30,7 @@ const PAGES: [&str; 13] = [
     "/admin/keys",
     "/admin/audit",
     "/admin/upstreams",
+    "/admin/doctor",
     "/admin/config",
     "/admin/connect",
     "/admin/docs",
@@ -193,7 +194,9 @@ impl Caller {
         let is_status = is_session && method == "GET";
         let is_login = is_session && method == "POST";
         let is_logout = is_session && method == "DELETE";
-        let is_end = path == "/admin/api/v1/requests/req_x/end";
+        // without content
+        let is_end = path == "/admin/api/v1/requests/req_x/end"
+            || (path == "/admin/api/v1/doctor" && method == "POST");
         let is_change = path.starts_with("/admin/api/v1/config") && method != "GET";
         // there is no DATA_DIR
         let is_keyed = ["/keys", "/limits", "/spend", "/audit"].iter().any(|it| {

@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["server"],
     &["control"],
-    &["proxy", "registry"],
+    &["proxy", "registry", "doctor"],
     &["upstream", "downstream", "edit", "access", "revision"],
     &["telemetry", "audit"],
     &["config"],

@@ -25,6 +25,7 @@ mod dialing;
 mod differential;
 mod docs;
 mod docs_papers;
+mod doctor;
 mod edit;
 mod endings;
 mod failover;

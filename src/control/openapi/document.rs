@@ -9,7 +9,8 @@ use utoipa::{
 };
 
 use super::super::{
-    api, audit, configuration, end, events, keys, limits, login, openapi, replicas, revisions,
+    api, audit, configuration, doctor, end, events, keys, limits, login, openapi, replicas,
+    revisions,
 };
 
 #[derive(OpenApi)]
@@ -51,6 +52,8 @@ use super::super::{
         limits::spend,
         audit::search,
         audit::verify,
+        doctor::last,
+        doctor::run,
         configuration::answer,
         revisions::change,
         revisions::roll_back,

@@ -14,6 +14,7 @@ use super::{DEADLINE, ProxyBuilder, Wire};
 pub(crate) type TlsWire = Wire<StreamOwned<ServerConnection, TcpStream>>;
 
 /// A certificate authority and what it signed for these names.
+#[derive(Clone)]
 pub(crate) struct Identity {
     ca: String,
     server: Arc<ServerConfig>,
@@ -33,6 +34,15 @@ impl Identity {
         })
     }
 
+    /// The same, but it ends in ten days.
+    pub(crate) fn ending_soon(names: &[&str]) -> Self {
+        let end = jiff::Zoned::now().date() + jiff::Span::new().days(10);
+        Self::signed(names, |leaf| {
+            let [month, day] = [end.month(), end.day()].map(|it| u8::try_from(it).unwrap());
+            leaf.not_after = rcgen::date_time_ymd(end.year().into(), month, day);
+        })
+    }
+
     /// The same, but it signed itself, and the authority knows nothing of it.
     pub(crate) fn self_signed(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -47,6 +57,11 @@ impl Identity {
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let name = &mut ca.distinguished_name;
+        name.push(
+            rcgen::DnType::CommonName,
+            format!("Authority of {}", names[0]),
+        );
         let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
@@ -68,6 +83,11 @@ impl Identity {
             ServerConnection::new(self.server.clone()).unwrap(),
             stream,
         ))
+    }
+
+    /// The certificate of its authority, in PEM.
+    pub(crate) fn authority(&self) -> &str {
+        &self.ca
     }
 
     /// A proxy that trusts it.

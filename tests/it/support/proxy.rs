@@ -103,6 +103,11 @@ impl ProxyBuilder {
         self
     }
 
+    /// Adds arguments.
+    pub(crate) fn args<const N: usize>(self, arguments: [&str; N]) -> Self {
+        arguments.iter().fold(self, |it, argument| it.arg(argument))
+    }
+
     /// Limits the file descriptors of the process.
     pub(crate) fn descriptors(mut self, limit: u32) -> Self {
         self.descriptors = Some(limit);
@@ -170,9 +175,22 @@ impl ProxyBuilder {
         proxy
     }
 
+    /// Runs the program to its end, and looks at its directory before that goes.
+    #[track_caller]
+    pub(crate) fn run_and(self, look: impl FnOnce()) -> Ended {
+        let ended = self.run_to_end();
+        look();
+        ended
+    }
+
     /// Runs the program to its end.
     #[track_caller]
     pub(crate) fn run(self) -> Ended {
+        self.run_to_end()
+    }
+
+    #[track_caller]
+    fn run_to_end(&self) -> Ended {
         let mut child = self.command().spawn().expect("the binary starts");
         let stdout = child.stdout.take().map(collect);
         let stderr = collect(child.stderr.take().unwrap());

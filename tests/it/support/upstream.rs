@@ -122,6 +122,11 @@ impl Upstream {
             .expect("the proxy connects to the upstream")
     }
 
+    /// The next connection, until the test ends.
+    pub(crate) fn next_stream(&self) -> Option<TcpStream> {
+        self.connections.recv().ok()
+    }
+
     /// The next connection, if one comes soon.
     pub(crate) fn accept_soon(&self) -> Option<Wire> {
         self.connections.recv_timeout(QUIET).ok().map(Wire::tcp)

@@ -206,6 +206,42 @@ impl<S: Read + Write> Wire<S> {
         (head, body)
     }
 
+    /// Reads a whole request, if one comes: a peer that ends, or gives up a handshake, sends none.
+    pub(crate) fn try_read_request(&mut self) -> Option<(Head, Body)> {
+        let head = self.try_read_request_head()?;
+        let body = self.try_read_body(head.length().unwrap_or(0))?;
+        Some((head, body))
+    }
+
+    /// Reads a request head, if one comes.
+    pub(crate) fn try_read_request_head(&mut self) -> Option<Head> {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.pending, b"\r\n\r\n") {
+                return Some(Head::of_request(self.pending.drain(..at + 4).collect()));
+            }
+            self.try_fill()?;
+        }
+    }
+
+    /// Reads a body of this length, if it comes whole.
+    pub(crate) fn try_read_body(&mut self, length: usize) -> Option<Body> {
+        while self.pending.len() < length {
+            self.try_fill()?;
+        }
+        Some(Body::Length(self.pending.drain(..length).collect()))
+    }
+
+    fn try_fill(&mut self) -> Option<()> {
+        let mut octets = [0; 4096];
+        let count = self
+            .stream
+            .read(&mut octets)
+            .ok()
+            .filter(|count| *count > 0)?;
+        self.pending.extend_from_slice(&octets[..count]);
+        Some(())
+    }
+
     /// Reads a whole response to a request with this method.
     #[track_caller]
     pub(crate) fn read_response(&mut self, method: &str) -> Response {

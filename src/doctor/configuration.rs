@@ -1,0 +1,142 @@
+//! The checks of the configuration: what `check` says, and what the running server says of its last reload.
+
+use super::check::{Check, CheckGroup};
+use crate::config::{ConfigErrors, Loaded, Warning, reload::ConfigStatus};
+
+const GROUP: CheckGroup = CheckGroup::Configuration;
+
+/// Checks of a valid configuration; `also` has faults that show when it is put into effect.
+pub fn valid_configuration(loaded: &Loaded, also: &[String]) -> Vec<Check> {
+    let boot = &loaded.config.boot;
+    let file = match boot.env_file.exists() {
+        true => format!("valid, with {}", boot.env_file.display()),
+        false => format!("valid; {} does not exist", boot.env_file.display()),
+    };
+    let mut checks = match also {
+        [] => vec![Check::ok(GROUP, "settings", file)],
+        faults => faults
+            .iter()
+            .map(|fault| {
+                Check::fail(
+                    GROUP,
+                    "settings",
+                    fault,
+                    "correct it, then run anthropic-proxy check",
+                )
+            })
+            .collect(),
+    };
+    checks.extend(loaded.warnings.iter().map(warned));
+    checks
+}
+
+/// Checks of a configuration with faults.
+pub fn invalid_configuration(errors: &ConfigErrors) -> Vec<Check> {
+    let faults = errors.faults.iter().map(|fault| {
+        let text = fault.to_string();
+        let fix = match &fault.fix {
+            Some(fix) => fix.clone(),
+            None => format!("expected: {}", fault.expected),
+        };
+        let check = Check::fail(GROUP, "settings", text, fix);
+        match &fault.variable {
+            Some(variable) => check.with_evidence(variable.clone()),
+            None => check,
+        }
+    });
+    let warnings = errors.warnings.iter().map(warned);
+    faults.chain(warnings).collect()
+}
+
+fn warned(warning: &Warning) -> Check {
+    let fix = format!(
+        "change or remove {}, or leave it if it is meant so",
+        warning.variable
+    );
+    Check::warn(GROUP, "setting", warning.to_string(), fix)
+}
+
+/// Checks of the configuration of the running server.
+pub fn running_configuration(status: &ConfigStatus) -> Vec<Check> {
+    let mut checks = Vec::new();
+    match status.reloads.back() {
+        Some(reload) if !reload.faults.is_empty() => {
+            checks.extend(reload.faults.iter().map(|fault| {
+                let fix = "correct the file: it is read again by itself; the settings before it are in effect until then";
+                Check::fail(GROUP, "reload", fault, fix)
+            }));
+        }
+        _ => checks.push(Check::ok(
+            GROUP,
+            "settings",
+            "those of the files are in effect",
+        )),
+    }
+    if !status.pending_restart.is_empty() {
+        let names = status.pending_restart.join(", ");
+        let found = format!("changed, and not in effect before a restart: {names}");
+        let fix = "restart the server, or hand over to a new process: anthropic-proxy upgrade";
+        checks.push(Check::warn(GROUP, "restart", found, fix));
+    }
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::SystemTime};
+
+    use super::super::check::CheckStatus;
+    use super::*;
+    use crate::config::{ConfigSource, Environment, Flags, reload::Reload};
+
+    fn source(text: &str) -> (tempfile::TempDir, ConfigSource) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        fs::write(dir.path().join("env/.env"), text).unwrap();
+        let source = ConfigSource::new(Flags::default(), Environment::default()).rooted(dir.path());
+        (dir, source)
+    }
+
+    #[test]
+    fn each_fault_is_a_check_with_its_remedy() {
+        let (_dir, faulty) = source("UPSTREAM_TIMEOUT=soon\nPORT=x\n");
+        let checks = invalid_configuration(&faulty.load().unwrap_err());
+        assert_eq!(checks.len(), 2, "{checks:?}");
+        for (check, name) in checks.iter().zip(["PORT", "UPSTREAM_TIMEOUT"]) {
+            assert_eq!(check.status, CheckStatus::Fail);
+            assert!(check.fix.is_some(), "{check:?}");
+            let all: String = checks.iter().map(|check| check.detail.as_str()).collect();
+            assert!(all.contains(name), "{checks:?}");
+        }
+    }
+
+    #[test]
+    fn a_warning_is_one_and_no_secret_is_shown() {
+        let (_dir, fine) = source("SYSTEM_PROMPT_REPLACEMENT=canary\nPORTT=1\n");
+        let checks = valid_configuration(&fine.load().unwrap(), &[]);
+        assert_eq!(checks[0].status, CheckStatus::Ok);
+        assert!(
+            checks.iter().any(|check| check.status == CheckStatus::Warn),
+            "{checks:?}"
+        );
+        assert!(!format!("{checks:?}").contains("canary"));
+        let (_dir, fine) = source("");
+        let checks = valid_configuration(&fine.load().unwrap(), &["no trust".to_owned()]);
+        assert_eq!(checks[0].status, CheckStatus::Fail);
+    }
+
+    #[test]
+    fn a_reload_that_failed_fails_and_a_restart_that_waits_is_a_warning() {
+        let mut status = ConfigStatus::default();
+        assert_eq!(running_configuration(&status)[0].status, CheckStatus::Ok);
+        status.reloads.push_back(Reload {
+            at: SystemTime::now(),
+            faults: vec!["PORT (env/.env line 3): …".to_owned()],
+            changed: Vec::new(),
+        });
+        status.pending_restart.push("PORT");
+        let checks = running_configuration(&status);
+        let statuses: Vec<_> = checks.iter().map(|check| check.status).collect();
+        assert_eq!(statuses, [CheckStatus::Fail, CheckStatus::Warn]);
+    }
+}

@@ -1,0 +1,200 @@
+//! A TLS handshake that keeps the chain of the peer, also where it is not trusted.
+//!
+//! The verdict is that of the authorities that the proxy trusts; it is never softened.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::certificate::CertificateFacts;
+
+/// Rule by which a chain is accepted.
+pub(super) enum PeerTrust {
+    /// These authorities sign it, and it names the host.
+    Authorities(RootCertStore),
+    /// Any: nothing but a question about its own health goes to the peer.
+    Any,
+}
+
+/// Chain of a peer.
+#[derive(Debug, Default)]
+pub(super) struct PeerChain {
+    /// Its own certificate first.
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl PeerChain {
+    /// Facts of its own certificate.
+    pub(super) fn leaf(&self) -> Option<CertificateFacts> {
+        CertificateFacts::read(self.certificates.first()?)
+    }
+
+    /// True if its own certificate is this one.
+    pub(super) fn is(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.certificates.first() == Some(certificate)
+    }
+
+    /// Name of the authority at its top.
+    pub(super) fn authority(&self) -> Option<String> {
+        let top = CertificateFacts::read(self.certificates.last()?)?;
+        Some(top.issuer)
+    }
+
+    /// Reports whether one of the authorities that browsers trust signs it.
+    pub(super) fn is_public(&self, host: &str) -> bool {
+        let mut public = RootCertStore::empty();
+        public.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let (Some(leaf), Ok(name), Ok(verifier)) = (
+            self.certificates.first(),
+            ServerName::try_from(host.to_owned()),
+            verifier(public),
+        ) else {
+            return false;
+        };
+        let between = self.certificates.get(1..).unwrap_or_default();
+        // other faults are reported by the handshake
+        !matches!(
+            verifier.verify_server_cert(leaf, between, &name, &[], UnixTime::now()),
+            Err(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature
+            ))
+        )
+    }
+}
+
+fn verifier(authorities: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error> {
+    WebPkiServerVerifier::builder_with_provider(
+        Arc::new(authorities),
+        Arc::new(ring::default_provider()),
+    )
+    .build()
+    .map_err(|error| Error::General(error.to_string()))
+}
+
+/// Shakes hands with a peer that should be `host`; gives its chain in either case.
+pub(super) async fn shake_hands(
+    tcp: TcpStream,
+    host: &str,
+    trust: PeerTrust,
+) -> (PeerChain, io::Result<TlsStream<TcpStream>>) {
+    let host = host.strip_suffix('.').unwrap_or(host).to_owned();
+    let recorder = match trust {
+        PeerTrust::Any => Ok(None),
+        PeerTrust::Authorities(store) => verifier(store).map(Some),
+    };
+    let recorder = recorder.map(|inner| {
+        Arc::new(ChainRecorder {
+            inner,
+            provider: Arc::new(ring::default_provider()),
+            seen: Mutex::default(),
+        })
+    });
+    let recorder = match recorder {
+        Ok(recorder) => recorder,
+        Err(error) => return (PeerChain::default(), Err(io::Error::other(error))),
+    };
+    let config = ClientConfig::builder_with_provider(Arc::clone(&recorder.provider))
+        .with_safe_default_protocol_versions();
+    let outcome = match (config, ServerName::try_from(host)) {
+        (Ok(config), Ok(name)) => {
+            let mut config = config
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::clone(&recorder) as _)
+                .with_no_client_auth();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            TlsConnector::from(Arc::new(config))
+                .connect(name, tcp)
+                .await
+        }
+        (Err(error), _) => Err(io::Error::other(error)),
+        (_, Err(error)) => Err(io::Error::other(error)),
+    };
+    let mut seen = recorder.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let certificates = std::mem::take(&mut *seen);
+    (PeerChain { certificates }, outcome)
+}
+
+/// The fault of a certificate in the error of a handshake.
+pub(super) fn certificate_error(error: &io::Error) -> Option<&CertificateError> {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(Error::InvalidCertificate(fault)) => Some(fault),
+        _ => None,
+    }
+}
+
+/// Unix seconds.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}
+
+#[derive(Debug)]
+struct ChainRecorder {
+    /// None accepts any chain.
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+    seen: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for ChainRecorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = chain.map(|it| it.clone().into_owned()).collect();
+        drop(seen);
+        match &self.inner {
+            Some(inner) => {
+                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            None => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

@@ -1,0 +1,108 @@
+//! The proxy's own listeners, and the address that clients use.
+
+use serde_json::json;
+
+use super::{answer, answer_of, assert_check, check, doctor, good, report, upstream};
+use crate::support::{Answering, Proxy, Upstream, tls::Pair};
+
+/// A running proxy before a good upstream, and the upstream.
+fn running() -> (Proxy, Answering) {
+    let upstream = upstream(|_, _| None);
+    (Proxy::to(upstream.url()).start(), upstream)
+}
+
+#[test]
+fn the_listener_of_a_running_server_is_asked() {
+    let (proxy, upstream) = running();
+    let (report, ended) = report(doctor(upstream.url()).env("PORT", proxy.addr().port()));
+    assert_check(&report, "round_trip", "ok", "");
+    assert_check(&report, "content", "ok", "");
+    assert!(
+        check(&report, "content")["detail"]
+            .as_str()
+            .unwrap()
+            .contains("whole"),
+        "{report:#}"
+    );
+    assert_eq!(ended.code, Some(0), "{report:#}");
+}
+
+#[test]
+fn another_program_on_the_port_is_found() {
+    let (other, upstream) = (Upstream::ok(), upstream(|_, _| None));
+    let (report, ended) = report(doctor(upstream.url()).env("PORT", other.addr().port()));
+    assert_check(&report, "round_trip", "fail", "another PORT");
+    assert_eq!(ended.code, Some(1));
+}
+
+/// What stands before a proxy: it says that it is one, and answers the rest by a rule.
+fn front(rule: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Answering {
+    Upstream::answering(move |head, body| match head.target() {
+        "/health" => {
+            let version = env!("CARGO_PKG_VERSION");
+            answer(
+                200,
+                &json!({"service": "anthropic-proxy", "version": version}),
+            )
+        }
+        _ => rule(body.content()),
+    })
+}
+
+#[test]
+fn what_stands_before_the_proxy_and_alters_content_is_found() {
+    let upstream = upstream(|_, _| None);
+    let has_tags = |content: &[u8]| crate::support::contains(content, b"<script>");
+    let firewall = front(move |content| match has_tags(content) {
+        true => answer_of(403, "Content-Type: text/html", "<h1>Forbidden"),
+        false => answer(200, &json!({"input_tokens": 40})),
+    });
+    let sanitiser = front(move |content| match has_tags(content) {
+        true => answer(200, &json!({"input_tokens": 3})),
+        false => answer(200, &json!({"input_tokens": 40})),
+    });
+    for (front, fix) in [
+        (firewall, "except /v1/"),
+        (sanitiser, "leave content as it is"),
+    ] {
+        let (report, ended) = report(doctor(upstream.url()).args(["--url", &front.url()]));
+        assert_check(&report, "content", "fail", fix);
+        assert_eq!(ended.code, Some(1));
+    }
+    let redirects = Upstream::always(answer_of(301, "Location: https://h/", ""));
+    let (report, ended) = report(doctor(upstream.url()).args(["--url", &redirects.url()]));
+    assert_check(&report, "round_trip", "fail", "https://");
+    assert_eq!(ended.code, Some(1));
+}
+
+#[test]
+fn another_version_is_a_warning() {
+    let upstream = upstream(|_, _| None);
+    let front = Upstream::answering(|head, body| match head.target() {
+        "/health" => answer(
+            200,
+            &json!({"service": "anthropic-proxy", "version": "0.0.1"}),
+        ),
+        _ => good(head, body),
+    });
+    let (report, ended) = report(doctor(upstream.url()).args(["--url", &front.url(), "--strict"]));
+    assert_check(&report, "round_trip", "warn", "anthropic-proxy upgrade");
+    assert_eq!(ended.code, Some(3));
+}
+
+#[test]
+fn the_certificate_of_a_listener_is_that_of_the_file() {
+    let upstream = upstream(|_, _| None);
+    let (own, other) = (Pair::new(), Pair::new());
+    let proxy = own.served(Proxy::to(upstream.url())).start();
+    let of = |pair: &Pair| {
+        report(
+            pair.served(doctor(upstream.url()))
+                .env("PORT", proxy.tls_addr().port()),
+        )
+        .0
+    };
+    assert_check(&of(&own), "certificate", "ok", "");
+    assert_check(&of(&own), "content", "ok", "");
+    assert_check(&of(&other), "certificate", "warn", "SIGHUP");
+}
