@@ -56,7 +56,7 @@ const ADMIN_KEY: &str = "ANTHROPIC_PROXY_ADMIN_KEY";
 /// Seconds of silence that are tried if no number is given: more than the usual timeout of a load balancer.
 const SILENCE: &str = "100";
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Doctor {
     /// Print JSON
     #[arg(long)]
@@ -113,6 +113,22 @@ pub(super) fn run(asked: &Doctor) -> ExitCode {
                 DoctorError::Run(_) => ExitCode::FAILURE,
             }
         }
+    }
+}
+
+/// Checks what an environment file says, before a server runs with it. Gives the reason for which nothing could be
+/// checked.
+pub(super) fn run_on_new_file(path: PathBuf) -> Result<(), String> {
+    let asked = Doctor {
+        settings: Flags {
+            env_file: Some(path),
+            ..Flags::default()
+        },
+        ..Doctor::default()
+    };
+    match examine(&asked) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

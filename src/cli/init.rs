@@ -22,6 +22,7 @@ use self::{
 };
 use super::{
     desk::{self, Reach, VerbError},
+    doctor,
     output::{self, complain, say},
 };
 use crate::{
@@ -155,7 +156,7 @@ fn set_up(flags: &InitFlags) -> Result<ExitCode, InitError> {
     consent(&interview, flags, &plan)?;
     IS_WRITING.store(true, Ordering::SeqCst);
     write(&source, &plan)?;
-    report(&source, &answers, &loaded, &plan)
+    report(&source, &answers, &loaded, &plan, !flags.no_test)
 }
 
 /// Files that are to be written, and the first key.
@@ -322,6 +323,7 @@ fn report(
     answers: &Answers,
     loaded: &Loaded,
     plan: &Plan,
+    is_tested: bool,
 ) -> Result<ExitCode, InitError> {
     let path = plan.path.display();
     let mut out = match plan.diff.is_empty() {
@@ -371,6 +373,15 @@ fn report(
                 ));
             }
         }
+    }
+    if is_tested {
+        // whatever it finds: the settings are written, and the remedies are printed
+        out += "\ndoctor:\n";
+        say(out.as_bytes());
+        out = match doctor::run_on_new_file(source.env_file()) {
+            Ok(()) => String::new(),
+            Err(fault) => format!("{fault}\n"),
+        };
     }
     if answers.shared.is_some() {
         out += "\nAll replicas need the same STATE_URL and ACCESS_PEPPER: give each a copy of this file.\n";

@@ -105,6 +105,8 @@ fn a_person_is_asked_and_the_file_starts_a_server() {
         screen.contains("check: the configuration is valid"),
         "{screen}"
     );
+    let doctor = screen.find("doctor:").expect("the doctor has looked");
+    assert!(screen[doctor..].contains("takes connections"), "{screen}");
     assert!(
         screen.contains(&format!(
             "export ANTHROPIC_BASE_URL='http://127.0.0.1:{port}'"

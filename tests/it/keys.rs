@@ -686,7 +686,7 @@ fn a_running_server_is_asked_by_its_socket_or_its_url() {
 }
 
 #[test]
-fn the_socket_is_for_its_owner_alone_has_the_api_alone_and_goes_with_the_server() {
+fn the_socket_is_for_its_owner_alone_has_no_page_and_goes_with_the_server() {
     use std::os::unix::{fs::PermissionsExt as _, net::UnixStream};
 
     use crate::support::Wire;
@@ -701,7 +701,7 @@ fn the_socket_is_for_its_owner_alone_has_the_api_alone_and_goes_with_the_server(
         ("/admin/api/v1/overview", 200),
         ("/admin/api/v1/nothing", 404),
         ("/admin", 404),
-        ("/metrics", 404),
+        ("/metrics", 200),
         ("/v1/messages", 404),
     ] {
         let mut client = Wire::new(UnixStream::connect(&path).unwrap());

@@ -17,7 +17,7 @@ use crate::{
     background::{Buffer as _, Consumer, Terms},
     exchange::{
         ErrorContent, Exchange, ExchangeResponse, ExchangeStart, Progress, Route, Termination,
-        TerminationPhase, TerminationSource, Timings, Tokens, Tried, Try, Usage,
+        TerminationPhase, TerminationSource, Timings, Tokens, Tried, Try, Usage, VerifiedExchange,
     },
     label::Label,
 };
@@ -556,6 +556,10 @@ fn a_line_of_the_access_log_and_a_row_of_the_api_agree() {
     }));
     exchange.upstream_request_id = Some("req_2".into());
     exchange.edit = Some(Label::Replaced);
+    exchange.verified = Some(Box::new(VerifiedExchange {
+        request: None,
+        response: None,
+    }));
     exchange.timings = Timings {
         connected: Some(Duration::from_micros(1501)),
         connecting: Some(Duration::from_micros(1010)),

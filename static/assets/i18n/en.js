@@ -141,7 +141,7 @@ export default {
   "replicas.own": "the rest of this page, requests, errors and upstreams are this replica's alone",
   "replicas.fault": "The shared store cannot be used; other replicas as heard last.",
   "replicas.copied":
-    "The shared store has not answered since the start: keys and limits are those of this replica's copy of {time}.",
+    "The shared store could not be reached since the start: keys and limits are those of this replica's copy of {time}.",
   "replicas.name": "Host",
   "replicas.version": "Version",
   "replicas.config": "Settings",

@@ -495,7 +495,7 @@ fn data_have_the_shapes_of_the_description() {
         ),
         ("usage.json", "not_priced prices_date rows shared zone"),
         ("upstreams", "items"),
-        ("replicas", "fault items read_at shared sums"),
+        ("replicas", "copy fault items read_at shared sums"),
         (
             "config",
             "file last_reload pending_restart proxy_urls settings",
