@@ -147,7 +147,7 @@ fn verbs_change_the_file_and_keep_the_rest() {
     let before = fs::read_to_string(&file).unwrap();
     let cases: [(&[&str], i32, &str); 7] = [
         (
-            &["config", "set", "UPSTREAM_TIMEUOT=1"],
+            &["config", "set", "UPSTREM_TIMEOUT=1"],
             2,
             "did you mean UPSTREAM_TIMEOUT?",
         ),
