@@ -250,7 +250,7 @@ impl Patient {
                         listeners: Arc::clone(&own),
                         group,
                     };
-                    let mut checks = upstream_checks(place(), examination).await;
+                    let mut checks = Box::pin(upstream_checks(place(), examination)).await;
                     if group == CheckGroup::Client {
                         checks.push(client_limits(&place(), examination).await);
                     }

@@ -128,12 +128,25 @@ fn listed(group: CheckGroup, inquiry: Inquiry<'_>, models: &Result<Answered, Str
 /// A refusal that clients would meet, too.
 fn refused(group: CheckGroup, id: &'static str, answer: &Answered) -> Check {
     let status = answer.status;
+    if let Some(label) = answer.field("x-proxy-error") {
+        let message = answer.json()["error"]["message"]
+            .as_str()
+            .map(str::to_owned);
+        let message = message.unwrap_or_else(|| "no reason is given".to_owned());
+        let found = format!("the proxy itself answers {status} ({label}): {message}");
+        let fix = "run anthropic-proxy doctor where the proxy runs: it names the cause";
+        return Check::fail(group, id, found, fix).with_evidence(shown(answer));
+    }
     let (found, fix) = match status {
         300..=399 => (
-            format!("redirects with {status}: clients lose the content of a POST"),
+            format!("redirects with {status}: clients do not follow it with their content"),
             match answer.field("location").and_then(|it| origin(&it)) {
-                Some(origin) => format!("set API_BASE_URL to where it leads: {origin}"),
-                None => "set API_BASE_URL to where it leads".to_owned(),
+                Some(origin) => format!(
+                    "it leads to {origin}: if that is the API at a new address, set API_BASE_URL to it; if it is a \
+                     page to sign in or a block page, have this machine's requests pass without it (a key sent \
+                     there is given away)"
+                ),
+                None => "correct API_BASE_URL: its host and its path (without /v1)".to_owned(),
             },
         ),
         401 => (

@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     rc::Rc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix_http::BoxedPayloadStream;
@@ -78,6 +78,8 @@ pub(super) struct Answered {
     pub(super) cut: Option<String>,
     /// Time until the head.
     pub(super) head_after: Duration,
+    /// This machine's clock when the head was here.
+    pub(super) at: SystemTime,
 }
 
 impl Answered {
@@ -154,6 +156,7 @@ impl Inquiry<'_> {
             pieces: Vec::new(),
             cut: None,
             head_after: began.elapsed(),
+            at: SystemTime::now(),
         };
         let mut body = response.body;
         while let Some(piece) = poll_fn(|cx| body.poll_content(cx)).await {

@@ -88,7 +88,7 @@ pub async fn listener_checks(places: ListenerPlaces) -> Vec<Check> {
     }
     let mut checks = Vec::new();
     for target in &places.targets {
-        let of_target = one(target, &places).await;
+        let of_target = Box::pin(one(target, &places)).await;
         checks.extend(of_target.into_iter().map(|mut check| {
             check.subject = Some(target.to_string());
             check
@@ -307,6 +307,13 @@ fn arrived(plain: &PlainAnswer, marked: &PlainAnswer) -> Check {
             "have what stands before the proxy leave content as it is (a sanitiser of HTML)",
         ),
         (Some(_), Some(_)) => Check::ok(GROUP, ID, "a text with XML in it passes whole"),
+        _ if plain.status == marked.status && marked.status >= 500 => Check::fail(
+            GROUP,
+            ID,
+            format!("the running server answers {} to clients", marked.status),
+            "its log says why; a setting that was changed since its start may need a restart, and its environment \
+             may be another one than that of this shell",
+        ),
         _ if plain.status == marked.status => Check::ok(
             GROUP,
             ID,

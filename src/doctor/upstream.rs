@@ -1,7 +1,7 @@
 //! The checks of one upstream: names, addresses, the outbound proxy, TLS, the clock; then its contract
 //! (`contract`).
 
-use std::{net::SocketAddr, path::PathBuf, time::SystemTime};
+use std::{net::SocketAddr, path::PathBuf};
 
 use futures_util::future::join_all;
 use rustls::CertificateError;
@@ -18,6 +18,7 @@ use crate::{
     config::{Endpoint, Live, OutboundRoute, Scheme},
     error::UpstreamError,
     upstream::dial::{self, Dialer, Trust},
+    wire::origin::is_loopback_host,
 };
 
 /// An upstream, and what is needed to reach it.
@@ -51,7 +52,7 @@ pub async fn upstream_checks(place: UpstreamPlace<'_>, asked: &Examination) -> V
         .that_refuses(std::sync::Arc::clone(&place.listeners));
     let mut checks = match &endpoint.route {
         OutboundRoute::Direct => direct(group, &dialer, endpoint).await,
-        route => vec![outbound(group, &dialer, endpoint, route).await],
+        route => vec![Box::pin(outbound(group, &dialer, endpoint, route)).await],
     };
     let is_reached = checks.iter().any(|check| {
         matches!(&*check.id, "tcp" | "outbound_proxy")
@@ -66,7 +67,7 @@ pub async fn upstream_checks(place: UpstreamPlace<'_>, asked: &Examination) -> V
         return named(checks, endpoint);
     }
     if endpoint.upstream.scheme == Scheme::Https {
-        let tls = tls(&place, &dialer, endpoint).await;
+        let tls = Box::pin(tls(&place, &dialer, endpoint)).await;
         let is_broken = tls.status == super::check::CheckStatus::Fail;
         checks.push(tls);
         if is_broken {
@@ -81,7 +82,7 @@ pub async fn upstream_checks(place: UpstreamPlace<'_>, asked: &Examination) -> V
         endpoint: place.endpoint,
         credential: asked.credential.as_ref(),
     };
-    let (contract, first) = contract_checks(group, inquiry, asked).await;
+    let (contract, first) = Box::pin(contract_checks(group, inquiry, asked)).await;
     checks.extend(first.as_ref().map(|answer| clock(group, answer)));
     checks.extend(contract);
     named(checks, endpoint)
@@ -198,9 +199,20 @@ async fn outbound(
         OutboundRoute::Socks5 { proxy, .. } => format!("SOCKS5 proxy {proxy:?}"),
     };
     let dial = dialer.dial_in_clear(endpoint.http, &endpoint.upstream, route, PATIENCE);
-    let (done, took) = bounded(dial).await;
+    let (done, took) = bounded(Box::pin(dial)).await;
     let authority = &endpoint.upstream.authority;
-    let check = match done.unwrap_or(Err(UpstreamError::ConnectionTimeout)) {
+    let outcome = done.unwrap_or(Err(UpstreamError::ConnectionTimeout));
+    if group == CheckGroup::Client && is_loopback_host(&endpoint.upstream.authority) {
+        return Check::fail(
+            group,
+            ID,
+            format!("{authority} is this machine, and requests to it go to the {proxy}"),
+            "set NO_PROXY=127.0.0.1,localhost where Claude Code is started: it then asks the proxy of this \
+             machine directly",
+        )
+        .took(took);
+    }
+    let check = match outcome {
         Ok(_) if is_absolute(endpoint) => {
             Check::ok(group, ID, format!("{proxy} takes connections"))
         }
@@ -254,7 +266,7 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
         let tcp = dial.await.map_err(|error| of_upstream(&error))?;
         Ok::<_, String>(peer::shake_hands(tcp, host, PeerTrust::Authorities(store)).await)
     };
-    let (done, took) = bounded(shake).await;
+    let (done, took) = bounded(Box::pin(shake)).await;
     let silent = "the peer does not finish the handshake within 5 s".to_owned();
     let (chain, outcome) = match done.unwrap_or(Err(silent)) {
         Ok(done) => done,
@@ -362,7 +374,7 @@ fn clock(group: CheckGroup, answer: &Answered) -> Check {
         return Check::skip(group, ID, "the upstream sends no Date");
     };
     // a date has whole seconds
-    let here = SystemTime::now();
+    let here = answer.at;
     let (apart, word) = match here.duration_since(there) {
         Ok(ahead) => (ahead.as_secs().saturating_sub(1), "ahead of"),
         Err(behind) => (behind.duration().as_secs(), "behind"),
