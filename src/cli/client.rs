@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::ToSocketAddrs,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -47,6 +48,8 @@ pub(super) struct ApiClient {
     prefix: String,
     /// The dashboard's key; none on the socket.
     key: Option<String>,
+    /// True once the server has shown that it has the API: whatever else stands there gets no key.
+    is_known: AtomicBool,
 }
 
 /// Answer of the API.
@@ -66,6 +69,11 @@ pub(super) enum ClientError {
     Trust(String),
     #[error("--server: could not resolve {0}: {1}")]
     Resolve(String, #[source] io::Error),
+    #[error(
+        "--server: {0} does not show the admin API, so the key was not sent: it is no anthropic-proxy, or one without \
+         ENABLE_DASHBOARD and ADMIN_LISTEN; correct the URL, or set one of them there"
+    )]
+    Stranger(String),
     #[error("no answer from {0}: {1}; see that the server runs, and that this is its address")]
     Unread(String, #[source] io::Error),
     #[error(
@@ -98,6 +106,7 @@ impl ApiClient {
             authority: url.authority,
             prefix: url.prefix,
             key: Some(key),
+            is_known: AtomicBool::new(false),
         })
     }
 
@@ -111,6 +120,7 @@ impl ApiClient {
             authority: "localhost".to_owned(),
             prefix: String::new(),
             key: None,
+            is_known: AtomicBool::new(true),
         })
     }
 
@@ -140,7 +150,42 @@ impl ApiClient {
         content: Option<&Value>,
         patience: Duration,
     ) -> Result<ApiAnswer, ClientError> {
+        let deadline = Instant::now() + patience;
+        if path.starts_with(API) {
+            self.meets(deadline)?;
+        }
         let content = content.map(Value::to_string).unwrap_or_default();
+        let head = self.head(method, path, version, &content, self.key.as_deref());
+        let fault = |place: String, error| match method {
+            "GET" => ClientError::Unread(place, error),
+            _ => ClientError::NoAnswer(place, error),
+        };
+        self.open_and_send(&head, &content, deadline, fault)
+    }
+
+    /// Sees that the server has the API, before it gets a key: another program that stands there, or an upstream to
+    /// which a proxy without the API forwards, must not see it.
+    fn meets(&self, deadline: Instant) -> Result<(), ClientError> {
+        if self.is_known.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let head = self.head("GET", &format!("{API}/session"), None, "", None);
+        let answer = self.open_and_send(&head, "", deadline, ClientError::Unread)?;
+        if answer.status != 200 || !answer.content["authenticated"].is_boolean() {
+            return Err(ClientError::Stranger(self.authority.clone()));
+        }
+        self.is_known.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn head(
+        &self,
+        method: &str,
+        path: &str,
+        version: Option<&str>,
+        content: &str,
+        key: Option<&str>,
+    ) -> String {
         let mut head = format!(
             "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
              User-Agent: anthropic-proxy/{}\r\nX-Proxy-Operator: {}\r\n",
@@ -149,7 +194,7 @@ impl ApiClient {
             env!("CARGO_PKG_VERSION"),
             operator()
         );
-        if let Some(key) = &self.key {
+        if let Some(key) = key {
             head += &format!("Authorization: Bearer {key}\r\n");
         }
         if let Some(version) = version {
@@ -159,12 +204,16 @@ impl ApiClient {
             head += "Content-Type: application/json\r\n";
             head += &format!("Content-Length: {}\r\n", content.len());
         }
-        head += "\r\n";
-        let deadline = Instant::now() + patience;
-        let fault = |place: String, error| match method {
-            "GET" => ClientError::Unread(place, error),
-            _ => ClientError::NoAnswer(place, error),
-        };
+        head + "\r\n"
+    }
+
+    fn open_and_send(
+        &self,
+        head: &str,
+        content: &str,
+        deadline: Instant,
+        fault: impl Fn(String, io::Error) -> ClientError,
+    ) -> Result<ApiAnswer, ClientError> {
         let mut last = Err(fault(
             self.authority.clone(),
             io::ErrorKind::NotFound.into(),
@@ -172,7 +221,7 @@ impl ApiClient {
         for target in &self.targets {
             let fault = |error| fault(target.to_string(), error);
             match target.open(deadline) {
-                Ok(stream) => return exchange(stream, &head, &content).map_err(fault),
+                Ok(stream) => return exchange(stream, head, content).map_err(fault),
                 Err(error) => last = Err(fault(error)),
             }
         }
