@@ -358,6 +358,10 @@ impl Directory {
         }
     }
 
+    #[expect(
+        clippy::mutable_key_type,
+        reason = "a key is found by its id, which does not change"
+    )]
     fn store(&self, key: Arc<Key>, is_new: bool) {
         let shard = &self.shards[Self::shard_of(key.id())];
         let mut keys = Shard::clone(&shard.load());

@@ -388,7 +388,9 @@ impl Slots {
         }
         let age = share.link.age(now);
         let is_lapsed = age.is_none_or(|age| age >= HELD);
-        if share.link.is_lost(now) || (age.is_none() && share.link.sharing.is_stale()) {
+        // one that gave all back has its part for those that wait, as for those that come now
+        let has_nothing = age.is_none() || (self.places().most == 0 && self.waiting() > 0);
+        if share.link.is_lost(now) || (has_nothing && share.link.sharing.is_stale()) {
             self.have_part(share);
         } else if is_lapsed {
             let part = narrow((limit / share.link.sharing.replicas).max(1));
