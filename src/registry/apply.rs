@@ -184,10 +184,11 @@ impl FileOutcome {
     fn create(&mut self, key: &FileKey, now: i64) {
         let (Some(id), false) = (key.id, key.secrets.is_empty()) else {
             let fault = format!(
-                "there is no key {:?}, and the file has no secret for it",
+                "there is no key {:?} in force, and the file has no secret for it",
                 key.settings.name
             );
-            let fix = "create it with keys create, or write key_env, or id and digests";
+            let fix = "remove it if it was revoked (keys list has it); else create it with keys create, or write \
+                       key_env, or id and digests";
             return self.fault(key, fault, fix);
         };
         let mut record = KeyRecord {

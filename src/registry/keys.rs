@@ -357,7 +357,16 @@ impl Registry {
             };
         }
         let Some(existing) = self.active_by_name(&settings.name) else {
-            return Ok(None);
+            // a script that is run again must not give a new key in place of one that was revoked
+            return match self.revoked_by_name(&settings.name) {
+                Some(revoked) if new.if_absent && id.is_none() => conflict(format!(
+                    "key {} had the name {:?} and was revoked; no key was made; leave out --if-absent to make \
+                     another one",
+                    revoked.id(),
+                    settings.name
+                )),
+                _ => Ok(None),
+            };
         };
         let record = existing.record();
         match new.if_absent && id.is_none() {

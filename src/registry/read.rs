@@ -63,6 +63,12 @@ impl Registry {
         named.next()
     }
 
+    /// A key of this name that was revoked.
+    pub(super) fn revoked_by_name(&self, name: &str) -> Option<Arc<Key>> {
+        let mut keys = self.access.keys().into_iter();
+        keys.find(|key| key.name() == name && key.is_revoked())
+    }
+
     /// The row of a record, with the last uses of those of its secrets that are in effect.
     pub(super) fn row(&self, record: &KeyRecord, now: i64) -> KeyRow {
         let key = self.access.key(record.id);

@@ -249,6 +249,10 @@ fn a_call_that_is_repeated_changes_nothing() {
         .lines()
         .filter(|line| line.contains("\"result\":\"done\""));
     assert_eq!(done.count(), 1, "{lines}");
+    // a script that is run again gives no new key to a person who left
+    desk.says(&["keys", "revoke", "1111111111", "--reason", "left"]);
+    let said = desk.fails(5, &["keys", "create", "--name", "ci", "--if-absent"]);
+    assert!(said.contains("was revoked"), "{said}");
 }
 
 #[test]
