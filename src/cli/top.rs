@@ -43,10 +43,8 @@ pub(super) fn run(asked: &Top) -> ExitCode {
 }
 
 fn shown(asked: &Top) -> Result<ExitCode, VerbError> {
-    if !asked.once
-        && !asked.reach.json
-        && !(io::stdout().is_terminal() && io::stdin().is_terminal())
-    {
+    let has_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    if !(asked.once || asked.reach.json || has_terminal) {
         return Err(VerbError::Usage(
             "top draws on a terminal, and standard input or output is none: add --once or --json to print \
              what there is now"

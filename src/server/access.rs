@@ -147,6 +147,14 @@ pub(super) fn listen(
     data_dir: &Path,
 ) -> Option<(std::os::unix::net::UnixListener, super::unix::SocketFile)> {
     let path = data_dir.join(ADMIN_SOCKET);
+    let is_shared = std::os::unix::net::UnixStream::connect(&path).is_ok();
+    if is_shared && super::handover::SocketOwner::of_handover().is_none() {
+        log::warn!(
+            "[Admin] another server works with DATA_DIR {}: from now on, verbs on this machine reach this one, and \
+             none once it has ended; give each server a DATA_DIR of its own, and restart the other one",
+            data_dir.display()
+        );
+    }
     match super::unix::replace(&path) {
         Ok(listening) => Some(listening),
         Err(error) => {

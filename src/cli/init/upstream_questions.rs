@@ -43,7 +43,14 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
     for (name, value) in lines {
         text = envtext::with_value(&text, &name, &value).unwrap_or(text);
     }
-    let has_own = answers.credential != CredentialPlace::Clients;
+    // one of the server's environment may not be set in this one
+    let has_own = match answers.credential {
+        CredentialPlace::Clients => false,
+        CredentialPlace::Environment => {
+            std::env::var_os("UPSTREAM_API_KEYS").is_some_and(|value| !value.is_empty())
+        }
+        CredentialPlace::File(_) | CredentialPlace::Kept => true,
+    };
     for (name, ProbeAnswer { status, took }) in probe::upstreams(&source.proposing(&text))? {
         let took = took.as_millis();
         match status {
