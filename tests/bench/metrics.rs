@@ -75,6 +75,7 @@ fn exchange(model: &str) -> Exchange {
         response_fields: Default::default(),
         prompt: None,
         trace: None,
+        verified: None,
     }
 }
 
