@@ -1,11 +1,11 @@
 //! Traces of exchanges, sent by OTLP: a SERVER and a CLIENT span for each exchange that is sampled.
 //!
 //! A worker decides at the beginning of an exchange if it is sampled ([`Tracer::begin`]), and encodes its spans
-//! at the end into a bounded buffer ([`Tracer::end`]). A thread posts the buffers ([`exporter`]). No exchange
+//! at the end into a bounded buffer ([`Tracer::end`]). A thread posts the buffers (`traces::exporter`). No exchange
 //! waits for the receiver: what does not fit, or is not taken, is dropped and counted. The fields of a request
 //! are read and never changed.
 //!
-//! The encoder is our own ([`protobuf`]): six messages of the protocol are needed, for which the generated types
+//! The encoder is our own (`traces::protobuf`): six messages of the protocol are needed, for which the generated types
 //! would bring three crates, and an allocation for each attribute.
 
 use std::{
