@@ -137,7 +137,7 @@ pub fn trust(config: &Config) -> Result<Trust, TrustFault> {
 /// Checks the files that a configuration names and other rooms read, as a start would.
 ///
 /// # Errors
-/// What is wrong with them.
+/// The first fault, with its remedy.
 pub fn further_checks(config: &Config) -> Result<(), String> {
     trust(config).map_err(|fault| fault.to_string())?;
     control::check_generated_key(config).map_err(|fault| fault.to_string())

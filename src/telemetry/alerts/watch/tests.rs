@@ -48,7 +48,7 @@ impl Course {
         course
     }
 
-    /// What is told during a number of looks.
+    /// Events that are told during a number of looks.
     fn goes_on(&mut self, looks: u32, mut change: impl FnMut(&mut Look)) -> Vec<Event> {
         let mut events = Vec::new();
         for _ in 0..looks {

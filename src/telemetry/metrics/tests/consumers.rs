@@ -1,5 +1,5 @@
-//! What Grafana and Prometheus are told to ask for exists: names of samples, and of their labels. (`process_*` is
-//! Linux's.)
+//! Names of samples and labels that the panels of Grafana and the rules of Prometheus ask for: each exists.
+//! (`process_*` is Linux's.)
 
 #![cfg(target_os = "linux")]
 
