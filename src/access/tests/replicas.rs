@@ -427,6 +427,13 @@ proptest! {
             }
         }
         rest(&mut world);
+        if world.kills > 0 {
+            // what an ended boot had comes back after a lease, which runs while the store is asked for the limit
+            world.admit(0, &price, 1, 1);
+            world.pass(11_000);
+            prop_assert_eq!(world.replicas[0].running.len(), 1, "a request waits for a lease at most");
+            rest(&mut world);
+        }
         for at in 0..count {
             for _ in 0..limit {
                 world.admit(at, &price, 1, 1);
