@@ -358,9 +358,11 @@ impl Slots {
         let is_above = answer.others.saturating_add(answer.claim) > report.limit;
         let is_wanted = answer.is_wanted || is_above;
         share.is_wanted.store(is_wanted, Relaxed);
-        let fair = match is_wanted {
-            true => narrow(answer.fair),
-            false => u32::MAX,
+        let fair = match (is_above, is_wanted) {
+            // what others run counts first: a slot that becomes free is not taken again
+            (true, _) => narrow(answer.fair.min(report.limit.saturating_sub(answer.others))),
+            (false, true) => narrow(answer.fair),
+            (false, false) => u32::MAX,
         };
         share.fair.store(fair, Relaxed);
         let more = narrow(answer.claim.saturating_sub(report.claim));
@@ -425,7 +427,8 @@ impl SharedMeter for Slots {
         else {
             return false;
         };
-        let is_held = share.link.age(sent).is_none_or(|age| age < HELD);
+        // what it had taken without the store is the store's to give, as the report said
+        let is_held = share.link.age(sent).is_some_and(|age| age < HELD);
         share.link.answered(sent, answer.replicas);
         self.apply_share(share, report, answer, is_held);
         answer.is_new && report.is_known

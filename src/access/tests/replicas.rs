@@ -31,6 +31,8 @@ struct Replica {
     is_unanswered: bool,
     /// Time of the last answer.
     heard: u64,
+    /// Time by which jumps of the store's clock may have brought the end of its lease nearer, since the last answer.
+    jumped: u64,
     /// True if its lease lapsed, or was not known to the store, while it ran something.
     is_tainted: bool,
     /// True if it ran something when it was cut off.
@@ -58,6 +60,10 @@ struct World {
     beyond: u64,
     admitted: u64,
     kills: u64,
+    /// True if the store was emptied and not called since.
+    is_emptied: bool,
+    /// Time until which the store learns what it lost.
+    learned: u64,
 }
 
 impl World {
@@ -85,6 +91,8 @@ impl World {
             beyond: 0,
             admitted: 0,
             kills: 0,
+            is_emptied: false,
+            learned: 0,
         };
         for _ in 0..count {
             let replica = world.boot(count);
@@ -112,6 +120,7 @@ impl World {
             is_cut: false,
             is_unanswered: false,
             heard: self.now(),
+            jumped: 0,
             is_tainted: false,
             had_some: false,
             running: Vec::new(),
@@ -154,13 +163,16 @@ impl World {
         let is_due = replica.syncer.next_due().is_none_or(|due| due <= now);
         if !is_due || !replica.syncer.collect(now) {
             if !replica.is_cut && !replica.is_unanswered {
-                replica.heard = now;
+                (replica.heard, replica.jumped) = (now, 0);
             }
             return;
         }
         let loss = if replica.is_cut { Loss::Report } else { loss };
         let lost = || Err(Unanswered("lost".to_owned()));
         let (origin, reports) = (replica.syncer.origin(), replica.syncer.reports());
+        if self.is_emptied && !matches!(loss, Loss::Report) {
+            (self.is_emptied, self.learned) = (false, now + 3 * SECOND);
+        }
         let answers = match loss {
             Loss::None => replica.store.exchange(origin, reports),
             Loss::Report => lost(),
@@ -172,7 +184,7 @@ impl World {
         };
         replica.is_unanswered = answers.is_err();
         if answers.is_ok() {
-            replica.heard = now;
+            (replica.heard, replica.jumped) = (now, 0);
         }
         replica.syncer.answered(now, answers);
         if replica.syncer.take_flush() {
@@ -334,10 +346,16 @@ fn run(world: &mut World, step: &Step, price: &Price) {
         Step::Pass(milliseconds) => world.pass(milliseconds),
         Step::Cut { at, is_cut } => world.replicas[at % count].is_cut = is_cut,
         Step::Kill { at } => world.kill(at % count),
-        Step::Flush => world.store.flush(),
+        Step::Flush => {
+            world.store.flush();
+            (world.is_emptied, world.learned) = (true, u64::MAX);
+        }
         Step::Jump(seconds) => {
             world.jumped += seconds * 1_000_000;
             world.set_store();
+            // a lease takes a jump for the longest step at most
+            let ahead = if seconds > 0 { 2 * SECOND } else { 0 };
+            world.replicas.iter_mut().for_each(|it| it.jumped += ahead);
         }
     }
 }
@@ -375,6 +393,40 @@ fn a_request_that_waits_has_its_part_once_the_store_is_stale() {
     assert_eq!(world.replicas[0].running.len(), 1);
 }
 
+#[test]
+fn a_part_that_was_taken_without_the_store_ends_with_its_first_answer() {
+    let price = price();
+    let mut world = World::new(2, &[super::limit(LimitKind::AtOnce, 1)]);
+    world.replicas[0].is_cut = true;
+    world.admit(0, &price, 1, 1);
+    world.pass(2000);
+    assert_eq!(world.replicas[0].running.len(), 1);
+    world.settle(0, 0, 1);
+    world.replicas[0].is_cut = false;
+    world.pass(10);
+    world.admit(0, &price, 1, 1);
+    world.admit(0, &price, 1, 1);
+    assert_eq!(world.replicas[0].running.len(), 1);
+}
+
+#[test]
+fn a_slot_beyond_the_limit_is_not_taken_again() {
+    let price = price();
+    let mut world = World::new(2, &[super::limit(LimitKind::AtOnce, 1)]);
+    world.replicas[0].is_cut = true;
+    world.admit(0, &price, 1, 1);
+    world.pass(990);
+    // the store does not know that it runs one
+    world.admit(1, &price, 1, 1);
+    world.pass(20);
+    world.replicas[0].is_cut = false;
+    world.pass(200);
+    assert_eq!(world.running(), 2);
+    world.settle(0, 0, 1);
+    world.admit(0, &price, 1, 1);
+    assert_eq!(world.running(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -388,7 +440,7 @@ proptest! {
     ) {
         let price = price();
         let mut world = World::new(count, &[super::limit(LimitKind::AtOnce, limit)]);
-        let (mut learned, mut together) = (0, world.now());
+        let mut together = world.now();
         for step in &steps {
             run(&mut world, step, &price);
             // a replica that is apart may use what it has, and the others do not know it
@@ -396,15 +448,18 @@ proptest! {
                 together = world.now();
             }
             if matches!(step, Step::Flush) {
-                learned = world.now() + 3 * SECOND;
                 // one that has nothing cannot tell a limit that is new from one that the store lost
                 let idle = world.replicas.iter_mut().filter(|it| it.running.is_empty());
                 idle.for_each(|it| it.is_tainted = true);
             }
-            let now = world.now();
+            let (now, learned) = (world.now(), world.learned);
+            if let Step::Kill { at } = step {
+                // nor can one that is new
+                world.replicas[at % count].is_tainted = learned > now;
+            }
             for replica in &mut world.replicas {
                 let silent = now - replica.heard;
-                replica.is_tainted |= silent > 8 * SECOND;
+                replica.is_tainted |= silent + replica.jumped > 8 * SECOND;
                 // one that has nothing has its part, once the store does not answer
                 if silent < 100 * MILLISECOND {
                     replica.had_some = !replica.running.is_empty();
@@ -427,8 +482,9 @@ proptest! {
             }
         }
         rest(&mut world);
-        if world.kills > 0 {
-            // what an ended boot had comes back after a lease, which runs while the store is asked for the limit
+        if world.kills > 0 || world.learned > 0 {
+            // what an ended boot had, or what the store may have lost, is there after a lease, which runs while the
+            // store is asked for the limit
             world.admit(0, &price, 1, 1);
             world.pass(11_000);
             prop_assert_eq!(world.replicas[0].running.len(), 1, "a request waits for a lease at most");
