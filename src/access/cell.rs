@@ -10,7 +10,7 @@
 //! limit.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{
         AtomicBool, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
@@ -81,7 +81,7 @@ pub(super) struct CellShare {
     asked_at: AtomicU64,
     fair: AtomicU64,
     is_wanted: AtomicBool,
-    dead: AtomicU64,
+    ended: Mutex<Arc<str>>,
     seen: AtomicU64,
 }
 
@@ -120,6 +120,11 @@ impl CellShare {
         if self.asks.load(Relaxed) < amount {
             self.asks.fetch_max(amount, Relaxed);
         }
+    }
+
+    /// Spend of boots that ended, as the store had it: for the thread that reports alone.
+    fn ended(&self) -> MutexGuard<'_, Arc<str>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lowers the bound, so that what is kept is at most an amount.
@@ -161,7 +166,7 @@ impl Cell {
                 asked_at: AtomicU64::new(0),
                 fair: AtomicU64::new(0),
                 is_wanted: AtomicBool::new(false),
-                dead: AtomicU64::new(0),
+                ended: Mutex::default(),
                 seen: AtomicU64::new(0),
             })
         });
@@ -321,7 +326,7 @@ impl Cell {
             asks,
             limit: share.limit.load(Relaxed),
             is_known: share.link.age(now).is_some(),
-            dead: share.dead.load(Relaxed),
+            ended: share.ended().clone(),
             seen: share.seen.load(Relaxed),
             keep: self.keep(),
         };
@@ -350,7 +355,7 @@ impl Cell {
         share.fair.store(answer.fair, Relaxed);
         share.is_wanted.store(answer.is_wanted, Relaxed);
         share.is_rest.store(answer.is_rest, Relaxed);
-        share.dead.store(answer.dead, Relaxed);
+        *share.ended() = Arc::clone(&answer.ended);
         share.seen.store(answer.spent, Relaxed);
         let is_asked = report.asks > 0 || share.bound.load(SeqCst) != UNGIVEN;
         if is_asked {
@@ -571,7 +576,7 @@ mod tests {
                 is_rest: false,
                 fair: given,
                 is_wanted: true,
-                dead: 0,
+                ended: Arc::default(),
                 replicas: 3,
                 is_new: false,
             };

@@ -4,6 +4,8 @@
 //! late changes nothing. The store takes all reports of a call in one go and answers each for itself. The
 //! decision on a request is none of its business: it gives shares, and the replica decides on its share.
 
+use std::sync::Arc;
+
 pub(super) mod memory;
 
 /// Milliseconds for which the store keeps what a replica holds without a word of it.
@@ -22,8 +24,12 @@ const LONGEST_STEP: u64 = 2_000;
 /// Milliseconds after the store lost its content within which every replica has reported what it holds.
 const RETURN: u64 = 2_000;
 
-/// Milliseconds for which the store knows that a boot has ended.
+/// Milliseconds for which the store knows that a boot has sent its last report.
 const TOMB: u64 = 3_600_000;
+
+/// Boots that lapsed and are known by name; of more than these, the oldest are known by their sum alone. Those that
+/// rest are among them, so this is above the number of replicas.
+pub(super) const MOST_LAPSED: usize = 128;
 
 /// Longest debt of a rate, in microseconds: a clock that jumped shuts nothing out for longer.
 const LONGEST_DEBT: u64 = 100 * 60_000_000;
@@ -40,7 +46,7 @@ pub struct MeterName {
 /// Origin of the reports of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportOrigin {
-    /// The boot of the replica: random, without a colon.
+    /// The boot of the replica: random, without a colon or a space.
     pub boot: Box<str>,
     /// Number of the call, which grows.
     pub sequence: u64,
@@ -84,7 +90,7 @@ pub struct RateReport {
 }
 
 /// State of a budget in one replica, in billionths of a US dollar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BudgetReport {
     /// Spent since the boot.
     pub spent: u64,
@@ -99,7 +105,7 @@ pub struct BudgetReport {
     /// True if the store has answered this boot before.
     pub is_known: bool,
     /// Spent by boots that ended, as the last answer had it.
-    pub dead: u64,
+    pub ended: Arc<str>,
     /// Spent by all, as the last answer had it.
     pub seen: u64,
     /// Seconds for which the store keeps the cell after the report; 0 for ever.
@@ -122,7 +128,7 @@ pub struct SlotReport {
 }
 
 /// Answer to a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeterAnswer {
     /// A rate.
     Rate(RateAnswer),
@@ -157,7 +163,7 @@ pub struct RateAnswer {
 }
 
 /// A budget, over all replicas, in billionths of a US dollar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BudgetAnswer {
     /// Spent by all.
     pub spent: u64,
@@ -171,8 +177,10 @@ pub struct BudgetAnswer {
     pub fair: u64,
     /// True if another replica lacks something.
     pub is_wanted: bool,
-    /// Spent by boots that ended.
-    pub dead: u64,
+    /// Spent by boots that ended, for the next reports: a store that lost it learns it from them. The sum of those
+    /// that cannot come back, and each of the others by name, so that one that did nothing but rest takes its own
+    /// with it (`70 boot-a:20 boot-b:5`); empty for none.
+    pub ended: Arc<str>,
     /// Replicas that asked of late.
     pub replicas: u64,
     /// True if the store did not know the cell.

@@ -56,13 +56,14 @@ impl RedisLimits {
                 asks,
                 limit,
                 is_known,
-                dead,
+                ref ended,
                 seen,
                 keep,
             }) => call(&BUDGET)
                 .arg(&[spent, held, kept, asks, limit])
                 .arg(u8::from(is_known))
-                .arg(&[dead, seen, keep]),
+                .arg(&**ended)
+                .arg(&[seen, keep]),
             ReportedState::Slots(SlotReport {
                 claim,
                 needs,
@@ -134,7 +135,7 @@ fn answer(report: &ReportedState, numbers: &[String]) -> Option<MeterAnswer> {
             is_rest: number(3)? == 1,
             fair: number(4)?,
             is_wanted: number(5)? == 1,
-            dead: number(6)?,
+            ended: numbers.get(6)?.as_str().into(),
             replicas: number(7)?,
             is_new: number(8)? == 1,
         }),

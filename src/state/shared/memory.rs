@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    BudgetAnswer, BudgetReport, LEASE, LONGEST_DEBT, LONGEST_STEP, MeterAnswer, MeterName,
-    MeterReport, PATIENCE, QUIET, RETURN, RateAnswer, RateReport, ReportOrigin, ReportedState,
-    SharedLimits, SlotAnswer, SlotReport, TOMB, Unanswered,
+    BudgetAnswer, BudgetReport, LEASE, LONGEST_DEBT, LONGEST_STEP, MOST_LAPSED, MeterAnswer,
+    MeterName, MeterReport, PATIENCE, QUIET, RETURN, RateAnswer, RateReport, ReportOrigin,
+    ReportedState, SharedLimits, SlotAnswer, SlotReport, TOMB, Unanswered,
 };
 
 /// A store of shared limits in memory.
@@ -214,7 +214,10 @@ struct SharedBudget {
     /// The time of the store until which nothing is given: others have yet to report what they hold.
     learns_until: u64,
     live: BTreeMap<Box<str>, BudgetOfBoot>,
-    /// Boots that ended: what was counted of them, and how long they are known.
+    /// Boots whose lease lapsed: what is counted of them among `dead`, and since when. One that did nothing but rest
+    /// comes back.
+    lapsed: BTreeMap<Box<str>, (u64, u64)>,
+    /// Boots that sent their last report: the same, and how long they are known. It may come twice.
     ended: BTreeMap<Box<str>, (u64, u64)>,
 }
 
@@ -235,6 +238,43 @@ impl SharedBudget {
         (self.dead + live).max(self.floor)
     }
 
+    /// Takes what a boot knows of those that ended, after the store lost it: one that is back is counted by itself.
+    fn learn(&mut self, by: &str, ended: &str, time: u64) {
+        let mut parts = ended.split(' ');
+        let sum = parts.next().and_then(|it| it.parse().ok()).unwrap_or(0);
+        self.dead = self.dead.max(self.lapsed_sum().saturating_add(sum));
+        for part in parts {
+            let known = part
+                .split_once(':')
+                .and_then(|(boot, counted)| Some((boot, counted.parse().ok()?)));
+            let Some((boot, counted)) = known else {
+                continue;
+            };
+            let is_counted = self.live.contains_key(boot) || self.ended.contains_key(boot);
+            let before = self.lapsed.get(boot).map(|(before, _)| *before);
+            if boot == by || is_counted || before.is_some_and(|before| before >= counted) {
+                continue;
+            }
+            self.dead += counted - before.unwrap_or(0);
+            self.lapsed.insert(boot.into(), (counted, time));
+        }
+    }
+
+    fn lapsed_sum(&self) -> u64 {
+        self.lapsed.values().map(|(counted, _)| counted).sum()
+    }
+
+    fn ended_for_reports(&self) -> Arc<str> {
+        if self.dead == 0 && self.lapsed.is_empty() {
+            return Arc::default();
+        }
+        let mut text = (self.dead - self.lapsed_sum()).to_string();
+        for (boot, (counted, _)) in &self.lapsed {
+            text.push_str(&format!(" {boot}:{counted}"));
+        }
+        text.into()
+    }
+
     fn take(
         &mut self,
         origin: &ReportOrigin,
@@ -251,12 +291,13 @@ impl SharedBudget {
             return None;
         }
         let time = self.time.tick(now);
-        let tomb = self.ended.remove(&origin.boot);
+        let lapsed = self.lapsed.remove(&origin.boot);
+        let tomb = lapsed.or_else(|| self.ended.remove(&origin.boot));
         if let Some((counted, _)) = tomb {
             self.dead = self.dead.saturating_sub(counted);
         } else if before.is_none() && report.is_known {
             // the store lost it
-            self.dead = self.dead.max(report.dead);
+            self.learn(&origin.boot, &report.ended, time);
             self.floor = self.floor.max(report.seen);
             if is_new {
                 self.learns_until = time + RETURN;
@@ -282,7 +323,17 @@ impl SharedBudget {
         for (boot, counted) in lapsed {
             self.dead += counted;
             self.live.remove(&boot);
-            self.ended.insert(boot, (counted, time + TOMB));
+            self.lapsed.insert(boot, (counted, time));
+        }
+        while self.lapsed.len() > MOST_LAPSED {
+            let oldest = self
+                .lapsed
+                .iter()
+                .min_by_key(|(boot, (_, since))| (*since, *boot));
+            let Some(oldest) = oldest.map(|(boot, _)| boot.clone()) else {
+                break;
+            };
+            self.lapsed.remove(&oldest);
         }
         self.ended.retain(|_, (_, until)| *until > time);
         let asked = if report.asks > 0 {
@@ -332,7 +383,7 @@ impl SharedBudget {
                 && time >= self.learns_until,
             fair,
             is_wanted: lacking,
-            dead: self.dead,
+            ended: self.ended_for_reports(),
             replicas,
             is_new,
         })
@@ -445,3 +496,6 @@ impl SharedSlots {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
