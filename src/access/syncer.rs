@@ -5,7 +5,7 @@
 //! A meter that holds something in the store is reported once a second. Others are not.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{
@@ -42,6 +42,9 @@ const MILLISECOND: u64 = 1_000_000;
 /// many share is bounded.
 const EACH: u64 = 2 * MILLISECOND;
 
+/// Nanoseconds for which a meter that needs no report is known, in case the store has to be told again.
+const RECENT: u64 = 10 * UPKEEP;
+
 /// Reports of one call: more would hold up the others.
 const MOST: usize = 1000;
 
@@ -58,6 +61,8 @@ pub struct Syncer {
     sent_at: u64,
     reports: Vec<MeterReport>,
     was_flushed: bool,
+    /// Meters that need no further report, with the time of the last one: the oldest first.
+    recent: VecDeque<(u64, Arc<dyn SharedMeter>)>,
 }
 
 /// Meter that is reported.
@@ -93,6 +98,7 @@ impl Syncer {
             sent_at: 0,
             reports: Vec::new(),
             was_flushed: false,
+            recent: VecDeque::new(),
         };
         (syncer, sharing)
     }
@@ -281,14 +287,27 @@ impl Syncer {
                     }
                 }
                 None if synced.due == u64::MAX => {
-                    self.meters.remove(place);
+                    if let Some(synced) = self.meters.remove(place) {
+                        self.recent.push_back((self.sent_at, synced.meter));
+                    }
                 }
                 None => {}
             }
         }
         (self.sent, self.reports) = (sent, reports);
+        let is_old = |at: u64| now.saturating_sub(at) > RECENT;
+        while self.recent.front().is_some_and(|(at, _)| is_old(*at)) {
+            self.recent.pop_front();
+        }
         if are_unanswered || status.stale.load(Relaxed) + status.lost.load(Relaxed) > 0 {
             self.count(now);
+        }
+    }
+
+    /// Reports the meters of the last while again: the store may have lost what it was told last.
+    pub fn tell_again(&mut self, now: u64) {
+        for (_, meter) in std::mem::take(&mut self.recent) {
+            self.add(meter, now);
         }
     }
 
@@ -329,4 +348,57 @@ impl SyncedMeter {
             (false, false) => None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        access::share::Link,
+        state::{SlotAnswer, SlotReport},
+    };
+
+    /// A meter that holds nothing in the store.
+    struct Resting(Link);
+
+    impl SharedMeter for Resting {
+        fn link(&self) -> Option<&Link> {
+            Some(&self.0)
+        }
+
+        fn report(&self, _: u64) -> (ReportedState, bool) {
+            (ReportedState::Slots(SlotReport::default()), false)
+        }
+
+        fn apply(&self, _: &ReportedState, _: &MeterAnswer, _: u64, _: u64) -> bool {
+            false
+        }
+
+        fn unanswered(&self, _: &ReportedState, _: u64) {}
+    }
+
+    #[test]
+    fn a_store_that_may_have_lost_the_last_reports_gets_those_of_meters_that_rest() {
+        let (mut syncer, sharing) = Syncer::new("boot", 1, &Arc::default());
+        let meter = Arc::new(Resting(sharing.link("org", "s".to_owned())));
+        let shared = || Arc::<Resting>::clone(&meter) as Arc<dyn SharedMeter>;
+        meter.0.mark(Urgency::Urgent, shared);
+        let reports = |syncer: &mut Syncer, now: u64| {
+            let count = usize::from(syncer.collect(now)) * syncer.reports().len();
+            let answers = vec![Some(MeterAnswer::Slots(SlotAnswer::default())); count];
+            syncer.answered(now, Ok(answers));
+            count
+        };
+        assert_eq!(reports(&mut syncer, SECOND), 1);
+        assert_eq!(syncer.next_due(), None);
+        syncer.tell_again(2 * SECOND);
+        assert_eq!(reports(&mut syncer, 2 * SECOND + LAZY), 1);
+        // once, and not after a long time
+        assert_eq!(reports(&mut syncer, 3 * SECOND), 0);
+        assert_eq!(reports(&mut syncer, 30 * SECOND), 0);
+        syncer.tell_again(30 * SECOND);
+        assert_eq!(syncer.next_due(), None);
+    }
+
+    const SECOND: u64 = 1000 * MILLISECOND;
 }

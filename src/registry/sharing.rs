@@ -172,6 +172,9 @@ impl SharingLoop {
         let answers = self.store.exchange(origin, reports);
         let fault = answers.as_ref().err().map(ToString::to_string);
         self.syncer.answered(self.access.steady(), answers);
+        if fault.is_none() && self.store.is_another() {
+            self.syncer.tell_again(self.access.steady());
+        }
         if self.syncer.take_flush() {
             log::warn!(
                 "[Limits] the shared state has lost what it knew of limits; this replica reports its part again"

@@ -220,4 +220,10 @@ pub trait SharedLimits: Send {
         origin: &ReportOrigin,
         reports: &[MeterReport],
     ) -> Result<Vec<Option<MeterAnswer>>, Unanswered>;
+
+    /// True once after the last answers came from another server than those before, or over a new connection: it may
+    /// lack what was reported last.
+    fn is_another(&mut self) -> bool {
+        false
+    }
 }

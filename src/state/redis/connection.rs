@@ -46,6 +46,8 @@ pub(in crate::state) struct RedisConnection {
     settings: Arc<RedisSettings>,
     links: HashMap<RedisNode, Link>,
     route: Option<Route>,
+    /// Times that the servers were found: at first, and after each trouble.
+    found: u64,
     /// Nodes of the Cluster that were known last.
     known: Vec<RedisNode>,
     /// The Sentinel that is asked first.
@@ -124,6 +126,7 @@ impl RedisConnection {
             settings: Arc::clone(settings),
             links: HashMap::new(),
             route: None,
+            found: 0,
             known: Vec::new(),
             first: 0,
             search: Pause::default(),
@@ -134,6 +137,11 @@ impl RedisConnection {
     /// Name of a key, as [`RedisSettings::key`] gives it.
     pub(in crate::state) fn key(&self, tag: &str, rest: &str) -> String {
         self.settings.key(tag, rest)
+    }
+
+    /// Times that the servers were found.
+    pub(in crate::state) fn found(&self) -> u64 {
+        self.found
     }
 
     /// The servers as a text.
@@ -584,6 +592,7 @@ impl RedisConnection {
         match found {
             Ok(route) => {
                 self.route = Some(route);
+                self.found += 1;
                 self.search = Pause::default();
                 Ok(())
             }

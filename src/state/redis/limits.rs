@@ -21,13 +21,18 @@ static SLOTS: LuaScript = LuaScript::new(include_str!("slots.lua"));
 /// Limits that replicas share on Redis.
 pub struct RedisLimits {
     connection: RedisConnection,
+    /// Times that its servers had been found when this was last asked.
+    found: u64,
 }
 
 impl RedisLimits {
     /// Limits on the server of these settings. Nothing is opened yet.
     pub fn new(settings: &Arc<RedisSettings>) -> Self {
         let connection = RedisConnection::new(settings);
-        Self { connection }
+        Self {
+            connection,
+            found: 0,
+        }
     }
 
     fn command(&self, origin: &ReportOrigin, report: &MeterReport) -> Command {
@@ -110,6 +115,11 @@ impl SharedLimits for RedisLimits {
             }
             _ => Ok(answers),
         }
+    }
+
+    fn is_another(&mut self) -> bool {
+        let found = self.connection.found();
+        std::mem::replace(&mut self.found, found) != found
     }
 }
 
