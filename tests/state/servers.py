@@ -236,6 +236,17 @@ class Cluster(Single):
             source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys)
         for server in (target, source, *(each for each in self.servers if each not in (source, target))):
             server.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+        # the next target would take an epoch that is this one's, and one of both would lose its slot
+        until("the servers agree", self.agree)
+
+    def agree(self) -> bool:
+        """All servers tell the same of each: slots, and an epoch of its own."""
+        views = []
+        for server in self.servers:
+            nodes = (line.split() for line in str(server.ask("CLUSTER", "NODES")).splitlines())
+            views.append(sorted((node[0], node[6], *node[8:]) for node in nodes))
+        epochs = {node[1] for node in views[0]}
+        return len(epochs) == len(self.servers) and all(view == views[0] for view in views)
 
     @staticmethod
     def owns(server: Server, slot: int) -> bool:
