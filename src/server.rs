@@ -596,6 +596,10 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         }
     }
     drop(alerts);
+    if let Some(state) = &boot.access.state {
+        state.usage.end();
+    }
+    desk.prepare_end();
     drop(fleet);
     desk.end();
     server.abort();

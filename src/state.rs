@@ -23,7 +23,7 @@ pub use self::{
     redis::{
         InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,
         RedisIdentity, RedisInspector, RedisLimits, RedisNode, RedisServer, RedisSettings,
-        RedisStore, RedisTls, look,
+        RedisStore, RedisTls, RedisUsage, look,
     },
     shared::memory::{MemoryLimits, MemoryReplica},
     shared::{

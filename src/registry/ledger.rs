@@ -90,10 +90,17 @@ impl LedgerThread {
         self.registry.close();
     }
 
-    fn join(&mut self) {
+    /// Asks the thread to end, and does not wait for it.
+    pub fn ask_end(&self) {
         self.is_ended.store(true, SeqCst);
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = &self.thread {
             thread.thread().unpark();
+        }
+    }
+
+    fn join(&mut self) {
+        self.ask_end();
+        if let Some(thread) = self.thread.take() {
             // a thread that panicked has logged it
             let _ = thread.join();
         }

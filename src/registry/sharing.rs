@@ -32,8 +32,8 @@ const SHORT: Duration = Duration::from_millis(5);
 /// Time between two lines of the log about the same trouble.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Time for the last reports of a process.
-const LAST: Duration = Duration::from_secs(2);
+/// Time for the last reports of a process, after the first try.
+const LAST: Duration = Duration::from_secs(1);
 
 /// The thread, until it is ended.
 pub struct SharingThread {
@@ -74,8 +74,13 @@ impl SharingThread {
         self.join();
     }
 
-    fn join(&mut self) {
+    /// Asks the thread to end, and does not wait for it.
+    pub fn ask_end(&self) {
         self.is_ended.store(true, SeqCst);
+    }
+
+    fn join(&mut self) {
+        self.ask_end();
         if let Some(thread) = self.thread.take() {
             // a thread that panicked has logged it
             let _ = thread.join();

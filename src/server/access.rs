@@ -112,6 +112,16 @@ impl KeyDesk {
         }
     }
 
+    /// Asks the threads to end, after the last exchange: none waits for another one.
+    pub(super) fn prepare_end(&self) {
+        if let Some(sharing) = &self.sharing {
+            sharing.ask_end();
+        }
+        if let Some(ledger) = &self.ledger {
+            ledger.ask_end();
+        }
+    }
+
     /// Writes the exact sums, after the last exchange.
     pub(super) fn end(self) {
         if let Some(sharing) = self.sharing {

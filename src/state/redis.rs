@@ -20,6 +20,7 @@ mod spends;
 mod store;
 #[cfg(test)]
 mod testing;
+mod usage;
 
 pub use self::{
     changes::RedisChanges,
@@ -29,4 +30,5 @@ pub use self::{
     limits::RedisLimits,
     settings::{InvalidRedisUrl, RedisForm, RedisIdentity, RedisNode, RedisSettings, RedisTls},
     store::{RedisStore, look},
+    usage::RedisUsage,
 };

@@ -169,7 +169,7 @@ impl RedisConnection {
         patience: Duration,
         commands: &[Command],
     ) -> Result<Vec<Answer>, StateError> {
-        let answers = self.exchange(commands, Instant::now() + patience);
+        let answers = self.exchange(commands, self.settings.usage.deadline(patience));
         let failed = answers.iter().all(Result::is_err);
         match answers.first() {
             Some(Err(fault)) if failed => Err(StateError::Redis(fault.clone())),
@@ -185,10 +185,8 @@ impl RedisConnection {
         &mut self,
         command: &Command,
     ) -> Result<T, StateError> {
-        let mut answers = self.exchange(
-            std::slice::from_ref(command),
-            Instant::now() + self.patience,
-        );
+        let deadline = self.settings.usage.deadline(self.patience);
+        let mut answers = self.exchange(std::slice::from_ref(command), deadline);
         let answer = answers.pop().unwrap_or(Ok(Value::Nil));
         let value = answer.map_err(StateError::Redis)?;
         self.converted(value)
@@ -216,7 +214,7 @@ impl RedisConnection {
     /// # Errors
     /// They are not known.
     pub(in crate::state) fn primaries(&mut self) -> Result<Vec<RedisNode>, StateError> {
-        let found = self.find(Instant::now() + self.patience);
+        let found = self.find(self.settings.usage.deadline(self.patience));
         found.map_err(StateError::Redis)?;
         Ok(match &self.route {
             Some(Route::One(node)) => vec![node.clone()],
@@ -239,7 +237,7 @@ impl RedisConnection {
             target: Some(node),
             ..Task::new(index)
         });
-        let deadline = Instant::now() + self.patience;
+        let deadline = self.settings.usage.deadline(self.patience);
         Ok(self.run(&commands, tasks.collect(), deadline))
     }
 
@@ -456,6 +454,7 @@ impl RedisConnection {
                     if let Some(link) = self.links.get_mut(node) {
                         link.pause = Pause::default();
                     }
+                    self.settings.usage.answered();
                     answers[task.index] = Some(Ok(value));
                 }
                 Err(error) => {

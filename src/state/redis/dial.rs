@@ -45,15 +45,36 @@ pub(super) fn dial(
 ) -> Result<redis::Connection, RedisFault> {
     let failed = |error: RedisError| fault(node, &error);
     let client = client(settings, node, login).map_err(failed)?;
-    let connection = client
+    let mut connection = client
         .get_connection_with_timeout(patience)
-        .map_err(|error| looked_at(node, settings.tls.is_some(), failed(error)))?;
+        .map_err(|error| seen(settings, node, patience, failed(error)))?;
     let bound = |connection: &redis::Connection| {
         connection.set_read_timeout(Some(patience))?;
         connection.set_write_timeout(Some(patience))
     };
     bound(&connection).map_err(failed)?;
+    if login == Login::Nothing || settings.password.is_none() {
+        // nothing was said so far, and no handshake of TLS was made; any answer is one of a server that is right
+        let answered = connection
+            .send_packed_command(&redis::cmd("PING").get_packed_command())
+            .and_then(|()| connection.recv_response());
+        answered.map_err(|error| seen(settings, node, patience, failed(error)))?;
+    }
+    settings.usage.answered();
     Ok(connection)
+}
+
+/// The fault, after a second look at a server that was never reached: an outage takes no longer for it.
+fn seen(
+    settings: &RedisSettings,
+    node: &RedisNode,
+    patience: Duration,
+    fault: RedisFault,
+) -> RedisFault {
+    match settings.usage.was_reached() {
+        true => fault,
+        false => looked_at(node, settings.tls.is_some(), patience, fault),
+    }
 }
 
 fn client(settings: &RedisSettings, node: &RedisNode, login: Login) -> Result<Client, RedisError> {

@@ -26,17 +26,23 @@ const RECORDS: [u8; 2] = [0x15, 0x16];
 const HELLO: &[u8] = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x03\
     anthropic-proxy-asks-for-TLS-one\x00\x00\x02\xc0\x2f\x01\x00";
 
-/// The fault with another kind, if a look tells that the server speaks the other of both.
-pub(super) fn looked_at(node: &RedisNode, has_tls: bool, fault: RedisFault) -> RedisFault {
+/// The fault with another kind, if a look, no longer than `patience`, tells that the server speaks the other of both.
+pub(super) fn looked_at(
+    node: &RedisNode,
+    has_tls: bool,
+    patience: Duration,
+    fault: RedisFault,
+) -> RedisFault {
+    let longest = patience.min(LONGEST);
     let kind = match (has_tls, fault.kind) {
         (
             true,
             RedisFaultKind::TimedOut | RedisFaultKind::Untrusted | RedisFaultKind::Unreachable,
-        ) => speaks_redis(node).then_some(RedisFaultKind::NoTls),
+        ) => speaks_redis(node, longest).then_some(RedisFaultKind::NoTls),
         (
             false,
             RedisFaultKind::TimedOut | RedisFaultKind::NotRedis | RedisFaultKind::Unreachable,
-        ) => speaks_tls(node).then_some(RedisFaultKind::OnlyTls),
+        ) => speaks_tls(node, longest).then_some(RedisFaultKind::OnlyTls),
         _ => None,
     };
     match kind {
@@ -49,21 +55,21 @@ pub(super) fn looked_at(node: &RedisNode, has_tls: bool, fault: RedisFault) -> R
     }
 }
 
-fn speaks_redis(node: &RedisNode) -> bool {
+fn speaks_redis(node: &RedisNode, longest: Duration) -> bool {
     // `+PONG`, or `-NOAUTH …`
-    answer(node, b"PING\r\n").is_some_and(|first| b"+-".contains(&first))
+    answer(node, longest, b"PING\r\n").is_some_and(|first| b"+-".contains(&first))
 }
 
-fn speaks_tls(node: &RedisNode) -> bool {
-    answer(node, HELLO).is_some_and(|first| RECORDS.contains(&first))
+fn speaks_tls(node: &RedisNode, longest: Duration) -> bool {
+    answer(node, longest, HELLO).is_some_and(|first| RECORDS.contains(&first))
 }
 
 /// The first octet that the server answers with.
-fn answer(node: &RedisNode, words: &[u8]) -> Option<u8> {
+fn answer(node: &RedisNode, longest: Duration, words: &[u8]) -> Option<u8> {
     let address = (&*node.host, node.port).to_socket_addrs().ok()?.next()?;
-    let mut stream = TcpStream::connect_timeout(&address, LONGEST).ok()?;
-    stream.set_read_timeout(Some(LONGEST)).ok()?;
-    stream.set_write_timeout(Some(LONGEST)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, longest).ok()?;
+    stream.set_read_timeout(Some(longest)).ok()?;
+    stream.set_write_timeout(Some(longest)).ok()?;
     stream.write_all(words).ok()?;
     let mut first = [0];
     stream.read_exact(&mut first).ok()?;
@@ -99,7 +105,7 @@ mod tests {
             place: node.to_string(),
             detail: "of the network".to_owned(),
         };
-        looked_at(&node, has_tls, fault).kind
+        looked_at(&node, has_tls, LONGEST, fault).kind
     }
 
     #[test]

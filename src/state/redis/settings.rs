@@ -4,6 +4,7 @@ use std::{fmt, fs, path::PathBuf};
 
 use percent_encoding::percent_decode_str;
 
+use super::usage::RedisUsage;
 use crate::secret::Secret;
 
 /// A Redis, and how it is spoken to.
@@ -25,6 +26,8 @@ pub struct RedisSettings {
     pub tls: Option<RedisTls>,
     /// First part of all names of keys and channels.
     pub prefix: String,
+    /// Its use by this process.
+    pub usage: RedisUsage,
 }
 
 /// Form of a Redis.
@@ -191,6 +194,7 @@ impl RedisSettings {
             database,
             tls: has_tls.then(RedisTls::default),
             prefix: PREFIX.to_owned(),
+            usage: RedisUsage::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::replica::{
     PASSES, REVOKED, Replica, UNREACHABLE, answer_of, asks, says_message, until, upstream,
 };
-use crate::support::{DEADLINE, Proxy, Upstream, contains, get, redis::Redis};
+use crate::support::{DEADLINE, Proxy, Upstream, assert_prompt, contains, get, redis::Redis};
 
 const KEY: &str = "a-key-of-the-tests";
 
@@ -125,6 +125,41 @@ fn a_replica_that_starts_without_the_redis_goes_by_its_copy_until_it_answers() {
     redis.save_and_end();
     let server = start();
     answers(&server, &late, PASSES);
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_stop_while_the_redis_says_nothing_takes_no_long_time() {
+    let upstream = Upstream::always(answer_of(1000, 100));
+    let redis = Redis::start(&[]);
+    let one = Replica::of(&redis.url());
+    let server = one.builder(&upstream.url()).start();
+    let key = one.says(&[
+        "keys",
+        "create",
+        "--name",
+        "first",
+        "--quiet",
+        "--budget",
+        "$50/month",
+    ]);
+    let key = key.trim();
+    until(&server, key, PASSES);
+    assert_eq!(says_message(&server, key, 1).0, 200);
+    redis.signal("STOP");
+    assert_eq!(says_message(&server, key, 1).0, 200);
+    let start = Instant::now();
+    server.signal("TERM");
+    let ended = server.wait();
+    assert_prompt(start, Duration::from_secs(3));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("the last sums did not reach the shared state"),
+        "{ended:?}"
+    );
+    redis.signal("CONT");
 }
 
 #[test]

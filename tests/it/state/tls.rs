@@ -107,4 +107,18 @@ fn tls_needs_the_authority_and_the_certificate_of_the_client_and_says_what_is_mi
         fresh(format!("redis://:canary@127.0.0.1:{port}")),
         &["speaks TLS alone;", "rediss instead of redis"],
     );
+    // nothing is said before the first command without a password
+    redis.run_as(
+        Some(("default", "canary")),
+        &["CONFIG", "SET", "requirepass", ""],
+    );
+    fails(
+        fresh(format!("redis://127.0.0.1:{port}")),
+        &["speaks TLS alone;", "rediss instead of redis"],
+    );
+    let of_clear = fresh(format!("rediss://127.0.0.1:{}", redis.port()));
+    fails(
+        identified(trusting(of_clear)),
+        &["does not speak TLS;", "redis instead of rediss"],
+    );
 }

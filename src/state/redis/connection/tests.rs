@@ -28,15 +28,20 @@ fn ping() -> Command {
     Command::keyless("PING")
 }
 
-/// A server that answers each connection with a text.
+/// A server that answers everything with a text.
 fn answering(text: &'static str) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(text.as_bytes());
+            thread::spawn(move || {
+                while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                    if text.is_empty() || stream.write_all(text.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
         }
     });
     port
