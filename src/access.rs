@@ -225,8 +225,20 @@ impl Access {
         self.is_unknown.store(is_unknown, Relaxed);
     }
 
-    fn is_unknown(&self) -> bool {
+    /// Reports whether the store has not told yet which keys there are.
+    pub fn is_unknown(&self) -> bool {
         self.is_unknown.load(Relaxed)
+    }
+
+    /// Number of limits of keys and other subjects; those of each user of a team count once.
+    pub fn limits(&self) -> u64 {
+        let keys = self.keys();
+        let of_keys = keys.iter().map(|key| key.limits().len());
+        let subjects = self.subjects();
+        let of_others = subjects
+            .values()
+            .map(|it| it.limits.len() + it.user_limits.len());
+        of_keys.chain(of_others).sum::<usize>() as u64
     }
 
     /// Digests secrets of new keys.

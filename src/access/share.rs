@@ -220,6 +220,7 @@ impl Link {
         };
         SharedView {
             state,
+            is_absent: self.is_absent(),
             age: age.map(|it| it / 1_000_000),
             replicas: self.replicas.load(Relaxed),
         }
@@ -231,6 +232,8 @@ impl Link {
 pub struct SharedView {
     /// The state.
     pub state: SharedState,
+    /// True if the store has not answered since the start of the process: what others have used is not known.
+    pub is_absent: bool,
     /// Milliseconds since the last report that the store answered; none before the first one.
     pub age: Option<u64>,
     /// Replicas that shared the limit then.

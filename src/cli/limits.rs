@@ -1,6 +1,6 @@
 //! `limits`: limits and budgets of the organisation, of teams, users and keys.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -229,6 +229,7 @@ fn grants(answer: &Value) -> String {
 /// Spent, held and left amounts of each limit.
 fn explained(answer: &Value) -> String {
     let of = |name: &str| answer[name].as_array().into_iter().flatten();
+    let mut notes = BTreeMap::new();
     let rows: Vec<_> = of("limits")
         .chain(of("above"))
         .map(|row| {
@@ -236,6 +237,12 @@ fn explained(answer: &Value) -> String {
             let amount = |name: &str| match is_spend {
                 true => money(&row[name]),
                 false => cell_number(&row[name]),
+            };
+            let counts = row["shared"]["counts"].as_str().unwrap_or_default();
+            notes.extend(NOTES.iter().copied().filter(|(of, _)| *of == counts));
+            let used = |text: String| match counts {
+                "unknown" => "unknown".to_owned(),
+                _ => text,
             };
             let subject = match &row["subject"] {
                 Value::Null => cell(&answer["subject"]),
@@ -245,10 +252,10 @@ fn explained(answer: &Value) -> String {
                 subject,
                 limit_text(row),
                 amount("bound"),
-                amount("spent"),
-                amount("held"),
-                amount("left"),
-                format!("{} %", cell_number(&row["percent"])),
+                used(amount("spent")),
+                used(amount("held")),
+                used(amount("left")),
+                used(format!("{} %", cell_number(&row["percent"]))),
                 cell(&row["resets_at"]),
                 shared(&row["shared"]),
             ]
@@ -263,8 +270,23 @@ fn explained(answer: &Value) -> String {
         ];
         out += &table(&names, &rows);
     }
+    for note in notes.values() {
+        out += &format!("{note}\n");
+    }
     out + &grants(answer)
 }
+
+/// Notes on limits that replicas share, by the replicas whose use is told.
+const NOTES: [(&str, &str); 2] = [
+    (
+        "own",
+        "Exchanges at once are those of this replica; the others have theirs.",
+    ),
+    (
+        "unknown",
+        "The shared state has not told since the start of this replica; what was used is not known until it does.",
+    ),
+];
 
 /// State of a limit that replicas share: `fresh, 4 replicas`.
 fn shared(row: &Value) -> String {
@@ -273,9 +295,12 @@ fn shared(row: &Value) -> String {
     };
     let replicas = row["replicas"].as_u64().unwrap_or_default();
     match (state, row["age_seconds"].as_f64()) {
-        ("stale" | "lost", Some(age)) => {
+        ("stale" | "lost", age) => {
             let effect = row["unreachable"].as_str().unwrap_or_default();
-            format!("{state} for {age:.0} s ({effect})")
+            match age {
+                Some(age) => format!("{state} for {age:.0} s ({effect})"),
+                None => format!("{state} since the start ({effect})"),
+            }
         }
         _ => format!("{state}, {replicas} replicas"),
     }
@@ -369,5 +394,41 @@ fn cell_number(value: &Value) -> String {
     match number.fract() == 0.0 {
         true => format!("{number:.0}"),
         false => format!("{number:.1}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_says_whose_use_it_counts() {
+        let row = |counts: &str, state: &str, age: Option<f64>| {
+            json!({
+                "kind": "at_once", "amount": 4, "bound": 4, "spent": 3, "held": 0, "left": 1, "percent": 75.0,
+                "resets_at": null,
+                "shared": {
+                    "state": state, "age_seconds": age, "replicas": 2, "counts": counts, "unreachable": "open",
+                },
+            })
+        };
+        let said = |row: Value| explained(&json!({"subject": "team:core", "limits": [row]}));
+        let all = said(row("all", "fresh", Some(0.1)));
+        assert!(
+            all.contains("fresh, 2 replicas") && NOTES.iter().all(|(_, it)| !all.contains(it)),
+            "{all}"
+        );
+        let own = said(row("own", "fresh", Some(0.1)));
+        assert!(own.contains("75") && own.contains(NOTES[0].1), "{own}");
+        let unknown = said(row("unknown", "lost", None));
+        assert!(
+            !unknown.contains("75") && unknown.contains(NOTES[1].1),
+            "{unknown}"
+        );
+        assert!(unknown.contains("lost since the start (open)"), "{unknown}");
+        let stale = said(row("all", "stale", Some(7.0)));
+        assert!(stale.contains("stale for 7 s (open)"), "{stale}");
     }
 }

@@ -354,6 +354,11 @@ fn shared_row(state: &LimitState, shared: SharedView) -> SharedRow {
         },
         age_seconds: shared.age.map(|age| age as f64 / 1000.0),
         replicas: shared.replicas,
+        counts: match state.kind {
+            _ if shared.is_absent => "unknown",
+            LimitKind::AtOnce => "own",
+            _ => "all",
+        },
         unreachable: match state.is_closed() {
             true => "closed",
             false => "open",

@@ -103,7 +103,7 @@ pub struct SharingSample {
     pub failures: u64,
     /// Reports in the calls that were answered.
     pub reports: u64,
-    /// Seconds for which the store has not answered; 0 while it does.
+    /// Seconds for which the store has not answered, from a start without it since then; 0 while it does.
     pub silent: f64,
     /// Limits whose view is stale.
     pub stale: u64,
@@ -116,9 +116,13 @@ impl Registry {
     pub fn sharing(&self) -> Option<SharingSample> {
         let status = self.access.sharing()?;
         let since = status.unanswered_since.load(Relaxed);
-        let silent = match since {
-            0 => 0,
-            since => self.access.steady().saturating_sub(since),
+        let lost = status.lost.load(Relaxed);
+        // it may be that no call was made: then none has told anything yet
+        let is_absent = self.access.is_unknown() && status.answered_at.load(Relaxed) == 0;
+        let (silent, lost) = match since {
+            _ if is_absent => (self.access.steady(), lost.max(self.access.limits())),
+            0 => (0, lost),
+            since => (self.access.steady().saturating_sub(since), lost),
         };
         Some(SharingSample {
             syncs: status.syncs.load(Relaxed),
@@ -126,7 +130,7 @@ impl Registry {
             reports: status.reports.load(Relaxed),
             silent: Duration::from_nanos(silent).as_secs_f64(),
             stale: status.stale.load(Relaxed),
-            lost: status.lost.load(Relaxed),
+            lost,
         })
     }
 }

@@ -539,6 +539,10 @@ pub struct SharedRow {
     pub age_seconds: Option<f64>,
     /// Replicas that shared the limit then.
     pub replicas: u64,
+    /// Replicas whose use `spent`, `held` and `left` tell: `all`; `own`: exchanges at once are those of this replica;
+    /// `unknown`: the store has not answered since the start, so they are its own, too.
+    #[cfg_attr(test, schema(example = "all"))]
+    pub counts: &'static str,
     /// `closed` if requests are refused while the store is lost, else `open`.
     #[cfg_attr(test, schema(example = "closed"))]
     pub unreachable: &'static str,

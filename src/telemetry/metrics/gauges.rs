@@ -52,7 +52,7 @@ pub struct SharingGauges {
     pub failures: u64,
     /// Reports in the calls that were answered.
     pub reports: u64,
-    /// Seconds for which the store has not answered; 0 while it does.
+    /// Seconds for which the store has not answered, from a start without it since then; 0 while it does.
     pub silent: f64,
     /// Limits whose view is stale.
     pub stale: u64,
@@ -213,13 +213,13 @@ const REPORTS: Family = Family {
 const SILENT: Family = Family {
     name: "anthropic_proxy_shared_limits_silent",
     unit: Some(Unit::Seconds),
-    help: "Seconds for which the store has not answered calls about limits; 0 while it does. From 1 on limits are stale, from 30 on lost.",
+    help: "Seconds for which the store has not answered calls about limits, after a start without it since the start; 0 while it does. From 1 on limits are stale, from 30 on lost.",
 };
 
 const SHARED: Family = Family {
     name: "anthropic_proxy_shared_limits",
     unit: None,
-    help: "Limits on which the store has not answered: for a second (stale), for 30 seconds (lost).",
+    help: "Limits on which the store has not answered: for a second (stale), for 30 seconds (lost); after a start without it all limits are lost.",
 };
 
 const DROPPED: Family = Family {

@@ -548,6 +548,8 @@ export default {
   "State of a limit that replicas share.": "副本共用的限额的状态。",
   "State of its sharing with other replicas; null for a limit of this process alone.":
     "与其他副本共用的状态；只属于本进程的限额为 null。",
+  "Replicas whose use `spent`, `held` and `left` tell: `all`; `own`: exchanges at once are those of this replica; `unknown`: the store has not answered since the start, so they are its own, too.":
+    "spent、held、left 是哪些副本的用量：all：所有副本；own：同时进行的请求数只是本副本的；unknown：启动后共享存储一直没有响应，所以也只是本副本的。",
   "`closed` if requests are refused while the store is lost, else `open`.":
     "共享存储失联时拒绝请求为 closed，否则为 open。",
   "`fresh`; `stale`: the store has not answered for a second; `lost`: for 30 s; `unasked`: no request has come yet.":

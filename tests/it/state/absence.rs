@@ -37,6 +37,12 @@ fn tells(server: &Proxy, sample: &str) -> bool {
     contains(metrics.content(), format!("\n{sample}\n").as_bytes())
 }
 
+/// The subject that a key is.
+fn subject(key: &str) -> String {
+    let id = key.strip_prefix("ap_").and_then(|rest| rest.get(..10));
+    format!("key:{}", id.unwrap())
+}
+
 fn end(server: Proxy) {
     server.signal("TERM");
     server.wait();
@@ -78,6 +84,18 @@ fn a_replica_that_starts_without_the_redis_goes_by_its_copy_until_it_answers() {
 
     let server = start();
     server.wait_for_line(|line| line.contains("the start has its copy of"));
+    // before any request
+    assert!(tells(
+        &server,
+        "anthropic_proxy_shared_limits{state=\"lost\"} 4"
+    ));
+    assert!(!tells(
+        &server,
+        "anthropic_proxy_shared_limits_silent_seconds 0"
+    ));
+    let said = one.says(&["limits", "explain", &subject(&budget)]);
+    assert!(said.contains("unknown"), "{said}");
+    assert!(said.contains("lost since the start (closed)"), "{said}");
     assert_eq!(server.send(get("/readyz")).status(), 200);
     answers(&server, &plain, PASSES);
     answers(&server, &lost, REVOKED);
@@ -112,13 +130,10 @@ fn a_replica_that_starts_without_the_redis_goes_by_its_copy_until_it_answers() {
     eventually(|| says_message(&server, &budget, 1).0 == 200);
     assert!(tells(&server, "anthropic_proxy_state_copy_in_use 0"));
     // what was spent without it is reported
-    let id = open_budget
-        .strip_prefix("ap_")
-        .and_then(|rest| rest.get(..10))
-        .unwrap();
-    let spent = || !redis.run(&["KEYS", &format!("ap:{{key:{id}}}:b:*")])[1..].is_empty();
+    let subject = subject(&open_budget);
+    let spent = || !redis.run(&["KEYS", &format!("ap:{{{subject}}}:b:*")])[1..].is_empty();
     eventually(spent);
-    let said = other.says(&["limits", "explain", &format!("key:{id}"), "--json"]);
+    let said = other.says(&["limits", "explain", &subject, "--json"]);
     assert!(said.contains("spent"), "{said}");
     // and the copy has what it lacked
     end(server);
