@@ -126,7 +126,11 @@ impl Registry {
                     kept.insert(record.id);
                     outcome.update(key, record);
                 }
-                None => outcome.create(key, now),
+                None => {
+                    let mut revoked = existing.values();
+                    let revoked = revoked.rfind(|it| it.name == key.settings.name);
+                    outcome.create(key, revoked, now);
+                }
             }
         }
         for (id, subject) in &file.subjects {
@@ -181,14 +185,17 @@ impl FileOutcome {
         faults.is_empty()
     }
 
-    fn create(&mut self, key: &FileKey, now: i64) {
+    fn create(&mut self, key: &FileKey, revoked: Option<&KeyRecord>, now: i64) {
         let (Some(id), false) = (key.id, key.secrets.is_empty()) else {
-            let fault = format!(
-                "there is no key {:?} in force, and the file has no secret for it",
-                key.settings.name
-            );
-            let fix = "remove it if it was revoked (keys list has it); else create it with keys create, or write \
-                       key_env, or id and digests";
+            let name = &key.settings.name;
+            if let Some(KeyRecord { id, .. }) = revoked {
+                let fault = format!("key {id} had the name {name:?} and was revoked");
+                let fix = "remove it from the file; a new key of this name needs keys create, key_env, or id and \
+                           digests";
+                return self.fault(key, fault, fix);
+            }
+            let fault = format!("there is no key {name:?}, and the file has no secret for it");
+            let fix = "create it with keys create, or write key_env, or id and digests";
             return self.fault(key, fault, fix);
         };
         let mut record = KeyRecord {

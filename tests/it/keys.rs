@@ -495,6 +495,10 @@ fn a_key_file_is_applied_whole_or_not_at_all() {
     }
     let said = desk.fails(2, &["keys", "apply", "-f", "/no/such/file"]);
     assert!(said.contains("cannot be read"), "{said}");
+    let revoked = desk.file("revoked.toml", "[[key]]\nname = \"old\"\n");
+    let said = desk.fails(1, &["keys", "apply", "-f", &revoked]);
+    let fault = "key 1111111111 had the name \"old\" and was revoked";
+    assert!(said.contains(fault), "{said}");
 }
 
 #[test]
