@@ -6,7 +6,8 @@
 //! one script after the other, [`Script`] says how long (measured by `tests/state/scripts.py`), and a replica
 //! has one call under way.
 //!
-//! `cargo bench --bench scale` prints the tables. Without `--bench` it runs small worlds, as a test.
+//! `cargo bench --bench scale` prints the tables; `-- exact 64 100` that of exactness alone, for these replicas.
+//! Without `--bench` it runs small worlds, as a test.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -43,10 +44,13 @@ fn main() {
         .build()
         .unwrap();
     let _entered = runtime.enter();
-    match env::args().any(|argument| argument == "--bench") {
+    let asks = |word: &str| env::args().any(|argument| argument == word);
+    let named: Vec<u32> = env::args().filter_map(|it| it.parse().ok()).collect();
+    match asks("--bench") {
+        true if asks("exact") => limits_hold(&named),
         true => {
             costs();
-            limits_hold();
+            limits_hold(&REPLICAS);
         }
         false => small(),
     }
@@ -97,12 +101,12 @@ fn costs() {
 }
 
 /// Prints admissions above each kind of limit, and the part of it that was used, where more is asked for.
-fn limits_hold() {
+fn limits_hold(replicas: &[u32]) {
     println!(
         "| replicas | subjects | rate: above | used | budget: above | used | at once: above | used |\n\
          |---|---|---|---|---|---|---|---|"
     );
-    for replicas in REPLICAS {
+    for replicas in replicas.iter().copied() {
         for subjects in [1, 100] {
             let mut row = format!("| {replicas} | {subjects} |");
             for limited in [Limited::Rate, Limited::Budget, Limited::Slots] {
