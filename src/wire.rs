@@ -4,6 +4,7 @@
 //! Everything here takes values and returns values, or moves octets between a buffer and a socket.
 //! [`crate::proxy`] decides what is forwarded.
 
+pub mod address;
 pub mod body;
 pub mod chunks;
 pub mod cookie;

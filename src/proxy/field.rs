@@ -13,6 +13,7 @@ use crate::{
     config::{Credential, Endpoint, ForwardedFields, Live},
     wire::cookie,
     wire::{
+        address::AddressText,
         head::{
             Field, Fields, HeadContent, ResponseHead, Transport, Version, is_without_content,
             tokens,
@@ -343,8 +344,8 @@ fn put_forwarded(octets: &mut BytesMut, live: &Live, client: Option<IpAddr>, bef
         return;
     }
     octets.put_slice(b"x-forwarded-for: ");
-    let client = client.map(|client| client.to_canonical().to_string());
-    let client = client.as_ref().map(|client| client.as_bytes());
+    let client = client.map(|client| AddressText::of(client.to_canonical()));
+    let client = client.as_ref().map(AddressText::as_bytes);
     let before = before.iter().copied().filter(|value| !value.is_empty());
     for (index, value) in before.chain(client).enumerate() {
         if index > 0 {

@@ -45,16 +45,34 @@ pub(super) fn octets(out: &mut Vec<u8>, field: u32, value: impl AsRef<[u8]>) {
     out.extend_from_slice(value);
 }
 
-/// A message, which `write` writes. Its length stands before it, and is known after it.
+/// A text of several parts.
+pub(super) fn text(out: &mut Vec<u8>, field: u32, parts: &[&str]) {
+    tag(out, field, LENGTH);
+    varint(out, parts.iter().map(|part| part.len() as u64).sum());
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// A message, which `write` writes. Its length stands before it, and is known after it: there is room for one of two
+/// octets, as those of spans have.
 pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
     tag(out, field, LENGTH);
     let start = out.len();
+    out.extend_from_slice(&ROOM);
     write(out);
-    let end = out.len();
-    varint(out, (end - start) as u64);
-    let length = out.len() - end;
-    out[start..].rotate_right(length);
+    let length = (out.len() - start - ROOM.len()) as u64;
+    if let (0x80..0x4000, [low, high, ..]) = (length, &mut out[start..]) {
+        *low = (length as u8) | 0x80;
+        *high = (length >> 7) as u8;
+        return;
+    }
+    let mut octets = Vec::new();
+    varint(&mut octets, length);
+    drop(out.splice(start..start + ROOM.len(), octets));
 }
+
+const ROOM: [u8; 2] = [0; 2];
 
 /// Value of an attribute (`AnyValue`).
 #[derive(Debug, Clone, Copy)]
@@ -67,12 +85,28 @@ pub(super) enum AttributeValue<'a> {
     Texts(&'a str),
 }
 
-/// An attribute (`KeyValue`).
+impl AttributeValue<'_> {
+    /// Octets of the value as a message.
+    fn length(self) -> u64 {
+        match self {
+            Self::Text(text) => with_length(text.len() as u64),
+            Self::Number(number) => 1 + varint_length(number),
+            Self::Fraction(_) => 9,
+            Self::Flag(_) => 2,
+            Self::Texts(text) => with_length(with_length(with_length(text.len() as u64))),
+        }
+    }
+}
+
+/// An attribute (`KeyValue`). A span has dozens of them, so their lengths are found before they are written.
 pub(super) fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: AttributeValue<'_>) {
-    message(out, field, |out| {
-        octets(out, 1, key);
-        message(out, 2, |out| any(out, value));
-    });
+    let length = value.length();
+    tag(out, field, LENGTH);
+    varint(out, with_length(key.len() as u64) + with_length(length));
+    octets(out, 1, key);
+    tag(out, 2, LENGTH);
+    varint(out, length);
+    any(out, value);
 }
 
 fn any(out: &mut Vec<u8>, value: AttributeValue<'_>) {
@@ -89,9 +123,23 @@ fn any(out: &mut Vec<u8>, value: AttributeValue<'_>) {
         }
         AttributeValue::Fraction(fraction) => fixed64(out, 4, fraction.to_bits()),
         AttributeValue::Texts(text) => {
-            message(out, 5, |out| message(out, 1, |out| octets(out, 1, text)))
+            let text_length = with_length(text.len() as u64);
+            tag(out, 5, LENGTH);
+            varint(out, with_length(text_length));
+            tag(out, 1, LENGTH);
+            varint(out, text_length);
+            octets(out, 1, text);
         }
     }
+}
+
+/// Octets of something with a length, its length and a tag of one octet.
+fn with_length(length: u64) -> u64 {
+    1 + varint_length(length) + length
+}
+
+fn varint_length(value: u64) -> u64 {
+    u64::from((value | 1).ilog2()) / 7 + 1
 }
 
 #[cfg(test)]
@@ -119,10 +167,59 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_has_a_long_length() {
-        let long = written(|out| message(out, 1, |out| octets(out, 1, vec![b'x'; 300])));
-        // 300 octets, a tag and a length of two
-        assert_eq!(long[..6], [0x0a, 0xaf, 0x02, 0x0a, 0xac, 0x02]);
-        assert_eq!(long.len(), 306);
+    fn a_message_of_any_length_has_its_length_before_it() {
+        for length in [
+            0, 1, 125, 126, 127, 128, 300, 16_379, 16_380, 16_381, 70_000,
+        ] {
+            let content = vec![b'x'; length];
+            let whole = written(|out| {
+                octets(out, 1, "before");
+                message(out, 1, |out| octets(out, 2, &content));
+                octets(out, 1, "behind");
+            });
+            let inner = written(|out| octets(out, 2, &content));
+            let expected = written(|out| {
+                octets(out, 1, "before");
+                octets(out, 1, &inner);
+                octets(out, 1, "behind");
+            });
+            assert_eq!(whole, expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_is_a_message_of_its_key_and_its_value() {
+        let long = "x".repeat(200);
+        let mut values = vec![
+            AttributeValue::Flag(false),
+            AttributeValue::Flag(true),
+            AttributeValue::Fraction(0.25),
+        ];
+        for text in ["", "x", &long[..122], &long[..126], &long] {
+            values.extend([AttributeValue::Text(text), AttributeValue::Texts(text)]);
+        }
+        let numbers = [0, 1, 127, 128, 16_383, 16_384, u64::MAX];
+        values.extend(numbers.map(AttributeValue::Number));
+        for value in values {
+            for key in ["a", &long] {
+                let expected = written(|out| {
+                    message(out, 9, |out| {
+                        octets(out, 1, key);
+                        message(out, 2, |out| match value {
+                            AttributeValue::Texts(text) => message(out, 5, |out| {
+                                message(out, 1, |out| octets(out, 1, text));
+                            }),
+                            value => any(out, value),
+                        });
+                    });
+                });
+                let found = written(|out| attribute(out, 9, key, value));
+                assert_eq!(found, expected, "{value:?}");
+            }
+        }
+        assert_eq!(
+            written(|out| text(out, 5, &["GET", " ", "/x"])),
+            written(|out| octets(out, 5, "GET /x"))
+        );
     }
 }

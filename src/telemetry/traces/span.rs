@@ -3,8 +3,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::protobuf::{AttributeValue, attribute, fixed32, fixed64, message, number, octets};
-use crate::exchange::{Exchange, Route, TerminationSource, TraceContext, Tried, Usage};
+use super::protobuf::{AttributeValue, attribute, fixed32, fixed64, message, number, octets, text};
+use crate::{
+    exchange::{Exchange, Route, TerminationSource, TraceContext, Tried, Usage},
+    wire::address::AddressText,
+};
 
 /// Appends the spans of an exchange as fields of `ScopeSpans`.
 pub(super) fn write(out: &mut Vec<u8>, exchange: &Exchange, context: &TraceContext) {
@@ -25,7 +28,7 @@ fn server(out: &mut Vec<u8>, exchange: &Exchange, context: &TraceContext) {
     let ids = (&context.server, context.parent.as_ref());
     begin(out, context, ids, SpanKind::Server);
     match route {
-        Some(route) => octets(out, NAME, format!("{} {route}", begun.method)),
+        Some(route) => text(out, NAME, &[&begun.method, " ", route]),
         None => octets(out, NAME, &*begun.method),
     }
     times(out, begun.started, begun.started + exchange.timings.total);
@@ -34,8 +37,8 @@ fn server(out: &mut Vec<u8>, exchange: &Exchange, context: &TraceContext) {
     attributes.text("http.route", route);
     attributes.text("url.path", Some(&begun.path));
     attributes.text("network.protocol.version", Some(begun.version));
-    let client = begun.client.map(|client| client.to_string());
-    attributes.text("client.address", client.as_deref());
+    let client = begun.client.map(AddressText::of);
+    attributes.text("client.address", client.as_ref().map(AddressText::as_str));
     attributes.text("user_agent.original", begun.user_agent.as_deref());
     attributes.number("http.response.status_code", exchange.status.map(u64::from));
     attributes.number("http.request.body.size", Some(exchange.received));
@@ -82,7 +85,7 @@ fn client(out: &mut Vec<u8>, exchange: &Exchange, context: &TraceContext) {
     let usage = exchange.usage.as_ref();
     let asked_model = context.asked_model.as_deref();
     match (begun.route, asked_model) {
-        (Route::Messages, Some(model)) => octets(out, NAME, format!("chat {model}")),
+        (Route::Messages, Some(model)) => text(out, NAME, &["chat ", model]),
         (Route::Messages, None) => octets(out, NAME, "chat"),
         _ => octets(out, NAME, &*begun.method),
     }
