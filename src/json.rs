@@ -11,6 +11,10 @@ pub mod tokenizer;
 /// `application/json` or `application/*+json` (RFC 6839 §3.1), with any parameters.
 pub(crate) fn is_json(content_type: &[u8]) -> bool {
     const APPLICATION: &[u8] = b"application/";
+    // as nearly all servers spell it
+    if content_type == b"application/json" {
+        return true;
+    }
     let media_type = content_type
         .split(|&octet| octet == b';')
         .next()

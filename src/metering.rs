@@ -94,24 +94,26 @@ impl UsageReader {
         Some(tap)
     }
 
+    /// Makes a reader of what a response costs alone: as [`UsageReader::of`], without the stop reason of an
+    /// answer that is no stream.
+    pub fn of_cost(
+        status: u16,
+        content_type: Option<&[u8]>,
+        content_encoding: Option<&[u8]>,
+    ) -> Option<Box<Self>> {
+        let mut tap = Self::of(status, content_type, content_encoding)?;
+        if let MeteredContent::Answer { walk, .. } = &mut tap.content {
+            walk.restart(ObjectPath::PaidAnswer);
+        }
+        Some(tap)
+    }
+
     fn within(
         budget: &'static Budget,
         content_type: Option<&[u8]>,
         content_encoding: Option<&[u8]>,
     ) -> Option<Box<Self>> {
-        let content_type = content_type?;
-        let media_type = content_type.split(|&octet| octet == b';').next()?;
-        let media_type = media_type.trim_ascii();
-        let content = if media_type.eq_ignore_ascii_case(b"text/event-stream") {
-            MeteredContent::Events(SseEvents::new())
-        } else if !media_type.is_empty() && is_json(content_type) {
-            MeteredContent::Answer {
-                walk: JsonWalk::new(ObjectPath::Answer),
-                read: EventUsage::default(),
-            }
-        } else {
-            return None;
-        };
+        let content = MeteredContent::of(content_type?)?;
         match ContentDecoder::of(content_encoding, budget) {
             Ok(decoders) => Some(Box::new(Self {
                 decoders,
@@ -233,6 +235,24 @@ impl UsageReader {
 }
 
 impl MeteredContent {
+    /// Makes a reader by the media type; none if there is none for it.
+    fn of(content_type: &[u8]) -> Option<Self> {
+        let media_type = || {
+            let media_type = content_type.split(|&octet| octet == b';').next();
+            media_type.unwrap_or_default().trim_ascii()
+        };
+        // as nearly all answers that are no stream have it
+        let is_plain = content_type == b"application/json";
+        if !is_plain && media_type().eq_ignore_ascii_case(b"text/event-stream") {
+            return Some(Self::Events(SseEvents::new()));
+        }
+        let is_read = is_plain || !media_type().is_empty() && is_json(content_type);
+        is_read.then(|| Self::Answer {
+            walk: JsonWalk::new(ObjectPath::Answer),
+            read: EventUsage::default(),
+        })
+    }
+
     /// Reads bytes without a content coding. Returns true if the first delta ended in them.
     #[inline]
     fn push(&mut self, plain: &[u8], tally: &mut UsageAccumulator) -> bool {

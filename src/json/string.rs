@@ -67,13 +67,24 @@ pub(super) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
 #[inline(always)]
 fn skip_long<S: Simd>(simd: S, chunk: &[u8], mut at: usize) -> StringEnd {
     let mut run = Run::default();
-    while let Some(block) = chunk.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-        if let Some(end) = run.step(simd, chunk, at, block, BLOCK) {
+    let (blocks, _) = chunk.get(at..).unwrap_or_default().as_chunks::<BLOCK>();
+    for block in blocks {
+        if (run.carry != 0 || has_stop(simd, block))
+            && let Some(end) = run.step(simd, chunk, at, block, BLOCK)
+        {
             return end;
         }
         at += BLOCK;
     }
     run.last(simd, chunk, at)
+}
+
+/// Reports whether a block has a byte that may end the string or begin an escape: few blocks of a text do.
+#[inline(always)]
+fn has_stop<S: Simd>(simd: S, block: &[u8; BLOCK]) -> bool {
+    let octets = u8x64::simd_from(simd, *block);
+    let stops = (octets ^ FLIP).simd_le(FLIPPED_QUOTE) | octets.simd_eq(b'\\');
+    stops.any_true()
 }
 
 /// The same for a string of which a part was in the chunk before.

@@ -9,6 +9,8 @@ pub(super) enum ObjectPath {
     Request,
     /// An answer that is not streamed.
     Answer,
+    /// The same, of which the cost alone is read.
+    PaidAnswer,
     /// The data of an event.
     Event,
     /// `message` of `message_start`.
@@ -150,6 +152,12 @@ impl ObjectPath {
                 b"error" => O(Self::Error),
                 _ => Member::Other,
             },
+            Self::PaidAnswer => match name {
+                b"model" => L(MemberValue::Model),
+                b"usage" => O(Self::Usage),
+                b"error" => O(Self::Error),
+                _ => Member::Other,
+            },
             Self::Message => match name {
                 b"model" => L(MemberValue::Model),
                 b"usage" => O(Self::Usage),
@@ -203,11 +211,67 @@ impl ObjectPath {
         }
     }
 
+    /// The lengths of the names that [`ObjectPath::member`] knows, a bit each: most names are told by theirs.
+    pub(super) fn lengths(self) -> u64 {
+        let of = |names: &[&str]| names.iter().fold(0, |bits, name| bits | 1 << name.len());
+        match self {
+            Self::Request => of(&["model", "stream", "max_tokens"]),
+            Self::Answer => of(&["model", "stop_reason"]),
+            Self::PaidAnswer => of(&["model"]),
+            Self::Message => of(&["model"]),
+            Self::Event => of(&["type", "usage", "message"]),
+            Self::Delta => of(&["stop_reason"]),
+            Self::Error => of(&["type"]),
+            Self::Usage
+            | Self::CacheCreation
+            | Self::ServerTools
+            | Self::Iterations
+            | Self::Iteration => u64::MAX,
+        }
+    }
+
     /// Kind of its elements, if it is an array.
     pub(super) fn element(self) -> Member {
         match self {
             Self::Iterations => Member::Object(Self::Iteration),
             _ => Member::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_that_is_known_has_another_length() {
+        let names = [
+            "model",
+            "stream",
+            "max_tokens",
+            "stop_reason",
+            "usage",
+            "error",
+            "type",
+            "message",
+            "delta",
+            "code",
+            "iterations",
+        ];
+        for path in [
+            ObjectPath::Request,
+            ObjectPath::Answer,
+            ObjectPath::PaidAnswer,
+            ObjectPath::Message,
+            ObjectPath::Event,
+            ObjectPath::Delta,
+            ObjectPath::Error,
+        ] {
+            let known = names
+                .iter()
+                .filter(|it| path.member(it.as_bytes()) != Member::Other);
+            let lengths = known.fold(0, |bits, name| bits | 1 << name.len());
+            assert_eq!(path.lengths(), lengths, "{path:?}");
         }
     }
 }

@@ -53,6 +53,8 @@ struct ModelVisitor {
     reading: Option<MemberName>,
     is_in_tools: bool,
     model: Option<Rc<str>>,
+    /// The model that is likely named.
+    likely: Option<Rc<str>>,
     max_tokens: Option<u64>,
     is_stream: Option<bool>,
     tools: Vec<Box<str>>,
@@ -82,6 +84,14 @@ impl ModelWatch {
             tokenizer: Tokenizer::new(),
             visitor: ModelVisitor::default(),
         }
+    }
+
+    /// Makes a watch over a body that is likely to name this model, so that the name need not be read anew. It has
+    /// no backslash.
+    pub fn likely_of(model: Option<Rc<str>>) -> Self {
+        let mut watch = Self::new();
+        watch.visitor.likely = model;
+        watch
     }
 
     /// Reads the next bytes of the body.
@@ -222,6 +232,15 @@ impl ModelVisitor {
     }
 
     fn model(&mut self, spelling: &[u8]) {
+        if self.model.is_none()
+            && let [b'"', name @ .., b'"'] = spelling
+        {
+            // without a backslash, a spelling of the same bytes is the same text
+            self.model = self.likely.take_if(|likely| likely.as_bytes() == name);
+            if self.model.is_some() {
+                return;
+            }
+        }
         let fault = match (text(spelling), &self.model) {
             (None, _) => InvalidModel::NotText,
             (Some(text), None) => {
@@ -375,6 +394,39 @@ mod tests {
             assert_eq!(watch.tools(), [Box::<str>::from("opus")]);
             assert_eq!(watch.max_tokens(), Some(5));
         }
+    }
+
+    #[test]
+    fn a_likely_model_is_told_as_one_that_is_read() {
+        let likely: Rc<str> = "m".into();
+        for (body, model) in [
+            (r#"{"model":"m"}"#, WatchedModel::Known("m")),
+            (r#"{"model":"\u006d"}"#, WatchedModel::Known("m")),
+            (r#"{"model":"n"}"#, WatchedModel::Known("n")),
+            (r#"{"model":"m","Model":"m"}"#, WatchedModel::Known("m")),
+            (
+                r#"{"model":"m","Model":"n"}"#,
+                WatchedModel::Invalid(InvalidModel::Contradictory),
+            ),
+            (
+                r#"{"model":"n","Model":"m"}"#,
+                WatchedModel::Invalid(InvalidModel::Contradictory),
+            ),
+            (
+                r#"{"tools":[{"model":"m"}]}"#,
+                WatchedModel::Invalid(InvalidModel::Missing),
+            ),
+        ] {
+            for size in [1, 100] {
+                let mut watch = ModelWatch::likely_of(Some(Rc::clone(&likely)));
+                body.as_bytes().chunks(size).for_each(|it| watch.push(it));
+                watch.end();
+                assert_eq!(watch.model(), model, "{body}");
+            }
+        }
+        let mut watch = ModelWatch::likely_of(Some(Rc::clone(&likely)));
+        watch.push(br#"{"model":"m","#);
+        assert!(Rc::ptr_eq(&watch.shared_model().unwrap(), &likely));
     }
 
     proptest! {

@@ -189,6 +189,32 @@ fn only_streams_of_events_and_json_in_known_codings_are_metered() {
 }
 
 #[test]
+fn what_an_answer_costs_is_read_alike_without_its_stop_reason() {
+    let json = Some(&b"application/json"[..]);
+    for text in [
+        r#"{"model":"m","stop_reason":"end_turn","usage":{"input_tokens":5,"output_tokens":7,
+            "service_tier":"standard","cache_creation":{"ephemeral_1h_input_tokens":3}}}"#,
+        r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+        r#"{"model":"m","stop_reason":"end_turn"}"#,
+        r#"{"model":"m","usage":{"output_tokens":"x"}"#,
+    ] {
+        let read = |tap: Option<Box<UsageReader>>| {
+            let mut tap = tap.unwrap();
+            tap.push(&Bytes::copy_from_slice(text.as_bytes()));
+            tap.end();
+            tap.finish()
+        };
+        let (mut all, words) = read(UsageReader::of(200, json, None));
+        all.stop_reason = None;
+        assert_eq!(
+            read(UsageReader::of_cost(200, json, None)),
+            (all, words),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_success_that_cannot_be_metered_is_a_failure_to_meter() {
     let failure = |status, content_type: Option<&str>, coding: Option<&str>| {
         let content_type = content_type.map(str::as_bytes);

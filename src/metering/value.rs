@@ -47,10 +47,10 @@ fn digits(spelling: &[u8]) -> Option<u64> {
 
 /// The text of this spelling, if it is short, Unicode and without control characters.
 fn text(spelling: &[u8]) -> Option<Cow<'_, str>> {
-    // all of them, many at once
-    let is_usual = |octet: &u8| matches!(octet, b' '..=b'~') & (*octet != b'\\');
-    let are_usual = |octets: &[u8]| octets.iter().fold(true, |all, octet| all & is_usual(octet));
-    if spelling.len() <= LONGEST_TEXT && are_usual(spelling) {
+    if let Some(text) = usual(spelling) {
+        return Some(Cow::Borrowed(text));
+    }
+    if spelling.len() <= LONGEST_TEXT && are_printable(spelling) {
         return str::from_utf8(spelling).ok().map(Cow::Borrowed);
     }
     let text = match unescaped(spelling)? {
@@ -59,6 +59,45 @@ fn text(spelling: &[u8]) -> Option<Cow<'_, str>> {
     };
     let is_plain = text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control);
     is_plain.then_some(text)
+}
+
+/// A text that nearly all answers have, which needs no look at its bytes.
+fn usual(spelling: &[u8]) -> Option<&'static str> {
+    Some(match spelling {
+        b"end_turn" => "end_turn",
+        b"tool_use" => "tool_use",
+        b"standard" => "standard",
+        b"message_start" => "message_start",
+        b"message_delta" => "message_delta",
+        _ => return None,
+    })
+}
+
+/// Reports whether all bytes are printable ASCII other than a backslash.
+fn are_printable(octets: &[u8]) -> bool {
+    let (words, rest) = octets.as_chunks::<8>();
+    let last = octets.last_chunk::<8>();
+    let all = |are: bool, word: &[u8; 8]| are & !has_unusual(u64::from_le_bytes(*word));
+    let are = words.iter().fold(true, all);
+    match last {
+        // it overlaps the last whole word
+        Some(last) => are && all(true, last),
+        None => rest
+            .iter()
+            .all(|octet| matches!(octet, b' '..=b'~') && *octet != b'\\'),
+    }
+}
+
+/// Reports whether one of eight bytes is a control character, a backslash or not of ASCII.
+fn has_unusual(word: u64) -> bool {
+    const EACH: u64 = u64::MAX / 0xFF;
+    let backslashes = word ^ (EACH * b'\\' as u64);
+    // a borrow or carry reaches the byte beside it only where this one is unusual already
+    let found = word
+        | word.wrapping_sub(EACH * b' ' as u64)
+        | word.wrapping_add(EACH)
+        | (backslashes.wrapping_sub(EACH) & !backslashes);
+    found & (EACH * 0x80) != 0
 }
 
 /// The whole number of this spelling, of those that JSON has: `10`, and what some servers make of it, `10.0`
@@ -98,3 +137,53 @@ pub(super) const LONGEST_TEXT: usize = 128;
 pub(super) const LONGEST_SPELLING: usize = 6 * LONGEST_TEXT;
 // the tokenizer keeps as many, and the quotes
 const _: () = assert!(LONGEST_SPELLING + 2 <= tokenizer::LONGEST);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+
+    use super::*;
+
+    #[test]
+    fn each_byte_is_told_in_each_place() {
+        for octet in 0..=u8::MAX {
+            let is_printable = matches!(octet, b' '..=b'~') && octet != b'\\';
+            for length in 1..20 {
+                for at in 0..length {
+                    let mut text = vec![b'a'; length];
+                    text[at] = octet;
+                    assert_eq!(
+                        are_printable(&text),
+                        is_printable,
+                        "{octet} at {at} of {length}"
+                    );
+                }
+            }
+        }
+        assert!(are_printable(b""));
+    }
+
+    #[test]
+    fn usual_texts_are_those_of_their_spelling() {
+        for text in [
+            "end_turn",
+            "tool_use",
+            "standard",
+            "message_start",
+            "message_delta",
+        ] {
+            assert_eq!(usual(text.as_bytes()), Some(text));
+        }
+        assert_eq!(usual(b"end_turm"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn many_at_once_are_told_as_one_by_one(octets in prop::collection::vec(any::<u8>(), 0..40)) {
+            let one_by_one = octets
+                .iter()
+                .all(|octet| matches!(octet, b' '..=b'~') && *octet != b'\\');
+            prop_assert_eq!(are_printable(&octets), one_by_one);
+        }
+    }
+}

@@ -24,6 +24,8 @@ struct OpenObjects {
     places: [ObjectPath; PLACES],
     /// Number of containers on that path: members are read where as many are open.
     watched: u64,
+    /// Lengths of the names of note in the innermost of them, a bit each.
+    lengths: u64,
     /// Kind of the next value, or of the one that is read.
     member: Member,
 }
@@ -94,7 +96,11 @@ impl<F: FnMut(Match<'_>) -> ControlFlow<()>> Visitor for MemberVisitor<'_, F> {
 
     #[inline(always)]
     fn name(&mut self, spelling: &[u8], escapes: bool) {
-        self.path.named(spelling, escapes);
+        let is_known = spelling.len() >= 64 || self.path.lengths >> spelling.len() & 1 == 1;
+        match is_known || escapes {
+            true => self.path.named(spelling, escapes),
+            false => self.path.member = Member::Other,
+        }
     }
 
     #[inline(always)]
@@ -119,6 +125,7 @@ impl<F: FnMut(Match<'_>) -> ControlFlow<()>> Visitor for MemberVisitor<'_, F> {
         if depth < self.path.watched {
             let left = self.path.innermost();
             self.path.watched = depth;
+            self.path.lengths = self.path.innermost().map_or(u64::MAX, ObjectPath::lengths);
             if left == Some(ObjectPath::Iteration) {
                 return (self.show)(Match::Left(ObjectPath::Iteration));
             }
@@ -163,6 +170,7 @@ impl OpenObjects {
         Self {
             places: [root; PLACES],
             watched: 0,
+            lengths: u64::MAX,
             member: Member::Object(root),
         }
     }
@@ -194,6 +202,7 @@ impl OpenObjects {
         if let Some(slot) = self.places.get_mut(outer) {
             *slot = place;
             self.watched += 1;
+            self.lengths = place.lengths();
         }
     }
 }

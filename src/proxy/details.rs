@@ -276,13 +276,12 @@ impl ExchangeDetails {
         exchange.status = Some(head.status.as_u16());
         let id = name(head.fields.value("request-id"));
         exchange.upstream_request_id = id.map(|id| self.secrets.hide(id).into());
-        let coding = head.fields.value("content-encoding");
+        let [content_type, coding] = head.fields.values(["content-type", "content-encoding"]);
         let status = head.status.as_u16();
         if status >= 400 && self.observer.readers().is_some() {
             self.error = Some(ErrorPrefix::new(name(coding).map(Into::into)));
         }
         if self.look.is_some() {
-            let content_type = head.fields.value("content-type");
             self.tap = UsageReader::of(status, content_type, coding);
         }
         if let Some(progress) = &self.progress {

@@ -150,11 +150,15 @@ impl Fields {
 
     /// The fields in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
-        self.spans.iter().map(|span| Field {
+        self.spans.iter().map(|span| self.field(span))
+    }
+
+    fn field(&self, span: &FieldSpan) -> Field<'_> {
+        Field {
             name: &self.raw[span.name as usize..span.name_end as usize],
             value: &self.raw[span.value as usize..span.value_end as usize],
             role: span.role,
-        })
+        }
     }
 
     /// The value of the first field of this name.
@@ -162,6 +166,21 @@ impl Fields {
         self.iter()
             .find(|field| field.is(name))
             .map(|field| field.value)
+    }
+
+    /// The values of the first fields of these names, found in one pass.
+    pub fn values<const N: usize>(&self, names: [&str; N]) -> [Option<&[u8]>; N] {
+        let mut values = [None; N];
+        for span in &self.spans {
+            let length = (span.name_end - span.name) as usize;
+            for (value, name) in values.iter_mut().zip(names) {
+                if length == name.len() && value.is_none() {
+                    let field = self.field(span);
+                    *value = field.is(name).then_some(field.value);
+                }
+            }
+        }
+        values
     }
 
     /// Number of fields.
@@ -388,6 +407,17 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(content_length(value), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn several_fields_are_found_in_one_pass() {
+        let pairs: [(&[u8], &[u8]); 4] = [(b"a", b"1"), (b"Bc", b"2"), (b"bC", b"3"), (b"d", b"")];
+        let fields = Fields::from_pairs(pairs);
+        let values = fields.values(["bc", "d", "e", "A"]);
+        assert_eq!(values, [Some(&b"2"[..]), Some(b""), None, Some(b"1")]);
+        for (name, value) in ["bc", "d", "e", "A"].into_iter().zip(values) {
+            assert_eq!(fields.value(name), value, "{name}");
         }
     }
 
