@@ -15,7 +15,6 @@ use std::{
     fmt,
     hint::black_box,
     net::IpAddr,
-    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -38,6 +37,7 @@ mod id;
 mod key;
 mod ledger;
 mod limit;
+pub mod local;
 mod mix;
 mod notice;
 mod others;
@@ -86,6 +86,7 @@ use self::{
     ledger::Ledger,
     limit::Subject,
     others::OtherSpends,
+    pepper::Digest,
 };
 use crate::{config::Credential, exchange::Route};
 
@@ -97,34 +98,6 @@ pub struct Access {
     context: Arc<Context>,
     local: Arc<LocalContext>,
     directory: Directory,
-}
-
-/// Access as one worker uses it: what its requests take is counted apart from what others' take.
-#[derive(Clone)]
-pub struct LocalAccess {
-    access: Arc<Access>,
-    local: Arc<LocalContext>,
-}
-
-impl LocalAccess {
-    /// Access for one worker.
-    pub fn new(access: Arc<Access>) -> Self {
-        let local = LocalContext::new(&access.context);
-        Self { access, local }
-    }
-
-    /// Takes what a request needs of every limit, or nothing.
-    pub fn admit(&self, key: &Arc<Key>, asked: &Asked<'_>, now: SystemTime) -> Admitted {
-        self.access.admit_in(&self.local, key, asked, now)
-    }
-}
-
-impl Deref for LocalAccess {
-    type Target = Arc<Access>;
-
-    fn deref(&self) -> &Arc<Access> {
-        &self.access
-    }
 }
 
 /// Access while it is filled with what the store holds, one record after the other: there may be a hundred
@@ -316,6 +289,13 @@ impl Access {
         now: SystemTime,
     ) -> Result<Arc<Key>, Refusal> {
         let text = shown.key().map_err(|kind| self.refuse_key(kind))?;
+        let (key, digest) = self.look_up(text)?;
+        self.judge(&key, &digest, client, now)?;
+        Ok(key)
+    }
+
+    /// The key that a text claims to be, and the digest of the secret in it.
+    fn look_up(&self, text: &[u8]) -> Result<(Arc<Key>, Digest), Refusal> {
         let Some(parts) = id::parse(text) else {
             return Err(self.refuse_key(RefusalKind::MistypedKey));
         };
@@ -324,7 +304,18 @@ impl Access {
             black_box(digest.place_in([].into_iter()));
             return Err(self.refuse_unknown());
         };
-        key.verify(&digest, unix(now))
+        Ok((key, digest))
+    }
+
+    /// Judges a secret of a key by its digest, and the client's address.
+    fn judge(
+        &self,
+        key: &Key,
+        digest: &Digest,
+        client: Option<IpAddr>,
+        now: SystemTime,
+    ) -> Result<(), Refusal> {
+        key.verify(digest, unix(now))
             .map_err(|fault| match fault.kind {
                 RefusalKind::RevokedKey => {
                     self.refuse(fault.kind, &format!("The {} was revoked.", key.title()))
@@ -339,7 +330,7 @@ impl Access {
             let text = refusal::source(&key.title(), client);
             return Err(self.refuse(RefusalKind::Source, &text));
         }
-        Ok(key)
+        Ok(())
     }
 
     /// Ends what runs with a key, which was revoked, on all workers. Tells whether there is such a key.

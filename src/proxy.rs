@@ -20,7 +20,7 @@ use crate::{
     error::{DeniedError, ProxyError},
     exchange::Progress,
     label::Label,
-    upstream::{ResponseBody, exchange::Response},
+    upstream::{ResponseBody, exchange::Response, request::Continue},
     wire::{
         body::Framing,
         head::{BodyNotes, RequestHead},
@@ -166,8 +166,8 @@ async fn relay(
     let look = record.look();
     let payload = inspection::digested(payload, record.digester());
     let held_from = record.is_watched().then(Instant::now);
-    let watch = match (keyed, &worker.access) {
-        (Some(keyed), Some(access)) if keyed.needs_model(access) => Some(keyed::watch(&head)?),
+    let watch = match keyed {
+        Some(keyed) if keyed.needs_model() => Some(keyed::watch(&head, worker)?),
         _ => None,
     };
     let treatment = Treatment::of(&head, is_messages, live);
@@ -188,8 +188,13 @@ async fn relay(
             Plan::pass(&head, inspection::passing(payload, look), unedited, live)
         }
         (Treatment::Pass { unedited }, Some(watch)) => {
-            let is_watched = record.is_watched();
-            keyed::hold(&head, payload, watch, unedited, worker, live, is_watched).await?
+            let mut payload = payload;
+            let first = keyed::hold(&head, &mut payload, watch, worker, live).await?;
+            Plan {
+                edit: unedited,
+                complete_at: record.is_watched().then(Instant::now),
+                ..Plan::streamed(&head, first, payload, Continue::NotExpected)
+            }
         }
         (Treatment::Edit(edit), _) => {
             let is_watched = record.is_watched();

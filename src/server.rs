@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    access::{Access, LocalAccess},
+    access::{Access, local::LocalAccess},
     config::{AccessMode, Boot, Config, ConfigSource, Endpoint, Live, Loaded, Scheme, reload},
     control::{self, AdminState, FleetSnapshot},
     doctor,
@@ -1036,6 +1036,8 @@ impl WorkerContext {
                 Some(access) => RunningKeys::watched(Arc::clone(access)),
                 None => Rc::default(),
             },
+            recent_prices: RefCell::default(),
+            last_model: RefCell::default(),
             sessions: OwnSessions::new(shared.view.clone()),
             serves_dashboard: shared.served == control::DashboardPlacement::Here,
             is_loopback: shared.is_loopback,

@@ -10,7 +10,7 @@ use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -65,6 +65,8 @@ type Table<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 pub(super) struct Directory {
     shards: Box<[ArcSwap<Shard>]>,
     count: AtomicUsize,
+    /// Number of changes, counted once they are in effect.
+    changes: AtomicU64,
     known: Mutex<Known>,
     variables: Variables,
     others: Arc<OtherSpends>,
@@ -114,6 +116,7 @@ impl Filling {
             directory: Directory {
                 shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
                 count: AtomicUsize::new(0),
+                changes: AtomicU64::new(0),
                 known: Mutex::default(),
                 variables,
                 others,
@@ -201,6 +204,11 @@ impl Directory {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// The number of changes of keys and subjects so far: what was looked up before holds as long as it stays.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     pub(super) fn key(&self, id: KeyId) -> Option<Arc<Key>> {
         let shard = self.shards[Self::shard_of(id)].load();
         shard.get(&id).map(|key| Arc::clone(&key.0))
@@ -213,6 +221,7 @@ impl Directory {
         let limits = record.limits.as_slice().into();
         let key = self.build(&mut known, record, limits, before.as_deref());
         self.store(Arc::new(key), before.is_none());
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Puts the record of a subject into effect.
@@ -230,6 +239,7 @@ impl Directory {
         } else {
             self.apply(&mut known, id);
         }
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Takes what other processes have spent in a cell.

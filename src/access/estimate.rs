@@ -8,12 +8,12 @@
 //! The table has a fixed size and no lock. Entries that are evicted or torn by a race change how good an
 //! estimate is, never what is charged in the end.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{id::KeyId, mix::mixed};
+use super::{
+    id::KeyId,
+    mix::{SecretMix, mixed},
+};
 use crate::{config::prices::Price, exchange::Tokens};
 
 /// Estimate of an exchange.
@@ -48,7 +48,7 @@ pub(super) struct Size<'a> {
 
 /// The table.
 pub(super) struct Estimates {
-    hasher: RandomState,
+    hashes: SecretMix,
     entries: Box<[Entry]>,
 }
 
@@ -65,7 +65,7 @@ struct Entry {
 impl Default for Estimates {
     fn default() -> Self {
         Self {
-            hasher: RandomState::new(),
+            hashes: SecretMix::default(),
             entries: (0..ENTRIES).map(|_| Entry::default()).collect(),
         }
     }
@@ -75,10 +75,10 @@ impl Estimates {
     /// The tags of an exchange.
     pub(super) fn tags(&self, key: KeyId, session: Option<&[u8]>, model: Option<&str>) -> Tags {
         // what a client chooses is hashed under a secret, and the rest is mixed in
-        let model = self.hasher.hash_one(model);
+        let model = model.map_or(NO_MODEL, |model| self.hashes.of(model.as_bytes()));
         let of_key = mixed(model ^ mixed(key.number()));
         let session = match session {
-            Some(session) => self.hasher.hash_one(session),
+            Some(session) => self.hashes.of(session),
             None => NO_SESSION,
         };
         // 0 is the tag of a free entry
@@ -285,6 +285,7 @@ const UNKNOWN_OCTETS: u64 = 64 * 1024;
 
 /// Stands for the session of a request without one.
 const NO_SESSION: u64 = 0x9E37_79B9_7F4A_7C15;
+const NO_MODEL: u64 = 0xC2B2_AE3D_27D4_EB4F;
 
 /// Smallest step of a percentile.
 const SMALLEST_PART: f32 = 0.02;

@@ -1,9 +1,10 @@
-//! Mixing of the bits of a number, for tables whose keys no client can choose.
+//! Mixing of bits for tables.
 //!
-//! A client may show any id, and finds what an operator has put there or nothing: it cannot make an entry, so
-//! a hash under a secret would guard nothing.
+//! Of ids: a client may show any id, and finds what an operator has put there or nothing. It cannot make an entry,
+//! so a hash under a secret would guard nothing. Of texts that clients choose, [`SecretMix`] hides which ones fall
+//! together.
 
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A number of which each bit depends on all bits of another one (the finalizer of MurmurHash3).
 pub(super) fn mixed(mut number: u64) -> u64 {
@@ -12,6 +13,41 @@ pub(super) fn mixed(mut number: u64) -> u64 {
     number ^= number >> 33;
     number = number.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
     number ^ number >> 33
+}
+
+/// Hash of texts that clients choose, for tables in which two texts that fall together do no harm.
+///
+/// A few multiplications under a secret: no client can aim at a collision without knowing it, and none is told a
+/// hash.
+#[derive(Debug)]
+pub(super) struct SecretMix([u64; 2]);
+
+impl Default for SecretMix {
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self([random.hash_one(0), random.hash_one(1)])
+    }
+}
+
+impl SecretMix {
+    pub(super) fn of(&self, text: &[u8]) -> u64 {
+        let [key, start] = self.0;
+        let (words, rest) = text.as_chunks::<8>();
+        // the last eight, which may overlap those before
+        let last = text.last_chunk::<8>().copied().unwrap_or_else(|| {
+            let mut last = [0; 8];
+            for (to, from) in last.iter_mut().zip(rest) {
+                *to = *from;
+            }
+            last
+        });
+        let folded = |hash: u64, word: &[u8; 8]| {
+            let product = u128::from(u64::from_le_bytes(*word) ^ key) * u128::from(hash);
+            product as u64 ^ (product >> 64) as u64
+        };
+        let hash = words.iter().fold(start ^ text.len() as u64, folded);
+        mixed(folded(hash, &last))
+    }
 }
 
 /// Hasher of ids and names.
@@ -74,6 +110,30 @@ mod tests {
         ];
         let hashes: HashSet<u64> = names.iter().map(|name| hasher.hash_one(name)).collect();
         assert_eq!(hashes.len(), names.len());
+    }
+
+    #[test]
+    fn texts_are_told_apart_under_each_secret() {
+        let texts: Vec<String> = (0..5_000)
+            .map(|n| format!("claude-{n}"))
+            .chain((0..40).map(|n| "a".repeat(n)))
+            .chain(["\0", "\0\0", "a\0", "aaaaaaaa\0"].map(str::to_owned))
+            .collect();
+        let (one, other) = (SecretMix::default(), SecretMix::default());
+        let hashes: HashSet<u64> = texts.iter().map(|text| one.of(text.as_bytes())).collect();
+        assert_eq!(hashes.len(), texts.len());
+        for shift in [0, 32, 57] {
+            let mut counts = [0; 32];
+            for hash in &hashes {
+                counts[(hash >> shift) as usize % 32] += 1;
+            }
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(*least > 90 && *most < 240, "{shift}: {least} to {most}");
+        }
+        let alike = texts
+            .iter()
+            .filter(|text| one.of(text.as_bytes()) == other.of(text.as_bytes()));
+        assert_eq!(alike.count(), 0);
     }
 
     #[test]

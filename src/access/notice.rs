@@ -39,6 +39,31 @@ impl SpendNotice {
         fields
     }
 
+    /// Shows the fields of a response as lines of HTTP/1, in parts that follow one another.
+    pub fn lines(&self, mut show: impl FnMut(&[u8])) {
+        // as nearly all responses of a key with a budget have them: most of it is one text
+        if self.verdict == SpendVerdict::Allowed && self.utilization < THRESHOLDS[1].0 {
+            let digits = hundredths(self.utilization);
+            show(ALLOWED);
+            show(&digits);
+            if let Some(resets) = self.resets {
+                let mut digits = itoa::Buffer::new();
+                let resets = digits.format(resets).as_bytes();
+                show(ALLOWED_RESET);
+                show(resets);
+                show(ALLOWED_OVERAGE_RESET);
+                show(resets);
+            }
+            return show(b"\r\n");
+        }
+        self.each(|name, value| {
+            show(name.as_bytes());
+            show(b": ");
+            show(value.as_bytes());
+            show(b"\r\n");
+        });
+    }
+
     /// Shows each field of a response: its name in lower case, and its value. Each response of a key with a
     /// budget has them, so nothing is allocated.
     pub fn each(&self, show: impl FnMut(&'static str, &str)) {
@@ -55,9 +80,7 @@ impl SpendNotice {
             Some(_) => "allowed_warning",
             None => "allowed",
         };
-        // two decimals, cut off: what is not all used is below 1
-        let hundredths = (self.utilization * 100.0).clamp(0.0, 99.0) as u8;
-        let digits = [b'0', b'.', b'0' + hundredths / 10, b'0' + hundredths % 10];
+        let digits = hundredths(self.utilization);
         show(STATUS, status);
         show(CLAIM, "overage");
         show(OVERAGE_STATUS, status);
@@ -95,6 +118,12 @@ impl SpendNotice {
     }
 }
 
+/// Two decimals, cut off: what is not all used is below 1.
+fn hundredths(utilization: f64) -> [u8; 4] {
+    let hundredths = (utilization * 100.0).clamp(0.0, 99.0) as u8;
+    [b'0', b'.', b'0' + hundredths / 10, b'0' + hundredths % 10]
+}
+
 /// Parts of a budget from which on a client warns, the highest first.
 const THRESHOLDS: [(f64, &str); 2] = [(0.95, "0.95"), (0.75, "0.75")];
 
@@ -107,6 +136,14 @@ const UTILIZATION: &str = "anthropic-ratelimit-unified-overage-utilization";
 const THRESHOLD: &str = "anthropic-ratelimit-unified-overage-surpassed-threshold";
 const PERIOD: &str = "anthropic-ratelimit-unified-overage-period";
 const REASON: &str = "anthropic-ratelimit-unified-overage-disabled-reason";
+
+/// Lines of a budget of which enough is left: up to the part that is used, and from there to each of its ends.
+const ALLOWED: &[u8] = b"anthropic-ratelimit-unified-status: allowed\r\n\
+anthropic-ratelimit-unified-representative-claim: overage\r\n\
+anthropic-ratelimit-unified-overage-status: allowed\r\n\
+anthropic-ratelimit-unified-overage-utilization: ";
+const ALLOWED_RESET: &[u8] = b"\r\nanthropic-ratelimit-unified-reset: ";
+const ALLOWED_OVERAGE_RESET: &[u8] = b"\r\nanthropic-ratelimit-unified-overage-reset: ";
 
 #[cfg(test)]
 mod tests {
@@ -180,5 +217,30 @@ mod tests {
             "-status: rejected, -overage-utilization: 1.00, -overage-surpassed-threshold: 1, \
              -overage-disabled-reason: fetch_error"
         );
+    }
+
+    #[test]
+    fn lines_are_those_of_the_fields() {
+        use SpendVerdict::{Allowed, Spent, Unknown};
+        for verdict in [Allowed, Spent, Unknown] {
+            for utilization in [0.0, 0.07, 0.7499, 0.75, 0.95, 1.2] {
+                for resets in [None, Some(1_796_079_600)] {
+                    let notice = SpendNotice {
+                        verdict,
+                        utilization,
+                        resets,
+                        period: Period::Month,
+                    };
+                    let fields = notice.fields();
+                    let fields = fields.iter();
+                    let expected: String = fields
+                        .map(|(name, value)| format!("{name}: {value}\r\n"))
+                        .collect();
+                    let mut lines = Vec::new();
+                    notice.lines(|part| lines.extend_from_slice(part));
+                    assert_eq!(String::from_utf8(lines).unwrap(), expected);
+                }
+            }
+        }
     }
 }

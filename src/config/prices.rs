@@ -11,6 +11,7 @@ use crate::exchange::{Terms, Tokens, Usage};
 
 mod file;
 mod name;
+pub mod recent;
 
 pub use self::name::canonical;
 use self::name::may_end;
@@ -140,6 +141,11 @@ impl Prices {
     /// its tokens.
     pub fn apply(&self, usage: &mut Usage) {
         let price = usage.model.as_deref().and_then(|model| self.of(model));
+        self.apply_with(price, usage);
+    }
+
+    /// The same, by the price of the model that answered.
+    fn apply_with(&self, price: Option<&Price>, usage: &mut Usage) {
         let fees = self.web_search.saturating_mul(usage.web_searches);
         if let Some(price) = price {
             let compactions = usage.compactions.iter();
@@ -220,23 +226,33 @@ impl Prices {
 
     /// The price of a model: as it is spelt, else as Anthropic spells it.
     pub fn of(&self, model: &str) -> Option<&Price> {
-        self.of_prefix(model)
-            .or_else(|| self.of_prefix(&canonical(model)))
+        self.at(self.place_of(model)?)
     }
 
-    /// The price of the longest prefix of a name. Neither a number nor a version is cut: `m-4` says something
+    /// The place of a model's price.
+    fn place_of(&self, model: &str) -> Option<usize> {
+        self.place_of_prefix(model)
+            .or_else(|| self.place_of_prefix(&canonical(model)))
+    }
+
+    fn at(&self, place: usize) -> Option<&Price> {
+        self.models.get(place).map(|(_, price)| price)
+    }
+
+    /// The place of the price of the longest prefix of a name. Neither a number nor a version is cut: `m-4` says something
     /// of `m-4-20250514`, and nothing of `m-4-1` or `m-40`; `m` does of each.
-    fn of_prefix(&self, model: &str) -> Option<&Price> {
-        let names = self.ends.iter().zip(&self.models).rev();
+    fn place_of_prefix(&self, model: &str) -> Option<usize> {
+        let names = self.ends.iter().zip(&self.models).enumerate().rev();
         // nothing is no beginning, so that each has a last octet
         let ends_alike = |(length, last): &(usize, u8)| {
             let last_of = length.checked_sub(1);
             last_of.and_then(|at| model.as_bytes().get(at)) == Some(last)
         };
-        let mut alike = names.filter(|(end, _)| ends_alike(end));
-        let found = alike
-            .find(|(_, (name, _))| model.starts_with(name.as_ref()) && may_end(model, name.len()));
-        found.map(|(_, (_, price))| price)
+        let mut alike = names.filter(|(_, (end, _))| ends_alike(end));
+        let found = alike.find(|(_, (_, (name, _)))| {
+            model.starts_with(name.as_ref()) && may_end(model, name.len())
+        });
+        found.map(|(place, _)| place)
     }
 
     /// Puts the models in order.

@@ -35,7 +35,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    access::{Access, Admitted, Asked, Key, KeyField, Shown, is_ours},
+    access::{Access, Admitted, Asked, Key, KeyField, Shown, is_ours, local::LocalAccess},
     config::{AccessMode, Credential, Live},
     error::{DeniedError, ProxyError},
     exchange::Route,
@@ -64,7 +64,7 @@ type KeyText = SmallVec<[u8; 56]>;
 /// # Errors
 /// The refusal of a key that is missing, wrong, or may not be used from there.
 pub(super) fn identify(
-    access: &Access,
+    access: &LocalAccess,
     worker: &Worker,
     head: &RequestHead,
     client: Option<IpAddr>,
@@ -95,7 +95,7 @@ pub(super) fn identify(
     let passes_own = shown.is_beside() && has_own;
     let credential = match passes_own {
         true => None,
-        false => access.credential(&key).map_err(refused)?,
+        false => access.credential(key.key()).map_err(refused)?,
     };
     Ok(Some(KeyedRequest {
         credential,
@@ -181,8 +181,8 @@ impl KeyedRequest {
     }
 
     /// Reports whether the request generates, and the model in its body decides.
-    pub(super) fn needs_model(&self, access: &Access) -> bool {
-        matches!(self.path, KeyedPath::Metered) && access.needs_model(self.key())
+    pub(super) fn needs_model(&self) -> bool {
+        matches!(self.path, KeyedPath::Metered) && self.running.needs_model()
     }
 
     /// Reports whether the response is a list of models that is to be filtered.
@@ -217,8 +217,12 @@ impl KeyedRequest {
         let Some(access) = &worker.access else {
             return Ok(());
         };
+        if let Some(model) = &body.model {
+            worker.named(model);
+        }
+        let prices = worker.prices(live);
         let model = body.model.as_deref();
-        let price = model.and_then(|model| live.prices.of(model));
+        let price = model.and_then(|model| prices.of(model));
         let asked = Asked {
             model,
             octets: body.octets,
@@ -240,7 +244,7 @@ impl KeyedRequest {
         };
         match granted {
             Ok(grant) => {
-                record.runs_on(Settlement::new(grant, price), body.model, &live.prices);
+                record.runs_on(Settlement::new(grant, price), body.model, &prices);
                 Ok(())
             }
             Err(refusal) => Err(refusal::error(refusal, self.key().team(), &worker.observer)),

@@ -26,7 +26,7 @@ use super::{
     verify,
 };
 use crate::{
-    config::{Endpoint, Prices},
+    config::{Endpoint, prices::recent::RecentPrices},
     error::{Answer, DeniedError, DownstreamError, ProxyError},
     exchange::{
         Progress, Termination, TerminationPhase, TerminationSource, Tried, Try, VerifiedExchange,
@@ -153,7 +153,7 @@ impl ExchangeRecord {
         &mut self,
         settlement: Settlement,
         model: Option<Rc<str>>,
-        prices: &Arc<Prices>,
+        prices: &Rc<RecentPrices>,
     ) {
         match &mut self.details {
             Some(details) => details.runs_on(settlement),

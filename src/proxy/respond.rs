@@ -72,6 +72,10 @@ fn keyed_head(
     record: &ExchangeRecord,
 ) -> HeadContent {
     let is_shared = |field: &Field<'_>| {
+        // few other names have it there
+        if !matches!(field.name.get(10), Some(b'r' | b'R')) {
+            return false;
+        }
         let start = field.name.get(..SHARED_LIMITS.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(SHARED_LIMITS))
     };
@@ -83,7 +87,7 @@ fn keyed_head(
     };
     match content {
         HeadContent::Octets(mut octets) => {
-            notice.each(|name, value| field::put(&mut octets, name.as_bytes(), value.as_bytes()));
+            notice.lines(|part| octets.extend_from_slice(part));
             HeadContent::Octets(octets)
         }
         HeadContent::Fields(fields) => {

@@ -8,12 +8,12 @@
     reason = "a benchmark that cannot set up shall stop"
 )]
 
-use std::{hint::black_box, time::SystemTime};
+use std::{hint::black_box, sync::Arc, time::SystemTime};
 
 use anthropic_proxy::{
     access::{
         AccessFilling, Admitted, Asked, FullKey, KeyField, KeyId, KeyRecord, LimitKind, LimitRule,
-        Pepper, Period, Shown, SubjectId, SubjectRecord,
+        Pepper, Period, Shown, SubjectId, SubjectRecord, local::LocalAccess,
     },
     config::Prices,
     exchange::Tokens,
@@ -56,7 +56,9 @@ fn admit(criterion: &mut Criterion) {
     let mut filling = AccessFilling::new([], |_| None, SystemTime::now());
     filling.subject(SubjectId::Team("core".into()), team);
     filling.key(&key);
-    let access = filling.finish(pepper);
+    let access = Arc::new(filling.finish(pepper));
+    // as a worker does: it tells a key again without a digest
+    let worker = LocalAccess::new(Arc::clone(&access));
     let prices = Prices::built_in();
     let price = prices.of("claude-opus-4-5").unwrap();
     let asked = Asked {
@@ -79,9 +81,17 @@ fn admit(criterion: &mut Criterion) {
         shown.add(KeyField::ApiKey, black_box(full.reveal().as_bytes()));
         access.identify(&shown, None, now).unwrap()
     };
+    let identify_again = |now| {
+        let mut shown = Shown::default();
+        shown.add(KeyField::ApiKey, black_box(full.reveal().as_bytes()));
+        worker.identify(&shown, None, now).unwrap()
+    };
     let mut group = criterion.benchmark_group("access");
     group.bench_function("identify", |bencher| {
         bencher.iter(|| identify(SystemTime::now()));
+    });
+    group.bench_function("identify_again", |bencher| {
+        bencher.iter(|| identify_again(SystemTime::now()));
     });
     // both cost the same: one HMAC and two comparisons
     for (name, id) in [("wrong", id), ("unknown", KeyId::random().unwrap())] {
@@ -107,23 +117,37 @@ fn admit(criterion: &mut Criterion) {
             grant.settle(&tokens, Some(cost));
         });
     });
-    group.bench_function("identify_admit_settle", |bencher| {
-        bencher.iter(|| {
-            let now = SystemTime::now();
-            let key = identify(now);
-            let Admitted::Granted(mut grant) = access.admit(&key, black_box(&asked), now) else {
-                panic!("refused");
-            };
-            grant.settle(&tokens, Some(cost));
+    for (name, is_known) in [
+        ("identify_admit_settle", true),
+        ("first_admit_settle", false),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let now = SystemTime::now();
+                let key = match is_known {
+                    true => Arc::clone(identify_again(now).key()),
+                    false => identify(now),
+                };
+                let Admitted::Granted(mut grant) = worker.admit(&key, black_box(&asked), now)
+                else {
+                    panic!("refused");
+                };
+                grant.settle(&tokens, Some(cost));
+            });
         });
-    });
+    }
     group.bench_function("notice", |bencher| {
         let Admitted::Granted(grant) =
             access.admit(&identify(SystemTime::now()), &asked, SystemTime::now())
         else {
             panic!("refused");
         };
-        bencher.iter(|| grant.notice().unwrap().fields());
+        bencher.iter(|| {
+            let mut lines = Vec::with_capacity(400);
+            let notice = grant.notice().unwrap();
+            notice.lines(|part| lines.extend_from_slice(part));
+            lines
+        });
     });
     group.finish();
 }

@@ -1,7 +1,10 @@
 //! Keys: who is let in, and who is not.
 
 use super::*;
-use crate::{access::pepper::work, exchange::Route};
+use crate::{
+    access::{local::LocalAccess, pepper::work},
+    exchange::Route,
+};
 
 fn refusal(rig: &Rig, shown: &[(KeyField, &[u8])]) -> RefusalKind {
     let mut all = Shown::default();
@@ -85,6 +88,71 @@ fn an_unknown_id_and_a_wrong_secret_take_the_same_work_and_nothing_is_told_befor
     let (shown, work) = work::of(|| rig.show(&rig.keys["ci"]));
     assert!(shown.is_ok());
     assert_eq!(work, (1, 2), "the right one");
+}
+
+#[test]
+fn a_worker_tells_a_key_again_without_a_digest_and_judges_it_each_time() {
+    let rig = Rig::new(&[("ci", Some("core"), None)], |_| {});
+    let worker = LocalAccess::new(Arc::clone(&rig.access));
+    let show = |key: &FullKey| {
+        let mut shown = Shown::default();
+        shown.add(KeyField::ApiKey, key.reveal().as_bytes());
+        work::of(|| worker.identify(&shown, None, rig.now()))
+    };
+    let ci = &rig.keys["ci"];
+    let wrong = FullKey::generate(ci.id()).unwrap();
+    let unknown = FullKey::generate(KeyId::random().unwrap()).unwrap();
+    for (again, digests) in [(1, 1), (2, 0)] {
+        let (known, work) = show(ci);
+        let known = known.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert_eq!(known.key().name(), "ci");
+        assert_eq!(work, (digests, 2), "{again}");
+        // unknown and wrong cost the same, also beside a key that was told
+        for other in [&wrong, &unknown] {
+            let (shown, work) = show(other);
+            assert_eq!(shown.err().unwrap().kind, RefusalKind::UnknownKey);
+            assert_eq!(work, (1, 2));
+        }
+    }
+    let last_used = || {
+        let key = rig.access.key(ci.id())?;
+        key.last_used().next().flatten()
+    };
+    let before = last_used();
+    rig.pass(60);
+    assert!(show(ci).0.is_ok());
+    assert_eq!(
+        last_used(),
+        before.map(|at| at + 60),
+        "told again is used again"
+    );
+
+    // a limit that depends on the model, then an end, then a revocation: each holds for the next request
+    assert!(!show(ci).0.is_ok_and(|known| known.needs_model()));
+    let team = SubjectRecord {
+        limits: vec![limit(LimitKind::OutputTokensPerMinute, 1_000_000)],
+        ..SubjectRecord::default()
+    };
+    rig.access
+        .put_subject(&SubjectId::Team("core".into()), team);
+    assert!(show(ci).0.is_ok_and(|known| known.needs_model()));
+    let mut record = rig.key("ci").record();
+    record.expires = Some(1_000_100);
+    rig.access.put_key(&record);
+    assert!(show(ci).0.is_ok());
+    rig.pass(60);
+    let (shown, work) = show(ci);
+    assert_eq!(shown.err().unwrap().kind, RefusalKind::ExpiredKey);
+    assert_eq!(work.0, 0);
+    record.revoked = Some(Revocation {
+        at: 1,
+        reason: "left".into(),
+        cut: false,
+    });
+    rig.access.put_key(&record);
+    let (shown, work) = show(ci);
+    assert_eq!(shown.err().unwrap().kind, RefusalKind::RevokedKey);
+    assert_eq!(work.0, 1, "what changed is looked up anew");
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn spellings_of_providers_are_read() {
         ("claude-opus-4-8[1m]", "claude-opus-4-8"),
         (" claude-sonnet-4 ", "claude-sonnet-4"),
     ] {
-        let expected = prices.of_prefix(model);
+        let expected = prices.place_of_prefix(model).and_then(|at| prices.at(at));
         assert!(expected.is_some(), "{model}");
         assert_eq!(prices.of(spelling), expected, "{spelling}");
     }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::access::{Access, Key};
+use crate::access::{Access, Key, local::LocalKey};
 
 /// Requests with a key that run on one worker.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub struct RunningKeys(RefCell<Vec<Weak<RunningKey>>>);
 
 /// A request that runs.
 pub(in crate::proxy) struct RunningKey {
-    key: Arc<Key>,
+    key: Rc<LocalKey>,
     is_cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Its place in the list.
@@ -45,7 +45,7 @@ impl RunningKeys {
     }
 
     /// Registers a request.
-    pub(super) fn enter(list: &Rc<Self>, key: Arc<Key>) -> Rc<RunningKey> {
+    pub(super) fn enter(list: &Rc<Self>, key: Rc<LocalKey>) -> Rc<RunningKey> {
         let mut all = list.0.borrow_mut();
         let running = Rc::new(RunningKey {
             key,
@@ -61,7 +61,7 @@ impl RunningKeys {
     fn cut(&self, access: &Access) {
         let all = self.0.borrow();
         for running in all.iter().filter_map(Weak::upgrade) {
-            if access.is_cut(&running.key) && !running.is_cut.replace(true) {
+            if access.is_cut(running.key()) && !running.is_cut.replace(true) {
                 running.waker.take().into_iter().for_each(Waker::wake);
             }
         }
@@ -69,9 +69,14 @@ impl RunningKeys {
 }
 
 impl RunningKey {
-    /// The key. One count of its references is enough for a request: all workers write to it.
+    /// The key.
     pub(super) fn key(&self) -> &Arc<Key> {
-        &self.key
+        self.key.key()
+    }
+
+    /// Reports whether the model of a message decides.
+    pub(super) fn needs_model(&self) -> bool {
+        self.key.needs_model()
     }
 
     /// Reports whether the request is to end, and registers the task to be woken then.

@@ -11,7 +11,6 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use actix_http::{BoxedPayloadStream, Payload, error::PayloadError};
@@ -22,13 +21,11 @@ use crate::{
     config::Live,
     edit,
     error::{DownstreamError, ProxyError},
-    label::Label,
     metering::{InvalidModel, ModelWatch, WatchedModel},
     proxy::{
-        hold::BodyDeadline, inspection::SharedInspector, keyed::cutting::RunningKey, plan::Plan,
-        worker::Worker,
+        hold::BodyDeadline, inspection::SharedInspector, keyed::cutting::RunningKey, worker::Worker,
     },
-    upstream::{pieces::Pieces, request::Continue},
+    upstream::pieces::Pieces,
     wire::{
         body::Framing,
         chunks::ChunkBuffer,
@@ -84,33 +81,37 @@ impl ModelBody {
 ///
 /// # Errors
 /// There is no body, or it has a content coding.
-pub(in crate::proxy) fn watch(head: &RequestHead) -> Result<SharedWatch, DownstreamError> {
+pub(in crate::proxy) fn watch(
+    head: &RequestHead,
+    worker: &Worker,
+) -> Result<SharedWatch, DownstreamError> {
     let mut codings = head.fields.iter().filter(|it| it.is("content-encoding"));
     let is_plain = codings.all(|coding| edit::is_editable(None, Some(coding.value)));
     match head.framing {
         Framing::None => Err(DownstreamError::UnreadableModel),
         _ if !is_plain => Err(DownstreamError::UnreadableModel),
-        _ => Ok(SharedWatch::default()),
+        _ => {
+            let watch = ModelWatch::likely_of(worker.likely_model());
+            Ok(Rc::new(RefCell::new(watch)))
+        }
     }
 }
 
-/// Holds the body until its model is known, and plans how to send it.
+/// Holds the body until its model is known: what came of it by then.
 pub(in crate::proxy) async fn hold(
     head: &RequestHead,
-    mut payload: Payload,
+    payload: &mut Payload,
     watch: &SharedWatch,
-    unedited: Option<Label>,
     worker: &Worker,
     live: &Live,
-    is_watched: bool,
-) -> Result<Plan, ProxyError> {
+) -> Result<Pieces, ProxyError> {
     let mut share = None;
     let mut arrival = BodyDeadline::new(live.timers.request_body);
     let mut held = ChunkBuffer::default();
     // the content that names the model, if nothing came before it: it leaves as it is
     let mut only = None;
     while is_unknown(watch)
-        && let Some(content) = arrival.next(&mut payload).await
+        && let Some(content) = arrival.next(payload).await
     {
         let content = content?;
         let length = held.len() + content.len() as u64;
@@ -134,15 +135,11 @@ pub(in crate::proxy) async fn hold(
         Some(content) => Pieces::from_iter([content]),
         None => held.finish(),
     };
-    let first = match share {
+    Ok(match share {
         // the rest may take hours: each piece pays until it has left
         Some(share) => share.tied_to(held),
         None => held,
-    };
-    let mut plan = Plan::streamed(head, first, payload, Continue::NotExpected);
-    plan.edit = unedited;
-    plan.complete_at = is_watched.then(Instant::now);
-    Ok(plan)
+    })
 }
 
 fn is_unknown(watch: &SharedWatch) -> bool {

@@ -1,13 +1,13 @@
 //! Payment for an exchange with a key that no telemetry observes: what its limits count is read from its
 //! response, and nothing else is kept of it.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::settlement::{PaidEnd, Settlement};
 use crate::{
-    config::Prices,
+    config::prices::recent::RecentPrices,
     exchange::{TerminationSource, Tried, Usage},
     metering::UsageReader,
     wire::head::ResponseHead,
@@ -16,7 +16,7 @@ use crate::{
 /// Payment for an exchange, until it has ended.
 pub(in crate::proxy) struct Payment {
     settlement: Settlement,
-    prices: Arc<Prices>,
+    prices: Rc<RecentPrices>,
     /// The model that the request names.
     model: Option<Rc<str>>,
     /// Reader of the response, if the limits count tokens or money.
@@ -33,11 +33,11 @@ impl Payment {
     pub(in crate::proxy) fn new(
         settlement: Settlement,
         model: Option<Rc<str>>,
-        prices: &Arc<Prices>,
+        prices: &Rc<RecentPrices>,
     ) -> Box<Self> {
         Box::new(Self {
             settlement,
-            prices: Arc::clone(prices),
+            prices: Rc::clone(prices),
             model,
             tap: None,
             was_asked: false,
@@ -62,9 +62,8 @@ impl Payment {
     /// The response head is here. An error costs nothing, so its content is not read.
     pub(in crate::proxy) fn head(&mut self, head: &ResponseHead) {
         if self.settlement.counts_usage() && head.status.is_success() {
-            let content_type = head.fields.value("content-type");
-            let coding = head.fields.value("content-encoding");
-            self.tap = UsageReader::of(head.status.as_u16(), content_type, coding);
+            let [content_type, coding] = (head.fields).values(["content-type", "content-encoding"]);
+            self.tap = UsageReader::of_cost(head.status.as_u16(), content_type, coding);
         }
     }
 
