@@ -304,9 +304,13 @@ impl Syncer {
         }
     }
 
-    /// Reports the meters of the last while again: the store may have lost what it was told last.
+    /// Reports again, and soon, what the store holds and the meters of the last while: it may have lost what it was
+    /// told last.
     pub fn tell_again(&mut self, now: u64) {
-        for (_, meter) in std::mem::take(&mut self.recent) {
+        let recent = std::mem::take(&mut self.recent);
+        let kept = self.meters.values().map(|it| Arc::clone(&it.meter));
+        let again: Vec<_> = kept.chain(recent.into_iter().map(|(_, it)| it)).collect();
+        for meter in again {
             self.add(meter, now);
         }
     }
@@ -358,16 +362,17 @@ mod tests {
         state::{SlotAnswer, SlotReport},
     };
 
-    /// A meter that holds nothing in the store.
-    struct Resting(Link);
+    /// A meter, and whether it holds something in the store.
+    struct Told(Link, AtomicBool);
 
-    impl SharedMeter for Resting {
+    impl SharedMeter for Told {
         fn link(&self) -> Option<&Link> {
             Some(&self.0)
         }
 
         fn report(&self, _: u64) -> (ReportedState, bool) {
-            (ReportedState::Slots(SlotReport::default()), false)
+            let is_kept = self.1.load(SeqCst);
+            (ReportedState::Slots(SlotReport::default()), is_kept)
         }
 
         fn apply(&self, _: &ReportedState, _: &MeterAnswer, _: u64, _: u64) -> bool {
@@ -378,10 +383,11 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_may_have_lost_the_last_reports_gets_those_of_meters_that_rest() {
+    fn a_store_that_may_have_lost_the_last_reports_gets_them_again() {
         let (mut syncer, sharing) = Syncer::new("boot", 1, &Arc::default());
-        let meter = Arc::new(Resting(sharing.link("org", "s".to_owned())));
-        let shared = || Arc::<Resting>::clone(&meter) as Arc<dyn SharedMeter>;
+        let link = sharing.link("org", "s".to_owned());
+        let meter = Arc::new(Told(link, AtomicBool::new(false)));
+        let shared = || Arc::<Told>::clone(&meter) as Arc<dyn SharedMeter>;
         meter.0.mark(Urgency::Urgent, shared);
         let reports = |syncer: &mut Syncer, now: u64| {
             let count = usize::from(syncer.collect(now)) * syncer.reports().len();
@@ -398,6 +404,13 @@ mod tests {
         assert_eq!(reports(&mut syncer, 30 * SECOND), 0);
         syncer.tell_again(30 * SECOND);
         assert_eq!(syncer.next_due(), None);
+        // what it holds is not left to the upkeep
+        meter.1.store(true, SeqCst);
+        meter.0.mark(Urgency::Urgent, shared);
+        assert_eq!(reports(&mut syncer, 40 * SECOND), 1);
+        assert_eq!(syncer.next_due(), Some(40 * SECOND + UPKEEP));
+        syncer.tell_again(40 * SECOND);
+        assert_eq!(syncer.next_due(), Some(40 * SECOND + LAZY));
     }
 
     const SECOND: u64 = 1000 * MILLISECOND;
