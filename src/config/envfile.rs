@@ -33,6 +33,17 @@ pub(super) struct EnvEntry {
     pub(super) lines: Range<usize>,
     /// The value in the text, with its quotes.
     pub(super) value_at: Range<usize>,
+    /// The comment behind a bare value, if its `#` may have been meant as a part of the value.
+    pub(super) remark: Option<CommentStart>,
+}
+
+/// Place at which a doubtful comment begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CommentStart {
+    /// Directly behind the equals sign: there is no value.
+    AtOnce,
+    /// Behind a value and white space, and directly before a word.
+    AtWord,
 }
 
 /// A line that is none.
@@ -56,6 +67,7 @@ pub(super) fn parse(text: &str) -> (Vec<EnvEntry>, Vec<BadLine>) {
                 key,
                 value,
                 value_at,
+                remark,
                 tail,
             })) => {
                 // A value that spans lines moves the cursor to the end of its last one.
@@ -71,6 +83,7 @@ pub(super) fn parse(text: &str) -> (Vec<EnvEntry>, Vec<BadLine>) {
                     line,
                     lines: start..start + consumed.len(),
                     value_at: start + value_at.start..start + value_at.end,
+                    remark,
                 });
             }
             Err(problem) => faults.push(BadLine { line, problem }),
@@ -86,6 +99,7 @@ struct ParsedEntry<'t> {
     value: String,
     /// The value from the line on, with its quotes.
     value_at: Range<usize>,
+    remark: Option<CommentStart>,
     /// The text after the value, to the end of the file.
     tail: &'t str,
 }
@@ -124,6 +138,7 @@ fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<ParsedEntry<'t>>, &'
             key,
             value: bare.to_owned(),
             value_at: start..start + bare.len(),
+            remark: doubtful_comment(value, bare),
             tail: &rest[line.len()..],
         }));
     };
@@ -139,8 +154,22 @@ fn entry<'t>(line: &'t str, rest: &'t str) -> Result<Option<ParsedEntry<'t>>, &'
         key,
         value,
         value_at: rest.len() - from_value.len()..rest.len() - tail.len(),
+        remark: None,
         tail,
     }))
+}
+
+/// The place of a comment behind a bare value, which ends before it, if it is a doubtful one.
+fn doubtful_comment(after_equals: &str, bare: &str) -> Option<CommentStart> {
+    if bare.is_empty() {
+        return after_equals
+            .starts_with('#')
+            .then_some(CommentStart::AtOnce);
+    }
+    let comment = after_equals.trim_start().get(bare.len()..)?.trim_start();
+    let is_word = |c: char| c.is_alphanumeric();
+    let word = comment.strip_prefix('#')?;
+    word.starts_with(is_word).then_some(CommentStart::AtWord)
 }
 
 fn is_name(key: &str) -> bool {

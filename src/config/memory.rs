@@ -151,7 +151,8 @@ mod tests {
         use super::super::{ConfigSource, Environment, Flags};
         let dir = tempfile::tempdir().unwrap();
         let load = |limit: u64, environment: &[(&str, &str)]| {
-            let environment: Environment = environment.iter().copied().collect();
+            let named = [("API_BASE_URL", "http://upstream.test")];
+            let environment: Environment = environment.iter().copied().chain(named).collect();
             let mut source = ConfigSource::new(Flags::default(), environment).rooted(dir.path());
             source.memory.resident = Some(limit);
             source.load().unwrap()

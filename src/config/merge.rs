@@ -5,12 +5,13 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
 use super::{
     env::{self, Variable},
-    envfile::{self, EnvFileFacts},
+    envfile::{self, CommentStart, EnvEntry, EnvFileFacts},
     error::{ConfigError, Warning},
     origin::{Origin, Setting},
     read,
@@ -59,6 +60,18 @@ impl ConfigSource {
         self.root.join(named.unwrap_or(Path::new(DEFAULT_ENV_FILE)))
     }
 
+    /// The text that the environment has for a variable; none where it is no text. It may be a secret.
+    pub fn environment_text(&self, name: &str) -> Option<String> {
+        let found = self.in_environment(env::variable(name)?)?;
+        found.to_str().map(str::to_owned)
+    }
+
+    fn in_environment(&self, variable: &Variable) -> Option<&OsStr> {
+        lower_case(variable)
+            .and_then(|lower| self.environment.value(&lower))
+            .or_else(|| self.environment.value(variable.name))
+    }
+
     fn chosen(
         &self,
         variable: &'static Variable,
@@ -66,17 +79,13 @@ impl ConfigSource {
         merged: &mut MergedSettings,
     ) -> Setting {
         let name = variable.name;
-        // Programs agree on the lower-case names of the proxies before the upper-case ones.
-        let lower = (variable.section == env::Section::Proxies).then(|| name.to_ascii_lowercase());
+        let lower = lower_case(variable);
         let from_file = lower
             .as_ref()
             .and_then(|lower| file.get(lower))
             .or_else(|| file.get(name))
             .filter(|found| !found.value.is_empty());
-        let from_environment = lower
-            .as_ref()
-            .and_then(|lower| self.environment.value(lower))
-            .or_else(|| self.environment.value(name));
+        let from_environment = self.in_environment(variable);
         let from_flag = self
             .flags
             .value(name)
@@ -133,6 +142,11 @@ impl ConfigSource {
             None => setting(&found.value, origin),
         }
     }
+}
+
+/// The lower-case name of an outbound proxy, on which programs agree before the upper-case one.
+fn lower_case(variable: &Variable) -> Option<String> {
+    (variable.section == env::Section::Proxies).then(|| variable.name.to_ascii_lowercase())
 }
 
 /// A value of the environment file.
@@ -206,6 +220,7 @@ impl MergedSettings {
         for entry in entries {
             let origin = self.at(entry.line);
             self.remark_name(&entry.key, origin.clone());
+            self.remark_comment(&entry);
             let found = InFile {
                 value: entry.value,
                 line: entry.line,
@@ -220,6 +235,25 @@ impl MergedSettings {
         self.env_facts.settings = set.len();
         self.env_facts.cleared = cleared.into_iter().map(|(name, _)| name.clone()).collect();
         said
+    }
+
+    /// Warns of a `#` that begins a comment where it was probably meant as a part of the value. The comment may be
+    /// a secret, and is not shown.
+    fn remark_comment(&mut self, entry: &EnvEntry) {
+        let name = &entry.key;
+        let message = match entry.remark {
+            Some(CommentStart::AtOnce) => format!(
+                "has no value, since the # after {name}= begins a comment; put a value that begins with # in quotes: \
+                 {name}='#…'"
+            ),
+            Some(CommentStart::AtWord) if FREE_TEXTS.contains(&&**name) => {
+                "ends before the #, which begins a comment; if it belongs to the value, put the whole value in \
+                 quotes"
+                    .to_owned()
+            }
+            Some(CommentStart::AtWord) | None => return,
+        };
+        self.warn(name, self.at(entry.line), message);
     }
 
     /// Warns of what `docker run --env-file` leaves in a value, where our own file and a shell take it
@@ -265,6 +299,9 @@ impl MergedSettings {
 }
 
 const DEFAULT_ENV_FILE: &str = "env/.env";
+
+/// Variables whose values are texts of people, in which a `#` may stand.
+const FREE_TEXTS: &[&str] = &["LIMITS_CONTACT", "SYSTEM_PROMPT_REPLACEMENT"];
 
 /// Variables that a library reads from the environment of the process.
 const READ_ELSEWHERE: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -347,6 +384,28 @@ mod tests {
         assert_eq!(setting(&source, "HTTPS_PROXY").0.unwrap(), "http://a:1");
         assert_eq!(setting(&source, "ALL_PROXY").0.unwrap(), "socks5://c:3");
         assert_eq!(setting(&source, "PORT").1, "default");
+        assert_eq!(source.merge().warnings, []);
+    }
+
+    #[test]
+    fn a_value_that_a_comment_took_is_remarked_without_it() {
+        let file = "LIMITS_CONTACT=#canary\nPORT=8088 #why\nHOST= # why\nDATA_DIR= #\n";
+        let (source, _dir) = source(Flags::default(), &[], file);
+        let warnings = source.merge().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let said = warnings[0].to_string();
+        assert!(
+            said.contains("env/.env line 1") && said.contains("LIMITS_CONTACT='#…'"),
+            "{said}"
+        );
+        assert!(!said.contains("canary"), "{said}");
+        let file = "LIMITS_CONTACT=Ask in #canary\nSYSTEM_PROMPT_REPLACEMENT=a # b\n";
+        let (source, _dir) = self::source(Flags::default(), &[], file);
+        let warnings = source.merge().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].message.contains("in quotes"), "{warnings:?}");
+        let file = "LIMITS_CONTACT='#a' # b\nSYSTEM_PROMPT_REPLACEMENT=\"x #y\"\n";
+        let (source, _dir) = self::source(Flags::default(), &[], file);
         assert_eq!(source.merge().warnings, []);
     }
 

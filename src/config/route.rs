@@ -86,22 +86,28 @@ pub fn resolve(
     upstream: &Upstream,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<OutboundRoute, RouteError> {
-    let variables = match upstream.scheme {
-        Scheme::Http => HTTP_VARIABLES,
-        Scheme::Https => HTTPS_VARIABLES,
-    };
-    let Some((variable, value)) = first_set(&variables, lookup) else {
+    let Some((variable, value)) = deciding(upstream, lookup) else {
         return Ok(OutboundRoute::Direct);
     };
-    let exceptions = first_set(&NO_PROXY_VARIABLES, lookup).map(|(_, list)| list);
-    if exceptions.is_some_and(|list| excepts(&list, upstream)) {
-        return Ok(OutboundRoute::Direct);
-    }
     parse(&value).map_err(|message| RouteError {
         variable,
         message,
         expected: EXPECTED,
     })
+}
+
+/// The variable that leads to `upstream` by a proxy, and its value; none for a direct way.
+pub fn deciding(
+    upstream: &Upstream,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Option<(&'static str, String)> {
+    let variables = match upstream.scheme {
+        Scheme::Http => HTTP_VARIABLES,
+        Scheme::Https => HTTPS_VARIABLES,
+    };
+    let found = first_set(&variables, lookup)?;
+    let exceptions = first_set(&NO_PROXY_VARIABLES, lookup).map(|(_, list)| list);
+    (!exceptions.is_some_and(|list| excepts(&list, upstream))).then_some(found)
 }
 
 /// The first of `variables` that says something, trimmed.

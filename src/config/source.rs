@@ -150,6 +150,18 @@ impl ConfigSource {
         }
     }
 
+    /// The same with these variables of the environment alone.
+    pub fn keeping(&self, names: &[&str]) -> Self {
+        let all = self.environment.0.iter();
+        let kept = all.filter(|(name, _)| names.iter().any(|it| *it == name.as_os_str()));
+        Self {
+            environment: kept
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            ..self.clone()
+        }
+    }
+
     /// Reports that systemd passed sockets, which replace the configured listeners.
     pub(super) fn are_sockets_passed(&self) -> bool {
         self.environment.value("LISTEN_FDS").is_some()

@@ -1,7 +1,7 @@
 //! The checks of the configuration: what `check` says, and what the running server says of its last reload.
 
 use super::check::{Check, CheckGroup};
-use crate::config::{ConfigErrors, Loaded, Warning, reload::ConfigStatus};
+use crate::config::{ConfigErrors, Loaded, Origin, Warning, reload::ConfigStatus};
 
 const GROUP: CheckGroup = CheckGroup::Configuration;
 
@@ -49,10 +49,13 @@ pub fn invalid_configuration(errors: &ConfigErrors) -> Vec<Check> {
 }
 
 fn warned(warning: &Warning) -> Check {
-    let fix = format!(
-        "change or remove {}, or leave it if it is meant so",
-        warning.variable
-    );
+    let fix = match warning.origin {
+        Origin::Default => format!("set {}", warning.variable),
+        _ => format!(
+            "change or remove {}, or leave it if it is meant so",
+            warning.variable
+        ),
+    };
     Check::warn(GROUP, "setting", warning.to_string(), fix)
 }
 
@@ -71,6 +74,18 @@ pub fn running_configuration(status: &ConfigStatus) -> Vec<Check> {
             "settings",
             "those of the files are in effect",
         )),
+    }
+    let is_default = |name: &str| {
+        let mut settings = status.settings.iter();
+        settings.any(|it| it.variable.name == name && it.origin == Origin::Default)
+    };
+    if ["API_BASE_URL", "API_BASE_URLS"]
+        .into_iter()
+        .all(is_default)
+    {
+        let found = "no upstream is named: requests go to the default one, with the keys of clients in them";
+        let fix = "set API_BASE_URL to the upstream that is meant";
+        checks.push(Check::warn(GROUP, "setting", found, fix));
     }
     if !status.pending_restart.is_empty() {
         let names = status.pending_restart.join(", ");
@@ -99,7 +114,7 @@ mod tests {
 
     #[test]
     fn each_fault_is_a_check_with_its_remedy() {
-        let (_dir, faulty) = source("UPSTREAM_TIMEOUT=soon\nPORT=x\n");
+        let (_dir, faulty) = source("API_BASE_URL=http://a\nUPSTREAM_TIMEOUT=soon\nPORT=x\n");
         let checks = invalid_configuration(&faulty.load().unwrap_err());
         assert_eq!(checks.len(), 2, "{checks:?}");
         for (check, name) in checks.iter().zip(["PORT", "UPSTREAM_TIMEOUT"]) {
@@ -107,6 +122,26 @@ mod tests {
             assert!(check.fix.is_some(), "{check:?}");
             let all: String = checks.iter().map(|check| check.detail.as_str()).collect();
             assert!(all.contains(name), "{checks:?}");
+        }
+    }
+
+    #[test]
+    fn the_default_upstream_is_a_warning_before_and_while_the_server_runs() {
+        let (_dir, unnamed) = source("PORT=0\n");
+        let loaded = unnamed.load().unwrap();
+        let status = ConfigStatus {
+            settings: loaded.settings.clone(),
+            ..ConfigStatus::default()
+        };
+        for checks in [
+            valid_configuration(&loaded, &[]),
+            running_configuration(&status),
+        ] {
+            let is_it = |check: &&Check| check.detail.contains("no upstream is named");
+            let check = checks.iter().find(is_it).expect("it is told");
+            assert_eq!(check.status, CheckStatus::Warn);
+            let fix = check.fix.as_deref().unwrap();
+            assert!(fix.starts_with("set API_BASE_URL"), "{fix}");
         }
     }
 

@@ -40,7 +40,21 @@ fn unset_variables_have_the_documented_defaults() {
         warnings,
         ..
     } = load(&[]).unwrap();
-    assert_eq!(warnings, []);
+    // the default upstream is a third party's
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("API_BASE_URL (default): ")
+            && warnings[0].contains("https://anyrouter.top"),
+        "{warnings:?}"
+    );
+    for name in ["API_BASE_URL", "API_BASE_URLS"] {
+        // also where it is the same one
+        assert_eq!(
+            load(&[(name, "https://anyrouter.top")]).unwrap().warnings,
+            []
+        );
+    }
     assert_eq!(boot.listen.plain, ["127.0.0.1:8088".parse().unwrap()]);
     assert!(boot.listen.tls.is_empty() && boot.listen.unix.is_none());
     assert_eq!(boot.workers, std::thread::available_parallelism().unwrap());
@@ -128,7 +142,14 @@ fn a_prompt_of_white_space_alone_is_a_fault() {
 #[test]
 fn metrics_that_the_network_reads_are_warned_of() {
     let warnings = |environment: &[(&str, &str)]| {
-        let loaded = load(&[&[("METRICS_PUBLIC", "true")], environment].concat()).unwrap();
+        let loaded = load(
+            &[
+                &[("METRICS_PUBLIC", "true"), ("API_BASE_URL", "http://a")],
+                environment,
+            ]
+            .concat(),
+        )
+        .unwrap();
         loaded.warnings.len()
     };
     assert_eq!(warnings(&[("HOST", "0.0.0.0")]), 1);

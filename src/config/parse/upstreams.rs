@@ -21,6 +21,9 @@ impl Reader {
             .is_some_and(|setting| setting.origin != Origin::Default);
         let mut upstreams = settings.api_base_urls.clone().unwrap_or_default();
         // the default stands in only where nothing was said; what stands first twice is meant once
+        if upstreams.is_empty() && !is_said {
+            self.remark_default(first);
+        }
         if upstreams.is_empty() || (is_said && upstreams.first() != Some(first)) {
             upstreams.insert(0, first.clone());
         }
@@ -80,6 +83,22 @@ impl Reader {
             }
         });
         noted.ok()
+    }
+
+    /// The default upstream gets the keys of all clients: a third party runs it.
+    fn remark_default(&mut self, upstream: &Upstream) {
+        // one that was named and is at fault is told as such
+        if ["API_BASE_URL", "API_BASE_URLS"]
+            .iter()
+            .any(|name| self.is_faulty(name))
+        {
+            return;
+        }
+        let message = format!(
+            "no upstream is named, so requests go to the default one, {upstream}, with the keys of clients in them; \
+             set API_BASE_URL to the upstream that is meant, be it this one"
+        );
+        self.merged.warn("API_BASE_URL", Origin::Default, message);
     }
 
     /// Clients append `/v1/…` themselves.
