@@ -30,6 +30,7 @@ mod man;
 mod migrate;
 mod operator;
 mod output;
+mod program;
 mod serve;
 mod statusline;
 mod table;

@@ -27,6 +27,7 @@ pub use self::{
     check::{Check, CheckCounts, CheckGroup, CheckStatus, DoctorReport},
     client::{ClientPlaces, ClientSetup, client_limits, client_setup},
     configuration::{invalid_configuration, running_configuration, valid_configuration},
+    contract::origin,
     data::{AuditCheck, AuditFinding, DataPlaces, data_checks},
     examination::Examination,
     exchange::Door,

@@ -22,14 +22,17 @@ use self::{
 };
 use super::{
     desk::{self, Reach, VerbError},
-    doctor,
+    doctor, operator,
     output::{self, complain, say},
+    program,
 };
 use crate::{
     audit::{AUDIT_FOLDER, AuditLog},
     config::{
         ConfigSource, Flags, Loaded,
+        env::{self, Redaction},
         envdiff::{self, DiffLine},
+        envtext,
     },
     registry::{Call, NewKey},
     revision::{
@@ -45,9 +48,11 @@ mod earlier;
 mod error;
 mod flags;
 mod interview;
+mod owner;
 mod probe;
 mod questions;
 mod service;
+mod shell;
 mod upstream_questions;
 
 /// Set while files are written, which Ctrl-C does not break off.
@@ -129,7 +134,9 @@ fn set_up(flags: &InitFlags) -> Result<ExitCode, InitError> {
         .text(&before)
         .map_err(|name| InitError::Usage(format!("{name}: the value has a NUL character")))?;
     let loaded = judge(&source.proposing(&text))?;
-    for warning in &loaded.warnings {
+    let of_shell = |name: &str| answers.shell.iter().any(|it| it.name == name);
+    let warnings = loaded.warnings.iter();
+    for warning in warnings.filter(|warning| !of_shell(&warning.variable)) {
         output::remark(&format!("warning: {warning}"));
     }
     let plan = Plan {
@@ -201,7 +208,7 @@ fn extra_files(
     };
     let mut files = Vec::new();
     if let Some(path) = &extras.unit {
-        let user = super::operator::operator();
+        let user = operator::user_name(owner::of(env_file).0);
         files.push((
             path.clone(),
             service::unit(&paths, answers, &user, &name(path)),
@@ -210,21 +217,10 @@ fn extra_files(
     if let Some(path) = &extras.compose {
         files.push((
             path.clone(),
-            service::compose(&paths, answers, owner(), &name(path)),
+            service::compose(&paths, answers, owner::of(env_file), &name(path)),
         ));
     }
     Ok(files)
-}
-
-#[cfg(unix)]
-fn owner() -> (u32, u32) {
-    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-    (user.as_raw(), group.as_raw())
-}
-
-#[cfg(not(unix))]
-fn owner() -> (u32, u32) {
-    (65532, 65532)
 }
 
 /// Asks whether the files may be changed, or takes `--force` for it.
@@ -368,8 +364,9 @@ fn report(
             }
             Err(error) => {
                 failure = Some(format!(
-                    "the settings are written, but not the first key: {error}; then: anthropic-proxy keys create --name {:?}",
-                    new.name
+                    "the settings are written, but not the first key: {error}; then: {} keys create --name {}",
+                    program::here(),
+                    program::quoted(&new.name)
                 ));
             }
         }
@@ -386,23 +383,54 @@ fn report(
     if answers.shared.is_some() {
         out += "\nAll replicas need the same STATE_URL and ACCESS_PEPPER: give each a copy of this file.\n";
     }
+    let program = program::here();
     let start = match source.env_file() == Path::new("env/.env") {
-        true => "anthropic-proxy".to_owned(),
-        false => format!("anthropic-proxy --env-file {path}"),
+        true => program,
+        false => format!(
+            "{program} --env-file {}",
+            program::quoted(&path.to_string())
+        ),
     };
     out += &format!("\nStart it, in this folder:\n  {start}\n");
     if loaded.config.boot.has_pages() {
         out += "Its log shows the URL of the dashboard.\n";
     }
+    let status = answers.data_dir.as_ref().map(|data_dir| {
+        let data_dir = program::quoted(&shell::absolute(data_dir));
+        format!("{} statusline --data-dir {data_dir}", program::anywhere())
+    });
     out += &format!(
         "\nThen, for Claude Code and other clients:\n{}",
-        client_lines::lines(&base(answers), &credential)
+        client_lines::lines(&base(answers), &credential, status.as_deref())
     );
+    if let Some(mode) = open_to_others(&plan.path, &plan.text) {
+        output::remark(&format!(
+            "warning: {path} has secrets, and other users can read it (mode {mode:o}); make it this user's alone: \
+             chmod 600 {path}"
+        ));
+    }
     let code = say(out.as_bytes());
     match failure {
         Some(failure) => Err(InitError::Failed(failure)),
         None => Ok(code),
     }
+}
+
+/// The mode of a file that has secrets and that others can read.
+#[cfg(unix)]
+fn open_to_others(path: &Path, text: &str) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let has_secrets = envtext::values(text).iter().any(|(name, value)| {
+        let is_plain = env::variable(name).is_none_or(|it| it.shown == Redaction::Plainly);
+        !is_plain && envdiff::shown_value(name, value) != *value
+    });
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (has_secrets && mode & 0o007 != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_: &Path, _: &str) -> Option<u32> {
+    None
 }
 
 /// The address of the proxy for clients.

@@ -184,7 +184,7 @@ fn refused(group: CheckGroup, id: &'static str, answer: &Answered) -> Check {
 }
 
 /// Scheme and host of a URL, without anything that may be a secret.
-fn origin(location: &str) -> Option<String> {
+pub fn origin(location: &str) -> Option<String> {
     let (scheme, rest) = location.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let is_host = |it: char| it.is_ascii_alphanumeric() || ".-:[]".contains(it);

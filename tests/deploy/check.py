@@ -119,6 +119,7 @@ def main() -> int:
     refusals()
     for path in COMPOSE:
         judge_compose(path)
+    made_compose()
     if asked.monitors:
         asked.monitors.write_text(json.dumps(monitors))
     for fault in faults:
@@ -382,11 +383,44 @@ def refusals() -> None:
         check(count is None or count.group(1) == "1", f"{values}: {refused.stderr}")
 
 
-def judge_compose(path: pathlib.Path) -> None:
+def made_compose() -> None:
+    """The file that `init --compose` writes: as sound as the ones that are shipped, and with their bounds."""
+    import yaml
+
+    if not os.environ.get("PROXY"):
+        return
+    shipped = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["anthropic-proxy"]
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder).resolve() / "a b #1"
+        root.mkdir()
+        for flags, published, names in [
+            ([], "127.0.0.1:8088:8088", {"PORT", "DRAIN_DELAY", "DATA_DIR"}),
+            (["--host", "::1", "--credential", "environment", "--env-file", "settings.env"], "[::1]:8088:8088",
+             {"PORT", "DRAIN_DELAY", "DATA_DIR", "UPSTREAM_API_KEYS"}),
+        ]:
+            for old in root.glob("*.y*ml"):
+                old.unlink()
+            ended = subprocess.run([os.environ["PROXY"], "init", "--yes", "--no-test", "--force", "--compose", "c.yaml", *flags],
+                                   cwd=root, env={"UPSTREAM_API_KEYS": "sk-canary"}, capture_output=True, text=True)
+            check(ended.returncode == 0, f"init {flags}: {ended.stderr}")
+            if ended.returncode:
+                continue
+            path = root / "c.yaml"
+            judge_compose(path, root)
+            service = yaml.safe_load(path.read_text())["services"]["anthropic-proxy"]
+            check(service["ports"] == [published], f"init {flags}: {service['ports']} is published")
+            check(set(service["environment"]) == names, f"init {flags}: {set(service['environment'])}")
+            check(f"{root / 'data'}:/data" in service["volumes"], f"init {flags}: {service['volumes']}")
+            check("canary" not in path.read_text(), f"init {flags}: a secret is in the file")
+            for member in ["read_only", "cap_drop", "security_opt", "ulimits", "healthcheck", "stop_grace_period", "logging"]:
+                check(service.get(member) == shipped[member], f"init {flags}: {member} is not that of compose.yaml")
+
+
+def judge_compose(path: pathlib.Path, root: pathlib.Path = ROOT) -> None:
     import jsonschema
     import yaml
 
-    name = path.relative_to(ROOT)
+    name = path.relative_to(root)
     # ${NAME:-default}, as Compose itself does before it reads the file
     text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", path.read_text())
     content = yaml.safe_load(text)

@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, proces
 use serde_json::Value;
 
 use crate::support::{
-    Answering, Proxy, ProxyBuilder, Upstream, get, proxy::Ended, terminal::Terminal,
+    Answering, Proxy, ProxyBuilder, Upstream, get, proxy::Ended, redis::Redis, terminal::Terminal,
 };
 
 const MODELS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"data\":[]}";
@@ -147,10 +147,7 @@ fn ctrl_c_writes_nothing_at_a_question_and_during_a_test() {
     let mut terminal = Terminal::start(directory.path(), &[], &flags);
     let mut wire = silent.accept();
     wire.read_request_head();
-    let killed = Command::new("kill")
-        .args(["-INT", &terminal.id().to_string()])
-        .status();
-    assert!(killed.unwrap().success());
+    terminal.signal("INT");
     terminal.expect("nothing was written");
     assert_eq!(terminal.end().0, Some(130));
     assert!(is_empty(directory.path()));
@@ -359,11 +356,15 @@ fn a_key_a_unit_and_a_file_of_compose_are_made_on_request() {
     );
     let unit = fs::read_to_string(directory.path().join("p.service")).unwrap();
     assert!(
-        unit.contains("User=ann\n") && unit.contains("/env/.env\n"),
+        unit.contains("/env/.env\n") && !unit.contains("User=ann\n"),
         "{unit}"
     );
     let compose = fs::read_to_string(directory.path().join("c.yaml")).unwrap();
     assert!(compose.contains("127.0.0.1:8088:8088"), "{compose}");
+    // the user is the owner of the settings, not the one that the shell names
+    let id = Command::new("id").arg("-un").output().unwrap();
+    let user = format!("User={}", String::from_utf8(id.stdout).unwrap());
+    assert!(unit.contains(&user), "{user} {unit}");
     // neither is overwritten
     let again = in_directory(directory.path(), &flags, &variables);
     assert_eq!(again.code, Some(5), "{again:?}");
@@ -392,4 +393,216 @@ fn a_server_of_the_file_is_no_obstacle_to_a_second_run() {
         .start();
     let again = in_directory(directory.path(), &["--yes"], &[]);
     assert_eq!(again.code, Some(0), "{again:?}");
+}
+
+#[test]
+fn what_this_shell_reaches_the_upstream_by_goes_into_the_file() {
+    // an outbound proxy, which gets the URL of an upstream that no name server knows
+    let outbound = Upstream::answering(|head, _| {
+        let login = head.one("proxy-authorization") == Some("Basic dTpjYW5hcnk=");
+        match login && head.line.starts_with("GET http://upstream.test/") {
+            true => MODELS.as_bytes().to_vec(),
+            false => WRONG_KEY.as_bytes().to_vec(),
+        }
+    });
+    let proxy = outbound.url().replace("//", "//u:canary@");
+    let port = free_port().to_string();
+    let shell = [
+        ("http_proxy", &*proxy),
+        ("NO_PROXY", "other.test"),
+        // of the server that is elsewhere, this shell says nothing
+        ("API_BASE_URL", "http://127.0.0.1:1"),
+        ("PORT", "1"),
+    ];
+    let flags = [
+        "--yes",
+        "--upstream",
+        "http://upstream.test",
+        "--port",
+        &port,
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let left = [&flags[..], &["--shell-settings", "leave"]].concat();
+    let ended = in_directory(directory.path(), &left, &shell);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("is not written: set it"), "{ended:?}");
+    let file = directory.path().join("env/.env");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("PROXY"), "{text}");
+
+    let ended = in_directory(
+        directory.path(),
+        &[&flags[..], &["--force"]].concat(),
+        &shell,
+    );
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains("HTTP_PROXY=http://***@127.0.0.1"), "{said}");
+    assert!(!said.contains("canary"), "{said}");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(&format!("HTTP_PROXY={proxy}\n")), "{text}");
+    assert!(text.contains("NO_PROXY=other.test\n"), "{text}");
+    // the server starts elsewhere
+    let server = ProxyBuilder::new()
+        .env("PORT", "0")
+        .arg("--env-file")
+        .arg(file.to_str().unwrap())
+        .start();
+    assert_eq!(server.send(get("/v1/models")).status(), 200);
+
+    // a person is asked
+    let directory = tempfile::tempdir().unwrap();
+    let mut arguments = vec!["init"];
+    arguments.extend(flags.iter().filter(|flag| **flag != "--yes"));
+    arguments.extend([
+        "--credential",
+        "clients",
+        "--host",
+        "127.0.0.1",
+        "--no-keys",
+    ]);
+    arguments.extend(["--replicas", "1", "--no-dashboard", "--compose", "c.yaml"]);
+    let mut terminal = Terminal::start(directory.path(), &shell, &arguments);
+    terminal.expect("http://***@127.0.0.1");
+    terminal.answer("Write that into the file?", "y");
+    terminal.answer("Write env/.env?", "n");
+    let (code, screen) = terminal.end();
+    assert_eq!(code, Some(130), "{screen}");
+    assert!(!screen.contains("canary"), "{screen}");
+}
+
+#[test]
+fn a_page_is_not_taken_for_the_api() {
+    let port = free_port().to_string();
+    let of = |head: &str, content: &str| {
+        let length = content.len();
+        format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{content}")
+    };
+    const HTML: &str = "\r\nContent-Type: text/html";
+    let page = "<html><title>Sign in</title>";
+    for (answer, part) in [
+        (
+            of(&format!("200 OK{HTML}"), page),
+            "an HTML page titled \"Sign in\" (status 200)",
+        ),
+        (of(&format!("403 No{HTML}"), page), "(status 403)"),
+        (
+            of("302 Found\r\nLocation: https://sso.test/?t=canary", ""),
+            "a redirect to https://sso.test (status 302)",
+        ),
+        (of("404 None", ""), "no content (status 404)"),
+        (
+            of("200 OK", "{\"ok\":true}"),
+            "JSON that is none of the API (status 200)",
+        ),
+    ] {
+        let stranger = Upstream::always(answer);
+        let flags = ["--yes", "--upstream", &stranger.url(), "--port", &port];
+        let (ended, directory) = by_flags(&flags);
+        assert_eq!(ended.code, Some(1), "{part} {ended:?}");
+        assert!(ended.stderr.contains(part), "{part} {ended:?}");
+        assert!(ended.stderr.contains("is not the API"), "{ended:?}");
+        assert!(!ended.stderr.contains("canary"), "{ended:?}");
+        assert!(is_empty(directory.path()), "{part}");
+    }
+    // a gateway without a list of models answers a message as the API does
+    let error = r#"{"type":"error","error":{"type":"invalid_request_error","message":"m"}}"#;
+    let (refused, none) = (of("400 Bad", error), of("404 None", "404 page not found"));
+    let gateway = Upstream::answering(move |head, _| {
+        let is_message = head.line.starts_with("POST /v1/messages ");
+        if is_message {
+            refused.clone()
+        } else {
+            none.clone()
+        }
+        .into_bytes()
+    });
+    let (ended, _directory) = by_flags(&["--yes", "--upstream", &gateway.url(), "--port", &port]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("lists no models"), "{ended:?}");
+}
+
+#[test]
+fn paths_and_commands_work_from_any_folder() {
+    let (ended, directory) = by_flags(&["--yes", "--no-test"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let text = fs::read_to_string(directory.path().join("env/.env")).unwrap();
+    let root = fs::canonicalize(directory.path()).unwrap();
+    let data = root.join("data").display().to_string();
+    assert!(text.contains(&format!("\nDATA_DIR={data}\n")), "{text}");
+    // the program is not on the PATH
+    let program = env!("CARGO_BIN_EXE_anthropic-proxy");
+    assert!(
+        ended.stdout.contains(&format!("\n  {program}\n")),
+        "{ended:?}"
+    );
+    let status = format!("\"command\": \"{program} statusline --data-dir {data}\"");
+    assert!(ended.stdout.contains(&status), "{ended:?}");
+    let folder = Path::new(program).parent().unwrap();
+    let path = [("PATH", folder.to_str().unwrap())];
+    let again = in_directory(directory.path(), &["--yes", "--no-test"], &path);
+    assert!(again.stdout.contains("\n  anthropic-proxy\n"), "{again:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_redis_is_tried_with_its_password() {
+    let redis = Redis::start(&["--requirepass", "right"]);
+    let port = free_port().to_string();
+    let upstream = Upstream::always(WRONG_KEY);
+    let url = upstream.url();
+    let init = |redis: &str| {
+        by_flags(&[
+            "--yes",
+            "--upstream",
+            &url,
+            "--port",
+            &port,
+            "--replicas",
+            "2",
+            "--keys",
+            "--state-url",
+            redis,
+        ])
+    };
+    let with = |password: &str| redis.url().replace("//", &format!("//:{password}@"));
+    for (state, part) in [
+        (with("canary-wrong"), "password"),
+        (redis.url(), "password"),
+    ] {
+        let (ended, directory) = init(&state);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.to_lowercase().contains(part), "{ended:?}");
+        assert!(!ended.stderr.contains("canary"), "{ended:?}");
+        assert!(is_empty(directory.path()));
+    }
+    let (ended, directory) = init(&with("right"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stderr.contains("The shared store answers."),
+        "{ended:?}"
+    );
+    let text = fs::read_to_string(directory.path().join("env/.env")).unwrap();
+    let pepper = text.lines().any(|line| line.starts_with("ACCESS_PEPPER="));
+    assert!(pepper && text.contains("REPLICAS=2\n"), "{text}");
+    // the first key is in the Redis: a replica elsewhere knows it
+    let key = ended
+        .stdout
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("ap_"));
+    let file = directory.path().join("env/.env");
+    let server = ProxyBuilder::new()
+        .env("PORT", "0")
+        .env("DATA_DIR", "other")
+        .arg("--env-file")
+        .arg(file.to_str().unwrap())
+        .start();
+    let request = format!(
+        "GET /v1/models HTTP/1.1\r\nHost: h\r\nx-api-key: {}\r\n\r\n",
+        key.unwrap()
+    );
+    assert_eq!(server.send(get("/v1/models")).status(), 401);
+    let answer = server.send(request);
+    assert_eq!(answer.head.one("x-proxy-error"), None, "the key is refused");
 }

@@ -71,7 +71,7 @@ fn a_stream_is_watched_and_ended_on_a_terminal() {
     top.press("3");
     top.wait_for(|text| text.contains("CIRCUIT"));
     top.press("q");
-    assert_eq!(top.wait(), Some(0));
+    assert_eq!(top.ended(), Some(0));
     assert!(
         !top.is_taken_over() && top.is_cooked(),
         "the terminal is as it was"
@@ -97,11 +97,11 @@ fn control_c_and_a_signal_give_the_terminal_back() {
     };
     let mut top = start();
     top.press("\u{3}");
-    assert_eq!(top.wait(), Some(0));
+    assert_eq!(top.ended(), Some(0));
     assert!(top.is_cooked() && !top.is_taken_over());
     let mut top = start();
     top.signal("TERM");
-    assert_eq!(top.wait(), Some(0));
+    assert_eq!(top.ended(), Some(0));
     assert!(top.is_cooked() && !top.is_taken_over());
 }
 

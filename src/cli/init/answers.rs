@@ -1,5 +1,6 @@
 //! The answers, and the text of the file that they make.
 
+use super::shell::ShellVariable;
 use crate::config::{env, envtext};
 
 /// Answers to all questions.
@@ -17,6 +18,8 @@ pub(super) struct Answers {
     pub(super) data_dir: Option<String>,
     pub(super) has_dashboard: bool,
     pub(super) shared: Option<SharedStoreAnswer>,
+    /// Settings of this shell that go into the file.
+    pub(super) shell: Vec<ShellVariable>,
 }
 
 /// Place of the credential for the upstream.
@@ -41,6 +44,22 @@ pub(super) struct SharedStoreAnswer {
 }
 
 impl Answers {
+    /// The answers before the first question.
+    pub(super) fn none() -> Self {
+        Self {
+            upstreams: String::new(),
+            credential: CredentialPlace::Clients,
+            host: "127.0.0.1".to_owned(),
+            port: 8088,
+            tls: None,
+            has_keys: false,
+            data_dir: None,
+            has_dashboard: false,
+            shared: None,
+            shell: Vec::new(),
+        }
+    }
+
     /// The variables that the answers set; none for those that they unset.
     fn values(&self) -> Vec<(&'static str, Option<String>)> {
         let is_one = !self.upstreams.contains(',');
@@ -58,6 +77,8 @@ impl Answers {
             }
             CredentialPlace::Kept => {}
         }
+        let shell = self.shell.iter();
+        values.extend(shell.map(|it| (it.name, Some(it.value.clone()))));
         values.push(("HOST", Some(self.host.clone())));
         values.push(("PORT", Some(self.port.to_string())));
         let (certificate, key) = self.tls.clone().unzip();
@@ -100,9 +121,13 @@ impl Answers {
                 text += &format!("\n# {}\n", variable.doc.en);
             }
             text = envtext::with_value(&text, name, &value).map_err(|_| name)?;
+            let has_login = |it: &ShellVariable| it.name == name && it.has_login();
             if is_new && name == "UPSTREAM_API_KEYS" {
                 text +=
                     "# Every user who can read this file can spend it: keep its mode at 0600.\n";
+            } else if is_new && self.shell.iter().any(has_login) {
+                text +=
+                    "# Every user who can read this file has its login: keep its mode at 0600.\n";
             }
         }
         if is_new && self.credential == CredentialPlace::Environment {
@@ -125,14 +150,7 @@ mod tests {
     fn answers() -> Answers {
         Answers {
             upstreams: "https://api.anthropic.com".to_owned(),
-            credential: CredentialPlace::Clients,
-            host: "127.0.0.1".to_owned(),
-            port: 8088,
-            tls: None,
-            has_keys: false,
-            data_dir: None,
-            has_dashboard: false,
-            shared: None,
+            ..Answers::none()
         }
     }
 
@@ -151,6 +169,29 @@ mod tests {
         assert!(text.contains("# Port to listen on.\nPORT=8088\n"), "{text}");
         let longest = text.lines().filter(|line| line.contains('=')).count();
         assert!(longest > 3);
+    }
+
+    #[test]
+    fn settings_of_the_shell_are_written_with_a_word_on_their_login() {
+        let variable = |name, value: &str| ShellVariable {
+            name,
+            value: value.to_owned(),
+        };
+        let answers = Answers {
+            shell: vec![
+                variable("HTTPS_PROXY", "http://u:p@h:1"),
+                variable("NO_PROXY", "a,b"),
+            ],
+            ..answers()
+        };
+        let text = answers.text("").unwrap();
+        let login = "HTTPS_PROXY=http://u:p@h:1\n# Every user who can read this file has its login";
+        assert!(
+            text.contains(login) && text.contains("\nNO_PROXY=a,b\n\n"),
+            "{text}"
+        );
+        let text = answers.text("https_proxy=http://old:1\n").unwrap();
+        assert!(text.starts_with("https_proxy=http://u:p@h:1\n"), "{text}");
     }
 
     #[test]

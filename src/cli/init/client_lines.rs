@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 /// Credential that a client sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ClientCredential {
@@ -15,8 +17,8 @@ pub(super) enum ClientCredential {
     Any,
 }
 
-/// The lines for a proxy at this address.
-pub(super) fn lines(base: &str, credential: &ClientCredential) -> String {
+/// The lines for a proxy at this address. `status` is the command of a status line.
+pub(super) fn lines(base: &str, credential: &ClientCredential, status: Option<&str>) -> String {
     let mut pairs = vec![("ANTHROPIC_BASE_URL", base.to_owned())];
     let key = match credential {
         ClientCredential::Key(key) => {
@@ -58,13 +60,11 @@ pub(super) fn lines(base: &str, credential: &ClientCredential) -> String {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
             .collect();
-        let mut settings = serde_json::json!({ "env": env });
+        let mut settings = json!({ "env": env });
         if let Some((name, value)) = more {
             settings[name] = value.into();
         }
-        let text = serde_json::to_string_pretty(&settings).unwrap_or_default();
-        let lines = text.lines().map(|line| format!("  {line}\n"));
-        lines.collect::<String>()
+        indented(&settings)
     };
     let _ = write!(out, "~/.claude/settings.json:\n{}", settings(&pairs, None));
     if let Some(key) = key {
@@ -76,11 +76,25 @@ pub(super) fn lines(base: &str, credential: &ClientCredential) -> String {
             settings(&pairs[..1], Some(("apiKeyHelper", helper)))
         );
     }
+    if let Some(command) = status {
+        let line = json!({ "statusLine": { "type": "command", "command": command } });
+        let _ = write!(
+            out,
+            "and for its status line, on this machine (cost, cache hits, budget):\n{}",
+            indented(&line)
+        );
+    }
     if *credential == ClientCredential::Own {
         out += "Each client sends the credential that the upstream gave it: ANTHROPIC_AUTH_TOKEN, \
                 ANTHROPIC_API_KEY, or\nits sign-in.\n";
     }
     out
+}
+
+fn indented(json: &Value) -> String {
+    let text = serde_json::to_string_pretty(json).unwrap_or_default();
+    let lines = text.lines().map(|line| format!("  {line}\n"));
+    lines.collect()
 }
 
 #[cfg(test)]
@@ -91,7 +105,12 @@ mod tests {
 
     #[test]
     fn each_shell_and_the_settings_have_their_form() {
-        let lines = lines(BASE, &ClientCredential::Key("ap_x".to_owned()));
+        let status = "p statusline --data-dir /d";
+        let lines = lines(
+            BASE,
+            &ClientCredential::Key("ap_x".to_owned()),
+            Some(status),
+        );
         for line in [
             "export ANTHROPIC_BASE_URL='http://127.0.0.1:8088'",
             "export ANTHROPIC_AUTH_TOKEN='ap_x'",
@@ -99,6 +118,7 @@ mod tests {
             "$env:ANTHROPIC_AUTH_TOKEN = 'ap_x'",
             "\"ANTHROPIC_AUTH_TOKEN\": \"ap_x\"",
             "\"apiKeyHelper\": \"cat ~/.config/anthropic-proxy/key\"",
+            "\"command\": \"p statusline --data-dir /d\"",
         ] {
             assert!(lines.contains(line), "{line}: {lines}");
         }
@@ -106,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_client_with_a_credential_of_its_own_sends_the_key_beside_it() {
-        let beside = lines(BASE, &ClientCredential::KeyBeside("ap_x".to_owned()));
+        let beside = lines(BASE, &ClientCredential::KeyBeside("ap_x".to_owned()), None);
         assert!(
             beside.contains("export ANTHROPIC_CUSTOM_HEADERS='x-proxy-key: ap_x'"),
             "{beside}"
@@ -115,7 +135,7 @@ mod tests {
             !beside.contains("AUTH_TOKEN") && !beside.contains("apiKeyHelper"),
             "{beside}"
         );
-        let own = lines(BASE, &ClientCredential::Own);
+        let own = lines(BASE, &ClientCredential::Own, None);
         assert!(!own.contains("export ANTHROPIC_AUTH_TOKEN"), "{own}");
     }
 }

@@ -11,6 +11,11 @@ impl Earlier {
         Self(envtext::values(text))
     }
 
+    /// Names and values.
+    pub(super) fn values(&self) -> impl Iterator<Item = &(String, String)> {
+        self.0.iter()
+    }
+
     /// The value of a variable, if there is one.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(other, _)| other == name);

@@ -77,6 +77,10 @@ pub(in crate::cli) struct InitFlags {
     /// Show what would be written, and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Proxies, certificates and the like that this shell sets for upstream and shared store, as HTTPS_PROXY or
+    /// UPSTREAM_CA_FILE: write (into the file) or leave (set where the server starts) [default: write]
+    #[arg(long, value_name = "CHOICE", value_parser = ["write", "leave"])]
+    pub(super) shell_settings: Option<String>,
     /// Test neither upstream, port nor shared store
     #[arg(long)]
     pub(super) no_test: bool,

@@ -13,7 +13,9 @@ use super::{
     error::InitError,
     flags::InitFlags,
     interview::{AnswerSource, Interview, Question},
-    probe, upstream_questions,
+    probe, shell,
+    shell::ShellVariable,
+    upstream_questions,
 };
 use crate::{
     access::Pepper,
@@ -45,19 +47,9 @@ pub(super) fn ask(
     let earlier = Earlier::of(before);
     let is_tested = interview.source == AnswerSource::Terminal && !flags.no_test;
     let is_kept = earlier.value("UPSTREAM_API_KEYS").is_some();
-    let mut answers = Answers {
-        upstreams: String::new(),
-        credential: CredentialPlace::Clients,
-        host: "127.0.0.1".to_owned(),
-        port: 8088,
-        tls: None,
-        has_keys: false,
-        data_dir: None,
-        has_dashboard: false,
-        shared: None,
-    };
+    let mut answers = Answers::none();
     loop {
-        answers.upstreams = upstream_questions::urls(interview, flags, &earlier)?;
+        answers.upstreams = upstream_questions::urls(interview, flags, source, &earlier)?;
         if !is_tested || interview.keeps(upstream_questions::test(&answers, source, before))? {
             break;
         }
@@ -81,6 +73,8 @@ pub(super) fn ask(
     answers.tls = tls(interview, flags, source, &earlier, is_public)?;
     answers.has_keys = has_keys(interview, flags, &earlier, is_public)?;
     answers.shared = shared(interview, flags, source, &earlier)?;
+    let needs = (&*answers.upstreams, answers.shared.is_some());
+    answers.shell = shell::to_write(interview, flags, source, &earlier, needs)?;
     let dashboard = Question {
         flag: "--dashboard or --no-dashboard",
         text: "Serve the dashboard: requests, errors, tokens and cost?",
@@ -90,7 +84,7 @@ pub(super) fn ask(
     answers.has_dashboard = interview.decision(dashboard, is_on, true)?;
     let needs_folder = answers.has_keys || answers.shared.is_some() || answers.has_dashboard;
     answers.data_dir = match (&flags.data_dir, earlier.value("DATA_DIR")) {
-        (Some(given), _) => Some(given.clone()),
+        (Some(given), _) => Some(shell::absolute(given)),
         (None, Some(had)) => Some(had.to_owned()),
         (None, None) if !needs_folder => None,
         (None, None) => {
@@ -99,7 +93,9 @@ pub(super) fn ask(
                 text: "Folder of keys, spend and the dashboard's history",
                 help: Some("made if it is not there"),
             };
-            interview.text(question, None, Some("data"), not_empty)?
+            let folder = interview.text(question, None, Some("data"), not_empty)?;
+            // wherever the server starts, and verbs are run
+            folder.as_deref().map(shell::absolute)
         }
     };
     Ok(answers)
@@ -123,7 +119,7 @@ pub(super) fn test(
         probe::port(&answers.host, answers.port).map_err(failed)?;
     }
     if let Some(shared) = &answers.shared {
-        test_store(source, &shared.url).map_err(failed)?;
+        test_store(source, &Earlier::of(before), &shared.url).map_err(failed)?;
     }
     Ok(())
 }
@@ -275,7 +271,7 @@ fn check_pair(source: &ConfigSource, (certificate, key): &(String, String)) -> R
     for (name, value) in [("TLS_CERT_FILE", certificate), ("TLS_KEY_FILE", key)] {
         text = envtext::with_value(&text, name, value).unwrap_or(text);
     }
-    match source.proposing(&text).certificate() {
+    match source.keeping(&[]).proposing(&text).certificate() {
         Ok(_) => Ok(()),
         Err(faults) => Err(faults.to_string()),
     }
@@ -364,7 +360,7 @@ fn shared(
             pepper: pepper.clone(),
         };
         let is_tested = interview.source == AnswerSource::Terminal && !flags.no_test;
-        if !is_tested || interview.keeps(test_store(source, &answer.url))? {
+        if !is_tested || interview.keeps(test_store(source, earlier, &answer.url))? {
             return Ok(Some(answer));
         }
         if flags.state_url.is_some() {
@@ -383,10 +379,21 @@ fn is_count(text: &str) -> Result<(), String> {
 }
 
 /// Looks at the server of a URL, and writes nothing there.
-fn test_store(source: &ConfigSource, url: &str) -> Result<(), String> {
-    let text = envtext::with_value("DATA_DIR=.\n", "STATE_URL", url)
-        .map_err(|_| "STATE_URL has a NUL character".to_owned())?;
+fn test_store(source: &ConfigSource, earlier: &Earlier, url: &str) -> Result<(), String> {
+    let mut text = "DATA_DIR=.\n".to_owned();
+    let has_nul = |name: &str| format!("{name} has a NUL character");
+    let earlier = earlier
+        .values()
+        .filter(|(name, _)| name.starts_with("STATE_"));
+    let earlier = earlier.map(|(name, value)| (name.as_str(), value.clone()));
+    let shell = shell::of_store(source).into_iter();
+    let shell = shell.map(|ShellVariable { name, value }| (name, value));
+    for (name, value) in earlier.chain(shell) {
+        text = envtext::with_value(&text, name, &value).map_err(|_| has_nul(name))?;
+    }
+    let text = envtext::with_value(&text, "STATE_URL", url).map_err(|_| has_nul("STATE_URL"))?;
     let (_, access) = source
+        .keeping(&[])
         .proposing(&text)
         .access()
         .map_err(|faults| faults.to_string())?;

@@ -4,7 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::answers::{Answers, CredentialPlace};
+use super::{
+    answers::{Answers, CredentialPlace},
+    owner::FileOwner,
+};
 
 const UNIT: &str = include_str!("../../../static/systemd/anthropic-proxy.service");
 const COMPOSE: &str = include_str!("../../../compose.yaml");
@@ -41,13 +44,21 @@ pub(super) fn unit(paths: &ServicePaths, answers: &Answers, user: &str, name: &s
     let needs_home = is_home(program) || is_home(folder) || is_home(env_file);
     for line in UNIT[begin..].lines() {
         match line.split_once('=') {
-            Some(("User", _)) => out += &format!("User={user}\n"),
+            Some(("User", _)) => {
+                out += match user {
+                    "root" => {
+                        "# the settings are root's; for another user, give them and DATA_DIR to it (chown)\n"
+                    }
+                    _ => "# the owner of the settings, who alone can read them\n",
+                };
+                out += &format!("User={user}\n");
+            }
             Some(("ExecStart", _)) => {
-                out += &format!("WorkingDirectory={}\n", folder.display());
+                out += &format!("WorkingDirectory={}\n", literal(folder));
                 out += &format!(
                     "ExecStart={} --env-file {}\n",
-                    program.display(),
-                    env_file.display()
+                    word(program),
+                    word(env_file)
                 );
                 if answers.credential == CredentialPlace::Environment {
                     out += "# UPSTREAM_API_KEYS=… stands in this file, which root alone reads (chmod 600)\n\
@@ -62,7 +73,7 @@ pub(super) fn unit(paths: &ServicePaths, answers: &Answers, user: &str, name: &s
                 let folder = env_file.parent().unwrap_or(env_file);
                 let data_dir = data_dir.iter().map(PathBuf::as_path);
                 for path in [folder].into_iter().chain(data_dir) {
-                    out += &format!("ReadWritePaths={}\n", path.display());
+                    out += &format!("ReadWritePaths={}\n", word(path));
                 }
             }
             Some(("CapabilityBoundingSet", _)) if answers.port != 0 && answers.port < 1024 => {
@@ -78,7 +89,7 @@ pub(super) fn unit(paths: &ServicePaths, answers: &Answers, user: &str, name: &s
 pub(super) fn compose(
     paths: &ServicePaths,
     answers: &Answers,
-    owner: (u32, u32),
+    owner: FileOwner,
     name: &str,
 ) -> String {
     let ServicePaths {
@@ -115,15 +126,16 @@ pub(super) fn compose(
         } else if bare.starts_with("# inside the container") {
             out += "      # inside of the container; what is published is said above\n";
         } else if bare.starts_with("- ./env:/env") {
-            out += &format!("      - {}:/env:ro\n", env_folder.display());
+            out += &mount(env_folder, "/env:ro");
             if let Some(data_dir) = &answers.data_dir {
-                out += &format!("      - {}:/data\n", folder.join(data_dir).display());
+                out += &mount(&folder.join(data_dir), "/data");
             }
-            if let Some((certificate, key)) = &answers.tls {
-                for path in [certificate, key] {
-                    let path = folder.join(path);
-                    out += &format!("      - {0}:{0}:ro\n", path.display());
-                }
+            let pair = answers.tls.iter().flat_map(|(one, other)| [one, other]);
+            let named = answers.shell.iter().filter(|it| it.name.ends_with("_FILE"));
+            for path in pair.chain(named.map(|it| &it.value)) {
+                let path = folder.join(path);
+                let target = format!("{}:ro", path.display().to_string().replace('$', "$$"));
+                out += &mount(&path, &target);
             }
         } else if bare.starts_with("user:") {
             out += &format!("    user: \"{}:{}\"\n", owner.0, owner.1);
@@ -139,6 +151,32 @@ pub(super) fn compose(
     out
 }
 
+/// A mount of compose: in quotes where YAML reads it otherwise, and without variables.
+fn mount(source: &Path, target: &str) -> String {
+    let source = source.display().to_string().replace('$', "$$");
+    let mount = format!("{source}:{target}");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:+@".contains(c);
+    match mount.chars().all(is_plain) {
+        true => format!("      - {mount}\n"),
+        // a string of JSON is one of YAML
+        false => format!("      - {}\n", serde_json::Value::from(mount)),
+    }
+}
+
+/// A path as systemd takes it, without specifiers.
+fn literal(path: &Path) -> String {
+    path.display().to_string().replace('%', "%%")
+}
+
+/// The same as one word of several.
+fn word(path: &Path) -> String {
+    let literal = literal(path);
+    match literal.contains([' ', '\t', '"', '\'', '\\', ';']) {
+        true => format!("\"{}\"", literal.replace('\\', "\\\\").replace('"', "\\\"")),
+        false => literal,
+    }
+}
+
 fn bracketed(host: &str) -> String {
     match host.contains(':') && !host.starts_with('[') {
         true => format!("[{host}]"),
@@ -148,7 +186,7 @@ fn bracketed(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::shell::ShellVariable, *};
 
     fn answers() -> Answers {
         Answers {
@@ -161,6 +199,10 @@ mod tests {
             data_dir: Some("data".to_owned()),
             has_dashboard: true,
             shared: None,
+            shell: vec![ShellVariable {
+                name: "UPSTREAM_CA_FILE",
+                value: "/corp/ca.pem".to_owned(),
+            }],
         }
     }
 
@@ -197,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_quoted_where_they_must_be() {
+        let odd = ServicePaths {
+            folder: "/srv/a 100%".into(),
+            env_file: "/srv/a 100%/.env".into(),
+            ..paths()
+        };
+        let unit = unit(&odd, &answers(), "root", "x.service");
+        for line in [
+            "WorkingDirectory=/srv/a 100%%",
+            "ExecStart=/usr/local/bin/anthropic-proxy --env-file \"/srv/a 100%%/.env\"",
+            "ReadWritePaths=\"/srv/a 100%%/data\"",
+            "User=root",
+        ] {
+            assert!(unit.lines().any(|it| it == line), "{line}: {unit}");
+        }
+        assert!(unit.contains("# the settings are root's"), "{unit}");
+        assert_eq!(mount(Path::new("/a $b"), "/c"), "      - \"/a $$b:/c\"\n");
+    }
+
+    #[test]
     fn compose_mounts_what_the_settings_name() {
         let compose = compose(&paths(), &answers(), (1000, 1001), "compose.yaml");
         for line in [
@@ -207,6 +269,7 @@ mod tests {
             "      - /srv/proxy/data:/data",
             "      - /srv/proxy/c.pem:/srv/proxy/c.pem:ro",
             "      - /k.pem:/k.pem:ro",
+            "      - /corp/ca.pem:/corp/ca.pem:ro",
             "    user: \"1000:1001\"",
         ] {
             assert!(compose.lines().any(|it| it == line), "{line}: {compose}");

@@ -13,6 +13,7 @@ use super::{
     flags::InitFlags,
     interview::{AnswerSource, Interview, Question},
     probe::{self, ProbeAnswer},
+    shell::{self, ShellVariable},
 };
 use crate::{
     cli::output::remark,
@@ -22,11 +23,11 @@ use crate::{
     },
 };
 
-/// The upstreams of a source without other settings of the file that name or credit them.
+/// Asks the upstreams of the answers, by the way that the file and this shell give. No other setting of this shell
+/// has a part in it: the server may start elsewhere.
 pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Result<(), String> {
-    let text = answers
-        .text(before)
-        .map_err(|name| format!("{name}: the value has a NUL character"))?;
+    let has_nul = |name: &str| format!("{name}: the value has a NUL character");
+    let text = answers.text(before).map_err(has_nul)?;
     // what stands at the listeners is asked about later
     let mut lines: Vec<(String, String)> = values(&text);
     lines.retain(|(name, _)| {
@@ -35,6 +36,7 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
             "API_BASE_URLS",
             "UPSTREAM_API_KEYS",
             "UPSTREAM_CA_FILE",
+            "UPSTREAM_HTTP_VERSION",
         ]
         .contains(&name.as_str())
             || name.to_ascii_lowercase().ends_with("_proxy")
@@ -43,16 +45,35 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
     for (name, value) in lines {
         text = envtext::with_value(&text, &name, &value).unwrap_or(text);
     }
+    for ShellVariable { name, value } in shell::of_upstreams(source, &answers.upstreams) {
+        text = envtext::with_value(&text, name, &value).map_err(|_| has_nul(name))?;
+    }
     // one of the server's environment may not be set in this one
-    let has_own = match answers.credential {
-        CredentialPlace::Clients => false,
-        CredentialPlace::Environment => {
-            std::env::var_os("UPSTREAM_API_KEYS").is_some_and(|value| !value.is_empty())
-        }
-        CredentialPlace::File(_) | CredentialPlace::Kept => true,
+    const OWN: &str = "UPSTREAM_API_KEYS";
+    let (environment, has_own): (&[&str], bool) = match answers.credential {
+        CredentialPlace::Clients => (&[], false),
+        CredentialPlace::Environment => (&[OWN], source.environment_text(OWN).is_some()),
+        CredentialPlace::File(_) | CredentialPlace::Kept => (&[], true),
     };
-    for (name, ProbeAnswer { status, took }) in probe::upstreams(&source.proposing(&text))? {
+    let proposed = source.keeping(environment).proposing(&text);
+    for (
+        name,
+        ProbeAnswer {
+            status,
+            took,
+            is_listed,
+            stranger,
+        },
+    ) in probe::upstreams(&proposed)?
+    {
         let took = took.as_millis();
+        if let Some(stranger) = stranger.filter(|_| status < 500) {
+            return Err(format!(
+                "{name} is not the API: {stranger}; correct the URL: its host and its path (without /v1); if that is \
+                 a page to sign in or of a firewall, have requests of this machine pass without it (a key sent there \
+                 is given away)"
+            ));
+        }
         match status {
             401 | 403 if has_own => {
                 return Err(format!(
@@ -60,7 +81,7 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
                      upstream"
                 ));
             }
-            200..=299 => remark(&format!(
+            200..=299 if is_listed => remark(&format!(
                 "{name} answered in {took} ms{}.",
                 if has_own {
                     ", and takes the credential"
@@ -88,6 +109,7 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
 pub(super) fn urls(
     interview: &mut Interview,
     flags: &InitFlags,
+    source: &ConfigSource,
     earlier: &Earlier,
 ) -> Result<String, InitError> {
     let question = Question {
@@ -95,12 +117,15 @@ pub(super) fn urls(
         text: "URL of the upstream",
         help: Some("several: separated by commas, the preferred one first"),
     };
-    let default = match (
-        earlier.value("API_BASE_URL"),
-        earlier.value("API_BASE_URLS"),
-    ) {
+    let here = |name| source.environment_text(name);
+    let had = |name| earlier.value(name).map(str::to_owned);
+    let named = match (had("API_BASE_URL"), had("API_BASE_URLS")) {
+        (None, None) => (here("API_BASE_URL"), here("API_BASE_URLS")),
+        both => both,
+    };
+    let default = match named {
         (Some(one), Some(several)) => format!("{one},{several}"),
-        (Some(urls), None) | (None, Some(urls)) => urls.to_owned(),
+        (Some(urls), None) | (None, Some(urls)) => urls,
         (None, None) => "https://api.anthropic.com".to_owned(),
     };
     let answer = interview.text(

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     num::NonZero,
+    path::Path,
     process::{Child, Command},
     sync::{Arc, Condvar, Mutex},
     thread::{self, JoinHandle},
@@ -29,22 +30,40 @@ pub(crate) struct Pty {
 
 #[derive(Default)]
 struct Screen {
-    parser: Mutex<Parser>,
+    print: Mutex<Print>,
     changed: Condvar,
 }
 
-struct Parser(vt100::Parser);
+/// All that was printed: as it is seen, and as it came.
+struct Print {
+    parser: vt100::Parser,
+    octets: Vec<u8>,
+    has_ended: bool,
+}
 
-impl Default for Parser {
+impl Default for Print {
     fn default() -> Self {
         let [lines, columns] = [24, 80].map(|size| NonZero::new(size).unwrap());
-        Self(vt100::Parser::new(lines, columns, 0))
+        Self {
+            parser: vt100::Parser::new(lines, columns, 0),
+            octets: Vec::new(),
+            has_ended: false,
+        }
     }
 }
 
 impl Pty {
     /// Starts the program under test with these arguments and variables.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_in(&std::env::temp_dir(), arguments, variables)
+    }
+
+    /// Starts it in a directory.
+    pub(crate) fn start_in(
+        directory: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -66,7 +85,7 @@ impl Pty {
             .env("TERM", "xterm-256color")
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(variables.iter().copied())
-            .current_dir(std::env::temp_dir())
+            .current_dir(directory)
             .stdin(terminal.try_clone().unwrap())
             .stdout(terminal.try_clone().unwrap())
             .stderr(terminal)
@@ -78,9 +97,12 @@ impl Pty {
             let mut octets = [0; 4096];
             // an error once the program has closed its side
             while let Ok(count @ 1..) = output.read(&mut octets) {
-                shown.parser.lock().unwrap().0.process(&octets[..count]);
+                let mut print = shown.print.lock().unwrap();
+                print.parser.process(&octets[..count]);
+                print.octets.extend_from_slice(&octets[..count]);
                 shown.changed.notify_all();
             }
+            shown.print.lock().unwrap().has_ended = true;
             shown.changed.notify_all();
         });
         Self {
@@ -100,32 +122,38 @@ impl Pty {
     #[track_caller]
     pub(crate) fn wait_for(&self, is_right: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + DEADLINE;
-        let mut parser = self.screen.parser.lock().unwrap();
-        loop {
-            let text = parser.0.screen().contents();
+        let found = self.wait(|print| {
+            let text = print.parser.screen().contents();
             if is_right(&text) {
-                return text;
+                return Some(Ok(text));
             }
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no such screen:\n{text}");
-            parser = self
-                .screen
-                .changed
-                .wait_timeout(parser, left.min(Duration::from_secs(1)))
-                .unwrap()
-                .0;
+            (Instant::now() >= end).then_some(Err(text))
+        });
+        found.unwrap_or_else(|text| panic!("no such screen:\n{text}"))
+    }
+
+    /// Waits until there is something to say of what was printed, and of the end of the program.
+    pub(crate) fn wait_for_print<T>(&self, find: impl Fn(&[u8], bool) -> Option<T>) -> T {
+        self.wait(|print| find(&print.octets, print.has_ended))
+    }
+
+    /// Looks at what was printed whenever there is more, and each second.
+    fn wait<T>(&self, find: impl Fn(&Print) -> Option<T>) -> T {
+        let mut print = self.screen.print.lock().unwrap();
+        loop {
+            if let Some(found) = find(&print) {
+                return found;
+            }
+            let second = Duration::from_secs(1);
+            let waited = self.screen.changed.wait_timeout(print, second);
+            print = waited.unwrap().0;
         }
     }
 
     /// True if the screen is the program's, and not that of the shell.
     pub(crate) fn is_taken_over(&self) -> bool {
-        self.screen
-            .parser
-            .lock()
-            .unwrap()
-            .0
-            .screen()
-            .alternate_screen()
+        let print = self.screen.print.lock().unwrap();
+        print.parser.screen().alternate_screen()
     }
 
     /// True if the terminal gives lines, and shows what is typed.
@@ -146,7 +174,7 @@ impl Pty {
 
     /// Waits for the end of the program. Gives its exit code.
     #[track_caller]
-    pub(crate) fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         let end = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -156,8 +184,10 @@ impl Pty {
                 }
                 return status.code();
             }
-            let screen = self.screen.parser.lock().unwrap().0.screen().contents();
-            assert!(Instant::now() < end, "still running:\n{screen}");
+            assert!(Instant::now() < end, "still running:\n{}", {
+                let print = self.screen.print.lock().unwrap();
+                print.parser.screen().contents()
+            });
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,83 +1,21 @@
-//! A pseudo-terminal with the program at it, typed at and read as a person does.
+//! A person at a terminal: types answers, and reads what is printed line by line. The terminal is that of `pty`.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{Read, Write},
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
 
-use rustix::{
-    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
-};
-
-use super::DEADLINE;
+use super::{DEADLINE, pty::Pty};
 
 /// The program at a terminal of 80 columns and 24 lines.
 pub(crate) struct Terminal {
-    keyboard: File,
-    child: Child,
-    screen: Arc<Screen>,
-    reader: Option<JoinHandle<()>>,
+    pty: Pty,
     /// Characters that were waited for already.
     read: usize,
 }
 
-/// All that was printed so far, without escape sequences.
-#[derive(Default)]
-struct Screen {
-    text: Mutex<(String, bool)>,
-    changed: Condvar,
-}
-
 impl Terminal {
-    /// Starts the program in a directory, with these variables alone.
+    /// Starts the program in a directory, with these variables.
     pub(crate) fn start(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let open = || {
-            let mut options = OpenOptions::new();
-            options
-                .read(true)
-                .write(true)
-                .custom_flags(OpenptFlags::NOCTTY.bits() as i32);
-            options
-                .open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
-                .unwrap()
-        };
-        let child = Command::new(env!("CARGO_BIN_EXE_anthropic-proxy"))
-            .args(arguments)
-            .env_clear()
-            .env("TERM", "xterm")
-            .envs(variables.iter().copied())
-            .current_dir(directory)
-            .stdin(Stdio::from(open()))
-            .stdout(Stdio::from(open()))
-            .stderr(Stdio::from(open()))
-            .spawn()
-            .unwrap();
-        let master = File::from(master);
-        let (screen, printed) = (Arc::<Screen>::default(), master.try_clone().unwrap());
-        let shown = Arc::clone(&screen);
         Self {
-            keyboard: master,
-            child,
-            screen,
-            reader: Some(thread::spawn(move || follow(printed, &shown))),
+            pty: Pty::start_in(directory, arguments, variables),
             read: 0,
         }
     }
@@ -86,25 +24,22 @@ impl Terminal {
     #[track_caller]
     pub(crate) fn expect(&mut self, text: &str) {
         let end = Instant::now() + DEADLINE;
-        let mut screen = self.screen.text.lock().unwrap();
-        loop {
-            if let Some(at) = screen.0[self.read..].find(text) {
-                self.read += at + text.len();
-                return;
+        let found = self.pty.wait_for_print(|printed, has_ended| {
+            let printed = plain(printed);
+            if let Some(at) = printed[self.read..].find(text) {
+                return Some(Ok(self.read + at + text.len()));
             }
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero() && !screen.1,
-                "no {text:?} in:\n{}",
-                screen.0
-            );
-            screen = self.screen.changed.wait_timeout(screen, left).unwrap().0;
+            (has_ended || Instant::now() >= end).then_some(Err(printed))
+        });
+        match found {
+            Ok(read) => self.read = read,
+            Err(printed) => panic!("no {text:?} in:\n{printed}"),
         }
     }
 
     /// Types.
     pub(crate) fn types(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
+        self.pty.press(keys);
     }
 
     /// Waits for a question, and answers it.
@@ -115,52 +50,23 @@ impl Terminal {
         self.types("\r");
     }
 
-    /// The process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// Sends a signal to the program.
+    pub(crate) fn signal(&self, name: &str) {
+        self.pty.signal(name);
     }
 
-    /// Waits for the end of the program: its exit code, and all that was on the screen.
+    /// Waits for the end of the program: its exit code, and all that was printed.
     #[track_caller]
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        let end = Instant::now() + DEADLINE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            let text = self.screen.text.lock().unwrap().0.clone();
-            assert!(Instant::now() < end, "still running:\n{text}");
-            thread::sleep(Duration::from_millis(5));
-        };
-        self.reader.take().unwrap().join().unwrap();
-        let text = self.screen.text.lock().unwrap().0.clone();
-        (status.code(), text)
+        let code = self.pty.ended();
+        let printed = self.pty.wait_for_print(|printed, _| Some(plain(printed)));
+        (code, printed)
     }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn follow(mut printed: File, screen: &Screen) {
-    let mut octets = Vec::new();
-    let mut part = [0; 4096];
-    // an error is the end of the program: no process has the other side open any more
-    while let Ok(count @ 1..) = printed.read(&mut part) {
-        octets.extend_from_slice(&part[..count]);
-        let text = plain(&String::from_utf8_lossy(&octets));
-        screen.text.lock().unwrap().0 = text;
-        screen.changed.notify_all();
-    }
-    screen.text.lock().unwrap().1 = true;
-    screen.changed.notify_all();
 }
 
 /// The text without its escape sequences.
-fn plain(text: &str) -> String {
+fn plain(octets: &[u8]) -> String {
+    let text = String::from_utf8_lossy(octets);
     let mut out = String::new();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
