@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Read as _},
+    path::{self, Path, PathBuf},
     process::ExitCode,
 };
 
@@ -53,6 +54,9 @@ pub(super) enum ConfigVerb {
         /// Names, with their values or without
         #[arg(value_name = "NAME[=VALUE]", required = true)]
         pairs: Vec<String>,
+        /// Make the file, and its folder, where there is none
+        #[arg(long)]
+        create: bool,
         #[command(flatten)]
         how: HowToChange,
         #[command(flatten)]
@@ -81,11 +85,14 @@ pub(super) enum ConfigVerb {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Bring the file back to what it was before a change
+    /// Bring the file back to what it was before a change; one that is gone, to what it was last
     Rollback {
         /// The change [default: the last one]
         #[arg(value_name = "ID")]
         id: Option<u64>,
+        /// Also take back what was changed by hand since
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         how: HowToChange,
         #[command(flatten)]
@@ -102,6 +109,19 @@ pub(super) struct HowToChange {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+impl HowToChange {
+    fn request(self, wanted: Wanted) -> RevisionRequest {
+        RevisionRequest {
+            wanted,
+            reason: self.reason,
+            expected: None,
+            is_dry_run: self.dry_run,
+            may_create: false,
+            takes_hand_edits: false,
+        }
+    }
 }
 
 impl ConfigVerb {
@@ -125,16 +145,25 @@ pub(super) fn run(verb: ConfigVerb) -> ExitCode {
 fn done(verb: ConfigVerb) -> Result<ExitCode, VerbError> {
     match verb {
         ConfigVerb::Get { names, all, reach } => get(&names, all, &reach),
-        ConfigVerb::Set { pairs, how, reach } => {
+        ConfigVerb::Set {
+            pairs,
+            create,
+            how,
+            reach,
+        } => {
             let assignments = pairs.iter().map(|pair| assignment(pair));
             let wanted = Wanted::Values(assignments.collect::<Result<_, _>>()?);
-            change(wanted, how, &reach)
+            let asked = RevisionRequest {
+                may_create: create,
+                ..how.request(wanted)
+            };
+            change(asked, &reach)
         }
         ConfigVerb::Unset { names, how, reach } => {
             let assignments = names
                 .into_iter()
                 .map(|name| Assignment { name, value: None });
-            change(Wanted::Values(assignments.collect()), how, &reach)
+            change(how.request(Wanted::Values(assignments.collect())), &reach)
         }
         ConfigVerb::Diff { id, reach } => {
             let answer = Place::of(&reach)?.since(id)?;
@@ -165,7 +194,18 @@ fn done(verb: ConfigVerb) -> Result<ExitCode, VerbError> {
                 table(&["ID", "AT", "BY", "CHANGED", "REASON"], &rows).as_bytes()
             ))
         }
-        ConfigVerb::Rollback { id, how, reach } => change(Wanted::Before(id), how, &reach),
+        ConfigVerb::Rollback {
+            id,
+            force,
+            how,
+            reach,
+        } => {
+            let asked = RevisionRequest {
+                takes_hand_edits: force,
+                ..how.request(Wanted::Before(id))
+            };
+            change(asked, &reach)
+        }
     }
 }
 
@@ -221,7 +261,18 @@ fn get(names: &[String], all: bool, reach: &Reach) -> Result<ExitCode, VerbError
             ));
         }
     }
-    let answer = Place::of(reach)?.settings()?;
+    let place = Place::of(reach)?;
+    if let Place::File(desk) = &place {
+        let path = absolute(&desk.editor.path());
+        if !path.exists() {
+            complain(&format_args!(
+                "no server was found, and {} does not exist: this is what the environment and the defaults say; run \
+                 this in the folder of the server, or give --data-dir or --env-file",
+                path.display()
+            ));
+        }
+    }
+    let answer = place.settings()?;
     let rows = answer["settings"].as_array().cloned().unwrap_or_default();
     let is_wanted = |row: &&Value| match names.is_empty() {
         true => all || row["origin"] != "default",
@@ -271,30 +322,68 @@ fn get(names: &[String], all: bool, reach: &Reach) -> Result<ExitCode, VerbError
     Ok(say(table(&["NAME", "VALUE", "FROM"], &rows).as_bytes()))
 }
 
-fn change(wanted: Wanted, how: HowToChange, reach: &Reach) -> Result<ExitCode, VerbError> {
+fn change(asked: RevisionRequest, reach: &Reach) -> Result<ExitCode, VerbError> {
     let place = Place::of(reach)?;
-    let answer = place.change(wanted, how)?;
+    let (answer, path) = place.change(asked)?;
     if reach.json {
         return Ok(print_json(&answer));
     }
     for warning in answer["warnings"].as_array().into_iter().flatten() {
         complain(&format_args!("warning: {}", cell(warning)));
     }
-    let mut out = diff_text(&answer["diff"]);
-    out += &match answer["applied"].as_str() {
-        Some("unchanged") => "the file has it already: nothing was changed\n".to_owned(),
-        Some("shown") => "nothing was changed\n".to_owned(),
-        Some("in_effect") => format!("change {}: in effect\n", answer["id"]),
-        _ => format!(
-            "change {}: written; a server that reads this file takes it within a second, and its log says so\n",
-            answer["id"]
-        ),
-    };
-    let waiting = cell(&answer["pending_restart"]);
-    if waiting != "-" {
-        out += &format!("restart the proxy to apply {waiting}\n");
-    }
+    let out = diff_text(&answer["diff"]) + &outcome(&answer, &path);
     Ok(say(out.as_bytes()))
+}
+
+/// The outcome of a change in one sentence: what is in effect, and what waits for a restart.
+fn outcome(answer: &Value, path: &str) -> String {
+    let count = |name: &str| answer[name].as_array().map_or(0, Vec::len);
+    let waiting = cell(&answer["pending_restart"]);
+    let waits = match (count("pending_restart"), count("changed")) {
+        (0, _) => Waits::Nothing,
+        (some, all) if some < all => Waits::Some,
+        _ => Waits::All,
+    };
+    let id = &answer["id"];
+    match (answer["applied"].as_str(), waits) {
+        (Some("unchanged"), _) => format!("{path} has it already: nothing was changed\n"),
+        (Some("shown"), Waits::Nothing) => format!("nothing was changed in {path}\n"),
+        (Some("shown"), _) => {
+            format!("nothing was changed in {path}; {waiting} would need a restart\n")
+        }
+        (Some("in_effect"), Waits::Nothing) => format!("change {id}: in effect, from {path}\n"),
+        (Some("in_effect"), Waits::Some) => {
+            format!(
+                "change {id}: in effect, from {path}; restart the proxy to apply {waiting}, too\n"
+            )
+        }
+        (_, Waits::All) => {
+            format!("change {id}: written to {path}; restart the proxy to apply {waiting}\n")
+        }
+        (_, waits) => {
+            let also = match waits {
+                Waits::Some => format!("; {waiting} needs a restart of it"),
+                _ => String::new(),
+            };
+            format!(
+                "change {id}: written to {path}; a server that reads this file takes it within a second, and its log \
+                 says so{also}\n"
+            )
+        }
+    }
+}
+
+/// Part of a change that a restart applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    Nothing,
+    Some,
+    All,
+}
+
+/// A path from the root on, so that it is known in which folder it is.
+fn absolute(path: &Path) -> PathBuf {
+    path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn diff_text(diff: &Value) -> String {
@@ -394,45 +483,50 @@ impl Place {
         }
     }
 
-    fn change(&self, wanted: Wanted, how: HowToChange) -> Result<Value, VerbError> {
-        let HowToChange { reason, dry_run } = how;
+    /// Makes a change: the answer, and the file.
+    fn change(&self, asked: RevisionRequest) -> Result<(Value, String), VerbError> {
         match self {
             Self::Server(client) => {
                 let seen = answered(client.ask("GET", "/config", None, None)?)?;
                 let version = seen["file"]["version"].as_str().unwrap_or_default();
-                let (method, path, mut content) = match wanted {
+                let file = cell(&seen["file"]["path"]);
+                let (method, path, mut content) = match asked.wanted {
                     Wanted::Values(assignments) => {
                         let pairs = assignments.into_iter().map(|it| (it.name, json!(it.value)));
                         let set = Value::Object(pairs.collect::<Map<_, _>>());
                         ("PATCH", "/config", json!({ "set": set }))
                     }
-                    Wanted::Before(id) => ("POST", "/config/rollback", json!({ "to": id })),
+                    Wanted::Before(id) => {
+                        let mut content = json!({ "to": id });
+                        // an earlier version does not know it
+                        if asked.takes_hand_edits {
+                            content["force"] = true.into();
+                        }
+                        ("POST", "/config/rollback", content)
+                    }
                     Wanted::Text(_) => {
                         return Err(VerbError::Usage(
                             "a text is not sent to a server".to_owned(),
                         ));
                     }
                 };
-                content["dry_run"] = dry_run.into();
-                if let Some(reason) = reason {
+                content["dry_run"] = asked.is_dry_run.into();
+                if let Some(reason) = asked.reason {
                     content["reason"] = reason.into();
                 }
-                answered(client.ask(method, path, Some(version), Some(&content))?)
+                let answer = client.ask(method, path, Some(version), Some(&content))?;
+                Ok((answered(answer)?, file))
             }
             Self::File(desk) => {
-                let request = RevisionRequest {
-                    wanted,
-                    reason,
-                    expected: None,
-                    is_dry_run: dry_run,
-                };
                 let author = RevisionAuthor {
                     actor: &desk.author.actor,
                     request_id: &desk.author.request_id,
                     audit: desk.audit.as_ref(),
                 };
-                let made: RevisionResult = desk.editor.apply(&request, author).map_err(refused)?;
-                serde_json::to_value(&made).map_err(|error| VerbError::Usage(error.to_string()))
+                let made: RevisionResult = desk.editor.apply(&asked, author).map_err(refused)?;
+                let answer = serde_json::to_value(&made)
+                    .map_err(|error| VerbError::Usage(error.to_string()))?;
+                Ok((answer, absolute(&desk.editor.path()).display().to_string()))
             }
         }
     }
@@ -458,12 +552,46 @@ fn answered(answer: ApiAnswer) -> Result<Value, VerbError> {
 
 fn refused(error: RevisionError) -> VerbError {
     match error {
-        RevisionError::Unknown { .. } | RevisionError::Unwritable(_) => {
+        RevisionError::Unknown { .. } | RevisionError::Unwritable(_) | RevisionError::NoFile(_) => {
             VerbError::Usage(error.to_string())
         }
+        RevisionError::HandEdited { ref diff, .. } => VerbError::Refused {
+            status: error.status(),
+            message: format!("{error}\n{}", diff_text(&json!(diff))),
+        },
         other => VerbError::Refused {
             status: other.status(),
             message: other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_says_one_thing_of_each_variable() {
+        let said = |applied: &str, changed: usize, waiting: &[&str]| {
+            let answer = json!({
+                "applied": applied, "id": 3, "changed": vec!["x"; changed], "pending_restart": waiting,
+            });
+            outcome(&answer, "/e")
+        };
+        assert_eq!(said("in_effect", 1, &[]), "change 3: in effect, from /e\n");
+        assert_eq!(
+            said("in_effect", 1, &["PORT"]),
+            "change 3: written to /e; restart the proxy to apply PORT\n"
+        );
+        assert_eq!(
+            said("in_effect", 2, &["PORT"]),
+            "change 3: in effect, from /e; restart the proxy to apply PORT, too\n"
+        );
+        assert_eq!(
+            said("written", 1, &["PORT"]),
+            "change 3: written to /e; restart the proxy to apply PORT\n"
+        );
+        assert!(said("written", 2, &["PORT"]).ends_with("PORT needs a restart of it\n"));
+        assert_eq!(said("shown", 1, &[]), "nothing was changed in /e\n");
     }
 }

@@ -289,6 +289,8 @@ fn write(source: &ConfigSource, plan: &Plan) -> Result<(), InitError> {
             reason: Some("init".to_owned()),
             expected: None,
             is_dry_run: false,
+            may_create: true,
+            takes_hand_edits: false,
         };
         let author = RevisionAuthor {
             actor: &author.actor,

@@ -70,6 +70,11 @@ impl ReloadHandle {
     pub fn reload(&self) -> Result<(), ReloadFault> {
         self.0.ask()
     }
+
+    /// The number of settings that the environment file had when it was taken last.
+    pub fn settings_of_file(&self) -> usize {
+        self.0.lock().settings_of_file
+    }
 }
 
 impl Drop for Watcher {
@@ -114,6 +119,8 @@ fn start(
     mut observe: impl FnMut(ReloadOutcome) + Send + 'static,
 ) -> io::Result<Watcher> {
     let inner = Arc::clone(&signals);
+    let count = reloader.last_good.env_file.settings;
+    signals.set(|pending| pending.settings_of_file = count);
     let thread = thread::Builder::new()
         .name("config-reload".to_owned())
         .spawn(move || {
@@ -124,6 +131,8 @@ fn start(
                     break;
                 };
                 let outcome = reloader.judge(read, why);
+                let count = reloader.last_good.env_file.settings;
+                inner.set(|pending| pending.settings_of_file = count);
                 inner.serve(match outcome {
                     ReloadOutcome::Refused => reloader.last_faults.clone(),
                     ReloadOutcome::Swapped | ReloadOutcome::Unchanged => None,

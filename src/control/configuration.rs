@@ -39,6 +39,10 @@ pub(super) struct Configuration {
     /// its machine.
     #[cfg_attr(test, schema(example = json!(["http://127.0.0.1:8088", "unix:/run/proxy.sock"])))]
     proxy_urls: Vec<String>,
+    /// Folder of keys and history (`DATA_DIR`) on the proxy's machine, from its root on: verbs there find the
+    /// proxy by it. Null without one.
+    #[cfg_attr(test, schema(example = "/var/lib/anthropic-proxy"))]
+    data_dir: Option<String>,
 }
 
 /// The file of settings.
@@ -153,16 +157,25 @@ pub(super) async fn answer(
     });
     let file = file.await?;
     let standing = plane.sources.standing.load();
-    let proxy_urls = plane.sources.proxy_urls.clone();
+    let sources = &plane.sources;
+    let data_dir = sources.data_dir.as_ref().map(|path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        path.display().to_string()
+    });
+    let places = (sources.proxy_urls.clone(), data_dir);
     let mut response = HttpResponse::Ok();
     if let Some(version) = &file.version {
         response.insert_header((header::ETAG, format!("\"{version}\"")));
     }
-    Ok(response.json(Configuration::of(&standing, file, proxy_urls)))
+    Ok(response.json(Configuration::of(&standing, file, places)))
 }
 
 impl Configuration {
-    fn of(standing: &ConfigStatus, file: SettingsFile, proxy_urls: Vec<String>) -> Self {
+    fn of(
+        standing: &ConfigStatus,
+        file: SettingsFile,
+        (proxy_urls, data_dir): (Vec<String>, Option<String>),
+    ) -> Self {
         // both are in the order of the one table
         let settings = standing.settings.iter().zip(&standing.next);
         Self {
@@ -176,6 +189,7 @@ impl Configuration {
             pending_restart: standing.pending_restart.clone(),
             file,
             proxy_urls,
+            data_dir,
         }
     }
 }

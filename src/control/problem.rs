@@ -75,6 +75,7 @@ impl From<RevisionError> for Problem {
                 problem.version = Some(version);
                 problem.diff = diff.unwrap_or_default();
             }
+            RevisionError::HandEdited { diff, .. } => problem.diff = diff,
             RevisionError::ReadOnly { fault, lines } => {
                 problem.message = format!("{fault}; nothing was changed");
                 problem.lines = lines;

@@ -63,6 +63,10 @@ pub(super) struct SettingsRollback {
     /// Shows what would change, and changes nothing.
     #[serde(default)]
     dry_run: bool,
+    /// Takes back edits by hand that were made since, too. Without it, they are a reason to refuse, and `diff` has
+    /// them.
+    #[serde(default)]
+    force: bool,
 }
 
 /// Changes that are kept.
@@ -119,8 +123,15 @@ pub(super) async fn change(
     let assignments = set
         .into_iter()
         .map(|(name, value)| Assignment { name, value });
-    let wanted = Wanted::Values(assignments.collect());
-    apply(&plane, &request, (wanted, reason, dry_run)).await
+    let asked = RevisionRequest {
+        wanted: Wanted::Values(assignments.collect()),
+        reason,
+        expected: None,
+        is_dry_run: dry_run,
+        may_create: true,
+        takes_hand_edits: false,
+    };
+    apply(&plane, &request, asked).await
 }
 
 /// Brings the file back to what it was before a change, which is a change of its own.
@@ -153,8 +164,17 @@ pub(super) async fn roll_back(
         to,
         reason,
         dry_run,
+        force,
     } = json_up_to(MAX_CHANGE, &request, payload, shape).await?;
-    apply(&plane, &request, (Wanted::Before(to), reason, dry_run)).await
+    let asked = RevisionRequest {
+        wanted: Wanted::Before(to),
+        reason,
+        expected: None,
+        is_dry_run: dry_run,
+        may_create: true,
+        takes_hand_edits: force,
+    };
+    apply(&plane, &request, asked).await
 }
 
 /// The changes that are kept.
@@ -224,9 +244,10 @@ async fn permit(
 async fn apply(
     plane: &Arc<AdminState>,
     request: &HttpRequest,
-    (wanted, reason, is_dry_run): (Wanted, Option<String>, bool),
+    asked: RevisionRequest,
 ) -> Result<HttpResponse, Problem> {
     let expected = version(request)?;
+    let reason = &asked.reason;
     if reason
         .as_ref()
         .is_some_and(|it| it.chars().count() > LONGEST_REASON)
@@ -237,10 +258,9 @@ async fn apply(
     }
     let author = plane.author(request)?;
     let asked = RevisionRequest {
-        wanted,
-        reason: reason.filter(|it| !it.trim().is_empty()),
+        reason: asked.reason.filter(|it| !it.trim().is_empty()),
         expected: Some(expected),
-        is_dry_run,
+        ..asked
     };
     let made = Arc::clone(plane);
     let made = plane.aside.run(move || {

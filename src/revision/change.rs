@@ -80,6 +80,10 @@ pub struct RevisionRequest {
     pub expected: Option<String>,
     /// Shows what would change, and changes nothing.
     pub is_dry_run: bool,
+    /// Makes a file where there is none and none is known to have been.
+    pub may_create: bool,
+    /// Takes back edits by hand that were made since, too.
+    pub takes_hand_edits: bool,
 }
 
 /// The author of a change, and where it is written down.
@@ -225,6 +229,11 @@ impl Editor {
             return self.plan(request).map(|plan| plan.result);
         }
         let path = self.source.env_file();
+        // before the lock, whose folder is made where it is missing
+        if let Err(error) = self.check_presence(request) {
+            self.note_refusal(request, author, &error);
+            return Err(error);
+        }
         let lock = match file::check_writable(&path) {
             Ok(()) => self.kept().lock(),
             Err(fault) => Err(fault),
@@ -285,19 +294,41 @@ impl Editor {
                 version,
             });
         }
-        let after = self.wanted(&before, &request.wanted)?;
+        self.check_presence(request)?;
+        let hand_edit = self.hand_edit(&request.wanted, &before)?;
+        if let Some((id, diff)) = &hand_edit
+            && !(request.is_dry_run || request.takes_hand_edits)
+        {
+            return Err(RevisionError::HandEdited {
+                id: *id,
+                diff: diff.clone(),
+            });
+        }
+        let (after, emptied) = self.wanted(&before, &request.wanted)?;
         let changed = variables(&before, &after);
         let is_unchanged = before.trim_end() == after.trim_end();
         let loaded = match is_unchanged {
             true => None,
             false => Some(self.judge(&after)?),
         };
-        let warnings = loaded.as_ref().map(|loaded| {
+        let mut warnings = Vec::new();
+        if let Some(loaded) = &loaded {
             let names: BTreeSet<&str> = changed.iter().map(|it| &*it.name).collect();
-            let warnings = loaded.warnings.iter();
-            let ours = warnings.filter(|warning| names.contains(&*warning.variable));
-            ours.map(ToString::to_string).collect()
-        });
+            let found = loaded.warnings.iter();
+            let ours = found.filter(|warning| names.contains(&*warning.variable));
+            warnings.extend(ours.map(ToString::to_string));
+        }
+        if let Some((id, _)) = hand_edit {
+            warnings.push(format!(
+                "the file was changed by hand after change {id}: that is taken back, too"
+            ));
+        }
+        if !emptied.is_empty() {
+            warnings.push(format!(
+                "{} stays as an empty line, which unsets it: a running server takes a missing line for a damaged file",
+                emptied.join(", ")
+            ));
+        }
         let waits = |name: &str| {
             let variable = env::variable(name);
             variable.is_some_and(|it| it.applies == Applies::Restart)
@@ -311,7 +342,7 @@ impl Editor {
                 id: None,
                 version,
                 diff: envdiff::difference(&before, &after),
-                warnings: warnings.unwrap_or_default(),
+                warnings,
                 pending_restart: names(&changed).into_iter().filter(|it| waits(it)).collect(),
                 changed,
             },
@@ -320,9 +351,74 @@ impl Editor {
         })
     }
 
-    fn wanted(&self, before: &str, wanted: &Wanted) -> Result<String, RevisionError> {
+    /// Checks that a file is there, unless one may be made: a file of one change would be all that the next start
+    /// reads.
+    fn check_presence(&self, request: &RevisionRequest) -> Result<(), RevisionError> {
+        let path = self.source.env_file();
+        if std::fs::symlink_metadata(&path).is_ok() {
+            return Ok(());
+        }
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let had = self.reload.as_ref().map(ReloadHandle::settings_of_file);
+        let last = self.kept().last();
+        let last = last.map_err(|error| self.unreadable(error))?;
+        match (&request.wanted, last, had) {
+            (Wanted::Text(_), ..) => Ok(()),
+            (Wanted::Before(id), ..) => self.past(*id).map(drop),
+            (Wanted::Values(_), Some(last), _) => Err(RevisionError::Gone { path, id: last.id }),
+            (Wanted::Values(_), None, Some(count @ 1..)) => {
+                Err(RevisionError::Lost { path, count })
+            }
+            (Wanted::Values(_), None, Some(0)) => Ok(()),
+            (Wanted::Values(_), None, None) => match request.may_create {
+                true => Ok(()),
+                false => Err(RevisionError::NoFile(path)),
+            },
+        }
+    }
+
+    /// The first change after which the file was changed by hand, of those that a return takes back, and the lines
+    /// that the hand changed. A file that is gone is no edit.
+    fn hand_edit(
+        &self,
+        wanted: &Wanted,
+        now: &str,
+    ) -> Result<Option<(u64, Vec<DiffLine>)>, RevisionError> {
+        let Wanted::Before(id) = wanted else {
+            return Ok(None);
+        };
+        let kept = self.kept().all();
+        let kept = kept.map_err(|error| self.unreadable(error))?;
+        let target = id.or_else(|| kept.first().map(|last| last.id));
+        let mut later = match self.source.env_file().exists() {
+            true => Some(now),
+            false => None,
+        };
+        let mut found = None;
+        for past in kept.iter().take_while(|past| Some(past.id) >= target) {
+            if let (Some(after), Some(later)) = (&past.after, later)
+                && after.trim_end() != later.trim_end()
+            {
+                found = Some((past.id, envdiff::difference(after, later)));
+            }
+            later = Some(&past.before);
+        }
+        Ok(found)
+    }
+
+    /// The text that is asked for, and the variables of which an empty line stays.
+    fn wanted(
+        &self,
+        before: &str,
+        wanted: &Wanted,
+    ) -> Result<(String, Vec<String>), RevisionError> {
         let text = match wanted {
             Wanted::Text(text) => text.clone(),
+            // the file is gone: that is what was done last
+            Wanted::Before(None) if !self.source.env_file().exists() => {
+                let last = self.past(None)?;
+                last.after.unwrap_or(last.before)
+            }
             Wanted::Before(id) => self.past(*id)?.before,
             Wanted::Values(assignments) => {
                 let mut text = before.to_owned();
@@ -379,6 +475,7 @@ impl Editor {
             changed: names(&plan.result.changed),
             reason: request.reason.clone(),
             before: plan.before.clone(),
+            after: Some(plan.after.clone()),
         })?;
         if let Err(fault) = file::write_whole(&path, &plan.after) {
             kept.remove(id);
@@ -520,9 +617,10 @@ impl Editor {
 }
 
 /// The text with an empty line for each variable whose loss a reload would take for a damage: for those that
-/// guard traffic and keys, and for all where no setting is left.
-fn explicit(before: &str, mut text: String) -> String {
+/// guard traffic and keys, and for all where no setting is left. Gives the text, and their names.
+fn explicit(before: &str, mut text: String) -> (String, Vec<String>) {
     let left = envtext::values(&text);
+    let mut emptied = Vec::new();
     for (name, _) in envtext::values(before) {
         let is_lost = !left.iter().any(|(other, _)| *other == name);
         if is_lost && (is_guarded(&name) || left.is_empty()) && !envtext::names(&text, &name) {
@@ -530,9 +628,10 @@ fn explicit(before: &str, mut text: String) -> String {
                 text.push('\n');
             }
             text.push_str(&format!("{name}=\n"));
+            emptied.push(name);
         }
     }
-    text
+    (text, emptied)
 }
 
 /// A change that was judged.

@@ -1,5 +1,7 @@
 //! Reasons for which the file stays as it is.
 
+use std::path::PathBuf;
+
 use super::file::FileWriteError;
 use crate::{
     audit::AuditError,
@@ -38,6 +40,47 @@ pub enum RevisionError {
         version: String,
         /// The difference to what the author saw, if that is still known.
         diff: Option<Vec<DiffLine>>,
+    },
+    /// There is no file, and none is known to have been.
+    #[error(
+        "{path} does not exist; nothing was changed; run this in the folder of the server, or find the server by its \
+         DATA_DIR (--data-dir PATH) or the file by its path (--env-file PATH); to make a first file, run init, or add \
+         --create", path = .0.display()
+    )]
+    NoFile(PathBuf),
+    /// The file is gone, and the history has it.
+    #[error(
+        "{path} is gone, with the settings that it had after change {id}; nothing was changed; bring it back with \
+         `config rollback`, then make this change", path = .path.display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// The last change of it.
+        id: u64,
+    },
+    /// The file is gone, and only the running server knows its settings.
+    #[error(
+        "{path} is gone, and the running server still has {count} settings of it; nothing was changed, since a file of \
+         this change alone would be all that the next start reads; restore the file, then make this change",
+        path = .path.display()
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// The number of settings.
+        count: usize,
+    },
+    /// The file was changed by hand, which a return would take back.
+    #[error(
+        "the file was changed by hand after change {id}, and this would take that back, too; nothing was changed; set \
+         single variables back with `config set`, or take all of it back with --force"
+    )]
+    HandEdited {
+        /// The change before the edit.
+        id: u64,
+        /// The lines that the hand changed.
+        diff: Vec<DiffLine>,
     },
     /// The place takes no change.
     #[error("{fault}; nothing was changed; write these lines where your deployment keeps its settings:\n{}", .lines.join("\n"))]
@@ -78,7 +121,12 @@ impl RevisionError {
         match self {
             Self::Unknown { .. } | Self::Unwritable(_) | Self::Invalid(_) | Self::Faulty(_) => 400,
             Self::NoHistory | Self::NoSuchRevision(_) => 404,
-            Self::ReadOnly { .. } | Self::Refused { .. } => 409,
+            Self::ReadOnly { .. }
+            | Self::Refused { .. }
+            | Self::NoFile(_)
+            | Self::Gone { .. }
+            | Self::Lost { .. }
+            | Self::HandEdited { .. } => 409,
             Self::Stale { .. } => 412,
             Self::Unreadable(..) | Self::Write(_) | Self::Audit(_) => 503,
         }
@@ -93,6 +141,8 @@ impl RevisionError {
             Self::ReadOnly { .. } => "read_only",
             Self::Refused { .. } => "reload_refused",
             Self::Stale { .. } => "stale_version",
+            Self::NoFile(_) | Self::Gone { .. } | Self::Lost { .. } => "file_missing",
+            Self::HandEdited { .. } => "edited_by_hand",
             Self::Unreadable(..) | Self::Write(_) => "not_written",
             Self::Audit(_) => "not_audited",
         }

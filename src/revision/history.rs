@@ -32,6 +32,9 @@ pub(super) struct PastRevision {
     pub reason: Option<String>,
     /// The text of the file before it.
     pub before: String,
+    /// The text of the file after it; none of changes that an earlier version kept.
+    #[serde(default)]
+    pub after: Option<String>,
 }
 
 /// A change of the past, without contents.
@@ -182,6 +185,7 @@ mod tests {
             changed: vec!["PORT".to_owned()],
             reason: None,
             before: before.to_owned(),
+            after: None,
         }
     }
 

@@ -5,6 +5,19 @@ import { useAnswer } from "./api.js";
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
 /**
+ * The command of a status line. On the proxy's own machine it names the proxy's folder, by which a client without
+ * a key of the proxy finds it. `page` is a location.
+ * @param {string | null} folder
+ * @param {Location | URL} page
+ */
+export function statusCommand(folder, page) {
+  const command = "anthropic-proxy statusline";
+  if (!folder || !LOOPBACK.test(page.hostname)) return command;
+  const word = /^[\w/.,:@+-]+$/.test(folder) ? folder : `'${folder.replaceAll("'", "'\\''")}'`;
+  return `${command} --data-dir ${word}`;
+}
+
+/**
  * The proxy's address for clients of the reader: that of the page itself if the proxy listens there, else the
  * first one. `page` is a location. `unix:PATH` only if the proxy listens nowhere else.
  * @param {string[]} urls

@@ -518,6 +518,7 @@ declare namespace Api {
     pending_restart: string[];
     file: SettingsFile;
     proxy_urls: string[];
+    data_dir: string | null;
   }
 
   interface SettingsFile {

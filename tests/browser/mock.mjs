@@ -1435,6 +1435,7 @@ function config(key, port, urls) {
     },
     pending_restart: ["WORKERS", "UNIX_SOCKET"],
     proxy_urls: urls ?? ["unix:/run/x.sock", `http://0.0.0.0:${port}`],
+    data_dir: "/var/lib/proxy",
   };
 }
 

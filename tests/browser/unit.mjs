@@ -12,7 +12,7 @@ const ASSETS = join(dirname(fileURLToPath(import.meta.url)), "../../static/asset
 globalThis.document ??= { documentElement: { lang: "en" } };
 const { curl } = await import(join(ASSETS, "curl.js"));
 const { MOST, Roster, matches } = await import(join(ASSETS, "rows.js"));
-const { proxyAddress } = await import(join(ASSETS, "proxy.js"));
+const { proxyAddress, statusCommand } = await import(join(ASSETS, "proxy.js"));
 const { message } = await import(join(ASSETS, "content.js"));
 const as = await import(join(ASSETS, "format.js"));
 const { speak } = await import(join(ASSETS, "i18n.js"));
@@ -403,6 +403,15 @@ for (const [page, urls, expected] of [
 ])
   test(`from ${page} the proxy at ${urls.join(", ") || "nowhere"} is ${expected}`, () =>
     assert.equal(proxyAddress(urls, new URL(page)), expected));
+for (const [page, folder, more] of [
+  ["http://localhost:8088", "/var/lib/proxy", " --data-dir /var/lib/proxy"],
+  ["http://127.0.0.1:8088", "/a b's", " --data-dir '/a b'\\''s'"],
+  ["http://127.0.0.1:8088", null, ""],
+  // the folder is on another machine
+  ["https://proxy.example", "/var/lib/proxy", ""],
+])
+  test(`the status line from ${page} with ${folder}`, () =>
+    assert.equal(statusCommand(folder, new URL(page)), `anthropic-proxy statusline${more}`));
 for (const [lang, texts, spans] of [
   [
     "en",

@@ -185,9 +185,40 @@ fn a_verb_has_the_running_server_take_it_or_changes_nothing() {
     assert!(text_of(&proxy).ends_with("UPSTREAM_TIMEOUT=2m\n"));
     let ended = run(&["config", "get", "UPSTREAM_TIMEOUT"]);
     assert_eq!(ended.stdout, "2m\n", "{ended:?}");
+    // what waits for a restart is not in effect
+    let ended = run(&["config", "set", "WORKERS=1"]);
+    assert!(
+        ended.stdout.contains("restart the proxy to apply WORKERS")
+            && !ended.stdout.contains("in effect"),
+        "{ended:?}"
+    );
+    assert_eq!(run(&["config", "rollback"]).code, Some(0));
     let ended = run(&["config", "set", "UPSTREAM_TIMEOUT=x"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
+    let ended = run(&["config", "rollback", "1"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(text_of(&proxy), TEXT);
+    // a file that is gone is not made anew, and comes back
+    fs::remove_file(proxy.path("env/.env")).unwrap();
+    let ended = run(&["config", "set", "UPSTREAM_TIMEOUT=3m"]);
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(ended.stderr.contains("is gone"), "{ended:?}");
+    assert!(!proxy.path("env/.env").exists());
     let ended = run(&["config", "rollback"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(text_of(&proxy), TEXT);
+    // an edit by hand stays, unless it is meant
+    assert_eq!(run(&["config", "set", "UPSTREAM_TIMEOUT=3m"]).code, Some(0));
+    let edited = format!("{}WRITE_TIMEOUT=9m\n", text_of(&proxy));
+    fs::write(proxy.path("env/.env"), &edited).unwrap();
+    let ended = run(&["config", "rollback"]);
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(
+        ended.stderr.contains("changed by hand") && ended.stderr.contains("+ WRITE_TIMEOUT=9m"),
+        "{ended:?}"
+    );
+    assert_eq!(text_of(&proxy), edited);
+    let ended = run(&["config", "rollback", "--force"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(text_of(&proxy), TEXT);
 
@@ -341,4 +372,51 @@ fn a_file_that_cannot_be_changed_here_gives_the_lines_to_write_elsewhere() {
     ]);
     assert_eq!(problem["error"]["lines"], lines);
     assert!(!problem.to_string().contains("canary"), "{problem}");
+}
+
+#[test]
+fn in_a_wrong_folder_no_settings_are_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let run = |arguments: &[&str]| verb(root, &[], "", arguments);
+    for (arguments, code) in [
+        (&["config", "set", "PORT=9090"][..], 2),
+        (&["config", "set", "PORT=9090", "--dry-run"], 2),
+        (&["config", "unset", "PORT"], 2),
+        (&["config", "rollback"], 1),
+    ] {
+        let ended = run(arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?} {ended:?}");
+        assert_eq!(
+            fs::read_dir(root).unwrap().count(),
+            0,
+            "{arguments:?} made something"
+        );
+    }
+    let said = run(&["config", "set", "PORT=9090"]).stderr;
+    let file = fs::canonicalize(root).unwrap().join("env/.env");
+    for part in [
+        &*file.display().to_string(),
+        "--data-dir",
+        "--env-file",
+        "--create",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let ended = run(&["config", "get", "PORT"]);
+    assert!(ended.stderr.contains("does not exist"), "{ended:?}");
+    // without an upstream, the default one is named
+    let ended = run(&["config", "set", "PORT=9090", "--create"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(fs::read_to_string(file).unwrap(), "PORT=9090\n");
+    // verbs that watch a server say what they lack
+    for arguments in [&["top", "--once"][..], &["verify", "--exchange", "x"]] {
+        let ended = run(arguments);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(
+            ended.stderr.contains("the running server is not found")
+                && ended.stderr.contains("--data-dir"),
+            "{ended:?}"
+        );
+    }
 }

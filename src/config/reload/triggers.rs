@@ -30,6 +30,8 @@ pub(super) struct PendingTriggers {
     pub(super) asked: bool,
     /// The thread reads files.
     pub(super) is_running: bool,
+    /// Settings of the environment file that was taken last.
+    pub(super) settings_of_file: usize,
     /// Number of the last request that waits for an outcome.
     ticket: u64,
     /// The same of the last one that the thread began to serve.
@@ -113,7 +115,7 @@ impl ReloadSignals {
         !pending.stop
     }
 
-    fn lock(&self) -> MutexGuard<'_, PendingTriggers> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PendingTriggers> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

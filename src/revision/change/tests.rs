@@ -74,6 +74,8 @@ fn request(wanted: Wanted) -> RevisionRequest {
         reason: Some("because".to_owned()),
         expected: None,
         is_dry_run: false,
+        may_create: true,
+        takes_hand_edits: false,
     }
 }
 
@@ -292,4 +294,137 @@ fn a_place_that_takes_no_change_is_told_with_the_lines_to_write_elsewhere() {
         ]
     );
     assert!(editor.history().unwrap().is_empty());
+}
+
+/// Reloads what an editor writes, as a server does.
+fn serve(site: &Site) -> (Editor, reload::Watcher) {
+    let loaded = site.source.load().unwrap();
+    let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
+    let handle = ReloadHandle::default();
+    let watcher = reload::spawn(
+        site.source.clone(),
+        loaded,
+        live,
+        Arc::default(),
+        Arc::default(),
+        &handle,
+    );
+    let editor = Editor::new(site.source.clone(), Box::new(|_| Ok(())), Some(handle));
+    (editor, watcher.unwrap())
+}
+
+#[test]
+fn a_file_that_is_gone_is_not_made_anew_with_one_line() {
+    let site = Site::new(TEXT);
+    let file = site.dir.path().join("env/.env");
+    let editor = site.editor();
+    site.apply(&editor, &set(&[("PORT", "9090")])).unwrap();
+    let after = site.text();
+    fs::remove_file(&file).unwrap();
+    for request in [
+        set(&[("PORT", "1")]),
+        RevisionRequest {
+            is_dry_run: true,
+            ..set(&[("PORT", "1")])
+        },
+    ] {
+        let said = site.apply(&editor, &request).unwrap_err();
+        assert!(matches!(said, RevisionError::Gone { id: 1, .. }), "{said}");
+        assert!(!file.exists());
+    }
+    // to bring it back is to undo what was done last
+    site.apply(&editor, &request(Wanted::Before(None))).unwrap();
+    assert_eq!(site.text(), after);
+}
+
+#[test]
+fn only_a_server_with_settings_of_its_file_misses_it() {
+    let site = Site::new("PORT=0\nWRITE_TIMEOUT=5m\n");
+    let file = site.dir.path().join("env/.env");
+    let (editor, watcher) = serve(&site);
+    fs::remove_file(&file).unwrap();
+    let said = site
+        .apply(&editor, &set(&[("KEEP_ALIVE", "9")]))
+        .unwrap_err();
+    assert!(
+        matches!(said, RevisionError::Lost { count: 2, .. }),
+        "{said}"
+    );
+    assert!(!file.exists());
+    drop(watcher);
+    // one that had none gets its first
+    let (editor, _watcher) = serve(&site);
+    let made = site.apply(&editor, &set(&[("KEEP_ALIVE", "9")])).unwrap();
+    assert_eq!(made.applied, RevisionState::InEffect);
+    assert_eq!(site.text(), "KEEP_ALIVE=9\n");
+}
+
+#[test]
+fn where_no_file_is_known_none_is_made_unasked() {
+    let site = Site::new("");
+    fs::remove_dir_all(site.dir.path().join("env")).unwrap();
+    let editor = site.editor();
+    let unasked = RevisionRequest {
+        may_create: false,
+        ..set(&[("PORT", "9090")])
+    };
+    let said = site.apply(&editor, &unasked).unwrap_err();
+    assert!(matches!(said, RevisionError::NoFile(_)), "{said}");
+    assert!(
+        said.to_string().contains("/env/.env does not exist"),
+        "{said}"
+    );
+    let said = site.apply(&editor, &request(Wanted::Before(None)));
+    assert!(matches!(said, Err(RevisionError::NoHistory)));
+    assert!(!site.dir.path().join("env").exists(), "a folder was made");
+    site.apply(&editor, &set(&[("PORT", "9090")])).unwrap();
+    assert_eq!(site.text(), "PORT=9090\n");
+    // what it leaves behind is told
+    let made = site.apply(&editor, &request(Wanted::Before(None))).unwrap();
+    assert_eq!(site.text(), "PORT=\n");
+    assert!(
+        made.warnings[0].contains("PORT stays as an empty line"),
+        "{made:?}"
+    );
+}
+
+#[test]
+fn edits_by_hand_are_not_taken_back_unseen() {
+    let site = Site::new(TEXT);
+    let editor = site.editor();
+    site.apply(&editor, &set(&[("PORT", "1")])).unwrap();
+    let hand = site.text().replace("one.test", "hand.test");
+    site.write(&hand);
+    let back = |id| request(Wanted::Before(id));
+    let refused = |request: &RevisionRequest| match site.apply(&editor, request) {
+        Err(RevisionError::HandEdited { id, diff }) => {
+            let lines = diff.iter().any(|line| line.text.contains("hand.test"));
+            assert!(lines, "{diff:?}");
+            id
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&back(None)), 1);
+    // nor those between two changes
+    site.apply(&editor, &set(&[("PORT", "2")])).unwrap();
+    assert_eq!(refused(&back(Some(1))), 1);
+    assert!(site.text().contains("hand.test"));
+    // what was changed since is the verb's own
+    site.apply(&editor, &back(Some(2))).unwrap();
+    assert_eq!(site.text(), hand);
+    let shown = RevisionRequest {
+        is_dry_run: true,
+        ..back(Some(1))
+    };
+    let shown = site.apply(&editor, &shown).unwrap();
+    assert!(
+        shown.warnings[0].contains("by hand after change 1"),
+        "{shown:?}"
+    );
+    let forced = RevisionRequest {
+        takes_hand_edits: true,
+        ..back(Some(1))
+    };
+    site.apply(&editor, &forced).unwrap();
+    assert_eq!(site.text(), TEXT);
 }

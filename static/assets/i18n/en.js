@@ -366,6 +366,7 @@ export default {
   "config.edit.apply": "Apply",
   "config.edit.waits": "Takes effect after a restart: {names}",
   "config.edit.done": "Change {id} is in effect.",
+  "config.edit.waiting": "Change {id} is in the file.",
   "config.edit.written": "Change {id} is written; the proxy takes it within a second.",
   "config.edit.lines": "Lines for your settings",
   "config.edit.reload": "Load the current settings",
@@ -389,7 +390,7 @@ export default {
   "connect.key": "Set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN as the upstream expects it.",
   "connect.statusline": "Status line: cost, cache hits and budget of the session",
   "connect.statusline.note":
-    "It asks with the proxy's key of the client; without one, name the server's folder (--data-dir) or --server.",
+    "It asks with the proxy's key of the client; without one, the server of --data-dir or --server.",
   "connect.test": "Test the proxy",
   "connect.testing": "Requesting /health …",
   "connect.good": "Healthy: {status} in {took}, from {url}",

@@ -384,6 +384,8 @@ export default {
   "Variables whose change waits for a restart.": "更改后需要重启才能生效的设置。",
   "Addresses that the proxy listens on, as URLs begin. `0.0.0.0` and `[::]` stand for every address of its machine.":
     "代理监听的地址，写作 URL 的开头。0.0.0.0 和 [::] 表示本机的所有地址。",
+  "Folder of keys and history (`DATA_DIR`) on the proxy's machine, from its root on: verbs there find the proxy by it. Null without one.":
+    "代理所在机器上存放密钥和历史的目录（DATA_DIR）的绝对路径，那里的子命令凭它找到代理。没有时为 null。",
   "The value in effect as it may be shown: of a secret, its length.": "当前生效的值；机密只显示长度。",
   "The value after a restart, shown alike and empty for none; null where nothing waits.":
     "重启后的值，显示方式相同，没有值时为空；无需重启时为 null。",
@@ -633,6 +635,8 @@ export default {
   "Shows what would change, and changes nothing.": "只显示会有哪些变更，不做更改。",
   "Spent and held in percent of the bound.": "已用与预留占上限的百分比。",
   "Spent and held in percent of the budget.": "已花费与预留占预算的百分比。",
+  "Takes back edits by hand that were made since, too. Without it, they are a reason to refuse, and `diff` has them.":
+    "连同此后手工所做的修改一并撤销。不设置时，有这种修改就拒绝，diff 中列出这些修改。",
   "Takes the keys and limits that another proxy exported: all of them or none.":
     "导入另一个代理导出的密钥和限额：要么全部，要么全不。",
   "Terms of a revocation.": "吊销的条件。",

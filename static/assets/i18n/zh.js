@@ -356,6 +356,7 @@ export default {
   "config.edit.apply": "应用",
   "config.edit.waits": "重启后生效：{names}",
   "config.edit.done": "修改 {id} 已生效。",
+  "config.edit.waiting": "修改 {id} 已写入文件。",
   "config.edit.written": "修改 {id} 已写入，代理会在一秒内读取。",
   "config.edit.lines": "要写入配置的行",
   "config.edit.reload": "载入当前设置",
@@ -377,7 +378,7 @@ export default {
   "connect.key": "ANTHROPIC_API_KEY 或 ANTHROPIC_AUTH_TOKEN 仍按上游的要求填写。",
   "connect.statusline": "状态栏：会话的费用、缓存命中和预算",
   "connect.statusline.note":
-    "用客户端所用的代理密钥询问；没有这种密钥时，请指定服务器的目录（--data-dir）或 --server。",
+    "用客户端所用的代理密钥询问；没有这种密钥时，询问 --data-dir 或 --server 指定的服务器。",
   "connect.test": "测试代理",
   "connect.testing": "正在请求 /health…",
   "connect.good": "正常：{status}，用时 {took}，请求地址 {url}",

@@ -18,6 +18,8 @@ const ITS_OWN = new Set([
   "reload_refused",
   "not_written",
   "not_audited",
+  "file_missing",
+  "edited_by_hand",
 ]);
 
 /** @typedef {{path: "/config" | "/config/rollback", method: string, body: object}} Change */
@@ -234,9 +236,14 @@ export const Made = ({ result }) => html`
     <${Icon} name="check" />
     <div>
       <p>
-        ${t(result.applied === "in_effect" ? "config.edit.done" : "config.edit.written", {
-          id: result.id ?? "",
-        })}
+        ${t(
+          result.changed.length > 0 && result.pending_restart.length === result.changed.length
+            ? "config.edit.waiting"
+            : result.applied === "in_effect"
+              ? "config.edit.done"
+              : "config.edit.written",
+          { id: result.id ?? "" },
+        )}
       </p>
       ${
         result.pending_restart.length > 0 &&
@@ -261,7 +268,8 @@ export function History({ file, onDone }) {
   const show = async (to) => {
     setRefusal(null);
     /** @type {Change} */
-    const change = { path: "/config/rollback", method: "POST", body: { to } };
+    // edits by hand that it takes back, too, are in the difference and in its warning
+    const change = { path: "/config/rollback", method: "POST", body: { to, force: true } };
     const version = file.version ?? "";
     try {
       setShown({ change, version, result: await send(change, version, true) });

@@ -3,11 +3,13 @@
 import { html, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
-import { useProxyAddress } from "../proxy.js";
+import { useAnswer } from "../api.js";
+import { statusCommand, useProxyAddress } from "../proxy.js";
 import { Bones, Card, Code, Icon } from "../parts.js";
 
 export default function Connect() {
   const base = useProxyAddress();
+  const { data } = useAnswer("/config", null);
   if (base === null) return html`<${Bones} rows=${8} />`;
   // no client takes a socket for an address: say where it is, and leave the rest
   if (base.startsWith("unix:"))
@@ -24,11 +26,8 @@ export default function Connect() {
     ["connect.shell", `export ANTHROPIC_BASE_URL=${base}\nclaude`],
     ["connect.settings", JSON.stringify({ env: { ANTHROPIC_BASE_URL: base } }, null, 2)],
   ];
-  const status = JSON.stringify(
-    { statusLine: { type: "command", command: "anthropic-proxy statusline" } },
-    null,
-    2,
-  );
+  const command = statusCommand(data?.data_dir ?? null, location);
+  const status = JSON.stringify({ statusLine: { type: "command", command } }, null, 2);
   const sdks = [
     ["Python", python(base)],
     ["TypeScript", typescript(base)],

@@ -498,7 +498,7 @@ fn data_have_the_shapes_of_the_description() {
         ("replicas", "copy fault items read_at shared sums"),
         (
             "config",
-            "file last_reload pending_restart proxy_urls settings",
+            "data_dir file last_reload pending_restart proxy_urls settings",
         ),
         ("config/history", "items"),
     ] {
