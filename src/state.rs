@@ -9,6 +9,7 @@ mod copy;
 mod examine;
 pub mod fleet;
 mod lock;
+mod owner;
 mod redis;
 mod schema;
 mod shared;
@@ -20,6 +21,7 @@ pub use self::{
     copy::{CopyMark, CopyOrigin, RecordCopy},
     examine::{DatabaseFinding, check_database},
     lock::{LockError, StateLock},
+    owner::hand_over,
     redis::{
         InvalidRedisUrl, RedisChanges, RedisFault, RedisFaultKind, RedisFleet, RedisForm,
         RedisIdentity, RedisInspector, RedisLimits, RedisNode, RedisServer, RedisSettings,

@@ -23,7 +23,7 @@ use super::{
     entry::{AuditActor, AuditEntry, AuditLine, AuditTarget},
     segment::{self, SEGMENT},
 };
-use crate::state::StoredCheckpoint;
+use crate::state::{StoredCheckpoint, hand_over};
 
 /// Lines between two checkpoints.
 const CHECKPOINT_LINES: u64 = 1_000;
@@ -360,7 +360,8 @@ fn create_folder(directory: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         builder.mode(0o700);
     }
-    builder.create(directory)
+    builder.create(directory)?;
+    hand_over(directory, &File::open(directory)?)
 }
 
 /// A new file is on the disk once its folder is.

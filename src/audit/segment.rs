@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::state::hand_over;
+
 /// Octets at which a new file begins.
 pub(super) const SEGMENT: u64 = 8 << 20;
 
@@ -50,7 +52,9 @@ pub(super) fn append(path: &Path) -> io::Result<File> {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
     }
-    options.open(path)
+    let file = options.open(path)?;
+    hand_over(path, &file)?;
+    Ok(file)
 }
 
 /// The end of a file: its last whole line, and the octets of a line that was cut short after it.

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::owner::hand_over;
+
 /// Name of the file in `DATA_DIR`.
 const FILE: &str = "state.lock";
 
@@ -88,6 +90,8 @@ impl Drop for StateLock {
 fn open(directory: &Path) -> Result<(PathBuf, File), LockError> {
     let path = directory.join(FILE);
     let file = fs::create_dir_all(directory).and_then(|()| create(&path));
+    // a verb as root must not shut the server's user out
+    let file = file.and_then(|file| hand_over(&path, &file).map(|()| file));
     match file {
         Ok(file) => Ok((path, file)),
         Err(error) => Err(LockError::Io(path, error)),

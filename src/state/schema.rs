@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::store::StateError;
+use super::{owner::hand_over, store::StateError};
 
 /// Version of the tables. A file of an earlier version is migrated step by step; one of a later version is
 /// an error.
@@ -151,7 +151,8 @@ fn restrict(path: &Path) -> io::Result<()> {
     const OWNER: u32 = 0o600;
     let mut options = fs::OpenOptions::new();
     options.append(true).create(true).mode(OWNER);
-    options.open(path)?;
+    // SQLite does the same with the files beside it
+    hand_over(path, &options.open(path)?)?;
     for suffix in ["", "-wal", "-shm"] {
         let path = format!("{}{suffix}", path.display());
         let Ok(metadata) = fs::metadata(&path) else {
