@@ -9,6 +9,7 @@ use std::{
     cell::RefCell,
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     process::ExitCode,
     rc::{Rc, Weak},
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
@@ -477,13 +478,21 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     let sockets = std::mem::take(&mut listeners.sockets);
     let mut admin: Vec<AdminListener> = alone.into_iter().map(AdminListener::Tcp).collect();
     #[cfg(unix)]
-    let _socket_file = match (&boot.data_dir, &desk.registry) {
-        (Some(data_dir), Some(_)) => access::listen(data_dir).map(|(socket, file)| {
-            admin.push(AdminListener::Unix(socket));
-            file
-        }),
-        _ => None,
-    };
+    let (mut socket_file, mut waits_for) = (None, None);
+    #[cfg(unix)]
+    if let (Some(data_dir), Some(_)) = (&boot.data_dir, &desk.registry) {
+        match access::listen(data_dir) {
+            access::OperatorsSocket::Ours(socket, file) => {
+                admin.push(AdminListener::Unix(socket));
+                socket_file = Some(file);
+            }
+            access::OperatorsSocket::Occupied => {
+                access::warn_of_occupied(data_dir);
+                waits_for = Some(data_dir.clone());
+            }
+            access::OperatorsSocket::Unusable => {}
+        }
+    }
     let started = start(&boot, sockets, &shared)
         .and_then(|server| Ok((server, start_admin(&boot, admin, &shared)?)));
     let (server, admin_server) = match started {
@@ -496,6 +505,9 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     let admin_handle = admin_server.as_ref().map(Server::handle);
     // until the end: probes ask there while the drain goes on
     let admin_server = admin_server.map(tokio::spawn);
+    #[cfg(unix)]
+    let late_operators =
+        waits_for.map(|data_dir| tokio::spawn(listen_late(data_dir, boot.clone(), shared.clone())));
     let _ = phase.send(DrainPhase::Running);
     let connections = shared.shares.connections;
     announce(
@@ -606,7 +618,45 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     if let Some(server) = admin_server {
         server.abort();
     }
+    #[cfg(unix)]
+    {
+        drop(socket_file);
+        if let Some(late) = late_operators {
+            late.abort();
+            // its file goes with it
+            let _ = late.await;
+        }
+    }
     ExitCode::SUCCESS
+}
+
+/// Takes the socket of verbs once the server that has it has ended, and serves there until the end.
+#[cfg(unix)]
+async fn listen_late(data_dir: PathBuf, boot: Boot, shared: SharedState) {
+    loop {
+        tokio::time::sleep(OPERATORS_INTERVAL).await;
+        let (socket, _file) = match access::listen(&data_dir) {
+            access::OperatorsSocket::Ours(socket, file) => (socket, file),
+            access::OperatorsSocket::Occupied => continue,
+            access::OperatorsSocket::Unusable => return,
+        };
+        match start_admin(&boot, vec![AdminListener::Unix(socket)], &shared) {
+            Ok(Some(server)) => {
+                log::info!(
+                    "[Admin] the other server on DATA_DIR {} has ended: verbs on this machine reach this one now",
+                    data_dir.display()
+                );
+                // it ends with the process
+                let _ = server.await;
+            }
+            Ok(None) => {}
+            Err(cause) => log::warn!(
+                "[Admin] {} could not be served: {cause}; verbs on this machine need --server",
+                data_dir.join(ADMIN_SOCKET).display()
+            ),
+        }
+        return;
+    }
 }
 
 /// The store in which replicas share usage and sessions, if there is one.
@@ -844,6 +894,10 @@ const HANDOVER_GRACE: Duration = Duration::from_secs(5);
 const BEGIN_PATIENCE: Duration = Duration::from_secs(2);
 /// Between looks at what the workers count.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Between looks at whether another server still has the socket of verbs.
+#[cfg(unix)]
+const OPERATORS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// For a cut to reach every connection.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);

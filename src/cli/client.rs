@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::ToSocketAddrs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use super::{
         exchange::{HealthTarget, Transfer},
         trust,
     },
-    operator::operator,
+    operator::{operator, user_name},
 };
 use crate::{
     audit::AuditFilter,
@@ -74,6 +74,11 @@ pub(super) enum ClientError {
          ENABLE_DASHBOARD and ADMIN_LISTEN; correct the URL, or set one of them there"
     )]
     Stranger(String),
+    #[error(
+        "a server has {path}, which this user may not use{owner}; run this as that user, or give --server",
+        path = .0.display(), owner = owner_of(.0)
+    )]
+    Denied(PathBuf),
     #[error("no answer from {0}: {1}; see that the server runs, and that this is its address")]
     Unread(String, #[source] io::Error),
     #[error(
@@ -111,17 +116,26 @@ impl ApiClient {
     }
 
     /// The server on a socket, if one listens there.
+    ///
+    /// # Errors
+    /// This user may not use it.
     #[cfg(unix)]
-    pub(super) fn of_socket(path: &Path) -> Option<Self> {
-        // what a server that was killed left behind refuses connections
-        std::os::unix::net::UnixStream::connect(path).ok()?;
-        Some(Self {
+    pub(super) fn of_socket(path: &Path) -> Result<Option<Self>, ClientError> {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(ClientError::Denied(path.to_owned()));
+            }
+            // what a server that was killed left behind refuses connections
+            Err(_) => return Ok(None),
+        }
+        Ok(Some(Self {
             targets: vec![HealthTarget::Unix(path.to_owned())],
             authority: "localhost".to_owned(),
             prefix: String::new(),
             key: None,
             is_known: AtomicBool::new(true),
-        })
+        }))
     }
 
     /// Makes a call.
@@ -227,6 +241,19 @@ impl ApiClient {
         }
         last
     }
+}
+
+/// The owner of a socket, or of the folder that hides it, in parentheses.
+fn owner_of(path: &Path) -> String {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let mut places = path.ancestors();
+        if let Some(found) = places.find_map(|place| std::fs::metadata(place).ok()) {
+            return format!(" (it is that of {})", user_name(found.uid()));
+        }
+    }
+    String::new()
 }
 
 fn exchange(mut stream: Box<dyn Transfer>, head: &str, content: &str) -> io::Result<ApiAnswer> {

@@ -78,6 +78,7 @@ impl VerbError {
                 status: 409 | 412, ..
             }
             | Self::Open(OpenError::Lock(_)) => EXIT_CONFLICT.into(),
+            Self::Client(ClientError::Denied(_)) => EXIT_UNAUTHORIZED.into(),
             Self::Client(_) | Self::Open(_) | Self::Refused { .. } => ExitCode::FAILURE,
         }
     }
@@ -102,15 +103,30 @@ impl Reach {
 
     /// The directory of keys, and their settings.
     pub(super) fn place(&self) -> Result<(PathBuf, AccessSettings), VerbError> {
+        self.place_for("there is no place for keys")
+    }
+
+    /// The same, with what is not there without it.
+    fn place_for(&self, missing: &str) -> Result<(PathBuf, AccessSettings), VerbError> {
         let source = ConfigSource::of_process(self.settings.clone());
         let (configured, access) = source.access()?;
         match self.data_dir.clone().or(configured) {
             Some(data_dir) => Ok((data_dir, access)),
-            None => Err(VerbError::Usage(
-                "DATA_DIR is not set, so there is no place for keys: set it to the server's, or give \
-                 --data-dir or --server"
-                    .to_owned(),
-            )),
+            None => {
+                let file = source.env_file();
+                let file = std::path::absolute(&file).unwrap_or(file);
+                let state = if file.exists() {
+                    "does not set it"
+                } else {
+                    "does not exist"
+                };
+                Err(VerbError::Usage(format!(
+                    "DATA_DIR is not set, so {missing}: {} {state}; run this in the server's folder, or give \
+                     --data-dir PATH (the server's DATA_DIR), --env-file PATH, or --server URL with the dashboard's \
+                     key in {ADMIN_KEY}",
+                    file.display()
+                )))
+            }
         }
     }
 
@@ -129,7 +145,7 @@ impl Reach {
         if let Ok((data_dir, _)) = self.place() {
             return Ok(ApiClient::of_socket(
                 &data_dir.join(crate::server::ADMIN_SOCKET),
-            ));
+            )?);
         }
         Ok(None)
     }
@@ -139,10 +155,10 @@ impl Reach {
         if let (Some(server), Some(url)) = (self.named_server()?, &self.server) {
             return Ok((server, url.clone()));
         }
-        let (data_dir, _) = self.place()?;
+        let (data_dir, _) = self.place_for("the running server is not found")?;
         let place = data_dir.display().to_string();
         #[cfg(unix)]
-        if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)) {
+        if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET))? {
             return Ok((server, place));
         }
         Err(VerbError::Refused {
@@ -174,7 +190,7 @@ impl Reach {
         let source = ConfigSource::of_process(self.settings.clone());
         let (data_dir, access) = self.place()?;
         #[cfg(unix)]
-        if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)) {
+        if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET))? {
             return Ok(Desk::Server(server));
         }
         // a mistyped path would be made, and would hold no key

@@ -322,7 +322,9 @@ fn server_patient(
 /// The running server, by its socket.
 fn running(directory: &Path) -> Option<ApiClient> {
     #[cfg(unix)]
-    return ApiClient::of_socket(&directory.join(server::ADMIN_SOCKET));
+    return ApiClient::of_socket(&directory.join(server::ADMIN_SOCKET))
+        .ok()
+        .flatten();
     #[cfg(not(unix))]
     {
         let _ = directory;

@@ -6,7 +6,7 @@
 //! wait (standard input, name resolution, the server) is done on a thread that is not waited for.
 
 use std::{
-    io::Read,
+    io::{IsTerminal as _, Read},
     path::PathBuf,
     process::ExitCode,
     sync::mpsc,
@@ -44,6 +44,14 @@ pub(super) struct Statusline {
 pub(super) fn run(asked: Statusline) -> ExitCode {
     // a quarter of the time is for the start of the process and its end
     let deadline = Instant::now() + asked.timeout - asked.timeout / 4;
+    if std::io::stdin().is_terminal() {
+        output::remark(
+            "statusline is run by Claude Code, which gives it JSON on standard input (settings.json: \"statusLine\"); it \
+             asks --server URL, the proxy of ANTHROPIC_BASE_URL with a key of the proxy, or the server of --data-dir \
+             PATH (DATA_DIR)",
+        );
+        return ExitCode::SUCCESS;
+    }
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let (done, made) = mpsc::channel();
     let work = move || {
@@ -120,7 +128,7 @@ fn own_key() -> Option<String> {
 
 #[cfg(unix)]
 fn local(data_dir: &std::path::Path) -> Option<ApiClient> {
-    ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET))
+    ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET)).ok()?
 }
 
 #[cfg(not(unix))]

@@ -2,7 +2,7 @@
 //! now. The server does it; this asks (`SIGUSR2`) and waits for the outcome.
 
 use std::{
-    io,
+    fs, io,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -41,6 +41,10 @@ enum UpgradeError {
     NoDirectory,
     #[error("no server listens on {path}: {1}; start one, or give --pid", path = .0.display())]
     NoServer(PathBuf, #[source] io::Error),
+    #[error(
+        "this user may not use {path}: {1}; run this as the user of the server, or give --pid", path = .0.display()
+    )]
+    Denied(PathBuf, #[source] io::Error),
     #[error("{0} is not the id of a process")]
     NoPid(i32),
     #[error("process {0} cannot be asked: {1}")]
@@ -50,6 +54,10 @@ enum UpgradeError {
         patience = PATIENCE.as_secs()
     )]
     NotTaken(i32),
+    #[error(
+        "process {0} still serves: the new one ended before it was ready; the server's log says why"
+    )]
+    Ended(i32),
 }
 
 pub(super) fn run(asked: &Upgrade) -> ExitCode {
@@ -78,8 +86,11 @@ fn upgrade(asked: &Upgrade) -> Result<String, UpgradeError> {
     let (data_dir, _) = source.access()?;
     let socket = data_dir.ok_or(UpgradeError::NoDirectory)?;
     let socket = socket.join(crate::server::ADMIN_SOCKET);
-    let before =
-        listener(&socket).map_err(|cause| UpgradeError::NoServer(socket.clone(), cause))?;
+    let before = listener(&socket).map_err(|cause| match cause.kind() {
+        io::ErrorKind::PermissionDenied => UpgradeError::Denied(socket.clone(), cause),
+        _ => UpgradeError::NoServer(socket.clone(), cause),
+    })?;
+    let ended = ended_children(before);
     ask(before)?;
     output::complain(&format_args!(
         "process {before} was asked to hand over; waiting up to {} s for the new one",
@@ -94,10 +105,25 @@ fn upgrade(asked: &Upgrade) -> Result<String, UpgradeError> {
                     "process {now} has taken over from process {before}\n"
                 ));
             }
+            Ok(_) if ended.is_some() && ended_children(before) != ended => {
+                return Err(UpgradeError::Ended(before));
+            }
             _ => thread::sleep(LOOK_INTERVAL),
         }
     }
     Err(UpgradeError::NotTaken(before))
+}
+
+/// A count that changes when a child of the process has ended and was waited for: the page faults of such children
+/// (`cminflt` of `proc_pid_stat(5)`). A server has no other children than new processes of itself.
+fn ended_children(id: i32) -> Option<u64> {
+    faults_of_children(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+}
+
+fn faults_of_children(stat: &str) -> Option<u64> {
+    // the name of the program may have spaces and parentheses; the state is the field after it
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(8)?.parse().ok()
 }
 
 fn ask(id: i32) -> Result<(), UpgradeError> {
@@ -112,4 +138,20 @@ fn listener(path: &Path) -> io::Result<i32> {
     let socket = UnixStream::connect(path)?;
     let peer = rustix::net::sockopt::socket_peercred(&socket)?;
     Ok(peer.pid.as_raw_nonzero().get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_was_waited_for_shows() {
+        let stat = "12 (a (b) c) S 1 12 12 0 -1 4194560 100 77 0 0 1 2 3 4 20 0 1 0 5";
+        assert_eq!(faults_of_children(stat), Some(77));
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = ended_children(own).unwrap();
+        let status = std::process::Command::new("true").status().unwrap();
+        assert!(status.success());
+        assert!(ended_children(own).unwrap() > before);
+    }
 }

@@ -150,30 +150,59 @@ fn none() -> Result<Access, ExitCode> {
     Ok(Access::none(pepper))
 }
 
-/// Listens on the socket of verbs, in the place of an earlier process. Without it, verbs on this machine need
-/// `--server`.
+/// Outcome of listening on the socket of verbs.
 #[cfg(unix)]
-pub(super) fn listen(
-    data_dir: &Path,
-) -> Option<(std::os::unix::net::UnixListener, super::unix::SocketFile)> {
+pub(super) enum OperatorsSocket {
+    /// This process listens there.
+    Ours(std::os::unix::net::UnixListener, super::unix::SocketFile),
+    /// Another living server does.
+    Occupied,
+    /// The path cannot be used.
+    Unusable,
+}
+
+/// Listens on the socket of verbs, in the place of a process that has ended or that hands over to this one. That of
+/// another living server is left to it.
+#[cfg(unix)]
+pub(super) fn listen(data_dir: &Path) -> OperatorsSocket {
     let path = data_dir.join(ADMIN_SOCKET);
-    let is_shared = std::os::unix::net::UnixStream::connect(&path).is_ok();
-    if is_shared && super::handover::SocketOwner::of_handover().is_none() {
-        log::warn!(
-            "[Admin] another server works with DATA_DIR {}: from now on, verbs on this machine reach this one, and \
-             none once it has ended; give each server a DATA_DIR of its own, and restart the other one",
-            data_dir.display()
-        );
+    let is_handover = super::handover::SocketOwner::of_handover().is_some();
+    match super::unix::occupant(&path) {
+        Ok(super::unix::Occupant::None) => {}
+        // the process that hands over started this one
+        Ok(super::unix::Occupant::Process(id)) if is_handover && is_parent(id) => {}
+        Ok(super::unix::Occupant::Process(_)) => return OperatorsSocket::Occupied,
+        Err(error) => return unusable(&path, &error),
     }
     match super::unix::replace(&path) {
-        Ok(listening) => Some(listening),
-        Err(error) => {
-            log::warn!(
-                "[Admin] {} cannot be listened on: {error}; verbs on this machine (keys, limits, audit) need \
-                 --server; let this user write DATA_DIR, whose path has at most 80 bytes",
-                path.display()
-            );
-            None
-        }
+        Ok((socket, file)) => OperatorsSocket::Ours(socket, file),
+        Err(error) => unusable(&path, &error),
     }
+}
+
+/// Reports that this is the process that started this one, as far as the system tells.
+#[cfg(unix)]
+fn is_parent(id: Option<i32>) -> bool {
+    let parent = rustix::process::getppid().map(|id| id.as_raw_nonzero().get());
+    id.is_none() || id == parent
+}
+
+/// Tells that verbs reach another server.
+#[cfg(unix)]
+pub(super) fn warn_of_occupied(data_dir: &Path) {
+    log::warn!(
+        "[Admin] another server works with DATA_DIR {} and has {ADMIN_SOCKET}: verbs on this machine reach that one, \
+         and this one once that one has ended; give each server a DATA_DIR of its own",
+        data_dir.display()
+    );
+}
+
+#[cfg(unix)]
+fn unusable(path: &Path, error: &std::io::Error) -> OperatorsSocket {
+    log::warn!(
+        "[Admin] {} cannot be listened on: {error}; verbs on this machine (keys, limits, audit) need --server; let \
+         this user write DATA_DIR, whose path has at most 80 bytes",
+        path.display()
+    );
+    OperatorsSocket::Unusable
 }

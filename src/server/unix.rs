@@ -98,7 +98,7 @@ fn identity(path: &Path) -> io::Result<Identity> {
 /// Listens on a path.
 pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), UnixError> {
     let address = SockAddr::unix(path).map_err(|_| UnixError::TooLong(path.to_owned()))?;
-    make_room(path, &address)?;
+    make_room(path)?;
     listen(path, &address).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             UnixError::NoDirectory(path.to_owned())
@@ -136,33 +136,57 @@ pub(super) fn replace(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((socket.into(), SocketFile::of(path)?))
 }
 
+/// Listener of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occupant {
+    /// There is none: no file, or one that a killed process left behind.
+    None,
+    /// A process, with its id where the system tells it.
+    Process(Option<i32>),
+}
+
+/// The process that listens on a path.
+pub(super) fn occupant(path: &Path) -> io::Result<Occupant> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // a listener whose queue is full lets wait
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address) {
+        Ok(()) => Ok(Occupant::Process(peer(&socket))),
+        Err(cause) => match cause.kind() {
+            io::ErrorKind::WouldBlock => Ok(Occupant::Process(None)),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Occupant::None),
+            _ => Err(cause),
+        },
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn peer(socket: &Socket) -> Option<i32> {
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(peer.pid.as_raw_nonzero().get())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peer(_: &Socket) -> Option<i32> {
+    None
+}
+
 /// Removes a stale socket.
-fn make_room(path: &Path, address: &SockAddr) -> Result<(), UnixError> {
+fn make_room(path: &Path) -> Result<(), UnixError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
     if !metadata.file_type().is_socket() {
         return Err(UnixError::NotASocket(path.to_owned()));
     }
-    match is_listened_on(address) {
-        Ok(true) => Err(UnixError::InUse(path.to_owned())),
-        Ok(false) => fs::remove_file(path).map_err(|cause| match cause.kind() {
+    match occupant(path) {
+        Ok(Occupant::Process(_)) => Err(UnixError::InUse(path.to_owned())),
+        Ok(Occupant::None) => fs::remove_file(path).map_err(|cause| match cause.kind() {
             io::ErrorKind::PermissionDenied => UnixError::Denied(path.to_owned()),
             _ => UnixError::Other(path.to_owned(), cause),
         }),
         Err(cause) => Err(UnixError::Other(path.to_owned(), cause)),
-    }
-}
-
-fn is_listened_on(address: &SockAddr) -> io::Result<bool> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // a listener whose queue is full lets wait
-    socket.set_nonblocking(true)?;
-    match socket.connect(address) {
-        Ok(()) => Ok(true),
-        Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(true),
-        Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
-        Err(cause) => Err(cause),
     }
 }
 

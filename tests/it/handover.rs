@@ -189,7 +189,9 @@ fn every_listener_goes_along() {
 #[test]
 fn the_verb_waits_for_the_new_process() {
     let upstream = Upstream::ok();
-    let builder = Proxy::to(upstream.url()).env("DATA_DIR", "data");
+    let builder = Proxy::to(upstream.url())
+        .env("DATA_DIR", "data")
+        .file("env/.env", "");
     let data = builder.path("data");
     let proxy = builder.start();
     let run = |data: &std::path::Path| {
@@ -206,9 +208,18 @@ fn the_verb_waits_for_the_new_process() {
         };
         (output.status.code(), String::from_utf8(said).unwrap())
     };
+    // one that ends at once is not waited for
+    proxy.write("env/.env", "UPSTREAM_TIMEOUT=x\n");
+    let (code, said) = run(&data);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("the new one ended before it was ready"),
+        "{said}"
+    );
+    proxy.write("env/.env", "");
     let (code, said) = run(&data);
     let ids = starts(&proxy);
-    let [id] = ids[..] else {
+    let [_, id] = ids[..] else {
         panic!("{said} {ids:?}")
     };
     let successor = Successor(id);

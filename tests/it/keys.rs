@@ -722,10 +722,78 @@ fn the_socket_is_for_its_owner_alone_has_no_page_and_goes_with_the_server() {
 }
 
 #[test]
+fn a_second_server_leaves_the_socket_until_the_first_has_ended() {
+    use std::os::unix::net::UnixStream;
+
+    let desk = Desk::new();
+    let path = desk.data().join("admin.sock");
+    let listener = || {
+        let socket = UnixStream::connect(&path).ok()?;
+        let peer = rustix::net::sockopt::socket_peercred(&socket).unwrap();
+        u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+    };
+    let first = desk.server();
+    let second = desk.server();
+    second.wait_for_line(|line| line.contains("another server works with DATA_DIR"));
+    assert_eq!(listener(), Some(first.id()));
+    // one that ends meanwhile takes nothing away
+    let third = desk.server();
+    third.signal("TERM");
+    assert_eq!(third.wait().code, Some(0));
+    assert_eq!(listener(), Some(first.id()));
+    first.signal("TERM");
+    assert_eq!(first.wait().code, Some(0));
+    second.wait_for_line(|line| line.contains("verbs on this machine reach this one now"));
+    assert_eq!(listener(), Some(second.id()));
+    assert_eq!(desk.json(&["keys", "list"])["total"], 0);
+    second.signal("TERM");
+    assert_eq!(second.wait().code, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_socket_without_permission_is_not_taken_for_none() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let program = env!("CARGO_BIN_EXE_anthropic-proxy");
+    let desk = Desk::new();
+    let _proxy = desk.server();
+    // another user: root may do everything, so it has to become one
+    let is_root = rustix::process::geteuid().is_root();
+    let socket = desk.data().join("admin.sock");
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(if is_root { "setpriv" } else { program });
+        if is_root {
+            command.args(["--reuid=65534", "--clear-groups", program]);
+        }
+        command.args(arguments).env("DATA_DIR", desk.data());
+        command.current_dir(desk.data()).output().unwrap()
+    };
+    // the program and the folders above are for everybody here
+    let closed = match is_root {
+        true => desk.directory.path().to_owned(),
+        false => socket,
+    };
+    fs::set_permissions(closed, fs::Permissions::from_mode(0)).unwrap();
+    for arguments in [
+        &["keys", "list"][..],
+        &["top", "--once"],
+        &["config", "get"],
+        &["upgrade"],
+    ] {
+        let ended = command(arguments);
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(
+            said.contains("this user may not use"),
+            "{arguments:?} {said}"
+        );
+    }
+}
+
+#[test]
 fn changes_of_another_process_are_seen_within_a_second() {
     let desk = Desk::new();
     let first = desk.server();
-    // the newer one has the socket
     let second = desk.server();
     let (status, created) = ask(&second, "POST", "/keys", r#"{"name": "a", "team": "core"}"#);
     assert_eq!(status, 200, "{created}");
