@@ -394,7 +394,7 @@ def made_compose() -> None:
         root = pathlib.Path(folder).resolve() / "a b #1"
         root.mkdir()
         for flags, published, names in [
-            ([], "127.0.0.1:8088:8088", {"PORT", "DRAIN_DELAY", "DATA_DIR"}),
+            (["--credential", "clients"], "127.0.0.1:8088:8088", {"PORT", "DRAIN_DELAY", "DATA_DIR"}),
             (["--host", "::1", "--credential", "environment", "--env-file", "settings.env"], "[::1]:8088:8088",
              {"PORT", "DRAIN_DELAY", "DATA_DIR", "UPSTREAM_API_KEYS"}),
         ]:
