@@ -28,6 +28,7 @@ mod model;
 mod options;
 mod origin;
 mod origins;
+mod otlp;
 mod parse;
 pub mod prices;
 mod read;
@@ -57,6 +58,7 @@ pub use self::{
     options::{AccessMode, AlertForm, EditMode, EditTarget, ForwardedFields, Role},
     origin::{Origin, Setting},
     origins::AllowedOrigins,
+    otlp::{MetricSettings, OtlpReceiver},
     prices::Prices,
     route::{OutboundRoute, ProxyAddress, Resolve},
     source::{ConfigSource, Environment, Flags},

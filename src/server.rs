@@ -48,6 +48,7 @@ use crate::{
         self, Activity, ActivityView, BreakCause, CacheWarningSources, EventSender, SharedStore,
     },
     telemetry::metrics::{Gauges, Metrics, SharingGauges, UpstreamGauges},
+    telemetry::sent_metrics::{ExportCounts, MetricSender, SentMetricSources},
     telemetry::traces::{Tracer, Traces},
     upstream::{
         Client,
@@ -169,6 +170,8 @@ struct Observation {
     /// Traces, if they are on.
     traces: Option<Traces>,
     metrics: Arc<Metrics>,
+    /// Counts of requests with metrics, if they are sent.
+    metric_exports: Option<Arc<ExportCounts>>,
 }
 
 impl Observation {
@@ -208,6 +211,7 @@ impl Observation {
             recorder,
             traces: traces.transpose()?,
             metrics: Metrics::new(),
+            metric_exports: boot.sent_metrics.as_ref().map(|_| Arc::default()),
         })
     }
 
@@ -220,6 +224,27 @@ impl Observation {
     fn exposition(&self, gauges: &GaugeSource) -> control::Exposition {
         let (metrics, gauges) = (Arc::clone(&self.metrics), Arc::clone(gauges));
         Box::new(move |format| metrics.expose(&gauges(), format))
+    }
+
+    /// Starts the thread that sends the metrics, if they are asked for (`OTEL_METRICS_EXPORTER`).
+    fn send_metrics(
+        &self,
+        boot: &Boot,
+        boot_id: &str,
+        gauges: &GaugeSource,
+    ) -> io::Result<Option<MetricSender>> {
+        let (Some(settings), Some(counts)) = (&boot.sent_metrics, &self.metric_exports) else {
+            return Ok(None);
+        };
+        let gauges = Arc::clone(gauges);
+        MetricSender::start(SentMetricSources {
+            settings: settings.clone(),
+            instance: boot_id.to_owned(),
+            metrics: Arc::clone(&self.metrics),
+            gauges: Box::new(move || gauges()),
+            counts: Arc::clone(counts),
+        })
+        .map(Some)
     }
 
     /// Reads what a moment has, beside the counters of the workers.
@@ -236,6 +261,7 @@ impl Observation {
         let (counters, live) = (Arc::clone(counters), Arc::clone(live));
         let registry = registry.map(Arc::clone);
         let traces = self.traces.as_ref().map(Traces::counts);
+        let exports = self.metric_exports.clone();
         Arc::new(move || {
             let live = live.load();
             let states = balance.states(&live.endpoints);
@@ -252,6 +278,7 @@ impl Observation {
                 exchanges_dropped: view.as_ref().map_or(0, |view| view.dropped()),
                 access_log_lines_dropped: view.as_ref().map_or(0, |view| view.access_log_dropped()),
                 traces_dropped: traces.as_ref().map(|traces| traces.dropped()),
+                metric_exports: exports.as_ref().map(|exports| exports.read()),
                 cache_breaks: view.as_ref().map_or_else(Vec::new, |view| {
                     let labels = BreakCause::ALL.map(BreakCause::label);
                     labels.into_iter().zip(view.cache_breaks()).collect()
@@ -305,8 +332,8 @@ struct SharedState {
     access: Option<Arc<Access>>,
     /// Requests that need one.
     access_mode: AccessMode,
-    /// Alerts look at the counts of the workers.
-    has_alerts: bool,
+    /// Alerts look at the counts of the workers, or they are sent.
+    is_watched: bool,
     /// Part of the admin paths that the main ports serve.
     served: control::DashboardPlacement,
     /// All listeners are reachable from this machine only.
@@ -387,6 +414,10 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         Ok(alerts) => alerts,
         Err(cause) => return failed("could not start the thread of alerts", &cause),
     };
+    let sender = match observation.send_metrics(&boot, &status.boot_id, &gauges) {
+        Ok(sender) => sender,
+        Err(cause) => return failed("could not start the thread that sends metrics", &cause),
+    };
     let reloads = reload::ReloadHandle::default();
     let plane = AdminState::new(control::AdminSources {
         live: Arc::clone(&live),
@@ -455,7 +486,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         plane,
         access: desk.access.clone(),
         access_mode: boot.access.mode,
-        has_alerts: boot.alerts.is_some(),
+        is_watched: boot.alerts.is_some() || boot.sent_metrics.is_some(),
         served: match boot.admin_listen {
             Some(_) => control::DashboardPlacement::Elsewhere,
             None if boot.dashboard => control::DashboardPlacement::Here,
@@ -608,6 +639,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         }
     }
     drop(alerts);
+    drop(sender);
     if let Some(state) = &boot.access.state {
         state.usage.end();
     }
@@ -1070,7 +1102,7 @@ impl WorkerContext {
             shared.tracer.clone(),
             shared.metrics.shard(),
         );
-        let observer = Rc::new(observer.for_alerts(shared.has_alerts));
+        let observer = Rc::new(observer.watched(shared.is_watched));
         let worker = Rc::new(Worker {
             client: Client::new(
                 Dialer::new(shared.trust.clone()).that_refuses(Arc::clone(&shared.own_addresses)),

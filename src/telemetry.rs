@@ -1,5 +1,5 @@
 //! Reads copies of what passes: metrics, the activity that the dashboard shows, the access log,
-//! traces.
+//! traces, and what is sent of them.
 //!
 //! All of it is off by default and hangs on the end of an exchange; traffic is never modified, and no
 //! exchange waits for it.
@@ -8,4 +8,6 @@ pub mod access_log;
 pub mod activity;
 pub mod alerts;
 pub mod metrics;
+mod otlp;
+pub mod sent_metrics;
 pub mod traces;

@@ -14,6 +14,7 @@ use super::{
     identity::TlsIdentity,
     options::{AccessMode, AlertForm, EditMode, EditTarget, ForwardedFields},
     origins::AllowedOrigins,
+    otlp::MetricSettings,
     prices::Prices,
     traces::TraceSettings,
     verify::VerifyRule,
@@ -77,6 +78,8 @@ pub struct Boot {
     pub alerts: Option<AlertSettings>,
     /// Traces (`OTEL_EXPORTER_OTLP_ENDPOINT`), if they are on.
     pub traces: Option<TraceSettings>,
+    /// Metrics by OTLP (`OTEL_METRICS_EXPORTER`), if they are on.
+    pub sent_metrics: Option<MetricSettings>,
     /// The environment file that was read or looked for.
     pub env_file: PathBuf,
     /// The custom fields file that was read or looked for (`HEADERS_FILE`).

@@ -39,10 +39,10 @@ mod access;
 mod alerts;
 mod budgets;
 mod listeners;
+mod otlp;
 mod reader;
 mod sign_in;
 mod state;
-mod traces;
 mod upstreams;
 mod zone;
 
@@ -193,7 +193,8 @@ impl Reader {
         let access = self.access(&settings, root);
         let cache_warnings = self.cache_warnings(&settings);
         let alerts = self.alerts(&settings);
-        let traces = self.traces(&settings);
+        let traces = otlp::traces(&settings);
+        let sent_metrics = otlp::metrics(&settings);
         self.check_sign_in(&settings);
         let access_log = match settings.access_log.trim() {
             "off" => None,
@@ -226,6 +227,7 @@ impl Reader {
                 cache_warnings,
                 alerts,
                 traces,
+                sent_metrics,
                 env_file: self.merged.env_file.clone(),
                 headers_file,
             },

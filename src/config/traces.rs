@@ -1,21 +1,15 @@
 //! Settings of traces, by the names of OpenTelemetry.
 
-use percent_encoding::percent_decode_str;
-
-use super::scalar::{InvalidValue, choice};
-use crate::secret::Secret;
+use super::{
+    otlp::OtlpReceiver,
+    scalar::{InvalidValue, choice},
+};
 
 /// Traces that are sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceSettings {
-    /// URL that takes them.
-    pub endpoint: Secret,
-    /// Its host, which may be shown.
-    pub host: String,
-    /// Fields of the requests for it.
-    pub fields: Vec<(String, Secret)>,
-    /// Attributes of this program, `service.name` first.
-    pub resource: Vec<(String, String)>,
+    /// Receiver of them.
+    pub receiver: OtlpReceiver,
     /// Choice of exchanges.
     pub sampler: Sampler,
 }
@@ -92,49 +86,6 @@ pub(super) fn ratio(text: &str) -> Result<f64, InvalidValue> {
     }
 }
 
-/// The protocol: one alone is spoken.
-pub(super) fn protocol(text: &str) -> Result<(), InvalidValue> {
-    match text.trim() {
-        "http/protobuf" => Ok(()),
-        "grpc" | "http/json" => Err(InvalidValue::because("is not spoken here")
-            .hint("set http/protobuf, and the receiver's port for it, which is 4318 as a rule")),
-        _ => Err(InvalidValue::because("is no protocol of OTLP")),
-    }
-}
-
-/// Pairs `name=value`, separated by commas; values may be percent-encoded.
-pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, InvalidValue> {
-    let parts = text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
-    let pair = |part: &str| {
-        let (name, value) = part
-            .split_once('=')
-            .ok_or_else(|| InvalidValue::because("has a part without `=`"))?;
-        let value = percent_decode_str(value.trim()).decode_utf8();
-        let value = value.map_err(|_| InvalidValue::because("has a value that is no UTF-8"))?;
-        match name.trim() {
-            "" => Err(InvalidValue::because("has a part without a name")),
-            name => Ok((name.to_owned(), value.into_owned())),
-        }
-    };
-    parts.map(pair).collect()
-}
-
-/// Fields of requests: pairs whose values are secrets.
-pub(super) fn fields(text: &str) -> Result<Vec<(String, Secret)>, InvalidValue> {
-    use actix_web::http::header::{HeaderName, HeaderValue};
-    let pairs = pairs(text)?.into_iter().map(|(name, value)| {
-        let is_field = name.parse::<HeaderName>().is_ok() && HeaderValue::from_str(&value).is_ok();
-        match is_field {
-            true => Ok((name, Secret::new(&value))),
-            false => Err(InvalidValue::because("has a part that is no field")),
-        }
-    });
-    pairs.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,14 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_decoded() {
-        let expected = [("a", "1"), ("b.c", "x y,=")].map(|(a, b)| (a.to_owned(), b.to_owned()));
-        assert_eq!(pairs(" a=1, b.c=x%20y%2C= ,").unwrap(), expected);
-        for text in ["a", "=b", "a=%ff"] {
-            assert!(pairs(text).is_err(), "{text}");
-        }
-        assert!(fields("x y=1").is_err() && fields("x=a%0Ab").is_err());
+    fn a_share_is_from_0_to_1() {
+        assert_eq!(ratio(" 0.25 ").unwrap(), 0.25);
         assert!(ratio("1.1").is_err() && ratio("x").is_err() && ratio("-1").is_err());
-        assert!(protocol("grpc").is_err() && protocol("http/protobuf").is_ok());
     }
 }

@@ -44,8 +44,8 @@ impl Telemetry {
         }
     }
 
-    /// Counts every exchange where alerts look at the counts.
-    pub fn for_alerts(self, is_watched: bool) -> Self {
+    /// Counts every exchange where alerts look at the counts, or they are sent.
+    pub fn watched(self, is_watched: bool) -> Self {
         Self { is_watched, ..self }
     }
 

@@ -1,4 +1,5 @@
-//! Metrics of the process: counted by worker, merged and written as text or OpenMetrics on a scrape.
+//! Metrics of the process: counted by worker, merged and written as text or OpenMetrics on a scrape, or as
+//! messages of OTLP.
 //!
 //! A worker has a [`Shard`]: dense arrays of relaxed atomics, on cache lines that no other worker
 //! writes to. Counting an exchange takes no lock and allocates nothing. Labels are a table of the program;
@@ -32,11 +33,12 @@
 //! | `anthropic_proxy_upstream_moves_total` | reason 5 | 5 |
 //! | `anthropic_proxy_upstream_circuits`, `anthropic_proxy_upstream_idle_connections` | upstream × state 5; upstream | 6 an upstream |
 //! | build, prices, in flight, connections, reloads, log lines, lost exchanges, lost traces, `process_*` | | 18 |
+//! | `anthropic_proxy_metric_exports_total` | result 2 | 2 |
 
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::{
@@ -53,11 +55,13 @@ mod gauges;
 mod generation;
 mod histogram;
 mod label_table;
+mod message;
 mod process;
 mod reading;
 mod requests;
 mod teams;
 mod upstream;
+mod writer;
 
 pub use self::{
     access::{AccessMetrics, Waiting},
@@ -134,6 +138,17 @@ impl Metrics {
         exposition
     }
 
+    /// All metrics as messages of OTLP: fields of `ScopeMetrics`. Their sums are since `started`.
+    pub(super) fn messages(&self, now: &Gauges, started: SystemTime) -> Vec<u8> {
+        let mut messages = Vec::with_capacity(ROOM);
+        let writer = message::MessageWriter::new(&mut messages, started, SystemTime::now());
+        // to write into a vector does not fail
+        let _ = self
+            .moment(now)
+            .write(&mut writer::FamilyWriter::Message(writer));
+        messages
+    }
+
     /// Adds up the counters of all workers.
     pub fn reading(&self) -> CounterReading {
         let sum = self.sum();
@@ -152,12 +167,16 @@ impl Metrics {
 
     fn scrape(&self, now: &Gauges) -> Registry {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape {
+        registry.register_collector(Box::new(self.moment(now)));
+        registry
+    }
+
+    fn moment(&self, now: &Gauges) -> Scrape {
+        Scrape {
             sum: self.sum(),
             now: now.clone(),
             process: process::Process::read(),
-        }));
-        registry
+        }
     }
 }
 
@@ -253,17 +272,22 @@ struct Scrape {
     process: process::Process,
 }
 
+impl Scrape {
+    fn write(&self, out: &mut writer::FamilyWriter<'_>) -> fmt::Result {
+        let (sum, known) = (&self.sum, &self.sum.known);
+        self.now.write(out)?;
+        sum.requests.write(out)?;
+        sum.generation.write(&known.generation, out)?;
+        sum.teams.write(&known.teams, out)?;
+        sum.upstream.write(&self.now.upstreams, out)?;
+        sum.access.write(&known.teams, out)?;
+        self.process.write(out)
+    }
+}
+
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = family::FamilyWriter(encoder);
-        let (sum, known) = (&self.sum, &self.sum.known);
-        self.now.write(&mut out)?;
-        sum.requests.write(&mut out)?;
-        sum.generation.write(&known.generation, &mut out)?;
-        sum.teams.write(&known.teams, &mut out)?;
-        sum.upstream.write(&self.now.upstreams, &mut out)?;
-        sum.access.write(&known.teams, &mut out)?;
-        self.process.write(&mut out)
+        self.write(&mut writer::FamilyWriter::Exposition(encoder))
     }
 }
 

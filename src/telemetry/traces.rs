@@ -4,9 +4,6 @@
 //! at the end into a bounded buffer ([`Tracer::end`]). A thread posts the buffers (`traces::exporter`). No exchange
 //! waits for the receiver: what does not fit, or is not taken, is dropped and counted. The fields of a request
 //! are read and never changed.
-//!
-//! The encoder is our own (`traces::protobuf`): six messages of the protocol are needed, for which the generated types
-//! would bring three crates, and an allocation for each attribute.
 
 use std::{
     cell::Cell,
@@ -24,7 +21,6 @@ use crate::{
 mod buffer;
 mod context;
 mod exporter;
-mod protobuf;
 mod span;
 
 use self::{buffer::SpanBuffer, exporter::Exporter};

@@ -53,6 +53,7 @@ mod reload;
 mod roads;
 mod running;
 mod secrets;
+mod sent_metrics;
 mod sessions;
 mod start;
 mod state;

@@ -235,7 +235,10 @@ fn an_exchange_is_a_server_span_and_a_client_span_below_the_clients() {
 #[test]
 fn without_a_parent_a_trace_begins_here_and_an_unsampled_parent_begins_none() {
     let (upstream, collector) = (Upstream::ok(), Upstream::ok());
-    let proxy = tracing(upstream.url(), &collector.url()).start();
+    // spans come in the order of one worker
+    let proxy = tracing(upstream.url(), &collector.url())
+        .env("WORKERS", 1)
+        .start();
     let unsampled = format!("traceparent: 00-{TRACE}-{SPAN}-00\r\n");
     proxy.send(message(&unsampled));
     let (head, _) = upstream.request();
@@ -340,6 +343,7 @@ fn switched_off_nothing_is_sent() {
     let (upstream, collector) = (Upstream::always(OK), Upstream::ok());
     for (name, value) in [
         ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_EXPORTER", "none"),
         ("OTEL_TRACES_SAMPLER", "always_off"),
     ] {
         let proxy = tracing(upstream.url(), &collector.url())
@@ -356,6 +360,9 @@ fn switched_off_nothing_is_sent() {
 fn a_setting_that_cannot_be_is_an_error_with_a_remedy() {
     for (name, value, part) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "http/protobuf"),
+        ("OTEL_METRICS_EXPORTER", "otpl", "otlp"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "60s", "milliseconds"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317", "http://"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "always_on"),
         ("OTEL_TRACES_SAMPLER_ARG", "2", "0 to 1"),

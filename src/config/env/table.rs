@@ -26,6 +26,7 @@ use crate::{
         host,
         options::{AccessMode, AlertForm, EditTarget, ForwardedFields},
         origins::{self, AllowedOrigins},
+        otlp::{self, TelemetryExporter},
         scalar::{self, InvalidValue},
         size,
         traces::{self, SamplerName},
@@ -660,11 +661,11 @@ settings! {
             example: "/var/lib/anthropic-proxy",
         }
     }
-    Traces {
+    Otlp {
         otel_exporter_otlp_endpoint: Secret {
             name: "OTEL_EXPORTER_OTLP_ENDPOINT", applies: Restart, read: scalar::webhook, form: RECEIVER,
-            en: "Receiver of traces (OTLP over HTTP); /v1/traces is appended. Unset: no traces.",
-            zh: "接收链路追踪的地址（OTLP over HTTP），后面会接上 /v1/traces。不设置时不发送。",
+            en: "Receiver of traces, and of metrics if they are asked for (OTLP over HTTP); /v1/traces and /v1/metrics are appended. Unset: no traces.",
+            zh: "接收链路追踪的地址（OTLP over HTTP），启用时也接收指标；后面会接上 /v1/traces 和 /v1/metrics。不设置时不发送链路追踪。",
             shown: Redaction::AsLength, example: "http://127.0.0.1:4318",
         }
 
@@ -675,33 +676,65 @@ settings! {
             shown: Redaction::AsLength, example: "http://127.0.0.1:4318/v1/traces",
         }
 
+        otel_exporter_otlp_metrics_endpoint: Secret {
+            name: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", applies: Restart, read: scalar::webhook, form: RECEIVER,
+            en: "Receiver of metrics with its whole path, in place of OTEL_EXPORTER_OTLP_ENDPOINT. Set, it asks for metrics.",
+            zh: "接收指标的完整地址（含路径），代替 OTEL_EXPORTER_OTLP_ENDPOINT。设置后即发送指标。",
+            shown: Redaction::AsLength, example: "http://127.0.0.1:9090/api/v1/otlp/v1/metrics",
+        }
+
+        otel_traces_exporter: TelemetryExporter = "otlp" {
+            name: "OTEL_TRACES_EXPORTER", applies: Restart, read: otlp::exporter, form: EXPORTER,
+            en: "none: send no traces, even if there is a receiver.",
+            zh: "none：即使有接收端，也不发送链路追踪。",
+        }
+
+        otel_metrics_exporter: TelemetryExporter {
+            name: "OTEL_METRICS_EXPORTER", applies: Restart, read: otlp::exporter, form: EXPORTER,
+            en: "otlp: send the metrics of /metrics, to http://localhost:4318 if no receiver is named. Unset: only if OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set.",
+            zh: "otlp：发送 /metrics 中的指标，没有设置接收端时发往 http://localhost:4318。不设置时，只有设置了 OTEL_EXPORTER_OTLP_METRICS_ENDPOINT 才发送。",
+            example: "otlp",
+        }
+
+        otel_metric_export_interval: Duration = "60000" {
+            name: "OTEL_METRIC_EXPORT_INTERVAL", applies: Restart, read: otlp::millis, form: MILLIS,
+            en: "Time between two requests with metrics.",
+            zh: "两次发送指标之间的间隔。",
+        }
+
         otel_exporter_otlp_headers: Vec<(String, Secret)> {
-            name: "OTEL_EXPORTER_OTLP_HEADERS", applies: Restart, read: traces::fields, form: PAIRS,
+            name: "OTEL_EXPORTER_OTLP_HEADERS", applies: Restart, read: otlp::fields, form: PAIRS,
             en: "Fields of the requests for the receiver, such as a key.",
             zh: "发给接收端的请求所带的头字段，例如密钥。",
             shown: Redaction::AsLength, example: "api-key=secret",
         }
 
+        otel_exporter_otlp_timeout: Duration = "10000" {
+            name: "OTEL_EXPORTER_OTLP_TIMEOUT", applies: Restart, read: otlp::millis, form: MILLIS,
+            en: "Longest request for the receiver.",
+            zh: "发给接收端的一个请求最长的时间。",
+        }
+
         #[expect(dead_code, reason = "one protocol is spoken, so that reading it checks it")]
         otel_exporter_otlp_protocol: () = "http/protobuf" {
-            name: "OTEL_EXPORTER_OTLP_PROTOCOL", applies: Restart, read: traces::protocol,
+            name: "OTEL_EXPORTER_OTLP_PROTOCOL", applies: Restart, read: otlp::protocol,
             form: Text::new("http/protobuf alone", "只能是 http/protobuf"),
-            en: "Protocol of the receiver. Only this one is spoken.",
-            zh: "接收端的协议，只支持这一种。",
+            en: "Protocol of the receiver. Only this one is spoken: no grpc, no http/json.",
+            zh: "接收端的协议，只支持这一种，不支持 grpc 和 http/json。",
         }
 
         otel_service_name: String {
             name: "OTEL_SERVICE_NAME", applies: Restart, read: scalar::text,
             form: Text::new("a name", "名称"),
-            en: "Name of this program in traces. Unset: anthropic-proxy.",
-            zh: "本程序在链路追踪中的名称。不设置时为 anthropic-proxy。",
+            en: "Name of this program in traces and metrics. Unset: anthropic-proxy.",
+            zh: "本程序在链路追踪和指标中的名称。不设置时为 anthropic-proxy。",
             example: "anthropic-proxy-eu",
         }
 
         otel_resource_attributes: Vec<(String, String)> {
-            name: "OTEL_RESOURCE_ATTRIBUTES", applies: Restart, read: traces::pairs, form: PAIRS,
-            en: "Further attributes of this program in traces.",
-            zh: "本程序在链路追踪中的其他属性。",
+            name: "OTEL_RESOURCE_ATTRIBUTES", applies: Restart, read: otlp::pairs, form: PAIRS,
+            en: "Further attributes of this program in traces and metrics.",
+            zh: "本程序在链路追踪和指标中的其他属性。",
             example: "deployment.environment.name=production",
         }
 
@@ -724,8 +757,8 @@ settings! {
 
         otel_sdk_disabled: bool = "false" {
             name: "OTEL_SDK_DISABLED", applies: Restart, read: scalar::flag, form: FLAG,
-            en: "Send no traces, whatever the other variables say.",
-            zh: "无论其他变量如何设置，都不发送链路追踪。",
+            en: "Send no traces and no metrics, whatever the other variables say.",
+            zh: "无论其他变量如何设置，都不发送链路追踪和指标。",
         }
     }
     Proxies {
@@ -836,6 +869,8 @@ pub(super) const SIZE: Text = Text::new(
 );
 pub(super) const COUNT: Text = Text::new("a whole number from 1 up", "不小于 1 的整数");
 const RECEIVER: Text = Text::new("http:// or https:// URL", "http:// 或 https:// 的 URL");
+const EXPORTER: Text = Text::new("otlp or none", "otlp 或 none");
+const MILLIS: Text = Text::new("whole milliseconds, at most a day", "整数毫秒，最多一天");
 const PAIRS: Text = Text::new(
     "name=value, separated by commas; values may be percent-encoded",
     "name=value，用逗号分隔；值可以使用百分号编码",

@@ -120,8 +120,8 @@ pub enum Section {
     Logs,
     /// Metering, metrics and the dashboard.
     Observation,
-    /// Traces of exchanges.
-    Traces,
+    /// Traces and metrics that are sent by OTLP.
+    Otlp,
     /// The outbound proxies.
     Proxies,
     /// Certificate authorities.
@@ -140,7 +140,7 @@ impl Section {
             Self::Timers => Text::new("Timers", "超时"),
             Self::Logs => Text::new("Logs", "日志"),
             Self::Observation => Text::new("Dashboard and metrics", "仪表盘与指标"),
-            Self::Traces => Text::new("Traces", "链路追踪"),
+            Self::Otlp => Text::new("OpenTelemetry", "OpenTelemetry"),
             Self::Proxies => Text::new("Outbound proxies", "出站代理"),
             Self::Trust => Text::new("Trust", "证书信任"),
         }

@@ -10,9 +10,10 @@ use std::{
 
 use super::{
     counters::Counters,
-    family::{Family, FamilyWriter, Unit},
+    family::{Family, Unit},
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, micros},
     teams::{TEAMS, TeamLabels},
+    writer::FamilyWriter,
 };
 use crate::label::Label;
 

@@ -1,16 +1,11 @@
-//! Metric families in the exposition: name, help and series, one family at a time.
-//!
-//! The encoding (suffixes, escapes, cumulated buckets) is prometheus-client's.
+//! Metric families: name, unit, help, and the values of their series.
 
-use std::fmt::{Error, Result};
+use std::fmt::Result;
 
 use prometheus_client::{
-    encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet},
-    metrics::MetricType,
+    encoding::{CounterValueEncoder, EncodeCounterValue, EncodeGaugeValue, GaugeValueEncoder},
     registry,
 };
-
-use super::histogram::{Bounds, Histogram};
 
 /// Name and help of a family. Its unit is appended to the name, and `_total` to that of a counter.
 pub(super) struct Family {
@@ -26,89 +21,75 @@ pub(super) enum Unit {
     Usd,
 }
 
+/// Kind of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FamilyKind {
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+}
+
+/// Value of a counter or gauge.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Amount {
+    Whole(u64),
+    Fraction(f64),
+}
+
 /// Names and values of a series' labels.
 pub(super) type Labels<'a, const L: usize> = [(&'static str, &'a str); L];
 
-/// Writes families.
-pub(super) struct FamilyWriter<'a>(pub(super) DescriptorEncoder<'a>);
-
-impl FamilyWriter<'_> {
-    pub(super) fn counter(&mut self, family: &Family, value: impl EncodeCounterValue) -> Result {
-        self.counters(family, [([], value)])
+impl EncodeCounterValue for Amount {
+    fn encode(&self, encoder: &mut CounterValueEncoder<'_>) -> Result {
+        match self {
+            Self::Whole(number) => EncodeCounterValue::encode(number, encoder),
+            Self::Fraction(number) => EncodeCounterValue::encode(number, encoder),
+        }
     }
+}
 
-    pub(super) fn counters<'v, V: EncodeCounterValue, const L: usize>(
-        &mut self,
-        family: &Family,
-        series: impl IntoIterator<Item = (Labels<'v, L>, V)>,
-    ) -> Result {
-        self.family(family, MetricType::Counter, |encoder| {
-            series.into_iter().try_for_each(|(labels, value)| {
-                encoder
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, _, f64>(&value, None)
-            })
-        })
+impl EncodeGaugeValue for Amount {
+    fn encode(&self, encoder: &mut GaugeValueEncoder<'_>) -> Result {
+        match self {
+            Self::Whole(number) => EncodeGaugeValue::encode(number, encoder),
+            Self::Fraction(number) => EncodeGaugeValue::encode(number, encoder),
+        }
     }
+}
 
-    pub(super) fn gauge(&mut self, family: &Family, value: impl EncodeGaugeValue) -> Result {
-        self.gauges(family, [([], value)])
+impl From<u64> for Amount {
+    fn from(number: u64) -> Self {
+        Self::Whole(number)
     }
+}
 
-    pub(super) fn gauges<'v, V: EncodeGaugeValue, const L: usize>(
-        &mut self,
-        family: &Family,
-        series: impl IntoIterator<Item = (Labels<'v, L>, V)>,
-    ) -> Result {
-        self.family(family, MetricType::Gauge, |encoder| {
-            series.into_iter().try_for_each(|(labels, value)| {
-                encoder.encode_family(&labels)?.encode_gauge(&value)
-            })
-        })
+impl From<u32> for Amount {
+    fn from(number: u32) -> Self {
+        Self::Whole(number.into())
     }
+}
 
-    pub(super) fn info<const L: usize>(
-        &mut self,
-        family: &Family,
-        labels: Labels<'_, L>,
-    ) -> Result {
-        self.family(family, MetricType::Info, |encoder| {
-            encoder.encode_info(&labels)
-        })
+impl From<usize> for Amount {
+    fn from(number: usize) -> Self {
+        Self::Whole(u64::try_from(number).unwrap_or(u64::MAX))
     }
+}
 
-    pub(super) fn histograms<'v, const L: usize, const N: usize>(
-        &mut self,
-        family: &Family,
-        bounds: &Bounds<N>,
-        series: impl IntoIterator<Item = (Labels<'v, L>, &'v Histogram<N>)>,
-    ) -> Result {
-        self.family(family, MetricType::Histogram, |encoder| {
-            series.into_iter().try_for_each(|(labels, histogram)| {
-                let read = histogram.read(bounds);
-                encoder
-                    .encode_family(&labels)?
-                    .encode_histogram::<NoLabelSet>(read.sum, read.count, &read.buckets, None)
-            })
-        })
+impl From<i64> for Amount {
+    fn from(number: i64) -> Self {
+        Self::Whole(u64::try_from(number).unwrap_or_default())
     }
+}
 
-    fn family(
-        &mut self,
-        family: &Family,
-        kind: MetricType,
-        series: impl FnOnce(&mut prometheus_client::encoding::MetricEncoder<'_>) -> Result,
-    ) -> std::result::Result<(), Error> {
-        let unit = family.unit.map(Unit::registered);
-        let mut encoder =
-            self.0
-                .encode_descriptor(family.name, family.help, unit.as_ref(), kind)?;
-        series(&mut encoder)
+impl From<f64> for Amount {
+    fn from(number: f64) -> Self {
+        Self::Fraction(number)
     }
 }
 
 impl Unit {
-    fn registered(self) -> registry::Unit {
+    pub(super) fn registered(self) -> registry::Unit {
         match self {
             Self::Seconds => registry::Unit::Seconds,
             Self::Bytes => registry::Unit::Bytes,

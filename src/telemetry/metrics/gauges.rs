@@ -2,7 +2,10 @@
 
 use std::fmt::Result;
 
-use super::family::{Family, FamilyWriter, Unit};
+use super::{
+    family::{Family, Unit},
+    writer::FamilyWriter,
+};
 
 /// Values read at the moment of a scrape.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,8 @@ pub struct Gauges {
     pub exchanges_dropped: u64,
     /// Exchanges whose traces were dropped; none where traces are off.
     pub traces_dropped: Option<u64>,
+    /// Requests with metrics that a receiver took, and that it did not; none where none are sent.
+    pub metric_exports: Option<(u64, u64)>,
     /// Breaks of prompt caches by cause: label and number; empty if they are not looked for.
     pub cache_breaks: Vec<(&'static str, u64)>,
     /// State of the store of keys, if there is one: true if it could be used at the last try, and the number of
@@ -91,6 +96,13 @@ impl Gauges {
         out.counter(&LOST, self.exchanges_dropped)?;
         if let Some(dropped) = self.traces_dropped {
             out.counter(&TRACES_DROPPED, dropped)?;
+        }
+        if let Some((taken, failed)) = self.metric_exports {
+            let exports = [
+                ([("result", "ok")], taken),
+                ([("result", "failed")], failed),
+            ];
+            out.counters(&METRIC_EXPORTS, exports)?;
         }
         if let Some((is_up, failures)) = self.state {
             out.gauge(&STATE, u32::from(is_up))?;
@@ -166,6 +178,12 @@ const TRACES_DROPPED: Family = Family {
     name: "anthropic_proxy_traces_dropped",
     unit: None,
     help: "Exchanges whose traces were dropped because their queue was full or the receiver did not take them.",
+};
+
+const METRIC_EXPORTS: Family = Family {
+    name: "anthropic_proxy_metric_exports",
+    unit: None,
+    help: "Requests with metrics for a receiver of OTLP, by result; the next one includes what a failed one counted.",
 };
 
 const CACHE_BREAKS: Family = Family {

@@ -10,10 +10,11 @@ use std::fmt::Result;
 
 use super::{
     counters::Counters,
-    family::{Family, FamilyWriter, Unit},
+    family::{Family, Unit},
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, TOKENS, TOKENS_BUCKETS, micros},
     label_table::LabelTable,
     reading::ModelReading,
+    writer::FamilyWriter,
 };
 use crate::exchange::{Exchange, MeteringFailure, Route, Tokens, Usage};
 

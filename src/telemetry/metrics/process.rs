@@ -4,7 +4,10 @@
 
 use std::{fmt::Result, fs};
 
-use super::family::{Family, FamilyWriter, Unit};
+use super::{
+    family::{Family, Unit},
+    writer::FamilyWriter,
+};
 
 /// Read at a scrape.
 #[derive(Debug, Default)]

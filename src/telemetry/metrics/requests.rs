@@ -4,8 +4,9 @@ use std::fmt::Result;
 
 use super::{
     counters::Counters,
-    family::{Family, FamilyWriter, Unit},
+    family::{Family, Unit},
     histogram::{Histogram, OVERHEAD, OVERHEAD_BUCKETS, SECONDS, SECONDS_BUCKETS, micros, nanos},
+    writer::FamilyWriter,
 };
 use crate::{
     exchange::{Exchange, Identity, Route, TerminationPhase, TerminationSource, Verdict},

@@ -4,8 +4,9 @@ use std::fmt::Result;
 
 use super::{
     counters::Counters,
-    family::{Family, FamilyWriter, Unit},
+    family::{Family, Unit},
     label_table::LabelTable,
+    writer::FamilyWriter,
 };
 use crate::exchange::{Exchange, Tokens, Verdict};
 

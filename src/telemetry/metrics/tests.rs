@@ -15,6 +15,7 @@ use crate::exchange::{
 };
 
 mod consumers;
+mod messages;
 
 fn exchange(model: &str) -> Exchange {
     Exchange {
@@ -160,6 +161,7 @@ fn gauges() -> Gauges {
         access_log_lines_dropped: 8,
         exchanges_dropped: 9,
         traces_dropped: Some(2),
+        metric_exports: Some((6, 1)),
         cache_breaks: vec![("system_changed", 3)],
         upstreams: vec![upstream("closed"), upstream("open")],
         prices_date: "2025-11-24".to_owned(),
@@ -450,6 +452,11 @@ fn gauges_are_as_given_and_label_values_escaped() {
             ),
             ("anthropic_proxy_telemetry_dropped_exchanges_total", 9.0),
             ("anthropic_proxy_traces_dropped_total", 2.0),
+            (r#"anthropic_proxy_metric_exports_total{result="ok"}"#, 6.0),
+            (
+                r#"anthropic_proxy_metric_exports_total{result="failed"}"#,
+                1.0,
+            ),
             // the same URL twice in the configuration is one label
             (
                 &format!(r#"anthropic_proxy_upstream_circuits{{{upstream},state="closed"}}"#),

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fmt::Result, time::Duration};
 
 use super::{
     counters::Counters,
-    family::{Family, FamilyWriter, Unit},
+    family::{Family, Unit},
     gauges::UpstreamGauges,
     histogram::{Histogram, SECONDS, SECONDS_BUCKETS, micros},
+    writer::FamilyWriter,
 };
 use crate::label::Label;
 

@@ -1,11 +1,14 @@
 //! The spans of an exchange: names and attributes as the semantic conventions of OpenTelemetry have them, those
 //! of HTTP and of generative AI. What they have no name for begins with `anthropic_proxy.`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use super::protobuf::{AttributeValue, attribute, fixed32, fixed64, message, number, octets, text};
 use crate::{
     exchange::{Exchange, Route, TerminationSource, TraceContext, Tried, Usage},
+    telemetry::otlp::{
+        nanos,
+        protobuf::{AttributeValue, attribute, fixed32, fixed64, message, number, octets, text},
+    },
     wire::address::AddressText,
 };
 
@@ -257,11 +260,6 @@ const STATUS_ERROR: u64 = 2;
 const SAMPLED: u32 = 1;
 const KNOWS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
-
-fn nanos(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// The path of a route that has one.
 fn route(route: Route) -> Option<&'static str> {

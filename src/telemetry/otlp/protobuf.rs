@@ -1,5 +1,5 @@
-//! The wire format of protocol buffers, as far as spans need it: varints, fixed 64-bit and 32-bit numbers, and
-//! what has a length. <https://protobuf.dev/programming-guides/encoding/>
+//! The wire format of protocol buffers, as far as spans and metrics need it: varints, fixed 64-bit and 32-bit
+//! numbers, and what has a length. <https://protobuf.dev/programming-guides/encoding/>
 
 /// Wire types.
 const VARINT: u32 = 0;
@@ -20,25 +20,25 @@ fn tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
 }
 
 /// A number. Of 0, which is the default, nothing is written.
-pub(super) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(in crate::telemetry) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
     if value != 0 {
         tag(out, field, VARINT);
         varint(out, value);
     }
 }
 
-pub(super) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(in crate::telemetry) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     tag(out, field, FIXED64);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
+pub(in crate::telemetry) fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
     tag(out, field, FIXED32);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Octets or a text.
-pub(super) fn octets(out: &mut Vec<u8>, field: u32, value: impl AsRef<[u8]>) {
+pub(in crate::telemetry) fn octets(out: &mut Vec<u8>, field: u32, value: impl AsRef<[u8]>) {
     let value = value.as_ref();
     tag(out, field, LENGTH);
     varint(out, value.len() as u64);
@@ -46,7 +46,7 @@ pub(super) fn octets(out: &mut Vec<u8>, field: u32, value: impl AsRef<[u8]>) {
 }
 
 /// A text of several parts.
-pub(super) fn text(out: &mut Vec<u8>, field: u32, parts: &[&str]) {
+pub(in crate::telemetry) fn text(out: &mut Vec<u8>, field: u32, parts: &[&str]) {
     tag(out, field, LENGTH);
     varint(out, parts.iter().map(|part| part.len() as u64).sum());
     for part in parts {
@@ -56,7 +56,11 @@ pub(super) fn text(out: &mut Vec<u8>, field: u32, parts: &[&str]) {
 
 /// A message, which `write` writes. Its length stands before it, and is known after it: there is room for one of two
 /// octets, as those of spans have.
-pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
+pub(in crate::telemetry) fn message(
+    out: &mut Vec<u8>,
+    field: u32,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
     tag(out, field, LENGTH);
     let start = out.len();
     out.extend_from_slice(&ROOM);
@@ -74,9 +78,22 @@ pub(super) fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec
 
 const ROOM: [u8; 2] = [0; 2];
 
+/// A packed list of fixed 64-bit numbers.
+pub(in crate::telemetry) fn packed64(
+    out: &mut Vec<u8>,
+    field: u32,
+    values: impl Iterator<Item = u64> + ExactSizeIterator,
+) {
+    tag(out, field, LENGTH);
+    varint(out, 8 * values.len() as u64);
+    for value in values {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
 /// Value of an attribute (`AnyValue`).
 #[derive(Debug, Clone, Copy)]
-pub(super) enum AttributeValue<'a> {
+pub(in crate::telemetry) enum AttributeValue<'a> {
     Text(&'a str),
     Number(u64),
     Fraction(f64),
@@ -99,7 +116,12 @@ impl AttributeValue<'_> {
 }
 
 /// An attribute (`KeyValue`). A span has dozens of them, so their lengths are found before they are written.
-pub(super) fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: AttributeValue<'_>) {
+pub(in crate::telemetry) fn attribute(
+    out: &mut Vec<u8>,
+    field: u32,
+    key: &str,
+    value: AttributeValue<'_>,
+) {
     let length = value.length();
     tag(out, field, LENGTH);
     varint(out, with_length(key.len() as u64) + with_length(length));
