@@ -219,6 +219,17 @@ pub struct Answer {
 }
 
 impl ProxyError {
+    /// True if the same request would fail again until an operator acts: its client is told not to send it again.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Upstream(cause) => cause.is_permanent(),
+            Self::Denied(cause) => matches!(cause, DeniedError::LoopDetected),
+            Self::Downstream(cause) => matches!(cause, DownstreamError::UnsupportedProtocol),
+            Self::Internal(_) => false,
+            Self::Refused(refused) => refused.is_final,
+        }
+    }
+
     /// The row of the table for this cause.
     pub fn answer(&self) -> Answer {
         match self {
@@ -419,6 +430,28 @@ impl Refused {
 }
 
 impl UpstreamError {
+    /// True for a fault that lasts until an operator mends it: the certificate of the upstream, its address, the
+    /// credential for the outbound proxy. To send the request again is in vain.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::TlsCertificateError(_) | Self::LoopDetected(_) => true,
+            Self::ProxyConnectionRefused(cause) => is_unauthorized(cause),
+            Self::DnsError(_)
+            | Self::DnsTimeout
+            | Self::ConnectionRefused(_)
+            | Self::ConnectionFailed(_)
+            | Self::DescriptorsExhausted(_)
+            | Self::ConnectionTimeout
+            | Self::TlsProtocolError(_)
+            | Self::ConnectionTerminated(_)
+            | Self::HttpResponseTimeout
+            | Self::HttpProtocolError
+            | Self::HttpResponseHeaderSectionSize
+            | Self::HttpUpgradeFailed
+            | Self::HttpResponseTransferCoding => false,
+        }
+    }
+
     /// The row of the table for this cause.
     pub fn answer(&self) -> Answer {
         const API: &str = "api_error";
@@ -428,25 +461,25 @@ impl UpstreamError {
                 502,
                 API,
                 Label::DnsError,
-                "Could not resolve the upstream's host name: check API_BASE_URL and the DNS of this machine.",
+                "Could not resolve the upstream's host name: check API_BASE_URL and the DNS of this machine; where a proxy leads outside, set HTTPS_PROXY.",
             ),
             Self::DnsTimeout => row(
                 504,
                 TIMEOUT,
                 Label::DnsTimeout,
-                "The upstream's host name was not resolved in time: check the DNS of this machine.",
+                "The upstream's host name was not resolved in time: check the DNS of this machine; where a proxy leads outside, set HTTPS_PROXY.",
             ),
             Self::ConnectionRefused(_) => row(
                 502,
                 API,
                 Label::ConnectionRefused,
-                "The upstream refused the connection: check host and port in API_BASE_URL.",
+                "The upstream, or the outbound proxy before it, refused the connection: check host and port in API_BASE_URL, HTTPS_PROXY and NO_PROXY.",
             ),
             Self::ConnectionFailed(_) => row(
                 502,
                 API,
                 Label::ConnectionFailed,
-                "Could not connect to the upstream: check API_BASE_URL, the network and HTTPS_PROXY.",
+                "Could not connect to the upstream: check API_BASE_URL, the network, HTTPS_PROXY and NO_PROXY.",
             ),
             Self::DescriptorsExhausted(_) => DeniedError::DescriptorsExhausted.answer(),
             Self::LoopDetected(_) => DeniedError::LoopDetected.answer(),
@@ -454,7 +487,7 @@ impl UpstreamError {
                 504,
                 TIMEOUT,
                 Label::ConnectionTimeout,
-                "Connecting to the upstream took too long (UPSTREAM_CONNECT_TIMEOUT): check the network and HTTPS_PROXY.",
+                "Connecting to the upstream took too long (UPSTREAM_CONNECT_TIMEOUT): check the network, HTTPS_PROXY and NO_PROXY.",
             ),
             Self::TlsCertificateError(_) => row(
                 502,
@@ -467,6 +500,12 @@ impl UpstreamError {
                 API,
                 Label::TlsProtocolError,
                 "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
+            ),
+            Self::ProxyConnectionRefused(cause) if is_unauthorized(cause) => row(
+                502,
+                API,
+                Label::ProxyConnectionRefused,
+                "The outbound proxy wants a user and password, or refuses those it got: correct HTTPS_PROXY or HTTP_PROXY (http://user:password@host:port), or name the upstream's host in NO_PROXY.",
             ),
             Self::ProxyConnectionRefused(_) => row(
                 502,
@@ -514,6 +553,11 @@ impl UpstreamError {
     }
 }
 
+/// True if an outbound proxy wants other credentials: [`io::ErrorKind::PermissionDenied`].
+fn is_unauthorized(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::PermissionDenied
+}
+
 impl Answer {
     /// The content in Anthropic's shape:
     /// `{"type":"error","error":{"type":…,"message":…},"request_id":…}`.
@@ -559,6 +603,26 @@ mod tests {
                 .unwrap()
                 .contains("MAX_IN_FLIGHT")
         );
+    }
+
+    #[test]
+    fn what_an_operator_has_to_mend_is_permanent() {
+        let refused = |kind| UpstreamError::ProxyConnectionRefused(io::Error::new(kind, "x"));
+        let certificate = UpstreamError::TlsCertificateError(io::Error::other("x"));
+        for (cause, is_permanent) in [
+            (ProxyError::from(certificate), true),
+            (refused(io::ErrorKind::PermissionDenied).into(), true),
+            (refused(io::ErrorKind::Other).into(), false),
+            (UpstreamError::ConnectionTimeout.into(), false),
+            (DeniedError::LoopDetected.into(), true),
+            (DeniedError::TooManyInFlight.into(), false),
+            (DownstreamError::UnsupportedProtocol.into(), true),
+            (InternalError::Handler.into(), false),
+        ] {
+            assert_eq!(cause.is_permanent(), is_permanent, "{cause}");
+        }
+        let message = refused(io::ErrorKind::PermissionDenied).answer().message;
+        assert!(message.contains("user:password"), "{message}");
     }
 
     #[test]

@@ -93,6 +93,7 @@ async fn send_to_several(
     // the answer that stands if no other upstream gives a better one
     let mut standing: Option<EndpointResponse> = None;
     let mut waited = Some(outgoing.waited);
+    let mut permanent = 0;
     let mut candidate = attempts.first();
     loop {
         let endpoint = &live.endpoints[candidate.endpoint];
@@ -112,6 +113,10 @@ async fn send_to_several(
         };
         attempts.learn(candidate, &attempt, live);
         attempt.record(endpoint, record);
+        if matches!(&attempt, Attempt::Unsent(_, cause) if cause.is_permanent()) {
+            permanent += 1;
+        }
+        record.has_other_ways = permanent < live.endpoints.len();
         let next = match attempt.outcome().verdict(standing.is_some()) {
             AttemptVerdict::Deliver | AttemptVerdict::Fail => None,
             AttemptVerdict::Retry(terms) => attempts.on(terms).next(),

@@ -86,6 +86,8 @@ pub(super) struct ExchangeRecord {
     /// Octets of the response's content.
     pub(super) sent: u64,
     pub(super) ended: ExchangeEnd,
+    /// True if another upstream may do what the last one could not.
+    pub(super) has_other_ways: bool,
     /// Details for telemetry, if it observes the exchange.
     details: Option<Box<ExchangeDetails>>,
     /// Payment for it, if a key pays and telemetry does not observe it.
@@ -116,6 +118,7 @@ impl ExchangeRecord {
             head: None,
             sent: 0,
             ended: ExchangeEnd::Client,
+            has_other_ways: false,
             payment: None,
             running: None,
         }

@@ -172,6 +172,7 @@ impl MessageBody for OwnBody {
 /// An answer of ours.
 pub(super) fn refused(cause: &ProxyError, record: ExchangeRecord) -> HttpResponse {
     let answer = cause.answer();
+    let is_final = cause.is_permanent() && !record.has_other_ways;
     let request_id = record.refuse(cause, &answer);
     let mut response = HttpResponse::build(answer.status);
     response
@@ -184,10 +185,10 @@ pub(super) fn refused(cause: &ProxyError, record: ExchangeRecord) -> HttpRespons
         }
         return response.body(browser::page(answer.message, &request_id));
     }
+    if is_final {
+        response.insert_header(("x-should-retry", "false"));
+    }
     if let ProxyError::Refused(refused) = cause {
-        if refused.is_final {
-            response.insert_header(("x-should-retry", "false"));
-        }
         if let Some(seconds) = refused.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }

@@ -238,7 +238,8 @@ fn told(
             && endpoint.upstream.scheme == Scheme::Http
             && response.head.status == 407;
         if is_by_proxy {
-            let cause = io::Error::other("the outbound proxy answered with status 407");
+            let cause = "the outbound proxy answered with status 407";
+            let cause = io::Error::new(io::ErrorKind::PermissionDenied, cause);
             return Err(Failed::Sent(
                 UpstreamError::ProxyConnectionRefused(cause).into(),
             ));

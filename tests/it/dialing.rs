@@ -202,6 +202,7 @@ fn a_proxy_before_itself_answers_508() {
         proxy.wait_for_line(|line| line.contains("reloaded"));
         let response = proxy.send(post("/v1/messages", "{}"));
         assert_proxy_error(&response, 508, "api_error", "loop_detected");
+        assert_eq!(response.head.one("x-should-retry"), Some("false"));
         proxy.wait_for_line(|line| line.contains("is a listener of this proxy"));
     }
     upstream.no_more();

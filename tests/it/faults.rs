@@ -324,6 +324,8 @@ fn certificates_that_are_not_right_are_502_and_others_go_on() {
         );
         let response = client.read_response("POST");
         assert_proxy_error(&response, 502, "api_error", "tls_certificate_error");
+        // clients would try for minutes, in vain
+        assert_eq!(response.head.one("x-should-retry"), Some("false"), "{what}");
 
         let other = Upstream::ok();
         let proxy = trusted
@@ -335,6 +337,34 @@ fn certificates_that_are_not_right_are_502_and_others_go_on() {
         identity.accept(upstream.accept_stream()).read_to_end();
         assert_eq!(client.read_response("POST").content(), b"ok", "{what}");
         assert_eq!(other.request().1.content(), b"secret");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_right_is_no_last_word_where_another_upstream_may_come_back() {
+    let identity = Identity::expired(&["127.0.0.1"]);
+    let upstream = Upstream::bind();
+    let https = format!("https://{}", upstream.addr());
+    let absent = Upstream::bind().url();
+    for (urls, last) in [
+        (format!("{absent},{https}"), None),
+        (
+            format!("{https},https://localhost:{}", upstream.addr().port()),
+            Some("false"),
+        ),
+    ] {
+        let proxy = identity
+            .trusted(ProxyBuilder::new())
+            .env("API_BASE_URLS", &urls)
+            .start();
+        let mut client = proxy.connect();
+        client.send(post("/v1/messages", "x"));
+        for _ in 0..if last.is_some() { 2 } else { 1 } {
+            identity.accept(upstream.accept_stream()).read_to_end();
+        }
+        let response = client.read_response("POST");
+        assert_proxy_error(&response, 502, "api_error", "tls_certificate_error");
+        assert_eq!(response.head.one("x-should-retry"), last, "{urls}");
     }
 }
 

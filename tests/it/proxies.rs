@@ -238,6 +238,15 @@ fn a_proxy_that_refuses_is_502() {
         tunnel.send(answer);
         let response = client.read_response("GET");
         assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
+        // to try again helps where another user and password would not
+        let is_final = answer.contains("407");
+        let retries = response.head.one("x-should-retry");
+        assert_eq!(retries == Some("false"), is_final, "{answer}");
+        assert_eq!(
+            crate::support::contains(response.content(), b"user:password@"),
+            is_final,
+            "{answer}"
+        );
     }
 }
 
@@ -253,6 +262,7 @@ fn a_challenge_of_the_outbound_proxy_is_not_for_the_client() {
         let response = proxy.send(get("/"));
         assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
         assert!(!response.head.has("proxy-authenticate"));
+        assert_eq!(response.head.one("x-should-retry"), Some("false"));
         assert_eq!(outbound.request().0.target(), "http://upstream.invalid/");
     }
     // an upstream that is asked directly may say what it likes

@@ -40,7 +40,17 @@ pub(super) enum OutboundProxyError {
 
 impl From<OutboundProxyError> for UpstreamError {
     fn from(error: OutboundProxyError) -> Self {
-        Self::ProxyConnectionRefused(io::Error::other(error))
+        use tokio_socks::Error::{
+            AuthorizationRequired, NoAcceptableAuthMethods, PasswordAuthFailure,
+        };
+        let kind = match &error {
+            OutboundProxyError::Status(407)
+            | OutboundProxyError::Socks(
+                AuthorizationRequired | NoAcceptableAuthMethods | PasswordAuthFailure(_),
+            ) => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::Other,
+        };
+        Self::ProxyConnectionRefused(io::Error::new(kind, error))
     }
 }
 
