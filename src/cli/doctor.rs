@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 
 use self::{
     pack::{Around, packed},
-    screen::Screen,
+    screen::{Screen, counts_of},
 };
 use super::{
     client::{ApiAnswer, ApiClient, ClientError},
@@ -499,22 +499,12 @@ fn of_server(url: &str, asked: &Doctor) -> Result<CheckCounts, DoctorError> {
             ),
         }));
     }
-    let count = |name: &str| {
-        let count = content["counts"][name].as_u64().unwrap_or_default();
-        usize::try_from(count).unwrap_or(usize::MAX)
-    };
-    let counts = CheckCounts {
-        ok: count("ok"),
-        warn: count("warn"),
-        fail: count("fail"),
-        skip: count("skip"),
-    };
     if asked.json {
         print_json(&content);
     } else {
         Screen::of_process(false).show_remote(&content);
     }
-    Ok(counts)
+    Ok(counts_of(&content))
 }
 
 /// Writes the bundle, after its list of contents.

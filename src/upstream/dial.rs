@@ -13,6 +13,7 @@ use tokio::{
 };
 
 pub use self::{
+    judged::{PeerCertificates, judged},
     proxy::proxy_authorization,
     stream::Stream,
     trust::{Trust, TrustStoreError, store, tls_config},
@@ -29,6 +30,7 @@ use crate::{
 
 mod exhausted;
 mod itself;
+mod judged;
 mod proxy;
 mod race;
 mod resolve;

@@ -129,16 +129,7 @@ impl Screen {
             });
             self.print(&heading, lines);
         }
-        let count = |name: &str| {
-            let count = report["counts"][name].as_u64().unwrap_or_default();
-            usize::try_from(count).unwrap_or(usize::MAX)
-        };
-        let counts = CheckCounts {
-            ok: count("ok"),
-            warn: count("warn"),
-            fail: count("fail"),
-            skip: count("skip"),
-        };
+        let counts = counts_of(report);
         self.summary(counts, report["ms"].as_u64().unwrap_or_default());
     }
 
@@ -160,6 +151,20 @@ impl Screen {
             true => format!("\u{1b}[1m{text}\u{1b}[0m"),
             false => text.to_owned(),
         }
+    }
+}
+
+/// The counts of a report in JSON.
+pub(super) fn counts_of(report: &Value) -> CheckCounts {
+    let count = |name: &str| {
+        let count = report["counts"][name].as_u64().unwrap_or_default();
+        usize::try_from(count).unwrap_or(usize::MAX)
+    };
+    CheckCounts {
+        ok: count("ok"),
+        warn: count("warn"),
+        fail: count("fail"),
+        skip: count("skip"),
     }
 }
 

@@ -9,16 +9,13 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
-    client::{
-        VerifierBuilderError, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    CertificateError, ClientConfig, Error, OtherError,
+    client::{VerifierBuilderError, WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::ring,
+    pki_types::CertificateDer,
 };
 
-use crate::upstream::dial;
+use crate::upstream::dial::{self, PeerCertificates};
 
 /// Reason for which no certificate can be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -61,84 +58,31 @@ fn config(
     own: Option<CertificateDer<'static>>,
     system: Option<Arc<WebPkiServerVerifier>>,
 ) -> Result<Arc<ClientConfig>, CertificateTrustError> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = CertificateVerifier {
-        own,
-        system,
-        provider: Arc::clone(&provider),
+    let judge = move |shown: &PeerCertificates<'_>| {
+        if own.as_ref() == Some(shown.leaf) {
+            return Ok(());
+        }
+        match (&system, &own) {
+            (None, None) => Ok(()),
+            (Some(system), _) => system
+                .verify_server_cert(
+                    shown.leaf,
+                    shown.between,
+                    shown.name,
+                    shown.staple,
+                    shown.now,
+                )
+                .map(|_| ()),
+            (None, Some(_)) => {
+                let problem = OtherError(Arc::new(AnotherCertificate));
+                Err(CertificateError::Other(problem).into())
+            }
+        }
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-#[derive(Debug)]
-struct CertificateVerifier {
-    own: Option<CertificateDer<'static>>,
-    system: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
+    Ok(Arc::new(dial::judged(Box::new(judge))?))
 }
 
 /// The server shows another certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("its certificate is not that of TLS_CERT_FILE")]
 struct AnotherCertificate;
-
-impl ServerCertVerifier for CertificateVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if self.own.as_ref() == Some(end_entity) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        match (&self.system, &self.own) {
-            (None, None) => Ok(ServerCertVerified::assertion()),
-            (Some(system), _) => system.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            ),
-            (None, Some(_)) => {
-                let problem = OtherError(Arc::new(AnotherCertificate));
-                Err(CertificateError::Other(problem).into())
-            }
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
