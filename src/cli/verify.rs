@@ -13,7 +13,7 @@ use super::{
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct Verify {
-    /// The exchange: its id in the log, in request-id of the proxy's own answers, and on the page Requests
+    /// The exchange: its id in the log and on the page Requests, or the request-id that the client got
     #[arg(long, value_name = "ID")]
     exchange: String,
     #[command(flatten)]

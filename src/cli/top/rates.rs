@@ -42,7 +42,9 @@ impl TokenRates {
 
     /// Tokens a second of all together.
     pub(super) fn sum(&self) -> f64 {
-        self.0.keys().filter_map(|seq| self.of(*seq)).sum()
+        let rates = self.0.keys().filter_map(|seq| self.of(*seq));
+        // the sum of no fractions is -0
+        rates.fold(0.0, |sum, rate| sum + rate)
     }
 }
 
@@ -74,5 +76,10 @@ mod tests {
         // one that ended is forgotten
         rates.take(&[row(2, 5)], at(21));
         assert_eq!(rates.of(1), None);
+    }
+
+    #[test]
+    fn without_requests_the_rate_is_0() {
+        assert_eq!(format!("{:.0}", TokenRates::default().sum()), "0");
     }
 }

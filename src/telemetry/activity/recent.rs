@@ -201,9 +201,18 @@ impl Recent {
         (done.cloned().collect(), self.changes)
     }
 
-    /// Finds an exchange that has ended by its request id.
+    /// Finds an exchange that has ended by its request id: the proxy's own, else that of the upstream, which is
+    /// what its client saw.
     pub(super) fn find(&self, id: &str) -> Option<EndedRecord> {
-        let is_it = |done: &Arc<EndedExchange>| *done.exchange.begun.id == *id;
+        let is_own = |done: &EndedExchange| *done.exchange.begun.id == *id;
+        let is_theirs = |done: &EndedExchange| {
+            let theirs = done.exchange.upstream_request_id.as_deref();
+            theirs == Some(id)
+        };
+        self.find_by(&is_own).or_else(|| self.find_by(&is_theirs))
+    }
+
+    fn find_by(&self, is_it: &dyn Fn(&EndedExchange) -> bool) -> Option<EndedRecord> {
         let failure = self.failures.iter().rev().find(|it| is_it(&it.done));
         failure.cloned().or_else(|| {
             let done = self.done.iter().rev().find(|done| is_it(done))?;

@@ -31,6 +31,24 @@ fn an_exchange_is_listed_in_flight_until_it_ends() {
 }
 
 #[test]
+fn an_exchange_is_found_by_the_id_that_its_client_saw() {
+    let view = filled(NOON, |state| {
+        for (id, theirs) in [("a", "req_1"), ("b", "req_2"), ("c", "a")] {
+            let mut ended = exchange(id, NOON + 1);
+            ended.upstream_request_id = Some(theirs.into());
+            state.begun(begun(id, at(NOON)), Arc::default());
+            state.ended(ended, (None, None), at(NOON + 1), None);
+        }
+    });
+    let found = |id: &str| view.request(id, at(NOON + 2)).map(|detail| detail.row.id);
+    assert_eq!(found("req_1").as_deref(), Some("a"));
+    assert_eq!(found("req_2").as_deref(), Some("b"));
+    // its own one first
+    assert_eq!(found("a").as_deref(), Some("a"));
+    assert_eq!(found("req_3"), None);
+}
+
+#[test]
 fn pages_follow_each_other_and_show_each_exchange_once() {
     let view = filled(NOON, |state| {
         for i in 0..6000 {
