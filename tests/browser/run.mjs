@@ -776,6 +776,14 @@ if (isMock) {
     await page.locator(".check-line", { hasText: "not buffered" }).waitFor();
     await page.locator("summary", { hasText: "Evidence" }).click();
     await page.locator(".check-line li", { hasText: "127.0.0.1" }).waitFor();
+    // a screen reader that speaks Chinese reads them in English
+    for (const part of ['span[lang="en"]', '.check-fix[lang="en"]', 'ul[lang="en"]']) {
+      holds((await page.locator(`.check-line ${part}`).count()) > 0, `${part} names its language`);
+    }
+    await page.evaluate(() => import("/admin/assets/i18n.js").then((it) => it.speak("zh")));
+    await page.locator(".lead", { hasText: "结果和修复方法的说明为英文" }).waitFor();
+    await page.evaluate(() => import("/admin/assets/i18n.js").then((it) => it.speak("en")));
+    await page.locator(".lead", { hasText: "Checks everything" }).waitFor();
   });
 
   await test("budgets and the audit are told", {}, async (page) => {

@@ -501,6 +501,7 @@ export default {
   "nav.doctor": "Doctor",
   "doctor.lead":
     "Checks everything between a client and the upstream, and says how to mend what does not work.",
+  "doctor.english": "Findings and remedies are in English.",
   "doctor.operator": "The doctor needs the role of an operator",
   "doctor.empty": "No run yet",
   "doctor.run": "Run the checks",

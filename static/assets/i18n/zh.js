@@ -488,6 +488,7 @@ export default {
   "nav.audit": "审计",
   "nav.doctor": "诊断",
   "doctor.lead": "检查客户端与上游之间的每一环，并说明出问题的地方该怎样修复。",
+  "doctor.english": "结果和修复方法的说明为英文。",
   "doctor.operator": "诊断需要操作员角色",
   "doctor.empty": "尚未运行",
   "doctor.run": "运行检查",

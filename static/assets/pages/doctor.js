@@ -1,7 +1,8 @@
 // Checks of everything between a client and the upstream, each with a remedy; run when asked.
+// Their findings are in English, as the verb and its bundle have them.
 
 import { html, useState } from "../view.js";
-import { t, word } from "../i18n.js";
+import { language, t, word } from "../i18n.js";
 import * as as from "../format.js";
 import { asFault, ask, useAnswer, useMay } from "../api.js";
 import { Badge, Card, Empty, FaultNote, Icon } from "../parts.js";
@@ -13,7 +14,9 @@ const COUNTS = /** @type {const} */ (["ok", "warn", "fail", "skip"]);
 export default function Doctor() {
   const may = useMay("operator");
   return html`
-    <p class="lead">${t("doctor.lead")}</p>
+    <p class="lead">
+      ${t("doctor.lead")}${language.get() !== "en" && ` ${t("doctor.english")}`}
+    </p>
     ${may ? html`<${Runs} />` : html`<${Empty} title=${t("doctor.operator")} />`}
   `;
 }
@@ -107,16 +110,17 @@ function Line({ check }) {
       <${Badge} tone=${TONES[check.status]}>${t(`doctor.${check.status}`)}<//>
       <b>${word(`doctor.check.${check.id}`, check.id)}</b>
       <span>
-        ${check.subject && !isGrouped && html`<span class="mono">${check.subject}</span> · `}${check.detail}
+        ${check.subject && !isGrouped && html`<span class="mono">${check.subject}</span> · `}
+        <span lang="en">${check.detail}</span>
       </span>
       <span class="dim num">${check.ms > 0 && as.duration(check.ms)}</span>
-      ${check.fix && html`<p class="check-fix"><${Icon} name="info" /> ${check.fix}</p>`}
+      ${check.fix && html`<p class="check-fix" lang="en"><${Icon} name="info" /> ${check.fix}</p>`}
       ${
         check.evidence.length > 0 &&
         html`
           <details>
             <summary>${t("doctor.evidence")}</summary>
-            <ul class="mono">
+            <ul class="mono" lang="en">
               ${check.evidence.map((fact, at) => html`<li key=${at}>${fact}</li>`)}
             </ul>
           </details>
