@@ -5,6 +5,7 @@
 //! [`ConfigSource::load`] gives a [`Loaded`] or all [`ConfigErrors`] at once. Watching and swapping is in
 //! [`reload`]. Nothing here listens, connects or edits.
 
+mod certificate;
 mod digest;
 mod duration;
 mod endpoint;
@@ -44,6 +45,7 @@ mod verify;
 mod writable;
 
 pub use self::{
+    certificate::{CERTIFICATE_ENDS_SOON, CertificateFacts},
     digest::settings_digest,
     endpoint::{Credential, Endpoint, HttpVersion, InvalidCredential, Statuses},
     error::{ConfigError, ConfigErrors, Warning},

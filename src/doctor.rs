@@ -6,7 +6,6 @@
 //! One that costs money is made only when the operator asks for it. No check has a secret in its texts.
 
 mod bundle;
-mod certificate;
 mod check;
 mod client;
 mod configuration;

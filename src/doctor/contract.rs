@@ -74,7 +74,17 @@ pub(super) async fn contract_checks(
 }
 
 const LATE: &str = "no answer within 5 s";
-const NO_ANSWER: &str = "look at the upstream's status page, and try again";
+
+/// The remedy for a request without an answer.
+fn unanswered(why: &str) -> &'static str {
+    match why.contains("status 407") {
+        true => {
+            "put the right user and password into HTTP_PROXY (http://user:password@host:port; in them, @ is %40 and : \
+             is %3A)"
+        }
+        false => "look at the upstream's status page, and try again",
+    }
+}
 
 /// The smallest model of a list: the cheapest kind, the newest first.
 fn smallest(models: &Answered) -> Option<String> {
@@ -95,7 +105,7 @@ fn listed(group: CheckGroup, inquiry: Inquiry<'_>, models: &Result<Answered, Str
     const ID: &str = "models";
     let answer = match models {
         Ok(answer) => answer,
-        Err(why) => return Check::fail(group, ID, why, NO_ANSWER),
+        Err(why) => return Check::fail(group, ID, why, unanswered(why)),
     };
     let status = answer.status;
     let ids = answer.json()["data"].as_array().map(Vec::len);
@@ -165,7 +175,7 @@ fn refused(group: CheckGroup, id: &'static str, answer: &Answered) -> Check {
         ),
         407 => (
             "an outbound proxy wants a password (407)".to_owned(),
-            "put user and password into HTTPS_PROXY or HTTP_PROXY".to_owned(),
+            "put the right user and password into HTTPS_PROXY or HTTP_PROXY".to_owned(),
         ),
         429 => (
             "limits the rate of requests (429)".to_owned(),
@@ -226,7 +236,10 @@ async fn shape(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Chec
     let (answer, took) = bounded(inquiry.ask(&question)).await;
     let answer = match answer.unwrap_or_else(|| Err(LATE.to_owned())) {
         Ok(answer) => answer,
-        Err(why) => return vec![Check::fail(group, ID, why, NO_ANSWER).took(took)],
+        Err(why) => {
+            let fix = unanswered(&why);
+            return vec![Check::fail(group, ID, why, fix).took(took)];
+        }
     };
     let check = match (answer.status, answer.error()) {
         (400..=499, Some(_)) => Check::ok(group, ID, "errors have Anthropic's shape"),
@@ -264,20 +277,29 @@ async fn shape(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Chec
     ]
 }
 
-/// Counts of tokens: plain, with an unknown member, with an unknown beta.
+/// Counts of tokens: of markup, of the same without it, of next to nothing; with an unknown member, with an
+/// unknown beta.
 async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Check> {
     let beta = [("anthropic-beta", UNKNOWN_BETA)];
-    let (plain, member, beta) = tokio::join!(
-        bounded(count(inquiry, model, &[], false)),
-        bounded(count(inquiry, model, &[], true)),
-        bounded(count(inquiry, model, &beta, false)),
+    let bare = without_markup(XML);
+    let (marked, bare, tiny, member, beta) = tokio::join!(
+        bounded(count(inquiry, model, XML, &[], false)),
+        bounded(count(inquiry, model, &bare, &[], false)),
+        bounded(count(inquiry, model, "x", &[], false)),
+        bounded(count(inquiry, model, XML, &[], true)),
+        bounded(count(inquiry, model, XML, &beta, false)),
     );
-    let (plain, took) = (plain.0.unwrap_or_else(|| Err(LATE.to_owned())), plain.1);
-    let counted = match &plain {
-        Ok(answer) => counted(group, inquiry, answer),
-        Err(why) => Check::fail(group, "count_tokens", why, NO_ANSWER),
+    let (marked, took) = (marked.0.unwrap_or_else(|| Err(LATE.to_owned())), marked.1);
+    let beside = Beside {
+        bare: bare.0.and_then(Result::ok),
+        tiny: tiny.0.and_then(Result::ok),
     };
-    let is_counted = plain.as_ref().is_ok_and(|answer| answer.status == 200);
+    let counted = match &marked {
+        Ok(answer) => counted(group, inquiry, answer, &beside),
+        Err(why) => Check::fail(group, "count_tokens", why, unanswered(why)),
+    };
+    let is_counted = marked.as_ref().is_ok_and(|it| tokens_of(it).is_some());
+    let is_stranger = marked.as_ref().is_ok_and(Answered::is_html);
     let mut checks = vec![counted.took(took)];
     for (id, what, word, (answer, took)) in [
         ("unknown_fields", "members", UNKNOWN_MEMBER, member),
@@ -286,6 +308,8 @@ async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Che
         checks.push(if is_counted {
             let answer = answer.unwrap_or_else(|| Err(LATE.to_owned()));
             passed(group, id, what, word, &answer).took(took)
+        } else if is_stranger {
+            Check::skip(group, id, "not tried: what answers is not Anthropic's API")
         } else {
             Check::skip(
                 group,
@@ -300,10 +324,11 @@ async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Che
 async fn count(
     inquiry: Inquiry<'_>,
     model: &str,
+    text: &str,
     fields: &[(&str, &str)],
     has_member: bool,
 ) -> Result<Answered, String> {
-    let mut content = json!({"model": model, "messages": [{"role": "user", "content": XML}]});
+    let mut content = json!({"model": model, "messages": [{"role": "user", "content": text}]});
     if has_member {
         content[UNKNOWN_MEMBER] = Value::Bool(true);
     }
@@ -316,17 +341,71 @@ async fn count(
     inquiry.ask(&question).await
 }
 
-fn counted(group: CheckGroup, inquiry: Inquiry<'_>, answer: &Answered) -> Check {
-    const ID: &str = "count_tokens";
+/// A text as a sanitiser of HTML leaves it: without tags.
+fn without_markup(text: &str) -> String {
+    let mut is_tag = false;
+    let is_kept = |it: &char| {
+        is_tag = *it == '<' || (is_tag && *it != '>');
+        !is_tag && *it != '>'
+    };
+    text.chars().filter(is_kept).collect()
+}
+
+fn tokens_of(answer: &Answered) -> Option<u64> {
     let tokens = answer.json()["input_tokens"].as_u64();
-    match (answer.status, tokens) {
-        (200, Some(tokens)) => Check::ok(group, ID, format!("tokens are counted: {tokens}")),
+    tokens.filter(|_| answer.status == 200)
+}
+
+/// Counts that the one of markup is held against.
+struct Beside {
+    /// Count of the same text without its tags.
+    bare: Option<Answered>,
+    /// Count of one letter.
+    tiny: Option<Answered>,
+}
+
+impl Beside {
+    /// True if a text with markup has no more tokens than it would have without.
+    fn is_stripped(&self, marked: u64) -> bool {
+        let tokens = |answer: &Option<Answered>| answer.as_ref().and_then(tokens_of);
+        match (tokens(&self.bare), tokens(&self.tiny)) {
+            // one that does not tell texts apart tells nothing
+            (Some(bare), Some(tiny)) => tiny < bare && marked <= bare + bare / 4,
+            _ => false,
+        }
+    }
+
+    /// True if it is the markup for which a text is answered with this status.
+    fn blames_markup(&self, answer: &Answered) -> bool {
+        let refusals = [400, 403, 405, 406, 413, 418, 422];
+        match &self.tiny {
+            Some(tiny) if tokens_of(tiny).is_some() => refusals.contains(&answer.status),
+            Some(tiny) => {
+                let is_usual = [403, 406].contains(&answer.status) && answer.error().is_none();
+                is_usual && tiny.status != answer.status
+            }
+            None => false,
+        }
+    }
+}
+
+fn counted(group: CheckGroup, inquiry: Inquiry<'_>, answer: &Answered, beside: &Beside) -> Check {
+    const ID: &str = "count_tokens";
+    match (answer.status, tokens_of(answer)) {
+        (_, Some(tokens)) if beside.is_stripped(tokens) => Check::fail(
+            group,
+            ID,
+            format!("a text with XML in it arrives without its tags: {tokens} tokens of it are counted"),
+            "have what stands before the API (a sanitiser of HTML, a firewall, a gateway) leave content as it is: \
+             prompts of Claude Code hold tags",
+        ),
+        (_, Some(tokens)) => Check::ok(group, ID, format!("tokens are counted: {tokens}")),
         (401 | 403, _) if answer.error().is_some() && !inquiry.has_credential() => Check::skip(
             group,
             ID,
             "not tried: there is no credential; --key-env names a variable with one",
         ),
-        (403 | 406, _) if answer.error().is_none() => Check::fail(
+        _ if beside.blames_markup(answer) => Check::fail(
             group,
             ID,
             format!("a text with XML in it is answered {}: a firewall reads the content", answer.status),
@@ -359,13 +438,15 @@ fn passed(
 ) -> Check {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(why) => return Check::fail(group, id, why, NO_ANSWER),
+        Err(why) => return Check::fail(group, id, why, unanswered(why)),
     };
     let is_named = answer
         .error()
         .is_some_and(|(_, message)| message.contains(word));
     match answer.status {
-        200 => Check::ok(group, id, format!("unknown {what} are accepted")),
+        200 if tokens_of(answer).is_some() => {
+            Check::ok(group, id, format!("unknown {what} are accepted"))
+        }
         400..=499 if is_named => Check::ok(
             group,
             id,
@@ -404,7 +485,10 @@ async fn stream(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Check {
     let (answer, took) = bounded(inquiry.ask(&question)).await;
     let answer = match answer.unwrap_or_else(|| Err("no whole stream within 5 s".to_owned())) {
         Ok(answer) => answer,
-        Err(why) => return Check::fail(group, ID, why, NO_ANSWER).took(took),
+        Err(why) => {
+            let fix = unanswered(&why);
+            return Check::fail(group, ID, why, fix).took(took);
+        }
     };
     if answer.status != 200 {
         return refused(group, ID, &answer).took(took);
@@ -527,4 +611,18 @@ async fn silence(group: CheckGroup, inquiry: Inquiry<'_>, model: &str, silence: 
         ),
     };
     check.took(took)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_without_markup_has_its_words() {
+        assert_eq!(without_markup("a <b c=\"d\">e</b> f > g"), "a e f  g");
+        let bare = without_markup(XML);
+        assert!(bare.contains("SELECT * FROM users") && !bare.contains("system-reminder"));
+        // even if each word is a token
+        assert!(XML.len() > 2 * bare.len(), "{bare}");
+    }
 }

@@ -16,10 +16,9 @@ use super::{
     contract::XML,
     peer::{self, PeerChain, PeerTrust},
     run::{bounded, bounded_blocking, told},
-    upstream::SOON,
 };
 use crate::{
-    config::{Scheme, Upstream},
+    config::{CERTIFICATE_ENDS_SOON, Scheme, Upstream},
     upstream::dial,
 };
 
@@ -169,6 +168,12 @@ fn unanswered(error: &Unanswered, target: &ListenerTarget, runs: bool) -> Check 
             format!("this user may not open it: {error}"),
             "run doctor as the user of the server (sudo -u USER), or let this user use the socket (its group)",
         ),
+        Unanswered::SpeaksTls => Check::fail(
+            GROUP,
+            ID,
+            "it was asked in clear, and speaks TLS",
+            "give clients https:// in place of http://, or the port without TLS (PORT)",
+        ),
         Unanswered::Tls(why) if is_public => Check::fail(
             GROUP,
             ID,
@@ -270,7 +275,7 @@ fn certificate(chain: &PeerChain, places: &ListenerPlaces, target: &ListenerTarg
             format!("{found}; TLS_CERT_FILE has another one"),
             "look at the server's log: it keeps the last pair that was valid; correct the files, then send it SIGHUP",
         )
-    } else if left < SOON {
+    } else if left < CERTIFICATE_ENDS_SOON {
         Check::warn(
             GROUP,
             ID,
@@ -343,6 +348,8 @@ enum Unanswered {
     Io(#[from] io::Error),
     #[error("the handshake of TLS fails: {0}")]
     Tls(String),
+    #[error("it speaks TLS")]
+    SpeaksTls,
     #[error("{0}")]
     Name(String),
     #[error("nothing within 5 s")]
@@ -380,7 +387,7 @@ async fn exchange(target: &ListenerTarget, method: &str, path: &str, content: &s
     match target {
         ListenerTarget::Plain(address) => {
             let tcp = TcpStream::connect(address).await?;
-            Ok((None, over(tcp, &request).await?))
+            in_clear(tcp, &request).await
         }
         ListenerTarget::Tls(address) => {
             let tcp = TcpStream::connect(address).await?;
@@ -407,7 +414,7 @@ async fn exchange(target: &ListenerTarget, method: &str, path: &str, content: &s
             }
             let tcp = last?;
             match url.scheme {
-                Scheme::Http => Ok((None, over(tcp, &request).await?)),
+                Scheme::Http => in_clear(tcp, &request).await,
                 Scheme::Https => {
                     let (store, _) = bounded_blocking(|| dial::store(None)).await;
                     let store = match store {
@@ -419,6 +426,13 @@ async fn exchange(target: &ListenerTarget, method: &str, path: &str, content: &s
                 }
             }
         }
+    }
+}
+
+async fn in_clear(tcp: TcpStream, request: &str) -> Trip {
+    match over(tcp, request).await {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(Unanswered::SpeaksTls),
+        outcome => Ok((None, outcome?)),
     }
 }
 
@@ -448,6 +462,11 @@ async fn over(
             break;
         }
     }
+    // an alert, or nginx' answer to a request in clear
+    let is_tls = octets.starts_with(ALERT) || memchr::memmem::find(&octets, CLEAR_TO_TLS).is_some();
+    if is_tls {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut fields);
     match (head.parse(&octets), head.code) {
@@ -471,6 +490,10 @@ async fn over(
         )),
     }
 }
+
+/// The begin of a record of TLS that holds an alert (RFC 8446 §5.1), and the words of nginx and its likes.
+const ALERT: &[u8] = &[0x15, 0x03];
+const CLEAR_TO_TLS: &[u8] = b"HTTP request was sent to HTTPS port";
 
 /// Content that came in chunks, as far as it came.
 fn unchunked(mut rest: &[u8]) -> Vec<u8> {

@@ -9,18 +9,18 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    CertificateError, Error, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::ring,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::certificate::CertificateFacts;
+use crate::{
+    config::CertificateFacts,
+    upstream::dial::{PeerCertificates, judged},
+};
 
 /// Rule by which a chain is accepted.
 pub(super) enum PeerTrust {
@@ -92,30 +92,32 @@ pub(super) async fn shake_hands(
     trust: PeerTrust,
 ) -> (PeerChain, io::Result<TlsStream<TcpStream>>) {
     let host = host.strip_suffix('.').unwrap_or(host).to_owned();
-    let recorder = match trust {
+    let inner = match trust {
         PeerTrust::Any => Ok(None),
         PeerTrust::Authorities(store) => verifier(store).map(Some),
     };
-    let recorder = recorder.map(|inner| {
-        Arc::new(ChainRecorder {
-            inner,
-            provider: Arc::new(ring::default_provider()),
-            seen: Mutex::default(),
-        })
+    let seen = Arc::<Mutex<Vec<CertificateDer<'static>>>>::default();
+    let config = inner.and_then(|inner| {
+        let seen = Arc::clone(&seen);
+        judged(Box::new(move |shown: &PeerCertificates<'_>| {
+            let chain = std::iter::once(shown.leaf).chain(shown.between);
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = chain.map(|it| it.clone().into_owned()).collect();
+            drop(seen);
+            let Some(inner) = &inner else { return Ok(()) };
+            inner
+                .verify_server_cert(
+                    shown.leaf,
+                    shown.between,
+                    shown.name,
+                    shown.staple,
+                    shown.now,
+                )
+                .map(|_| ())
+        }))
     });
-    let recorder = match recorder {
-        Ok(recorder) => recorder,
-        Err(error) => return (PeerChain::default(), Err(io::Error::other(error))),
-    };
-    let config = ClientConfig::builder_with_provider(Arc::clone(&recorder.provider))
-        .with_safe_default_protocol_versions();
     let outcome = match (config, ServerName::try_from(host)) {
         (Ok(config), Ok(name)) => {
-            let mut config = config
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::clone(&recorder) as _)
-                .with_no_client_auth();
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
             TlsConnector::from(Arc::new(config))
                 .connect(name, tcp)
                 .await
@@ -123,7 +125,7 @@ pub(super) async fn shake_hands(
         (Err(error), _) => Err(io::Error::other(error)),
         (_, Err(error)) => Err(io::Error::other(error)),
     };
-    let mut seen = recorder.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let certificates = std::mem::take(&mut *seen);
     (PeerChain { certificates }, outcome)
 }
@@ -141,60 +143,4 @@ pub(super) fn certificate_error(error: &io::Error) -> Option<&CertificateError> 
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
-}
-
-#[derive(Debug)]
-struct ChainRecorder {
-    /// None accepts any chain.
-    inner: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-    seen: Mutex<Vec<CertificateDer<'static>>>,
-}
-
-impl ServerCertVerifier for ChainRecorder {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain = std::iter::once(end_entity).chain(intermediates);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        *seen = chain.map(|it| it.clone().into_owned()).collect();
-        drop(seen);
-        match &self.inner {
-            Some(inner) => {
-                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            }
-            None => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }

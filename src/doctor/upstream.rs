@@ -1,7 +1,10 @@
 //! The checks of one upstream: names, addresses, the outbound proxy, TLS, the clock; then its contract
 //! (`contract`).
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use futures_util::future::join_all;
 use rustls::CertificateError;
@@ -15,7 +18,7 @@ use super::{
     run::{PATIENCE, bounded, bounded_blocking, told},
 };
 use crate::{
-    config::{Endpoint, Live, OutboundRoute, Scheme},
+    config::{CERTIFICATE_ENDS_SOON, Endpoint, Live, OutboundRoute, Scheme},
     error::UpstreamError,
     upstream::dial::{self, Dialer, Trust},
     wire::origin::is_loopback_host,
@@ -39,8 +42,6 @@ pub struct UpstreamPlace<'a> {
 
 /// Addresses that are tried.
 const ADDRESSES: usize = 8;
-/// Days before its end from which a certificate is a warning.
-pub(super) const SOON: i64 = 14;
 /// Difference of clocks that is a warning, and one with which certificates and tokens fail.
 const CLOCKS: (u64, u64) = (30, 300);
 
@@ -115,11 +116,11 @@ async fn direct(group: CheckGroup, dialer: &Dialer, endpoint: &Endpoint) -> Vec<
             let fix = match error {
                 UpstreamError::DnsTimeout => {
                     "check /etc/resolv.conf, and that its name servers can be reached from here (UDP and TCP, \
-                     port 53); behind a company's proxy, set HTTPS_PROXY"
+                     port 53); behind a company's proxy, set HTTPS_PROXY (and name the host in no NO_PROXY)"
                 }
                 _ => {
                     "correct the host in API_BASE_URL, or check /etc/resolv.conf and /etc/hosts; behind a \
-                     company's proxy, set HTTPS_PROXY"
+                     company's proxy, set HTTPS_PROXY (and name the host in no NO_PROXY)"
                 }
             };
             return vec![Check::fail(group, "dns", format!("{host}: {why}"), fix).took(took)];
@@ -168,7 +169,8 @@ fn unreached(error: &UpstreamError, address: SocketAddr) -> String {
             "API_BASE_URL leads back to this proxy: set it to the upstream".to_owned()
         }
         UpstreamError::ConnectionRefused(_) => format!(
-            "start the upstream, or correct the port in API_BASE_URL: nothing listens on port {}",
+            "start the upstream, or correct the port in API_BASE_URL: nothing listens on port {}; where a proxy leads \
+             outside, set HTTPS_PROXY, and see that NO_PROXY does not name the host",
             address.port()
         ),
         UpstreamError::ConnectionFailed(_) if address.is_ipv6() => {
@@ -179,7 +181,8 @@ fn unreached(error: &UpstreamError, address: SocketAddr) -> String {
             "raise the limit of open files (`ulimit -n`, LimitNOFILE=)".to_owned()
         }
         _ => format!(
-            "let a firewall pass TCP to port {}, or set HTTPS_PROXY where a proxy leads outside",
+            "let a firewall pass TCP to port {}, or set HTTPS_PROXY where a proxy leads outside, and see that NO_PROXY \
+             does not name the host",
             address.port()
         ),
     }
@@ -219,8 +222,18 @@ async fn outbound(
         Ok(_) => Check::ok(group, ID, format!("{proxy} connects to {authority}")),
         Err(error) => {
             let why = of_upstream(&error);
-            let fix = match why.contains("407") {
-                true => "put user and password into HTTPS_PROXY (http://user:password@host:port)"
+            let has_login = match route {
+                OutboundRoute::HttpProxy(proxy) => proxy.credentials.is_some(),
+                OutboundRoute::Socks5 { proxy, .. } => proxy.credentials.is_some(),
+                OutboundRoute::Direct => false,
+            };
+            let fix = match error.is_permanent() {
+                true if has_login => format!(
+                    "correct the user and password in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, which the proxy refuses \
+                     (in them, @ is %40 and : is %3A), or ask its operator if they may reach {authority}"
+                ),
+                true => "put user and password into HTTPS_PROXY, HTTP_PROXY or ALL_PROXY \
+                         (http://user:password@host:port)"
                     .to_owned(),
                 false => format!(
                     "correct HTTPS_PROXY or HTTP_PROXY, let the proxy connect to {authority}, or name the host \
@@ -248,7 +261,14 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
     let store = match store {
         Some(Ok(store)) => store,
         Some(Err(error)) => {
-            let fix = "correct UPSTREAM_CA_FILE, SSL_CERT_FILE or SSL_CERT_DIR";
+            let fix = match &place.ca_file {
+                Some(path) => format!(
+                    "correct UPSTREAM_CA_FILE ({}): PEM certificates of the authorities to trust beside the \
+                     system's; unset it if the upstream's authority is public",
+                    path.display()
+                ),
+                None => "correct SSL_CERT_FILE or SSL_CERT_DIR, or unset them".to_owned(),
+            };
             return Check::fail(group, ID, told(&error), fix);
         }
         None => {
@@ -298,7 +318,7 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
                          it, put its certificate into UPSTREAM_CA_FILE, and this is no warning any more"
                     ),
                 )
-            } else if left < SOON {
+            } else if left < CERTIFICATE_ENDS_SOON {
                 Check::warn(
                     group,
                     ID,
@@ -310,7 +330,10 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
             }
         }
         Err(error) => {
-            let (why, fix) = distrusted(&error, host, &authority);
+            let names = leaf.as_ref().map(|leaf| leaf.names.join(", "));
+            let names = names.unwrap_or_default();
+            let ca_file = place.ca_file.as_deref();
+            let (why, fix) = distrusted(&error, host, &names, &authority, ca_file);
             Check::fail(group, ID, why, fix)
         }
     };
@@ -325,7 +348,13 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
 }
 
 /// A handshake that failed: the reason, and the remedy.
-fn distrusted(error: &std::io::Error, host: &str, authority: &str) -> (String, String) {
+fn distrusted(
+    error: &std::io::Error,
+    host: &str,
+    names: &str,
+    authority: &str,
+    ca_file: Option<&Path>,
+) -> (String, String) {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
         NotValidYetContext, UnknownIssuer,
@@ -333,10 +362,17 @@ fn distrusted(error: &std::io::Error, host: &str, authority: &str) -> (String, S
     match peer::certificate_error(error) {
         Some(UnknownIssuer) => (
             format!("{authority} signed the certificate, and is not trusted here: an interceptor, or a private authority"),
-            format!(
-                "if {authority} is your company's or your gateway's, save its certificate in PEM and set \
-                 UPSTREAM_CA_FILE to that file; otherwise do not send keys there"
-            ),
+            match ca_file {
+                Some(path) => format!(
+                    "UPSTREAM_CA_FILE ({}) does not have it: if {authority} is your company's or your gateway's, add \
+                     its certificate in PEM to that file; otherwise do not send keys there",
+                    path.display()
+                ),
+                None => format!(
+                    "if {authority} is your company's or your gateway's, save its certificate in PEM and set \
+                     UPSTREAM_CA_FILE to that file; otherwise do not send keys there"
+                ),
+            },
         ),
         Some(Expired | ExpiredContext { .. }) => (
             "the certificate has expired".to_owned(),
@@ -347,8 +383,13 @@ fn distrusted(error: &std::io::Error, host: &str, authority: &str) -> (String, S
             "correct this machine's clock (timedatectl, chrony)".to_owned(),
         ),
         Some(NotValidForName | NotValidForNameContext { .. }) => (
-            format!("the certificate is not for {host}"),
-            "set API_BASE_URL to a name that the certificate has".to_owned(),
+            match names {
+                "" => format!("the certificate is not for {host}: it has no names"),
+                names => format!("the certificate is not for {host}, but for {names}"),
+            },
+            "set API_BASE_URL to a name that the certificate has, if that is the same server; if it is not, look in \
+             DNS and /etc/hosts for what leads there"
+                .to_owned(),
         ),
         Some(other) => (
             format!("the certificate is refused: {other}"),

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use super::reader::Reader;
 use crate::config::{
+    certificate::{CERTIFICATE_ENDS_SOON, CertificateFacts},
     env::Settings,
     identity::{self, TlsIdentity},
     model::Listen,
@@ -56,6 +57,30 @@ impl Reader {
         let chain = self.opened("TLS_CERT_FILE", chain.as_deref(), root, identity::chain);
         let key = self.opened("TLS_KEY_FILE", key.as_deref(), root, identity::key);
         let pair = identity::pair(chain?, key?);
-        pair.map_err(|bad| self.fault("TLS_KEY_FILE", bad)).ok()
+        let pair = pair.map_err(|bad| self.fault("TLS_KEY_FILE", bad)).ok()?;
+        self.warn_of_end(&pair);
+        Some(pair)
+    }
+
+    /// Warns of a certificate that has expired, or soon will.
+    fn warn_of_end(&mut self, pair: &TlsIdentity) {
+        let now = jiff::Timestamp::now().as_second();
+        let facts = CertificateFacts::read(pair.leaf());
+        let facts = facts.filter(|facts| facts.days_left(now) < CERTIFICATE_ENDS_SOON);
+        let (Some(facts), Some(setting)) = (facts, self.merged.setting("TLS_CERT_FILE")) else {
+            return;
+        };
+        let end = jiff::Timestamp::from_second(facts.ends);
+        let date = end.map_or_else(
+            |_| "an unknown date".to_owned(),
+            |end| end.strftime("%Y-%m-%d").to_string(),
+        );
+        let effect = match facts.ends <= now {
+            true => format!("has a certificate that expired on {date}: clients refuse it"),
+            false => format!("has a certificate that expires on {date}: clients refuse it then"),
+        };
+        let message = format!("{effect}; renew it, the file is read again by itself");
+        let origin = setting.origin.clone();
+        self.merged.warn("TLS_CERT_FILE", origin, message);
     }
 }

@@ -105,4 +105,42 @@ fn the_certificate_of_a_listener_is_that_of_the_file() {
     assert_check(&of(&own), "certificate", "ok", "");
     assert_check(&of(&own), "content", "ok", "");
     assert_check(&of(&other), "certificate", "warn", "SIGHUP");
+    // asked in clear
+    let url = format!("http://127.0.0.1:{}", proxy.tls_addr().port());
+    let found = report(doctor(upstream.url()).args(["--url", &url])).0;
+    assert_check(&found, "round_trip", "fail", "https:// in place of http://");
+}
+
+#[test]
+fn the_end_of_a_certificate_of_its_own_is_told_before_it_comes() {
+    let upstream = upstream(|_, _| None);
+    for (pair, says) in [
+        (Pair::ending_in(10), Some("expires on")),
+        (Pair::ending_in(-1), Some("expired on")),
+        (Pair::ending_in(16), None),
+    ] {
+        let checked = pair.served(doctor(upstream.url()).env("TLS_PORT", 0));
+        let (found, ended) = report(checked);
+        assert_eq!(ended.code, Some(0), "{found:#}");
+        let settings = found["checks"].as_array().unwrap().iter();
+        let told = settings.filter(|check| check["group"] == "configuration");
+        let told: Vec<_> = told.filter(|check| check["status"] == "warn").collect();
+        assert_eq!(told.len(), usize::from(says.is_some()), "{found:#}");
+        let proxy = pair.served(Proxy::to(upstream.url())).start();
+        let Some(says) = says else {
+            assert!(!proxy.stderr().contains("TLS_CERT_FILE"));
+            continue;
+        };
+        assert!(
+            told[0]["detail"].to_string().contains(says),
+            "{:#}",
+            told[0]
+        );
+        let log = proxy.stderr();
+        let line = log
+            .lines()
+            .find(|line| line.contains("TLS_CERT_FILE"))
+            .unwrap();
+        assert!(line.contains("WARN") && line.contains(says), "{line}");
+    }
 }

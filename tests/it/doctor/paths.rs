@@ -42,12 +42,17 @@ fn a_name_without_an_address_is_found() {
 
 #[test]
 fn an_outbound_proxy_that_refuses_is_found() {
-    for (answer, fix) in [
-        ("HTTP/1.1 407 X\r\n\r\n", "user:password@host"),
-        ("HTTP/1.1 403 X\r\n\r\n", "NO_PROXY"),
+    for (login, answer, fix) in [
+        ("", "HTTP/1.1 407 X\r\n\r\n", "user:password@host"),
+        (
+            "canary:canary@",
+            "HTTP/1.1 407 X\r\n\r\n",
+            "which the proxy refuses",
+        ),
+        ("canary:canary@", "HTTP/1.1 403 X\r\n\r\n", "NO_PROXY"),
     ] {
         let proxy = Upstream::bind();
-        let url = format!("http://canary:canary@{}", proxy.addr());
+        let url = format!("http://{login}{}", proxy.addr());
         let playing = thread::spawn(move || {
             let mut wire = proxy.accept();
             wire.read_request_head();
@@ -121,6 +126,21 @@ fn certificates_are_judged_and_their_authority_is_named() {
     let other = Identity::of(&["other.test"]);
     let report = of_tls(&other, |it| other.trusted(it));
     assert_check(&report, "tls", "fail", "name that the certificate has");
+    assert!(
+        check(&report, "tls")["detail"]
+            .as_str()
+            .unwrap()
+            .contains("but for other.test"),
+        "{report:#}"
+    );
+    // the file of the setting has another authority
+    let report = of_tls(&identity, |it| other.trusted(it));
+    assert_check(
+        &report,
+        "tls",
+        "fail",
+        "add its certificate in PEM to that file",
+    );
     let soon = Identity::ending_soon(&["localhost"]);
     let report = of_tls(&soon, |it| soon.trusted(it));
     assert_check(&report, "tls", "warn", "renew");

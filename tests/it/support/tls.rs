@@ -28,12 +28,28 @@ pub(crate) struct Pair {
 impl Pair {
     /// A new one, signed by itself.
     pub(crate) fn new() -> Self {
+        Self::signed(|_| {})
+    }
+
+    /// The same, but it ends after this number of days, or ended before today.
+    pub(crate) fn ending_in(days: i64) -> Self {
+        let end = jiff::Zoned::now().date() + jiff::Span::new().days(days);
+        Self::signed(|params| {
+            let [month, day] = [end.month(), end.day()].map(|it| u8::try_from(it).unwrap());
+            params.not_after = rcgen::date_time_ymd(end.year().into(), month, day);
+        })
+    }
+
+    fn signed(change: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let pair = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let cert = params.self_signed(&key).unwrap();
         Self {
-            cert: pair.cert.pem(),
-            key: pair.signing_key.serialize_pem(),
-            der: pair.cert.der().clone(),
+            cert: cert.pem(),
+            key: key.serialize_pem(),
+            der: cert.der().clone(),
         }
     }
 

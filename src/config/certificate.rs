@@ -2,22 +2,27 @@
 //!
 //! A reader of the few members of DER that are shown. It judges nothing: a chain is verified by rustls.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use jiff::{civil::Date, tz::TimeZone};
 
 /// Facts of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CertificateFacts {
+pub struct CertificateFacts {
     /// Name of its holder.
-    pub(super) subject: String,
+    pub subject: String,
     /// Name of the authority that signed it.
-    pub(super) issuer: String,
+    pub issuer: String,
     /// Begin of its validity, in Unix seconds.
-    pub(super) begins: i64,
+    pub begins: i64,
     /// End of its validity, in Unix seconds.
-    pub(super) ends: i64,
+    pub ends: i64,
+    /// Names and addresses that it is for, at most 20 of them.
+    pub names: Vec<String>,
 }
+
+/// Days before its end from which a certificate is a warning.
+pub const CERTIFICATE_ENDS_SOON: i64 = 14;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -25,8 +30,19 @@ const OBJECT: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const INTEGER: u8 = 0x02;
+const BOOLEAN: u8 = 0x01;
+const OCTETS: u8 = 0x04;
 /// `[0]`, the version.
 const VERSION: u8 = 0xa0;
+/// `[3]`, the extensions.
+const EXTENSIONS: u8 = 0xa3;
+/// `[2]` and `[7]` of a GeneralName.
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
+/// subjectAltName (2.5.29.17).
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 29, 17];
+/// Names that are read.
+const MOST_NAMES: usize = 20;
 
 /// commonName and organizationName (2.5.4.3, 2.5.4.10).
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
@@ -34,7 +50,7 @@ const ORGANIZATION: &[u8] = &[0x55, 4, 10];
 
 impl CertificateFacts {
     /// Reads a certificate in DER; none if it is not one.
-    pub(super) fn read(der: &[u8]) -> Option<Self> {
+    pub fn read(der: &[u8]) -> Option<Self> {
         let mut outer = Der(Der(der).value(SEQUENCE)?);
         let mut body = Der(outer.value(SEQUENCE)?);
         if body.peek() == Some(VERSION) {
@@ -51,11 +67,12 @@ impl CertificateFacts {
             issuer,
             begins,
             ends,
+            names: names(body).unwrap_or_default(),
         })
     }
 
     /// Days until its end; negative after it.
-    pub(super) fn days_left(&self, now: i64) -> i64 {
+    pub fn days_left(&self, now: i64) -> i64 {
         (self.ends - now).div_euclid(86_400)
     }
 }
@@ -116,6 +133,47 @@ impl<'a> Der<'a> {
     }
 }
 
+/// Names of the extension subjectAltName (RFC 5280 §4.2.1.6), after the subject.
+fn names(mut body: Der<'_>) -> Option<Vec<String>> {
+    // behind the key, and ids that nothing has any more
+    let extensions = loop {
+        let (tag, content) = body.element()?;
+        if tag == EXTENSIONS {
+            break content;
+        }
+    };
+    let mut extensions = Der(Der(extensions).value(SEQUENCE)?);
+    while let Some(extension) = extensions.value(SEQUENCE) {
+        let mut extension = Der(extension);
+        if extension.value(OBJECT)? != ALTERNATIVE_NAMES {
+            continue;
+        }
+        if extension.peek() == Some(BOOLEAN) {
+            extension.value(BOOLEAN)?;
+        }
+        let mut names = Der(Der(extension.value(OCTETS)?).value(SEQUENCE)?);
+        let mut found = Vec::new();
+        while let (Some((tag, content)), true) = (names.element(), found.len() < MOST_NAMES) {
+            match tag {
+                DNS_NAME => found.push(text(tag, content)),
+                IP_ADDRESS => found.extend(address(content)),
+                _ => {}
+            }
+        }
+        return Some(found);
+    }
+    None
+}
+
+fn address(content: &[u8]) -> Option<String> {
+    let address = match content.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(content).ok()?),
+        16 => IpAddr::from(<[u8; 16]>::try_from(content).ok()?),
+        _ => return None,
+    };
+    Some(address.to_string())
+}
+
 /// Common name and organization of a Name, as far as it has them.
 fn name(content: &[u8]) -> String {
     let (mut common, mut organization) = (None, None);
@@ -173,8 +231,15 @@ mod tests {
 
     use super::*;
 
+    const NAMES: [&str; 4] = [
+        "upstream.test",
+        "*.upstream.test",
+        "192.0.2.7",
+        "2001:db8::1",
+    ];
+
     fn certificate(year: i32) -> rcgen::CertificateParams {
-        let mut params = rcgen::CertificateParams::new(["upstream.test".to_owned()]).unwrap();
+        let mut params = rcgen::CertificateParams::new(NAMES.map(str::to_owned)).unwrap();
         let mut name = rcgen::DistinguishedName::new();
         name.push(rcgen::DnType::CommonName, "Zscaler \u{e9} Root");
         name.push(rcgen::DnType::OrganizationName, "Corp");
@@ -192,6 +257,7 @@ mod tests {
             let facts = CertificateFacts::read(made.der()).unwrap();
             assert_eq!(facts.subject, "Zscaler é Root (Corp)");
             assert_eq!(facts.issuer, facts.subject);
+            assert_eq!(facts.names, NAMES);
             assert_eq!(facts.begins, 1_582_934_400);
             assert_eq!(facts.ends, ends);
             assert_eq!(facts.days_left(ends - 86_400), 1);
