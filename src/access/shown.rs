@@ -1,6 +1,7 @@
 //! Keys that a request shows: in `x-api-key`, `Authorization: Bearer`, or `x-proxy-key`.
 
 use super::{id::is_ours, refusal::RefusalKind};
+use crate::wire::role::is_same;
 
 /// Credentials of a request that may be a key of the proxy.
 #[derive(Clone, Copy, Default)]
@@ -24,7 +25,7 @@ pub enum KeyField {
 impl KeyField {
     /// The field of this name, in any case.
     pub fn of(name: &[u8]) -> Option<Self> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let is = |known: &str| is_same(name, known);
         match name.len() {
             9 if is("x-api-key") => Some(Self::ApiKey),
             13 if is("authorization") => Some(Self::Authorization),

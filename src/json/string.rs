@@ -67,13 +67,24 @@ pub(super) fn skip<S: Simd>(simd: S, chunk: &[u8], at: usize) -> StringEnd {
 #[inline(always)]
 fn skip_long<S: Simd>(simd: S, chunk: &[u8], mut at: usize) -> StringEnd {
     let mut run = Run::default();
-    let (blocks, _) = chunk.get(at..).unwrap_or_default().as_chunks::<BLOCK>();
-    for block in blocks {
-        if (run.carry != 0 || has_stop(simd, block))
-            && let Some(end) = run.step(simd, chunk, at, block, BLOCK)
-        {
+    let (mut blocks, _) = chunk.get(at..).unwrap_or_default().as_chunks::<BLOCK>();
+    loop {
+        // a loop of its own, so that what it compares with stays in registers
+        if run.carry == 0 {
+            while let [block, rest @ ..] = blocks
+                && !has_stop(simd, block)
+            {
+                blocks = rest;
+                at += BLOCK;
+            }
+        }
+        let [block, rest @ ..] = blocks else {
+            break;
+        };
+        if let Some(end) = run.step(simd, chunk, at, block, BLOCK) {
             return end;
         }
+        blocks = rest;
         at += BLOCK;
     }
     run.last(simd, chunk, at)

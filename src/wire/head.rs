@@ -12,7 +12,11 @@ use std::{
 use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use bytes::{Bytes, BytesMut};
 
-use super::{body::Framing, role::Role, verification::Verification};
+use super::{
+    body::Framing,
+    role::{Role, is_same},
+    verification::Verification,
+};
 use crate::exchange::Progress;
 
 /// Fields of one head (RFC 9110 §5), in the order they came.
@@ -68,7 +72,7 @@ impl<'a> Field<'a> {
 
     /// Compares the name without regard to case (RFC 9110 §5.1).
     pub fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
+        is_same(self.name, name)
     }
 
     /// Role of the name for forwarding.

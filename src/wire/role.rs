@@ -33,7 +33,7 @@ pub enum Role {
 impl Role {
     /// Classifies by length first, so that most names cost one comparison or none.
     pub fn of(name: &[u8]) -> Self {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let is = |known: &str| is_same(name, known);
         match name.len() {
             2 if is("te") => Self::Te,
             4 if is("host") => Self::Host,
@@ -54,12 +54,19 @@ impl Role {
     }
 }
 
+/// Compares a field name with one in lower case, without regard to case (RFC 9110 §5.1). Nearly all peers write
+/// lower case, which is compared many octets at a time.
+#[inline]
+pub fn is_same(name: &[u8], known: &str) -> bool {
+    name == known.as_bytes() || name.eq_ignore_ascii_case(known.as_bytes())
+}
+
 /// Reports whether a field is a credential: exactly one of these goes to an upstream with a key of
 /// its own.
 pub fn is_credential(name: &[u8]) -> bool {
     ["x-api-key", "authorization"]
         .iter()
-        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        .any(|known| is_same(name, known))
 }
 
 /// Reports whether a field may stand in a trailer section: fields for framing and routing,
