@@ -774,7 +774,7 @@ fn a_socket_without_permission_is_not_taken_for_none() {
         true => desk.directory.path().to_owned(),
         false => socket,
     };
-    fs::set_permissions(closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(closed, fs::Permissions::from_mode(0o0)).unwrap();
     for arguments in [
         &["keys", "list"][..],
         &["top", "--once"],

@@ -82,7 +82,7 @@ const ROOM: [u8; 2] = [0; 2];
 pub(in crate::telemetry) fn packed64(
     out: &mut Vec<u8>,
     field: u32,
-    values: impl Iterator<Item = u64> + ExactSizeIterator,
+    values: impl ExactSizeIterator<Item = u64>,
 ) {
     tag(out, field, LENGTH);
     varint(out, 8 * values.len() as u64);
