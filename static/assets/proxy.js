@@ -5,8 +5,8 @@ import { useAnswer } from "./api.js";
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
 /**
- * The command of a status line. On the proxy's own machine it names the proxy's folder, by which a client without
- * a key of the proxy finds it. `page` is a location.
+ * The command of a status line. On the proxy's own machine it names the proxy's folder, by which a client
+ * without a key of the proxy finds it. `page` is a location.
  * @param {string | null} folder
  * @param {Location | URL} page
  */
