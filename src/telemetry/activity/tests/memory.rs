@@ -69,9 +69,11 @@ fn largest() {
     let minutes = (0..360).map(|minute| NOON - 6 * 3600 + minute * 60);
     let seconds = (0..900).map(|second| NOON - 900 + second);
     let mut number = 0;
-    for second in days.chain(hours).chain(minutes).chain(seconds) {
-        for _ in 0..100 / 6 {
-            // all models of an hour, whatever the part
+    // all models of an hour, whatever the part; minutes and seconds have no models
+    let with_models = days.chain(hours).map(|second| (second, 100 / 6));
+    let without = minutes.chain(seconds).map(|second| (second, 1));
+    for (second, count) in with_models.chain(without) {
+        for _ in 0..count {
             number += 1;
             let text = ended::RedactedText {
                 content: "x".repeat(50 * 1024).into(),

@@ -72,9 +72,10 @@ fn sums_are_stored_while_it_runs() {
 fn what_is_to_be_stored_is_bounded_while_it_cannot_be() {
     let mut state = ActivityState::new(at(NOON), DayZone::new(TimeZone::UTC));
     let mut unsaved = Delta::default();
-    for day in 0..20 {
-        for i in 0..2000 {
-            let second = NOON + day * 86_400 + i * 43;
+    // longer than minutes are kept, one exchange in each
+    for day in 0..12 {
+        for i in 0..1440 {
+            let second = NOON + day * 86_400 + i * 60;
             let mut exchange = exchange("x", second);
             if let Some(usage) = &mut exchange.usage {
                 usage.model = Some(format!("m{}", i % 100).into());
