@@ -1,8 +1,8 @@
 //! Access as one worker uses it.
 //!
-//! What its requests take is counted apart from what others' take, and a key that it told of late is told again
-//! without a digest of its secret. No text of a key is kept for that: an entry has 128 bits of two keyed hashes,
-//! from which no secret of 190 bits can be told, and it holds as long as no key and no limit changes.
+//! A worker counts the shares of its requests apart from those of others, and tells a key that it told of late
+//! again without a digest of its secret. No text of a key is kept for that: an entry has 128 bits of two keyed
+//! hashes, from which no secret of 190 bits can be told, and it holds as long as no key and no limit changes.
 
 use std::{
     cell::RefCell,

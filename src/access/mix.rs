@@ -1,7 +1,7 @@
 //! Mixing of bits for tables.
 //!
-//! Of ids: a client may show any id, and finds what an operator has put there or nothing. It cannot make an entry,
-//! so a hash under a secret would guard nothing. Of texts that clients choose, [`SecretMix`] hides which ones fall
+//! Ids need no secret: a client may show any id, and finds an operator's entry or none. It cannot make an entry, so
+//! a hash under a secret would guard nothing. For texts that clients choose, [`SecretMix`] hides which ones fall
 //! together.
 
 use std::hash::{BuildHasher, Hasher, RandomState};

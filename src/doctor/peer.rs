@@ -105,15 +105,7 @@ pub(super) async fn shake_hands(
             *seen = chain.map(|it| it.clone().into_owned()).collect();
             drop(seen);
             let Some(inner) = &inner else { return Ok(()) };
-            inner
-                .verify_server_cert(
-                    shown.leaf,
-                    shown.between,
-                    shown.name,
-                    shown.staple,
-                    shown.now,
-                )
-                .map(|_| ())
+            shown.judged_by(&**inner)
         }))
     });
     let outcome = match (config, ServerName::try_from(host)) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustls::{
     CertificateError, ClientConfig, Error, OtherError,
-    client::{VerifierBuilderError, WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    client::{VerifierBuilderError, WebPkiServerVerifier},
     crypto::ring,
     pki_types::CertificateDer,
 };
@@ -64,15 +64,7 @@ fn config(
         }
         match (&system, &own) {
             (None, None) => Ok(()),
-            (Some(system), _) => system
-                .verify_server_cert(
-                    shown.leaf,
-                    shown.between,
-                    shown.name,
-                    shown.staple,
-                    shown.now,
-                )
-                .map(|_| ()),
+            (Some(system), _) => shown.judged_by(&**system),
             (None, Some(_)) => {
                 let problem = OtherError(Arc::new(AnotherCertificate));
                 Err(CertificateError::Other(problem).into())

@@ -26,6 +26,18 @@ pub struct PeerCertificates<'a> {
     pub now: UnixTime,
 }
 
+impl PeerCertificates<'_> {
+    /// Leaves the judgement to a verifier.
+    ///
+    /// # Errors
+    /// The verifier's.
+    pub fn judged_by(&self, verifier: &impl ServerCertVerifier) -> Result<(), Error> {
+        verifier
+            .verify_server_cert(self.leaf, self.between, self.name, self.staple, self.now)
+            .map(|_| ())
+    }
+}
+
 /// A rule.
 type ChainJudge = Box<dyn Fn(&PeerCertificates<'_>) -> Result<(), Error> + Send + Sync>;
 

@@ -11,7 +11,7 @@ struct Boots {
     store: MemoryLimits,
     now: u64,
     sequence: u64,
-    /// What each boot heard last.
+    /// The last answer to each boot.
     heard: HashMap<&'static str, BudgetAnswer>,
 }
 
