@@ -20,6 +20,7 @@ pub use self::{
     buffer::BodyBuffer,
     outcome::{CacheControl, Outcome, Unchanged},
     parts::BodyParts,
+    scanner::Scan,
 };
 
 /// Reports whether a request creates a message: `POST` and this path, the query cut off.

@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod attempts;
+mod body_watch;
 mod browser;
 mod details;
 mod edit_memory;
@@ -166,11 +167,14 @@ async fn relay(
     let look = record.look();
     let payload = inspection::digested(payload, record.digester());
     let held_from = record.is_watched().then(Instant::now);
+    let treatment = Treatment::of(&head, is_messages, live);
     let watch = match keyed {
-        Some(keyed) if keyed.needs_model() => Some(keyed::watch(&head, worker)?),
+        Some(keyed) if keyed.needs_model() => {
+            let is_edited = matches!(treatment, Treatment::Edit(_));
+            Some(keyed::watch(&head, worker, is_edited)?)
+        }
         _ => None,
     };
-    let treatment = Treatment::of(&head, is_messages, live);
     let payload = match keyed {
         Some(keyed) if head.framing != Framing::None => {
             // the edit reads the details itself
@@ -196,9 +200,13 @@ async fn relay(
                 ..Plan::streamed(&head, first, payload, Continue::NotExpected)
             }
         }
-        (Treatment::Edit(edit), _) => {
-            let is_watched = record.is_watched();
-            hold::edit(&head, payload, edit, worker, live, look, is_watched).await?
+        (Treatment::Edit(edit), watch) => {
+            let told = hold::Told {
+                look,
+                watch: watch.clone(),
+                is_watched: record.is_watched(),
+            };
+            hold::edit(&head, payload, edit, worker, live, told).await?
         }
     };
     if let Some(keyed) = keyed {

@@ -1,13 +1,18 @@
 //! Bounded buffer of a request body that is to be edited.
 //!
-//! A [`BodyBuffer`] takes the chunks of a request body as they arrive and scans each at once; when the
-//! body has ended, [`BodyBuffer::finish`] splices the edit in. Until then nothing may leave, since a body
+//! A [`BodyBuffer`] takes the chunks of a request body as they arrive and scans each at once, unless the caller
+//! reads them anyway and brings a [`Scan`]; when the body has ended, [`BodyBuffer::finish`] splices the edit in. Until then nothing may leave, since a body
 //! that turns out not to be JSON must go out as it came. The caller bounds the number of bytes and of
 //! buffers: it reads [`BodyBuffer::len`] and may call [`BodyBuffer::release`] at any time.
 
 use bytes::Bytes;
 
-use super::{outcome::Outcome, parts::BodyParts, scanner::Scanner, system};
+use super::{
+    outcome::Outcome,
+    parts::BodyParts,
+    scanner::{Scan, ScanResult, Scanner},
+    system,
+};
 use crate::{
     config::{EditMode, EditTarget},
     metering::RequestDetails,
@@ -18,8 +23,28 @@ use crate::{
 pub struct BodyBuffer {
     mode: EditMode,
     target: EditTarget,
-    scanner: Scanner,
+    scanner: Scanning,
     content: ChunkBuffer,
+}
+
+/// Place where the body is scanned.
+enum Scanning {
+    /// Here, as it comes.
+    Here(Scanner),
+    /// By the caller, who brings the scan at the end.
+    Elsewhere,
+    /// The scan has ended. None if the body is not one JSON text.
+    Done(Option<ScanResult>),
+}
+
+impl Scanning {
+    fn finish(self) -> Option<ScanResult> {
+        match self {
+            Self::Here(scanner) => scanner.finish(),
+            Self::Done(found) => found,
+            Self::Elsewhere => None,
+        }
+    }
 }
 
 impl BodyBuffer {
@@ -28,14 +53,31 @@ impl BodyBuffer {
         Self {
             mode,
             target,
-            scanner: Scanner::new(),
+            scanner: Scanning::Here(Scanner::new()),
             content: ChunkBuffer::default(),
         }
     }
 
+    /// Makes an empty buffer of a body that the caller scans.
+    pub fn unscanned(mode: EditMode, target: EditTarget) -> Self {
+        Self {
+            mode,
+            target,
+            scanner: Scanning::Elsewhere,
+            content: ChunkBuffer::default(),
+        }
+    }
+
+    /// Takes the scan of the whole body, which has ended. None if it is not one JSON text.
+    pub fn scanned(&mut self, scan: Option<Scan>) {
+        self.scanner = Scanning::Done(scan.map(Scan::found));
+    }
+
     /// Takes and scans the next chunk of the body.
     pub fn push(&mut self, chunk: Bytes) {
-        self.scanner.scan(&chunk);
+        if let Scanning::Here(scanner) = &mut self.scanner {
+            scanner.scan(&chunk);
+        }
         self.content.push(chunk);
     }
 
@@ -50,9 +92,12 @@ impl BodyBuffer {
     }
 
     /// Details of the request, as far as the body came: `model`, `stream` and `max_tokens` at its
-    /// top level. The last of duplicates counts.
-    pub fn asked(&self) -> RequestDetails {
-        self.scanner.asked().clone()
+    /// top level. The last of duplicates counts. None where the caller scans.
+    pub fn asked(&self) -> Option<RequestDetails> {
+        match &self.scanner {
+            Scanning::Here(scanner) => Some(scanner.asked().clone()),
+            Scanning::Elsewhere | Scanning::Done(_) => None,
+        }
     }
 
     /// Gives all bytes back, untouched: the body is too large, or the edit is no longer wanted.
@@ -221,7 +266,7 @@ mod tests {
                 hold.push(Bytes::copy_from_slice(chunk));
                 rest = after;
             }
-            let asked = hold.asked();
+            let asked = hold.asked().unwrap();
             prop_assert_eq!(&asked, &truth(&body), "{}", body);
             // a look ends where it has all three: without duplicates that makes no difference
             let mut look = RequestInspector::new();
@@ -244,14 +289,16 @@ mod tests {
             b"\"max_tok",
             b"ens\":3",
         ]);
-        let asked = hold.asked();
+        let asked = hold.asked().unwrap();
         assert_eq!(
             (asked.model.as_deref(), asked.is_stream),
             (Some("m"), Some(true))
         );
         assert_eq!(asked.max_tokens, None);
         assert_eq!(
-            BodyBuffer::new(EditMode::Replace, EditTarget::Prompt).asked(),
+            BodyBuffer::new(EditMode::Replace, EditTarget::Prompt)
+                .asked()
+                .unwrap(),
             RequestDetails::default()
         );
     }

@@ -21,12 +21,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Scanner {
     tokenizer: Tokenizer,
-    visitor: BodyVisitor,
+    scan: Scan,
 }
 
-/// Visitor of the tokens of a body.
+/// Scan of a body: a visitor of its tokens.
 #[derive(Debug)]
-struct BodyVisitor {
+pub struct Scan {
     /// Name of the member whose value comes next, if it is a known one.
     name: MemberName,
     place: ScanPlace,
@@ -81,37 +81,33 @@ impl Scanner {
     pub(super) fn new() -> Self {
         Self {
             tokenizer: Tokenizer::new(),
-            visitor: BodyVisitor {
-                name: MemberName::Other,
-                place: ScanPlace::Elsewhere,
-                reading: None,
-                found: ScanResult {
-                    system: System::Absent,
-                    cache_controls: 0,
-                    has_ttl: false,
-                },
-                asked: RequestDetails::default(),
-            },
+            scan: Scan::new(),
         }
     }
 
     /// Details that metering needs, as far as the scan has come.
     pub(super) fn asked(&self) -> &RequestDetails {
-        &self.visitor.asked
+        self.scan.asked()
     }
 
     /// Scans the next bytes of the body.
     pub(super) fn scan(&mut self, chunk: &[u8]) {
-        self.tokenizer.push(chunk, &mut self.visitor);
+        self.tokenizer.push(chunk, &mut self.scan);
     }
 
     /// Ends the scan. None if the bytes scanned are not one JSON text.
     pub(super) fn finish(self) -> Option<ScanResult> {
-        self.tokenizer.is_complete().then_some(self.visitor.found)
+        self.tokenizer.is_complete().then(|| self.scan.found())
     }
 }
 
-impl Visitor for BodyVisitor {
+impl Default for Scan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Visitor for Scan {
     #[inline(always)]
     fn reads_names(&self, _depth: u64) -> bool {
         true
@@ -153,7 +149,32 @@ impl Visitor for BodyVisitor {
     }
 }
 
-impl BodyVisitor {
+impl Scan {
+    /// Makes a scan before the first byte.
+    pub fn new() -> Self {
+        Self {
+            name: MemberName::Other,
+            place: ScanPlace::Elsewhere,
+            reading: None,
+            found: ScanResult {
+                system: System::Absent,
+                cache_controls: 0,
+                has_ttl: false,
+            },
+            asked: RequestDetails::default(),
+        }
+    }
+
+    /// Details that metering needs, as far as the scan has come.
+    pub fn asked(&self) -> &RequestDetails {
+        &self.asked
+    }
+
+    /// Result of the scan of a body that has ended, and is one JSON text.
+    pub(super) fn found(self) -> ScanResult {
+        self.found
+    }
+
     /// Records the beginning of a value that the edit or metering needs: true if the value is read.
     #[inline(never)]
     fn note(&mut self, first: u8, at: u64, depth: u64) -> bool {

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use actix_web::dev::Payload;
 
-use super::{field, inspection::SharedInspector, plan::Plan, worker::Worker};
+use super::{
+    body_watch::SharedWatch, field, inspection::SharedInspector, plan::Plan, worker::Worker,
+};
 use crate::{
     config::{Edit, Live},
     edit::BodyBuffer,
@@ -23,27 +25,39 @@ mod deadline;
 
 pub(super) use self::deadline::BodyDeadline;
 
-/// Buffers the body, edits it, and plans how to send it. Telemetry gets the request's details.
+/// Others that a body concerns while it is held.
+pub(super) struct Told {
+    /// Telemetry, which gets the request's details.
+    pub(super) look: Option<SharedInspector>,
+    /// The watch over its models, which scans the body for the edit as well: once is enough.
+    pub(super) watch: Option<SharedWatch>,
+    /// True if the time is of interest at which the body was complete.
+    pub(super) is_watched: bool,
+}
+
+/// Buffers the body, edits it, and plans how to send it.
 pub(super) async fn edit(
     head: &RequestHead,
     mut payload: Payload,
     edit: &Edit,
     worker: &Worker,
     live: &Live,
-    look: Option<SharedInspector>,
-    is_watched: bool,
+    told: Told,
 ) -> Result<Plan, ProxyError> {
     let mut share = worker.edit_memory.share(head.framing, edit.max_body);
     let mut arrival = BodyDeadline::new(live.timers.request_body);
     head.notes.is_held.set(true);
-    let mut hold = BodyBuffer::new(edit.mode, edit.target);
+    let mut hold = match told.watch {
+        None => BodyBuffer::new(edit.mode, edit.target),
+        Some(_) => BodyBuffer::unscanned(edit.mode, edit.target),
+    };
     while let Some(content) = arrival.next(&mut payload).await {
         let content = content?;
         let length = hold.len() + content.len() as u64;
         if length > edit.max_body {
             head.notes.is_held.set(false);
-            let complete_at = is_watched.then(Instant::now);
-            tell(look.as_ref(), &hold);
+            let complete_at = told.is_watched.then(Instant::now);
+            told.tell(&hold);
             let mut first = hold.release();
             first.push(content);
             if live.debug {
@@ -62,8 +76,11 @@ pub(super) async fn edit(
         hold.push(content);
     }
     share.complete();
-    let complete_at = is_watched.then(Instant::now);
-    tell(look.as_ref(), &hold);
+    let complete_at = told.is_watched.then(Instant::now);
+    told.tell(&hold);
+    if let Some(watch) = &told.watch {
+        hold.scanned(watch.borrow_mut().take_scan());
+    }
     let held = hold.len();
     let (body, outcome) = match head.notes.verification.get() {
         None => hold.finish(&edit.replacement),
@@ -109,9 +126,15 @@ pub(super) async fn edit(
     })
 }
 
-/// Passes the body's details to telemetry.
-fn tell(look: Option<&SharedInspector>, hold: &BodyBuffer) {
-    if let Some(look) = look {
-        look.replace(RequestInspector::known(hold.asked()));
+impl Told {
+    /// Passes the body's details to telemetry.
+    fn tell(&self, hold: &BodyBuffer) {
+        let Some(look) = &self.look else {
+            return;
+        };
+        let scanned = || self.watch.as_ref()?.borrow().asked();
+        if let Some(asked) = hold.asked().or_else(scanned) {
+            look.replace(RequestInspector::known(asked));
+        }
     }
 }

@@ -21,7 +21,6 @@ mod usage;
 
 use self::{
     cutting::{RunningKey, RunningKeys},
-    model::SharedWatch,
     paths::KeyedPath,
     settlement::Settlement,
 };
@@ -31,8 +30,8 @@ pub(super) use self::{
     refusal::revoked,
 };
 use super::{
-    details::Payer, field::KeyedFields, inspection::SharedInspector, record::ExchangeRecord,
-    worker::Worker,
+    body_watch::SharedWatch, details::Payer, field::KeyedFields, inspection::SharedInspector,
+    record::ExchangeRecord, worker::Worker,
 };
 use crate::{
     access::{Access, Admitted, Asked, Key, KeyField, Shown, is_ours, local::LocalAccess},

@@ -23,7 +23,11 @@ use crate::{
     error::{DownstreamError, ProxyError},
     metering::{InvalidModel, ModelWatch, WatchedModel},
     proxy::{
-        hold::BodyDeadline, inspection::SharedInspector, keyed::cutting::RunningKey, worker::Worker,
+        body_watch::{BodyWatch, SharedWatch},
+        hold::BodyDeadline,
+        inspection::SharedInspector,
+        keyed::cutting::RunningKey,
+        worker::Worker,
     },
     upstream::pieces::Pieces,
     wire::{
@@ -32,9 +36,6 @@ use crate::{
         head::{BodyNotes, RequestHead, Version},
     },
 };
-
-/// Watch over a body, shared by the body and the decision.
-pub(in crate::proxy) type SharedWatch = Rc<RefCell<ModelWatch>>;
 
 /// Facts of a body that a grant depends on.
 #[derive(Debug, Default)]
@@ -64,11 +65,11 @@ impl ModelBody {
                 ..Self::default()
             });
         };
-        let watch = watch.borrow();
-        match watch.model() {
+        let models = &watch.borrow().models;
+        match models.model() {
             WatchedModel::Known(_) => Ok(Self {
-                model: watch.shared_model(),
-                max_tokens: watch.max_tokens(),
+                model: models.shared_model(),
+                max_tokens: models.max_tokens(),
                 octets,
             }),
             WatchedModel::Unknown => Err(DownstreamError::UnreadableModel),
@@ -77,13 +78,14 @@ impl ModelBody {
     }
 }
 
-/// Watches over the body of a request, if its head lets the model be read.
+/// Watches over the body of a request, if its head lets the model be read; with a scan, if it is to be edited.
 ///
 /// # Errors
 /// There is no body, or it has a content coding.
 pub(in crate::proxy) fn watch(
     head: &RequestHead,
     worker: &Worker,
+    is_edited: bool,
 ) -> Result<SharedWatch, DownstreamError> {
     let mut codings = head.fields.iter().filter(|it| it.is("content-encoding"));
     let is_plain = codings.all(|coding| edit::is_editable(None, Some(coding.value)));
@@ -91,8 +93,8 @@ pub(in crate::proxy) fn watch(
         Framing::None => Err(DownstreamError::UnreadableModel),
         _ if !is_plain => Err(DownstreamError::UnreadableModel),
         _ => {
-            let watch = ModelWatch::likely_of(worker.likely_model());
-            Ok(Rc::new(RefCell::new(watch)))
+            let models = ModelWatch::likely_of(worker.likely_model());
+            Ok(Rc::new(RefCell::new(BodyWatch::new(models, is_edited))))
         }
     }
 }
@@ -143,7 +145,7 @@ pub(in crate::proxy) async fn hold(
 }
 
 fn is_unknown(watch: &SharedWatch) -> bool {
-    watch.borrow().model() == WatchedModel::Unknown
+    watch.borrow().models.model() == WatchedModel::Unknown
 }
 
 /// The body of a request with a key, which is watched and has no key in its trailer section.
@@ -212,8 +214,8 @@ impl KeyedBody {
             return Ok(());
         };
         let was_unknown = is_unknown(&watch);
-        watch.borrow_mut().end();
-        match watch.borrow().model() {
+        watch.borrow_mut().models.end();
+        match watch.borrow().models.model() {
             // what was judged and breaks off is refused by every upstream
             WatchedModel::Invalid(fault) if was_unknown => Err(error(fault)),
             _ => Ok(()),
@@ -232,9 +234,9 @@ impl Stream for KeyedBody {
                 let mut watch = watch.borrow_mut();
                 watch.push(content);
                 if let Some(look) = &this.look {
-                    watch.tell(look.borrow_mut().asked_mut());
+                    watch.models.tell(look.borrow_mut().asked_mut());
                 }
-                this.judge(&watch)
+                this.judge(&watch.models)
             }
             (Poll::Ready(None), _) => this.end(),
             _ => Ok(()),
