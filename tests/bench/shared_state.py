@@ -3,9 +3,9 @@
 
     tests/bench/shared_state.py PROGRAM [ROUNDS] [REQUESTS]     (default 6 rounds of 30,000)
 
-The mock of tests/bench/rig answers; h2load asks: 64 connections, a 2 KB POST /v1/messages with a key that has two
-rates and a budget. All proxies run all the time, and are asked in turn, in every round.
-Prints the medians. Needs redis-server, h2load (nghttp2-client), cargo.
+The mock of tests/bench/rig answers; h2load asks: 64 connections, a 2 KB POST /v1/messages of which the system prompt is
+replaced (cell A of cells.py), with a key that has two rates and a budget, and without keys. All proxies run all the time,
+and are asked in turn, in every round. Prints the medians. Needs redis-server, h2load (nghttp2-client), cargo.
 """
 
 import os
@@ -32,7 +32,8 @@ class Proxy:
         folder.mkdir()
         self.port = harness.free_port()
         environment = {"PATH": os.environ["PATH"], "PORT": str(self.port), "RUST_LOG": "warn",
-                       "API_BASE_URL": f"http://127.0.0.1:{mock}", "UPSTREAM_API_KEYS": "sk-ant-of-the-operator", **settings}
+                       "API_BASE_URL": f"http://127.0.0.1:{mock}", "SYSTEM_PROMPT_REPLACEMENT": harness.PROMPT,
+                       "UPSTREAM_API_KEYS": "sk-ant-of-the-operator", **settings}
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen([program], env=environment, cwd=folder, stdout=log, stderr=log)
         servers.until("the proxy answers", self.answers)
@@ -94,8 +95,10 @@ def compare(proxies, body, rounds, requests, redis):
             print(f"round {nth + 1} {name}: {micros:.1f} us CPU a request, {rate:.0f} requests/s", flush=True)
     medians = {name: statistics.median(values) for name, values in figures.items()}
     print("medians: " + ", ".join(f"{name} {value:.1f} us" for name, value in medians.items()))
-    ratios = [redis_ / sqlite for redis_, sqlite in zip(figures["Redis"], figures["SQLite"])]
-    print(f"Redis beside SQLite: {medians['Redis'] / medians['SQLite']:.3f} of the medians, {statistics.median(ratios):.3f} median of the rounds")
+    for one, other in (("SQLite", "no keys"), ("Redis", "SQLite")):
+        ratios = [ours / theirs for ours, theirs in zip(figures[one], figures[other])]
+        print(f"{one} beside {other}: {medians[one] / medians[other]:.3f} of the medians, "
+              f"{statistics.median(ratios):.3f} median of the rounds")
     print(f"Redis: {redis.info('total_commands_processed')} commands, {redis.info('used_cpu_user')} s CPU")
 
 
