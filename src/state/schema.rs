@@ -62,6 +62,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StateError> {
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;",
         )?;
+        // the file is read through once, at the start: kept pages would only take memory (2 MB by default)
+        connection.execute_batch("PRAGMA cache_size = -256;")?;
         Ok(connection)
     };
     open().map_err(|error| of_sqlite(path, error))
