@@ -39,6 +39,7 @@ mod ledger;
 mod limit;
 pub mod local;
 mod mix;
+mod most_used;
 mod notice;
 mod others;
 mod pattern;
@@ -63,6 +64,7 @@ pub use self::{
     grant::{Admitted, Grant, SlotWait},
     id::{FullKey, InvalidKey, InvalidKeyId, KeyId, NoRandomness, id_of, is_ours, without_keys},
     key::{Key, SecretUse},
+    most_used::MostUsed,
     notice::{NoticeFields, SpendNotice, SpendVerdict},
     pattern::{InvalidPattern, Pattern},
     pepper::{Pepper, WeakPepper},
@@ -481,6 +483,12 @@ impl Access {
             .subjects(key)
             .flat_map(|subject| explain::explain(&self.context, subject, unix(now)))
             .collect()
+    }
+
+    /// The most used rates and exchanges at once of all subjects: up to a number of them.
+    pub fn most_used(&self, most: usize, now: SystemTime) -> MostUsed {
+        let limited = self.directory.limited();
+        most_used::most_used(&self.context, &limited, most, unix(now))
     }
 
     /// Takes what other processes have spent by now: absolute sums by subject and cell.

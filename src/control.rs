@@ -233,6 +233,7 @@ fn api(routes: &mut web::ServiceConfig) {
         .service(resource("/keys/{id}", keys::show))
         .service(posted("/keys/{id}/rotate", keys::rotate))
         .service(posted("/keys/{id}/revoke", keys::revoke))
+        .service(resource("/limits", limits::used))
         .service(resource("/limits/verify", limits::verify))
         .service(
             web::resource("/limits/{subject}")

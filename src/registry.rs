@@ -23,6 +23,7 @@ mod migrate;
 mod money;
 mod pepper;
 mod read;
+mod shape;
 mod shared;
 mod sharing;
 mod times;
@@ -44,11 +45,12 @@ pub use self::{
     ledger::LedgerThread,
     migrate::{MigrateError, Migrated, Migration},
     money::{budget, show_usd, usd},
+    shape::{LimitName, LimitShape},
     sharing::{SharingSample, SharingThread},
     times::{duration, moment, since},
     view::{
         Applied, AppliedChange, AuditFound, AuditVerified, CreatedKey, Exported, FieldChange,
-        KeyList, KeyRow, LimitAbove, LimitName, LimitRow, LimitShape, LimitsChecked, LimitsOf,
-        RegisterDifference, Reply, SecretRow, SharedRow, SpendBar, SpendBars,
+        KeyList, KeyRow, LimitAbove, LimitRow, LimitsChecked, LimitsOf, RegisterDifference, Reply,
+        SecretRow, SharedRow, SpendBar, SpendBars, UsedLimit, UsedLimits,
     },
 };

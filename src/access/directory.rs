@@ -81,6 +81,15 @@ struct Known {
     members: Table<Box<str>, Table<Box<str>, Arc<Subject>>>,
 }
 
+/// All that has limits.
+#[derive(Default)]
+pub(super) struct Limited {
+    /// Subjects with limits, and keys that were used.
+    pub(super) subjects: Vec<Arc<Subject>>,
+    /// Keys with limits that were not used yet.
+    pub(super) keys: Vec<Arc<Key>>,
+}
+
 /// A directory while it is filled, one record after the other.
 pub(super) struct Filling {
     directory: Directory,
@@ -328,6 +337,30 @@ impl Directory {
             subjects.extend(of_teams.cloned());
         }
         subjects
+    }
+
+    /// All that has limits, without keys that were revoked.
+    pub(super) fn limited(&self) -> Limited {
+        let mut limited = Limited::default();
+        {
+            let known = self.lock();
+            let members = known.members.values().flat_map(HashMap::values);
+            let subjects = known.subjects.values().chain(members);
+            let subjects = subjects.filter(|subject| subject.has_rules());
+            limited.subjects.extend(subjects.cloned());
+        }
+        for shard in &self.shards {
+            let shard = shard.load();
+            let keys = shard.iter().map(|ById(key)| key);
+            for key in keys.filter(|key| !key.is_revoked()) {
+                match key.used() {
+                    Some(own) => limited.subjects.push(Arc::clone(own)),
+                    None if key.limits().is_empty() => {}
+                    None => limited.keys.push(Arc::clone(key)),
+                }
+            }
+        }
+        limited
     }
 
     /// All subjects but keys.

@@ -65,7 +65,8 @@ pub(super) fn explain(context: &Context, subject: &Subject, now: i64) -> Vec<Lim
     states.collect()
 }
 
-fn state(
+/// The state of a limit of a subject.
+pub(super) fn state(
     context: &Context,
     subject: &Subject,
     policy: &Policy,

@@ -184,6 +184,11 @@ impl Subject {
         policy
     }
 
+    /// The rules in effect as they are at this moment, perhaps without their meters.
+    pub(super) fn effective(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
     /// The rules in effect, perhaps without their meters.
     pub(super) fn rules(&self) -> Guard<Arc<Policy>> {
         self.policy.load()

@@ -395,6 +395,14 @@ fn request(call: &Call) -> (&'static str, String, Option<Value>) {
             format!("/limits/verify{}", query(&[("subject", subject)])),
             None,
         ),
+        Call::UsedLimits(most) => {
+            let most = most.map(|most| most.to_string());
+            (
+                "GET",
+                format!("/limits{}", query(&[("limit", &most)])),
+                None,
+            )
+        }
         Call::Spend(by) => ("GET", format!("/spend?by={}", by.label()), None),
         Call::Audit(AuditFilter {
             actor,
@@ -454,6 +462,7 @@ mod tests {
             "GET /limits/team%3A%C3%A4"
         );
         assert_eq!(line(&Call::VerifyLimits(None)), "GET /limits/verify");
+        assert_eq!(line(&Call::UsedLimits(Some(5))), "GET /limits?limit=5");
     }
 
     #[test]

@@ -15,10 +15,11 @@ use crate::registry::{Call, GrantBudget, LimitShape, SetLimits, show_usd};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LimitsVerb {
-    /// Show the limits of a subject: org, team:NAME, user:NAME or key:ID
+    /// Show the limits of a subject: org, team:NAME, user:NAME or key:ID; without one, the rates and exchanges at once
+    /// that are used most
     Show {
         /// The subjects
-        #[arg(required = true, value_name = "SUBJECT")]
+        #[arg(value_name = "SUBJECT")]
         subjects: Vec<String>,
         #[command(flatten)]
         reach: Reach,
@@ -103,6 +104,7 @@ pub(super) fn run(verb: LimitsVerb) -> ExitCode {
 
 fn done(verb: LimitsVerb) -> Result<ExitCode, VerbError> {
     match verb {
+        LimitsVerb::Show { subjects, reach } if subjects.is_empty() => most_used(&reach),
         LimitsVerb::Show { subjects, reach } => shown(&subjects, &reach, described),
         LimitsVerb::Explain { subjects, reach } => shown(&subjects, &reach, explained),
         LimitsVerb::Set(flags) => {
@@ -191,6 +193,46 @@ fn shown(
     })
 }
 
+/// The rates and exchanges at once that are used most.
+fn most_used(reach: &Reach) -> Result<ExitCode, VerbError> {
+    let answer = reach.desk()?.make(&Call::UsedLimits(None))?;
+    Ok(match reach.json {
+        true => print_json(&answer),
+        false => say(used_texts(&answer).as_bytes()),
+    })
+}
+
+fn used_texts(answer: &Value) -> String {
+    let items = answer["items"].as_array().map_or(&[][..], Vec::as_slice);
+    if items.is_empty() {
+        return "no rates, and no limits of exchanges at once; budgets: limits explain SUBJECT\n"
+            .to_owned();
+    }
+    let mut notes = BTreeMap::new();
+    let rows: Vec<_> = items
+        .iter()
+        .map(|row| {
+            let mut cells = use_cells(row, &cell(&row["subject"]), &mut notes);
+            if let Some(name) = row["name"].as_str() {
+                cells[0] = format!("{} ({name})", cells[0]);
+            }
+            cells
+        })
+        .collect();
+    let mut out = table(&USE_COLUMNS, &rows);
+    let total = answer["total"].as_u64().unwrap_or_default();
+    if total > items.len() as u64 {
+        out += &format!(
+            "{} of {total} limits: those that are used most\n",
+            items.len()
+        );
+    }
+    for note in notes.values() {
+        out += &format!("{note}\n");
+    }
+    out
+}
+
 /// The limits of a subject, a line for each.
 fn described(answer: &Value) -> String {
     let mut out = format!("{}\n", cell(&answer["subject"]));
@@ -233,47 +275,57 @@ fn explained(answer: &Value) -> String {
     let rows: Vec<_> = of("limits")
         .chain(of("above"))
         .map(|row| {
-            let is_spend = row["kind"] == "spend";
-            let amount = |name: &str| match is_spend {
-                true => money(&row[name]),
-                false => cell_number(&row[name]),
-            };
-            let counts = row["shared"]["counts"].as_str().unwrap_or_default();
-            notes.extend(NOTES.iter().copied().filter(|(of, _)| *of == counts));
-            let used = |text: String| match counts {
-                "unknown" => "unknown".to_owned(),
-                _ => text,
-            };
             let subject = match &row["subject"] {
                 Value::Null => cell(&answer["subject"]),
                 above => cell(above),
             };
-            vec![
-                subject,
-                limit_text(row),
-                amount("bound"),
-                used(amount("spent")),
-                used(amount("held")),
-                used(amount("left")),
-                used(format!("{} %", cell_number(&row["percent"]))),
-                cell(&row["resets_at"]),
-                shared(&row["shared"]),
-            ]
+            use_cells(row, &subject, &mut notes)
         })
         .collect();
     let mut out = format!("{}\n", cell(&answer["subject"]));
     if rows.is_empty() {
         out += "no limits\n";
     } else {
-        let names = [
-            "OF", "LIMIT", "BOUND", "SPENT", "HELD", "LEFT", "USED", "RESETS", "SHARED",
-        ];
-        out += &table(&names, &rows);
+        out += &table(&USE_COLUMNS, &rows);
     }
     for note in notes.values() {
         out += &format!("{note}\n");
     }
     out + &grants(answer)
+}
+
+const USE_COLUMNS: [&str; 9] = [
+    "OF", "LIMIT", "BOUND", "SPENT", "HELD", "LEFT", "USED", "RESETS", "SHARED",
+];
+
+/// A limit with its use, and the notes that it needs.
+fn use_cells(
+    row: &Value,
+    subject: &str,
+    notes: &mut BTreeMap<&'static str, &'static str>,
+) -> Vec<String> {
+    let is_spend = row["kind"] == "spend";
+    let amount = |name: &str| match is_spend {
+        true => money(&row[name]),
+        false => cell_number(&row[name]),
+    };
+    let counts = row["shared"]["counts"].as_str().unwrap_or_default();
+    notes.extend(NOTES.iter().copied().filter(|(of, _)| *of == counts));
+    let used = |text: String| match counts {
+        "unknown" => "unknown".to_owned(),
+        _ => text,
+    };
+    vec![
+        subject.to_owned(),
+        limit_text(row),
+        amount("bound"),
+        used(amount("spent")),
+        used(amount("held")),
+        used(amount("left")),
+        used(format!("{} %", cell_number(&row["percent"]))),
+        cell(&row["resets_at"]),
+        shared(&row["shared"]),
+    ]
 }
 
 /// Notes on limits that replicas share, by the replicas whose use is told.
@@ -365,6 +417,7 @@ fn limit_text(row: &Value) -> String {
     if let Value::Object(fields) = &mut limit {
         for name in [
             "subject",
+            "name",
             "bound",
             "spent",
             "held",
@@ -428,6 +481,17 @@ mod tests {
             "{unknown}"
         );
         assert!(unknown.contains("lost since the start (open)"), "{unknown}");
+        let mut named = row("all", "fresh", Some(0.1));
+        named["subject"] = "key:0aB3zZ9xY1".into();
+        named["name"] = "desk".into();
+        let used = used_texts(&json!({"items": [named], "total": 7}));
+        assert!(
+            used.contains("key:0aB3zZ9xY1 (desk)")
+                && used.contains("4 at once")
+                && used.contains("1 of 7 limits"),
+            "{used}"
+        );
+        assert!(used_texts(&json!({"items": [], "total": 0})).starts_with("no rates"));
         let stale = said(row("all", "stale", Some(7.0)));
         assert!(stale.contains("stale for 7 s (open)"), "{stale}");
     }

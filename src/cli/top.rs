@@ -1,4 +1,4 @@
-//! `top`: a terminal view of a running proxy: requests in flight, sessions, upstreams, budgets.
+//! `top`: a terminal view of a running proxy: requests in flight, sessions, upstreams, budgets, limits.
 //!
 //! It reads the API as the dashboard does, by the socket in `DATA_DIR` or by `--server`, on a thread of its own
 //! ([`poll`]). What is shown and what a key does is a value without I/O ([`state`]), drawn by [`draw`].

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::registry::{Call, Change, GrantBudget, SetLimits, SpendBy};
 #[cfg(test)]
-use crate::registry::{LimitsChecked, LimitsOf, SpendBars};
+use crate::registry::{LimitsChecked, LimitsOf, SpendBars, UsedLimits};
 
 /// The subject whose sums are compared.
 #[derive(Deserialize)]
@@ -28,6 +28,16 @@ pub(super) struct SubjectParams {
     subject: Option<String>,
 }
 
+/// Limits that are listed.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(deny_unknown_fields)]
+pub(super) struct UsedParams {
+    /// Rows; 100 if it is not given.
+    #[cfg_attr(test, param(minimum = 1, maximum = 1000))]
+    limit: Option<usize>,
+}
+
 /// Subjects whose budgets are shown.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(utoipa::IntoParams), into_params(parameter_in = Query))]
@@ -35,6 +45,27 @@ pub(super) struct SubjectParams {
 pub(super) struct SpendParams {
     #[cfg_attr(test, param(schema_with = super::query::schemas::budgets))]
     by: Option<String>,
+}
+
+/// Rates (requests, tokens a minute) and exchanges at once of all subjects, the most used ones first.
+#[cfg_attr(test, utoipa::path(
+    get,
+    path = "/admin/api/v1/limits",
+    operation_id = "used_limits",
+    tag = "limits",
+    params(UsedParams),
+    responses(
+        (status = 200, body = UsedLimits),
+        (status = 400, description = "a query that cannot be read", body = ProblemDocument),
+        ProblemResponses,
+    )
+))]
+pub(super) async fn used(
+    plane: web::ThinData<Arc<AdminState>>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let UsedParams { limit } = read(&request)?;
+    call::make(&plane, &request, Call::UsedLimits(limit)).await
 }
 
 /// The limits of a subject, with what is spent, held and left of each.

@@ -85,6 +85,7 @@ impl Registry {
             Call::Grant(subject, grant) => self.grant(author, subject, grant),
             Call::VerifyLimits(subject) => self.verify_limits(subject.as_deref()),
             Call::Spend(by) => Ok(Reply::Spend(self.spend(*by))),
+            Call::UsedLimits(most) => self.used_limits(*most),
             Call::Audit(filter) => {
                 let mut filter = filter.clone();
                 filter.target_ids = self.ids_of(filter.target.as_deref());

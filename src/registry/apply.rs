@@ -12,8 +12,9 @@ use super::{
     document::{self, FileKey, FileSubject, KeyFile},
     error::{FileFault, RegistryError},
     keys::KeySettings,
+    shape::LimitShape,
     times,
-    view::{Applied, AppliedChange, FieldChange, LimitShape, Reply},
+    view::{Applied, AppliedChange, FieldChange, Reply},
 };
 use crate::{
     access::{KeyRecord, LimitRule, Revocation, SecretRecord, SubjectId, SubjectRecord},

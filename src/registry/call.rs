@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{author::Role, view::LimitShape};
+use super::{author::Role, shape::LimitShape};
 
 /// A call.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub enum Call {
     VerifyLimits(Option<String>),
     /// Budgets and what is spent of them.
     Spend(SpendBy),
+    /// Rates and exchanges at once, the most used ones first, up to a number of rows.
+    UsedLimits(Option<usize>),
     /// Lines of the audit.
     Audit(crate::audit::AuditFilter),
     /// Checks the audit's chain.
@@ -130,6 +132,7 @@ impl Call {
             | Self::Limits(_)
             | Self::VerifyLimits(_)
             | Self::Spend(_)
+            | Self::UsedLimits(_)
             | Self::Audit(_)
             | Self::VerifyAudit => return None,
         })

@@ -29,7 +29,7 @@ use toml::{
 use super::{
     error::FileFault,
     keys::{KeySettings, NAME, source, variable_name},
-    money, times, view,
+    money, shape, times,
 };
 use crate::access::{
     FullKey, KeyId, LimitKind, LimitRule, Pattern, Pepper, SecretRecord, SubjectId, Unreachable,
@@ -408,10 +408,10 @@ impl FileReader<'_> {
 
     /// Adds a limit whose amount may be.
     fn push(&mut self, at: usize, rule: LimitRule, rules: &mut Vec<LimitRule>) {
-        match view::amount_fault(&rule) {
+        match shape::amount_fault(&rule) {
             None => rules.push(rule),
             Some((problem, remedy)) => {
-                let text = view::LimitShape::of(&rule).text();
+                let text = shape::LimitShape::of(&rule).text();
                 self.fault(at, format!("{text}: {problem}"), remedy);
             }
         }
@@ -476,7 +476,7 @@ impl FileReader<'_> {
     }
 
     fn check_twice(&mut self, at: usize, rules: &[LimitRule]) {
-        if let Some(twice) = view::twice(rules) {
+        if let Some(twice) = shape::twice(rules) {
             let fault = format!("{twice} has another limit of the same kind, period and models");
             self.fault(at, fault, "keep one of them");
         }

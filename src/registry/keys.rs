@@ -10,8 +10,9 @@ use super::{
     call::{NewKey, RevokeKey, RotateKey},
     core::{PlannedChange, Registry},
     error::RegistryError,
+    shape::twice,
     times,
-    view::{CreatedKey, KeyRow, Reply, twice},
+    view::{CreatedKey, KeyRow, Reply},
 };
 use crate::{
     access::{

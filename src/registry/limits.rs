@@ -10,8 +10,10 @@ use super::{
     core::{PlannedChange, Registry},
     error::RegistryError,
     keys::{checked, reason, so, variable_name},
-    money, times,
-    view::{GrantRow, LimitShape, Reply, twice},
+    money,
+    shape::{LimitShape, twice},
+    times,
+    view::{GrantRow, Reply},
 };
 use crate::{
     access::{BudgetGrant, Key, LimitKind, LimitRule, Pattern, SubjectId, SubjectRecord},

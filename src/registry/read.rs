@@ -14,10 +14,12 @@ use super::{
     call::{KeyFilter, SpendBy},
     core::Registry,
     error::RegistryError,
-    limits, money, times,
+    limits, money,
+    shape::LimitShape,
+    times,
     view::{
-        self, KeyList, KeyRow, LimitAbove, LimitRow, LimitShape, LimitsChecked, LimitsOf,
-        RegisterDifference, Reply, SharedRow, SpendBar, SpendBars,
+        self, KeyList, KeyRow, LimitAbove, LimitRow, LimitsChecked, LimitsOf, RegisterDifference,
+        Reply, SharedRow, SpendBar, SpendBars, UsedLimit, UsedLimits,
     },
 };
 use crate::access::{
@@ -30,6 +32,9 @@ const ROWS: (usize, usize) = (1_000, 10_000);
 
 /// Budgets that are shown at once, the most used ones.
 const BARS: usize = 1_000;
+
+/// Rates and exchanges at once that are shown where no number is asked for, and the most.
+const USED: (usize, usize) = (100, 1_000);
 
 impl Registry {
     /// The key of an id, or of a name: of the key that is not revoked, or else of the one that was.
@@ -227,6 +232,30 @@ impl Registry {
         });
         items.truncate(BARS);
         SpendBars { items }
+    }
+
+    /// Rates and exchanges at once, the most used ones first.
+    pub(super) fn used_limits(&self, most: Option<usize>) -> Result<Reply, RegistryError> {
+        let (usual, bound) = USED;
+        let most = most.unwrap_or(usual);
+        if most == 0 || most > bound {
+            return Err(RegistryError::Invalid(format!(
+                "limit is not between 1 and {bound}"
+            )));
+        }
+        let found = self.access.most_used(most, SystemTime::now());
+        let items = found.states.iter().map(|state| UsedLimit {
+            subject: state.subject.to_string(),
+            name: match state.subject {
+                SubjectId::Key(id) => self.access.key(id).map(|key| key.name().to_owned()),
+                _ => None,
+            },
+            limit: limit_row(state),
+        });
+        Ok(Reply::Used(UsedLimits {
+            items: items.collect(),
+            total: found.total,
+        }))
     }
 
     /// Subjects of a kind, with the names of keys.

@@ -437,6 +437,20 @@ declare namespace Api {
     next_after: string | null;
   }
 
+  interface UsedLimits {
+    items: UsedLimit[];
+    total: number;
+  }
+
+  interface UsedLimit extends Limit {
+    subject: string;
+    name: string | null;
+    bound: number;
+    spent: number;
+    percent: number;
+    default_of: string | null;
+  }
+
   interface SpendBar {
     subject: string;
     name: string | null;

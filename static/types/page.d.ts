@@ -42,6 +42,7 @@ declare namespace Page {
     "/doctor": Api.LastDoctorRun & Api.DoctorReport;
     "/errors": Api.Errors;
     "/keys": Api.KeyList;
+    "/limits": Api.UsedLimits;
     "/openapi.json": Api.Document;
     "/overview": Api.Overview;
     "/replicas": Api.Replicas;

@@ -76,6 +76,7 @@ const QUERIES = {
   "/sessions": ["q", "sort", "order", "since", "until", "limit", "offset"],
   "/keys": ["q", "state", "limit", "after"],
   "/spend": ["by"],
+  "/limits": ["limit"],
   "/audit": ["actor", "action", "since", "limit"],
 };
 const GROUPS = ["model", "day", "model_day", "hour", "key", "user", "team", "session"];
@@ -1061,6 +1062,17 @@ async function administer(req, path, query) {
       forecast_usd: [560, 130, null][i],
     });
     return { value: { items: (names[by] ?? OWNERS.map((one) => `key:${one.id}`)).map(bar) } };
+  }
+  if (path === "/limits") {
+    const row = (subject, name, kind, bound, spent) => ({
+      ...{ subject, name, kind, amount: bound, bound, spent, held: 0, left: bound - spent },
+      ...{ percent: (100 * spent) / bound, resets_at: null, default_of: null, waiting: 0, shared: null },
+    });
+    const items = [
+      row("team:core", null, "output_tokens_per_minute", 80000, 76000),
+      row(`key:${OWNERS[0].id}`, OWNERS[0].name, "requests_per_minute", 60, 12),
+    ];
+    return { value: { items, total: 2 } };
   }
   if (path === "/audit/verify")
     return { value: { ok: true, chains: [{ chain: "r1", first: 1, last: 6, broken: null }] } };

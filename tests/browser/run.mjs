@@ -790,8 +790,9 @@ if (isMock) {
     await open(page, "/spend");
     await page.locator(".notice", { hasText: "Team core" }).waitFor();
     holds((await page.locator('[role="meter"]').first().getAttribute("aria-valuenow")) === "85", "a meter");
+    await page.locator(".budget", { hasText: "76.0K of 80.0K output tokens/min" }).waitFor();
     await page.locator(".choice button", { hasText: "Keys" }).click();
-    await page.locator("b", { hasText: "Key anna-laptop" }).waitFor();
+    await page.locator(".budget:has(.budget-foot) b", { hasText: "Key anna-laptop" }).waitFor();
     await open(page, "/audit");
     await page.locator(".audit-line", { hasText: "the laptop was lost" }).waitFor();
     await page.locator("button", { hasText: "Verify the chain" }).click();

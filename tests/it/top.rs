@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    access::site::Site,
+    access::site::{Site, Url, keyed},
     support::{Proxy, ProxyBuilder, Upstream, pty::Pty, wire::chunk},
 };
 
@@ -24,7 +24,7 @@ fn message() -> String {
     )
 }
 
-fn observed(upstream: &Upstream) -> ProxyBuilder {
+fn observed(upstream: &impl Url) -> ProxyBuilder {
     Proxy::to(upstream.url())
         .env("ENABLE_DASHBOARD", true)
         .env("DASHBOARD_API_KEY", KEY)
@@ -78,6 +78,66 @@ fn a_stream_is_watched_and_ended_on_a_terminal() {
     );
     let audited = site.done(&["audit", "search", "--json"]);
     assert!(audited.contains("ended in top"), "{audited}");
+}
+
+#[test]
+fn rates_are_shown_with_what_is_used_of_them_the_fullest_first() {
+    let upstream = Upstream::ok();
+    let site = Site::new();
+    let data_dir = site.path().display().to_string();
+    let ci = site.key(&["--name", "ci", "--team", "core", "--rpm", "1000"]);
+    site.key(&["--name", "idle", "--output-tpm", "5000"]);
+    site.done(&["limits", "set", "team:core", "--rpm", "2", "--streams", "9"]);
+    let proxy = observed(&upstream)
+        .env("DATA_DIR", &data_dir)
+        .env("UPSTREAM_API_KEYS", "sk-ant-of-the-operator")
+        .start();
+    for _ in 0..2 {
+        let answer = proxy.send(keyed(&ci, "GET", "/v1/models", "", ""));
+        assert_eq!(answer.status(), 200);
+    }
+    let mut top = Pty::start(&["top", "--data-dir", &data_dir, "--interval", "0.2"], &[]);
+    top.wait_for(|text| text.contains("0 in flight"));
+    top.press("5");
+    // 30 s until one of the two is back
+    let is_full = |line: &str| {
+        let cells: Vec<_> = line.split_whitespace().collect();
+        let used = cells.get(5).and_then(|it| it.strip_suffix('%'));
+        cells.starts_with(&["team:core", "requests/min"])
+            && cells.get(3) == Some(&"2")
+            && used.is_some_and(|used| used.parse::<u8>().unwrap() >= 50)
+    };
+    let screen = top.wait_for(|text| text.lines().nth(5).is_some_and(is_full));
+    let place = |text: &str| {
+        screen
+            .find(text)
+            .unwrap_or_else(|| panic!("{text}:\n{screen}"))
+    };
+    assert!(place("key ci") > place("team:core"), "{screen}");
+    for part in [
+        "5 Limits",
+        "by used",
+        "at once",
+        "key idle",
+        "output tokens/min",
+        "5.0k",
+    ] {
+        place(part);
+    }
+    assert!(screen.lines().all(|line| line.chars().count() <= 80));
+    top.press("/core\r");
+    top.wait_for(|text| text.contains("filter core") && !text.contains("key idle"));
+    top.press("\r");
+    top.wait_for(|text| text.contains("Detail") && text.contains("unused again"));
+    top.press("qq");
+    assert_eq!(top.ended(), Some(0));
+    let shown = site.done(&["limits", "show"]);
+    let rows: Vec<_> = shown.lines().collect();
+    assert!(
+        rows[1].starts_with("team:core") && rows[1].contains("2 requests/min"),
+        "{shown}"
+    );
+    assert!(shown.contains(" (idle)"), "{shown}");
 }
 
 #[test]
@@ -142,6 +202,7 @@ fn without_a_terminal_it_prints_once_or_says_so() {
         "claude-sonnet-4-5",
         "Upstreams",
         "Budgets",
+        "Limits\nnone",
         "key ada",
         "$5.00",
     ] {
@@ -156,6 +217,7 @@ fn without_a_terminal_it_prints_once_or_says_so() {
     );
     assert_eq!(content["budgets"][0]["name"], "ada");
     assert!(content["upstreams"][0]["circuit"].is_string(), "{content}");
+    assert_eq!(content["limits"], serde_json::json!([]));
 
     let url = format!("http://{}", proxy.addr());
     let wrong = ProxyBuilder::new()

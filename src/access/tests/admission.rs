@@ -377,6 +377,85 @@ fn token_rates_go_into_debt_and_get_back_what_was_not_used() {
 }
 
 #[test]
+fn the_most_used_rates_and_slots_come_first_and_unused_ones_last() {
+    let price = price();
+    let asked = generation(&price);
+    let rig = Rig::new(
+        &[
+            ("ci", Some("core"), Some("ann")),
+            ("idle", None, Some("bob")),
+            ("gone", None, Some("eve")),
+        ],
+        |records| {
+            for key in records.keys.values_mut() {
+                key.limits = match &*key.name {
+                    "ci" => vec![
+                        limit(LimitKind::OutputTokensPerMinute, 120),
+                        spend(Period::Day, DOLLAR),
+                    ],
+                    _ => vec![limit(LimitKind::RequestsPerMinute, 7)],
+                };
+                if key.name == "gone" {
+                    key.revoked = Some(Revocation {
+                        at: 1000,
+                        reason: "left".to_owned(),
+                        cut: false,
+                    });
+                }
+            }
+            let team = records.subjects.entry(core()).or_default();
+            team.limits = vec![
+                limit(LimitKind::RequestsPerMinute, 4),
+                limit(LimitKind::AtOnce, 10),
+            ];
+            team.user_limits = vec![limit(LimitKind::InputTokensPerMinute, 1000)];
+            let user = SubjectId::User("bob".to_owned());
+            records.subjects.entry(user).or_default().limits = vec![limit(LimitKind::AtOnce, 3)];
+        },
+    );
+    let listed = |most: usize| {
+        let found = rig.access.most_used(most, rig.now());
+        let rows = found.states.iter().map(|state| {
+            let subject = match &state.subject {
+                SubjectId::Key(_) => "key".to_owned(),
+                other => other.to_string(),
+            };
+            (
+                subject,
+                state.amount,
+                state.spent,
+                state.percent.round() as u64,
+            )
+        });
+        (rows.collect::<Vec<_>>(), found.total)
+    };
+    let row = |subject: &str, amount, spent, percent| (subject.to_owned(), amount, spent, percent);
+    let (unused, total) = listed(10);
+    assert_eq!(total, 6, "neither budgets nor limits of revoked keys");
+    assert!(
+        unused.len() == 6 && unused.iter().all(|it| it.2 == 0),
+        "{unused:?}"
+    );
+    drop(rig.granted("ci", &asked));
+    drop(rig.granted("ci", &asked));
+    let running = rig.granted("ci", &asked);
+    // 90 tokens of output are taken for the one that runs; those of the others were given back
+    let (rows, total) = listed(10);
+    assert_eq!((rows.len(), total), (6, 6));
+    let percents: Vec<_> = rows.iter().map(|it| it.3).collect();
+    assert!(percents.is_sorted_by(|one, other| one >= other), "{rows:?}");
+    assert!(rows.contains(&row("key", 120, 90, 75)), "{rows:?}");
+    assert!(rows.contains(&row("team:core", 10, 1, 10)), "{rows:?}");
+    assert!(rows.contains(&row("user:bob", 3, 0, 0)), "{rows:?}");
+    let (two, total) = listed(2);
+    assert_eq!((&two[..], total), (&rows[..2], 6));
+    drop(running);
+    rig.pass(60);
+    let (rows, _) = listed(10);
+    assert!(rows.iter().all(|it| it.2 == 0), "{rows:?}");
+}
+
+#[test]
 fn slots_are_waited_for_in_turns_and_at_most_twice_as_many() {
     let rig = rig(&[("team:core", limit(LimitKind::AtOnce, 2))]);
     let price = price();

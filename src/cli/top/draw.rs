@@ -44,8 +44,8 @@ const LIST: u16 = 4;
 /// Reason for which there is no list.
 fn unknown(state: &TopState) -> &'static str {
     match (&state.snapshot, state.view) {
-        (Some(_), TopView::Budgets) => {
-            "no budgets: the server keeps no keys and limits (DATA_DIR is not set)"
+        (Some(_), TopView::Budgets | TopView::Limits) => {
+            "nothing: the server keeps no keys and limits (DATA_DIR is not set), or is an older one"
         }
         _ => "asking the server …",
     }
@@ -120,6 +120,10 @@ fn tabs(lines: &mut Lines<'_>, state: &TopState) {
         }
         (Some(snapshot), TopView::Sessions) => snapshot
             .sessions
+            .as_ref()
+            .map_or(String::new(), |page| beyond(page.items.len(), page.total)),
+        (Some(snapshot), TopView::Limits) => snapshot
+            .limits
             .as_ref()
             .map_or(String::new(), |page| beyond(page.items.len(), page.total)),
         _ => String::new(),
@@ -215,9 +219,9 @@ fn bottom(lines: &mut Lines<'_>, state: &TopState, now: Instant) {
     }
     let keys = match state.view {
         TopView::Requests => {
-            "q quit  1-4 views  enter detail  / filter  s order  e end a request  ? help"
+            "q quit  1-5 views  enter detail  / filter  s order  e end a request  ? help"
         }
-        _ => "q quit  1-4 views  enter detail  / filter  s order  ? help",
+        _ => "q quit  1-5 views  enter detail  / filter  s order  ? help",
     };
     lines.put(0, line, keys, Style::new().add_modifier(Modifier::DIM));
 }
@@ -249,8 +253,8 @@ fn popup(lines: &mut Lines<'_>, state: &TopState, rows: &[GridRow]) {
 
 const HELP: [(&str, &str); 9] = [
     (
-        "1 2 3 4, tab",
-        "requests in flight, sessions, upstreams, budgets",
+        "1 to 5, tab",
+        "requests in flight, sessions, upstreams, budgets, limits",
     ),
     ("up, down, j, k", "select; page up, page down, home, end"),
     ("enter", "detail of the selected row"),

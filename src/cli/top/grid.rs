@@ -2,7 +2,7 @@
 
 use super::{
     rates::TokenRates,
-    snapshot::{ShownBudget, ShownRequest, ShownSession, ShownUpstream},
+    snapshot::{ShownBudget, ShownLimit, ShownRequest, ShownSession, ShownUpstream},
     tone::{Tone, TonedText, cache, circuit, count, duration, or_dash, percent, usd, used},
 };
 
@@ -85,6 +85,17 @@ pub(super) const BUDGETS: &[Column] = &[
     number("LEFT", 9),
     number("USED", 5),
     number("FORECAST", 9),
+];
+
+/// Columns of rates and exchanges at once.
+pub(super) const LIMITS: &[Column] = &[
+    text("SUBJECT", 0),
+    text("LIMIT", 17),
+    number("IN USE", 8),
+    number("OF", 8),
+    number("LEFT", 8),
+    number("USED", 5),
+    number("WAIT", 5),
 ];
 
 pub(super) fn requests(rows: &[ShownRequest], rates: &TokenRates) -> Vec<GridRow> {
@@ -312,6 +323,76 @@ pub(super) fn budgets(rows: &[ShownBudget]) -> Vec<GridRow> {
                 ("held by requests", format!("${:.4}", row.held_usd)),
                 ("left", format!("${:.4}", row.left_usd)),
                 ("begins anew", or_dash(row.resets_at.as_ref()).to_owned()),
+            ],
+        }
+    };
+    rows.iter().map(row).collect()
+}
+
+pub(super) fn limits(rows: &[ShownLimit]) -> Vec<GridRow> {
+    let row = |row: &ShownLimit| {
+        let subject = match (&row.name, &row.default_of) {
+            (Some(name), _) => format!("key {name}"),
+            (None, Some(team)) => format!("{} of {team}", row.subject),
+            (None, None) => row.subject.clone(),
+        };
+        let kind = match &*row.kind {
+            "requests_per_minute" => "requests/min",
+            "input_tokens_per_minute" => "input tokens/min",
+            "output_tokens_per_minute" => "output tokens/min",
+            "at_once" => "at once",
+            other => other,
+        };
+        let tone = used(row.percent);
+        let counts = row.shared.as_ref().map_or("", |it| &*it.counts);
+        // the store has not told yet
+        let is_known = counts != "unknown";
+        let known = |text: String| match is_known {
+            true => text,
+            false => "-".to_owned(),
+        };
+        let units = |units: f64| known(count(units.max(0.0) as u64));
+        let waiting = match row.waiting {
+            0 => TonedText::toned("0", Tone::Faint),
+            waiting => TonedText::toned(count(waiting), Tone::Warning),
+        };
+        let models = row.models.as_deref().unwrap_or("all");
+        let sharing = match &row.shared {
+            None => "this server alone".to_owned(),
+            Some(it) if counts == "own" => {
+                format!(
+                    "{}, {} replicas; in use is of this one",
+                    it.state, it.replicas
+                )
+            }
+            Some(it) => format!("{}, {} replicas", it.state, it.replicas),
+        };
+        GridRow {
+            name: format!("{subject} {} {kind} {models}", row.subject),
+            cells: vec![
+                TonedText::plain(&subject),
+                TonedText::plain(kind),
+                TonedText::plain(units(row.spent)),
+                TonedText::plain(count(row.bound as u64)),
+                TonedText::toned(units(row.left), tone),
+                TonedText::toned(known(format!("{:.0}%", row.percent.floor())), tone),
+                waiting,
+            ],
+            facts: vec![
+                ("subject", row.subject.clone()),
+                ("name", or_dash(row.name.as_ref()).to_owned()),
+                (
+                    "default of team",
+                    or_dash(row.default_of.as_ref()).to_owned(),
+                ),
+                ("limit", kind.to_owned()),
+                ("models", models.to_owned()),
+                ("bound", format!("{:.0}", row.bound)),
+                ("in use", known(format!("{:.0}", row.spent))),
+                ("left", known(format!("{:.0}", row.left))),
+                ("requests waiting", row.waiting.to_string()),
+                ("unused again", or_dash(row.resets_at.as_ref()).to_owned()),
+                ("replicas", sharing),
             ],
         }
     };

@@ -23,6 +23,8 @@ pub(super) struct Snapshot {
     pub(super) upstreams: Option<Vec<ShownUpstream>>,
     /// Budgets, those nearest to their end first; none if they were not asked for, or are not kept.
     pub(super) budgets: Option<Vec<ShownBudget>>,
+    /// Rates and exchanges at once, the most used ones first; none if they were not asked for, or are not kept.
+    pub(super) limits: Option<Listing<ShownLimit>>,
 }
 
 /// View of a snapshot, which decides on the parts that are asked for.
@@ -32,6 +34,7 @@ pub(super) enum TopView {
     Sessions,
     Upstreams,
     Budgets,
+    Limits,
 }
 
 /// Question to the server.
@@ -222,6 +225,32 @@ pub(super) struct ShownBudget {
     pub(super) forecast_usd: Option<f64>,
 }
 
+/// A rate or a number of exchanges at once.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ShownLimit {
+    pub(super) subject: String,
+    pub(super) name: Option<String>,
+    pub(super) kind: String,
+    pub(super) models: Option<String>,
+    pub(super) bound: f64,
+    pub(super) spent: f64,
+    pub(super) left: f64,
+    pub(super) percent: f64,
+    pub(super) resets_at: Option<String>,
+    pub(super) default_of: Option<String>,
+    pub(super) waiting: u64,
+    pub(super) shared: Option<ShownSharing>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ShownSharing {
+    pub(super) state: String,
+    pub(super) replicas: u64,
+    pub(super) counts: String,
+}
+
 impl Snapshot {
     /// The parts that a query asks for.
     pub(super) fn of(server: &ApiClient, query: &Query) -> Result<Self, VerbError> {
@@ -240,6 +269,7 @@ impl Snapshot {
             }
             TopView::Upstreams => this.upstreams = Some(upstreams(server)?),
             TopView::Budgets => this.budgets = budgets(server)?,
+            TopView::Limits => this.limits = found(server, LIMITS)?.map(page),
         }
         Ok(this)
     }
@@ -252,6 +282,7 @@ impl Snapshot {
             sessions: Some(read(server, SESSIONS)?),
             upstreams: Some(upstreams(server)?),
             budgets: budgets(server)?,
+            limits: found(server, LIMITS)?.map(page),
         })
     }
 }
@@ -272,6 +303,7 @@ pub(super) fn as_json(server: &ApiClient) -> Result<Value, VerbError> {
         "sessions": asked(server, SESSIONS)?,
         "upstreams": asked(server, "/upstreams")?["items"],
         "budgets": budgets,
+        "limits": found(server, LIMITS)?.map(|mut answer| answer["items"].take()),
     }))
 }
 
@@ -336,6 +368,7 @@ const ROWS: usize = 200;
 const OVERVIEW: &str = "/overview?range=15m";
 const IN_FLIGHT: &str = "/requests?status=pending&limit=200";
 const SESSIONS: &str = "/sessions?limit=200";
+const LIMITS: &str = "/limits?limit=200";
 const SUBJECTS: [&str; 4] = ["org", "team", "user", "key"];
 /// For one answer.
 const PATIENCE: Duration = Duration::from_secs(10);

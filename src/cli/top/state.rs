@@ -18,9 +18,9 @@ pub(super) struct TopState {
     pub(super) filter: String,
     /// The filter while it is typed.
     pub(super) typed: Option<String>,
-    sorts: [usize; 4],
+    sorts: [usize; 5],
     /// Name of the selected row of each view.
-    selected: [Option<String>; 4],
+    selected: [Option<String>; 5],
     pub(super) popup: Popup,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) rates: TokenRates,
@@ -66,11 +66,12 @@ pub(super) enum News {
 const NOTICE: Duration = Duration::from_secs(5);
 
 impl TopView {
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Requests,
         Self::Sessions,
         Self::Upstreams,
         Self::Budgets,
+        Self::Limits,
     ];
 
     pub(super) fn title(self) -> &'static str {
@@ -79,6 +80,7 @@ impl TopView {
             Self::Sessions => "Sessions",
             Self::Upstreams => "Upstreams",
             Self::Budgets => "Budgets",
+            Self::Limits => "Limits",
         }
     }
 
@@ -104,6 +106,7 @@ impl TopView {
             ],
             Self::Upstreams => &["preference", "requests", "errors"],
             Self::Budgets => &["used", "spent", "left"],
+            Self::Limits => &["used", "subject", "waiting"],
         }
     }
 
@@ -113,6 +116,7 @@ impl TopView {
             Self::Sessions => grid::SESSIONS,
             Self::Upstreams => grid::UPSTREAMS,
             Self::Budgets => grid::BUDGETS,
+            Self::Limits => grid::LIMITS,
         }
     }
 }
@@ -124,8 +128,8 @@ impl TopState {
             view: TopView::Requests,
             filter: String::new(),
             typed: None,
-            sorts: [0; 4],
-            selected: [None, None, None, None],
+            sorts: [0; 5],
+            selected: Default::default(),
             popup: Popup::None,
             snapshot: None,
             rates: TokenRates::default(),
@@ -167,6 +171,7 @@ impl TopState {
                     snapshot.sessions = snapshot.sessions.or(before.sessions);
                     snapshot.upstreams = snapshot.upstreams.or(before.upstreams);
                     snapshot.budgets = snapshot.budgets.or(before.budgets);
+                    snapshot.limits = snapshot.limits.or(before.limits);
                 }
                 self.snapshot = Some(snapshot);
                 self.fault = None;
@@ -215,6 +220,16 @@ impl TopState {
                     _ => {}
                 }
                 grid::budgets(&rows)
+            }
+            TopView::Limits => {
+                let mut rows = snapshot.limits.clone()?.items;
+                match order {
+                    "subject" => rows.sort_by(|one, other| one.subject.cmp(&other.subject)),
+                    "waiting" => rows.sort_by_key(|row| std::cmp::Reverse(row.waiting)),
+                    // in the order of the server
+                    _ => {}
+                }
+                grid::limits(&rows)
             }
         };
         let filter = self.query().filter.to_lowercase();
@@ -293,11 +308,13 @@ impl TopState {
             }
             KeyCode::Char('?' | 'h') => self.popup = Popup::Help,
             KeyCode::Char('/') => self.typed = Some(self.filter.clone()),
-            KeyCode::Char(digit @ '1'..='4') => {
+            KeyCode::Char(digit @ '1'..='5') => {
                 return self.turn_to(usize::from(digit as u8 - b'1'));
             }
             KeyCode::Tab | KeyCode::Right => return self.turn_to(self.view.at() + 1),
-            KeyCode::BackTab | KeyCode::Left => return self.turn_to(self.view.at() + 3),
+            KeyCode::BackTab | KeyCode::Left => {
+                return self.turn_to(self.view.at() + TopView::ALL.len() - 1);
+            }
             KeyCode::Char('s') => {
                 let at = self.view.at();
                 self.sorts[at] = (self.sorts[at] + 1) % self.view.orders().len();

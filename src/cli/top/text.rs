@@ -43,6 +43,10 @@ pub(super) fn page(server: &str, snapshot: &Snapshot) -> String {
     if let Some(budgets) = &snapshot.budgets {
         section(&mut out, "Budgets", grid::BUDGETS, &grid::budgets(budgets));
     }
+    if let Some(limits) = &snapshot.limits {
+        let rows = grid::limits(&limits.items);
+        section(&mut out, "Limits", grid::LIMITS, &rows);
+    }
     out
 }
 

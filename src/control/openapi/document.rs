@@ -45,6 +45,7 @@ use super::super::{
         keys::apply,
         keys::export,
         keys::import,
+        limits::used,
         limits::explain,
         limits::set,
         limits::grant,

@@ -614,6 +614,7 @@ export default {
   "spend.empty.why": "Set one with a key, or with `limits set` for a team, a user or the organization.",
   "spend.note":
     "The forecast goes on as since the beginning of the period. Held is what running requests may still cost.",
+  "spend.limits": "Fullest limits",
   "spend.close": "nearly spent",
   "spend.reached": "spent",
   "spend.of": "{spent} of {limit}",

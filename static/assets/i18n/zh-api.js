@@ -610,6 +610,7 @@ export default {
   "Number of its first line that is there; older files may be archived elsewhere.":
     "现存第一条记录的序号；更早的文件可能已另行归档。",
   "Number of its last line that is as it was written.": "与写入时一致的最后一条记录的序号。",
+  "Number of all such limits.": "这类限额的总数。",
   "Number of keys and subjects that are as the file says.": "已与文件一致的密钥和对象的数量。",
   "Number of keys that match.": "符合条件的密钥数。",
   "Number of keys.": "密钥数。",
@@ -622,11 +623,17 @@ export default {
   "Patterns of the models that it may use; empty: all.": "允许使用的模型模式；为空表示全部。",
   "Period, zone and models.": "周期、时区与模型。",
   "Quantity that a limit bounds.": "限额所限制的量。",
+  "A rate or a number of exchanges at once, and what is used of it.": "一个速率或同时进行的请求数，以及其中已用的量。",
+  "Rates (requests, tokens a minute) and exchanges at once of all subjects, the most used ones first.":
+    "所有对象的速率（每分钟的请求、token）和同时进行的请求数，用得最多的在前。",
+  "Rates and exchanges at once. Those that no request has used come last.":
+    "速率和同时进行的请求数。没有请求用过的排在最后。",
   "Reason of its revocation.": "吊销原因。",
   "Records that another proxy gave.": "另一个代理导出的记录。",
   "Result of a check of the audit.": "审计检查的结果。",
   "Result of the check of one chain.": "一条链的检查结果。",
   "Revokes keys, and removes limits, that are not in it.": "吊销文件中没有的密钥，并移除文件中没有的限额。",
+  "Rows; 100 if it is not given.": "行数，默认 100。",
   "Rows in the order of their ids.": "按 ID 排序的各行。",
   "Rows of a page; 1,000 if it is not given.": "每页行数，默认 1000。",
   "Rows.": "各行。",

@@ -598,6 +598,7 @@ export default {
   "spend.empty": "没有预算",
   "spend.empty.why": "可在创建密钥时设置，或用 limits set 为团队、用户或组织设置。",
   "spend.note": "预测按本周期至今的速度推算。“占用”是进行中的请求可能产生的费用。",
+  "spend.limits": "用得最满的限额",
   "spend.close": "即将用完",
   "spend.reached": "已用完",
   "spend.of": "已用 {spent}，共 {limit}",

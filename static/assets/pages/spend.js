@@ -1,4 +1,4 @@
-// Budgets: what is spent of each, what that comes to at its end, and who is near it.
+// Budgets: what is spent of each, what that comes to at its end, and who is near it; the fullest limits.
 
 import { html } from "../view.js";
 import { t } from "../i18n.js";
@@ -15,6 +15,7 @@ const NEAR = 80;
 export default function Spend({ query }) {
   const by = oneOf(SUBJECTS, query.get("by"), "team");
   const { data, fault, isStale, reload } = useAnswer("/spend", { by }, 10_000);
+  const { data: limits } = useAnswer("/limits", { limit: 10 }, 10_000);
   const near = data?.items.filter((bar) => bar.percent >= NEAR) ?? [];
   return html`
     <div class="bar">
@@ -53,16 +54,69 @@ export default function Spend({ query }) {
         }
       <//>
       <p class="note">${t("spend.note")}</p>
+      ${
+        limits?.items.length > 0 &&
+        html`
+          <${Card} title=${t("spend.limits")} flush>
+            <ul class="budgets">
+              ${limits.items.map((one, at) => html`<${Limit} key=${at} one=${one} />`)}
+            </ul>
+          <//>
+        `
+      }
     </div>
   `;
 }
+
+/** @param {{one: Api.UsedLimit}} props */
+function Limit({ one }) {
+  return html`
+    <li class="budget">
+      <p class="budget-head">
+        <b>${title(one)}</b>
+        <span class="dim">${[one.default_of, one.models].filter(Boolean).join(" · ")}</span>
+        <span class="budget-sum">
+          ${t("spend.of", {
+            spent: as.count(one.spent),
+            limit: t(`limit.${one.kind}`, { n: as.count(one.bound) }),
+          })}
+        </span>
+      </p>
+      <${Meter} one=${one} spent=${Math.min(100, one.percent)} held=${0} />
+    </li>
+  `;
+}
+
+/**
+ * @param {{
+ *   one: {subject: string, name: string | null, percent: number}, spent: number, held: number
+ * }} props
+ */
+function Meter({ one, spent, held }) {
+  return html`
+    <div
+      class=${`meter meter-${toneOf(one.percent)}`}
+      role="meter"
+      aria-label=${title(one)}
+      aria-valuemin="0"
+      aria-valuemax="100"
+      aria-valuenow=${Math.round(Math.min(100, one.percent))}
+      aria-valuetext=${as.percent(one.percent / 100)}
+    >
+      <i style=${{ width: `${spent}%` }}></i>
+      <i class="meter-held" style=${{ width: `${Math.min(100 - spent, held)}%` }}></i>
+    </div>
+  `;
+}
+
+/** @param {number} percent */
+const toneOf = (percent) => (percent >= 100 ? "bad" : percent >= NEAR ? "warn" : "good");
 
 /** @param {{bar: Api.SpendBar}} props */
 function Budget({ bar }) {
   const share = /** @param {number} usd */ (usd) =>
     Math.min(100, (usd / Math.max(bar.limit_usd, 1e-9)) * 100);
-  const spent = share(bar.spent_usd);
-  const tone = bar.percent >= 100 ? "bad" : bar.percent >= NEAR ? "warn" : "good";
+  const tone = toneOf(bar.percent);
   const isOver = bar.forecast_usd !== null && bar.forecast_usd > bar.limit_usd;
   return html`
     <li class="budget">
@@ -79,18 +133,7 @@ function Budget({ bar }) {
           ${t("spend.of", { spent: as.money(bar.spent_usd), limit: as.money(bar.limit_usd) })}
         </span>
       </p>
-      <div
-        class=${`meter meter-${tone}`}
-        role="meter"
-        aria-label=${title(bar)}
-        aria-valuemin="0"
-        aria-valuemax="100"
-        aria-valuenow=${Math.round(Math.min(100, bar.percent))}
-        aria-valuetext=${as.percent(bar.percent / 100)}
-      >
-        <i style=${{ width: `${spent}%` }}></i>
-        <i class="meter-held" style=${{ width: `${Math.min(100 - spent, share(bar.held_usd))}%` }}></i>
-      </div>
+      <${Meter} one=${bar} spent=${share(bar.spent_usd)} held=${share(bar.held_usd)} />
       <p class="note budget-foot">
         <span>${as.percent(bar.percent / 100)}</span>
         <span>${t("spend.left", { left: as.money(bar.left_usd) })}</span>
@@ -114,7 +157,7 @@ function Budget({ bar }) {
 
 /**
  * The subject in words: team core.
- * @param {Api.SpendBar} bar
+ * @param {{subject: string, name: string | null}} bar
  */
 function title(bar) {
   const [kind, ...name] = bar.subject.split(":");

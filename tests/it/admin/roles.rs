@@ -101,6 +101,7 @@ fn each_role_may_what_it_may_and_no_more() {
             "/config",
             "/keys",
             "/keys/desk",
+            "/limits",
             "/limits/team:core",
             "/limits/verify",
             "/spend",

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::*;
 use crate::cli::top::{
-    snapshot::{Listing, ShownBudget, ShownOverview, ShownRequest, ShownSession, ShownUpstream},
+    snapshot::{
+        Listing, ShownBudget, ShownLimit, ShownOverview, ShownRequest, ShownSession, ShownUpstream,
+    },
     state::{Action, News},
 };
 
@@ -113,7 +115,7 @@ fn requests_are_shown_in_80_columns_of_24_lines() {
     assert_eq!(screen[2], "closed https://a.test  open https://b.test");
     assert_eq!(
         screen[3],
-        " 1 Requests  2 Sessions  3 Upstreams  4 Budgets   by age"
+        " 1 Requests  2 Sessions  3 Upstreams  4 Budgets  5 Limits   by age"
     );
     let head = "   AGE MODEL                 WHO            SESSION      IN    OUT  TOK/S   TTFT";
     assert_eq!(screen[4], head);
@@ -203,7 +205,7 @@ fn a_request_is_ended_after_a_question() {
 }
 
 #[test]
-fn sessions_upstreams_and_budgets_have_their_views() {
+fn sessions_upstreams_budgets_and_limits_have_their_views() {
     let mut shown = Shown::new(80, 24);
     let session: ShownSession = of(json!({
         "id": "s-1", "user": "ada", "models": ["claude-opus-4-8"], "requests": 12, "errors": 1,
@@ -219,7 +221,19 @@ fn sessions_upstreams_and_budgets_have_their_views() {
          "percent": 96.0, "forecast_usd": 620.0},
         {"subject": "key:1", "name": "ci", "period": "day", "limit_usd": 5.0, "left_usd": 5.0},
     ]));
+    let limits: Vec<ShownLimit> = of(json!([
+        {"subject": "key:1", "name": "ci", "kind": "requests_per_minute", "bound": 60.0, "spent": 57.0,
+         "left": 3.0, "percent": 95.0, "resets_at": "2026-01-01T00:00:57Z"},
+        {"subject": "user:ann", "default_of": "core", "kind": "output_tokens_per_minute", "bound": 80_000.0,
+         "spent": 20_000.0, "left": 60_000.0, "percent": 25.0},
+        {"subject": "org", "kind": "at_once", "bound": 40.0, "spent": 0.0, "left": 40.0, "waiting": 2,
+         "shared": {"state": "fresh", "replicas": 2, "counts": "unknown"}},
+    ]));
     shown.learns(Snapshot {
+        limits: Some(Listing {
+            total: 7,
+            items: limits,
+        }),
         sessions: Some(Listing {
             items: vec![session],
             total: 1,
@@ -245,6 +259,30 @@ fn sessions_upstreams_and_budgets_have_their_views() {
         "{screen:?}"
     );
     assert!(screen[6].starts_with("key ci"), "{screen:?}");
+    shown.key(KeyCode::Char('5'));
+    let screen = shown.screen();
+    let rows = [
+        "SUBJECT                 LIMIT               IN USE       OF     LEFT  USED  WAIT",
+        "key ci                  requests/min            57       60        3   95%     0",
+        "user:ann of core        output tokens/min      20k      80k      60k   25%     0",
+        "org                     at once                  -       40        -     -     2",
+    ];
+    assert_eq!(screen[4..8], rows);
+    assert!(screen[3].ends_with("by used, 3 of 7"), "{screen:?}");
+    shown.key(KeyCode::Enter);
+    assert!(
+        shown.text().contains("2026-01-01T00:00:57Z"),
+        "{}",
+        shown.text()
+    );
+    shown.key(KeyCode::Esc);
+    shown.key(KeyCode::Char('s'));
+    assert!(shown.screen()[5].starts_with("key ci"));
+    shown.key(KeyCode::Char('s'));
+    assert!(shown.screen()[5].starts_with("org"));
+    shown.key(KeyCode::BackTab);
+    assert_eq!(shown.state.view, TopView::Budgets);
+    shown.key(KeyCode::Tab);
     shown.key(KeyCode::Tab);
     assert_eq!(shown.state.view, TopView::Requests);
     shown.key(KeyCode::Char('?'));
