@@ -75,8 +75,9 @@ pub(super) enum ClientError {
     )]
     Stranger(String),
     #[error(
-        "a server has {path}, which this user may not use{owner}; run this as that user, or give --server",
-        path = .0.display(), owner = owner_of(.0)
+        "{path} is the socket of a server, which this user may not use{owner}; run this as that user \
+         (sudo -u {user}), or give --server",
+        path = .0.display(), owner = owner_of(.0), user = owner(.0).as_deref().unwrap_or("USER")
     )]
     Denied(PathBuf),
     #[error("no answer from {0}: {1}; see that the server runs, and that this is its address")]
@@ -245,15 +246,21 @@ impl ApiClient {
 
 /// The owner of a socket, or of the folder that hides it, in parentheses.
 fn owner_of(path: &Path) -> String {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let mut places = path.ancestors();
-        if let Some(found) = places.find_map(|place| std::fs::metadata(place).ok()) {
-            return format!(" (it is that of {})", user_name(found.uid()));
-        }
-    }
-    String::new()
+    owner(path).map_or_else(String::new, |owner| format!(" (it is that of {owner})"))
+}
+
+/// The name of the owner of a socket, or of the folder that hides it.
+#[cfg(unix)]
+pub(super) fn owner(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut places = path.ancestors();
+    let found = places.find_map(|place| std::fs::metadata(place).ok())?;
+    Some(user_name(found.uid()))
+}
+
+#[cfg(not(unix))]
+pub(super) fn owner(_: &Path) -> Option<String> {
+    None
 }
 
 fn exchange(mut stream: Box<dyn Transfer>, head: &str, content: &str) -> io::Result<ApiAnswer> {

@@ -21,7 +21,7 @@ use self::{
     screen::{Screen, counts_of},
 };
 use super::{
-    client::{ApiAnswer, ApiClient, ClientError},
+    client::{ApiAnswer, ApiClient, ClientError, owner},
     desk::{Reach, VerbError, print_json},
     healthcheck::reachable,
     output::{self, EXIT_USAGE},
@@ -30,10 +30,10 @@ use crate::{
     config::{ConfigSource, Credential, Environment, Flags, Listen, Loaded, Upstream},
     doctor::{
         AuditCheck, AuditFinding, Check, CheckCounts, CheckGroup, ClientPlaces, DataPlaces,
-        DoctorReport, Door, Examination, GroupRun, ListenerPlaces, ListenerTarget, UpstreamPlace,
-        client_limits, client_setup, data_checks, invalid_configuration, listener_checks,
-        may_write, run_groups, shared_state_checks, upstream_checks, valid_configuration,
-        write_bundle,
+        DeniedSocket, DoctorReport, Door, Examination, GroupRun, ListenerPlaces, ListenerTarget,
+        ServerPresence, UpstreamPlace, client_limits, client_setup, data_checks,
+        invalid_configuration, listener_checks, may_write, run_groups, shared_state_checks,
+        upstream_checks, valid_configuration, write_bundle,
     },
     registry::Call,
     secret::Secrets,
@@ -286,7 +286,7 @@ fn server_patient(
         Err(errors) => (invalid_configuration(&errors), None),
     };
     let directory = source.access().ok().and_then(|(directory, _)| directory);
-    let server = directory.as_deref().and_then(running);
+    let (server, denied) = directory.as_deref().map_or((None, None), running);
     let mut targets = targets(&source);
     targets.extend(url.map(ListenerTarget::Public));
     let patient = Patient {
@@ -299,13 +299,18 @@ fn server_patient(
         listeners: ListenerPlaces {
             targets,
             certificate: source.certificate().ok().flatten(),
-            runs: server.is_some(),
+            presence: match (&server, &denied) {
+                (Some(_), _) => ServerPresence::Runs,
+                (None, Some(_)) => ServerPresence::Unknown,
+                (None, None) => ServerPresence::Absent,
+            },
         },
         data: DataPlaces {
             audit: directory
                 .as_deref()
                 .and_then(|it| audit(it, &asked.settings)),
             directory,
+            denied,
         },
         loaded: loaded.clone(),
     };
@@ -319,17 +324,22 @@ fn server_patient(
     )
 }
 
-/// The running server, by its socket.
-fn running(directory: &Path) -> Option<ApiClient> {
-    #[cfg(unix)]
-    return ApiClient::of_socket(&directory.join(server::ADMIN_SOCKET))
-        .ok()
-        .flatten();
-    #[cfg(not(unix))]
-    {
-        let _ = directory;
-        None
+/// The running server by its socket, or the socket that this user may not use.
+#[cfg(unix)]
+fn running(directory: &Path) -> (Option<ApiClient>, Option<DeniedSocket>) {
+    match ApiClient::of_socket(&directory.join(server::ADMIN_SOCKET)) {
+        Ok(server) => (server, None),
+        Err(ClientError::Denied(path)) => {
+            let owner = owner(&path);
+            (None, Some(DeniedSocket { path, owner }))
+        }
+        Err(_) => (None, None),
     }
+}
+
+#[cfg(not(unix))]
+fn running(_: &Path) -> (Option<ApiClient>, Option<DeniedSocket>) {
+    (None, None)
 }
 
 /// Listeners of the settings, as this machine reaches them.

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     doctor::{
         AuditCheck, AuditFinding, CheckGroup, DataPlaces, DoctorReport, Door, Examination,
-        GroupRun, ListenerPlaces, UpstreamPlace, data_checks, listener_checks, run_groups,
-        running_configuration, shared_state_checks, upstream_checks,
+        GroupRun, ListenerPlaces, ServerPresence, UpstreamPlace, data_checks, listener_checks,
+        run_groups, running_configuration, shared_state_checks, upstream_checks,
     },
     registry::{Author, Call, Change, Registry, RegistryError, Reply},
 };
@@ -150,11 +150,12 @@ impl AdminState {
         groups.push(Box::pin(listener_checks(ListenerPlaces {
             targets: sources.targets.clone(),
             certificate,
-            runs: true,
+            presence: ServerPresence::Runs,
         })));
         groups.push(Box::pin(data_checks(DataPlaces {
             directory: self.sources.data_dir.clone(),
             audit: self.sources.registry.clone().map(|it| audit(it, author)),
+            denied: None,
         })));
         run_groups(groups, |_| {}).await
     }

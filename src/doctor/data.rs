@@ -67,11 +67,56 @@ pub struct DataPlaces {
     pub directory: Option<PathBuf>,
     /// Checks the audit, where there may be one.
     pub audit: Option<AuditCheck>,
+    /// The socket of a server that this user may not use.
+    pub denied: Option<DeniedSocket>,
+}
+
+/// The socket of a server that this user may not use, so that the server cannot be asked.
+#[derive(Debug, Clone)]
+pub struct DeniedSocket {
+    /// The place.
+    pub path: PathBuf,
+    /// Name of the user that it belongs to.
+    pub owner: Option<String>,
+}
+
+impl DeniedSocket {
+    fn check(&self) -> Check {
+        let path = self.path.display();
+        let what = match fs::symlink_metadata(&self.path) {
+            Ok(_) => format!("a server has {path}, which this user may not use"),
+            // its folder is closed
+            Err(_) => format!("this user may not use {path}, where a server may listen"),
+        };
+        let (of_whom, user) = match &self.owner {
+            Some(owner) => (format!(" (it is that of {owner})"), &**owner),
+            None => (String::new(), "USER"),
+        };
+        Check::fail(
+            GROUP,
+            "admin_socket",
+            format!("{what}{of_whom}: the server was not asked"),
+            format!(
+                "run doctor as the user of the server: sudo -u {user} anthropic-proxy doctor; or ask it by its URL \
+                 (--server)"
+            ),
+        )
+    }
 }
 
 /// Checks `DATA_DIR`.
 pub async fn data_checks(places: DataPlaces) -> Vec<Check> {
-    let DataPlaces { directory, audit } = places;
+    let DataPlaces {
+        directory,
+        audit,
+        denied,
+    } = places;
+    let mut checks: Vec<_> = denied.iter().map(DeniedSocket::check).collect();
+    checks.extend(directory_checks(directory, audit).await);
+    checks
+}
+
+async fn directory_checks(directory: Option<PathBuf>, audit: Option<AuditCheck>) -> Vec<Check> {
     let Some(directory) = directory else {
         let why = "not tried: DATA_DIR is not set, so nothing is kept over a restart";
         return vec![Check::skip(GROUP, "directory", why)];
@@ -298,9 +343,42 @@ mod tests {
     async fn of(path: &Path) -> Vec<Check> {
         data_checks(DataPlaces {
             directory: Some(path.to_owned()),
-            audit: None,
+            ..DataPlaces::default()
         })
         .await
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_this_user_may_not_use_is_told_with_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |path: &Path, owner: Option<&str>| {
+            data_checks(DataPlaces {
+                denied: Some(DeniedSocket {
+                    path: path.to_owned(),
+                    owner: owner.map(str::to_owned),
+                }),
+                ..DataPlaces::default()
+            })
+        };
+        let socket = dir.path().join("admin.sock");
+        fs::write(&socket, "").unwrap();
+        let checks = of(&socket, Some("proxy")).await;
+        let (check, fix) = (&checks[0], checks[0].fix.as_deref().unwrap());
+        assert_eq!(
+            (&*check.id, check.status),
+            ("admin_socket", CheckStatus::Fail)
+        );
+        assert!(check.detail.starts_with("a server has"), "{check:?}");
+        assert!(check.detail.contains("(it is that of proxy)"), "{check:?}");
+        assert!(
+            fix.contains("sudo -u proxy anthropic-proxy doctor"),
+            "{fix}"
+        );
+        let hidden = &of(&dir.path().join("x/admin.sock"), None).await[0];
+        assert!(
+            hidden.detail.contains("where a server may listen"),
+            "{hidden:?}"
+        );
     }
 
     #[tokio::test]

@@ -75,8 +75,20 @@ pub struct ListenerPlaces {
     pub targets: Vec<ListenerTarget>,
     /// The certificate in `TLS_CERT_FILE`.
     pub certificate: Option<CertificateDer<'static>>,
-    /// True if a server is known to run; else nothing may listen there.
-    pub runs: bool,
+    /// Knowledge of a running server.
+    pub presence: ServerPresence,
+}
+
+/// Knowledge of a running server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerPresence {
+    /// One runs: its listeners have to answer.
+    Runs,
+    /// None runs, so that nothing may listen.
+    #[default]
+    Absent,
+    /// Its socket may not be used by this user.
+    Unknown,
 }
 
 /// Checks the listeners of a running server.
@@ -101,7 +113,7 @@ async fn one(target: &ListenerTarget, places: &ListenerPlaces) -> Vec<Check> {
     let late = || Err(Unanswered::Late);
     let (chain, answer) = match answer.unwrap_or_else(late) {
         Ok(found) => found,
-        Err(error) => return vec![unanswered(&error, target, places.runs).took(took)],
+        Err(error) => return vec![unanswered(&error, target, places.presence).took(took)],
     };
     let (trip, is_ours) = round_trip(target, &answer);
     let mut checks = vec![trip.took(took)];
@@ -144,23 +156,26 @@ fn content(text: &str) -> String {
         .to_string()
 }
 
-fn unanswered(error: &Unanswered, target: &ListenerTarget, runs: bool) -> Check {
+fn unanswered(error: &Unanswered, target: &ListenerTarget, presence: ServerPresence) -> Check {
     const ID: &str = "round_trip";
     let is_public = matches!(target, ListenerTarget::Public(_));
     match error {
         Unanswered::Io(error)
-            if !runs
+            if presence != ServerPresence::Runs
                 && !is_public
                 && matches!(
                     error.kind(),
                     io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
                 ) =>
         {
-            Check::skip(
-                GROUP,
-                ID,
-                "not tried: no server runs here; start it with: anthropic-proxy",
-            )
+            let why = match presence {
+                ServerPresence::Unknown => {
+                    "nothing listens here, and it is not known if a server runs: its socket may not be used by this \
+                     user (the check admin_socket)"
+                }
+                _ => "not tried: no server runs here; start it with: anthropic-proxy",
+            };
+            Check::skip(GROUP, ID, why)
         }
         Unanswered::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => Check::fail(
             GROUP,

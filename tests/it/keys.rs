@@ -787,7 +787,23 @@ fn a_socket_without_permission_is_not_taken_for_none() {
             said.contains("this user may not use"),
             "{arguments:?} {said}"
         );
+        assert!(
+            arguments[0] == "upgrade" || said.contains("sudo -u "),
+            "{arguments:?} {said}"
+        );
     }
+    let ended = command(&["doctor", "--json"]);
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["id"] == "admin_socket");
+    let check = check.unwrap_or_else(|| panic!("{report}"));
+    assert_eq!(check["status"], "fail", "{check}");
+    let fix = check["fix"].as_str().unwrap();
+    assert!(
+        fix.contains("sudo -u ") && fix.contains("--server"),
+        "{fix}"
+    );
+    assert!(!report.to_string().contains("no server runs"), "{report}");
 }
 
 #[test]
