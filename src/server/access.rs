@@ -1,7 +1,13 @@
 //! Keys, limits and audit of the process: opened at the start, ended after the last exchange, and the socket
 //! that verbs on this machine ask.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 
@@ -12,7 +18,7 @@ use crate::{
         CurrentSettings, LedgerThread, OpenError, Registry, RegistryKind, RegistrySettings,
         SharingThread,
     },
-    state::RedisLimits,
+    state::{LockError, RedisLimits, StateLock},
 };
 
 /// Name of the socket in `DATA_DIR`.
@@ -154,18 +160,55 @@ fn none() -> Result<Access, ExitCode> {
 #[cfg(unix)]
 pub(super) enum OperatorsSocket {
     /// This process listens there.
-    Ours(std::os::unix::net::UnixListener, super::unix::SocketFile),
-    /// Another living server does.
+    Ours(std::os::unix::net::UnixListener, OperatorsFile),
+    /// Another living server does, or is about to.
     Occupied,
     /// The path cannot be used.
     Unusable,
 }
 
+/// The file of the socket of verbs; it is removed when this is dropped, unless it is another server's by then.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(super) struct OperatorsFile {
+    data_dir: PathBuf,
+    file: Option<super::unix::SocketFile>,
+}
+
+#[cfg(unix)]
+impl Drop for OperatorsFile {
+    fn drop(&mut self) {
+        let Some(file) = self.file.take() else { return };
+        // no other server takes its place between the look at whose it is and the removal
+        let end = Instant::now() + LONGEST_REMOVAL;
+        loop {
+            match StateLock::of_socket(&self.data_dir) {
+                Ok(_lock) => return drop(file),
+                Err(LockError::Held(_)) if Instant::now() < end => thread::sleep(LOCK_INTERVAL),
+                // the next start replaces it
+                Err(_) => return file.leave(),
+            }
+        }
+    }
+}
+
+/// Longest wait for the lock, to remove the file.
+#[cfg(unix)]
+const LONGEST_REMOVAL: Duration = Duration::from_secs(1);
+#[cfg(unix)]
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// Listens on the socket of verbs, in the place of a process that has ended or that hands over to this one. That of
-/// another living server is left to it.
+/// another living server is left to it. Of servers that start at once, one gets it: the look and the change are one
+/// step, under a lock.
 #[cfg(unix)]
 pub(super) fn listen(data_dir: &Path) -> OperatorsSocket {
     let path = data_dir.join(ADMIN_SOCKET);
+    let _lock = match StateLock::of_socket(data_dir) {
+        Ok(lock) => lock,
+        Err(LockError::Held(_)) => return OperatorsSocket::Occupied,
+        Err(LockError::Io(_, error)) => return unusable(&path, &error),
+    };
     let is_handover = super::handover::SocketOwner::of_handover().is_some();
     match super::unix::occupant(&path) {
         Ok(super::unix::Occupant::None) => {}
@@ -175,7 +218,11 @@ pub(super) fn listen(data_dir: &Path) -> OperatorsSocket {
         Err(error) => return unusable(&path, &error),
     }
     match super::unix::replace(&path) {
-        Ok((socket, file)) => OperatorsSocket::Ours(socket, file),
+        Ok((socket, file)) => {
+            let data_dir = data_dir.to_owned();
+            let file = Some(file);
+            OperatorsSocket::Ours(socket, OperatorsFile { data_dir, file })
+        }
         Err(error) => unusable(&path, &error),
     }
 }
@@ -205,4 +252,60 @@ fn unusable(path: &Path, error: &std::io::Error) -> OperatorsSocket {
         path.display()
     );
     OperatorsSocket::Unusable
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn of_servers_that_start_at_once_one_gets_the_socket_of_verbs() {
+        const SERVERS: usize = 8;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let barrier = Barrier::new(SERVERS);
+        for round in 0..50 {
+            let sockets: Vec<_> = thread::scope(|scope| {
+                let server = || {
+                    barrier.wait();
+                    match listen(path) {
+                        OperatorsSocket::Ours(socket, file) => Some((socket, file)),
+                        OperatorsSocket::Occupied => None,
+                        OperatorsSocket::Unusable => panic!("unusable"),
+                    }
+                };
+                let servers: Vec<_> = (0..SERVERS).map(|_| scope.spawn(server)).collect();
+                let sockets = servers.into_iter().filter_map(|it| it.join().unwrap());
+                sockets.collect()
+            });
+            assert_eq!(sockets.len(), 1, "round {round}");
+            // those that were too late leave it, and look again
+            assert!(matches!(listen(path), OperatorsSocket::Occupied));
+            let socket = path.join(ADMIN_SOCKET);
+            std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            drop(sockets);
+            assert!(!socket.exists(), "round {round}");
+        }
+    }
+
+    #[test]
+    fn an_end_leaves_the_file_while_another_server_looks_at_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let OperatorsSocket::Ours(socket, file) = listen(path) else {
+            panic!("it is free")
+        };
+        let lock = StateLock::of_socket(path).unwrap();
+        drop((socket, file));
+        assert!(path.join(ADMIN_SOCKET).exists());
+        drop(lock);
+        let OperatorsSocket::Ours(socket, file) = listen(path) else {
+            panic!("what an end left behind is replaced")
+        };
+        drop((socket, file));
+        assert!(!path.join(ADMIN_SOCKET).exists());
+    }
 }

@@ -2,7 +2,8 @@
 //! alone.
 //!
 //! It also tells which boots have ended: a server that gets the lock alone at its start knows that no other one
-//! runs.
+//! runs. A second lock makes one step of what a server does with the socket of verbs: the look at who listens there,
+//! and the change of the file.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -16,6 +17,9 @@ use super::owner::hand_over;
 
 /// Name of the file in `DATA_DIR`.
 const FILE: &str = "state.lock";
+
+/// Name of the file in `DATA_DIR` for the socket of verbs.
+const SOCKET_FILE: &str = "admin.lock";
 
 /// Longest wait of a server for a verb that has the store alone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +53,20 @@ impl StateLock {
     /// # Errors
     /// Another process has it, or the file cannot be used.
     pub fn alone(directory: &Path) -> Result<Self, LockError> {
-        let (path, file) = open(directory)?;
+        Self::of(directory, FILE)
+    }
+
+    /// Takes the lock of the socket of verbs, or gives up at once. It is held for a moment, and the kernel takes it
+    /// from a process that ends.
+    ///
+    /// # Errors
+    /// Another process has it, or the file cannot be used.
+    pub fn of_socket(directory: &Path) -> Result<Self, LockError> {
+        Self::of(directory, SOCKET_FILE)
+    }
+
+    fn of(directory: &Path, name: &str) -> Result<Self, LockError> {
+        let (path, file) = open(directory, name)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(LockError::Held(path)),
@@ -62,7 +79,7 @@ impl StateLock {
     /// # Errors
     /// A verb has it for too long, or the file cannot be used.
     pub fn shared(directory: &Path, first: impl FnOnce()) -> Result<Self, LockError> {
-        let (path, file) = open(directory)?;
+        let (path, file) = open(directory, FILE)?;
         if file.try_lock().is_ok() {
             first();
             file.unlock()
@@ -87,8 +104,8 @@ impl Drop for StateLock {
     }
 }
 
-fn open(directory: &Path) -> Result<(PathBuf, File), LockError> {
-    let path = directory.join(FILE);
+fn open(directory: &Path, name: &str) -> Result<(PathBuf, File), LockError> {
+    let path = directory.join(name);
     let file = fs::create_dir_all(directory).and_then(|()| create(&path));
     // a verb as root must not shut the server's user out
     let file = file.and_then(|file| hand_over(&path, &file).map(|()| file));
@@ -131,7 +148,14 @@ mod tests {
         let alone = StateLock::alone(path).unwrap();
         assert!(matches!(StateLock::alone(path), Err(LockError::Held(_))));
         drop(alone);
+        let socket = StateLock::of_socket(path).unwrap();
+        assert!(matches!(
+            StateLock::of_socket(path),
+            Err(LockError::Held(_))
+        ));
         drop(StateLock::shared(path, || firsts += 1).unwrap());
+        drop(socket);
+        drop(StateLock::of_socket(path).unwrap());
         assert_eq!(firsts, 2);
     }
 }

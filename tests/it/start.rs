@@ -41,6 +41,7 @@ fn the_database_has_no_log_after_a_clean_stop() {
         let expected = [
             "access.pepper",
             "activity.sqlite",
+            "admin.lock",
             "dashboard.key",
             "state.lock",
         ];
