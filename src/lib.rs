@@ -38,6 +38,7 @@ pub mod limits;
 pub mod logging;
 pub mod memory;
 pub mod metering;
+pub mod poster;
 pub mod proxy;
 pub mod registry;
 pub mod revision;

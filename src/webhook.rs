@@ -1,14 +1,16 @@
 //! Webhooks: short texts for operators, posted as JSON to a URL of theirs.
 //!
 //! Posted by a thread of its own, one after the other, so that nothing waits for a receiver. A receiver that fails
-//! is tried again twice; what does not fit into the bounded queue meanwhile is dropped and counted. The receiver's
-//! URL may hold a secret (Slack's do): no log line shows more of it than its host.
+//! is tried again twice ([`crate::poster`]); what does not fit into the bounded queue meanwhile is dropped and counted.
 
-use std::{io, thread, time::Duration};
+use std::{io, time::Duration};
 
 use serde::Serialize;
 
-use crate::background::{Background, Buffer, Consumer, Entrance, Terms};
+use crate::{
+    background::{Background, Buffer, Consumer, Entrance, Terms},
+    poster::{PostTerms, PostTurn, Poster},
+};
 
 /// Sender of one receiver. Its drop waits for posts under way, for a while.
 pub struct Webhook {
@@ -34,22 +36,8 @@ impl Webhook {
     /// # Errors
     /// If the URL is none of HTTP, or the system refuses the thread.
     pub fn start(url: &str) -> io::Result<Self> {
-        let Some(host) = host(url) else {
-            let message = "expected a URL that begins with https:// or http://";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        };
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(LONGEST_POST))
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .user_agent(concat!("anthropic-proxy/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let receiver = Receiver {
-            agent: config.into(),
-            host: host.to_owned(),
-            url: url.into(),
-            is_failing: false,
-        };
+        let json = ("content-type".to_owned(), "application/json".to_owned());
+        let receiver = Receiver(Poster::new(url, vec![json])?);
         let background = Background::start("webhook", TERMS, receiver)?;
         Ok(Self {
             entrance: background.handle().entrance(),
@@ -79,16 +67,6 @@ pub fn plain_name(name: &str) -> String {
     name.chars().filter(is_plain).collect()
 }
 
-/// The host of a URL of HTTP, which may be shown.
-fn host(url: &str) -> Option<&str> {
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"))?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next()?;
-    (!host.is_empty()).then_some(host)
-}
-
 /// Posts that wait.
 #[derive(Default)]
 struct Posts(Vec<String>);
@@ -104,80 +82,39 @@ impl Buffer for Posts {
 }
 
 /// The receiver, as the thread knows it.
-struct Receiver {
-    agent: ureq::Agent,
-    host: String,
-    url: Box<str>,
-    is_failing: bool,
-}
+struct Receiver(Poster);
 
 impl Consumer<Posts> for Receiver {
     fn take(&mut self, work: &mut Posts) -> u64 {
         let mut lost = 0;
         for post in &work.0 {
-            match self.deliver(post) {
-                Ok(()) if self.is_failing => {
-                    self.is_failing = false;
-                    log::info!("[Webhook] {} takes posts again", self.host);
-                }
-                Ok(()) => {}
-                Err(cause) => {
-                    lost += 1;
-                    if !self.is_failing {
-                        self.is_failing = true;
-                        log::warn!(
-                            "[Webhook] {} did not take a post: {cause}; it is dropped after {} attempts; check the URL of the webhook",
-                            self.host,
-                            PAUSES.len(),
-                        );
-                    }
-                }
+            let outcome = self.0.deliver(post.as_bytes(), &POST_TERMS).map(drop);
+            lost += u64::from(outcome.is_err());
+            let turn = self.0.turn(outcome.is_ok());
+            let host = self.0.host();
+            match (turn, outcome) {
+                (Some(PostTurn::Recovers), _) => log::info!("[Webhook] {host} takes posts again"),
+                (Some(PostTurn::Fails), Err(cause)) => log::warn!(
+                    "[Webhook] {host} did not take a post: {cause}; it is dropped after {} attempts; check the URL of the webhook",
+                    POST_TERMS.pauses.len(),
+                ),
+                _ => {}
             }
         }
         lost
     }
 }
 
-impl Receiver {
-    /// Posts until the receiver takes it, or the attempts are used up.
-    fn deliver(&self, post: &str) -> Result<(), String> {
-        let mut outcome = Ok(());
-        for pause in PAUSES {
-            thread::sleep(pause);
-            outcome = match self.post(post) {
-                Ok(200..300) => return Ok(()),
-                // it understands the post and does not want it
-                Ok(status @ 400..500) if !matches!(status, 408 | 429) => {
-                    return Err(format!("status {status}"));
-                }
-                Ok(status) => Err(format!("status {status}")),
-                Err(cause) => Err(cause),
-            };
-        }
-        outcome
-    }
-
-    fn post(&self, content: &str) -> Result<u16, String> {
-        let request = self.agent.post(&*self.url);
-        let response = request.content_type("application/json").send(content);
-        match response {
-            Ok(response) => Ok(response.status().as_u16()),
-            // these name the URL
-            Err(ureq::Error::BadUri(_)) => Err("invalid URL".to_owned()),
-            Err(cause) => Err(cause.to_string()),
-        }
-    }
-}
-
-/// Pauses before the attempts.
-const PAUSES: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-];
-
-/// Longest attempt, from the name's resolution to the response.
-const LONGEST_POST: Duration = Duration::from_secs(10);
+const POST_TERMS: PostTerms = PostTerms {
+    pauses: &[
+        Duration::ZERO,
+        Duration::from_secs(1),
+        Duration::from_secs(5),
+    ],
+    timeout: Duration::from_secs(10),
+    // of the others it understands the post, and does not want it
+    may_pass: |status| !(400..500).contains(&status) || matches!(status, 408 | 429),
+};
 
 const TERMS: Terms = Terms {
     most: 1000,
@@ -256,23 +193,5 @@ mod tests {
             seen.push(content["percent"].as_u64().unwrap());
         }
         assert_eq!(seen, [80, 80, 95, 100]);
-    }
-
-    #[test]
-    fn a_url_that_is_none_of_http_is_refused_and_only_the_host_is_shown() {
-        for url in [
-            "",
-            "ftp://a",
-            "https://",
-            "hooks.slack.com/services/x",
-            "https:///x",
-        ] {
-            assert!(Webhook::start(url).is_err(), "{url}");
-        }
-        assert_eq!(
-            host("https://u:p@hooks.example:8443/services/x"),
-            Some("hooks.example:8443")
-        );
-        assert_eq!(host("http://[::1]?x"), Some("[::1]"));
     }
 }

@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
     &["metering"],
     &["state", "json", "wire"],
     &["limits", "drain", "logging", "exchange", "error", "webhook"],
-    &["secret", "memory", "background", "label"],
+    &["secret", "memory", "background", "label", "poster"],
 ];
 
 #[test]
