@@ -60,7 +60,7 @@ pub use self::{
     options::{AccessMode, AlertForm, EditMode, EditTarget, ForwardedFields, Role},
     origin::{Origin, Setting},
     origins::AllowedOrigins,
-    otlp::{MetricSettings, OtlpReceiver},
+    otlp::{MetricSettings, OtlpCompression, OtlpReceiver},
     prices::Prices,
     route::{OutboundRoute, ProxyAddress, Resolve},
     source::{ConfigSource, Environment, Flags},

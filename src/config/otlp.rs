@@ -12,14 +12,24 @@ use crate::secret::Secret;
 pub struct OtlpReceiver {
     /// URL that takes the requests.
     pub endpoint: Secret,
-    /// Its host, which may be shown.
-    pub host: String,
     /// Fields of the requests for it.
     pub fields: Vec<(String, Secret)>,
     /// Attributes of this program, `service.name` first.
     pub resource: Vec<(String, String)>,
     /// Longest request.
     pub timeout: Duration,
+    /// Coding of the requests.
+    pub compression: OtlpCompression,
+}
+
+/// Coding of requests with telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OtlpCompression {
+    /// They are sent as they are.
+    #[default]
+    None,
+    /// gzip (RFC 1952).
+    Gzip,
 }
 
 /// Metrics that are sent.
@@ -65,6 +75,17 @@ pub(super) fn protocol(text: &str) -> Result<(), InvalidValue> {
             .hint("set http/protobuf, and the receiver's port for it, which is 4318 as a rule")),
         _ => Err(InvalidValue::because("is no protocol of OTLP")),
     }
+}
+
+/// The coding of requests by its name.
+pub(super) fn compression(text: &str) -> Result<OtlpCompression, InvalidValue> {
+    choice(
+        text,
+        &[
+            ("none", OtlpCompression::None),
+            ("gzip", OtlpCompression::Gzip),
+        ],
+    )
 }
 
 /// A duration in milliseconds, as OpenTelemetry writes them.
@@ -128,6 +149,8 @@ mod tests {
         }
         assert!(fields("x y=1").is_err() && fields("x=a%0Ab").is_err());
         assert!(protocol("grpc").is_err() && protocol("http/protobuf").is_ok());
+        assert_eq!(compression("gzip"), Ok(OtlpCompression::Gzip));
+        assert!(compression("zstd").is_err() && compression("").is_err());
     }
 
     #[test]

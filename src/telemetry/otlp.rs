@@ -6,9 +6,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) mod protobuf;
+mod response;
 mod sender;
 
-pub(super) use self::sender::{OtlpSender, PostPatience, SignalWords};
+pub(super) use self::sender::{Delivery, OtlpSender, PostPatience, SignalWords};
 
 /// A time as the messages have it: nanoseconds since 1970.
 pub(super) fn nanos(time: SystemTime) -> u64 {

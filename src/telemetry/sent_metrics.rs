@@ -19,7 +19,7 @@ use std::{
 
 use super::{
     metrics::{Gauges, Metrics},
-    otlp::{OtlpSender, PostPatience, SignalWords},
+    otlp::{Delivery, OtlpSender, PostPatience, SignalWords},
 };
 use crate::config::MetricSettings;
 
@@ -51,7 +51,7 @@ pub struct MetricSender {
 }
 
 impl ExportCounts {
-    /// Requests that a receiver took, and that it did not.
+    /// Requests that a receiver took, and that it did not take, or not wholly.
     pub fn read(&self) -> (u64, u64) {
         (self.taken.load(Relaxed), self.failed.load(Relaxed))
     }
@@ -61,13 +61,13 @@ impl MetricSender {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If the system refuses it.
+    /// If the receiver's URL is none of HTTP, or the system refuses the thread.
     pub fn start(sources: SentMetricSources) -> io::Result<Self> {
         let (end, is_over) = mpsc::channel();
         let (done, ended) = mpsc::channel();
         let interval = sources.settings.interval;
         let mut desk = SendingDesk {
-            receiver: OtlpSender::new(&METRICS, &sources.settings.receiver, &sources.instance),
+            receiver: OtlpSender::new(&METRICS, &sources.settings.receiver, &sources.instance)?,
             started: SystemTime::now(),
             sources,
         };
@@ -112,8 +112,8 @@ impl SendingDesk {
         } = &self.sources;
         let messages = metrics.messages(&gauges(), self.started);
         let count = match self.receiver.deliver(&messages, patience) {
-            true => &counts.taken,
-            false => &counts.failed,
+            Delivery::Taken => &counts.taken,
+            Delivery::Partly(_) | Delivery::Lost => &counts.failed,
         };
         count.fetch_add(1, Relaxed);
     }
@@ -125,7 +125,10 @@ const LONGEST_END: Duration = Duration::from_millis(2_500);
 static METRICS: SignalWords = SignalWords {
     tag: "Metrics",
     name: "metrics",
+    parts: "data points",
     effect: "requests that it does not take are counted (anthropic_proxy_metric_exports_total), and the next one \
              includes what they counted",
-    variables: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS",
+    effect_on_parts: "the requests count as failed (anthropic_proxy_metric_exports_total)",
+    variables: "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS, and those of metrics alone \
+                (OTEL_EXPORTER_OTLP_METRICS_…)",
 };

@@ -46,10 +46,11 @@ impl Traces {
     /// Starts the thread that sends them. `instance` names this run of the process.
     ///
     /// # Errors
-    /// If the system refuses the thread.
+    /// If the receiver's URL is none of HTTP, or the system refuses the thread.
     pub fn start(settings: &TraceSettings, instance: &str) -> io::Result<Self> {
+        let exporter = Exporter::new(settings, instance)?;
         Ok(Self {
-            background: Background::start("traces", TERMS, Exporter::new(settings, instance))?,
+            background: Background::start("traces", TERMS, exporter)?,
             sampler: settings.sampler,
         })
     }

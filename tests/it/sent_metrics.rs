@@ -7,7 +7,9 @@ use std::{
 };
 
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
+    collector::metrics::v1::{
+        ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+    },
     common::v1::{KeyValue, any_value::Value},
     metrics::v1::{Metric, metric::Data, number_data_point},
 };
@@ -186,6 +188,47 @@ fn a_collector_that_refuses_metrics_is_counted_and_told_once() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn metrics_that_a_collector_rejects_in_part_count_as_failed() {
+    let upstream = Upstream::ok();
+    let answer = ExportMetricsServiceResponse {
+        partial_success: Some(ExportMetricsPartialSuccess {
+            rejected_data_points: 2,
+            error_message: "no delta".to_owned(),
+        }),
+    };
+    let answer = answer.encode_to_vec();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+        answer.len()
+    );
+    let collector = Upstream::always([head.into_bytes(), answer].concat());
+    let proxy = Proxy::to(upstream.url())
+        .env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", collector.url())
+        .env("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "gzip")
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "10")
+        .env("METRICS_PUBLIC", "true")
+        .start();
+    assert_eq!(collector.request().0.one("content-encoding"), Some("gzip"));
+    let line = proxy.wait_for_line(|line| line.contains("[Metrics]"));
+    assert!(
+        line.contains("rejected 2 data points") && line.contains("no delta"),
+        "{line}"
+    );
+    let end = Instant::now() + DEADLINE;
+    let ok = "anthropic_proxy_metric_exports_total{result=\"ok\"} 0\n";
+    let failed = "anthropic_proxy_metric_exports_total{result=\"failed\"} ";
+    loop {
+        let metrics = site::metrics(&proxy);
+        let count = metrics.lines().find_map(|line| line.strip_prefix(failed));
+        if metrics.contains(ok) && count.is_some_and(|count| count != "0") {
+            break;
+        }
+        assert!(Instant::now() < end, "{metrics}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

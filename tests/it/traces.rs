@@ -1,10 +1,12 @@
 //! Traces: the spans of an exchange as a collector of OpenTelemetry reads them, and an exchange that does not
 //! feel one that is slow, away or unwilling.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Read as _};
 
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
+    collector::trace::v1::{
+        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+    },
     common::v1::{KeyValue, any_value::Value},
     trace::v1::Span,
 };
@@ -325,6 +327,76 @@ fn a_collector_that_refuses_is_counted_and_nothing_else() {
 }
 
 #[test]
+fn requests_are_compressed_and_have_the_fields_of_their_signal() {
+    let (upstream, collector) = (Upstream::ok(), Upstream::ok());
+    let proxy = tracing(upstream.url(), &collector.url())
+        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=all,x-tenant=a")
+        .env("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=own")
+        .start();
+    assert_eq!(proxy.send(get("/v1/models")).status(), 200);
+    let (head, body) = collector.request();
+    assert_eq!(head.one("content-encoding"), Some("gzip"));
+    assert_eq!(head.one("content-type"), Some("application/x-protobuf"));
+    assert_eq!(head.one("api-key"), Some("own"));
+    assert_eq!(head.one("x-tenant"), None);
+    let mut content = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(body.content());
+    decoder.read_to_end(&mut content).unwrap();
+    let request = ExportTraceServiceRequest::decode(&*content).unwrap();
+    let spans = &request.resource_spans[0].scope_spans[0].spans;
+    assert_eq!(spans.len(), 2);
+}
+
+#[test]
+fn a_request_that_is_taken_in_part_is_counted_and_told_once_a_minute() {
+    let upstream = Upstream::ok();
+    let answer = ExportTraceServiceResponse {
+        partial_success: Some(ExportTracePartialSuccess {
+            rejected_spans: 1,
+            error_message: "the span is too old\n".to_owned(),
+        }),
+    };
+    let answer = answer.encode_to_vec();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+        answer.len()
+    );
+    let collector = Upstream::always([head.into_bytes(), answer].concat());
+    let proxy = tracing(upstream.url(), &collector.url())
+        .env("METRICS_PUBLIC", "true")
+        .start();
+    let dropped = |count: u32| {
+        let line = format!("\nanthropic_proxy_traces_dropped_total {count}\n");
+        let end = std::time::Instant::now() + DEADLINE;
+        while !site::metrics(&proxy).contains(&line) {
+            assert!(std::time::Instant::now() < end, "{}", site::metrics(&proxy));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    assert_eq!(proxy.send(get("/v1/models")).status(), 200);
+    let line = proxy.wait_for_line(|line| line.contains("[Traces]"));
+    for part in [
+        "rejected 1 spans",
+        r#""the span is too old\n""#,
+        "anthropic_proxy_traces_dropped_total",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    dropped(1);
+    assert_eq!(proxy.send(get("/v1/models")).status(), 200);
+    dropped(2);
+    proxy.signal("TERM");
+    let ended = proxy.wait();
+    assert_eq!(
+        ended.stderr.matches("[Traces]").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
 fn a_collector_that_does_not_answer_holds_up_neither_requests_nor_the_end() {
     let (upstream, collector) = (Upstream::ok(), Upstream::bind());
     let proxy = tracing(upstream.url(), &collector.url()).start();
@@ -364,6 +436,10 @@ fn a_setting_that_cannot_be_is_an_error_with_a_remedy() {
         ("OTEL_METRICS_EXPORTER", "otpl", "otlp"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "60s", "milliseconds"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317", "http://"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "gzip"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "on", "gzip"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "1s", "milliseconds"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "key", "name=value"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "always_on"),
         ("OTEL_TRACES_SAMPLER_ARG", "2", "0 to 1"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "no-value", "name=value"),

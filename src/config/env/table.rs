@@ -26,7 +26,7 @@ use crate::{
         host,
         options::{AccessMode, AlertForm, EditTarget, ForwardedFields},
         origins::{self, AllowedOrigins},
-        otlp::{self, TelemetryExporter},
+        otlp::{self, OtlpCompression, TelemetryExporter},
         scalar::{self, InvalidValue},
         size,
         traces::{self, SamplerName},
@@ -709,10 +709,58 @@ settings! {
             shown: Redaction::AsLength, example: "api-key=secret",
         }
 
+        otel_exporter_otlp_traces_headers: Vec<(String, Secret)> {
+            name: "OTEL_EXPORTER_OTLP_TRACES_HEADERS", applies: Restart, read: otlp::fields, form: PAIRS,
+            en: "Fields of the requests with traces, in place of OTEL_EXPORTER_OTLP_HEADERS.",
+            zh: "发送链路追踪的请求所带的头字段，代替 OTEL_EXPORTER_OTLP_HEADERS。",
+            shown: Redaction::AsLength, example: "api-key=secret",
+        }
+
+        otel_exporter_otlp_metrics_headers: Vec<(String, Secret)> {
+            name: "OTEL_EXPORTER_OTLP_METRICS_HEADERS", applies: Restart, read: otlp::fields, form: PAIRS,
+            en: "Fields of the requests with metrics, in place of OTEL_EXPORTER_OTLP_HEADERS.",
+            zh: "发送指标的请求所带的头字段，代替 OTEL_EXPORTER_OTLP_HEADERS。",
+            shown: Redaction::AsLength, example: "api-key=secret",
+        }
+
         otel_exporter_otlp_timeout: Duration = "10000" {
             name: "OTEL_EXPORTER_OTLP_TIMEOUT", applies: Restart, read: otlp::millis, form: MILLIS,
             en: "Longest request for the receiver.",
             zh: "发给接收端的一个请求最长的时间。",
+        }
+
+        otel_exporter_otlp_traces_timeout: Duration {
+            name: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", applies: Restart, read: otlp::millis, form: MILLIS,
+            en: "Longest request with traces, in place of OTEL_EXPORTER_OTLP_TIMEOUT.",
+            zh: "发送链路追踪的一个请求最长的时间，代替 OTEL_EXPORTER_OTLP_TIMEOUT。",
+            example: "10000",
+        }
+
+        otel_exporter_otlp_metrics_timeout: Duration {
+            name: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", applies: Restart, read: otlp::millis, form: MILLIS,
+            en: "Longest request with metrics, in place of OTEL_EXPORTER_OTLP_TIMEOUT.",
+            zh: "发送指标的一个请求最长的时间，代替 OTEL_EXPORTER_OTLP_TIMEOUT。",
+            example: "10000",
+        }
+
+        otel_exporter_otlp_compression: OtlpCompression = "none" {
+            name: "OTEL_EXPORTER_OTLP_COMPRESSION", applies: Restart, read: otlp::compression, form: CODING,
+            en: "Coding of the requests for the receiver: gzip makes them smaller, and takes some CPU.",
+            zh: "发给接收端的请求的压缩方式：gzip 使其更小，会用一些 CPU。",
+        }
+
+        otel_exporter_otlp_traces_compression: OtlpCompression {
+            name: "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", applies: Restart, read: otlp::compression, form: CODING,
+            en: "Coding of the requests with traces, in place of OTEL_EXPORTER_OTLP_COMPRESSION.",
+            zh: "发送链路追踪的请求的压缩方式，代替 OTEL_EXPORTER_OTLP_COMPRESSION。",
+            example: "gzip",
+        }
+
+        otel_exporter_otlp_metrics_compression: OtlpCompression {
+            name: "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", applies: Restart, read: otlp::compression, form: CODING,
+            en: "Coding of the requests with metrics, in place of OTEL_EXPORTER_OTLP_COMPRESSION.",
+            zh: "发送指标的请求的压缩方式，代替 OTEL_EXPORTER_OTLP_COMPRESSION。",
+            example: "gzip",
         }
 
         #[expect(dead_code, reason = "one protocol is spoken, so that reading it checks it")]
@@ -869,6 +917,7 @@ pub(super) const SIZE: Text = Text::new(
 );
 pub(super) const COUNT: Text = Text::new("a whole number from 1 up", "不小于 1 的整数");
 const RECEIVER: Text = Text::new("http:// or https:// URL", "http:// 或 https:// 的 URL");
+const CODING: Text = Text::new("gzip or none", "gzip 或 none");
 const EXPORTER: Text = Text::new("otlp or none", "otlp 或 none");
 const MILLIS: Text = Text::new("whole milliseconds, at most a day", "整数毫秒，最多一天");
 const PAIRS: Text = Text::new(

@@ -1,9 +1,11 @@
 //! Traces and metrics by OTLP: for each a receiver of several variables, or none.
 
+use std::time::Duration;
+
 use crate::{
     config::{
         env::Settings,
-        otlp::{MetricSettings, OtlpReceiver, TelemetryExporter},
+        otlp::{MetricSettings, OtlpCompression, OtlpReceiver, TelemetryExporter},
         traces::TraceSettings,
     },
     secret::Secret,
@@ -11,13 +13,18 @@ use crate::{
 
 /// Traces, if a receiver is named and they are not switched off.
 pub(super) fn traces(settings: &Settings) -> Option<TraceSettings> {
-    let own = settings.otel_exporter_otlp_traces_endpoint.as_ref();
+    let own = OwnSettings {
+        endpoint: settings.otel_exporter_otlp_traces_endpoint.as_ref(),
+        fields: settings.otel_exporter_otlp_traces_headers.as_ref(),
+        timeout: settings.otel_exporter_otlp_traces_timeout,
+        compression: settings.otel_exporter_otlp_traces_compression,
+    };
     let base = settings.otel_exporter_otlp_endpoint.as_ref();
     if settings.otel_traces_exporter == TelemetryExporter::None {
         return None;
     }
     Some(TraceSettings {
-        receiver: receiver(settings, own, base, "v1/traces")?,
+        receiver: receiver(settings, &own, base, "v1/traces")?,
         sampler: settings
             .otel_traces_sampler
             .with(settings.otel_traces_sampler_arg),
@@ -26,7 +33,12 @@ pub(super) fn traces(settings: &Settings) -> Option<TraceSettings> {
 
 /// Metrics, if they are asked for and not switched off.
 pub(super) fn metrics(settings: &Settings) -> Option<MetricSettings> {
-    let own = settings.otel_exporter_otlp_metrics_endpoint.as_ref();
+    let own = OwnSettings {
+        endpoint: settings.otel_exporter_otlp_metrics_endpoint.as_ref(),
+        fields: settings.otel_exporter_otlp_metrics_headers.as_ref(),
+        timeout: settings.otel_exporter_otlp_metrics_timeout,
+        compression: settings.otel_exporter_otlp_metrics_compression,
+    };
     let base = settings.otel_exporter_otlp_endpoint.as_ref();
     let standard = Secret::new(STANDARD);
     let base = match settings.otel_metrics_exporter {
@@ -36,26 +48,33 @@ pub(super) fn metrics(settings: &Settings) -> Option<MetricSettings> {
         None => None,
     };
     Some(MetricSettings {
-        receiver: receiver(settings, own, base, "v1/metrics")?,
+        receiver: receiver(settings, &own, base, "v1/metrics")?,
         interval: settings.otel_metric_export_interval,
     })
+}
+
+/// Settings of one signal alone, each in the place of that of all.
+struct OwnSettings<'a> {
+    endpoint: Option<&'a Secret>,
+    fields: Option<&'a Vec<(String, Secret)>>,
+    timeout: Option<Duration>,
+    compression: Option<OtlpCompression>,
 }
 
 /// The receiver with a URL of its own, else that at a path below the URL of all.
 fn receiver(
     settings: &Settings,
-    own: Option<&Secret>,
+    own: &OwnSettings<'_>,
     base: Option<&Secret>,
     path: &str,
 ) -> Option<OtlpReceiver> {
     if settings.otel_sdk_disabled {
         return None;
     }
-    let endpoint = match own {
+    let endpoint = match own.endpoint {
         Some(endpoint) => endpoint.clone(),
         None => Secret::new(&format!("{}/{path}", base?.expose().trim_end_matches('/'))),
     };
-    let host = host(endpoint.expose()).to_owned();
     let mut resource = settings
         .otel_resource_attributes
         .clone()
@@ -68,13 +87,16 @@ fn receiver(
     resource.insert(0, (SERVICE.to_owned(), name));
     Some(OtlpReceiver {
         endpoint,
-        host,
-        fields: settings
-            .otel_exporter_otlp_headers
-            .clone()
+        fields: own
+            .fields
+            .or(settings.otel_exporter_otlp_headers.as_ref())
+            .cloned()
             .unwrap_or_default(),
         resource,
-        timeout: settings.otel_exporter_otlp_timeout,
+        timeout: own.timeout.unwrap_or(settings.otel_exporter_otlp_timeout),
+        compression: own
+            .compression
+            .unwrap_or(settings.otel_exporter_otlp_compression),
     })
 }
 
@@ -83,35 +105,23 @@ const SERVICE: &str = "service.name";
 /// The receiver of a program that is told of none, by OpenTelemetry's rules.
 const STANDARD: &str = "http://localhost:4318";
 
-/// The host of a URL, and its port.
-fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit('@').next().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_host_has_no_login() {
-        assert_eq!(
-            host("https://u:p@otel.test:4318/v1/traces?x"),
-            "otel.test:4318"
-        );
-        assert_eq!(host("http://otel.test"), "otel.test");
-    }
-
-    /// URLs for traces and for metrics.
-    fn endpoints(texts: &[(&str, &str)]) -> (Option<String>, Option<String>) {
+    fn read(texts: &[(&str, &str)]) -> Settings {
         let texts = texts
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut faults = Vec::new();
         let settings = Settings::read(texts, &mut |name, bad| faults.push((name, bad.problem)));
         assert!(faults.is_empty(), "{faults:?}");
-        let settings = settings.unwrap();
+        settings.unwrap()
+    }
+
+    /// URLs for traces and for metrics.
+    fn endpoints(texts: &[(&str, &str)]) -> (Option<String>, Option<String>) {
+        let settings = read(texts);
         let shown = |it: OtlpReceiver| it.endpoint.expose().to_owned();
         (
             traces(&settings).map(|it| shown(it.receiver)),
@@ -154,5 +164,31 @@ mod tests {
         ] {
             assert_eq!(endpoints(&texts), expected, "{texts:?}");
         }
+    }
+
+    #[test]
+    fn a_signal_has_its_own_settings_in_the_place_of_those_of_all() {
+        let settings = read(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a.test"),
+            ("OTEL_METRICS_EXPORTER", "otlp"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=1,x=2"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=3"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "none"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "700"),
+        ]);
+        let (traces, metrics) = (traces(&settings).unwrap(), metrics(&settings).unwrap());
+        let fields = |it: &OtlpReceiver| {
+            let fields = it.fields.iter();
+            let fields = fields.map(|(name, value)| format!("{name}={}", value.expose()));
+            fields.collect::<Vec<_>>().join(",")
+        };
+        let (traces, metrics) = (traces.receiver, metrics.receiver);
+        assert_eq!(fields(&traces), "api-key=3");
+        assert_eq!(fields(&metrics), "api-key=1,x=2");
+        assert_eq!(traces.compression, OtlpCompression::Gzip);
+        assert_eq!(metrics.compression, OtlpCompression::None);
+        assert_eq!(traces.timeout, Duration::from_secs(10));
+        assert_eq!(metrics.timeout, Duration::from_millis(700));
     }
 }

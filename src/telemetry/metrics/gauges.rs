@@ -177,7 +177,7 @@ const LOST: Family = Family {
 const TRACES_DROPPED: Family = Family {
     name: "anthropic_proxy_traces_dropped",
     unit: None,
-    help: "Exchanges whose traces were dropped because their queue was full or the receiver did not take them.",
+    help: "Exchanges whose traces were dropped because their queue was full or the receiver did not take them, or not wholly.",
 };
 
 const METRIC_EXPORTS: Family = Family {

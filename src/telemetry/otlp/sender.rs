@@ -1,12 +1,24 @@
 //! Posts to a receiver of OTLP over HTTP, from a thread that may wait.
 //!
-//! A receiver that is busy or away is tried again for a few seconds; then the log tells once what becomes of
-//! what it did not take. Its URL and fields may hold a secret: no log line shows more than its host.
+//! A receiver that is busy or away is tried again for a few seconds ([`crate::poster`]); then the log tells once what
+//! becomes of what it did not take. A receiver may take a request in part: the log tells that once a minute.
 
-use std::{thread, time::Duration};
+use std::{
+    io,
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
-use super::protobuf::{AttributeValue, attribute, message, octets};
-use crate::config::OtlpReceiver;
+use flate2::{Compression, write::GzEncoder};
+
+use super::{
+    protobuf::{AttributeValue, attribute, message, octets},
+    response::{PartialSuccess, partial_success},
+};
+use crate::{
+    config::{OtlpCompression, OtlpReceiver},
+    poster::{PostTerms, PostTurn, Poster},
+};
 
 /// Kind of telemetry, for the lines about a receiver.
 #[derive(Debug)]
@@ -14,8 +26,12 @@ pub(in crate::telemetry) struct SignalWords {
     /// The part of the program.
     pub(in crate::telemetry) tag: &'static str,
     pub(in crate::telemetry) name: &'static str,
+    /// Parts that a receiver may reject.
+    pub(in crate::telemetry) parts: &'static str,
     /// Fate of requests that are not taken.
     pub(in crate::telemetry) effect: &'static str,
+    /// Fate of parts that are rejected.
+    pub(in crate::telemetry) effect_on_parts: &'static str,
     /// Variables to look at.
     pub(in crate::telemetry) variables: &'static str,
 }
@@ -29,31 +45,38 @@ pub(in crate::telemetry) enum PostPatience {
     Last,
 }
 
+/// Outcome of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::telemetry) enum Delivery {
+    /// The receiver took all of it.
+    Taken,
+    /// It took the request, and rejected this number of parts.
+    Partly(u64),
+    /// It did not take it.
+    Lost,
+}
+
 pub(in crate::telemetry) struct OtlpSender {
-    agent: ureq::Agent,
+    poster: Poster,
     signal: &'static SignalWords,
-    url: String,
-    host: String,
-    fields: Vec<(String, String)>,
     timeout: Duration,
+    compression: OtlpCompression,
     /// Resource and scope, encoded, which every request begins with.
     resource: Vec<u8>,
     scope: Vec<u8>,
-    is_failing: bool,
+    rejections: Rejections,
 }
 
 impl OtlpSender {
     /// A sender to the receiver of a signal. `instance` names this run of the process.
+    ///
+    /// # Errors
+    /// If the URL is none of HTTP.
     pub(in crate::telemetry) fn new(
         signal: &'static SignalWords,
         settings: &OtlpReceiver,
         instance: &str,
-    ) -> Self {
-        let config = ureq::Agent::config_builder()
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .user_agent(concat!("anthropic-proxy/", env!("CARGO_PKG_VERSION")))
-            .build();
+    ) -> io::Result<Self> {
         let (mut resource, mut scope) = (Vec::new(), Vec::new());
         message(&mut resource, 1, |out| {
             let own = [
@@ -74,36 +97,48 @@ impl OtlpSender {
             octets(out, 1, env!("CARGO_PKG_NAME"));
             octets(out, 2, env!("CARGO_PKG_VERSION"));
         });
-        Self {
-            agent: config.into(),
+        let coding = match settings.compression {
+            OtlpCompression::None => None,
+            OtlpCompression::Gzip => Some(("content-encoding", "gzip")),
+        };
+        let own = [("content-type", "application/x-protobuf")];
+        let own = own.into_iter().chain(coding);
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let theirs = settings.fields.iter();
+        let theirs = theirs.map(|(name, value)| (name.clone(), value.expose().to_owned()));
+        Ok(Self {
+            poster: Poster::new(settings.endpoint.expose(), own.chain(theirs).collect())?,
             signal,
-            url: settings.endpoint.expose().to_owned(),
-            host: settings.host.clone(),
-            fields: settings
-                .fields
-                .iter()
-                .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-                .collect(),
             timeout: settings.timeout,
+            compression: settings.compression,
             resource,
             scope,
-            is_failing: false,
-        }
+            rejections: Rejections::default(),
+        })
     }
 
-    /// Posts spans or metrics, which are fields of `ScopeSpans` or `ScopeMetrics`. False if they were not taken.
-    pub(in crate::telemetry) fn deliver(&mut self, content: &[u8], patience: PostPatience) -> bool {
-        let outcome = self.try_all(&self.request(content), patience);
-        let (host, SignalWords { tag, name, .. }) = (&self.host, self.signal);
+    /// Posts spans or metrics, which are fields of `ScopeSpans` or `ScopeMetrics`.
+    pub(in crate::telemetry) fn deliver(
+        &mut self,
+        content: &[u8],
+        patience: PostPatience,
+    ) -> Delivery {
+        let request = self.request(content);
+        let outcome = self
+            .poster
+            .deliver(&request, &terms(patience, self.timeout));
+        let turn = self.poster.turn(outcome.is_ok());
+        let (host, SignalWords { tag, name, .. }) = (self.poster.host(), self.signal);
+        if turn == Some(PostTurn::Recovers) {
+            log::info!("[{tag}] {host} takes {name} again");
+        }
         match outcome {
-            Ok(()) => {
-                if std::mem::take(&mut self.is_failing) {
-                    log::info!("[{tag}] {host} takes {name} again");
-                }
-                true
-            }
+            Ok(answer) => match partial_success(&answer.content()) {
+                None => Delivery::Taken,
+                Some(partial) => self.rejected(&partial),
+            },
             Err(cause) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
+                if turn == Some(PostTurn::Fails) {
                     let SignalWords {
                         effect, variables, ..
                     } = self.signal;
@@ -111,7 +146,7 @@ impl OtlpSender {
                         "[{tag}] {host} did not take {name}: {cause}; {effect}; check {variables}"
                     );
                 }
-                false
+                Delivery::Lost
             }
         }
     }
@@ -128,55 +163,94 @@ impl OtlpSender {
                 out.extend_from_slice(content);
             });
         });
-        request
+        match self.compression {
+            OtlpCompression::None => request,
+            OtlpCompression::Gzip => gzip(&request),
+        }
     }
 
-    /// Posts until the receiver takes it, or the attempts are used up.
-    fn try_all(&self, request: &[u8], patience: PostPatience) -> Result<(), String> {
-        let (pauses, timeout) = match patience {
-            PostPatience::Usual => (&PAUSES[..], self.timeout),
-            PostPatience::Last => (&PAUSES[..1], self.timeout.min(LAST)),
-        };
-        let mut outcome = Ok(());
-        for pause in pauses {
-            thread::sleep(*pause);
-            outcome = match self.post(request, timeout) {
-                Ok(200..300) => return Ok(()),
-                Ok(status) => {
-                    let fault = format!("status {status}");
-                    // the others say that it will never take them
-                    if !matches!(status, 408 | 429 | 502 | 503 | 504) {
-                        return Err(fault);
-                    }
-                    Err(fault)
-                }
-                Err(cause) => Err(cause),
-            };
+    /// Takes note of a partial success, and tells it once a minute.
+    fn rejected(&mut self, partial: &PartialSuccess) -> Delivery {
+        let PartialSuccess { rejected, message } = partial;
+        if let Some(sum) = self.rejections.add(*rejected, Instant::now()) {
+            let host = self.poster.host();
+            let SignalWords {
+                tag,
+                name,
+                parts,
+                effect_on_parts,
+                ..
+            } = self.signal;
+            let said = shown(message);
+            match sum {
+                0 => log::warn!("[{tag}] {host} took {name} with a warning: {said}"),
+                sum => log::warn!(
+                    "[{tag}] {host} rejected {sum} {parts}, and took the rest: {said}; {effect_on_parts}; look at its \
+                     log and its limits"
+                ),
+            }
         }
-        outcome
-    }
-
-    fn post(&self, content: &[u8], timeout: Duration) -> Result<u16, String> {
-        let mut request = self
-            .agent
-            .post(&*self.url)
-            .content_type("application/x-protobuf");
-        for (name, value) in &self.fields {
-            request = request.header(&**name, &**value);
-        }
-        // from the name's resolution to the response
-        let request = request.config().timeout_global(Some(timeout)).build();
-        match request.send(content) {
-            Ok(response) => Ok(response.status().as_u16()),
-            // these name the URL
-            Err(ureq::Error::BadUri(_)) => Err("invalid URL".to_owned()),
-            Err(cause) => Err(cause.to_string()),
+        match rejected {
+            0 => Delivery::Taken,
+            rejected => Delivery::Partly(*rejected),
         }
     }
 }
 
+fn terms(patience: PostPatience, timeout: Duration) -> PostTerms {
+    let (pauses, timeout) = match patience {
+        PostPatience::Usual => (&PAUSES[..], timeout),
+        PostPatience::Last => (&PAUSES[..1], timeout.min(LAST)),
+    };
+    PostTerms {
+        pauses,
+        timeout,
+        // the others say that it will never take them
+        may_pass: |status| matches!(status, 408 | 429 | 502 | 503 | 504),
+    }
+}
+
+/// The fast level: it makes about a fifth of spans and metrics, whose texts are the same over and over.
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // memory takes everything
+    let _ = encoder.write_all(content);
+    encoder.finish().unwrap_or_default()
+}
+
+/// Rejected parts, of which the log tells once a minute.
+#[derive(Debug, Default)]
+struct Rejections {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Rejections {
+    /// Adds a number, and gives the sum if it is to be told now.
+    fn add(&mut self, count: u64, now: Instant) -> Option<u64> {
+        self.untold = self.untold.saturating_add(count);
+        let is_due = |told: Instant| now.saturating_duration_since(told) >= TOLD_INTERVAL;
+        if !self.told.is_none_or(is_due) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+/// A message of a receiver, as the log shows it.
+fn shown(message: &str) -> String {
+    match message {
+        "" => "it gives no reason".to_owned(),
+        message => format!(
+            "{:?}",
+            message.chars().take(LONGEST_SHOWN).collect::<String>()
+        ),
+    }
+}
+
 /// Pauses before the attempts.
-const PAUSES: [Duration; 3] = [
+static PAUSES: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_millis(500),
     Duration::from_secs(2),
@@ -184,3 +258,46 @@ const PAUSES: [Duration; 3] = [
 
 /// Longest request of a process that ends.
 const LAST: Duration = Duration::from_secs(2);
+
+/// Between two lines about rejected parts.
+const TOLD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Characters of a receiver's message.
+const LONGEST_SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn rejections_are_told_once_a_minute_with_their_sum() {
+        let mut rejections = Rejections::default();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(rejections.add(3, start), Some(3));
+        assert_eq!(rejections.add(4, after(30)), None);
+        assert_eq!(rejections.add(0, after(59)), None);
+        assert_eq!(rejections.add(5, after(60)), Some(9));
+        assert_eq!(rejections.add(0, after(121)), Some(0));
+    }
+
+    #[test]
+    fn a_message_of_a_receiver_is_one_short_line() {
+        assert_eq!(shown("too old\n\u{1b}[2J"), "\"too old\\n\\u{1b}[2J\"");
+        assert_eq!(shown(&"长".repeat(500)).chars().count(), LONGEST_SHOWN + 2);
+        assert_eq!(shown(""), "it gives no reason");
+    }
+
+    #[test]
+    fn what_is_compressed_is_the_same() {
+        let content = b"anthropic_proxy.".repeat(1000);
+        let compressed = gzip(&content);
+        assert!(compressed.len() < content.len() / 10);
+        let mut read = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(&*compressed);
+        decoder.read_to_end(&mut read).unwrap();
+        assert_eq!(read, content);
+    }
+}
