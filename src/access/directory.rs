@@ -86,7 +86,7 @@ struct Known {
 pub(super) struct Limited {
     /// Subjects with limits, and keys that were used.
     pub(super) subjects: Vec<Arc<Subject>>,
-    /// Keys with limits that were not used yet.
+    /// Keys that were not used yet, with limits that are no budgets.
     pub(super) keys: Vec<Arc<Key>>,
 }
 
@@ -355,7 +355,7 @@ impl Directory {
             for key in keys.filter(|key| !key.is_revoked()) {
                 match key.used() {
                     Some(own) => limited.subjects.push(Arc::clone(own)),
-                    None if key.limits().is_empty() => {}
+                    None if key.limits().iter().all(LimitRule::is_budget) => {}
                     None => limited.keys.push(Arc::clone(key)),
                 }
             }

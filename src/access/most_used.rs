@@ -3,17 +3,16 @@
 //! Made when an operator asks. Workers are not held up: their meters are atomics, which are read here. The first look
 //! copies nothing, so that of a hundred thousand subjects only the rows that are shown are made.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::cmp::Ordering;
 
 use super::{
     admit::part,
     context::Context,
     directory::Limited,
     explain::{LimitState, state},
-    key::Key,
     limit::{Limit, Meter, Policy, Subject},
     rate::{MINUTE, Rate},
-    record::{LimitKind, LimitRule},
+    record::LimitRule,
 };
 
 /// The most used rates and exchanges at once.
@@ -43,8 +42,9 @@ pub(super) fn most_used(context: &Context, limited: &Limited, most: usize, now: 
         .collect();
     let (mut used, mut idle, mut total) = (Vec::new(), Vec::new(), 0);
     for (subject, policy) in &policies {
-        total += policy.rules.iter().filter(|rule| is_counted(rule)).count();
-        if policy.limits().is_empty() && policy.rules.iter().any(|rule| is_counted(rule)) {
+        let count = counted(&policy.rules);
+        total += count;
+        if policy.limits().is_empty() && count > 0 {
             idle.push(*subject);
         }
         let parts = policy.limits().iter().filter_map(|limit| {
@@ -70,11 +70,12 @@ pub(super) fn most_used(context: &Context, limited: &Limited, most: usize, now: 
         .map(|it| state(context, it.subject, it.policy, it.limit, now));
     let mut states: Vec<_> = states.collect();
 
-    let of_key = |key: &Arc<Key>| key.limits().iter().filter(|rule| is_counted(rule)).count();
-    total += limited.keys.iter().map(of_key).sum::<usize>();
-    let mut keys: Vec<_> = limited.keys.iter().filter(|key| of_key(key) > 0).collect();
-    idle.sort_unstable_by(|one, other| one.id().cmp(other.id()));
-    keys.sort_unstable_by_key(|key| key.id());
+    let mut keys: Vec<_> = limited.keys.iter().collect();
+    total += keys.iter().map(|key| counted(key.limits())).sum::<usize>();
+    if states.len() < most {
+        idle.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+        keys.sort_unstable_by_key(|key| key.id());
+    }
     // these get their meters now, as `explain` gives them: no more of them than are shown
     let keys = keys.into_iter().filter_map(|key| key.own(&context.others));
     for subject in idle.into_iter().chain(keys) {
@@ -87,6 +88,11 @@ pub(super) fn most_used(context: &Context, limited: &Limited, most: usize, now: 
         states.extend(limits.map(|limit| state(context, subject, &policy, limit, now)));
     }
     states.truncate(most);
+    // of those that are not in use, those that have their meters do not come first: the next look has the same order
+    states.sort_by(|one, other| match (one.spent, other.spent) {
+        (0, 0) => one.subject.cmp(&other.subject),
+        (one, other) => (one == 0).cmp(&(other == 0)),
+    });
     MostUsed { states, total }
 }
 
@@ -100,6 +106,7 @@ fn used_part(limit: &Limit, steady: u64) -> Option<f64> {
     }
 }
 
-fn is_counted(rule: &LimitRule) -> bool {
-    !matches!(rule.kind, LimitKind::Spend { .. })
+/// The number of rules that bound a rate or the exchanges at once.
+fn counted(rules: &[LimitRule]) -> usize {
+    rules.iter().filter(|rule| !rule.is_budget()).count()
 }

@@ -217,6 +217,11 @@ pub struct LimitRule {
 }
 
 impl LimitRule {
+    /// Reports whether it bounds money.
+    pub(super) fn is_budget(&self) -> bool {
+        matches!(self.kind, LimitKind::Spend { .. })
+    }
+
     /// Reports whether limits bound what it bounds, whatever the amount and the zone.
     pub(super) fn is_overridden_by(&self, limits: &[Self]) -> bool {
         let bounds_same = |other: &Self| match (&other.kind, &self.kind) {

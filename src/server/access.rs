@@ -1,13 +1,13 @@
 //! Keys, limits and audit of the process: opened at the start, ended after the last exchange, and the socket
 //! that verbs on this machine ask.
 
+#[cfg(unix)]
 use std::{
     path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
+use std::{process::ExitCode, sync::Arc};
 
 use arc_swap::ArcSwap;
 
@@ -18,8 +18,11 @@ use crate::{
         CurrentSettings, LedgerThread, OpenError, Registry, RegistryKind, RegistrySettings,
         SharingThread,
     },
-    state::{LockError, RedisLimits, StateLock},
+    state::RedisLimits,
 };
+
+#[cfg(unix)]
+use crate::state::{LockError, StateLock};
 
 /// Name of the socket in `DATA_DIR`.
 pub const ADMIN_SOCKET: &str = "admin.sock";

@@ -98,6 +98,24 @@ fn many_keys_are_found_and_changed_and_only_those_in_use_have_meters() {
         panic!("refused");
     };
     assert_eq!(made(&access), 1 + 3, "the key, its team and its user");
+    // every subject has a rate, and no key
+    let started = Instant::now();
+    let listed = access.most_used(100, UNIX_EPOCH);
+    println!(
+        "the fullest of {} limits: {:?}",
+        listed.total,
+        started.elapsed()
+    );
+    assert_eq!(
+        (listed.states.len(), listed.total),
+        (100, SUBJECTS as usize)
+    );
+    let used = listed.states.iter().filter(|state| state.spent > 0);
+    assert_eq!(used.count(), 2, "those of the one request come first");
+    assert!(made(&access) <= 4 + 100, "no more than are listed");
+    let (again, made_so_far) = (access.most_used(100, UNIX_EPOCH), made(&access));
+    assert!(again.states == listed.states, "the order stays");
+    assert_eq!(made(&access), made_so_far);
     let started = Instant::now();
     let changed: Vec<_> = records.keys.values().step_by(1000).collect();
     for record in &changed {

@@ -76,7 +76,7 @@ function Limit({ one }) {
         <b>${title(one)}</b>
         <span class="dim">${[one.default_of, one.models].filter(Boolean).join(" · ")}</span>
         <span class="budget-sum">
-          ${t("spend.of", {
+          ${t("spend.used", {
             spent: as.count(one.spent),
             limit: t(`limit.${one.kind}`, { n: as.count(one.bound) }),
           })}
