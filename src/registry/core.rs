@@ -195,6 +195,8 @@ impl Registry {
             Some(text) => text,
             None => pepper::text(pepper.as_ref(), &data_dir, filling.has_keys())?,
         };
+        let presumed = pepper::kept(&data_dir).as_ref().map(pepper::fingerprint);
+        store.check_pepper(&pepper::fingerprint(&text), presumed.as_deref())?;
         let pepper = Pepper::new(text.expose().as_bytes()).map_err(PepperError::Weak)?;
         let access = filling.finish(pepper.clone());
         access.set_unknown(!is_loaded);

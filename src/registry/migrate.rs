@@ -82,10 +82,14 @@ impl Migration {
         let text = shared.map_err(OpenError::from)?;
         let weak = |error| OpenError::Pepper(PepperError::Weak(error));
         Pepper::new(text.expose().as_bytes()).map_err(weak)?;
-        let place = pepper::place(&self.data_dir);
-        let redis = RedisStore::new(&self.state, &pepper::fingerprint(&text), &place);
-        let mut stores: [Box<dyn Store>; 2] =
-            [Box::new(SqliteStore::new(&self.data_dir)), Box::new(redis)];
+        let (place, fingerprint) = (pepper::place(&self.data_dir), pepper::fingerprint(&text));
+        let redis = RedisStore::new(&self.state, &fingerprint, &place);
+        let mut sqlite = SqliteStore::new(&self.data_dir);
+        let presumed = pepper::kept(&self.data_dir)
+            .as_ref()
+            .map(pepper::fingerprint);
+        sqlite.check_pepper(&fingerprint, presumed.as_deref())?;
+        let mut stores: [Box<dyn Store>; 2] = [Box::new(sqlite), Box::new(redis)];
         if !self.is_to_shared {
             stores.reverse();
         }

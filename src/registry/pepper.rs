@@ -100,6 +100,18 @@ pub(super) fn shared(configured: Option<&Secret>, directory: &Path) -> Result<Se
     text(configured, directory, true)
 }
 
+/// The text of the pepper in a directory; none if no file there holds one.
+pub(super) fn kept(directory: &Path) -> Option<Secret> {
+    let file = SecretFile {
+        path: directory.join(FILE),
+        max_bytes: MAX_BYTES,
+    };
+    let text = String::from_utf8(file.read().ok()??).ok()?;
+    Pepper::new(text.as_bytes())
+        .is_ok()
+        .then(|| Secret::new(&text))
+}
+
 /// Tells replicas whether they have one pepper: 128 bits of a code under it.
 pub(super) fn fingerprint(pepper: &Secret) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, pepper.expose().as_bytes());

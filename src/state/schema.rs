@@ -8,7 +8,7 @@ use super::{owner::hand_over, store::StateError};
 
 /// Version of the tables. A file of an earlier version is migrated step by step; one of a later version is
 /// an error.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// Longest wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(2);
@@ -39,6 +39,11 @@ const LAST_USES: &str = "
     CREATE TABLE last_use (key TEXT NOT NULL, secret TEXT NOT NULL, at INTEGER NOT NULL,
         PRIMARY KEY (key, secret)) WITHOUT ROWID;
     PRAGMA user_version = 2;";
+
+/// Fingerprint of the pepper under which the digests of the keys are made, since version 3.
+const PEPPER: &str = "
+    CREATE TABLE pepper (id INTEGER PRIMARY KEY CHECK (id = 1), fingerprint TEXT NOT NULL);
+    PRAGMA user_version = 3;";
 
 /// Opens the file, and creates or migrates its tables.
 pub(super) fn connect(path: &Path) -> Result<Connection, StateError> {
@@ -93,6 +98,7 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), StateError> {
                 transaction.execute_batch(TABLES).map_err(of)?;
             }
             1 => transaction.execute_batch(LAST_USES).map_err(of)?,
+            2 => transaction.execute_batch(PEPPER).map_err(of)?,
             VERSION => break,
             other => return Err(StateError::Newer(path.to_owned(), other)),
         }

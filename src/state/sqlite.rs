@@ -30,6 +30,8 @@ const CHECKPOINTS: i64 = 4_096;
 pub struct SqliteStore {
     path: PathBuf,
     open: Option<OpenFile>,
+    /// Fingerprint of the pepper of the keys that are made.
+    pepper: Option<String>,
 }
 
 /// The file, and what tells it from another one at its path.
@@ -47,6 +49,7 @@ impl SqliteStore {
         Self {
             path: directory.join(STATE_FILE),
             open: None,
+            pepper: None,
         }
     }
 
@@ -141,12 +144,16 @@ impl Store for SqliteStore {
     }
 
     fn change(&mut self, expected: u64, changes: &[StoreChange]) -> Result<u64, StateError> {
+        let pepper = self.pepper.clone();
         let changed = self.write(|transaction| {
             let count = "UPDATE counter SET version = version + 1 WHERE version = ?1";
             if transaction.execute(count, [signed(expected)])? == 0 {
                 return Ok(None);
             }
             let version = version(transaction)?;
+            if let Some(fingerprint) = &pepper {
+                put_pepper(transaction, fingerprint)?;
+            }
             let mut put_key = transaction.prepare(
                 "INSERT OR REPLACE INTO access_key (id, record, version) VALUES (?1, ?2, ?3)",
             )?;
@@ -166,6 +173,29 @@ impl Store for SqliteStore {
             Ok(Some(version))
         })?;
         changed.ok_or(StateError::Conflict)
+    }
+
+    fn check_pepper(
+        &mut self,
+        fingerprint: &str,
+        presumed: Option<&str>,
+    ) -> Result<(), StateError> {
+        let (known, has_keys) = self.view(|connection| {
+            let read = "SELECT max(fingerprint) FROM pepper";
+            let known: Option<String> = connection.query_row(read, [], |row| row.get(0))?;
+            let has_keys = "SELECT EXISTS (SELECT 1 FROM access_key)";
+            Ok((known, connection.query_row(has_keys, [], |row| row.get(0))?))
+        })?;
+        let theirs = known.as_deref().or(presumed);
+        if has_keys && theirs.is_some_and(|theirs| theirs != fingerprint) {
+            return Err(StateError::OtherPepper(self.path.clone()));
+        }
+        self.pepper = Some(fingerprint.to_owned());
+        if has_keys && known.is_none() {
+            // where it cannot be written now, the next change writes it
+            let _ = self.write(|transaction| put_pepper(transaction, fingerprint));
+        }
+        Ok(())
     }
 
     fn spends(&mut self, except: &str) -> Result<Vec<StoredSpend>, StateError> {
@@ -299,6 +329,11 @@ impl Drop for SqliteStore {
             let _ = open.connection.close();
         }
     }
+}
+
+fn put_pepper(transaction: &Transaction<'_>, fingerprint: &str) -> rusqlite::Result<()> {
+    let put = "INSERT OR REPLACE INTO pepper (id, fingerprint) VALUES (1, ?1)";
+    transaction.execute(put, [fingerprint]).map(drop)
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<u64> {

@@ -251,6 +251,19 @@ pub trait Store: Send {
         Ok(true)
     }
 
+    /// Holds the fingerprint of the pepper against that of the stored keys; `presumed` is theirs where the store does
+    /// not tell. Keys that are made later are this one's.
+    ///
+    /// # Errors
+    /// The keys were made under another pepper, or the store cannot be read.
+    fn check_pepper(
+        &mut self,
+        _fingerprint: &str,
+        _presumed: Option<&str>,
+    ) -> Result<(), StateError> {
+        Ok(())
+    }
+
     /// The fault of a store that can be used nevertheless.
     fn warning(&self) -> Option<StateError> {
         None
@@ -295,6 +308,12 @@ pub enum StateError {
     /// Anything else that SQLite reports.
     #[error("{path} cannot be used: {1}; keys and limits cannot be changed; check that DATA_DIR is writable and has space", path = .0.display())]
     Database(PathBuf, String),
+    /// Its keys were made under another pepper.
+    #[error(
+        "the keys in {path} were made under another pepper; with this one each of them is invalid; set ACCESS_PEPPER to \
+         theirs (the content of access.pepper beside it, if ACCESS_PEPPER was not set then)", path = .0.display()
+    )]
+    OtherPepper(PathBuf),
     /// The system gives no random bytes.
     #[error("the system gave no random bytes; nothing was changed; try again")]
     Random,
@@ -313,6 +332,7 @@ impl StateError {
             | Self::Damaged(..)
             | Self::Newer(..)
             | Self::Gone(_)
+            | Self::OtherPepper(_)
             | Self::Io(..)
             | Self::Database(..)
             | Self::Random => false,

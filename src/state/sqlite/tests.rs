@@ -402,10 +402,34 @@ fn a_file_of_version_1_is_migrated() {
     drop(store);
     let connection = Connection::open(&path).unwrap();
     connection
-        .execute_batch("DROP TABLE last_use; PRAGMA user_version = 1")
+        .execute_batch("DROP TABLE last_use; DROP TABLE pepper; PRAGMA user_version = 1")
         .unwrap();
     drop(connection);
     let mut store = SqliteStore::new(directory.path());
     assert_eq!(store.uses(0).unwrap(), []);
     assert_eq!(store.load(0).unwrap().keys, [text("a", "{1}")]);
+}
+
+#[test]
+fn keys_of_another_pepper_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || SqliteStore::new(directory.path());
+    let is_other = |checked| matches!(checked, Err(StateError::OtherPepper(_)));
+    let mut store = open();
+    store.check_pepper("one", None).unwrap();
+    assert!(!store.exists(), "without keys there is nothing to tell");
+    store.change(0, &[subject("org", "{}")]).unwrap();
+    store.check_pepper("two", Some("one")).unwrap();
+    store.change(1, &[key("a", "{1}")]).unwrap();
+    assert!(is_other(open().check_pepper("one", None)));
+    assert!(is_other(open().check_pepper("one", Some("one"))));
+    open().check_pepper("two", Some("one")).unwrap();
+    // a file of an earlier release
+    let connection = Connection::open(directory.path().join(STATE_FILE)).unwrap();
+    let earlier = "DROP TABLE pepper; PRAGMA user_version = 2";
+    connection.execute_batch(earlier).unwrap();
+    drop(connection);
+    assert!(is_other(open().check_pepper("three", Some("two"))));
+    open().check_pepper("three", None).unwrap();
+    assert!(is_other(open().check_pepper("two", None)));
 }
