@@ -463,6 +463,11 @@ impl Access {
         self.context.clock.now()
     }
 
+    /// The spend of other processes, in all periods that have not ended.
+    pub fn spend_of_others(&self, now: SystemTime) -> Vec<SpendRow> {
+        self.context.others.rows(unix(now))
+    }
+
     /// Reports all that this process has spent to the store once more, which has lost it.
     pub fn resend(&self) {
         self.directory.resend();

@@ -298,6 +298,7 @@ impl Pass<'_> {
                 ));
             }
             Hold::Spent => {
+                cell.look();
                 return Err(Obstacle::Refused(
                     self.refuse_spent(subject, limit, budget, &cell, amount),
                 ));

@@ -81,6 +81,11 @@ pub(super) struct CellShare {
     asked_at: AtomicU64,
     fair: AtomicU64,
     is_wanted: AtomicBool,
+    /// What a refused request lacked, as the last answer had it: it is asked for until it is given.
+    lacked: AtomicU64,
+    /// What was given for a refused request, and until when it is kept for it.
+    turn: AtomicU64,
+    turn_until: AtomicU64,
     ended: Mutex<Arc<str>>,
     seen: AtomicU64,
 }
@@ -90,6 +95,12 @@ const UNGIVEN: u64 = u64::MAX;
 
 /// Nanoseconds after the last request in which a replica gives back what it kept.
 const IDLE: u64 = 10_000_000_000;
+
+/// Nanoseconds for which what a refused request lacked is asked for, so that the client finds it when it tries again.
+const STANDING: u64 = 10_000_000_000;
+
+/// Nanoseconds for which it is then kept, whatever others lack.
+const TURN: u64 = 3_000_000_000;
 
 /// Nanoseconds after an answer in which the store still holds what it gave.
 const HELD: u64 = (LEASE - 1000) * 1_000_000;
@@ -166,6 +177,9 @@ impl Cell {
                 asked_at: AtomicU64::new(0),
                 fair: AtomicU64::new(0),
                 is_wanted: AtomicBool::new(false),
+                lacked: AtomicU64::new(0),
+                turn: AtomicU64::new(0),
+                turn_until: AtomicU64::new(0),
                 ended: Mutex::default(),
                 seen: AtomicU64::new(0),
             })
@@ -284,11 +298,23 @@ impl Cell {
         share.link.mark(urgency, meter);
     }
 
+    /// Marks the cell for a report, since the store may know better than a view by which the budget is spent.
+    pub(super) fn look(self: &Arc<Self>) {
+        if let Some(share) = self.share() {
+            let meter = || Arc::<Self>::clone(self) as Arc<dyn SharedMeter>;
+            share.link.mark(Urgency::Lazy, meter);
+        }
+    }
+
     /// The report to the store, what it has of `committed`, and whether a further one is due in a while.
     fn report_share(&self, share: &CellShare, now: u64) -> (BudgetReport, bool) {
-        let asks = share.asks.swap(0, SeqCst);
+        let mut asks = share.asks.swap(0, SeqCst);
         if asks > 0 {
             share.asked_at.store(now, Relaxed);
+            // whoever asks now had its turn
+            share.turn_until.store(0, Relaxed);
+        } else if now.saturating_sub(share.asked_at.load(Relaxed)) < STANDING {
+            asks = share.lacked.load(Relaxed);
         }
         let is_idle = now.saturating_sub(share.asked_at.load(Relaxed)) > IDLE;
         // a lease that lapsed is not claimed: it may be another replica's by now
@@ -303,6 +329,11 @@ impl Cell {
                 let kept = share.bound.load(SeqCst).saturating_sub(committed);
                 // too little for a request here may be enough together with that of others
                 let of_use = if kept < asks { 0 } else { asks };
+                let turn = match now < share.turn_until.load(Relaxed) {
+                    true => share.turn.load(Relaxed),
+                    false => 0,
+                };
+                let of_use = of_use.max(turn);
                 share.lower(&self.committed, of_use);
             } else {
                 share.lower(&self.committed, fair.saturating_mul(2).max(asks));
@@ -327,7 +358,8 @@ impl Cell {
             limit: share.limit.load(Relaxed),
             is_known: share.link.age(now).is_some(),
             ended: share.ended().clone(),
-            seen: share.seen.load(Relaxed),
+            seen: (share.seen.load(Relaxed))
+                .max(spent.saturating_add(self.others_spent.load(Relaxed))),
             keep: self.keep(),
         };
         // what others hold may lapse, and become spend
@@ -346,7 +378,23 @@ impl Cell {
     }
 
     /// Puts an answer to a report into effect.
-    fn apply_share(&self, share: &CellShare, report: &BudgetReport, answer: &BudgetAnswer) {
+    fn apply_share(
+        &self,
+        share: &CellShare,
+        report: &BudgetReport,
+        answer: &BudgetAnswer,
+        now: u64,
+    ) {
+        if report.asks > 0 {
+            let lacks = report.asks.saturating_sub(answer.given);
+            let lacked = share
+                .lacked
+                .swap(if lacks > 0 { report.asks } else { 0 }, Relaxed);
+            if lacked > 0 && lacks == 0 {
+                share.turn.store(report.asks, Relaxed);
+                share.turn_until.store(now + TURN, Relaxed);
+            }
+        }
         let spent = answer.spent.saturating_sub(report.spent);
         self.follow(OtherSpend {
             spent,
@@ -457,13 +505,13 @@ impl SharedMeter for Cell {
         (ReportedState::Budget(report), is_kept)
     }
 
-    fn apply(&self, report: &ReportedState, answer: &MeterAnswer, sent: u64, _now: u64) -> bool {
+    fn apply(&self, report: &ReportedState, answer: &MeterAnswer, sent: u64, now: u64) -> bool {
         let (Some(share), ReportedState::Budget(report), MeterAnswer::Budget(answer)) =
             (self.share(), report, answer)
         else {
             return false;
         };
-        self.apply_share(share, report, answer);
+        self.apply_share(share, report, answer, now);
         share.link.answered(sent, answer.replicas);
         answer.is_new && report.is_known
     }
@@ -580,7 +628,7 @@ mod tests {
                 replicas: 3,
                 is_new: false,
             };
-            cell.apply_share(share, &report, &answer);
+            cell.apply_share(share, &report, &answer, 2);
         };
         answered(5, 9);
         assert_eq!(cell.hold(9, 30), Hold::Reserved);
@@ -590,6 +638,51 @@ mod tests {
         assert_eq!(cell.hold(4, 30), Hold::Taken(4));
         let (report, _) = cell.report_share(share, 3);
         assert_eq!((report.kept, report.asks), (4, 4), "enough for one more");
+    }
+
+    #[test]
+    fn what_a_refused_request_lacked_is_asked_for_and_kept_for_it() {
+        const S: u64 = 1_000_000_000;
+        let sharing = Arc::new(Sharing::new(2, mpsc::channel().0, &Arc::default()));
+        let link = sharing.link("team:a", "b:x".to_owned());
+        let others = OtherSpend::default();
+        let cell = Cell::new("org".into(), "x".into(), (0, 10), others, Some(link));
+        let share = cell.share().unwrap();
+        let exchange = |now: u64, given: u64| {
+            share.link.answered(now, 2);
+            let (report, _) = cell.report_share(share, now);
+            let answer = BudgetAnswer {
+                given,
+                fair: given,
+                is_wanted: true,
+                replicas: 2,
+                ..BudgetAnswer::default()
+            };
+            cell.apply_share(share, &report, &answer, now);
+            (report.kept, report.asks)
+        };
+        // another replica keeps all of it
+        assert_eq!(cell.hold(1, 10), Hold::Taken(1));
+        cell.update(held(1), Share::default());
+        exchange(S, 0);
+        assert_eq!(cell.hold(9, 10), Hold::Reserved);
+        assert_eq!(exchange(S, 0), (0, 9));
+        assert_eq!(exchange(2 * S, 0), (0, 9), "nobody asked again");
+        assert_eq!(exchange(3 * S, 9), (0, 9), "given");
+        assert_eq!(
+            exchange(4 * S, 9),
+            (9, 0),
+            "kept, although another one lacks it"
+        );
+        assert_eq!(cell.hold(9, 10), Hold::Taken(9), "the client tries again");
+        cell.update(held(9), Share::default());
+        assert_eq!(exchange(5 * S, 9), (9, 9));
+        assert_eq!(exchange(6 * S, 0), (0, 0), "it had its turn");
+        // and one that does not come back
+        assert_eq!(cell.hold(9, 10), Hold::Reserved);
+        assert_eq!(exchange(7 * S, 0), (0, 9));
+        assert_eq!(exchange(16 * S, 0), (0, 9));
+        assert_eq!(exchange(17 * S, 0), (0, 0));
     }
 
     #[test]

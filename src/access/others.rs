@@ -15,6 +15,7 @@ use super::{
     id::KeyId,
     mix::IdHasher,
     period::has_ended,
+    record::SubjectId,
     share::Sharing,
 };
 
@@ -90,6 +91,25 @@ impl OtherSpends {
         let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
         let spend = cells.get(cell).and_then(|subjects| subjects.get(subject));
         spend.copied().unwrap_or_default()
+    }
+
+    /// The spend in all cells of periods that have not ended.
+    pub(super) fn rows(&self, now: i64) -> Vec<SpendRow> {
+        let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
+        let cells = cells.iter().filter(|(cell, _)| !has_ended(cell, now));
+        let rows = cells.flat_map(|(cell, subjects)| {
+            let keys = subjects.keys.iter();
+            let keys = keys.map(|(id, spend)| (SubjectId::Key(*id).to_string(), spend));
+            let others = subjects.others.iter();
+            let others = others.map(|(subject, spend)| (subject.to_string(), spend));
+            keys.chain(others).map(|(subject, spend)| SpendRow {
+                subject,
+                cell: cell.to_string(),
+                spent: spend.spent,
+                upto: spend.spent,
+            })
+        });
+        rows.filter(|row| row.spent > 0).collect()
     }
 
     /// Reports whether a subject has spent in any cell.

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use serde_json::Value;
@@ -60,6 +60,8 @@ pub(super) struct Book {
     pub(super) copy: Option<KeptCopy>,
     /// Time at which last uses were written, in Unix seconds.
     pub(super) uses_at: i64,
+    /// Time at which the store was last seen to have what this process knows.
+    pub(super) agreed_at: Instant,
 }
 
 /// Settings of the moment that keys depend on.
@@ -216,6 +218,7 @@ impl Registry {
                 is_loaded,
                 copy,
                 uses_at: 0,
+                agreed_at: Instant::now(),
             }),
             _lock: lock,
         };
@@ -257,6 +260,7 @@ impl Registry {
         if version < book.version {
             return self.restore(book, version);
         }
+        book.agreed_at = Instant::now();
         if version == book.version {
             return Ok(());
         }

@@ -3,7 +3,11 @@
 //! A replica keeps in memory what it has read. A store that was emptied, or whose successor had not seen the last
 //! changes, gets them again from the replicas; records are never deleted, so that one that is missing is a loss.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::{
     core::{Book, Record, Registry, changes, record},
@@ -12,8 +16,11 @@ use super::{
 };
 use crate::{
     access::{KeyId, KeyRecord, SpendRow, SubjectId, SubjectRecord},
-    state::{CopyMark, RedisSettings, StateError},
+    state::{CopyMark, RedisSettings, StateError, StoredSpend},
 };
+
+/// Time beside that for which a store was not looked at, within which it may have been emptied.
+const MARGIN: Duration = Duration::from_secs(1);
 
 impl Registry {
     /// The store that replicas share, if there is one.
@@ -82,7 +89,27 @@ impl Registry {
             copy.forget();
         }
         self.anchor(book);
+        self.restore_spends(book)?;
         self.access.resend();
+        Ok(())
+    }
+
+    /// Gives a store that has lost changes the spend of others, too: of boots that ended, and of subjects that no
+    /// request has named since. What this process spent itself, the limits report again.
+    fn restore_spends(&self, book: &mut Book) -> Result<(), StateError> {
+        let rows = self.access.spend_of_others(SystemTime::now());
+        let spends: Vec<_> = rows
+            .into_iter()
+            .map(|row| StoredSpend {
+                subject: row.subject,
+                cell: row.cell,
+                spent: row.spent,
+                upto: row.upto,
+            })
+            .collect();
+        let lost_within = book.agreed_at.elapsed() + MARGIN;
+        book.store.restore_spends(&spends, lost_within)?;
+        book.agreed_at = Instant::now();
         Ok(())
     }
 

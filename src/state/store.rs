@@ -201,6 +201,20 @@ pub trait Store: Send {
     /// The store cannot be written.
     fn seed_spends(&mut self, spends: &[StoredSpend]) -> Result<(), StateError>;
 
+    /// Gives a store that was emptied within this time the spend that it lost: of cells that it has no more, or anew
+    /// since then.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn restore_spends(
+        &mut self,
+        _spends: &[StoredSpend],
+        _lost_within: Duration,
+    ) -> Result<(), StateError> {
+        // one that is not shared is not emptied while it is used
+        Ok(())
+    }
+
     /// Ends a boot whose registers are exact: from now on they count with what was spent.
     ///
     /// # Errors

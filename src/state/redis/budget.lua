@@ -1,8 +1,9 @@
 -- A budget in one period. Each boot has a register of what it has spent, holds money for what runs, and keeps a part
 -- that the store gave it: what all have spent, hold and keep never exceeds the limit by the store's doing. What a boot
 -- that lapsed held counts as spent, what it kept is free. state/shared/memory.rs does the same, step by step.
--- KEYS[1]  at (ms), ran (ms for which the store was seen to run: leases lapse on it), dead (of boots that ended), floor,
---          learns, b:<boot> = sequence:spent:held:kept:lapses:asked:lacks (asked -1: never); counted among dead:
+-- KEYS[1]  at (ms), ran (ms for which the store was seen to run: leases lapse on it), dead (of boots that ended), gap
+--          (what was spent by boots that the store has forgotten: one that is back takes its part out), born (ms), learns,
+--          b:<boot> = sequence:spent:held:kept:lapses:asked:lacks (asked -1: never); counted among dead:
 --          l:<boot> = counted:since (it lapsed: one that rested comes back), e:<boot> = counted:until (its last report)
 -- ARGV     boot, sequence, last, spent, held, kept, asks, limit, known, ended as it saw it, spent as it saw it, keep (s)
 -- Answer   spent, held by others, given, rest (1 or 0), fair, wanted, ended, replicas, new; nothing for a late report
@@ -28,13 +29,21 @@ if before then
   asked = a
 end
 local time = (tonumber(f.ran) or 0) + math.max(0, math.min(now - (tonumber(f.at) or now), 2000))
-local dead, floor, learns = tonumber(f.dead) or 0, tonumber(f.floor) or 0, tonumber(f.learns) or 0
+local dead, gap, learns = tonumber(f.dead) or 0, tonumber(f.gap) or 0, tonumber(f.learns) or 0
 local tomb = f['l:' .. boot] or f['e:' .. boot]
 if tomb then
   dead = math.max(0, dead - counted(tomb))
   redis.call('HDEL', k, 'l:' .. boot, 'e:' .. boot)
   f['l:' .. boot], f['e:' .. boot] = nil, nil
 elseif not before and ARGV[9] == '1' then -- the store lost it: a boot that is back is counted by itself
+  local running = 0
+  for field, value in pairs(f) do
+    if string.sub(field, 1, 2) == 'b:' then
+      local _, p = of(value)
+      running = running + p
+    end
+  end
+  local whole = math.max(dead + running + gap, tonumber(ARGV[11]))
   local sum = tonumber(string.match(ARGV[10], '^%d+')) or 0
   for field, value in pairs(f) do
     if string.sub(field, 1, 2) == 'l:' then sum = sum + counted(value) end
@@ -49,7 +58,7 @@ elseif not before and ARGV[9] == '1' then -- the store lost it: a boot that is b
       redis.call('HSET', k, 'l:' .. it, f['l:' .. it])
     end
   end
-  floor = math.max(floor, tonumber(ARGV[11]))
+  gap = math.max(0, whole - dead - running - spent)
   if is_new then learns = time + 2000 end
 end
 local others, others_kept, live, lacking, replicas, lapsed = 0, 0, spent, 0, 0, {}
@@ -79,7 +88,7 @@ if #lapsed > 128 then -- the oldest are known by their sum alone
 end
 if asks > 0 then asked = time end
 if asked >= 0 and time - asked <= 10000 then replicas = replicas + 1 end
-local sum = math.max(dead + live, floor)
+local sum = dead + live + gap
 local free = math.max(0, limit - sum - others - others_kept - held - kept)
 local fair = math.max(asks, math.floor((free + kept) / (replicas + 1)))
 local given = kept
@@ -105,6 +114,7 @@ if dead > 0 or #lapsed > 0 then
   end
   ended[1] = text(gone)
 end
-redis.call('HSET', k, 'at', text(now), 'ran', text(time), 'dead', text(dead), 'floor', text(floor), 'learns', text(learns))
+if is_new then redis.call('HSET', k, 'born', text(now)) end
+redis.call('HSET', k, 'at', text(now), 'ran', text(time), 'dead', text(dead), 'gap', text(gap), 'learns', text(learns))
 if ARGV[12] ~= '0' then redis.call('EXPIRE', k, ARGV[12]) end
 return { text(sum), text(others), text(given), is_rest and 1 or 0, text(fair), lacking, table.concat(ended, ' '), replicas, is_new and 1 or 0 }

@@ -56,12 +56,14 @@ impl SpendIndex {
         Ok(())
     }
 
-    /// Adds spend of earlier times to cells that have none.
+    /// Raises the spend of cells to what is known of it from elsewhere: of those that are not there, or younger than
+    /// `age` (ms).
     pub(super) fn seed(
         &mut self,
         connection: &mut RedisConnection,
         settings: &RedisSettings,
         spends: &[StoredSpend],
+        age: u64,
     ) -> Result<(), StateError> {
         let rows: Vec<_> = spends
             .iter()
@@ -78,7 +80,7 @@ impl SpendIndex {
                 .iter()
                 .map(|it| {
                     let name = settings.key(&it.subject, &format!("b:{}", it.cell));
-                    SEED.call(&[&name]).arg(it.upto.max(it.spent))
+                    SEED.call(&[&name]).arg(it.upto.max(it.spent)).arg(age)
                 })
                 .collect();
             for answer in connection.send(&seeds)? {
@@ -241,7 +243,8 @@ fn sums(cells: HashMap<String, Vec<StoredRegister>>, except: &str) -> Vec<Stored
     spends
 }
 
-/// The registers in the fields of a cell: one of each boot that runs, and one of those that are gone.
+/// The registers in the fields of a cell: one of each boot that the store can tell, and one of the others, which
+/// are gone.
 fn of_fields(cell: &str, fields: &HashMap<String, String>) -> Vec<StoredRegister> {
     let number = |text: Option<&str>| text.and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
     let mut registers: Vec<_> = fields
@@ -259,12 +262,27 @@ fn of_fields(cell: &str, fields: &HashMap<String, String>) -> Vec<StoredRegister
             })
         })
         .collect();
+    // a boot that rests, or has ended: it may be the one that asks, whose own sum is not another's
+    let gone = fields.iter().filter_map(|(field, value)| {
+        let boot = field
+            .strip_prefix("l:")
+            .or_else(|| field.strip_prefix("e:"))?;
+        let counted = number(value.split(':').next());
+        (counted > 0).then(|| StoredRegister {
+            boot: boot.to_owned(),
+            cell: cell.to_owned(),
+            spent: counted,
+            upto: counted,
+            is_ended: true,
+        })
+    });
+    let running = registers.len();
+    registers.extend(gone);
+    let told = registers.iter().skip(running);
+    let told = told.fold(0_u64, |sum, it| sum.saturating_add(it.spent));
     registers.sort_by(|one, other| one.boot.cmp(&other.boot));
-    let running = registers
-        .iter()
-        .fold(0_u64, |sum, it| sum.saturating_add(it.spent));
-    let floor = number(fields.get("floor").map(String::as_str));
-    let gone = number(fields.get("dead").map(String::as_str)).max(floor.saturating_sub(running));
+    let of = |name| number(fields.get(name).map(String::as_str));
+    let gone = of("dead").saturating_sub(told).saturating_add(of("gap"));
     if gone > 0 || (registers.is_empty() && fields.contains_key("dead")) {
         registers.insert(
             0,
@@ -292,11 +310,12 @@ mod tests {
     fn registers_are_read_from_the_fields_of_a_cell() {
         let fields = [
             ("at", "1"),
-            ("dead", "5"),
-            ("floor", "40"),
+            ("dead", "15"),
+            ("gap", "2"),
             ("b:two", "9:20:7:0:1:2:0"),
             ("b:one", "3:10:0:0:1:2:0"),
             ("e:old", "5:99"),
+            ("l:two-hosts", "4:99"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let registers = of_fields("total", &HashMap::from(fields));
@@ -307,9 +326,11 @@ mod tests {
         assert_eq!(
             read,
             [
-                ("", 10, 10, true),
+                ("", 8, 8, true),
+                ("old", 5, 5, true),
                 ("one", 10, 10, false),
-                ("two", 20, 27, false)
+                ("two", 20, 27, false),
+                ("two-hosts", 4, 4, true),
             ]
         );
         let cells = HashMap::from([("team:core\ntotal".to_owned(), registers)]);
@@ -318,8 +339,10 @@ mod tests {
             (sum.subject.as_str(), sum.cell.as_str()),
             ("team:core", "total")
         );
-        assert_eq!((sum.spent, sum.upto), (20, 20));
-        assert_eq!(sums(cells, "").pop().unwrap().upto, 47);
+        assert_eq!((sum.spent, sum.upto), (27, 27));
+        assert_eq!(sums(cells.clone(), "").pop().unwrap().upto, 54);
+        // one that rests is in the sum of all, and not in that of the others
+        assert_eq!(sums(cells, "two-hosts").pop().unwrap().upto, 50);
         assert!(of_fields("total", &HashMap::new()).is_empty());
     }
 }

@@ -261,7 +261,18 @@ impl Store for RedisStore {
     fn seed_spends(&mut self, spends: &[StoredSpend]) -> Result<(), StateError> {
         self.checked()?;
         self.index
-            .seed(&mut self.connection, &self.settings, spends)
+            .seed(&mut self.connection, &self.settings, spends, 0)
+    }
+
+    fn restore_spends(
+        &mut self,
+        spends: &[StoredSpend],
+        lost_within: Duration,
+    ) -> Result<(), StateError> {
+        self.checked()?;
+        let age = u64::try_from(lost_within.as_millis()).unwrap_or(u64::MAX);
+        self.index
+            .seed(&mut self.connection, &self.settings, spends, age)
     }
 
     fn end_boot(&mut self, _boot: &str) -> Result<(), StateError> {

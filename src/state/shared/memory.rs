@@ -210,7 +210,8 @@ impl SharedRate {
 struct SharedBudget {
     time: RunningTime,
     dead: u64,
-    floor: u64,
+    /// What was spent by boots that the store has forgotten: one that is back takes its part out.
+    gap: u64,
     /// The time of the store until which nothing is given: others have yet to report what they hold.
     learns_until: u64,
     live: BTreeMap<Box<str>, BudgetOfBoot>,
@@ -235,7 +236,7 @@ struct BudgetOfBoot {
 impl SharedBudget {
     fn spent(&self) -> u64 {
         let live: u64 = self.live.values().map(|it| it.spent).sum();
-        (self.dead + live).max(self.floor)
+        self.dead + live + self.gap
     }
 
     /// Takes what a boot knows of those that ended, after the store lost it: one that is back is counted by itself.
@@ -297,8 +298,10 @@ impl SharedBudget {
             self.dead = self.dead.saturating_sub(counted);
         } else if before.is_none() && report.is_known {
             // the store lost it
+            let running: u64 = self.live.values().map(|it| it.spent).sum();
+            let whole = self.spent().max(report.seen);
             self.learn(&origin.boot, &report.ended, time);
-            self.floor = self.floor.max(report.seen);
+            self.gap = whole.saturating_sub(self.dead + running + report.spent);
             if is_new {
                 self.learns_until = time + RETURN;
             }

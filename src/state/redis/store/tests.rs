@@ -250,6 +250,53 @@ fn what_other_replicas_spend_is_read_once_they_have_noted_it() {
     assert_eq!(read(one.changed_spends("one").unwrap()), []);
     assert_eq!(one.registers("team:core").unwrap().len(), 3);
     assert_eq!(one.registers("team:cor").unwrap(), []);
+    // a register that rests is among those that are gone: it is still its boot's own
+    let name = "ap:{team:core}:b:total";
+    server.run(&["HDEL", name, "b:one"]);
+    server.run(&["HSET", name, "dead", "9", "l:one", "5:1000"]);
+    other.write_spends("two", &[row("total")]).unwrap();
+    let changed = read(one.changed_spends("one").unwrap());
+    assert_eq!(changed, [("total".to_owned(), 11, 14)]);
+    let all = read(other.spends("").unwrap());
+    assert!(all.contains(&("total".to_owned(), 16, 19)), "{all:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_store_that_was_emptied_gets_the_spend_of_others_back() {
+    let server = TestRedis::start(&[]);
+    let mut one = store(&server);
+    let spend = |cell: &str, spent: u64| StoredSpend {
+        subject: "team:core".to_owned(),
+        cell: cell.to_owned(),
+        spent,
+        upto: spent,
+    };
+    let register = |cell: &str, fields: &[&str]| {
+        let name = format!("ap:{{team:core}}:b:{cell}");
+        let mut words = vec!["HSET", &name];
+        words.extend(fields);
+        server.run(&words);
+    };
+    let born = |age: u64| {
+        let now = std::time::SystemTime::now();
+        let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+        (now.as_millis() as u64 - age).to_string()
+    };
+    register("anew", &["born", &born(500), "b:two", "1:7:0:0:0:0:0"]);
+    register("older", &["born", &born(60_000), "b:two", "1:7:0:0:0:0:0"]);
+    register("enough", &["born", &born(500), "dead", "90", "gap", "2"]);
+    let cells = ["gone", "anew", "older", "enough"];
+    let lost = cells.map(|cell| spend(cell, 40));
+    for _ in 0..2 {
+        one.restore_spends(&lost, Duration::from_secs(10)).unwrap();
+        let found = one.spends("").unwrap();
+        let found: Vec<_> = found.iter().map(|it| (&*it.cell, it.spent)).collect();
+        assert_eq!(
+            found,
+            [("anew", 40), ("enough", 92), ("gone", 40), ("older", 7)]
+        );
+    }
 }
 
 #[test]

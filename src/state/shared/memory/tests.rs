@@ -133,3 +133,18 @@ fn boots_that_are_gone_are_counted_after_a_flush_with_what_they_held() {
     boots.report("b", 3, 0);
     assert_eq!(boots.report("a", 31, 0), 613);
 }
+
+#[test]
+fn spend_after_a_flush_counts_beside_what_nobody_can_tell_by_name() {
+    let mut boots = Boots::new();
+    boots.report("a", 30, 0);
+    boots.report("b", 70, 0);
+    // a has not asked since then: to it, b is one that runs
+    boots.tell("b", 70, 0, true);
+    boots.heard.get_mut("a").unwrap().spent = 100;
+    boots.store.flush();
+    assert_eq!(boots.report("a", 30, 0), 100);
+    assert_eq!(boots.report("a", 35, 0), 105);
+    assert_eq!(boots.report("new", 20, 0), 125);
+    assert_eq!(boots.report("new", 21, 0), 126);
+}
