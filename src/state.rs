@@ -27,7 +27,7 @@ pub use self::{
         RedisIdentity, RedisInspector, RedisLimits, RedisNode, RedisServer, RedisSettings,
         RedisStore, RedisTls, RedisUsage, look,
     },
-    shared::memory::{MemoryLimits, MemoryReplica},
+    shared::memory::{MemoryContent, MemoryLimits, MemoryReplica},
     shared::{
         BudgetAnswer, BudgetReport, LEASE, MeterAnswer, MeterName, MeterReport, RateAnswer,
         RateReport, ReportOrigin, ReportedState, SharedLimits, SlotAnswer, SlotReport, Unanswered,

@@ -12,6 +12,7 @@ mod dial;
 pub(in crate::state) mod fault;
 mod fleet;
 mod inspect;
+mod landing;
 mod limits;
 mod probe;
 mod route;

@@ -21,8 +21,9 @@ const PATIENCE: u64 = 1_500;
 /// nothing ran. Leases do not lapse meanwhile.
 const LONGEST_STEP: u64 = 2_000;
 
-/// Milliseconds after the store lost its content within which every replica has reported what it holds.
-const RETURN: u64 = 2_000;
+/// Milliseconds after the store lost its content, or another server took over, within which every replica has
+/// reported what it holds.
+pub(super) const RETURN: u64 = 2_000;
 
 /// Milliseconds for which the store knows that a boot has sent its last report.
 const TOMB: u64 = 3_600_000;

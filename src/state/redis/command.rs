@@ -4,11 +4,15 @@ use std::sync::OnceLock;
 
 use redis::{Cmd, ToRedisArgs};
 
+use super::landing::OpenConnection;
+
 /// A command. It may be sent twice, so it must be one that changes nothing the second time.
 pub(in crate::state) struct Command {
     cmd: Cmd,
     key: Option<String>,
     script: Option<&'static LuaScript>,
+    /// True if its last arguments tell the server that it goes to.
+    names_server: bool,
 }
 
 impl Command {
@@ -20,6 +24,7 @@ impl Command {
             cmd,
             key: Some(key.to_owned()),
             script: None,
+            names_server: false,
         }
     }
 
@@ -29,12 +34,20 @@ impl Command {
             cmd: redis::cmd(name),
             key: None,
             script: None,
+            names_server: false,
         }
     }
 
     /// Adds an argument, or several.
     pub(in crate::state) fn arg(mut self, argument: impl ToRedisArgs) -> Self {
         self.cmd.arg(argument);
+        self
+    }
+
+    /// Adds the server that it goes to, as [`OpenConnection::write_server`] tells it, as its last arguments. The
+    /// connection must be one that [names](super::connection::RedisConnection::naming) its servers.
+    pub(super) fn with_server(mut self) -> Self {
+        self.names_server = true;
         self
     }
 
@@ -46,8 +59,15 @@ impl Command {
         self.script
     }
 
-    pub(super) fn write(&self, octets: &mut Vec<u8>) {
-        self.cmd.write_packed_command(octets);
+    /// Writes it, for a connection.
+    pub(super) fn write(&self, octets: &mut Vec<u8>, to: &OpenConnection) {
+        if self.names_server {
+            let mut cmd = self.cmd.clone();
+            to.write_server(&mut cmd);
+            cmd.write_packed_command(octets);
+        } else {
+            self.cmd.write_packed_command(octets);
+        }
     }
 }
 
@@ -78,6 +98,7 @@ impl LuaScript {
             cmd,
             key: keys.first().map(|key| (*key).to_owned()),
             script: Some(self),
+            names_server: false,
         }
     }
 

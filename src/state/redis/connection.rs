@@ -13,10 +13,13 @@ use std::{
 
 use redis::{FromRedisValue, RedisError, ServerError, Value};
 
+mod find;
+
 use super::{
     command::Command,
     dial::{Login, bounded, dial, fault, kind_of_code},
     fault::{RedisFault, RedisFaultKind},
+    landing::{OpenConnection, SeenServers},
     route::{SlotMap, redirected},
     settings::{RedisForm, RedisNode, RedisSettings},
 };
@@ -55,6 +58,8 @@ pub(in crate::state) struct RedisConnection {
     /// After a search without success.
     search: Pause,
     patience: Duration,
+    /// Servers that it has come to, if commands tell them.
+    seen: Option<SeenServers>,
 }
 
 enum Route {
@@ -65,7 +70,7 @@ enum Route {
 /// A connection to one server, or why there is none.
 #[derive(Default)]
 struct Link {
-    connection: Option<redis::Connection>,
+    connection: Option<OpenConnection>,
     pause: Pause,
 }
 
@@ -131,7 +136,14 @@ impl RedisConnection {
             first: 0,
             search: Pause::default(),
             patience: PATIENCE,
+            seen: None,
         }
+    }
+
+    /// Asks each server for its run, for commands that tell it.
+    pub(in crate::state) fn naming(mut self) -> Self {
+        self.seen = Some(SeenServers::default());
+        self
     }
 
     /// Name of a key, as [`RedisSettings::key`] gives it.
@@ -375,13 +387,13 @@ impl RedisConnection {
     ) -> Result<(), (RedisFault, bool)> {
         let now = Instant::now();
         let link = self.links.entry(node.clone()).or_default();
-        let connection = match &mut link.connection {
-            Some(connection) => connection,
+        let open = match &mut link.connection {
+            Some(open) => open,
             None => {
                 link.pause.check(now).map_err(|fault| (fault, false))?;
                 let patience = left(deadline, now).min(CONNECT);
                 match dial(&self.settings, node, Login::Full, patience) {
-                    Ok(connection) => link.connection.insert(connection),
+                    Ok(connection) => link.connection.insert(connection.into()),
                     Err(fault) => {
                         link.pause.failed(fault.clone());
                         self.lose_route();
@@ -390,6 +402,14 @@ impl RedisConnection {
                 }
             }
         };
+        let named = match &mut self.seen {
+            Some(seen) => open.name(node, seen, self.found > 1),
+            None => Ok(()),
+        };
+        if let Err(fault) = named {
+            self.lose(node, fault.clone());
+            return Err((fault, false));
+        }
         let mut octets = Vec::new();
         for task in tasks {
             let Some(command) = commands.get(task.index) else {
@@ -401,9 +421,10 @@ impl RedisConnection {
             if task.is_asking {
                 redis::cmd("ASKING").write_packed_command(&mut octets);
             }
-            command.write(&mut octets);
+            command.write(&mut octets, open);
         }
         let bound = Some(left(deadline, Instant::now()));
+        let connection = &mut open.redis;
         let written = connection
             .set_write_timeout(bound)
             .and_then(|()| connection.set_read_timeout(bound))
@@ -428,26 +449,34 @@ impl RedisConnection {
         while let Some(task) = tasks.next() {
             let script = commands.get(task.index).and_then(Command::script);
             let before = usize::from(task.loads && script.is_some()) + usize::from(task.is_asking);
-            let mut received = Ok(Value::Nil);
+            let mut received = None;
             for _ in 0..=before {
                 let now = Instant::now();
-                let Some(connection) = self
+                let Some(open) = self
                     .links
                     .get_mut(node)
                     .and_then(|it| it.connection.as_mut())
                 else {
                     break;
                 };
+                let connection = &mut open.redis;
                 if now - bounded_at > NOT_READY {
                     bounded_at = now;
                     // one that fails shows in what is received
                     let _ = connection.set_read_timeout(Some(left(deadline, now)));
                 }
-                received = connection.recv_response();
-                if received.is_err() {
+                let answer = received.insert(connection.recv_response());
+                if answer.is_err() {
                     break;
                 }
             }
+            // an earlier answer of the round closed it
+            let Some(received) = received else {
+                let unanswered = std::iter::once(task).chain(tasks).collect();
+                let fault = self.no_node();
+                self.give_up(unanswered, fault, true, rest, answers);
+                return;
+            };
             match received {
                 Ok(Value::ServerError(error)) => self.refused(node, task, &error, rest, answers),
                 Ok(value) => {
@@ -495,7 +524,15 @@ impl RedisConnection {
                 task.target = redirected(detail, node);
                 task.is_asking = task.target.is_some();
             }
-            "READONLY" if !is_single => {
+            "READONLY" if is_single => {
+                // if it is the primary again, then with what another one has taken meanwhile
+                let link = self.links.get_mut(node);
+                if let Some(open) = link.and_then(|link| link.connection.as_mut()) {
+                    open.renew();
+                }
+                again = false;
+            }
+            "READONLY" => {
                 // it was the primary once
                 rest.is_moved = true;
                 rest.must_wait = true;
@@ -568,144 +605,6 @@ impl RedisConnection {
         self.route = None;
     }
 
-    /// Finds the servers, if they are not known.
-    fn find(&mut self, deadline: Instant) -> Result<(), RedisFault> {
-        if self.route.is_some() {
-            return Ok(());
-        }
-        let settings = Arc::clone(&self.settings);
-        let found = match &settings.form {
-            RedisForm::Single => match settings.nodes.first() {
-                Some(node) => Ok(Route::One(node.clone())),
-                None => Err(self.no_node()),
-            },
-            RedisForm::Sentinel { master } => {
-                self.search.check(Instant::now())?;
-                self.primary(master, deadline).map(Route::One)
-            }
-            RedisForm::Cluster => {
-                self.search.check(Instant::now())?;
-                self.slots(deadline).map(Route::Slots)
-            }
-        };
-        match found {
-            Ok(route) => {
-                self.route = Some(route);
-                self.found += 1;
-                self.search = Pause::default();
-                Ok(())
-            }
-            Err(fault) => {
-                self.search.failed(fault.clone());
-                Err(fault)
-            }
-        }
-    }
-
-    /// Asks the Sentinels for the primary, and the primary if it is one.
-    fn primary(&mut self, master: &str, deadline: Instant) -> Result<RedisNode, RedisFault> {
-        let settings = Arc::clone(&self.settings);
-        let count = settings.nodes.len();
-        let mut last = self.no_node();
-        for at in 0..count {
-            let at = (self.first + at) % count;
-            let Some(sentinel) = settings.nodes.get(at) else {
-                continue;
-            };
-            let patience = share(deadline, count);
-            let found = named_primary(&settings, sentinel, master, patience).and_then(|node| {
-                let mut connection = dial(&settings, &node, Login::Full, share(deadline, 1))?;
-                let role = ask(&mut connection, &node, &redis::cmd("ROLE"))?;
-                let role = match &role {
-                    Value::Array(role) => role.first(),
-                    _ => None,
-                };
-                match role {
-                    Some(Value::BulkString(role)) if role == b"master" => Ok((node, connection)),
-                    _ => Err(RedisFault {
-                        kind: RedisFaultKind::NoPrimary,
-                        place: sentinel.to_string(),
-                        detail: format!("{node} is no primary yet"),
-                    }),
-                }
-            });
-            match found {
-                Ok((node, connection)) => {
-                    self.first = at;
-                    let link = Link {
-                        connection: Some(connection),
-                        pause: Pause::default(),
-                    };
-                    self.links.clear();
-                    self.links.insert(node.clone(), link);
-                    return Ok(node);
-                }
-                Err(fault) => last = fault,
-            }
-        }
-        Err(last)
-    }
-
-    /// Asks nodes of the Cluster for the slots, first those that answered last.
-    fn slots(&mut self, deadline: Instant) -> Result<SlotMap, RedisFault> {
-        let settings = Arc::clone(&self.settings);
-        let mut nodes = std::mem::take(&mut self.known);
-        for node in &settings.nodes {
-            if !nodes.contains(node) {
-                nodes.push(node.clone());
-            }
-        }
-        let now = Instant::now();
-        // stable: those that just failed come last
-        nodes.sort_by_key(|node| {
-            let link = self.links.get(node);
-            link.is_some_and(|link| link.pause.check(now).is_err())
-        });
-        let mut last = self.no_node();
-        let count = nodes.len();
-        for node in &nodes {
-            let link = self.links.entry(node.clone()).or_default();
-            let mut asked = link.connection.take().map_or_else(
-                || dial(&settings, node, Login::Full, share(deadline, count)),
-                Ok,
-            );
-            let slots = match &mut asked {
-                Ok(connection) => {
-                    let _ = connection.set_read_timeout(Some(share(deadline, count)));
-                    let mut slots = redis::cmd("CLUSTER");
-                    slots.arg("SLOTS");
-                    ask(connection, node, &slots)
-                }
-                Err(fault) => Err(fault.clone()),
-            };
-            match slots {
-                Ok(slots) => {
-                    link.connection = asked.ok();
-                    if let Some(map) = SlotMap::read(&slots, node) {
-                        self.known = nodes;
-                        let serving = map.nodes();
-                        self.links.retain(|node, _| serving.contains(node));
-                        return Ok(map);
-                    }
-                    last = RedisFault {
-                        kind: RedisFaultKind::NotReady,
-                        place: node.to_string(),
-                        detail: "no node has slots".to_owned(),
-                    };
-                }
-                Err(mut fault) => {
-                    if fault.detail.contains("cluster support disabled") {
-                        fault.kind = RedisFaultKind::WrongForm;
-                    }
-                    link.pause.failed(fault.clone());
-                    last = fault;
-                }
-            }
-        }
-        self.known = nodes;
-        Err(last)
-    }
-
     fn no_node(&self) -> RedisFault {
         RedisFault {
             kind: RedisFaultKind::NotReady,
@@ -728,58 +627,6 @@ impl Task {
     }
 }
 
-/// The primary that a Sentinel names.
-fn named_primary(
-    settings: &RedisSettings,
-    sentinel: &RedisNode,
-    master: &str,
-    patience: Duration,
-) -> Result<RedisNode, RedisFault> {
-    let mut question = redis::cmd("SENTINEL");
-    question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let mut asked = dial(settings, sentinel, Login::Nothing, patience)
-        .and_then(|mut connection| ask(&mut connection, sentinel, &question));
-    if let Err(fault) = &asked
-        && fault.kind == RedisFaultKind::Refused
-        && settings.password.is_some()
-    {
-        asked = dial(settings, sentinel, Login::NoDatabase, patience)
-            .and_then(|mut connection| ask(&mut connection, sentinel, &question));
-    }
-    let named = asked.map_err(|mut fault| {
-        if fault.detail.contains("unknown command") {
-            fault.kind = RedisFaultKind::WrongForm;
-            fault.detail = "it is no Sentinel".to_owned();
-        }
-        fault
-    })?;
-    let named: Option<(String, u16)> = redis::from_redis_value(named).unwrap_or_default();
-    let (host, port) = named.ok_or_else(|| RedisFault {
-        kind: RedisFaultKind::NoPrimary,
-        place: sentinel.to_string(),
-        detail: bounded(format!("it knows no {master}")),
-    })?;
-    Ok(RedisNode { host, port })
-}
-
-/// Sends one command on a connection that has bounds, and takes its answer.
-fn ask(
-    connection: &mut redis::Connection,
-    node: &RedisNode,
-    command: &redis::Cmd,
-) -> Result<Value, RedisFault> {
-    let mut octets = Vec::new();
-    command.write_packed_command(&mut octets);
-    let answer = connection
-        .send_packed_command(&octets)
-        .and_then(|()| connection.recv_response());
-    match answer {
-        Ok(Value::ServerError(error)) => Err(fault(node, &error.into())),
-        Ok(value) => Ok(value),
-        Err(error) => Err(fault(node, &error)),
-    }
-}
-
 /// Time that is left; never none, which would mean to wait for ever.
 fn left(deadline: Instant, now: Instant) -> Duration {
     deadline
@@ -787,11 +634,18 @@ fn left(deadline: Instant, now: Instant) -> Duration {
         .max(Duration::from_millis(1))
 }
 
-/// One of some equal parts of the time that is left.
-fn share(deadline: Instant, count: usize) -> Duration {
-    let parts = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-    let part = left(deadline, Instant::now()) / parts;
-    part.clamp(Duration::from_millis(50), CONNECT)
+#[cfg(test)]
+impl RedisConnection {
+    /// Has the open connections, and at least one, be as those that were opened just now or long ago, from another
+    /// server or not.
+    pub(super) fn landed(&mut self, is_young: bool, is_moved: bool) {
+        let _: String = self.query(&Command::keyless("PING")).unwrap();
+        let open = self
+            .links
+            .values_mut()
+            .filter_map(|it| it.connection.as_mut());
+        open.for_each(|it| it.landed(is_young, is_moved));
+    }
 }
 
 #[cfg(test)]

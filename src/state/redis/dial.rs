@@ -9,7 +9,7 @@ use std::{
 
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, TlsCertificates, io::tcp::TcpSettings,
+    RedisError, TlsCertificates, Value, io::tcp::TcpSettings,
 };
 
 use socket2::TcpKeepalive;
@@ -134,6 +134,24 @@ fn client(settings: &RedisSettings, node: &RedisNode, login: Login) -> Result<Cl
             };
             Client::build_with_tls(info, certificates)
         }
+    }
+}
+
+/// Sends one command on a connection that has bounds, and takes its answer.
+pub(super) fn ask(
+    connection: &mut redis::Connection,
+    node: &RedisNode,
+    command: &redis::Cmd,
+) -> Result<Value, RedisFault> {
+    let mut octets = Vec::new();
+    command.write_packed_command(&mut octets);
+    let answer = connection
+        .send_packed_command(&octets)
+        .and_then(|()| connection.recv_response());
+    match answer {
+        Ok(Value::ServerError(error)) => Err(fault(node, &error.into())),
+        Ok(value) => Ok(value),
+        Err(error) => Err(fault(node, &error)),
     }
 }
 

@@ -28,7 +28,7 @@ pub struct RedisLimits {
 impl RedisLimits {
     /// Limits on the server of these settings. Nothing is opened yet.
     pub fn new(settings: &Arc<RedisSettings>) -> Self {
-        let connection = RedisConnection::new(settings);
+        let connection = RedisConnection::new(settings).naming();
         Self {
             connection,
             found: 0,
@@ -78,7 +78,8 @@ impl RedisLimits {
             }) => call(&SLOTS)
                 .arg(&[claim, needs, wishes, limit])
                 .arg(u8::from(is_known))
-                .arg(origin.replicas),
+                .arg(origin.replicas)
+                .with_server(),
         }
     }
 }

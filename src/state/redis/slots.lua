@@ -1,8 +1,10 @@
 -- Exchanges at once: what each boot may run, which lapses with it. The sum over all boots never exceeds the limit: what a
 -- boot has counts until it says otherwise. state/shared/memory.rs does the same, step by step.
+-- A server that took over may lack what the one before gave last: it gives nothing until all replicas have told it.
 -- KEYS[1]  at (ms), ran (ms for which the store was seen to run: leases lapse on it), learns, young,
---          b:<boot> = sequence:claim:lacks:seen
--- ARGV     boot, sequence, last, claim, needs, wishes, limit, known, replicas that the operator runs
+--          server (that took the last call), settles, b:<boot> = sequence:claim:lacks:seen
+-- ARGV     boot, sequence, last, claim, needs, wishes, limit, known, replicas that the operator runs, server, ms for
+--          which replicas may still come to it, moved (1: from another server)
 -- Answer   claim, fair, others, wanted (1 or 0), replicas, new; nothing for a late report
 local k, boot, sequence = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local claim, needs, wishes, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -30,6 +32,12 @@ if ARGV[8] == '1' and not before and time < young and learns == 0 then
   -- it is not new: the store lost it, and others may hold what it does not know of
   learns, young = time + 2000, time + 10000
 end
+local settles = tonumber(f.settles) or 0
+if f.server ~= ARGV[10] then
+  -- a connection that is old saw no server take over; the last call was one before it did
+  if f.server or ARGV[12] == '1' then settles = math.max(settles, time + tonumber(ARGV[11])) end
+  redis.call('HSET', k, 'server', ARGV[10], 'settles', text(settles))
+end
 local live, replicas = {}, 1
 for field, value in pairs(f) do
   if string.sub(field, 1, 2) == 'b:' and field ~= name then
@@ -52,7 +60,7 @@ for i = 2, replicas do
 end
 local free = math.max(0, limit - others - claim)
 local room = free
-if time < learns then
+if time < math.max(learns, settles) then
   room = 0
 elseif time < young then
   local most = math.max(math.floor(limit / math.max(1, tonumber(ARGV[9]))), learns == 0 and 1 or 0)

@@ -17,18 +17,61 @@ use super::{
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLimits(Arc<Mutex<Content>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 struct Content {
     /// Microseconds since 1970.
     now: u64,
+    /// Microseconds by which the clock is ahead of them.
+    ahead: i64,
+    /// The server: another one after each failover.
+    server: u64,
     rates: BTreeMap<MeterName, SharedRate>,
     budgets: BTreeMap<MeterName, SharedBudget>,
     slots: BTreeMap<MeterName, SharedSlots>,
 }
 
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            now: 0,
+            ahead: 0,
+            server: 1,
+            rates: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            slots: BTreeMap::new(),
+        }
+    }
+}
+
+/// Content of a store at a time.
+#[derive(Debug, Clone)]
+pub struct MemoryContent(Content);
+
 /// Access of one replica to a store in memory.
 #[derive(Debug, Clone)]
-pub struct MemoryReplica(MemoryLimits);
+pub struct MemoryReplica {
+    limits: MemoryLimits,
+    landing: Landing,
+    /// True if the server is another one since this was last asked.
+    is_another: bool,
+}
+
+/// The server that a replica has come to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Landing {
+    /// 0 before the first one.
+    server: u64,
+    /// Time without jumps, in microseconds.
+    at: u64,
+    is_moved: bool,
+}
+
+impl Landing {
+    /// Milliseconds for which other replicas may still come to the server.
+    fn fresh(self, now: u64) -> u64 {
+        RETURN.saturating_sub(now.saturating_sub(self.at) / 1000)
+    }
+}
 
 impl MemoryLimits {
     /// A store whose clock shows a time, in microseconds since 1970.
@@ -43,19 +86,45 @@ impl MemoryLimits {
         self.lock().now = now;
     }
 
+    /// Has the clock jump by some microseconds: times that are set later are ahead by as much.
+    pub fn jump(&self, by: i64) {
+        self.lock().ahead += by;
+    }
+
+    /// Content of the store at this time.
+    pub fn content(&self) -> MemoryContent {
+        MemoryContent(self.lock().clone())
+    }
+
+    /// Has another server take over, with what this one held before.
+    pub fn fail_over(&self, to: &MemoryContent) {
+        let mut content = self.lock();
+        *content = Content {
+            now: content.now,
+            ahead: content.ahead,
+            server: content.server + 1,
+            ..to.0.clone()
+        };
+    }
+
     /// Forgets everything but the time.
     pub fn flush(&self) {
         let mut content = self.lock();
-        let now = content.now;
         *content = Content {
-            now,
+            now: content.now,
+            ahead: content.ahead,
+            server: content.server,
             ..Content::default()
         };
     }
 
     /// The access of one replica.
     pub fn replica(&self) -> MemoryReplica {
-        MemoryReplica(self.clone())
+        MemoryReplica {
+            limits: self.clone(),
+            landing: Landing::default(),
+            is_another: false,
+        }
     }
 
     /// Spent by all, and held, of a budget.
@@ -64,6 +133,13 @@ impl MemoryLimits {
         let budget = content.budgets.get(name)?;
         let held = budget.live.values().map(|it| it.held).sum();
         Some((budget.spent(), held))
+    }
+
+    /// Slots that boots have of a limit; none if it is not known.
+    pub fn slots(&self, name: &MeterName) -> Option<u64> {
+        let content = self.lock();
+        let slots = content.slots.get(name)?;
+        Some(slots.boots.values().map(|it| it.claim).sum())
     }
 
     fn lock(&self) -> MutexGuard<'_, Content> {
@@ -77,18 +153,36 @@ impl SharedLimits for MemoryReplica {
         origin: &ReportOrigin,
         reports: &[MeterReport],
     ) -> Result<Vec<Option<MeterAnswer>>, Unanswered> {
-        let mut content = self.0.lock();
+        let mut content = self.limits.lock();
+        if self.landing.server != content.server {
+            self.landing = Landing {
+                server: content.server,
+                at: content.now,
+                is_moved: self.landing.server != 0,
+            };
+            self.is_another = true;
+        }
         let answers = reports
             .iter()
-            .map(|report| content.take(origin, report))
+            .map(|report| content.take(origin, report, self.landing))
             .collect();
         Ok(answers)
+    }
+
+    fn is_another(&mut self) -> bool {
+        std::mem::take(&mut self.is_another)
     }
 }
 
 impl Content {
-    fn take(&mut self, origin: &ReportOrigin, report: &MeterReport) -> Option<MeterAnswer> {
-        let now = self.now;
+    fn take(
+        &mut self,
+        origin: &ReportOrigin,
+        report: &MeterReport,
+        landing: Landing,
+    ) -> Option<MeterAnswer> {
+        let fresh = landing.fresh(self.now);
+        let now = self.now.saturating_add_signed(self.ahead);
         let name = &report.name;
         match &report.state {
             ReportedState::Rate(state) => {
@@ -105,7 +199,7 @@ impl Content {
             ReportedState::Slots(state) => {
                 let slots = self.slots.entry(name.clone()).or_default();
                 slots
-                    .take(origin, state, report.is_last, now / 1000)
+                    .take(origin, state, report.is_last, now / 1000, (landing, fresh))
                     .map(MeterAnswer::Slots)
             }
         }
@@ -113,7 +207,7 @@ impl Content {
 }
 
 /// Time for which the store was seen to run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct RunningTime {
     /// The store's clock at the last call; none before the first one.
     at: Option<u64>,
@@ -130,14 +224,14 @@ impl RunningTime {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct SharedRate {
     at: u64,
     full_at: u64,
     boots: BTreeMap<Box<str>, RateOfBoot>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct RateOfBoot {
     sequence: u64,
     charged: i64,
@@ -206,7 +300,7 @@ impl SharedRate {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct SharedBudget {
     time: RunningTime,
     dead: u64,
@@ -393,17 +487,22 @@ impl SharedBudget {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct SharedSlots {
     time: RunningTime,
     /// The time of the store until which nothing is given.
     learns_until: u64,
     /// The time of the store until which each replica has its part at most.
     new_until: u64,
+    /// The server that took the last call.
+    server: Option<u64>,
+    /// The time of the store until which nothing is given: its server took over, and others have yet to report what
+    /// they have.
+    settles_until: u64,
     boots: BTreeMap<Box<str>, SlotsOfBoot>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SlotsOfBoot {
     sequence: u64,
     claim: u64,
@@ -418,6 +517,7 @@ impl SharedSlots {
         report: &SlotReport,
         is_last: bool,
         now: u64,
+        (landing, fresh): (Landing, u64),
     ) -> Option<SlotAnswer> {
         let is_new = self.time.at.is_none();
         let before = self.boots.get(&origin.boot);
@@ -434,6 +534,13 @@ impl SharedSlots {
             // it is not new: the store lost it, and others may hold what it does not know of
             self.learns_until = time + RETURN;
             self.new_until = time + LEASE;
+        }
+        if self.server != Some(landing.server) {
+            // a connection that is old saw no server take over; the last call was one before it did
+            if self.server.is_some() || landing.is_moved {
+                self.settles_until = self.settles_until.max(time + fresh);
+            }
+            self.server = Some(landing.server);
         }
         self.boots
             .retain(|boot, it| *boot == origin.boot || time.saturating_sub(it.seen) < LEASE);
@@ -453,7 +560,7 @@ impl SharedSlots {
         }
         let free = report.limit.saturating_sub(others + report.claim);
         let mut room = free;
-        if time < self.learns_until {
+        if time < self.learns_until.max(self.settles_until) {
             room = 0;
         } else if time < self.new_until {
             let least = u64::from(self.learns_until == 0);
@@ -497,6 +604,28 @@ impl SharedSlots {
             replicas,
             is_new,
         })
+    }
+}
+
+#[cfg(test)]
+impl MemoryLimits {
+    /// Has another server be the one that took the last call.
+    pub(in crate::state) fn forget_server(&self) {
+        for slots in self.lock().slots.values_mut() {
+            slots.server = slots.server.and(Some(0));
+        }
+    }
+}
+
+#[cfg(test)]
+impl MemoryReplica {
+    /// Has the replica come to its server just now or long ago, from another one or not.
+    pub(in crate::state) fn landed(&mut self, is_young: bool, is_moved: bool) {
+        self.landing = Landing {
+            server: 1,
+            at: if is_young { u64::MAX } else { 0 },
+            is_moved,
+        };
     }
 }
 

@@ -1,11 +1,16 @@
 //! The scripts against what memory does, on a real server.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::*;
 use crate::state::{
     redis::testing::TestRedis,
-    shared::{MOST_LAPSED, MeterName, memory::MemoryLimits},
+    shared::{MOST_LAPSED, MeterName, RETURN, memory::MemoryLimits},
 };
 
 #[derive(Debug, Clone)]
@@ -20,6 +25,11 @@ enum Step {
         flag: bool,
     },
     Flush,
+    /// Another server takes over: replicas come to it just now, or long ago; and they come from another one, or not.
+    Server {
+        is_young: bool,
+        is_moved: bool,
+    },
     /// Time that passes, in milliseconds, of which the server's clock knows nothing.
     Pass(u64),
 }
@@ -45,6 +55,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         30 => report,
         1 => Just(Step::Flush),
+        2 => (any::<bool>(), any::<bool>())
+            .prop_map(|(is_young, is_moved)| Step::Server { is_young, is_moved }),
         4 => prop_oneof![Just(900), Just(1600), Just(30_000)].prop_map(Step::Pass),
     ]
 }
@@ -66,6 +78,11 @@ for i = 1, #all, 2 do
   end
 end";
 
+/// Another server, which took the last call.
+const ANOTHER: &str = "if redis.call('HEXISTS', KEYS[1], 'server') == 1 then
+  redis.call('HSET', KEYS[1], 'server', 'another')
+end";
+
 #[test]
 #[ignore = "needs redis-server"]
 fn the_scripts_do_what_memory_does() {
@@ -81,6 +98,8 @@ fn the_scripts_do_what_memory_does() {
             server.run(&["FLUSHALL"]);
             let mut redis = RedisLimits::new(&settings);
             let memory = MemoryLimits::default();
+            let mut replica = memory.replica();
+            let mut landed = (true, false);
             let mut ahead = 0;
             let mut sequence = 10;
             for step in steps {
@@ -88,6 +107,12 @@ fn the_scripts_do_what_memory_does() {
                     Step::Flush => {
                         server.run(&["FLUSHALL"]);
                         memory.flush();
+                    }
+                    Step::Server { is_young, is_moved } => {
+                        let key = settings.key("team:core", "s");
+                        server.run(&["EVAL", ANOTHER, "1", &key]);
+                        memory.forget_server();
+                        landed = (is_young, is_moved);
                     }
                     Step::Pass(milliseconds) => {
                         let by = (milliseconds * 1000).to_string();
@@ -124,14 +149,12 @@ fn the_scripts_do_what_memory_does() {
                             is_last,
                         };
                         let reports = [report];
+                        redis.connection.landed(landed.0, landed.1);
+                        replica.landed(landed.0, landed.1);
                         let one = redis.exchange(&origin, &reports).unwrap().remove(0);
                         memory
                             .set(clock(&server, &settings.key("team:core", NAMES[meter])) + ahead);
-                        let other = memory
-                            .replica()
-                            .exchange(&origin, &reports)
-                            .unwrap()
-                            .remove(0);
+                        let other = replica.exchange(&origin, &reports).unwrap().remove(0);
                         prop_assert_eq!(shown(one), shown(other), "{:?}", reports);
                     }
                 }
@@ -217,6 +240,88 @@ fn of_many_boots_that_lapsed_the_oldest_are_known_by_their_sum() {
             assert_eq!(answer.spent, (1000..1200).sum::<u64>());
         }
     }
+}
+
+/// What a boot has of two slots, after it told what it has and lacks.
+fn slots_of(
+    limits: &mut RedisLimits,
+    boot: &str,
+    sequence: &mut u64,
+    claim: u64,
+    needs: u64,
+) -> u64 {
+    *sequence += 1;
+    let origin = ReportOrigin {
+        boot: boot.into(),
+        sequence: *sequence,
+        replicas: 1,
+    };
+    let report = MeterReport {
+        name: MeterName {
+            subject: "org".into(),
+            meter: "s".into(),
+        },
+        state: ReportedState::Slots(SlotReport {
+            claim,
+            needs,
+            wishes: needs,
+            limit: 2,
+            is_known: true,
+        }),
+        is_last: false,
+    };
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        match limits.exchange(&origin, std::slice::from_ref(&report)) {
+            Ok(answers) => match answers.into_iter().next().flatten() {
+                Some(MeterAnswer::Slots(slots)) => return slots.claim,
+                other => panic!("{other:?}"),
+            },
+            // it is on its way
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_server_that_comes_back_without_its_last_second_gives_no_slot_that_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().to_str().unwrap();
+    let server = TestRedis::start(&["--dir", place]);
+    let settings = server.settings();
+    let [mut one, mut other] = [(); 2].map(|()| RedisLimits::new(&settings));
+    let mut at = 0;
+    // they have been there for a while, so the limit is no new one
+    let end = Instant::now() + Duration::from_secs(30);
+    while slots_of(&mut one, "one", &mut at, 0, 1) < 1 {
+        assert!(Instant::now() < end);
+    }
+    assert_eq!(slots_of(&mut other, "other", &mut at, 0, 0), 0);
+    server.run(&["SAVE"]);
+    assert_eq!(slots_of(&mut one, "one", &mut at, 1, 1), 2);
+    let port = server.kill();
+    let server = TestRedis::start_on(port, &["--dir", place]).unwrap();
+    assert_eq!(
+        slots_of(&mut other, "other", &mut at, 0, 1),
+        0,
+        "it is taken"
+    );
+    assert_eq!(slots_of(&mut one, "one", &mut at, 2, 0), 2);
+    assert!(one.is_another() && other.is_another());
+    // once all had the time to tell what they have, it gives again
+    let began = Instant::now();
+    assert_eq!(slots_of(&mut one, "one", &mut at, 1, 0), 1);
+    while slots_of(&mut other, "other", &mut at, 0, 1) < 1 {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(began.elapsed() > Duration::from_millis(RETURN / 2));
+    // over a further connection to the same server at once
+    server.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    assert_eq!(slots_of(&mut one, "one", &mut at, 0, 0), 0);
+    assert_eq!(slots_of(&mut other, "other", &mut at, 1, 1), 2);
 }
 
 /// An answer, with times as they are from now on.
