@@ -243,6 +243,10 @@ fn described(answer: &Value) -> String {
     for limit in limits {
         out += &format!("  {limit}\n");
     }
+    let mut rows = answer["limits"].as_array().into_iter().flatten();
+    if rows.any(|row| row["shared"]["counts"] == UNKNOWN.0) {
+        out += &format!("  used: unknown. {}\n", UNKNOWN.1);
+    }
     for limit in limit_texts(&answer["user_limits"]) {
         out += &format!("  each user: {limit}\n");
     }
@@ -334,11 +338,14 @@ const NOTES: [(&str, &str); 2] = [
         "own",
         "Exchanges at once are those of this replica; the others have theirs.",
     ),
-    (
-        "unknown",
-        "The shared state has not told since the start of this replica; what was used is not known until it does.",
-    ),
+    UNKNOWN,
 ];
+
+/// The note on limits of which the shared state has told nothing yet.
+const UNKNOWN: (&str, &str) = (
+    "unknown",
+    "The shared state has not told since the start of this replica; what was used is not known until it does.",
+);
 
 /// State of a limit that replicas share: `fresh, 4 replicas`.
 fn shared(row: &Value) -> String {
@@ -492,6 +499,12 @@ mod tests {
             "{used}"
         );
         assert!(used_texts(&json!({"items": [], "total": 0})).starts_with("no rates"));
+        // what it may use is known
+        let shown = |row: Value| described(&json!({"subject": "team:core", "limits": [row]}));
+        let text = shown(row("unknown", "lost", None));
+        assert!(text.contains("used: unknown"), "{text}");
+        let text = shown(row("all", "fresh", Some(0.1)));
+        assert!(!text.contains("unknown"), "{text}");
         let stale = said(row("all", "stale", Some(7.0)));
         assert!(stale.contains("stale for 7 s (open)"), "{stale}");
     }

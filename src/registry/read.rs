@@ -408,6 +408,7 @@ fn bar(id: &SubjectId, name: Option<String>, state: &LimitState, now: i64) -> Op
     let LimitKind::Spend { period, zone } = &state.kind else {
         return None;
     };
+    let shared = state.shared.map(|shared| shared_row(state, shared));
     Some(SpendBar {
         subject: id.to_string(),
         name,
@@ -420,7 +421,12 @@ fn bar(id: &SubjectId, name: Option<String>, state: &LimitState, now: i64) -> Op
         left_usd: money::number(state.left),
         percent: percent(state),
         resets_at: state.resets.map(times::show),
-        forecast_usd: forecast(state, *period, zone.as_deref(), now),
+        // from a part of what was spent nothing follows
+        forecast_usd: match shared.as_ref() {
+            Some(shared) if shared.counts == "unknown" => None,
+            _ => forecast(state, *period, zone.as_deref(), now),
+        },
+        shared,
     })
 }
 

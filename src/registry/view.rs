@@ -382,6 +382,9 @@ pub struct SpendBar {
     pub resets_at: Option<String>,
     /// US dollars that would be spent at the end of the period, if it goes on as since its beginning.
     pub forecast_usd: Option<f64>,
+    /// State of its sharing with other replicas, which says whose spend it tells; null for a budget of this process
+    /// alone.
+    pub shared: Option<SharedRow>,
 }
 
 /// Differences between what counts and what is stored.

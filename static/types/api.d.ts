@@ -464,6 +464,14 @@ declare namespace Api {
     percent: number;
     resets_at: string | null;
     forecast_usd: number | null;
+    /** Null for a budget of this process alone. */
+    shared: {
+      state: string;
+      age_seconds: number | null;
+      replicas: number;
+      counts: string;
+      unreachable: string;
+    } | null;
   }
 
   interface AuditLine {

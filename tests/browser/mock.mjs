@@ -1060,6 +1060,7 @@ async function administer(req, path, query) {
       percent: [85.3, 24, 4][i],
       resets_at: iso(2.2e8),
       forecast_usd: [560, 130, null][i],
+      shared: null,
     });
     return { value: { items: (names[by] ?? OWNERS.map((one) => `key:${one.id}`)).map(bar) } };
   }

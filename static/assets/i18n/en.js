@@ -620,6 +620,9 @@ export default {
   "spend.reached": "spent",
   "spend.of": "{spent} of {limit}",
   "spend.used": "{spent} of {limit}",
+  "spend.unknown": "unknown",
+  "spend.unknown.why":
+    "The shared state has not answered since this replica started. What was spent is not known until it does.",
   "spend.left": "{left} left",
   "spend.held": "{held} held",
   "spend.resets": "resets {at}",

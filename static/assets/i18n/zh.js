@@ -604,6 +604,8 @@ export default {
   "spend.reached": "已用完",
   "spend.of": "已用 {spent}，共 {limit}",
   "spend.used": "已用 {spent}，上限为{limit}",
+  "spend.unknown": "未知",
+  "spend.unknown.why": "这个副本启动以来，共享状态还没有响应；在它响应之前，已花费多少无从得知。",
   "spend.left": "剩余 {left}",
   "spend.held": "占用 {held}",
   "spend.resets": "{at} 重置",

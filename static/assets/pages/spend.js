@@ -16,7 +16,7 @@ export default function Spend({ query }) {
   const by = oneOf(SUBJECTS, query.get("by"), "team");
   const { data, fault, isStale, reload } = useAnswer("/spend", { by }, 10_000);
   const { data: limits } = useAnswer("/limits", { limit: 10 }, 10_000);
-  const near = data?.items.filter((bar) => bar.percent >= NEAR) ?? [];
+  const near = data?.items.filter((bar) => !isUnknown(bar) && bar.percent >= NEAR) ?? [];
   return html`
     <div class="bar">
       <${Choice}
@@ -114,6 +114,7 @@ const toneOf = (percent) => (percent >= 100 ? "bad" : percent >= NEAR ? "warn" :
 
 /** @param {{bar: Api.SpendBar}} props */
 function Budget({ bar }) {
+  if (isUnknown(bar)) return html`<${UnknownBudget} bar=${bar} />`;
   const share = /** @param {number} usd */ (usd) =>
     Math.min(100, (usd / Math.max(bar.limit_usd, 1e-9)) * 100);
   const tone = toneOf(bar.percent);
@@ -122,9 +123,7 @@ function Budget({ bar }) {
     <li class="budget">
       <p class="budget-head">
         <b>${title(bar)}</b>
-        <span class="dim">
-          ${[t(`period.${bar.period}`), bar.models, bar.resets_at && bar.zone].filter(Boolean).join(" · ")}
-        </span>
+        <span class="dim">${period(bar)}</span>
         ${
           tone !== "good" &&
           html`<${Badge} tone=${tone}>${t(tone === "bad" ? "spend.reached" : "spend.close")}<//>`
@@ -154,6 +153,33 @@ function Budget({ bar }) {
     </li>
   `;
 }
+
+/**
+ * A budget of which the shared state has told nothing since the start: what this replica knows is no sum.
+ * @param {{bar: Api.SpendBar}} props
+ */
+function UnknownBudget({ bar }) {
+  return html`
+    <li class="budget">
+      <p class="budget-head">
+        <b>${title(bar)}</b>
+        <span class="dim">${period(bar)}</span>
+        <${Badge} tone="warn">${t("spend.unknown")}<//>
+        <span class="budget-sum">
+          ${t("spend.of", { spent: t("spend.unknown"), limit: as.money(bar.limit_usd) })}
+        </span>
+      </p>
+      <p class="note">${t("spend.unknown.why")}</p>
+    </li>
+  `;
+}
+
+/** @param {Api.SpendBar} bar */
+const isUnknown = (bar) => bar.shared?.counts === "unknown";
+
+/** @param {Api.SpendBar} bar */
+const period = (bar) =>
+  [t(`period.${bar.period}`), bar.models, bar.resets_at && bar.zone].filter(Boolean).join(" · ");
 
 /**
  * The subject in words: team core.

@@ -96,6 +96,24 @@ fn a_replica_that_starts_without_the_redis_goes_by_its_copy_until_it_answers() {
     let said = one.says(&["limits", "explain", &subject(&budget)]);
     assert!(said.contains("unknown"), "{said}");
     assert!(said.contains("lost since the start (closed)"), "{said}");
+    let said = one.says(&["limits", "show", &subject(&budget)]);
+    assert!(
+        said.contains("$50/month") && said.contains("used: unknown"),
+        "{said}"
+    );
+    let bars = || -> Value {
+        let page = server.send(format!(
+            "GET /admin/api/v1/spend?by=key HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+        ));
+        serde_json::from_slice(page.content()).unwrap()
+    };
+    let told = bars();
+    let of_budgets = told["items"].as_array().unwrap();
+    assert_eq!(of_budgets.len(), 2, "{told}");
+    for bar in of_budgets {
+        assert_eq!(bar["shared"]["counts"], "unknown", "{told}");
+        assert_eq!(bar["forecast_usd"], Value::Null, "{told}");
+    }
     assert_eq!(server.send(get("/readyz")).status(), 200);
     answers(&server, &plain, PASSES);
     answers(&server, &lost, REVOKED);
@@ -129,6 +147,10 @@ fn a_replica_that_starts_without_the_redis_goes_by_its_copy_until_it_answers() {
     answers(&server, &lost, REVOKED);
     eventually(|| says_message(&server, &budget, 1).0 == 200);
     assert!(tells(&server, "anthropic_proxy_state_copy_in_use 0"));
+    let told = bars();
+    let items = told["items"].as_array().unwrap();
+    let is_known = |bar: &Value| bar["shared"]["counts"] == "all";
+    assert!(items.iter().any(is_known), "{told}");
     // what was spent without it is reported
     let subject = subject(&open_budget);
     let spent = || !redis.run(&["KEYS", &format!("ap:{{{subject}}}:b:*")])[1..].is_empty();
