@@ -7,6 +7,7 @@
 
 mod answer;
 mod apply;
+mod audited;
 mod author;
 mod call;
 mod copied;
@@ -34,6 +35,7 @@ mod view;
 mod warnings;
 
 pub use self::{
+    audited::verify_without_store,
     author::{Author, Role},
     call::{
         ApplyFile, Call, Change, GrantBudget, ImportKeys, KeyFilter, NewKey, RevokeKey, RotateKey,

@@ -22,7 +22,8 @@ const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditVerb {
-    /// Check the chain against itself and its checkpoints: exit 1 if a line is not as it was written
+    /// Check the chain against itself and its checkpoints: exit 1 if a line is not as it was written, 3 if the shared
+    /// state does not tell the checkpoints
     Verify {
         #[command(flatten)]
         reach: Reach,
@@ -103,7 +104,7 @@ fn done(verb: AuditVerb) -> Result<ExitCode, VerbError> {
                 since: from.map_err(|fault| VerbError::Usage(format!("--since: {fault}")))?,
                 limit: checked(limit)?,
             };
-            let found = found(&reach.desk()?, filter)?;
+            let found = found(&reach.audit_desk()?, filter)?;
             Ok(printed(&found, reach.json))
         }
     }
@@ -134,7 +135,7 @@ fn tail(lines: usize, follow: bool, reach: &Reach) -> Result<ExitCode, VerbError
     let mut last = 0;
     loop {
         // a server may begin or end meanwhile
-        let lines = found(&reach.desk()?, filter.clone())?;
+        let lines = found(&reach.audit_desk()?, filter.clone())?;
         let seq = |line: &Value| line["seq"].as_u64().unwrap_or_default();
         let new: Vec<_> = lines.into_iter().filter(|line| seq(line) > last).collect();
         last = new.last().map_or(last, seq);
@@ -257,8 +258,9 @@ fn shortened(text: String) -> String {
 }
 
 fn verified(reach: &Reach) -> Result<ExitCode, VerbError> {
-    let answer = reach.desk()?.make(&Call::VerifyAudit)?;
+    let answer = reach.audit_desk()?.make(&Call::VerifyAudit)?;
     let is_whole = answer["ok"] == true;
+    let unanchored = answer["unanchored"].as_str();
     let said = match reach.json {
         true => print_json(&answer),
         false => {
@@ -290,8 +292,23 @@ fn verified(reach: &Reach) -> Result<ExitCode, VerbError> {
             if chains.is_empty() {
                 out += "no chain: nothing was changed yet\n";
             }
+            if let Some(why) = unanchored {
+                out += &format!("{UNANCHORED} ({why})\n");
+            }
             say(out.as_bytes())
         }
     };
-    Ok(if is_whole { said } else { ExitCode::FAILURE })
+    Ok(match (is_whole, unanchored) {
+        (false, _) => ExitCode::FAILURE,
+        (true, Some(_)) => EXIT_UNANCHORED.into(),
+        (true, None) => said,
+    })
 }
+
+/// Note on a chain whose checkpoints are not known.
+const UNANCHORED: &str = "checkpoints: unknown, since the shared state does not answer; the files are checked by \
+                          themselves, so lines cut off the end, or files written anew, would not be seen; run this \
+                          again once it answers";
+
+/// Whole as far as the files tell.
+const EXIT_UNANCHORED: u8 = 3;

@@ -12,12 +12,13 @@ use super::{
     output,
 };
 use crate::{
-    audit::{ActorKind, AuditActor},
+    audit::{AUDIT_FOLDER, ActorKind, AuditActor, search},
     config::{AccessSettings, ConfigErrors, ConfigSource, Flags, Prices},
     registry::{
-        Author, Call, CurrentSettings, OpenError, Registry, RegistryError, RegistryKind,
-        RegistrySettings, Role,
+        AuditFound, Author, Call, CurrentSettings, OpenError, Registry, RegistryError,
+        RegistryKind, RegistrySettings, Role, verify_without_store,
     },
+    state::{RedisFault, StateError},
 };
 
 /// Options of every verb.
@@ -42,6 +43,8 @@ pub(super) enum Desk {
     Server(ApiClient),
     /// The store, while no server runs.
     Store(Box<Registry>),
+    /// The audit in a directory, while no server runs and the shared store does not answer for this reason.
+    Files(PathBuf, RedisFault),
 }
 
 /// Reason for which a verb has no answer.
@@ -182,6 +185,16 @@ impl Reach {
         Ok(Some(ApiClient::of_url(url, key)?))
     }
 
+    /// Finds the place that answers on the audit: what is in its files needs no store that replicas share.
+    pub(super) fn audit_desk(&self) -> Result<Desk, VerbError> {
+        match self.desk() {
+            Err(VerbError::Open(OpenError::State(StateError::Redis(why)))) => {
+                Ok(Desk::Files(self.place()?.0, why))
+            }
+            desk => desk,
+        }
+    }
+
     /// Finds the place that answers.
     pub(super) fn desk(&self) -> Result<Desk, VerbError> {
         if let Some(named) = self.named_server()? {
@@ -239,6 +252,18 @@ impl Desk {
                 serde_json::to_value(&reply)
                     .map_err(|error| refused(RegistryError::Invalid(error.to_string())))
             }
+            Self::Files(data_dir, why) => match call {
+                Call::VerifyAudit => {
+                    let verified = verify_without_store(data_dir, why.clone()).map_err(refused)?;
+                    Ok(serde_json::json!(verified))
+                }
+                Call::Audit(filter) => {
+                    let found = search(&data_dir.join(AUDIT_FOLDER), filter);
+                    let items = found.map_err(|error| refused(error.into()))?;
+                    Ok(serde_json::json!(AuditFound { items }))
+                }
+                _ => Err(OpenError::State(StateError::Redis(why.clone())).into()),
+            },
         }
     }
 }

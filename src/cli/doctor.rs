@@ -368,7 +368,9 @@ fn audit(directory: &Path, settings: &Flags) -> Option<AuditCheck> {
     }
     let reach = Reach::of(settings.clone());
     Some(Box::new(move || {
-        let verified = reach.desk().and_then(|desk| desk.make(&Call::VerifyAudit));
+        let verified = reach
+            .audit_desk()
+            .and_then(|desk| desk.make(&Call::VerifyAudit));
         verified
             .map(|verified| finding(&verified))
             .map_err(|error: VerbError| error.to_string())
@@ -399,6 +401,7 @@ fn finding(verified: &Value) -> AuditFinding {
                 text(&broken["why"])
             )
         }),
+        unanchored: verified["unanchored"].as_str().map(str::to_owned),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
         GroupRun, ListenerPlaces, ServerPresence, UpstreamPlace, data_checks, listener_checks,
         run_groups, running_configuration, shared_state_checks, upstream_checks,
     },
-    registry::{Author, Call, Change, Registry, RegistryError, Reply},
+    registry::{AuditVerified, Author, Call, Change, Registry, RegistryError, Reply},
 };
 
 /// Wishes for a run.
@@ -164,7 +164,9 @@ impl AdminState {
 /// The check of the audit by the registry.
 fn audit(registry: Arc<Registry>, author: Author) -> AuditCheck {
     Box::new(move || match registry.answer(&author, &Call::VerifyAudit) {
-        Ok(Reply::Verified(verified)) => Ok(AuditFinding::of(&verified.chains)),
+        Ok(Reply::Verified(AuditVerified {
+            chains, unanchored, ..
+        })) => Ok(AuditFinding::of(&chains, unanchored)),
         Ok(_) => Err("the audit gave another answer".to_owned()),
         Err(error) => Err(error.to_string()),
     })

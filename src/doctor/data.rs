@@ -33,11 +33,13 @@ pub struct AuditFinding {
     pub lines: u64,
     /// The first break, in words.
     pub broken: Option<String>,
+    /// Reason for which they were compared with no checkpoint.
+    pub unanchored: Option<String>,
 }
 
 impl AuditFinding {
-    /// The finding on chains that were verified.
-    pub fn of(chains: &[ChainReport]) -> Self {
+    /// The finding on chains that were verified, and why without checkpoints.
+    pub fn of(chains: &[ChainReport], unanchored: Option<String>) -> Self {
         let broken = chains
             .iter()
             .find_map(|chain| Some((chain, chain.broken.as_ref()?)));
@@ -53,6 +55,7 @@ impl AuditFinding {
                     chain.chain, broken.seq, broken.why
                 )
             }),
+            unanchored,
         }
     }
 }
@@ -312,6 +315,18 @@ fn audited(found: Option<Result<AuditFinding, String>>) -> Check {
             "find out who changed files of DATA_DIR/audit; compare with the checkpoints in the log; keep the files \
              (anthropic-proxy audit verify has the details)",
         ),
+        Some(Ok(AuditFinding {
+            unanchored: Some(why),
+            lines,
+            ..
+        })) => Check::warn(
+            GROUP,
+            ID,
+            format!(
+                "the chain is whole by itself ({lines} lines), and its checkpoints are unknown: {why}"
+            ),
+            "run anthropic-proxy audit verify once the shared state answers",
+        ),
         Some(Ok(AuditFinding { chains, lines, .. })) => Check::ok(
             GROUP,
             ID,
@@ -426,8 +441,19 @@ mod tests {
             chains: 1,
             lines: 3,
             broken: broken.map(str::to_owned),
+            unanchored: None,
         };
         assert_eq!(audited(Some(Ok(finding(None)))).status, CheckStatus::Ok);
+        for (broken, status) in [
+            (None, CheckStatus::Warn),
+            (Some("line 2"), CheckStatus::Fail),
+        ] {
+            let unanchored = AuditFinding {
+                unanchored: Some("it is away".to_owned()),
+                ..finding(broken)
+            };
+            assert_eq!(audited(Some(Ok(unanchored))).status, status);
+        }
         assert_eq!(
             audited(Some(Ok(finding(Some("line 2"))))).status,
             CheckStatus::Fail

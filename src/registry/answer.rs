@@ -1,15 +1,16 @@
 //! The one entrance of all calls: rights, what is called, and what is written down of a refusal.
 
 use super::{
+    audited::verified,
     author::{Author, Role},
     call::{Call, Change},
     core::Registry,
     error::RegistryError,
-    view::{AuditFound, AuditVerified, Reply},
+    view::{AuditFound, Reply},
 };
 use crate::{
     access::{id_of, without_keys},
-    audit::{AuditEntry, AuditTarget, search, verify},
+    audit::{AuditEntry, AuditTarget, search},
 };
 
 impl Registry {
@@ -93,13 +94,8 @@ impl Registry {
                 Ok(Reply::Audit(AuditFound { items }))
             }
             Call::VerifyAudit => {
-                let checkpoints = self.book().store.checkpoints()?;
-                let audit = &self.audit;
-                let chains = verify(audit.directory(), audit.pepper(), &checkpoints)?;
-                Ok(Reply::Verified(AuditVerified {
-                    ok: chains.iter().all(|chain| chain.broken.is_none()),
-                    chains,
-                }))
+                let checkpoints = self.book().store.checkpoints();
+                verified(&self.audit, checkpoints).map(Reply::Verified)
             }
         }
     }

@@ -425,8 +425,11 @@ pub struct AuditFound {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct AuditVerified {
-    /// True if each chain is as it was written.
+    /// True if each chain is as it was written, as far as `unanchored` lets it be told.
     pub ok: bool,
+    /// Reason for which the shared store did not tell its checkpoints, so that the files were compared with themselves
+    /// alone: lines that were cut off the end, or files that were written anew, would not be seen; null otherwise.
+    pub unanchored: Option<String>,
     /// A report for each chain.
     pub chains: Vec<ChainReport>,
 }

@@ -490,6 +490,7 @@ declare namespace Api {
 
   interface AuditVerified {
     ok: boolean;
+    unanchored: string | null;
     chains: {
       chain: string;
       first: number;

@@ -1076,7 +1076,7 @@ async function administer(req, path, query) {
     return { value: { items, total: 2 } };
   }
   if (path === "/audit/verify")
-    return { value: { ok: true, chains: [{ chain: "r1", first: 1, last: 6, broken: null }] } };
+    return { value: { ok: true, unanchored: null, chains: [{ chain: "r1", first: 1, last: 6, broken: null }] } };
   if (path === "/audit") {
     const line = (seq, action, result, more) => ({
       seq,

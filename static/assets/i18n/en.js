@@ -680,6 +680,8 @@ export default {
   "audit.verify": "Verify the chain",
   "audit.whole": "The chain is whole: {n} lines.",
   "audit.broken": "The chain {chain} is broken at line {seq}.",
+  "audit.unanchored":
+    "Its checkpoints are unknown, since the shared state does not answer: a cut at the end would not be seen.",
   "audit.result.done": "done",
   "audit.result.intent": "intent",
   "audit.result.refused": "refused",

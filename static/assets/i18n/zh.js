@@ -663,6 +663,7 @@ export default {
   "audit.verify": "校验链",
   "audit.whole": "链完整：共 {n} 行。",
   "audit.broken": "链 {chain} 在第 {seq} 行断裂。",
+  "audit.unanchored": "共享状态没有响应，检查点未知：末尾被截断将无法发现。",
   "audit.result.done": "完成",
   "audit.result.intent": "意图",
   "audit.result.refused": "被拒绝",

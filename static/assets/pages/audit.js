@@ -123,6 +123,7 @@ function Verify() {
   };
   const done = state === "busy" ? null : state;
   const broken = done?.chains.find((chain) => chain.broken);
+  const tone = !done?.ok ? "bad" : done.unanchored ? "warn" : "good";
   const lines = done?.chains.reduce((sum, chain) => sum + chain.last - chain.first + 1, 0) ?? 0;
   return html`
     <${FaultNote} fault=${fault} />
@@ -130,14 +131,15 @@ function Verify() {
       <button type="button" class="button" onClick=${run} disabled=${state === "busy"}>
         ${t("audit.verify")}
       </button>
-      <span role="status" class=${done ? `tone-${done.ok ? "good" : "bad"}` : ""}>
-        ${done && html`<${Icon} name=${done.ok ? "check" : "errors"} />`}
+      <span role="status" class=${done ? `tone-${tone}` : ""}>
+        ${done && html`<${Icon} name=${tone === "good" ? "check" : "errors"} />`}
         ${
           done &&
           (done.ok
             ? t("audit.whole", { n: as.exact(Math.max(0, lines)) })
             : t("audit.broken", { chain: broken?.chain ?? "–", seq: broken?.broken?.seq ?? 0 }))
         }
+        ${done?.unanchored && ` ${t("audit.unanchored")}`}
       </span>
     </p>
   `;

@@ -166,6 +166,67 @@ fn a_replica_that_starts_without_the_redis_goes_by_its_copy_until_it_answers() {
 
 #[test]
 #[ignore = "needs redis-server"]
+fn the_audit_is_checked_and_read_while_the_redis_is_away() {
+    let (mut redis, upstream) = (Redis::start(&[]), upstream());
+    let one = Replica::of(&redis.url());
+    let key = one.key("first");
+    let whole = one.says(&["audit", "verify"]);
+    assert!(
+        whole.contains("whole, lines 1 to") && !whole.contains("unknown"),
+        "{whole}"
+    );
+    redis.save_and_end();
+
+    // without a server
+    let checks = |expected: i32| {
+        let ended = one.verb(&["audit", "verify"]);
+        assert_eq!(ended.code, Some(expected), "{ended:?}");
+        let text = ended.stdout;
+        assert!(
+            text.contains("checkpoints: unknown") && text.contains(&redis.url()[8..]),
+            "{text}"
+        );
+        text
+    };
+    assert!(checks(3).contains("whole, lines 1 to"));
+    let json: Value =
+        serde_json::from_str(&one.verb(&["audit", "verify", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&json["ok"], json["unanchored"].is_string()),
+        (&Value::Bool(true), true),
+        "{json}"
+    );
+    assert!(one.says(&["audit", "tail"]).contains("key.create"));
+    assert!(
+        one.says(&["audit", "search", "first"])
+            .contains("key.create")
+    );
+    // what needs the store still says so
+    let ended = one.verb(&["keys", "list"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+
+    // by a server that started with its copy, or without
+    let server = one
+        .builder(&upstream.url())
+        .env("DASHBOARD_API_KEY", KEY)
+        .start();
+    answers(&server, &key, UNREACHABLE);
+    assert!(checks(3).contains("whole, lines 1 to"));
+    end(server);
+
+    // a line that was changed is found
+    let folder = one.directory.path().join("audit");
+    let mut files = fs::read_dir(folder).unwrap().flatten().map(|it| it.path());
+    let file = files
+        .find(|it| it.is_file() && fs::metadata(it).unwrap().len() > 0)
+        .unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("key.create", "key.revoke", 1)).unwrap();
+    assert!(checks(1).contains("BROKEN at line 1"));
+}
+
+#[test]
+#[ignore = "needs redis-server"]
 fn a_stop_while_the_redis_says_nothing_takes_no_long_time() {
     let upstream = Upstream::always(answer_of(1000, 100));
     let redis = Redis::start(&[]);
