@@ -1059,8 +1059,15 @@ async function administer(req, path, query) {
       left_usd: [73.3, 380, 480][i],
       percent: [85.3, 24, 4][i],
       resets_at: iso(2.2e8),
-      forecast_usd: [560, 130, null][i],
-      shared: null,
+      forecast_usd: [560, by === "user" ? null : 130, null][i],
+      // a replica that has not reached the shared state knows its own part alone
+      shared: {
+        state: by === "user" && i ? "lost" : "fresh",
+        age_seconds: by === "user" && i ? null : 0.2,
+        replicas: 2,
+        counts: by === "user" && i ? "unknown" : "all",
+        unreachable: "closed",
+      },
     });
     return { value: { items: (names[by] ?? OWNERS.map((one) => `key:${one.id}`)).map(bar) } };
   }
@@ -1076,7 +1083,9 @@ async function administer(req, path, query) {
     return { value: { items, total: 2 } };
   }
   if (path === "/audit/verify")
-    return { value: { ok: true, unanchored: null, chains: [{ chain: "r1", first: 1, last: 6, broken: null }] } };
+    return {
+      value: { ok: true, unanchored: null, chains: [{ chain: "r1", first: 1, last: 6, broken: null }] },
+    };
   if (path === "/audit") {
     const line = (seq, action, result, more) => ({
       seq,

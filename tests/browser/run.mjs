@@ -793,6 +793,15 @@ if (isMock) {
     await page.locator(".budget", { hasText: "76.0K of 80.0K output tokens/min" }).waitFor();
     await page.locator(".choice button", { hasText: "Keys" }).click();
     await page.locator(".budget:has(.budget-foot) b", { hasText: "Key anna-laptop" }).waitFor();
+    await page.locator(".choice button", { hasText: "Users" }).click();
+    const unknown = page.locator(".budget", { hasText: "User li" });
+    await unknown.locator(".budget-sum", { hasText: "unknown of $500" }).waitFor();
+    await unknown.locator(".note", { hasText: "has not been reached" }).waitFor();
+    holds((await unknown.locator('[role="meter"]').count()) === 0, "no meter of what is not known");
+    holds(!(await unknown.textContent()).includes("120"), "no part as the sum");
+    await page.evaluate(() => import("/admin/assets/i18n.js").then((it) => it.speak("zh")));
+    await page.locator(".budget-sum", { hasText: "已用 未知" }).waitFor();
+    await page.evaluate(() => import("/admin/assets/i18n.js").then((it) => it.speak("en")));
     await open(page, "/audit");
     await page.locator(".audit-line", { hasText: "the laptop was lost" }).waitFor();
     await page.locator("button", { hasText: "Verify the chain" }).click();

@@ -622,7 +622,7 @@ export default {
   "spend.used": "{spent} of {limit}",
   "spend.unknown": "unknown",
   "spend.unknown.why":
-    "The shared state has not answered since this replica started. What was spent is not known until it does.",
+    "The shared state has not been reached since this replica started. What was spent is not known until it is.",
   "spend.left": "{left} left",
   "spend.held": "{held} held",
   "spend.resets": "resets {at}",
@@ -681,7 +681,7 @@ export default {
   "audit.whole": "The chain is whole: {n} lines.",
   "audit.broken": "The chain {chain} is broken at line {seq}.",
   "audit.unanchored":
-    "Its checkpoints are unknown, since the shared state does not answer: a cut at the end would not be seen.",
+    "Its checkpoints are unknown while the shared state is not reached: a cut at the end would not be seen.",
   "audit.result.done": "done",
   "audit.result.intent": "intent",
   "audit.result.refused": "refused",
