@@ -107,6 +107,13 @@ def single(program: str, folder: pathlib.Path, server: str = REDIS, label: str =
         time.sleep(3)
         redis.start()
 
+    def set_back() -> None:
+        # as after a failover with lag: what it took in the last second is gone
+        redis.ask("SAVE")
+        time.sleep(1)
+        redis.kill()
+        redis.start()
+
     try:
         site.run(f"{label}no fault", lambda: time.sleep(5))
         site.run(f"{label}scripts flushed", scripts)
@@ -117,6 +124,7 @@ def single(program: str, folder: pathlib.Path, server: str = REDIS, label: str =
             site.run("read-only", read_only, stale)
         site.run(f"{label}data flushed", flushed, stale)
         site.run(f"{label}killed", killed, stale)
+        site.run(f"{label}set back by a second", set_back, stale)
     finally:
         site.end()
 

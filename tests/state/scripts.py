@@ -30,7 +30,7 @@ def arguments(script: str, boot: int, number: int) -> list[object]:
         return [name, number, 0, number * 1000, (number - 1) * 1000, 0, 1]
     if script == "budget":
         return [name, number, 0, number * 1_800_000, 3_600_000, 10_000_000, 1_800_000, 10**15, 1, 0, 0, 3_000_000]
-    return [name, number, 0, 3, 1, 2, 1000, 1, 100]
+    return [name, number, 0, 3, 1, 2, 1000, 1, 100, 40 * "a", 0, 0]
 
 
 def main() -> None:
