@@ -48,6 +48,12 @@ const RECENT: u64 = 10 * UPKEEP;
 /// Reports of one call: more would hold up the others.
 const MOST: usize = 1000;
 
+/// Least reports of one call, however long the store takes.
+const LEAST: usize = 8;
+
+/// Nanoseconds after which a call took long: half of the time that its answers may take.
+const SLOW: u64 = 500 * MILLISECOND;
+
 /// Syncer of the meters that replicas share.
 pub struct Syncer {
     sharing: Arc<Sharing>,
@@ -61,6 +67,9 @@ pub struct Syncer {
     sent_at: u64,
     reports: Vec<MeterReport>,
     was_flushed: bool,
+    /// Reports of the next call at most. A store that has more to do than it can would come to none of them in time:
+    /// so calls become smaller while it takes long, and the meters take turns.
+    most: usize,
     /// Meters that need no further report, with the time of the last one: the oldest first.
     recent: VecDeque<(u64, Arc<dyn SharedMeter>)>,
 }
@@ -98,6 +107,7 @@ impl Syncer {
             sent_at: 0,
             reports: Vec::new(),
             was_flushed: false,
+            most: MOST,
             recent: VecDeque::new(),
         };
         (syncer, sharing)
@@ -155,7 +165,7 @@ impl Syncer {
         self.receive(now);
         self.begin(now);
         while let Some((due, place)) = self.due.first().copied() {
-            if due > now || self.sent.len() == MOST {
+            if due > now || self.sent.len() >= self.most {
                 break;
             }
             self.due.pop_first();
@@ -235,6 +245,7 @@ impl Syncer {
 
     /// Puts the answers to the reports into effect, or that there are none.
     pub fn answered(&mut self, now: u64, answers: Result<Vec<Option<MeterAnswer>>, Unanswered>) {
+        self.adapt(now.saturating_sub(self.sent_at));
         let status = Arc::clone(&self.sharing.status);
         let is_answered = answers.is_ok();
         let mut answers = answers.unwrap_or_default().into_iter();
@@ -301,6 +312,17 @@ impl Syncer {
         }
         if are_unanswered || status.stale.load(Relaxed) + status.lost.load(Relaxed) > 0 {
             self.count(now);
+        }
+    }
+
+    /// Adapts the size of calls to the time that one took.
+    fn adapt(&mut self, took: u64) {
+        let sent = self.sent.len();
+        if took >= SLOW {
+            self.most = (sent.min(self.most) / 2).max(LEAST);
+        } else if sent >= self.most {
+            let more = if took < SLOW / 2 { self.most } else { LEAST };
+            self.most = (self.most + more).min(MOST);
         }
     }
 
@@ -411,6 +433,49 @@ mod tests {
         assert_eq!(syncer.next_due(), Some(40 * SECOND + UPKEEP));
         syncer.tell_again(40 * SECOND);
         assert_eq!(syncer.next_due(), Some(40 * SECOND + LAZY));
+    }
+
+    #[test]
+    fn calls_become_smaller_while_the_store_takes_long_and_meters_take_turns() {
+        const METERS: usize = 100;
+        let (mut syncer, sharing) = Syncer::new("boot", 1, &Arc::default());
+        let meters: Vec<_> = (0..METERS)
+            .map(|number| {
+                let link = sharing.link(&format!("key:{number}"), "s".to_owned());
+                Arc::new(Told(link, AtomicBool::new(true)))
+            })
+            .collect();
+        for meter in &meters {
+            let shared = || Arc::<Told>::clone(meter) as Arc<dyn SharedMeter>;
+            meter.0.mark(Urgency::Urgent, shared);
+        }
+        let mut now = SECOND;
+        // the reports of a call, whose answers take a while
+        let mut call = |took: u64, is_answered: bool| -> Vec<Box<str>> {
+            // all are due, those first that were told long ago
+            now += 2 * SECOND;
+            assert!(syncer.collect(now));
+            let reports = syncer.reports().iter();
+            let told: Vec<_> = reports.map(|it| it.name.subject.clone()).collect();
+            let answers = vec![Some(MeterAnswer::Slots(SlotAnswer::default())); told.len()];
+            let lost = Unanswered("too late".to_owned());
+            now += took;
+            syncer.answered(now, if is_answered { Ok(answers) } else { Err(lost) });
+            told
+        };
+        assert_eq!(call(SECOND, false).len(), METERS);
+        for count in [50, 25, 12, 8] {
+            assert_eq!(call(SLOW, true).len(), count);
+        }
+        assert_eq!(call(SLOW, false).len(), LEAST);
+        // each has its turn
+        let told: BTreeSet<_> = (0..=METERS / LEAST)
+            .flat_map(|_| call(SLOW, true))
+            .collect();
+        assert_eq!(told.len(), METERS);
+        // a store that is quick again has all of them soon
+        let counts: Vec<_> = (0..5).map(|_| call(SLOW / 4, true).len()).collect();
+        assert_eq!(counts, [8, 16, 32, 64, METERS]);
     }
 
     const SECOND: u64 = 1000 * MILLISECOND;

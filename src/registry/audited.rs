@@ -79,9 +79,9 @@ mod tests {
         assert!(verified(&audit, gone).is_err());
 
         let files = fs::read_dir(&folder).unwrap();
-        let files = files.map(|it| it.unwrap().path());
+        let mut files = files.map(|it| it.unwrap().path());
         let of_text = |path: &PathBuf| fs::metadata(path).unwrap().len() > 0;
-        let file = files.filter(of_text).next().unwrap();
+        let file = files.find(of_text).unwrap();
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, text.replacen("key.create", "key.revoke", 1)).unwrap();
         let found = verify_without_store(root.path(), away()).unwrap();
