@@ -623,7 +623,8 @@ export default {
   "Patterns of the models that it may use; empty: all.": "允许使用的模型模式；为空表示全部。",
   "Period, zone and models.": "周期、时区与模型。",
   "Quantity that a limit bounds.": "限额所限制的量。",
-  "A rate or a number of exchanges at once, and what is used of it.": "一个速率或同时进行的请求数，以及其中已用的量。",
+  "A rate or a number of exchanges at once, and what is used of it.":
+    "一个速率或同时进行的请求数，以及其中已用的量。",
   "Rates (requests, tokens a minute) and exchanges at once of all subjects, the most used ones first.":
     "所有对象的速率（每分钟的请求、token）和同时进行的请求数，用得最多的在前。",
   "Rates and exchanges at once. Those that no request has used come last.":

@@ -55,7 +55,8 @@ export default function Spend({ query }) {
       <//>
       <p class="note">${t("spend.note")}</p>
       ${
-        limits?.items.length > 0 &&
+        limits &&
+        limits.items.length > 0 &&
         html`
           <${Card} title=${t("spend.limits")} flush>
             <ul class="budgets">
