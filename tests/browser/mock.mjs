@@ -1372,7 +1372,12 @@ function revise(req, path, body) {
   if (bad)
     return {
       status: 400,
-      value: { error: { code: "invalid_configuration", message: `${bad}: is not a duration` } },
+      value: {
+        error: {
+          code: "invalid_configuration",
+          message: `invalid configuration\n  ${bad}: is not a duration\nnothing was changed`,
+        },
+      },
     };
   const shown = (name, value) => `${name}=${/KEY/.test(name) ? `(${value.length} octets)` : value}`;
   const diff = changed.flatMap((name) => [
@@ -1427,7 +1432,7 @@ function config(key, port, urls) {
         doc: doc.replaceAll('\\"', '"'),
         doc_zh: doc_zh.replaceAll('\\"', '"'),
         next: null,
-        secret: /KEY/.test(name) && !/FILE/.test(name),
+        secret: /KEY|PEPPER|OTLP\w*HEADERS/.test(name) && !/FILE/.test(name),
       });
   const set = (name, value, origin, next = null) =>
     Object.assign(settings.find((setting) => setting.name === name) ?? {}, { value, origin, next });

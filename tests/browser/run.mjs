@@ -883,6 +883,40 @@ await test("a secret is typed unseen, and shown by its length", {}, async (page)
   holds(!(await page.locator("main").textContent()).includes("canary"), "the secret is not shown");
 });
 
+await test("each fault of a change has a line of its own", {}, async (page, { complaints }) => {
+  await open(page, "/config?q=UPSTREAM_TIMEOUT");
+  await page.getByRole("button", { name: "Change UPSTREAM_TIMEOUT" }).click();
+  await page.locator(".setting-edit input").first().fill("many");
+  await page.keyboard.press("Enter");
+  const lines = page.locator(".field-fault", { hasText: "UPSTREAM_TIMEOUT" });
+  const [said, shown] = await lines.evaluate((one) => [one.textContent, one.innerText]);
+  const count = (text) => text.trim().split("\n").length;
+  holds(count(said) > 2 && count(shown) === count(said), `${count(said)} lines are ${count(shown)}`);
+  complaints.length = 0;
+});
+
+await test("names of settings are whole on a phone, above their badges", { width: 390 }, async (page) => {
+  await open(page, "/config");
+  await page.locator(".setting").first().waitFor();
+  const rows = await page.locator(".setting").evaluateAll((rows) =>
+    rows.map((row) => {
+      const box = (part) => row.querySelector(part).getBoundingClientRect();
+      const [name, badges, note] = [".setting-name", ".setting-badges", ".note"].map(box);
+      return {
+        name: row.querySelector(".setting-name").textContent,
+        count: row.querySelectorAll(".badge").length,
+        isWhole: name.height < 30 && badges.top >= name.bottom && note.width > 300,
+      };
+    }),
+  );
+  const squeezed = rows.filter(({ isWhole }) => !isWhole).map(({ name }) => name);
+  holds(squeezed.length === 0, `squeezed: ${squeezed.join(", ")}`);
+  const two = rows.find(({ count }) => count > 1);
+  holds(two, "a row has two badges");
+  await page.fill('input[type="search"]', two.name);
+  await shoot(page, "config-badges-390-light");
+});
+
 await test("the proxy is tested", {}, async (page) => {
   await open(page, "/connect");
   await page.locator("button", { hasText: "Test the proxy" }).click();
