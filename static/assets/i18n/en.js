@@ -388,9 +388,8 @@ export default {
   "connect.shell": "In a shell",
   "connect.settings": "Or in ~/.claude/settings.json",
   "connect.key": "Set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN as the upstream expects it.",
-  "connect.statusline": "Status line: cost, cache hits and budget of the session",
-  "connect.statusline.note":
-    "It asks with the proxy's key of the client; without one, the server of --data-dir or --server.",
+  "connect.statusline":
+    "statusLine shows cost, cache hits and budget of the session. It asks with the proxy's key of the client; without one, the server of --data-dir or --server.",
   "connect.test": "Test the proxy",
   "connect.testing": "Requesting /health …",
   "connect.good": "Healthy: {status} in {took}, from {url}",

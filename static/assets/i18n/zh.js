@@ -376,9 +376,8 @@ export default {
   "connect.shell": "在终端中",
   "connect.settings": "或写入 ~/.claude/settings.json",
   "connect.key": "ANTHROPIC_API_KEY 或 ANTHROPIC_AUTH_TOKEN 仍按上游的要求填写。",
-  "connect.statusline": "状态栏：会话的费用、缓存命中和预算",
-  "connect.statusline.note":
-    "用客户端所用的代理密钥询问；没有这种密钥时，询问 --data-dir 或 --server 指定的服务器。",
+  "connect.statusline":
+    "statusLine 显示会话的费用、缓存命中和预算。用客户端所用的代理密钥询问；没有这种密钥时，询问 --data-dir 或 --server 指定的服务器。",
   "connect.test": "测试代理",
   "connect.testing": "正在请求 /health…",
   "connect.good": "正常：{status}，用时 {took}，请求地址 {url}",

@@ -22,12 +22,14 @@ export default function Connect() {
         <//>
       </div>
     `;
+  const file = {
+    env: { ANTHROPIC_BASE_URL: base },
+    statusLine: { type: "command", command: statusCommand(data?.data_dir ?? null, location) },
+  };
   const settings = [
     ["connect.shell", `export ANTHROPIC_BASE_URL=${base}\nclaude`],
-    ["connect.settings", JSON.stringify({ env: { ANTHROPIC_BASE_URL: base } }, null, 2)],
+    ["connect.settings", JSON.stringify(file, null, 2)],
   ];
-  const command = statusCommand(data?.data_dir ?? null, location);
-  const status = JSON.stringify({ statusLine: { type: "command", command } }, null, 2);
   const sdks = [
     ["Python", python(base)],
     ["TypeScript", typescript(base)],
@@ -50,9 +52,7 @@ export default function Connect() {
             `,
           )}
           <p class="note">${t("connect.key")}</p>
-          <h3>${t("connect.statusline")}</h3>
-          <${Code} text=${status} label=${t("connect.statusline")} />
-          <p class="note">${t("connect.statusline.note")}</p>
+          <p class="note">${t("connect.statusline")}</p>
         <//>
         <${Card} title="curl">
           <${Code} text=${shell(base)} label="curl" />
