@@ -920,7 +920,18 @@ await test("names of settings are whole on a phone, above their badges", { width
 await test("the proxy is tested", {}, async (page) => {
   await open(page, "/connect");
   await page.locator("button", { hasText: "Test the proxy" }).click();
-  await page.locator(".test .tone-good", { hasText: `from ${base}/health` }).waitFor();
+  const says = page.locator(".test .tone-good", { hasText: `from ${base}/health` });
+  await says.filter({ hasText: "The upstream was not asked." }).waitFor();
+  await page.locator(".test a", { hasText: "Test the upstream: Doctor" }).click();
+  await page.locator("h1", { hasText: "Doctor" }).waitFor();
+});
+
+await test("the settings of Claude Code are one object", {}, async (page) => {
+  await open(page, "/connect");
+  const blocks = page.locator(".code", { hasText: "statusLine" });
+  await blocks.first().waitFor();
+  const { env, statusLine } = JSON.parse(await blocks.locator("pre").textContent());
+  holds(env.ANTHROPIC_BASE_URL && statusLine.type === "command", "it has both");
 });
 
 await test("the overview tells what its numbers are of", {}, async (page) => {

@@ -392,8 +392,9 @@ export default {
     "statusLine shows cost, cache hits and budget of the session. It asks with the proxy's key of the client; without one, the server of --data-dir or --server.",
   "connect.test": "Test the proxy",
   "connect.testing": "Requesting /health …",
-  "connect.good": "Healthy: {status} in {took}, from {url}",
+  "connect.good": "This proxy responds: {status} in {took}, from {url}. The upstream was not asked.",
   "connect.bad": "Not healthy: {status} in {took}, from {url}",
+  "connect.doctor": "Test the upstream: Doctor",
   "connect.apart":
     "The button requests {url}, the origin of this page; a browser allows no other from here. Both are the same process. To test {base} directly, run:",
   "connect.unix": "The proxy listens on a Unix socket only, which API clients do not accept as an address.",

@@ -380,8 +380,9 @@ export default {
     "statusLine 显示会话的费用、缓存命中和预算。用客户端所用的代理密钥询问；没有这种密钥时，询问 --data-dir 或 --server 指定的服务器。",
   "connect.test": "测试代理",
   "connect.testing": "正在请求 /health…",
-  "connect.good": "正常：{status}，用时 {took}，请求地址 {url}",
+  "connect.good": "此代理有响应：{status}，用时 {took}，请求地址 {url}。未请求上游。",
   "connect.bad": "异常：{status}，用时 {took}，请求地址 {url}",
+  "connect.doctor": "测试上游：诊断",
   "connect.apart":
     "此按钮请求的是本页面所在的 {url}：浏览器只允许页面访问自己的地址。两者属于同一进程；如需直接测试 {base}，请运行：",
   "connect.unix": "代理只监听 Unix 套接字，API 客户端无法将其用作地址。",

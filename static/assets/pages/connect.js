@@ -5,6 +5,7 @@ import { t } from "../i18n.js";
 import * as as from "../format.js";
 import { useAnswer } from "../api.js";
 import { statusCommand, useProxyAddress } from "../proxy.js";
+import { Link } from "../router.js";
 import { Bones, Card, Code, Icon } from "../parts.js";
 
 export default function Connect() {
@@ -151,6 +152,7 @@ function Test({ base }) {
         }
         ${says}
       </span>
+      <${Link} to="doctor">${t("connect.doctor")}<//>
     </p>
     ${
       base !== location.origin &&
