@@ -77,7 +77,7 @@ const python = (base) =>
     "",
     `client = Anthropic(base_url="${base}")`,
     "message = client.messages.create(",
-    '    model="claude-sonnet-4-5",',
+    '    model="claude-sonnet-4-6",',
     "    max_tokens=1024,",
     '    messages=[{"role": "user", "content": "Hello"}],',
     ")",
@@ -91,7 +91,7 @@ const typescript = (base) =>
     "",
     `const client = new Anthropic({ baseURL: "${base}" });`,
     "const message = await client.messages.create({",
-    '  model: "claude-sonnet-4-5",',
+    '  model: "claude-sonnet-4-6",',
     "  max_tokens: 1024,",
     '  messages: [{ role: "user", content: "Hello" }],',
     "});",
@@ -105,7 +105,7 @@ const shell = (base) =>
     `-H "x-api-key: $ANTHROPIC_API_KEY"`,
     `-H 'anthropic-version: 2023-06-01'`,
     `-H 'content-type: application/json'`,
-    `-d '{"model":"claude-sonnet-4-5","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'`,
+    `-d '{"model":"claude-sonnet-4-6","max_tokens":64,"messages":[{"role":"user","content":"Hello"}]}'`,
   ].join(" \\\n  ");
 
 /** @typedef {{state: "busy" | "good" | "bad", status: number | null, took: number}} Result */
