@@ -27,7 +27,7 @@ export function curl(row, base) {
   ];
   if (row.method === "POST") {
     const body = {
-      model: row.model ?? "claude-sonnet-4-5",
+      model: row.model ?? "claude-sonnet-4-6",
       ...(row.route === "messages"
         ? { max_tokens: row.max_tokens ?? 1024, stream: row.stream ?? false }
         : {}),
