@@ -55,6 +55,7 @@ pub(super) fn lines(base: &str, credential: &ClientCredential, status: Option<&s
         "PowerShell:\n{}",
         shell(|name, value| format!("$env:{name} = '{value}'"))
     );
+    // one object for the whole file, so that nothing has to be put together by hand
     let settings = |pairs: &[(&str, String)], more: Option<(&str, &str)>| {
         let env: serde_json::Map<_, _> = pairs
             .iter()
@@ -63,6 +64,9 @@ pub(super) fn lines(base: &str, credential: &ClientCredential, status: Option<&s
         let mut settings = json!({ "env": env });
         if let Some((name, value)) = more {
             settings[name] = value.into();
+        }
+        if let Some(command) = status {
+            settings["statusLine"] = json!({ "type": "command", "command": command });
         }
         indented(&settings)
     };
@@ -76,13 +80,8 @@ pub(super) fn lines(base: &str, credential: &ClientCredential, status: Option<&s
             settings(&pairs[..1], Some(("apiKeyHelper", helper)))
         );
     }
-    if let Some(command) = status {
-        let line = json!({ "statusLine": { "type": "command", "command": command } });
-        let _ = write!(
-            out,
-            "and for its status line, on this machine (cost, cache hits, budget):\n{}",
-            indented(&line)
-        );
+    if status.is_some() {
+        out += "statusLine shows cost, cache hits and budget; its command is for this machine.\n";
     }
     if *credential == ClientCredential::Own {
         out += "Each client sends the credential that the upstream gave it: ANTHROPIC_AUTH_TOKEN, \
@@ -122,6 +121,30 @@ mod tests {
         ] {
             assert!(lines.contains(line), "{line}: {lines}");
         }
+    }
+
+    #[test]
+    fn each_form_of_the_settings_is_one_object() {
+        let key = ClientCredential::Key("ap_x".to_owned());
+        let lines = lines(BASE, &key, Some("p statusline --data-dir /d"));
+        let files: Vec<Value> = lines
+            .split("\n  {\n")
+            .skip(1)
+            .map(|rest| {
+                let (object, _) = rest.split_once("\n  }\n").unwrap();
+                serde_json::from_str(&format!("{{{object}}}")).unwrap()
+            })
+            .collect();
+        let [with_key, with_helper] = files.as_slice() else {
+            panic!("{lines}");
+        };
+        for file in [with_key, with_helper] {
+            assert_eq!(file["env"]["ANTHROPIC_BASE_URL"], BASE, "{lines}");
+            let command = &file["statusLine"]["command"];
+            assert_eq!(command, "p statusline --data-dir /d", "{lines}");
+        }
+        assert_eq!(with_key["env"]["ANTHROPIC_AUTH_TOKEN"], "ap_x", "{lines}");
+        assert!(with_helper["apiKeyHelper"].is_string(), "{lines}");
     }
 
     #[test]
