@@ -241,7 +241,8 @@ fn base_url(
             GROUP,
             ID,
             "ANTHROPIC_BASE_URL is not set: Claude Code talks to api.anthropic.com, past the proxy",
-            "set ANTHROPIC_BASE_URL=http://HOST:8088 (export, or `env` in ~/.claude/settings.json), or give --url",
+            "set ANTHROPIC_BASE_URL=http://HOST:8088 (export, or `env` in ~/.claude/settings.json), or run \
+             `doctor --url URL`",
         ));
         return None;
     };
@@ -318,7 +319,7 @@ fn credentials(
             GROUP,
             ID,
             format!(
-                "apiKeyHelper ({}); it is not run here: --key-env names a variable with a key",
+                "apiKeyHelper ({}); it is not run here: `doctor --key-env VARIABLE` takes a key",
                 helper.origin
             ),
         ),

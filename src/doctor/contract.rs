@@ -63,11 +63,11 @@ pub(super) async fn contract_checks(
     checks.extend(shape);
     checks.extend(counted);
     checks.push(stream.unwrap_or_else(|| {
-        let why = "not tried: it costs money, less than a cent; --spend asks for it";
+        let why = "not tried: it costs money, less than a cent; at a terminal `doctor --spend` asks for it";
         Check::skip(group, "stream", why)
     }));
     checks.push(silence.unwrap_or_else(|| {
-        let why = "not tried: it takes 100 s; --slow asks for it";
+        let why = "not tried: it takes 100 s; at a terminal `doctor --slow` asks for it";
         Check::skip(group, "silence", why)
     }));
     (checks, models.ok())
@@ -403,7 +403,8 @@ fn counted(group: CheckGroup, inquiry: Inquiry<'_>, answer: &Answered, beside: &
         (401 | 403, _) if answer.error().is_some() && !inquiry.has_credential() => Check::skip(
             group,
             ID,
-            "not tried: there is no credential; --key-env names a variable with one",
+            "not tried: there is no credential; UPSTREAM_API_KEYS sets one for all requests, and at a terminal \
+             `doctor --key-env VARIABLE` takes one for the checks alone",
         ),
         _ if beside.blames_markup(answer) => Check::fail(
             group,
@@ -421,7 +422,7 @@ fn counted(group: CheckGroup, inquiry: Inquiry<'_>, answer: &Answered, beside: &
             group,
             ID,
             "refuses the request (400): it may not have the model",
-            "name one that it has with --model",
+            "name one that it has, at a terminal: `doctor --model MODEL`",
         ),
         _ => return refused(group, ID, answer),
     }

@@ -94,7 +94,8 @@ pub enum ServerPresence {
 /// Checks the listeners of a running server.
 pub async fn listener_checks(places: ListenerPlaces) -> Vec<Check> {
     if places.targets.is_empty() {
-        let why = "not tried: no address is known (PORT is 0, or the sockets are systemd's); --url names one";
+        let why = "not tried: no address is known (PORT is 0, or the sockets are systemd's); at a terminal \
+                   `doctor --url URL` names one";
         return vec![Check::skip(GROUP, "round_trip", why)];
     }
     let mut checks = Vec::new();
@@ -200,7 +201,8 @@ fn unanswered(error: &Unanswered, target: &ListenerTarget, presence: ServerPrese
             GROUP,
             ID,
             format!("no answer: {error}"),
-            "start the server, or look at its log; correct HOST, PORT or --url if they name another place",
+            "start the server, or look at its log; correct HOST and PORT (at a terminal: `doctor --url URL`) if they name \
+             another place",
         ),
     }
 }

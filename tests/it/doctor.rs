@@ -111,7 +111,21 @@ fn report(builder: ProxyBuilder) -> (Value, Ended) {
     let ended = builder.arg("--json").run();
     assert!(!format!("{ended:?}").contains("canary"), "{ended:?}");
     let report = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+    assert_flags_have_their_verb(&report);
     (report, ended)
+}
+
+/// Asserts that a finding names a flag within a command, since the page, which has no flags, shows it, too.
+#[track_caller]
+fn assert_flags_have_their_verb(report: &Value) {
+    for check in report["checks"].as_array().unwrap() {
+        for text in ["detail", "fix"].map(|part| check[part].as_str().unwrap_or_default()) {
+            for (at, _) in text.match_indices("--") {
+                let command = text[..at].rsplit('`').next().unwrap();
+                assert!(command.starts_with("doctor "), "{text}");
+            }
+        }
+    }
 }
 
 /// The one check of a name, or the worst of several.

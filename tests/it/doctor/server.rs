@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{assert_check, check, closed_port, report, upstream};
+use super::{assert_check, assert_flags_have_their_verb, check, closed_port, report, upstream};
 use crate::support::{Proxy, ProxyBuilder, Response, Upstream};
 
 const KEY: &str = "an-admin-of-the-tests";
@@ -64,6 +64,7 @@ fn an_operator_has_the_server_check_itself_one_run_at_a_time() {
         assert_check(&report, id, "ok", "");
     }
     assert_check(&report, "stream", "skip", "");
+    assert_flags_have_their_verb(&report);
     let last = json(&ask(&proxy, "GET", OPERATOR, ""));
     assert_eq!(last["report"], report);
     let soon = ask(&proxy, "POST", OPERATOR, "{}");
