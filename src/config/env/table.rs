@@ -132,8 +132,8 @@ settings! {
                 "any text; in double quotes it may have \\n and span lines",
                 "任意文本；放在双引号里可以含有 \\n，也可以跨行",
             ),
-            en: "Text that replaces the system prompt of POST /v1/messages. Unset: nothing is edited.",
-            zh: "替换 POST /v1/messages 系统提示词的文本。不设置则什么都不改。",
+            en: "Text for the first block of the system prompt of POST /v1/messages; with Claude Code, for the line that says who it is. Its instructions, all other blocks and a prompt that is a plain string stay. Unset: nothing is edited. Pages show its length; the file has the text.",
+            zh: "替换 POST /v1/messages 系统提示词第一块的文本；对 Claude Code 来说，是说明身份的那一行。它的指令、其他块和纯字符串的提示词都不变。不设置则什么都不改。页面只显示长度，内容请看文件。",
             shown: Redaction::AsLength, example: "You are a helpful assistant.",
         }
 
