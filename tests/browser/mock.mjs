@@ -1107,7 +1107,9 @@ async function administer(req, path, query) {
       line(3, "session.open", "refused: a wrong key", {
         actor: { type: "anonymous", id: "-", ip: "10.9.9.9" },
       }),
-      line(4, "limits.set", "failed: the disk is full", { target: { type: "subject", id: "team:core" } }),
+      line(4, "limits.set", "failed: the disk is full\nnothing was changed", {
+        target: { type: "subject", id: "team:core" },
+      }),
       line(5, "key.revoke", "done", { reason: "the laptop was lost", before: { state: "active" } }),
     ];
     return { value: { items: items.filter((one) => one.action.startsWith(query.get("action") ?? "")) } };

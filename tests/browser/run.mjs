@@ -804,6 +804,8 @@ if (isMock) {
     await page.evaluate(() => import("/admin/assets/i18n.js").then((it) => it.speak("en")));
     await open(page, "/audit");
     await page.locator(".audit-line", { hasText: "the laptop was lost" }).waitFor();
+    const why = await page.locator(".audit-why", { hasText: "the disk is full" }).innerText();
+    holds(why === "the disk is full\nnothing was changed", `each line is one: ${why}`);
     await page.locator("button", { hasText: "Verify the chain" }).click();
     await page.locator("[role=status]", { hasText: "The chain is whole: 6 lines." }).waitFor();
     await page.locator("label", { hasText: "Action" }).locator("input").fill("limits");
