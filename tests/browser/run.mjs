@@ -1003,7 +1003,8 @@ for (const width of [390, 700, 910, 1000, 1280, 1480])
         "what streams says so",
       );
     }
-    await open(page, "/requests?status=2xx&path=%2Fv1%2Fmessages");
+    // a count of tokens has no model, no usage and no cost
+    await open(page, "/requests?status=2xx&path=%2Fv1%2Fmessages&model=claude");
     await page.locator(".vrow").first().waitFor();
     await live(page);
     const hidden = await page.evaluate(() =>
