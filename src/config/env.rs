@@ -5,10 +5,12 @@
 
 mod declaration;
 pub mod example;
+mod other_names;
 pub mod reference;
 mod table;
 mod variable;
 
+pub use self::other_names::other_name;
 pub(super) use self::table::Settings;
 use self::table::{RETIRED, TABLE};
 pub use self::variable::{Applies, Language, Redaction, Section, Text, Variable};
@@ -28,8 +30,11 @@ pub fn variable(name: &str) -> Option<&'static Variable> {
     TABLE.iter().find(|variable| variable.name == name)
 }
 
-/// The variable whose name is most like this one, if any is near.
+/// The variable whose name is most like this one, if any is near, or that other programs call so.
 pub fn nearest(name: &str) -> Option<&'static str> {
+    if let Some(other) = other_name(name) {
+        return Some(other.variable);
+    }
     let upper = name.to_ascii_uppercase();
     if let Some(variable) = variable(&upper) {
         return Some(variable.name);
@@ -70,6 +75,23 @@ mod tests {
         let checked: Vec<_> = names.filter(|name| faults.contains(name)).collect();
         assert_eq!(checked, faults, "not in the order of the table");
         assert!(checked.len() > 40, "{checked:?}");
+    }
+
+    #[test]
+    fn names_of_other_programs_lead_to_a_variable() {
+        let mut seen = Vec::new();
+        for other in other_names::OTHER_NAMES {
+            let (name, variable) = (other.name(), other.variable);
+            assert!(super::variable(variable).is_some(), "{name}: {variable}");
+            assert!(
+                super::variable(name).is_none() && retired(name).is_none(),
+                "{name}"
+            );
+            assert!(!seen.contains(&name), "{name} is there twice");
+            assert!(other.remedy().contains(variable), "{name}");
+            assert_eq!(nearest(&name.to_lowercase()), Some(variable));
+            seen.push(name);
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct Warning {
     pub origin: Origin,
     /// The message, as a predicate of the variable.
     pub message: String,
+    /// The remedy, where it is another one than to change or remove the value.
+    pub fix: Option<String>,
 }
 
 impl Warning {
@@ -126,7 +128,13 @@ impl Warning {
             variable: variable.into(),
             origin,
             message: message.into(),
+            fix: None,
         }
+    }
+
+    pub(super) fn with_fix(mut self, fix: String) -> Self {
+        self.fix = Some(fix);
+        self
     }
 }
 

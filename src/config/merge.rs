@@ -290,11 +290,23 @@ impl MergedSettings {
         if env::retired(name).is_some() {
             return self.warn_retired(name, origin);
         }
-        let message = match env::nearest(name) {
-            Some(nearest) => format!("is unknown and has no effect; did you mean {nearest}?"),
-            None => "is unknown and has no effect".to_owned(),
+        let (message, fix) = match (env::other_name(name), env::nearest(name)) {
+            (Some(other), _) => {
+                let remedy = other.remedy();
+                let message = format!("is unknown here and has no effect; {remedy}");
+                (message, format!("{remedy}, and remove {name}"))
+            }
+            (None, Some(nearest)) => (
+                format!("is unknown and has no effect; did you mean {nearest}?"),
+                format!("rename it to {nearest}, or remove it"),
+            ),
+            (None, None) => (
+                "is unknown and has no effect".to_owned(),
+                format!("remove {name}, or correct its name: .env.example lists every variable"),
+            ),
         };
-        self.warn(name, origin, message);
+        let warning = Warning::of(name, origin, message);
+        self.warnings.push(warning.with_fix(fix));
     }
 }
 

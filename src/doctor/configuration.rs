@@ -49,9 +49,10 @@ pub fn invalid_configuration(errors: &ConfigErrors) -> Vec<Check> {
 }
 
 fn warned(warning: &Warning) -> Check {
-    let fix = match warning.origin {
-        Origin::Default => format!("set {}", warning.variable),
-        _ => format!(
+    let fix = match (&warning.fix, &warning.origin) {
+        (Some(fix), _) => fix.clone(),
+        (None, Origin::Default) => format!("set {}", warning.variable),
+        (None, _) => format!(
             "change or remove {}, or leave it if it is meant so",
             warning.variable
         ),
@@ -158,6 +159,28 @@ mod tests {
         let (_dir, fine) = source("");
         let checks = valid_configuration(&fine.load().unwrap(), &["no trust".to_owned()]);
         assert_eq!(checks[0].status, CheckStatus::Fail);
+    }
+
+    #[test]
+    fn a_name_of_another_program_has_the_name_here_as_remedy() {
+        for (line, remedy) in [
+            (
+                "CUSTOM_HEADERS={\"X-Team\":\"blue\"}",
+                "put the fields as a JSON object into env/.env.headers.json",
+            ),
+            (
+                "ANTHROPIC_BASE_URL=http://a",
+                "set API_BASE_URL in its place",
+            ),
+            ("log_level=debug", "set RUST_LOG"),
+            ("PORTT=1", "rename it to PORT"),
+            ("ENTIRELY_DIFFERENT=1", "remove ENTIRELY_DIFFERENT"),
+        ] {
+            let (_dir, source) = source(&format!("API_BASE_URL=http://a\n{line}\n"));
+            let checks = valid_configuration(&source.load().unwrap(), &[]);
+            let fix = checks[1].fix.as_deref().unwrap();
+            assert!(fix.starts_with(remedy), "{line}: {fix}");
+        }
     }
 
     #[test]
