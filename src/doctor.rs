@@ -23,7 +23,7 @@ mod upstream;
 
 pub use self::{
     bundle::{Bundle, BundleError, BundlePart, may_write, write_bundle},
-    check::{Check, CheckCounts, CheckGroup, CheckStatus, DoctorReport},
+    check::{Check, CheckCounts, CheckGroup, CheckStatus, DoctorReport, plural},
     client::{ClientPlaces, ClientSetup, client_limits, client_setup},
     configuration::{invalid_configuration, running_configuration, valid_configuration},
     contract::origin,
@@ -31,8 +31,8 @@ pub use self::{
     examination::Examination,
     exchange::Door,
     kernel::kernel_facts,
-    listener::{ListenerPlaces, ListenerTarget, ServerPresence, listener_checks},
-    run::{GroupRun, PATIENCE, run_groups},
+    listener::{ListenerPlaces, ListenerTarget, ServerPresence, listener_checks, refusal},
+    run::{GroupRun, PATIENCE, Telling, run_groups},
     shared_state::shared_state_checks,
     upstream::{UpstreamPlace, upstream_checks},
 };

@@ -236,6 +236,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         replicas: fleet::source(&own, &heard),
         doctor: control::DoctorSources {
             ca_file: boot.upstream_ca_file.clone(),
+            access: boot.access.mode,
             state: boot.access.state.clone(),
             targets: listeners.targets(),
             addresses: listeners

@@ -32,8 +32,8 @@ use crate::{
         AuditCheck, AuditFinding, Check, CheckCounts, CheckGroup, ClientPlaces, DataPlaces,
         DeniedSocket, DoctorReport, Door, Examination, GroupRun, ListenerPlaces, ListenerTarget,
         ServerPresence, UpstreamPlace, client_limits, client_setup, data_checks,
-        invalid_configuration, listener_checks, may_write, run_groups, shared_state_checks,
-        upstream_checks, valid_configuration, write_bundle,
+        invalid_configuration, listener_checks, may_write, refusal, run_groups,
+        shared_state_checks, upstream_checks, valid_configuration, write_bundle,
     },
     registry::Call,
     secret::Secrets,
@@ -252,7 +252,9 @@ impl Patient {
                     };
                     let mut checks = Box::pin(upstream_checks(place(), examination)).await;
                     if group == CheckGroup::Client {
-                        checks.push(client_limits(&place(), examination).await);
+                        let mut limits = client_limits(&place(), examination).await;
+                        limits.subject = checks.first().and_then(|first| first.subject.clone());
+                        checks.push(limits);
                     }
                     checks
                 }));
@@ -264,7 +266,7 @@ impl Patient {
             groups.push(Box::pin(listener_checks(listeners)));
             groups.push(Box::pin(data_checks(data)));
         }
-        run_groups(groups, |checks| screen.show(checks)).await
+        run_groups(groups, screen.telling(), |checks| screen.show(checks)).await
     }
 }
 
@@ -304,6 +306,14 @@ fn server_patient(
                 (None, Some(_)) => ServerPresence::Unknown,
                 (None, None) => ServerPresence::Absent,
             },
+            refusal: loaded
+                .as_ref()
+                .and_then(|Loaded { config, .. }| refusal(config.boot.access.mode, &config.live)),
+            are_settings_named: loaded.as_ref().is_none_or(|loaded| {
+                let named = ["API_BASE_URL", "API_BASE_URLS"];
+                named.into_iter().any(|name| loaded.is_set(name))
+                    || loaded.config.boot.env_file.exists()
+            }),
         },
         data: DataPlaces {
             audit: directory

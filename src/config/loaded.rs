@@ -1,6 +1,13 @@
 //! A valid configuration with its warnings and origins.
 
-use super::{envfile::EnvFileFacts, error::Warning, model::Config, origin::Setting};
+use std::path::{self, Path};
+
+use super::{
+    envfile::EnvFileFacts,
+    error::Warning,
+    model::Config,
+    origin::{Origin, Setting},
+};
 use crate::secret::Secrets;
 
 /// A valid configuration, and how it came about.
@@ -17,6 +24,37 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Reports that an operator gave the variable a value.
+    pub fn is_set(&self, name: &str) -> bool {
+        let mut settings = self.settings.iter();
+        settings.any(|it| it.variable.name == name && it.origin != Origin::Default)
+    }
+
+    /// The files that settings are from, or that there is none, with paths from the root on.
+    pub fn files(&self) -> String {
+        let boot = &self.config.boot;
+        let absolute = |path: &Path| {
+            let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            path.display().to_string()
+        };
+        let env_file = absolute(&boot.env_file);
+        let mut read = Vec::new();
+        if !self.env_file.is_missing {
+            read.push(env_file.clone());
+        }
+        if boot.headers_file.exists() {
+            read.push(absolute(&boot.headers_file));
+        }
+        let read = read.join(", ");
+        match (self.env_file.is_missing, read.is_empty()) {
+            (false, _) => format!("settings from {read}"),
+            (true, false) => format!("no {env_file}; settings from {read}"),
+            (true, true) => {
+                format!("no {env_file}; settings from flags, environment and defaults alone")
+            }
+        }
+    }
+
     /// Every secret of the configuration, for what is to have none of them.
     pub fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();

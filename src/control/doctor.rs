@@ -19,8 +19,9 @@ use super::{
 use crate::{
     doctor::{
         AuditCheck, AuditFinding, CheckGroup, DataPlaces, DoctorReport, Door, Examination,
-        GroupRun, ListenerPlaces, ServerPresence, UpstreamPlace, data_checks, listener_checks,
-        run_groups, running_configuration, shared_state_checks, upstream_checks,
+        GroupRun, ListenerPlaces, ServerPresence, Telling, UpstreamPlace, data_checks,
+        listener_checks, refusal, run_groups, running_configuration, shared_state_checks,
+        upstream_checks,
     },
     registry::{AuditVerified, Author, Call, Change, Registry, RegistryError, Reply},
 };
@@ -151,13 +152,15 @@ impl AdminState {
             targets: sources.targets.clone(),
             certificate,
             presence: ServerPresence::Runs,
+            refusal: refusal(sources.access, live),
+            are_settings_named: true,
         })));
         groups.push(Box::pin(data_checks(DataPlaces {
             directory: self.sources.data_dir.clone(),
             audit: self.sources.registry.clone().map(|it| audit(it, author)),
             denied: None,
         })));
-        run_groups(groups, |_| {}).await
+        run_groups(groups, Telling::InOrder, |_| {}).await
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    config::AccessMode,
     doctor::{DoctorReport, ListenerTarget},
     state::RedisSettings,
 };
@@ -23,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(120);
 pub struct DoctorSources {
     /// `UPSTREAM_CA_FILE`.
     pub ca_file: Option<PathBuf>,
+    /// `ACCESS`.
+    pub access: AccessMode,
     /// `STATE_URL`.
     pub state: Option<Arc<RedisSettings>>,
     /// The listeners of clients.

@@ -124,13 +124,17 @@ pub fn client_setup(places: &ClientPlaces<'_>) -> ClientSetup {
     let base_url = base_url(&value, &mut checks);
     let (token, key) = (value("ANTHROPIC_AUTH_TOKEN"), value("ANTHROPIC_API_KEY"));
     checks.push(credentials(token.as_ref(), key.as_ref(), helper.as_ref()));
-    let mut used = Check::ok(GROUP, "variables", "further variables that it uses");
-    for name in PLAIN {
-        if let Some(value) = value(name) {
-            used = used.with_evidence(format!("{name}={} ({})", line(&value.text), value.origin));
-        }
-    }
-    if !used.evidence.is_empty() {
+    let further: Vec<_> = PLAIN
+        .iter()
+        .filter_map(|name| {
+            let ClientValue { text, origin } = value(name)?;
+            Some(format!("{name}={} ({origin})", line(&text)))
+        })
+        .collect();
+    if !further.is_empty() {
+        let found = format!("also set: {}", further.join(", "));
+        let mut used = Check::ok(GROUP, "variables", found);
+        used.evidence = further;
         checks.push(used);
     }
     let ca_file = value("NODE_EXTRA_CA_CERTS").map(|value| PathBuf::from(value.text.trim()));

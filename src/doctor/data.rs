@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    check::{Check, CheckGroup},
+    check::{Check, CheckGroup, plural},
     run::bounded_blocking,
 };
 use crate::{
@@ -330,7 +330,11 @@ fn audited(found: Option<Result<AuditFinding, String>>) -> Check {
         Some(Ok(AuditFinding { chains, lines, .. })) => Check::ok(
             GROUP,
             ID,
-            format!("the chain is whole: {lines} lines in {chains} chains"),
+            format!(
+                "the chain is whole: {} in {}",
+                plural(usize::try_from(lines).unwrap_or(usize::MAX), "line"),
+                plural(chains, "chain")
+            ),
         ),
         Some(Err(why)) => Check::warn(
             GROUP,

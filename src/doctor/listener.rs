@@ -18,7 +18,8 @@ use super::{
     run::{bounded, bounded_blocking, told},
 };
 use crate::{
-    config::{CERTIFICATE_ENDS_SOON, Scheme, Upstream},
+    config::{AccessMode, CERTIFICATE_ENDS_SOON, Endpoint, Live, Scheme, Upstream},
+    secret::names_credential,
     upstream::dial,
 };
 
@@ -77,6 +78,11 @@ pub struct ListenerPlaces {
     pub certificate: Option<CertificateDer<'static>>,
     /// Knowledge of a running server.
     pub presence: ServerPresence,
+    /// Reason for which the server refuses requests without a credential; those are not sent to it then, since
+    /// each would count as an error of a client.
+    pub refusal: Option<&'static str>,
+    /// False if the listeners are known from defaults alone: no file, and no upstream in the environment.
+    pub are_settings_named: bool,
 }
 
 /// Knowledge of a running server.
@@ -89,6 +95,20 @@ pub enum ServerPresence {
     Absent,
     /// Its socket may not be used by this user.
     Unknown,
+}
+
+/// Reason for which a server of this configuration refuses requests without a credential.
+pub fn refusal(access: AccessMode, live: &Live) -> Option<&'static str> {
+    if access == AccessMode::Required {
+        return Some("a request without a key of the proxy is refused");
+    }
+    let brings_one = |endpoint: &Endpoint| endpoint.has_credential();
+    let mut custom = live.custom_fields.iter();
+    let has_field = custom.any(|(name, _)| names_credential(name.as_str().as_bytes()));
+    match has_field || live.endpoints.iter().all(brings_one) {
+        true => None,
+        false => Some("clients bring the credential, and a request without one is refused"),
+    }
 }
 
 /// Checks the listeners of a running server.
@@ -116,10 +136,20 @@ async fn one(target: &ListenerTarget, places: &ListenerPlaces) -> Vec<Check> {
         Ok(found) => found,
         Err(error) => return vec![unanswered(&error, target, places.presence).took(took)],
     };
-    let (trip, is_ours) = round_trip(target, &answer);
+    let (trip, is_ours) = round_trip(target, &answer, places);
     let mut checks = vec![trip.took(took)];
     checks.extend(chain.map(|chain| certificate(&chain, places, target)));
     if !is_ours {
+        return checks;
+    }
+    if let Some(why) = places.refusal
+        && !matches!(target, ListenerTarget::Public(_))
+    {
+        checks.push(Check::skip(
+            GROUP,
+            "content",
+            format!("not tried: {why}, so that it would count as an error in the server's sums"),
+        ));
         return checks;
     }
     let (plain, marked) = (content(PLAIN), content(XML));
@@ -208,7 +238,11 @@ fn unanswered(error: &Unanswered, target: &ListenerTarget, presence: ServerPrese
 }
 
 /// The answer to the question about health, and whether it is a proxy of ours that gave it.
-fn round_trip(target: &ListenerTarget, answer: &PlainAnswer) -> (Check, bool) {
+fn round_trip(
+    target: &ListenerTarget,
+    answer: &PlainAnswer,
+    places: &ListenerPlaces,
+) -> (Check, bool) {
     const ID: &str = "round_trip";
     let health: Value = serde_json::from_slice(&answer.content).unwrap_or(Value::Null);
     if answer.status == 200 && health["service"] == "anthropic-proxy" {
@@ -219,8 +253,25 @@ fn round_trip(target: &ListenerTarget, answer: &PlainAnswer) -> (Check, bool) {
             .take(30)
             .collect();
         let own = env!("CARGO_PKG_VERSION");
+        let is_known =
+            places.presence == ServerPresence::Runs || matches!(target, ListenerTarget::Public(_));
         let check = match version == own {
-            true => Check::ok(GROUP, ID, format!("version {version} answers")),
+            true if is_known => Check::ok(GROUP, ID, format!("version {version} answers")),
+            true if places.are_settings_named => Check::ok(
+                GROUP,
+                ID,
+                format!(
+                    "version {version} answers; it is not known if it runs with these settings"
+                ),
+            ),
+            true => Check::warn(
+                GROUP,
+                ID,
+                format!(
+                    "version {version} answers, and these settings are defaults alone: it probably runs with others"
+                ),
+                "run doctor in the folder of that server, or give --env-file",
+            ),
             false => Check::warn(
                 GROUP,
                 ID,

@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal as _};
 use serde_json::Value;
 
 use super::super::{desk::print_json, output, table::cell};
-use crate::doctor::{Check, CheckCounts, CheckStatus, DoctorReport};
+use crate::doctor::{Check, CheckCounts, CheckStatus, DoctorReport, Telling, plural};
 
 /// Form of the output.
 pub(super) struct Screen {
     is_json: bool,
     has_colour: bool,
+    telling: Telling,
 }
 
 /// A line of a check, as texts.
@@ -28,11 +29,20 @@ impl Screen {
     pub(super) fn of_process(is_json: bool) -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let is_dumb = set("TERM").is_some_and(|term| term == "dumb");
-        let has_colour = io::stdout().is_terminal() && set("NO_COLOR").is_none() && !is_dumb;
+        let is_terminal = io::stdout().is_terminal();
         Self {
             is_json,
-            has_colour,
+            has_colour: is_terminal && set("NO_COLOR").is_none() && !is_dumb,
+            telling: match is_terminal {
+                true => Telling::AsTheyEnd,
+                false => Telling::InOrder,
+            },
         }
+    }
+
+    /// The order of groups: on a terminal, an operator waits for them.
+    pub(super) fn telling(&self) -> Telling {
+        self.telling
     }
 
     /// Shows the checks of a group.
@@ -99,8 +109,8 @@ impl Screen {
             fail,
             skip,
         } = counts;
-        let text =
-            format!("\n{ok} ok, {warn} warnings, {fail} failed, {skip} not tried ({ms} ms)\n");
+        let warned = plural(warn, "warning");
+        let text = format!("\n{ok} ok, {warned}, {fail} failed, {skip} not tried ({ms} ms)\n");
         output::say(text.as_bytes());
     }
 
@@ -190,6 +200,7 @@ mod tests {
         let screen = |has_colour| Screen {
             is_json: false,
             has_colour,
+            telling: Telling::InOrder,
         };
         assert_eq!(screen(false).coloured(CheckStatus::Fail), "FAIL");
         assert!(screen(true).coloured(CheckStatus::Fail).contains("\u{1b}["));

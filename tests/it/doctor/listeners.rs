@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{answer, answer_of, assert_check, check, doctor, good, report, upstream};
-use crate::support::{Answering, Proxy, Upstream, tls::Pair};
+use crate::support::{Answering, Proxy, ProxyBuilder, Upstream, get, tls::Pair};
 
 /// A running proxy before a good upstream, and the upstream.
 fn running() -> (Proxy, Answering) {
@@ -25,6 +25,45 @@ fn the_listener_of_a_running_server_is_asked() {
         "{report:#}"
     );
     assert_eq!(ended.code, Some(0), "{report:#}");
+}
+
+#[test]
+fn a_request_that_would_be_refused_is_not_counted_as_an_error_of_a_client() {
+    let upstream = upstream(|_, _| None);
+    let proxy = Proxy::to(upstream.url())
+        .env("METRICS_PUBLIC", true)
+        .start();
+    let (report, ended) = report(
+        doctor(upstream.url())
+            .env("UPSTREAM_API_KEYS", "")
+            .env("PORT", proxy.addr().port()),
+    );
+    assert_check(&report, "round_trip", "ok", "");
+    assert_check(&report, "content", "skip", "");
+    assert_eq!(ended.code, Some(0), "{report:#}");
+    let metrics = proxy.send(get("/metrics"));
+    let metrics = String::from_utf8_lossy(metrics.content()).into_owned();
+    let sums = metrics.lines().filter(|line| line.contains("count_tokens"));
+    assert!(sums.clone().all(|line| line.ends_with(" 0")), "{metrics}");
+}
+
+#[test]
+fn a_server_that_answers_where_no_settings_are_is_a_warning() {
+    let (proxy, upstream) = running();
+    // these settings name an upstream, and may be those of the server
+    let (named, _) = report(doctor(upstream.url()).env("PORT", proxy.addr().port()));
+    let detail = check(&named, "round_trip")["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("not known if it runs with these settings"),
+        "{detail}"
+    );
+    let bare = ProxyBuilder::new()
+        .env("PORT", proxy.addr().port())
+        // nothing leaves this machine
+        .env("HTTPS_PROXY", "http://127.0.0.1:1")
+        .arg("doctor");
+    let (bare, _) = report(bare);
+    assert_check(&bare, "round_trip", "warn", "folder of that server");
 }
 
 #[test]
