@@ -9,7 +9,7 @@ use futures_util::future::OptionFuture;
 use serde_json::{Value, json};
 
 use super::{
-    check::{Check, CheckGroup},
+    check::{Check, CheckGroup, plural},
     examination::Examination,
     exchange::{Answered, Inquiry, Question},
     run::{PATIENCE, bounded},
@@ -54,14 +54,22 @@ pub(super) async fn contract_checks(
     let stream: OptionFuture<_> = asked.spend.then(|| stream(group, inquiry, &model)).into();
     let silence = asked.slow.map(|slow| silence(group, inquiry, &model, slow));
     let silence: OptionFuture<_> = silence.into();
-    let (shape, counted, stream, silence) = tokio::join!(
-        shape(group, inquiry, &model),
+    let (refusal, counts, stream, silence) = tokio::join!(
+        bounded(refusal(inquiry, &model)),
         counts(group, inquiry, &model),
         stream,
         silence
     );
-    checks.extend(shape);
-    checks.extend(counted);
+    let is_answered =
+        models.as_ref().is_ok_and(|answer| answer.status == 200) || counts.are_counted;
+    let (refusal, took) = (refusal.0.unwrap_or_else(|| Err(LATE.to_owned())), refusal.1);
+    checks.extend(match &refusal {
+        Ok(answer) if !is_answered && is_nowhere(answer, &model) => {
+            vec![nowhere(group, inquiry, answer).took(took)]
+        }
+        refusal => shape(group, refusal, took),
+    });
+    checks.extend(counts.checks);
     checks.push(stream.unwrap_or_else(|| {
         let why = "not tried: it costs money, less than a cent; at a terminal `doctor --spend` asks for it";
         Check::skip(group, "stream", why)
@@ -112,8 +120,8 @@ fn listed(group: CheckGroup, inquiry: Inquiry<'_>, models: &Result<Answered, Str
     match (status, ids) {
         (200, Some(count)) => {
             let found = match inquiry.has_credential() {
-                true => format!("{count} models; the credential is accepted"),
-                false => format!("{count} models, without a credential"),
+                true => format!("{}; the credential is accepted", plural(count, "model")),
+                false => format!("{}, without a credential", plural(count, "model")),
             };
             Check::ok(group, ID, found).with_evidence(shown(answer))
         }
@@ -225,32 +233,71 @@ fn shown(answer: &Answered) -> String {
     )
 }
 
-/// The shape of an error, and the id of a request.
-async fn shape(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Check> {
-    const ID: &str = "error_shape";
+/// Sends a request without messages, which the API refuses.
+async fn refusal(inquiry: Inquiry<'_>, model: &str) -> Result<Answered, String> {
     let question = Question {
-        target: "/v1/messages",
+        target: MESSAGES,
         content: Some(json!({"model": model, "max_tokens": 1, "messages": []})),
         ..Question::default()
     };
-    let (answer, took) = bounded(inquiry.ask(&question)).await;
-    let answer = match answer.unwrap_or_else(|| Err(LATE.to_owned())) {
-        Ok(answer) => answer,
-        Err(why) => {
-            let fix = unanswered(&why);
-            return vec![Check::fail(group, ID, why, fix).took(took)];
+    inquiry.ask(&question).await
+}
+
+const MESSAGES: &str = "/v1/messages";
+
+/// Reports that nothing is at the path of messages. An unknown model is told with the same status, and by its name.
+fn is_nowhere(answer: &Answered, model: &str) -> bool {
+    let names_model = || {
+        answer
+            .error()
+            .is_some_and(|(_, message)| message.contains(model))
+    };
+    let is_of_proxy = answer.field("x-proxy-error").is_some();
+    matches!(answer.status, 404 | 405) && !is_of_proxy && !names_model()
+}
+
+/// The failure of a base URL that leads to another path than that of messages.
+fn nowhere(group: CheckGroup, inquiry: Inquiry<'_>, answer: &Answered) -> Check {
+    let upstream = &inquiry.live.endpoints[inquiry.endpoint].upstream;
+    let found = format!(
+        "POST {upstream}{MESSAGES} answers {}: there are no messages at this path, so every request of a client fails",
+        answer.status
+    );
+    // clients append the rest themselves
+    let appended = upstream.prefix.find("/v1/").or_else(|| {
+        let end = upstream.prefix.strip_suffix("/v1")?;
+        Some(end.len())
+    });
+    let fix = match appended {
+        Some(at) => {
+            let mut base = upstream.clone();
+            base.prefix.truncate(at);
+            format!("API_BASE_URL ends too late: set it to {base}")
         }
+        None => format!(
+            "correct API_BASE_URL: its host and its path, to which clients append {MESSAGES}"
+        ),
+    };
+    Check::fail(group, "messages", found, fix).with_evidence(shown(answer))
+}
+
+/// The shape of an error, and the id of a request.
+fn shape(group: CheckGroup, answer: &Result<Answered, String>, took: Duration) -> Vec<Check> {
+    const ID: &str = "error_shape";
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(why) => return vec![Check::fail(group, ID, why, unanswered(why)).took(took)],
     };
     let check = match (answer.status, answer.error()) {
         (400..=499, Some(_)) => Check::ok(group, ID, "errors have Anthropic's shape"),
-        (300..=399, _) => refused(group, ID, &answer),
+        (300..=399, _) => refused(group, ID, answer),
         (200..=299, _) => Check::warn(
             group,
             ID,
             "a request without messages is accepted: something before the API answers in its place",
             "ask the upstream's operator; clients may show empty answers instead of errors",
         ),
-        (500.., Some(_)) => refused(group, ID, &answer),
+        (500.., Some(_)) => refused(group, ID, answer),
         (status, _) => Check::fail(
             group,
             ID,
@@ -271,15 +318,12 @@ async fn shape(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Chec
             "ask the upstream's operator to pass request-id on",
         ),
     };
-    vec![
-        check.with_evidence(shown(&answer)).took(took),
-        id.took(took),
-    ]
+    vec![check.with_evidence(shown(answer)).took(took), id.took(took)]
 }
 
 /// Counts of tokens: of markup, of the same without it, of next to nothing; with an unknown member, with an
 /// unknown beta.
-async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Check> {
+async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Counts {
     let beta = [("anthropic-beta", UNKNOWN_BETA)];
     let bare = without_markup(XML);
     let (marked, bare, tiny, member, beta) = tokio::join!(
@@ -318,7 +362,16 @@ async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Vec<Che
             )
         });
     }
-    checks
+    Counts {
+        checks,
+        are_counted: is_counted,
+    }
+}
+
+/// The checks of counts.
+struct Counts {
+    checks: Vec<Check>,
+    are_counted: bool,
 }
 
 async fn count(

@@ -276,6 +276,53 @@ fn each_breach_of_the_contract_is_found_with_its_remedy() {
 }
 
 #[test]
+fn a_base_url_that_ends_too_late_fails_with_the_one_to_set() {
+    let upstream = upstream(|head, _| {
+        let error = json!({"type": "error", "error": {"type": "not_found_error", "message": "no such path"}});
+        (!head.target().starts_with("/v1/messages?") && head.target() != "/v1/messages")
+            .then(|| answer(404, &error))
+    });
+    let url = upstream.url();
+    for path in ["/v1/messages", "/v1"] {
+        let (result, ended) = report(doctor(format!("{url}{path}")));
+        assert_check(&result, "messages", "fail", &format!("set it to {url}"));
+        let check = check(&result, "messages");
+        let fix = check["fix"].as_str().unwrap();
+        assert!(fix.ends_with(&format!("{url}")), "{check:#}");
+        let detail = check["detail"].as_str().unwrap();
+        assert!(
+            detail.starts_with(&format!("POST {url}{path}/v1/messages answers 404")),
+            "{check:#}"
+        );
+        assert_eq!(ended.code, Some(1), "{result:#}");
+        let setting = result["checks"].as_array().unwrap().iter();
+        let mut warned = setting.filter(|check| check["id"] == "setting");
+        let warned = warned.next().unwrap()["detail"].as_str().unwrap();
+        assert!(
+            warned.ends_with(&format!("requests will go to {url}{path}/v1/messages")),
+            "{warned}"
+        );
+    }
+    // a model that is not known is another fault than the path
+    let other = upstream_without_the_model();
+    let (result, _) = report(doctor(other.url()));
+    assert_check(&result, "error_shape", "ok", "");
+}
+
+/// An upstream that has neither a list nor a count, and knows no model.
+fn upstream_without_the_model() -> Answering {
+    upstream(|head, body| {
+        let content: Value = serde_json::from_slice(body.content()).unwrap_or(Value::Null);
+        let message = match head.target() {
+            "/v1/messages" => format!("model: {}", content["model"].as_str()?),
+            _ => "Not Found".to_owned(),
+        };
+        let error = json!({"type": "not_found_error", "message": message});
+        Some(answer(404, &json!({"type": "error", "error": error})))
+    })
+}
+
+#[test]
 fn without_a_credential_clients_bring_theirs() {
     let upstream = upstream(|head, _| {
         let has_key = head.has("x-api-key") || head.has("authorization");

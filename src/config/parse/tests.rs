@@ -290,7 +290,23 @@ fn a_headers_file_that_is_no_object_is_a_fault() {
 #[test]
 fn a_base_url_that_ends_in_v1_is_remarked() {
     let loaded = load(&[("API_BASE_URL", "https://h/v1/")]).unwrap();
-    assert!(loaded.warnings[0].message.contains("/v1/v1/messages"));
+    assert!(
+        loaded.warnings[0]
+            .message
+            .contains("https://h/v1/v1/messages")
+    );
+    let loaded = load(&[("API_BASE_URL", "http://h:9000/a/v1/messages")]).unwrap();
+    let warning = &loaded.warnings[0];
+    let ends = "requests will go to http://h:9000/a/v1/messages/v1/messages";
+    assert!(
+        warning.message.starts_with("ends in /v1/messages,"),
+        "{warning}"
+    );
+    assert!(warning.message.ends_with(ends), "{warning}");
+    assert_eq!(
+        warning.fix.as_deref(),
+        Some("leave out /v1/messages: http://h:9000/a")
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::reader::Reader;
 use crate::config::{
     endpoint::{self, Endpoint},
     env::Settings,
-    error::ConfigError,
+    error::{ConfigError, Warning},
     origin::Origin,
     route::{self, OutboundRoute},
     scalar::InvalidValue,
@@ -103,7 +103,9 @@ impl Reader {
 
     /// Clients append `/v1/…` themselves.
     fn remark_prefix(&mut self, upstream: &Upstream) {
-        if upstream.prefix.ends_with("/v1") || upstream.prefix.ends_with("/v1/messages") {
+        let ends = ["/v1", "/v1/messages"];
+        let end = ends.into_iter().find(|end| upstream.prefix.ends_with(end));
+        if let Some(end) = end {
             let name = match self.merged.text("API_BASE_URLS") {
                 Some(_) => "API_BASE_URLS",
                 None => "API_BASE_URL",
@@ -112,9 +114,14 @@ impl Reader {
                 return;
             };
             let origin = setting.origin.clone();
-            let message = "ends in /v1, and clients append /v1/messages themselves: \
-                           requests will go to /v1/v1/messages";
-            self.merged.warn(name, origin, message);
+            let mut base = upstream.clone();
+            base.prefix.truncate(base.prefix.len() - end.len());
+            let message = format!(
+                "ends in {end}, and clients append /v1/messages themselves: requests will go to {upstream}/v1/messages"
+            );
+            let warning = Warning::of(name, origin, message);
+            let fix = format!("leave out {end}: {base}");
+            self.merged.warnings.push(warning.with_fix(fix));
         }
     }
 }
