@@ -173,7 +173,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     };
     #[cfg(unix)]
     let mut upgrade = Upgrade::prepare(&listeners, &alone);
-    let announced = StartupSummary::of(&listeners, &alone, &loaded.settings);
+    let announced = StartupSummary::of(&listeners, &alone);
     let live = Arc::new(ArcSwap::from_pointee(loaded.config.live.clone()));
     let dashboard = announced.dashboard_url(&boot);
     let (limits, status) = (Arc::<Limits>::default(), Arc::new(Status::new()));
@@ -293,12 +293,15 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         phase: receiver,
         trust,
         own_addresses,
-        shares: descriptors::share(descriptors::Wanted {
-            connections: boot.max_connections,
-            in_flight: live.load().max_in_flight,
-            workers: boot.workers.get(),
-            has_admin: boot.admin_listen.is_some() || desk.registry.is_some(),
-        }),
+        shares: descriptors::share(
+            descriptors::Wanted {
+                connections: boot.max_connections,
+                in_flight: live.load().max_in_flight,
+                workers: boot.workers.get(),
+                has_admin: boot.admin_listen.is_some() || desk.registry.is_some(),
+            },
+            |name| loaded.is_set(name),
+        ),
         workers: boot.workers.get(),
         watchdog: systemd::Watchdog::asked_for(),
     };

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use log::warn;
+use log::{info, warn};
 
 use super::output;
 use crate::{config::ConfigSource, logging, server};
@@ -21,6 +21,7 @@ pub(super) fn run(source: ConfigSource) -> ExitCode {
         boot.log_filter.as_deref(),
         loaded.config.live.debug,
     );
+    info!("[Config] {}", loaded.files());
     for warning in &loaded.warnings {
         warn!("[Config] {warning}");
     }

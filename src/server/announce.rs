@@ -6,7 +6,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use super::{listener::Listener, listeners::Listeners};
-use crate::config::{Boot, Live, Origin, Setting};
+use crate::config::{Boot, Live};
 
 /// Facts about the listeners for the first log lines.
 pub(super) struct StartupSummary {
@@ -16,23 +16,16 @@ pub(super) struct StartupSummary {
     pub(super) are_local: bool,
     /// Addresses of `ADMIN_LISTEN`.
     pub(super) alone: Vec<SocketAddr>,
-    /// No setting names an upstream.
-    is_built_in: bool,
 }
 
 impl StartupSummary {
-    pub(super) fn of(listeners: &Listeners, alone: &[TcpListener], settings: &[Setting]) -> Self {
-        let names_upstream = |setting: &Setting| {
-            matches!(setting.variable.name, "API_BASE_URL" | "API_BASE_URLS")
-                && setting.origin != Origin::Default
-        };
+    pub(super) fn of(listeners: &Listeners, alone: &[TcpListener]) -> Self {
         Self {
             alone: alone.iter().filter_map(|it| it.local_addr().ok()).collect(),
             origins: listeners.sockets.iter().map(Listener::origin).collect(),
             are_passed: listeners.are_passed,
             are_inherited: listeners.are_inherited,
             are_local: listeners.are_local(),
-            is_built_in: !settings.iter().any(names_upstream),
         }
     }
 
@@ -116,12 +109,6 @@ pub(super) fn announce(
     let upstreams = live.endpoints.iter();
     let upstreams: Vec<String> = upstreams.map(|it| it.upstream.to_string()).collect();
     let upstreams = upstreams.join(",");
-    if listeners.is_built_in {
-        log::info!(
-            "[Proxy] API_BASE_URL is not set; requests and the keys in them go to the default upstream {upstreams}; \
-             set API_BASE_URL to use another one"
-        );
-    }
     log::info!(
         "[Proxy] upstream={upstreams} workers={} max_connections={max_connections} edit={}",
         boot.workers,
@@ -147,7 +134,6 @@ mod tests {
             are_inherited: false,
             are_local: true,
             alone: Vec::new(),
-            is_built_in: false,
         }
     }
 

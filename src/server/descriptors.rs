@@ -4,6 +4,8 @@
 //! Every connection takes one and every exchange may take another, to its upstream; with HTTP/2 a
 //! connection has many exchanges. A limit that is set here cannot run out in the middle of an exchange.
 
+use log::Level;
+
 /// File descriptors that are not connections: standard streams, listeners, the reactors of main and
 /// workers, files being reloaded, sockets to a resolver.
 const RESERVED: u64 = 64;
@@ -41,8 +43,9 @@ pub(super) struct Shares {
     pub(super) admin: usize,
 }
 
-/// Raises the limit of open files as far as is needed and allowed, and shares out what there is.
-pub(super) fn share(wanted: Wanted) -> Shares {
+/// Raises the limit of open files as far as is needed and allowed, and shares out what there is. A variable that
+/// the operator set and that gets less is warned of.
+pub(super) fn share(wanted: Wanted, is_set: impl Fn(&str) -> bool) -> Shares {
     // an exchange more than connections may still run when its connection is gone
     let streams = wanted.connections.max(wanted.in_flight) as u64;
     let needed = wanted.connections as u64
@@ -58,18 +61,47 @@ pub(super) fn share(wanted: Wanted) -> Shares {
         }
     };
     let shares = of(wanted, files);
+    for (level, line) in remarks(wanted, shares, (needed, files), is_set) {
+        log::log!(level, "[Proxy] {line}");
+    }
+    shares
+}
+
+/// Lines about what is less than was wanted, with files needed and had.
+fn remarks(
+    wanted: Wanted,
+    shares: Shares,
+    (needed, files): (u64, u64),
+    is_set: impl Fn(&str) -> bool,
+) -> Vec<(Level, String)> {
+    const REMEDY: &str = "raise it with `ulimit -n`, LimitNOFILE= or ulimits.nofile";
     let asked = [
         ("MAX_CONNECTIONS", wanted.connections, shares.connections),
         ("MAX_IN_FLIGHT", wanted.in_flight, shares.in_flight),
     ];
-    for (name, asked, given) in asked {
-        if given < asked {
-            log::warn!(
-                "[Proxy] {name}={asked} needs {needed} open files, the limit is {files}: using {given}; raise it with `ulimit -n`, LimitNOFILE= or ulimits.nofile"
+    let less = asked.into_iter().filter(|(_, asked, given)| given < asked);
+    let (set, unset): (Vec<_>, Vec<_>) = less.partition(|(name, ..)| is_set(name));
+    let mut lines: Vec<_> = set
+        .into_iter()
+        .map(|(name, asked, given)| {
+            let line = format!(
+                "{name}={asked} needs {needed} open files, the limit is {files}: using {given}; {REMEDY}"
             );
-        }
+            (Level::Warn, line)
+        })
+        .collect();
+    if !unset.is_empty() {
+        let parts = unset
+            .iter()
+            .map(|(name, _, given)| format!("{name}={given}"));
+        let parts: Vec<_> = parts.collect();
+        let line = format!(
+            "the limit of open files is {files}: using {}; {REMEDY}",
+            parts.join(" and ")
+        );
+        lines.push((Level::Info, line));
     }
-    shares
+    lines
 }
 
 fn reserved(wanted: &Wanted) -> u64 {
@@ -137,6 +169,34 @@ mod tests {
         };
         let none = of(workers, 256);
         assert_eq!((none.connections, none.in_flight), (1, 1));
+    }
+
+    #[test]
+    fn only_variables_that_were_set_are_warned_of() {
+        let shares = of(DEFAULTS, 1024);
+        let told = |set: &'static [&'static str]| {
+            let lines = remarks(DEFAULTS, shares, (50_000, 1024), |name| set.contains(&name));
+            let levels = lines.iter().map(|(level, _)| *level).collect::<Vec<_>>();
+            (levels, lines[0].1.clone())
+        };
+        let (levels, line) = told(&[]);
+        assert_eq!(levels, [Level::Info]);
+        assert!(
+            line.contains("MAX_CONNECTIONS=432 and MAX_IN_FLIGHT=432"),
+            "{line}"
+        );
+        let (levels, line) = told(&["MAX_IN_FLIGHT"]);
+        assert_eq!(levels, [Level::Warn, Level::Info]);
+        assert!(
+            line.starts_with("MAX_IN_FLIGHT=10000 needs 50000"),
+            "{line}"
+        );
+        assert_eq!(
+            told(&["MAX_IN_FLIGHT", "MAX_CONNECTIONS"]).0,
+            [Level::Warn; 2]
+        );
+        let plenty = of(DEFAULTS, 1_048_576);
+        assert!(remarks(DEFAULTS, plenty, (50_000, 1_048_576), |_| true).is_empty());
     }
 
     proptest! {

@@ -84,8 +84,53 @@ fn an_upstream_that_is_the_proxy_itself_is_a_fault_at_the_start() {
 #[test]
 fn the_default_upstream_is_named_with_what_goes_there() {
     let proxy = ProxyBuilder::new().start();
-    let line = proxy.wait_for_line(|line| line.contains("API_BASE_URL is not set"));
-    let said = "requests and the keys in them go to the default upstream https://anyrouter.top; \
+    let line = proxy.wait_for_line(|line| line.contains("no upstream is named"));
+    let said = "requests go to the default one, https://anyrouter.top, with the keys of clients in them; \
                 set API_BASE_URL";
     assert!(line.contains(said), "{line}");
+    // once is enough
+    let _ = proxy.wait_for_line(|line| line.contains("upstream=https://anyrouter.top"));
+    let said = proxy.stderr();
+    let named = said.lines().filter(|line| line.contains("API_BASE_URL"));
+    assert_eq!(named.count(), 1, "{said}");
+    let missing = proxy.path("env/.env");
+    assert!(
+        said.contains(&format!("no {}; settings from flags", missing.display())),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_files_of_settings_are_named_from_the_root_on() {
+    let upstream = Upstream::ok();
+    let text = format!("API_BASE_URL={}\n", upstream.url());
+    let proxy = ProxyBuilder::new()
+        .file("env/.env", &text)
+        .file("env/.env.headers.json", "{\"X-Team\": \"blue\"}")
+        .start();
+    let line = proxy.wait_for_line(|line| line.contains("[Config] settings from "));
+    let read = ["env/.env", "env/.env.headers.json"].map(|it| proxy.path(it));
+    let read = format!("{}, {}", read[0].display(), read[1].display());
+    assert!(line.ends_with(&read), "{line}");
+}
+
+#[test]
+fn few_file_descriptors_are_no_warning_where_no_limit_was_set() {
+    let upstream = Upstream::ok();
+    let start = |limit: Option<u32>| {
+        let mut builder = Proxy::to(upstream.url()).env("WORKERS", 2).descriptors(512);
+        if let Some(limit) = limit {
+            builder = builder.env("MAX_CONNECTIONS", limit);
+        }
+        let proxy = builder.start();
+        proxy.wait_for_line(|line| line.contains("the limit of open files is 512"));
+        let _ = proxy.wait_for_line(|line| line.contains("upstream="));
+        proxy.stderr()
+    };
+    let said = start(None);
+    assert!(!said.contains("WARN"), "{said}");
+    assert_eq!(said.matches("open files").count(), 1, "{said}");
+    let said = start(Some(5000));
+    assert!(said.contains("MAX_CONNECTIONS=5000 needs"), "{said}");
+    assert_eq!(said.matches("WARN").count(), 1, "{said}");
 }
