@@ -71,6 +71,14 @@ impl ReloadHandle {
         self.0.ask()
     }
 
+    /// Reports that another value than that of `next` is in effect, and none is known before a thread reads files.
+    pub fn is_other(&self, next: &Setting) -> bool {
+        let pending = self.0.lock();
+        let mut settings = pending.in_effect.iter();
+        let now = settings.find(|setting| setting.variable.name == next.variable.name);
+        now.is_none_or(|now| now.text != next.text)
+    }
+
     /// The number of settings that the environment file had when it was taken last.
     pub fn settings_of_file(&self) -> usize {
         self.0.lock().settings_of_file
@@ -120,7 +128,11 @@ fn start(
 ) -> io::Result<Watcher> {
     let inner = Arc::clone(&signals);
     let count = reloader.last_good.env_file.settings;
-    signals.set(|pending| pending.settings_of_file = count);
+    let now = reloader.in_effect.clone();
+    signals.set(|pending| {
+        pending.settings_of_file = count;
+        pending.in_effect = now;
+    });
     let thread = thread::Builder::new()
         .name("config-reload".to_owned())
         .spawn(move || {
@@ -132,7 +144,11 @@ fn start(
                 };
                 let outcome = reloader.judge(read, why);
                 let count = reloader.last_good.env_file.settings;
-                inner.set(|pending| pending.settings_of_file = count);
+                let now = reloader.in_effect.clone();
+                inner.set(|pending| {
+                    pending.settings_of_file = count;
+                    pending.in_effect = now;
+                });
                 inner.serve(match outcome {
                     ReloadOutcome::Refused => reloader.last_faults.clone(),
                     ReloadOutcome::Swapped | ReloadOutcome::Unchanged => None,

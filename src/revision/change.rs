@@ -331,7 +331,18 @@ impl Editor {
         }
         let waits = |name: &str| {
             let variable = env::variable(name);
-            variable.is_some_and(|it| it.applies == Applies::Restart)
+            if variable.is_none_or(|it| it.applies != Applies::Restart) {
+                return false;
+            }
+            // back to the value that is in effect, nothing waits
+            match (&self.reload, &loaded) {
+                (Some(reload), Some(loaded)) => {
+                    let mut settings = loaded.settings.iter();
+                    let next = settings.find(|setting| setting.variable.name == name);
+                    next.is_none_or(|next| reload.is_other(next))
+                }
+                _ => true,
+            }
         };
         Ok(PlannedRevision {
             result: RevisionResult {

@@ -420,3 +420,23 @@ fn in_a_wrong_folder_no_settings_are_made() {
         );
     }
 }
+
+#[test]
+fn a_value_that_is_in_effect_waits_for_no_restart() {
+    let proxy = server(TEXT);
+    let directory = directory_of(&proxy);
+    let variables = [("DATA_DIR", "data")];
+    let set = |pair: &str| {
+        let ended = verb(&directory, &variables, "", &["config", "set", pair]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout
+    };
+    let said = set("MAX_CONNECTIONS=77");
+    assert!(
+        said.contains("restart the proxy to apply MAX_CONNECTIONS"),
+        "{said}"
+    );
+    let said = set("MAX_CONNECTIONS=25000");
+    assert!(!said.contains("restart"), "{said}");
+    assert!(said.contains("in effect"), "{said}");
+}

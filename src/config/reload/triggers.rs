@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::config::error::ConfigErrors;
+use crate::config::{error::ConfigErrors, origin::Setting};
 
 /// Reason to read the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) struct PendingTriggers {
     pub(super) is_running: bool,
     /// Settings of the environment file that was taken last.
     pub(super) settings_of_file: usize,
+    /// Settings that are in effect.
+    pub(super) in_effect: Vec<Setting>,
     /// Number of the last request that waits for an outcome.
     ticket: u64,
     /// The same of the last one that the thread began to serve.
