@@ -43,7 +43,8 @@ mod verify;
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            name_other_verb(&mut error);
             // `--help` and `--version` come here too, with code 0 and stdout.
             let _ = error.print();
             return if error.use_stderr() {
@@ -125,6 +126,40 @@ pub fn main() -> ExitCode {
     code
 }
 
+/// Verbs of other programs, and the way to the same here.
+const OTHER_VERBS: [(&[&str], &str); 4] = [
+    (
+        &["start", "run", "up", "server"],
+        "run it without a verb, or with `serve`",
+    ),
+    (
+        &["stop", "down", "quit", "kill"],
+        "it ends at SIGTERM or Ctrl-C (`systemctl stop` for a unit, `docker stop` for a container)",
+    ),
+    (
+        &["status", "ps", "health"],
+        "`healthcheck` asks if the server is healthy, `top` shows what it does",
+    ),
+    (
+        &["restart", "reload"],
+        "changed files are taken by themselves; `upgrade` hands over to a new process without a gap",
+    ),
+];
+
+/// Replaces the suggestion of a similar word by that of the same meaning.
+fn name_other_verb(error: &mut clap::Error) {
+    use clap::error::{ContextKind, ContextValue};
+    let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand) else {
+        return;
+    };
+    let mut others = OTHER_VERBS.iter();
+    if let Some((_, way)) = others.find(|(names, _)| names.contains(&&**verb)) {
+        error.remove(ContextKind::SuggestedSubcommand);
+        let way = vec![(*way).into()];
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(way));
+    }
+}
+
 /// A transparent, streaming, multi-core reverse proxy for Anthropic-compatible APIs.
 ///
 /// Without a verb it serves. It is configured by flags, the environment and the file env/.env, in
@@ -203,4 +238,26 @@ enum DocsPage {
 enum DocsLanguage {
     En,
     Zh,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_of_other_programs_lead_to_the_same_here() {
+        for (names, way) in OTHER_VERBS {
+            for name in names {
+                let mut error = Cli::try_parse_from([NAME, name]).unwrap_err();
+                name_other_verb(&mut error);
+                let told = error.to_string();
+                assert!(told.contains(way), "{told}");
+                assert!(!told.contains("similar subcommand"), "{told}");
+            }
+        }
+        // a slip keeps the nearest word
+        let mut error = Cli::try_parse_from([NAME, "chekc"]).unwrap_err();
+        name_other_verb(&mut error);
+        assert!(error.to_string().contains("'check'"), "{error}");
+    }
 }

@@ -47,10 +47,10 @@ fn done(asked: &Verify) -> Result<ExitCode, VerbError> {
     }
     let verified = &content["verified"];
     if verified.is_null() {
+        let overview = || server.ask("GET", "/overview", None, None).ok();
+        let started = || overview().and_then(|answer| answer.content["started_at"].as_u64());
         let state = match content["state"].as_str() {
-            Some("done") => {
-                "was not verified: set VERIFY to all, sample:SHARE or session:ID before it begins"
-            }
+            Some("done") => without_digests(content["at"].as_u64(), started()),
             _ => "has not ended: ask again when it has",
         };
         return refused(format!("{id} {state}"));
@@ -68,6 +68,22 @@ fn done(asked: &Verify) -> Result<ExitCode, VerbError> {
         Some("same") => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// Reason for which an exchange that began at `at` has no digests, with the start of the server.
+fn without_digests(at: Option<u64>, started: Option<u64>) -> &'static str {
+    match (at, started) {
+        (Some(at), Some(started)) if at >= started => {
+            "was not verified: set VERIFY to all, sample:SHARE or session:ID before it begins"
+        }
+        (Some(_), Some(_)) => {
+            "began before the server's last start: digests are kept in memory, and end with the server's run"
+        }
+        _ => {
+            "has no digests: it was not verified (set VERIFY to all, sample:SHARE or session:ID before it begins), or \
+             the server was started again since, which ends them"
+        }
+    }
 }
 
 /// The lines of one direction.
@@ -100,6 +116,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn digests_of_an_earlier_run_are_gone() {
+        assert!(without_digests(Some(9), Some(10)).contains("end with the server's run"));
+        assert!(without_digests(Some(10), Some(10)).starts_with("was not verified"));
+        for (at, started) in [(None, Some(1)), (Some(1), None)] {
+            assert!(without_digests(at, started).contains("started again since"));
+        }
+    }
 
     #[test]
     fn both_digests_are_shown_beside_each_other() {
