@@ -79,12 +79,12 @@ fn a_person_is_asked_and_the_file_starts_a_server() {
     terminal.answer("Address to listen on", "");
     terminal.answer("Port", &port.to_string());
     terminal.answer("Give out keys", "y");
-    terminal.answer("Replicas", "");
+    // what few need is one question
+    terminal.answer("Anything for several servers", "");
     terminal.answer("Serve the dashboard", "n");
     terminal.answer("Folder of keys", "");
     terminal.answer("Name of the first key", "");
     terminal.answer("Its budget", "5/day");
-    terminal.answer("keeps it running", "");
     terminal.expect("UPSTREAM_API_KEYS=(15 octets)");
     terminal.answer("Write env/.env?", "y");
     let (code, screen) = terminal.end();
@@ -129,6 +129,39 @@ fn a_person_is_asked_and_the_file_starts_a_server() {
     assert_eq!(server.send(get("/v1/models")).status(), 401);
     let with_key = format!("GET /v1/models HTTP/1.1\r\nHost: h\r\nx-api-key: {key}\r\n\r\n");
     assert_eq!(server.send(with_key).status(), 200);
+}
+
+#[test]
+fn a_host_without_a_scheme_is_completed_and_more_is_asked_for_on_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port().to_string();
+    let flags = [
+        "init",
+        "--no-test",
+        "--no-keys",
+        "--no-dashboard",
+        "--port",
+        &port,
+    ];
+    let mut terminal = Terminal::start(directory.path(), &[], &flags);
+    terminal.answer("URL of the upstream", "api.test,http://b.test");
+    terminal.expect("Taken as https://api.test,http://b.test.");
+    terminal.answer("Credential for the upstream", "");
+    terminal.answer("Address to listen on", "");
+    terminal.answer("Anything for several servers", "y");
+    terminal.answer("Replicas", "");
+    terminal.expect("keeps it running");
+    terminal.types("\u{1b}[B\r");
+    terminal.answer("Write env/.env?", "y");
+    let (code, screen) = terminal.end();
+    assert_eq!(code, Some(0), "{screen}");
+    let text = fs::read_to_string(directory.path().join("env/.env")).unwrap();
+    let urls = "API_BASE_URLS=https://api.test,http://b.test";
+    assert!(text.contains(urls), "{text}");
+    assert!(
+        directory.path().join("anthropic-proxy.service").exists(),
+        "{screen}"
+    );
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(super) enum AnswerSource {
 /// An interview.
 pub(super) struct Interview {
     pub(super) source: AnswerSource,
+    /// Settings that few need are asked for, too.
+    pub(super) wants_more: bool,
     missing: Vec<String>,
 }
 
@@ -54,6 +56,7 @@ impl Interview {
                 (false, true) => AnswerSource::Terminal,
                 (false, false) => AnswerSource::Flags,
             },
+            wants_more: true,
             missing: Vec::new(),
         }
     }

@@ -72,7 +72,11 @@ pub(super) fn ask(
     let is_public = is_public(&answers.host)?;
     answers.tls = tls(interview, flags, source, &earlier, is_public)?;
     answers.has_keys = has_keys(interview, flags, &earlier, is_public)?;
-    answers.shared = shared(interview, flags, source, &earlier)?;
+    interview.wants_more = wants_more(interview, flags, &earlier)?;
+    answers.shared = match interview.wants_more {
+        true => shared(interview, flags, source, &earlier)?,
+        false => None,
+    };
     let needs = (&*answers.upstreams, answers.shared.is_some());
     answers.shell = shell::to_write(interview, flags, source, &earlier, needs)?;
     let dashboard = Question {
@@ -304,6 +308,28 @@ fn has_keys(
     interview.decision(question, given, had.unwrap_or(is_public))
 }
 
+/// Asks for what few need in one question, unless a flag or the earlier file has some of it.
+fn wants_more(
+    interview: &Interview,
+    flags: &InitFlags,
+    earlier: &Earlier,
+) -> Result<bool, InitError> {
+    let has_flag = flags.replicas.is_some()
+        || flags.state_url.is_some()
+        || flags.unit.is_some()
+        || flags.compose.is_some();
+    let has_store = std::env::var_os("STATE_URL").is_some_and(|it| !it.is_empty())
+        || earlier.value("STATE_URL").is_some();
+    if interview.source != AnswerSource::Terminal || has_flag || has_store {
+        return Ok(true);
+    }
+    interview.confirm(
+        "Anything for several servers, or for systemd or compose?",
+        Some("replicas that share keys and limits; a file that keeps it running; --help names the flags"),
+        false,
+    )
+}
+
 /// One replica, or several with the store that they share.
 fn shared(
     interview: &mut Interview,
@@ -467,7 +493,7 @@ pub(super) fn extras(interview: &mut Interview, flags: &InitFlags) -> Result<Ext
         compose: flags.compose.clone(),
     };
     let is_open = extras.unit.is_none() && extras.compose.is_none();
-    if interview.source != AnswerSource::Terminal || !is_open {
+    if interview.source != AnswerSource::Terminal || !is_open || !interview.wants_more {
         return Ok(extras);
     }
     let question = Question {

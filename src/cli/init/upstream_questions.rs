@@ -132,9 +132,29 @@ pub(super) fn urls(
         question,
         flags.upstream.as_deref(),
         Some(&default),
-        are_urls,
+        match flags.upstream {
+            Some(_) => are_urls,
+            None => |text| are_urls(&completed(text)),
+        },
     )?;
-    Ok(answer.unwrap_or(default).replace(' ', ""))
+    let answer = answer.unwrap_or(default).replace(' ', "");
+    if flags.upstream.is_some() {
+        return Ok(answer);
+    }
+    let whole = completed(&answer);
+    if whole != answer {
+        remark(&format!("Taken as {whole}."));
+    }
+    Ok(whole)
+}
+
+/// URLs as a person types them, with `https://` before a host that has no scheme.
+fn completed(text: &str) -> String {
+    let whole = |url: &str| match url.trim() {
+        url if url.is_empty() || url.contains("://") => url.to_owned(),
+        url => format!("https://{url}"),
+    };
+    text.split(',').map(whole).collect::<Vec<_>>().join(",")
 }
 
 fn are_urls(text: &str) -> Result<(), String> {
