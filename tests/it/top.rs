@@ -69,7 +69,7 @@ fn a_stream_is_watched_and_ended_on_a_terminal() {
     top.press("2");
     top.wait_for(|text| text.contains("COST") && text.contains("session-"));
     top.press("3");
-    top.wait_for(|text| text.contains("CIRCUIT"));
+    top.wait_for(|text| text.contains("HEALTH"));
     top.press("q");
     assert_eq!(top.ended(), Some(0));
     assert!(

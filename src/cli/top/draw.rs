@@ -97,7 +97,7 @@ fn upstreams(lines: &mut Lines<'_>, snapshot: &Snapshot) {
     let cells: Vec<_> = upstreams
         .map(|it| {
             TonedText::toned(
-                format!("{} {}", it.circuit, it.name),
+                format!("{} {}", tone::health(&it.circuit), it.name),
                 tone::circuit(&it.circuit),
             )
         })

@@ -3,7 +3,7 @@
 use super::{
     rates::TokenRates,
     snapshot::{ShownBudget, ShownLimit, ShownRequest, ShownSession, ShownUpstream},
-    tone::{Tone, TonedText, cache, circuit, count, duration, or_dash, percent, usd, used},
+    tone::{Tone, TonedText, cache, circuit, count, duration, health, or_dash, percent, usd, used},
 };
 
 /// A column.
@@ -67,7 +67,7 @@ pub(super) const SESSIONS: &[Column] = &[
 
 pub(super) const UPSTREAMS: &[Column] = &[
     text("UPSTREAM", 0),
-    text("CIRCUIT", 9),
+    text("HEALTH", 13),
     number("REQ", 6),
     number("ERR", 6),
     number("429", 5),
@@ -256,10 +256,12 @@ pub(super) fn upstreams(rows: &[ShownUpstream]) -> Vec<GridRow> {
         let mut facts = vec![
             ("upstream", row.name.clone()),
             (
-                "circuit",
+                "health",
                 format!(
-                    "{}, {} failures in a row, {} open it",
-                    row.circuit, row.failures, row.failures_to_open
+                    "{}, {} failures in a row, {} take it out",
+                    health(&row.circuit),
+                    row.failures,
+                    row.failures_to_open
                 ),
             ),
             ("HTTP", row.http.clone()),
@@ -272,7 +274,7 @@ pub(super) fn upstreams(rows: &[ShownUpstream]) -> Vec<GridRow> {
             name: row.name.clone(),
             cells: vec![
                 TonedText::plain(&row.name),
-                TonedText::toned(&row.circuit, circuit(&row.circuit)),
+                TonedText::toned(health(&row.circuit), circuit(&row.circuit)),
                 TonedText::plain(count(row.requests)),
                 some(row.errors),
                 some(row.status_429),

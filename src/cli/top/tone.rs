@@ -87,6 +87,17 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.0}%", (share * 100.0 + 1e-9).floor())
 }
 
+/// Health of an upstream in a word, by the state of its circuit.
+pub(super) fn health(state: &str) -> &str {
+    match state {
+        "closed" => "healthy",
+        "half_open" => "trying",
+        "open" => "down",
+        "unknown" | "" => "not asked yet",
+        other => other,
+    }
+}
+
 /// State of a circuit.
 pub(super) fn circuit(state: &str) -> Tone {
     match state {
@@ -119,6 +130,19 @@ pub(super) fn cache(share: f64, input: u64) -> TonedText {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upstream_without_a_fault_is_healthy() {
+        for (state, word) in [
+            ("closed", "healthy"),
+            ("failing", "failing"),
+            ("half_open", "trying"),
+            ("open", "down"),
+            ("unknown", "not asked yet"),
+        ] {
+            assert_eq!(health(state), word);
+        }
+    }
 
     #[test]
     fn values_are_short() {

@@ -112,7 +112,7 @@ fn requests_are_shown_in_80_columns_of_24_lines() {
         screen[1],
         "2 in flight  52 tok/s  1.2 req/s  2.0% fail  today $12.35  cache 93%  ttft 0.8s"
     );
-    assert_eq!(screen[2], "closed https://a.test  open https://b.test");
+    assert_eq!(screen[2], "healthy https://a.test  down https://b.test");
     assert_eq!(
         screen[3],
         " 1 Requests  2 Sessions  3 Upstreams  4 Budgets  5 Limits   by age"
@@ -248,7 +248,7 @@ fn sessions_upstreams_budgets_and_limits_have_their_views() {
     assert_eq!(shown.screen()[5], line);
     shown.key(KeyCode::Tab);
     assert!(
-        shown.screen()[5].contains("open        1.2k      5     0     4   0.3s      -"),
+        shown.screen()[5].contains("down            1.2k      5     0     4   0.3s      -"),
         "{}",
         shown.text()
     );
