@@ -49,7 +49,7 @@ pub(super) enum ConfigVerb {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Set variables of the file; without a value, it is asked for unseen or read from standard input
+    /// Set variables of the file; without a value, it is asked for (a secret unseen) or read from standard input
     Set {
         /// Names, with their values or without
         #[arg(value_name = "NAME[=VALUE]", required = true)]
@@ -151,6 +151,7 @@ fn done(verb: ConfigVerb) -> Result<ExitCode, VerbError> {
             how,
             reach,
         } => {
+            known(&pairs)?;
             let assignments = pairs.iter().map(|pair| assignment(pair));
             let wanted = Wanted::Values(assignments.collect::<Result<_, _>>()?);
             let asked = RevisionRequest {
@@ -209,11 +210,43 @@ fn done(verb: ConfigVerb) -> Result<ExitCode, VerbError> {
     }
 }
 
-/// A pair of the command line, or a name whose value comes unseen.
+/// Judges the names of all pairs, before a value is asked for.
+fn known(pairs: &[String]) -> Result<(), VerbError> {
+    let mut before: Option<&str> = None;
+    for pair in pairs {
+        let name = pair.split_once('=').map_or(&**pair, |(name, _)| name);
+        if env::variable(name).is_none() {
+            // a space in place of the `=`
+            let value = before.filter(|_| !pair.contains('='));
+            return Err(VerbError::Usage(match value {
+                Some(before) if is_secret(before) => format!(
+                    "there is a value after {before}; `config set {before}` alone asks for it unseen"
+                ),
+                Some(before) => {
+                    let value: String = pair.chars().filter(|c| !c.is_control()).collect();
+                    format!("{value} is no setting; did you mean {before}={value}?")
+                }
+                None => RevisionError::Unknown {
+                    name: name.to_owned(),
+                    nearest: env::nearest(name),
+                }
+                .to_string(),
+            }));
+        }
+        before = (!pair.contains('=')).then_some(&**pair);
+    }
+    Ok(())
+}
+
+/// Reports that values of a variable are never shown.
+fn is_secret(name: &str) -> bool {
+    env::variable(name).is_some_and(|it| it.shown == Redaction::AsLength)
+}
+
+/// A pair of the command line, or a name whose value is asked for: unseen, if it is a secret.
 fn assignment(pair: &str) -> Result<Assignment, VerbError> {
     if let Some((name, value)) = pair.split_once('=') {
-        let is_secret = env::variable(name).is_some_and(|it| it.shown == Redaction::AsLength);
-        if is_secret && !value.is_empty() {
+        if is_secret(name) && !value.is_empty() {
             complain(&format_args!(
                 "warning: the value of {name} is in the history of the shell now; `config set {name}` asks for it unseen"
             ));
@@ -226,11 +259,17 @@ fn assignment(pair: &str) -> Result<Assignment, VerbError> {
     let failed =
         |error: &dyn std::fmt::Display| VerbError::Usage(format!("{pair}: no value: {error}"));
     let value = match io::stdin().is_terminal() {
-        true => inquire::Password::new(&format!("Value of {pair}"))
-            .without_confirmation()
-            .with_display_mode(inquire::PasswordDisplayMode::Hidden)
-            .prompt()
-            .map_err(|error| failed(&error))?,
+        true => {
+            let question = format!("Value of {pair}");
+            let answer = match is_secret(pair) {
+                true => inquire::Password::new(&question)
+                    .without_confirmation()
+                    .with_display_mode(inquire::PasswordDisplayMode::Hidden)
+                    .prompt(),
+                false => inquire::Text::new(&question).prompt(),
+            };
+            answer.map_err(|error| failed(&error))?
+        }
         false => {
             let mut text = String::new();
             let mut input = io::stdin().lock().take(LARGEST_VALUE);
@@ -569,6 +608,24 @@ fn refused(error: RevisionError) -> VerbError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_judged_before_a_value_is_asked_for() {
+        let judged = |pairs: &[&str]| {
+            let pairs: Vec<String> = pairs.iter().map(|&pair| pair.to_owned()).collect();
+            known(&pairs).map_err(|error| error.to_string())
+        };
+        assert_eq!(judged(&["UPSTREAM_TIMEOUT", "PORT=1", "HOST"]), Ok(()));
+        let told = judged(&["UPSTREAM_TIMEOUT", "abc"]).unwrap_err();
+        assert!(
+            told.contains("did you mean UPSTREAM_TIMEOUT=abc?"),
+            "{told}"
+        );
+        let told = judged(&["UPSTREAM_API_KEYS", "sk-canary"]).unwrap_err();
+        assert!(!told.contains("canary"), "{told}");
+        let told = judged(&["UPSTREAM_TIMEOUT", "UPSTREAM_URL=http://a"]).unwrap_err();
+        assert!(told.contains("did you mean API_BASE_URL?"), "{told}");
+    }
 
     #[test]
     fn an_outcome_says_one_thing_of_each_variable() {
