@@ -522,6 +522,7 @@ export default {
   "doctor.group.listener": "Own listeners",
   "doctor.group.data": "Data",
   "doctor.group.client": "Client",
+  "doctor.check.messages": "Messages",
   "doctor.check.setting": "Setting",
   "doctor.check.settings": "Settings",
   "doctor.check.reload": "Last reload",

@@ -509,6 +509,7 @@ export default {
   "doctor.group.listener": "自身监听",
   "doctor.group.data": "数据",
   "doctor.group.client": "客户端",
+  "doctor.check.messages": "消息",
   "doctor.check.setting": "设置项",
   "doctor.check.settings": "设置",
   "doctor.check.reload": "最近一次重新加载",
