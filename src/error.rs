@@ -173,7 +173,7 @@ pub enum UpstreamError {
     TlsProtocolError(#[source] io::Error),
     /// The outbound proxy refused or failed.
     #[error("outbound proxy refused the connection")]
-    ProxyConnectionRefused(#[source] io::Error),
+    ProxyConnectionRefused(ProxyFault, #[source] io::Error),
     /// The connection ended before a response head.
     #[error("connection terminated before the response")]
     ConnectionTerminated(#[source] Option<io::Error>),
@@ -193,6 +193,30 @@ pub enum UpstreamError {
     /// A transfer coding that the proxy does not know, or contradictory lengths.
     #[error("invalid response framing")]
     HttpResponseTransferCoding,
+}
+
+/// The text of an error without the address of a library's manual, which the TLS library appends.
+pub fn plain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(at) = text.find(": https://docs.rs/") {
+        text.truncate(at);
+    }
+    text
+}
+
+/// Kind of a refusal by an outbound proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyFault {
+    /// It wants a user and password, or other ones.
+    Login,
+    /// It wants a scheme of authentication that this proxy does not speak: NTLM or Kerberos.
+    Scheme,
+    /// It does not permit the connection.
+    Policy,
+    /// Its answer is of another protocol, or it closes without one.
+    Protocol,
+    /// It could not be reached, or could not connect.
+    Other,
 }
 
 /// Defects of the proxy.
@@ -431,11 +455,14 @@ impl Refused {
 
 impl UpstreamError {
     /// True for a fault that lasts until an operator mends it: the certificate of the upstream, its address, the
-    /// credential for the outbound proxy. To send the request again is in vain.
+    /// credential for the outbound proxy or its policy. To send the request again is in vain.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::TlsCertificateError(_) | Self::LoopDetected(_) => true,
-            Self::ProxyConnectionRefused(cause) => is_unauthorized(cause),
+            Self::ProxyConnectionRefused(fault, _) => match fault {
+                ProxyFault::Login | ProxyFault::Scheme | ProxyFault::Policy => true,
+                ProxyFault::Protocol | ProxyFault::Other => false,
+            },
             Self::DnsError(_)
             | Self::DnsTimeout
             | Self::ConnectionRefused(_)
@@ -501,18 +528,9 @@ impl UpstreamError {
                 Label::TlsProtocolError,
                 "The TLS handshake with the upstream failed: check the scheme and port in API_BASE_URL, and UPSTREAM_HTTP_VERSION if it is set.",
             ),
-            Self::ProxyConnectionRefused(cause) if is_unauthorized(cause) => row(
-                502,
-                API,
-                Label::ProxyConnectionRefused,
-                "The outbound proxy wants a user and password, or refuses those it got: correct HTTPS_PROXY or HTTP_PROXY (http://user:password@host:port), or name the upstream's host in NO_PROXY.",
-            ),
-            Self::ProxyConnectionRefused(_) => row(
-                502,
-                API,
-                Label::ProxyConnectionRefused,
-                "The outbound proxy did not open a connection to the upstream: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
-            ),
+            Self::ProxyConnectionRefused(fault, _) => {
+                row(502, API, Label::ProxyConnectionRefused, fault.message())
+            }
             Self::ConnectionTerminated(_) => row(
                 502,
                 API,
@@ -553,9 +571,26 @@ impl UpstreamError {
     }
 }
 
-/// True if an outbound proxy wants other credentials: [`io::ErrorKind::PermissionDenied`].
-fn is_unauthorized(cause: &io::Error) -> bool {
-    cause.kind() == io::ErrorKind::PermissionDenied
+impl ProxyFault {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Login => {
+                "The outbound proxy wants a user and password, or refuses those it got: put them into the URL in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY (scheme://user:password@host:port), or name the upstream's host in NO_PROXY."
+            }
+            Self::Scheme => {
+                "The outbound proxy wants NTLM or Kerberos, which no user and password in its URL can give: run a local helper that speaks it (cntlm, px), and set HTTPS_PROXY or HTTP_PROXY to that; or name the upstream's host in NO_PROXY."
+            }
+            Self::Policy => {
+                "The outbound proxy does not permit a connection to the upstream: have its operator permit it, or name the upstream's host in NO_PROXY."
+            }
+            Self::Protocol => {
+                "The outbound proxy did not answer as one of its kind: check scheme (http:// or socks5h://) and port in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY."
+            }
+            Self::Other => {
+                "The outbound proxy did not open a connection to the upstream: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."
+            }
+        }
+    }
 }
 
 impl Answer {
@@ -607,12 +642,15 @@ mod tests {
 
     #[test]
     fn what_an_operator_has_to_mend_is_permanent() {
-        let refused = |kind| UpstreamError::ProxyConnectionRefused(io::Error::new(kind, "x"));
+        let refused = |fault| UpstreamError::ProxyConnectionRefused(fault, io::Error::other("x"));
         let certificate = UpstreamError::TlsCertificateError(io::Error::other("x"));
         for (cause, is_permanent) in [
             (ProxyError::from(certificate), true),
-            (refused(io::ErrorKind::PermissionDenied).into(), true),
-            (refused(io::ErrorKind::Other).into(), false),
+            (refused(ProxyFault::Login).into(), true),
+            (refused(ProxyFault::Scheme).into(), true),
+            (refused(ProxyFault::Policy).into(), true),
+            (refused(ProxyFault::Protocol).into(), false),
+            (refused(ProxyFault::Other).into(), false),
             (UpstreamError::ConnectionTimeout.into(), false),
             (DeniedError::LoopDetected.into(), true),
             (DeniedError::TooManyInFlight.into(), false),
@@ -621,8 +659,22 @@ mod tests {
         ] {
             assert_eq!(cause.is_permanent(), is_permanent, "{cause}");
         }
-        let message = refused(io::ErrorKind::PermissionDenied).answer().message;
-        assert!(message.contains("user:password"), "{message}");
+        let message = |fault| refused(fault).answer().message;
+        assert!(message(ProxyFault::Login).contains("user:password"));
+        let helper = message(ProxyFault::Scheme);
+        assert!(helper.contains("cntlm") && !helper.contains("user:password@"));
+    }
+
+    #[test]
+    fn an_error_of_the_tls_library_is_a_plain_sentence() {
+        const EOF: &str = "peer closed connection without sending TLS close_notify: \
+                           https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof";
+        let error = io::Error::new(io::ErrorKind::UnexpectedEof, EOF);
+        assert_eq!(
+            plain_text(&error),
+            "peer closed connection without sending TLS close_notify"
+        );
+        assert_eq!(plain_text(&io::Error::other("x: y")), "x: y");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod limits;
 pub mod origin;
 pub mod outbox;
 pub mod pace;
+pub mod page;
 pub mod read;
 pub mod refused_request;
 pub mod role;

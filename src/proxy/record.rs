@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::{Endpoint, prices::recent::RecentPrices},
-    error::{Answer, DeniedError, DownstreamError, ProxyError},
+    error::{Answer, DeniedError, DownstreamError, ProxyError, plain_text},
     exchange::{
         Progress, Termination, TerminationPhase, TerminationSource, Tried, Try, VerifiedExchange,
     },
@@ -490,10 +490,10 @@ pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        f.write_str(&plain_text(self.0))?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            write!(f, ": {}", plain_text(error))?;
             cause = error.source();
         }
         Ok(())

@@ -4,7 +4,6 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    io,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
     task::Poll,
@@ -16,7 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use super::{
     balance::Balance,
     body::ResponseBody,
-    dial::{Dialer, Stream},
+    dial::{self, Dialer, Stream},
     exchange::{ConnectInfo, Failed, Response},
     http1,
     http2::{self, PoolDialer, StreamOrConnection},
@@ -238,11 +237,10 @@ fn told(
             && endpoint.upstream.scheme == Scheme::Http
             && response.head.status == 407;
         if is_by_proxy {
-            let cause = "the outbound proxy answered with status 407";
-            let cause = io::Error::new(io::ErrorKind::PermissionDenied, cause);
-            return Err(Failed::Sent(
-                UpstreamError::ProxyConnectionRefused(cause).into(),
-            ));
+            let fields = response.head.fields.iter();
+            let challenges = fields.filter(|field| field.is("proxy-authenticate"));
+            let refusal = dial::proxy_challenge(challenges.map(|field| field.value));
+            return Err(Failed::Sent(refusal.into()));
         }
         response.connect_info = connect_info;
     }

@@ -15,12 +15,14 @@ use tokio::{
 pub use self::{
     judged::{PeerCertificates, judged},
     proxy::proxy_authorization,
+    refusal::proxy_challenge,
     stream::Stream,
     trust::{Trust, TrustStoreError, store, tls_config},
 };
 use self::{
-    proxy::{OutboundProxyError, SocksTarget, TunnelProtocol},
+    proxy::{SocksTarget, TunnelProtocol},
     race::race,
+    refusal::OutboundProxyError,
     resolve::{HostResolver, ResolveError},
 };
 use crate::{
@@ -33,6 +35,7 @@ mod itself;
 mod judged;
 mod proxy;
 mod race;
+mod refusal;
 mod resolve;
 mod steps;
 mod stream;

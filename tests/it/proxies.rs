@@ -226,7 +226,8 @@ fn https_goes_through_an_http_proxy_by_connect() {
 #[test]
 fn a_proxy_that_refuses_is_502() {
     for answer in [
-        "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 407 X\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 403 Forbidden\r\n\r\n",
         "HTTP/1.1 502 Bad Gateway\r\n\r\n",
     ] {
@@ -238,15 +239,43 @@ fn a_proxy_that_refuses_is_502() {
         tunnel.send(answer);
         let response = client.read_response("GET");
         assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
-        // to try again helps where another user and password would not
-        let is_final = answer.contains("407");
+        // to try again helps where neither a login nor the policy is at fault
+        let is_final = answer.contains("407") || answer.contains("403");
         let retries = response.head.one("x-should-retry");
         assert_eq!(retries == Some("false"), is_final, "{answer}");
         assert_eq!(
             crate::support::contains(response.content(), b"user:password@"),
-            is_final,
+            answer.contains("Basic"),
             "{answer}"
         );
+        assert_eq!(
+            crate::support::contains(response.content(), b"cntlm"),
+            answer.contains("NTLM"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn the_log_tells_the_page_of_a_proxy_that_refuses() {
+    let outbound = Upstream::bind();
+    let proxy = Proxy::to("https://upstream.invalid")
+        .env("HTTPS_PROXY", outbound.url())
+        .start();
+    let (mut client, mut tunnel) = proxy.begin_exchange(&outbound, get("/"));
+    tunnel.send(
+        "HTTP/1.1 403 canary\r\nContent-Type: text/html\r\n\r\n<title>Blocked\n by \x1b[1mCorp</title>canary",
+    );
+    let response = client.read_response("GET");
+    assert_proxy_error(&response, 502, "api_error", "proxy_connection_refused");
+    let line = proxy.wait_for_line(|line| line.contains("status 403, a page titled"));
+    assert!(line.contains("Blocked by [1mCorp"), "{line}");
+    assert!(!line.contains("canary"), "{line}");
+    for page in ["Blocked", "Corp"] {
+        assert!(!crate::support::contains(
+            response.content(),
+            page.as_bytes()
+        ));
     }
 }
 

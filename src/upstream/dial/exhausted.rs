@@ -41,6 +41,7 @@ fn code(error: &(dyn Error + 'static)) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ProxyFault;
 
     #[test]
     fn it_is_found_in_every_step() {
@@ -49,7 +50,10 @@ mod tests {
             UpstreamError::ConnectionFailed(full()),
             UpstreamError::ConnectionFailed(io::Error::from_raw_os_error(ENFILE)),
             UpstreamError::DnsError(Box::new(full())),
-            UpstreamError::ProxyConnectionRefused(io::Error::other(io::Error::other(full()))),
+            UpstreamError::ProxyConnectionRefused(
+                ProxyFault::Other,
+                io::Error::other(io::Error::other(full())),
+            ),
             UpstreamError::TlsCertificateError(io::Error::other(full())),
         ] {
             let told = told(error);

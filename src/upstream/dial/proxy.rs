@@ -2,9 +2,9 @@
 //! 1929).
 //!
 //! The connection to the proxy stands already. No error here repeats what was sent, since that
-//! holds credentials, or what the proxy wrote: a status says enough.
+//! holds credentials; what is told of the proxy's answer is in `refusal`.
 
-use std::{io, net::SocketAddr};
+use std::net::SocketAddr;
 
 use actix_web::http::header::HeaderValue;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -14,45 +14,8 @@ use tokio::{
 };
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
-use crate::{
-    config::{OutboundRoute, ProxyAddress},
-    error::UpstreamError,
-};
-
-/// Failures between this proxy and the outbound proxy.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OutboundProxyError {
-    #[error("the outbound proxy answered CONNECT with status {0}")]
-    Status(u16),
-    #[error("the outbound proxy closed the connection without an answer to CONNECT")]
-    Closed,
-    #[error("the outbound proxy's answer to CONNECT is not HTTP")]
-    Malformed,
-    #[error("the head of the outbound proxy's answer to CONNECT is larger than 16 KiB")]
-    HeadTooLarge,
-    #[error("unexpected bytes after the outbound proxy's answer to CONNECT")]
-    EarlyOctets,
-    #[error("the connection to the outbound proxy failed")]
-    Io(#[from] io::Error),
-    #[error("the outbound SOCKS5 proxy did not connect")]
-    Socks(#[from] tokio_socks::Error),
-}
-
-impl From<OutboundProxyError> for UpstreamError {
-    fn from(error: OutboundProxyError) -> Self {
-        use tokio_socks::Error::{
-            AuthorizationRequired, NoAcceptableAuthMethods, PasswordAuthFailure,
-        };
-        let kind = match &error {
-            OutboundProxyError::Status(407)
-            | OutboundProxyError::Socks(
-                AuthorizationRequired | NoAcceptableAuthMethods | PasswordAuthFailure(_),
-            ) => io::ErrorKind::PermissionDenied,
-            _ => io::ErrorKind::Other,
-        };
-        Self::ProxyConnectionRefused(io::Error::new(kind, error))
-    }
-}
+use super::refusal::{OutboundProxyError, refused};
+use crate::config::{OutboundRoute, ProxyAddress};
 
 /// The value of `Proxy-Authorization` for requests in absolute-form. A SOCKS proxy got the
 /// credentials when the connection was made; a direct upstream must not see them.
@@ -160,14 +123,20 @@ async fn read_answer(
             httparse::Status::Partial => (head.len(), None),
         };
         let has_more = head.len() > end;
+        if let Some(Some(status @ (..200 | 300..))) = code {
+            // the octets that were seen are taken by the reader of its page
+            let fields = answer.headers.to_vec();
+            let mut taken_again = vec![0; end - taken];
+            tcp.read_exact(&mut taken_again).await?;
+            return Err(refused(tcp, status, &fields).await);
+        }
         tcp.read_exact(&mut head[taken..end]).await?;
         return match code {
             None => continue,
             Some(Some(200..=299)) if has_more && inside == TunnelProtocol::Tls => {
                 Err(OutboundProxyError::EarlyOctets)
             }
-            Some(Some(200..=299)) => Ok(()),
-            Some(Some(status)) => Err(OutboundProxyError::Status(status)),
+            Some(Some(_)) => Ok(()),
             Some(None) => Err(OutboundProxyError::Malformed),
         };
     }

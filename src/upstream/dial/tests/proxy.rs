@@ -79,7 +79,7 @@ async fn connect_is_sent_as_rfc_9110_says() {
 async fn what_is_not_2xx_is_a_refusal_by_the_proxy() {
     let mut endless = b"HTTP/1.1 200 OK\r\nx: ".to_vec();
     endless.resize(MAX_HEAD + 1, b'x');
-    let table: [(&[&[u8]], &str); 9] = [
+    let table: [(&[&[u8]], &str); 10] = [
         (
             &[b"HTTP/1.1 407 hunter2\r\nProxy-Authenticate: Basic realm=hunter2\r\n\r\n"],
             "status 407",
@@ -89,8 +89,15 @@ async fn what_is_not_2xx_is_a_refusal_by_the_proxy() {
             "status 502",
         ),
         (
-            &[b"HTTP/1.1 302 Found\r\nLocation: http://hunter2\r\n\r\n"],
-            "status 302",
+            &[b"HTTP/1.1 302 Found\r\nLocation: http://sso.test/hunter2\r\n\r\n"],
+            "status 302, which leads to http://sso.test",
+        ),
+        (
+            &[
+                b"HTTP/1.1 403 hunter2\r\nContent-Type: text/html\r\n\r\n<html><ti",
+                b"tle>Denied\r\n by policy</title>hunter2",
+            ],
+            "status 403, a page titled \"Denied by policy\"",
         ),
         (&[b"HTTP/1.1 100 Continue\r\n\r\n"], "status 100"),
         (&[b"SSH-2.0-hunter2\r\n"], "not HTTP"),
@@ -102,7 +109,7 @@ async fn what_is_not_2xx_is_a_refusal_by_the_proxy() {
     for (parts, expected) in table {
         let (_, error) = refused("api.test", true, parts).await;
         assert!(
-            matches!(error, UpstreamError::ProxyConnectionRefused(_)),
+            matches!(error, UpstreamError::ProxyConnectionRefused(..)),
             "{error:?}"
         );
         assert!(
@@ -188,7 +195,7 @@ async fn a_proxy_that_cannot_be_reached_is_not_told_as_the_upstream() {
         ] {
             let error = dialer.dial(&upstream, &route, LONG).await.unwrap_err();
             assert!(
-                matches!(error, UpstreamError::ProxyConnectionRefused(_)),
+                matches!(error, UpstreamError::ProxyConnectionRefused(..)),
                 "{error:?}"
             );
             assert_no_secret(&error);
@@ -314,7 +321,7 @@ async fn socks5_refusals_are_told_as_the_proxys() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, UpstreamError::ProxyConnectionRefused(_)),
+            matches!(error, UpstreamError::ProxyConnectionRefused(..)),
             "{error:?}"
         );
         assert_no_secret(&error);
@@ -324,7 +331,7 @@ async fn socks5_refusals_are_told_as_the_proxys() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, UpstreamError::ProxyConnectionRefused(_)),
+        matches!(error, UpstreamError::ProxyConnectionRefused(..)),
         "{error:?}"
     );
 }
