@@ -62,6 +62,7 @@ pub use self::{
     origins::AllowedOrigins,
     otlp::{MetricSettings, OtlpCompression, OtlpReceiver},
     prices::Prices,
+    read::in_der,
     route::{OutboundRoute, ProxyAddress, Resolve},
     source::{ConfigSource, Environment, Flags},
     traces::{Sampler, TraceSettings},

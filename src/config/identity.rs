@@ -54,7 +54,7 @@ impl fmt::Debug for TlsIdentity {
 
 /// The certificates of a PEM file, the server's own first.
 pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, InvalidValue> {
-    let text = read::text(path)?;
+    let text = read::pem(path)?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| InvalidValue::because("has a certificate that is not valid PEM"))?;

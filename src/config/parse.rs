@@ -380,7 +380,7 @@ fn prices(path: &Path) -> Result<Prices, InvalidValue> {
 
 /// Checks that a file holds a certificate.
 fn ca_file(path: &Path) -> Result<PathBuf, InvalidValue> {
-    match read::text(path)?.contains("-----BEGIN CERTIFICATE-----") {
+    match read::pem(path)?.contains("-----BEGIN CERTIFICATE-----") {
         true => Ok(path.to_owned()),
         false => Err(InvalidValue::because("contains no certificate in PEM")),
     }

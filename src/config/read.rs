@@ -5,7 +5,7 @@
 
 use std::{fs, fs::File, io, io::Read, path::Path};
 
-use super::scalar::InvalidValue;
+use super::{certificate::CertificateFacts, scalar::InvalidValue};
 
 /// Reason for which a file could not be read. The texts never contain its content.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,28 @@ impl From<ReadError> for InvalidValue {
 
 /// The text of the file at `path`, without a byte order mark.
 pub(super) fn text(path: &Path) -> Result<String, ReadError> {
+    text_of(octets(path)?)
+}
+
+/// The text of a file in PEM. One with a certificate in DER is told as such.
+pub(super) fn pem(path: &Path) -> Result<String, InvalidValue> {
+    let content = octets(path)?;
+    match CertificateFacts::read(&content) {
+        Some(_) => Err(InvalidValue::because(in_der(path))),
+        None => Ok(text_of(content)?),
+    }
+}
+
+/// The fault of a file with a certificate in DER, and the remedy.
+pub fn in_der(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "has a certificate in DER, not in PEM; convert it (openssl x509 -inform DER -in {path} -out {path}.pem), and \
+         name {path}.pem"
+    )
+}
+
+fn octets(path: &Path) -> Result<Vec<u8>, ReadError> {
     let kind = fs::metadata(path)
         .map_err(|error| missing(from_io(error), path))?
         .file_type();
@@ -50,6 +72,10 @@ pub(super) fn text(path: &Path) -> Result<String, ReadError> {
     if content.len() as u64 > LARGEST {
         return Err(ReadError::TooLarge);
     }
+    Ok(content)
+}
+
+fn text_of(content: Vec<u8>) -> Result<String, ReadError> {
     let text = String::from_utf8(content).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = 1 + memchr::memchr_iter(b'\n', &error.as_bytes()[..valid]).count();

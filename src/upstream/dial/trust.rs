@@ -9,6 +9,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -20,7 +21,10 @@ use rustls::{
 };
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
-use crate::config::HttpVersion;
+use crate::{
+    config::{CertificateFacts, HttpVersion, in_der},
+    wire::page,
+};
 
 /// The TLS configuration of the process, made at the first call of [`Trust::config`]. Clones share
 /// it.
@@ -75,7 +79,13 @@ pub enum TrustStoreError {
         path: PathBuf,
         /// The error of the reader.
         #[source]
-        source: pem::Error,
+        source: PemFault,
+    },
+    /// `UPSTREAM_CA_FILE` is no PEM.
+    #[error("{} {}", path.display(), in_der(path))]
+    Der {
+        /// The file.
+        path: PathBuf,
     },
     /// `UPSTREAM_CA_FILE` holds no certificate.
     #[error("no certificate in {} (expected: PEM, -----BEGIN CERTIFICATE-----)", path.display())]
@@ -104,6 +114,42 @@ pub enum TrustStoreError {
     /// The cryptography provider lacks TLS 1.2 and 1.3.
     #[error("TLS is not available")]
     Provider(#[source] rustls::Error),
+}
+
+/// Fault of a file in PEM.
+#[derive(Debug, thiserror::Error)]
+pub enum PemFault {
+    /// It cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It ends within a certificate.
+    #[error("it is cut off: the line {0} is missing")]
+    Cut(String),
+    /// A line begins a certificate, and is malformed.
+    #[error("the line {0} is malformed")]
+    Line(String),
+    /// The characters between two markers are damaged, or too many.
+    #[error("{0}")]
+    Content(pem::Error),
+}
+
+impl From<pem::Error> for PemFault {
+    fn from(error: pem::Error) -> Self {
+        match error {
+            pem::Error::Io(error) => Self::Io(error),
+            pem::Error::MissingSectionEnd { end_marker } => {
+                let name = text(&end_marker);
+                Self::Cut(format!("-----END {name}-----"))
+            }
+            pem::Error::IllegalSectionStart { line } => Self::Line(text(&line)),
+            other => Self::Content(other),
+        }
+    }
+}
+
+/// A line of a file as a text.
+fn text(line: &[u8]) -> String {
+    page::one_line(String::from_utf8_lossy(line).trim())
 }
 
 impl Trust {
@@ -238,9 +284,17 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustStoreErro
         source,
     };
     let before = roots.len();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+    let content = fs::read(path).map_err(|error| unreadable(error.into()))?;
+    if CertificateFacts::read(&content).is_some() {
+        return Err(TrustStoreError::Der {
+            path: path.to_owned(),
+        });
+    }
+    // editors of Windows begin a file with it
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+    for certificate in CertificateDer::pem_slice_iter(content) {
         roots
-            .add(certificate.map_err(unreadable)?)
+            .add(certificate.map_err(|error| unreadable(error.into()))?)
             .map_err(|source| TrustStoreError::Unusable {
                 path: path.to_owned(),
                 source,
@@ -256,8 +310,6 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustStoreErro
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn certificate() -> String {
@@ -363,8 +415,20 @@ mod tests {
         fs::write(&path, pem).unwrap();
         assert!(matches!(error(), TrustStoreError::Unusable { .. }));
         fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
-        assert!(matches!(error(), TrustStoreError::Unreadable { .. }));
+        let TrustStoreError::Unreadable { source, .. } = error() else {
+            panic!("{}", error());
+        };
+        assert_eq!(
+            source.to_string(),
+            "it is cut off: the line -----END CERTIFICATE----- is missing"
+        );
         assert!(error().to_string().contains("extra.pem"));
+        let der = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
+        fs::write(&path, der.cert.der()).unwrap();
+        assert!(matches!(error(), TrustStoreError::Der { .. }));
+        assert!(error().to_string().contains("openssl x509 -inform DER -in"));
+        fs::write(&path, format!("\u{feff}{}", certificate())).unwrap();
+        assert!(tls_config(Some(&path)).is_ok());
     }
 
     #[test]
