@@ -51,7 +51,10 @@ pub struct ProxyAddress {
 
 impl std::fmt::Debug for ProxyAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)?;
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port)?,
+            false => write!(f, "{}:{}", self.host, self.port)?,
+        }
         if self.credentials.is_some() {
             f.write_str(" (with credentials)")?;
         }
@@ -121,7 +124,7 @@ fn first_set(
     })
 }
 
-/// `[scheme://][user[:password]@]host[:port][/…]`; the error is the message of a [`RouteError`].
+/// `[scheme://][user[:password]@]host[:port][/]`; the error is the message of a [`RouteError`].
 fn parse(value: &str) -> Result<OutboundRoute, String> {
     // No scheme means http in curl, requests and httpx.
     let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
@@ -130,7 +133,17 @@ fn parse(value: &str) -> Result<OutboundRoute, String> {
         Some((credentials, location)) => (Some(credentials), location),
         None => (None, rest),
     };
-    let authority = location.split(['/', '?', '#']).next().unwrap_or_default();
+    let begin = location.find(['/', '?', '#']).unwrap_or(location.len());
+    let (authority, rest) = location.split_at(begin);
+    let is_file = rest.split(['?', '#']).next().unwrap_or_default();
+    if is_file.to_ascii_lowercase().ends_with(".pac") {
+        return Err(
+            "a PAC file is no proxy: open it, and take the host and port that it names".into(),
+        );
+    }
+    if !matches!(rest, "" | "/") {
+        return Err("the URL of a proxy has no path: write scheme, host and port alone".into());
+    }
     let proxy = |default_port| -> Result<ProxyAddress, String> {
         let (host, port) = host_and_port(authority)?;
         let credentials = credentials.map(decode_credentials).transpose()?.flatten();
@@ -296,7 +309,7 @@ mod tests {
             ("p", http("p", 80)),
             ("p:", http("p", 80)),
             ("HTTP://p/", http("p", 80)),
-            ("http://p:3128/path?query#fragment", http("p", 3128)),
+            ("http://p:3128/", http("p", 3128)),
             ("http://127.0.0.1:7890", http("127.0.0.1", 7890)),
             ("http://[::1]:7890/", http("::1", 7890)),
             ("http://[::1]", http("::1", 80)),
@@ -345,6 +358,10 @@ mod tests {
             ("https://secret:secret@p", "try http://"),
             ("socks4://secret@p", "SOCKS4"),
             ("ftp://secret@p", "unknown proxy scheme"),
+            ("http://p/secret", "has no path"),
+            ("http://p:1/?secret", "has no path"),
+            ("http://p/secret/PROXY.PAC?x", "a PAC file is no proxy"),
+            ("p:80/wpad.pac", "a PAC file is no proxy"),
             ("secret://p", "unknown proxy scheme"),
             ("http://", "no host"),
             ("http://secret:secret@", "no host"),
@@ -374,6 +391,12 @@ mod tests {
                 assert!(!text.contains("secret"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn an_ipv6_proxy_is_shown_in_brackets() {
+        assert_eq!(format!("{:?}", address("::1", 7890, None)), "[::1]:7890");
+        assert_eq!(format!("{:?}", address("p", 1, None)), "p:1");
     }
 
     #[test]
