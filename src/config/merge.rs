@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use super::{
@@ -133,7 +133,8 @@ impl ConfigSource {
         }
         match winner {
             Some(winner) => {
-                if winner.text.as_deref() != Some(found.value.as_str()) {
+                let text = winner.text.as_deref().unwrap_or_default();
+                if !self.is_same(name, text, &found.value) {
                     let message = format!("has no effect; it is overridden ({})", winner.origin);
                     merged.warn(name, origin, message);
                 }
@@ -141,6 +142,15 @@ impl ConfigSource {
             }
             None => setting(&found.value, origin),
         }
+    }
+}
+
+impl ConfigSource {
+    /// True if two texts of a variable mean the same: as texts, or as paths from the root on, as `init` writes them.
+    fn is_same(&self, name: &str, one: &str, other: &str) -> bool {
+        let is_path = name.ends_with("_FILE") || name.ends_with("_DIR");
+        let whole = |path: &str| path::absolute(self.root.join(path)).ok();
+        one == other || (is_path && whole(one).is_some_and(|it| whole(other) == Some(it)))
     }
 }
 
@@ -491,6 +501,21 @@ mod tests {
         );
         assert!(warnings[2].starts_with("SSL_CERT_FILE: has no effect in a file"));
         assert_eq!(warnings.len(), 3);
+    }
+
+    #[test]
+    fn a_path_that_leads_to_the_same_file_is_no_other_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data").display().to_string();
+        fs::create_dir(dir.path().join("env")).unwrap();
+        let file = format!("DATA_DIR={data}\nUPSTREAM_CA_FILE=/other/ca.pem\n");
+        fs::write(dir.path().join("env/.env"), file).unwrap();
+        let environment = [("DATA_DIR", "data"), ("UPSTREAM_CA_FILE", "ca.pem")];
+        let environment: Environment = environment.iter().copied().collect();
+        let source = ConfigSource::new(Flags::default(), environment).rooted(dir.path());
+        let warnings = source.merge().warnings;
+        let named: Vec<_> = warnings.iter().map(|it| it.variable.as_str()).collect();
+        assert_eq!(named, ["UPSTREAM_CA_FILE"]);
     }
 
     #[test]
