@@ -15,24 +15,29 @@ mod examination;
 mod exchange;
 mod kernel;
 mod listener;
+mod outbound;
 mod peer;
+mod reply;
 mod run;
 mod shared_state;
 mod stream;
 mod upstream;
+mod verdict;
 
 pub use self::{
     bundle::{Bundle, BundleError, BundlePart, may_write, write_bundle},
     check::{Check, CheckCounts, CheckGroup, CheckStatus, DoctorReport, plural},
     client::{ClientPlaces, ClientSetup, client_limits, client_setup},
     configuration::{invalid_configuration, running_configuration, valid_configuration},
-    contract::origin,
     data::{AuditCheck, AuditFinding, DataPlaces, DeniedSocket, data_checks},
     examination::Examination,
     exchange::Door,
     kernel::kernel_facts,
     listener::{ListenerPlaces, ListenerTarget, ServerPresence, listener_checks, refusal},
+    outbound::outbound_remedy,
+    reply::Reply,
     run::{GroupRun, PATIENCE, Telling, run_groups},
     shared_state::shared_state_checks,
-    upstream::{UpstreamPlace, upstream_checks},
+    upstream::{UpstreamPlace, tls_fault, upstream_checks},
+    verdict::{UpstreamVerdict, UpstreamVerdicts},
 };

@@ -29,11 +29,11 @@ use super::{
 use crate::{
     config::{ConfigSource, Credential, Environment, Flags, Listen, Loaded, Upstream},
     doctor::{
-        AuditCheck, AuditFinding, Check, CheckCounts, CheckGroup, ClientPlaces, DataPlaces,
-        DeniedSocket, DoctorReport, Door, Examination, GroupRun, ListenerPlaces, ListenerTarget,
-        ServerPresence, UpstreamPlace, client_limits, client_setup, data_checks,
-        invalid_configuration, listener_checks, may_write, refusal, run_groups,
-        shared_state_checks, upstream_checks, valid_configuration, write_bundle,
+        AuditCheck, AuditFinding, Check, CheckCounts, CheckGroup, CheckStatus, ClientPlaces,
+        DataPlaces, DeniedSocket, DoctorReport, Door, Examination, GroupRun, ListenerPlaces,
+        ListenerTarget, ServerPresence, UpstreamPlace, UpstreamVerdicts, client_limits,
+        client_setup, data_checks, invalid_configuration, listener_checks, may_write, refusal,
+        run_groups, shared_state_checks, upstream_checks, valid_configuration, write_bundle,
     },
     registry::Call,
     secret::Secrets,
@@ -228,6 +228,9 @@ impl Patient {
             CheckGroup::Client => Arc::new([]),
             _ => own.collect(),
         };
+        let upstreams = loaded.as_ref().map(|it| it.config.live.endpoints.len());
+        let verdicts = UpstreamVerdicts::of(upstreams.unwrap_or_default());
+        let verdicts = &verdicts;
         let mut groups: Vec<GroupRun<'_>> = vec![Box::pin(std::future::ready(made))];
         let (examination, ca_file) = (&examination, &ca_file);
         if let Some(loaded) = &loaded {
@@ -250,9 +253,13 @@ impl Patient {
                         listeners: Arc::clone(&own),
                         group,
                     };
-                    let mut checks = Box::pin(upstream_checks(place(), examination)).await;
+                    let checks = Box::pin(upstream_checks(place(), examination));
+                    let mut checks = verdicts.note(checks).await;
                     if group == CheckGroup::Client {
-                        let mut limits = client_limits(&place(), examination).await;
+                        let is_tried =
+                            |it: &Check| it.id == "models" && it.status != CheckStatus::Skip;
+                        let is_reached = checks.iter().any(is_tried);
+                        let mut limits = client_limits(&place(), examination, is_reached).await;
                         limits.subject = checks.first().and_then(|first| first.subject.clone());
                         checks.push(limits);
                     }
@@ -263,7 +270,7 @@ impl Patient {
             groups.push(Box::pin(shared_state_checks(state)));
         }
         if group != CheckGroup::Client {
-            groups.push(Box::pin(listener_checks(listeners)));
+            groups.push(Box::pin(listener_checks(listeners, verdicts.verdict())));
             groups.push(Box::pin(data_checks(data)));
         }
         run_groups(groups, screen.telling(), |checks| screen.show(checks)).await

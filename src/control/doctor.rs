@@ -19,9 +19,9 @@ use super::{
 use crate::{
     doctor::{
         AuditCheck, AuditFinding, CheckGroup, DataPlaces, DoctorReport, Door, Examination,
-        GroupRun, ListenerPlaces, ServerPresence, Telling, UpstreamPlace, data_checks,
-        listener_checks, refusal, run_groups, running_configuration, shared_state_checks,
-        upstream_checks,
+        GroupRun, ListenerPlaces, ServerPresence, Telling, UpstreamPlace, UpstreamVerdicts,
+        data_checks, listener_checks, refusal, run_groups, running_configuration,
+        shared_state_checks, upstream_checks,
     },
     registry::{AuditVerified, Author, Call, Change, Registry, RegistryError, Reply},
 };
@@ -134,6 +134,7 @@ impl AdminState {
         let live = self.sources.live.load_full();
         let live = &*live;
         let configuration = running_configuration(&self.sources.standing.load());
+        let verdicts = UpstreamVerdicts::of(live.endpoints.len());
         let mut groups: Vec<GroupRun<'_>> = vec![Box::pin(std::future::ready(configuration))];
         for endpoint in 0..live.endpoints.len() {
             let place = UpstreamPlace {
@@ -144,17 +145,18 @@ impl AdminState {
                 listeners: Arc::clone(&sources.addresses),
                 group: CheckGroup::Upstream,
             };
-            groups.push(Box::pin(upstream_checks(place, examination)));
+            groups.push(Box::pin(verdicts.note(upstream_checks(place, examination))));
         }
         groups.push(Box::pin(shared_state_checks(sources.state.clone())));
         let certificate = live.tls.as_ref().map(|tls| tls.leaf().clone());
-        groups.push(Box::pin(listener_checks(ListenerPlaces {
+        let places = ListenerPlaces {
             targets: sources.targets.clone(),
             certificate,
             presence: ServerPresence::Runs,
             refusal: refusal(sources.access, live),
             are_settings_named: true,
-        })));
+        };
+        groups.push(Box::pin(listener_checks(places, verdicts.verdict())));
         groups.push(Box::pin(data_checks(DataPlaces {
             directory: self.sources.data_dir.clone(),
             audit: self.sources.registry.clone().map(|it| audit(it, author)),

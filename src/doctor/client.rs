@@ -19,7 +19,7 @@ use super::{
     run::bounded,
     upstream::UpstreamPlace,
 };
-use crate::config::{Credential, Upstream};
+use crate::config::{Credential, Upstream, envdiff};
 
 const GROUP: CheckGroup = CheckGroup::Client;
 
@@ -45,7 +45,7 @@ pub struct ClientSetup {
     pub secrets: Vec<String>,
     /// Further authorities that it trusts (`NODE_EXTRA_CA_CERTS`).
     pub ca_file: Option<PathBuf>,
-    /// Variables of outbound proxies.
+    /// Variables of outbound proxies, as they count for it.
     pub proxies: Vec<(String, String)>,
     /// The checks.
     pub checks: Vec<Check>,
@@ -71,15 +71,10 @@ const PROVIDERS: [&str; 3] = [
     "CLAUDE_CODE_USE_FOUNDRY",
 ];
 
-/// Variables of outbound proxies that it follows.
-const PROXIES: [&str; 6] = [
-    "http_proxy",
-    "HTTP_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-];
+/// Variables of outbound proxies, the one that counts first. It follows them for `http://` and `https://` alike, and
+/// ignores `ALL_PROXY`.
+const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"];
+const EXCEPTIONS: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// Variables that are shown as they are.
 const PLAIN: [&str; 8] = [
@@ -124,13 +119,22 @@ pub fn client_setup(places: &ClientPlaces<'_>) -> ClientSetup {
     let base_url = base_url(&value, &mut checks);
     let (token, key) = (value("ANTHROPIC_AUTH_TOKEN"), value("ANTHROPIC_API_KEY"));
     checks.push(credentials(token.as_ref(), key.as_ref(), helper.as_ref()));
-    let further: Vec<_> = PLAIN
+    let mut further: Vec<_> = PLAIN
         .iter()
         .filter_map(|name| {
             let ClientValue { text, origin } = value(name)?;
             Some(format!("{name}={} ({origin})", line(&text)))
         })
         .collect();
+    let first = |names: &[&'static str]| names.iter().find_map(|name| Some((*name, value(name)?)));
+    let mut proxies = Vec::new();
+    if let Some((name, proxy)) = first(&PROXIES) {
+        let shown = line(&envdiff::shown_value("HTTPS_PROXY", &proxy.text));
+        further.push(format!("{name}={shown} ({})", proxy.origin));
+        proxies.extend(["http_proxy", "https_proxy"].map(|it| (it.to_owned(), proxy.text.clone())));
+    }
+    let exceptions = first(&EXCEPTIONS).map(|(_, list)| ("no_proxy".to_owned(), list.text));
+    proxies.extend(exceptions);
     if !further.is_empty() {
         let found = format!("also set: {}", further.join(", "));
         let mut used = Check::ok(GROUP, "variables", found);
@@ -161,10 +165,7 @@ pub fn client_setup(places: &ClientPlaces<'_>) -> ClientSetup {
             .map(|value| value.text)
             .collect(),
         ca_file: ca_file.filter(|path| path.exists()),
-        proxies: PROXIES
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), value(name)?.text)))
-            .collect(),
+        proxies,
         checks,
     }
 }
@@ -345,8 +346,12 @@ fn credentials(
     }
 }
 
-/// The limits of the credential, as the server tells them.
-pub async fn client_limits(place: &UpstreamPlace<'_>, asked: &Examination) -> Check {
+/// The limits of the credential, as the server tells them. Where the way there fails, no credential is sent on it.
+pub async fn client_limits(
+    place: &UpstreamPlace<'_>,
+    asked: &Examination,
+    is_reached: bool,
+) -> Check {
     const ID: &str = "limits";
     let inquiry = Inquiry {
         door: place.door,
@@ -354,6 +359,9 @@ pub async fn client_limits(place: &UpstreamPlace<'_>, asked: &Examination) -> Ch
         endpoint: place.endpoint,
         credential: asked.credential.as_ref(),
     };
+    if !is_reached {
+        return Check::skip(GROUP, ID, "not tried: requests do not get there");
+    }
     if asked.credential.is_none() {
         return Check::skip(GROUP, ID, "not tried: there is no credential");
     }
@@ -369,7 +377,7 @@ pub async fn client_limits(place: &UpstreamPlace<'_>, asked: &Examination) -> Ch
             ID,
             format!("the server tells none (it answers {})", answer.status),
         ),
-        Some(Err(why)) => Check::skip(GROUP, ID, format!("not known: {why}")),
+        Some(Err(none)) => Check::skip(GROUP, ID, format!("not known: {}", none.why)),
         None => Check::skip(GROUP, ID, "not known: no answer within 5 s"),
     };
     check.took(took)
@@ -460,6 +468,35 @@ mod tests {
             let found = setup(&[SHELL], &files[..count]);
             assert_eq!(found.base_url.unwrap().host, *host);
         }
+    }
+
+    #[test]
+    fn proxies_count_for_both_schemes_and_all_proxy_for_none() {
+        let proxies = |variables: &[(&str, &str)], files: &[(&str, &str)]| {
+            let found = setup(variables, files);
+            assert!(!format!("{:?}", found.checks).contains("canary"));
+            found.proxies
+        };
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let both = |value: &str| pairs(&[("http_proxy", value), ("https_proxy", value)]);
+        let https = ("HTTPS_PROXY", "http://u:canary@s:1");
+        let http = ("HTTP_PROXY", "http://h:1");
+        assert_eq!(proxies(&[http, https], &[]), both(https.1));
+        assert_eq!(proxies(&[http], &[]), both(http.1));
+        assert_eq!(proxies(&[("ALL_PROXY", "http://a:1")], &[]), pairs(&[]));
+        let mut excepted = both(https.1);
+        excepted.extend(pairs(&[("no_proxy", "h")]));
+        assert_eq!(proxies(&[https, ("NO_PROXY", "h")], &[]), excepted);
+        let file = [(
+            "home/.claude/settings.json",
+            "{\"env\":{\"HTTPS_PROXY\":\"http://f:1\"}}",
+        )];
+        assert_eq!(proxies(&[https], &file), both("http://f:1"));
     }
 
     #[test]

@@ -11,11 +11,16 @@ use serde_json::{Value, json};
 use super::{
     check::{Check, CheckGroup, plural},
     examination::Examination,
-    exchange::{Answered, Inquiry, Question},
+    exchange::{Answered, Inquiry, NoAnswer, Question},
+    outbound::proxy_of,
     run::{PATIENCE, bounded},
     stream::StreamFindings,
 };
-use crate::exchange::{Tokens, Usage};
+use crate::{
+    config::Scheme,
+    exchange::{Tokens, Usage},
+    wire::page::origin,
+};
 
 /// Model that is asked where the upstream names none.
 const MODEL: &str = "claude-haiku-4-5";
@@ -41,7 +46,7 @@ pub(super) async fn contract_checks(
         ..Question::default()
     };
     let (models, took) = bounded(inquiry.ask(&question)).await;
-    let models = models.unwrap_or_else(|| Err(LATE.to_owned()));
+    let models = models.unwrap_or_else(|| Err(NoAnswer::late(LATE)));
     let mut checks = vec![listed(group, inquiry, &models).took(took)];
     let model = match &asked.model {
         Some(model) => model.clone(),
@@ -51,23 +56,38 @@ pub(super) async fn contract_checks(
             .and_then(smallest)
             .unwrap_or_else(|| MODEL.to_owned()),
     };
+    if let Ok(answer) = &models
+        && answer.reply().is_page()
+        && let Some(stranger) = stranger(inquiry, answer, &model).await
+    {
+        let found = stranger_found(group, inquiry, answer, &stranger).took(took);
+        let mut checks = vec![found];
+        checks
+            .extend(BESIDE_MODELS.map(|id| {
+                Check::skip(group, id, "not tried: what answers is not Anthropic's API")
+            }));
+        return (checks, models.ok());
+    }
     let stream: OptionFuture<_> = asked.spend.then(|| stream(group, inquiry, &model)).into();
     let silence = asked.slow.map(|slow| silence(group, inquiry, &model, slow));
     let silence: OptionFuture<_> = silence.into();
     let (refusal, counts, stream, silence) = tokio::join!(
-        bounded(refusal(inquiry, &model)),
+        bounded(inquiry.ask(&faulty(&model))),
         counts(group, inquiry, &model),
         stream,
         silence
     );
     let is_answered =
         models.as_ref().is_ok_and(|answer| answer.status == 200) || counts.are_counted;
-    let (refusal, took) = (refusal.0.unwrap_or_else(|| Err(LATE.to_owned())), refusal.1);
+    let (refusal, took) = (
+        refusal.0.unwrap_or_else(|| Err(NoAnswer::late(LATE))),
+        refusal.1,
+    );
     checks.extend(match &refusal {
         Ok(answer) if !is_answered && is_nowhere(answer, &model) => {
             vec![nowhere(group, inquiry, answer).took(took)]
         }
-        refusal => shape(group, refusal, took),
+        refusal => shape(group, inquiry, refusal, took),
     });
     checks.extend(counts.checks);
     checks.push(stream.unwrap_or_else(|| {
@@ -83,14 +103,54 @@ pub(super) async fn contract_checks(
 
 const LATE: &str = "no answer within 5 s";
 
-/// The remedy for a request without an answer.
-fn unanswered(why: &str) -> &'static str {
-    match why.contains("status 407") {
-        true => {
-            "put the right user and password into HTTP_PROXY (http://user:password@host:port; in them, @ is %40 and : \
-             is %3A)"
-        }
-        false => "look at the upstream's status page, and try again",
+/// Checks that a stranger's answers say nothing about.
+const BESIDE_MODELS: [&str; 7] = [
+    "error_shape",
+    "request_id",
+    "count_tokens",
+    "unknown_fields",
+    "unknown_betas",
+    "stream",
+    "silence",
+];
+
+/// The answer to a message with a fault, where it is none of the API either: then all that comes is of a stranger.
+async fn stranger(inquiry: Inquiry<'_>, listed: &Answered, model: &str) -> Option<String> {
+    let (answer, _) = bounded(inquiry.ask(&faulty(model))).await;
+    let answer = answer?.ok()?;
+    let is_stranger = answer.reply().is_page();
+    is_stranger.then(|| {
+        let (listed, answer) = (listed.reply().told(), answer.reply().told());
+        format!("GET /v1/models got {listed}, POST /v1/messages got {answer}")
+    })
+}
+
+/// The one finding on answers of a stranger.
+fn stranger_found(group: CheckGroup, inquiry: Inquiry<'_>, listed: &Answered, told: &str) -> Check {
+    if is_clear(inquiry) && listed.reply().wants_tls() {
+        return refused(group, "models", inquiry, listed);
+    }
+    let found = format!("what answers is not Anthropic's API: {told}");
+    let fix = match (listed.status, proxy_of(&inquiry.live.endpoints[inquiry.endpoint])) {
+        (300..=399, _) => refused(group, "models", inquiry, listed).fix.unwrap_or_default(),
+        (_, None) => "correct API_BASE_URL: its host and its path (without /v1); if that is a page to sign in or of a \
+             firewall, have requests of this machine pass without it (a key sent there is given away)"
+            .to_owned(),
+        (_, Some(proxy)) => format!(
+            "if that is a page to sign in or to block, have the operator of the {proxy} let requests of this machine \
+             pass without it (a key sent there is given away); otherwise correct API_BASE_URL: its host and its path \
+             (without /v1)"
+        ),
+    };
+    Check::fail(group, "models", found, fix).with_evidence(shown(listed))
+}
+
+/// A message that no server of the API takes.
+fn faulty(model: &str) -> Question<'static> {
+    Question {
+        target: MESSAGES,
+        content: Some(json!({"model": model, "max_tokens": 1, "messages": []})),
+        ..Question::default()
     }
 }
 
@@ -109,11 +169,11 @@ fn smallest(models: &Answered) -> Option<String> {
 }
 
 /// The list of models, with the configured credential.
-fn listed(group: CheckGroup, inquiry: Inquiry<'_>, models: &Result<Answered, String>) -> Check {
+fn listed(group: CheckGroup, inquiry: Inquiry<'_>, models: &Result<Answered, NoAnswer>) -> Check {
     const ID: &str = "models";
     let answer = match models {
         Ok(answer) => answer,
-        Err(why) => return Check::fail(group, ID, why, unanswered(why)),
+        Err(none) => return Check::fail(group, ID, &*none.why, &*none.fix),
     };
     let status = answer.status;
     let ids = answer.json()["data"].as_array().map(Vec::len);
@@ -139,12 +199,12 @@ fn listed(group: CheckGroup, inquiry: Inquiry<'_>, models: &Result<Answered, Str
              (without /v1)",
         )
         .with_evidence(shown(answer)),
-        _ => refused(group, ID, answer),
+        _ => refused(group, ID, inquiry, answer),
     }
 }
 
 /// A refusal that clients would meet, too.
-fn refused(group: CheckGroup, id: &'static str, answer: &Answered) -> Check {
+fn refused(group: CheckGroup, id: &'static str, inquiry: Inquiry<'_>, answer: &Answered) -> Check {
     let status = answer.status;
     if let Some(label) = answer.field("x-proxy-error") {
         let message = answer.json()["error"]["message"]
@@ -156,6 +216,10 @@ fn refused(group: CheckGroup, id: &'static str, answer: &Answered) -> Check {
         return Check::fail(group, id, found, fix).with_evidence(shown(answer));
     }
     let (found, fix) = match status {
+        400 if is_clear(inquiry) && answer.reply().wants_tls() => (
+            "answers 400: its port speaks TLS".to_owned(),
+            "write https:// in API_BASE_URL, in place of http://".to_owned(),
+        ),
         300..=399 => (
             format!("redirects with {status}: clients do not follow it with their content"),
             match answer.field("location").and_then(|it| origin(&it)) {
@@ -201,13 +265,8 @@ fn refused(group: CheckGroup, id: &'static str, answer: &Answered) -> Check {
     Check::fail(group, id, found, fix).with_evidence(shown(answer))
 }
 
-/// Scheme and host of a URL, without anything that may be a secret.
-pub fn origin(location: &str) -> Option<String> {
-    let (scheme, rest) = location.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let is_host = |it: char| it.is_ascii_alphanumeric() || ".-:[]".contains(it);
-    let is_shown = ["http", "https"].contains(&scheme) && authority.chars().all(is_host);
-    is_shown.then(|| format!("{scheme}://{authority}"))
+fn is_clear(inquiry: Inquiry<'_>) -> bool {
+    inquiry.live.endpoints[inquiry.endpoint].upstream.scheme == Scheme::Http
 }
 
 /// An answer in a line: status, media type, time of the head. Its content may repeat a secret.
@@ -231,16 +290,6 @@ fn shown(answer: &Answered) -> String {
         error.unwrap_or_default(),
         answer.head_after.as_millis()
     )
-}
-
-/// Sends a request without messages, which the API refuses.
-async fn refusal(inquiry: Inquiry<'_>, model: &str) -> Result<Answered, String> {
-    let question = Question {
-        target: MESSAGES,
-        content: Some(json!({"model": model, "max_tokens": 1, "messages": []})),
-        ..Question::default()
-    };
-    inquiry.ask(&question).await
 }
 
 const MESSAGES: &str = "/v1/messages";
@@ -282,22 +331,29 @@ fn nowhere(group: CheckGroup, inquiry: Inquiry<'_>, answer: &Answered) -> Check 
 }
 
 /// The shape of an error, and the id of a request.
-fn shape(group: CheckGroup, answer: &Result<Answered, String>, took: Duration) -> Vec<Check> {
+fn shape(
+    group: CheckGroup,
+    inquiry: Inquiry<'_>,
+    answer: &Result<Answered, NoAnswer>,
+    took: Duration,
+) -> Vec<Check> {
     const ID: &str = "error_shape";
     let answer = match answer {
         Ok(answer) => answer,
-        Err(why) => return vec![Check::fail(group, ID, why, unanswered(why)).took(took)],
+        Err(NoAnswer { why, fix }) => {
+            return vec![Check::fail(group, ID, &**why, &**fix).took(took)];
+        }
     };
     let check = match (answer.status, answer.error()) {
         (400..=499, Some(_)) => Check::ok(group, ID, "errors have Anthropic's shape"),
-        (300..=399, _) => refused(group, ID, answer),
+        (300..=399, _) => refused(group, ID, inquiry, answer),
         (200..=299, _) => Check::warn(
             group,
             ID,
             "a request without messages is accepted: something before the API answers in its place",
             "ask the upstream's operator; clients may show empty answers instead of errors",
         ),
-        (500.., Some(_)) => refused(group, ID, answer),
+        (500.., Some(_)) => refused(group, ID, inquiry, answer),
         (status, _) => Check::fail(
             group,
             ID,
@@ -333,14 +389,17 @@ async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Counts 
         bounded(count(inquiry, model, XML, &[], true)),
         bounded(count(inquiry, model, XML, &beta, false)),
     );
-    let (marked, took) = (marked.0.unwrap_or_else(|| Err(LATE.to_owned())), marked.1);
+    let (marked, took) = (
+        marked.0.unwrap_or_else(|| Err(NoAnswer::late(LATE))),
+        marked.1,
+    );
     let beside = Beside {
         bare: bare.0.and_then(Result::ok),
         tiny: tiny.0.and_then(Result::ok),
     };
     let counted = match &marked {
         Ok(answer) => counted(group, inquiry, answer, &beside),
-        Err(why) => Check::fail(group, "count_tokens", why, unanswered(why)),
+        Err(none) => Check::fail(group, "count_tokens", &*none.why, &*none.fix),
     };
     let is_counted = marked.as_ref().is_ok_and(|it| tokens_of(it).is_some());
     let is_stranger = marked.as_ref().is_ok_and(Answered::is_html);
@@ -350,7 +409,7 @@ async fn counts(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Counts 
         ("unknown_betas", "betas", UNKNOWN_BETA, beta),
     ] {
         checks.push(if is_counted {
-            let answer = answer.unwrap_or_else(|| Err(LATE.to_owned()));
+            let answer = answer.unwrap_or_else(|| Err(NoAnswer::late(LATE)));
             passed(group, id, what, word, &answer).took(took)
         } else if is_stranger {
             Check::skip(group, id, "not tried: what answers is not Anthropic's API")
@@ -380,7 +439,7 @@ async fn count(
     text: &str,
     fields: &[(&str, &str)],
     has_member: bool,
-) -> Result<Answered, String> {
+) -> Result<Answered, NoAnswer> {
     let mut content = json!({"model": model, "messages": [{"role": "user", "content": text}]});
     if has_member {
         content[UNKNOWN_MEMBER] = Value::Bool(true);
@@ -477,7 +536,7 @@ fn counted(group: CheckGroup, inquiry: Inquiry<'_>, answer: &Answered, beside: &
             "refuses the request (400): it may not have the model",
             "name one that it has, at a terminal: `doctor --model MODEL`",
         ),
-        _ => return refused(group, ID, answer),
+        _ => return refused(group, ID, inquiry, answer),
     }
     .with_evidence(shown(answer))
 }
@@ -488,11 +547,11 @@ fn passed(
     id: &'static str,
     what: &str,
     word: &str,
-    answer: &Result<Answered, String>,
+    answer: &Result<Answered, NoAnswer>,
 ) -> Check {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(why) => return Check::fail(group, id, why, unanswered(why)),
+        Err(none) => return Check::fail(group, id, &*none.why, &*none.fix),
     };
     let is_named = answer
         .error()
@@ -537,15 +596,12 @@ async fn stream(group: CheckGroup, inquiry: Inquiry<'_>, model: &str) -> Check {
         ..Question::default()
     };
     let (answer, took) = bounded(inquiry.ask(&question)).await;
-    let answer = match answer.unwrap_or_else(|| Err("no whole stream within 5 s".to_owned())) {
+    let answer = match answer.unwrap_or_else(|| Err(NoAnswer::late("no whole stream within 5 s"))) {
         Ok(answer) => answer,
-        Err(why) => {
-            let fix = unanswered(&why);
-            return Check::fail(group, ID, why, fix).took(took);
-        }
+        Err(NoAnswer { why, fix }) => return Check::fail(group, ID, why, fix).took(took),
     };
     if answer.status != 200 {
-        return refused(group, ID, &answer).took(took);
+        return refused(group, ID, inquiry, &answer).took(took);
     }
     let kind = answer.field("content-type").unwrap_or_default();
     let found = StreamFindings::of(&answer.content, &answer.pieces);
@@ -631,6 +687,15 @@ async fn silence(group: CheckGroup, inquiry: Inquiry<'_>, model: &str, silence: 
     let took = began.elapsed();
     let fix = "have the proxies on the way wait for at least 600 s (nginx: proxy_read_timeout, \
                client_body_timeout; a load balancer: idle timeout): a model may think for minutes";
+    // the connections to the upstream are those of the server
+    let fix = match group == CheckGroup::Client || took < silence {
+        true => fix.to_owned(),
+        false => format!(
+            "if a firewall on the way drops idle connections without a word, set UPSTREAM_KEEP_ALIVE below {} s, so \
+             that none is used after it; and {fix}",
+            silence.as_secs()
+        ),
+    };
     let check = match answer {
         // it was answered before the request was whole
         Ok(Ok(answer)) if took < silence => Check::warn(
@@ -648,12 +713,13 @@ async fn silence(group: CheckGroup, inquiry: Inquiry<'_>, model: &str, silence: 
             ID,
             format!("a connection bears {} s of silence", silence.as_secs()),
         ),
-        Ok(Err(why)) => Check::fail(
+        Ok(Err(none)) => Check::fail(
             group,
             ID,
             format!(
-                "the connection ended after {} s of silence: {why}",
-                took.as_secs()
+                "the connection ended after {} s of silence: {}",
+                took.as_secs(),
+                none.why
             ),
             fix,
         ),

@@ -16,9 +16,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde_json::Value;
 use smallvec::smallvec;
 
-use super::run::told;
+use super::{outbound::outbound_remedy, reply::Reply, run::told};
 use crate::{
-    config::{Credential, Live, OutboundRoute, Scheme},
+    config::{Credential, Endpoint, Live, OutboundRoute, Scheme},
     error::{ProxyError, UpstreamError},
     secret::names_credential,
     upstream::{
@@ -82,7 +82,52 @@ pub(super) struct Answered {
     pub(super) at: SystemTime,
 }
 
+/// Reason for which there is no answer, and the remedy.
+pub(super) struct NoAnswer {
+    pub(super) why: String,
+    pub(super) fix: String,
+}
+
+impl NoAnswer {
+    /// An answer that did not come in time.
+    pub(super) fn late(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            fix: TRY_AGAIN.to_owned(),
+        }
+    }
+
+    fn of(error: &UpstreamError, endpoint: &Endpoint) -> Self {
+        let is_clear = endpoint.upstream.scheme == Scheme::Http;
+        let fix = match error {
+            UpstreamError::ConnectionTerminated(_) | UpstreamError::HttpProtocolError
+                if is_clear =>
+            {
+                "try https:// in API_BASE_URL: a port that speaks TLS answers so to http://; otherwise look at the \
+                 upstream's status page"
+                    .to_owned()
+            }
+            error => outbound_remedy(error, endpoint).unwrap_or_else(|| TRY_AGAIN.to_owned()),
+        };
+        Self {
+            why: of_upstream(error),
+            fix,
+        }
+    }
+}
+
+const TRY_AGAIN: &str = "look at the upstream's status page, and try again";
+
 impl Answered {
+    /// The answer for a judgement of its kind.
+    pub(super) fn reply(&self) -> Reply<'_> {
+        Reply {
+            status: self.status,
+            fields: &self.fields,
+            content: &self.content,
+        }
+    }
+
     /// The content as JSON; null if it is none.
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.content).unwrap_or(Value::Null)
@@ -123,7 +168,7 @@ impl Inquiry<'_> {
     }
 
     /// Sends a request, and reads the whole answer.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answered, String> {
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answered, NoAnswer> {
         let content = question
             .content
             .as_ref()
@@ -144,10 +189,11 @@ impl Inquiry<'_> {
         };
         let began = Instant::now();
         let sent = self.door.client().send(self.live, self.endpoint, request);
+        let endpoint = &self.live.endpoints[self.endpoint];
         let response = sent.await.map_err(|failed| match failed {
-            Failed::Unsent(_, error) => of_upstream(&error),
-            Failed::Sent(ProxyError::Upstream(error)) => of_upstream(&error),
-            Failed::Sent(error) => told(&error),
+            Failed::Unsent(_, error) => NoAnswer::of(&error, endpoint),
+            Failed::Sent(ProxyError::Upstream(error)) => NoAnswer::of(&error, endpoint),
+            Failed::Sent(error) => NoAnswer::late(&told(&error)),
         })?;
         let mut answered = Answered {
             status: response.head.status.as_u16(),

@@ -16,6 +16,7 @@ use super::{
     contract::XML,
     peer::{self, PeerChain, PeerTrust},
     run::{bounded, bounded_blocking, told},
+    verdict::UpstreamVerdict,
 };
 use crate::{
     config::{AccessMode, CERTIFICATE_ENDS_SOON, Endpoint, Live, Scheme, Upstream},
@@ -111,8 +112,8 @@ pub fn refusal(access: AccessMode, live: &Live) -> Option<&'static str> {
     }
 }
 
-/// Checks the listeners of a running server.
-pub async fn listener_checks(places: ListenerPlaces) -> Vec<Check> {
+/// Checks the listeners of a running server. What an upstream that fails explains is no failure of its own.
+pub async fn listener_checks(places: ListenerPlaces, verdict: UpstreamVerdict) -> Vec<Check> {
     if places.targets.is_empty() {
         let why = "not tried: no address is known (PORT is 0, or the sockets are systemd's); at a terminal \
                    `doctor --url URL` names one";
@@ -120,7 +121,7 @@ pub async fn listener_checks(places: ListenerPlaces) -> Vec<Check> {
     }
     let mut checks = Vec::new();
     for target in &places.targets {
-        let of_target = Box::pin(one(target, &places)).await;
+        let of_target = Box::pin(one(target, &places, &verdict)).await;
         checks.extend(of_target.into_iter().map(|mut check| {
             check.subject = Some(target.to_string());
             check
@@ -129,7 +130,11 @@ pub async fn listener_checks(places: ListenerPlaces) -> Vec<Check> {
     checks
 }
 
-async fn one(target: &ListenerTarget, places: &ListenerPlaces) -> Vec<Check> {
+async fn one(
+    target: &ListenerTarget,
+    places: &ListenerPlaces,
+    verdict: &UpstreamVerdict,
+) -> Vec<Check> {
     let (answer, took) = bounded(exchange(target, "GET", "/health", "")).await;
     let late = || Err(Unanswered::Late);
     let (chain, answer) = match answer.unwrap_or_else(late) {
@@ -164,7 +169,10 @@ async fn one(target: &ListenerTarget, places: &ListenerPlaces) -> Vec<Check> {
     });
     checks.push(
         match answers {
-            Ok((plain, marked)) => arrived(&plain, &marked),
+            Ok((plain, marked)) => {
+                let is_explained = marked.status >= 500 && verdict.is_failing().await;
+                arrived(&plain, &marked, is_explained)
+            }
             Err(error) => Check::fail(
                 GROUP,
                 "content",
@@ -357,7 +365,8 @@ fn certificate(chain: &PeerChain, places: &ListenerPlaces, target: &ListenerTarg
 }
 
 /// A text with markup against one without: both must have the same fate, and the first must stay whole.
-fn arrived(plain: &PlainAnswer, marked: &PlainAnswer) -> Check {
+/// `is_explained`: a check of an upstream fails.
+fn arrived(plain: &PlainAnswer, marked: &PlainAnswer, is_explained: bool) -> Check {
     const ID: &str = "content";
     let facts = [
         format!("plain text: status {}", plain.status),
@@ -380,6 +389,14 @@ fn arrived(plain: &PlainAnswer, marked: &PlainAnswer) -> Check {
             "have what stands before the proxy leave content as it is (a sanitiser of HTML)",
         ),
         (Some(_), Some(_)) => Check::ok(GROUP, ID, "a text with XML in it passes whole"),
+        _ if plain.status == marked.status && marked.status >= 500 && is_explained => Check::skip(
+            GROUP,
+            ID,
+            format!(
+                "not known: the running server answers {}, as the upstream does not work now",
+                marked.status
+            ),
+        ),
         _ if plain.status == marked.status && marked.status >= 500 => Check::fail(
             GROUP,
             ID,

@@ -5,7 +5,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
@@ -66,9 +66,16 @@ impl PeerChain {
             return false;
         };
         let between = self.certificates.get(1..).unwrap_or_default();
+        // a moment at which it is valid: an end of its validity would be found before its authority
+        let at = match CertificateFacts::read(leaf) {
+            Some(facts) => now().min(facts.ends - 1).max(facts.begins + 1),
+            None => now(),
+        };
+        let at = Duration::from_secs(u64::try_from(at).unwrap_or_default());
+        let at = UnixTime::since_unix_epoch(at);
         // other faults are reported by the handshake
         !matches!(
-            verifier.verify_server_cert(leaf, between, &name, &[], UnixTime::now()),
+            verifier.verify_server_cert(leaf, between, &name, &[], at),
             Err(Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature
             ))

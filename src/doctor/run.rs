@@ -9,6 +9,7 @@ use std::{
 use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 
 use super::check::{Check, DoctorReport, millis};
+use crate::error::plain_text;
 
 /// Time for one check.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,10 +80,10 @@ pub(super) async fn bounded_blocking<T: Send + 'static>(
 
 /// An error with its causes, in one line.
 pub(super) fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = plain_text(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let more = error.to_string();
+        let more = plain_text(error);
         if !text.ends_with(&more) {
             text = format!("{text}: {more}");
         }

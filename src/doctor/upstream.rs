@@ -14,6 +14,7 @@ use super::{
     contract::contract_checks,
     examination::Examination,
     exchange::{Answered, Door, Inquiry, of_upstream},
+    outbound::{outbound, proxy_of},
     peer::{self, PeerTrust},
     run::{PATIENCE, bounded, bounded_blocking, told},
 };
@@ -21,7 +22,6 @@ use crate::{
     config::{CERTIFICATE_ENDS_SOON, Endpoint, Live, OutboundRoute, Scheme},
     error::UpstreamError,
     upstream::dial::{self, Dialer, Trust},
-    wire::origin::is_loopback_host,
 };
 
 /// An upstream, and what is needed to reach it.
@@ -53,7 +53,7 @@ pub async fn upstream_checks(place: UpstreamPlace<'_>, asked: &Examination) -> V
         .that_refuses(std::sync::Arc::clone(&place.listeners));
     let mut checks = match &endpoint.route {
         OutboundRoute::Direct => direct(group, &dialer, endpoint).await,
-        route => vec![Box::pin(outbound(group, &dialer, endpoint, route)).await],
+        _ => vec![Box::pin(outbound(group, &dialer, endpoint)).await],
     };
     let is_reached = checks.iter().any(|check| {
         matches!(&*check.id, "tcp" | "outbound_proxy")
@@ -68,7 +68,7 @@ pub async fn upstream_checks(place: UpstreamPlace<'_>, asked: &Examination) -> V
         return named(checks, endpoint);
     }
     if endpoint.upstream.scheme == Scheme::Https {
-        let tls = Box::pin(tls(&place, &dialer, endpoint)).await;
+        let tls = Box::pin(tls(group, place.ca_file.clone(), &dialer, endpoint)).await;
         let is_broken = tls.status == super::check::CheckStatus::Fail;
         checks.push(tls);
         if is_broken {
@@ -131,6 +131,9 @@ async fn direct(group: CheckGroup, dialer: &Dialer, endpoint: &Endpoint) -> Vec<
         group,
         "dns",
         match addresses.len() {
+            1 if host.parse::<std::net::IpAddr>().is_ok() => {
+                format!("{host} is an address: no name is looked up")
+            }
             1 => format!("{host} is {}", shown[0]),
             many => format!("{host} has {many} addresses"),
         },
@@ -145,13 +148,14 @@ async fn direct(group: CheckGroup, dialer: &Dialer, endpoint: &Endpoint) -> Vec<
     });
     let tried = join_all(tries).await;
     let works = tried.iter().any(|(_, done, _)| done.is_ok());
+    let has_ipv4 = addresses.iter().any(std::net::IpAddr::is_ipv4);
     let mut checks = vec![dns];
     for (address, done, took) in tried {
         let check = match done {
             Ok(()) => Check::ok(group, "tcp", format!("{address} takes connections")),
             Err(error) => {
                 let why = format!("{address}: {}", of_upstream(&error));
-                let fix = unreached(&error, address);
+                let fix = unreached(&error, address, has_ipv4);
                 match works {
                     true => Check::warn(group, "tcp", why, fix),
                     false => Check::fail(group, "tcp", why, fix),
@@ -163,7 +167,8 @@ async fn direct(group: CheckGroup, dialer: &Dialer, endpoint: &Endpoint) -> Vec<
     checks
 }
 
-fn unreached(error: &UpstreamError, address: SocketAddr) -> String {
+/// Remedy for an address that takes no connections. `has_ipv4`: the host has addresses of IPv4, too.
+fn unreached(error: &UpstreamError, address: SocketAddr, has_ipv4: bool) -> String {
     match error {
         UpstreamError::LoopDetected(_) => {
             "API_BASE_URL leads back to this proxy: set it to the upstream".to_owned()
@@ -173,10 +178,16 @@ fn unreached(error: &UpstreamError, address: SocketAddr) -> String {
              outside, set HTTPS_PROXY, and see that NO_PROXY does not name the host",
             address.port()
         ),
-        UpstreamError::ConnectionFailed(_) if address.is_ipv6() => {
-            "this machine has no way to IPv6 addresses: give it one, or leave it: the proxy uses IPv4 then"
-                .to_owned()
+        UpstreamError::ConnectionFailed(_) if address.is_ipv6() => match has_ipv4 {
+            true => {
+                "this machine has no way to IPv6 addresses: give it one, or leave it: the proxy uses IPv4 then"
+            }
+            false => {
+                "this machine has no way to IPv6 addresses, and the host has no others: give it one, name a host with \
+                 an IPv4 address in API_BASE_URL, or set HTTPS_PROXY where a proxy leads outside"
+            }
         }
+        .to_owned(),
         UpstreamError::DescriptorsExhausted(_) => {
             "raise the limit of open files (`ulimit -n`, LimitNOFILE=)".to_owned()
         }
@@ -188,80 +199,21 @@ fn unreached(error: &UpstreamError, address: SocketAddr) -> String {
     }
 }
 
-/// The way through an outbound proxy, up to the upstream.
-async fn outbound(
+/// The handshake, and the certificate.
+async fn tls(
     group: CheckGroup,
+    ca_file: Option<PathBuf>,
     dialer: &Dialer,
     endpoint: &Endpoint,
-    route: &OutboundRoute,
 ) -> Check {
-    const ID: &str = "outbound_proxy";
-    let proxy = match route {
-        OutboundRoute::Direct => String::new(),
-        OutboundRoute::HttpProxy(proxy) => format!("HTTP proxy {proxy:?}"),
-        OutboundRoute::Socks5 { proxy, .. } => format!("SOCKS5 proxy {proxy:?}"),
-    };
-    let dial = dialer.dial_in_clear(endpoint.http, &endpoint.upstream, route, PATIENCE);
-    let (done, took) = bounded(Box::pin(dial)).await;
-    let authority = &endpoint.upstream.authority;
-    let outcome = done.unwrap_or(Err(UpstreamError::ConnectionTimeout));
-    if group == CheckGroup::Client && is_loopback_host(&endpoint.upstream.authority) {
-        return Check::fail(
-            group,
-            ID,
-            format!("{authority} is this machine, and requests to it go to the {proxy}"),
-            "set NO_PROXY=127.0.0.1,localhost where Claude Code is started: it then asks the proxy of this \
-             machine directly",
-        )
-        .took(took);
-    }
-    let check = match outcome {
-        Ok(_) if is_absolute(endpoint) => {
-            Check::ok(group, ID, format!("{proxy} takes connections"))
-        }
-        Ok(_) => Check::ok(group, ID, format!("{proxy} connects to {authority}")),
-        Err(error) => {
-            let why = of_upstream(&error);
-            let has_login = match route {
-                OutboundRoute::HttpProxy(proxy) => proxy.credentials.is_some(),
-                OutboundRoute::Socks5 { proxy, .. } => proxy.credentials.is_some(),
-                OutboundRoute::Direct => false,
-            };
-            let fix = match error.is_permanent() {
-                true if has_login => format!(
-                    "correct the user and password in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, which the proxy refuses \
-                     (in them, @ is %40 and : is %3A), or ask its operator if they may reach {authority}"
-                ),
-                true => "put user and password into HTTPS_PROXY, HTTP_PROXY or ALL_PROXY \
-                         (http://user:password@host:port)"
-                    .to_owned(),
-                false => format!(
-                    "correct HTTPS_PROXY or HTTP_PROXY, let the proxy connect to {authority}, or name the host \
-                     in NO_PROXY to go there directly"
-                ),
-            };
-            Check::fail(group, ID, format!("{proxy}: {why}"), fix)
-        }
-    };
-    check.took(took)
-}
-
-/// An HTTP proxy that is asked for a clear-text upstream is told its URL with each request.
-fn is_absolute(endpoint: &Endpoint) -> bool {
-    endpoint.upstream.scheme == Scheme::Http
-        && matches!(endpoint.route, OutboundRoute::HttpProxy(_))
-}
-
-/// The handshake, and the certificate.
-async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) -> Check {
     const ID: &str = "tls";
-    let (group, host) = (place.group, endpoint.upstream.host.as_str());
-    let ca_file = place.ca_file.clone();
-    let (store, _) = bounded_blocking(move || dial::store(ca_file.as_deref())).await;
+    let host = endpoint.upstream.host.as_str();
+    let named = ca_file.clone();
+    let (store, _) = bounded_blocking(move || dial::store(named.as_deref())).await;
     let store = match store {
         Some(Ok(store)) => store,
         Some(Err(error)) => {
-            let fix = match &place.ca_file {
+            let fix = match &ca_file {
                 Some(path) => format!(
                     "correct UPSTREAM_CA_FILE ({}): PEM certificates of the authorities to trust beside the \
                      system's; unset it if the upstream's authority is public",
@@ -305,7 +257,7 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
         Ok(_) => {
             let left = days.unwrap_or_default();
             let found = format!("certificate by {issuer}, {left} days left");
-            if !chain.is_public(host) && place.ca_file.is_none() {
+            if !chain.is_public(host) && ca_file.is_none() {
                 Check::warn(
                     group,
                     ID,
@@ -332,8 +284,14 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
         Err(error) => {
             let names = leaf.as_ref().map(|leaf| leaf.names.join(", "));
             let names = names.unwrap_or_default();
-            let ca_file = place.ca_file.as_deref();
-            let (why, fix) = distrusted(&error, host, &names, &authority, ca_file);
+            let seen = PeerSeen {
+                host,
+                names: &names,
+                authority: &authority,
+                is_public: chain.is_public(host),
+                proxy: proxy_of(endpoint),
+            };
+            let (why, fix) = distrusted(&error, &seen, ca_file.as_deref());
             Check::fail(group, ID, why, fix)
         }
     };
@@ -347,18 +305,45 @@ async fn tls(place: &UpstreamPlace<'_>, dialer: &Dialer, endpoint: &Endpoint) ->
     check
 }
 
+/// Finding on the certificate of an upstream that this process does not trust, and the remedy; none where the
+/// handshake succeeds.
+pub async fn tls_fault(endpoint: &Endpoint, ca_file: Option<PathBuf>) -> Option<(String, String)> {
+    let dialer = Dialer::new(Trust::new(ca_file.clone()));
+    let check = tls(CheckGroup::Upstream, ca_file, &dialer, endpoint).await;
+    let is_broken = check.status == super::check::CheckStatus::Fail;
+    is_broken.then(|| (check.detail, check.fix.unwrap_or_default()))
+}
+
+/// The peer of a handshake, as far as it is known.
+struct PeerSeen<'a> {
+    host: &'a str,
+    /// Names of its certificate.
+    names: &'a str,
+    /// Name of the authority that signed it.
+    authority: &'a str,
+    /// A public authority signed it.
+    is_public: bool,
+    /// The outbound proxy on the way.
+    proxy: Option<String>,
+}
+
 /// A handshake that failed: the reason, and the remedy.
 fn distrusted(
     error: &std::io::Error,
-    host: &str,
-    names: &str,
-    authority: &str,
+    seen: &PeerSeen<'_>,
     ca_file: Option<&Path>,
 ) -> (String, String) {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
         NotValidYetContext, UnknownIssuer,
     };
+    let PeerSeen {
+        host,
+        names,
+        authority,
+        is_public,
+        proxy,
+    } = seen;
     match peer::certificate_error(error) {
         Some(UnknownIssuer) => (
             format!("{authority} signed the certificate, and is not trusted here: an interceptor, or a private authority"),
@@ -376,20 +361,37 @@ fn distrusted(
         ),
         Some(Expired | ExpiredContext { .. }) => (
             "the certificate has expired".to_owned(),
-            "have the upstream's operator renew it; if it has not, correct this machine's clock".to_owned(),
+            match (is_public, proxy) {
+                (true, _) => "have the upstream's operator renew it; if it has not, correct this machine's clock"
+                    .to_owned(),
+                (false, None) => format!(
+                    "have the operator of {authority}, which signed it, renew it: that may be something on the way that \
+                     reads TLS; if it has not expired, correct this machine's clock"
+                ),
+                (false, Some(proxy)) => format!(
+                    "have the operator of {authority}, which signed it, renew it: that may be the {proxy}, which reads \
+                     TLS then; if it has not expired, correct this machine's clock"
+                ),
+            },
         ),
         Some(NotValidYet | NotValidYetContext { .. }) => (
             "the certificate is not valid yet".to_owned(),
             "correct this machine's clock (timedatectl, chrony)".to_owned(),
         ),
         Some(NotValidForName | NotValidForNameContext { .. }) => (
-            match names {
+            match *names {
                 "" => format!("the certificate is not for {host}: it has no names"),
                 names => format!("the certificate is not for {host}, but for {names}"),
             },
-            "set API_BASE_URL to a name that the certificate has, if that is the same server; if it is not, look in \
-             DNS and /etc/hosts for what leads there"
-                .to_owned(),
+            match proxy {
+                None => "set API_BASE_URL to a name that the certificate has, if that is the same server; if it is not, \
+                         look in DNS and /etc/hosts for what leads there"
+                    .to_owned(),
+                Some(proxy) => format!(
+                    "ask the operator of the {proxy}: it may answer in the place of {host}, with a page that blocks it; if \
+                     that is the same server, set API_BASE_URL to a name that the certificate has"
+                ),
+            },
         ),
         Some(other) => (
             format!("the certificate is refused: {other}"),
@@ -428,4 +430,45 @@ fn clock(group: CheckGroup, answer: &Answered) -> Check {
         _ => Check::ok(group, ID, "within 30 s of the upstream's"),
     }
     .with_evidence(format!("Date: {}", httpdate::fmt_http_date(there)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_is_no_way_out_for_a_host_that_has_none() {
+        let error =
+            || UpstreamError::ConnectionFailed(std::io::ErrorKind::NetworkUnreachable.into());
+        let address = "[2001:db8::1]:443".parse().unwrap();
+        assert!(unreached(&error(), address, true).contains("the proxy uses IPv4 then"));
+        let alone = unreached(&error(), address, false);
+        assert!(alone.contains("the host has no others") && !alone.contains("leave it"));
+    }
+
+    #[test]
+    fn a_certificate_behind_an_outbound_proxy_is_asked_of_its_operator() {
+        let told = |fault, proxy: Option<&str>| {
+            let error = rustls::Error::InvalidCertificate(fault);
+            let seen = PeerSeen {
+                host: "api.test",
+                names: "block.test",
+                authority: "Corp CA",
+                is_public: false,
+                proxy: proxy.map(str::to_owned),
+            };
+            distrusted(&std::io::Error::other(error), &seen, None).1
+        };
+        let proxy = Some("HTTP proxy p:1");
+        let other = told(CertificateError::NotValidForName, proxy);
+        assert!(other.contains("operator of the HTTP proxy p:1"), "{other}");
+        assert!(!other.contains("/etc/hosts"), "{other}");
+        assert!(told(CertificateError::NotValidForName, None).contains("/etc/hosts"));
+        let expired = told(CertificateError::Expired, proxy);
+        assert!(
+            expired.contains("Corp CA") && expired.contains("p:1"),
+            "{expired}"
+        );
+        assert!(!expired.contains("upstream's operator"), "{expired}");
+    }
 }

@@ -18,6 +18,8 @@ pub(super) struct Answers {
     pub(super) data_dir: Option<String>,
     pub(super) has_dashboard: bool,
     pub(super) shared: Option<SharedStoreAnswer>,
+    /// Settings of the way to the upstreams that were typed after a test failed without them.
+    pub(super) typed: Vec<ShellVariable>,
     /// Settings of this shell that go into the file.
     pub(super) shell: Vec<ShellVariable>,
 }
@@ -56,6 +58,7 @@ impl Answers {
             data_dir: None,
             has_dashboard: false,
             shared: None,
+            typed: Vec::new(),
             shell: Vec::new(),
         }
     }
@@ -77,7 +80,7 @@ impl Answers {
             }
             CredentialPlace::Kept => {}
         }
-        let shell = self.shell.iter();
+        let shell = self.shell.iter().chain(&self.typed);
         values.extend(shell.map(|it| (it.name, Some(it.value.clone()))));
         values.push(("HOST", Some(self.host.clone())));
         values.push(("PORT", Some(self.port.to_string())));
@@ -125,7 +128,7 @@ impl Answers {
             if is_new && name == "UPSTREAM_API_KEYS" {
                 text +=
                     "# Every user who can read this file can spend it: keep its mode at 0600.\n";
-            } else if is_new && self.shell.iter().any(has_login) {
+            } else if is_new && self.shell.iter().chain(&self.typed).any(has_login) {
                 text +=
                     "# Every user who can read this file has its login: keep its mode at 0600.\n";
             }

@@ -146,7 +146,10 @@ impl Interview {
         match self.source {
             AnswerSource::Terminal => {
                 let texts: Vec<&str> = options.iter().map(|(text, _)| *text).collect();
-                let mut select = Select::new(question.text, texts).with_starting_cursor(default);
+                let mut select = Select::new(question.text, texts)
+                    // what is typed is not shown: it may be a key
+                    .without_filtering()
+                    .with_starting_cursor(default);
                 select.help_message = question.help.or(select.help_message);
                 let chosen = select.raw_prompt()?.index;
                 Ok(options.get(chosen).map(|(_, value)| *value))

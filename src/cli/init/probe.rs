@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,13 +12,12 @@ use std::{
 use actix_web::http::Method;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use serde_json::Value;
 use smallvec::smallvec;
 
 use crate::{
     config::{ConfigSource, Credential, Endpoint, OutboundRoute, Scheme},
-    doctor::origin,
-    error::ProxyError,
+    doctor::{Reply, outbound_remedy, tls_fault},
+    error::{ProxyError, UpstreamError, plain_text},
     server,
     telemetry::metrics::Metrics,
     upstream::{
@@ -27,7 +27,7 @@ use crate::{
         exchange::Failed,
         request::{Body, BodyCoding, BufferedBody, Request},
     },
-    wire::head::Fields,
+    wire::{head::Fields, origin::is_loopback_host},
 };
 
 /// Time for the answer of an upstream, after it is connected to.
@@ -45,6 +45,8 @@ pub(super) struct ProbeAnswer {
     pub(super) is_listed: bool,
     /// Answers of a server that is not the API, in words.
     pub(super) stranger: Option<String>,
+    /// The server says that its port speaks TLS.
+    pub(super) speaks_tls: bool,
 }
 
 /// Asks each upstream of a source for its models, by the way that requests will take, with the credentials of the
@@ -53,9 +55,10 @@ pub(super) struct ProbeAnswer {
 ///
 /// # Errors
 /// The configuration has faults, or an upstream gives no answer: a sentence with a remedy.
-pub(super) fn upstreams(source: &ConfigSource) -> Result<Vec<(String, ProbeAnswer)>, String> {
+pub(super) fn upstreams(source: &ConfigSource) -> Result<Vec<(String, ProbeAnswer)>, ProbeFault> {
     let loaded = source.load().map_err(|faults| faults.to_string())?;
     let trust = server::trust(&loaded.config).map_err(|fault| fault.to_string())?;
+    let ca_file = loaded.config.boot.upstream_ca_file.clone();
     let live = loaded.config.live;
     let balance = Arc::new(Balance::new(&live.endpoints));
     actix_rt::System::new().block_on(async {
@@ -66,7 +69,10 @@ pub(super) fn upstreams(source: &ConfigSource) -> Result<Vec<(String, ProbeAnswe
             let ask = async |target, content| {
                 let request = request(endpoint, target, content);
                 let answer = client.send(&live, at, request).await;
-                let mut response = answer.map_err(|failed| said(endpoint, failed))?;
+                let mut response = match answer {
+                    Ok(response) => response,
+                    Err(failed) => return Err(said(endpoint, ca_file.clone(), failed).await),
+                };
                 let mut content = Vec::new();
                 let pieces = stream::poll_fn(|cx| response.body.poll_content(cx));
                 let mut pieces = std::pin::pin!(pieces);
@@ -80,7 +86,7 @@ pub(super) fn upstreams(source: &ConfigSource) -> Result<Vec<(String, ProbeAnswe
                     }
                 };
                 let _ = actix_rt::time::timeout(PATIENCE, read).await;
-                Ok::<_, String>(ProbeReply {
+                Ok::<_, ProbeFault>(ProbeReply {
                     status: response.head.status.as_u16(),
                     fields: response.head.fields,
                     content,
@@ -91,18 +97,19 @@ pub(super) fn upstreams(source: &ConfigSource) -> Result<Vec<(String, ProbeAnswe
             let mut answer = ProbeAnswer {
                 status: listed.status,
                 took,
-                is_listed: listed.kind() == ReplyKind::Models,
+                is_listed: listed.judged().is_listed(),
                 stranger: None,
+                speaks_tls: listed.judged().wants_tls(),
             };
-            if !listed.is_of_api() {
+            if !listed.judged().is_of_api() {
                 let refused = ask(MESSAGES, Some(FAULTY)).await?;
-                match refused.is_of_api() {
+                match refused.judged().is_of_api() {
                     true => answer.status = refused.status,
                     false => {
                         answer.stranger = Some(format!(
                             "GET {MODELS} got {}, POST {MESSAGES} got {}",
-                            listed.told(),
-                            refused.told()
+                            listed.judged().told(),
+                            refused.judged().told()
                         ));
                     }
                 }
@@ -125,100 +132,14 @@ struct ProbeReply {
     content: Vec<u8>,
 }
 
-/// Kind of content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReplyKind {
-    /// A list of models.
-    Models,
-    /// An error as the API has it.
-    Error,
-    Json,
-    Html,
-    Empty,
-    Other,
-}
-
 impl ProbeReply {
-    fn kind(&self) -> ReplyKind {
-        let content = self.content.trim_ascii();
-        if content.is_empty() {
-            return ReplyKind::Empty;
-        }
-        match serde_json::from_slice::<Value>(content) {
-            Ok(json) if json["data"].is_array() => return ReplyKind::Models,
-            Ok(json) if json["error"]["message"].is_string() => return ReplyKind::Error,
-            Ok(_) => return ReplyKind::Json,
-            Err(_) => {}
-        }
-        let is_html = self.media().to_ascii_lowercase().contains("html");
-        match is_html || content.starts_with(b"<") {
-            true => ReplyKind::Html,
-            false => ReplyKind::Other,
+    fn judged(&self) -> Reply<'_> {
+        Reply {
+            status: self.status,
+            fields: &self.fields,
+            content: &self.content,
         }
     }
-
-    /// True for an answer as a server of the API gives it: models, an error in its form, or a refusal of the
-    /// credential by a gateway before it.
-    fn is_of_api(&self) -> bool {
-        match (self.status, self.kind()) {
-            (200..=299, kind) => kind == ReplyKind::Models,
-            (400.., ReplyKind::Error) | (401 | 403, ReplyKind::Empty | ReplyKind::Json) => true,
-            _ => false,
-        }
-    }
-
-    /// The answer in words: its kind and status, its title or its target. Nothing else of it is repeated.
-    fn told(&self) -> String {
-        let status = self.status;
-        let more = match self.kind() {
-            _ if (300..400).contains(&status) => {
-                let target = self.field("location");
-                let target =
-                    target.and_then(|it| origin(&it).map(|it| format!(" to {}", shortened(&it))));
-                format!("a redirect{}", target.unwrap_or_default())
-            }
-            ReplyKind::Html => match title(&self.content) {
-                Some(title) => format!("an HTML page titled {title:?}"),
-                None => "an HTML page".to_owned(),
-            },
-            ReplyKind::Empty => "no content".to_owned(),
-            ReplyKind::Models | ReplyKind::Error | ReplyKind::Json => {
-                "JSON that is none of the API".to_owned()
-            }
-            ReplyKind::Other => match self.media() {
-                media if media.is_empty() => "content that is not JSON".to_owned(),
-                media => format!("{media}, which is not JSON"),
-            },
-        };
-        format!("{more} (status {status})")
-    }
-
-    fn field(&self, name: &str) -> Option<String> {
-        let value = self.fields.value(name)?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    }
-
-    /// The media type, without its parameters.
-    fn media(&self) -> String {
-        let field = self.field("content-type").unwrap_or_default();
-        let media = field.split(';').next().unwrap_or_default().trim();
-        shortened(media)
-    }
-}
-
-/// Title of a page.
-fn title(page: &[u8]) -> Option<String> {
-    let page = String::from_utf8_lossy(page);
-    let begin = page.to_ascii_lowercase().find("<title")?;
-    let (_, rest) = page[begin..].split_once('>')?;
-    let title = shortened(rest.split('<').next()?.trim());
-    (!title.is_empty()).then_some(title)
-}
-
-/// A text of a stranger, for one line.
-fn shortened(text: &str) -> String {
-    let printable = text.chars().filter(|it| !it.is_control());
-    printable.take(80).collect()
 }
 
 fn request(endpoint: &Endpoint, target: &str, content: Option<&'static [u8]>) -> Request {
@@ -278,19 +199,89 @@ fn request(endpoint: &Endpoint, target: &str, content: Option<&'static [u8]>) ->
     }
 }
 
+/// Failure of a test.
+#[derive(Debug)]
+pub(super) struct ProbeFault {
+    /// A sentence with a remedy.
+    pub(super) text: String,
+    /// A setting that may be the remedy.
+    pub(super) lack: Option<ProbeLack>,
+}
+
+/// Setting that a test may fail for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProbeLack {
+    /// The authority of the certificate.
+    CaFile,
+    /// An outbound proxy.
+    Proxy,
+}
+
+impl From<String> for ProbeFault {
+    fn from(text: String) -> Self {
+        Self { text, lack: None }
+    }
+}
+
 /// The failure and its remedy, with the cause below it.
-fn said(endpoint: &Endpoint, failed: Failed) -> String {
+async fn said(endpoint: &Endpoint, ca_file: Option<PathBuf>, failed: Failed) -> ProbeFault {
     let error = match failed {
         Failed::Unsent(_, error) => ProxyError::from(error),
         Failed::Sent(error) => error,
     };
+    let name = &endpoint.name;
+    if let ProxyError::Upstream(
+        UpstreamError::TlsCertificateError(_) | UpstreamError::TlsProtocolError(_),
+    ) = &error
+        && let Some((found, fix)) = tls_fault(endpoint, ca_file).await
+    {
+        let is_distrusted = matches!(
+            &error,
+            ProxyError::Upstream(UpstreamError::TlsCertificateError(_))
+        );
+        return ProbeFault {
+            text: format!("{name}: {found}; {fix}"),
+            lack: is_distrusted.then_some(ProbeLack::CaFile),
+        };
+    }
     let mut causes = String::new();
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
-        causes = format!(" ({error})");
+        causes = format!(" ({})", plain_text(error));
         cause = error.source();
     }
-    format!("{}: {}{causes}", endpoint.name, error.answer().message)
+    let remedy = match &error {
+        ProxyError::Upstream(error) => outbound_remedy(error, endpoint),
+        _ => None,
+    };
+    if let Some(remedy) = remedy {
+        let text = format!("{name}: {error}{causes}; {remedy}");
+        return text.into();
+    }
+    let mut text = format!("{name}: {}{causes}", error.answer().message);
+    if let ProxyError::Upstream(
+        UpstreamError::ConnectionTerminated(_) | UpstreamError::HttpProtocolError,
+    ) = &error
+        && endpoint.upstream.scheme == Scheme::Http
+    {
+        text += " If that port speaks TLS, write https:// in its URL.";
+    }
+    let is_unreached = matches!(
+        &error,
+        ProxyError::Upstream(
+            UpstreamError::DnsError(_)
+                | UpstreamError::DnsTimeout
+                | UpstreamError::ConnectionTimeout
+                | UpstreamError::ConnectionRefused(_)
+                | UpstreamError::ConnectionFailed(_)
+        )
+    );
+    // a proxy does not lead to this machine
+    let may_lack = is_unreached && !is_loopback_host(&endpoint.upstream.authority);
+    ProbeFault {
+        text,
+        lack: may_lack.then_some(ProbeLack::Proxy),
+    }
 }
 
 /// Checks that a port can be listened on. Port 0 always can.
@@ -333,80 +324,5 @@ pub(super) fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String
     match (bare, port).to_socket_addrs() {
         Ok(addresses) => Ok(addresses.collect()),
         Err(error) => Err(format!("{host} is no address of this machine: {error}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reply(status: u16, media: &str, content: &str) -> ProbeReply {
-        with_fields(status, &[("content-type", media)], content)
-    }
-
-    fn with_fields(status: u16, fields: &[(&str, &str)], content: &str) -> ProbeReply {
-        let pairs = fields
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        ProbeReply {
-            status,
-            fields: Fields::from_pairs(pairs),
-            content: content.into(),
-        }
-    }
-
-    #[test]
-    fn answers_of_the_api_are_told_from_others() {
-        const ERROR: &str = r#"{"type":"error","error":{"type":"not_found_error","message":"m"}}"#;
-        for (status, content) in [
-            (200, r#"{"data":[]}"#),
-            (404, ERROR),
-            (401, ""),
-            (403, r#"{"detail":"no"}"#),
-            (400, r#"{"error":{"message":"of a gateway"}}"#),
-        ] {
-            let reply = reply(status, "application/json", content);
-            assert!(reply.is_of_api(), "{status} {content}");
-        }
-        let page = "<!doctype html><html><head><TITLE lang=en> Sign\n in\u{1b}[1m </TITLE>";
-        for (status, media, content, told) in [
-            (
-                200,
-                "text/html",
-                page,
-                "an HTML page titled \"Sign in[1m\" (status 200)",
-            ),
-            (403, "", "<p>blocked", "an HTML page (status 403)"),
-            (401, "text/html", "no", "an HTML page (status 401)"),
-            (
-                200,
-                "application/json",
-                ERROR,
-                "JSON that is none of the API (status 200)",
-            ),
-            (
-                404,
-                "application/json",
-                r#"{"detail":"Not Found"}"#,
-                "JSON that is none of the API (status 404)",
-            ),
-            (
-                404,
-                "text/plain; charset=utf-8",
-                "404 page",
-                "text/plain, which is not JSON (status 404)",
-            ),
-            (200, "text/plain", " ", "no content (status 200)"),
-        ] {
-            let reply = reply(status, media, content);
-            assert!(!reply.is_of_api(), "{status} {content}");
-            assert_eq!(reply.told(), told);
-        }
-        let moved = |to| with_fields(302, &[("location", to)], page).told();
-        assert_eq!(moved("/login"), "a redirect (status 302)");
-        assert_eq!(
-            moved("https://sso.test/login?token=canary"),
-            "a redirect to https://sso.test (status 302)"
-        );
     }
 }

@@ -50,23 +50,34 @@ pub(super) fn ask(
     let mut answers = Answers::none();
     loop {
         answers.upstreams = upstream_questions::urls(interview, flags, source, &earlier)?;
-        if !is_tested || interview.keeps(upstream_questions::test(&answers, source, before))? {
+        answers.typed.clear();
+        if !is_tested || upstream_questions::reaches(interview, &mut answers, source, before)? {
             break;
         }
         if flags.upstream.is_some() {
             return Err(InitError::Interrupted);
         }
     }
+    let mut is_typed_again = false;
     loop {
-        answers.credential =
-            upstream_questions::credential(interview, flags, &answers.upstreams, is_kept)?;
+        let again = match is_typed_again {
+            true => upstream_questions::typed_again(interview, &answers.upstreams)?,
+            false => None,
+        };
+        answers.credential = match again {
+            Some(credential) => credential,
+            None => upstream_questions::credential(interview, flags, &answers.upstreams, is_kept)?,
+        };
         let needs_test = is_tested && answers.credential != CredentialPlace::Clients;
-        if !needs_test || interview.keeps(upstream_questions::test(&answers, source, before))? {
+        let tested = || upstream_questions::test(&answers, source, before);
+        if !needs_test || interview.keeps(tested().map_err(|fault| fault.text))? {
             break;
         }
         if flags.credential_file.is_some() {
             return Err(InitError::Interrupted);
         }
+        // a key in the place of another answer would be shown
+        is_typed_again = matches!(answers.credential, CredentialPlace::File(_));
     }
     address(interview, flags, &earlier, is_tested, &mut answers)?;
     let is_public = is_public(&answers.host)?;
@@ -79,6 +90,10 @@ pub(super) fn ask(
     };
     let needs = (&*answers.upstreams, answers.shared.is_some());
     answers.shell = shell::to_write(interview, flags, source, &earlier, needs)?;
+    let typed = &answers.typed;
+    answers
+        .shell
+        .retain(|it| !typed.iter().any(|typed| typed.name == it.name));
     let dashboard = Question {
         flag: "--dashboard or --no-dashboard",
         text: "Serve the dashboard: requests, errors, tokens and cost?",
@@ -116,7 +131,8 @@ pub(super) fn test(
             "{why}; nothing was written; --no-test goes on without tests"
         ))
     };
-    upstream_questions::test(answers, source, before).map_err(failed)?;
+    let tested = upstream_questions::test(answers, source, before);
+    tested.map_err(|fault| failed(fault.text))?;
     let had = values(before);
     let is_as_before = had.contains(&("PORT".to_owned(), answers.port.to_string()));
     if !is_as_before {

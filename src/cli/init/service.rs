@@ -131,7 +131,8 @@ pub(super) fn compose(
                 out += &mount(&folder.join(data_dir), "/data");
             }
             let pair = answers.tls.iter().flat_map(|(one, other)| [one, other]);
-            let named = answers.shell.iter().filter(|it| it.name.ends_with("_FILE"));
+            let shell = answers.shell.iter().chain(&answers.typed);
+            let named = shell.filter(|it| it.name.ends_with("_FILE"));
             for path in pair.chain(named.map(|it| &it.value)) {
                 let path = folder.join(path);
                 let target = format!("{}:ro", path.display().to_string().replace('$', "$$"));
@@ -199,6 +200,7 @@ mod tests {
             data_dir: Some("data".to_owned()),
             has_dashboard: true,
             shared: None,
+            typed: Vec::new(),
             shell: vec![ShellVariable {
                 name: "UPSTREAM_CA_FILE",
                 value: "/corp/ca.pem".to_owned(),

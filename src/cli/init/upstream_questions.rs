@@ -11,8 +11,8 @@ use super::{
     earlier::Earlier,
     error::InitError,
     flags::InitFlags,
-    interview::{AnswerSource, Interview, Question},
-    probe::{self, ProbeAnswer},
+    interview::{AnswerCheck, AnswerSource, Interview, Question},
+    probe::{self, ProbeAnswer, ProbeFault, ProbeLack},
     shell::{self, ShellVariable},
 };
 use crate::{
@@ -25,7 +25,24 @@ use crate::{
 
 /// Asks the upstreams of the answers, by the way that the file and this shell give. No other setting of this shell
 /// has a part in it: the server may start elsewhere.
-pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Result<(), String> {
+///
+/// # Errors
+/// One cannot be used: a sentence with a remedy, and the setting that it may lack.
+pub(super) fn test(
+    answers: &Answers,
+    source: &ConfigSource,
+    before: &str,
+) -> Result<(), ProbeFault> {
+    for url in answers.upstreams.split(',') {
+        let parsed = url.parse::<Upstream>().ok();
+        if let Some(url) = parsed.filter(|it| it.prefix.ends_with("/v1")) {
+            return Err(format!(
+                "{url} ends with /v1, which clients append themselves: their requests would go to /v1/v1/messages; \
+                 leave /v1 out"
+            )
+            .into());
+        }
+    }
     let has_nul = |name: &str| format!("{name}: the value has a NUL character");
     let text = answers.text(before).map_err(has_nul)?;
     // what stands at the listeners is asked about later
@@ -45,7 +62,9 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
     for (name, value) in lines {
         text = envtext::with_value(&text, &name, &value).unwrap_or(text);
     }
-    for ShellVariable { name, value } in shell::of_upstreams(source, &answers.upstreams) {
+    let of_shell = shell::of_upstreams(source, &answers.upstreams);
+    let is_typed = |name: &str| answers.typed.iter().any(|it| it.name == name);
+    for ShellVariable { name, value } in of_shell.into_iter().filter(|it| !is_typed(it.name)) {
         text = envtext::with_value(&text, name, &value).map_err(|_| has_nul(name))?;
     }
     // one of the server's environment may not be set in this one
@@ -63,23 +82,32 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
             took,
             is_listed,
             stranger,
+            speaks_tls,
         },
     ) in probe::upstreams(&proposed)?
     {
         let took = took.as_millis();
+        if speaks_tls {
+            return Err(format!(
+                "{name} answers that its port speaks TLS (status {status}): write https:// in its URL"
+            )
+            .into());
+        }
         if let Some(stranger) = stranger.filter(|_| status < 500) {
             return Err(format!(
                 "{name} is not the API: {stranger}; correct the URL: its host and its path (without /v1); if that is \
                  a page to sign in or of a firewall, have requests of this machine pass without it (a key sent there \
                  is given away)"
-            ));
+            )
+            .into());
         }
         match status {
             401 | 403 if has_own => {
                 return Err(format!(
                     "{name} refuses the credential (status {status}); check that it is whole, not revoked, and of this \
                      upstream"
-                ));
+                )
+                .into());
             }
             200..=299 if is_listed => remark(&format!(
                 "{name} answered in {took} ms{}.",
@@ -95,7 +123,8 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
             500.. => {
                 return Err(format!(
                     "{name} answered with status {status}; it is there, but does not work now"
-                ));
+                )
+                .into());
             }
             _ => remark(&format!(
                 "{name} answered in {took} ms with status {status}: it is there, and lists no models."
@@ -103,6 +132,77 @@ pub(super) fn test(answers: &Answers, source: &ConfigSource, before: &str) -> Re
         }
     }
     Ok(())
+}
+
+/// Tests the upstreams; asks for the setting that a failure may lack, and whether to go on in spite of it.
+pub(super) fn reaches(
+    interview: &mut Interview,
+    answers: &mut Answers,
+    source: &ConfigSource,
+    before: &str,
+) -> Result<bool, InitError> {
+    loop {
+        let Err(fault) = test(answers, source, before) else {
+            return Ok(true);
+        };
+        let Some(lack) = fault.lack else {
+            return interview.keeps(Err(fault.text));
+        };
+        remark(&fault.text);
+        let is_tls = answers
+            .upstreams
+            .split(',')
+            .any(|url| url.starts_with("https"));
+        let (name, question) = match lack {
+            ProbeLack::CaFile => (
+                "UPSTREAM_CA_FILE",
+                "File with that authority's certificate in PEM, if it is to be trusted",
+            ),
+            ProbeLack::Proxy if is_tls => ("HTTPS_PROXY", PROXY),
+            ProbeLack::Proxy => ("HTTP_PROXY", PROXY),
+        };
+        let question = Question {
+            flag: name,
+            text: question,
+            help: Some("empty: none"),
+        };
+        let check: AnswerCheck = match lack {
+            ProbeLack::CaFile => is_file_or_none,
+            ProbeLack::Proxy => |_| Ok(()),
+        };
+        let value = interview
+            .text(question, None, Some(""), check)?
+            .unwrap_or_default();
+        if value.is_empty() {
+            return interview.confirm("Go on with it all the same?", None, false);
+        }
+        let value = match lack {
+            ProbeLack::CaFile => shell::absolute(&value),
+            ProbeLack::Proxy => value,
+        };
+        answers.typed.retain(|it| it.name != name);
+        answers.typed.push(ShellVariable { name, value });
+    }
+}
+
+const PROXY: &str = "URL of an outbound proxy, where one leads outside (http://host:port)";
+
+fn is_file_or_none(text: &str) -> Result<(), String> {
+    match text.is_empty() || Path::new(text).is_file() {
+        true => Ok(()),
+        false => Err("it is no file that can be read".to_owned()),
+    }
+}
+
+/// The credential once more, where one that was typed is refused; none where its place is to be asked for again.
+pub(super) fn typed_again(
+    interview: &mut Interview,
+    upstreams: &str,
+) -> Result<Option<CredentialPlace>, InitError> {
+    let help = "not shown; empty: another place of the credential";
+    let secrets = secrets(interview, None, upstreams, help)?;
+    let is_empty = secrets.iter().all(String::is_empty);
+    Ok((!is_empty).then_some(CredentialPlace::File(secrets)))
 }
 
 /// URLs of upstreams, separated by commas.
@@ -238,15 +338,18 @@ pub(super) fn credential(
             interview,
             flags.credential_file.as_deref(),
             upstreams,
+            "not shown; a key for x-api-key, or Bearer and a token",
         )?),
     })
 }
 
-/// The credentials, one for each upstream: from a file, or typed unseen.
+/// The credentials, one for each upstream: from a file, or typed unseen. A help that speaks of an empty answer takes
+/// it, for all of them.
 fn secrets(
     interview: &mut Interview,
     file: Option<&Path>,
     upstreams: &str,
+    help: &str,
 ) -> Result<Vec<String>, InitError> {
     let urls: Vec<&str> = upstreams.split(',').collect();
     let secrets = match (file, interview.source) {
@@ -259,10 +362,10 @@ fn secrets(
                     .parse::<Upstream>()
                     .map_or_else(|_| String::new(), |it| it.to_string());
                 secrets.push(loop {
-                    let secret = interview.secret(
-                        &format!("Key for {shown}"),
-                        "not shown; a key for x-api-key, or Bearer and a token",
-                    )?;
+                    let secret = interview.secret(&format!("Key for {shown}"), help)?;
+                    if secret.is_empty() && help.contains("empty") {
+                        return Ok(Vec::new());
+                    }
                     match secret.parse::<Credential>() {
                         Ok(_) => break secret,
                         Err(error) => remark(&error.to_string()),

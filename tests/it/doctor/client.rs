@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{answer, assert_check, check, closed_port, report, upstream};
-use crate::support::ProxyBuilder;
+use crate::support::{ProxyBuilder, Upstream};
 
 fn client() -> ProxyBuilder {
     let builder = ProxyBuilder::new();
@@ -72,4 +72,37 @@ fn a_budget_that_is_used_up_and_a_key_that_is_refused_are_found() {
     let (found, _) = report(client().args(["--url", &closed]));
     assert_check(&found, "tcp", "fail", "ANTHROPIC_BASE_URL");
     assert_eq!(check(&found, "limits")["status"], "skip");
+}
+
+#[test]
+fn a_proxy_that_catches_requests_to_this_machine_is_found_and_gets_no_credential() {
+    let upstream = upstream(|_, _| None);
+    let of = |name: &str, exceptions: &str| {
+        let outbound = Upstream::ok();
+        let builder = client()
+            .args(["--url", &upstream.url()])
+            .env("ANTHROPIC_AUTH_TOKEN", "canary-token")
+            .env(name, outbound.url())
+            .env("NO_PROXY", exceptions);
+        (report(builder), outbound)
+    };
+    // Claude Code takes either for http://, too
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+        let ((found, ended), outbound) = of(name, "other.test");
+        assert_check(
+            &found,
+            "outbound_proxy",
+            "fail",
+            "NO_PROXY=127.0.0.1,localhost",
+        );
+        assert_check(&found, "limits", "skip", "");
+        assert_eq!(ended.code, Some(1), "{name}: {found:#}");
+        assert!(outbound.try_request().is_none(), "{name}");
+    }
+    for (name, exceptions) in [("HTTPS_PROXY", "127.0.0.1,localhost"), ("ALL_PROXY", "")] {
+        let ((found, ended), _outbound) = of(name, exceptions);
+        assert_check(&found, "models", "ok", "");
+        assert_check(&found, "limits", "ok", "");
+        assert_eq!(ended.code, Some(0), "{name}: {found:#}");
+    }
 }

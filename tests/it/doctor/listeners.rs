@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{answer, answer_of, assert_check, check, doctor, good, report, upstream};
+use super::{answer, answer_of, assert_check, check, closed_port, doctor, good, report, upstream};
 use crate::support::{Answering, Proxy, ProxyBuilder, Upstream, get, tls::Pair};
 
 /// A running proxy before a good upstream, and the upstream.
@@ -64,6 +64,20 @@ fn a_server_that_answers_where_no_settings_are_is_a_warning() {
         .arg("doctor");
     let (bare, _) = report(bare);
     assert_check(&bare, "round_trip", "warn", "folder of that server");
+}
+
+#[test]
+fn an_upstream_that_fails_is_no_fault_of_the_listener() {
+    let url = format!("http://127.0.0.1:{}", closed_port());
+    let proxy = Proxy::to(&url).start();
+    let at = |url: &str| report(doctor(url).env("PORT", proxy.addr().port())).0;
+    let found = at(&url);
+    assert_check(&found, "tcp", "fail", "nothing listens");
+    assert_check(&found, "content", "skip", "");
+    // where it works for the doctor, the server has other settings
+    let upstream = upstream(|_, _| None);
+    let found = at(&upstream.url());
+    assert_check(&found, "content", "fail", "restart");
 }
 
 #[test]

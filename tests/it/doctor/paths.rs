@@ -4,7 +4,7 @@ use std::{process::Command, thread, time::Duration};
 
 use serde_json::Value;
 
-use super::{assert_check, check, closed_port, doctor, events, good, report, upstream};
+use super::{answer_of, assert_check, check, closed_port, doctor, events, good, report, upstream};
 use crate::support::{Identity, ProxyBuilder, Upstream, Wire};
 
 #[test]
@@ -40,29 +40,142 @@ fn a_name_without_an_address_is_found() {
     assert_eq!(ended.code, Some(0), "{found:#}");
 }
 
+/// The report on an upstream behind an outbound proxy that gives one answer to CONNECT.
+fn behind(scheme: &str, login: &str, answer: &'static [u8]) -> Value {
+    let proxy = Upstream::bind();
+    let url = format!("{scheme}://{login}{}", proxy.addr());
+    let playing = thread::spawn(move || {
+        let mut wire = proxy.accept();
+        match answer.starts_with(b"HTTP") || answer.is_empty() {
+            true => drop(wire.read_request_head()),
+            false => drop(wire.read_exact(3)),
+        }
+        wire.send(answer);
+    });
+    let (report, ended) = report(doctor("https://api.test").env("HTTPS_PROXY", url));
+    playing.join().unwrap();
+    assert_eq!(ended.code, Some(1));
+    report
+}
+
 #[test]
 fn an_outbound_proxy_that_refuses_is_found() {
+    const CHALLENGE: &[u8] = b"HTTP/1.1 407 X\r\nProxy-Authenticate: Negotiate\r\n\
+                               Proxy-Authenticate: NTLM\r\n\r\n";
     for (login, answer, fix) in [
-        ("", "HTTP/1.1 407 X\r\n\r\n", "user:password@host"),
+        ("", &b"HTTP/1.1 407 X\r\n\r\n"[..], "http://user:password@"),
         (
             "canary:canary@",
-            "HTTP/1.1 407 X\r\n\r\n",
+            b"HTTP/1.1 407 X\r\n\r\n",
             "which the proxy refuses",
         ),
-        ("canary:canary@", "HTTP/1.1 403 X\r\n\r\n", "NO_PROXY"),
+        ("canary:canary@", CHALLENGE, "cntlm"),
+        ("canary:canary@", b"HTTP/1.1 403 X\r\n\r\n", "NO_PROXY"),
+        ("", b"", "socks5h://127.0.0.1"),
     ] {
-        let proxy = Upstream::bind();
-        let url = format!("http://{login}{}", proxy.addr());
-        let playing = thread::spawn(move || {
-            let mut wire = proxy.accept();
-            wire.read_request_head();
-            wire.send(answer);
-        });
-        let (report, ended) = report(doctor("https://api.test").env("HTTPS_PROXY", url));
-        playing.join().unwrap();
+        let report = behind("http", login, answer);
         assert_check(&report, "outbound_proxy", "fail", fix);
+    }
+    // the scheme of the user stays
+    let report = behind("socks5h", "", &[5, 0xff]);
+    assert_check(
+        &report,
+        "outbound_proxy",
+        "fail",
+        "socks5h://user:password@",
+    );
+}
+
+#[test]
+fn the_answer_of_an_outbound_proxy_is_told_without_secrets() {
+    let detail = |report: &Value| check(report, "outbound_proxy")["detail"].to_string();
+    let page = b"HTTP/1.1 403 canary\r\nContent-Type: text/html\r\nContent-Length: 51\r\n\r\n\
+                 <title>Access\n denied\x1b[1m</title><p>canary</p>    \r\n";
+    let told = detail(&behind("http", "", page));
+    let expected = "status 403, a page titled \\\"Access denied[1m\\\"";
+    assert!(told.contains(expected), "{told}");
+    let moved = b"HTTP/1.1 302 X\r\nLocation: http://sso.test/login?t=canary\r\n\r\n";
+    let told = detail(&behind("http", "", moved));
+    assert!(
+        told.contains("status 302, which leads to http://sso.test"),
+        "{told}"
+    );
+    let challenge = b"HTTP/1.1 407 X\r\nProxy-Authenticate: NTLM, Digest realm=\"canary\"\r\n\r\n";
+    let told = detail(&behind("http", "", challenge));
+    assert!(told.contains("offers NTLM, Digest"), "{told}");
+}
+
+#[test]
+fn an_http_proxy_behind_a_url_of_socks_is_found() {
+    let proxy = Upstream::bind();
+    let url = format!("socks5h://{}", proxy.addr());
+    let playing = thread::spawn(move || {
+        let mut wire = proxy.accept();
+        wire.read_exact(3);
+        wire.send("HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    let (report, _) = report(doctor("https://api.test").env("HTTPS_PROXY", url));
+    playing.join().unwrap();
+    assert_check(&report, "outbound_proxy", "fail", "write http://127.0.0.1");
+}
+
+#[test]
+fn a_page_to_sign_in_is_one_failure_and_nothing_is_spent() {
+    let page = upstream(|_, _| {
+        let html = "<html><title>Sign in</title>";
+        Some(answer_of(200, "Content-Type: text/html", html))
+    });
+    let bare = || doctor(page.url()).arg("--spend");
+    let behind = || {
+        doctor("http://api.test")
+            .env("HTTP_PROXY", page.url())
+            .arg("--spend")
+    };
+    for (builder, fix) in [
+        (bare(), "API_BASE_URL"),
+        (behind(), "operator of the HTTP proxy"),
+    ] {
+        let (report, ended) = report(builder);
+        assert_check(&report, "models", "fail", fix);
+        let detail = check(&report, "models")["detail"].as_str().unwrap();
+        assert!(detail.contains("titled \"Sign in\""), "{detail}");
+        for id in [
+            "error_shape",
+            "count_tokens",
+            "unknown_betas",
+            "stream",
+            "silence",
+        ] {
+            assert_check(&report, id, "skip", "");
+        }
+        assert_eq!(report["counts"]["fail"], 1, "{report:#}");
         assert_eq!(ended.code, Some(1));
     }
+}
+
+#[test]
+fn a_port_that_speaks_tls_is_told_from_a_server_in_clear() {
+    let words = "<title>400 The plain HTTP request was sent to HTTPS port</title>";
+    let nginx = upstream(move |_, _| Some(answer_of(400, "Content-Type: text/html", words)));
+    let (found, _) = report(doctor(nginx.url()));
+    assert_check(&found, "models", "fail", "https://");
+    assert_eq!(found["counts"]["fail"], 1, "{found:#}");
+    // others hang up
+    let upstream = Upstream::bind();
+    let url = upstream.url();
+    thread::spawn(move || while upstream.next_stream().is_some() {});
+    let (found, _) = report(doctor(url));
+    assert_check(&found, "models", "fail", "try https://");
+}
+
+#[test]
+fn the_way_of_ipv6_is_told_for_an_address_without_a_name() {
+    // an address of documentation (RFC 3849), to which nothing leads
+    let (report, _) = report(doctor("http://[2001:db8::1]:9"));
+    let detail = check(&report, "dns")["detail"].as_str().unwrap();
+    assert_eq!(detail, "2001:db8::1 is an address: no name is looked up");
+    let remedy = check(&report, "tcp")["fix"].as_str().unwrap();
+    assert!(!remedy.contains("leave it"), "{remedy}");
 }
 
 /// Plays an upstream with TLS that keeps the contract, for as long as the test runs.
@@ -122,7 +235,12 @@ fn certificates_are_judged_and_their_authority_is_named() {
     assert_check(&report, "models", "ok", "");
     let expired = Identity::expired(&["localhost"]);
     let report = of_tls(&expired, |it| expired.trusted(it));
-    assert_check(&report, "tls", "fail", "renew");
+    assert_check(
+        &report,
+        "tls",
+        "fail",
+        "Authority of localhost, which signed it",
+    );
     let other = Identity::of(&["other.test"]);
     let report = of_tls(&other, |it| other.trusted(it));
     assert_check(&report, "tls", "fail", "name that the certificate has");
@@ -231,4 +349,21 @@ fn a_connection_that_bears_no_silence_is_found() {
     assert_eq!(ended.code, Some(1));
     let (found, _) = report(doctor(playing(Duration::ZERO, false)).args(["--slow", "1"]));
     assert_check(&found, "silence", "ok", "");
+}
+
+#[test]
+fn a_connection_that_is_dropped_without_a_word_is_found_with_its_setting() {
+    let upstream = Upstream::bind();
+    let url = upstream.url();
+    // what a firewall forgets stands open, and nothing comes
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        while let Some(stream) = upstream.next_stream() {
+            kept.push(stream);
+        }
+    });
+    let (found, _) = report(doctor(url).args(["--slow", "1"]));
+    assert_check(&found, "silence", "fail", "UPSTREAM_KEEP_ALIVE below 1 s");
+    let remedy = check(&found, "silence")["fix"].as_str().unwrap();
+    assert!(!remedy.contains("docs.rs"), "{remedy}");
 }
