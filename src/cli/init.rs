@@ -331,6 +331,12 @@ fn report(
     for (path, _) in &plan.files {
         out += &format!("Wrote {}.\n", path.display());
     }
+    if let Some(shown) = shell::shown(&answers.shell) {
+        output::remark(&format!(
+            "{shown} of this shell went into the file, so that the server has it wherever it starts (--shell-settings \
+             leave leaves it out)."
+        ));
+    }
     match source
         .load()
         .map_err(|faults| faults.to_string())
@@ -401,9 +407,17 @@ fn report(
         let data_dir = program::quoted(&shell::absolute(data_dir));
         format!("{} statusline --data-dir {data_dir}", program::anywhere())
     });
+    let base = base(answers);
+    let authority = base
+        .split_once("://")
+        .map_or("", |(_, authority)| authority);
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    let exception = client_lines::exception(host, &|name| std::env::var(name).ok());
     out += &format!(
         "\nThen, for Claude Code and other clients:\n{}",
-        client_lines::lines(&base(answers), &credential, status.as_deref())
+        client_lines::lines(&base, &credential, exception, status.as_deref())
     );
     if let Some(mode) = open_to_others(&plan.path, &plan.text) {
         output::remark(&format!(

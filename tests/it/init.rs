@@ -1,11 +1,14 @@
 //! `init`: at a terminal, by flags, and with everything that can be in its way.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{
+    fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Command, thread,
+};
 
 use serde_json::Value;
 
 use crate::support::{
-    Answering, Proxy, ProxyBuilder, Upstream, get, proxy::Ended, redis::Redis, terminal::Terminal,
+    Answering, Identity, Proxy, ProxyBuilder, Upstream, get, proxy::Ended, redis::Redis,
+    terminal::Terminal,
 };
 
 const MODELS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"data\":[]}";
@@ -72,8 +75,14 @@ fn a_person_is_asked_and_the_file_starts_a_server() {
     terminal.answer("Key for", "sk-canary-wrong");
     terminal.expect("refuses the credential (status 401)");
     terminal.answer("Go on with it all the same?", "n");
+    // the key is asked for again; nothing that is typed is shown
+    terminal.answer("Key for", "");
     terminal.expect("Credential for the upstream");
+    terminal.types("sk-canary-right");
     terminal.types("\u{1b}[B\r");
+    terminal.answer("Key for", "sk-canary-wrong");
+    terminal.expect("refuses the credential (status 401)");
+    terminal.answer("Go on with it all the same?", "n");
     terminal.answer("Key for", "sk-canary-right");
     terminal.expect("takes the credential");
     terminal.answer("Address to listen on", "");
@@ -278,7 +287,13 @@ fn each_thing_in_the_way_is_one_clear_sentence_and_nothing_is_written() {
     let key = key.path().to_str().unwrap();
     let free = free_port().to_string();
     let url = refusing.url();
-    let cases: [(&[&str], i32, &str); 9] = [
+    let with_v1 = format!("{url}/v1");
+    let cases: [(&[&str], i32, &str); 10] = [
+        (
+            &["--upstream", &with_v1],
+            1,
+            "would go to /v1/v1/messages; leave /v1 out",
+        ),
         (
             &["--upstream", "api.test"],
             2,
@@ -502,6 +517,95 @@ fn what_this_shell_reaches_the_upstream_by_goes_into_the_file() {
     let (code, screen) = terminal.end();
     assert_eq!(code, Some(130), "{screen}");
     assert!(!screen.contains("canary"), "{screen}");
+}
+
+#[test]
+fn behind_a_proxy_clients_get_an_exception_for_this_machine() {
+    let flags = ["--yes", "--no-test", "--shell-settings", "leave"];
+    let of = |variables: &[(&str, &str)]| {
+        let directory = tempfile::tempdir().unwrap();
+        in_directory(directory.path(), &flags, variables).stdout
+    };
+    let proxy = ("HTTPS_PROXY", "http://127.0.0.1:1");
+    let shown = of(&[proxy, ("NO_PROXY", "corp.test")]);
+    let list = "corp.test,127.0.0.1,localhost";
+    for line in [
+        format!("export NO_PROXY='{list}'"),
+        format!("\"NO_PROXY\": \"{list}\""),
+    ] {
+        assert!(shown.contains(&line), "{line}: {shown}");
+    }
+    let shown = of(&[("NO_PROXY", "corp.test")]);
+    assert!(!shown.contains("NO_PROXY"), "{shown}");
+}
+
+#[test]
+fn nothing_of_the_shell_is_said_to_be_written_where_a_test_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let proxy = [("HTTP_PROXY", "http://127.0.0.1:1")];
+    let flags = ["--yes", "--upstream", "http://api.test"];
+    let ended = in_directory(directory.path(), &flags, &proxy);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("nothing was written"), "{ended:?}");
+    assert!(!ended.stderr.contains("into the file"), "{ended:?}");
+}
+
+/// Plays an upstream with TLS that has models.
+fn play_tls(identity: &Identity) -> String {
+    let (identity, upstream) = (identity.clone(), Upstream::bind());
+    let url = format!("https://localhost:{}", upstream.addr().port());
+    thread::spawn(move || {
+        while let Some(stream) = upstream.next_stream() {
+            let mut wire = identity.accept(stream);
+            thread::spawn(move || {
+                while wire.try_read_request().is_some() {
+                    if wire.try_send(MODELS).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn an_authority_that_is_not_trusted_is_named_and_its_file_asked_for() {
+    let identity = Identity::of(&["localhost"]);
+    let url = play_tls(&identity);
+    let (ended, directory) = by_flags(&["--yes", "--upstream", &url]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("Authority of localhost"), "{ended:?}");
+    assert!(is_empty(directory.path()));
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, identity.authority()).unwrap();
+    let arguments = [
+        "init",
+        "--credential",
+        "clients",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &free_port().to_string(),
+        "--no-keys",
+        "--replicas",
+        "1",
+        "--no-dashboard",
+        "--compose",
+        "c.yaml",
+        "--dry-run",
+    ];
+    let mut terminal = Terminal::start(directory.path(), &[], &arguments);
+    terminal.answer("URL of the upstream", &url);
+    terminal.expect("Authority of localhost");
+    terminal.answer("authority's certificate", file.to_str().unwrap());
+    terminal.expect("answered in");
+    let (code, screen) = terminal.end();
+    assert_eq!(code, Some(0), "{screen}");
+    let line = format!("UPSTREAM_CA_FILE={}", file.display());
+    assert!(screen.replace('\n', "").contains(&line), "{screen}");
 }
 
 #[test]

@@ -119,11 +119,9 @@ pub(super) fn to_write(
         found.extend(of_store(source));
     }
     found.retain(|it| earlier.value(it.name) != Some(&*it.value));
-    if found.is_empty() {
+    let Some(shown) = shown(&found) else {
         return Ok(found);
-    }
-    let shown: Vec<String> = found.iter().map(ShellVariable::shown).collect();
-    let shown = shown.join(", ");
+    };
     let is_written = match (flags.shell_settings.as_deref(), interview.source) {
         (Some(choice), _) => choice == "write",
         (None, AnswerSource::Terminal) => interview.confirm(
@@ -133,19 +131,19 @@ pub(super) fn to_write(
         )?,
         (None, AnswerSource::Defaults | AnswerSource::Flags) => true,
     };
-    match is_written {
-        true => remark(&format!(
-            "{shown} of this shell goes into the file, so that the server has it wherever it starts \
-             (--shell-settings leave leaves it out)."
-        )),
-        false => {
-            remark(&format!(
-                "{shown} of this shell is not written: set it where the server starts, or it does not reach them."
-            ));
-            found.clear();
-        }
+    if !is_written {
+        remark(&format!(
+            "{shown} of this shell is not written: set it where the server starts, or it does not reach them."
+        ));
+        found.clear();
     }
     Ok(found)
+}
+
+/// The variables as they may be shown, in a line; none where there are none.
+pub(super) fn shown(variables: &[ShellVariable]) -> Option<String> {
+    let shown: Vec<String> = variables.iter().map(ShellVariable::shown).collect();
+    (!shown.is_empty()).then(|| shown.join(", "))
 }
 
 /// A path from the root on, be there a file or not.
