@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn each_form_of_the_settings_is_one_object() {
         let key = ClientCredential::Key("ap_x".to_owned());
-        let lines = lines(BASE, &key, Some("p statusline --data-dir /d"), None);
+        let lines = lines(BASE, &key, None, Some("p statusline --data-dir /d"));
         let files: Vec<Value> = lines
             .split("\n  {\n")
             .skip(1)
