@@ -65,6 +65,11 @@ pub(super) trait SharedMeter: Send + Sync {
     /// Puts the answer to a report, sent at a time, into effect. True if the store had lost the meter.
     fn apply(&self, report: &ReportedState, answer: &MeterAnswer, sent: u64, now: u64) -> bool;
 
+    /// Reports whether the next report gives something back that others lack.
+    fn gives(&self) -> bool {
+        false
+    }
+
     /// A report was not answered.
     fn unanswered(&self, report: &ReportedState, now: u64);
 }

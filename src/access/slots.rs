@@ -290,7 +290,9 @@ impl Slots {
         };
         let needs = u64::from(places.running) + waiting;
         let needs = needs.saturating_sub(u64::from(claim));
-        let even = limit / share.link.replicas().max(1);
+        // one that asks for the first time finds its part, too
+        let replicas = share.link.replicas().max(share.link.sharing.replicas);
+        let even = limit / replicas.max(1);
         let wishes = match is_idle || is_wanted {
             true => needs,
             false => {
@@ -397,6 +399,12 @@ impl SharedMeter for Slots {
         share.link.answered(sent, answer.replicas);
         self.apply_share(share, report, answer, is_held);
         answer.is_new && report.is_known
+    }
+
+    fn gives(&self) -> bool {
+        let places = self.places();
+        let is_wanted = |share: &SlotShare| share.is_wanted.load(Relaxed);
+        places.most > places.running && self.share().is_some_and(is_wanted)
     }
 
     fn unanswered(&self, _report: &ReportedState, now: u64) {

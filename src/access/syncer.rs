@@ -369,6 +369,7 @@ impl SyncedMeter {
             _ => false,
         };
         match (waits, self.is_kept) {
+            _ if self.meter.gives() => Some(FLOOR),
             (true, _) => Some(WAITING),
             (false, true) => Some(UPKEEP),
             (false, false) => None,

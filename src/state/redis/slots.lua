@@ -2,7 +2,8 @@
 -- boot has counts until it says otherwise. state/shared/memory.rs does the same, step by step.
 -- A server that took over may lack what the one before gave last: it gives nothing until all replicas have told it.
 -- KEYS[1]  at (ms), ran (ms for which the store was seen to run: leases lapse on it), learns, young,
---          server (that took the last call), settles, b:<boot> = sequence:claim:lacks:seen
+--          server (that took the last call), settles, b:<boot> = sequence:claim:lacks:seen, g:<boot> (gave all back while
+--          young)
 -- ARGV     boot, sequence, last, claim, needs, wishes, limit, known, replicas that the operator runs, server, ms for
 --          which replicas may still come to it, moved (1: from another server)
 -- Answer   claim, fair, others, wanted (1 or 0), replicas, new; nothing for a late report
@@ -28,7 +29,7 @@ end
 local time = (tonumber(f.ran) or 0) + math.max(0, math.min(now - (tonumber(f.at) or now), 2000))
 local learns, young = tonumber(f.learns) or 0, tonumber(f.young) or 0
 if is_new then young = time + 2000 end
-if ARGV[8] == '1' and not before and time < young and learns == 0 then
+if ARGV[8] == '1' and not before and not f['g:' .. boot] and time < young and learns == 0 then
   -- it is not new: the store lost it, and others may hold what it does not know of
   learns, young = time + 2000, time + 10000
 end
@@ -40,6 +41,7 @@ if f.server ~= ARGV[10] then
 end
 local live, replicas = {}, 1
 for field, value in pairs(f) do
+  if string.sub(field, 1, 2) == 'g:' and time >= young then redis.call('HDEL', k, field) end
   if string.sub(field, 1, 2) == 'b:' and field ~= name then
     local _, c, l, seen = of(value)
     if time - seen >= 10000 then
@@ -76,6 +78,7 @@ local lacks = needs - given
 claim = claim + given + spare
 if ARGV[3] == '1' or claim + lacks == 0 then
   if before then redis.call('HDEL', k, name) end
+  if time < young then redis.call('HSET', k, 'g:' .. boot, '1') end
 else
   redis.call('HSET', k, name, text(sequence) .. ':' .. text(claim) .. ':' .. text(lacks) .. ':' .. text(time))
 end

@@ -3,7 +3,7 @@
 //! The clock is set by its owner. A test holds both against each other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -500,6 +500,8 @@ struct SharedSlots {
     /// they have.
     settles_until: u64,
     boots: BTreeMap<Box<str>, SlotsOfBoot>,
+    /// Boots that gave all back until `new_until`: they are known, and not lost.
+    gave_all: BTreeSet<Box<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -524,7 +526,7 @@ impl SharedSlots {
         if before.is_some_and(|it| it.sequence > origin.sequence) {
             return None;
         }
-        let is_missing = before.is_none();
+        let is_missing = before.is_none() && !self.gave_all.contains(&origin.boot);
         let gave_back = before.is_some_and(|it| it.claim > report.claim);
         let time = self.time.tick(now);
         if is_new {
@@ -585,8 +587,14 @@ impl SharedSlots {
         let fair = if due > 0 { even } else { report.limit };
         let claim = report.claim + given + spare;
         let lacks = report.needs - given;
+        if time >= self.new_until {
+            self.gave_all.clear();
+        }
         if is_last || claim + lacks == 0 {
             self.boots.remove(&origin.boot);
+            if time < self.new_until {
+                self.gave_all.insert(origin.boot.clone());
+            }
         } else {
             let of_boot = SlotsOfBoot {
                 sequence: origin.sequence,
