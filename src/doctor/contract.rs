@@ -71,8 +71,9 @@ pub(super) async fn contract_checks(
     let stream: OptionFuture<_> = asked.spend.then(|| stream(group, inquiry, &model)).into();
     let silence = asked.slow.map(|slow| silence(group, inquiry, &model, slow));
     let silence: OptionFuture<_> = silence.into();
+    let question = faulty(&model);
     let (refusal, counts, stream, silence) = tokio::join!(
-        bounded(inquiry.ask(&faulty(&model))),
+        bounded(inquiry.ask(&question)),
         counts(group, inquiry, &model),
         stream,
         silence
