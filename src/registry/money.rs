@@ -70,6 +70,12 @@ pub(super) fn number(nano: u64) -> f64 {
     nano as f64 / NANO as f64
 }
 
+/// US dollars of an amount less another as a number, for JSON: it has the decimals that amounts have, and no more.
+pub(super) fn difference(nano: u64, other: u64) -> f64 {
+    let number = number(nano.abs_diff(other));
+    if nano < other { -number } else { number }
+}
+
 /// Reads a budget: an amount, a period, and its time zone where it has one.
 ///
 /// # Errors
@@ -132,6 +138,15 @@ mod tests {
 
     #[test]
     fn amounts_are_exact() {
+        // both are sums of many: what is between them has no more decimals than they have
+        let (more, less) = (1_234_567_007_485_001, 1_234_567_000_000_001);
+        for (of, less, number) in [
+            (more, less, "0.007485"),
+            (less, more, "-0.007485"),
+            (5, 5, "0.0"),
+        ] {
+            assert_eq!(format!("{:?}", difference(of, less)), number);
+        }
         for (text, nano, shown) in [
             ("$500", 500 * NANO, "$500"),
             ("500", 500 * NANO, "$500"),

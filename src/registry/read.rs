@@ -336,7 +336,7 @@ impl Registry {
                         cell: cell.to_owned(),
                         in_effect_usd: money::number(state.spent),
                         stored_usd: money::number(stored),
-                        difference_usd: money::number(state.spent) - money::number(stored),
+                        difference_usd: money::difference(state.spent, stored),
                     });
                 }
             }
