@@ -46,7 +46,7 @@ mod writable;
 
 pub use self::{
     certificate::{CERTIFICATE_ENDS_SOON, CertificateFacts},
-    digest::settings_digest,
+    digest::{SettingsDigest, settings_that_differ},
     endpoint::{Credential, Endpoint, HttpVersion, InvalidCredential, Statuses},
     error::{ConfigError, ConfigErrors, Warning},
     forward_auth::{ForwardAuth, RoleRules, TrustedProxies},

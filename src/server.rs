@@ -191,6 +191,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
     };
     desk.announce();
     let balance = Arc::new(Balance::new(&loaded.config.live.endpoints));
+    let port = listeners.addresses().next().map(|it| it.port());
     let counters = Arc::<reload::ReloadCounters>::default();
     let own = Arc::new(OwnReplica {
         boot: status.boot_id.clone(),
@@ -200,7 +201,7 @@ async fn run(boot: Boot, loaded: Loaded, source: ConfigSource, trust: Trust) -> 
         balance: Arc::clone(&balance),
         standing: Arc::clone(&standing),
         phase: receiver.clone(),
-        name: fleet::host_name(&status.boot_id),
+        name: fleet::replica_name(&status.boot_id, port),
         digest: Mutex::default(),
     });
     let heard = Arc::<ArcSwap<FleetSnapshot>>::default();

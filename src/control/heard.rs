@@ -1,6 +1,6 @@
 //! Heartbeats of replicas, and the snapshot of those that were heard: plain values.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReplicaBeat {
-    /// Its name: that of its host.
+    /// Its name: that of its host, and its port.
     pub name: String,
     /// The version of the program.
     pub version: String,
     /// Digest of its settings.
     pub config: String,
+    /// Digests of those that are not the default, by variable. A replica of an earlier version says none.
+    pub settings: BTreeMap<String, String>,
     /// Time of its start.
     pub started_at: u64,
     /// Exchanges in flight.

@@ -13,7 +13,7 @@ use super::{
     query::{NoParams, read},
     state::AdminState,
 };
-use crate::telemetry::activity::unix_millis;
+use crate::{config::settings_that_differ, telemetry::activity::unix_millis};
 
 /// The replicas.
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ struct StoreCopy {
 struct ReplicaRow {
     /// Names this run of the process.
     boot_id: String,
-    /// The name of its host.
+    /// The name of its host, and its port.
     name: String,
     /// True for the replica that answers.
     own: bool,
@@ -64,6 +64,8 @@ struct ReplicaRow {
     config: String,
     /// True if most replicas have other settings.
     config_differs: bool,
+    /// Variables that are not as in a replica that has what most have.
+    config_differing: Vec<String>,
     /// Time of its start.
     started_at: u64,
     /// Time of its last heartbeat.
@@ -144,6 +146,15 @@ impl ReplicaList {
         replicas.sort_by_key(|it| (it.beat.started_at, &it.boot));
         let version = most(&replicas, own, |beat| &beat.version);
         let config = most(&replicas, own, |beat| &beat.config);
+        let common = replicas.iter().find(|it| Some(&it.beat.config) == config);
+        let differing = |beat: &ReplicaBeat| match common {
+            // an earlier version says none
+            Some(common) if !common.beat.settings.is_empty() && !beat.settings.is_empty() => {
+                let names = settings_that_differ([&common.beat.settings, &beat.settings]);
+                names.into_iter().map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        };
         let mut sums = ReplicaSums {
             replicas: replicas.len(),
             ..ReplicaSums::default()
@@ -170,6 +181,7 @@ impl ReplicaList {
                 version_differs: Some(&beat.version) != version,
                 config: beat.config.clone(),
                 config_differs: Some(&beat.config) != config,
+                config_differing: differing(beat),
                 started_at: beat.started_at,
                 seen_at,
                 in_flight: beat.in_flight,
@@ -258,6 +270,28 @@ mod tests {
             errors: 3,
         };
         assert_eq!(list.sums, sums);
+    }
+
+    #[test]
+    fn settings_that_differ_are_named() {
+        let with = |boot: &str, config: &str, named: &[(&str, &str)]| {
+            let mut heard = heard(boot, "1", config);
+            let named = named
+                .iter()
+                .map(|(name, it)| ((*name).into(), (*it).into()));
+            heard.beat.settings = named.collect();
+            heard
+        };
+        let named = |replicas| {
+            let named = list(replicas, 100).items.into_iter();
+            named
+                .map(|it| it.config_differing.join(" "))
+                .collect::<Vec<_>>()
+        };
+        let one = with("a", "x", &[("TZ", "1")]);
+        let other = with("b", "y", &[("TZ", "1"), ("ACCESS", "1")]);
+        assert_eq!(named(vec![one.clone(), other]), ["", "ACCESS"]);
+        assert_eq!(named(vec![one, with("c", "z", &[])]), ["", ""]);
     }
 
     #[test]

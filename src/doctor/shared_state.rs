@@ -8,12 +8,16 @@ use super::{
     check::{Check, CheckGroup},
     run::bounded_blocking,
 };
+use crate::config::settings_that_differ;
 use crate::state::{RedisInspector, RedisServer, RedisSettings, StateError, fleet::StoredBeat};
 
 const GROUP: CheckGroup = CheckGroup::SharedState;
 
 /// Difference of clocks in milliseconds above which times of several replicas cannot be compared.
 const APART: i64 = 2_000;
+
+/// Most variables that are named.
+const MOST_NAMED: usize = 8;
 
 /// Checks the shared store, if there is one.
 pub async fn shared_state_checks(settings: Option<Arc<RedisSettings>>) -> Vec<Check> {
@@ -114,6 +118,7 @@ struct HeardBeat {
     name: String,
     version: String,
     config: String,
+    settings: BTreeMap<String, String>,
 }
 
 fn replicas(beats: &[StoredBeat]) -> Check {
@@ -154,7 +159,10 @@ fn replicas(beats: &[StoredBeat]) -> Check {
         (false, true) => Check::warn(
             GROUP,
             ID,
-            format!("{found}, with different settings"),
+            match &*differing_settings(&heard) {
+                "" => format!("{found}, with different settings"),
+                named => format!("{found}, with different settings: {named}"),
+            },
             "give all of them the same settings (anthropic-proxy check shows them)",
         ),
         (false, false) => Check::ok(
@@ -178,6 +186,28 @@ fn replicas(beats: &[StoredBeat]) -> Check {
         ));
     }
     check
+}
+
+/// The variables that differ, as text; empty where a replica says none.
+fn differing_settings(heard: &[HeardBeat]) -> String {
+    let named = heard.iter().all(|beat| !beat.settings.is_empty());
+    let names = match named {
+        true => settings_that_differ(heard.iter().map(|beat| &beat.settings)),
+        false => Vec::new(),
+    };
+    let is_name = |it: &&str| {
+        it.bytes()
+            .all(|it| it.is_ascii_alphanumeric() || it == b'_')
+    };
+    let names: Vec<_> = names.into_iter().filter(is_name).collect();
+    match names.len() {
+        0..=MOST_NAMED => names.join(", "),
+        many => format!(
+            "{} and {} more",
+            names[..MOST_NAMED].join(", "),
+            many - MOST_NAMED
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +242,20 @@ mod tests {
         let check = replicas(&[beat("a", "1", "x"), beat("b", "1", "y")]);
         assert_eq!(check.status, CheckStatus::Warn);
         assert!(check.detail.contains("settings"), "{check:?}");
+        let with = |name: &str, config: &str, settings: serde_json::Value| {
+            let text = serde_json::json!({"name": name, "config": config, "settings": settings});
+            StoredBeat {
+                text: text.to_string(),
+                ..beat(name, "", "")
+            }
+        };
+        let one = with("a", "x", serde_json::json!({"ACCESS": "1", "TZ": "1"}));
+        let other = with("b", "y", serde_json::json!({"ACCESS": "2", "TZ": "1"}));
+        let check = replicas(&[one, other]);
+        assert!(
+            check.detail.ends_with("different settings: ACCESS"),
+            "{check:?}"
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::{
     background::locked,
-    config::{reload::ConfigStatus, settings_digest},
+    config::{SettingsDigest, reload::ConfigStatus},
     control::{FleetSnapshot, HeardReplica, ReplicaBeat, ReplicaSource},
     drain::DrainPhase,
     limits::Limits,
@@ -58,18 +58,20 @@ pub(super) struct OwnReplica {
     pub(super) phase: watch::Receiver<DrainPhase>,
     /// The name, read once.
     pub(super) name: String,
-    /// The settings whose digest is known.
-    pub(super) digest: Mutex<Option<(Arc<ConfigStatus>, String)>>,
+    /// The settings whose digests are known.
+    pub(super) digest: Mutex<Option<(Arc<ConfigStatus>, SettingsDigest)>>,
 }
 
 impl OwnReplica {
     /// Its heartbeat now.
     fn beat(&self) -> ReplicaBeat {
         let (requests, errors) = self.metrics.requests();
+        let digest = self.digest();
         ReplicaBeat {
             name: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            config: self.digest(),
+            config: digest.all,
+            settings: digest.each,
             started_at: unix_millis(self.started),
             in_flight: self.limits.in_flight() as u64,
             draining: *self.phase.borrow() >= DrainPhase::HandedOver,
@@ -79,13 +81,13 @@ impl OwnReplica {
         }
     }
 
-    fn digest(&self) -> String {
+    fn digest(&self) -> SettingsDigest {
         let standing = self.standing.load_full();
         let mut known = locked(&self.digest);
         match &*known {
             Some((of, digest)) if Arc::ptr_eq(of, &standing) => digest.clone(),
             _ => {
-                let digest = settings_digest(&standing.settings);
+                let digest = SettingsDigest::of(&standing.settings);
                 *known = Some((standing, digest.clone()));
                 digest
             }
@@ -112,8 +114,20 @@ pub(super) fn source(own: &Arc<OwnReplica>, heard: &Arc<ArcSwap<FleetSnapshot>>)
     })
 }
 
-/// The name of this host.
-pub(super) fn host_name(boot: &str) -> String {
+/// The name of this replica: that of its host, with the port where it has one, for a host may run several.
+pub(super) fn replica_name(boot: &str, port: Option<u16>) -> String {
+    let host = host_name(boot);
+    match port {
+        Some(port) => {
+            let port = format!(":{port}");
+            let host: String = host.chars().take(LONGEST_TEXT - port.len()).collect();
+            host + &port
+        }
+        None => host,
+    }
+}
+
+fn host_name(boot: &str) -> String {
     let read = |path: &str| fs::read_to_string(path).ok();
     let name = read("/proc/sys/kernel/hostname")
         .or_else(|| read("/etc/hostname"))
@@ -313,6 +327,13 @@ fn heard(stored: &StoredBeat, now: SystemTime) -> Option<HeardReplica> {
     for text in [&mut beat.name, &mut beat.version, &mut beat.config] {
         *text = shown(text);
     }
+    // names of variables, of this version or of another one
+    beat.settings.retain(|name, _| {
+        name.len() <= LONGEST_TEXT
+            && name
+                .bytes()
+                .all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_')
+    });
     Some(HeardReplica {
         boot: stored.boot.clone(),
         at: now.checked_sub(stored.age)?,

@@ -299,6 +299,7 @@ declare namespace Api {
     version_differs: boolean;
     config: string;
     config_differs: boolean;
+    config_differing: string[];
     started_at: number;
     seen_at: number;
     in_flight: number;

@@ -142,7 +142,7 @@ export default {
   "replicas.fault": "The shared store cannot be used; other replicas as heard last.",
   "replicas.copied":
     "The shared store could not be reached since the start: keys and limits are those of this replica's copy of {time}.",
-  "replicas.name": "Host",
+  "replicas.name": "Replica",
   "replicas.version": "Version",
   "replicas.config": "Settings",
   "replicas.this": "this one",

@@ -752,7 +752,7 @@ export default {
     "当前生效的密钥和限额是否取自拷贝：存储自启动以来没有应答。",
   "Those that run, the oldest first.": "运行中的副本，最早启动的在前。",
   "Their sums.": "合计。",
-  "The name of its host.": "主机名。",
+  "The name of its host, and its port.": "主机名和端口。",
   "True for the replica that answers.": "是否为当前副本。",
   "Its state.": "状态。",
   "The version of the program.": "程序版本。",
@@ -760,6 +760,7 @@ export default {
   "Digest of the settings that replicas have in common, as far as they may be shown.":
     "各副本共有设置的摘要，只含可显示的内容。",
   "True if most replicas have other settings.": "设置是否与多数副本不同。",
+  "Variables that are not as in a replica that has what most have.": "与多数副本不同的变量名。",
   "Time of its start.": "启动时间。",
   "Time of its last heartbeat.": "最近一次心跳的时间。",
   "Exchanges since its start.": "启动以来的请求数。",

@@ -137,7 +137,7 @@ export default {
   "replicas.own": "本页其余部分及请求、错误、上游只含当前副本",
   "replicas.fault": "共享存储不可用；其他副本为最后所知。",
   "replicas.copied": "共享存储自启动以来没有响应：密钥和限额取自本副本 {time} 的拷贝。",
-  "replicas.name": "主机",
+  "replicas.name": "副本",
   "replicas.version": "版本",
   "replicas.config": "设置",
   "replicas.this": "当前",

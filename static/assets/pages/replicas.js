@@ -54,7 +54,10 @@ export function Replicas() {
                 ${mark(one.open_circuits.length > 0, "bad", "circuit.open", one.open_circuits.join(", "))}
               </td>
               <td class="mono">${one.version}${mark(one.version_differs, "warn", "replicas.differs")}</td>
-              <td class="mono">${one.config}${mark(one.config_differs, "warn", "replicas.differs")}</td>
+              <td class="mono">
+                ${one.config}${mark(one.config_differs, "warn", "replicas.differs")}
+                ${one.config_differing.map((name) => html`<div key=${name} class="dim">${name}</div>`)}
+              </td>
               <td class="num">${as.span(data.read_at - one.started_at)}</td>
               ${counts(one)}
             </tr>
