@@ -29,6 +29,15 @@ fn a_name_without_an_address_is_found() {
     let (found, ended) = report(builder);
     assert_check(&found, "dns", "fail", "/etc/resolv.conf");
     assert_eq!(ended.code, Some(1));
+    // what this machine cannot resolve, the SOCKS proxy may
+    let builder = doctor("https://no-such.test").names("127.0.0.1 localhost\n", resolv);
+    let (found, _) = report(builder.env("HTTPS_PROXY", "socks5://127.0.0.1:1"));
+    assert_check(
+        &found,
+        "outbound_proxy",
+        "fail",
+        "write socks5h://127.0.0.1:1",
+    );
     // one of two addresses takes connections
     let upstream = upstream(|_, _| None);
     let url = format!("http://two.test:{}", upstream.addr().port());
