@@ -1,10 +1,16 @@
 //! The place where verbs on keys, limits and audit are answered: the running server, by the socket in
 //! `DATA_DIR` or by its URL, or else the store itself, under a lock.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Args;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::{
     client::{ApiAnswer, ApiClient, ClientError},
@@ -45,6 +51,11 @@ pub(super) enum Desk {
     Store(Box<Registry>),
     /// The audit in a directory, while no server runs and the shared store does not answer for this reason.
     Files(PathBuf, RedisFault),
+    /// An empty store in a directory of its own, which goes with it.
+    Scratch {
+        registry: Box<Registry>,
+        _folder: TempDir,
+    },
 }
 
 /// Reason for which a verb has no answer.
@@ -195,28 +206,50 @@ impl Reach {
         }
     }
 
+    /// The same for what changes nothing. A directory without keys stays as it is: a pepper, a lock and an audit
+    /// would be made in it, and an empty directory of this process's own answers the same.
+    pub(super) fn dry_desk(&self) -> Result<Desk, VerbError> {
+        if self.server.is_none() {
+            let (data_dir, access) = self.place()?;
+            let is_empty = match fs::read_dir(&data_dir) {
+                Ok(mut entries) => entries.next().is_none(),
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+            if access.state.is_none() && is_empty {
+                check_parent(&data_dir)?;
+                let scratch = tempfile::tempdir().map_err(|error| {
+                    VerbError::Usage(format!(
+                        "no folder for the dry run in {}: {error}; set TMPDIR to one that can be written",
+                        std::env::temp_dir().display()
+                    ))
+                })?;
+                let registry = self.store(scratch.path().to_owned(), access)?;
+                return Ok(Desk::Scratch {
+                    registry: Box::new(registry),
+                    _folder: scratch,
+                });
+            }
+        }
+        self.desk()
+    }
+
     /// Finds the place that answers.
     pub(super) fn desk(&self) -> Result<Desk, VerbError> {
         if let Some(named) = self.named_server()? {
             return Ok(Desk::Server(named));
         }
-        let source = ConfigSource::of_process(self.settings.clone());
         let (data_dir, access) = self.place()?;
         #[cfg(unix)]
         if let Some(server) = ApiClient::of_socket(&data_dir.join(crate::server::ADMIN_SOCKET))? {
             return Ok(Desk::Server(server));
         }
-        // a mistyped path would be made, and would hold no key
-        let parent = data_dir.parent().filter(|it| !it.as_os_str().is_empty());
-        if !data_dir.exists()
-            && let Some(parent) = parent.filter(|parent| !parent.exists())
-        {
-            return Err(VerbError::Usage(format!(
-                "DATA_DIR {} does not exist, nor does {}: correct it, or make the folder (mkdir -p)",
-                data_dir.display(),
-                parent.display()
-            )));
-        }
+        check_parent(&data_dir)?;
+        Ok(Desk::Store(Box::new(self.store(data_dir, access)?)))
+    }
+
+    /// Opens the store in a directory.
+    fn store(&self, data_dir: PathBuf, access: AccessSettings) -> Result<Registry, VerbError> {
+        let source = ConfigSource::of_process(self.settings.clone());
         let current = match source.load() {
             Ok(loaded) => CurrentSettings {
                 prices: Arc::clone(&loaded.config.live.prices),
@@ -229,7 +262,7 @@ impl Reach {
             },
         };
         let AccessSettings { pepper, state, .. } = access;
-        let registry = Registry::open(
+        Ok(Registry::open(
             RegistrySettings {
                 data_dir,
                 pepper,
@@ -237,8 +270,20 @@ impl Reach {
                 kind: RegistryKind::Tool,
             },
             Box::new(move || current.clone()),
-        )?;
-        Ok(Desk::Store(Box::new(registry)))
+        )?)
+    }
+}
+
+/// A mistyped path would be made, and would hold no key.
+fn check_parent(data_dir: &Path) -> Result<(), VerbError> {
+    let parent = data_dir.parent().filter(|it| !it.as_os_str().is_empty());
+    match parent.filter(|parent| !data_dir.exists() && !parent.exists()) {
+        Some(parent) => Err(VerbError::Usage(format!(
+            "DATA_DIR {} does not exist, nor does {}: correct it, or make the folder (mkdir -p)",
+            data_dir.display(),
+            parent.display()
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -247,7 +292,7 @@ impl Desk {
     pub(super) fn make(&self, call: &Call) -> Result<Value, VerbError> {
         match self {
             Self::Server(client) => client.make(call)?.success(),
-            Self::Store(registry) => {
+            Self::Store(registry) | Self::Scratch { registry, .. } => {
                 let reply = registry.answer(&author(), call).map_err(refused)?;
                 serde_json::to_value(&reply)
                     .map_err(|error| refused(RegistryError::Invalid(error.to_string())))

@@ -67,7 +67,7 @@ impl Registry {
             let mut plan = PlannedChange {
                 target: AuditTarget {
                     kind: "file".to_owned(),
-                    id: "keys.toml".to_owned(),
+                    id: apply.name(),
                 },
                 before: Value::Null,
                 after: json!(outcome.changes),

@@ -230,6 +230,9 @@ pub struct RevokeKey {
 pub struct ApplyFile {
     /// Its text.
     pub text: String,
+    /// Its name for the audit: the last part of a path, of which 64 characters are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Revokes keys, and removes limits, that are not in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prune: bool,
@@ -245,10 +248,31 @@ pub struct ApplyFile {
     pub secrets: std::collections::BTreeMap<String, String>,
 }
 
+/// Longest name of a file, in characters.
+const LONGEST_NAME: usize = 64;
+
+impl ApplyFile {
+    /// The file's name as the audit has it, in one line; `keys.toml` where none was said.
+    pub(super) fn name(&self) -> String {
+        let said = self.file.as_deref().unwrap_or_default();
+        let base = said.rsplit(['/', '\\']).next().unwrap_or_default();
+        let name: String = base
+            .chars()
+            .filter(|it| !it.is_control())
+            .take(LONGEST_NAME)
+            .collect();
+        match name.trim() {
+            "" => "keys.toml".to_owned(),
+            name => name.to_owned(),
+        }
+    }
+}
+
 /// Whole keys are not shown.
 impl fmt::Debug for ApplyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApplyFile")
+            .field("file", &self.file)
             .field("prune", &self.prune)
             .field("allow_empty", &self.allow_empty)
             .field("dry_run", &self.dry_run)
@@ -340,5 +364,25 @@ impl SpendBy {
     /// Reads its name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.label() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_by_the_last_part_of_its_path() {
+        let name = |file: Option<&str>| {
+            let apply = serde_json::json!({"text": "", "file": file});
+            serde_json::from_value::<ApplyFile>(apply).unwrap().name()
+        };
+        assert_eq!(name(None), "keys.toml");
+        assert_eq!(name(Some("keys47.toml")), "keys47.toml");
+        assert_eq!(name(Some("/home/ops/keys47.toml")), "keys47.toml");
+        assert_eq!(name(Some(r"C:\ops\keys.toml")), "keys.toml");
+        assert_eq!(name(Some("a\nb\u{1b}[1m")), "ab[1m");
+        assert_eq!(name(Some("/")), "keys.toml");
+        assert_eq!(name(Some(&"x".repeat(999))).len(), LONGEST_NAME);
     }
 }

@@ -576,6 +576,8 @@ export default {
   "Its number, from 1 on.": "序号，从 1 开始。",
   "Its own limits.": "密钥自身的限额。",
   "Its secrets, the newest last.": "该密钥的各个秘密值，最新的排在最后。",
+  "Its name for the audit: the last part of a path, of which 64 characters are kept.":
+    "写入审计的文件名：路径的最后一部分，最多保留 64 个字符。",
   "Its text.": "文件内容。",
   "Its time (RFC 3339).": "时间（RFC 3339）。",
   "Its upper bound in US dollars, for `spend`.": "上限（美元），用于 spend。",

@@ -352,3 +352,30 @@ fn lines_of_the_audit_are_found_by_their_object_and_say_what_changed() {
         "{lines}"
     );
 }
+
+#[test]
+fn a_dry_run_in_an_empty_place_writes_nothing() {
+    let desk = Desk::new();
+    let file = desk.file("keys47.toml", "[org]\nrpm = 5\n");
+    let apply = ["keys", "apply", "-f", &file, "--dry-run"];
+    assert!(desk.says(&apply).contains("nothing was changed"));
+    assert!(!desk.data().exists(), "no directory was made");
+    std::fs::create_dir(desk.data()).unwrap();
+    let ended = desk.verb(&apply);
+    assert!(ended.stdout.contains("1 change,"), "{ended:?}");
+    assert_eq!(ended.stderr, "");
+    let entries = std::fs::read_dir(desk.data()).unwrap();
+    assert_eq!(entries.count(), 0, "nothing was written");
+}
+
+#[test]
+fn the_audit_has_the_name_of_the_file_that_was_applied() {
+    let desk = Desk::new();
+    let file = desk.file("keys47.toml", "[org]\nrpm = 5\n");
+    desk.says(&["keys", "apply", "-f", &file]);
+    let said = desk.says(&["audit", "search"]);
+    assert!(said.contains("file:keys47.toml"), "{said}");
+    assert!(!said.contains("file:keys.toml"), "{said}");
+    let folder = file.trim_end_matches("keys47.toml");
+    assert!(!said.contains(folder), "the folder is nobody's: {said}");
+}
