@@ -72,8 +72,16 @@ pub(super) fn run(
         (false, true) => "would migrate",
         (false, false) => "migrated",
     };
+    let counted = |number: usize, one: &str, many: &str| match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    };
     let text = format!(
-        "{done} {keys} keys, {subjects} other subjects, {spends} sums of spend, {checkpoints} checkpoints\n"
+        "{done} {}, {}, {}, {}\n",
+        counted(keys, "key", "keys"),
+        counted(subjects, "other subject", "other subjects"),
+        counted(spends, "sum of spend", "sums of spend"),
+        counted(checkpoints, "checkpoint", "checkpoints")
     );
     Ok(say(text.as_bytes()))
 }

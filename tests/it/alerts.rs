@@ -61,7 +61,7 @@ fn a_condition_is_told_when_it_begins_and_when_it_ends() {
             ("status", json!("firing")),
             ("severity", json!("info")),
             ("subject", json!("unheard-of")),
-            ("summary", json!("unheard-of has no price (1 requests).")),
+            ("summary", json!("unheard-of has no price (1 request).")),
             ("value", json!(1.0)),
         ] {
             assert_eq!(begun[name], expected, "{name}: {begun}");

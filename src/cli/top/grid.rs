@@ -359,15 +359,20 @@ pub(super) fn limits(rows: &[ShownLimit]) -> Vec<GridRow> {
             waiting => TonedText::toned(count(waiting), Tone::Warning),
         };
         let models = row.models.as_deref().unwrap_or("all");
+        let replicas = |number| match number {
+            1 => "1 replica".to_owned(),
+            _ => format!("{number} replicas"),
+        };
         let sharing = match &row.shared {
             None => "this server alone".to_owned(),
             Some(it) if counts == "own" => {
                 format!(
-                    "{}, {} replicas; in use is of this one",
-                    it.state, it.replicas
+                    "{}, {}; in use is of this one",
+                    it.state,
+                    replicas(it.replicas)
                 )
             }
-            Some(it) => format!("{}, {} replicas", it.state, it.replicas),
+            Some(it) => format!("{}, {}", it.state, replicas(it.replicas)),
         };
         GridRow {
             name: format!("{subject} {} {kind} {models}", row.subject),

@@ -13,7 +13,7 @@ pub(super) fn page(server: &str, snapshot: &Snapshot) -> String {
     let overview = &snapshot.overview;
     let totals = &overview.totals;
     let mut out = format!(
-        "{server}  {} up {}\n{} in flight, {:.1} req/s, {:.1}% failed, {:.0} tok/s, cache {}, today {} for {} requests\n",
+        "{server}  {} up {}\n{} in flight, {:.1} req/s, {:.1}% failed, {:.0} tok/s, cache {}, today {} for {} request{}\n",
         overview.version,
         duration(overview.uptime_ms as f64),
         overview.in_flight,
@@ -23,6 +23,11 @@ pub(super) fn page(server: &str, snapshot: &Snapshot) -> String {
         percent(totals.cache_hit_share),
         usd(overview.today.cost_usd),
         overview.today.requests,
+        if overview.today.requests == 1 {
+            ""
+        } else {
+            "s"
+        },
     );
     let requests = grid::requests(&snapshot.requests.items, &TokenRates::default());
     section(&mut out, "Requests in flight", grid::REQUESTS, &requests);

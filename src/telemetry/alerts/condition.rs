@@ -200,7 +200,10 @@ fn models(window: &Window<'_>, settings: &AlertSettings, found: &mut Vec<Conditi
         if unpriced > 0 {
             found.push(Condition {
                 alert: Alert::Unpriced,
-                summary: format!("{name} has no price ({unpriced} requests)."),
+                summary: match unpriced {
+                    1 => format!("{name} has no price (1 request)."),
+                    _ => format!("{name} has no price ({unpriced} requests)."),
+                },
                 subject: Some(name),
                 value: unpriced as f64,
                 threshold: 0.0,

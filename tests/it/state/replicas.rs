@@ -229,14 +229,13 @@ fn keys_are_migrated_to_the_redis_and_back_once_and_never_over_others() {
     };
     let dry = migrate(&alone, "sqlite", "redis", &["--dry-run"]);
     assert!(
-        dry.stdout
-            .contains("would migrate 1 keys, 1 other subjects"),
+        dry.stdout.contains("would migrate 1 key, 1 other subject,"),
         "{dry:?}"
     );
     assert_eq!(redis.run(&["EXISTS", "ap:{state}:keys"]), [":0"]);
     let done = migrate(&alone, "sqlite", "redis", &[]);
     assert!(
-        done.stdout.contains("migrated 1 keys, 1 other subjects"),
+        done.stdout.contains("migrated 1 key, 1 other subject,"),
         "{done:?}"
     );
     let again = migrate(&alone, "sqlite", "redis", &[]);
@@ -251,7 +250,7 @@ fn keys_are_migrated_to_the_redis_and_back_once_and_never_over_others() {
     let back = Replica::of("");
     let done = migrate(&back, "redis", "sqlite", &[]);
     assert!(
-        done.stdout.contains("migrated 2 keys, 1 other subjects"),
+        done.stdout.contains("migrated 2 keys, 1 other subject,"),
         "{done:?}"
     );
     let listed = back.says(&["keys", "list"]);
