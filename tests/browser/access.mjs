@@ -153,11 +153,45 @@ export async function accessTests(program, { test, holds, settled, shoot }) {
     await shoot(page, "real-spend-390-light");
   });
 
+  await test("an operator adds to a budget that is spent", out, async (page, { complaints }) => {
+    await enter(page, "/spend?by=key", OPERATOR);
+    const budget = page.locator(".budget", { hasText: "small budget" });
+    await budget.locator("button", { hasText: "Add to the budget" }).click();
+    await page.locator('input[name="amount"]').fill("a lot");
+    await page.locator('input[name="reason"]').fill("the release");
+    await send(page);
+    await page.locator(".field-fault", { hasText: "no amount" }).waitFor();
+    complaints.splice(0);
+    await page.setViewportSize({ width: 390, height: 844 });
+    await shoot(page, "real-grant-390-light");
+    await page.locator('input[name="amount"]').fill("5");
+    await send(page);
+    await budget.locator('[role="meter"][aria-valuenow="0"]').waitFor();
+    holds((await page.locator("form.ask").count()) === 0, "the form is gone");
+    const { items } = await asked("/audit?limit=1000");
+    const line = items.find((line) => line.action === "limits.grant" && line.result === "done");
+    holds(line?.actor.id === "dashboard-operator", `the audit has the operator: ${JSON.stringify(line)}`);
+  });
+
   await test("the audit tells who did what, and is searched", out, async (page) => {
+    const file = `${"of_all_".repeat(8)}.toml`;
+    await asked("/keys/apply", { text: "[org]\nrpm = 60000\n", file });
     await enter(page, "/audit");
     await page.locator(".audit-line", { hasText: "the laptop was lost" }).first().waitFor();
     await page.locator(".audit-why", { hasText: "Mars/Olympus" }).first().waitFor();
     await shoot(page, "real-audit-1280-light");
+    await page.locator(".audit-line", { hasText: file }).first().waitFor();
+    // a long target takes no room from the time and the author
+    await page.setViewportSize({ width: 390, height: 844 });
+    const heights = await page.evaluate(() =>
+      [...document.querySelectorAll(".audit-line time")].map((time) => time.getBoundingClientRect().height),
+    );
+    holds(
+      heights.every((height) => height > 0 && height < 30),
+      `each time is one line: ${heights}`,
+    );
+    await shoot(page, "real-audit-390-light");
+    await page.setViewportSize({ width: 1280, height: 844 });
     await page.locator("label", { hasText: "Action" }).locator("input").fill("key.rotate");
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => location.search.includes("action=key.rotate"));
@@ -183,6 +217,7 @@ export async function accessTests(program, { test, holds, settled, shoot }) {
       await page.goto(`${own.base}/admin${path}`);
       await settled(page);
       holds((await page.locator(".notice-bad").count()) === 0, `${path} is shown`);
+      holds((await page.locator(".budget button").count()) === 0, "nothing is added to a budget");
     }
     // what the pages leave out the server refuses
     const refused = await page.evaluate(async () => {

@@ -1150,6 +1150,7 @@ function replicas(state) {
     version_differs: false,
     config: "5f2b8c0e91aa",
     config_differs: false,
+    config_differing: [],
     started_at: state.started - n * 60_000,
     seen_at: now - 300,
     in_flight: 10 * n,
@@ -1161,7 +1162,12 @@ function replicas(state) {
   const items = [
     one(0),
     one(1, { version: "1.3.9", version_differs: true, state: "draining" }),
-    one(2, { config: "0c93d1f7ab42", config_differs: true, open_circuits: [UPSTREAMS[0]] }),
+    one(2, {
+      config: "0c93d1f7ab42",
+      config_differs: true,
+      config_differing: ["STREAM_IDLE_TIMEOUT", "UPSTREAM_API_KEYS"],
+      open_circuits: [UPSTREAMS[0]],
+    }),
     one(3, { state: "silent", seen_at: now - 6000 }),
   ];
   return {

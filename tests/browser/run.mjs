@@ -973,6 +973,8 @@ if (isMock)
           .locator("tbody tr")
           .evaluateAll((rows, text) => rows.map((row) => row.textContent.split(text).length - 1), differs);
         holds(marks.join() === "0,1,1,0,0", `one version and one digest differ: ${marks}`);
+        const named = await card.locator("tbody tr").nth(2).textContent();
+        holds(named.includes("STREAM_IDLE_TIMEOUT"), `the settings that differ are named: ${named}`);
         holds(
           (await page.evaluate(() => document.scrollingElement.scrollWidth - innerWidth)) <= 0,
           "nothing sticks out",

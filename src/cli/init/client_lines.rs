@@ -158,7 +158,7 @@ mod tests {
             "export ANTHROPIC_BASE_URL='http://127.0.0.1:8088'",
             "export NO_PROXY='a,127.0.0.1'",
             "key\",\n    \"env\": {\n      \"ANTHROPIC_BASE_URL\": \"http://127.0.0.1:8088\",\n      \
-             \"NO_PROXY\": \"a,127.0.0.1\"\n    }\n",
+             \"NO_PROXY\": \"a,127.0.0.1\"\n    }",
             "export ANTHROPIC_AUTH_TOKEN='ap_x'",
             "set -gx ANTHROPIC_AUTH_TOKEN 'ap_x'",
             "$env:ANTHROPIC_AUTH_TOKEN = 'ap_x'",

@@ -3,22 +3,20 @@
 import { html, useEffect, useRef, useState } from "../view.js";
 import { t, word } from "../i18n.js";
 import * as as from "../format.js";
-import { asFault, ask, refresh, useAnswer, useMay } from "../api.js";
+import { ask, refresh, useAnswer, useMay } from "../api.js";
 import { setQuery } from "../router.js";
 import { useProxyAddress } from "../proxy.js";
 import { zone } from "../zone.js";
-import { Badge, Bones, Card, Code, Empty, FaultNote, Icon, Select, Table, faultText } from "../parts.js";
+import { Badge, Bones, Card, Code, Empty, FaultNote, Icon, Select, Table } from "../parts.js";
+import { Ask, Input, LONGEST_REASON } from "../form.js";
 
 const ROWS = 200;
 const LONGEST = 128;
-const LONGEST_REASON = 200;
 /** @type {Record<string, Page.Tone>} */
 const TONES = { active: "good", expired: "warn", revoked: "bad" };
 const PERIODS = ["day", "week", "month", "total"];
 const LIVES = ["", "30d", "90d", "365d"];
 const OVERLAPS = ["0s", "1h", "24h", "168h"];
-// the API says what is wrong with which field
-const ITS_OWN = new Set(["bad_request", "bad_filter"]);
 
 const ROTATE = /** @type {const} */ ("rotate");
 const REVOKE = /** @type {const} */ ("revoke");
@@ -234,74 +232,6 @@ function Once({ made, onClose }) {
     </section>
   `;
 }
-
-/**
- * A question with its fields: asked when it is sent, and left by Escape.
- * @param {{
- *   title: string, what?: string, label: string, isDanger?: boolean, children?: Page.Child,
- *   send: (fields: FormData) => Promise<Api.CreatedKey | null>,
- *   onDone: (key: Api.CreatedKey | null) => void, onLeave: () => void
- * }} props
- */
-function Ask({ title, what, label, isDanger, children, send, onDone, onLeave }) {
-  const [fault, setFault] = useState(/** @type {Page.Fault | null} */ (null));
-  const [isBusy, setBusy] = useState(false);
-  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
-  useEffect(() => {
-    const first = form.current?.querySelector("input, select");
-    if (first instanceof HTMLElement) first.focus();
-  }, []);
-  /** @param {Page.FieldEvent} event */
-  const submit = async (event) => {
-    event.preventDefault();
-    if (!form.current || isBusy) return;
-    setFault(null);
-    setBusy(true);
-    try {
-      onDone(await send(new FormData(form.current)));
-    } catch (error) {
-      setFault(asFault(error));
-      setBusy(false);
-    }
-  };
-  return html`
-    <section class="card">
-      <header><h2>${title}</h2></header>
-      <form
-        class="ask"
-        ref=${form}
-        aria-label=${title}
-        onSubmit=${submit}
-        onKeyDown=${/** @param {Page.FieldEvent} event */ (event) => event.key === "Escape" && onLeave()}
-      >
-        ${what && html`<p>${what}</p>`}
-        <div class="ask-fields">${children}</div>
-        ${
-          fault &&
-          html`
-            <p class="field-fault" role="alert">
-              ${ITS_OWN.has(fault.code) ? fault.message : faultText(fault)}
-            </p>
-          `
-        }
-        <p class="end-buttons">
-          <button type="submit" class=${`button ${isDanger ? "danger" : "primary"}`} disabled=${isBusy}>
-            ${label}
-          </button>
-          <button type="button" class="button" onClick=${onLeave}>${t("cancel")}</button>
-        </p>
-      </form>
-    </section>
-  `;
-}
-
-/** @param {{name: string, label: string, hint?: string, type?: string} & Record<string, unknown>} props */
-const Input = ({ name, label, hint, type = "text", ...rest }) => html`
-  <label class="field">
-    <span>${label}</span>
-    <input name=${name} type=${type} placeholder=${hint} autocomplete="off" spellcheck="false" ...${rest} />
-  </label>
-`;
 
 /** @param {{onDone: (key: Api.CreatedKey | null) => void, onLeave: () => void}} props */
 function Create({ onDone, onLeave }) {

@@ -1,11 +1,12 @@
 // Budgets: what is spent of each, what that comes to at its end, and who is near it; the fullest limits.
 
-import { html } from "../view.js";
+import { html, useState } from "../view.js";
 import { t } from "../i18n.js";
 import * as as from "../format.js";
-import { useAnswer } from "../api.js";
+import { ask, refresh, useAnswer, useMay } from "../api.js";
 import { oneOf, setQuery } from "../router.js";
 import { Badge, Bones, Card, Choice, Empty, FaultNote, Icon } from "../parts.js";
+import { Ask, Input, LONGEST_REASON } from "../form.js";
 
 const SUBJECTS = ["org", "team", "user", "key"];
 // percent from which a budget is nearly spent
@@ -16,6 +17,8 @@ export default function Spend({ query }) {
   const by = oneOf(SUBJECTS, query.get("by"), "team");
   const { data, fault, isStale, reload } = useAnswer("/spend", { by }, 10_000);
   const { data: limits } = useAnswer("/limits", { limit: 10 }, 10_000);
+  const mayGrant = useMay("operator");
+  const [granted, setGranted] = useState(/** @type {Api.SpendBar | null} */ (null));
   const near = data?.items.filter((bar) => !isUnknown(bar) && bar.percent >= NEAR) ?? [];
   return html`
     <div class="bar">
@@ -37,6 +40,17 @@ export default function Spend({ query }) {
           </div>
         `
       }
+      ${
+        granted &&
+        html`
+          <${Grant}
+            key=${granted.subject}
+            bar=${granted}
+            onDone=${() => (setGranted(null), refresh())}
+            onLeave=${() => setGranted(null)}
+          />
+        `
+      }
       <${Card} title=${t(`spend.by.${by}`)} flush>
         ${
           !data
@@ -47,7 +61,13 @@ export default function Spend({ query }) {
                 <ul class="budgets">
                   ${data.items.map(
                     (bar) =>
-                      html`<${Budget} key=${`${bar.subject} ${bar.period} ${bar.models}`} bar=${bar} />`,
+                      html`
+                        <${Budget}
+                          key=${`${bar.subject} ${bar.period} ${bar.models}`}
+                          bar=${bar}
+                          onGrant=${mayGrant && (() => setGranted(bar))}
+                        />
+                      `,
                   )}
                 </ul>
               `
@@ -113,8 +133,32 @@ function Meter({ one, spent, held }) {
 /** @param {number} percent */
 const toneOf = (percent) => (percent >= 100 ? "bad" : percent >= NEAR ? "warn" : "good");
 
-/** @param {{bar: Api.SpendBar}} props */
-function Budget({ bar }) {
+/** @param {{bar: Api.SpendBar, onDone: () => void, onLeave: () => void}} props */
+function Grant({ bar, onDone, onLeave }) {
+  /** @param {FormData} fields */
+  const send = (fields) =>
+    ask(`/limits/${encodeURIComponent(bar.subject)}/grant`, {
+      method: "POST",
+      body: Object.fromEntries([...fields].map(([name, value]) => [name, String(value).trim()])),
+    });
+  return html`
+    <${Ask}
+      title=${`${t("spend.grant")}: ${title(bar)}`}
+      what=${t("spend.grant.what")}
+      label=${t("spend.grant")}
+      send=${send}
+      onDone=${onDone}
+      onLeave=${onLeave}
+    >
+      <${Input} name="amount" label=${t("spend.grant.amount")} hint="50" inputmode="decimal" required />
+      <${Input} name="until" label=${t("spend.grant.until")} value="24h" hint="2027-03-01" required />
+      <${Input} name="reason" label=${t("access.reason")} maxlength=${LONGEST_REASON} required />
+    <//>
+  `;
+}
+
+/** @param {{bar: Api.SpendBar, onGrant: false | (() => void)}} props */
+function Budget({ bar, onGrant }) {
   if (isUnknown(bar)) return html`<${UnknownBudget} bar=${bar} />`;
   const share = /** @param {number} usd */ (usd) =>
     Math.min(100, (usd / Math.max(bar.limit_usd, 1e-9)) * 100);
@@ -148,6 +192,19 @@ function Budget({ bar }) {
             <span class=${isOver ? "tone-warn" : ""}>
               ${t("spend.forecast", { cost: as.money(bar.forecast_usd) })}
             </span>
+          `
+        }
+        ${
+          onGrant &&
+          html`
+            <button
+              type="button"
+              class="text-button"
+              aria-label=${`${t("spend.grant")}: ${title(bar)}`}
+              onClick=${onGrant}
+            >
+              ${t("spend.grant")}
+            </button>
           `
         }
       </p>
