@@ -406,13 +406,18 @@ fn verified(subjects: &[String], reach: &Reach) -> Result<ExitCode, VerbError> {
     Ok(if is_right { said } else { ExitCode::FAILURE })
 }
 
-/// The number of budgets, and those that differ at every look. What is spent meanwhile is for a moment in effect at
-/// one place alone: a budget that was equal once is right.
+/// The number of budgets, and those that differ at every look in one direction. What is spent meanwhile is for a
+/// moment at one place alone, now the one, now the other: a budget that was equal once is right.
 fn looked<E>(
     mut look: impl FnMut() -> Result<(u64, Vec<Value>), E>,
     mut pause: impl FnMut(),
 ) -> Result<(u64, Vec<Value>), E> {
-    let place = |row: &Value| (cell(&row["subject"]), cell(&row["cell"]));
+    let place = |row: &Value| {
+        let is_less = row["difference_usd"]
+            .as_f64()
+            .is_some_and(f64::is_sign_negative);
+        (cell(&row["subject"]), cell(&row["cell"]), is_less)
+    };
     let (mut compared, mut differences) = look()?;
     for _ in 1..LOOKS {
         if differences.is_empty() {
@@ -512,7 +517,13 @@ mod tests {
 
     #[test]
     fn what_differs_at_every_look_differs() {
-        let row = |name: &str| json!({"subject": name, "cell": "month"});
+        let row = |name: &str| {
+            let (name, difference) = match name.strip_prefix('-') {
+                Some(name) => (name, -1.0),
+                None => (name, 1.0),
+            };
+            json!({"subject": name, "cell": "month", "difference_usd": difference})
+        };
         let said = |looks: &[&[&str]]| {
             let (mut at, mut pauses) = (0, 0);
             let look = || {
@@ -531,6 +542,8 @@ mod tests {
             said(&[&["a", "b"], &["b", "c"], &["c"]]),
             (String::new(), 2)
         );
+        // more is in effect than is stored, then less: both follow the traffic
+        assert_eq!(said(&[&["a"], &["-a"]]), (String::new(), 1));
         // a fault stays
         assert_eq!(
             said(&[&["a", "b"], &["b", "c"], &["b", "c"]]),
