@@ -81,9 +81,9 @@ pub(super) struct CellShare {
     asked_at: AtomicU64,
     fair: AtomicU64,
     is_wanted: AtomicBool,
-    /// What a refused request lacked, as the last answer had it: it is asked for until it is given.
+    /// Amount that a refused request lacked, as the last answer had it: it is asked for until it is given.
     lacked: AtomicU64,
-    /// What was given for a refused request, and until when it is kept for it.
+    /// Amount that was given for a refused request, and the time until which it is kept for it.
     turn: AtomicU64,
     turn_until: AtomicU64,
     ended: Mutex<Arc<str>>,

@@ -31,9 +31,9 @@ const OWN: [&str; 12] = [
 /// Digests of the settings that replicas have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettingsDigest {
-    /// That of all: 12 hexadecimal digits.
+    /// Digest of all: 12 hexadecimal digits.
     pub all: String,
-    /// That of each which is not at its default, by variable: 8 hexadecimal digits.
+    /// Digests of those that are not at their defaults, by variable: 8 hexadecimal digits.
     pub each: BTreeMap<String, String>,
 }
 

@@ -278,7 +278,7 @@ fn round_trip(
                 format!(
                     "version {version} answers, and these settings are defaults alone: it probably runs with others"
                 ),
-                "run doctor in the folder of that server, or give --env-file",
+                "run `doctor` in the folder of that server, or `doctor --env-file FILE`",
             ),
             false => Check::warn(
                 GROUP,

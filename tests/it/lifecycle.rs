@@ -903,7 +903,10 @@ fn exchanges_are_bounded_by_file_descriptors() {
         .descriptors(256)
         .start();
     let line = proxy.wait_for_line(|line| line.contains("MAX_IN_FLIGHT"));
-    assert!(line.contains("the limit is 256: using "), "{line}");
+    assert!(
+        line.contains("the limit of open files is 256: using "),
+        "{line}"
+    );
     let mut clients: Vec<Wire> = (0..3).map(|_| raw(&proxy)).collect();
     for client in &mut clients {
         for number in 0..100 {

@@ -304,7 +304,7 @@ impl SharedRate {
 struct SharedBudget {
     time: RunningTime,
     dead: u64,
-    /// What was spent by boots that the store has forgotten: one that is back takes its part out.
+    /// Spend of boots that the store has forgotten: one that is back takes its part out.
     gap: u64,
     /// The time of the store until which nothing is given: others have yet to report what they hold.
     learns_until: u64,

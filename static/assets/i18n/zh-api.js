@@ -721,7 +721,12 @@ export default {
   "Time of its revocation.": "吊销时间。",
   "Time of the oldest line: a moment (RFC 3339), a date, or a duration before now (`24h`).":
     "最早一条记录的时间：时刻（RFC 3339）、日期，或距今的时长（24h）。",
-  "True if each chain is as it was written.": "为真表示每条链都与写入时一致。",
+  "True if each chain is as it was written, as far as `unanchored` lets it be told.":
+    "为真表示每条链都与写入时一致，以 `unanchored` 所能判断的为限。",
+  "Reason for which the shared store did not tell its checkpoints, so that the files were compared with themselves alone: lines that were cut off the end, or files that were written anew, would not be seen; null otherwise.":
+    "共享存储未能给出检查点的原因：此时文件只能与自身核对，末尾被截去的行或整个重写的文件看不出来；否则为 null。",
+  "State of its sharing with other replicas, which says whose spend it tells; null for a budget of this process alone.":
+    "它与其他副本共享的状态，说明所给的是谁的花费；只属于本进程的预算为 null。",
   "True if it counts now.": "为真表示目前有效。",
   "True if nothing was changed.": "为真表示没有做任何更改。",
   "US dollars by the registers of the store.": "按存储登记得出的美元。",
