@@ -256,7 +256,7 @@ mod tests {
             }
         }
         // a slip keeps the nearest word
-        let mut error = Cli::try_parse_from([NAME, "chekc"]).unwrap_err();
+        let mut error = Cli::try_parse_from([NAME, "checks"]).unwrap_err();
         name_other_verb(&mut error);
         assert!(error.to_string().contains("'check'"), "{error}");
     }
