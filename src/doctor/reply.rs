@@ -77,7 +77,7 @@ impl Reply<'_> {
         self.status == 400
             && ["plain http", "http request to an https"]
                 .iter()
-                .any(|it| says(it))
+                .any(says)
     }
 
     /// The answer in words: its kind and status, its title or its target. Nothing else of it is repeated.
