@@ -288,7 +288,7 @@ fn a_base_url_that_ends_too_late_fails_with_the_one_to_set() {
         assert_check(&result, "messages", "fail", &format!("set it to {url}"));
         let check = check(&result, "messages");
         let fix = check["fix"].as_str().unwrap();
-        assert!(fix.ends_with(&format!("{url}")), "{check:#}");
+        assert!(fix.ends_with(&url.to_string()), "{check:#}");
         let detail = check["detail"].as_str().unwrap();
         assert!(
             detail.starts_with(&format!("POST {url}{path}/v1/messages answers 404")),
