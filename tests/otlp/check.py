@@ -138,7 +138,12 @@ def check(folder: pathlib.Path, url: str) -> None:
     ask(url, "POST", "/v1/messages", json.dumps(body | {"stream": True}).encode())
     body["messages"][0]["content"] = "mock status 529"
     ask(url, "POST", "/v1/messages", json.dumps(body).encode())
-    expected = exposed(ask(url, "GET", "/metrics").decode())
+    # an exchange is counted a moment after its client has the last octet
+    begun, expected = time.monotonic(), {}
+    ended = series("anthropic_proxy_request_duration_seconds_count", {"route": "messages"})
+    while expected.get(ended) != 2:
+        assert time.monotonic() - begun < PATIENCE, expected.get(ended)
+        expected = exposed(ask(url, "GET", "/metrics").decode())
 
     begun, spans, found, resource = time.monotonic(), [], {}, {}
     done: set[pathlib.Path] = set()
