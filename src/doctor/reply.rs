@@ -74,10 +74,7 @@ impl Reply<'_> {
     pub fn wants_tls(&self) -> bool {
         let text = String::from_utf8_lossy(self.content).to_ascii_lowercase();
         let says = |words: &&str| text.contains(words);
-        self.status == 400
-            && ["plain http", "http request to an https"]
-                .iter()
-                .any(says)
+        self.status == 400 && ["plain http", "http request to an https"].iter().any(says)
     }
 
     /// The answer in words: its kind and status, its title or its target. Nothing else of it is repeated.
