@@ -148,3 +148,37 @@ fn spend_after_a_flush_counts_beside_what_nobody_can_tell_by_name() {
     assert_eq!(boots.report("new", 20, 0), 125);
     assert_eq!(boots.report("new", 21, 0), 126);
 }
+
+#[test]
+fn a_boot_that_gave_all_slots_back_is_not_taken_for_one_that_was_lost() {
+    let store = MemoryLimits::at(SECOND);
+    let mut sequence = 0;
+    let mut ask = |boot: &str, claim, needs, is_known| {
+        sequence += 1;
+        let origin = ReportOrigin {
+            boot: boot.into(),
+            sequence,
+            replicas: 2,
+        };
+        let report = MeterReport {
+            name: name(),
+            state: ReportedState::Slots(SlotReport {
+                claim,
+                needs,
+                wishes: needs,
+                limit: 4,
+                is_known,
+            }),
+            is_last: false,
+        };
+        let answers = store.replica().exchange(&origin, &[report]).unwrap();
+        match answers.into_iter().next().flatten() {
+            Some(MeterAnswer::Slots(answer)) => answer.claim,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask("a", 0, 1, false), 1);
+    assert_eq!(ask("a", 0, 0, true), 0, "all is given back");
+    assert_eq!(ask("a", 0, 1, true), 1);
+    assert_eq!(ask("b", 0, 1, false), 1);
+}
