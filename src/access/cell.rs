@@ -311,7 +311,7 @@ impl Cell {
         let mut asks = share.asks.swap(0, SeqCst);
         if asks > 0 {
             share.asked_at.store(now, Relaxed);
-            // whoever asks now had its turn
+            // the request that asks now has its turn
             share.turn_until.store(0, Relaxed);
         } else if now.saturating_sub(share.asked_at.load(Relaxed)) < STANDING {
             asks = share.lacked.load(Relaxed);
@@ -667,7 +667,7 @@ mod tests {
         exchange(S, 0);
         assert_eq!(cell.hold(9, 10), Hold::Reserved);
         assert_eq!(exchange(S, 0), (0, 9));
-        assert_eq!(exchange(2 * S, 0), (0, 9), "nobody asked again");
+        assert_eq!(exchange(2 * S, 0), (0, 9), "no request asked again");
         assert_eq!(exchange(3 * S, 9), (0, 9), "given");
         assert_eq!(
             exchange(4 * S, 9),

@@ -32,7 +32,7 @@ struct UsedPart<'a> {
     limit: &'a Limit,
 }
 
-/// Up to so many limits of these subjects.
+/// Limits of these subjects, up to a number of them.
 pub(super) fn most_used(context: &Context, limited: &Limited, most: usize, now: i64) -> MostUsed {
     let steady = context.clock.now();
     let policies: Vec<_> = limited

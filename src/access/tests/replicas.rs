@@ -140,7 +140,7 @@ proptest! {
             }
             let (failed_over, hastened) = (world.failed_over, world.hastened);
             // one that asks for the first time cannot tell a limit that is new from one that was used in the second that
-            // the server lacks; nobody has more than one slot of that
+            // the server lacks; no replica has more than one slot of that
             let lost_limit = world.lost_limit;
             let is_unsure =
                 lost_limit > 0 && now - lost_limit < 3 * SECOND && limit < count as u64;

@@ -1,6 +1,6 @@
 //! Refusals by an outbound proxy: its answer to CONNECT in words, and their kind.
 //!
-//! Of what the proxy wrote, status, title, origin of the target and names of schemes are kept: bounded, in one line.
+//! Status, title, origin of the target and names of schemes are kept of its answer: bounded, in one line.
 //! Nothing repeats what was sent to it, since that holds credentials.
 
 use std::{fmt, io, time::Duration};

@@ -62,7 +62,7 @@ pub(super) struct World {
     pub(super) store: MemoryLimits,
     /// Nanoseconds since the start.
     pub(super) now: Arc<AtomicU64>,
-    /// What the store held in the last second, with the times.
+    /// Contents of the store in the last second, with the times.
     pub(super) contents: VecDeque<(u64, MemoryContent)>,
     /// Time of the last failover.
     pub(super) failed_over: u64,

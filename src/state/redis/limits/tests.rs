@@ -242,7 +242,7 @@ fn of_many_boots_that_lapsed_the_oldest_are_known_by_their_sum() {
     }
 }
 
-/// What a boot has of two slots, after it told what it has and lacks.
+/// Slots that a boot has of two, after it told what it has and lacks.
 fn slots_of(
     limits: &mut RedisLimits,
     boot: &str,
